@@ -1,0 +1,24 @@
+"""Bytes in, bytes out: what a call looks like and what its answer means, without I/O and without a clock."""
+
+from .messages import HttpRequest, HttpResponse
+from .operation import Operation, Safety, Service
+from .request import Query, build_request
+from .response import decoder_of, read_error, read_response
+from .retry import NO_RETRY, RetryPolicy, may_repeat, retry_delay
+
+__all__ = [
+    "NO_RETRY",
+    "HttpRequest",
+    "HttpResponse",
+    "Operation",
+    "Query",
+    "RetryPolicy",
+    "Safety",
+    "Service",
+    "build_request",
+    "decoder_of",
+    "may_repeat",
+    "read_error",
+    "read_response",
+    "retry_delay",
+]

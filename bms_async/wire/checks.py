@@ -1,0 +1,50 @@
+"""Refusing a bad argument before anything is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from bms_async.errors import InvalidRequestError
+
+MOST_SERVERS = 1000
+"""How many servers one batch may name (API reference 4.4.3)."""
+
+_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:-]{1,255}")
+_ID_RULE = "an id has letters, digits, '-', '_', '.' or ':' and no space or slash; copy it from servers.list()"
+
+
+def check_id(argument: str, value: object) -> str:
+    """Return an id that is fit for a path.
+
+    Raises:
+        InvalidRequestError: It is not a string, is empty, or has a character that no id has.
+    """
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise InvalidRequestError(argument, value, _ID_RULE)
+    return value
+
+
+def check_batch(argument: str, values: Iterable[str]) -> tuple[str, ...]:
+    """Return the ids of one batch: 1 to 1000, each fit and none twice (API reference 4.4.3).
+
+    Raises:
+        InvalidRequestError: There are none or too many, one is unfit, or one comes twice.
+    """
+    if isinstance(values, str):
+        raise InvalidRequestError(argument, values, "a list of ids is wanted, not one string: put it in brackets")
+    ids = tuple(values)
+    if not ids:
+        raise InvalidRequestError(argument, ids, "at least one id is needed")
+    if len(ids) > MOST_SERVERS:
+        raise InvalidRequestError(
+            argument,
+            f"{len(ids)} ids",
+            f"one call takes {MOST_SERVERS} at most; bms.fleet takes any number and batches them",
+        )
+    for position, value in enumerate(ids):
+        check_id(f"{argument}[{position}]", value)
+    if len(set(ids)) < len(ids):
+        twice = next(value for position, value in enumerate(ids) if value in ids[:position])
+        raise InvalidRequestError(argument, twice, "the same id comes twice")
+    return ids

@@ -1,0 +1,70 @@
+"""From an operation and its arguments to a request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from .messages import HttpRequest
+from .operation import Operation
+
+Query: TypeAlias = Mapping[str, str | int | bool | Sequence[str] | None]
+
+_PART = re.compile(r"\{(\w+)\}")
+
+
+def build_request(
+    operation: Operation[Any],
+    *,
+    endpoint: str,
+    path: Mapping[str, str],
+    query: Query | None = None,
+    body: object = None,
+    user_agent: str = "bms-async",
+    timeout: float = 60.0,
+) -> HttpRequest:
+    """Build the request of a call, without credentials.
+
+    Args:
+        operation: What is called.
+        endpoint: Scheme and host, and a path before the documented one if a proxy wants it.
+        path: A value for each part in braces; each is percent-encoded as one segment.
+        query: None values are left out, sequences repeat their name.
+        body: What msgspec can encode as JSON; None for no body.
+        user_agent: The ``User-Agent`` header.
+        timeout: Seconds for one try.
+    """
+    url = endpoint.rstrip("/") + _PART.sub(lambda part: quote(path[part[1]], safe=""), operation.path)
+    pairs = list(_pairs(query or {}))
+    if pairs:
+        url += "?" + urlencode(pairs, quote_via=quote)
+    headers = {"Accept": "application/json", "User-Agent": user_agent}
+    content = b""
+    if body is not None:
+        content = msgspec.json.encode(body)
+        headers["Content-Type"] = "application/json"
+    return HttpRequest(
+        operation=operation.name,
+        method=operation.method,
+        url=url,
+        headers=headers,
+        body=content,
+        timeout=timeout,
+    )
+
+
+def _pairs(query: Query) -> Iterator[tuple[str, str]]:
+    for name, value in query.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            yield name, "true" if value else "false"
+        elif isinstance(value, str | int):
+            yield name, str(value)
+        else:
+            for item in value:
+                yield name, item

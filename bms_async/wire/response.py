@@ -1,0 +1,131 @@
+"""From an answer to a result, or to the error that it tells of."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from bms_async.errors import ApiError, DecodeError, error_class
+from bms_async.models import read_field
+
+from .messages import HttpResponse
+from .operation import Operation
+
+T = TypeVar("T")
+
+_REQUEST_IDS = ("X-Request-Id", "X-Openstack-Request-Id", "X-Compute-Request-Id")
+_LONGEST_MESSAGE = 256
+_QUOTA = re.compile(r"ratelimit\s*,?\s*limit:\s*(\d+)\s*,\s*time:\s*(\d+)\s*(second|minute|hour|day)?", re.IGNORECASE)
+_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+
+
+def read_response(operation: Operation[T], response: HttpResponse) -> T:
+    """Read a good answer into the operation's result, or raise what a bad one tells of.
+
+    Any 2xx is good: chapter 6.2 says that statuses may not be accurate, and Nova answers 202 where 204 is documented.
+
+    Raises:
+        ApiError: The cloud refused; the class tells by status and code what that means.
+        DecodeError: The answer is good by its status but cannot be read.
+    """
+    if not 200 <= response.status < 300:  # noqa: PLR2004 - the HTTP classes are numbers
+        raise read_error(operation.name, response)
+    if operation.result is type(None):
+        return None
+    try:
+        return decoder_of(operation.result).decode(response.body)
+    except (msgspec.DecodeError, ValueError, TypeError, AttributeError) as error:
+        raise DecodeError(
+            f"answered {response.status} with {_describe(response)} that cannot be read: {error}",
+            status=response.status,
+            request_id=response.header(*_REQUEST_IDS),
+            operation=operation.name,
+        ) from error
+
+
+def read_error(operation: str, response: HttpResponse) -> ApiError:
+    """Read an answer that is not 2xx: three shapes of body, a proxy's page, or nothing at all.
+
+    Args:
+        operation: The name of the call.
+        response: The answer.
+    """
+    code, message, request_id = _read_error_body(response)
+    if 300 <= response.status < 400:  # noqa: PLR2004
+        message = message or "the endpoint redirects, which is never followed: check the endpoint"
+    quota = _QUOTA.search(message)
+    return error_class(response.status, code)(
+        status=response.status,
+        code=code,
+        message=message[:_LONGEST_MESSAGE],
+        request_id=response.header(*_REQUEST_IDS) or request_id,
+        operation=operation,
+        retry_after=_read_retry_after(response),
+        quota=(int(quota[1]), int(quota[2]) * _SECONDS[(quota[3] or "second").lower()]) if quota else None,
+    )
+
+
+def _read_error_body(response: HttpResponse) -> tuple[str | None, str, str | None]:
+    try:
+        body = msgspec.json.decode(response.body)
+    except (msgspec.DecodeError, ValueError):
+        return None, f"answered with {_describe(response)}", None
+    if not isinstance(body, dict):
+        return None, f"answered with {_describe(response)}", None
+    request_id = _text(body.get("request_id"))
+    if "error_msg" in body or "error_code" in body:
+        return _text(body.get("error_code")), _text(body.get("error_msg")) or "", request_id
+    # BMS and Keystone name the envelope "error", Nova names it after what happened ("itemNotFound").
+    inner = body.get("error") or next((value for value in body.values() if isinstance(value, dict)), body)
+    if isinstance(inner, dict):
+        return _text(inner.get("code")), _text(inner.get("message")) or "", request_id
+    return None, _text(inner) or "", request_id
+
+
+def _describe(response: HttpResponse) -> str:
+    """Name a body without quoting it: what is not JSON may be anything, secrets included."""
+    if not response.body:
+        return "no body"
+    kind = (response.header("Content-Type") or "").partition(";")[0].strip()
+    if "html" in kind or response.body.lstrip()[:1] == b"<":
+        kind = "an HTML page (a proxy or another service? check the endpoint)"
+    return f"{kind or 'a body of unknown type'}, {len(response.body)} bytes,"
+
+
+def _text(value: object) -> str | None:
+    return None if value is None or value == "" else str(value)
+
+
+def _read_retry_after(response: HttpResponse) -> float | None:
+    value = response.header("Retry-After")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    # A date is taken against the answer's own Date header: the two come from one clock, ours may be off.
+    until, now = _date(value), _date(response.header("Date"))
+    return max(0.0, (until - now).total_seconds()) if until and now else None
+
+
+def _date(value: str | None) -> datetime | None:
+    try:
+        return parsedate_to_datetime(value) if value else None
+    except ValueError:
+        return None
+
+
+def decoder_of(result: type[T]) -> msgspec.json.Decoder[T]:
+    """Return the decoder of a result, made once, that reads every field leniently."""
+    decoder = _DECODERS.get(result)
+    if decoder is None:
+        decoder = _DECODERS[result] = msgspec.json.Decoder(result, strict=False, dec_hook=read_field)
+    return decoder
+
+
+_DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {}

@@ -1,0 +1,61 @@
+"""Whether and when a call that failed is tried again: a decision, without a clock."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bms_async.errors import CallError, DecodeError, RateLimitedError, ServerError, TransportError
+
+from .operation import Safety
+
+_TRY_AGAIN = frozenset({408, 500, 502, 503, 504})
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How often and how patiently a failed call is tried again.
+
+    Attributes:
+        attempts: Tries in all, the first one included.
+        base: Seconds that the first delay is drawn from; it doubles with each try.
+        cap: The longest delay in seconds, a ``Retry-After`` included.
+        refusals: How often a call that was counted out (429) is sent again, beside the `attempts`; each time it
+            waits until its operation may go on.
+    """
+
+    attempts: int = 4
+    base: float = 0.5
+    cap: float = 120.0
+    refusals: int = 10
+
+
+NO_RETRY = RetryPolicy(attempts=1, refusals=0)
+
+
+def may_repeat(safety: Safety, error: CallError) -> bool:
+    """Tell whether a call may be sent again after this.
+
+    What the cloud refused at the door was not done and may always be sent again. What it may have done may be
+    repeated only when doing it twice is the same as once.
+    """
+    if isinstance(error, RateLimitedError):
+        return True
+    if isinstance(error, TransportError):
+        return safety is not Safety.UNSAFE or not error.maybe_delivered
+    if isinstance(error, ServerError):
+        return safety is not Safety.UNSAFE and error.status in _TRY_AGAIN
+    return isinstance(error, DecodeError) and safety is Safety.READ
+
+
+def retry_delay(policy: RetryPolicy, *, attempt: int, asked: float | None, draw: float) -> float:
+    """Return the seconds to wait before the next try.
+
+    Args:
+        policy: Whose `base` and `cap` count.
+        attempt: How many tries have failed, from 1.
+        asked: What ``Retry-After`` asked for; it wins, up to the cap.
+        draw: A random number in [0, 1): full jitter.
+    """
+    if asked is not None:
+        return min(asked, policy.cap)
+    ceiling: float = policy.base * 2 ** (attempt - 1)
+    return draw * min(policy.cap, ceiling)
