@@ -1,0 +1,74 @@
+"""The one place where a task is made that no caller waits in.
+
+A client is opened in one task and may be closed in another: a web framework's start-up and shut-down hooks and the
+fixtures of pytest-asyncio do so, and an anyio task group refuses it. So a task of the owner's own holds the task
+group, from the first `open` to the last `aclose`, and every task that outlives a call lives in that group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVarTuple
+
+import anyio
+from anyio.abc import TaskGroup
+
+Ts = TypeVarTuple("Ts")
+
+
+class TaskOwner:
+    """Owns tasks from when it is first opened until it was closed as often as it was opened."""
+
+    __slots__ = ("_closing", "_group", "_holder", "_name", "_users")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._users = 0
+        self._group: asyncio.Future[TaskGroup] | None = None
+        self._holder: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether tasks can be started."""
+        return self._group is not None and self._group.done()
+
+    async def open(self) -> None:
+        """Open the owner, or count one more user of an open one."""
+        self._users += 1
+        if self._group is None:
+            loop = asyncio.get_running_loop()
+            self._closing = asyncio.Event()
+            self._group = loop.create_future()
+            self._holder = loop.create_task(self._hold(self._group, self._closing), name=self._name)
+        with anyio.CancelScope(shield=True):
+            await asyncio.shield(self._group)
+
+    def start(self, function: Callable[[*Ts], Coroutine[Any, Any, Any]], *args: *Ts, name: str | None = None) -> None:
+        """Start a task; the function must deal with its own errors.
+
+        Raises:
+            RuntimeError: The owner is not open.
+        """
+        if self._group is None or not self._group.done():
+            raise RuntimeError(f"{self._name} is not open")
+        self._group.result().start_soon(function, *args, name=name)
+
+    async def aclose(self) -> None:
+        """Count one user less; after the last one, cancel every task and wait until each has ended."""
+        if self._holder is None:
+            return
+        self._users -= 1
+        if self._users > 0:
+            return
+        holder, self._holder, self._group = self._holder, None, None
+        self._closing.set()
+        with anyio.CancelScope(shield=True):
+            await holder
+
+    async def _hold(self, opened: asyncio.Future[TaskGroup], closing: asyncio.Event) -> None:
+        async with anyio.create_task_group() as group:
+            opened.set_result(group)
+            await closing.wait()
+            group.cancel_scope.cancel()

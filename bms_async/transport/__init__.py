@@ -1,0 +1,9 @@
+"""What carries requests to the cloud.
+
+`HttpxTransport` lives in `bms_async.transport.httpx`, so that importing the package does not import httpx.
+"""
+
+from ._queue import Flight, SendQueue, TransportStatistics
+from .base import OwningTransport, Transport
+
+__all__ = ["Flight", "OwningTransport", "SendQueue", "Transport", "TransportStatistics"]

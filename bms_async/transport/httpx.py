@@ -1,0 +1,158 @@
+"""Carrying requests with httpx, or with httpx2, which has the same names."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from bms_async.errors import ClientClosedError, TransportError
+from bms_async.wire import HttpRequest, HttpResponse
+
+from ._queue import Flight, SendQueue, TransportStatistics, within
+
+if TYPE_CHECKING:
+    import httpx2
+
+_CONNECTIONS = 64
+_LONGEST_CONNECT = 10.0
+
+# By name, because httpx2 raises classes of its own with the names of httpx. Whatever is not named here may have
+# been delivered: also a write that failed, for the other side may have read it all before it went away.
+_NEVER_DELIVERED = frozenset(
+    {
+        "ConnectError",
+        "ConnectTimeout",
+        "InvalidURL",
+        "LocalProtocolError",
+        "PoolTimeout",
+        "ProxyError",
+        "UnsupportedProtocol",
+    }
+)
+
+
+class HttpxTransport:
+    """Carries requests with an `httpx.AsyncClient`.
+
+    It is opened and closed with the client that it is given to; shared by several, it closes with the last of them.
+    Requests run in tasks of its own, so cancelling a caller leaves the connections whole.
+
+    Args:
+        client: What carries the requests, an `httpx.AsyncClient` or an `httpx2.AsyncClient`; it belongs to the
+            transport from then on and is closed with it. Without one the transport makes its own, which verifies TLS
+            and reads ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and the like from the environment.
+        connections: How many requests run at once at most. By default what the client's pool allows, or 64.
+    """
+
+    def __init__(
+        self, client: httpx.AsyncClient | httpx2.AsyncClient | None = None, *, connections: int | None = None
+    ) -> None:
+        self._client: Any = client
+        self._making = anyio.Lock()
+        self._closed = False
+        connections = connections or (_pool_size(client) if client is not None else None) or _CONNECTIONS
+        self._connections = connections
+        self._queue = SendQueue(self._exchange, connections=connections)
+
+    def __repr__(self) -> str:
+        state = "open" if self._queue.is_open else "closed"
+        figures = self._queue.statistics()
+        return f"<HttpxTransport {state}, {figures.in_flight} of {figures.connections} in flight>"
+
+    async def open(self) -> None:
+        """Open the transport, or count one more client of an open one.
+
+        Raises:
+            ClientClosedError: It was closed before; make a new one.
+        """
+        if self._closed:
+            raise ClientClosedError("this HttpxTransport was closed with its last client: make a new one")
+        async with self._making:
+            if self._client is None:
+                # Reading the certificates takes tens of milliseconds, which the loop has no time for.
+                self._client = await anyio.to_thread.run_sync(self._make_client)
+        await self._queue.open()
+
+    async def aclose(self) -> None:
+        """Count one client less; after the last one, end what is under way and close the connections."""
+        await self._queue.aclose()
+        if self._queue.is_open or self._closed or self._client is None:
+            return
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def submit(self, request: HttpRequest) -> Flight:
+        """Take a request and return at once; it is sent as soon as a connection is free."""
+        return self._queue.submit(request)
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send a request once and return the whole answer.
+
+        Raises:
+            TransportError: No answer came.
+            ClientClosedError: The transport is not open, or was closed meanwhile.
+        """
+        return await self._queue.submit(request).wait()
+
+    def statistics(self) -> TransportStatistics:
+        """Tell what is under way."""
+        return self._queue.statistics()
+
+    def _make_client(self) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
+        return httpx.AsyncClient(limits=limits, follow_redirects=False)
+
+    async def _exchange(self, request: HttpRequest) -> HttpResponse:
+        connect = min(request.timeout, _LONGEST_CONNECT)
+        # Connecting (name, TCP, TLS, a proxy before it) is bounded by httpx itself: cut from outside it would leak
+        # its place in the pool. What is bounded from outside begins well after that can have ended.
+        return await within(request, request.timeout + 3 * connect, self._carry(request, connect))
+
+    async def _carry(self, request: HttpRequest, connect: float) -> HttpResponse:
+        timeouts = {"connect": connect, "read": request.timeout, "write": request.timeout, "pool": None}
+        try:
+            response = await self._client.send(
+                self._client.build_request(
+                    request.method,
+                    request.url,
+                    headers=dict(request.headers),
+                    content=request.body,
+                    extensions={"timeout": timeouts},
+                ),
+                follow_redirects=False,
+            )
+        except Exception as error:
+            kind = type(error).__name__
+            raise TransportError(
+                f"{kind}: {error}" if str(error) else kind,
+                maybe_delivered=kind not in _NEVER_DELIVERED,
+                operation=request.operation,
+            ) from error
+        return HttpResponse(
+            status=response.status_code, headers=tuple(response.headers.multi_items()), body=response.content
+        )
+
+
+def _pool_size(client: httpx.AsyncClient | httpx2.AsyncClient) -> int | None:
+    """Return how many connections a client's pool holds.
+
+    httpx does not tell, so this reads its private parts, and a test on both libraries tells if they move; where
+    there is no pool (a transport for ASGI or a mock) there is no such number.
+    """
+    pool = getattr(getattr(client, "_transport", None), "_pool", None)
+    size = getattr(pool, "_max_connections", None)
+    return size if isinstance(size, int) and 0 < size < 1_000_000 else None  # noqa: PLR2004 - httpx: no limit
