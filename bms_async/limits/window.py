@@ -1,0 +1,293 @@
+"""The guarantee: no 60 s window at the server ever holds more calls than the limit allows.
+
+A slot is taken before a call is sent and comes back 60 s after its answer (or its failure) arrived. The server counted
+the call somewhere between the two. So when a slot is used again, the server's count of its last use is at least 60 s
+old, whatever the network did and whichever window the server counts by. No clock is shared with the server.
+
+A leaky bucket does not give this: one that allows 50 a minute lets 50 through at once and 50 more within the minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from enum import IntEnum
+
+import msgspec
+
+_CLOCK_DRIFT = 0.01
+"""Seconds added to the window: two clocks that differ by 150 parts in a million still agree that it is over."""
+
+_SHRINK = 0.8
+"""What is left of a capacity after the server refused a call all the same."""
+
+
+class Lane(IntEnum):
+    """Who goes first when calls must wait."""
+
+    INTERACTIVE = 0
+    BULK = 1
+
+
+class LimiterStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a limiter is doing.
+
+    Attributes:
+        capacity: Calls a window now; less than `limit` for a while after the server refused one.
+        limit: Calls a window as documented or set; None without a limit.
+        used: Calls in flight, and calls whose slot has not come back yet.
+        free: Calls that could go now.
+        waiting_interactive: Calls that wait in the interactive lane.
+        waiting_bulk: Calls that wait in the bulk lane.
+        next_slot: Seconds until a slot comes back, None when one is free or none is on its way back.
+        calls: Calls let through in all.
+        refused: Calls that the server counted out all the same.
+    """
+
+    capacity: int | None
+    limit: int | None
+    used: int
+    free: int | None
+    waiting_interactive: int
+    waiting_bulk: int
+    next_slot: float | None
+    calls: int
+    refused: int
+
+
+class Slot:
+    """The right to make one call. It ends in exactly one `release` or `give_back`; more of them do nothing."""
+
+    __slots__ = ("_limiter",)
+
+    def __init__(self, limiter: WindowLimiter) -> None:
+        self._limiter: WindowLimiter | None = limiter
+
+    def release(self) -> None:
+        """The answer came, or will never come: the slot comes back one window from now."""
+        if self._limiter is not None:
+            limiter, self._limiter = self._limiter, None
+            limiter._cool()  # noqa: SLF001 - a slot is a part of its limiter
+
+    def give_back(self) -> None:
+        """Nothing was sent: the slot is free at once."""
+        if self._limiter is not None:
+            limiter, self._limiter = self._limiter, None
+            limiter._return()  # noqa: SLF001
+
+
+class WindowLimiter:
+    """Lets at most `limit` calls into any window of `window` seconds, as the server counts them.
+
+    First come, first served within a lane; the interactive lane goes before the bulk lane, and bulk leaves the last
+    few slots alone. Waiting costs one future a call and one timer in all.
+
+    Args:
+        name: What is limited, for the repr.
+        limit: Calls a window; None for no limit.
+        window: Seconds.
+        reserve: The share of the limit that bulk work never takes, rounded down to whole calls.
+    """
+
+    __slots__ = (
+        "_calls", "_capacity", "_cooling", "_grow_at", "_in_flight", "_limit", "_loop", "_name", "_refused", "_reserve",
+        "_still_until", "_timer", "_waiting", "_window",
+    )  # fmt: skip
+
+    def __init__(self, name: str, limit: int | None, *, window: float = 60.0, reserve: float = 1 / 60) -> None:
+        self._name = name
+        self._limit = limit
+        self._capacity = limit or 0
+        self._window = window + _CLOCK_DRIFT
+        self._reserve = int((limit or 0) * reserve)
+        self._in_flight = 0
+        self._cooling: deque[float] = deque()
+        self._waiting: tuple[OrderedDict[asyncio.Future[Slot], None], OrderedDict[asyncio.Future[Slot], None]] = (
+            OrderedDict(),
+            OrderedDict(),
+        )
+        self._still_until = self._grow_at = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._calls = 0
+        self._refused = 0
+
+    def __repr__(self) -> str:
+        if self._limit is None:
+            return f"<WindowLimiter {self._name}: no limit, {self._calls} calls>"
+        waiting = len(self._waiting[0]) + len(self._waiting[1])
+        used = self._in_flight + len(self._cooling)
+        return f"<WindowLimiter {self._name}: {used} of {self._capacity} used, {waiting} waiting>"
+
+    @property
+    def limit(self) -> int | None:
+        """Calls a window as documented, set or learned; None without a limit."""
+        return self._limit
+
+    async def acquire(self, lane: Lane = Lane.INTERACTIVE) -> Slot:
+        """Wait for the right to make one call.
+
+        A caller cancelled while waiting leaves no trace; his place goes to the next.
+
+        Args:
+            lane: INTERACTIVE for a call that somebody waits for, BULK for one of very many.
+        """
+        if self._limit is None:
+            self._calls += 1
+            return Slot(self)
+        loop = self._bind()
+        now = loop.time()
+        self._warm(now)
+        if not any(self._waiting[: lane + 1]) and self._has_room(lane, now):
+            return self._take()
+        queue = self._waiting[lane]
+        ticket: asyncio.Future[Slot] = loop.create_future()
+        queue[ticket] = None
+        self._arm(loop)
+        try:
+            return await ticket
+        except asyncio.CancelledError:
+            queue.pop(ticket, None)
+            if ticket.done() and not ticket.cancelled():
+                ticket.result().give_back()
+            raise
+
+    def refuse(self, seconds: float | None = None, *, quota: tuple[int, float] | None = None) -> None:
+        """Note that the server counted a call out, because others use the account too or its limit is lower.
+
+        The operation stands still, and its capacity shrinks and grows back by one call a window.
+
+        Args:
+            seconds: What ``Retry-After`` asked for; a whole window when it asked for nothing.
+            quota: The limit that the server named: calls, and the window in seconds.
+        """
+        if self._limit is None:
+            return
+        loop = self._bind()
+        now = loop.time()
+        self._refused += 1
+        if quota is not None:
+            self._learn(*quota)
+        if now >= self._still_until:
+            # One refusal an outburst: fifty calls counted out together say no more than one does.
+            self._capacity = max(1, int(self._capacity * _SHRINK))
+        self._still_until = max(self._still_until, now + (self._window if seconds is None else seconds))
+        self._grow_at = self._still_until + self._window
+        self._arm(loop)
+
+    def statistics(self) -> LimiterStatistics:
+        """Tell what is used, free and waiting."""
+        if self._limit is None:
+            return LimiterStatistics(
+                capacity=None, limit=None, used=0, free=None, waiting_interactive=0, waiting_bulk=0,
+                next_slot=None, calls=self._calls, refused=0,
+            )  # fmt: skip
+        now = self._bind().time()
+        self._warm(now)
+        used = self._in_flight + len(self._cooling)
+        free = max(0, self._capacity - used) if now >= self._still_until else 0
+        return LimiterStatistics(
+            capacity=self._capacity,
+            limit=self._limit,
+            used=used,
+            free=free,
+            waiting_interactive=len(self._waiting[Lane.INTERACTIVE]),
+            waiting_bulk=len(self._waiting[Lane.BULK]),
+            next_slot=None if free else self._next_change(now),
+            calls=self._calls,
+            refused=self._refused,
+        )
+
+    def _bind(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop; on a new one, let go of what belonged to the old one.
+
+        A call that was in flight there may have been counted until just now.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._loop is not None:
+                self._cooling.extend([loop.time() + self._window] * self._in_flight)
+                self._in_flight = 0
+                self._timer = None
+                for queue in self._waiting:
+                    queue.clear()
+            self._loop = loop
+        return loop
+
+    def _learn(self, calls: int, seconds: float) -> None:
+        """Take over a limit that the server named, where it is lower than ours.
+
+        A limit over a longer window than ours is kept by keeping its share in each of ours.
+        """
+        if self._limit is None:
+            return
+        share = int(calls * self._window / max(seconds, self._window))
+        if share < 1:
+            share, self._window = 1, seconds / max(1, calls) + _CLOCK_DRIFT
+        self._limit = min(self._limit, share)
+        self._capacity = min(self._capacity, self._limit)
+
+    def _has_room(self, lane: Lane, now: float) -> bool:
+        free = self._capacity - self._in_flight - len(self._cooling)
+        kept = min(self._reserve, self._capacity - 1) if lane is Lane.BULK else 0
+        return free > kept and now >= self._still_until
+
+    def _take(self) -> Slot:
+        self._in_flight += 1
+        self._calls += 1
+        return Slot(self)
+
+    def _cool(self) -> None:
+        if self._limit is None:
+            return
+        loop = self._bind()
+        self._in_flight = max(0, self._in_flight - 1)
+        self._cooling.append(loop.time() + self._window)
+        self._arm(loop)
+
+    def _return(self) -> None:
+        self._calls -= 1
+        if self._limit is None:
+            return
+        loop = self._bind()
+        self._in_flight = max(0, self._in_flight - 1)
+        self._serve(loop)
+
+    def _warm(self, now: float) -> None:
+        cooling = self._cooling
+        while cooling and cooling[0] <= now:
+            cooling.popleft()
+        if self._limit is not None:
+            while self._capacity < self._limit and now >= self._grow_at:
+                self._capacity += 1
+                self._grow_at += self._window
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        self._warm(now)
+        for lane, queue in zip(Lane, self._waiting, strict=True):
+            while queue and self._has_room(lane, now):
+                ticket, _ = queue.popitem(last=False)
+                if not ticket.done():
+                    ticket.set_result(self._take())
+        self._arm(loop)
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have one timer for the next moment at which something can change, and only while somebody waits."""
+        if not any(self._waiting):
+            return
+        if self._timer is not None and not self._timer.cancelled():
+            return
+        due = self._next_change(loop.time())
+        if due is not None:
+            self._timer = loop.call_later(due, self._ring, loop)
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        self._serve(loop)
+
+    def _next_change(self, now: float) -> float | None:
+        """Return the seconds until a slot may come free by itself, None if only a release can bring that about."""
+        if now < self._still_until:
+            return self._still_until - now
+        return max(0.0, self._cooling[0] - now) if self._cooling else None
