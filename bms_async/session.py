@@ -1,0 +1,284 @@
+"""The way of one call: slot, credentials, send, read, and again if that can help."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from random import Random
+from typing import Any, TypeVar, TypeVarTuple
+
+import anyio
+import msgspec
+
+from bms_async._owner import TaskOwner
+from bms_async.auth import Auth
+from bms_async.errors import CallError, ClientClosedError, RateLimitedError
+from bms_async.limits import Lane, Limits
+from bms_async.transport import Flight, OwningTransport, SendQueue, Transport
+from bms_async.wire import (
+    HttpRequest,
+    Operation,
+    Query,
+    RetryPolicy,
+    Service,
+    build_request,
+    may_repeat,
+    read_response,
+    retry_delay,
+)
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_log = logging.getLogger("bms_async.session")
+
+_CONNECTIONS = 64
+_RETRY_COST = 1.0
+_RETRY_REFUND = 0.1
+
+
+class SessionStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session has done.
+
+    Attributes:
+        open_calls: Calls under way, waiting for their slot included.
+        calls: Calls begun.
+        tries: Requests sent for them.
+        failed: Calls that ended in an error.
+        retries_left: What is left of the budget that all retries are paid from.
+    """
+
+    open_calls: int
+    calls: int
+    tries: int
+    failed: int
+    retries_left: float
+
+
+class Session:
+    """Makes calls: within the limits, with credentials, and with retries from one shared budget.
+
+    Args:
+        endpoints: The address of each service.
+        timeout: Seconds that one try may take once it is connected.
+        retry: How calls are tried again.
+        retry_budget: How many retries may be made in a row without a success; a success earns a tenth of one back. In
+            an outage that is what keeps retries from multiplying the traffic.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        auth: Auth,
+        limits: Limits,
+        endpoints: Mapping[Service, str],
+        project_id: str,
+        timeout: float,
+        retry: RetryPolicy,
+        user_agent: str,
+        retry_budget: float = 500.0,
+        random: Random | None = None,
+    ) -> None:
+        self.limits = limits
+        self.project_id = project_id
+        self._transport: OwningTransport | SendQueue = (
+            transport if isinstance(transport, OwningTransport) else SendQueue(transport.send, connections=_CONNECTIONS)
+        )
+        self._auth = auth
+        self._endpoints = endpoints
+        self._timeout = timeout
+        self._retry = retry
+        self._user_agent = user_agent
+        self._budget = self._full_budget = retry_budget
+        self._random = random or Random()  # noqa: S311 - jitter, not a secret
+        self._owner = TaskOwner("bms_async client")
+        self._scopes: set[anyio.CancelScope] | None = None
+        self._calls = self._tries = self._failed = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made."""
+        return self._scopes is not None
+
+    async def open(self) -> None:
+        """Open the transport."""
+        await self._transport.open()
+        await self._owner.open()
+        self._scopes = set()
+
+    def start(self, function: Callable[[*Ts], Coroutine[Any, Any, None]], *args: *Ts, name: str | None = None) -> None:
+        """Start work that outlives the call that asked for it; it is cancelled when the client is closed.
+
+        Raises:
+            ClientClosedError: The client is not open.
+        """
+        if self._scopes is None:
+            raise ClientClosedError("the client is not open; use it inside `async with`")
+        self._owner.start(function, *args, name=name)
+
+    async def stop_work(self) -> None:
+        """End what outlives its call: fleet runs tell what they know, pages ahead are dropped."""
+        await self._owner.aclose()
+
+    async def aclose(self) -> None:
+        """End every call that is under way with `ClientClosedError`, and let the transport go."""
+        await self.stop_work()
+        scopes, self._scopes = self._scopes, None
+        for scope in scopes or ():
+            scope.cancel()
+        await self._transport.aclose()
+
+    def statistics(self) -> SessionStatistics:
+        """Tell what was done."""
+        return SessionStatistics(
+            open_calls=len(self._scopes or ()),
+            calls=self._calls,
+            tries=self._tries,
+            failed=self._failed,
+            retries_left=self._budget,
+        )
+
+    async def call(
+        self,
+        operation: Operation[T],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Query | None = None,
+        body: object = None,
+        lane: Lane = Lane.INTERACTIVE,
+        retry: RetryPolicy | None = None,
+        on_send: Callable[[], None] | None = None,
+    ) -> T:
+        """Make one call and return what it answered.
+
+        Args:
+            operation: What is called.
+            path: A value for each part of its path but the project.
+            query: Its query.
+            body: Its body.
+            lane: Who goes first when calls must wait.
+            retry: How it is tried again, where that differs from the session's way.
+            on_send: Called when the request is handed to the transport: from then on the cloud may act on it.
+
+        Raises:
+            ApiError: The cloud refused.
+            TransportError: No answer came.
+            DecodeError: The answer cannot be read.
+            ClientClosedError: The client is not open, or was closed before the answer came.
+        """
+        if self._scopes is None:
+            raise ClientClosedError(f"{operation.name}: the client is not open; use it inside `async with`")
+        request = build_request(
+            operation,
+            endpoint=self._endpoints[operation.service],
+            path={"project_id": self.project_id, **(path or {})},
+            query=query,
+            body=body,
+            user_agent=self._user_agent,
+            timeout=self._timeout,
+        )
+        self._calls += 1
+        with anyio.CancelScope() as scope:
+            scopes = self._scopes
+            scopes.add(scope)
+            try:
+                return await self._try_until_done(operation, request, lane, retry or self._retry, on_send)
+            except CallError:
+                self._failed += 1
+                raise
+            finally:
+                scopes.discard(scope)
+        raise ClientClosedError(f"{operation.name}: the client was closed before the answer came")
+
+    async def _try_until_done(
+        self,
+        operation: Operation[T],
+        request: HttpRequest,
+        lane: Lane,
+        policy: RetryPolicy,
+        on_send: Callable[[], None] | None,
+    ) -> T:
+        errors: list[CallError] = []
+        failures = refusals = 0
+        while True:
+            try:
+                result = await self._try_once(operation, request, lane, on_send, attempt=len(errors) + 1)
+            except CallError as error:
+                refused = isinstance(error, RateLimitedError)
+                refusals += refused
+                failures += not refused
+                spent = refusals > policy.refusals if refused else failures >= policy.attempts
+                if spent or not may_repeat(operation.safety, error) or not self._spend_retry():
+                    error.previous = tuple(errors)
+                    raise
+                errors.append(error)
+                if not refused:
+                    # A refused call needs no delay of its own: its operation stands still until it may go on.
+                    asked = getattr(error, "retry_after", None)
+                    draw = self._random.random()
+                    await anyio.sleep(retry_delay(policy, attempt=failures, asked=asked, draw=draw))
+            else:
+                self._budget = min(self._full_budget, self._budget + _RETRY_REFUND)
+                return result
+
+    async def _try_once(
+        self,
+        operation: Operation[T],
+        request: HttpRequest,
+        lane: Lane,
+        on_send: Callable[[], None] | None,
+        *,
+        attempt: int,
+    ) -> T:
+        limiter = self.limits[operation.name]
+        asked_at = anyio.current_time()
+        slot = await limiter.acquire(lane)
+        try:
+            credentials = await self._auth.headers(request)
+            flight = self._transport.submit(
+                msgspec.structs.replace(request, headers={**request.headers, **credentials})
+            )
+        except BaseException:
+            slot.give_back()
+            raise
+        # The slot follows the request and not the caller, who may leave before the server has counted it.
+        flight.answer.add_done_callback(lambda _: slot.release() if flight.sent else slot.give_back())
+        self._tries += 1
+        if on_send is not None:
+            on_send()
+        waited = anyio.current_time() - asked_at
+        try:
+            return await self._read(operation, flight)
+        except RateLimitedError as error:
+            limiter.refuse(error.retry_after, quota=error.quota)
+            _log.warning("%s was counted out (%s); it stands still", operation.name, error.code or error.status)
+            raise
+        except CallError as error:
+            _log.info("%s attempt %d failed: %s", operation.name, attempt, _short(error))
+            raise
+        finally:
+            _log.debug("%s attempt %d waited %.3f s for its slot", operation.name, attempt, waited)
+
+    async def _read(self, operation: Operation[T], flight: Flight) -> T:
+        response = await flight.wait()
+        if response.status >= 300 and response.body:  # noqa: PLR2004 - not a 2xx
+            # A cloud or a proxy may echo what it was sent, and what it says ends up in errors and logs.
+            told = self._auth.redact(response.body.decode(errors="replace"))
+            response = msgspec.structs.replace(response, body=told.encode())
+        return read_response(operation, response)
+
+    def _spend_retry(self) -> bool:
+        if self._budget < _RETRY_COST:
+            return False
+        self._budget -= _RETRY_COST
+        return True
+
+
+def _short(error: CallError) -> str:
+    """Name an error without the cloud's words, which are the application's to show and not the log's."""
+    status: Any = getattr(error, "status", None)
+    code: Any = getattr(error, "code", None)
+    request_id: Any = getattr(error, "request_id", None)
+    parts = [type(error).__name__, *(str(part) for part in (status, code, request_id) if part is not None)]
+    return " ".join(parts)
