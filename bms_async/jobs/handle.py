@@ -1,0 +1,180 @@
+"""What a caller holds of a job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator
+
+import anyio
+import msgspec
+
+from bms_async.errors import InvalidRequestError, JobFailedError, JobTimeoutError
+from bms_async.models import Job, JobStatus, SubJob
+
+from .record import JobRecord
+
+_VERSION = 1
+
+
+class SavedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A handle as it is saved: plain JSON with a version, to be picked up by any later one of this package."""
+
+    version: int
+    job_id: str
+    project_id: str
+    action: str | None = None
+    servers: tuple[str, ...] = ()
+
+
+class JobHandle:
+    """A job under way, from the yes of the cloud to its end.
+
+    Awaiting it waits for the end. Leaving an await only detaches the waiter: the cloud has no call that aborts a job,
+    and so there is none here.
+
+    ::
+
+        job = await bms.servers.stop([id_a, id_b])
+        sub = await job.sub_job(id_a)       # when this server has ended
+        async for sub in job.sub_jobs():    # each as it ends
+            ...
+        done = await job                    # when all have
+    """
+
+    __slots__ = ("_project_id", "_record")
+
+    def __init__(self, record: JobRecord, project_id: str) -> None:
+        self._record = record
+        self._project_id = project_id
+
+    @property
+    def id(self) -> str:
+        """The cloud's id of the job."""
+        return self._record.job_id
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The servers it was started for; empty for a job picked up by its id."""
+        return self._record.servers
+
+    @property
+    def action(self) -> str | None:
+        """The call that started it, such as ``servers.stop``; None for a job picked up by its id."""
+        return self._record.action
+
+    @property
+    def job(self) -> Job | None:
+        """What the last poll showed, None before the first."""
+        return self._record.job
+
+    @property
+    def status(self) -> JobStatus:
+        """How far the job is, as the last poll showed it."""
+        return self._record.job.status if self._record.job else JobStatus.INIT
+
+    def done(self) -> bool:
+        """Tell whether nothing more will be learned: the job ended, or was lost."""
+        return self._record.finished
+
+    def __await__(self) -> Generator[object, None, Job]:
+        return self._result().__await__()
+
+    async def result(self, timeout: float | None = None) -> Job:
+        """Wait for the end and return the job.
+
+        Args:
+            timeout: Seconds to wait at most; None waits as long as it takes.
+
+        Raises:
+            JobFailedError: The job ended as FAIL; some servers may have succeeded.
+            JobLostError: How it ended cannot be known.
+            JobTimeoutError: The time is over, the job goes on; the error holds what resumes the wait.
+            ClientClosedError: The client was closed.
+        """
+        with anyio.move_on_after(timeout):
+            return await self._result()
+        raise JobTimeoutError(
+            f"job {self.id} is {self.status.value} after {timeout:g} s and goes on; wait for it again with restore()",
+            job_id=self.id,
+            job=self.job,
+            resume=self.to_json(),
+        )
+
+    def sub_job(self, server_id: str) -> asyncio.Future[SubJob]:
+        """Return a future that resolves when this server's part has ended, well or badly.
+
+        Each call returns a future of its own; cancelling it touches no other.
+
+        Args:
+            server_id: One of the servers that the job was started for.
+
+        Raises:
+            InvalidRequestError: The job was not started for this server.
+        """
+        if self.servers and server_id not in self._record.expected:
+            raise InvalidRequestError("server_id", server_id, f"not a server of job {self.id}")
+        return self._record.sub_job(server_id)
+
+    async def sub_jobs(self) -> AsyncIterator[SubJob]:
+        """Iterate over the sub-jobs in the order in which they end, those first that already have.
+
+        Raises:
+            JobLostError: How the job ended cannot be known; what was known came before.
+            ClientClosedError: The client was closed.
+        """
+        record = self._record
+        told = 0
+        while True:
+            while told < len(record.ended):
+                told += 1
+                yield record.ended[told - 1]
+            if record.finished:
+                break
+            await record.change()
+        if record.error is not None:
+            raise record.error
+
+    def to_json(self) -> str:
+        """Return what `bms.jobs.restore` makes a handle of again, in this process or another."""
+        saved = SavedJob(
+            version=_VERSION, job_id=self.id, project_id=self._project_id, action=self.action, servers=self.servers
+        )
+        return msgspec.json.encode(saved).decode()
+
+    def __repr__(self) -> str:
+        servers = f" of {len(self.servers)} servers" if self.servers else ""
+        return f"<JobHandle {self.id} {self.status.value}{servers}, {len(self._record.ended)} ended>"
+
+    async def _result(self) -> Job:
+        record = self._record
+        while not record.finished:
+            await record.change()
+        if record.error is not None:
+            raise record.error
+        job = record.job
+        if job is None or job.status is not JobStatus.SUCCESS:
+            raise JobFailedError(job or Job(job_id=self.id, status=JobStatus.FAIL))
+        return job
+
+
+def read_saved(text: str | bytes, project_id: str) -> SavedJob:
+    """Read what `JobHandle.to_json` wrote.
+
+    Args:
+        text: The JSON.
+        project_id: The project of the client that is to watch the job.
+
+    Raises:
+        InvalidRequestError: It is no saved job, is of a later version, or of another project.
+    """
+    try:
+        saved = msgspec.json.decode(text, type=SavedJob)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise InvalidRequestError("text", "...", f"not what JobHandle.to_json() wrote: {error}") from error
+    if saved.version != _VERSION:
+        raise InvalidRequestError("text", saved.version, f"this version of bms_async reads version {_VERSION} only")
+    if saved.project_id != project_id:
+        raise InvalidRequestError(
+            "text", saved.project_id, f"the job belongs to that project, and this client to {project_id}"
+        )
+    return saved
