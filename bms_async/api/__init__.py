@@ -1,0 +1,6 @@
+"""What can be asked of the cloud: one module a resource, one Operation a documented call."""
+
+from .bms.jobs import Jobs, poll_job
+from .bms.servers import Servers
+
+__all__ = ["Jobs", "Servers", "poll_job"]

@@ -1,0 +1,1 @@
+"""BMS calls (API reference, chapter 4)."""

@@ -1,0 +1,83 @@
+"""Jobs (API reference 4.11)."""
+
+from __future__ import annotations
+
+from bms_async.jobs import JobHandle, Watcher, read_saved
+from bms_async.limits import DOCUMENTED_LIMITS, Lane
+from bms_async.models import Job
+from bms_async.session import Session
+from bms_async.wire import NO_RETRY, Operation, Safety
+from bms_async.wire.checks import check_id
+
+GET = Operation(
+    name="jobs.get",
+    method="GET",
+    path="/v1/{project_id}/jobs/{job_id}",
+    result=Job,
+    safety=Safety.READ,
+    chapter="4.11.1",
+    limit=DOCUMENTED_LIMITS["jobs.get"],
+)
+
+
+class Jobs:
+    """What the cloud does after it said yes: ``bms.jobs``."""
+
+    def __init__(self, session: Session, watcher: Watcher, *, check: bool) -> None:
+        self._session = session
+        self._watcher = watcher
+        self._check = check
+
+    async def get(self, job_id: str) -> Job:
+        """Ask once how far a job is.
+
+        To wait for its end, `watch` it: that costs one poll however many wait, and keeps within the limit.
+
+        Args:
+            job_id: The job.
+
+        Raises:
+            InvalidRequestError: The id is unfit; nothing was sent.
+            NotFoundError: There is no such job: not yet, some seconds after it was accepted, or not any more.
+
+        Source: API reference 4.11.1; 2000 calls a minute.
+        """
+        if self._check:
+            check_id("job_id", job_id)
+        return await self._session.call(GET, path={"job_id": job_id})
+
+    def watch(self, job_id: str) -> JobHandle:
+        """Watch a job that was started elsewhere, by its id; polling begins at once.
+
+        Args:
+            job_id: The job.
+
+        Raises:
+            InvalidRequestError: The id is unfit.
+            ClientClosedError: The client is not open.
+
+        Source: API reference 4.11.1.
+        """
+        if self._check:
+            check_id("job_id", job_id)
+        return self._watcher.watch(job_id)
+
+    def restore(self, text: str | bytes) -> JobHandle:
+        """Watch a job again from what `JobHandle.to_json` wrote, in this process or another.
+
+        Args:
+            text: The JSON.
+
+        Raises:
+            InvalidRequestError: The text is no saved job, or one of another project.
+            ClientClosedError: The client is not open.
+
+        Source: API reference 4.11.1.
+        """
+        saved = read_saved(text, self._session.project_id)
+        return self._watcher.watch(saved.job_id, servers=saved.servers, action=saved.action)
+
+
+async def poll_job(session: Session, job_id: str) -> Job:
+    """Fetch a job for the watcher: behind everybody who waits for a call, and without retries of its own."""
+    return await session.call(GET, path={"job_id": job_id}, lane=Lane.BULK, retry=NO_RETRY)

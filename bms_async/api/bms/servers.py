@@ -1,0 +1,233 @@
+"""Servers: reading them, and their power (API reference 4.3 and 4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, TypeAlias
+
+from bms_async.errors import InvalidRequestError
+from bms_async.jobs import JobHandle, Watcher
+from bms_async.limits import DOCUMENTED_LIMITS, Lane
+from bms_async.models import JobAccepted, Model, Server
+from bms_async.session import Session
+from bms_async.wire import Operation, Safety
+from bms_async.wire.checks import check_batch, check_id
+
+from .pages import LONGEST_PAGE, ServerList, ServerPage
+
+PowerType: TypeAlias = Literal["HARD"]
+
+
+class ServerAnswer(Model, frozen=True, kw_only=True):
+    """What `GET` answers: the server in an envelope."""
+
+    server: Server
+
+
+GET = Operation(
+    name="servers.get",
+    method="GET",
+    path="/v1/{project_id}/baremetalservers/{server_id}",
+    result=ServerAnswer,
+    safety=Safety.READ,
+    chapter="4.3.1",
+    limit=DOCUMENTED_LIMITS["servers.get"],
+    permission="bms:servers:get",
+)
+LIST = Operation(
+    name="servers.list",
+    method="GET",
+    path="/v1/{project_id}/baremetalservers/detail",
+    result=ServerPage,
+    safety=Safety.READ,
+    chapter="4.3.2",
+    limit=DOCUMENTED_LIMITS["servers.list"],
+    permission="bms:servers:list",
+)
+
+
+def _power(action: str, chapter: str, safety: Safety) -> Operation[JobAccepted]:
+    return Operation(
+        name=f"servers.{action}",
+        method="POST",
+        path="/v1/{project_id}/baremetalservers/action",
+        result=JobAccepted,
+        safety=safety,
+        chapter=chapter,
+        limit=DOCUMENTED_LIMITS[f"servers.{action}"],
+        permission=f"bms:servers:{action}",
+    )
+
+
+START = _power("start", "4.4.3", Safety.IDEMPOTENT)
+REBOOT = _power("reboot", "4.4.4", Safety.UNSAFE)
+STOP = _power("stop", "4.4.5", Safety.IDEMPOTENT)
+
+_BODIES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    START.name: ("os-start", {}),
+    REBOOT.name: ("reboot", {"type": "HARD"}),
+    STOP.name: ("os-stop", {"type": "HARD"}),
+}
+
+
+class Servers:
+    """The project's bare-metal servers: ``bms.servers``."""
+
+    def __init__(self, session: Session, watcher: Watcher, *, check: bool) -> None:
+        self._session = session
+        self._watcher = watcher
+        self._check = check
+
+    async def get(self, server_id: str) -> Server:
+        """Return one server with all that the cloud tells of it.
+
+        Args:
+            server_id: The server.
+
+        Raises:
+            InvalidRequestError: The id is unfit; nothing was sent.
+            NotFoundError: There is no such server in this project.
+
+        Source: API reference 4.3.1; 1000 calls a minute.
+        """
+        if self._check:
+            check_id("server_id", server_id)
+        answer = await self._session.call(GET, path={"server_id": server_id})
+        return answer.server
+
+    def list(
+        self,
+        *,
+        flavor: str | None = None,
+        name: str | None = None,
+        status: str | None = None,
+        tags: str | None = None,
+        reservation_id: str | None = None,
+        enterprise_project_id: str | None = None,
+        page_size: int = LONGEST_PAGE,
+        lane: Lane = Lane.INTERACTIVE,
+    ) -> ServerList:
+        """Iterate over the servers that match all filters; pages are fetched ahead of the reader.
+
+        ::
+
+            async for server in bms.servers.list(tags="rack-7"):
+                ...
+
+        Args:
+            flavor: The id of a flavor.
+            name: A name, matched as the cloud does.
+            status: One of `ServerStatus`.
+            tags: A tag; ``__type_baremetal`` is the cloud's own.
+            reservation_id: What servers created in one batch share.
+            enterprise_project_id: An enterprise project, or ``all_granted_eps`` for all that the caller may see.
+            page_size: Servers a page, 1 to 1000; a call costs the same whatever its size.
+            lane: Who goes first when calls must wait.
+
+        Raises:
+            InvalidRequestError: The page size is out of range; nothing was sent.
+
+        Source: API reference 4.3.2; 500 calls a minute.
+        """
+        if self._check and not 1 <= page_size <= LONGEST_PAGE:
+            raise InvalidRequestError("page_size", page_size, f"1 to {LONGEST_PAGE} servers a page")
+        filters = {
+            "flavor": flavor,
+            "name": name,
+            "status": status,
+            "tags": tags,
+            "reservation_id": reservation_id,
+            "enterprise_project_id": enterprise_project_id,
+        }
+
+        async def fetch(number: int) -> ServerPage:
+            query = {**filters, "limit": page_size, "offset": number}
+            return await self._session.call(LIST, query=query, lane=lane)
+
+        return ServerList(fetch, self._session, page_size=page_size)
+
+    async def start(self, server_ids: Iterable[str], *, lane: Lane = Lane.INTERACTIVE) -> JobHandle:
+        """Start servers and return the job that does it; it is watched from then on.
+
+        Sent again when an answer is lost: a server that already runs does not mind.
+
+        Args:
+            server_ids: 1 to 1000 ids, none twice; for more, and for an outcome each, see ``bms.fleet.start``.
+            lane: Who goes first when calls must wait.
+
+        Raises:
+            InvalidRequestError: An id is unfit, or there are none or too many; nothing was sent.
+            ApiError: The cloud refused the whole batch, possibly because of one server in it.
+
+        Source: API reference 4.4.3; 50 calls a minute.
+        """
+        return await self.act(START, server_ids, lane=lane)
+
+    async def stop(
+        self, server_ids: Iterable[str], *, type: PowerType = "HARD", lane: Lane = Lane.INTERACTIVE
+    ) -> JobHandle:
+        """Stop servers and return the job that does it; it is watched from then on.
+
+        Sent again when an answer is lost: a server that is stopped does not mind.
+
+        Args:
+            server_ids: 1 to 1000 ids, none twice; for more, and for an outcome each, see ``bms.fleet.stop``.
+            type: HARD cuts the power. The reference names SOFT as well, and says that it is not valid.
+            lane: Who goes first when calls must wait.
+
+        Raises:
+            InvalidRequestError: An argument is unfit; nothing was sent.
+            ApiError: The cloud refused the whole batch, possibly because of one server in it.
+
+        Source: API reference 4.4.5; 50 calls a minute.
+        """
+        self._check_power_type(type)
+        return await self.act(STOP, server_ids, lane=lane)
+
+    async def reboot(
+        self, server_ids: Iterable[str], *, type: PowerType = "HARD", lane: Lane = Lane.INTERACTIVE
+    ) -> JobHandle:
+        """Restart servers and return the job that does it; it is watched from then on.
+
+        Never sent again when an answer is lost: a server would restart twice. The `TransportError` then says
+        ``maybe_delivered``, and the servers' own ``task_state`` and ``updated`` tell what happened.
+
+        Args:
+            server_ids: 1 to 1000 ids, none twice; for more, and for an outcome each, see ``bms.fleet.reboot``.
+            type: HARD resets the machine. The reference names SOFT as well, and says that it is not valid.
+            lane: Who goes first when calls must wait.
+
+        Raises:
+            InvalidRequestError: An argument is unfit; nothing was sent.
+            ApiError: The cloud refused the whole batch, possibly because of one server in it.
+
+        Source: API reference 4.4.4; 50 calls a minute.
+        """
+        self._check_power_type(type)
+        return await self.act(REBOOT, server_ids, lane=lane)
+
+    async def act(
+        self,
+        operation: Operation[JobAccepted],
+        server_ids: Iterable[str],
+        *,
+        lane: Lane,
+        on_send: Callable[[], None] | None = None,
+    ) -> JobHandle:
+        """Make one power call; what `start`, `stop` and `reboot` do, and what a fleet run is made of.
+
+        Args:
+            operation: `START`, `STOP` or `REBOOT`.
+            server_ids: 1 to 1000 ids, none twice.
+            lane: Who goes first when calls must wait.
+            on_send: Called when the request is handed to the transport.
+        """
+        ids = check_batch("server_ids", server_ids) if self._check else tuple(server_ids)
+        field, options = _BODIES[operation.name]
+        body = {field: {**options, "servers": [{"id": server_id} for server_id in ids]}}
+        accepted = await self._session.call(operation, body=body, lane=lane, on_send=on_send)
+        return self._watcher.watch(accepted.job_id, servers=ids, action=operation.name)
+
+    def _check_power_type(self, value: str) -> None:
+        if self._check and value != "HARD":
+            raise InvalidRequestError("type", value, "only HARD works; the reference names SOFT and says it is invalid")
