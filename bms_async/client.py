@@ -1,0 +1,186 @@
+"""The client: owns the parts, opens and closes them, hands out the resources."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import anyio
+import msgspec
+
+from bms_async.api import Jobs, Servers, poll_job
+from bms_async.auth import Auth, StaticToken
+from bms_async.config import check_endpoint, read_environment
+from bms_async.errors import ClientClosedError, ConfigurationError
+from bms_async.fleet import Fleet
+from bms_async.jobs import SHARE, Watcher, WatcherStatistics
+from bms_async.limits import Limits, Pace
+from bms_async.models import Job
+from bms_async.session import Session, SessionStatistics
+from bms_async.transport import Transport
+from bms_async.wire import RetryPolicy, Service
+from bms_async.wire.checks import check_id
+
+__version__ = "0.1.0"
+
+_PACE_WITHOUT_LIMIT = 60_000.0
+
+
+class ClientStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client has done: its calls, and its watcher."""
+
+    session: SessionStatistics
+    watcher: WatcherStatistics
+
+
+class BmsClient:
+    """A project of a bare-metal cloud.
+
+    ::
+
+        async with BmsClient(endpoint=..., project_id=..., auth=StaticToken(token)) as bms:
+            report = await bms.fleet.stop(ids)
+
+    One client serves any number of tasks at once; it may be opened in one task and closed in another. It belongs to
+    one event loop, and is opened once.
+
+    Args:
+        endpoint: The address of the BMS service.
+        project_id: The project whose servers these are.
+        auth: The credentials, such as `StaticToken`.
+        compute_endpoint: The address of the ECS service, for native OpenStack calls; the BMS endpoint by default.
+        identity_endpoint: The address of the IAM service; the BMS endpoint by default.
+        transport: What carries the requests; a `HttpxTransport` by default. It is opened and closed with the client.
+        limits: The calls a minute that are allowed. Give one `Limits` to all clients of an account.
+        timeout: Seconds that one try of a call may take once it is connected; waiting for a slot does not count.
+        retry: How failed calls are tried again; None never does.
+        check: Whether arguments are checked against the reference before anything is sent.
+
+    Raises:
+        ConfigurationError: An argument cannot be right; the text says which, and what to do.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        project_id: str,
+        auth: Auth,
+        compute_endpoint: str | None = None,
+        identity_endpoint: str | None = None,
+        transport: Transport | None = None,
+        limits: Limits | None = None,
+        timeout: float = 60.0,
+        retry: RetryPolicy | None = RetryPolicy(),  # noqa: B008 - frozen
+        check: bool = True,
+    ) -> None:
+        if not isinstance(auth, Auth):
+            raise ConfigurationError(f"auth={type(auth).__name__}: credentials are needed, such as StaticToken(token)")
+        if timeout <= 0:
+            raise ConfigurationError(f"timeout={timeout!r}: more than 0 seconds are needed")
+        endpoint = check_endpoint("endpoint", endpoint)
+        self._endpoints = {
+            Service.BMS: endpoint,
+            Service.COMPUTE: check_endpoint("compute_endpoint", compute_endpoint or endpoint),
+            Service.IDENTITY: check_endpoint("identity_endpoint", identity_endpoint or endpoint),
+        }
+        self._limits = limits or Limits()
+        self._session = Session(
+            transport=transport or _default_transport(),
+            auth=auth,
+            limits=self._limits,
+            endpoints=self._endpoints,
+            project_id=check_id("project_id", project_id),
+            timeout=timeout,
+            retry=retry or RetryPolicy(attempts=1, refusals=0),
+            user_agent=f"bms-async/{__version__}",
+        )
+        polls = self._limits["jobs.get"].limit
+        self._watcher = Watcher(
+            self._poll,
+            pace=Pace(_PACE_WITHOUT_LIMIT if polls is None else polls * SHARE),
+            project_id=project_id,
+        )
+        self._opened = False
+        self.servers = Servers(self._session, self._watcher, check=check)
+        self.jobs = Jobs(self._session, self._watcher, check=check)
+        self.fleet = Fleet(self.servers, self._session, check=check)
+
+    @classmethod
+    def from_env(
+        cls, *, transport: Transport | None = None, limits: Limits | None = None, timeout: float = 60.0
+    ) -> Self:
+        """Make a client from the environment.
+
+        Read are ``BMS_ENDPOINT``, ``OS_PROJECT_ID`` (or ``HUAWEICLOUD_SDK_PROJECT_ID``), ``OS_TOKEN`` (or
+        ``OS_AUTH_TOKEN``), and if set ``BMS_COMPUTE_ENDPOINT`` and ``OS_AUTH_URL``.
+
+        Args:
+            transport: As in `BmsClient`.
+            limits: As in `BmsClient`.
+            timeout: As in `BmsClient`.
+
+        Raises:
+            ConfigurationError: Something is missing; the text names all of it, and where it was looked for.
+        """
+        settings = read_environment()
+        return cls(
+            endpoint=settings.endpoint,
+            project_id=settings.project_id,
+            auth=StaticToken(settings.token),
+            compute_endpoint=settings.compute_endpoint,
+            identity_endpoint=settings.identity_endpoint,
+            transport=transport,
+            limits=limits,
+            timeout=timeout,
+        )
+
+    @property
+    def project_id(self) -> str:
+        """The project whose servers these are."""
+        return self._session.project_id
+
+    @property
+    def limits(self) -> Limits:
+        """The limits, to look at or to share with another client."""
+        return self._limits
+
+    def statistics(self) -> ClientStatistics:
+        """Tell what was done."""
+        return ClientStatistics(session=self._session.statistics(), watcher=self._watcher.statistics())
+
+    async def __aenter__(self) -> Self:
+        if self._opened:
+            raise ClientClosedError("a client is opened once; make a new one")
+        self._opened = True
+        await self._session.open()
+        await self._watcher.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End everything: fleet runs, waits and calls, each with a word to who waits; then the connections.
+
+        What the cloud was asked for goes on there.
+        """
+        with anyio.CancelScope(shield=True):
+            await self._session.stop_work()
+            await self._watcher.aclose()
+            await self._session.aclose()
+
+    def __repr__(self) -> str:
+        state = "open" if self._session.is_open else "closed"
+        return f"<BmsClient {state}, {self._endpoints[Service.BMS]}, project {self.project_id}>"
+
+    async def _poll(self, job_id: str) -> Job:
+        return await poll_job(self._session, job_id)
+
+
+def _default_transport() -> Transport:
+    from bms_async.transport.httpx import HttpxTransport  # noqa: PLC0415 - importing bms_async imports no HTTP library
+
+    return HttpxTransport()

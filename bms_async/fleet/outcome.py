@@ -1,0 +1,190 @@
+"""What became of each server, and of all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+
+import msgspec
+
+from bms_async.errorcodes import Remedy, explain
+from bms_async.errors import BmsError, CallError, FleetError, SubJobFailedError
+from bms_async.models import JobStatus, SubJob
+
+
+class OutcomeState(StrEnum):
+    """What became of a server."""
+
+    SUCCEEDED = "SUCCEEDED"
+    UNCHANGED = "UNCHANGED"
+    FAILED = "FAILED"
+    UNKNOWN = "UNKNOWN"
+    SKIPPED = "SKIPPED"
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the server is now as it was asked to be."""
+        return self is OutcomeState.SUCCEEDED or self is OutcomeState.UNCHANGED
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one server.
+
+    Attributes:
+        state: SUCCEEDED; UNCHANGED, it already was so; FAILED; UNKNOWN, it was asked for and cannot be proved;
+            SKIPPED, it was never asked for: the run was cancelled, or the id is unfit.
+        job_id: The job it was part of, None if it never came to one.
+        sub_job_id: Its own part of the job, None if the cloud did not tell.
+        error: Why it is FAILED, UNKNOWN or SKIPPED; None for the others and for a run that was cancelled.
+        attempts: How often the cloud was asked; 0 for SKIPPED.
+        started: When it was asked for; None for SKIPPED.
+        ended: When its outcome was known.
+    """
+
+    server_id: str
+    state: OutcomeState
+    job_id: str | None = None
+    sub_job_id: str | None = None
+    error: BmsError | None = None
+    attempts: int = 0
+    started: datetime | None = None
+    ended: datetime | None = None
+
+    @property
+    def code(self) -> str | None:
+        """The cloud's code for what went wrong, None if there is none."""
+        return getattr(self.error, "code", None)
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a run is.
+
+    Attributes:
+        total: How many servers it is about; None as long as its source has not told them all.
+        submitted: How many the cloud has been asked for.
+        done: How many have their outcome.
+        by_state: How many of those are in each state.
+    """
+
+    total: int | None
+    submitted: int
+    done: int
+    by_state: Mapping[OutcomeState, int]
+
+
+class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of all servers of a run: exactly one outcome for each id that was handed to it.
+
+    Attributes:
+        action: What was asked for, such as ``servers.stop``.
+        outcomes: In the order in which they were known.
+        batches: How many batches the cloud accepted.
+        cancelled: Whether the run was ended before its end.
+        started: When the run began.
+        ended: When the last outcome was known.
+    """
+
+    action: str
+    outcomes: Sequence[Outcome]
+    batches: int
+    cancelled: bool
+    started: datetime
+    ended: datetime
+
+    @property
+    def by_state(self) -> Mapping[OutcomeState, int]:
+        """How many servers are in each state; every state is there."""
+        counts = Counter(outcome.state for outcome in self.outcomes)
+        return MappingProxyType({state: counts[state] for state in OutcomeState})
+
+    @property
+    def by_code(self) -> Mapping[str, int]:
+        """How many servers are not as asked, by the code or, without one, the name of the error."""
+        return MappingProxyType(
+            dict(Counter(_reason(outcome) for outcome in self.outcomes if not outcome.state.is_good).most_common())
+        )
+
+    @property
+    def seconds(self) -> float:
+        """How long the run took."""
+        return (self.ended - self.started).total_seconds()
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {state.value}" for state, count in self.by_state.items() if count)
+        return f"<FleetReport {self.action} of {len(self)} servers: {counts or 'none'} in {self.seconds:.1f} s>"
+
+    def raise_for_failures(self) -> None:
+        """Raise if any server is not as it was asked to be.
+
+        Raises:
+            ExceptionGroup: One `FleetError` for each code, with the servers and what to do.
+        """
+        servers: dict[str, list[Outcome]] = {}
+        for outcome in self.outcomes:
+            if not outcome.state.is_good:
+                servers.setdefault(_reason(outcome), []).append(outcome)
+        if servers:
+            total = sum(map(len, servers.values()))
+            raise ExceptionGroup(
+                f"{self.action}: {total} of {len(self)} servers are not as asked",
+                [_fleet_error(self.action, reason, outcomes) for reason, outcomes in servers.items()],
+            )
+
+
+def judge_sub_job(sub: SubJob, server_id: str, job_id: str) -> tuple[OutcomeState, BmsError | None]:
+    """Tell what an ended sub-job means for its server.
+
+    Args:
+        sub: The sub-job.
+        server_id: Its server.
+        job_id: Its job.
+    """
+    if sub.status is JobStatus.SUCCESS:
+        return OutcomeState.SUCCEEDED, None
+    code = sub.error_code or sub.code
+    documented = explain(code)
+    if documented and documented.remedy is Remedy.ALREADY_THERE:
+        return OutcomeState.UNCHANGED, None
+    reason = sub.fail_reason or sub.message
+    return OutcomeState.FAILED, SubJobFailedError(server_id=server_id, job_id=job_id, code=code, reason=reason)
+
+
+def judge_refusal(error: BmsError, servers: int) -> OutcomeState:
+    """Tell what it means for its servers that a batch did not become a job.
+
+    A refusal speaks of a batch as a whole, so only a batch of one can learn from it that its server already was so.
+
+    Args:
+        error: What the call ended with.
+        servers: How many servers were in it.
+    """
+    if isinstance(error, CallError) and not error.maybe_done:
+        documented = explain(getattr(error, "code", None))
+        if servers == 1 and documented and documented.remedy is Remedy.ALREADY_THERE:
+            return OutcomeState.UNCHANGED
+        return OutcomeState.FAILED
+    return OutcomeState.UNKNOWN
+
+
+def _reason(outcome: Outcome) -> str:
+    if outcome.code:
+        return outcome.code
+    return type(outcome.error).__name__ if outcome.error else outcome.state.value
+
+
+def _fleet_error(action: str, reason: str, outcomes: list[Outcome]) -> FleetError:
+    first = outcomes[0]
+    more = f" and {len(outcomes) - 1} more" if len(outcomes) > 1 else ""
+    documented = explain(first.code)
+    text = f"{action}: {reason}: {len(outcomes)} servers, {first.server_id}{more}"
+    if documented:
+        text += f" [{documented.meaning} {documented.measure}]"
+    elif first.error is not None:
+        text += f": {first.error}"
+    return FleetError(text, code=first.code, server_ids=tuple(outcome.server_id for outcome in outcomes))

@@ -1,0 +1,370 @@
+"""One action on any number of servers, as fast as the limit allows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Generator, Iterable
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import ObjectReceiveStream, TaskGroup
+
+from bms_async.errors import BmsError, ClientClosedError, InvalidRequestError, JobLostError
+from bms_async.jobs import JobHandle
+
+from .outcome import FleetReport, Outcome, OutcomeState, Progress, judge_refusal, judge_sub_job
+from .plan import Intake
+
+_log = logging.getLogger("bms_async.fleet")
+
+_SUBMITTERS = 50
+"""How many batches may be on their way to the cloud at once: what the limit lets go in one burst."""
+
+_LINGER = 1.0
+"""Seconds after which a slow source's ids go as they are, in a batch that is not full."""
+
+Submit = Callable[[tuple[str, ...], Callable[[], None]], Awaitable[JobHandle]]
+
+
+class _Batch:
+    """Servers on their way to the cloud.
+
+    Attributes:
+        started: When the cloud was asked, None before.
+        asked: How often.
+    """
+
+    __slots__ = ("asked", "ids", "scope", "started")
+
+    def __init__(self, ids: tuple[str, ...]) -> None:
+        self.ids = ids
+        self.scope = anyio.CancelScope()
+        self.started: datetime | None = None
+        self.asked = 0
+
+    @property
+    def fate(self) -> OutcomeState:
+        """What its servers are if it comes to no job: the cloud was never asked, or nobody knows."""
+        return OutcomeState.SKIPPED if self.started is None else OutcomeState.UNKNOWN
+
+
+class FleetRun:
+    """An action on any number of servers; every id ends in exactly one `Outcome`, whatever fails.
+
+    It begins at once. Await it for the report, or iterate over it for the outcomes as they happen; both may be done
+    by several tasks, and more than once. When the last of them leaves before the end, by ``break`` or cancelled, so
+    does the run: what was not asked for is not asked for any more.
+
+    ::
+
+        async for outcome in bms.fleet.reboot(ids):
+            print(outcome.server_id, outcome.state)
+        report = await bms.fleet.stop(ids)
+    """
+
+    def __init__(
+        self, action: str, ids: Iterable[str] | AsyncIterable[str], submit: Submit, *, check: bool = True
+    ) -> None:
+        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable | AsyncIterable):
+            raise InvalidRequestError("ids", ids, "an iterable or async iterable of ids is wanted")
+        self._action = action
+        self._source = ids
+        self._submit = submit
+        self._intake = Intake(check=check)
+        self._told_all = False
+        self._outcomes: list[Outcome] = []
+        self._counts: Counter[OutcomeState] = Counter()
+        self._open: set[_Batch] = set()
+        self._reading = anyio.CancelScope()
+        self._whole = anyio.CancelScope()
+        self._submitted = self._accepted = 0
+        self._cancelled = False
+        self._consumers = 0
+        self._changed = asyncio.Event()
+        self._source_error: Exception | None = None
+        self._report: FleetReport | None = None
+        self._clock = _Clock()
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run is."""
+        return Progress(
+            total=self._intake.admitted if self._told_all else None,
+            submitted=self._submitted,
+            done=len(self._outcomes),
+            by_state=MappingProxyType({state: self._counts[state] for state in OutcomeState}),
+        )
+
+    @property
+    def report(self) -> FleetReport | None:
+        """The report, None as long as the run goes on."""
+        return self._report
+
+    def cancel(self, *, let_go: bool = False) -> None:
+        """Stop asking: servers that were not asked for yet are SKIPPED.
+
+        The cloud has no call that aborts a job, so what was asked for goes on there.
+
+        Args:
+            let_go: Do not wait for that either: its servers are UNKNOWN. By default they are watched to their end.
+        """
+        if self._report is not None:
+            return
+        self._cancelled = True
+        self._reading.cancel()
+        for batch in self._open:
+            if batch.started is None:
+                batch.scope.cancel()
+        if let_go:
+            self._whole.cancel()
+
+    def __await__(self) -> Generator[object, None, FleetReport]:
+        return self._wait().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Outcome]:
+        told = 0
+        self._consumers += 1
+        try:
+            while True:
+                while told < len(self._outcomes):
+                    told += 1
+                    yield self._outcomes[told - 1]
+                if self._report is not None:
+                    break
+                await self._changed.wait()
+        finally:
+            self._leave()
+        if self._source_error is not None:
+            raise self._source_error
+
+    def __repr__(self) -> str:
+        state = "ended" if self._report else "running"
+        return f"<FleetRun {self._action} {state}: {self._submitted} submitted, {len(self._outcomes)} done>"
+
+    async def run(self) -> None:
+        """Do it all; the client runs this in a task of its own."""
+        try:
+            with self._whole:
+                async with anyio.create_task_group() as watching:
+                    await self._submit_all(watching)
+                    self._skip_unasked()
+        except Exception as error:  # noqa: BLE001 - R2 holds for faults of ours too, and the caller gets them
+            _log.exception("%s broke", self._action)
+            self._source_error = self._source_error or error
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._finish()
+
+    async def _wait(self) -> FleetReport:
+        self._consumers += 1
+        try:
+            while self._report is None:
+                await self._changed.wait()
+        finally:
+            self._leave()
+        if self._source_error is not None:
+            raise self._source_error
+        return self._report
+
+    def _leave(self) -> None:
+        self._consumers -= 1
+        if self._consumers == 0 and self._report is None:
+            self.cancel(let_go=True)
+
+    async def _submit_all(self, watching: TaskGroup) -> None:
+        batches, incoming = anyio.create_memory_object_stream[_Batch]()
+        async with anyio.create_task_group() as submitters, batches, incoming:
+            for _ in range(_SUBMITTERS):
+                submitters.start_soon(self._submit_batches, incoming.clone(), watching)
+            incoming.close()
+            with self._reading:
+                await self._read_source(batches.send)
+            batches.close()
+
+    async def _read_source(self, send: Callable[[_Batch], Awaitable[None]]) -> None:
+        try:
+            if isinstance(self._source, AsyncIterable):
+                async with anyio.create_task_group() as lingering:
+                    lingering.start_soon(self._flush_when_slow, send)
+                    async for value in self._source:
+                        await self._take_in(value, send)
+                    lingering.cancel_scope.cancel()
+            elif isinstance(self._source, Collection):
+                await self._admit_all(self._source)
+            else:
+                for value in self._source:
+                    await self._take_in(value, send)
+        except Exception as error:  # noqa: BLE001 - the source's own fault; the caller gets it once all has ended
+            self._source_error = _unwrapped(error)
+        self._told_all = True
+        while self._intake.ready:
+            await self._flush(send)
+
+    async def _admit_all(self, source: Collection[str]) -> None:
+        for position, value in enumerate(source):
+            self._admit(value)
+            if position % 1000 == 0:
+                await anyio.lowlevel.checkpoint()
+
+    async def _take_in(self, value: object, send: Callable[[_Batch], Awaitable[None]]) -> None:
+        self._admit(value)
+        if self._intake.is_full:
+            await self._flush(send)
+
+    async def _flush(self, send: Callable[[_Batch], Awaitable[None]]) -> None:
+        ids = self._intake.take()
+        if ids:
+            batch = _Batch(ids)
+            self._open.add(batch)
+            await send(batch)
+
+    async def _flush_when_slow(self, send: Callable[[_Batch], Awaitable[None]]) -> None:
+        while True:
+            before = self._intake.admitted
+            await anyio.sleep(_LINGER)
+            if self._intake.admitted == before:
+                await self._flush(send)
+
+    def _admit(self, value: object) -> None:
+        refused = self._intake.admit(value)
+        if refused is not None:
+            name, error = refused
+            self._conclude(name, OutcomeState.SKIPPED, error=error)
+
+    async def _submit_batches(self, incoming: ObjectReceiveStream[_Batch], watching: TaskGroup) -> None:
+        async with incoming:
+            async for batch in incoming:
+                await self._submit_batch(batch, watching)
+
+    async def _submit_batch(self, batch: _Batch, watching: TaskGroup) -> None:
+        def asked() -> None:
+            if batch.started is None:
+                batch.started = self._clock.now()
+                self._submitted += len(batch.ids)
+            batch.asked += 1
+
+        accepted = False
+        try:
+            with batch.scope:
+                if self._cancelled:
+                    return
+                job = await self._submit(batch.ids, asked)
+                accepted = True
+                self._accepted += 1
+                watching.start_soon(self._watch, job, batch)
+        except ClientClosedError as error:
+            self._conclude_batch(batch, batch.fate, error)
+        except BmsError as error:
+            self._conclude_batch(batch, judge_refusal(error, len(batch.ids)), error)
+        finally:
+            if not accepted:
+                self._conclude_batch(batch, batch.fate)
+
+    async def _watch(self, job: JobHandle, batch: _Batch) -> None:
+        error: BmsError | None = None
+        try:
+            async for sub in job.sub_jobs():
+                if sub.server_id is None:
+                    continue
+                state, why = judge_sub_job(sub, sub.server_id, job.id)
+                self._conclude(sub.server_id, state, batch=batch, job_id=job.id, sub_job_id=sub.job_id, error=why)
+            error = JobLostError(
+                f"job {job.id} ended without telling of this server; read its own state", job_id=job.id, job=None
+            )
+        except BmsError as lost:
+            error = lost
+        finally:
+            self._conclude_batch(batch, OutcomeState.UNKNOWN, error, job_id=job.id)
+
+    def _conclude_batch(
+        self, batch: _Batch, state: OutcomeState, error: BmsError | None = None, *, job_id: str | None = None
+    ) -> None:
+        for server_id in batch.ids:
+            self._conclude(server_id, state, batch=batch, job_id=job_id, error=error)
+        self._open.discard(batch)
+
+    def _conclude(
+        self,
+        server_id: str,
+        state: OutcomeState,
+        *,
+        batch: _Batch | None = None,
+        job_id: str | None = None,
+        sub_job_id: str | None = None,
+        error: BmsError | None = None,
+    ) -> None:
+        if not self._intake.settle(server_id):
+            return
+        self._outcomes.append(
+            Outcome(
+                server_id=server_id,
+                state=state,
+                job_id=job_id,
+                sub_job_id=sub_job_id,
+                error=error if state is not OutcomeState.UNCHANGED else None,
+                attempts=batch.asked if batch else 0,
+                started=batch.started if batch else None,
+                ended=self._clock.now(),
+            )
+        )
+        self._counts[state] += 1
+        self._notify()
+
+    def _skip_unasked(self) -> None:
+        """Once nothing more will be submitted, skip what was taken in and never came to the cloud."""
+        for batch in [batch for batch in self._open if batch.started is None]:
+            self._conclude_batch(batch, batch.fate)
+        for server_id in self._intake.take_all():
+            self._conclude(server_id, OutcomeState.SKIPPED)
+
+    async def _finish(self) -> None:
+        left_early = self._cancelled or not self._told_all or bool(self._open)
+        if left_early and isinstance(self._source, Collection):
+            # All of a collection was handed over, also what was not come to.
+            await self._admit_all(self._source)
+        self._skip_unasked()
+        for batch in tuple(self._open):
+            self._conclude_batch(batch, batch.fate)
+            await anyio.lowlevel.checkpoint()
+        self._told_all = True
+        self._report = FleetReport(
+            action=self._action,
+            outcomes=self._outcomes,
+            batches=self._accepted,
+            cancelled=left_early,
+            started=self._clock.began,
+            ended=self._clock.now(),
+        )
+        self._notify()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
+class _Clock:
+    """Tells the time of day by the loop's clock, so that a run's times fit together even when the day's is set."""
+
+    __slots__ = ("_began_at", "_last", "began")
+
+    def __init__(self) -> None:
+        self.began = datetime.now(UTC)
+        self._began_at = anyio.current_time()
+        self._last = (self._began_at, self.began)
+
+    def now(self) -> datetime:
+        at = anyio.current_time()
+        if at - self._last[0] > 0.001:  # noqa: PLR2004 - outcomes of one poll share one object
+            self._last = (at, self.began + timedelta(seconds=at - self._began_at))
+        return self._last[1]
+
+
+def _unwrapped(error: Exception) -> Exception:
+    """Return the source's own error, which a task group may have wrapped."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
