@@ -1,0 +1,72 @@
+"""A bare-metal cloud on one's own machine, for tests, examples and measurements.
+
+```python
+cloud = Cloud(CloudSettings(servers=100_000, seed=7), clock=loop.time)
+transport = httpx.ASGITransport(app=create_app(cloud))
+```
+
+`python -m bms_async.simulator --servers 10000` serves one on a port of the loopback interface. The
+SDK and the simulator read the API reference separately and share no code, so that they can disagree.
+"""
+
+try:
+    import starlette as _starlette  # noqa: F401 - only to say what is missing
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "the simulator needs an extra: pip install 'bms-async[simulator]'", name=error.name
+    ) from error
+
+from bms_async.simulator.app import create_app
+from bms_async.simulator.cloud import Cloud
+from bms_async.simulator.faults import (
+    Answer,
+    CutAfter,
+    CutBefore,
+    Delay,
+    Fault,
+    FaultHook,
+    NotFoundJob,
+    Script,
+    ScriptedFault,
+    SimulatedCut,
+    Throttled,
+    Unauthorized,
+)
+from bms_async.simulator.settings import DOCUMENTED_LIMITS, CloudSettings
+from bms_async.simulator.state import Server
+from bms_async.simulator.throttle import (
+    Books,
+    CallBook,
+    FixedWindow,
+    SlidingWindow,
+    Throttle,
+    TokenBucket,
+    Unlimited,
+)
+
+__all__ = [
+    "DOCUMENTED_LIMITS",
+    "Answer",
+    "Books",
+    "CallBook",
+    "Cloud",
+    "CloudSettings",
+    "CutAfter",
+    "CutBefore",
+    "Delay",
+    "Fault",
+    "FaultHook",
+    "FixedWindow",
+    "NotFoundJob",
+    "Script",
+    "ScriptedFault",
+    "Server",
+    "SimulatedCut",
+    "SlidingWindow",
+    "Throttle",
+    "Throttled",
+    "TokenBucket",
+    "Unauthorized",
+    "Unlimited",
+    "create_app",
+]

@@ -1,0 +1,164 @@
+"""`python -m bms_async.simulator`: serve a cloud on the loopback interface until told to stop."""
+
+import argparse
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Final, NoReturn
+
+import msgspec
+import uvicorn
+
+from bms_async.simulator import Cloud, CloudSettings, create_app
+
+__all__ = ["main"]
+
+_HOST: Final = "127.0.0.1"
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve a cloud; returns 0 when a signal ends it."""
+    _leave_quietly_on_signals()
+    parser = _parser()
+    options = vars(parser.parse_args(arguments))
+    port = options.pop("port")
+    options["limits"] = dict(options["limits"])
+    for name in ("job_seconds", "latency"):
+        options[name] = tuple(options[name])
+    try:
+        settings = CloudSettings(**options)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        listener = _listen(port)
+    except (OSError, OverflowError) as error:
+        parser.error(f"cannot listen on {_HOST}:{port}: {error}")
+    with listener:
+        cloud = Cloud(settings)
+        # The servers live as long as the process: a collection that walks a million of them would
+        # hold the event loop for a tenth of a second each time.
+        gc.collect()
+        gc.freeze()
+        _Simulator(cloud, listener).run(sockets=[listener])
+    return 0
+
+
+class _Simulator(uvicorn.Server):
+    """A uvicorn server that says when it is ready and ends without fuss."""
+
+    def __init__(self, cloud: Cloud, listener: socket.socket) -> None:
+        super().__init__(
+            uvicorn.Config(
+                create_app(cloud),
+                lifespan="off",
+                log_level="critical",
+                access_log=False,
+                server_header=False,
+                backlog=4096,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._cloud = cloud
+        self._listener = listener
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and only then print the line that others wait for."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            settings = self._cloud.settings
+            host, port = self._listener.getsockname()[:2]
+            line = {
+                "address": f"http://{host}:{port}",
+                "project_id": settings.project_id,
+                "token": settings.token,
+                "access_key": settings.access_key,
+                "servers": settings.servers,
+                "seed": settings.seed,
+                "throttle": settings.throttle,
+                "pid": os.getpid(),
+            }
+            sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
+            sys.stdout.flush()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End on a signal as uvicorn does, but do not raise it again: being told to stop is no failure."""
+        before = {each: signal.signal(each, self.handle_exit) for each in _SIGNALS}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
+def _listen(port: int) -> socket.socket:
+    # asyncio sets TCP_NODELAY only on sockets that name their protocol; without it, the body of an
+    # answer waits 40 ms for the acknowledgement of its head.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((_HOST, port))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _leave_quietly_on_signals() -> None:
+    def leave(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(0)
+
+    for each in _SIGNALS:
+        signal.signal(each, leave)
+
+
+def _limit(text: str) -> tuple[str, int]:
+    operation, _, number = text.partition("=")
+    if not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected OPERATION=CALLS, such as servers.stop=20: {text}")
+    return operation, int(number)
+
+
+def _parser() -> argparse.ArgumentParser:
+    default = CloudSettings()
+    parser = argparse.ArgumentParser(
+        prog="python -m bms_async.simulator",
+        description="Serve a simulated bare-metal cloud on 127.0.0.1. When it accepts calls it prints"
+        " one line of JSON with its address, project and token; SIGINT or SIGTERM ends it.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--servers", type=int, default=default.servers, metavar="N", help="how many servers")
+    add("--seed", type=int, default=default.seed, metavar="N", help="where drawn values come from")
+    add("--port", type=int, default=0, metavar="N", help="0 takes a free one")
+    add("--throttle", choices=("fixed", "sliding", "bucket", "none"), default=default.throttle,
+        help="how calls are counted against a minute's limit")  # fmt: skip
+    add("--limit", dest="limits", action="append", type=_limit, default=[], metavar="OPERATION=N",
+        help="calls a minute, over the documented limit; may be given more than once")  # fmt: skip
+    add("--shared-power-budget", action="store_true",
+        help="count start, stop and reboot as one operation, by their URI")  # fmt: skip
+    add("--retry-after", action="store_true", help="send Retry-After with a 429")
+    add("--fail-share", type=float, default=default.fail_share, metavar="SHARE",
+        help="share of the servers on which every power operation fails")  # fmt: skip
+    add("--stopped-share", type=float, default=default.stopped_share, metavar="SHARE",
+        help="share of the servers that are off at the beginning")  # fmt: skip
+    add("--job-seconds", type=float, nargs=2, default=default.job_seconds, metavar=("MIN", "MAX"),
+        help="how long a sub-job takes from the acceptance of its batch")  # fmt: skip
+    add("--latency", type=float, nargs=2, default=default.latency, metavar=("MIN", "MAX"),
+        help="seconds on the wire, there and back together")  # fmt: skip
+    add("--refuse-batches", action="store_true",
+        help="refuse a whole batch for one server in the wrong state")  # fmt: skip
+    add("--token", default=default.token, help="the token to accept")
+    add("--project-id", default=default.project_id, metavar="ID", help="the only project")
+    add("--access-key", default=default.access_key, metavar="AK", help="the key of signed calls")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,56 @@
+"""Calls for whoever runs the simulator: not counted, no credentials, loopback only."""
+
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bms_async.simulator.cloud import Cloud
+from bms_async.simulator.faults import Script, ScriptedFault
+from bms_async.simulator.gateway import answer, refuse
+from bms_async.simulator.refusals import Refusal
+from bms_async.simulator.requests import read_page
+
+__all__ = ["admin_routes"]
+
+_ENCODE: Final = msgspec.json.Encoder().encode
+_DECODE: Final = msgspec.json.Decoder(list[ScriptedFault]).decode
+
+
+def admin_routes(cloud: Cloud) -> list[Route]:
+    """The routes under `/_admin` for one cloud."""
+
+    async def calls(_request: Request) -> Response:
+        return answer(cloud, 200, _ENCODE(cloud.books()))
+
+    async def servers(_request: Request) -> Response:
+        await cloud.settle()
+        return answer(cloud, 200, _ENCODE(cloud.count_servers()))
+
+    async def ids(request: Request) -> Response:
+        query = dict(request.query_params)
+        most = query.pop("limit", "")
+        try:
+            filters = read_page(query).filters
+        except Refusal as refusal:
+            return refuse(cloud, refusal)
+        limit = int(most) if most.isascii() and most.isdecimal() else cloud.settings.servers
+        count, found = await cloud.find(filters, 0, limit)
+        return answer(cloud, 200, _ENCODE({"count": count, "ids": [server.id for server in found]}))
+
+    async def faults(request: Request) -> Response:
+        try:
+            script = Script(_DECODE(await request.body()))
+        except msgspec.DecodeError as error:
+            return refuse(cloud, Refusal(400, "BMS.0001", f"No script of faults: {error}"))
+        cloud.faults.append(script)
+        return answer(cloud, 200, b"{}")
+
+    return [
+        Route("/_admin/calls", calls),
+        Route("/_admin/servers", servers),
+        Route("/_admin/servers/ids", ids),
+        Route("/_admin/faults", faults, methods=["POST"]),
+    ]

@@ -1,0 +1,108 @@
+"""What can go wrong between a client and the cloud, told to the simulator call by call."""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+__all__ = [
+    "Answer",
+    "CutAfter",
+    "CutBefore",
+    "Delay",
+    "Fault",
+    "FaultHook",
+    "NotFoundJob",
+    "Script",
+    "ScriptedFault",
+    "SimulatedCut",
+    "Throttled",
+    "Unauthorized",
+]
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Answer this instead: a 500, a proxy's HTML, half a JSON body.
+
+    Attributes:
+        status: The HTTP status.
+        body: The bytes as they stand.
+        headers: Over the ones that an answer has anyway.
+        acted: Do what was asked all the same, and only then answer this.
+    """
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    acted: bool = False
+
+
+class Throttled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Answer 429 as if others had used the budget up; `retry_after` seconds go into the header."""
+
+    retry_after: int | None = None
+
+
+class Unauthorized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Answer 401 as if the token had run out."""
+
+
+class NotFoundJob(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Answer 404 as if the job were not there yet, or no more."""
+
+
+class Delay(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Answer rightly but late; `acted` says that the server does its work before the wait."""
+
+    seconds: float
+    acted: bool = True
+
+
+class CutBefore(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Lose the connection before the server does anything (the gateway has counted the call)."""
+
+
+class CutAfter(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Lose the connection after the server has done its work, before its answer."""
+
+
+Fault = Answer | Throttled | Unauthorized | NotFoundJob | Delay | CutBefore | CutAfter
+
+FaultHook = Callable[[str, int, str], Fault | None]
+"""Called with the operation, which call of it this is (from 1) and the path; None lets it be."""
+
+
+class SimulatedCut(ConnectionError):  # noqa: N818 - what happens is a cut, and no part of the simulator failed
+    """The connection was lost.
+
+    It is raised out of the application. `httpx.ASGITransport` passes it on as it is, so a test's
+    transport can turn it into the error that a socket would give. Under uvicorn the client sees the
+    head of an answer and then a closed connection.
+
+    Attributes:
+        delivered: Whether the server had done its work before.
+    """
+
+    def __init__(self, *, delivered: bool) -> None:
+        self.delivered = delivered
+        super().__init__(f"simulated cut {'after' if delivered else 'before'} the server acted")
+
+
+class ScriptedFault(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault for the `nth` call of an operation, from 1."""
+
+    operation: str
+    nth: int
+    fault: Fault
+
+
+class Script:
+    """A hook that follows a list."""
+
+    __slots__ = ("_faults",)
+
+    def __init__(self, faults: Iterable[ScriptedFault]) -> None:
+        self._faults = {(each.operation, each.nth): each.fault for each in faults}
+
+    def __call__(self, operation: str, nth: int, path: str) -> Fault | None:  # noqa: ARG002 - a hook's argument
+        """The fault for this call, if the list has one."""
+        return self._faults.get((operation, nth))

@@ -1,0 +1,170 @@
+"""The way of one call: over the wire, past the counter, through what goes wrong, to the cloud and back."""
+
+import math
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from bms_async.simulator.cloud import Cloud
+from bms_async.simulator.faults import (
+    Answer,
+    CutAfter,
+    CutBefore,
+    Delay,
+    Fault,
+    NotFoundJob,
+    SimulatedCut,
+    Throttled,
+    Unauthorized,
+)
+from bms_async.simulator.refusals import Refusal, not_this_token, throttled
+from bms_async.simulator.requests import sort_power
+
+__all__ = ["Call", "Endpoint", "Gateway", "answer", "refuse"]
+
+_SIGNED: Final = re.compile(r"SDK-HMAC-SHA256 Access=([^,\s]+),")
+
+
+class Call(NamedTuple):
+    """A call as handlers see it."""
+
+    request: Request
+    content: dict[str, Any] | None
+
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Call], Awaitable[bytes]]
+
+
+class Gateway:
+    """Stands before every documented call of one cloud."""
+
+    __slots__ = ("_cloud",)
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    def guard(self, operation: str | None, handler: Handler, *, public: bool = False) -> Endpoint:
+        """Make an endpoint of a handler.
+
+        Args:
+            operation: The operation's name; None reads it from the body, for the power URI.
+            handler: Does the work and returns the answer's body.
+            public: Needs no credentials.
+        """
+
+        async def endpoint(request: Request) -> Response:
+            there, back = self._cloud.draw_latency()
+            if there:
+                await anyio.sleep(there)
+            name, content = (operation, None) if operation else sort_power(await request.body())
+            response = await self._serve(name, Call(request, content), handler, public=public)
+            if back:
+                await anyio.sleep(back)
+            return response
+
+        return endpoint
+
+    async def _serve(self, operation: str, call: Call, handler: Handler, *, public: bool) -> Response:
+        cloud = self._cloud
+        nth, wait = cloud.arrive(operation)
+        if wait > 0.0:
+            settings = cloud.settings
+            limit = settings.limit_of(settings.budget_of(operation))
+            after = math.ceil(wait) if settings.retry_after else None
+            return self._throttled(limit, after)
+
+        async def act() -> Response:
+            try:
+                if not public:
+                    self._check(call.request)
+                return answer(cloud, 200, await handler(call))
+            except Refusal as refusal:
+                return refuse(cloud, refusal)
+
+        fault = cloud.fault(operation, nth, call.request.url.path)
+        if fault is None:
+            return await act()
+        return await self._go_wrong(fault, operation, act)
+
+    async def _go_wrong(self, fault: Fault, operation: str, act: Callable[[], Awaitable[Response]]) -> Response:
+        if isinstance(fault, Delay):
+            if not fault.acted:
+                await anyio.sleep(fault.seconds)
+            response = await act()
+            if fault.acted:
+                await anyio.sleep(fault.seconds)
+            return response
+        if isinstance(fault, CutAfter) or (isinstance(fault, Answer) and fault.acted):
+            await act()
+        return self._say(fault, operation)
+
+    def _say(
+        self, fault: Answer | Throttled | Unauthorized | NotFoundJob | CutBefore | CutAfter, operation: str
+    ) -> Response:
+        cloud = self._cloud
+        match fault:
+            case Answer():
+                return answer(cloud, fault.status, fault.body, fault.headers)
+            case Throttled():
+                limit = cloud.settings.limit_of(cloud.settings.budget_of(operation))
+                return self._throttled(limit, fault.retry_after)
+            case Unauthorized():
+                return refuse(cloud, not_this_token())
+            case NotFoundJob():
+                return refuse(cloud, Refusal(404, "BMS.0018", "There is no such job."))
+            case CutBefore() | CutAfter():
+                return _Cut(delivered=isinstance(fault, CutAfter))
+
+    def _check(self, request: Request) -> None:
+        settings = self._cloud.settings
+        signed = _SIGNED.match(request.headers.get("authorization", ""))
+        if signed:
+            # Only the key's name is looked at: verifying the signature is a later piece of work.
+            known = signed[1] == settings.access_key
+        else:
+            known = request.headers.get("x-auth-token") in self._cloud.tokens
+        if not known:
+            raise not_this_token()
+        project_id = request.path_params.get("project_id")
+        if project_id is not None and project_id != settings.project_id:
+            raise Refusal(400, "Common.0018", "The credentials belong to another project.")
+
+    def _throttled(self, limit: int, retry_after: int | None) -> Response:
+        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        return refuse(self._cloud, throttled(limit), headers)
+
+
+class _Cut(Response):
+    """Begins an answer and breaks off: so uvicorn closes the connection instead of answering 500."""
+
+    def __init__(self, *, delivered: bool) -> None:
+        super().__init__(headers={"Content-Length": "1"})
+        self._delivered = delivered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": self.raw_headers},
+        )
+        raise SimulatedCut(delivered=self._delivered)
+
+
+def answer(cloud: Cloud, status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:
+    """An answer, with the request id that all answers carry."""
+    given = {"X-Request-Id": cloud.new_request_id(), "Content-Type": "application/json"}
+    for name, value in (headers or {}).items():
+        given = {k: v for k, v in given.items() if k.lower() != name.lower()}
+        given[name] = value
+    return Response(body, status, given)
+
+
+def refuse(cloud: Cloud, refusal: Refusal, headers: dict[str, str] | None = None) -> Response:
+    """A refusal as an answer; the body and the header name the same request."""
+    request_id = cloud.new_request_id()
+    named = {"X-Request-Id": request_id, **(headers or {})}
+    return answer(cloud, refusal.status, refusal.body(request_id), named)

@@ -1,0 +1,233 @@
+"""Jobs: drawn to their end when they are accepted, and read off the clock afterwards."""
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+from bms_async.simulator.clock import Wall
+from bms_async.simulator.state import Action, Server
+
+__all__ = ["REASONS", "PowerJob"]
+
+_FAILURES: Final[dict[Action, str]] = {
+    "start": "BMS.3037",
+    "stop": "BMS.0006",
+    "reboot": "BMS.3037",
+}
+"""What a drawn failure is called (API reference 6.2)."""
+
+REASONS: Final = {
+    "BMS.0006": "The power operation could not be carried out.",
+    "BMS.0035": "Another power-on of this server has not ended.",
+    "BMS.0036": "A power-off of this server has not ended.",
+    "BMS.0037": "A restart of this server has not ended.",
+    "BMS.0038": "This server is on already.",
+    "BMS.0039": "This server is off already.",
+    "BMS.3037": "The server did not come up, or nothing was left to run it on.",
+}
+
+_SUB_STEM: Final = 24
+_TAILS: Final = 16**8
+
+
+class PowerJob:
+    """One accepted batch: a parent and one sub-job a server (API reference 4.11.1)."""
+
+    __slots__ = (
+        "_accepted", "_action", "_begin_order", "_begins", "_begun", "_codes", "_end_order",
+        "_ended", "_ends", "_failed", "_pieces", "_servers", "_tail", "id", "stem",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        job_id: str,
+        action: Action,
+        servers: Sequence[Server],
+        *,
+        now: float,
+        rng: random.Random,
+        job_seconds: tuple[float, float],
+    ) -> None:
+        self.id = job_id
+        # As in the reference's example, a job and its sub-jobs differ in the tail of their ids:
+        # so a sub-job is found without a million entries in a table.
+        self.stem, self._tail = job_id[:_SUB_STEM], int(job_id[_SUB_STEM:], 16)
+        self._action: Action = action
+        self._servers = tuple(servers)
+        self._accepted = now
+        self._begins: list[float] = []
+        self._ends: list[float] = []
+        self._codes: list[str | None] = []
+        for server in self._servers:
+            length = rng.uniform(*job_seconds)
+            begin = now + length * rng.uniform(0.02, 0.2)
+            objection = server.objection(action)
+            self._begins.append(begin)
+            # Whoever cannot do it says so as soon as its turn comes.
+            self._ends.append(begin if objection else now + length)
+            self._codes.append(objection or (_FAILURES[action] if server.faulty else None))
+            if objection is None:
+                server.accept(action, self)
+        places = range(len(self._servers))
+        self._begin_order = sorted(places, key=self._begins.__getitem__)
+        self._end_order = sorted(places, key=self._ends.__getitem__)
+        self._begun = self._ended = self._failed = 0
+        self._pieces: list[str | None] | None = [None] * len(self._servers)
+
+    @property
+    def first_begin(self) -> float:
+        """When the first sub-job begins, and the parent is INIT no more."""
+        return self._begins[self._begin_order[0]]
+
+    @property
+    def last_end(self) -> float:
+        """When the last sub-job ends, and the parent with it."""
+        return self._ends[self._end_order[-1]]
+
+    @property
+    def accepted(self) -> float:
+        """When the batch was accepted."""
+        return self._accepted
+
+    @property
+    def ended(self) -> bool:
+        """Whether every sub-job has ended, as far as the job has been advanced."""
+        return self._ended == len(self._servers)
+
+    @property
+    def next_event(self) -> float:
+        """When something happens next; a job that has ended says so for ever."""
+        if self.ended:
+            return float("inf")
+        end = self._ends[self._end_order[self._ended]]
+        if self._begun == len(self._servers):
+            return end
+        return min(end, self._begins[self._begin_order[self._begun]])
+
+    def advance(self, now: float) -> None:
+        """Let everything happen that was due until now. A server is in one job only, so order is free."""
+        if self.next_event > now:
+            return
+        while self._begun < len(self._servers):
+            i = self._begin_order[self._begun]
+            if self._begins[i] > now:
+                break
+            self._begun += 1
+            self._touch(i)
+            server = self._servers[i]
+            if server.work is self:
+                server.begin(self._action, self._begins[i])
+        while self._ended < len(self._servers):
+            i = self._end_order[self._ended]
+            if self._ends[i] > now:
+                break
+            self._ended += 1
+            self._touch(i)
+            done = self._codes[i] is None
+            self._failed += not done
+            server = self._servers[i]
+            if server.work is self:
+                server.end(self._action, self._ends[i], done=done)
+
+    def status(self) -> str:
+        """The parent's status, as far as the job has been advanced."""
+        if not self._begun:
+            return "INIT"
+        if not self.ended:
+            return "RUNNING"
+        return "FAIL" if self._failed else "SUCCESS"
+
+    def document(self, now: float, wall: Wall, *, anonymous: bool, order: random.Random | None) -> str:
+        """The parent as it is answered.
+
+        Args:
+            now: When it is read; the job must have been advanced until then.
+            wall: Turns the clock's seconds into timestamps.
+            anonymous: Leave `server_id` out of failed sub-jobs.
+            order: Shuffles the sub-jobs; None lists them as they were asked for.
+        """
+        status = self.status()
+        entities = f'{{"sub_jobs_total":{len(self._servers)}'
+        shown = self._listed(now)
+        if shown:
+            pieces = self._fresh_pieces(now, wall, anonymous=anonymous)[:shown]
+            if order is not None:
+                order.shuffle(pieces)
+            entities += f',"sub_jobs":[{",".join(pieces)}]'
+        code = reason = None
+        if status == "FAIL":
+            code = next(code for code in self._codes if code is not None)
+            reason = f"{self._failed} of {len(self._servers)} sub-jobs failed."
+        return _job(
+            status,
+            entities + "}",
+            job_id=self.id,
+            job_type="baremetalBatchOperate",
+            begin=wall.millis(self._accepted),
+            end=wall.millis(self.last_end) if self.ended else None,
+            code=code,
+            reason=reason,
+        )
+
+    def sub_document(self, job_id: str, now: float, wall: Wall, *, anonymous: bool) -> str | None:
+        """One sub-job as it is answered when it is asked for by its own id; None if it is not ours."""
+        i = (int(job_id[_SUB_STEM:], 16) - self._tail - 1) % _TAILS
+        return self._sub_job(i, now, wall, anonymous=anonymous) if i < len(self._servers) else None
+
+    def _listed(self, now: float) -> int:
+        """How many sub-jobs can be seen: a cloud that is still cutting up a batch shows some or none."""
+        if self._begun:
+            return len(self._servers)
+        halfway = (self._accepted + self.first_begin) / 2
+        return len(self._servers) // 2 if now >= halfway else 0
+
+    def _touch(self, i: int) -> None:
+        if self._pieces is not None:
+            self._pieces[i] = None
+
+    def _fresh_pieces(self, now: float, wall: Wall, *, anonymous: bool) -> list[str]:
+        kept = self._pieces or [None] * len(self._servers)
+        pieces = [
+            self._sub_job(i, now, wall, anonymous=anonymous) if piece is None else piece for i, piece in enumerate(kept)
+        ]
+        # An ended job is hardly read again: keeping its text would cost 300 bytes a server.
+        self._pieces = None if self.ended else list[str | None](pieces)
+        return pieces
+
+    def _sub_job(self, i: int, now: float, wall: Wall, *, anonymous: bool) -> str:
+        begun, ended, code = self._begins[i] <= now, self._ends[i] <= now, self._codes[i]
+        failed = ended and code is not None
+        status = "FAIL" if failed else "SUCCESS" if ended else "RUNNING" if begun else "INIT"
+        return _job(
+            status,
+            "{}" if failed and anonymous else f'{{"server_id":"{self._servers[i].id}"}}',
+            job_id=f"{self.stem}{(self._tail + 1 + i) % _TAILS:08x}",
+            job_type="baremetalSingleOperate",
+            begin=wall.millis(self._begins[i]) if begun else None,
+            end=wall.millis(self._ends[i]) if ended else None,
+            code=code if failed else None,
+            reason=REASONS[code] if failed and code is not None else None,
+        )
+
+
+def _job(
+    status: str,
+    entities: str,
+    *,
+    job_id: str,
+    job_type: str,
+    begin: str | None,
+    end: str | None,
+    code: str | None,
+    reason: str | None,
+) -> str:
+    # Every value here is our own and needs no escaping; a thousand of these make one poll.
+    return (
+        f'{{"status":"{status}","entities":{entities},"job_id":"{job_id}","job_type":"{job_type}",'
+        f'"begin_time":{_text(begin)},"end_time":{_text(end)},'
+        f'"error_code":{_text(code)},"fail_reason":{_text(reason)}}}'
+    )
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else f'"{value}"'

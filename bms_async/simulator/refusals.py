@@ -1,0 +1,53 @@
+"""How the cloud and the gateway before it say no."""
+
+from typing import Final, Literal
+
+import msgspec
+
+__all__ = ["Refusal", "no_such_api", "not_this_token", "throttled"]
+
+_JSON: Final = msgspec.json.Encoder()
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer of the cloud's, not a fault of the simulator's
+    """An answer other than success.
+
+    Attributes:
+        status: The HTTP status.
+        code: The error code, such as `BMS.0018`.
+        message: What is wrong.
+        shape: The service's body or the gateway's: they differ.
+    """
+
+    def __init__(self, status: int, code: str, message: str, shape: Literal["bms", "gateway"] = "bms") -> None:
+        self.status = status
+        self.code = code
+        self.message = message
+        self.shape = shape
+        super().__init__(f"{status} {code}: {message}")
+
+    def body(self, request_id: str) -> bytes:
+        """The body (API reference 6.3.1 for the service's, 3.3 for the gateway's)."""
+        if self.shape == "bms":
+            return _JSON.encode({"error": {"message": self.message, "code": self.code}})
+        return _JSON.encode({"error_msg": self.message, "error_code": self.code, "request_id": request_id})
+
+
+def throttled(limit: int) -> Refusal:
+    """The gateway's answer to one call too many. Clients read the figure out of the text."""
+    return Refusal(
+        429,
+        "APIGW.0308",
+        f"The throttling threshold has been reached: policy user over ratelimit,limit:{limit},time:1 minute",
+        "gateway",
+    )
+
+
+def not_this_token() -> Refusal:
+    """The gateway's answer to credentials that are missing or wrong."""
+    return Refusal(401, "APIGW.0301", "The call carries no valid credentials.", "gateway")
+
+
+def no_such_api(status: int, method: str, path: str) -> Refusal:
+    """The gateway's answer to a call that is not there."""
+    return Refusal(status, "APIGW.0101", f"Nothing is published at {method} {path}.", "gateway")
