@@ -18,7 +18,7 @@ from bms_async.limits import Limits, Pace
 from bms_async.models import Job
 from bms_async.session import Session, SessionStatistics
 from bms_async.transport import Transport
-from bms_async.wire import RetryPolicy, Service
+from bms_async.wire import DEFAULT_RETRY, NO_RETRY, RetryPolicy, Service
 from bms_async.wire.checks import check_id
 
 __version__ = "0.1.0"
@@ -71,7 +71,7 @@ class BmsClient:
         transport: Transport | None = None,
         limits: Limits | None = None,
         timeout: float = 60.0,
-        retry: RetryPolicy | None = RetryPolicy(),  # noqa: B008 - frozen
+        retry: RetryPolicy | None = DEFAULT_RETRY,
         check: bool = True,
     ) -> None:
         if not isinstance(auth, Auth):
@@ -92,7 +92,7 @@ class BmsClient:
             endpoints=self._endpoints,
             project_id=check_id("project_id", project_id),
             timeout=timeout,
-            retry=retry or RetryPolicy(attempts=1, refusals=0),
+            retry=retry or NO_RETRY,
             user_agent=f"bms-async/{__version__}",
         )
         polls = self._limits["jobs.get"].limit

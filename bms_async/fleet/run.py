@@ -82,7 +82,7 @@ class FleetRun:
         self._reading = anyio.CancelScope()
         self._whole = anyio.CancelScope()
         self._submitted = self._accepted = 0
-        self._cancelled = False
+        self._cancelled = self._completed = False
         self._consumers = 0
         self._changed = asyncio.Event()
         self._source_error: Exception | None = None
@@ -152,6 +152,7 @@ class FleetRun:
                 async with anyio.create_task_group() as watching:
                     await self._submit_all(watching)
                     self._skip_unasked()
+                self._completed = not self._cancelled
         except Exception as error:  # noqa: BLE001 - R2 holds for faults of ours too, and the caller gets them
             _log.exception("%s broke", self._action)
             self._source_error = self._source_error or error
@@ -322,8 +323,7 @@ class FleetRun:
             self._conclude(server_id, OutcomeState.SKIPPED)
 
     async def _finish(self) -> None:
-        left_early = self._cancelled or not self._told_all or bool(self._open)
-        if left_early and isinstance(self._source, Collection):
+        if not self._completed and isinstance(self._source, Collection):
             # All of a collection was handed over, also what was not come to.
             await self._admit_all(self._source)
         self._skip_unasked()
@@ -335,7 +335,7 @@ class FleetRun:
             action=self._action,
             outcomes=self._outcomes,
             batches=self._accepted,
-            cancelled=left_early,
+            cancelled=not self._completed,
             started=self._clock.began,
             ended=self._clock.now(),
         )

@@ -24,7 +24,7 @@ DOCUMENTED_LIMITS: Final[dict[str, int]] = {
     "versions.list": 2000,
     "versions.get": 2000,
 }
-"""Calls a minute by operation (API reference, table 2-2, read as READING.md says)."""
+"""Calls a minute by operation (API reference, table 2-2, by its URIs and not by its titles)."""
 
 
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):

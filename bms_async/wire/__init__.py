@@ -4,9 +4,10 @@ from .messages import HttpRequest, HttpResponse
 from .operation import Operation, Safety, Service
 from .request import Query, build_request
 from .response import decoder_of, read_error, read_response
-from .retry import NO_RETRY, RetryPolicy, may_repeat, retry_delay
+from .retry import DEFAULT_RETRY, NO_RETRY, RetryPolicy, may_repeat, retry_delay
 
 __all__ = [
+    "DEFAULT_RETRY",
     "NO_RETRY",
     "HttpRequest",
     "HttpResponse",

@@ -28,6 +28,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     refusals: int = 10
 
 
+DEFAULT_RETRY = RetryPolicy()
 NO_RETRY = RetryPolicy(attempts=1, refusals=0)
 
 

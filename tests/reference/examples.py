@@ -61,7 +61,7 @@ SERVER_SHOW = Example(
         Repair(
             '    "addresses": [\n',
             '    "addresses": {\n',
-            "READING.md: addresses is an object by VPC id, and the list around it is noise",
+            "addresses is an object by VPC id, and the list around it is noise",
         ),
         Repair(
             '        }\n      ],\n      "flavor": {\n',
@@ -110,7 +110,7 @@ SERVER_LIST = Example(
         Repair(
             '  "addresses": [\n',
             '  "addresses": {\n',
-            "second server: READING.md, addresses is an object and the list around it is noise",
+            "second server: addresses is an object and the list around it is noise",
         ),
         Repair(
             '      }\n    ]\n  ],\n  "flavor": {\n',

@@ -11,6 +11,8 @@ import heapq
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import anyio
+
 T = TypeVar("T")
 
 _CREEP = 1e-6
@@ -41,3 +43,9 @@ def run_virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine function to its end on a virtual clock that starts at 0."""
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
         return runner.run(main())
+
+
+async def advance(seconds: float) -> None:
+    """Let virtual time pass; on a real clock this refuses, so that no test ever sleeps."""
+    assert isinstance(asyncio.get_running_loop(), VirtualClockLoop)
+    await anyio.sleep(seconds)

@@ -1,0 +1,576 @@
+"""Fleet runs from end to end on the virtual clock: every id handed over ends in exactly one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bms_async import (
+    ClientClosedError,
+    FleetError,
+    FleetReport,
+    FleetRun,
+    InvalidRequestError,
+    JobLostError,
+    Outcome,
+    OutcomeState,
+    SubJobFailedError,
+    TransportError,
+)
+from bms_async.simulator import (
+    Answer,
+    CutAfter,
+    CutBefore,
+    Delay,
+    Fault,
+    NotFoundJob,
+    Script,
+    ScriptedFault,
+    Throttled,
+    Unauthorized,
+)
+from tests.support.clouds import Simulated, client_of, simulated
+from tests.support.virtual_clock import advance, run_virtually
+
+S = OutcomeState
+
+
+def states(outcomes: Sequence[Outcome]) -> dict[OutcomeState, int]:
+    return dict(Counter(outcome.state for outcome in outcomes))
+
+
+def assert_one_outcome_each(ids: Sequence[str], outcomes: Sequence[Outcome]) -> None:
+    assert sorted(outcome.server_id for outcome in outcomes) == sorted(set(ids))
+
+
+async def collect(run: FleetRun, told: list[Outcome]) -> None:
+    async for outcome in run:
+        told.append(outcome)  # noqa: PERF401 - what was told before an error counts
+
+
+FAULTS: st.SearchStrategy[Fault] = st.sampled_from(
+    [
+        Answer(status=500, body=b"{}"),
+        Answer(status=502, body=b"<html>bad gateway</html>", headers={"Content-Type": "text/html"}),
+        Answer(status=503, body=b"", acted=True),
+        Answer(status=200, body=b"<html>hello</html>"),
+        Answer(status=200, body=b'{"job_i', acted=True),
+        Answer(status=400, body=b'{"error": {"code": "BMS.0212", "message": "busy"}}'),
+        Answer(status=400, body=b'{"error": {"code": "BMS.0018", "message": "no"}}'),
+        Throttled(),
+        Throttled(retry_after=7),
+        Unauthorized(),
+        NotFoundJob(),
+        Delay(seconds=100),
+        Delay(seconds=5, acted=False),
+        CutBefore(),
+        CutAfter(),
+    ]
+)
+
+SCRIPTS = st.lists(
+    st.builds(
+        ScriptedFault,
+        operation=st.sampled_from(["servers.stop", "servers.start", "servers.reboot", "jobs.get", "jobs.get"]),
+        nth=st.integers(1, 12),
+        fault=FAULTS,
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    script=SCRIPTS,
+    action=st.sampled_from(["start", "stop", "reboot"]),
+    fail_share=st.sampled_from([0, 0.02]),
+    anonymous=st.booleans(),
+    refuse_batches=st.booleans(),
+    leave_after=st.one_of(st.none(), st.floats(0, 90)),
+    close_after=st.one_of(st.none(), st.none(), st.floats(0, 90)),
+    seed=st.integers(0, 1000),
+)
+def test_r2_every_id_ends_in_one_outcome_and_r3_no_reboot_happens_twice_whatever_fails(
+    script: list[ScriptedFault],
+    action: str,
+    fail_share: float,
+    anonymous: bool,
+    refuse_batches: bool,
+    leave_after: float | None,
+    close_after: float | None,
+    seed: int,
+) -> None:
+    async def main() -> None:
+        async with simulated(
+            servers=1500,
+            seed=seed,
+            fail_share=fail_share,
+            anonymous_failures=anonymous,
+            refuse_batches=refuse_batches,
+            stopped_share=0.3,
+            shuffle_sub_jobs=True,
+            latency=(0.01, 0.2),
+            job_seconds=(1, 60),
+        ) as (bms, cloud):
+            ids = list(cloud.servers)
+            powered = {server.id: server.powered for server in cloud.servers.values()}
+            cloud.faults.append(Script(script))
+            run = getattr(bms.fleet, action)(ids)
+            with anyio.move_on_after(leave_after):
+                if close_after is not None:
+                    await advance(close_after)
+                    await bms.aclose()
+                await run
+            report: FleetReport = await run
+            assert_one_outcome_each(ids, report.outcomes)
+            assert run.progress.done == run.progress.total == len(ids)
+            await advance(200)
+            await cloud.settle()
+            for outcome in report.outcomes:
+                server = cloud.servers[outcome.server_id]
+                done = {"start": server.starts, "stop": server.stops, "reboot": server.reboots}[action]
+                if outcome.state is S.SUCCEEDED:
+                    assert done == 1
+                elif outcome.state is S.UNCHANGED:
+                    assert powered[server.id] == (action == "start") or done == 1
+                elif outcome.state in (S.FAILED, S.SKIPPED):
+                    assert done == 0
+                if action == "reboot":
+                    assert done <= 1
+
+    run_virtually(main)
+
+
+def test_a_fleet_with_failures_is_reported_by_state_and_by_code() -> None:
+    async def main() -> None:
+        async with simulated(servers=2500, seed=3, fail_share=0.02, stopped_share=0.1) as sim:
+            report = await sim.bms.fleet.stop(sim.ids)
+            assert_one_outcome_each(sim.ids, report.outcomes)
+            assert report.by_state[S.SUCCEEDED] + report.by_state[S.UNCHANGED] + report.by_state[S.FAILED] == 2500
+            assert report.by_state[S.UNCHANGED] > 200
+            assert dict(report.by_code) == {"BMS.0006": report.by_state[S.FAILED]}
+            failed = next(outcome for outcome in report.outcomes if outcome.state is S.FAILED)
+            assert isinstance(failed.error, SubJobFailedError)
+            assert failed.error.measure
+            assert failed.server_id in str(failed.error)
+            assert failed.job_id == failed.error.job_id
+            assert failed.sub_job_id
+            assert failed.attempts == 1
+            assert failed.started is not None
+            assert failed.ended is not None
+            assert report.started <= failed.started < failed.ended <= report.ended
+            assert not report.cancelled
+            assert report.batches == 3
+            with pytest.raises(ExceptionGroup) as raised:
+                report.raise_for_failures()
+            (error,) = raised.value.exceptions
+            assert isinstance(error, FleetError)
+            assert error.code == "BMS.0006"
+            assert len(error.server_ids) == report.by_state[S.FAILED]
+            assert error.measure
+
+    run_virtually(main)
+
+
+def test_a_fleet_without_failures_raises_nothing() -> None:
+    async def main() -> None:
+        async with simulated(servers=10) as sim:
+            report = await sim.bms.fleet.reboot(sim.ids)
+            report.raise_for_failures()
+            assert repr(report).startswith("<FleetReport servers.reboot of 10 servers: 10 SUCCEEDED in ")
+
+    run_virtually(main)
+
+
+def test_outcomes_come_in_the_order_in_which_servers_end_and_while_others_still_run() -> None:
+    async def main() -> None:
+        async with simulated(servers=3000, job_seconds=(5, 100)) as sim:
+            run = sim.bms.fleet.stop(sim.ids)
+            told = []
+            first_at = None
+            async for outcome in run:
+                told.append(outcome)
+                if first_at is None:
+                    first_at = anyio.current_time()
+                    assert run.progress.done < 3000
+            assert first_at is not None
+            assert first_at < 20
+            assert anyio.current_time() > 95
+            ended = [outcome.ended for outcome in told if outcome.ended is not None]
+            assert ended == sorted(ended)
+            assert len(ended) == 3000
+            assert (await run).outcomes == told
+
+    run_virtually(main)
+
+
+def test_an_id_that_comes_twice_counts_once_and_an_unfit_one_is_skipped_with_the_rule() -> None:
+    async def main() -> None:
+        async with simulated(servers=3) as sim:
+            first, second, third = sim.ids
+            report = await sim.bms.fleet.stop([first, "no/such", second, first, "", "a b", third, third])
+            assert states(report.outcomes) == {S.SUCCEEDED: 3, S.SKIPPED: 3}
+            skipped = [outcome for outcome in report.outcomes if outcome.state is S.SKIPPED]
+            assert [outcome.server_id for outcome in skipped] == ["no/such", "", "a b"]
+            assert all(isinstance(outcome.error, InvalidRequestError) for outcome in skipped)
+            assert all(outcome.attempts == 0 and outcome.started is None for outcome in skipped)
+            assert sim.arrived("servers.stop") == 1
+
+    run_virtually(main)
+
+
+def test_what_is_no_string_is_skipped_under_its_repr() -> None:
+    async def main() -> None:
+        async with simulated(servers=1) as sim:
+            report = await sim.bms.fleet.stop([None, 7, b"x", *sim.ids])  # type: ignore[list-item]
+            assert {o.server_id: o.state for o in report.outcomes} == {
+                "None": S.SKIPPED,
+                "7": S.SKIPPED,
+                "b'x'": S.SKIPPED,
+                sim.ids[0]: S.SUCCEEDED,
+            }
+
+    run_virtually(main)
+
+
+def test_no_ids_make_an_empty_report() -> None:
+    async def main() -> None:
+        async with simulated(servers=1) as sim:
+            report = await sim.bms.fleet.stop([])
+            assert len(report) == 0
+            report.raise_for_failures()
+            assert [outcome async for outcome in sim.bms.fleet.stop(iter(()))] == []
+            assert sim.arrived("servers.stop") == 0
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("ids", ["one-id", b"one-id", 7, None])
+def test_what_is_no_iterable_of_ids_is_refused_at_once(ids: object) -> None:
+    async def main() -> None:
+        async with simulated(servers=1) as sim:
+            with pytest.raises(InvalidRequestError, match="ids="):
+                sim.bms.fleet.stop(ids)  # type: ignore[arg-type]
+
+    run_virtually(main)
+
+
+def test_an_unknown_id_fails_with_what_the_cloud_says_of_its_batch() -> None:
+    async def main() -> None:
+        async with simulated(servers=1) as sim:
+            report = await sim.bms.fleet.stop(["no-such-server"])
+            (outcome,) = report.outcomes
+            assert outcome.state is S.FAILED
+            assert outcome.code == "BMS.0040"
+
+    run_virtually(main)
+
+
+def test_a_lone_server_that_is_refused_because_it_already_is_so_is_unchanged() -> None:
+    async def main() -> None:
+        async with simulated(servers=1, refuse_batches=True) as sim:
+            (outcome,) = (await sim.bms.fleet.start(sim.ids)).outcomes
+            assert outcome.state is S.UNCHANGED
+            assert outcome.error is None
+            assert outcome.job_id is None
+
+    run_virtually(main)
+
+
+def test_a_reboot_whose_answer_is_lost_is_unknown_and_is_not_asked_for_again() -> None:
+    async def main() -> None:
+        async with simulated(servers=5) as sim:
+            sim.cloud.faults.append(Script([ScriptedFault(operation="servers.reboot", nth=1, fault=CutAfter())]))
+            report = await sim.bms.fleet.reboot(sim.ids)
+            assert states(report.outcomes) == {S.UNKNOWN: 5}
+            assert all(isinstance(o.error, TransportError) and o.error.maybe_delivered for o in report.outcomes)
+            await advance(100)
+            assert {server.reboots for server in sim.cloud.servers.values()} == {1}
+            assert sim.arrived("servers.reboot") == 1
+
+    run_virtually(main)
+
+
+def test_a_stop_whose_answer_is_lost_is_sent_again() -> None:
+    async def main() -> None:
+        async with simulated(servers=5) as sim:
+            sim.cloud.faults.append(Script([ScriptedFault(operation="servers.stop", nth=1, fault=CutBefore())]))
+            report = await sim.bms.fleet.stop(sim.ids)
+            assert states(report.outcomes) == {S.SUCCEEDED: 5}
+            assert {outcome.attempts for outcome in report.outcomes} == {2}
+
+    run_virtually(main)
+
+
+def test_a_stop_that_may_have_been_done_before_it_was_refused_is_unknown_and_not_failed() -> None:
+    async def main() -> None:
+        async with simulated(servers=5) as sim:
+            no = Answer(status=400, body=b'{"error": {"code": "BMS.0036", "message": "powering off"}}')
+            sim.cloud.faults.append(
+                Script(
+                    [
+                        ScriptedFault(operation="servers.stop", nth=1, fault=CutAfter()),
+                        ScriptedFault(operation="servers.stop", nth=2, fault=no),
+                    ]
+                )
+            )
+            report = await sim.bms.fleet.stop(sim.ids)
+            assert states(report.outcomes) == {S.UNKNOWN: 5}
+
+    run_virtually(main)
+
+
+def test_failures_that_the_cloud_does_not_name_are_found_by_elimination() -> None:
+    async def main() -> None:
+        async with simulated(servers=500, seed=5, fail_share=0.02, anonymous_failures=True) as sim:
+            report = await sim.bms.fleet.stop(sim.ids)
+            assert states(report.outcomes) == {S.SUCCEEDED: 490, S.FAILED: 10}
+            faulty = {server.id for server in sim.cloud.servers.values() if server.faulty}
+            assert {outcome.server_id for outcome in report.outcomes if outcome.state is S.FAILED} == faulty
+            assert {outcome.code for outcome in report.outcomes if outcome.state is S.FAILED} == {"BMS.0006"}
+
+    run_virtually(main)
+
+
+def test_a_job_that_the_cloud_forgets_leaves_its_servers_unknown() -> None:
+    async def main() -> None:
+        async with simulated(servers=5, job_seconds=(300, 300)) as sim:
+            sim.cloud.faults.append(lambda operation, nth, _: NotFoundJob() if operation == "jobs.get" else None)
+            report = await sim.bms.fleet.stop(sim.ids)
+            assert states(report.outcomes) == {S.UNKNOWN: 5}
+            assert all(isinstance(outcome.error, JobLostError) for outcome in report.outcomes)
+            assert 60 <= anyio.current_time() < 120
+
+    run_virtually(main)
+
+
+def test_ids_may_come_from_a_generator_that_is_read_no_faster_than_needed() -> None:
+    async def main() -> None:
+        async with simulated(servers=3000, limits=None) as sim:
+            read: list[str] = []
+
+            def source() -> Iterator[str]:
+                for server_id in sim.ids:
+                    read.append(server_id)
+                    yield server_id
+
+            run = sim.bms.fleet.stop(source())
+            before = run.progress
+            assert before.total is None
+            report = await run
+            assert run.progress.total == len(read) == 3000
+            assert states(report.outcomes) == {S.SUCCEEDED: 3000}
+
+    run_virtually(main)
+
+
+def test_ids_from_a_slow_source_go_in_batches_that_are_not_full() -> None:
+    async def main() -> None:
+        async with simulated(servers=5, job_seconds=(1, 2)) as sim:
+
+            async def source() -> AsyncIterator[str]:
+                for server_id in sim.ids:
+                    yield server_id
+                    await advance(30)
+
+            first = None
+            async for _ in sim.bms.fleet.stop(source()):
+                first = first or anyio.current_time()
+            assert first is not None
+            assert first < 10
+            assert sim.arrived("servers.stop") == 5
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_source_that_breaks_is_told_after_what_it_gave_has_ended(is_async: bool) -> None:
+    async def main() -> None:
+        async with simulated(servers=3) as sim:
+
+            def plain() -> Iterator[str]:
+                yield from sim.ids
+                raise OSError("the file ends here")
+
+            async def slow() -> AsyncIterator[str]:
+                for server_id in sim.ids:
+                    yield server_id
+                raise OSError("the file ends here")
+
+            run = sim.bms.fleet.stop(slow() if is_async else plain())
+            with pytest.raises(OSError, match="the file ends here"):
+                await run
+            assert run.report is not None
+            assert states(run.report.outcomes) == {S.SUCCEEDED: 3}
+            told: list[Outcome] = []
+            with pytest.raises(OSError, match="the file ends here"):
+                await collect(run, told)
+            assert_one_outcome_each(sim.ids, told)
+
+    run_virtually(main)
+
+
+def test_a_cancelled_run_skips_what_was_not_asked_for_and_sees_the_rest_to_its_end() -> None:
+    async def main() -> None:
+        async with simulated(servers=60_000, job_seconds=(100, 200)) as sim:
+            ids = sim.ids
+            run = sim.bms.fleet.stop(ids)
+            await advance(5)
+            assert run.progress.submitted == 50_000
+            run.cancel()
+            report = await run
+            assert_one_outcome_each(ids, report.outcomes)
+            assert states(report.outcomes) == {S.SUCCEEDED: 50_000, S.SKIPPED: 10_000}
+            assert report.cancelled
+            assert sum(server.stops for server in sim.cloud.servers.values()) == 50_000
+
+    run_virtually(main)
+
+
+def test_a_run_that_is_let_go_ends_at_once_with_what_is_known() -> None:
+    async def main() -> None:
+        async with simulated(servers=60_000, job_seconds=(1, 200)) as sim:
+            ids = sim.ids
+            run = sim.bms.fleet.stop(ids)
+            await advance(30)
+            run.cancel(let_go=True)
+            report = await run
+            assert anyio.current_time() < 31
+            assert_one_outcome_each(ids, report.outcomes)
+            told = states(report.outcomes)
+            assert set(told) == {S.SUCCEEDED, S.UNKNOWN, S.SKIPPED}
+            assert told[S.SKIPPED] == 10_000
+            assert report.cancelled
+
+    run_virtually(main)
+
+
+def test_a_run_cancelled_before_it_began_asks_for_nothing() -> None:
+    async def main() -> None:
+        async with simulated(servers=1000) as sim:
+            ids = sim.ids
+            run = sim.bms.fleet.stop(ids)
+            run.cancel()
+            report = await run
+            assert_one_outcome_each(ids, report.outcomes)
+            assert states(report.outcomes) == {S.SKIPPED: 1000}
+            assert sim.arrived("servers.stop") == 0
+
+    run_virtually(main)
+
+
+def tasks() -> set[str]:
+    return {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def settled() -> None:
+    """Let everything that is ready run."""
+    for _ in range(20):
+        await anyio.lowlevel.checkpoint()
+
+
+def test_r4_a_run_abandoned_in_the_middle_leaves_no_task_and_no_pending_future() -> None:
+    async def main() -> None:
+        before = tasks()
+        async with simulated(servers=60_000, job_seconds=(1, 200)) as sim:
+            await settled()
+            idle = tasks()
+            run = sim.bms.fleet.stop(sim.ids)
+            async for _ in run:
+                break
+            left_at = anyio.current_time()
+            await settled()
+            report = await run
+            assert anyio.current_time() - left_at < 0.1
+            await settled()
+            assert tasks() == idle
+            assert_one_outcome_each(sim.ids, report.outcomes)
+            assert sim.bms.statistics().session.open_calls <= sim.bms.statistics().watcher.in_flight
+        await settled()
+        assert tasks() == before
+
+    run_virtually(main)
+
+
+def test_r4_a_waiter_who_leaves_does_not_end_the_run_that_others_wait_for() -> None:
+    async def main() -> None:
+        async with simulated(servers=100) as sim:
+            run = sim.bms.fleet.stop(sim.ids)
+            reports: list[FleetReport] = []
+
+            async def wait() -> None:
+                reports.append(await run)
+
+            async with anyio.create_task_group() as waiters:
+                waiters.start_soon(wait)
+                await advance(1)
+                with anyio.move_on_after(1):
+                    await run
+                async for _ in run:
+                    break
+            assert states(reports[0].outcomes) == {S.SUCCEEDED: 100}
+            assert not reports[0].cancelled
+
+    run_virtually(main)
+
+
+def test_r4_closing_the_client_ends_a_run_with_an_outcome_for_each_server() -> None:
+    async def main() -> None:
+        async with simulated(servers=60_000, job_seconds=(1, 200)) as sim:
+            ids = sim.ids
+            run = sim.bms.fleet.reboot(ids)
+            await advance(20)
+        report = await run
+        assert_one_outcome_each(ids, report.outcomes)
+        assert states(report.outcomes).keys() == {S.SUCCEEDED, S.UNKNOWN, S.SKIPPED}
+        assert report.cancelled
+        with pytest.raises(ClientClosedError):
+            sim.bms.fleet.stop(ids)
+
+    run_virtually(main)
+
+
+def test_two_clients_that_share_limits_together_keep_them() -> None:
+    async def main() -> None:
+        async with simulated(servers=40_000, job_seconds=(1, 2), latency=(0.01, 0.2)) as sim:
+            async with client_of(sim.cloud, limits=sim.bms.limits) as other:
+                half = 20_000
+                first = sim.bms.fleet.stop(sim.ids[:half])
+                second = other.fleet.stop(sim.ids[half:])
+                third = sim.bms.fleet.reboot([])
+                reports = [await first, await second, await third]
+            assert [len(report) for report in reports] == [half, half, 0]
+            assert sim.cloud.books().refused == 0
+
+    run_virtually(main)
+
+
+def test_one_power_budget_is_kept_where_the_gateway_counts_by_uri() -> None:
+    from bms_async import Limits
+
+    async def run(limits: Limits) -> int:
+        async with simulated(
+            servers=30_000, job_seconds=(1, 2), shared_power_budget=True, limits=limits, stopped_share=0.5
+        ) as sim:
+            await run_both(sim)
+            return sim.cloud.books().refused
+
+    async def run_both(sim: Simulated) -> None:
+        on = [server.id for server in sim.cloud.servers.values() if server.powered]
+        off = [server.id for server in sim.cloud.servers.values() if not server.powered]
+        stopping, starting, rebooting = (
+            sim.bms.fleet.stop(on),
+            sim.bms.fleet.start(off),
+            sim.bms.fleet.reboot(f"no-such-{number}" for number in range(30_000)),
+        )
+        for going in (stopping, starting, rebooting):
+            await going
+
+    assert run_virtually(lambda: run(Limits(shared_power_budget=True))) == 0
+    assert run_virtually(lambda: run(Limits())) > 0
