@@ -19,8 +19,9 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/limiter.py
-	$(BIN)/python benchmarks/fleet.py
+	$(BIN)/python -m benchmarks.import_time
+	$(BIN)/python -m benchmarks.limiter
+	$(BIN)/python -m benchmarks.fleet
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -9,12 +9,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 from anyio.abc import TaskGroup
 
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+
+async def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Do work that must come to its end, also when who waits for it is cancelled; he is so afterwards.
+
+    A cancel scope's shield does not hold off `asyncio.timeout` and `Task.cancel`, which know nothing of it.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return task.result()
 
 
 class TaskOwner:
@@ -34,16 +53,25 @@ class TaskOwner:
         """Whether tasks can be started."""
         return self._group is not None and self._group.done()
 
+    @property
+    def users(self) -> int:
+        """How often it was opened and not closed again."""
+        return self._users
+
     async def open(self) -> None:
-        """Open the owner, or count one more user of an open one."""
+        """Open the owner, or count one more user of an open one; who is cancelled meanwhile is not counted."""
         self._users += 1
         if self._group is None:
             loop = asyncio.get_running_loop()
             self._closing = asyncio.Event()
             self._group = loop.create_future()
             self._holder = loop.create_task(self._hold(self._group, self._closing), name=self._name)
-        with anyio.CancelScope(shield=True):
-            await asyncio.shield(self._group)
+        try:
+            with anyio.CancelScope(shield=True):
+                await asyncio.shield(self._group)
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
 
     def start(self, function: Callable[[*Ts], Coroutine[Any, Any, Any]], *args: *Ts, name: str | None = None) -> None:
         """Start a task; the function must deal with its own errors.
@@ -65,7 +93,10 @@ class TaskOwner:
         holder, self._holder, self._group = self._holder, None, None
         self._closing.set()
         with anyio.CancelScope(shield=True):
-            await holder
+            # A loop that ends without us cancels the holder; its end is what counts here, not how it came.
+            await asyncio.wait({holder})
+        if not holder.cancelled():
+            holder.result()
 
     async def _hold(self, opened: asyncio.Future[TaskGroup], closing: asyncio.Event) -> None:
         async with anyio.create_task_group() as group:

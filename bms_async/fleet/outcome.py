@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from types import MappingProxyType
 
 import msgspec
 
@@ -81,6 +79,8 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         action: What was asked for, such as ``servers.stop``.
         outcomes: In the order in which they were known.
+        by_state: How many servers are in each state; every state is there.
+        by_code: How many servers are not as asked, by the code or, without one, the name of the error or the state.
         batches: How many batches the cloud accepted.
         cancelled: Whether the run was ended before its end.
         started: When the run began.
@@ -89,23 +89,12 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
 
     action: str
     outcomes: Sequence[Outcome]
+    by_state: Mapping[OutcomeState, int]
+    by_code: Mapping[str, int]
     batches: int
     cancelled: bool
     started: datetime
     ended: datetime
-
-    @property
-    def by_state(self) -> Mapping[OutcomeState, int]:
-        """How many servers are in each state; every state is there."""
-        counts = Counter(outcome.state for outcome in self.outcomes)
-        return MappingProxyType({state: counts[state] for state in OutcomeState})
-
-    @property
-    def by_code(self) -> Mapping[str, int]:
-        """How many servers are not as asked, by the code or, without one, the name of the error."""
-        return MappingProxyType(
-            dict(Counter(_reason(outcome) for outcome in self.outcomes if not outcome.state.is_good).most_common())
-        )
 
     @property
     def seconds(self) -> float:
@@ -128,13 +117,20 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         servers: dict[str, list[Outcome]] = {}
         for outcome in self.outcomes:
             if not outcome.state.is_good:
-                servers.setdefault(_reason(outcome), []).append(outcome)
+                servers.setdefault(reason_of(outcome), []).append(outcome)
         if servers:
             total = sum(map(len, servers.values()))
             raise ExceptionGroup(
                 f"{self.action}: {total} of {len(self)} servers are not as asked",
                 [_fleet_error(self.action, reason, outcomes) for reason, outcomes in servers.items()],
             )
+
+
+def reason_of(outcome: Outcome) -> str:
+    """Return what failures are counted by: the code or, without one, the name of the error or the state."""
+    if outcome.code:
+        return outcome.code
+    return type(outcome.error).__name__ if outcome.error else outcome.state.value
 
 
 def judge_sub_job(sub: SubJob, server_id: str, job_id: str) -> tuple[OutcomeState, BmsError | None]:
@@ -170,12 +166,6 @@ def judge_refusal(error: BmsError, servers: int) -> OutcomeState:
             return OutcomeState.UNCHANGED
         return OutcomeState.FAILED
     return OutcomeState.UNKNOWN
-
-
-def _reason(outcome: Outcome) -> str:
-    if outcome.code:
-        return outcome.code
-    return type(outcome.error).__name__ if outcome.error else outcome.state.value
 
 
 def _fleet_error(action: str, reason: str, outcomes: list[Outcome]) -> FleetError:

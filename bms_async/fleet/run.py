@@ -16,7 +16,7 @@ from anyio.abc import ObjectReceiveStream, TaskGroup
 from bms_async.errors import BmsError, ClientClosedError, InvalidRequestError, JobLostError
 from bms_async.jobs import JobHandle
 
-from .outcome import FleetReport, Outcome, OutcomeState, Progress, judge_refusal, judge_sub_job
+from .outcome import FleetReport, Outcome, OutcomeState, Progress, judge_refusal, judge_sub_job, reason_of
 from .plan import Intake
 
 _log = logging.getLogger("bms_async.fleet")
@@ -77,7 +77,8 @@ class FleetRun:
         self._intake = Intake(check=check)
         self._told_all = False
         self._outcomes: list[Outcome] = []
-        self._counts: Counter[OutcomeState] = Counter()
+        self._by_state = dict.fromkeys(OutcomeState, 0)
+        self._by_code: Counter[str] = Counter()
         self._open: set[_Batch] = set()
         self._reading = anyio.CancelScope()
         self._whole = anyio.CancelScope()
@@ -96,7 +97,7 @@ class FleetRun:
             total=self._intake.admitted if self._told_all else None,
             submitted=self._submitted,
             done=len(self._outcomes),
-            by_state=MappingProxyType({state: self._counts[state] for state in OutcomeState}),
+            by_state=MappingProxyType(self._by_state.copy()),
         )
 
     @property
@@ -300,19 +301,20 @@ class FleetRun:
     ) -> None:
         if not self._intake.settle(server_id):
             return
-        self._outcomes.append(
-            Outcome(
-                server_id=server_id,
-                state=state,
-                job_id=job_id,
-                sub_job_id=sub_job_id,
-                error=error if state is not OutcomeState.UNCHANGED else None,
-                attempts=batch.asked if batch else 0,
-                started=batch.started if batch else None,
-                ended=self._clock.now(),
-            )
+        outcome = Outcome(
+            server_id=server_id,
+            state=state,
+            job_id=job_id,
+            sub_job_id=sub_job_id,
+            error=error if state is not OutcomeState.UNCHANGED else None,
+            attempts=batch.asked if batch else 0,
+            started=batch.started if batch else None,
+            ended=self._clock.now(),
         )
-        self._counts[state] += 1
+        self._outcomes.append(outcome)
+        self._by_state[state] += 1
+        if not state.is_good:
+            self._by_code[reason_of(outcome)] += 1
         self._notify()
 
     def _skip_unasked(self) -> None:
@@ -334,6 +336,8 @@ class FleetRun:
         self._report = FleetReport(
             action=self._action,
             outcomes=self._outcomes,
+            by_state=MappingProxyType(self._by_state),
+            by_code=MappingProxyType(dict(self._by_code.most_common())),
             batches=self._accepted,
             cancelled=not self._completed,
             started=self._clock.began,

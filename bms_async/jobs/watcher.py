@@ -30,6 +30,7 @@ from .record import JobRecord
 _log = logging.getLogger("bms_async.jobs")
 
 _POLLS_AT_ONCE = 32
+_REST_AFTER_FAULT = 5.0
 
 
 class WatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,17 +129,25 @@ class Watcher:
 
     async def _run(self) -> None:
         while True:
-            wait = self._due[0][0] - anyio.current_time() if self._due else None
-            if wait is None or wait > 0:
-                self._wake.clear()
-                with anyio.move_on_after(wait):
-                    await self._wake.wait()
-                continue
-            await self._free.acquire()
-            await self._pace.acquire()
-            _, _, record = heapq.heappop(self._due)
-            self._in_flight += 1
-            self._owner.start(self._poll, record, name="bms_async poll")
+            try:
+                await self._poll_next()
+            except Exception:  # noqa: BLE001 - see below
+                # Whoever waits would wait for ever if a fault of ours ended the only coroutine that polls.
+                _log.exception("polling broke, and goes on")
+                await anyio.sleep(_REST_AFTER_FAULT)
+
+    async def _poll_next(self) -> None:
+        wait = self._due[0][0] - anyio.current_time() if self._due else None
+        if wait is None or wait > 0:
+            self._wake.clear()
+            with anyio.move_on_after(wait):
+                await self._wake.wait()
+            return
+        await self._free.acquire()
+        await self._pace.acquire()
+        _, _, record = heapq.heappop(self._due)
+        self._in_flight += 1
+        self._owner.start(self._poll, record, name="bms_async poll")
 
     async def _poll(self, record: JobRecord) -> None:
         self._polls += 1

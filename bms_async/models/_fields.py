@@ -7,17 +7,32 @@ is the plain Python type, to msgspec it is a class whose ``read`` turns whatever
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias, TypeVar
 
 import msgspec
 
 _T = TypeVar("_T")
 
-EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+class Table(dict[str, Any]):
+    """A dict that nobody writes to; unlike a `MappingProxyType` it can be pickled, copied and encoded as JSON."""
+
+    __slots__ = ()
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("what the cloud told cannot be written to; make a dict of it")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[Table], tuple[dict[str, Any]]]:
+        return Table, (dict(self),)
+
+
+EMPTY: Mapping[str, Any] = Table()
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +118,7 @@ class _Whole(_Reader):
             return None
         try:
             return int(raw)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
 
 
@@ -138,8 +153,16 @@ def _one(of: type) -> type:
     return One
 
 
+def _reading(of: Any) -> Callable[[Any], Any]:
+    """Return what reads one ``of``: its own way of reading, or msgspec's."""
+    if isinstance(of, _ReadsItself):
+        return of.read  # type: ignore[attr-defined, no-any-return]  # every reader has one
+    return lambda raw: convert(raw, of)
+
+
 def _many(of: type) -> type:
     """Return a reader of a tuple of ``of``; one that came without its list is a tuple of one."""
+    read_one = _reading(of)
 
     class Many(_Reader):
         @classmethod
@@ -147,23 +170,33 @@ def _many(of: type) -> type:
             if raw is None or raw == "":
                 return ()
             items = raw if isinstance(raw, list) else [raw]
-            return tuple(convert(item, of) for item in items if item is not None)
+            return tuple(read_one(item) for item in items if item is not None and item != "")
 
     return Many
 
 
 def _table(of: Any) -> type:
     """Return a reader of a read-only mapping from names to ``of``; a list around it is taken off."""
+    read_one = _reading(of)
 
-    class Table(_Reader):
+    class TableOf(_Reader):
         @classmethod
         def read(cls, raw: Any) -> Any:
             if not raw:
                 return EMPTY
-            parts = raw if isinstance(raw, list) else [raw]
-            return MappingProxyType({name: convert(value, of) for part in parts for name, value in part.items()})
+            parts = [part for part in (raw if isinstance(raw, list) else [raw]) if isinstance(part, dict)]
+            return Table({name: read_one(value) for part in parts for name, value in part.items()})
 
-    return Table
+    return TableOf
+
+
+class _TextTable(_Reader):
+    @classmethod
+    def read(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or not raw:
+            return EMPTY
+        # A name without a value is no entry; one with an empty value is what somebody wrote.
+        return Table({name: str(value) for name, value in raw.items() if value is not None})
 
 
 if TYPE_CHECKING:
@@ -175,5 +208,5 @@ if TYPE_CHECKING:
     Texts: TypeAlias = tuple[str, ...]
 else:
     Text, Whole, Flag, Moment = _Text, _Whole, _Flag, _Moment
-    TextTable = _table(str)
-    Texts = _many(str)
+    TextTable = _TextTable
+    Texts = _many(_Text)

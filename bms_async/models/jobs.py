@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
+
 from ._fields import Model, Moment, OpenEnum, Text, Whole, _Reader
 
 
@@ -35,7 +37,9 @@ else:
     class _Status(_Reader):
         @classmethod
         def read(cls, raw: Any) -> JobStatus:
-            return _DOCUMENTED.get(raw) or JobStatus(raw if isinstance(raw, str) else "")
+            if not isinstance(raw, str):
+                return JobStatus("" if raw is None else str(raw))
+            return _DOCUMENTED.get(raw) or JobStatus(raw)
 
 
 class SubJobEntities(Model, frozen=True, kw_only=True):
@@ -43,6 +47,13 @@ class SubJobEntities(Model, frozen=True, kw_only=True):
 
     server_id: str | None = None
     nic_id: str | None = None
+
+
+if TYPE_CHECKING:
+    _About: TypeAlias = SubJobEntities | tuple[SubJobEntities | None, ...] | None
+else:
+    # The string is "": no entities at all.
+    _About = SubJobEntities | tuple[SubJobEntities | None, ...] | str | None
 
 
 class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
@@ -54,7 +65,7 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
     """
 
     status: _Status = JobStatus.INIT
-    about: SubJobEntities | tuple[SubJobEntities, ...] | None = None
+    about: _About = None
     job_id: str | None = None
     job_type: str | None = None
     begin_time: Moment = None
@@ -68,15 +79,19 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
     def server_id(self) -> str | None:
         """The server that this sub-job is about; one that failed early may have none."""
         about = self.about
-        if isinstance(about, tuple):
-            return next((entity.server_id for entity in about if entity.server_id), None)
-        return (about.server_id or None) if about is not None else None
+        if isinstance(about, SubJobEntities):
+            return about.server_id or None
+        entities = about if isinstance(about, tuple) else ()
+        return next((entity.server_id for entity in entities if entity and entity.server_id), None)
 
     @property
     def nic_id(self) -> str | None:
         """The NIC that this sub-job is about."""
-        about = self.about if isinstance(self.about, tuple) else (self.about,)
-        return next((entity.nic_id for entity in about if entity is not None and entity.nic_id), None)
+        about = self.about
+        if isinstance(about, SubJobEntities):
+            return about.nic_id or None
+        entities = about if isinstance(about, tuple) else ()
+        return next((entity.nic_id for entity in entities if entity and entity.nic_id), None)
 
     @property
     def is_final(self) -> bool:
@@ -84,13 +99,30 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
         return self.status.is_final
 
 
+if TYPE_CHECKING:
+    _SubJobs: TypeAlias = tuple[SubJob, ...] | None
+else:
+    _SubJobs = tuple[SubJob, ...] | str | None
+
+
 class JobEntities(Model, frozen=True, kw_only=True):
     """What a job is about, and its sub-jobs (API reference table 4-82)."""
 
     sub_jobs_total: Whole = None
-    sub_jobs: tuple[SubJob, ...] | None = None
+    sub_jobs: _SubJobs = None
     server_id: str | None = None
     nic_id: str | None = None
+
+    def __post_init__(self) -> None:
+        told: Any = self.sub_jobs
+        if told is not None and not isinstance(told, tuple):
+            msgspec.structs.force_setattr(self, "sub_jobs", None)
+
+
+if TYPE_CHECKING:
+    _Entities: TypeAlias = JobEntities | None
+else:
+    _Entities = JobEntities | tuple[JobEntities, ...] | str | None
 
 
 class Job(Model, frozen=True, kw_only=True):
@@ -103,7 +135,7 @@ class Job(Model, frozen=True, kw_only=True):
 
     job_id: str
     status: _Status = JobStatus.INIT
-    entities: JobEntities | None = None
+    entities: _Entities = None
     job_type: Text = None
     begin_time: Moment = None
     end_time: Moment = None
@@ -111,6 +143,12 @@ class Job(Model, frozen=True, kw_only=True):
     fail_reason: Text = None
     message: Text = None
     code: Text = None
+
+    def __post_init__(self) -> None:
+        told: Any = self.entities
+        if told is not None and not isinstance(told, JobEntities):
+            # "" for none, or a list around it, as the sub-jobs' own entities are documented.
+            msgspec.structs.force_setattr(self, "entities", told[0] if told and isinstance(told, tuple) else None)
 
     @property
     def sub_jobs(self) -> tuple[SubJob, ...]:

@@ -63,7 +63,7 @@ class Address(
         type: ``fixed`` for a private address, ``floating`` for an elastic one.
     """
 
-    address: str
+    address: Text = None
     version: Whole = None
     type: Text = None
     mac_address: Text = None
@@ -121,7 +121,7 @@ class SchedulerHints(Model, frozen=True, kw_only=True):
 class SystemTag(Model, frozen=True, kw_only=True):
     """A tag that the cloud itself keeps (API reference table 4-17)."""
 
-    key: str
+    key: Text = None
     value: Text = None
 
 
@@ -138,7 +138,7 @@ if TYPE_CHECKING:
     _Power: TypeAlias = PowerState | None
     _Status: TypeAlias = ServerStatus | None
 else:
-    _Addresses = _table(tuple[Address, ...])
+    _Addresses = _table(_many(Address))
     _Links = _many(Link)
     _Flavor = _one(ServerFlavor)
     _Groups = _many(SecurityGroup)

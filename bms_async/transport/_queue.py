@@ -8,6 +8,7 @@ requests queue in scans its queue for each of them, so the queue is ours, and no
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -17,6 +18,8 @@ import msgspec
 from bms_async._owner import TaskOwner
 from bms_async.errors import BmsError, ClientClosedError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
+
+_SENDABLE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
 
 
 class Flight:
@@ -76,28 +79,37 @@ class SendQueue:
         self._workers = 0
         self._sent = 0
         self._owner = TaskOwner("bms_async sending")
+        self._closed = False
 
     @property
     def is_open(self) -> bool:
         """Whether requests are taken."""
         return self._owner.is_open
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed by its last user; it is never opened again."""
+        return self._closed
+
     async def open(self) -> None:
-        """Open the queue, or count one more user of it."""
+        """Open the queue, or count one more user of it.
+
+        Raises:
+            ClientClosedError: Its last user has closed it, or is about to.
+        """
+        if self._closed:
+            raise ClientClosedError("the transport was closed with its last client: make a new one")
         await self._owner.open()
 
     async def aclose(self) -> None:
         """Count one user less; after the last one, end what is under way."""
+        # It is closed before anything is waited for, so that nobody moves in while the last one moves out.
+        self._closed = self._closed or self._owner.users <= 1
         await self._owner.aclose()
-        if self._owner.is_open:
-            return
-        for flight in (*self._flying, *self._waiting):
-            if not flight.answer.done():
-                flight.answer.set_exception(ClientClosedError("the transport was closed before an answer came"))
-                flight.answer.exception()
-        self._waiting.clear()
-        self._flying.clear()
-        self._workers = 0
+        if self._closed:
+            for flight in self._waiting:
+                _close(flight)
+            self._waiting.clear()
 
     def submit(self, request: HttpRequest) -> Flight:
         """Take a request; it is sent as soon as a connection is free.
@@ -106,7 +118,8 @@ class SendQueue:
             ClientClosedError: The queue is not open.
         """
         if not self._owner.is_open:
-            raise ClientClosedError("the transport is not open: use it inside `async with`")
+            state = "was closed" if self._closed else "is not open"
+            raise ClientClosedError(f"{request.operation}: the transport {state}; use it inside `async with`")
         flight = Flight(request)
         self._waiting.append(flight)
         if self._workers < self._connections:
@@ -121,33 +134,69 @@ class SendQueue:
         )
 
     async def _work(self) -> None:
-        while self._waiting:
-            flight = self._waiting.popleft()
-            if not flight.answer.done():
-                await self._send(flight)
-        self._workers -= 1
+        try:
+            while self._waiting:
+                flight = self._waiting.popleft()
+                if not flight.answer.done():
+                    await self._send(flight)
+        finally:
+            self._workers -= 1
 
     async def _send(self, flight: Flight) -> None:
         flight.sent = True
         self._sent += 1
         self._flying.add(flight)
-        answer = flight.answer
         try:
-            answer.set_result(await self._exchange(flight.request))
+            response = await self._exchange(flight.request)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                _close(flight)
+                raise
+            # It is not us that was cancelled but something the transport waited for. Let out of this task, it would
+            # cancel everything that the client does.
+            _fail(flight, _unexpected(flight.request, error))
         except BmsError as error:
-            answer.set_exception(error)
+            _fail(flight, error)
         except Exception as error:  # noqa: BLE001 - whatever a transport raises must reach the caller, not end us
-            failure = TransportError(
-                f"{type(error).__name__} while sending", maybe_delivered=True, operation=flight.request.operation
-            )
-            failure.__cause__ = error
-            answer.set_exception(failure)
+            _fail(flight, _unexpected(flight.request, error))
         else:
+            flight.answer.set_result(response)
+        finally:
             self._flying.discard(flight)
-            return
-        self._flying.discard(flight)
-        # The caller may have left; a failure that nobody waits for any more is no news.
-        answer.exception()
+
+
+def _unexpected(request: HttpRequest, error: BaseException) -> TransportError:
+    failure = TransportError(f"{type(error).__name__} while sending", maybe_delivered=True, operation=request.operation)
+    failure.__cause__ = error
+    return failure
+
+
+def _close(flight: Flight) -> None:
+    if not flight.answer.done():
+        operation = flight.request.operation
+        _fail(flight, ClientClosedError(f"{operation}: the transport was closed before the answer came"))
+
+
+def _fail(flight: Flight, error: BmsError) -> None:
+    flight.answer.set_exception(error)
+    # The caller may have left; a failure that nobody waits for any more is no news.
+    flight.answer.exception()
+
+
+def refuse_unsendable(request: HttpRequest) -> None:
+    """Refuse a header that no library can send, without showing it: theirs would quote it, and it may be a secret.
+
+    Raises:
+        TransportError: A header cannot be sent; nothing was.
+    """
+    for name, value in request.headers.items():
+        if _SENDABLE.fullmatch(value) is None:
+            raise TransportError(
+                f"header {name} has characters that no header can carry",
+                maybe_delivered=False,
+                operation=request.operation,
+            )
 
 
 async def within(request: HttpRequest, seconds: float, exchange: Awaitable[HttpResponse]) -> HttpResponse:

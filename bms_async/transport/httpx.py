@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,10 +10,11 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from bms_async.errors import ClientClosedError, TransportError
+from bms_async._owner import finish
+from bms_async.errors import ConfigurationError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._queue import Flight, SendQueue, TransportStatistics, within
+from ._queue import Flight, SendQueue, TransportStatistics, refuse_unsendable, within
 
 if TYPE_CHECKING:
     import httpx2
@@ -45,7 +47,11 @@ class HttpxTransport:
         client: What carries the requests, an `httpx.AsyncClient` or an `httpx2.AsyncClient`; it belongs to the
             transport from then on and is closed with it. Without one the transport makes its own, which verifies TLS
             and reads ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and the like from the environment.
-        connections: How many requests run at once at most. By default what the client's pool allows, or 64.
+        connections: How many requests run at once at most. By default what the client's pool allows, or 64; never
+            more than the pool allows.
+
+    Raises:
+        ConfigurationError: There are to be less than 1 connections.
     """
 
     def __init__(
@@ -53,8 +59,11 @@ class HttpxTransport:
     ) -> None:
         self._client: Any = client
         self._making = anyio.Lock()
-        self._closed = False
-        connections = connections or (_pool_size(client) if client is not None else None) or _CONNECTIONS
+        if connections is not None and connections < 1:
+            raise ConfigurationError(f"HttpxTransport(connections={connections!r}): at least 1 is needed")
+        pool = _pool_size(client) if client is not None else None
+        # More than the pool holds would queue in it, where a request that is given up leaves its place taken.
+        connections = min(connections or pool or _CONNECTIONS, pool or sys.maxsize)
         self._connections = connections
         self._queue = SendQueue(self._exchange, connections=connections)
 
@@ -69,21 +78,19 @@ class HttpxTransport:
         Raises:
             ClientClosedError: It was closed before; make a new one.
         """
-        if self._closed:
-            raise ClientClosedError("this HttpxTransport was closed with its last client: make a new one")
         async with self._making:
-            if self._client is None:
+            if self._client is None and not self._queue.is_closed:
                 # Reading the certificates takes tens of milliseconds, which the loop has no time for.
                 self._client = await anyio.to_thread.run_sync(self._make_client)
         await self._queue.open()
 
     async def aclose(self) -> None:
         """Count one client less; after the last one, end what is under way and close the connections."""
+        await finish(self._close())
+
+    async def _close(self) -> None:
         await self._queue.aclose()
-        if self._queue.is_open or self._closed or self._client is None:
-            return
-        self._closed = True
-        with anyio.CancelScope(shield=True):
+        if self._queue.is_closed and self._client is not None:
             await self._client.aclose()
 
     async def __aenter__(self) -> Self:
@@ -117,6 +124,7 @@ class HttpxTransport:
         return httpx.AsyncClient(limits=limits, follow_redirects=False)
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
+        refuse_unsendable(request)
         connect = min(request.timeout, _LONGEST_CONNECT)
         # Connecting (name, TCP, TLS, a proxy before it) is bounded by httpx itself: cut from outside it would leak
         # its place in the pool. What is bounded from outside begins well after that can have ended.
