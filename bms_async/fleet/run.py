@@ -327,7 +327,10 @@ class FleetRun:
     async def _finish(self) -> None:
         if not self._completed and isinstance(self._source, Collection):
             # All of a collection was handed over, also what was not come to.
-            await self._admit_all(self._source)
+            try:
+                await self._admit_all(self._source)
+            except Exception as error:  # noqa: BLE001 - what it gave before has its outcomes, and the caller is told
+                self._source_error = self._source_error or error
         self._skip_unasked()
         for batch in tuple(self._open):
             self._conclude_batch(batch, batch.fate)

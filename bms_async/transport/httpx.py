@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -121,7 +122,9 @@ class HttpxTransport:
 
     def _make_client(self) -> httpx.AsyncClient:
         limits = httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
-        return httpx.AsyncClient(limits=limits, follow_redirects=False)
+        # A gateway's cookie may be a session of one account, and clients of several may share this transport.
+        cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+        return httpx.AsyncClient(limits=limits, cookies=cookies, follow_redirects=False)
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
         refuse_unsendable(request)

@@ -416,6 +416,24 @@ def test_a_source_that_breaks_is_told_after_what_it_gave_has_ended(is_async: boo
     run_virtually(main)
 
 
+def test_a_collection_that_breaks_each_time_it_is_read_keeps_nobody_waiting() -> None:
+    class Broken(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            yield "a"
+            raise OSError("gone")
+
+    async def main() -> None:
+        async with simulated(servers=1) as sim:
+            run = sim.bms.fleet.stop(Broken())
+            run.cancel()
+            with pytest.raises(OSError, match="gone"):
+                await run
+            assert run.report is not None
+            assert states(run.report.outcomes) == {S.SKIPPED: 1}
+
+    run_virtually(main)
+
+
 def test_a_cancelled_run_skips_what_was_not_asked_for_and_sees_the_rest_to_its_end() -> None:
     async def main() -> None:
         async with simulated(servers=60_000, job_seconds=(100, 200)) as sim:
