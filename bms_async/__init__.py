@@ -14,6 +14,7 @@ from bms_async.errors import (
     BadRequestError,
     BmsError,
     CallError,
+    CallTimeoutError,
     ClientClosedError,
     ConfigurationError,
     ConflictError,
@@ -49,6 +50,7 @@ __all__ = [
     "BmsClient",
     "BmsError",
     "CallError",
+    "CallTimeoutError",
     "ClientClosedError",
     "ClientStatistics",
     "ConfigurationError",
@@ -102,3 +104,7 @@ def __getattr__(name: str) -> object:
 
         return HttpxTransport
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,6 +34,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Settings(endpoint={self.endpoint!r}, project_id={self.project_id!r}, token='***')"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # A Struct has one of its own, which shows every field to whatever prints with rich.
+        return [("endpoint", self.endpoint), ("project_id", self.project_id), ("token", "***")]
 
 
 def read_environment(environment: Mapping[str, str] | None = None) -> Settings:
@@ -69,24 +74,31 @@ def check_endpoint(argument: str, value: object) -> str:
         ConfigurationError: It is no address, holds credentials or a query, or is plain HTTP to another machine.
     """
     if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"{argument}={value!r}: an address such as 'https://bms.region.example.com' is needed")
+        given = repr(value) if value is None or isinstance(value, str) else type(value).__name__
+        raise ConfigurationError(f"{argument}={given}: an address such as 'https://bms.region.example.com' is needed")
     text = value.strip().rstrip("/")
-    if "://" not in text:
-        raise ConfigurationError(f"{argument}={value!r}: the scheme is missing; did you mean 'https://{text}'?")
-    parts = urlsplit(text)
-    if parts.username is not None or parts.password is not None:
+    if "@" in text:
+        # Not shown, nor taken apart to see which half is the secret.
         raise ConfigurationError(f"{argument}: credentials do not belong into an address; pass them as auth=")
-    if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise ConfigurationError(f"{argument}={value!r}: not an https address")
-    if parts.query or parts.fragment:
-        raise ConfigurationError(f"{argument}={value!r}: an endpoint has no query and no fragment")
+    # A query may be signed, and so is not shown either.
+    plain, mark, _ = text.replace("#", "?").partition("?")
+    shown = f"{argument}={plain + ('?...' if mark else '')!r}"
+    if "://" not in plain:
+        raise ConfigurationError(f"{shown}: the scheme is missing; did you mean {f'https://{plain}'!r}?")
+    if mark:
+        raise ConfigurationError(f"{shown}: an endpoint has no query and no fragment")
+    if not text.isprintable() or " " in text:
+        raise ConfigurationError(f"{shown}: an address has no blanks")
     try:
+        parts = urlsplit(text)
         _ = parts.port
     except ValueError as error:
-        raise ConfigurationError(f"{argument}={value!r}: {error}") from error
+        raise ConfigurationError(f"{shown}: {error}") from error
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ConfigurationError(f"{shown}: not an https address")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ConfigurationError(
-            f"{argument}={value!r}: plain http would show the credentials to everybody on the way; use https "
+            f"{shown}: plain http would show the credentials to everybody on the way; use https "
             "(http is for loopback only)"
         )
     return text

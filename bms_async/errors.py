@@ -4,6 +4,7 @@
     ├── ConfigurationError            the client cannot be made as asked
     ├── InvalidRequestError           an argument was refused before anything was sent (also a ValueError)
     ├── TransportError                no answer came; `maybe_delivered` tells whether the cloud may have acted
+    │   └── CallTimeoutError          none came in time (also a TimeoutError)
     ├── DecodeError                   an answer came that cannot be read
     ├── ApiError                      the cloud refused
     │   ├── BadRequestError           400 and any other 4xx that has no class of its own
@@ -26,7 +27,7 @@ Every timeout is the builtin `TimeoutError` or a class of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errorcodes import ErrorCode, Remedy, explain
 
@@ -39,6 +40,7 @@ __all__ = [
     "BadRequestError",
     "BmsError",
     "CallError",
+    "CallTimeoutError",
     "ClientClosedError",
     "ConfigurationError",
     "ConflictError",
@@ -59,7 +61,11 @@ __all__ = [
 
 
 class BmsError(Exception):
-    """The root of everything that this package raises."""
+    """The root of everything that this package raises. All of it can be pickled, to be sent between processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What an exception does by itself is call its class with its text, which no class below takes alone.
+        return _restore, (type(self), self.args, self.__dict__)
 
 
 class ConfigurationError(BmsError):
@@ -120,6 +126,10 @@ class TransportError(CallError):
 
     def _maybe_done(self) -> bool:
         return self.maybe_delivered
+
+
+class CallTimeoutError(TransportError, TimeoutError):
+    """No answer came in time."""
 
 
 class DecodeError(CallError):
@@ -199,6 +209,10 @@ class ApiError(CallError):
 
 class BadRequestError(ApiError):
     """400, and any other 4xx that has no class of its own."""
+
+    def _maybe_done(self) -> bool:
+        # 408 says that time ran out, and not for whom.
+        return self.status == 408  # noqa: PLR2004
 
 
 class AuthenticationError(ApiError):
@@ -344,6 +358,13 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     409: ConflictError,
     429: RateLimitedError,
 }
+
+
+def _restore(kind: type[BmsError], args: tuple[object, ...], state: dict[str, Any]) -> BmsError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 def _prefix(operation: str | None) -> str:

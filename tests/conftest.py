@@ -6,6 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
+
+# How long an example takes is the machine's business; a law does not break because another process was busy.
+settings.register_profile("bms_async", deadline=None)
+settings.load_profile("bms_async")
 
 
 @pytest.fixture(autouse=True)

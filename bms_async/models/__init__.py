@@ -1,6 +1,6 @@
 """What travels: the cloud's answers as frozen, typed Structs with Python names."""
 
-from ._fields import Model, OpenEnum, OpenIntEnum, convert, read_field
+from ._fields import Model, OpenEnum, OpenIntEnum, Whole, convert, read_field
 from .jobs import Job, JobAccepted, JobEntities, JobStatus, SubJob, SubJobEntities
 from .servers import (
     BARE_METAL_TAG,
@@ -41,6 +41,7 @@ __all__ = [
     "SubJob",
     "SubJobEntities",
     "SystemTag",
+    "Whole",
     "convert",
     "read_field",
 ]

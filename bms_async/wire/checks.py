@@ -33,6 +33,8 @@ def check_batch(argument: str, values: Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(values, str):
         raise InvalidRequestError(argument, values, "a list of ids is wanted, not one string: put it in brackets")
+    if not isinstance(values, Iterable):
+        raise InvalidRequestError(argument, values, "a list of ids is wanted")
     ids = tuple(values)
     if not ids:
         raise InvalidRequestError(argument, ids, "at least one id is needed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -27,6 +28,10 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"<HttpRequest {self.operation} {self.method} {self.url.partition('?')[0]}>"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # A Struct has one of its own, which shows every field to whatever prints with rich.
+        return [("operation", self.operation), ("method", self.method), ("url", self.url.partition("?")[0])]
+
 
 class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
     """An answer, whole.
@@ -50,3 +55,6 @@ class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self.status}, {len(self.body)} bytes>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("status", self.status), ("bytes", len(self.body))]

@@ -9,6 +9,8 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from bms_async.errors import InvalidRequestError
+
 from .messages import HttpRequest
 from .operation import Operation
 
@@ -38,10 +40,13 @@ def build_request(
         user_agent: The ``User-Agent`` header.
         timeout: Seconds for one try.
     """
-    url = endpoint.rstrip("/") + _PART.sub(lambda part: quote(path[part[1]], safe=""), operation.path)
+    url = endpoint.rstrip("/") + _PART.sub(lambda part: _segment(path[part[1]]), operation.path)
     pairs = list(_pairs(query or {}))
     if pairs:
-        url += "?" + urlencode(pairs, quote_via=quote)
+        try:
+            url += "?" + urlencode(pairs, quote_via=quote)
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError("query", error.object, "text that cannot be written as UTF-8") from error
     headers = {"Accept": "application/json", "User-Agent": user_agent}
     content = b""
     if body is not None:
@@ -57,14 +62,19 @@ def build_request(
     )
 
 
+def _segment(value: str) -> str:
+    # "." and ".." are steps in a path, and HTTP libraries take them, unless they are encoded.
+    return value.replace(".", "%2E") if value in {".", ".."} else quote(value, safe="")
+
+
 def _pairs(query: Query) -> Iterator[tuple[str, str]]:
     for name, value in query.items():
         if value is None:
             continue
         if isinstance(value, bool):
             yield name, "true" if value else "false"
-        elif isinstance(value, str | int):
-            yield name, str(value)
-        else:
+        elif isinstance(value, Sequence) and not isinstance(value, str):
             for item in value:
                 yield name, item
+        else:
+            yield name, str(value)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -19,7 +20,13 @@ T = TypeVar("T")
 
 _REQUEST_IDS = ("X-Request-Id", "X-Openstack-Request-Id", "X-Compute-Request-Id")
 _LONGEST_MESSAGE = 256
-_QUOTA = re.compile(r"ratelimit\s*,?\s*limit:\s*(\d+)\s*,\s*time:\s*(\d+)\s*(second|minute|hour|day)?", re.IGNORECASE)
+_LONGEST_WORD = 80
+# No more digits than a limit can have: a number without end is an error for Python.
+_QUOTA = re.compile(
+    r"ratelimit\s*,?\s*limit:\s*(\d{1,9})\s*,\s*time:\s*(\d{1,9})\s*(second|minute|hour|day)?", re.IGNORECASE
+)
+# msgspec stops at JSON that is nested too deeply with a RecursionError.
+_UNREADABLE = (msgspec.DecodeError, ValueError, TypeError, AttributeError, RecursionError)
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 
 
@@ -38,13 +45,26 @@ def read_response(operation: Operation[T], response: HttpResponse) -> T:
         return None
     try:
         return decoder_of(operation.result).decode(response.body)
-    except (msgspec.DecodeError, ValueError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise DecodeError(
             f"answered {response.status} with {_describe(response)} that cannot be read: {error}",
             status=response.status,
             request_id=response.header(*_REQUEST_IDS),
             operation=operation.name,
         ) from error
+
+
+def read_part(operation: str, part: msgspec.Raw, into: type[T]) -> T:
+    """Read one part of a good answer that was kept as it came, by the same rules.
+
+    Raises:
+        DecodeError: It cannot be read.
+    """
+    try:
+        return decoder_of(into).decode(part)
+    except _UNREADABLE as error:
+        text = f"answered with a part that cannot be read as {into.__name__}: {error}"
+        raise DecodeError(text, status=200, operation=operation) from error
 
 
 def read_error(operation: str, response: HttpResponse) -> ApiError:
@@ -56,7 +76,7 @@ def read_error(operation: str, response: HttpResponse) -> ApiError:
     """
     code, message, request_id = _read_error_body(response)
     if 300 <= response.status < 400:  # noqa: PLR2004
-        message = message or "the endpoint redirects, which is never followed: check the endpoint"
+        message = f"the endpoint redirects, which is never followed: check the endpoint ({message or 'no message'})"
     quota = _QUOTA.search(message)
     return error_class(response.status, code)(
         status=response.status,
@@ -72,17 +92,17 @@ def read_error(operation: str, response: HttpResponse) -> ApiError:
 def _read_error_body(response: HttpResponse) -> tuple[str | None, str, str | None]:
     try:
         body = msgspec.json.decode(response.body)
-    except (msgspec.DecodeError, ValueError):
+    except _UNREADABLE:
         return None, f"answered with {_describe(response)}", None
     if not isinstance(body, dict):
         return None, f"answered with {_describe(response)}", None
-    request_id = _text(body.get("request_id"))
+    request_id = _word(body.get("request_id"))
     if "error_msg" in body or "error_code" in body:
-        return _text(body.get("error_code")), _text(body.get("error_msg")) or "", request_id
+        return _word(body.get("error_code")), _text(body.get("error_msg")) or "", request_id
     # BMS and Keystone name the envelope "error", Nova names it after what happened ("itemNotFound").
     inner = body.get("error") or next((value for value in body.values() if isinstance(value, dict)), body)
     if isinstance(inner, dict):
-        return _text(inner.get("code")), _text(inner.get("message")) or "", request_id
+        return _word(inner.get("code")), _text(inner.get("message")) or "", request_id
     return None, _text(inner) or "", request_id
 
 
@@ -90,7 +110,7 @@ def _describe(response: HttpResponse) -> str:
     """Name a body without quoting it: what is not JSON may be anything, secrets included."""
     if not response.body:
         return "no body"
-    kind = (response.header("Content-Type") or "").partition(";")[0].strip()
+    kind = (response.header("Content-Type") or "").partition(";")[0].strip()[:_LONGEST_WORD]
     if "html" in kind or response.body.lstrip()[:1] == b"<":
         kind = "an HTML page (a proxy or another service? check the endpoint)"
     return f"{kind or 'a body of unknown type'}, {len(response.body)} bytes,"
@@ -100,14 +120,21 @@ def _text(value: object) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
+def _word(value: object) -> str | None:
+    text = _text(value)
+    return None if text is None else text[:_LONGEST_WORD]
+
+
 def _read_retry_after(response: HttpResponse) -> float | None:
     value = response.header("Retry-After")
     if value is None:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
         pass
+    else:
+        return max(0.0, seconds) if math.isfinite(seconds) else None
     # A date is taken against the answer's own Date header: the two come from one clock, ours may be off.
     until, now = _date(value), _date(response.header("Date"))
     return max(0.0, (until - now).total_seconds()) if until and now else None
@@ -115,9 +142,11 @@ def _read_retry_after(response: HttpResponse) -> float | None:
 
 def _date(value: str | None) -> datetime | None:
     try:
-        return parsedate_to_datetime(value) if value else None
-    except ValueError:
+        date = parsedate_to_datetime(value) if value else None
+    except (ValueError, TypeError, OverflowError):
         return None
+    # "-0000" is UTC from a clock whose zone is not known.
+    return date.replace(tzinfo=UTC) if date and date.tzinfo is None else date
 
 
 def decoder_of(result: type[T]) -> msgspec.json.Decoder[T]:

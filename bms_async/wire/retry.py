@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from bms_async.errors import CallError, DecodeError, RateLimitedError, ServerError, TransportError
+from bms_async.errors import ApiError, CallError, DecodeError, RateLimitedError, TransportError
 
 from .operation import Safety
 
 _TRY_AGAIN = frozenset({408, 500, 502, 503, 504})
+_MOST_DOUBLINGS = 64
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +43,7 @@ def may_repeat(safety: Safety, error: CallError) -> bool:
         return True
     if isinstance(error, TransportError):
         return safety is not Safety.UNSAFE or not error.maybe_delivered
-    if isinstance(error, ServerError):
+    if isinstance(error, ApiError):
         return safety is not Safety.UNSAFE and error.status in _TRY_AGAIN
     return isinstance(error, DecodeError) and safety is Safety.READ
 
@@ -57,6 +58,6 @@ def retry_delay(policy: RetryPolicy, *, attempt: int, asked: float | None, draw:
         draw: A random number in [0, 1): full jitter.
     """
     if asked is not None:
-        return min(asked, policy.cap)
-    ceiling: float = policy.base * 2 ** (attempt - 1)
+        return min(max(0.0, asked), policy.cap)
+    ceiling: float = policy.base * 2 ** min(attempt - 1, _MOST_DOUBLINGS)
     return draw * min(policy.cap, ceiling)

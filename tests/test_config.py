@@ -1,0 +1,168 @@
+"""Settings: an address that credentials may go to, and an environment that says all that it lacks."""
+
+from __future__ import annotations
+
+import os
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.pretty import pretty_repr
+
+from bms_async import BmsClient, ConfigurationError
+from bms_async.config import check_endpoint, read_environment
+
+COMPLETE = {"BMS_ENDPOINT": "https://bms.example.com", "OS_PROJECT_ID": "p", "OS_TOKEN": "SECRET"}
+
+
+@pytest.mark.parametrize(
+    ("given_as", "used_as"),
+    [
+        ("https://bms.example.com", "https://bms.example.com"),
+        ("https://bms.example.com/", "https://bms.example.com"),
+        ("  https://bms.example.com \n", "https://bms.example.com"),
+        ("https://proxy.example.com:8443/bms/", "https://proxy.example.com:8443/bms"),
+        ("HTTPS://bms.example.com", "HTTPS://bms.example.com"),
+        ("https://[2001:db8::1]:443", "https://[2001:db8::1]:443"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://cloud.localhost", "http://cloud.localhost"),
+        ("http://127.0.0.1:1", "http://127.0.0.1:1"),
+        ("http://127.9.9.9", "http://127.9.9.9"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_an_address_is_taken_without_the_slash_at_its_end(given_as: str, used_as: str) -> None:
+    assert check_endpoint("endpoint", given_as) == used_as
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        (None, "an address such as"),
+        ("", "an address such as"),
+        (" \n", "an address such as"),
+        (7, "an address such as"),
+        (b"https://bms.example.com", "an address such as"),
+        ("bms.example.com", r"the scheme is missing; did you mean 'https://bms\.example\.com'\?"),
+        ("bms.example.com:443/x", "the scheme is missing"),
+        ("ftp://bms.example.com", "not an https address"),
+        ("https://", "the scheme is missing"),
+        ("https:///v1", "not an https address"),
+        ("https://:8443", "not an https address"),
+        ("https://bms.example.com?x=1", "no query and no fragment"),
+        ("https://bms.example.com#x", "no query and no fragment"),
+        ("https://bms.example.com:port", "[Pp]ort"),
+        ("https://bms.example.com:99999", "[Pp]ort"),
+        ("https://bms.example.com:-1", "[Pp]ort"),
+        ("https://[::1", "IPv6"),
+        ("https://[not-an-ip]", "not-an-ip"),
+        ("https://bms example.com", "no blanks"),
+        ("https://bms\n.example.com", "no blanks"),
+        ("http://bms.example.com", "plain http would show the credentials"),
+        ("http://10.0.0.1", "plain http"),
+        ("http://0.0.0.0", "plain http"),
+        ("http://[2001:db8::1]", "plain http"),
+        ("http://localhost.example.com", "plain http"),
+        ("http://127.0.0.1.example.com", "plain http"),
+        ("http://notlocalhost", "plain http"),
+    ],
+)
+def test_another_address_is_refused_and_the_error_says_which_argument_and_why(value: object, rule: str) -> None:
+    with pytest.raises(ConfigurationError, match=rule) as caught:
+        check_endpoint("compute_endpoint", value)
+
+    assert str(caught.value).startswith("compute_endpoint")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://user:SECRET@bms.example.com",
+        "https://SECRET@bms.example.com",
+        "user:SECRET@bms.example.com",
+        "http://user:SECRET@localhost",
+        "ftp://user:SECRET@bms.example.com",
+        "https://user:SEC[RETSECRET@bms.example.com",
+        "https://user:SECRET@bms.example.com:port",
+        "https://user:SECRET@bms.example.com?x=1",
+        "https://bms.example.com\\@user:SECRET",
+        "https://bms.example.com?token=SECRET",
+        "https://bms.example.com/#SECRET",
+        "bms.example.com?token=SECRET",
+        b"https://user:SECRET@bms.example.com",
+    ],
+)
+def test_credentials_in_an_address_are_refused_and_not_repeated(value: object) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_endpoint("endpoint", value)
+
+    assert "SECRET" not in str(caught.value)
+    assert "SECRET" not in repr(caught.value.__cause__)
+
+
+@given(
+    value=st.text(max_size=40)
+    | st.text(max_size=30).map("https://".__add__)
+    | st.text(max_size=30).map("http://[".__add__)
+)
+def test_any_text_is_an_address_or_a_configuration_error(value: str) -> None:
+    try:
+        endpoint = check_endpoint("endpoint", value)
+    except ConfigurationError:
+        return
+    assert endpoint == value.strip().rstrip("/")
+    assert endpoint.lower().startswith(("https://", "http://"))
+
+
+def test_a_complete_environment_is_read() -> None:
+    settings = read_environment(
+        {**COMPLETE, "BMS_COMPUTE_ENDPOINT": "https://ecs.example.com", "OS_AUTH_URL": "https://iam.example.com"}
+    )
+
+    assert (settings.endpoint, settings.project_id, settings.token) == ("https://bms.example.com", "p", "SECRET")
+    assert settings.compute_endpoint == "https://ecs.example.com"
+    assert settings.identity_endpoint == "https://iam.example.com"
+
+
+def test_the_names_that_other_tools_use_are_read_too_and_the_first_one_wins() -> None:
+    others = {"BMS_ENDPOINT": "https://bms.example.com", "HUAWEICLOUD_SDK_PROJECT_ID": "q", "OS_AUTH_TOKEN": "t"}
+
+    assert read_environment(others).project_id == "q"
+    assert read_environment(others).token == "t"
+    assert read_environment({**others, "OS_PROJECT_ID": "p"}).project_id == "p"
+    assert read_environment({**others, "OS_PROJECT_ID": ""}).project_id == "q"
+
+
+@pytest.mark.parametrize("missing", [{"BMS_ENDPOINT"}, {"OS_PROJECT_ID"}, {"OS_TOKEN"}, set(COMPLETE)])
+@pytest.mark.parametrize("blank", [False, True])
+def test_an_environment_names_all_that_it_lacks_and_where_it_was_looked_for(missing: set[str], blank: bool) -> None:
+    environment = {name: value for name, value in COMPLETE.items() if name not in missing}
+    environment |= dict.fromkeys(missing, "") if blank else {}
+
+    with pytest.raises(ConfigurationError) as caught:
+        read_environment(environment)
+
+    text = str(caught.value)
+    assert {name for name in COMPLETE if name in text} == missing
+    assert "SECRET" not in text
+    if "OS_TOKEN" in missing:
+        assert "token (OS_TOKEN or OS_AUTH_TOKEN)" in text
+
+
+def test_no_printer_shows_the_token_of_the_settings() -> None:
+    settings = read_environment(COMPLETE)
+
+    for shown in (repr(settings), str(settings), pretty_repr(settings)):
+        assert "SECRET" not in shown
+        assert "bms.example.com" in shown
+
+
+def test_a_client_is_made_from_the_environment() -> None:
+    with mock.patch.dict(os.environ, COMPLETE, clear=True):
+        assert repr(BmsClient.from_env()) == "<BmsClient closed, https://bms.example.com, project p>"
+
+
+def test_a_client_from_an_empty_environment_is_a_configuration_error() -> None:
+    with mock.patch.dict(os.environ, clear=True), pytest.raises(ConfigurationError, match="BMS_ENDPOINT"):
+        BmsClient.from_env()

@@ -1,0 +1,340 @@
+"""Errors: the tree as documented, texts that hold all one needs, and safe passage between processes."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bms_async
+from bms_async import errors
+from bms_async.errors import (
+    ApiError,
+    AuthenticationError,
+    BadRequestError,
+    BmsError,
+    CallError,
+    CallTimeoutError,
+    ClientClosedError,
+    ConfigurationError,
+    ConflictError,
+    DecodeError,
+    FleetError,
+    InvalidRequestError,
+    JobError,
+    JobFailedError,
+    JobLostError,
+    JobTimeoutError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    ServerError,
+    SubJobFailedError,
+    TransportError,
+    error_class,
+)
+from bms_async.models import Job, JobEntities, JobStatus, SubJob, SubJobEntities
+
+JOB = Job(
+    job_id="j",
+    status=JobStatus.FAIL,
+    entities=JobEntities(
+        sub_jobs_total=3,
+        sub_jobs=(
+            SubJob(status=JobStatus.SUCCESS, about=SubJobEntities(server_id="a")),
+            SubJob(
+                status=JobStatus.FAIL,
+                about=SubJobEntities(server_id="b"),
+                error_code="BMS.0036",
+                fail_reason="it is being stopped",
+            ),
+            SubJob(status=JobStatus.RUNNING, about=SubJobEntities(server_id="c")),
+        ),
+    ),
+)
+
+
+def an_api_error(kind: type[ApiError] = RateLimitedError) -> ApiError:
+    return kind(
+        status=429,
+        code="APIGW.0308",
+        message="too many",
+        request_id="req-1",
+        operation="servers.stop",
+        retry_after=7.0,
+        quota=(50, 60.0),
+    )
+
+
+def a_tried_error() -> TransportError:
+    error = TransportError("ReadError", maybe_delivered=True, operation="servers.stop")
+    error.previous = (an_api_error(), DecodeError("half", status=200, request_id="req-2", operation="servers.stop"))
+    return error
+
+
+ONE_OF_EACH: list[BmsError] = [
+    BmsError("any"),
+    ConfigurationError("endpoint: missing"),
+    InvalidRequestError("server_ids", ("a",), "a rule"),
+    CallError("any"),
+    a_tried_error(),
+    CallTimeoutError("no answer within 60 s", maybe_delivered=True, operation="servers.stop"),
+    DecodeError("half a body", status=200, request_id="req-1", operation="jobs.get"),
+    *(
+        an_api_error(kind)
+        for kind in (
+            ApiError,
+            BadRequestError,
+            AuthenticationError,
+            PermissionDeniedError,
+            NotFoundError,
+            ConflictError,
+            RateLimitedError,
+            ServerError,
+        )
+    ),
+    JobError("any", job_id="j", job=JOB),
+    JobFailedError(JOB),
+    SubJobFailedError(server_id="a", job_id="j", code="BMS.0036", reason="stopping"),
+    JobLostError("forgotten", job_id="j", job=None),
+    JobTimeoutError("after 5 s", job_id="j", job=JOB, resume="{}"),
+    FleetError("3 servers", code="BMS.0036", server_ids=("a", "b", "c")),
+    ClientClosedError("closed"),
+]
+
+
+def kinds_below(kind: type[BmsError]) -> set[type[BmsError]]:
+    return {kind}.union(*map(kinds_below, kind.__subclasses__()))
+
+
+def name_of(error: BmsError) -> str:
+    return type(error).__name__
+
+
+def test_the_sample_below_has_one_of_each() -> None:
+    assert {type(error) for error in ONE_OF_EACH} == {
+        kind for kind in kinds_below(BmsError) if kind.__module__.startswith("bms_async")
+    }
+
+
+def test_every_error_is_a_public_name_of_the_package() -> None:
+    public = {name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, BmsError)}
+
+    assert public == set(errors.__all__)
+    assert public <= set(bms_async.__all__)
+    assert all(getattr(bms_async, name) is getattr(errors, name) for name in public)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parent"),
+    [
+        (ConfigurationError, BmsError),
+        (InvalidRequestError, BmsError),
+        (InvalidRequestError, ValueError),
+        (TransportError, CallError),
+        (CallTimeoutError, TransportError),
+        (CallTimeoutError, TimeoutError),
+        (DecodeError, CallError),
+        (ApiError, CallError),
+        (CallError, BmsError),
+        (BadRequestError, ApiError),
+        (AuthenticationError, ApiError),
+        (PermissionDeniedError, ApiError),
+        (NotFoundError, ApiError),
+        (ConflictError, ApiError),
+        (RateLimitedError, ApiError),
+        (ServerError, ApiError),
+        (JobError, BmsError),
+        (JobFailedError, JobError),
+        (SubJobFailedError, JobError),
+        (JobLostError, JobError),
+        (JobTimeoutError, JobError),
+        (JobTimeoutError, TimeoutError),
+        (FleetError, BmsError),
+        (ClientClosedError, BmsError),
+    ],
+)
+def test_the_tree_is_as_documented(kind: type[BmsError], parent: type[Exception]) -> None:
+    assert issubclass(kind, parent)
+
+
+def test_siblings_do_not_catch_each_other() -> None:
+    answers = [kind for kind in kinds_below(ApiError) if kind is not ApiError]
+
+    assert not [(a, b) for a in answers for b in answers if a is not b and issubclass(a, b)]
+    assert not issubclass(TransportError, TimeoutError | ValueError)
+
+
+@pytest.mark.parametrize("error", ONE_OF_EACH, ids=name_of)
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_every_error_survives_pickling(error: BmsError, protocol: int) -> None:
+    assert_alike(pickle.loads(pickle.dumps(error, protocol)), error)
+
+
+@pytest.mark.parametrize("error", ONE_OF_EACH, ids=name_of)
+def test_every_error_survives_copying(error: BmsError) -> None:
+    assert_alike(copy.copy(error), error)
+    assert_alike(copy.deepcopy(error), error)
+
+
+def assert_alike(other: Any, error: BaseException) -> None:
+    assert type(other) is type(error)
+    assert str(other) == str(error)
+    assert repr(other) == repr(error)
+    assert other.args == error.args
+    mine, theirs = dict(vars(error)), dict(vars(other))
+    before, after = mine.pop("previous", ()), theirs.pop("previous", ())
+    assert theirs == mine
+    assert len(before) == len(after)
+    for one, another in zip(before, after, strict=True):
+        assert_alike(another, one)
+
+
+def test_an_api_errors_text_holds_operation_status_code_words_meaning_measure_and_request_id() -> None:
+    error = BadRequestError(
+        status=400, code="BMS.0036", message="server busy", request_id="req-1", operation="servers.stop"
+    )
+
+    assert str(error) == (
+        "servers.stop: 400 BMS.0036: server busy "
+        "[The server is being stopped, and takes nothing else meanwhile. Wait until that has ended, then ask again.] "
+        "(request id req-1)"
+    )
+    assert error.documented is not None
+    assert (error.meaning, error.measure) == (error.documented.meaning, error.documented.measure)
+
+
+def test_an_undocumented_code_has_no_meaning_and_no_measure() -> None:
+    error = BadRequestError(status=400, code="X.1", message="no")
+
+    assert str(error) == "400 X.1: no"
+    assert (error.documented, error.meaning, error.measure) == (None, None, None)
+
+
+@given(
+    status=st.integers(100, 999),
+    code=st.none() | st.sampled_from(["BMS.0040", "X"]),
+    message=st.text(max_size=20),
+    request_id=st.none() | st.text(min_size=1, max_size=10),
+    operation=st.none() | st.just("servers.get"),
+)
+def test_the_text_of_an_api_error_leaves_nothing_out(
+    status: int, code: str | None, message: str, request_id: str | None, operation: str | None
+) -> None:
+    error = error_class(status, code)(
+        status=status, code=code, message=message, request_id=request_id, operation=operation
+    )
+
+    parts = (str(status), code, message, request_id, operation, error.meaning, error.measure)
+    assert all(part in str(error) for part in parts if part)
+
+
+@pytest.mark.parametrize(("maybe_delivered", "fate"), [(True, "the cloud may have received it"), (False, "nothing")])
+def test_a_transport_error_says_whether_the_cloud_may_have_acted(maybe_delivered: bool, fate: str) -> None:
+    error = TransportError("ReadError", maybe_delivered=maybe_delivered, operation="servers.reboot")
+
+    assert str(error).startswith("servers.reboot: ReadError (")
+    assert fate in str(error)
+    assert error.maybe_done is maybe_delivered
+
+
+@pytest.mark.parametrize(
+    ("error", "maybe_done"),
+    [
+        (TransportError("x", maybe_delivered=False), False),
+        (TransportError("x", maybe_delivered=True), True),
+        (DecodeError("x", status=200), True),
+        (ServerError(status=503), True),
+        (BadRequestError(status=408), True),
+        (BadRequestError(status=400), False),
+        (RateLimitedError(status=429), False),
+        (RateLimitedError(status=503, code="APIGW.0308"), False),
+        (RateLimitedError(status=408, code="BMS.0212"), False),
+        (NotFoundError(status=404), False),
+    ],
+    ids=str,
+)
+def test_an_error_knows_whether_what_was_asked_may_have_been_done(error: CallError, maybe_done: bool) -> None:
+    assert error.maybe_done is maybe_done
+
+
+def test_what_an_earlier_try_may_have_done_is_not_forgotten() -> None:
+    error = BadRequestError(status=400, code="BMS.0039")
+    error.previous = (RateLimitedError(status=429), TransportError("cut", maybe_delivered=True))
+
+    assert error.maybe_done
+
+
+def test_an_invalid_request_names_argument_value_and_rule_and_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="page_size=1001: 1 to 1000 servers a page") as caught:
+        raise InvalidRequestError("page_size", 1001, "1 to 1000 servers a page")
+
+    error = caught.value
+    assert isinstance(error, InvalidRequestError)
+    assert (error.argument, error.value, error.rule) == ("page_size", 1001, "1 to 1000 servers a page")
+
+
+def test_a_long_value_is_cut_in_the_text_and_whole_in_the_error() -> None:
+    error = InvalidRequestError("server_id", "x" * 1000, "a rule")
+
+    assert len(str(error)) < 110
+    assert str(error).endswith("...: a rule")
+    assert error.value == "x" * 1000
+
+
+def test_a_failed_job_tells_how_many_failed_with_what_and_why() -> None:
+    error = JobFailedError(JOB)
+
+    assert str(error) == "job j failed for 1 of 3 servers with BMS.0036: it is being stopped"
+    assert error.job is JOB
+    assert error.job_id == "j"
+
+
+@pytest.mark.parametrize(
+    ("job", "text"),
+    [
+        (Job(job_id="j", status=JobStatus.FAIL), "job j failed"),
+        (Job(job_id="j", status=JobStatus.FAIL, error_code="BMS.3004"), "job j failed with BMS.3004"),
+        (Job(job_id="j", status=JobStatus.FAIL, fail_reason="no power"), "job j failed: no power"),
+    ],
+)
+def test_a_failed_job_without_sub_jobs_tells_what_it_can(job: Job, text: str) -> None:
+    assert str(JobFailedError(job)) == text
+
+
+def test_a_failed_sub_job_has_its_meaning_and_measure() -> None:
+    error = SubJobFailedError(server_id="a", job_id="j", code="BMS.0040", reason="gone")
+
+    assert str(error).startswith("server a failed in job j with BMS.0040: gone [There is no such server. ")
+    assert (error.server_id, error.code, error.reason) == ("a", "BMS.0040", "gone")
+    assert error.meaning == "There is no such server."
+    assert error.measure is not None
+
+
+def test_a_failed_sub_job_without_a_code_says_so_by_silence() -> None:
+    error = SubJobFailedError(server_id="a", job_id="j", code=None, reason=None)
+
+    assert str(error) == "server a failed in job j"
+    assert (error.meaning, error.measure) == (None, None)
+
+
+def test_a_job_timeout_is_a_timeout_and_holds_what_resumes_the_wait() -> None:
+    with pytest.raises(TimeoutError, match="after 5 s") as caught:
+        raise JobTimeoutError("after 5 s", job_id="j", job=JOB, resume='{"version":1}')
+
+    error = caught.value
+    assert isinstance(error, JobTimeoutError)
+    assert error.resume == '{"version":1}'
+    assert error.job is JOB
+    # TimeoutError is an OSError, whose arguments are read as a number and its meaning.
+    assert error.errno is None
+
+
+def test_a_fleet_error_has_the_measure_of_its_code() -> None:
+    assert FleetError("x", code="BMS.0036", server_ids=("a",)).measure == "Wait until that has ended, then ask again."
+    assert FleetError("x", code=None, server_ids=()).measure is None
