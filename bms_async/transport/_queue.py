@@ -16,7 +16,7 @@ import anyio
 import msgspec
 
 from bms_async._owner import TaskOwner
-from bms_async.errors import BmsError, ClientClosedError, TransportError
+from bms_async.errors import BmsError, CallTimeoutError, ClientClosedError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 
 _SENDABLE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
@@ -203,8 +203,8 @@ async def within(request: HttpRequest, seconds: float, exchange: Awaitable[HttpR
     """Await an exchange for so long and no longer.
 
     Raises:
-        TransportError: The time ran out.
+        CallTimeoutError: The time ran out.
     """
     with anyio.move_on_after(seconds):
         return await exchange
-    raise TransportError(f"no whole answer within {seconds:g} s", maybe_delivered=True, operation=request.operation)
+    raise CallTimeoutError(f"no whole answer within {seconds:g} s", maybe_delivered=True, operation=request.operation)

@@ -12,7 +12,7 @@ import anyio.to_thread
 import httpx
 
 from bms_async._owner import finish
-from bms_async.errors import ConfigurationError, TransportError
+from bms_async.errors import CallTimeoutError, ConfigurationError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._queue import Flight, SendQueue, TransportStatistics, refuse_unsendable, within
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _CONNECTIONS = 64
 _LONGEST_CONNECT = 10.0
+_SECRET_LENGTH = 8
 
 # By name, because httpx2 raises classes of its own with the names of httpx. Whatever is not named here may have
 # been delivered: also a write that failed, for the other side may have read it all before it went away.
@@ -124,7 +125,9 @@ class HttpxTransport:
         limits = httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
         # A gateway's cookie may be a session of one account, and clients of several may share this transport.
         cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
-        return httpx.AsyncClient(limits=limits, cookies=cookies, follow_redirects=False)
+        # What runs on this machine is not reached through a proxy, whatever NO_PROXY forgets to say.
+        direct = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
+        return httpx.AsyncClient(limits=limits, cookies=cookies, follow_redirects=False, mounts=direct)
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
         refuse_unsendable(request)
@@ -135,6 +138,7 @@ class HttpxTransport:
 
     async def _carry(self, request: HttpRequest, connect: float) -> HttpResponse:
         timeouts = {"connect": connect, "read": request.timeout, "write": request.timeout, "pool": None}
+        failure: Exception | None = None
         try:
             response = await self._client.send(
                 self._client.build_request(
@@ -146,16 +150,28 @@ class HttpxTransport:
                 ),
                 follow_redirects=False,
             )
-        except Exception as error:
-            kind = type(error).__name__
-            raise TransportError(
-                f"{kind}: {error}" if str(error) else kind,
-                maybe_delivered=kind not in _NEVER_DELIVERED,
-                operation=request.operation,
-            ) from error
+        except Exception as error:  # noqa: BLE001 - each library has errors of its own
+            failure = error
+        if failure is not None:
+            raise _describe(failure, request)
         return HttpResponse(
             status=response.status_code, headers=tuple(response.headers.multi_items()), body=response.content
         )
+
+
+def _describe(error: Exception, request: HttpRequest) -> TransportError:
+    kind, text = type(error).__name__, str(error)
+    # The libraries quote what they cannot read, and a strange server may well send back what it was sent.
+    quoted = [value for value in request.headers.values() if len(value) >= _SECRET_LENGTH and value in text]
+    for value in quoted:
+        text = text.replace(value, "***")
+    described = (CallTimeoutError if kind.endswith("Timeout") else TransportError)(
+        f"{kind}: {text}" if text else kind,
+        maybe_delivered=kind not in _NEVER_DELIVERED,
+        operation=request.operation,
+    )
+    described.__cause__ = None if quoted else error
+    return described
 
 
 def _pool_size(client: httpx.AsyncClient | httpx2.AsyncClient) -> int | None:
