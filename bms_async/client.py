@@ -5,13 +5,13 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-import anyio
 import msgspec
 
+from bms_async._owner import finish
 from bms_async.api import Jobs, Servers, poll_job
 from bms_async.auth import Auth, StaticToken
 from bms_async.config import check_endpoint, read_environment
-from bms_async.errors import ClientClosedError, ConfigurationError
+from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.fleet import Fleet
 from bms_async.jobs import SHARE, Watcher, WatcherStatistics
 from bms_async.limits import Limits, Pace
@@ -90,7 +90,7 @@ class BmsClient:
             auth=auth,
             limits=self._limits,
             endpoints=self._endpoints,
-            project_id=check_id("project_id", project_id),
+            project_id=_check_project(project_id),
             timeout=timeout,
             retry=retry or NO_RETRY,
             user_agent=f"bms-async/{__version__}",
@@ -153,8 +153,12 @@ class BmsClient:
         if self._opened:
             raise ClientClosedError("a client is opened once; make a new one")
         self._opened = True
-        await self._session.open()
-        await self._watcher.open()
+        try:
+            await self._session.open()
+            await self._watcher.open()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(
@@ -167,10 +171,12 @@ class BmsClient:
 
         What the cloud was asked for goes on there.
         """
-        with anyio.CancelScope(shield=True):
-            await self._session.stop_work()
-            await self._watcher.aclose()
-            await self._session.aclose()
+        await finish(self._close())
+
+    async def _close(self) -> None:
+        await self._session.stop_work()
+        await self._watcher.aclose()
+        await self._session.aclose()
 
     def __repr__(self) -> str:
         state = "open" if self._session.is_open else "closed"
@@ -178,6 +184,13 @@ class BmsClient:
 
     async def _poll(self, job_id: str) -> Job:
         return await poll_job(self._session, job_id)
+
+
+def _check_project(value: object) -> str:
+    try:
+        return check_id("project_id", value)
+    except InvalidRequestError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def _default_transport() -> Transport:

@@ -94,6 +94,7 @@ class Session:
         self._random = random or Random()  # noqa: S311 - jitter, not a secret
         self._owner = TaskOwner("bms_async client")
         self._scopes: set[anyio.CancelScope] | None = None
+        self._holds_transport = False
         self._calls = self._tries = self._failed = 0
 
     @property
@@ -104,6 +105,7 @@ class Session:
     async def open(self) -> None:
         """Open the transport."""
         await self._transport.open()
+        self._holds_transport = True
         await self._owner.open()
         self._scopes = set()
 
@@ -127,7 +129,10 @@ class Session:
         scopes, self._scopes = self._scopes, None
         for scope in scopes or ():
             scope.cancel()
-        await self._transport.aclose()
+        # Others may share the transport: it is let go once, and only by who has opened it.
+        if self._holds_transport:
+            self._holds_transport = False
+            await self._transport.aclose()
 
     def statistics(self) -> SessionStatistics:
         """Tell what was done."""
@@ -251,7 +256,8 @@ class Session:
         try:
             return await self._read(operation, flight)
         except RateLimitedError as error:
-            limiter.refuse(error.retry_after, quota=error.quota)
+            asked = None if error.retry_after is None else min(error.retry_after, self._retry.cap)
+            limiter.refuse(asked, quota=error.quota)
             _log.warning("%s was counted out (%s); it stands still", operation.name, error.code or error.status)
             raise
         except CallError as error:

@@ -133,22 +133,26 @@ def reason_of(outcome: Outcome) -> str:
     return type(outcome.error).__name__ if outcome.error else outcome.state.value
 
 
-def judge_sub_job(sub: SubJob, server_id: str, job_id: str) -> tuple[OutcomeState, BmsError | None]:
+def judge_sub_job(sub: SubJob, server_id: str, job_id: str, *, asked: int = 1) -> tuple[OutcomeState, BmsError | None]:
     """Tell what an ended sub-job means for its server.
 
     Args:
         sub: The sub-job.
         server_id: Its server.
         job_id: Its job.
+        asked: How often the cloud was asked for this. The second time, a server that is "already so" was made so by
+            the first, and one that is "in transition" may well be on its way there: that proves nothing.
     """
     if sub.status is JobStatus.SUCCESS:
         return OutcomeState.SUCCEEDED, None
     code = sub.error_code or sub.code
     documented = explain(code)
-    if documented and documented.remedy is Remedy.ALREADY_THERE:
+    remedy = documented.remedy if documented else None
+    if remedy is Remedy.ALREADY_THERE:
         return OutcomeState.UNCHANGED, None
-    reason = sub.fail_reason or sub.message
-    return OutcomeState.FAILED, SubJobFailedError(server_id=server_id, job_id=job_id, code=code, reason=reason)
+    error = SubJobFailedError(server_id=server_id, job_id=job_id, code=code, reason=sub.fail_reason or sub.message)
+    in_doubt = remedy is Remedy.IN_TRANSITION and asked > 1
+    return OutcomeState.UNKNOWN if in_doubt else OutcomeState.FAILED, error
 
 
 def judge_refusal(error: BmsError, servers: int) -> OutcomeState:
@@ -171,10 +175,7 @@ def judge_refusal(error: BmsError, servers: int) -> OutcomeState:
 def _fleet_error(action: str, reason: str, outcomes: list[Outcome]) -> FleetError:
     first = outcomes[0]
     more = f" and {len(outcomes) - 1} more" if len(outcomes) > 1 else ""
-    documented = explain(first.code)
     text = f"{action}: {reason}: {len(outcomes)} servers, {first.server_id}{more}"
-    if documented:
-        text += f" [{documented.meaning} {documented.measure}]"
-    elif first.error is not None:
+    if first.error is not None:
         text += f": {first.error}"
     return FleetError(text, code=first.code, server_ids=tuple(outcome.server_id for outcome in outcomes))

@@ -272,7 +272,7 @@ class FleetRun:
             async for sub in job.sub_jobs():
                 if sub.server_id is None:
                     continue
-                state, why = judge_sub_job(sub, sub.server_id, job.id)
+                state, why = judge_sub_job(sub, sub.server_id, job.id, asked=batch.asked)
                 self._conclude(sub.server_id, state, batch=batch, job_id=job.id, sub_job_id=sub.job_id, error=why)
             error = JobLostError(
                 f"job {job.id} ended without telling of this server; read its own state", job_id=job.id, job=None

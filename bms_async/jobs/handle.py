@@ -26,6 +26,10 @@ class SavedJob(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[str, ...] = ()
 
 
+class _Version(msgspec.Struct, frozen=True):
+    version: int
+
+
 class JobHandle:
     """A job under way, from the yes of the cloud to its end.
 
@@ -168,11 +172,13 @@ def read_saved(text: str | bytes, project_id: str) -> SavedJob:
         InvalidRequestError: It is no saved job, is of a later version, or of another project.
     """
     try:
+        # The version first: what a later one writes may have another shape.
+        version = msgspec.json.decode(text, type=_Version).version
+        if version != _VERSION:
+            raise InvalidRequestError("text", version, f"this version of bms_async reads version {_VERSION} only")
         saved = msgspec.json.decode(text, type=SavedJob)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, TypeError, RecursionError) as error:
         raise InvalidRequestError("text", "...", f"not what JobHandle.to_json() wrote: {error}") from error
-    if saved.version != _VERSION:
-        raise InvalidRequestError("text", saved.version, f"this version of bms_async reads version {_VERSION} only")
     if saved.project_id != project_id:
         raise InvalidRequestError(
             "text", saved.project_id, f"the job belongs to that project, and this client to {project_id}"

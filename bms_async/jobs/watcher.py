@@ -73,7 +73,6 @@ class Watcher:
         self._due: list[tuple[float, int, JobRecord]] = []
         self._order = itertools.count()
         self._wake = asyncio.Event()
-        self._free = anyio.Semaphore(_POLLS_AT_ONCE)
         self._typical: dict[str, float] = {}
         self._in_flight = self._polls = self._failed = self._ended = self._lost = 0
 
@@ -128,7 +127,7 @@ class Watcher:
         return f"<Watcher of {len(self._records)} jobs, {self._polls} polls>"
 
     async def _run(self) -> None:
-        while True:
+        while self._owner.is_open:
             try:
                 await self._poll_next()
             except Exception:  # noqa: BLE001 - see below
@@ -137,17 +136,20 @@ class Watcher:
                 await anyio.sleep(_REST_AFTER_FAULT)
 
     async def _poll_next(self) -> None:
-        wait = self._due[0][0] - anyio.current_time() if self._due else None
+        busy = self._in_flight >= _POLLS_AT_ONCE or not self._due
+        wait = None if busy else self._due[0][0] - anyio.current_time()
         if wait is None or wait > 0:
             self._wake.clear()
             with anyio.move_on_after(wait):
                 await self._wake.wait()
             return
-        await self._free.acquire()
         await self._pace.acquire()
+        if not self._owner.is_open:
+            # The turn came in the very pass in which the client is closed.
+            return
         _, _, record = heapq.heappop(self._due)
-        self._in_flight += 1
         self._owner.start(self._poll, record, name="bms_async poll")
+        self._in_flight += 1
 
     async def _poll(self, record: JobRecord) -> None:
         self._polls += 1
@@ -165,7 +167,7 @@ class Watcher:
             delay = self._take(record, job)
         finally:
             self._in_flight -= 1
-            self._free.release()
+            self._wake.set()
         if record.finished:
             self._records.pop(record.job_id, None)
         else:

@@ -251,6 +251,54 @@ def test_a_poll_that_breaks_in_our_own_hands_leaves_nobody_waiting(caplog: pytes
     assert "polling job j broke" in caplog.text
 
 
+def test_closing_in_the_very_pass_in_which_a_poll_gets_its_turn_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    class Gate(Pace):
+        def __init__(self) -> None:
+            super().__init__(1800)
+            self.turn = asyncio.Event()
+
+        async def acquire(self) -> None:
+            await self.turn.wait()
+
+    async def fetch(job_id: str) -> Job:
+        return Job(job_id=job_id)
+
+    async def main() -> None:
+        gate = Gate()
+        watcher = Watcher(fetch, pace=gate, project_id="p")
+        await watcher.open()
+        watcher.watch("j")
+        await advance(10)
+        gate.turn.set()
+        await watcher.aclose()
+
+    run_virtually(main)
+    assert caplog.records == []
+
+
+def test_more_polls_than_may_be_under_way_wait_and_are_made_when_others_have_ended() -> None:
+    under_way, worst = 0, 0
+
+    async def fetch(job_id: str) -> Job:
+        nonlocal under_way, worst
+        under_way += 1
+        worst = max(worst, under_way)
+        await advance(50)
+        under_way -= 1
+        return Job(job_id=job_id, status=JobStatus.SUCCESS)
+
+    async def main() -> None:
+        watcher = Watcher(fetch, pace=Pace(60_000), project_id="p")
+        await watcher.open()
+        for handle in [watcher.watch(f"j{number}") for number in range(100)]:
+            await handle
+        assert watcher.statistics().in_flight == 0
+        await watcher.aclose()
+
+    run_virtually(main)
+    assert worst == 32
+
+
 def test_a_404_is_believed_after_a_grace_and_then_the_last_state_is_told() -> None:
     polls: list[Job | Exception] = [
         job("RUNNING", sub_job("a", "SUCCESS"), sub_job("b", "RUNNING")),

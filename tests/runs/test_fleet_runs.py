@@ -326,6 +326,16 @@ def test_a_stop_that_may_have_been_done_before_it_was_refused_is_unknown_and_not
     run_virtually(main)
 
 
+def test_a_stop_sent_twice_that_finds_its_servers_on_their_way_down_is_unknown_and_not_failed() -> None:
+    async def main() -> None:
+        async with simulated(servers=5) as sim:
+            sim.cloud.faults.append(Script([ScriptedFault(operation="servers.stop", nth=1, fault=CutAfter())]))
+            report = await sim.bms.fleet.stop(sim.ids)
+            assert {(o.state, o.code, o.attempts) for o in report.outcomes} == {(S.UNKNOWN, "BMS.0036", 2)}
+
+    run_virtually(main)
+
+
 def test_failures_that_the_cloud_does_not_name_are_found_by_elimination() -> None:
     async def main() -> None:
         async with simulated(servers=500, seed=5, fail_share=0.02, anonymous_failures=True) as sim:
@@ -592,3 +602,15 @@ def test_one_power_budget_is_kept_where_the_gateway_counts_by_uri() -> None:
 
     assert run_virtually(lambda: run(Limits(shared_power_budget=True))) == 0
     assert run_virtually(lambda: run(Limits())) > 0
+
+
+def test_a_yes_without_the_id_of_a_job_leaves_servers_unknown() -> None:
+    async def main() -> None:
+        async with simulated(servers=2) as sim:
+            blank = Answer(status=200, body=b'{"job_id": ""}', acted=True)
+            sim.cloud.faults.append(Script([ScriptedFault(operation="servers.stop", nth=1, fault=blank)]))
+            report = await sim.bms.fleet.stop(sim.ids)
+            assert states(report.outcomes) == {S.UNKNOWN: 2}
+            assert "without the id of a job" in str(report.outcomes[0].error)
+
+    run_virtually(main)

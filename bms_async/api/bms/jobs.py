@@ -75,6 +75,8 @@ class Jobs:
         Source: API reference 4.11.1.
         """
         saved = read_saved(text, self._session.project_id)
+        if self._check:
+            check_id("text.job_id", saved.job_id)
         return self._watcher.watch(saved.job_id, servers=saved.servers, action=saved.action)
 
 

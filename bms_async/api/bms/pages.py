@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 import msgspec
 
 from bms_async.errors import ClientClosedError
-from bms_async.models import Model, Server
+from bms_async.models import Model, Server, Whole
 from bms_async.session import Session
-from bms_async.wire import decoder_of
+from bms_async.wire import read_part
 
 LONGEST_PAGE = 1000
 """How many servers a page may hold (API reference 4.3.2)."""
 
 _PAGES_AHEAD = 3
 """How many pages are held that the reader has not come to: at 2.5 KB a server less than 10 MB."""
+
+
+if TYPE_CHECKING:
+    _Servers: TypeAlias = tuple[msgspec.Raw, ...] | None
+else:
+    # The string is "": no servers at all.
+    _Servers = tuple[msgspec.Raw, ...] | str | None
 
 
 class ServerPage(Model, frozen=True, kw_only=True):
@@ -29,8 +36,8 @@ class ServerPage(Model, frozen=True, kw_only=True):
         count: How many servers match on all pages.
     """
 
-    servers: tuple[msgspec.Raw, ...] | None = None
-    count: int | str | None = None
+    servers: _Servers = None
+    count: Whole = None
 
 
 class ServerList:
@@ -47,7 +54,6 @@ class ServerList:
         self._page_size = page_size
 
     async def __aiter__(self) -> AsyncIterator[Server]:
-        decoder = decoder_of(Server)
         seen: set[str] = set()
         received = 0
         ahead = deque([_PageAhead(self._fetch, 1, self._session)])
@@ -62,7 +68,7 @@ class ServerList:
                     begun += 1
                     ahead.append(_PageAhead(self._fetch, begun, self._session))
                 for raw in servers:
-                    server = decoder.decode(raw)
+                    server = read_part("servers.list", raw, Server)
                     if server.id not in seen:
                         seen.add(server.id)
                         yield server
@@ -76,7 +82,7 @@ class ServerList:
             return 0
         if page.count is None:
             return int(size == self._page_size)
-        missing = int(page.count) - received
+        missing = page.count - received
         return min(_PAGES_AHEAD, -(-missing // size))
 
 
@@ -91,15 +97,20 @@ class _PageAhead:
         session.start(self._bring, fetch, number, name="bms_async page")
 
     async def _bring(self, fetch: Callable[[int], Coroutine[Any, Any, ServerPage]], number: int) -> None:
-        with self.scope:
-            try:
+        try:
+            with self.scope:
                 page = await fetch(number)
-            except Exception as error:  # noqa: BLE001 - it is the reader's, and raised where he waits
-                self.page.set_exception(error)
-                # A reader who has left will not ask.
-                self.page.exception()
-            else:
-                self.page.set_result(page)
+                # A reader who was cancelled has cancelled the future that he waited for.
+                if not self.page.done():
+                    self.page.set_result(page)
+        except Exception as error:  # noqa: BLE001 - it is the reader's, and raised where he waits
+            self._fail(error)
+        finally:
+            # Also when it is the client's closing that ends this task.
+            self._fail(ClientClosedError("the client was closed before the page came"))
+
+    def _fail(self, error: Exception) -> None:
         if not self.page.done():
-            self.page.set_exception(ClientClosedError("the client was closed before the page came"))
+            self.page.set_exception(error)
+            # A reader who has left will not ask.
             self.page.exception()

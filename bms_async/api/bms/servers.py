@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
-from bms_async.errors import InvalidRequestError
+from bms_async.errors import DecodeError, InvalidRequestError
 from bms_async.jobs import JobHandle, Watcher
 from bms_async.limits import DOCUMENTED_LIMITS, Lane
 from bms_async.models import JobAccepted, Model, Server
@@ -129,7 +129,7 @@ class Servers:
 
         Source: API reference 4.3.2; 500 calls a minute.
         """
-        if self._check and not 1 <= page_size <= LONGEST_PAGE:
+        if self._check and (type(page_size) is not int or not 1 <= page_size <= LONGEST_PAGE):
             raise InvalidRequestError("page_size", page_size, f"1 to {LONGEST_PAGE} servers a page")
         filters = {
             "flavor": flavor,
@@ -182,7 +182,7 @@ class Servers:
         Source: API reference 4.4.5; 50 calls a minute.
         """
         self._check_power_type(type)
-        return await self.act(STOP, server_ids, lane=lane)
+        return await self.act(STOP, server_ids, lane=lane, type=type)
 
     async def reboot(
         self, server_ids: Iterable[str], *, type: PowerType = "HARD", lane: Lane = Lane.INTERACTIVE
@@ -204,7 +204,7 @@ class Servers:
         Source: API reference 4.4.4; 50 calls a minute.
         """
         self._check_power_type(type)
-        return await self.act(REBOOT, server_ids, lane=lane)
+        return await self.act(REBOOT, server_ids, lane=lane, type=type)
 
     async def act(
         self,
@@ -212,6 +212,7 @@ class Servers:
         server_ids: Iterable[str],
         *,
         lane: Lane,
+        type: str | None = None,
         on_send: Callable[[], None] | None = None,
     ) -> JobHandle:
         """Make one power call; what `start`, `stop` and `reboot` do, and what a fleet run is made of.
@@ -220,12 +221,17 @@ class Servers:
             operation: `START`, `STOP` or `REBOOT`.
             server_ids: 1 to 1000 ids, none twice.
             lane: Who goes first when calls must wait.
+            type: HARD where there is one and none is given.
             on_send: Called when the request is handed to the transport.
         """
         ids = check_batch("server_ids", server_ids) if self._check else tuple(server_ids)
         field, options = _BODIES[operation.name]
+        if type is not None:
+            options = {"type": type}
         body = {field: {**options, "servers": [{"id": server_id} for server_id in ids]}}
         accepted = await self._session.call(operation, body=body, lane=lane, on_send=on_send)
+        if not accepted.job_id:
+            raise DecodeError("answered without the id of a job", status=200, operation=operation.name)
         return self._watcher.watch(accepted.job_id, servers=ids, action=operation.name)
 
     def _check_power_type(self, value: str) -> None:
