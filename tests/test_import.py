@@ -1,0 +1,111 @@
+"""What `import bms_async` costs and brings: counted, not timed (`benchmarks/import_time.py` times it)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import bms_async
+
+ROOT = Path(__file__).parents[1]
+
+PROGRAM = """
+import json, sys, threading
+events = []
+WATCHED = ("socket.__new__", "_thread.start_new_thread", "subprocess.Popen", "os.fork", "socket.getaddrinfo")
+sys.addaudithook(lambda name, _: events.append(name) if name in WATCHED else None)
+before = set(sys.modules)
+import {names}
+print(json.dumps({{
+    "modules": sorted(set(sys.modules) - before),
+    "events": events,
+    "threads": threading.active_count(),
+}}))
+"""
+
+
+def imported(names: str) -> dict[str, Any]:
+    """Import in a process of its own and tell what that brought."""
+    command = [sys.executable, "-c", PROGRAM.format(names=names)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def top_levels(modules: list[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
+
+
+def test_importing_the_package_imports_no_http_library_and_no_extra() -> None:
+    brought = top_levels(imported("bms_async")["modules"])
+    libraries = {"httpx", "httpcore", "h11", "h2", "httpx2", "httpcore2", "aiohttp", "requests", "urllib3"}
+    extras = {"starlette", "uvicorn", "uvloop", "rich", "typer", "click", "redis", "dbos", "opentelemetry"}
+    tests = {"pytest", "hypothesis", "respx", "blockbuster", "huaweicloudsdkbms", "huaweicloudsdkcore"}
+    assert brought & (libraries | extras | tests) == set()
+    assert {"bms_async", "anyio", "msgspec", "aiolimiter"} <= brought
+
+
+def test_importing_the_package_brings_no_simulator_and_no_command_line() -> None:
+    modules = imported("bms_async")["modules"]
+    assert [name for name in modules if name.split(".")[1:2] in (["simulator"], ["cli"])] == []
+    assert "argparse" not in modules
+
+
+def test_importing_the_package_starts_nothing() -> None:
+    told = imported("bms_async")
+    # An event loop opens a pair of sockets to wake itself, so that no socket also means no loop.
+    assert told["events"] == []
+    assert told["threads"] == 1
+
+
+def test_importing_the_package_loads_no_more_modules_than_half_again_what_httpx_and_msgspec_load() -> None:
+    ours, theirs = (len(imported(names)["modules"]) for names in ("bms_async", "httpx, msgspec"))
+    assert ours <= 1.5 * theirs
+
+
+def test_the_transport_brings_httpx_when_it_is_asked_for() -> None:
+    assert "httpx" in imported("bms_async; bms_async.HttpxTransport")["modules"]
+
+
+def test_every_public_name_resolves() -> None:
+    assert [name for name in bms_async.__all__ if not hasattr(bms_async, name)] == []
+
+
+def test_the_public_names_are_sorted_and_each_is_told_once() -> None:
+    assert bms_async.__all__ == sorted(set(bms_async.__all__))
+
+
+def test_the_public_names_are_all_that_the_package_holds() -> None:
+    held = {
+        name
+        for name, value in vars(bms_async).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType) and name != "TYPE_CHECKING"
+    }
+    # HttpxTransport is there from the first time it is asked for, and __version__ is public though it looks private.
+    assert held - {"HttpxTransport"} == set(bms_async.__all__) - {"HttpxTransport", "__version__"}
+
+
+def test_a_name_that_does_not_exist_is_an_ordinary_attribute_error() -> None:
+    with pytest.raises(AttributeError, match=r"^module 'bms_async' has no attribute 'Nothing'$"):
+        _ = bms_async.Nothing
+
+
+def test_a_star_import_brings_the_public_names() -> None:
+    space: dict[str, Any] = {}
+    exec("from bms_async import *", space)
+    assert set(bms_async.__all__) <= space.keys()
+
+
+def test_the_wheel_tells_type_checkers_that_the_package_is_typed() -> None:
+    # Building one would need the build's own packages here; hatchling puts in whatever lies in the package.
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert settings["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["bms_async"]}
+    assert (ROOT / "bms_async" / "py.typed").is_file()
