@@ -1,7 +1,8 @@
 """What travels: the cloud's answers as frozen, typed Structs with Python names."""
 
-from ._fields import Model, OpenEnum, OpenIntEnum, Whole, convert, read_field
+from .base import Model, Moment, OpenEnum, OpenIntEnum
 from .jobs import Job, JobAccepted, JobEntities, JobStatus, SubJob, SubJobEntities
+from .reading import convert, decode
 from .servers import (
     BARE_METAL_TAG,
     Address,
@@ -30,6 +31,7 @@ __all__ = [
     "JobStatus",
     "Link",
     "Model",
+    "Moment",
     "OpenEnum",
     "OpenIntEnum",
     "PowerState",
@@ -41,7 +43,6 @@ __all__ = [
     "SubJob",
     "SubJobEntities",
     "SystemTag",
-    "Whole",
     "convert",
-    "read_field",
+    "decode",
 ]

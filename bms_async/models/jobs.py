@@ -1,17 +1,8 @@
-"""Jobs: what the cloud does after it said yes (API reference 4.11).
-
-A fleet's polls bring a thousand sub-jobs each, so what can be read without a Python call is: the plain types below are
-read by msgspec itself, and only where the reference contradicts itself does a reader of ours come in.
-"""
+"""Jobs: what the cloud does after it said yes (API reference 4.11)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import msgspec
-
-from ._fields import Model, Moment, OpenEnum, Text, Whole, _Reader
+from .base import Model, Moment, OpenEnum
 
 
 class JobStatus(OpenEnum):
@@ -28,32 +19,11 @@ class JobStatus(OpenEnum):
         return self is JobStatus.SUCCESS or self is JobStatus.FAIL
 
 
-_DOCUMENTED: Mapping[Any, JobStatus] = {status.value: status for status in JobStatus}
-
-if TYPE_CHECKING:
-    _Status: TypeAlias = JobStatus
-else:
-
-    class _Status(_Reader):
-        @classmethod
-        def read(cls, raw: Any) -> JobStatus:
-            if not isinstance(raw, str):
-                return JobStatus("" if raw is None else str(raw))
-            return _DOCUMENTED.get(raw) or JobStatus(raw)
-
-
 class SubJobEntities(Model, frozen=True, kw_only=True):
     """What a sub-job is about (API reference table 4-84)."""
 
     server_id: str | None = None
     nic_id: str | None = None
-
-
-if TYPE_CHECKING:
-    _About: TypeAlias = SubJobEntities | tuple[SubJobEntities | None, ...] | None
-else:
-    # The string is "": no entities at all.
-    _About = SubJobEntities | tuple[SubJobEntities | None, ...] | str | None
 
 
 class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
@@ -64,16 +34,16 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
         error_code: The code of chapter 6.2, when it failed; `bms_async.explain` tells what it means.
     """
 
-    status: _Status = JobStatus.INIT
-    about: _About = None
+    status: JobStatus = JobStatus.INIT
+    about: SubJobEntities | tuple[SubJobEntities, ...] | None = None
     job_id: str | None = None
     job_type: str | None = None
     begin_time: Moment = None
     end_time: Moment = None
-    error_code: Text = None
+    error_code: str | None = None
     fail_reason: str | None = None
-    message: Text = None
-    code: Text = None
+    message: str | None = None
+    code: str | None = None
 
     @property
     def server_id(self) -> str | None:
@@ -81,8 +51,7 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
         about = self.about
         if isinstance(about, SubJobEntities):
             return about.server_id or None
-        entities = about if isinstance(about, tuple) else ()
-        return next((entity.server_id for entity in entities if entity and entity.server_id), None)
+        return next((entity.server_id for entity in about or () if entity.server_id), None)
 
     @property
     def nic_id(self) -> str | None:
@@ -90,8 +59,7 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
         about = self.about
         if isinstance(about, SubJobEntities):
             return about.nic_id or None
-        entities = about if isinstance(about, tuple) else ()
-        return next((entity.nic_id for entity in entities if entity and entity.nic_id), None)
+        return next((entity.nic_id for entity in about or () if entity.nic_id), None)
 
     @property
     def is_final(self) -> bool:
@@ -99,30 +67,13 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
         return self.status.is_final
 
 
-if TYPE_CHECKING:
-    _SubJobs: TypeAlias = tuple[SubJob, ...] | None
-else:
-    _SubJobs = tuple[SubJob, ...] | str | None
-
-
 class JobEntities(Model, frozen=True, kw_only=True):
     """What a job is about, and its sub-jobs (API reference table 4-82)."""
 
-    sub_jobs_total: Whole = None
-    sub_jobs: _SubJobs = None
+    sub_jobs_total: int | None = None
+    sub_jobs: tuple[SubJob, ...] | None = None
     server_id: str | None = None
     nic_id: str | None = None
-
-    def __post_init__(self) -> None:
-        told: Any = self.sub_jobs
-        if told is not None and not isinstance(told, tuple):
-            msgspec.structs.force_setattr(self, "sub_jobs", None)
-
-
-if TYPE_CHECKING:
-    _Entities: TypeAlias = JobEntities | None
-else:
-    _Entities = JobEntities | tuple[JobEntities, ...] | str | None
 
 
 class Job(Model, frozen=True, kw_only=True):
@@ -134,21 +85,15 @@ class Job(Model, frozen=True, kw_only=True):
     """
 
     job_id: str
-    status: _Status = JobStatus.INIT
-    entities: _Entities = None
-    job_type: Text = None
+    status: JobStatus = JobStatus.INIT
+    entities: JobEntities | None = None
+    job_type: str | None = None
     begin_time: Moment = None
     end_time: Moment = None
-    error_code: Text = None
-    fail_reason: Text = None
-    message: Text = None
-    code: Text = None
-
-    def __post_init__(self) -> None:
-        told: Any = self.entities
-        if told is not None and not isinstance(told, JobEntities):
-            # "" for none, or a list around it, as the sub-jobs' own entities are documented.
-            msgspec.structs.force_setattr(self, "entities", told[0] if told and isinstance(told, tuple) else None)
+    error_code: str | None = None
+    fail_reason: str | None = None
+    message: str | None = None
+    code: str | None = None
 
     @property
     def sub_jobs(self) -> tuple[SubJob, ...]:
@@ -171,4 +116,4 @@ class JobAccepted(Model, frozen=True, kw_only=True):
     """What a call that starts a job answers (API reference 6.3): the job, and the order if there is one."""
 
     job_id: str
-    order_id: Text = None
+    order_id: str | None = None

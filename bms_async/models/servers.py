@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from datetime import datetime
+from typing import ClassVar
 
-from ._fields import (
-    EMPTY,
-    Flag,
-    Model,
-    Moment,
-    OpenEnum,
-    OpenIntEnum,
-    Text,
-    Texts,
-    TextTable,
-    Whole,
-    _many,
-    _one,
-    _Reader,
-    _table,
-)
+import msgspec
+
+from .base import Model, Moment, OpenEnum, OpenIntEnum, read_moment
 
 BARE_METAL_TAG = "__type_baremetal"
 """The tag that tells a bare-metal server from a virtual machine."""
@@ -63,43 +51,43 @@ class Address(
         type: ``fixed`` for a private address, ``floating`` for an elastic one.
     """
 
-    address: Text = None
-    version: Whole = None
-    type: Text = None
-    mac_address: Text = None
-    port_id: Text = None
+    address: str | None = None
+    version: int | None = None
+    type: str | None = None
+    mac_address: str | None = None
+    port_id: str | None = None
 
 
 class Link(Model, frozen=True, kw_only=True):
     """A link of the cloud to one of its resources (API reference table 4-10)."""
 
-    rel: Text = None
-    href: Text = None
+    rel: str | None = None
+    href: str | None = None
 
 
 class ServerFlavor(Model, frozen=True, kw_only=True):
     """The flavor a server has (API reference table 4-11); ``disk`` in GB (0: not limited), ``ram`` in MB."""
 
-    id: Text = None
-    name: Text = None
-    disk: Whole = None
-    vcpus: Whole = None
-    ram: Whole = None
+    id: str | None = None
+    name: str | None = None
+    disk: int | None = None
+    vcpus: int | None = None
+    ram: int | None = None
 
 
 class SecurityGroup(Model, frozen=True, kw_only=True):
     """A security group that a server belongs to (API reference table 4-12)."""
 
-    id: Text = None
-    name: Text = None
+    id: str | None = None
+    name: str | None = None
 
 
 class Fault(Model, frozen=True, kw_only=True):
     """Why a server is faulty (API reference table 4-13)."""
 
-    code: Whole = None
-    message: Text = None
-    details: Text = None
+    code: int | None = None
+    message: str | None = None
+    details: str | None = None
     created: Moment = None
 
 
@@ -107,69 +95,32 @@ class AttachedVolume(Model, frozen=True, kw_only=True, rename={"boot_index": "bo
     """A disk of a server (API reference table 4-14); ``boot_index`` is 0 for a boot disk, -1 for another."""
 
     id: str
-    delete_on_termination: Flag = None
-    boot_index: Whole = None
-    device: Text = None
+    delete_on_termination: bool | None = None
+    boot_index: int | None = None
+    device: str | None = None
 
 
 class SchedulerHints(Model, frozen=True, kw_only=True):
     """What placed the server (API reference table 4-15): ``share`` or ``dedicate``."""
 
-    dec_baremetal: Texts = ()
+    dec_baremetal: tuple[str, ...] = ()
 
 
 class SystemTag(Model, frozen=True, kw_only=True):
     """A tag that the cloud itself keeps (API reference table 4-17)."""
 
-    key: Text = None
-    value: Text = None
-
-
-if TYPE_CHECKING:
-    _Addresses: TypeAlias = Mapping[str, tuple[Address, ...]]
-    _Links: TypeAlias = tuple[Link, ...]
-    _Image: TypeAlias = "Image | None"
-    _Flavor: TypeAlias = ServerFlavor | None
-    _Groups: TypeAlias = tuple[SecurityGroup, ...]
-    _Fault: TypeAlias = Fault | None
-    _Volumes: TypeAlias = tuple[AttachedVolume, ...]
-    _Hints: TypeAlias = SchedulerHints | None
-    _SystemTags: TypeAlias = tuple[SystemTag, ...]
-    _Power: TypeAlias = PowerState | None
-    _Status: TypeAlias = ServerStatus | None
-else:
-    _Addresses = _table(_many(Address))
-    _Links = _many(Link)
-    _Flavor = _one(ServerFlavor)
-    _Groups = _many(SecurityGroup)
-    _Fault = _one(Fault)
-    _Volumes = _many(AttachedVolume)
-    _Hints = _one(SchedulerHints)
-    _SystemTags = _many(SystemTag)
-
-    class _Power(_Reader):
-        @classmethod
-        def read(cls, raw):
-            number = Whole.read(raw)
-            return None if number is None else PowerState(number)
-
-    class _Status(_Reader):
-        @classmethod
-        def read(cls, raw):
-            return ServerStatus(raw) if isinstance(raw, str) and raw else None
+    key: str | None = None
+    value: str | None = None
 
 
 class Image(Model, frozen=True, kw_only=True, rename={"os_type": "__os_type"}):
     """The image a server was made from (API reference table 4-9)."""
 
-    id: Text = None
-    name: Text = None
-    os_type: Text = None
-    links: _Links = ()
+    id: str | None = None
+    name: str | None = None
+    os_type: str | None = None
+    links: tuple[Link, ...] = ()
 
-
-if not TYPE_CHECKING:
-    _Image = _one(Image)
 
 _SERVER_FIELDS = {
     "access_ipv4": "accessIPv4",
@@ -183,14 +134,14 @@ _SERVER_FIELDS = {
     "instance_name": "OS-EXT-SRV-ATTR:instance_name",
     "kernel_id": "OS-EXT-SRV-ATTR:kernel_id",
     "launch_index": "OS-EXT-SRV-ATTR:launch_index",
-    "launched_at": "OS-SRV-USG:launched_at",
+    "_launched_at": "OS-SRV-USG:launched_at",
     "power_state": "OS-EXT-STS:power_state",
     "ramdisk_id": "OS-EXT-SRV-ATTR:ramdisk_id",
     "reservation_id": "OS-EXT-SRV-ATTR:reservation_id",
     "root_device_name": "OS-EXT-SRV-ATTR:root_device_name",
     "scheduler_hints": "os:scheduler_hints",
     "task_state": "OS-EXT-STS:task_state",
-    "terminated_at": "OS-SRV-USG:terminated_at",
+    "_terminated_at": "OS-SRV-USG:terminated_at",
     "user_data": "OS-EXT-SRV-ATTR:user_data",
     "vm_state": "OS-EXT-STS:vm_state",
     "volumes_attached": "os-extended-volumes:volumes_attached",
@@ -200,7 +151,8 @@ _SERVER_FIELDS = {
 class Server(Model, frozen=True, kw_only=True, rename=_SERVER_FIELDS):
     """A server (API reference 4.3.1, table 4-7).
 
-    Whatever the cloud leaves out, prints as ``null`` or as ``""`` is None here, or empty where a field holds many.
+    What the cloud leaves out or prints as ``null`` is None here, or empty where a field holds many. A text that it
+    prints as ``""`` is that; anything else that it prints so is None.
 
     Attributes:
         id: The id that every call takes.
@@ -213,49 +165,59 @@ class Server(Model, frozen=True, kw_only=True, rename=_SERVER_FIELDS):
     _secret: ClassVar[frozenset[str]] = frozenset({"user_data"})
 
     id: str
-    name: Text = None
-    status: _Status = None
-    vm_state: Text = None
-    task_state: Text = None
-    power_state: _Power = None
+    name: str | None = None
+    status: ServerStatus | None = None
+    vm_state: str | None = None
+    task_state: str | None = None
+    power_state: PowerState | None = None
     created: Moment = None
     updated: Moment = None
-    launched_at: Moment = None
-    terminated_at: Moment = None
-    tenant_id: Text = None
-    user_id: Text = None
-    enterprise_project_id: Text = None
-    availability_zone: Text = None
-    addresses: _Addresses = EMPTY
-    access_ipv4: Text = None
-    access_ipv6: Text = None
-    flavor: _Flavor = None
-    image: _Image = None
-    key_name: Text = None
-    security_groups: _Groups = ()
-    volumes_attached: _Volumes = ()
-    metadata: TextTable = EMPTY
-    tags: Texts = ()
-    sys_tags: _SystemTags = ()
-    description: Text = None
-    locked: Flag = None
-    fault: _Fault = None
-    progress: Whole = None
-    config_drive: Text = None
-    disk_config: Text = None
-    host: Text = None
-    host_id: Text = None
-    host_status: Text = None
-    hostname: Text = None
-    hypervisor_hostname: Text = None
-    instance_name: Text = None
-    reservation_id: Text = None
-    launch_index: Whole = None
-    kernel_id: Text = None
-    ramdisk_id: Text = None
-    root_device_name: Text = None
-    user_data: Text = None
-    scheduler_hints: _Hints = None
+    _launched_at: str | None = None
+    _terminated_at: str | None = None
+    tenant_id: str | None = None
+    user_id: str | None = None
+    enterprise_project_id: str | None = None
+    availability_zone: str | None = None
+    addresses: Mapping[str, tuple[Address, ...]] = msgspec.field(default_factory=dict)
+    access_ipv4: str | None = None
+    access_ipv6: str | None = None
+    flavor: ServerFlavor | None = None
+    image: Image | None = None
+    key_name: str | None = None
+    security_groups: tuple[SecurityGroup, ...] = ()
+    volumes_attached: tuple[AttachedVolume, ...] = ()
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    sys_tags: tuple[SystemTag, ...] = ()
+    description: str | None = None
+    locked: bool | None = None
+    fault: Fault | None = None
+    progress: int | None = None
+    config_drive: str | None = None
+    disk_config: str | None = None
+    host: str | None = None
+    host_id: str | None = None
+    host_status: str | None = None
+    hostname: str | None = None
+    hypervisor_hostname: str | None = None
+    instance_name: str | None = None
+    reservation_id: str | None = None
+    launch_index: int | None = None
+    kernel_id: str | None = None
+    ramdisk_id: str | None = None
+    root_device_name: str | None = None
+    user_data: str | None = None
+    scheduler_hints: SchedulerHints | None = None
+
+    @property
+    def launched_at(self) -> datetime | None:
+        """When it was started; the cloud prints it without a zone, and means UTC."""
+        return read_moment(self._launched_at)
+
+    @property
+    def terminated_at(self) -> datetime | None:
+        """When it was deleted; the cloud prints it without a zone, and means UTC."""
+        return read_moment(self._terminated_at)
 
     @property
     def is_bare_metal(self) -> bool:

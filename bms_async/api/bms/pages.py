@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import anyio
 import msgspec
 
 from bms_async.errors import ClientClosedError
-from bms_async.models import Model, Server, Whole
+from bms_async.models import Model, Server
 from bms_async.session import Session
 from bms_async.wire import read_part
 
@@ -22,13 +22,6 @@ _PAGES_AHEAD = 3
 """How many pages are held that the reader has not come to: at 2.5 KB a server less than 10 MB."""
 
 
-if TYPE_CHECKING:
-    _Servers: TypeAlias = tuple[msgspec.Raw, ...] | None
-else:
-    # The string is "": no servers at all.
-    _Servers = tuple[msgspec.Raw, ...] | str | None
-
-
 class ServerPage(Model, frozen=True, kw_only=True):
     """One page; its servers are decoded when the reader comes to them, so that no page holds up the event loop.
 
@@ -36,8 +29,8 @@ class ServerPage(Model, frozen=True, kw_only=True):
         count: How many servers match on all pages.
     """
 
-    servers: _Servers = None
-    count: Whole = None
+    servers: tuple[msgspec.Raw, ...] | None = None
+    count: int | None = None
 
 
 class ServerList:
