@@ -151,6 +151,7 @@ class Session:
         path: Mapping[str, str] | None = None,
         query: Query | None = None,
         body: object = None,
+        headers: Mapping[str, str] | None = None,
         lane: Lane = Lane.INTERACTIVE,
         retry: RetryPolicy | None = None,
         on_send: Callable[[], None] | None = None,
@@ -162,6 +163,7 @@ class Session:
             path: A value for each part of its path but the project.
             query: Its query.
             body: Its body.
+            headers: Headers that this call needs beside the operation's own.
             lane: Who goes first when calls must wait.
             retry: How it is tried again, where that differs from the session's way.
             on_send: Called when the request is handed to the transport: from then on the cloud may act on it.
@@ -180,6 +182,7 @@ class Session:
             path={"project_id": self.project_id, **(path or {})},
             query=query,
             body=body,
+            headers=headers,
             user_agent=self._user_agent,
             timeout=self._timeout,
         )

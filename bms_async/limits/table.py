@@ -14,11 +14,24 @@ POWER_OPERATIONS = ("servers.start", "servers.stop", "servers.reboot")
 
 DOCUMENTED_LIMITS: Mapping[str, int] = MappingProxyType(
     {
+        "flavors.list": 500,
         "jobs.get": 2000,
+        "quotas.get": 500,
+        "servers.attach_volume": 100,
+        "servers.delete_windows_password": 50,
+        "servers.detach_volume": 100,
         "servers.get": 1000,
+        "servers.get_windows_password": 50,
         "servers.list": 500,
+        "servers.list_interfaces": 500,
+        "servers.list_volumes": 500,
         "servers.reboot": 50,
+        "servers.reinstall_os": 50,
+        "servers.rename": 100,
         "servers.start": 50,
         "servers.stop": 50,
+        "servers.update_metadata": 100,
+        "versions.get": 2000,
+        "versions.list": 2000,
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -32,10 +33,13 @@ class Operation(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     Attributes:
         name: The dotted name of the method that makes the call; limits are keyed by it.
         path: The path with ``{project_id}`` and its other parts in braces.
+        title: What the reference calls it, in our words.
         result: What a good answer is read into; None where it has no body that matters.
         chapter: Where the reference describes it.
         limit: Calls a minute, None where none is documented (API reference table 2-2).
         permission: The IAM action that it needs (API reference, chapter 7).
+        success: The statuses that are documented as good; any 2xx is taken as good.
+        headers: Headers that this call needs beside those that all have, such as a microversion.
     """
 
     name: str
@@ -44,6 +48,9 @@ class Operation(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     result: type[T]
     safety: Safety
     chapter: str
+    title: str = ""
     limit: int | None = None
     service: Service = Service.BMS
     permission: str | None = None
+    success: tuple[int, ...] = (200,)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)

@@ -12,7 +12,7 @@ import msgspec
 from bms_async.errors import InvalidRequestError
 
 from .messages import HttpRequest
-from .operation import Operation
+from .operation import Operation, Service
 
 Query: TypeAlias = Mapping[str, str | int | bool | Sequence[str] | None]
 
@@ -26,6 +26,7 @@ def build_request(
     path: Mapping[str, str],
     query: Query | None = None,
     body: object = None,
+    headers: Mapping[str, str] | None = None,
     user_agent: str = "bms-async",
     timeout: float = 60.0,
 ) -> HttpRequest:
@@ -37,6 +38,7 @@ def build_request(
         path: A value for each part in braces; each is percent-encoded as one segment.
         query: None values are left out, sequences repeat their name.
         body: What msgspec can encode as JSON; None for no body.
+        headers: Over the operation's own; what a single call needs.
         user_agent: The ``User-Agent`` header.
         timeout: Seconds for one try.
     """
@@ -47,16 +49,21 @@ def build_request(
             url += "?" + urlencode(pairs, quote_via=quote)
         except UnicodeEncodeError as error:
             raise InvalidRequestError("query", error.object, "text that cannot be written as UTF-8") from error
-    headers = {"Accept": "application/json", "User-Agent": user_agent}
+    sent = {"Accept": "application/json", "User-Agent": user_agent}
+    if operation.service is Service.COMPUTE:
+        # Long connections cannot be used for native calls (API reference, chapter 2).
+        sent["Connection"] = "close"
     content = b""
     if body is not None:
         content = msgspec.json.encode(body)
-        headers["Content-Type"] = "application/json"
+        sent["Content-Type"] = "application/json"
+    sent.update(operation.headers)
+    sent.update(headers or {})
     return HttpRequest(
         operation=operation.name,
         method=operation.method,
         url=url,
-        headers=headers,
+        headers=sent,
         body=content,
         timeout=timeout,
     )

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from bms_async.api._define import define
 from bms_async.jobs import JobHandle, Watcher, read_saved
-from bms_async.limits import DOCUMENTED_LIMITS, Lane
+from bms_async.limits import Lane
 from bms_async.models import Job
 from bms_async.session import Session
-from bms_async.wire import NO_RETRY, Operation, Safety
+from bms_async.wire import NO_RETRY, Safety
 from bms_async.wire.checks import check_id
 
-GET = Operation(
-    name="jobs.get",
-    method="GET",
-    path="/v1/{project_id}/jobs/{job_id}",
-    result=Job,
-    safety=Safety.READ,
+GET = define(
+    "jobs.get",
+    "GET",
+    "/v1/{project_id}/jobs/{job_id}",
+    Job,
+    title="Ask how far a job is",
     chapter="4.11.1",
-    limit=DOCUMENTED_LIMITS["jobs.get"],
+    safety=Safety.READ,
 )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
+from bms_async.api._define import define
 from bms_async.errors import DecodeError, InvalidRequestError
 from bms_async.jobs import JobHandle, Watcher
-from bms_async.limits import DOCUMENTED_LIMITS, Lane
+from bms_async.limits import Lane
 from bms_async.models import JobAccepted, Model, Server
 from bms_async.session import Session
 from bms_async.wire import Operation, Safety
@@ -24,44 +25,58 @@ class ServerAnswer(Model, frozen=True, kw_only=True):
     server: Server
 
 
-GET = Operation(
-    name="servers.get",
-    method="GET",
-    path="/v1/{project_id}/baremetalservers/{server_id}",
-    result=ServerAnswer,
-    safety=Safety.READ,
+_SERVERS = "/v1/{project_id}/baremetalservers"
+
+GET = define(
+    "servers.get",
+    "GET",
+    _SERVERS + "/{server_id}",
+    ServerAnswer,
+    title="Read one server",
     chapter="4.3.1",
-    limit=DOCUMENTED_LIMITS["servers.get"],
+    safety=Safety.READ,
     permission="bms:servers:get",
 )
-LIST = Operation(
-    name="servers.list",
-    method="GET",
-    path="/v1/{project_id}/baremetalservers/detail",
-    result=ServerPage,
-    safety=Safety.READ,
+LIST = define(
+    "servers.list",
+    "GET",
+    _SERVERS + "/detail",
+    ServerPage,
+    title="Read the servers that match",
     chapter="4.3.2",
-    limit=DOCUMENTED_LIMITS["servers.list"],
+    safety=Safety.READ,
     permission="bms:servers:list",
 )
-
-
-def _power(action: str, chapter: str, safety: Safety) -> Operation[JobAccepted]:
-    return Operation(
-        name=f"servers.{action}",
-        method="POST",
-        path="/v1/{project_id}/baremetalservers/action",
-        result=JobAccepted,
-        safety=safety,
-        chapter=chapter,
-        limit=DOCUMENTED_LIMITS[f"servers.{action}"],
-        permission=f"bms:servers:{action}",
-    )
-
-
-START = _power("start", "4.4.3", Safety.IDEMPOTENT)
-REBOOT = _power("reboot", "4.4.4", Safety.UNSAFE)
-STOP = _power("stop", "4.4.5", Safety.IDEMPOTENT)
+START = define(
+    "servers.start",
+    "POST",
+    _SERVERS + "/action",
+    JobAccepted,
+    title="Start up to 1000 servers",
+    chapter="4.4.3",
+    safety=Safety.IDEMPOTENT,
+    permission="bms:servers:start",
+)
+REBOOT = define(
+    "servers.reboot",
+    "POST",
+    _SERVERS + "/action",
+    JobAccepted,
+    title="Restart up to 1000 servers",
+    chapter="4.4.4",
+    safety=Safety.UNSAFE,
+    permission="bms:servers:reboot",
+)
+STOP = define(
+    "servers.stop",
+    "POST",
+    _SERVERS + "/action",
+    JobAccepted,
+    title="Stop up to 1000 servers",
+    chapter="4.4.5",
+    safety=Safety.IDEMPOTENT,
+    permission="bms:servers:stop",
+)
 
 _BODIES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     START.name: ("os-start", {}),

@@ -1,0 +1,79 @@
+"""The table of all calls: each module of a resource adds its own when it is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from bms_async.limits import DOCUMENTED_LIMITS
+from bms_async.wire import Operation, Safety, Service
+
+T = TypeVar("T")
+
+_DEFINED: dict[str, Operation[Any]] = {}
+
+
+def define(
+    name: str,
+    method: str,
+    path: str,
+    result: type[T],
+    *,
+    title: str,
+    chapter: str,
+    safety: Safety,
+    success: tuple[int, ...] = (200,),
+    service: Service = Service.BMS,
+    permission: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Operation[T]:
+    """Define one documented call and enter it into the table; its limit is the documented one.
+
+    Args:
+        name: The dotted name of the method that makes it.
+        method: The HTTP method.
+        path: The path with its parts in braces.
+        result: What a good answer is read into.
+        title: What it does, in a few words.
+        chapter: Where the reference describes it.
+        safety: Whether it may be sent twice.
+        success: The statuses that are documented as good.
+        service: Whose endpoint it goes to.
+        permission: The IAM action that it needs.
+        headers: Headers that it needs beside those that all have.
+    """
+    if name in _DEFINED:
+        raise ValueError(f"{name} is defined twice")
+    operation = Operation(
+        name=name,
+        method=method,
+        path=path,
+        result=result,
+        title=title,
+        safety=safety,
+        chapter=chapter,
+        limit=DOCUMENTED_LIMITS.get(name),
+        service=service,
+        permission=permission,
+        success=success,
+        headers=headers or {},
+    )
+    _DEFINED[name] = operation
+    return operation
+
+
+def operations() -> tuple[Operation[Any], ...]:
+    """Return every call that this package makes, in the order of the reference's chapters.
+
+    ::
+
+        for operation in bms_async.api.operations():
+            print(operation.chapter, operation.name, operation.limit)
+    """
+    return tuple(sorted(_DEFINED.values(), key=_place))
+
+
+def _place(operation: Operation[Any]) -> tuple[tuple[int, ...], str]:
+    numbers = [int(part) for part in operation.chapter.split(".") if part.isdigit()]
+    # The appendix comes last, whatever its letter.
+    return (tuple(numbers) if operation.chapter[0].isdigit() else (99, *numbers)), operation.name
