@@ -61,9 +61,9 @@ def check_tags(argument: str, values: object) -> tuple[str, ...]:
 
 
 def check_metadata(argument: str, values: object) -> dict[str, str]:
-    """Return metadata: keys and values of at most 255 characters (API reference 4.8.1 and 5.4.2).
+    r"""Return metadata: keys and values of at most 255 characters (API reference 4.8.1 and 5.4.2).
 
-    A key has letters, digits, ``-``, ``_``, ``:``, ``.`` and blanks; a value has no ``\\`` and no ``"``. The text of a
+    A key has letters, digits, ``-``, ``_``, ``:``, ``.`` and blanks; a value has no backslash and no double quote. The text of a
     value may be a password, and so is in no error.
     """
     if not isinstance(values, Mapping):
