@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
 from bms_async._owner import finish
-from bms_async.api import Jobs, Servers, poll_job
+from bms_async.api import (
+    Flavors,
+    Identity,
+    Jobs,
+    Nova,
+    ProjectQuotas,
+    Servers,
+    ServiceName,
+    Versions,
+    poll_job,
+    request,
+)
 from bms_async.auth import Auth, StaticToken
 from bms_async.config import check_endpoint, read_environment
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
@@ -18,7 +30,7 @@ from bms_async.limits import Limits, Pace
 from bms_async.models import Job
 from bms_async.session import Session, SessionStatistics
 from bms_async.transport import Transport
-from bms_async.wire import DEFAULT_RETRY, NO_RETRY, RetryPolicy, Service
+from bms_async.wire import DEFAULT_RETRY, NO_RETRY, Query, RetryPolicy, Service
 from bms_async.wire.checks import check_id
 
 __version__ = "0.1.0"
@@ -103,6 +115,11 @@ class BmsClient:
         )
         self._opened = False
         self.servers = Servers(self._session, self._watcher, check=check)
+        self.flavors = Flavors(self._session, check=check)
+        self.quotas = ProjectQuotas(self._session)
+        self.versions = Versions(self._session, check=check)
+        self.identity = Identity(self._session, check=check)
+        self.nova = Nova(self._session, check=check)
         self.jobs = Jobs(self._session, self._watcher, check=check)
         self.fleet = Fleet(self.servers, self._session, check=check)
 
@@ -144,6 +161,45 @@ class BmsClient:
     def limits(self) -> Limits:
         """The limits, to look at or to share with another client."""
         return self._limits
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        service: ServiceName = "bms",
+    ) -> object:
+        """Make a call that this package has no method for; with credentials, retries and the same errors as all others.
+
+        ::
+
+            raw = await bms.request("GET", "/v1/{project_id}/anything", query={"limit": 10})
+
+        A call that the reference tells of keeps within its limit, whoever makes it; others are not limited. GET and
+        HEAD are sent again when an answer is lost, the others only when the request surely never arrived.
+
+        Args:
+            method: GET, HEAD, POST, PUT, PATCH or DELETE.
+            path: The path, where ``{project_id}`` stands for the client's project; what else is in it must already be
+                percent-encoded.
+            query: None values are left out, sequences repeat their name.
+            body: What is sent as JSON; None sends no body.
+            headers: Beside those that all calls have.
+            service: Whose endpoint it goes to: ``bms``, ``compute`` or ``identity``.
+
+        Returns:
+            The answer's JSON as dicts, lists, texts and numbers; None where there was no body.
+
+        Raises:
+            InvalidRequestError: An argument cannot be sent; nothing was.
+            DecodeError: The answer is no JSON.
+
+        Source: API reference 3.1; table 2-2 for the limits.
+        """
+        return await request(self._session, method, path, query=query, body=body, headers=headers, service=service)
 
     def statistics(self) -> ClientStatistics:
         """Tell what was done."""

@@ -19,6 +19,10 @@
     │   ├── SubJobFailedError         one server's part of a job ended as FAIL
     │   ├── JobLostError              the job's end cannot be known; `job` is what was known last
     │   └── JobTimeoutError           the job goes on, the wait is over (also a TimeoutError)
+    ├── ServerWaitError               waiting for a server's status ended without it; `server` is its last known state
+    │   ├── ServerFaultError          the server is in ERROR, with the cloud's code and words
+    │   ├── ServerLostError           it was deleted, or cannot be read any more
+    │   └── ServerWaitTimeoutError    the server goes on, the wait is over (also a TimeoutError)
     ├── FleetError                    what `FleetReport.raise_for_failures` raises, one for each code
     └── ClientClosedError             the client was closed, or never opened
 
@@ -32,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 from .errorcodes import ErrorCode, Remedy, explain
 
 if TYPE_CHECKING:
-    from .models import Job
+    from .models import Job, Server
 
 __all__ = [
     "ApiError",
@@ -55,6 +59,10 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitedError",
     "ServerError",
+    "ServerFaultError",
+    "ServerLostError",
+    "ServerWaitError",
+    "ServerWaitTimeoutError",
     "SubJobFailedError",
     "TransportError",
 ]
@@ -313,6 +321,52 @@ class JobTimeoutError(JobError, TimeoutError):
     def __init__(self, message: str, *, job_id: str, job: Job | None, resume: str) -> None:
         self.resume = resume
         super().__init__(message, job_id=job_id, job=job)
+
+
+class ServerWaitError(BmsError):
+    """Waiting for a server's status ended, and not with that status.
+
+    Attributes:
+        server_id: The server.
+        wanted: The status that was waited for; None where it was the server's deletion.
+        server: What was known of it last; None if nothing ever was.
+    """
+
+    def __init__(self, message: str, *, server_id: str, wanted: str | None, server: Server | None) -> None:
+        self.server_id = server_id
+        self.wanted = wanted
+        self.server = server
+        super().__init__(message)
+
+
+class ServerFaultError(ServerWaitError):
+    """The server is in ERROR.
+
+    Attributes:
+        code: The code of its fault, None if the cloud gave none.
+        message: The cloud's own words, at most 256 characters of them; None if it gave none.
+    """
+
+    server: Server
+
+    def __init__(self, server: Server, *, wanted: str | None) -> None:
+        self.code = server.fault.code if server.fault else None
+        told = server.fault.message if server.fault else None
+        self.message = told[:256] if told else None
+        text = f"server {server.id} is in ERROR, where {wanted or 'its deletion'} was waited for"
+        if self.code is not None:
+            text += f", with fault {self.code}"
+        if self.message:
+            text += f": {self.message}"
+        super().__init__(text, server_id=server.id, wanted=wanted, server=server)
+
+
+class ServerLostError(ServerWaitError):
+    """The server was deleted, or the cloud has not told of it for too long; the cause is what it answered last."""
+
+
+class ServerWaitTimeoutError(ServerWaitError, TimeoutError):
+    """The wait is over, the server goes on."""
 
 
 class FleetError(BmsError):

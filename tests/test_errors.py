@@ -34,11 +34,15 @@ from bms_async.errors import (
     PermissionDeniedError,
     RateLimitedError,
     ServerError,
+    ServerFaultError,
+    ServerLostError,
+    ServerWaitError,
+    ServerWaitTimeoutError,
     SubJobFailedError,
     TransportError,
     error_class,
 )
-from bms_async.models import Job, JobEntities, JobStatus, SubJob, SubJobEntities
+from bms_async.models import Fault, Job, JobEntities, JobStatus, Server, SubJob, SubJobEntities
 
 JOB = Job(
     job_id="j",
@@ -77,6 +81,8 @@ def a_tried_error() -> TransportError:
     return error
 
 
+FAULTY = Server(id="a", fault=Fault(code=500, message="No valid host was found"))
+
 ONE_OF_EACH: list[BmsError] = [
     BmsError("any"),
     ConfigurationError("endpoint: missing"),
@@ -103,6 +109,10 @@ ONE_OF_EACH: list[BmsError] = [
     SubJobFailedError(server_id="a", job_id="j", code="BMS.0036", reason="stopping"),
     JobLostError("forgotten", job_id="j", job=None),
     JobTimeoutError("after 5 s", job_id="j", job=JOB, resume="{}"),
+    ServerWaitError("any", server_id="a", wanted="ACTIVE", server=FAULTY),
+    ServerFaultError(FAULTY, wanted="ACTIVE"),
+    ServerLostError("gone", server_id="a", wanted=None, server=None),
+    ServerWaitTimeoutError("after 5 s", server_id="a", wanted="ACTIVE", server=FAULTY),
     FleetError("3 servers", code="BMS.0036", server_ids=("a", "b", "c")),
     ClientClosedError("closed"),
 ]

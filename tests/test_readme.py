@@ -123,7 +123,7 @@ def test_every_variable_of_the_table_is_read() -> None:
 
 
 def test_the_limits_are_the_documented_ones() -> None:
-    named = dict(re.findall(r"`(\w+\.\w+)` (\d+)[,.]", README))
+    named = dict(re.findall(r"`(\w+\.\w+)`\s(\d+)[,.]", README))
     assert {name: int(limit) for name, limit in named.items()} == dict(DOCUMENTED_LIMITS)
 
 

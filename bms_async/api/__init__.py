@@ -1,7 +1,27 @@
 """What can be asked of the cloud: one module a resource, one Operation a documented call."""
 
 from ._define import operations
+from .bms.creation import CreationJob
+from .bms.flavors import Flavors
 from .bms.jobs import Jobs, poll_job
+from .bms.quotas import ProjectQuotas
 from .bms.servers import Servers
+from .bms.versions import Versions
+from .identity import Identity
+from .nova.nova import Nova
+from .raw import ServiceName, request
 
-__all__ = ["Jobs", "Servers", "operations", "poll_job"]
+__all__ = [
+    "CreationJob",
+    "Flavors",
+    "Identity",
+    "Jobs",
+    "Nova",
+    "ProjectQuotas",
+    "Servers",
+    "ServiceName",
+    "Versions",
+    "operations",
+    "poll_job",
+    "request",
+]

@@ -8,9 +8,10 @@ from typing import Self
 
 from bms_async.errors import ConfigurationError
 
-from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS
+from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS, UNDOCUMENTED_OPERATIONS
 from .window import WindowLimiter
 
+_KNOWN = (*DOCUMENTED_LIMITS, *UNDOCUMENTED_OPERATIONS)
 _POWER_BUDGET = "servers.start/stop/reboot"
 
 
@@ -79,8 +80,8 @@ class Limits:
 
 def _checked(changes: Mapping[str, int | None]) -> Mapping[str, int | None]:
     for name, limit in changes.items():
-        if name not in DOCUMENTED_LIMITS and not name.startswith("nova."):
-            near = get_close_matches(name, DOCUMENTED_LIMITS, n=1)
+        if name not in _KNOWN and not name.startswith("nova."):
+            near = get_close_matches(name, _KNOWN, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigurationError(f"Limits: {name!r} is not the name of an operation with a limit{hint}")
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):

@@ -35,3 +35,13 @@ DOCUMENTED_LIMITS: Mapping[str, int] = MappingProxyType(
         "versions.list": 2000,
     }
 )
+
+UNDOCUMENTED_OPERATIONS = (
+    "identity.create_token",
+    "identity.projects",
+    "request",
+    "servers.can_reset_password",
+    "servers.create",
+    "servers.reset_password",
+)
+"""Calls beside the native ones that have no documented limit, and may be given one."""

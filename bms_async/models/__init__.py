@@ -1,7 +1,14 @@
 """What travels: the cloud's answers as frozen, typed Structs with Python names."""
 
 from .base import Model, Moment, OpenEnum, OpenIntEnum
-from .jobs import Job, JobAccepted, JobEntities, JobStatus, SubJob, SubJobEntities
+from .creation import Bandwidth, DataVolume, EipTerms, ExtendParam, NewEip, Nic, PublicIp, RootVolume
+from .flavors import BootSource, ExtraSpecs, Flavor, FlavorLink, FlavorStatus
+from .jobs import Job, JobAccepted, JobEntities, JobGlance, JobStatus, SubJob, SubJobEntities
+from .nics import FixedIp, Interface, PortState
+from .nova import BriefServer, CreatedServer, KeyPair, Network
+from .passwords import WindowsPassword
+from .projects import Project
+from .quotas import Quota, Quotas
 from .reading import convert, decode
 from .servers import (
     BARE_METAL_TAG,
@@ -18,23 +25,50 @@ from .servers import (
     ServerStatus,
     SystemTag,
 )
+from .versions import ApiVersion, VersionStatus
+from .volumes import VolumeAttachment
 
 __all__ = [
     "BARE_METAL_TAG",
     "Address",
+    "ApiVersion",
     "AttachedVolume",
+    "Bandwidth",
+    "BootSource",
+    "BriefServer",
+    "CreatedServer",
+    "DataVolume",
+    "EipTerms",
+    "ExtendParam",
+    "ExtraSpecs",
     "Fault",
+    "FixedIp",
+    "Flavor",
+    "FlavorLink",
+    "FlavorStatus",
     "Image",
+    "Interface",
     "Job",
     "JobAccepted",
     "JobEntities",
+    "JobGlance",
     "JobStatus",
+    "KeyPair",
     "Link",
     "Model",
     "Moment",
+    "Network",
+    "NewEip",
+    "Nic",
     "OpenEnum",
     "OpenIntEnum",
+    "PortState",
     "PowerState",
+    "Project",
+    "PublicIp",
+    "Quota",
+    "Quotas",
+    "RootVolume",
     "SchedulerHints",
     "SecurityGroup",
     "Server",
@@ -43,6 +77,9 @@ __all__ = [
     "SubJob",
     "SubJobEntities",
     "SystemTag",
+    "VersionStatus",
+    "VolumeAttachment",
+    "WindowsPassword",
     "convert",
     "decode",
 ]

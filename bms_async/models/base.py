@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, ClassVar, Self, TypeAlias
@@ -10,6 +11,10 @@ import msgspec
 
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)] | None
 """A moment with its zone, which msgspec reads by itself; one that comes without is read as UTC."""
+
+
+Number: TypeAlias = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)] | None
+"""A number that is one: msgspec reads a text with too many digits as infinity, which no JSON can hold."""
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -112,6 +112,27 @@ class Job(Model, frozen=True, kw_only=True):
         return self.status.is_final
 
 
+class SubJobGlance(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
+    """As little of a sub-job as tells whether it has news."""
+
+    status: JobStatus = JobStatus.INIT
+    about: SubJobEntities | tuple[SubJobEntities, ...] | None = None
+
+
+class JobEntitiesGlance(Model, frozen=True, kw_only=True):
+    """As little of a job's entities as tells whether there is news."""
+
+    sub_jobs: tuple[SubJobGlance, ...] | None = None
+
+
+class JobGlance(Model, frozen=True, kw_only=True):
+    """As little of a poll as tells whether it has news; the whole `Job` is read only then."""
+
+    job_id: str
+    status: JobStatus = JobStatus.INIT
+    entities: JobEntitiesGlance | None = None
+
+
 class JobAccepted(Model, frozen=True, kw_only=True):
     """What a call that starts a job answers (API reference 6.3): the job, and the order if there is one."""
 

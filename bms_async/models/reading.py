@@ -8,6 +8,7 @@ cannot be is left out, as if it were missing.
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -161,9 +162,10 @@ def _number(raw: Any) -> Any:
     if isinstance(raw, bool):
         return _ABSENT
     try:
-        return float(raw)
+        number = float(raw)
     except (TypeError, ValueError, OverflowError):
         return _ABSENT
+    return number if math.isfinite(number) else _ABSENT
 
 
 def _flag(raw: Any) -> Any:

@@ -73,6 +73,7 @@ class ServerFlavor(Model, frozen=True, kw_only=True):
     disk: int | None = None
     vcpus: int | None = None
     ram: int | None = None
+    links: tuple[Link, ...] = ()
 
 
 class SecurityGroup(Model, frozen=True, kw_only=True):
@@ -208,6 +209,7 @@ class Server(Model, frozen=True, kw_only=True, rename=_SERVER_FIELDS):
     root_device_name: str | None = None
     user_data: str | None = None
     scheduler_hints: SchedulerHints | None = None
+    links: tuple[Link, ...] = ()
 
     @property
     def launched_at(self) -> datetime | None:

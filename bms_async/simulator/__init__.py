@@ -32,7 +32,8 @@ from bms_async.simulator.faults import (
     Throttled,
     Unauthorized,
 )
-from bms_async.simulator.settings import DOCUMENTED_LIMITS, CloudSettings
+from bms_async.simulator.operations import DOCUMENTED_LIMITS, OPERATIONS
+from bms_async.simulator.settings import CloudSettings
 from bms_async.simulator.state import Server
 from bms_async.simulator.throttle import (
     Books,
@@ -46,6 +47,7 @@ from bms_async.simulator.throttle import (
 
 __all__ = [
     "DOCUMENTED_LIMITS",
+    "OPERATIONS",
     "Answer",
     "Books",
     "CallBook",

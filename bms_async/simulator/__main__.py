@@ -148,6 +148,14 @@ def _parser() -> argparse.ArgumentParser:
         help="share of the servers on which every power operation fails")  # fmt: skip
     add("--stopped-share", type=float, default=default.stopped_share, metavar="SHARE",
         help="share of the servers that are off at the beginning")  # fmt: skip
+    add("--windows-share", type=float, default=default.windows_share, metavar="SHARE",
+        help="share of the servers that run Windows")  # fmt: skip
+    add("--virtual-machines", type=int, default=default.virtual_machines, metavar="N",
+        help="how many virtual machines native lists show in between")  # fmt: skip
+    add("--quota-instances", type=int, default=default.quota_instances, metavar="N",
+        help="how many bare-metal servers there may be; -1 for any number")  # fmt: skip
+    add("--not-administrator", dest="administrator", action="store_false", default=default.administrator,
+        help="refuse the list of all projects, as a plain Keystone does")  # fmt: skip
     add("--job-seconds", type=float, nargs=2, default=default.job_seconds, metavar=("MIN", "MAX"),
         help="how long a sub-job takes from the acceptance of its batch")  # fmt: skip
     add("--latency", type=float, nargs=2, default=default.latency, metavar=("MIN", "MAX"),

@@ -1,5 +1,6 @@
 """The cloud's HTTP face: a Starlette application that keeps nothing of its own."""
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,14 +13,27 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bms_async.simulator.admin import admin_routes
+from bms_async.simulator.catalog import flavor_routes
 from bms_async.simulator.cloud import Cloud
+from bms_async.simulator.creation import creation_routes
+from bms_async.simulator.disks import disk_routes
 from bms_async.simulator.documents import VERSION_IDS, server_document, version_document
 from bms_async.simulator.gateway import Call, Gateway, refuse
-from bms_async.simulator.refusals import no_such_api
-from bms_async.simulator.requests import read_page, read_power
+from bms_async.simulator.identity import identity_routes
+from bms_async.simulator.keys import key_routes
+from bms_async.simulator.metadata import metadata_routes
+from bms_async.simulator.microversions import NEWEST
+from bms_async.simulator.native import native_routes
+from bms_async.simulator.native_documents import interfaces, native_document
+from bms_async.simulator.passwords import password_routes
+from bms_async.simulator.quotas import quota_routes
+from bms_async.simulator.refusals import Refusal, no_such_api
+from bms_async.simulator.requests import read_page, read_power, read_wish, sort_power
+from bms_async.simulator.tags import tag_routes
 
 __all__ = ["create_app"]
 
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 # A thousand servers take some ten milliseconds to write out; others get their turn in between.
@@ -32,18 +46,32 @@ def create_app(cloud: Cloud) -> Starlette:
     It needs no lifespan. A fault that cuts the connection leaves it as `SimulatedCut`.
     """
     calls = _Calls(cloud)
-    guard = Gateway(cloud).guard
+    gateway = Gateway(cloud)
+    guard = gateway.guard
     project = "/v1/{project_id}"
     servers = f"{project}/baremetalservers"
     routes = [
         *admin_routes(cloud),
+        # The hot ones first: routes are tried in order.
+        Route(f"{project}/jobs/{{job_id}}", guard("jobs.get", calls.get_job)),
+        Route(f"{servers}/detail", guard("servers.list", calls.list_servers)),
+        Route(f"{servers}/action", guard(sort_power, calls.act), methods=["POST"]),
+        *flavor_routes(cloud, gateway),
+        *quota_routes(cloud, gateway),
+        Route(f"{servers}/{{server_id}}", guard("servers.get", calls.get_server)),
+        Route(f"{servers}/{{server_id}}", guard("servers.rename", calls.rename), methods=["PUT"]),
+        Route(f"{servers}/{{server_id}}/os-interface", guard("servers.list_interfaces", calls.list_interfaces)),
+        *creation_routes(cloud, gateway),
+        *disk_routes(cloud, gateway),
+        *metadata_routes(cloud, gateway),
+        *password_routes(cloud, gateway),
+        *native_routes(cloud, gateway),
+        *tag_routes(cloud, gateway),
+        *key_routes(cloud, gateway),
+        *identity_routes(cloud, gateway),
         Route("/", guard("versions.list", calls.list_versions, public=True)),
         Route("/{api_version}", guard("versions.get", calls.get_version, public=True)),
         Route("/{api_version}/", guard("versions.get", calls.get_version, public=True)),
-        Route(f"{servers}/detail", guard("servers.list", calls.list_servers)),
-        Route(f"{servers}/action", guard(None, calls.act), methods=["POST"]),
-        Route(f"{servers}/{{server_id}}", guard("servers.get", calls.get_server)),
-        Route(f"{project}/jobs/{{job_id}}", guard("jobs.get", calls.get_job)),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _nothing_here(cloud)})
     app.router.redirect_slashes = False
@@ -58,28 +86,40 @@ class _Calls:
 
     async def list_versions(self, call: Call) -> bytes:
         """API reference 4.2.1."""
-        base = str(call.request.base_url).rstrip("/")
-        return _ENCODE({"versions": [version_document(each, base) for each in VERSION_IDS]})
+        return _ENCODE({"versions": [version_document(each, call.base) for each in VERSION_IDS]})
 
     async def get_version(self, call: Call) -> bytes:
         """API reference 4.2.2."""
-        version = call.request.path_params["api_version"]
+        version = call.path("api_version")
         if version not in VERSION_IDS:
             raise no_such_api(404, "GET", call.request.url.path)
-        base = str(call.request.base_url).rstrip("/")
-        return _ENCODE({"version": version_document(version, base)})
+        return _ENCODE({"version": version_document(version, call.base)})
 
     async def get_server(self, call: Call) -> bytes:
         """API reference 4.3.1."""
         cloud = self._cloud
-        server = cloud.server(call.request.path_params["server_id"])
-        return b'{"server":%b}' % server_document(
-            server,
-            project_id=cloud.settings.project_id,
-            wall=cloud.wall,
-            born=cloud.born,
-            full=True,
-        )
+        server = cloud.server(call.path("server_id"))
+        return b'{"server":%b}' % server_document(server, cloud.extra_of(server), cloud.view, full=True)
+
+    async def rename(self, call: Call) -> bytes:
+        """API reference 4.4.1."""
+        cloud = self._cloud
+        server = cloud.server(call.path("server_id"))
+        name = read_wish(call.content, "server").get("name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise Refusal(400, "BMS.0206", "A name has 1 to 63 letters, digits, and _ - and .")
+        cloud.change(server).name = name
+        # The answer has the native shape, links and all.
+        extra = cloud.extra_of(server)
+        return _ENCODE({"server": native_document(server, extra, cloud.view, call.base, NEWEST, listed=True)})
+
+    async def list_interfaces(self, call: Call) -> bytes:
+        """API reference 4.6.1."""
+        server = self._cloud.server(call.path("server_id"))
+        nics = interfaces(server, self._cloud.extra_of(server))
+        for place, nic in enumerate(nics):
+            nic |= {"driver_mode": "hinic", "pci_address": f"0000:{place + 2:02x}:00.0"}
+        return _ENCODE({"interfaceAttachments": nics})
 
     async def list_servers(self, call: Call) -> bytes:
         """API reference 4.3.2."""
@@ -88,15 +128,7 @@ class _Calls:
         count, servers = await cloud.find(page.filters, page.first, page.most)
         written = []
         for number, server in enumerate(servers, 1):
-            written.append(
-                server_document(
-                    server,
-                    project_id=cloud.settings.project_id,
-                    wall=cloud.wall,
-                    born=cloud.born,
-                    full=False,
-                )
-            )
+            written.append(server_document(server, cloud.extra_of(server), cloud.view, full=False))
             if number % _AT_A_TIME == 0:
                 await anyio.lowlevel.checkpoint()
         return b'{"count":%d,"servers":[%b]}' % (count, b",".join(written))
@@ -109,7 +141,7 @@ class _Calls:
 
     async def get_job(self, call: Call) -> bytes:
         """API reference 4.11.1."""
-        return self._cloud.job_document(call.request.path_params["job_id"])
+        return self._cloud.job_document(call.path("job_id"))
 
 
 def _nothing_here(cloud: Cloud) -> Callable[[Request, Exception], Awaitable[Response]]:

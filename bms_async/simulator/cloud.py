@@ -2,26 +2,26 @@
 
 import math
 import random
-import re
 import time
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
-from typing import Final
+from typing import Literal
 
 import anyio.lowlevel
 
+from bms_async.simulator.board import Board
 from bms_async.simulator.clock import Wall
+from bms_async.simulator.documents import View
+from bms_async.simulator.extras import Birth, Disk, Extra, disks_of
 from bms_async.simulator.faults import Fault, FaultHook
-from bms_async.simulator.jobs import REASONS, PowerJob
-from bms_async.simulator.refusals import Refusal
+from bms_async.simulator.jobs import REASONS, BatchJob
+from bms_async.simulator.keyring import KeyRing
+from bms_async.simulator.park import Park
+from bms_async.simulator.refusals import Refusal, native
 from bms_async.simulator.settings import CloudSettings
-from bms_async.simulator.state import Action, Filters, Park, Server
+from bms_async.simulator.state import Filters, PowerAction, Server
 from bms_async.simulator.throttle import Books, Gate
 
 __all__ = ["Cloud"]
-
-_STEM: Final = 24
-_JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class Cloud:
@@ -40,6 +40,10 @@ class Cloud:
         tokens: The tokens that are accepted now.
         wall: Turns the clock's seconds into the timestamps of answers.
         born: The clock's time at the beginning.
+        view: What documents need to know.
+        volumes: Which server has which EVS disk.
+        keys: The SSH key pairs.
+        board: What is being done.
     """
 
     def __init__(self, settings: CloudSettings | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,16 +53,18 @@ class Cloud:
         self._clock = clock
         self.born = clock()
         self.wall = Wall(self.settings.epoch, self.born)
+        self.view = View(self.settings.project_id, self.wall, self.born)
+        self.volumes: dict[str, str] = {}
+        self.keys = KeyRing(self.settings, self.born)
         self._park = Park(self.settings)
         self._gate = Gate(self.settings)
-        self._jobs: dict[str, PowerJob] = {}
-        self._due: list[tuple[float, int, PowerJob]] = []
-        self._latency = self._drawing("latency")
-        self._order = self._drawing("order")
-        self._request_ids = self._drawing("requests")
+        self._created = 0
+        self.board = Board(self.settings, clock, self.draw)
+        self._latency = self.draw("latency")
+        self._request_ids = self.draw("requests")
 
     def __repr__(self) -> str:
-        return f"<Cloud servers={self.settings.servers} jobs={len(self._jobs)}>"
+        return f"<Cloud servers={self.settings.servers} jobs={len(self.board)}>"
 
     def now(self) -> float:
         """The clock's time."""
@@ -67,12 +73,12 @@ class Cloud:
     @property
     def servers(self) -> dict[str, Server]:
         """All servers by id, as they are now; for tests to look at, not to change."""
-        self._catch_up(math.inf)
+        self.board.catch_up(math.inf)
         return self._park.by_id
 
     def count_servers(self) -> dict[str, int]:
         """How many servers have which status now."""
-        self._catch_up(math.inf)
+        self.board.catch_up(math.inf)
         return self._park.count()
 
     def books(self) -> Books:
@@ -95,6 +101,10 @@ class Cloud:
         """An id for one answer."""
         return f"{self._request_ids.getrandbits(128):032x}"
 
+    def draw(self, what: str) -> random.Random:
+        """A source of drawn values, the same for the same name and seed."""
+        return random.Random(f"{self.settings.seed}/{what}")  # noqa: S311 - drawn again from a seed
+
     def draw_latency(self) -> tuple[float, float]:
         """Seconds on the way there and on the way back."""
         low, high = self.settings.latency
@@ -114,7 +124,55 @@ class Cloud:
         if server is None:
             raise Refusal(404, "BMS.0040", f"No server has the id {server_id}.")
         server.look(self._clock())
+        if server.id not in self._park.by_id:
+            # Looking has shown that it is gone.
+            raise Refusal(404, "BMS.0040", f"No server has the id {server_id}.")
         return server
+
+    def machine(self, server_id: str) -> Server:
+        """One bare-metal server or virtual machine as it is now, as the native API sees them.
+
+        Raises:
+            Refusal: There is none.
+        """
+        server = self._park.by_id.get(server_id) or self._park.machines.get(server_id)
+        if server is not None:
+            server.look(self._clock())
+            # Looking may have shown that it is gone.
+            if server_id in self._park.by_id or server_id in self._park.machines:
+                return server
+        raise native(404, f"Instance {server_id} could not be found.")
+
+    def machines(self) -> Sequence[Server]:
+        """All machines there have been, the oldest first; see `Park.rows`."""
+        return self._park.rows()
+
+    def extra_of(self, server: Server) -> Extra | None:
+        """What is known of a machine beyond its place in line, to be read."""
+        return self._park.extras.get(server.id)
+
+    def disks_of(self, server: Server) -> Sequence[Disk]:
+        """A machine's EVS disks."""
+        return disks_of(server, self._park.extras.get(server.id))
+
+    def change(self, server: Server) -> Extra:
+        """What is known of a machine beyond its place in line, to be written to."""
+        self._park.mark(server)
+        server.updated = self._clock()
+        return self._park.record(server)
+
+    def create(self, birth: Birth, name: str) -> Server:
+        """Make room for a machine; whoever asked must begin to build it."""
+        rng = self.draw(f"birth/{self._created}")
+        self._created += 1
+        server = self._park.add(birth, name, rng)
+        server.faulty = rng.random() < self.settings.fail_share
+        return server
+
+    @property
+    def used(self) -> tuple[int, int, int]:
+        """Bare-metal servers there are, their cores and their memory."""
+        return self._park.used
 
     async def find(self, filters: Filters, first: int, most: int) -> tuple[int, list[Server]]:
         """How many servers match and a page of them (API reference 4.3.2)."""
@@ -133,10 +191,10 @@ class Cloud:
         Who looks at servers of many jobs after a long silence has much to make up for, and others
         must get their turn in between.
         """
-        while self._catch_up(4):
+        while self.board.catch_up(4):
             await anyio.lowlevel.checkpoint()
 
-    def act(self, action: Action, server_ids: Sequence[str]) -> PowerJob:
+    def act(self, action: PowerAction, server_ids: Sequence[str]) -> BatchJob:
         """Accept a batch (API reference 4.4.3 to 4.4.5).
 
         Raises:
@@ -156,50 +214,27 @@ class Cloud:
                 if code is not None:
                     # Which one it is stays untold, as with the real service's texts.
                     raise Refusal(400, code, REASONS[code])
-        rng = self._drawing(f"job/{len(self._jobs)}")
-        job_id = f"{rng.getrandbits(128):032x}"
-        job = PowerJob(job_id, action, servers, now=now, rng=rng, job_seconds=self.settings.job_seconds)
-        self._jobs[job.stem] = job
-        heappush(self._due, (job.next_event, len(self._jobs), job))
-        return job
+        return self.board.batch(action, servers)
+
+    def delete(self, server: Server) -> None:
+        """Begin to delete a machine; whatever else is being done to it comes to nothing."""
+
+        def gone(_done: bool) -> None:  # noqa: FBT001 - a callback's argument
+            self._park.remove(server)
+            self.volumes = {volume: owner for volume, owner in self.volumes.items() if owner != server.id}
+
+        self.board.quietly("delete", server, gone)
+
+    def work(self, action: PowerAction | Literal["create"], server: Server) -> None:
+        """Begin something with one server that nobody gets a job for, as native operations are."""
+        extra = self._park.record(server)
+        extra.fault = None
+
+        def note(at: float) -> None:
+            extra.fault = (f"The {action} operation failed.", at)
+
+        self.board.alone(action, server, note)
 
     def job_document(self, job_id: str) -> bytes:
-        """A job, or one of its sub-jobs, as it is answered now (API reference 4.11.1).
-
-        Raises:
-            Refusal: There is none, not yet, or no more.
-        """
-        now, settings = self._clock(), self.settings
-        job = self._jobs.get(job_id[:_STEM]) if _JOB_ID.fullmatch(job_id) else None
-        document = None
-        if job is not None and job.accepted + settings.job_hidden_seconds <= now:
-            job.advance(now)
-            if job.last_end + settings.job_kept_seconds > now:
-                document = self._write(job, job_id, now)
-        if document is None:
-            raise Refusal(404, "BMS.0018", f"No job has the id {job_id}.")
-        return document.encode()
-
-    def _write(self, job: PowerJob, job_id: str, now: float) -> str | None:
-        anonymous = self.settings.anonymous_failures
-        if job_id == job.id:
-            order = self._order if self.settings.shuffle_sub_jobs else None
-            return job.document(now, self.wall, anonymous=anonymous, order=order)
-        return job.sub_document(job_id, now, self.wall, anonymous=anonymous)
-
-    def _catch_up(self, most: float) -> bool:
-        """Let what was due in up to `most` jobs happen; say whether more is due."""
-        now = self._clock()
-        while self._due and self._due[0][0] <= now:
-            if most <= 0:
-                return True
-            most -= 1
-            _, number, job = heappop(self._due)
-            # Others who looked may have advanced it already: then this only finds its next time.
-            job.advance(now)
-            if not job.ended:
-                heappush(self._due, (job.next_event, number, job))
-        return False
-
-    def _drawing(self, what: str) -> random.Random:
-        return random.Random(f"{self.settings.seed}/{what}")  # noqa: S311 - drawn again from a seed
+        """A job, or one of its sub-jobs, as it is answered now; see `Board.document`."""
+        return self.board.document(job_id, self.wall)

@@ -22,23 +22,47 @@ from bms_async.simulator.faults import (
     Throttled,
     Unauthorized,
 )
-from bms_async.simulator.refusals import Refusal, not_this_token, throttled
-from bms_async.simulator.requests import sort_power
+from bms_async.simulator.refusals import Refusal, bad_request, not_this_token, throttled
+from bms_async.simulator.requests import read_object
 
-__all__ = ["Call", "Endpoint", "Gateway", "answer", "refuse"]
+__all__ = ["Call", "Endpoint", "Gateway", "Reply", "Sorter", "answer", "refuse"]
 
+# What a gateway says that refuses a call nobody has documented a limit for.
+_SOME_LIMIT: Final = 100
+_NATIVE: Final = "nova."
+_NO_CONTENT: Final = 204
+_EMPTY: Final = {"GET", "HEAD", "DELETE"}
 _SIGNED: Final = re.compile(r"SDK-HMAC-SHA256 Access=([^,\s]+),")
 
 
 class Call(NamedTuple):
-    """A call as handlers see it."""
+    """A call as handlers see it; `content` is the body's object, where there is one."""
 
     request: Request
     content: dict[str, Any] | None
 
+    def path(self, name: str) -> str:
+        """A part of the path."""
+        return str(self.request.path_params[name])
+
+    @property
+    def base(self) -> str:
+        """The address under which the caller knows the cloud."""
+        return str(self.request.base_url).rstrip("/")
+
+
+class Reply(NamedTuple):
+    """An answer that says more than 200 and a body."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] | None = None
+
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-Handler = Callable[[Call], Awaitable[bytes]]
+Handler = Callable[[Call], Awaitable[bytes | Reply]]
+Sorter = Callable[[dict[str, Any] | None], str]
+"""Tells the operation by the body, for URIs that several share."""
 
 
 class Gateway:
@@ -49,11 +73,11 @@ class Gateway:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
-    def guard(self, operation: str | None, handler: Handler, *, public: bool = False) -> Endpoint:
+    def guard(self, operation: str | Sorter, handler: Handler, *, public: bool = False) -> Endpoint:
         """Make an endpoint of a handler.
 
         Args:
-            operation: The operation's name; None reads it from the body, for the power URI.
+            operation: The operation's name, or what tells it by the body.
             handler: Does the work and returns the answer's body.
             public: Needs no credentials.
         """
@@ -62,8 +86,13 @@ class Gateway:
             there, back = self._cloud.draw_latency()
             if there:
                 await anyio.sleep(there)
-            name, content = (operation, None) if operation else sort_power(await request.body())
+            # Only calls that carry something are read: a poll must stay cheap.
+            content = None if request.method in _EMPTY else read_object(await request.body())
+            name = operation if isinstance(operation, str) else operation(content)
             response = await self._serve(name, Call(request, content), handler, public=public)
+            if name.startswith(_NATIVE):
+                # The native endpoints keep no connection (API reference, chapter 2).
+                response.headers["Connection"] = "close"
             if back:
                 await anyio.sleep(back)
             return response
@@ -75,15 +104,15 @@ class Gateway:
         nth, wait = cloud.arrive(operation)
         if wait > 0.0:
             settings = cloud.settings
-            limit = settings.limit_of(settings.budget_of(operation))
-            after = math.ceil(wait) if settings.retry_after else None
-            return self._throttled(limit, after)
+            return self._throttled(operation, math.ceil(wait) if settings.retry_after else None)
 
         async def act() -> Response:
             try:
                 if not public:
                     self._check(call.request)
-                return answer(cloud, 200, await handler(call))
+                said = await handler(call)
+                status, body, headers = said if isinstance(said, Reply) else (200, said, None)
+                return answer(cloud, status, body, headers)
             except Refusal as refusal:
                 return refuse(cloud, refusal)
 
@@ -112,8 +141,7 @@ class Gateway:
             case Answer():
                 return answer(cloud, fault.status, fault.body, fault.headers)
             case Throttled():
-                limit = cloud.settings.limit_of(cloud.settings.budget_of(operation))
-                return self._throttled(limit, fault.retry_after)
+                return self._throttled(operation, fault.retry_after)
             case Unauthorized():
                 return refuse(cloud, not_this_token())
             case NotFoundJob():
@@ -133,9 +161,13 @@ class Gateway:
             raise not_this_token()
         project_id = request.path_params.get("project_id")
         if project_id is not None and project_id != settings.project_id:
+            if request.url.path.startswith("/v2.1/"):
+                raise bad_request("The project of the URL is not the one of the credentials.")
             raise Refusal(400, "Common.0018", "The credentials belong to another project.")
 
-    def _throttled(self, limit: int, retry_after: int | None) -> Response:
+    def _throttled(self, operation: str, retry_after: int | None) -> Response:
+        settings = self._cloud.settings
+        limit = settings.limit_of(settings.budget_of(operation)) or _SOME_LIMIT
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         return refuse(self._cloud, throttled(limit), headers)
 
@@ -156,7 +188,9 @@ class _Cut(Response):
 
 def answer(cloud: Cloud, status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:
     """An answer, with the request id that all answers carry."""
-    given = {"X-Request-Id": cloud.new_request_id(), "Content-Type": "application/json"}
+    given = {"X-Request-Id": cloud.new_request_id()}
+    if status != _NO_CONTENT:
+        given["Content-Type"] = "application/json"
     for name, value in (headers or {}).items():
         given = {k: v for k, v in given.items() if k.lower() != name.lower()}
         given[name] = value

@@ -7,12 +7,13 @@ from typing import Final
 from bms_async.simulator.clock import Wall
 from bms_async.simulator.state import Action, Server
 
-__all__ = ["REASONS", "PowerJob"]
+__all__ = ["REASONS", "STEM", "BatchJob", "write_job"]
 
 _FAILURES: Final[dict[Action, str]] = {
     "start": "BMS.3037",
     "stop": "BMS.0006",
     "reboot": "BMS.3037",
+    "create": "BMS.3004",
 }
 """What a drawn failure is called (API reference 6.2)."""
 
@@ -23,15 +24,23 @@ REASONS: Final = {
     "BMS.0037": "A restart of this server has not ended.",
     "BMS.0038": "This server is on already.",
     "BMS.0039": "This server is off already.",
+    "BMS.3004": "The server could not be made.",
+    "BMS.3019": "The disk could not be attached.",
     "BMS.3037": "The server did not come up, or nothing was left to run it on.",
 }
 
-_SUB_STEM: Final = 24
+STEM: Final = 24
+"""How much of a job's id its sub-jobs have too."""
 _TAILS: Final = 16**8
 
 
-class PowerJob:
-    """One accepted batch: a parent and one sub-job a server (API reference 4.11.1)."""
+class BatchJob:
+    """One accepted batch: a parent and one sub-job a server (API reference 4.11.1).
+
+    Attributes:
+        id: Its id.
+        stem: What the ids of its sub-jobs begin with, too.
+    """
 
     __slots__ = (
         "_accepted", "_action", "_begin_order", "_begins", "_begun", "_codes", "_end_order",
@@ -51,7 +60,7 @@ class PowerJob:
         self.id = job_id
         # As in the reference's example, a job and its sub-jobs differ in the tail of their ids:
         # so a sub-job is found without a million entries in a table.
-        self.stem, self._tail = job_id[:_SUB_STEM], int(job_id[_SUB_STEM:], 16)
+        self.stem, self._tail = job_id[:STEM], int(job_id[STEM:], 16)
         self._action: Action = action
         self._servers = tuple(servers)
         self._accepted = now
@@ -88,6 +97,11 @@ class PowerJob:
     def accepted(self) -> float:
         """When the batch was accepted."""
         return self._accepted
+
+    @property
+    def failed(self) -> int:
+        """How many sub-jobs have failed, as far as the job has been advanced."""
+        return self._failed
 
     @property
     def ended(self) -> bool:
@@ -158,11 +172,11 @@ class PowerJob:
         if status == "FAIL":
             code = next(code for code in self._codes if code is not None)
             reason = f"{self._failed} of {len(self._servers)} sub-jobs failed."
-        return _job(
+        return write_job(
             status,
             entities + "}",
             job_id=self.id,
-            job_type="baremetalBatchOperate",
+            job_type="baremetalBatchCreate" if self._action == "create" else "baremetalBatchOperate",
             begin=wall.millis(self._accepted),
             end=wall.millis(self.last_end) if self.ended else None,
             code=code,
@@ -171,7 +185,7 @@ class PowerJob:
 
     def sub_document(self, job_id: str, now: float, wall: Wall, *, anonymous: bool) -> str | None:
         """One sub-job as it is answered when it is asked for by its own id; None if it is not ours."""
-        i = (int(job_id[_SUB_STEM:], 16) - self._tail - 1) % _TAILS
+        i = (int(job_id[STEM:], 16) - self._tail - 1) % _TAILS
         return self._sub_job(i, now, wall, anonymous=anonymous) if i < len(self._servers) else None
 
     def _listed(self, now: float) -> int:
@@ -197,12 +211,14 @@ class PowerJob:
     def _sub_job(self, i: int, now: float, wall: Wall, *, anonymous: bool) -> str:
         begun, ended, code = self._begins[i] <= now, self._ends[i] <= now, self._codes[i]
         failed = ended and code is not None
+        # A server that is being made has no id to tell before its turn comes.
+        making = self._action == "create"
         status = "FAIL" if failed else "SUCCESS" if ended else "RUNNING" if begun else "INIT"
-        return _job(
+        return write_job(
             status,
-            "{}" if failed and anonymous else f'{{"server_id":"{self._servers[i].id}"}}',
+            "{}" if (failed and anonymous) or (making and not begun) else f'{{"server_id":"{self._servers[i].id}"}}',
             job_id=f"{self.stem}{(self._tail + 1 + i) % _TAILS:08x}",
-            job_type="baremetalSingleOperate",
+            job_type="baremetalSingleCreate" if making else "baremetalSingleOperate",
             begin=wall.millis(self._begins[i]) if begun else None,
             end=wall.millis(self._ends[i]) if ended else None,
             code=code if failed else None,
@@ -210,7 +226,7 @@ class PowerJob:
         )
 
 
-def _job(
+def write_job(
     status: str,
     entities: str,
     *,
@@ -221,6 +237,7 @@ def _job(
     code: str | None,
     reason: str | None,
 ) -> str:
+    """A job or a sub-job as text."""
     # Every value here is our own and needs no escaping; a thousand of these make one poll.
     return (
         f'{{"status":"{status}","entities":{entities},"job_id":"{job_id}","job_type":"{job_type}",'

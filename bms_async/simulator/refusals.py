@@ -4,9 +4,20 @@ from typing import Final, Literal
 
 import msgspec
 
-__all__ = ["Refusal", "no_such_api", "not_this_token", "throttled"]
+__all__ = ["Refusal", "bad_request", "native", "no_such_api", "not_this_token", "parameter", "throttled"]
 
 _JSON: Final = msgspec.json.Encoder()
+
+_NATIVE_NAMES: Final = {
+    400: "badRequest",
+    403: "forbidden",
+    404: "itemNotFound",
+    406: "notAcceptable",
+    409: "conflictingRequest",
+}
+
+
+Shape = Literal["bms", "gateway", "nova", "keystone"]
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer of the cloud's, not a fault of the simulator's
@@ -16,10 +27,10 @@ class Refusal(Exception):  # noqa: N818 - it is an answer of the cloud's, not a 
         status: The HTTP status.
         code: The error code, such as `BMS.0018`.
         message: What is wrong.
-        shape: The service's body or the gateway's: they differ.
+        shape: Whose body it is: the service's, the gateway's, Nova's or Keystone's. They all differ.
     """
 
-    def __init__(self, status: int, code: str, message: str, shape: Literal["bms", "gateway"] = "bms") -> None:
+    def __init__(self, status: int, code: str, message: str, shape: Shape = "bms") -> None:
         self.status = status
         self.code = code
         self.message = message
@@ -30,7 +41,26 @@ class Refusal(Exception):  # noqa: N818 - it is an answer of the cloud's, not a 
         """The body (API reference 6.3.1 for the service's, 3.3 for the gateway's)."""
         if self.shape == "bms":
             return _JSON.encode({"error": {"message": self.message, "code": self.code}})
+        if self.shape == "nova":
+            return _JSON.encode({self.code: {"message": self.message, "code": self.status}})
+        if self.shape == "keystone":
+            return _JSON.encode({"error": {"message": self.message, "code": self.status, "title": self.code}})
         return _JSON.encode({"error_msg": self.message, "error_code": self.code, "request_id": request_id})
+
+
+def parameter(why: str) -> Refusal:
+    """The service's answer to a parameter that cannot be."""
+    return Refusal(400, "BMS.0018", f"A parameter cannot be used: {why}")
+
+
+def native(status: int, message: str) -> Refusal:
+    """A native refusal, under the key that Nova uses for its status (API reference 5.10.5)."""
+    return Refusal(status, _NATIVE_NAMES[status], message, "nova")
+
+
+def bad_request(message: str) -> Refusal:
+    """The native answer to a body or a parameter that cannot be."""
+    return native(400, message)
 
 
 def throttled(limit: int) -> Refusal:

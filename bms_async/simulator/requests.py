@@ -4,13 +4,22 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from bms_async.simulator.refusals import Refusal
-from bms_async.simulator.settings import ANY_POWER
-from bms_async.simulator.state import Action, Filters
+from bms_async.simulator.operations import ANY_POWER
+from bms_async.simulator.refusals import Refusal, bad_request, parameter
+from bms_async.simulator.state import Filters, PowerAction
 
-__all__ = ["PageRequest", "PowerRequest", "read_page", "read_power", "sort_power"]
+__all__ = [
+    "PageRequest",
+    "PowerRequest",
+    "read_native_wish",
+    "read_object",
+    "read_page",
+    "read_power",
+    "read_wish",
+    "sort_power",
+]
 
-_ACTIONS: Final[dict[str, Action]] = {"os-start": "start", "os-stop": "stop", "reboot": "reboot"}
+_ACTIONS: Final[dict[str, PowerAction]] = {"os-start": "start", "os-stop": "stop", "reboot": "reboot"}
 _MOST: Final = 1000
 _DEFAULT_PAGE: Final = 25
 
@@ -18,7 +27,7 @@ _DEFAULT_PAGE: Final = 25
 class PowerRequest(NamedTuple):
     """A batch that is well formed."""
 
-    action: Action
+    action: PowerAction
     server_ids: list[str]
 
 
@@ -30,16 +39,43 @@ class PageRequest(NamedTuple):
     most: int
 
 
-def sort_power(body: bytes) -> tuple[str, dict[str, Any] | None]:
-    """Which operation a body asks for, as far as a gateway can tell, and the body read."""
+def read_object(body: bytes) -> dict[str, Any] | None:
+    """The object that a body holds, if it does."""
     try:
         content = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ANY_POWER, None
-    if not isinstance(content, dict):
-        return ANY_POWER, None
-    named = [action for key, action in _ACTIONS.items() if key in content]
-    return f"servers.{named[0]}" if len(named) == 1 else ANY_POWER, content
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def sort_power(content: dict[str, Any] | None) -> str:
+    """Which power operation a body asks for, as far as a gateway can tell."""
+    named = [action for key, action in _ACTIONS.items() if key in (content or ())]
+    return f"servers.{named[0]}" if len(named) == 1 else ANY_POWER
+
+
+def read_wish(content: dict[str, Any] | None, key: str) -> dict[str, Any]:
+    """The object under the one key that a BMS body must have.
+
+    Raises:
+        Refusal: There is none.
+    """
+    wish = None if content is None else content.get(key)
+    if not isinstance(wish, dict):
+        raise Refusal(400, "BMS.0001", f"The body must be a JSON object that holds {key}, an object.")
+    return wish
+
+
+def read_native_wish(content: dict[str, Any] | None, key: str) -> dict[str, Any]:
+    """The object under the one key that a native body must have.
+
+    Raises:
+        Refusal: There is none.
+    """
+    wish = None if content is None else content.get(key)
+    if not isinstance(wish, dict):
+        raise bad_request(f"The body must be a JSON object that holds {key}, an object.")
+    return wish
 
 
 def read_power(content: dict[str, Any] | None) -> PowerRequest:
@@ -57,19 +93,19 @@ def read_power(content: dict[str, Any] | None) -> PowerRequest:
         raise Refusal(400, "BMS.0001", f"{key} must be an object.")
     kind = wish.get("type", None if key == "reboot" else "HARD")
     if kind != "HARD":
-        raise _invalid(f"type must be HARD, not {kind!r}.")
+        raise parameter(f"type must be HARD, not {kind!r}.")
     return PowerRequest(_ACTIONS[key], _read_ids(wish.get("servers")))
 
 
 def _read_ids(servers: object) -> list[str]:
     if not isinstance(servers, list) or not 1 <= len(servers) <= _MOST:
-        raise _invalid(f"servers must be a list of 1 to {_MOST}.")
+        raise parameter(f"servers must be a list of 1 to {_MOST}.")
     ids = [server.get("id") if isinstance(server, dict) else None for server in servers]
     named = [each for each in ids if isinstance(each, str)]
     if len(named) != len(ids):
-        raise _invalid("every server must be an object with an id.")
+        raise parameter("every server must be an object with an id.")
     if len(set(named)) != len(named):
-        raise _invalid("a server is named twice.")
+        raise parameter("a server is named twice.")
     return named
 
 
@@ -92,9 +128,5 @@ def _read_number(query: dict[str, str], name: str, default: int, most: int | Non
     digits = text.isascii() and text.isdecimal() and len(text) <= len(str(2**63))
     number = int(text) if digits else 0
     if number < 1 or (most is not None and number > most):
-        raise _invalid(f"{name} must be a number from 1" + (f" to {most}." if most else "."))
+        raise parameter(f"{name} must be a number from 1" + (f" to {most}." if most else "."))
     return number
-
-
-def _invalid(why: str) -> Refusal:
-    return Refusal(400, "BMS.0018", f"A parameter cannot be used: {why}")

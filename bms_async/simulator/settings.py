@@ -2,29 +2,15 @@
 
 import math
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
+
+from bms_async.simulator.operations import ANY_POWER, DOCUMENTED_LIMITS, NATIVE, OPERATIONS
 
 __all__ = ["ANY_POWER", "DOCUMENTED_LIMITS", "CloudSettings", "ThrottleKind"]
 
 ThrottleKind = Literal["fixed", "sliding", "bucket", "none"]
-
-ANY_POWER: Final = "servers.action"
-"""The budget of the power URI: of all three operations when they share one, else of bodies that name none."""
-
-DOCUMENTED_LIMITS: Final[dict[str, int]] = {
-    "servers.list": 500,
-    "servers.get": 1000,
-    "servers.start": 50,
-    "servers.stop": 50,
-    "servers.reboot": 50,
-    ANY_POWER: 50,
-    "jobs.get": 2000,
-    "versions.list": 2000,
-    "versions.get": 2000,
-}
-"""Calls a minute by operation (API reference, table 2-2, by its URIs and not by its titles)."""
 
 
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,12 +20,15 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
         servers: How many servers the project has.
         seed: Where every drawn value comes from.
         throttle: How calls are counted against a minute's limit.
-        limits: Calls a minute by operation, over the documented ones.
+        limits: Calls a minute by operation, over the documented ones; `nova` is one budget for all native calls.
         shared_power_budget: Count start, stop and reboot as one operation, by their URI.
         retry_after: Send `Retry-After` with a 429.
-        fail_share: Share of the servers on which every power operation fails.
+        fail_share: Share of the servers on which every job fails; of those that are made here, too.
         stopped_share: Share of the servers that are off at the beginning.
-        job_seconds: Shortest and longest time from the acceptance of a batch to a sub-job's end.
+        windows_share: Share of the servers that run Windows, and have a password to be read.
+        virtual_machines: How many virtual machines the native lists show in between.
+        job_seconds: Shortest and longest time from the acceptance of a batch to a sub-job's end, and of a native
+            operation to its effect.
         latency: Shortest and longest time on the wire, split at random into the way there, before the
             call is counted, and the way back.
         refuse_batches: Refuse a whole batch for one server in the wrong state, instead of failing
@@ -48,7 +37,13 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
         anonymous_failures: Leave `server_id` out of sub-jobs that failed.
         job_hidden_seconds: How long a new job answers 404.
         job_kept_seconds: How long an ended job can still be read.
+        quota_instances: How many bare-metal servers there may be; -1 sets no limit, here and below.
+        quota_cores: How many cores they may have.
+        quota_ram: How much memory they may have, in MB.
+        quota_keypairs: How many key pairs there may be.
+        administrator: Whether the caller may list all projects, which a plain Keystone allows only to such.
         project_id: The only project there is.
+        project_name: What it is called.
         token: The token that is accepted at first; `Cloud.tokens` can change while the cloud runs.
         access_key: The access key that signed calls must name.
         epoch: Wall-clock time at the cloud's beginning.
@@ -62,6 +57,8 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: bool = False
     fail_share: float = 0.0
     stopped_share: float = 0.0
+    windows_share: float = 0.0
+    virtual_machines: int = 0
     job_seconds: tuple[float, float] = (20.0, 90.0)
     latency: tuple[float, float] = (0.0, 0.0)
     refuse_batches: bool = False
@@ -69,7 +66,13 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     anonymous_failures: bool = False
     job_hidden_seconds: float = 0.0
     job_kept_seconds: float = math.inf
+    quota_instances: int = -1
+    quota_cores: int = -1
+    quota_ram: int = -1
+    quota_keypairs: int = 100
+    administrator: bool = True
     project_id: str = "51a0c10d51a0c10d51a0c10d51a0c10d"
+    project_name: str = "simulated"
     token: str = "simulated-token"  # noqa: S105 - opens nothing but a toy on the loopback
     access_key: str = "SIMULATEDACCESSKEY"
     epoch: datetime = datetime(2024, 1, 1, tzinfo=UTC)
@@ -80,28 +83,23 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: A value is out of its range; the text names the setting.
         """
-        if self.servers < 0:
-            raise ValueError(f"servers must not be negative: {self.servers}")
-        for name in ("fail_share", "stopped_share"):
-            share = getattr(self, name)
-            if not 0.0 <= share <= 1.0:
-                raise ValueError(f"{name} must lie between 0 and 1: {share}")
+        self._check_numbers()
         for name in ("job_seconds", "latency"):
             low, high = getattr(self, name)
             if not 0.0 <= low <= high < math.inf:
                 raise ValueError(f"{name} must be two times, the shorter one first: {low} {high}")
         if self.job_hidden_seconds < 0 or self.job_kept_seconds < 0:
             raise ValueError("job_hidden_seconds and job_kept_seconds must not be negative")
-        for name in ("project_id", "token", "access_key"):
+        for name in ("project_id", "project_name", "token", "access_key"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must not be empty")
         if self.epoch.tzinfo is None:
             raise ValueError("epoch must be an aware datetime")
         self._check_limits()
 
-    def limit_of(self, operation: str) -> int:
-        """Calls a minute that this cloud allows for an operation."""
-        return self.limits.get(operation, DOCUMENTED_LIMITS[operation])
+    def limit_of(self, operation: str) -> int | None:
+        """Calls a minute that this cloud allows for an operation; None where it sets no limit."""
+        return self.limits.get(operation, DOCUMENTED_LIMITS.get(operation))
 
     def budget_of(self, operation: str) -> str:
         """The name under which an operation's calls are counted against a limit."""
@@ -111,12 +109,26 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
             "servers.reboot",
         }:
             return ANY_POWER
+        if NATIVE in self.limits and operation.startswith(f"{NATIVE}."):
+            return NATIVE
         return operation
+
+    def _check_numbers(self) -> None:
+        for name in ("servers", "virtual_machines"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
+        for name in ("quota_instances", "quota_cores", "quota_ram", "quota_keypairs"):
+            if getattr(self, name) < -1:
+                raise ValueError(f"{name} must be -1 or more: {getattr(self, name)}")
+        for name in ("fail_share", "stopped_share", "windows_share"):
+            share = getattr(self, name)
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name} must lie between 0 and 1: {share}")
 
     def _check_limits(self) -> None:
         for operation, limit in self.limits.items():
-            if operation not in DOCUMENTED_LIMITS:
-                known = ", ".join(DOCUMENTED_LIMITS)
+            if operation not in OPERATIONS:
+                known = ", ".join(OPERATIONS)
                 raise ValueError(f"limits: no operation is called {operation!r}; there are {known}")
             if limit < 1:
                 raise ValueError(f"limits: {operation} must allow at least one call: {limit}")

@@ -112,7 +112,7 @@ class CallBook(msgspec.Struct, frozen=True, kw_only=True):
     """What arrived for one operation.
 
     Attributes:
-        limit: Calls a minute that the cloud allows.
+        limit: Calls a minute that the cloud allows; None where it sets no limit.
         arrived: Calls that came, the refused ones too.
         refused: Calls that the throttle answered with 429.
         worst_minute: Most arrivals within any 60 seconds, the window open at one end.
@@ -120,7 +120,7 @@ class CallBook(msgspec.Struct, frozen=True, kw_only=True):
         last: When the last call came.
     """
 
-    limit: int
+    limit: int | None
     arrived: int
     refused: int
     worst_minute: int
@@ -158,7 +158,7 @@ class Book:
         self._recent.append(now)
         self.worst_minute = max(self.worst_minute, len(self._recent))
 
-    def read(self, limit: int) -> CallBook:
+    def read(self, limit: int | None) -> CallBook:
         """The book as it stands."""
         return CallBook(
             limit=limit,
@@ -213,6 +213,8 @@ class Gate:
     def _build(self, budget: str) -> Throttle:
         kind: ThrottleKind = self._settings.throttle
         limit = self._settings.limit_of(budget)
+        if limit is None:
+            return Unlimited()
         if kind == "fixed":
             # A client cannot know where the gateway's minute begins.
             phase = random.Random(f"{self._settings.seed}/phase/{budget}").uniform(0.0, MINUTE)  # noqa: S311

@@ -6,7 +6,7 @@ import math
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -41,8 +41,8 @@ def read_response(operation: Operation[T], response: HttpResponse) -> T:
     """
     if not 200 <= response.status < 300:  # noqa: PLR2004 - the HTTP classes are numbers
         raise read_error(operation.name, response)
-    if operation.result is type(None):
-        return None
+    if operation.result is type(None) or (not response.body and operation.result is object):
+        return cast("T", None)
     try:
         return decode(response.body, operation.result)
     except _UNREADABLE as error:

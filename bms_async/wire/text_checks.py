@@ -63,8 +63,8 @@ def check_tags(argument: str, values: object) -> tuple[str, ...]:
 def check_metadata(argument: str, values: object) -> dict[str, str]:
     r"""Return metadata: keys and values of at most 255 characters (API reference 4.8.1 and 5.4.2).
 
-    A key has letters, digits, ``-``, ``_``, ``:``, ``.`` and blanks; a value has no backslash and no double quote. The text of a
-    value may be a password, and so is in no error.
+    A key has letters, digits, ``-``, ``_``, ``:``, ``.`` and blanks; a value has no backslash and no double quote.
+    The text of a value may be a password, and so is in no error.
     """
     if not isinstance(values, Mapping):
         raise InvalidRequestError(argument, type(values).__name__, "a mapping of keys to values is wanted")
@@ -77,6 +77,7 @@ def check_metadata(argument: str, values: object) -> dict[str, str]:
             raise InvalidRequestError(
                 f"{argument}[{key!r}]", None, f"a value is a text of at most {_LONGEST_METADATA} characters"
             )
+        _check_writable(f"{argument}[{key!r}]", value)
         if "\\" in value or '"' in value:
             raise InvalidRequestError(f"{argument}[{key!r}]", None, "a value has no backslash and no double quote")
     return dict(values)
@@ -92,6 +93,7 @@ def check_password(argument: str, value: object) -> str:
         raise InvalidRequestError(
             argument, None, f"a password has {_SHORTEST_PASSWORD} to {_LONGEST_PASSWORD} characters"
         )
+    _check_writable(argument, value)
     kinds = (
         any(character.isascii() and character.isupper() for character in value),
         any(character.isascii() and character.islower() for character in value),
@@ -133,7 +135,17 @@ def encode_user_data(argument: str, value: str | bytes, *, check: bool = True) -
 
     It may hold passwords, and so is in no error.
     """
+    if not isinstance(value, str | bytes | bytearray):
+        raise InvalidRequestError(argument, type(value).__name__, "text or bytes are wanted")
+    if isinstance(value, str):
+        _check_writable(argument, value)
     data = value.encode() if isinstance(value, str) else bytes(value)
     if check and len(data) > _LONGEST_DATA:
         raise InvalidRequestError(argument, f"{len(data)} bytes", f"injected data has at most {_LONGEST_DATA} bytes")
     return b64encode(data).decode()
+
+
+def _check_writable(argument: str, value: str) -> None:
+    """Refuse half a character, for what the JSON encoder would raise carries the text, which may be a secret."""
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise InvalidRequestError(argument, None, "text that can be written as UTF-8 is wanted")

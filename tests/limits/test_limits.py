@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bms_async import ConfigurationError, Limits
+from bms_async.api import operations
 from bms_async.limits import DOCUMENTED_LIMITS, Pace
 from tests.limits.test_window import worst_window
 from tests.support.virtual_clock import run_virtually
@@ -45,6 +46,11 @@ def test_one_limit_can_be_changed_or_lifted_and_the_others_stay() -> None:
     assert limits["jobs.get"].limit is None
     assert limits["servers.start"].limit == 50
     assert repr(limits) == "Limits({'jobs.get': None, 'servers.stop': 20})"
+
+
+def test_every_call_can_be_given_a_limit() -> None:
+    for operation in operations():
+        assert Limits({operation.name: 7})[operation.name].limit == 7
 
 
 def test_unlimited_limits_nothing() -> None:

@@ -2,186 +2,157 @@
 
 `printed/` holds the text of the reference's example blocks: every line as it stands there, only
 blanks at the ends of lines left out. Where an example runs over a page, the fences that close one
-block and open the next are part of it. Nothing is mended in these files. The one thing withheld
-is the user data of 4.3.1, which sets a root password.
+block and open the next are part of it. Nothing is mended in these files. Withheld are the secrets:
+the user data of 4.3.1, which sets a root password, the encrypted password of 4.10.1 and the
+administrator's password of 5.2.1.
 
-All mending is the `Repair`s below, and each says why it is right.
+All mending is the `Repair`s beside the examples, and each says why it is right.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-
-PRINTED = Path(__file__).parent / "printed"
-ACTION = "POST /v1/{project_id}/baremetalservers/action"
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """One replacement: what is printed, what it should have been, and how we know."""
-
-    printed: str
-    repaired: str
-    reason: str
-    times: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One example: where it stands, the call it belongs to, its text and what mends it."""
-
-    name: str
-    sections: tuple[str, ...]
-    call: str
-    repairs: tuple[Repair, ...] = ()
-
-    @property
-    def printed(self) -> str:
-        return (PRINTED / f"{self.name}.txt").read_text(encoding="utf-8")
-
-
-def repair(example: Example) -> str:
-    """Mend an example; the result is JSON.
-
-    Every fragment has to occur exactly as often as its repair claims, so that a repair can neither
-    miss its place nor touch another one.
-    """
-    text = example.printed
-    for step in example.repairs:
-        found = text.count(step.printed)
-        assert found == step.times, f"{example.name}: {found} x {step.printed!r} ({step.reason})"
-        text = text.replace(step.printed, step.repaired)
-    return text
-
-
-SERVER_SHOW = Example(
-    name="server_show",
-    sections=("4.3.1",),
-    call="GET /v1/{project_id}/baremetalservers/{server_id}",
-    repairs=(
-        Repair(
-            '    "addresses": [\n',
-            '    "addresses": {\n',
-            "addresses is an object by VPC id, and the list around it is noise",
-        ),
-        Repair(
-            '        }\n      ],\n      "flavor": {\n',
-            '        }\n      ]},\n      "flavor": {\n',
-            "the end of addresses was lost, which put flavor and all that follows inside it",
-        ),
-        Repair(
-            "        ...\n      ]\n    }\n  }\n}\n```\n\n```\n",
-            "",
-            "a page break: dots and closing brackets that the extraction made up",
-        ),
-        Repair(
-            '"WITHHELD\nWITHHELD\nWITHHELD"',
-            '"IyEvYmluL3NoCmVjaG8gcmVhZHkK"',
-            "a string broken over three lines; what stood there holds the hash of a root password, "
-            "and secrets stay out of fixtures. This one is a shell script that says ready",
-        ),
-        Repair(
-            '"2c7b6d77-9013-4d74-a221-2f612fc56372"\n        }\n    ]\n}\n',
-            '"2c7b6d77-9013-4d74-a221-2f612fc56372"\n        }\n    ]\n}\n}\n',
-            "the brace that ends the answer was lost",
-        ),
-    ),
-)
-
-SERVER_LIST = Example(
-    name="server_list",
-    sections=("4.3.2",),
-    call="GET /v1/{project_id}/baremetalservers/detail",
-    repairs=(
-        Repair(
-            '          }\n        ],\n        "flavor": {\n',
-            '          }\n        ]},\n        "flavor": {\n',
-            "first server: the end of addresses was lost, which put flavor inside it",
-        ),
-        Repair(
-            '        "imageRef": "http://10.0.0.1/v1/images/1"\n      }\n    }\n  ]\n}\n```\n\n```\n',
-            '        "imageRef": "http://10.0.0.1/v1/images/1",\n',
-            "a page break inside the first server: closing brackets made up, the comma lost",
-        ),
-        Repair(
-            '  }\n],\n{\n  "id": "a1541fcf-8ac3-43e9-a70d-b8d4b395b256",\n',
-            '  }\n]},\n{\n  "id": "a1541fcf-8ac3-43e9-a70d-b8d4b395b256",\n',
-            "the brace that ends the first server was lost",
-        ),
-        Repair(
-            '  "addresses": [\n',
-            '  "addresses": {\n',
-            "second server: addresses is an object and the list around it is noise",
-        ),
-        Repair(
-            '      }\n    ]\n  ],\n  "flavor": {\n',
-            '      }\n    ]\n  },\n  "flavor": {\n',
-            "the other end of that list",
-        ),
-        Repair(
-            '  "tenant_id": "bbf1946d374b44a0a2a95533562ba954",\n```\n\n```\n',
-            '  "tenant_id": "bbf1946d374b44a0a2a95533562ba954",\n',
-            "a page break inside the second server",
-        ),
-        Repair(
-            '        "value": "0"\n    }\n]\n}\n',
-            '        "value": "0"\n    }\n]\n}\n]\n}\n',
-            "the brackets that end the list and the answer were lost",
-        ),
-    ),
-)
-
-START_REQUEST = Example(
-    name="start_request",
-    sections=("4.4.3",),
-    call=ACTION,
-    repairs=(
-        Repair(
-            "            },\n        ]\n    }\n}\n```\n\n```\n{\n",
-            "            },\n{\n",
-            "a page break between the two servers: closing brackets that the extraction made up",
-        ),
-        Repair(
-            '"726fb98f-46ca-475e-917e-2563e5a8cd20"\n}\n}\n}\n',
-            '"726fb98f-46ca-475e-917e-2563e5a8cd20"\n}\n]\n}\n}\n',
-            "the bracket that ends the list of servers was lost; 4.4.5 prints it",
-        ),
-    ),
-)
-
-REBOOT_REQUEST = Example(name="reboot_request", sections=("4.4.4",), call=ACTION)
-
-STOP_REQUEST = Example(name="stop_request", sections=("4.4.5",), call=ACTION)
-
-ACTION_ANSWER = Example(name="action_answer", sections=("4.4.3", "4.4.4", "4.4.5", "6.3.1"), call=ACTION)
-
-JOB_ANSWER = Example(name="job_answer", sections=("4.11.1",), call="GET /v1/{project_id}/jobs/{job_id}")
-
-ORDER_ANSWER = Example(name="order_answer", sections=("6.3.2",), call="POST /v1/{project_id}/baremetalservers")
-
-ERROR_ANSWER = Example(
-    name="error_answer",
-    sections=("6.3.1", "6.3.2"),
-    call=ACTION,
-    repairs=(
-        Repair(
-            '"code": XXX',
-            '"code": "BMS.0040"',
-            "XXX stands for any code; table 6-3 says it is a string. The empty message is printed",
-        ),
-    ),
-)
-
-GATEWAY_ERROR_ANSWER = Example(name="gateway_error_answer", sections=("3.3",), call="any")
-
-EXAMPLES = (
-    SERVER_SHOW,
-    SERVER_LIST,
-    START_REQUEST,
-    REBOOT_REQUEST,
-    STOP_REQUEST,
+from tests.reference.bms_examples import (
+    ACTION,
     ACTION_ANSWER,
-    JOB_ANSWER,
-    ORDER_ANSWER,
+    ATTACH_REQUEST,
+    BMS_EXAMPLES,
     ERROR_ANSWER,
-    GATEWAY_ERROR_ANSWER,
+    FLAVORS_ANSWER,
+    INTERFACES_ANSWER,
+    JOB_ANSWER,
+    METADATA_ANSWER,
+    METADATA_REQUEST,
+    ORDER_ANSWER,
+    QUOTAS_ANSWER,
+    REBOOT_REQUEST,
+    REINSTALL_REQUEST,
+    RENAME_ANSWER,
+    RENAME_REQUEST,
+    SERVER_LIST,
+    SERVER_SHOW,
+    START_REQUEST,
+    STOP_REQUEST,
+    VERSION_ANSWER,
+    VERSIONS_ANSWER,
+    VOLUMES_ANSWER,
+    WINDOWS_PASSWORD_ANSWER,
 )
+from tests.reference.identity_examples import (
+    GATEWAY_ERROR_ANSWER,
+    IDENTITY_EXAMPLES,
+    PROJECTS_ANSWER,
+    TOKEN,
+    TOKEN_ANSWER,
+    TOKEN_REQUEST,
+    TOKEN_REQUEST_COMMENTED,
+)
+from tests.reference.mending import PRINTED, Example, Kind, Repair, repair
+from tests.reference.native_examples import (
+    KEYPAIR_ANSWER,
+    KEYPAIR_CREATED_ANSWER,
+    KEYPAIR_REQUEST,
+    KEYPAIRS_ANSWER,
+    NATIVE_ADDRESS_ANSWER,
+    NATIVE_ADDRESSES_ANSWER,
+    NATIVE_ATTACH_ANSWER,
+    NATIVE_ATTACH_REQUEST,
+    NATIVE_CREATE_ANSWER,
+    NATIVE_CREATE_REQUEST,
+    NATIVE_EXAMPLES,
+    NATIVE_EXTRA_SPECS_ANSWER,
+    NATIVE_FLAVOR_ANSWER,
+    NATIVE_FLAVORS_ANSWER,
+    NATIVE_INTERFACE_ANSWER,
+    NATIVE_INTERFACES_ANSWER,
+    NATIVE_META_ANSWER,
+    NATIVE_META_REQUEST,
+    NATIVE_METADATA_ANSWER,
+    NATIVE_METADATA_REQUEST,
+    NATIVE_METADATA_UPDATED_ANSWER,
+    NATIVE_REBOOT_REQUEST,
+    NATIVE_RENAME_ANSWER,
+    NATIVE_RENAME_REQUEST,
+    NATIVE_SERVER_ANSWER,
+    NATIVE_SERVER_DETAILS_ANSWER,
+    NATIVE_SERVERS_ANSWER,
+    NATIVE_START_REQUEST,
+    NATIVE_STOP_REQUEST,
+    NATIVE_VOLUME_ANSWER,
+    NATIVE_VOLUMES_ANSWER,
+    TAG_MISSING_ANSWER,
+    TAGS_ANSWER,
+    TAGS_REPLACED_ANSWER,
+    TAGS_REQUEST,
+)
+
+EXAMPLES = (*IDENTITY_EXAMPLES, *BMS_EXAMPLES, *NATIVE_EXAMPLES)
+
+__all__ = [
+    "ACTION",
+    "ACTION_ANSWER",
+    "ATTACH_REQUEST",
+    "ERROR_ANSWER",
+    "EXAMPLES",
+    "FLAVORS_ANSWER",
+    "GATEWAY_ERROR_ANSWER",
+    "INTERFACES_ANSWER",
+    "JOB_ANSWER",
+    "KEYPAIRS_ANSWER",
+    "KEYPAIR_ANSWER",
+    "KEYPAIR_CREATED_ANSWER",
+    "KEYPAIR_REQUEST",
+    "METADATA_ANSWER",
+    "METADATA_REQUEST",
+    "NATIVE_ADDRESSES_ANSWER",
+    "NATIVE_ADDRESS_ANSWER",
+    "NATIVE_ATTACH_ANSWER",
+    "NATIVE_ATTACH_REQUEST",
+    "NATIVE_CREATE_ANSWER",
+    "NATIVE_CREATE_REQUEST",
+    "NATIVE_EXTRA_SPECS_ANSWER",
+    "NATIVE_FLAVORS_ANSWER",
+    "NATIVE_FLAVOR_ANSWER",
+    "NATIVE_INTERFACES_ANSWER",
+    "NATIVE_INTERFACE_ANSWER",
+    "NATIVE_METADATA_ANSWER",
+    "NATIVE_METADATA_REQUEST",
+    "NATIVE_METADATA_UPDATED_ANSWER",
+    "NATIVE_META_ANSWER",
+    "NATIVE_META_REQUEST",
+    "NATIVE_REBOOT_REQUEST",
+    "NATIVE_RENAME_ANSWER",
+    "NATIVE_RENAME_REQUEST",
+    "NATIVE_SERVERS_ANSWER",
+    "NATIVE_SERVER_ANSWER",
+    "NATIVE_SERVER_DETAILS_ANSWER",
+    "NATIVE_START_REQUEST",
+    "NATIVE_STOP_REQUEST",
+    "NATIVE_VOLUMES_ANSWER",
+    "NATIVE_VOLUME_ANSWER",
+    "ORDER_ANSWER",
+    "PRINTED",
+    "PROJECTS_ANSWER",
+    "QUOTAS_ANSWER",
+    "REBOOT_REQUEST",
+    "REINSTALL_REQUEST",
+    "RENAME_ANSWER",
+    "RENAME_REQUEST",
+    "SERVER_LIST",
+    "SERVER_SHOW",
+    "START_REQUEST",
+    "STOP_REQUEST",
+    "TAGS_ANSWER",
+    "TAGS_REPLACED_ANSWER",
+    "TAGS_REQUEST",
+    "TAG_MISSING_ANSWER",
+    "TOKEN",
+    "TOKEN_ANSWER",
+    "TOKEN_REQUEST",
+    "TOKEN_REQUEST_COMMENTED",
+    "VERSIONS_ANSWER",
+    "VERSION_ANSWER",
+    "VOLUMES_ANSWER",
+    "WINDOWS_PASSWORD_ANSWER",
+    "Example",
+    "Kind",
+    "Repair",
+    "repair",
+]

@@ -14,6 +14,11 @@ from tests.reference.examples import (
     EXAMPLES,
     GATEWAY_ERROR_ANSWER,
     JOB_ANSWER,
+    KEYPAIR_ANSWER,
+    KEYPAIR_CREATED_ANSWER,
+    KEYPAIR_REQUEST,
+    KEYPAIRS_ANSWER,
+    NATIVE_CREATE_ANSWER,
     ORDER_ANSWER,
     PRINTED,
     REBOOT_REQUEST,
@@ -21,18 +26,32 @@ from tests.reference.examples import (
     SERVER_SHOW,
     START_REQUEST,
     STOP_REQUEST,
+    TOKEN_REQUEST,
+    TOKEN_REQUEST_COMMENTED,
+    WINDOWS_PASSWORD_ANSWER,
     Example,
+    Kind,
     Repair,
     repair,
 )
 
 DAMAGED = [example for example in EXAMPLES if example.repairs]
 SOUND = [example for example in EXAMPLES if not example.repairs]
-EVERY_REPAIR = [
-    pytest.param(example, step, id=f"{example.name}-{number}")
+# A damaged name leaves JSON, so examples with nothing but such repairs are JSON as printed.
+BROKEN = [
+    example
     for example in DAMAGED
-    for number, step in enumerate(example.repairs)
+    if any(step.kind != "words" for step in example.repairs) or example in {ERROR_ANSWER, TOKEN_REQUEST_COMMENTED}
 ]
+
+
+def steps_of(*kinds: Kind) -> list[Any]:
+    return [
+        pytest.param(example, step, id=f"{example.name}-{number}")
+        for example in DAMAGED
+        for number, step in enumerate(example.repairs)
+        if step.kind in kinds
+    ]
 
 
 def refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -45,6 +64,14 @@ def read(example: Example) -> Any:
     return json.loads(repair(example), object_pairs_hook=refuse_twins)
 
 
+def without(example: Example, step: Repair) -> Example:
+    return dataclasses.replace(example, repairs=tuple(other for other in example.repairs if other is not step))
+
+
+def texts_in(text: str) -> list[str]:
+    return re.findall(r'"[^"\n]*"', text)
+
+
 def name_of(example: Example) -> str:
     return example.name
 
@@ -54,8 +81,8 @@ def test_a_repaired_example_is_a_json_object(example: Example) -> None:
     assert isinstance(read(example), dict)
 
 
-@pytest.mark.parametrize("example", DAMAGED, ids=name_of)
-def test_a_damaged_example_is_not_json_as_printed(example: Example) -> None:
+@pytest.mark.parametrize("example", BROKEN, ids=name_of)
+def test_a_broken_example_is_not_json_as_printed(example: Example) -> None:
     with pytest.raises(json.JSONDecodeError):
         json.loads(example.printed)
 
@@ -65,27 +92,65 @@ def test_an_example_without_repairs_is_read_as_printed(example: Example) -> None
     assert repair(example) == example.printed
 
 
-@pytest.mark.parametrize(("example", "step"), EVERY_REPAIR)
+@pytest.mark.parametrize(("example", "step"), steps_of("brackets", "lines"))
 def test_leaving_out_any_one_repair_leaves_no_json(example: Example, step: Repair) -> None:
-    others = tuple(other for other in example.repairs if other is not step)
-
     with pytest.raises(json.JSONDecodeError):
-        read(dataclasses.replace(example, repairs=others))
+        read(without(example, step))
 
 
-@pytest.mark.parametrize(("example", "step"), EVERY_REPAIR)
+@pytest.mark.parametrize(("example", "step"), steps_of("words"))
+def test_leaving_out_any_one_repair_of_words_leaves_no_json_or_another_answer(example: Example, step: Repair) -> None:
+    try:
+        unmended = read(without(example, step))
+    except json.JSONDecodeError:
+        return
+    assert unmended != read(example)
+
+
+@pytest.mark.parametrize(("example", "step"), steps_of("brackets", "lines", "words"))
 def test_every_repair_changes_something_and_gives_its_reason(example: Example, step: Repair) -> None:
     assert step.printed != step.repaired
     assert len(step.reason) > 10
 
 
-@pytest.mark.parametrize("example", DAMAGED, ids=name_of)
-def test_repairs_touch_brackets_and_page_breaks_but_no_name_and_no_value(example: Example) -> None:
-    filled_in = {'"IyEvYmluL3NoCmVjaG8gcmVhZHkK"', '"BMS.0040"'}
-    printed = re.findall(r'"[^"\n]*"', example.printed.replace('"WITHHELD\nWITHHELD\nWITHHELD"', ""))
-    repaired = re.findall(r'"[^"\n]*"', repair(example))
+@pytest.mark.parametrize("example", [each for each in DAMAGED if each is not KEYPAIR_ANSWER], ids=name_of)
+def test_repairs_of_brackets_touch_page_breaks_and_brackets_but_no_name_and_no_value(example: Example) -> None:
+    """KEYPAIR_ANSWER has a page break inside a text: its key is looked at below."""
+    words = tuple(step for step in example.repairs if step.kind != "brackets")
 
-    assert [text for text in repaired if text not in filled_in] == printed
+    assert texts_in(repair(example)) == texts_in(repair(dataclasses.replace(example, repairs=words)))
+
+
+@pytest.mark.parametrize(("example", "step"), steps_of("lines"))
+def test_repairs_of_lines_touch_nothing_but_the_line_breaks(example: Example, step: Repair) -> None:
+    assert re.sub(r"\s", "", step.printed) == re.sub(r"\s", "", step.repaired)
+
+
+def test_repairs_of_words_are_these_and_no_others() -> None:
+    """Names and values are the matter of the reference; what is changed of them is told here once more."""
+    changed = {(example.name, step.repaired) for example in DAMAGED for step in example.repairs if step.kind == "words"}
+
+    assert changed == {
+        ("attach_request", '"volumeId"'),
+        ("error_answer", '"code": "BMS.0040"'),
+        ("flavors_answer", '"baremetal:__support_evs"'),
+        ("native_create_answer", '"Not-a-passw0rd"'),
+        ("native_extra_specs_answer", '"baremetal:__support_evs"'),
+        ("native_volume_answer", '"volumeId"'),
+        ("native_volumes_answer", '"volumeId"'),
+        ("server_show", '"IyEvYmluL3NoCmVjaG8gcmVhZHkK"'),
+        ("token_request_commented", ""),
+        ("versions_answer", ""),
+        ("volumes_answer", '"volumeId"'),
+        ("windows_password_answer", '"bm90IGEgcGFzc3dvcmQ="'),
+    }
+
+
+def test_the_comments_of_a_request_say_what_the_other_one_leaves_out() -> None:
+    named = read(TOKEN_REQUEST_COMMENTED)["auth"]
+
+    assert named["identity"] == read(TOKEN_REQUEST)["auth"]["identity"]
+    assert list(named["scope"]) == ["project"]
 
 
 def test_a_repair_that_misses_its_place_is_an_error() -> None:
@@ -155,10 +220,35 @@ def test_the_answers_carry_what_their_names_say() -> None:
     assert list(read(GATEWAY_ERROR_ANSWER)) == ["error_msg", "error_code"]
 
 
-def test_no_password_hash_stands_in_a_fixture() -> None:
+def test_public_keys_are_whole_again() -> None:
+    listed = read(KEYPAIRS_ANSWER)["keypairs"][0]["keypair"]["public_key"]
+    shown = read(KEYPAIR_ANSWER)["keypair"]["public_key"]
+    made = read(KEYPAIR_CREATED_ANSWER)["keypair"]["public_key"]
+    sent = read(KEYPAIR_REQUEST)["keypair"]["public_key"]
+
+    # The one that was sent and the one that came back should be the same; the extraction misread some letters.
+    assert (sent[:26], sent[-40:]) == (made[:26], made[-40:])
+    for key in (listed, shown, made, sent):
+        kind, material, *_ = key.split()
+        assert kind == "ssh-rsa"
+        assert re.fullmatch(r"AAAAB3NzaC1yc2E[A-Za-z0-9+/]+=*", material)
+
+
+def test_every_call_that_an_example_belongs_to_is_a_method_and_a_path() -> None:
+    calls = {example.call for example in EXAMPLES} - {"any"}
+
+    assert all(re.fullmatch(r"(GET|POST|PUT|DELETE) /[\w./{}-]*", call) for call in calls)
+    assert len(EXAMPLES) == len({example.name for example in EXAMPLES})
+
+
+def test_no_secret_stands_in_a_fixture() -> None:
     user_data = read(SERVER_SHOW)["server"]["OS-EXT-SRV-ATTR:user_data"]
+    password = read(WINDOWS_PASSWORD_ANSWER)["password"]
 
     assert base64.b64decode(user_data, validate=True) == b"#!/bin/sh\necho ready\n"
+    assert base64.b64decode(password, validate=True) == b"not a password"
+    assert read(NATIVE_CREATE_ANSWER)["server"]["adminPass"] == "Not-a-passw0rd"
     for path in PRINTED.iterdir():
-        # No base64 as long as a line of user data, under whatever name.
-        assert re.search(r"[A-Za-z0-9+/]{60}", path.read_text(encoding="utf-8")) is None, path.name
+        # No base64 as long as a line of user data, under whatever name; public keys are public.
+        text = re.sub(r'"ssh-rsa\s[^"]*"', "", path.read_text(encoding="utf-8"))
+        assert re.search(r"[A-Za-z0-9+/]{60}|PRIVATE KEY|\$6\$", text) is None, path.name

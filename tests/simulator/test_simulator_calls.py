@@ -1,15 +1,11 @@
 """The documented calls over HTTP, in-process."""
 
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import httpx
 import pytest
 
 from bms_async.simulator import (
     Answer,
-    Cloud,
-    CloudSettings,
     CutAfter,
     CutBefore,
     Delay,
@@ -20,48 +16,12 @@ from bms_async.simulator import (
     SimulatedCut,
     Throttled,
     Unauthorized,
-    create_app,
 )
-
-Open = Callable[..., tuple[Cloud, httpx.AsyncClient]]
-
-
-class Hand:
-    """A clock that stands still until it is moved."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-async def served() -> AsyncIterator[Open]:
-    """Open a cloud and a client that may call it."""
-    clients: list[httpx.AsyncClient] = []
-
-    def serve(clock: Callable[[], float] | None = None, **settings: Any) -> tuple[Cloud, httpx.AsyncClient]:
-        cloud = Cloud(CloudSettings(**{"servers": 100, **settings}), clock or Hand())
-        client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=create_app(cloud)),
-            base_url=f"http://bms.test/v1/{cloud.settings.project_id}",
-            headers={"X-Auth-Token": cloud.settings.token},
-        )
-        clients.append(client)
-        return cloud, client
-
-    yield serve
-    for client in clients:
-        await client.aclose()
+from tests.simulator.served import Hand, Open, code_of
 
 
 def batch(key: str, ids: list[Any], **more: Any) -> dict[str, Any]:
     return {key: {"servers": [{"id": each} for each in ids], **more}}
-
-
-def code_of(answer: httpx.Response) -> tuple[int, str]:
-    body = answer.json()
-    return answer.status_code, body["error"]["code"] if "error" in body else body["error_code"]
 
 
 async def test_a_server_is_shown_as_documented(served: Open) -> None:
@@ -89,7 +49,7 @@ async def test_every_answer_has_a_request_id(served: Open) -> None:
     _, client = served()
     paths = ["/baremetalservers/detail", "/baremetalservers/no", "/no/such/call", "/_admin/calls"]
     answers = [await client.get(path) for path in paths]
-    answers += [await client.put("/baremetalservers/detail"), await client.get("http://bms.test/_admin/calls")]
+    answers += [await client.patch("/baremetalservers/detail"), await client.get("http://bms.test/_admin/calls")]
     assert [each.status_code for each in answers] == [200, 404, 404, 404, 405, 200]
     assert len({each.headers["X-Request-Id"] for each in answers}) == len(answers)
     assert all(each.headers["Content-Type"] == "application/json" and each.json() for each in answers)

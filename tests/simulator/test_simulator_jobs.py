@@ -8,7 +8,7 @@ import pytest
 
 from bms_async.simulator import Cloud, CloudSettings, Server
 from bms_async.simulator.refusals import Refusal
-from bms_async.simulator.state import Action, Filters
+from bms_async.simulator.state import Filters, PowerAction
 
 
 class Hand:
@@ -86,7 +86,7 @@ def test_timestamps_count_from_the_epoch() -> None:
 
 
 @pytest.mark.parametrize("action", ["stop", "reboot"])
-def test_a_server_shows_what_is_done_to_it(action: Action) -> None:
+def test_a_server_shows_what_is_done_to_it(action: PowerAction) -> None:
     hand = Hand()
     cloud = Cloud(CloudSettings(servers=1, job_seconds=(100.0, 100.0)), hand)
     [server_id] = some(cloud, 1)
@@ -129,7 +129,7 @@ def test_a_stopped_server_starts_and_may_be_rebooted() -> None:
 
 
 @pytest.mark.parametrize(("action", "code"), [("stop", "BMS.0006"), ("reboot", "BMS.3037")])
-def test_a_drawn_failure_leaves_the_power_as_it_was(action: Action, code: str) -> None:
+def test_a_drawn_failure_leaves_the_power_as_it_was(action: PowerAction, code: str) -> None:
     hand = Hand()
     cloud = Cloud(CloudSettings(servers=100, fail_share=0.1), hand)
     job_id = cloud.act(action, some(cloud, 100)).id
@@ -147,12 +147,12 @@ def test_a_drawn_failure_leaves_the_power_as_it_was(action: Action, code: str) -
         assert (server.stops + server.reboots) == done
 
 
-BUSY: list[tuple[Action, str]] = [("start", "BMS.0035"), ("stop", "BMS.0036"), ("reboot", "BMS.0037")]
+BUSY: list[tuple[PowerAction, str]] = [("start", "BMS.0035"), ("stop", "BMS.0036"), ("reboot", "BMS.0037")]
 
 
 @pytest.mark.parametrize(("action", "code"), BUSY)
 @pytest.mark.parametrize("refuse", [False, True])
-def test_a_busy_server_takes_no_second_order(action: Action, code: str, refuse: bool) -> None:
+def test_a_busy_server_takes_no_second_order(action: PowerAction, code: str, refuse: bool) -> None:
     hand = Hand()
     stopped = 1.0 if action == "start" else 0.0
     cloud = Cloud(CloudSettings(servers=3, stopped_share=stopped, refuse_batches=refuse), hand)
@@ -175,7 +175,7 @@ def test_a_busy_server_takes_no_second_order(action: Action, code: str, refuse: 
 
 @pytest.mark.parametrize(("action", "stopped", "code"), [("start", 0.0, "BMS.0038"), ("stop", 1.0, "BMS.0039")])
 @pytest.mark.parametrize("refuse", [False, True])
-def test_what_is_so_already_is_not_done_again(action: Action, stopped: float, code: str, refuse: bool) -> None:
+def test_what_is_so_already_is_not_done_again(action: PowerAction, stopped: float, code: str, refuse: bool) -> None:
     hand = Hand()
     cloud = Cloud(CloudSettings(servers=1, stopped_share=stopped, refuse_batches=refuse), hand)
     if refuse:
@@ -239,7 +239,7 @@ def test_the_next_order_finds_the_last_one_done_though_nobody_looked() -> None:
     hand = Hand()
     cloud = Cloud(CloudSettings(servers=1, refuse_batches=True), hand)
     ids = some(cloud, 1)
-    orders: list[Action] = ["stop", "start", "reboot", "stop"]
+    orders: list[PowerAction] = ["stop", "start", "reboot", "stop"]
     for action in orders:
         cloud.act(action, ids)
         hand.now += 100

@@ -6,55 +6,25 @@ client was not: it signs its requests, names its fields and reads its answers it
 
 from __future__ import annotations
 
-import json
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from huaweicloudsdkbms import v1 as vendor
-from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.exceptions import exceptions
-from huaweicloudsdkcore.http.http_config import HttpConfig
+
+from tests.vendor.served import Simulator, finish, serving
 
 SERVERS = 40
-FLAGS = ["--servers", str(SERVERS), "--seed", "3", "--job-seconds", "0.02", "0.05", "--fail-share", "0.3"]
+FLAGS = ["--servers", str(SERVERS), "--seed", "3", "--fail-share", "0.3"]
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?")
-
-
-class Simulator(NamedTuple):
-    address: str
-    project_id: str
-    access_key: str
-
-    def client(self, access_key: str | None = None) -> Any:
-        credentials = BasicCredentials(access_key or self.access_key, "any secret", self.project_id)
-        return (
-            vendor.BmsClient.new_builder()
-            .with_http_config(HttpConfig(timeout=10))
-            .with_credentials(credentials)
-            .with_endpoint(self.address)
-            .build()
-        )
 
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Simulator]:
-    command = [sys.executable, "-m", "bms_async.simulator", "--port", "0", "--limit", "jobs.get=1000000", *FLAGS]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            line = json.loads(process.stdout.readline())
-            yield Simulator(line["address"], line["project_id"], line["access_key"])
-            process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=20) == ("", "")
-            assert process.returncode == 0
-        finally:
-            if process.poll() is None:
-                process.kill()
+    with serving(*FLAGS) as simulator:
+        yield simulator
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +41,6 @@ def servers(bms: Any) -> list[Any]:
 
 def show(bms: Any, server_id: str) -> Any:
     return bms.list_bare_metal_server_details(vendor.ListBareMetalServerDetailsRequest(server_id=server_id)).server
-
-
-def finish(bms: Any, job_id: str) -> Any:
-    """Poll a job to its end: it takes some hundredths of a second, and each poll a thousandth or two."""
-    for _ in range(5000):
-        job = bms.show_job_infos(vendor.ShowJobInfosRequest(job_id=job_id))
-        if job.status not in ("INIT", "RUNNING"):
-            return job
-    raise AssertionError(f"job {job_id} does not end")
 
 
 def test_the_vendor_lists_all_servers(bms: Any, servers: list[Any]) -> None:

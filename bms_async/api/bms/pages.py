@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-import anyio
 import msgspec
 
-from bms_async.errors import ClientClosedError
+from bms_async.api._ahead import PageAhead
 from bms_async.models import Model, Server
 from bms_async.session import Session
 from bms_async.wire import read_part
@@ -49,7 +47,7 @@ class ServerList:
     async def __aiter__(self) -> AsyncIterator[Server]:
         seen: set[str] = set()
         received = 0
-        ahead = deque([_PageAhead(self._fetch, 1, self._session)])
+        ahead = deque([self._begin(1)])
         begun = 1
         try:
             while ahead:
@@ -59,7 +57,7 @@ class ServerList:
                 received += len(servers)
                 while len(ahead) < self._wanted_ahead(page, len(servers), received):
                     begun += 1
-                    ahead.append(_PageAhead(self._fetch, begun, self._session))
+                    ahead.append(self._begin(begun))
                 for raw in servers:
                     server = read_part("servers.list", raw, Server)
                     if server.id not in seen:
@@ -69,6 +67,9 @@ class ServerList:
             for unread in ahead:
                 unread.scope.cancel()
 
+    def _begin(self, number: int) -> PageAhead[ServerPage]:
+        return PageAhead(self._session, lambda: self._fetch(number))
+
     def _wanted_ahead(self, page: ServerPage, size: int, received: int) -> int:
         """Return how many more pages are worth asking for; where the cloud gives no count, a full page says one."""
         if size == 0:
@@ -77,33 +78,3 @@ class ServerList:
             return int(size == self._page_size)
         missing = page.count - received
         return min(_PAGES_AHEAD, -(-missing // size))
-
-
-class _PageAhead:
-    """A page that is being fetched before the reader has come to it."""
-
-    __slots__ = ("page", "scope")
-
-    def __init__(self, fetch: Callable[[int], Coroutine[Any, Any, ServerPage]], number: int, session: Session) -> None:
-        self.page: asyncio.Future[ServerPage] = asyncio.get_running_loop().create_future()
-        self.scope = anyio.CancelScope()
-        session.start(self._bring, fetch, number, name="bms_async page")
-
-    async def _bring(self, fetch: Callable[[int], Coroutine[Any, Any, ServerPage]], number: int) -> None:
-        try:
-            with self.scope:
-                page = await fetch(number)
-                # A reader who was cancelled has cancelled the future that he waited for.
-                if not self.page.done():
-                    self.page.set_result(page)
-        except Exception as error:  # noqa: BLE001 - it is the reader's, and raised where he waits
-            self._fail(error)
-        finally:
-            # Also when it is the client's closing that ends this task.
-            self._fail(ClientClosedError("the client was closed before the page came"))
-
-    def _fail(self, error: Exception) -> None:
-        if not self.page.done():
-            self.page.set_exception(error)
-            # A reader who has left will not ask.
-            self.page.exception()

@@ -1,4 +1,4 @@
-"""Servers: reading them, and their power (API reference 4.3 and 4.4)."""
+"""Servers: reading them, and their power (API reference 4.3 and 4.4); what else can be done is in its own modules."""
 
 from __future__ import annotations
 
@@ -7,30 +7,26 @@ from typing import Literal, TypeAlias
 
 from bms_async.api._define import define
 from bms_async.errors import DecodeError, InvalidRequestError
-from bms_async.jobs import JobHandle, Watcher
+from bms_async.jobs import JobHandle
 from bms_async.limits import Lane
-from bms_async.models import JobAccepted, Model, Server
-from bms_async.session import Session
+from bms_async.models import JobAccepted, Server
 from bms_async.wire import Operation, Safety
 from bms_async.wire.checks import check_batch, check_id
 
+from ._calls import SERVERS
+from .attachments import Attachments
+from .creation import Creation
 from .pages import LONGEST_PAGE, ServerList, ServerPage
+from .passwords import Passwords
+from .upkeep import ServerAnswer, Upkeep
 
 PowerType: TypeAlias = Literal["HARD"]
 
 
-class ServerAnswer(Model, frozen=True, kw_only=True):
-    """What `GET` answers: the server in an envelope."""
-
-    server: Server
-
-
-_SERVERS = "/v1/{project_id}/baremetalservers"
-
 GET = define(
     "servers.get",
     "GET",
-    _SERVERS + "/{server_id}",
+    SERVERS + "/{server_id}",
     ServerAnswer,
     title="Read one server",
     chapter="4.3.1",
@@ -40,7 +36,7 @@ GET = define(
 LIST = define(
     "servers.list",
     "GET",
-    _SERVERS + "/detail",
+    SERVERS + "/detail",
     ServerPage,
     title="Read the servers that match",
     chapter="4.3.2",
@@ -50,7 +46,7 @@ LIST = define(
 START = define(
     "servers.start",
     "POST",
-    _SERVERS + "/action",
+    SERVERS + "/action",
     JobAccepted,
     title="Start up to 1000 servers",
     chapter="4.4.3",
@@ -60,7 +56,7 @@ START = define(
 REBOOT = define(
     "servers.reboot",
     "POST",
-    _SERVERS + "/action",
+    SERVERS + "/action",
     JobAccepted,
     title="Restart up to 1000 servers",
     chapter="4.4.4",
@@ -70,7 +66,7 @@ REBOOT = define(
 STOP = define(
     "servers.stop",
     "POST",
-    _SERVERS + "/action",
+    SERVERS + "/action",
     JobAccepted,
     title="Stop up to 1000 servers",
     chapter="4.4.5",
@@ -85,13 +81,8 @@ _BODIES: Mapping[str, tuple[str, Mapping[str, str]]] = {
 }
 
 
-class Servers:
+class Servers(Upkeep, Attachments, Passwords, Creation):
     """The project's bare-metal servers: ``bms.servers``."""
-
-    def __init__(self, session: Session, watcher: Watcher, *, check: bool) -> None:
-        self._session = session
-        self._watcher = watcher
-        self._check = check
 
     async def get(self, server_id: str) -> Server:
         """Return one server with all that the cloud tells of it.

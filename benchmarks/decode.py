@@ -1,0 +1,214 @@
+"""What reading a long answer costs: a page of 1000 servers, and a job with 1000 sub-jobs.
+
+Both are the reference's own examples with as many servers and sub-jobs, without blanks, as a gateway sends them. Told
+is the least CPU of many runs, so that nothing but the work itself is in it. ``json.loads`` gives dicts and is here as a
+measure; the others give objects with the documented fields, and are left out where they are not installed. The vendor's
+client is timed in the function that it reads every answer with, from the bytes on. Ends with 1 when a target is missed.
+
+    python -m benchmarks.decode [RUNS]
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.util
+import json
+import sys
+import time
+import types
+import typing
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import Enum, IntEnum
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
+
+import msgspec
+from huaweicloudsdkbms import v1 as vendor
+
+from benchmarks._report import report
+from bms_async.api.bms import jobs, servers
+from bms_async.models import Job, JobGlance, Server, decode
+from bms_async.wire import HttpResponse, read_part, read_response
+from tests.reference.examples import JOB_ANSWER, SERVER_LIST, repair
+
+SERVERS = 1000
+RUNS = 300
+FEWEST, PATIENCE = 3, 2.0
+TARGETS = {"page": 10.0, "job": 20.0, "job poll": 40.0}
+"""How many times less CPU than the vendor's client."""
+
+
+class Reader(NamedTuple):
+    """One way to read a document."""
+
+    name: str
+    read: Callable[[], object]
+
+
+def page_document() -> bytes:
+    """Return a page of the servers that the reference shows (4.3.2), each with an id and a name of its own."""
+    shown = json.loads(repair(SERVER_LIST))["servers"]
+    listed = [
+        {**shown[number % len(shown)], "id": f"53206ed0-56de-4d6b-b7ee-{number:012x}", "name": f"bms-{number:04d}"}
+        for number in range(SERVERS)
+    ]
+    return msgspec.json.encode({"count": SERVERS, "servers": listed})
+
+
+def job_document() -> bytes:
+    """Return a job of one action on all servers, as the reference shows one (4.11.1)."""
+    job = json.loads(repair(JOB_ANSWER))
+    shown = job["entities"]["sub_jobs"][0]
+    job["entities"] = {
+        "sub_jobs_total": SERVERS,
+        "sub_jobs": [
+            {
+                **shown,
+                "entities": {"server_id": f"bae51750-0089-41a1-9b18-{number:012x}"},
+                "job_id": f"2c9eb2c5544cbf6101544{number:011x}",
+            }
+            for number in range(SERVERS)
+        ],
+    }
+    return msgspec.json.encode(job)
+
+
+def read_page(answer: HttpResponse) -> list[Server]:
+    """Read a page as `ServerList` does: the envelope, then each server by itself."""
+    page = read_response(servers.LIST, answer)
+    return [read_part("servers.list", raw, Server) for raw in page.servers or ()]
+
+
+def vendor_reader(kind: str) -> Callable[[bytes], object]:
+    """Return the function that the vendor's client reads every answer with."""
+    client = vendor.BmsClient()
+
+    class Answer:
+        """As much of an answer as that function looks at."""
+
+        headers: typing.ClassVar[dict[str, str]] = {"Content-Type": "application/json"}
+
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+    return lambda body: client.deserialize(Answer(body.decode()), kind, None)
+
+
+def pydantic_twin(wanted: type[msgspec.Struct], known: dict[type, Any]) -> Any:
+    """Return the pydantic model that has the fields of one of ours."""
+    pydantic = importlib.import_module("pydantic")
+    if wanted not in known:
+        hints = typing.get_type_hints(wanted, include_extras=True)
+        fields: dict[str, Any] = {
+            field.name.removeprefix("_"): (
+                _twin_type(hints[field.name], known),
+                pydantic.Field(... if field.required else None, alias=field.encode_name),
+            )
+            for field in msgspec.structs.fields(wanted)
+        }
+        known[wanted] = pydantic.create_model(wanted.__name__, **fields)
+    return known[wanted]
+
+
+def _twin_type(wanted: Any, known: dict[type, Any]) -> Any:
+    origin, args = get_origin(wanted), get_args(wanted)
+    if origin is Annotated:
+        return _twin_type(args[0], known)
+    if origin in (typing.Union, types.UnionType):
+        return typing.Union[tuple(_twin_type(arg, known) for arg in args)]  # noqa: UP007 - made of what is in a tuple
+    if origin is tuple:
+        return tuple[_twin_type(args[0], known), ...]  # type: ignore[misc]
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return dict[str, _twin_type(args[1], known)]  # type: ignore[misc]
+    if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
+        return pydantic_twin(wanted, known)
+    # An open enum has no like there; what comes in its place costs pydantic less.
+    plain: dict[type, type] = {IntEnum: int, Enum: str, datetime: datetime}
+    return next((twin for kind, twin in plain.items() if isinstance(wanted, type) and issubclass(wanted, kind)), wanted)
+
+
+def readers_of_page(body: bytes) -> list[Reader]:
+    """Return all ways to read the page, ours first and the vendor's second."""
+    answer = HttpResponse(status=200, body=body)
+    by_vendor = vendor_reader("ListBareMetalServersResponse")
+    readers = [
+        Reader("bms_async", lambda: read_page(answer)),
+        Reader("huaweicloudsdkcore", lambda: by_vendor(body)),
+        Reader("json.loads", lambda: json.loads(body)),
+    ]
+    if importlib.util.find_spec("pydantic"):
+        pydantic = importlib.import_module("pydantic")
+        twin = pydantic_twin(Server, {})
+        page = pydantic.create_model("Page", count=(int | None, None), servers=(list[twin], ...))  # type: ignore[valid-type]
+        readers.append(Reader("pydantic", lambda: page.model_validate_json(body)))
+    if importlib.util.find_spec("openstack"):
+        theirs = importlib.import_module("openstack.compute.v2.server").Server
+        readers.append(
+            Reader("openstacksdk", lambda: [theirs.existing(**each) for each in json.loads(body)["servers"]])
+        )
+    return readers
+
+
+def readers_of_job(body: bytes) -> list[Reader]:
+    """Return all ways to read the job, ours first and the vendor's second."""
+    answer = HttpResponse(status=200, body=body)
+    by_vendor = vendor_reader("ShowJobInfosResponse")
+    readers = [
+        Reader("bms_async", lambda: read_response(jobs.GET, answer)),
+        Reader("huaweicloudsdkcore", lambda: by_vendor(body)),
+        Reader("json.loads", lambda: json.loads(body)),
+    ]
+    if importlib.util.find_spec("pydantic"):
+        twin = pydantic_twin(Job, {})
+        readers.append(Reader("pydantic", lambda: twin.model_validate_json(body)))
+    return readers
+
+
+def readers_of_poll(body: bytes) -> list[Reader]:
+    """Return the ways to learn what a poll must know; the vendor's client has none but to read it all."""
+    by_vendor = vendor_reader("ShowJobInfosResponse")
+    return [
+        Reader("bms_async", lambda: decode(body, JobGlance)),
+        Reader("huaweicloudsdkcore", lambda: by_vendor(body)),
+    ]
+
+
+def cost_of(read: Callable[[], object], runs: int) -> float:
+    """Return the least CPU of all runs, in milliseconds."""
+    gc.collect()
+    taken: list[float] = []
+    # The slowest reader takes seconds; a few runs of it tell enough. The quickest needs many to meet no other process.
+    while len(taken) < runs and (len(taken) < FEWEST or sum(taken) < PATIENCE):
+        begun = time.process_time()
+        kept = read()
+        taken.append(time.process_time() - begun)
+        del kept
+    return 1000 * min(taken)
+
+
+def main(runs: int = RUNS) -> int:
+    """Measure, tell, write down; return the exit status."""
+    page, job = page_document(), job_document()
+    rows: list[dict[str, object]] = []
+    missed = []
+    for name, body, readers in (
+        ("page", page, readers_of_page(page)),
+        ("job", job, readers_of_job(job)),
+        ("job poll", job, readers_of_poll(job)),
+    ):
+        costs = {reader.name: cost_of(reader.read, runs) for reader in readers}
+        ours = costs["bms_async"]
+        rows += [
+            {"document": name, "KB": len(body) // 1000, "read by": by, "CPU ms": cost, "times ours": cost / ours}
+            for by, cost in costs.items()
+        ]
+        if costs["huaweicloudsdkcore"] / ours < TARGETS[name]:
+            missed.append(f"{name}: the vendor's client costs less than {TARGETS[name]:g} times ours")
+    report("decode", rows)
+    print("\n".join(missed) or "all targets are met: " + ", ".join(f"{n} {t:g}" for n, t in TARGETS.items()))
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*map(int, sys.argv[1:])))

@@ -1,0 +1,48 @@
+"""A page that is fetched before the reader has come to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+import anyio
+
+from bms_async.errors import ClientClosedError
+from bms_async.session import Session
+
+P = TypeVar("P")
+
+
+class PageAhead(Generic[P]):
+    """Fetches a page in a task of the client's; cancelling `scope` ends that.
+
+    Attributes:
+        page: Resolves with the page, or with what came instead of it.
+    """
+
+    __slots__ = ("page", "scope")
+
+    def __init__(self, session: Session, fetch: Callable[[], Coroutine[Any, Any, P]]) -> None:
+        self.page: asyncio.Future[P] = asyncio.get_running_loop().create_future()
+        self.scope = anyio.CancelScope()
+        session.start(self._bring, fetch, name="bms_async page")
+
+    async def _bring(self, fetch: Callable[[], Coroutine[Any, Any, P]]) -> None:
+        try:
+            with self.scope:
+                page = await fetch()
+                # A reader who was cancelled has cancelled the future that he waited for.
+                if not self.page.done():
+                    self.page.set_result(page)
+        except Exception as error:  # noqa: BLE001 - it is the reader's, and raised where he waits
+            self._fail(error)
+        finally:
+            # Also when it is the client's closing that ends this task.
+            self._fail(ClientClosedError("the client was closed before the page came"))
+
+    def _fail(self, error: Exception) -> None:
+        if not self.page.done():
+            self.page.set_exception(error)
+            # A reader who has left will not ask.
+            self.page.exception()

@@ -1,0 +1,67 @@
+"""What all calls to servers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bms_async.errors import ApiError, DecodeError
+from bms_async.jobs import JobHandle, Watcher
+from bms_async.models import JobAccepted
+from bms_async.session import Session
+from bms_async.wire import Operation
+from bms_async.wire.checks import check_id
+
+SERVERS = "/v1/{project_id}/baremetalservers"
+SERVER = SERVERS + "/{server_id}"
+
+_SHORTEST_SECRET = 4
+
+
+class ServerCalls:
+    """The base of the themes that ``bms.servers`` is made of."""
+
+    def __init__(self, session: Session, watcher: Watcher, *, check: bool) -> None:
+        self._session = session
+        self._watcher = watcher
+        self._check = check
+
+    def _checked(self, server_id: str) -> str:
+        return check_id("server_id", server_id) if self._check else server_id
+
+    def _watch(
+        self, accepted: JobAccepted, operation: Operation[JobAccepted], servers: tuple[str, ...] = ()
+    ) -> JobHandle:
+        if not accepted.job_id:
+            raise DecodeError("answered without the id of a job", status=200, operation=operation.name)
+        return self._watcher.watch(accepted.job_id, servers=servers, action=operation.name)
+
+
+@contextmanager
+def hidden(*secrets: str | None) -> Iterator[None]:
+    """Keep what was sent out of errors: a cloud or a proxy may echo it in its refusal.
+
+    Args:
+        secrets: What must not be told; None is nothing.
+    """
+    try:
+        yield
+    except ApiError as error:
+        for each in (error, *error.previous):
+            if isinstance(each, ApiError):
+                _hide(each, [secret for secret in secrets if secret])
+        raise
+
+
+def _hide(error: ApiError, secrets: list[str]) -> None:
+    message = error.message
+    for secret in secrets:
+        message = message.replace(secret, "***")
+        # A message is cut at a length, and a secret may be cut with it.
+        longest = min(len(secret), len(message))
+        cut = next((size for size in range(longest, _SHORTEST_SECRET - 1, -1) if message.endswith(secret[:size])), 0)
+        if cut:
+            message = message[: len(message) - cut] + "***"
+    if message != error.message:
+        error.args = tuple(str(part).replace(error.message, message) for part in error.args)
+        error.message = message

@@ -1,0 +1,150 @@
+"""The NICs and the disks of a server (API reference 4.6 and 4.7)."""
+
+from __future__ import annotations
+
+from bms_async.api._define import define
+from bms_async.jobs import JobHandle
+from bms_async.models import Interface, JobAccepted, Model, VolumeAttachment
+from bms_async.wire import Safety
+from bms_async.wire.checks import check_id
+from bms_async.wire.text_checks import check_device
+
+from ._calls import SERVER, ServerCalls
+
+
+class InterfacesAnswer(Model, frozen=True, kw_only=True, rename={"interfaces": "interfaceAttachments"}):
+    """NICs in their envelope."""
+
+    interfaces: tuple[Interface, ...] = ()
+
+
+class VolumesAnswer(Model, frozen=True, kw_only=True, rename={"volumes": "volumeAttachments"}):
+    """Disks in their envelope."""
+
+    volumes: tuple[VolumeAttachment, ...] = ()
+
+
+LIST_INTERFACES = define(
+    "servers.list_interfaces",
+    "GET",
+    SERVER + "/os-interface",
+    InterfacesAnswer,
+    title="Read a server's NICs",
+    chapter="4.6.1",
+    safety=Safety.READ,
+    permission="bms:servers:get",
+)
+ATTACH_VOLUME = define(
+    "servers.attach_volume",
+    "POST",
+    SERVER + "/attachvolume",
+    JobAccepted,
+    title="Give a server a disk",
+    chapter="4.7.1",
+    safety=Safety.UNSAFE,
+    success=(202,),
+)
+DETACH_VOLUME = define(
+    "servers.detach_volume",
+    "DELETE",
+    SERVER + "/detachvolume/{attachment_id}",
+    JobAccepted,
+    title="Take a disk from a server",
+    chapter="4.7.2",
+    safety=Safety.UNSAFE,
+    success=(202,),
+)
+LIST_VOLUMES = define(
+    "servers.list_volumes",
+    "GET",
+    SERVER + "/os-volume_attachments",
+    VolumesAnswer,
+    title="Read which disks a server has",
+    chapter="4.7.3",
+    safety=Safety.READ,
+)
+
+
+class Attachments(ServerCalls):
+    """NICs and disks."""
+
+    async def list_interfaces(self, server_id: str) -> tuple[Interface, ...]:
+        """Return a server's NICs.
+
+        Args:
+            server_id: The server.
+
+        Raises:
+            InvalidRequestError: The id is unfit; nothing was sent.
+            NotFoundError: There is no such server in this project.
+
+        Source: API reference 4.6.1; 500 calls a minute.
+        """
+        answer = await self._session.call(LIST_INTERFACES, path={"server_id": self._checked(server_id)})
+        return answer.interfaces
+
+    async def list_volumes(self, server_id: str) -> tuple[VolumeAttachment, ...]:
+        """Return the EVS disks that a server has.
+
+        Args:
+            server_id: The server.
+
+        Raises:
+            InvalidRequestError: The id is unfit; nothing was sent.
+            NotFoundError: There is no such server in this project.
+
+        Source: API reference 4.7.3; 500 calls a minute.
+        """
+        answer = await self._session.call(LIST_VOLUMES, path={"server_id": self._checked(server_id)})
+        return answer.volumes
+
+    async def attach_volume(self, server_id: str, volume_id: str, *, device: str | None = None) -> JobHandle:
+        """Give a server an EVS disk and return the job that does it; it is watched from then on.
+
+        The disk must be of the device type SCSI, not bootable, and available or shareable; a server has at most 40.
+        Never sent again when an answer is lost: the second request would be refused for what the first one did, and
+        its job would be nobody's. The `TransportError` then says ``maybe_delivered``, and `list_volumes` tells.
+
+        Args:
+            server_id: The server.
+            volume_id: The disk.
+            device: Where the server is to have it, such as ``/dev/sdb``; the cloud picks the next one if None.
+
+        Raises:
+            InvalidRequestError: An argument is unfit; nothing was sent.
+            ApiError: The cloud refused.
+
+        Source: API reference 4.7.1; 100 calls a minute.
+        """
+        path = {"server_id": self._checked(server_id)}
+        if self._check:
+            check_id("volume_id", volume_id)
+            # The reference's own way of saying that the cloud is to pick one.
+            if device not in {None, ""}:
+                check_device("device", device)
+        body = {"volumeAttachment": {"volumeId": volume_id, "device": device or ""}}
+        accepted = await self._session.call(ATTACH_VOLUME, path=path, body=body)
+        return self._watch(accepted, ATTACH_VOLUME, (server_id,))
+
+    async def detach_volume(self, server_id: str, attachment_id: str) -> JobHandle:
+        """Take an EVS disk from a server and return the job that does it; it is watched from then on.
+
+        Unmount it first where the server runs; the disk at ``/dev/sda`` can be taken from a stopped server only. Sent
+        again when an answer is lost; should the cloud then say that there is no such disk, ``error.maybe_done`` tells
+        that the first request may be why.
+
+        Args:
+            server_id: The server.
+            attachment_id: The ``id`` of the disk in `list_volumes`.
+
+        Raises:
+            InvalidRequestError: An argument is unfit; nothing was sent.
+            ApiError: The cloud refused.
+
+        Source: API reference 4.7.2; 100 calls a minute.
+        """
+        path = {"server_id": self._checked(server_id), "attachment_id": attachment_id}
+        if self._check:
+            check_id("attachment_id", attachment_id)
+        accepted = await self._session.call(DETACH_VOLUME, path=path)
+        return self._watch(accepted, DETACH_VOLUME, (server_id,))

@@ -1,0 +1,203 @@
+"""Creating servers (API reference 7.2 names the call, 6.3.2 its answer)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from bms_async.api._define import define
+from bms_async.errors import InvalidRequestError
+from bms_async.jobs import JobHandle
+from bms_async.models import DataVolume, ExtendParam, JobAccepted, Nic, PublicIp, RootVolume
+from bms_async.wire import Safety
+from bms_async.wire.checks import check_id
+from bms_async.wire.text_checks import (
+    check_metadata,
+    check_native_name,
+    check_one_login,
+    check_password,
+    encode_user_data,
+)
+
+from ._calls import SERVERS, ServerCalls, hidden
+
+CREATE = define(
+    "servers.create",
+    "POST",
+    SERVERS,
+    JobAccepted,
+    title="Order new servers",
+    chapter="7.2",
+    safety=Safety.UNSAFE,
+    permission="bms:servers:create",
+)
+
+
+class CreationJob(JobHandle):
+    """The job that makes new servers; each of its sub-jobs makes one, and names it as soon as it has an id.
+
+    Attributes:
+        order_id: The order that the cloud made of it, None where nothing is ordered. Not part of `to_json`.
+    """
+
+    __slots__ = ("order_id",)
+
+    def __init__(self, job: JobHandle, order_id: str | None) -> None:
+        super().__init__(job._record, job._project_id)  # noqa: SLF001 - the same job, seen by a subclass
+        self.order_id = order_id
+
+    @property
+    def server_ids(self) -> tuple[str, ...]:
+        """The ids of the new servers, as far as the last poll told; of all that were made once the job has ended."""
+        job = self.job
+        if job is None:
+            return ()
+        told = [sub.server_id for sub in job.sub_jobs]
+        told.append(job.entities.server_id if job.entities else None)
+        return tuple(dict.fromkeys(server_id for server_id in told if server_id))
+
+
+class Creation(ServerCalls):
+    """New servers."""
+
+    async def create(
+        self,
+        *,
+        name: str,
+        image_id: str,
+        flavor_id: str,
+        availability_zone: str,
+        vpc_id: str,
+        nics: Sequence[Nic],
+        count: int | None = None,
+        key_name: str | None = None,
+        admin_password: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        user_data: str | bytes | None = None,
+        security_groups: Iterable[str] = (),
+        public_ip: PublicIp | None = None,
+        root_volume: RootVolume | None = None,
+        data_volumes: Sequence[DataVolume] = (),
+        extend_param: ExtendParam | None = None,
+        placement: Literal["share", "dedicate"] | None = None,
+        server_tags: Mapping[str, str] | None = None,
+    ) -> CreationJob:
+        """Order new servers and return the job that makes them; it is watched from then on.
+
+        ::
+
+            job = await bms.servers.create(
+                name="rack-7", image_id=image, flavor_id="physical.s4.medium", availability_zone="az1",
+                vpc_id=vpc, nics=[Nic(subnet_id=subnet)], key_name="ops", count=2,
+            )
+            await job
+            job.server_ids
+
+        Never sent again when an answer is lost: that would order twice. The `TransportError` then says
+        ``maybe_delivered``, and `list` by the name tells.
+
+        Args:
+            name: 1 to 255 characters; the cloud adds a number to each where there are several.
+            image_id: The image.
+            flavor_id: The flavor, an id of ``bms.flavors.list()``.
+            availability_zone: The zone's name.
+            vpc_id: The VPC that all NICs are in.
+            nics: At least one; the first is the primary.
+            count: How many servers; one if None.
+            key_name: A key pair to log in with, in place of a password.
+            admin_password: The administrator's password: 8 to 26 characters, three kinds of upper case, lower case,
+                digits and special.
+            metadata: Keys and values of at most 255 characters.
+            user_data: What the server's system finds at its first start, at most 32 KB; as it is, for it is made
+                base64 here.
+            security_groups: Their ids; the default group if there are none.
+            public_ip: An elastic IP address.
+            root_volume: The system disk, for a flavor whose ``boot_source`` is a volume.
+            data_volumes: Data disks.
+            extend_param: How it is paid for, and the enterprise project.
+            placement: Among other people's servers, or in a dedicated cloud (``schedulerHints.dec_baremetal``).
+            server_tags: Keys and values.
+
+        Raises:
+            InvalidRequestError: An argument is unfit; nothing was sent.
+            ApiError: The cloud refused.
+
+        Source: API reference 7.2 and 6.3.2; no limit is documented.
+        """
+        groups = (security_groups,) if isinstance(security_groups, str) else tuple(security_groups)
+        if self._check:
+            check_native_name("name", name)
+            ids = {"image_id": image_id, "flavor_id": flavor_id, "availability_zone": availability_zone}
+            for argument, value in {**ids, "vpc_id": vpc_id}.items():
+                check_id(argument, value)
+            _check_shape(nics, count, groups, data_volumes)
+            _check_login(key_name, admin_password)
+            if metadata is not None:
+                check_metadata("metadata", metadata)
+            if server_tags is not None:
+                _check_server_tags(server_tags)
+        data = None if user_data is None else encode_user_data("user_data", user_data, check=self._check)
+        wanted: dict[str, object] = {
+            "name": name,
+            "imageRef": image_id,
+            "flavorRef": flavor_id,
+            "availability_zone": availability_zone,
+            "vpcid": vpc_id,
+            "nics": nics,
+            "count": count,
+            "key_name": key_name,
+            "adminPass": admin_password,
+            "metadata": None if metadata is None else dict(metadata),
+            "user_data": data,
+            "security_groups": [{"id": group} for group in groups] or None,
+            "publicip": public_ip,
+            "root_volume": root_volume,
+            "data_volumes": data_volumes or None,
+            "extendparam": _spell(extend_param),
+            "schedulerHints": None if placement is None else {"dec_baremetal": placement},
+            "server_tags": [{"key": key, "value": value} for key, value in (server_tags or {}).items()] or None,
+        }
+        body = {"server": {field: value for field, value in wanted.items() if value is not None}}
+        # The administrator's password of a Windows server is in its metadata.
+        with hidden(admin_password, data, (metadata or {}).get("admin_pass")):
+            accepted = await self._session.call(CREATE, body=body)
+        return CreationJob(self._watch(accepted, CREATE), accepted.order_id or None)
+
+
+def _spell(terms: ExtendParam | None) -> dict[str, object] | None:
+    """Return the terms as the cloud takes them: what is true or false here is a text there."""
+    if terms is None:
+        return None
+    told: dict[str, object] = msgspec.to_builtins(terms)
+    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in told.items()}
+
+
+def _check_shape(nics: Sequence[Nic], count: object, groups: tuple[str, ...], volumes: Sequence[DataVolume]) -> None:
+    if not isinstance(nics, Sequence) or not nics or not all(isinstance(nic, Nic) for nic in nics):
+        raise InvalidRequestError("nics", nics, "at least one Nic is needed: [Nic(subnet_id=...)]")
+    for position, nic in enumerate(nics):
+        check_id(f"nics[{position}].subnet_id", nic.subnet_id)
+    if count is not None and (type(count) is not int or count < 1):
+        raise InvalidRequestError("count", count, "a whole number of servers, at least 1")
+    for position, group in enumerate(groups):
+        check_id(f"security_groups[{position}]", group)
+    if not isinstance(volumes, Sequence) or not all(isinstance(volume, DataVolume) for volume in volumes):
+        raise InvalidRequestError("data_volumes", volumes, "a list of disks: [DataVolume(type='SAS', size=100)]")
+
+
+def _check_login(key_name: str | None, password: str | None) -> None:
+    check_one_login(password, key_name)
+    if password is not None:
+        check_password("admin_password", password)
+    if key_name is not None:
+        check_native_name("key_name", key_name)
+
+
+def _check_server_tags(tags: object) -> None:
+    if not isinstance(tags, Mapping):
+        raise InvalidRequestError("server_tags", tags, "a mapping of keys to values is wanted")
+    for key, value in tags.items():
+        if not isinstance(key, str) or not key or not isinstance(value, str):
+            raise InvalidRequestError("server_tags", key, "a key is a text with something in it, a value is a text")

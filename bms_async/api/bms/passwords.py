@@ -1,0 +1,131 @@
+"""Passwords of servers (API reference 4.10 and 7.8)."""
+
+from __future__ import annotations
+
+from bms_async.api._define import define
+from bms_async.models import Model, WindowsPassword
+from bms_async.wire import Safety
+from bms_async.wire.text_checks import check_password
+
+from ._calls import SERVER, ServerCalls, hidden
+
+
+class ResetFlag(Model, frozen=True, kw_only=True):
+    """Whether a password can be reset."""
+
+    resetpwd_flag: bool = False
+
+
+GET_WINDOWS_PASSWORD = define(
+    "servers.get_windows_password",
+    "GET",
+    SERVER + "/os-server-password",
+    WindowsPassword,
+    title="Read the password that a Windows server was installed with",
+    chapter="4.10.1",
+    safety=Safety.READ,
+    permission="bms:servers:get",
+)
+DELETE_WINDOWS_PASSWORD = define(
+    "servers.delete_windows_password",
+    "DELETE",
+    SERVER + "/os-server-password",
+    type(None),
+    title="Make the cloud forget the password that a Windows server was installed with",
+    chapter="4.10.2",
+    safety=Safety.IDEMPOTENT,
+    success=(202,),
+    permission="bms:servers:deletePassword",
+)
+CAN_RESET_PASSWORD = define(
+    "servers.can_reset_password",
+    "GET",
+    SERVER + "/os-resetpwd-flag",
+    ResetFlag,
+    title="Ask whether a server's password can be reset",
+    chapter="7.8",
+    safety=Safety.READ,
+    permission="bms:servers:get",
+)
+RESET_PASSWORD = define(
+    "servers.reset_password",
+    "PUT",
+    SERVER + "/os-reset-password",
+    type(None),
+    title="Set a server's password anew",
+    chapter="7.8",
+    safety=Safety.IDEMPOTENT,
+    success=(204,),
+    permission="bms:servers:resetServerPwd",
+)
+
+
+class Passwords(ServerCalls):
+    """Passwords."""
+
+    async def get_windows_password(self, server_id: str) -> WindowsPassword:
+        """Return the password that a Windows server was installed with, as ciphertext.
+
+        The cloud encrypted it with the server's key pair, and only who holds the private key can read it:
+        `WindowsPassword` tells how. It is kept out of the repr.
+
+        Args:
+            server_id: The server.
+
+        Raises:
+            InvalidRequestError: The id is unfit; nothing was sent.
+            NotFoundError: There is no such server in this project.
+
+        Source: API reference 4.10.1; 50 calls a minute.
+        """
+        return await self._session.call(GET_WINDOWS_PASSWORD, path={"server_id": self._checked(server_id)})
+
+    async def delete_windows_password(self, server_id: str) -> None:
+        """Make the cloud forget the password that a Windows server was installed with.
+
+        The password still works; it is only that the cloud can tell it no more.
+
+        Args:
+            server_id: The server.
+
+        Raises:
+            InvalidRequestError: The id is unfit; nothing was sent.
+            NotFoundError: There is no such server in this project.
+
+        Source: API reference 4.10.2; 50 calls a minute.
+        """
+        await self._session.call(DELETE_WINDOWS_PASSWORD, path={"server_id": self._checked(server_id)})
+
+    async def can_reset_password(self, server_id: str) -> bool:
+        """Tell whether `reset_password` works for a server; False where the cloud does not say.
+
+        Args:
+            server_id: The server.
+
+        Raises:
+            InvalidRequestError: The id is unfit; nothing was sent.
+            NotFoundError: There is no such server in this project.
+
+        Source: API reference 7.8; no limit is documented.
+        """
+        answer = await self._session.call(CAN_RESET_PASSWORD, path={"server_id": self._checked(server_id)})
+        return answer.resetpwd_flag
+
+    async def reset_password(self, server_id: str, new_password: str) -> None:
+        """Set the administrator's password anew.
+
+        Args:
+            server_id: The server.
+            new_password: 8 to 26 characters, three kinds of upper case, lower case, digits and special.
+
+        Raises:
+            InvalidRequestError: The id or the password is unfit; nothing was sent, and the error is silent about it.
+            NotFoundError: There is no such server in this project.
+
+        Source: API reference 7.8; no limit is documented.
+        """
+        path = {"server_id": self._checked(server_id)}
+        if self._check:
+            check_password("new_password", new_password)
+        with hidden(new_password):
+            await self._session.call(RESET_PASSWORD, path=path, body={"reset-password": {"new_password": new_password}})

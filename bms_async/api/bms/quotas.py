@@ -1,0 +1,45 @@
+"""Quotas (API reference 4.9)."""
+
+from __future__ import annotations
+
+from bms_async.api._define import define
+from bms_async.models import Model, Quotas
+from bms_async.session import Session
+from bms_async.wire import Safety
+
+from ._calls import SERVERS
+
+
+class QuotasAnswer(Model, frozen=True, kw_only=True):
+    """Quotas in their envelope."""
+
+    absolute: Quotas
+
+
+GET = define(
+    "quotas.get",
+    "GET",
+    SERVERS + "/limits",
+    QuotasAnswer,
+    title="Read how much the project may have, and has",
+    chapter="4.9.1",
+    safety=Safety.READ,
+    permission="bms:serverQuotas:get",
+)
+
+
+class ProjectQuotas:
+    """How much the project may have: ``bms.quotas``."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def get(self) -> Quotas:
+        """Return how much of everything the project may have, and has.
+
+        Raises:
+            ApiError: The cloud refused.
+
+        Source: API reference 4.9.1; 500 calls a minute.
+        """
+        return (await self._session.call(GET)).absolute

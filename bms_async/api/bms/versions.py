@@ -1,0 +1,75 @@
+"""Versions of the API (API reference 4.2)."""
+
+from __future__ import annotations
+
+from bms_async.api._define import define
+from bms_async.models import ApiVersion, Model
+from bms_async.session import Session
+from bms_async.wire import Safety
+from bms_async.wire.checks import check_id
+
+
+class VersionsAnswer(Model, frozen=True, kw_only=True):
+    """Versions in their envelope."""
+
+    versions: tuple[ApiVersion, ...] = ()
+
+
+class VersionAnswer(Model, frozen=True, kw_only=True):
+    """A version in its envelope."""
+
+    version: ApiVersion
+
+
+LIST = define(
+    "versions.list",
+    "GET",
+    "/",
+    VersionsAnswer,
+    title="Read which versions of the API there are",
+    chapter="4.2.1",
+    safety=Safety.READ,
+)
+GET = define(
+    "versions.get",
+    "GET",
+    "/{api_version}",
+    VersionAnswer,
+    title="Read about one version of the API",
+    chapter="4.2.2",
+    safety=Safety.READ,
+)
+
+
+class Versions:
+    """What the service speaks: ``bms.versions``."""
+
+    def __init__(self, session: Session, *, check: bool) -> None:
+        self._session = session
+        self._check = check
+
+    async def list(self) -> tuple[ApiVersion, ...]:
+        """Return the versions of the API that the service has.
+
+        Raises:
+            ApiError: The cloud refused.
+
+        Source: API reference 4.2.1; 2000 calls a minute.
+        """
+        return (await self._session.call(LIST)).versions
+
+    async def get(self, version: str) -> ApiVersion:
+        """Return what the service tells of one version of the API.
+
+        Args:
+            version: Its id, such as ``v1``.
+
+        Raises:
+            InvalidRequestError: The id is unfit; nothing was sent.
+            NotFoundError: There is no such version.
+
+        Source: API reference 4.2.2; 2000 calls a minute.
+        """
+        if self._check:
+            check_id("version", version)
+        return (await self._session.call(GET, path={"api_version": version})).version

@@ -1,0 +1,45 @@
+"""What the native resources share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bms_async.errors import NotFoundError
+from bms_async.session import Session
+from bms_async.wire import Operation
+from bms_async.wire.checks import check_id
+from bms_async.wire.native_checks import check_microversion, check_segment
+
+SERVERS = "/v2.1/{project_id}/servers"
+SERVER = SERVERS + "/{server_id}"
+MICROVERSION = "X-OpenStack-Nova-API-Version"
+
+
+class Resource:
+    """One kind of thing in the native API."""
+
+    def __init__(self, session: Session, *, check: bool) -> None:
+        self._session = session
+        self._check = check
+
+    def _id(self, argument: str, value: str) -> str:
+        return check_id(argument, value) if self._check else check_segment(argument, value)
+
+    def _versioned(
+        self, microversion: str | None, *, default: str | None = None, at_least: str | None = None
+    ) -> Mapping[str, str]:
+        """Return the header that names a microversion, if one is asked for or needed."""
+        if microversion is not None and self._check:
+            check_microversion("microversion", microversion, at_least=at_least)
+        chosen = microversion or default
+        return {} if chosen is None else {MICROVERSION: chosen}
+
+    async def _delete(
+        self, operation: Operation[None], path: Mapping[str, str], headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Delete something; that it is gone already is no error when an earlier try, whose answer was lost, did it."""
+        try:
+            await self._session.call(operation, path=path, headers=headers)
+        except NotFoundError as error:
+            if not error.maybe_done:
+                raise

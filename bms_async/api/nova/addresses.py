@@ -1,0 +1,83 @@
+"""IP addresses of servers (API reference 5.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from bms_async.api._define import define
+from bms_async.errors import DecodeError
+from bms_async.models import Address, Model
+from bms_async.wire import Safety, Service
+
+from ._resource import SERVER, Resource
+
+
+class AddressesAnswer(Model, frozen=True, kw_only=True):
+    """What `GET` of all addresses answers."""
+
+    addresses: Mapping[str, tuple[Address, ...]] = msgspec.field(default_factory=dict)
+
+
+LIST = define(
+    "nova.addresses.list",
+    "GET",
+    SERVER + "/ips",
+    AddressesAnswer,
+    title="Read a server's addresses",
+    chapter="5.5.1",
+    safety=Safety.READ,
+    service=Service.COMPUTE,
+)
+GET = define(
+    "nova.addresses.get",
+    "GET",
+    SERVER + "/ips/{vpc_id}",
+    dict[str, tuple[Address, ...]],
+    title="Read a server's addresses in one VPC",
+    chapter="5.5.2",
+    safety=Safety.READ,
+    service=Service.COMPUTE,
+)
+
+
+class Addresses(Resource):
+    """IP addresses of servers: ``bms.nova.addresses``."""
+
+    async def list(self, server_id: str) -> Mapping[str, tuple[Address, ...]]:
+        """Return a server's addresses by the id of the VPC that they are in.
+
+        Args:
+            server_id: The server.
+
+        Raises:
+            InvalidRequestError: The id is unfit; nothing was sent.
+            NotFoundError: There is no such server in this project.
+
+        Source: API reference 5.5.1.
+        """
+        answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
+        return answer.addresses
+
+    async def get(self, server_id: str, vpc_id: str) -> tuple[Address, ...]:
+        """Return a server's addresses in one VPC.
+
+        Args:
+            server_id: The server.
+            vpc_id: The VPC, a key of what `list` returns.
+
+        Raises:
+            InvalidRequestError: An id is unfit; nothing was sent.
+            NotFoundError: There is no such server, or it is not in this VPC.
+
+        Source: API reference 5.5.2.
+        """
+        path = {"server_id": self._id("server_id", server_id), "vpc_id": self._id("vpc_id", vpc_id)}
+        answer = await self._session.call(GET, path=path)
+        if vpc_id in answer:
+            return answer[vpc_id]
+        # The only key is the VPC, however it is spelled there.
+        if len(answer) > 1:
+            raise DecodeError(f"answered for other VPCs than {vpc_id}", status=200, operation=GET.name)
+        return next(iter(answer.values()), ())

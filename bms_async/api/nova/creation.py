@@ -1,0 +1,108 @@
+"""What is sent to create a server (API reference 5.2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from bms_async.models import Network
+from bms_async.wire.native_checks import (
+    check_networks,
+    check_new_metadata,
+    check_security_groups,
+    check_text,
+    check_zone,
+)
+from bms_async.wire.text_checks import check_native_name, check_password, encode_user_data
+
+
+class NewServer(msgspec.Struct, frozen=True, kw_only=True):
+    """The arguments of `create`, together; they hold secrets, and so have no repr of their own."""
+
+    name: str
+    image: str
+    flavor: str
+    availability_zone: str
+    networks: Sequence[Network]
+    key_name: str | None
+    admin_password: str | None
+    metadata: Mapping[str, str] | None
+    user_data: str | bytes | None
+    security_groups: Sequence[str]
+
+    def __repr__(self) -> str:
+        return "<NewServer>"
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return [("name", self.name)]
+
+
+def check_new_server(new: NewServer) -> None:
+    """Refuse what the reference does not allow (API reference table 5-2).
+
+    Raises:
+        InvalidRequestError: An argument is unfit; the error names it, and holds no secret.
+    """
+    check_text("name", check_native_name("name", new.name))
+    check_text("image", new.image)
+    check_text("flavor", new.flavor)
+    check_zone("availability_zone", new.availability_zone)
+    check_networks("networks", new.networks)
+    if new.key_name is not None:
+        check_text("key_name", check_native_name("key_name", new.key_name))
+    if new.admin_password is not None:
+        check_password("admin_password", new.admin_password)
+    if new.metadata is not None:
+        check_new_metadata("metadata", new.metadata)
+    check_security_groups("security_groups", new.security_groups)
+
+
+def write_new_server(new: NewServer, *, check: bool) -> dict[str, object]:
+    """Return the body that creates a server.
+
+    Args:
+        new: The arguments.
+        check: Whether the length of the injected data counts.
+    """
+    server: dict[str, object] = {
+        "name": new.name,
+        "imageRef": new.image,
+        "flavorRef": new.flavor,
+        "availability_zone": new.availability_zone,
+        "networks": [_write_network(network) for network in new.networks],
+    }
+    if new.key_name is not None:
+        server["key_name"] = new.key_name
+    if new.admin_password is not None:
+        server["adminPass"] = new.admin_password
+    if new.metadata:
+        server["metadata"] = dict(new.metadata)
+    if new.user_data is not None:
+        server["user_data"] = encode_user_data("user_data", new.user_data, check=check)
+    if new.security_groups:
+        server["security_groups"] = [{"name": name} for name in new.security_groups]
+    return {"server": server}
+
+
+def secrets_of(new: NewServer, body: Mapping[str, object]) -> tuple[str | None, ...]:
+    """Return what must not come back in an error, as it was given and as it is sent.
+
+    Args:
+        new: The arguments.
+        body: What `write_new_server` made of them.
+    """
+    server = body["server"]
+    encoded = server.get("user_data") if isinstance(server, Mapping) else None
+    # The administrator's password of a Windows server is in its metadata.
+    password = (new.metadata or {}).get("admin_pass")
+    given = new.user_data if isinstance(new.user_data, str) else None
+    return new.admin_password, password, given, encoded
+
+
+def _write_network(network: Network) -> dict[str, str]:
+    # The reference lets the port win; Nova itself refuses a port and an address together.
+    if network.port is not None:
+        return {"port": network.port}
+    fields = {"uuid": network.uuid, "fixed_ip": network.fixed_ip}
+    return {name: value for name, value in fields.items() if value is not None}

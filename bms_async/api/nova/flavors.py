@@ -1,0 +1,143 @@
+"""Flavors, as the native calls tell of them (API reference 5.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from bms_async.api._define import define
+from bms_async.models import ExtraSpecs, Flavor, Model
+from bms_async.wire import Safety, Service
+from bms_async.wire.native_checks import FLAVOR_SORT_KEYS, check_sorting, check_whole
+
+from ._resource import Resource
+
+FlavorSortKey: TypeAlias = Literal["name", "memory_mb", "vcpus", "root_gb", "flavorid"]
+
+
+class FlavorsAnswer(Model, frozen=True, kw_only=True):
+    """What `GET` of all flavors answers."""
+
+    flavors: tuple[Flavor, ...] = ()
+
+
+class FlavorAnswer(Model, frozen=True, kw_only=True):
+    """What `GET` of one answers: the flavor in an envelope."""
+
+    flavor: Flavor
+
+
+class ExtraSpecsAnswer(Model, frozen=True, kw_only=True):
+    """What `GET` of one flavor's extra specs answers."""
+
+    extra_specs: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+
+_FLAVORS = "/v2.1/{project_id}/flavors"
+
+LIST = define(
+    "nova.flavors.list",
+    "GET",
+    _FLAVORS + "/detail",
+    FlavorsAnswer,
+    title="Read the flavors, those of virtual machines too",
+    chapter="5.6.1",
+    safety=Safety.READ,
+    service=Service.COMPUTE,
+)
+GET = define(
+    "nova.flavors.get",
+    "GET",
+    _FLAVORS + "/{flavor_id}",
+    FlavorAnswer,
+    title="Read one flavor",
+    chapter="5.6.2",
+    safety=Safety.READ,
+    service=Service.COMPUTE,
+)
+EXTRA_SPECS = define(
+    "nova.flavors.extra_specs",
+    "GET",
+    _FLAVORS + "/{flavor_id}/os-extra_specs",
+    ExtraSpecsAnswer,
+    title="Read what a flavor is made of",
+    chapter="5.6.3",
+    safety=Safety.READ,
+    service=Service.COMPUTE,
+)
+
+
+class NovaFlavors(Resource):
+    """Flavors: ``bms.nova.flavors``."""
+
+    async def list(
+        self,
+        *,
+        min_disk: int | None = None,
+        min_ram: int | None = None,
+        sort_key: FlavorSortKey | None = None,
+        sort_dir: Literal["asc", "desc"] | None = None,
+        is_public: bool | None = None,
+        bare_metal_only: bool = True,
+    ) -> tuple[Flavor, ...]:
+        """Return the flavors that match.
+
+        Args:
+            min_disk: GB of disk at least.
+            min_ram: MB of memory at least.
+            sort_key: What to sort by; the cloud's default is ``flavorid``.
+            sort_dir: ``asc``, the cloud's default, or ``desc``.
+            is_public: Only flavors that all projects may use, or only others; known from an example of the reference.
+            bare_metal_only: Leave out what is for virtual machines; the cloud lists both.
+
+        Raises:
+            InvalidRequestError: An argument is unfit; nothing was sent.
+
+        Source: API reference 5.6.1.
+        """
+        if self._check:
+            for name, value in (("min_disk", min_disk), ("min_ram", min_ram)):
+                if value is not None:
+                    check_whole(name, value, least=0)
+            check_sorting(sort_key, sort_dir, allowed=FLAVOR_SORT_KEYS)
+        query = {
+            "minDisk": min_disk,
+            "minRam": min_ram,
+            "sort_key": sort_key,
+            "sort_dir": sort_dir,
+            "is_public": is_public,
+        }
+        answer = await self._session.call(LIST, query=query)
+        return tuple(flavor for flavor in answer.flavors if flavor.is_bare_metal or not bare_metal_only)
+
+    async def get(self, flavor_id: str) -> Flavor:
+        """Return one flavor.
+
+        Args:
+            flavor_id: The flavor, such as ``physical.o2.medium``.
+
+        Raises:
+            InvalidRequestError: The id is unfit; nothing was sent.
+            NotFoundError: There is no such flavor.
+
+        Source: API reference 5.6.2.
+        """
+        answer = await self._session.call(GET, path={"flavor_id": self._id("flavor_id", flavor_id)})
+        return answer.flavor
+
+    async def extra_specs(self, flavor_id: str) -> ExtraSpecs:
+        """Return what a flavor is made of: the machine's parts, what it boots from, whether it takes EVS disks.
+
+        Args:
+            flavor_id: The flavor, such as ``physical.o2.medium``.
+
+        Raises:
+            InvalidRequestError: The id is unfit; nothing was sent.
+            NotFoundError: There is no such flavor.
+
+        Source: API reference 5.6.3.
+        """
+        answer = await self._session.call(EXTRA_SPECS, path={"flavor_id": self._id("flavor_id", flavor_id)})
+        return ExtraSpecs(answer.extra_specs)

@@ -1,0 +1,79 @@
+"""Network interfaces of servers, as the native calls tell of them (API reference 5.7)."""
+
+from __future__ import annotations
+
+from bms_async.api._define import define
+from bms_async.models import Interface, Model
+from bms_async.wire import Safety, Service
+
+from ._resource import SERVER, Resource
+
+
+class InterfacesAnswer(Model, frozen=True, kw_only=True, rename={"interfaces": "interfaceAttachments"}):
+    """What `GET` of all NICs answers."""
+
+    interfaces: tuple[Interface, ...] = ()
+
+
+class InterfaceAnswer(Model, frozen=True, kw_only=True, rename={"interface": "interfaceAttachment"}):
+    """What `GET` of one answers: the NIC in an envelope."""
+
+    interface: Interface
+
+
+LIST = define(
+    "nova.interfaces.list",
+    "GET",
+    SERVER + "/os-interface",
+    InterfacesAnswer,
+    title="Read a server's NICs",
+    chapter="5.7.1",
+    safety=Safety.READ,
+    service=Service.COMPUTE,
+)
+GET = define(
+    "nova.interfaces.get",
+    "GET",
+    SERVER + "/os-interface/{id}",
+    InterfaceAnswer,
+    title="Read one NIC of a server",
+    chapter="5.7.2",
+    safety=Safety.READ,
+    service=Service.COMPUTE,
+)
+
+
+class NovaInterfaces(Resource):
+    """Network interfaces of servers: ``bms.nova.interfaces``."""
+
+    async def list(self, server_id: str) -> tuple[Interface, ...]:
+        """Return a server's NICs, with their MAC addresses and private addresses.
+
+        Args:
+            server_id: The server.
+
+        Raises:
+            InvalidRequestError: The id is unfit; nothing was sent.
+            NotFoundError: There is no such server in this project.
+
+        Source: API reference 5.7.1.
+        """
+        answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
+        return answer.interfaces
+
+    async def get(self, server_id: str, port_id: str) -> Interface:
+        """Return one NIC of a server.
+
+        Args:
+            server_id: The server.
+            port_id: The NIC, by the id of its port.
+
+        Raises:
+            InvalidRequestError: An id is unfit; nothing was sent.
+            NotFoundError: The server has no such NIC, or does not exist.
+
+        Source: API reference 5.7.2.
+        """
+        path = {"server_id": self._id("server_id", server_id), "id": self._id("port_id", port_id)}
+        answer = await self._session.call(GET, path=path)
+        return answer.interface

@@ -1,0 +1,154 @@
+"""SSH key pairs (API reference 5.9)."""
+
+from __future__ import annotations
+
+from bms_async.api._define import define
+from bms_async.errors import InvalidRequestError
+from bms_async.models import KeyPair, Model
+from bms_async.wire import Safety, Service
+from bms_async.wire.native_checks import check_segment
+from bms_async.wire.text_checks import check_native_name, check_public_key
+
+from ._resource import Resource
+
+
+class KeyPairAnswer(Model, frozen=True, kw_only=True, rename={"key_pair": "keypair"}):
+    """What `GET` of one and `POST` answer: the key pair in an envelope; a list holds each in one, too."""
+
+    key_pair: KeyPair
+
+
+class KeyPairsAnswer(Model, frozen=True, kw_only=True, rename={"key_pairs": "keypairs"}):
+    """What `GET` of all key pairs answers."""
+
+    key_pairs: tuple[KeyPairAnswer, ...] = ()
+
+
+_KEY_PAIRS = "/v2.1/{project_id}/os-keypairs"
+_KEY_PAIR = _KEY_PAIRS + "/{keypair_name}"
+
+LIST = define(
+    "nova.keypairs.list",
+    "GET",
+    _KEY_PAIRS,
+    KeyPairsAnswer,
+    title="Read the key pairs",
+    chapter="5.9.1",
+    safety=Safety.READ,
+    service=Service.COMPUTE,
+)
+GET = define(
+    "nova.keypairs.get",
+    "GET",
+    _KEY_PAIR,
+    KeyPairAnswer,
+    title="Read one key pair",
+    chapter="5.9.2",
+    safety=Safety.READ,
+    service=Service.COMPUTE,
+)
+CREATE = define(
+    "nova.keypairs.create",
+    "POST",
+    _KEY_PAIRS,
+    KeyPairAnswer,
+    title="Make a key pair, or import a public key",
+    chapter="5.9.3",
+    safety=Safety.UNSAFE,
+    service=Service.COMPUTE,
+)
+DELETE = define(
+    "nova.keypairs.delete",
+    "DELETE",
+    _KEY_PAIR,
+    type(None),
+    title="Delete a key pair",
+    chapter="5.9.4",
+    safety=Safety.IDEMPOTENT,
+    success=(204,),
+    service=Service.COMPUTE,
+)
+
+
+class KeyPairs(Resource):
+    """SSH key pairs: ``bms.nova.keypairs``."""
+
+    async def list(self) -> tuple[KeyPair, ...]:
+        """Return the caller's key pairs, with their public keys.
+
+        Source: API reference 5.9.1.
+        """
+        answer = await self._session.call(LIST)
+        return tuple(each.key_pair for each in answer.key_pairs)
+
+    async def get(self, name: str) -> KeyPair:
+        """Return one key pair, with its public key.
+
+        Args:
+            name: The key pair's name.
+
+        Raises:
+            InvalidRequestError: The name is unfit; nothing was sent.
+            NotFoundError: There is no such key pair.
+
+        Source: API reference 5.9.2.
+        """
+        answer = await self._session.call(GET, path={"keypair_name": self._name(name)})
+        return answer.key_pair
+
+    async def create(self, name: str) -> KeyPair:
+        """Let the cloud make a key pair, and return it with its private key, which is told this once only.
+
+        Not sent again when an answer is lost: the pair may be there then, but nobody has its private key. Delete it
+        and make another.
+
+        Args:
+            name: 1 to 255 characters; the name of no key pair that there is.
+
+        Raises:
+            InvalidRequestError: The name is unfit; nothing was sent.
+            ConflictError: The name is taken.
+
+        Source: API reference 5.9.3.
+        """
+        answer = await self._session.call(CREATE, body={"keypair": {"name": self._name(name)}})
+        return answer.key_pair
+
+    async def import_key(self, name: str, public_key: str) -> KeyPair:
+        """Give the cloud a public key that you made yourself; nobody else ever has the private one.
+
+        Args:
+            name: 1 to 255 characters; the name of no key pair that there is.
+            public_key: The key as OpenSSH writes it (``ssh-rsa AAAA...``), at most 1024 bytes.
+
+        Raises:
+            InvalidRequestError: An argument is unfit; nothing was sent.
+            ConflictError: The name is taken.
+
+        Source: API reference 5.9.3.
+        """
+        if isinstance(public_key, str) and "PRIVATE KEY" in public_key:
+            # Whatever else is checked or not: this must not leave the house, not even in an error.
+            raise InvalidRequestError("public_key", None, "this is a private key: the public one is wanted")
+        if self._check:
+            check_public_key("public_key", public_key)
+        body = {"keypair": {"name": self._name(name), "public_key": public_key}}
+        answer = await self._session.call(CREATE, body=body)
+        return answer.key_pair
+
+    async def delete(self, name: str) -> None:
+        """Delete a key pair; servers that were made with it keep its public key.
+
+        Args:
+            name: The key pair's name.
+
+        Raises:
+            InvalidRequestError: The name is unfit; nothing was sent.
+            NotFoundError: There is no such key pair.
+
+        Source: API reference 5.9.4.
+        """
+        await self._delete(DELETE, {"keypair_name": self._name(name)})
+
+    def _name(self, name: str) -> str:
+        return check_segment("name", check_native_name("name", name) if self._check else name)

@@ -1,0 +1,42 @@
+"""All native resources together."""
+
+from __future__ import annotations
+
+from bms_async.session import Session
+
+from .addresses import Addresses
+from .flavors import NovaFlavors
+from .interfaces import NovaInterfaces
+from .keypairs import KeyPairs
+from .metadata import Metadata
+from .servers import NovaServers
+from .tags import Tags
+from .volumes import NovaVolumes
+
+
+class Nova:
+    """The native OpenStack calls: ``bms.nova``.
+
+    They go to the endpoint of the ECS service (``compute_endpoint``), have no documented limits, and act on one server
+    at a time.
+
+    Attributes:
+        servers: Creating, reading, listing, renaming and deleting servers, their power, and waiting for them.
+        flavors: What kinds of machine there are.
+        keypairs: SSH key pairs.
+        tags: Tags of servers.
+        metadata: Metadata of servers.
+        addresses: IP addresses of servers.
+        interfaces: Network interfaces of servers.
+        volumes: Disks of servers.
+    """
+
+    def __init__(self, session: Session, *, check: bool) -> None:
+        self.servers = NovaServers(session, check=check)
+        self.flavors = NovaFlavors(session, check=check)
+        self.keypairs = KeyPairs(session, check=check)
+        self.tags = Tags(session, check=check)
+        self.metadata = Metadata(session, check=check)
+        self.addresses = Addresses(session, check=check)
+        self.interfaces = NovaInterfaces(session, check=check)
+        self.volumes = NovaVolumes(session, check=check)

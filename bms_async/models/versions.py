@@ -1,0 +1,31 @@
+"""Versions of the API (API reference 4.2)."""
+
+from __future__ import annotations
+
+from .base import Model, Moment, OpenEnum
+from .servers import Link
+
+
+class VersionStatus(OpenEnum):
+    """What the cloud makes of a version (API reference table 4-1). An undocumented status survives."""
+
+    CURRENT = "CURRENT"
+    SUPPORTED = "SUPPORTED"
+    DEPRECATED = "DEPRECATED"
+
+
+class ApiVersion(Model, frozen=True, kw_only=True):
+    """A version of the API (API reference table 4-1 and 4-4).
+
+    Attributes:
+        id: Its name in a path, such as ``v1``.
+        updated: When it was released.
+        min_version: The earliest microversion, empty where there is none; ``version`` is the latest.
+    """
+
+    id: str
+    status: VersionStatus | None = None
+    updated: Moment = None
+    min_version: str | None = None
+    version: str | None = None
+    links: tuple[Link, ...] = ()

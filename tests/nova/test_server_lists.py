@@ -1,0 +1,307 @@
+"""The native lists: their filters, their pages, and how bare metal is told from virtual machines."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+import respx
+
+from bms_async import BadRequestError, BmsClient, BriefServer, ClientClosedError, InvalidRequestError, Server
+from tests.calls.mocked import SERVER_ID, mocked, sent
+
+from .native import MICROVERSION, SERVERS, a_server
+
+DETAIL = f"{SERVERS}/detail"
+PHYSICAL: dict[str, Any] = {"flavor": {"id": "physical.83.medium"}}
+
+
+def page(*ids: str, **more: Any) -> dict[str, Any]:
+    return {"servers": [a_server(server_id=server_id, **PHYSICAL) for server_id in ids], **more}
+
+
+def asked(cloud: respx.MockRouter) -> list[dict[str, list[str]]]:
+    return [parse_qs(urlsplit(str(request.url)).query) for request in sent(cloud)]
+
+
+def cloud_of(ids: list[str], *, cap: int = 1000) -> Any:
+    """Answer as the compute service does: what comes after the marker, and no more than it likes to give."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        query = request.url.params
+        after = ids.index(query["marker"]) + 1 if "marker" in query else 0
+        size = min(cap, int(query["limit"]))
+        rest = ids[after : after + size]
+        links = [{"rel": "next", "href": "https://x"}] if len(rest) == size else []
+        return httpx.Response(200, json=page(*rest, servers_links=links))
+
+    return answer
+
+
+async def test_the_brief_list_asks_the_cloud_for_bare_metal() -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(SERVERS).respond(
+            json={"servers": [{"name": "bms", "links": [{"rel": "self", "href": "https://x"}], "id": SERVER_ID}]}
+        )
+
+        (server,) = [each async for each in bms.nova.servers.list()]
+
+        (request,) = sent(cloud)
+        assert str(request.url) == f"{SERVERS}?limit=1000&tags=__type_baremetal"
+        assert request.headers[MICROVERSION] == "2.26"
+        assert isinstance(server, BriefServer)
+        assert (server.id, server.name, server.links[0].href) == (SERVER_ID, "bms", "https://x")
+
+
+async def test_the_brief_list_of_everything_needs_no_microversion() -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(SERVERS).respond(json={"servers": []})
+        assert [each async for each in bms.nova.servers.list(bare_metal_only=False)] == []
+        (request,) = sent(cloud)
+        assert str(request.url) == f"{SERVERS}?limit=1000"
+        assert MICROVERSION not in request.headers
+
+
+@pytest.mark.parametrize(("method", "url"), [("list", SERVERS), ("list_details", DETAIL)])
+async def test_every_documented_filter_is_sent(method: str, url: str) -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(url).respond(json={"servers": []})
+
+        listed = getattr(bms.nova.servers, method)(
+            changes_since=datetime(2013, 6, 9, 8, 42, 18, 999999, timezone(timedelta(hours=2))),
+            flavor="physical.o2.medium",
+            name="bms-test01",
+            status="ACTIVE",
+            tags=["__type_baremetal", "rack 7"],
+            not_tags="old",
+            reservation_id="r-08tuyo08v",
+            sort_key=["display_name", "uuid"],
+            sort_dir=["asc", "desc"],
+            limit=2,
+        )
+        assert [each async for each in listed] == []
+
+        (request,) = sent(cloud)
+        assert str(request.url) == (
+            f"{url}?changes-since=2013-06-09T06%3A42%3A18Z&flavor=physical.o2.medium&name=bms-test01&status=ACTIVE"
+            "&limit=2&tags=__type_baremetal%2Crack%207&not-tags=old&reservation_id=r-08tuyo08v"
+            "&sort_key=display_name&sort_key=uuid&sort_dir=asc&sort_dir=desc"
+        )
+        assert request.headers[MICROVERSION] == "2.26"
+
+
+async def test_ones_own_tags_are_asked_for_beside_the_clouds() -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(SERVERS).respond(json={"servers": []})
+        assert [each async for each in bms.nova.servers.list(tags="rack-7")] == []
+        assert asked(cloud) == [{"limit": ["1000"], "tags": ["__type_baremetal,rack-7"]}]
+
+
+@pytest.mark.parametrize("filters", [{"tags": "a"}, {"not_tags": ["a", "b"]}, {"reservation_id": "r-1"}])
+async def test_filters_that_earlier_versions_do_not_know_bring_their_microversion(filters: dict[str, Any]) -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).respond(json={"servers": []})
+        servers = bms.nova.servers
+        assert [each async for each in servers.list_details(bare_metal_only=False, **filters)] == []
+        assert [
+            each async for each in servers.list_details(bare_metal_only=False, microversion="2.60", **filters)
+        ] == []
+        assert [request.headers[MICROVERSION] for request in sent(cloud)] == ["2.26", "2.60"]
+        with pytest.raises(InvalidRequestError, match=r"^microversion='2\.9': what is asked for needs 2\.26 or later$"):
+            servers.list_details(microversion="2.9", **filters)
+
+
+async def test_details_pass_over_virtual_machines_by_tag_and_flavor() -> None:
+    answer = {
+        "servers": [
+            a_server(server_id="by-flavor", **PHYSICAL),
+            a_server(server_id="by-tag", flavor={"id": "odd"}, tags=["__type_baremetal"]),
+            a_server(server_id="virtual", flavor={"id": "s6.small.1"}, tags=["a"]),
+            a_server(server_id="unknown"),
+        ]
+    }
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).respond(json=answer)
+        found = [server async for server in bms.nova.servers.list_details()]
+        assert [server.id for server in found] == ["by-flavor", "by-tag"]
+        assert all(isinstance(server, Server) for server in found)
+        everything = [server.id async for server in bms.nova.servers.list_details(bare_metal_only=False)]
+        assert everything == ["by-flavor", "by-tag", "virtual", "unknown"]
+        bare, both = sent(cloud)
+        assert str(bare.url) == str(both.url) == f"{DETAIL}?limit=1000"
+        # Tags are shown from this version on.
+        assert (bare.headers.get(MICROVERSION), both.headers.get(MICROVERSION)) == ("2.26", None)
+
+
+async def test_a_list_is_paged_by_marker() -> None:
+    ids = [f"s-{number}" for number in range(5)]
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(side_effect=cloud_of(ids))
+        assert [server.id async for server in bms.nova.servers.list_details(limit=2)] == ids
+        assert [query.get("marker") for query in asked(cloud)] == [None, ["s-1"], ["s-3"]]
+
+
+async def test_a_cloud_that_cuts_pages_short_is_read_to_the_end() -> None:
+    ids = [f"s-{number}" for number in range(7)]
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(side_effect=cloud_of(ids, cap=3))
+        assert [server.id async for server in bms.nova.servers.list_details(limit=5)] == ids
+
+
+async def test_one_page_is_fetched_ahead_and_no_more() -> None:
+    ids = [f"s-{number}" for number in range(9)]
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(side_effect=cloud_of(ids))
+        reader = aiter(bms.nova.servers.list_details(limit=2))
+        assert (await anext(reader)).id == "s-0"
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(sent(cloud)) == 2
+        await reader.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_list_whose_marker_vanished_goes_on_after_the_server_before() -> None:
+    ids = [f"s-{number}" for number in range(6)]
+    whole = cloud_of(ids)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.params.get("marker") == "s-2":
+            told = {"badRequest": {"message": "marker [s-2] not found", "code": 400}}
+            return httpx.Response(400, json=told)
+        found: httpx.Response = whole(request)
+        return found
+
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(side_effect=answer)
+        assert [server.id async for server in bms.nova.servers.list_details(limit=3)] == ids
+
+
+async def test_a_list_whose_markers_all_vanished_tells_so_after_twenty() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "marker" in request.url.params:
+            told = {"badRequest": {"message": "marker not found", "code": 400}}
+            return httpx.Response(400, json=told)
+        return httpx.Response(200, json=page(*(f"s-{number}" for number in range(30))))
+
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(side_effect=answer)
+        read: list[str] = []
+        with pytest.raises(BadRequestError, match="marker not found"):
+            await _read_into(read, bms)
+        assert len(read) == 30
+        assert [query["marker"] for query in asked(cloud)[1:]] == [[f"s-{number}"] for number in range(29, 9, -1)]
+
+
+async def _read_into(read: list[str], bms: BmsClient) -> None:
+    async for server in bms.nova.servers.list_details(limit=30):
+        read.append(server.id)  # noqa: PERF401 - what came before the error counts
+
+
+async def test_another_refusal_of_a_page_is_the_readers() -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(
+            side_effect=[httpx.Response(200, json=page("a")), httpx.Response(400, json={"badRequest": {"code": 400}})]
+        )
+        reader = aiter(bms.nova.servers.list_details(limit=1))
+        assert (await anext(reader)).id == "a"
+        with pytest.raises(BadRequestError):
+            await anext(reader)
+
+
+async def test_a_cloud_that_does_not_know_markers_is_not_read_for_ever() -> None:
+    async with mocked() as (bms, cloud):
+        first = httpx.Response(200, json=page("a", "b"))
+        cloud.get(DETAIL).mock(side_effect=[first] * 5)
+        assert [server.id async for server in bms.nova.servers.list_details(limit=2)] == ["a", "b"]
+
+
+async def test_an_image_goes_alone_and_has_one_page() -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).respond(json=page(*(f"s-{number}" for number in range(1000))))
+        assert len([server async for server in bms.nova.servers.list_details(image="i-1")]) == 1000
+        assert asked(cloud) == [{"image": ["i-1"]}]
+        for more in ({"flavor": "f"}, {"limit": 10}, {"status": "ACTIVE"}, {"tags": "a"}):
+            with pytest.raises(InvalidRequestError, match="neither filters nor paging go with an image"):
+                bms.nova.servers.list_details(image="i-1", **more)
+        with pytest.raises(InvalidRequestError, match="use list_details"):
+            bms.nova.servers.list(image="i-1")
+
+
+async def test_an_image_in_the_brief_list_finds_everything() -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(SERVERS).respond(json={"servers": [{"id": "a"}]})
+        assert [each.id async for each in bms.nova.servers.list(image="i-1", bare_metal_only=False)] == ["a"]
+        assert asked(cloud) == [{"image": ["i-1"]}]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("changes_since", datetime(2013, 6, 9)),  # noqa: DTZ001 - that is what is refused
+        ("changes_since", "2013-06-09T06:42:18Z"),
+        ("flavor", " "),
+        ("name", ""),
+        ("status", "STOPPED"),
+        ("tags", ""),
+        ("tags", []),
+        ("tags", ["a,b"]),
+        ("tags", 5),
+        ("not_tags", ".a"),
+        ("sort_key", "name"),
+        ("sort_dir", "up"),
+        ("sort_dir", ["asc", "desc"]),
+        ("limit", 0),
+        ("limit", 1001),
+        ("limit", True),
+        ("microversion", "2"),
+        ("microversion", "2.26\r\nX-Evil: 1"),
+        ("image", ""),
+    ],
+)
+async def test_an_unfit_filter_is_refused_before_anything_is_sent(argument: str, value: Any) -> None:
+    async with mocked() as (bms, cloud):
+        with pytest.raises(InvalidRequestError) as caught:
+            bms.nova.servers.list_details(**{argument: value})
+        assert caught.value.argument == argument
+        assert sent(cloud) == []
+
+
+async def test_without_checks_everything_is_sent_as_it_is() -> None:
+    async with mocked(check=False) as (bms, cloud):
+        cloud.get(SERVERS).respond(json={"servers": []})
+        listed = bms.nova.servers.list(status="STOPPED", sort_dir="asc", microversion="2.1")
+        assert [each async for each in listed] == []
+        assert asked(cloud) == [
+            {"status": ["STOPPED"], "limit": ["1000"], "tags": ["__type_baremetal"], "sort_dir": ["asc"]}
+        ]
+
+
+async def test_closing_the_client_ends_a_list() -> None:
+    async with mocked() as (bms, cloud):
+        never = asyncio.Event()
+
+        async def hang(request: httpx.Request) -> httpx.Response:
+            await never.wait()
+            return httpx.Response(200, json=page())
+
+        cloud.get(DETAIL).mock(side_effect=hang)
+        reading = asyncio.ensure_future(_read(bms))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await bms.aclose()
+        with pytest.raises(ClientClosedError):
+            await reading
+
+
+async def _read(bms: BmsClient) -> list[str]:
+    return [server.id async for server in bms.nova.servers.list_details()]
+
+
+def test_a_moment_is_written_in_utc() -> None:
+    from bms_async.wire.native_checks import write_moment
+
+    assert write_moment(datetime(2019, 5, 22, 3, 30, 52, tzinfo=UTC)) == "2019-05-22T03:30:52Z"
