@@ -8,11 +8,14 @@ group, from the first `open` to the last `aclose`, and every task that outlives 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 from anyio.abc import TaskGroup
+
+_log = logging.getLogger("bms_async")
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -81,7 +84,7 @@ class TaskOwner:
         """
         if self._group is None or not self._group.done():
             raise RuntimeError(f"{self._name} is not open")
-        self._group.result().start_soon(function, *args, name=name)
+        self._group.result().start_soon(_contained, function, args, name=name)
 
     async def aclose(self) -> None:
         """Count one user less; after the last one, cancel every task and wait until each has ended."""
@@ -103,3 +106,21 @@ class TaskOwner:
             opened.set_result(group)
             await closing.wait()
             group.cancel_scope.cancel()
+
+
+async def _contained(function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]) -> None:
+    """Keep what breaks in one task from ending all others of the group."""
+    try:
+        await function(*args)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        if is_cancelled(error):
+            raise
+        _log.exception("a task of the client broke")
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Tell whether an error is this task's own cancellation, and not one that something it waited for let out."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

@@ -230,9 +230,13 @@ class BmsClient:
         await finish(self._close())
 
     async def _close(self) -> None:
-        await self._session.stop_work()
-        await self._watcher.aclose()
-        await self._session.aclose()
+        try:
+            await self._session.stop_work()
+        finally:
+            try:
+                await self._watcher.aclose()
+            finally:
+                await self._session.aclose()
 
     def __repr__(self) -> str:
         state = "open" if self._session.is_open else "closed"

@@ -115,7 +115,7 @@ class Session:
         Raises:
             ClientClosedError: The client is not open.
         """
-        if self._scopes is None:
+        if self._scopes is None or not self._owner.is_open:
             raise ClientClosedError("the client is not open; use it inside `async with`")
         self._owner.start(function, *args, name=name)
 
@@ -155,6 +155,7 @@ class Session:
         lane: Lane = Lane.INTERACTIVE,
         retry: RetryPolicy | None = None,
         on_send: Callable[[], None] | None = None,
+        on_refused: Callable[[], None] | None = None,
     ) -> T:
         """Make one call and return what it answered.
 
@@ -167,6 +168,7 @@ class Session:
             lane: Who goes first when calls must wait.
             retry: How it is tried again, where that differs from the session's way.
             on_send: Called when the request is handed to the transport: from then on the cloud may act on it.
+            on_refused: Called when it surely did not act on any try so far, and the call is to be tried again.
 
         Raises:
             ApiError: The cloud refused.
@@ -191,7 +193,9 @@ class Session:
             scopes = self._scopes
             scopes.add(scope)
             try:
-                return await self._try_until_done(operation, request, lane, retry or self._retry, on_send)
+                return await self._try_until_done(
+                    operation, request, lane, retry or self._retry, on_send, on_refused=on_refused
+                )
             except CallError:
                 self._failed += 1
                 raise
@@ -206,6 +210,8 @@ class Session:
         lane: Lane,
         policy: RetryPolicy,
         on_send: Callable[[], None] | None,
+        *,
+        on_refused: Callable[[], None] | None,
     ) -> T:
         errors: list[CallError] = []
         failures = refusals = 0
@@ -221,6 +227,8 @@ class Session:
                     error.previous = tuple(errors)
                     raise
                 errors.append(error)
+                if on_refused is not None and not any(each.maybe_done for each in errors):
+                    on_refused()
                 if not refused:
                     # A refused call needs no delay of its own: its operation stands still until it may go on.
                     asked = getattr(error, "retry_after", None)
@@ -275,7 +283,7 @@ class Session:
             # A cloud or a proxy may echo what it was sent, and what it says ends up in errors and logs.
             told = self._auth.redact(response.body.decode(errors="replace"))
             response = msgspec.structs.replace(response, body=told.encode())
-        return read_response(operation, response)
+        return read_response(operation, response, redact=self._auth.redact)
 
     def _spend_retry(self) -> bool:
         if self._budget < _RETRY_COST:

@@ -80,8 +80,10 @@ class Fleet:
         return self._run(REBOOT, ids, lane)
 
     def _run(self, operation: Operation[JobAccepted], ids: Ids, lane: Lane) -> FleetRun:
-        async def submit(batch: tuple[str, ...], on_send: Callable[[], None]) -> JobHandle:
-            return await self._servers.act(operation, batch, lane=lane, on_send=on_send)
+        async def submit(
+            batch: tuple[str, ...], on_send: Callable[[], None], on_refused: Callable[[], None]
+        ) -> JobHandle:
+            return await self._servers.act(operation, batch, lane=lane, on_send=on_send, on_refused=on_refused)
 
         run = FleetRun(operation.name, ids, submit, check=self._check)
         self._session.start(run.run, name=f"bms_async fleet {operation.name}")

@@ -33,12 +33,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         state: SUCCEEDED; UNCHANGED, it already was so; FAILED; UNKNOWN, it was asked for and cannot be proved;
-            SKIPPED, it was never asked for: the run was cancelled, or the id is unfit.
+            SKIPPED, nothing was done: the run was cancelled, or the id is unfit.
         job_id: The job it was part of, None if it never came to one.
         sub_job_id: Its own part of the job, None if the cloud did not tell.
         error: Why it is FAILED, UNKNOWN or SKIPPED; None for the others and for a run that was cancelled.
-        attempts: How often the cloud was asked; 0 for SKIPPED.
-        started: When it was asked for; None for SKIPPED.
+        attempts: How often the cloud was asked; for SKIPPED it refused each time, or was never asked.
+        started: When it was first asked for; None if it never was.
         ended: When its outcome was known.
     """
 

@@ -61,11 +61,6 @@ class Intake:
         """Return the next batch, empty if no id waits."""
         return tuple(self._ready.popleft() for _ in range(min(self._size, len(self._ready))))
 
-    def take_all(self) -> tuple[str, ...]:
-        """Return all ids that wait, for a run that submits no more."""
-        everything, self._ready = tuple(self._ready), deque()
-        return everything
-
     def settle(self, server_id: str) -> bool:
         """Note that an id has its outcome; tell whether it was the first for an id that came in."""
         first = self.unsettled.get(server_id, False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Generator, Iterable
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -13,7 +13,8 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import ObjectReceiveStream, TaskGroup
 
-from bms_async.errors import BmsError, ClientClosedError, InvalidRequestError, JobLostError
+from bms_async._owner import is_cancelled
+from bms_async.errors import BmsError, CallError, ClientClosedError, FleetError, InvalidRequestError, JobLostError
 from bms_async.jobs import JobHandle
 
 from .outcome import FleetReport, Outcome, OutcomeState, Progress, judge_refusal, judge_sub_job, reason_of
@@ -27,29 +28,37 @@ _SUBMITTERS = 50
 _LINGER = 1.0
 """Seconds after which a slow source's ids go as they are, in a batch that is not full."""
 
-Submit = Callable[[tuple[str, ...], Callable[[], None]], Awaitable[JobHandle]]
+_AT_A_TIME = 500
+"""How many ids are dealt with before others get their turn."""
+
+_MUTABLE = (list, set, dict, deque)
+"""What its owner may well use again while the run goes on, and what is copied in no time."""
+
+Submit = Callable[[tuple[str, ...], Callable[[], None], Callable[[], None]], Awaitable[JobHandle]]
 
 
 class _Batch:
     """Servers on their way to the cloud.
 
     Attributes:
-        started: When the cloud was asked, None before.
+        started: When the cloud was first asked, None before.
         asked: How often.
+        in_doubt: Whether the cloud may act on it: it was asked and has not surely refused.
     """
 
-    __slots__ = ("asked", "ids", "scope", "started")
+    __slots__ = ("asked", "ids", "in_doubt", "scope", "started")
 
     def __init__(self, ids: tuple[str, ...]) -> None:
         self.ids = ids
         self.scope = anyio.CancelScope()
         self.started: datetime | None = None
         self.asked = 0
+        self.in_doubt = False
 
     @property
     def fate(self) -> OutcomeState:
-        """What its servers are if it comes to no job: the cloud was never asked, or nobody knows."""
-        return OutcomeState.SKIPPED if self.started is None else OutcomeState.UNKNOWN
+        """What its servers are if it comes to no job: the cloud surely did nothing, or nobody knows."""
+        return OutcomeState.UNKNOWN if self.in_doubt else OutcomeState.SKIPPED
 
 
 class FleetRun:
@@ -72,7 +81,7 @@ class FleetRun:
         if isinstance(ids, str | bytes) or not isinstance(ids, Iterable | AsyncIterable):
             raise InvalidRequestError("ids", ids, "an iterable or async iterable of ids is wanted")
         self._action = action
-        self._source = ids
+        self._source: Iterable[str] | AsyncIterable[str] = tuple(ids) if type(ids) in _MUTABLE else ids  # type: ignore[arg-type]
         self._submit = submit
         self._intake = Intake(check=check)
         self._told_all = False
@@ -82,11 +91,11 @@ class FleetRun:
         self._open: set[_Batch] = set()
         self._reading = anyio.CancelScope()
         self._whole = anyio.CancelScope()
-        self._submitted = self._accepted = 0
+        self._taken = self._submitted = self._accepted = 0
         self._cancelled = self._completed = False
         self._consumers = 0
         self._changed = asyncio.Event()
-        self._source_error: Exception | None = None
+        self._source_error: BaseException | None = None
         self._report: FleetReport | None = None
         self._clock = _Clock()
 
@@ -106,7 +115,7 @@ class FleetRun:
         return self._report
 
     def cancel(self, *, let_go: bool = False) -> None:
-        """Stop asking: servers that were not asked for yet are SKIPPED.
+        """Stop asking: servers that were not asked for yet, or were refused and wait for their turn, are SKIPPED.
 
         The cloud has no call that aborts a job, so what was asked for goes on there.
 
@@ -118,7 +127,7 @@ class FleetRun:
         self._cancelled = True
         self._reading.cancel()
         for batch in self._open:
-            if batch.started is None:
+            if not batch.in_doubt:
                 batch.scope.cancel()
         if let_go:
             self._whole.cancel()
@@ -134,6 +143,8 @@ class FleetRun:
                 while told < len(self._outcomes):
                     told += 1
                     yield self._outcomes[told - 1]
+                    if told % _AT_A_TIME == 0:
+                        await anyio.lowlevel.checkpoint()
                 if self._report is not None:
                     break
                 await self._changed.wait()
@@ -152,7 +163,7 @@ class FleetRun:
             with self._whole:
                 async with anyio.create_task_group() as watching:
                     await self._submit_all(watching)
-                    self._skip_unasked()
+                    await self._skip_unasked()
                 self._completed = not self._cancelled
         except Exception as error:  # noqa: BLE001 - R2 holds for faults of ours too, and the caller gets them
             _log.exception("%s broke", self._action)
@@ -190,11 +201,7 @@ class FleetRun:
     async def _read_source(self, send: Callable[[_Batch], Awaitable[None]]) -> None:
         try:
             if isinstance(self._source, AsyncIterable):
-                async with anyio.create_task_group() as lingering:
-                    lingering.start_soon(self._flush_when_slow, send)
-                    async for value in self._source:
-                        await self._take_in(value, send)
-                    lingering.cancel_scope.cancel()
+                await self._read_async(self._source, send)
             elif isinstance(self._source, Collection):
                 await self._admit_all(self._source)
             else:
@@ -206,16 +213,39 @@ class FleetRun:
         while self._intake.ready:
             await self._flush(send)
 
+    async def _read_async(self, source: AsyncIterable[str], send: Callable[[_Batch], Awaitable[None]]) -> None:
+        ended = anyio.Event()
+        async with anyio.create_task_group() as lingering:
+            lingering.start_soon(self._flush_when_slow, send, ended)
+            try:
+                async for value in source:
+                    await self._take_in(value, send)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:
+                if is_cancelled(error):
+                    raise
+                self._source_error = error
+                if isinstance(error, asyncio.CancelledError):
+                    # Raised as it is, it would look as if the caller were cancelled.
+                    self._source_error = FleetError("the source of ids was cancelled", code=None, server_ids=())
+                    self._source_error.__cause__ = error
+            # What lingers is on its way already: it is not cancelled, for it would be lost.
+            ended.set()
+
     async def _admit_all(self, source: Collection[str]) -> None:
         for position, value in enumerate(source):
             self._admit(value)
-            if position % 1000 == 0:
+            if position % _AT_A_TIME == 0:
                 await anyio.lowlevel.checkpoint()
 
     async def _take_in(self, value: object, send: Callable[[_Batch], Awaitable[None]]) -> None:
         self._admit(value)
+        self._taken += 1
         if self._intake.is_full:
             await self._flush(send)
+        elif self._taken % _AT_A_TIME == 0:
+            await anyio.lowlevel.checkpoint()
 
     async def _flush(self, send: Callable[[_Batch], Awaitable[None]]) -> None:
         ids = self._intake.take()
@@ -224,10 +254,12 @@ class FleetRun:
             self._open.add(batch)
             await send(batch)
 
-    async def _flush_when_slow(self, send: Callable[[_Batch], Awaitable[None]]) -> None:
-        while True:
+    async def _flush_when_slow(self, send: Callable[[_Batch], Awaitable[None]], ended: anyio.Event) -> None:
+        while not ended.is_set():
             before = self._intake.admitted
-            await anyio.sleep(_LINGER)
+            with anyio.move_on_after(_LINGER):
+                await ended.wait()
+                return
             if self._intake.admitted == before:
                 await self._flush(send)
 
@@ -248,20 +280,30 @@ class FleetRun:
                 batch.started = self._clock.now()
                 self._submitted += len(batch.ids)
             batch.asked += 1
+            batch.in_doubt = True
+
+        def refused() -> None:
+            batch.in_doubt = False
+            if self._cancelled:
+                batch.scope.cancel()
 
         accepted = False
         try:
             with batch.scope:
                 if self._cancelled:
                     return
-                job = await self._submit(batch.ids, asked)
+                job = await self._submit(batch.ids, asked, refused)
                 accepted = True
                 self._accepted += 1
                 watching.start_soon(self._watch, job, batch)
         except ClientClosedError as error:
             self._conclude_batch(batch, batch.fate, error)
         except BmsError as error:
-            self._conclude_batch(batch, judge_refusal(error, len(batch.ids)), error)
+            judged = isinstance(error, CallError) or batch.in_doubt
+            self._conclude_batch(batch, judge_refusal(error, len(batch.ids)) if judged else batch.fate, error)
+        except Exception as error:  # noqa: BLE001 - credentials may raise anything, and this is but one batch of many
+            _log.exception("%s: a batch broke", self._action)
+            self._source_error = self._source_error or error
         finally:
             if not accepted:
                 self._conclude_batch(batch, batch.fate)
@@ -317,12 +359,14 @@ class FleetRun:
             self._by_code[reason_of(outcome)] += 1
         self._notify()
 
-    def _skip_unasked(self) -> None:
+    async def _skip_unasked(self) -> None:
         """Once nothing more will be submitted, skip what was taken in and never came to the cloud."""
-        for batch in [batch for batch in self._open if batch.started is None]:
+        for batch in [batch for batch in self._open if not batch.in_doubt]:
             self._conclude_batch(batch, batch.fate)
-        for server_id in self._intake.take_all():
-            self._conclude(server_id, OutcomeState.SKIPPED)
+        while ids := self._intake.take():
+            for server_id in ids:
+                self._conclude(server_id, OutcomeState.SKIPPED)
+            await anyio.lowlevel.checkpoint()
 
     async def _finish(self) -> None:
         if not self._completed and isinstance(self._source, Collection):
@@ -331,11 +375,13 @@ class FleetRun:
                 await self._admit_all(self._source)
             except Exception as error:  # noqa: BLE001 - what it gave before has its outcomes, and the caller is told
                 self._source_error = self._source_error or error
-        self._skip_unasked()
+        await self._skip_unasked()
         for batch in tuple(self._open):
             self._conclude_batch(batch, batch.fate)
             await anyio.lowlevel.checkpoint()
         self._told_all = True
+        # Whoever keeps the run does not keep its source open.
+        self._source = ()
         self._report = FleetReport(
             action=self._action,
             outcomes=self._outcomes,

@@ -27,8 +27,8 @@ class JobRecord:
     """
 
     __slots__ = (
-        "_changed", "_named", "_waiting", "accepted", "action", "ended", "error", "expected", "failing_since",
-        "failures", "finished", "job", "job_id", "missing_since", "servers", "untold_since",
+        "_changed", "_named", "_waiting", "accepted", "action", "barred_since", "ended", "error", "expected",
+        "failing_since", "failures", "finished", "job", "job_id", "missing_since", "servers", "untold_since",
     )  # fmt: skip
 
     def __init__(self, job_id: str, *, servers: tuple[str, ...], action: str | None, accepted: float) -> None:
@@ -42,6 +42,7 @@ class JobRecord:
         self.failures = 0
         self.failing_since: float | None = None
         self.missing_since: float | None = None
+        self.barred_since: float | None = None
         self.untold_since: float | None = None
         self._named: dict[str, SubJob] = {}
         self._waiting: dict[str, list[asyncio.Future[SubJob]]] = {}
@@ -81,7 +82,7 @@ class JobRecord:
         for sub in job.sub_jobs:
             if sub.is_final and sub.server_id and sub.server_id not in self._named:
                 self._end(sub.server_id, sub)
-        if job.is_final and (give_up or all(sub.is_final for sub in job.sub_jobs)):
+        if job.is_final and (give_up or _is_whole(job)):
             self._finish(job)
         self._notify()
 
@@ -129,13 +130,20 @@ class JobRecord:
         changed.set()
 
 
+def _is_whole(job: Job) -> bool:
+    """Tell whether an ended job has told of all its sub-jobs; one that failed fails before the last of them ends."""
+    if not all(sub.is_final for sub in job.sub_jobs):
+        return False
+    return job.status is JobStatus.SUCCESS or len(job.sub_jobs) >= job.sub_jobs_total
+
+
 def _settle(job: Job, untold: list[str], nameless: list[SubJob]) -> Iterator[SubJob]:
     """Tell what became of the servers that an ended job does not name.
 
     A job that succeeded did so for all. As many nameless failures as servers are those servers' failures. A job that
     failed as a whole, without sub-jobs, failed for each. Beyond that nothing can be told, and nothing is.
     """
-    if job.status is JobStatus.SUCCESS:
+    if job.status is JobStatus.SUCCESS and not any(sub.status is JobStatus.FAIL for sub in nameless):
         yield from (_named(SubJob(status=JobStatus.SUCCESS, end_time=job.end_time), server_id) for server_id in untold)
     elif nameless and len(nameless) == len(untold) and all(sub.status is JobStatus.FAIL for sub in nameless):
         reason = _common(nameless)

@@ -155,8 +155,11 @@ class Watcher:
         self._polls += 1
         try:
             job = await self._fetch(record.job_id)
-        except ClientClosedError:
-            return
+        except ClientClosedError as error:
+            if not self._owner.is_open:
+                return
+            # Somebody closed the transport under us.
+            delay = self._lose(record, "cannot be polled any more", error)
         except CallError as error:
             self._failed += 1
             delay = self._take_failure(record, error)
@@ -176,7 +179,7 @@ class Watcher:
     def _take(self, record: JobRecord, job: Job) -> float:
         now = anyio.current_time()
         record.failures = 0
-        record.failing_since = record.missing_since = None
+        record.failing_since = record.missing_since = record.barred_since = None
         if job.is_final and record.untold_since is None:
             record.untold_since = now
         waited = 0.0 if record.untold_since is None else now - record.untold_since
@@ -191,15 +194,20 @@ class Watcher:
         now = anyio.current_time()
         record.failures += 1
         if isinstance(error, NotFoundError):
+            record.barred_since = None
             record.missing_since = now if record.missing_since is None else record.missing_since
             if now - record.missing_since >= schedule.MISSING_GRACE:
                 return self._lose(record, "is not known to the cloud (any more)", error)
             return min(schedule.failure_delay(record.failures), schedule.MISSING_GRACE / 4)
         record.missing_since = None
         record.failing_since = now if record.failing_since is None else record.failing_since
-        barred = isinstance(error, AuthenticationError | PermissionDeniedError)
-        patience = schedule.REFUSED_PATIENCE if barred else schedule.FAILING_PATIENCE
-        if now - record.failing_since >= patience:
+        since, patience = record.failing_since, schedule.FAILING_PATIENCE
+        if isinstance(error, AuthenticationError | PermissionDeniedError):
+            since = record.barred_since = now if record.barred_since is None else record.barred_since
+            patience = schedule.REFUSED_PATIENCE
+        else:
+            record.barred_since = None
+        if now - since >= patience:
             return self._lose(record, f"has not answered a poll for {patience:g} s", error)
         _log.info("poll %d of job %s in a row failed: %s", record.failures, record.job_id, type(error).__name__)
         return schedule.failure_delay(record.failures)

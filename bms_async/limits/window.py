@@ -18,6 +18,12 @@ import msgspec
 _CLOCK_DRIFT = 0.01
 """Seconds added to the window: two clocks that differ by 150 parts in a million still agree that it is over."""
 
+_SHORTEST_STILL = 1.0
+"""Seconds that an operation stands still at least: calls that were under way together are one outburst."""
+
+_LONGEST_QUOTA = 86_400.0
+"""Seconds of the longest window that a server may name; what is longer is no limit but a mistake."""
+
 _SHRINK = 0.8
 """What is left of a capacity after the server refused a call all the same."""
 
@@ -171,7 +177,8 @@ class WindowLimiter:
         if now >= self._still_until:
             # One refusal an outburst: fifty calls counted out together say no more than one does.
             self._capacity = max(1, int(self._capacity * _SHRINK))
-        self._still_until = max(self._still_until, now + (self._window if seconds is None else seconds))
+        still = self._window if seconds is None else max(seconds, _SHORTEST_STILL)
+        self._still_until = max(self._still_until, now + still)
         self._grow_at = self._still_until + self._window
         self._arm(loop)
 
@@ -219,7 +226,7 @@ class WindowLimiter:
 
         A limit over a longer window than ours is kept by keeping its share in each of ours.
         """
-        if self._limit is None:
+        if self._limit is None or seconds > _LONGEST_QUOTA:
             return
         share = int(calls * self._window / max(seconds, self._window))
         if share < 1:

@@ -42,7 +42,10 @@ def build_request(
         user_agent: The ``User-Agent`` header.
         timeout: Seconds for one try.
     """
-    url = endpoint.rstrip("/") + _PART.sub(lambda part: _segment(path[part[1]]), operation.path)
+    try:
+        url = endpoint.rstrip("/") + _PART.sub(lambda part: _segment(part[1], path[part[1]]), operation.path)
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError("path", error.object, "text that cannot be written as UTF-8") from error
     pairs = list(_pairs(query or {}))
     if pairs:
         try:
@@ -55,7 +58,10 @@ def build_request(
         sent["Connection"] = "close"
     content = b""
     if body is not None:
-        content = msgspec.json.encode(body)
+        try:
+            content = msgspec.json.encode(body)
+        except UnicodeEncodeError:
+            raise InvalidRequestError("body", None, "text that cannot be written as UTF-8") from None
         sent["Content-Type"] = "application/json"
     sent.update(operation.headers)
     sent.update(headers or {})
@@ -69,9 +75,15 @@ def build_request(
     )
 
 
-def _segment(value: str) -> str:
-    # "." and ".." are steps in a path, and HTTP libraries take them, unless they are encoded.
-    return value.replace(".", "%2E") if value in {".", ".."} else quote(value, safe="")
+def _segment(name: str, value: str) -> str:
+    if not value:
+        # Without its last part a path may mean all of something: removing the tag "" would remove every tag.
+        raise InvalidRequestError(name, value, "a part of a path is not empty")
+    try:
+        # "." and ".." are steps in a path, and HTTP libraries take them, unless they are encoded.
+        return value.replace(".", "%2E") if value in {".", ".."} else quote(value, safe="")
+    except UnicodeEncodeError:
+        raise InvalidRequestError(name, value, "text that cannot be written as UTF-8") from None
 
 
 def _pairs(query: Query) -> Iterator[tuple[str, str]]:

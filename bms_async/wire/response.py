@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar, cast
@@ -30,7 +31,7 @@ _UNREADABLE = (msgspec.DecodeError, ValueError, TypeError, AttributeError, Recur
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 
 
-def read_response(operation: Operation[T], response: HttpResponse) -> T:
+def read_response(operation: Operation[T], response: HttpResponse, *, redact: Callable[[str], str] = str) -> T:
     """Read a good answer into the operation's result, or raise what a bad one tells of.
 
     Any 2xx is good: chapter 6.2 says that statuses may not be accurate, and Nova answers 202 where 204 is documented.
@@ -40,7 +41,7 @@ def read_response(operation: Operation[T], response: HttpResponse) -> T:
         DecodeError: The answer is good by its status but cannot be read.
     """
     if not 200 <= response.status < 300:  # noqa: PLR2004 - the HTTP classes are numbers
-        raise read_error(operation.name, response)
+        raise read_error(operation.name, response, redact=redact)
     if operation.result is type(None) or (not response.body and operation.result is object):
         return cast("T", None)
     try:
@@ -67,14 +68,18 @@ def read_part(operation: str, part: msgspec.Raw, into: type[T]) -> T:
         raise DecodeError(text, status=200, operation=operation) from error
 
 
-def read_error(operation: str, response: HttpResponse) -> ApiError:
+def read_error(operation: str, response: HttpResponse, *, redact: Callable[[str], str] = str) -> ApiError:
     """Read an answer that is not 2xx: three shapes of body, a proxy's page, or nothing at all.
 
     Args:
         operation: The name of the call.
         response: The answer.
+        redact: Takes secrets out of what the answer says; JSON may have spelled them in a way that its bytes hide.
     """
     code, message, request_id = _read_error_body(response)
+    request_id = response.header(*_REQUEST_IDS) or request_id
+    code, request_id = (None if text is None else redact(text) for text in (code, request_id))
+    message = redact(message)
     if 300 <= response.status < 400:  # noqa: PLR2004
         message = f"the endpoint redirects, which is never followed: check the endpoint ({message or 'no message'})"
     quota = _QUOTA.search(message)
@@ -82,7 +87,7 @@ def read_error(operation: str, response: HttpResponse) -> ApiError:
         status=response.status,
         code=code,
         message=message[:_LONGEST_MESSAGE],
-        request_id=response.header(*_REQUEST_IDS) or request_id,
+        request_id=request_id,
         operation=operation,
         retry_after=_read_retry_after(response),
         quota=(int(quota[1]), int(quota[2]) * _SECONDS[(quota[3] or "second").lower()]) if quota else None,

@@ -9,7 +9,17 @@ from typing import Any
 import httpx
 import pytest
 
-from bms_async import BadRequestError, CallError, Job, NotFoundError, Server, __version__
+from bms_async import (
+    BadRequestError,
+    BmsClient,
+    CallError,
+    HttpxTransport,
+    Job,
+    NotFoundError,
+    Server,
+    StaticToken,
+    __version__,
+)
 from tests.calls.mocked import (
     ACCEPTED,
     ACTION,
@@ -226,3 +236,24 @@ async def test_a_client_tells_what_it_has_done() -> None:
 
         done: Any = bms.statistics().session
         assert (done.calls, done.tries, done.failed, done.open_calls) == (2, 2, 1, 0)
+
+
+async def test_r5_a_token_that_the_cloud_echoes_in_another_spelling_is_not_shown() -> None:
+    token = "MIIabc/def+ghi=="
+    body = json.dumps({"error_code": "X", "error_msg": f"bad token {token}"})
+    for spelled in (body.replace("/", "\\/"), body.replace("=", "\\u003d")):
+        assert json.loads(spelled) == json.loads(body)
+
+        async def answer(_: httpx.Request, content: str = spelled) -> httpx.Response:
+            return httpx.Response(400, text=content, headers={"X-Request-Id": token})
+
+        async with BmsClient(
+            endpoint="http://localhost",
+            project_id="p",
+            auth=StaticToken(token),
+            transport=HttpxTransport(httpx.AsyncClient(transport=httpx.MockTransport(answer))),
+        ) as bms:
+            with pytest.raises(BadRequestError, match=r"bad token \*\*\*") as raised:
+                await bms.servers.get("s")
+            assert token not in str(raised.value)
+            assert token not in repr(vars(raised.value))

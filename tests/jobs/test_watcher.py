@@ -411,6 +411,47 @@ def test_a_job_that_has_ended_with_a_sub_job_that_has_not_is_asked_again_but_not
     watch_j([late], hopeless)
 
 
+def test_a_job_that_failed_before_it_has_told_of_all_its_sub_jobs_is_asked_again() -> None:
+    def told(*subs: SubJob) -> Job:
+        entities = JobEntities(sub_jobs=subs, sub_jobs_total=2)
+        return Job(job_id="j", status=JobStatus.FAIL, error_code="BMS.3037", entities=entities)
+
+    good, bad = sub_job("a", "SUCCESS"), sub_job("b", "FAIL", error_code="BMS.0006")
+
+    async def use(handle: JobHandle) -> None:
+        assert [(sub.server_id, sub.status, sub.error_code) async for sub in handle.sub_jobs()] == [
+            ("a", "SUCCESS", None),
+            ("b", "FAIL", "BMS.0006"),
+        ]
+
+    watch_j([told(), told(good), told(good, bad)], use)
+
+
+def test_a_failure_without_a_server_in_a_job_that_succeeded_is_no_success() -> None:
+    async def use(handle: JobHandle) -> None:
+        assert (await handle.sub_job("b")).status == "FAIL"
+
+    watch_j([job("SUCCESS", sub_job("a", "SUCCESS"), sub_job(None, "FAIL", error_code="BMS.0006"))], use)
+
+
+def test_one_refusal_of_the_credentials_after_a_long_outage_does_not_lose_a_job() -> None:
+    good = job("SUCCESS", sub_job("a", "SUCCESS"), sub_job("b", "SUCCESS"))
+
+    async def use(handle: JobHandle) -> None:
+        assert (await handle).status == "SUCCESS"
+        assert anyio.current_time() > 300
+
+    watch_j([failing(ServerError)] * 20 + [failing(AuthenticationError), good], use)
+
+
+def test_a_transport_that_is_closed_under_the_watcher_leaves_nobody_waiting() -> None:
+    async def use(handle: JobHandle) -> None:
+        with pytest.raises(JobLostError, match="cannot be polled"):
+            await handle
+
+    watch_j([ClientClosedError("the transport was closed")], use)
+
+
 def test_a_wait_that_is_over_resumes_elsewhere_from_what_the_error_holds() -> None:
     async def main() -> None:
         async with simulated(servers=2, job_seconds=(100, 100)) as sim:

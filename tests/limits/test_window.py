@@ -230,6 +230,29 @@ def test_a_refusal_shrinks_the_capacity_once_an_outburst_and_it_grows_back_by_on
     run_virtually(main)
 
 
+def test_refusals_of_one_outburst_that_ask_for_no_wait_shrink_the_capacity_once() -> None:
+    async def main() -> None:
+        limiter = WindowLimiter("x", 50)
+        for _ in range(20):
+            limiter.refuse(0)
+            await advance(0.01)
+        assert limiter.statistics().capacity == 40
+        await limiter.acquire()
+        assert 1 <= anyio.current_time() < 1.3
+
+    run_virtually(main)
+
+
+def test_a_limit_over_a_time_that_no_limit_has_is_not_learned() -> None:
+    async def main() -> None:
+        limiter = WindowLimiter("x", 50)
+        limiter.refuse(quota=(1, 999_999_999 * 86_400.0))
+        await limiter.acquire()
+        assert anyio.current_time() == pytest.approx(60, abs=0.1)
+
+    run_virtually(main)
+
+
 def test_waiting_callers_are_served_after_a_refusal_although_nothing_else_happens() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 1)
@@ -275,7 +298,7 @@ def test_bulk_work_goes_on_when_refusals_have_shrunk_the_capacity_below_the_rese
         limiter = WindowLimiter("x", 100, reserve=0.5)
         for _ in range(30):
             limiter.refuse(0.001)
-            await advance(0.01)
+            await advance(1.01)
         assert limiter.statistics().capacity == 1
         slot = await limiter.acquire(Lane.BULK)
         slot.release()

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 import anyio
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bms_async import (
+    BmsClient,
     ClientClosedError,
     FleetError,
     FleetReport,
     FleetRun,
+    HttpRequest,
+    HttpxTransport,
     InvalidRequestError,
     JobLostError,
+    Limits,
     Outcome,
     OutcomeState,
     SubJobFailedError,
     TransportError,
 )
+from bms_async.fleet import run as fleet_run
 from bms_async.simulator import (
     Answer,
+    Cloud,
+    CloudSettings,
     CutAfter,
     CutBefore,
     Delay,
@@ -34,6 +42,7 @@ from bms_async.simulator import (
     ScriptedFault,
     Throttled,
     Unauthorized,
+    create_app,
 )
 from tests.support.clouds import Simulated, client_of, simulated
 from tests.support.virtual_clock import advance, run_virtually
@@ -580,8 +589,6 @@ def test_two_clients_that_share_limits_together_keep_them() -> None:
 
 
 def test_one_power_budget_is_kept_where_the_gateway_counts_by_uri() -> None:
-    from bms_async import Limits
-
     async def run(limits: Limits) -> int:
         async with simulated(
             servers=30_000, job_seconds=(1, 2), shared_power_budget=True, limits=limits, stopped_share=0.5
@@ -612,5 +619,203 @@ def test_a_yes_without_the_id_of_a_job_leaves_servers_unknown() -> None:
             report = await sim.bms.fleet.stop(sim.ids)
             assert states(report.outcomes) == {S.UNKNOWN: 2}
             assert "without the id of a job" in str(report.outcomes[0].error)
+
+    run_virtually(main)
+
+
+def test_ids_that_linger_when_a_source_ends_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_run, "_SUBMITTERS", 1)
+
+    async def main() -> None:
+        async with simulated(servers=3, job_seconds=(1, 2), limits=Limits({"servers.stop": 1})) as sim:
+
+            async def source() -> AsyncIterator[str]:
+                for server_id in sim.ids:
+                    yield server_id
+                    # The first takes the slot, the second waits for it, the third for the second.
+                    await advance(3)
+
+            report = await sim.bms.fleet.stop(source())
+            assert states(report.outcomes) == {S.SUCCEEDED: 3}
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("odd", [asyncio.CancelledError(), GeneratorExit()])
+def test_r4_a_source_that_is_cancelled_by_others_touches_no_other_run(odd: BaseException) -> None:
+    async def main() -> None:
+        async with simulated(servers=3) as sim:
+            first, second, third = sim.ids
+
+            async def source() -> AsyncIterator[str]:
+                yield first
+                await advance(5)
+                raise odd
+
+            other, run = sim.bms.fleet.stop([second]), sim.bms.fleet.stop(source())
+            with pytest.raises(FleetError if isinstance(odd, asyncio.CancelledError) else GeneratorExit):
+                await run
+            assert run.report is not None
+            assert states(run.report.outcomes) == states((await other).outcomes) == {S.SUCCEEDED: 1}
+            assert states((await sim.bms.fleet.stop([third])).outcomes) == {S.SUCCEEDED: 1}
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("let_go", [False, True])
+def test_a_batch_that_was_counted_out_is_not_asked_for_again_after_the_run_was_cancelled(let_go: bool) -> None:
+    async def main() -> None:
+        async with simulated(servers=2000) as sim:
+            sim.cloud.faults.append(
+                Script([ScriptedFault(operation="servers.reboot", nth=nth, fault=Throttled()) for nth in (1, 2)])
+            )
+            run = sim.bms.fleet.reboot(sim.ids)
+            await advance(5)
+            run.cancel(let_go=let_go)
+            report = await run
+            assert anyio.current_time() < 6
+            assert states(report.outcomes) == {S.SKIPPED: 2000}
+            assert {outcome.attempts for outcome in report.outcomes} == {1}
+            await advance(200)
+            assert sim.arrived("servers.reboot") == 2
+
+    run_virtually(main)
+
+
+def test_a_list_that_its_owner_uses_again_was_handed_over_all_the_same() -> None:
+    async def main() -> None:
+        async with simulated(servers=20) as sim:
+            for buffer in (list(sim.ids[:10]), set(sim.ids[10:])):
+                run = sim.bms.fleet.stop(buffer)
+                buffer.clear()
+                assert len(await run) == 10
+
+    run_virtually(main)
+
+
+def test_a_cancelled_run_lets_go_of_its_source() -> None:
+    async def main() -> None:
+        async with simulated(servers=1, limits=Limits({"servers.stop": 1})) as sim:
+            closed = False
+
+            async def source() -> AsyncIterator[str]:
+                nonlocal closed
+                try:
+                    for number in range(100_000):
+                        yield f"no-such-{number}"
+                finally:
+                    closed = True
+
+            run = sim.bms.fleet.stop(source())
+            await advance(5)
+            run.cancel()
+            await run
+            await settled()
+            assert closed
+
+    run_virtually(main)
+
+
+class Flaky:
+    """Credentials that cannot be got at these times."""
+
+    def __init__(self, token: str, *times: int) -> None:
+        self.token, self.times, self.asked = token, times, 0
+
+    async def headers(self, request: HttpRequest) -> Mapping[str, str]:
+        if request.operation == "servers.reboot":
+            self.asked += 1
+            if self.asked in self.times:
+                raise OSError("no token today")
+        return {"X-Auth-Token": self.token}
+
+    def redact(self, text: str) -> str:
+        return text.replace(self.token, "***")
+
+
+def test_credentials_that_fail_for_one_batch_leave_the_others_alone() -> None:
+    async def main() -> None:
+        cloud = Cloud(CloudSettings(servers=3000), clock=asyncio.get_running_loop().time)
+        async with BmsClient(
+            endpoint="http://localhost",
+            project_id=cloud.settings.project_id,
+            auth=Flaky(cloud.settings.token, 2),
+            transport=HttpxTransport(httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(cloud)))),
+        ) as bms:
+            run = bms.fleet.reboot(list(cloud.servers))
+            with pytest.raises(OSError, match="no token today"):
+                await run
+            assert run.report is not None
+            assert states(run.report.outcomes) == {S.SUCCEEDED: 2000, S.SKIPPED: 1000}
+
+    run_virtually(main)
+
+
+def test_an_id_that_no_request_can_carry_spoils_its_own_batch_only() -> None:
+    async def main() -> None:
+        cloud = Cloud(CloudSettings(servers=2000), clock=asyncio.get_running_loop().time)
+        async with BmsClient(
+            endpoint="http://localhost",
+            project_id=cloud.settings.project_id,
+            auth=Flaky(cloud.settings.token),
+            transport=HttpxTransport(httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(cloud)))),
+            check=False,
+        ) as bms:
+            report = await bms.fleet.reboot([*list(cloud.servers)[:1999], "b\udc80d"])
+            assert states(report.outcomes) == {S.SUCCEEDED: 1000, S.SKIPPED: 1000}
+            assert {type(o.error) for o in report.outcomes if o.state is S.SKIPPED} == {InvalidRequestError}
+            with pytest.raises(InvalidRequestError, match="cannot be written as UTF-8"):
+                await bms.servers.get("b\udc80d")
+
+    run_virtually(main)
+
+
+def test_who_asks_while_the_client_is_being_closed_is_told_so() -> None:
+    async def main() -> None:
+        async with simulated(servers=5000, job_seconds=(50, 60)) as sim:
+            sim.bms.fleet.stop(sim.ids)
+            await advance(3)
+            closing = asyncio.ensure_future(sim.bms.aclose())
+            refused = 0
+            while not closing.done():
+                try:
+                    sim.bms.fleet.stop(["a"])
+                except ClientClosedError:
+                    refused += 1
+                await anyio.lowlevel.checkpoint()
+            assert refused > 5
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "unfit", "twice", "read again"])
+def test_r9_a_hundred_thousand_ids_that_need_no_call_do_not_hold_up_the_loop(how: str) -> None:
+    async def main() -> None:
+        passes = most = 0
+
+        async def count(run: FleetRun) -> None:
+            nonlocal passes, most
+            while True:
+                before = run.progress.done
+                await asyncio.sleep(0)
+                passes, most = passes + 1, max(most, run.progress.done - before)
+
+        async with simulated(servers=1) as sim:
+            text = {"unfit": "no id {}", "twice": "one-id"}.get(how, "no-such-{}")
+            ids = (text.format(number) for number in range(100_000))
+            handed_over = list(ids) if how in ("cancelled", "read again") else None
+            run = sim.bms.fleet.stop(ids if handed_over is None else handed_over)
+            if handed_over is not None:
+                while run.progress.total is None:
+                    await anyio.lowlevel.checkpoint()
+                run.cancel(let_go=True)
+            if how == "read again":
+                await run
+            counting = asyncio.ensure_future(count(run))
+            async for _ in run:
+                pass
+            counting.cancel()
+            assert passes >= 100
+            assert most <= 5000
 
     run_virtually(main)

@@ -220,6 +220,7 @@ class Servers(Upkeep, Attachments, Passwords, Creation):
         lane: Lane,
         type: str | None = None,
         on_send: Callable[[], None] | None = None,
+        on_refused: Callable[[], None] | None = None,
     ) -> JobHandle:
         """Make one power call; what `start`, `stop` and `reboot` do, and what a fleet run is made of.
 
@@ -229,13 +230,14 @@ class Servers(Upkeep, Attachments, Passwords, Creation):
             lane: Who goes first when calls must wait.
             type: HARD where there is one and none is given.
             on_send: Called when the request is handed to the transport.
+            on_refused: Called when the cloud surely did nothing yet, and is to be asked again.
         """
         ids = check_batch("server_ids", server_ids) if self._check else tuple(server_ids)
         field, options = _BODIES[operation.name]
         if type is not None:
             options = {"type": type}
         body = {field: {**options, "servers": [{"id": server_id} for server_id in ids]}}
-        accepted = await self._session.call(operation, body=body, lane=lane, on_send=on_send)
+        accepted = await self._session.call(operation, body=body, lane=lane, on_send=on_send, on_refused=on_refused)
         if not accepted.job_id:
             raise DecodeError("answered without the id of a job", status=200, operation=operation.name)
         return self._watcher.watch(accepted.job_id, servers=ids, action=operation.name)
