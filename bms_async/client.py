@@ -21,7 +21,7 @@ from bms_async.api import (
     poll_job,
     request,
 )
-from bms_async.auth import Auth, StaticToken
+from bms_async.auth import Auth, ScopedAuth, StaticToken
 from bms_async.config import check_endpoint, read_environment
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.fleet import Fleet
@@ -58,7 +58,7 @@ class BmsClient:
 
     Args:
         endpoint: The address of the BMS service.
-        project_id: The project whose servers these are.
+        project_id: The project whose servers these are; not needed where the credentials know it.
         auth: The credentials, such as `StaticToken`.
         compute_endpoint: The address of the ECS service, for native OpenStack calls; the BMS endpoint by default.
         identity_endpoint: The address of the IAM service; the BMS endpoint by default.
@@ -76,7 +76,7 @@ class BmsClient:
         self,
         *,
         endpoint: str,
-        project_id: str,
+        project_id: str | None = None,
         auth: Auth,
         compute_endpoint: str | None = None,
         identity_endpoint: str | None = None,
@@ -102,7 +102,7 @@ class BmsClient:
             auth=auth,
             limits=self._limits,
             endpoints=self._endpoints,
-            project_id=_check_project(project_id),
+            project_id=self._check_project(project_id, auth),
             timeout=timeout,
             retry=retry or NO_RETRY,
             user_agent=f"bms-async/{__version__}",
@@ -111,7 +111,7 @@ class BmsClient:
         self._watcher = Watcher(
             self._poll,
             pace=Pace(_PACE_WITHOUT_LIMIT if polls is None else polls * SHARE),
-            project_id=project_id,
+            project=lambda: self._session.project_id,
         )
         self._opened = False
         self.servers = Servers(self._session, self._watcher, check=check)
@@ -153,8 +153,8 @@ class BmsClient:
         )
 
     @property
-    def project_id(self) -> str:
-        """The project whose servers these are."""
+    def project_id(self) -> str | None:
+        """The project whose servers these are; None as long as the credentials have not told."""
         return self._session.project_id
 
     @property
@@ -242,15 +242,17 @@ class BmsClient:
         state = "open" if self._session.is_open else "closed"
         return f"<BmsClient {state}, {self._endpoints[Service.BMS]}, project {self.project_id}>"
 
+    @staticmethod
+    def _check_project(value: str | None, auth: Auth) -> str | None:
+        if value is None and isinstance(auth, ScopedAuth):
+            return None
+        try:
+            return check_id("project_id", value)
+        except InvalidRequestError as error:
+            raise ConfigurationError(str(error)) from error
+
     async def _poll(self, job_id: str) -> Job:
         return await poll_job(self._session, job_id)
-
-
-def _check_project(value: object) -> str:
-    try:
-        return check_id("project_id", value)
-    except InvalidRequestError as error:
-        raise ConfigurationError(str(error)) from error
 
 
 def _default_transport() -> Transport:

@@ -11,12 +11,20 @@ import anyio
 import msgspec
 
 from bms_async._owner import TaskOwner
-from bms_async.auth import Auth
-from bms_async.errors import CallError, ClientClosedError, RateLimitedError
+from bms_async.auth import Auth, RenewableAuth, ScopedAuth, SendingAuth
+from bms_async.errors import (
+    AuthenticationError,
+    CallError,
+    ClientClosedError,
+    ConfigurationError,
+    PermissionDeniedError,
+    RateLimitedError,
+)
 from bms_async.limits import Lane, Limits
-from bms_async.transport import Flight, OwningTransport, SendQueue, Transport
+from bms_async.transport import OwningTransport, SendQueue, Transport
 from bms_async.wire import (
     HttpRequest,
+    HttpResponse,
     Operation,
     Query,
     RetryPolicy,
@@ -60,6 +68,7 @@ class Session:
 
     Args:
         endpoints: The address of each service.
+        project_id: The project; None has the credentials tell it.
         timeout: Seconds that one try may take once it is connected.
         retry: How calls are tried again.
         retry_budget: How many retries may be made in a row without a success; a success earns a tenth of one back. In
@@ -73,7 +82,7 @@ class Session:
         auth: Auth,
         limits: Limits,
         endpoints: Mapping[Service, str],
-        project_id: str,
+        project_id: str | None,
         timeout: float,
         retry: RetryPolicy,
         user_agent: str,
@@ -108,6 +117,8 @@ class Session:
         self._holds_transport = True
         await self._owner.open()
         self._scopes = set()
+        if isinstance(self._auth, SendingAuth):
+            self._auth.bind(self.send, self.start)
 
     def start(self, function: Callable[[*Ts], Coroutine[Any, Any, None]], *args: *Ts, name: str | None = None) -> None:
         """Start work that outlives the call that asked for it; it is cancelled when the client is closed.
@@ -126,6 +137,8 @@ class Session:
     async def aclose(self) -> None:
         """End every call that is under way with `ClientClosedError`, and let the transport go."""
         await self.stop_work()
+        if self._scopes is not None and isinstance(self._auth, SendingAuth):
+            self._auth.unbind(self.send)
         scopes, self._scopes = self._scopes, None
         for scope in scopes or ():
             scope.cancel()
@@ -178,21 +191,23 @@ class Session:
         """
         if self._scopes is None:
             raise ClientClosedError(f"{operation.name}: the client is not open; use it inside `async with`")
-        request = build_request(
-            operation,
-            endpoint=self._endpoints[operation.service],
-            path={"project_id": self.project_id, **(path or {})},
-            query=query,
-            body=body,
-            headers=headers,
-            user_agent=self._user_agent,
-            timeout=self._timeout,
-        )
         self._calls += 1
         with anyio.CancelScope() as scope:
             scopes = self._scopes
             scopes.add(scope)
             try:
+                if self.project_id is None and "{project_id}" in operation.path:
+                    self.project_id = await self._find_project_id(operation)
+                request = build_request(
+                    operation,
+                    endpoint=self._endpoints[operation.service],
+                    path={"project_id": self.project_id or "", **(path or {})},
+                    query=query,
+                    body=body,
+                    headers=headers,
+                    user_agent=self._user_agent,
+                    timeout=self._timeout,
+                )
                 return await self._try_until_done(
                     operation, request, lane, retry or self._retry, on_send, on_refused=on_refused
                 )
@@ -215,10 +230,14 @@ class Session:
     ) -> T:
         errors: list[CallError] = []
         failures = refusals = 0
+        trial = _Trial()
         while True:
             try:
-                result = await self._try_once(operation, request, lane, on_send, attempt=len(errors) + 1)
+                result = await self._try_once(operation, request, lane, on_send, trial, attempt=len(errors) + 1)
             except CallError as error:
+                if isinstance(error, AuthenticationError | PermissionDeniedError) and await self._renew(trial):
+                    errors.append(error)
+                    continue
                 refused = isinstance(error, RateLimitedError)
                 refusals += refused
                 failures += not refused
@@ -244,6 +263,7 @@ class Session:
         request: HttpRequest,
         lane: Lane,
         on_send: Callable[[], None] | None,
+        trial: _Trial,
         *,
         attempt: int,
     ) -> T:
@@ -265,7 +285,9 @@ class Session:
             on_send()
         waited = anyio.current_time() - asked_at
         try:
-            return await self._read(operation, flight)
+            trial.request = flight.request
+            trial.response = await flight.wait()
+            return self._read(operation, trial.response)
         except RateLimitedError as error:
             asked = None if error.retry_after is None else min(error.retry_after, self._retry.cap)
             limiter.refuse(asked, quota=error.quota)
@@ -277,19 +299,57 @@ class Session:
         finally:
             _log.debug("%s attempt %d waited %.3f s for its slot", operation.name, attempt, waited)
 
-    async def _read(self, operation: Operation[T], flight: Flight) -> T:
-        response = await flight.wait()
+    def _read(self, operation: Operation[T], response: HttpResponse) -> T:
         if response.status >= 300 and response.body:  # noqa: PLR2004 - not a 2xx
             # A cloud or a proxy may echo what it was sent, and what it says ends up in errors and logs.
             told = self._auth.redact(response.body.decode(errors="replace"))
             response = msgspec.structs.replace(response, body=told.encode())
         return read_response(operation, response, redact=self._auth.redact)
 
+    async def _renew(self, trial: _Trial) -> bool:
+        """Have refused credentials mended, once a call; a second refusal is an error."""
+        if trial.renewed or trial.request is None or trial.response is None:
+            return False
+        if not isinstance(self._auth, RenewableAuth):
+            return False
+        trial.renewed = True
+        return await self._auth.renew(trial.request, trial.response)
+
+    async def _find_project_id(self, operation: Operation[Any]) -> str:
+        if not isinstance(self._auth, ScopedAuth):
+            raise ConfigurationError(
+                f"{operation.name}: the client has no project_id, and its credentials cannot tell one"
+            )
+        return await self._auth.find_project_id()
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send a request as it is, for credentials that have to ask a service for a token.
+
+        Raises:
+            TransportError: No answer came.
+            ClientClosedError: The client is not open.
+        """
+        if self._scopes is None:
+            raise ClientClosedError(f"{request.operation}: the client is not open")
+        self._tries += 1
+        return await self._transport.submit(request).wait()
+
     def _spend_retry(self) -> bool:
         if self._budget < _RETRY_COST:
             return False
         self._budget -= _RETRY_COST
         return True
+
+
+class _Trial:
+    """What the last try of a call sent and heard, and whether its credentials were mended before."""
+
+    __slots__ = ("renewed", "request", "response")
+
+    def __init__(self) -> None:
+        self.renewed = False
+        self.request: HttpRequest | None = None
+        self.response: HttpResponse | None = None
 
 
 def _short(error: CallError) -> str:

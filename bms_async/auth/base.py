@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from bms_async.wire import HttpRequest
+from bms_async.wire import HttpRequest, HttpResponse
+
+Send: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
+"""Sends a request as it is, without credentials and without a limit."""
+
+Start: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+"""Starts a task that belongs to the client and outlives the call that asked for it."""
 
 
 @runtime_checkable
@@ -18,4 +24,40 @@ class Auth(Protocol):
 
     def redact(self, text: str) -> str:
         """Return a text of the cloud's without any secret of ours that it may echo."""
+        ...
+
+
+@runtime_checkable
+class RenewableAuth(Auth, Protocol):
+    """Credentials that can be mended after the cloud refused them."""
+
+    async def renew(self, request: HttpRequest, response: HttpResponse) -> bool:
+        """Mend the credentials after a 401 or 403, once a call; tell whether it is worth trying again.
+
+        Args:
+            request: What was sent, with the credentials that were refused.
+            response: What the cloud answered.
+        """
+        ...
+
+
+@runtime_checkable
+class SendingAuth(Auth, Protocol):
+    """Credentials that have to ask a service for what they put on requests."""
+
+    def bind(self, send: Send, start: Start) -> None:
+        """Take a way to send, from a client that is being opened; there may be several."""
+        ...
+
+    def unbind(self, send: Send) -> None:
+        """Let go of it again, when that client is closed."""
+        ...
+
+
+@runtime_checkable
+class ScopedAuth(Auth, Protocol):
+    """Credentials that know their project's id, or can find it."""
+
+    async def find_project_id(self) -> str:
+        """Return the id of the project."""
         ...

@@ -161,12 +161,12 @@ class JobHandle:
         return job
 
 
-def read_saved(text: str | bytes, project_id: str) -> SavedJob:
+def read_saved(text: str | bytes, project_id: str | None) -> SavedJob:
     """Read what `JobHandle.to_json` wrote.
 
     Args:
         text: The JSON.
-        project_id: The project of the client that is to watch the job.
+        project_id: The project of the client that is to watch the job, None if it is not known yet.
 
     Raises:
         InvalidRequestError: It is no saved job, is of a later version, or of another project.
@@ -179,7 +179,7 @@ def read_saved(text: str | bytes, project_id: str) -> SavedJob:
         saved = msgspec.json.decode(text, type=SavedJob)
     except (msgspec.DecodeError, UnicodeError, TypeError, RecursionError) as error:
         raise InvalidRequestError("text", "...", f"not what JobHandle.to_json() wrote: {error}") from error
-    if saved.project_id != project_id:
+    if project_id and saved.project_id and saved.project_id != project_id:
         raise InvalidRequestError(
             "text", saved.project_id, f"the job belongs to that project, and this client to {project_id}"
         )

@@ -61,13 +61,15 @@ class Watcher:
     Args:
         fetch: The call that fetches a job; it should not retry, for the watcher polls again by itself.
         pace: Keeps the polls of all jobs within their share of the limit.
-        project_id: The project whose jobs these are, for saved handles.
+        project: Tells the project whose jobs these are, for saved handles; None as long as nobody knows.
     """
 
-    def __init__(self, fetch: Callable[[str], Awaitable[Job]], *, pace: Pace, project_id: str) -> None:
+    def __init__(
+        self, fetch: Callable[[str], Awaitable[Job]], *, pace: Pace, project: Callable[[], str | None]
+    ) -> None:
         self._fetch = fetch
         self._pace = pace
-        self._project_id = project_id
+        self._project = project
         self._owner = TaskOwner("bms_async watcher")
         self._records: dict[str, JobRecord] = {}
         self._due: list[tuple[float, int, JobRecord]] = []
@@ -109,7 +111,7 @@ class Watcher:
             self._schedule(record, self._delay(record, now))
         elif servers and not record.servers:
             record.expect(servers, action)
-        return JobHandle(record, self._project_id)
+        return JobHandle(record, self._project() or "")
 
     def statistics(self) -> WatcherStatistics:
         """Tell what is polled."""

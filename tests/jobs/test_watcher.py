@@ -56,7 +56,7 @@ async def watched(
             raise told
         return told
 
-    watcher = Watcher(fetch, pace=Pace(1800), project_id="p")
+    watcher = Watcher(fetch, pace=Pace(1800), project=lambda: "p")
     await watcher.open()
     try:
         await use(watcher)
@@ -144,7 +144,7 @@ def test_r6_a_job_has_one_poll_in_flight_however_many_wait_for_it() -> None:
         return Job(job_id=job_id, status=JobStatus.SUCCESS if done else JobStatus.RUNNING)
 
     async def main() -> None:
-        watcher = Watcher(fetch, pace=Pace(1800), project_id="p")
+        watcher = Watcher(fetch, pace=Pace(1800), project=lambda: "p")
         await watcher.open()
 
         async def wait(handle: JobHandle) -> None:
@@ -265,7 +265,7 @@ def test_closing_in_the_very_pass_in_which_a_poll_gets_its_turn_is_no_fault(capl
 
     async def main() -> None:
         gate = Gate()
-        watcher = Watcher(fetch, pace=gate, project_id="p")
+        watcher = Watcher(fetch, pace=gate, project=lambda: "p")
         await watcher.open()
         watcher.watch("j")
         await advance(10)
@@ -288,7 +288,7 @@ def test_more_polls_than_may_be_under_way_wait_and_are_made_when_others_have_end
         return Job(job_id=job_id, status=JobStatus.SUCCESS)
 
     async def main() -> None:
-        watcher = Watcher(fetch, pace=Pace(60_000), project_id="p")
+        watcher = Watcher(fetch, pace=Pace(60_000), project=lambda: "p")
         await watcher.open()
         for handle in [watcher.watch(f"j{number}") for number in range(100)]:
             await handle
