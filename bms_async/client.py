@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -27,7 +27,7 @@ from bms_async.errors import ClientClosedError, ConfigurationError, InvalidReque
 from bms_async.fleet import Fleet
 from bms_async.jobs import SHARE, Watcher, WatcherStatistics
 from bms_async.limits import Limits, Pace
-from bms_async.models import Job
+from bms_async.models import Job, JobGlance
 from bms_async.session import Session, SessionStatistics
 from bms_async.transport import Transport
 from bms_async.wire import DEFAULT_RETRY, NO_RETRY, Query, RetryPolicy, Service
@@ -251,8 +251,8 @@ class BmsClient:
         except InvalidRequestError as error:
             raise ConfigurationError(str(error)) from error
 
-    async def _poll(self, job_id: str) -> Job:
-        return await poll_job(self._session, job_id)
+    async def _poll(self, job_id: str, has_news: Callable[[JobGlance], bool]) -> Job | None:
+        return await poll_job(self._session, job_id, has_news)
 
 
 def _default_transport() -> Transport:

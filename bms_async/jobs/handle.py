@@ -68,7 +68,7 @@ class JobHandle:
 
     @property
     def job(self) -> Job | None:
-        """What the last poll showed, None before the first."""
+        """What the last poll with news showed, None before the first."""
         return self._record.job
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from bms_async.errors import BmsError, JobLostError
-from bms_async.models import Job, JobStatus, SubJob, SubJobEntities
+from bms_async.models import Job, JobGlance, JobStatus, SubJob, SubJobEntities
 
 
 class JobRecord:
@@ -20,7 +20,7 @@ class JobRecord:
 
     Attributes:
         servers: The servers it was started for, empty if not known; `expected` holds the same for looking up.
-        job: What the last poll showed, None before the first.
+        job: What the last poll with news showed, None before the first.
         ended: The sub-jobs that have ended, in the order in which that was seen.
         finished: Whether nothing more will be learned: it ended, or was lost.
         error: Why nothing more will be learned, when it is not the job's own end.
@@ -68,6 +68,12 @@ class JobRecord:
         else:
             self._waiting.setdefault(server_id, []).append(future)
         return future
+
+    def is_news(self, glance: JobGlance) -> bool:
+        """Tell whether a glance at a poll shows anything that was not known."""
+        if self.job is None or glance.status is not self.job.status or glance.status.is_final:
+            return True
+        return any(sub.status.is_final and sub.server_id not in self._named for sub in glance.sub_jobs)
 
     def update(self, job: Job, *, give_up: bool = False) -> None:
         """Take in what a poll showed.

@@ -7,6 +7,7 @@ import heapq
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import anyio
 import msgspec
@@ -21,13 +22,16 @@ from bms_async.errors import (
     PermissionDeniedError,
 )
 from bms_async.limits import Pace
-from bms_async.models import Job
+from bms_async.models import Job, JobGlance
 
 from . import schedule
 from .handle import JobHandle
 from .record import JobRecord
 
 _log = logging.getLogger("bms_async.jobs")
+
+Fetch: TypeAlias = Callable[[str, Callable[[JobGlance], bool]], Awaitable[Job | None]]
+"""Fetches a job; None if a glance at it shows nothing new."""
 
 _POLLS_AT_ONCE = 32
 _REST_AFTER_FAULT = 5.0
@@ -65,7 +69,7 @@ class Watcher:
     """
 
     def __init__(
-        self, fetch: Callable[[str], Awaitable[Job]], *, pace: Pace, project: Callable[[], str | None]
+        self, fetch: Fetch, *, pace: Pace, project: Callable[[], str | None]
     ) -> None:
         self._fetch = fetch
         self._pace = pace
@@ -156,7 +160,7 @@ class Watcher:
     async def _poll(self, record: JobRecord) -> None:
         self._polls += 1
         try:
-            job = await self._fetch(record.job_id)
+            job = await self._fetch(record.job_id, record.is_news) or record.job
         except ClientClosedError as error:
             if not self._owner.is_open:
                 return
@@ -169,7 +173,7 @@ class Watcher:
             _log.exception("polling job %s broke", record.job_id)
             delay = self._lose(record, "could not be polled", error)
         else:
-            delay = self._take(record, job)
+            delay = self._take(record, job) if job is not None else schedule.failure_delay(1)
         finally:
             self._in_flight -= 1
             self._wake.set()

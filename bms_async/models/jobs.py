@@ -26,6 +26,12 @@ class SubJobEntities(Model, frozen=True, kw_only=True):
     nic_id: str | None = None
 
 
+def _server_of(about: SubJobEntities | tuple[SubJobEntities, ...] | None) -> str | None:
+    if isinstance(about, SubJobEntities):
+        return about.server_id or None
+    return next((entity.server_id for entity in about or () if entity.server_id), None)
+
+
 class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
     """What became of one server in a job (API reference table 4-83).
 
@@ -48,10 +54,7 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
     @property
     def server_id(self) -> str | None:
         """The server that this sub-job is about; one that failed early may have none."""
-        about = self.about
-        if isinstance(about, SubJobEntities):
-            return about.server_id or None
-        return next((entity.server_id for entity in about or () if entity.server_id), None)
+        return _server_of(self.about)
 
     @property
     def nic_id(self) -> str | None:
@@ -118,6 +121,11 @@ class SubJobGlance(Model, frozen=True, kw_only=True, rename={"about": "entities"
     status: JobStatus = JobStatus.INIT
     about: SubJobEntities | tuple[SubJobEntities, ...] | None = None
 
+    @property
+    def server_id(self) -> str | None:
+        """The server that it is about."""
+        return _server_of(self.about)
+
 
 class JobEntitiesGlance(Model, frozen=True, kw_only=True):
     """As little of a job's entities as tells whether there is news."""
@@ -131,6 +139,11 @@ class JobGlance(Model, frozen=True, kw_only=True):
     job_id: str
     status: JobStatus = JobStatus.INIT
     entities: JobEntitiesGlance | None = None
+
+    @property
+    def sub_jobs(self) -> tuple[SubJobGlance, ...]:
+        """The sub-jobs that this poll showed."""
+        return (self.entities.sub_jobs or ()) if self.entities is not None else ()
 
 
 class JobAccepted(Model, frozen=True, kw_only=True):

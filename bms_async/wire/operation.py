@@ -34,7 +34,7 @@ class Operation(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         name: The dotted name of the method that makes the call; limits are keyed by it.
         path: The path with ``{project_id}`` and its other parts in braces.
         title: What the reference calls it, in our words.
-        result: What a good answer is read into; None where it has no body that matters.
+        result: What a good answer is read into; None where it has no body that matters, bytes for the body as it came.
         chapter: Where the reference describes it.
         limit: Calls a minute, None where none is documented (API reference table 2-2).
         permission: The IAM action that it needs (API reference, chapter 7).

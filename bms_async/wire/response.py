@@ -44,6 +44,8 @@ def read_response(operation: Operation[T], response: HttpResponse, *, redact: Ca
         raise read_error(operation.name, response, redact=redact)
     if operation.result is type(None) or (not response.body and operation.result is object):
         return cast("T", None)
+    if operation.result is bytes:
+        return cast("T", response.body)
     try:
         return decode(response.body, operation.result)
     except _UNREADABLE as error:
@@ -55,7 +57,7 @@ def read_response(operation: Operation[T], response: HttpResponse, *, redact: Ca
         ) from error
 
 
-def read_part(operation: str, part: msgspec.Raw, into: type[T]) -> T:
+def read_part(operation: str, part: bytes | msgspec.Raw, into: type[T]) -> T:
     """Read one part of a good answer that was kept as it came, by the same rules.
 
     Raises:

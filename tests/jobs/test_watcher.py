@@ -48,7 +48,7 @@ async def watched(
     """Run a watcher whose cloud tells these things, one a poll and the last for ever; return how many were asked."""
     asked = 0
 
-    async def fetch(_: str) -> Job:
+    async def fetch(_: str, *rest: object) -> Job:
         nonlocal asked
         told = polls(asked) if callable(polls) else polls[min(asked, len(polls) - 1)]
         asked += 1
@@ -134,7 +134,7 @@ def test_r6_a_job_has_one_poll_in_flight_however_many_wait_for_it() -> None:
     worst: Counter[str] = Counter()
     polls: Counter[str] = Counter()
 
-    async def fetch(job_id: str) -> Job:
+    async def fetch(job_id: str, *rest: object) -> Job:
         polls[job_id] += 1
         in_flight[job_id] += 1
         worst[job_id] = max(worst[job_id], in_flight[job_id])
@@ -260,7 +260,7 @@ def test_closing_in_the_very_pass_in_which_a_poll_gets_its_turn_is_no_fault(capl
         async def acquire(self) -> None:
             await self.turn.wait()
 
-    async def fetch(job_id: str) -> Job:
+    async def fetch(job_id: str, *rest: object) -> Job:
         return Job(job_id=job_id)
 
     async def main() -> None:
@@ -279,7 +279,7 @@ def test_closing_in_the_very_pass_in_which_a_poll_gets_its_turn_is_no_fault(capl
 def test_more_polls_than_may_be_under_way_wait_and_are_made_when_others_have_ended() -> None:
     under_way, worst = 0, 0
 
-    async def fetch(job_id: str) -> Job:
+    async def fetch(job_id: str, *rest: object) -> Job:
         nonlocal under_way, worst
         under_way += 1
         worst = max(worst, under_way)
@@ -489,6 +489,25 @@ def test_a_server_that_the_job_was_not_started_for_is_refused() -> None:
             handle.sub_job("c")
 
     watch_j([job("SUCCESS")], use)
+
+
+def test_a_poll_without_news_is_only_glanced_at_and_one_with_news_is_read() -> None:
+    async def main() -> None:
+        async with simulated(servers=1000, job_seconds=(200, 220)) as sim:
+            handle = await sim.bms.servers.stop(sim.ids)
+            await advance(100)
+            seen = handle.job
+            assert seen is not None
+            assert handle.status == "RUNNING"
+            polls = sim.bms.statistics().watcher.polls
+            await advance(40)
+            assert sim.bms.statistics().watcher.polls > polls
+            assert handle.job is seen
+            job = await handle
+            assert job is not seen
+            assert [sub.status for sub in job.sub_jobs] == ["SUCCESS"] * 1000
+
+    run_virtually(main)
 
 
 def test_the_polls_of_many_jobs_keep_within_their_share_of_the_limit() -> None:
