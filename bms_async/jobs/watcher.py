@@ -68,9 +68,7 @@ class Watcher:
         project: Tells the project whose jobs these are, for saved handles; None as long as nobody knows.
     """
 
-    def __init__(
-        self, fetch: Fetch, *, pace: Pace, project: Callable[[], str | None]
-    ) -> None:
+    def __init__(self, fetch: Fetch, *, pace: Pace, project: Callable[[], str | None]) -> None:
         self._fetch = fetch
         self._pace = pace
         self._project = project

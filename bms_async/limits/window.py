@@ -224,11 +224,12 @@ class WindowLimiter:
     def _learn(self, calls: int, seconds: float) -> None:
         """Take over a limit that the server named, where it is lower than ours.
 
-        A limit over a longer window than ours is kept by keeping its share in each of ours.
+        A limit over another window is kept by keeping its share in each of ours. Over a shorter one that does not keep
+        its bursts away; what is refused of those waits and goes again.
         """
-        if self._limit is None or seconds > _LONGEST_QUOTA:
+        if self._limit is None or not 0 < seconds <= _LONGEST_QUOTA:
             return
-        share = int(calls * self._window / max(seconds, self._window))
+        share = int(calls * self._window / seconds)
         if share < 1:
             share, self._window = 1, seconds / max(1, calls) + _CLOCK_DRIFT
         self._limit = min(self._limit, share)

@@ -329,6 +329,75 @@ def test_a_job_that_nobody_can_look_at_any_more_is_lost_in_the_end(error: type[C
     assert watch_j([failing(error)], use) < 200
 
 
+@pytest.mark.parametrize("between", [None, ServerError])
+def test_a_404_that_something_else_came_between_is_not_believed_sooner(between: type[CallError] | None) -> None:
+    def polls(_: int) -> Job | Exception:
+        now = anyio.current_time()
+        if 45 <= now < 55:
+            return failing(between) if between else job("RUNNING")
+        return failing(NotFoundError) if now < 100 else job("SUCCESS")
+
+    async def use(handle: JobHandle) -> None:
+        assert (await handle).status == "SUCCESS"
+
+    watch_j(polls, use)
+
+
+def test_an_outage_counts_from_its_own_beginning() -> None:
+    def polls(_: int) -> Job | Exception:
+        now = anyio.current_time()
+        if 2400 <= now < 2440:
+            return job("RUNNING")
+        return failing(ServerError) if now < 5500 else job("SUCCESS")
+
+    async def use(handle: JobHandle) -> None:
+        assert (await handle).status == "SUCCESS"
+
+    watch_j(polls, use)
+
+
+def test_failures_that_name_no_server_are_given_to_none_when_that_would_be_a_guess() -> None:
+    nameless = sub_job(None, "FAIL", error_code="BMS.3037")
+
+    async def use(handle: JobHandle) -> None:
+        with pytest.raises(JobFailedError):
+            await handle
+        for server_id in ("a", "b"):
+            with pytest.raises(JobLostError, match="ended without telling"):
+                await handle.sub_job(server_id)
+
+    watch_j([job("FAIL", nameless)], use)
+    watch_j([job("FAIL", sub_job(None, "SUCCESS"), nameless)], use)
+
+    async def told_of_one(handle: JobHandle) -> None:
+        assert (await handle.sub_job("a")).error_code == "BMS.3037"
+        with pytest.raises(JobLostError, match="ended without telling"):
+            await handle.sub_job("b")
+
+    watch_j([job("FAIL", sub_job("a", "FAIL", error_code="BMS.3037"), error_code="BMS.0006")], told_of_one)
+
+
+def test_a_job_that_has_ended_is_polled_and_held_no_more() -> None:
+    async def use(watcher: Watcher) -> None:
+        await watcher.watch("j")
+        await advance(100)
+        told = watcher.statistics()
+        assert (told.live, told.ended, told.next_poll) == (0, 1, None)
+
+    assert run_virtually(lambda: watched([job("SUCCESS")], use)) == 1
+
+
+def test_a_job_watched_by_its_id_learns_its_servers_from_who_started_it() -> None:
+    async def use(watcher: Watcher) -> None:
+        by_id = watcher.watch("j")
+        started = watcher.watch("j", servers=("a", "b"), action="servers.stop")
+        assert by_id.servers == started.servers == ("a", "b")
+        assert by_id.action == "servers.stop"
+        assert {sub.server_id async for sub in by_id.sub_jobs()} == {"a", "b"}
+
+    run_virtually(lambda: watched([job("SUCCESS")], use))
+
+
 def test_r7_a_status_that_nobody_documented_is_not_an_end() -> None:
     polls = [
         job("PAUSED", sub_job("a", "MIGRATING"), sub_job("b", "SUCCESS")),

@@ -267,13 +267,72 @@ def test_waiting_callers_are_served_after_a_refusal_although_nothing_else_happen
 
 @pytest.mark.parametrize(
     ("quota", "expected"),
-    [((50, 60.0), 40), ((20, 60.0), 16), ((200, 300.0), 32), ((5000, 60.0), 40)],
+    [((50, 60.0), 40), ((20, 60.0), 16), ((200, 300.0), 32), ((5000, 60.0), 40), ((1, 1.0), 40), ((10, 1.0), 40)],
 )
 def test_a_limit_that_the_server_names_is_learned_where_it_is_lower(quota: tuple[int, float], expected: int) -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 50)
         limiter.refuse(quota=quota)
         assert limiter.statistics().capacity == expected
+
+    run_virtually(main)
+
+
+def test_two_clocks_that_differ_a_little_still_agree_that_the_window_is_over() -> None:
+    async def main() -> None:
+        limiter = WindowLimiter("x", 1)
+        slot = await limiter.acquire()
+        slot.release()
+        await limiter.acquire()
+        assert anyio.current_time() >= 60.01
+
+    run_virtually(main)
+
+
+def test_who_waits_while_all_calls_are_in_flight_is_served_after_a_refusal_though_nothing_else_happens() -> None:
+    async def main() -> None:
+        limiter = WindowLimiter("x", 3)
+        await limiter.acquire()
+        limiter.refuse(30)
+        async with anyio.create_task_group() as callers:
+            callers.start_soon(limiter.acquire)
+            await advance(31)
+            assert limiter.statistics().waiting_interactive == 0
+
+    run_virtually(main)
+
+
+def test_a_shorter_refusal_does_not_end_a_longer_one() -> None:
+    async def main() -> None:
+        limiter = WindowLimiter("x", 10)
+        limiter.refuse(60)
+        limiter.refuse(1)
+        await limiter.acquire()
+        assert anyio.current_time() == pytest.approx(60, abs=0.1)
+
+    run_virtually(main)
+
+
+def test_nobody_overtakes_who_waits_in_his_lane() -> None:
+    async def main() -> None:
+        limiter = WindowLimiter("x", 60, reserve=0.5)
+        for _ in range(30):
+            await limiter.acquire(Lane.BULK)
+        served: list[str] = []
+
+        async def call(name: str) -> None:
+            await limiter.acquire(Lane.BULK)
+            served.append(name)
+
+        async with anyio.create_task_group() as callers:
+            callers.start_soon(call, "first")
+            await advance(1)
+            held = await limiter.acquire(Lane.INTERACTIVE)
+            held.give_back()
+            callers.start_soon(call, "second")
+            await advance(1)
+            assert served == []
+            callers.cancel_scope.cancel()
 
     run_virtually(main)
 

@@ -22,9 +22,11 @@ from bms_async import (
     HttpxTransport,
     InvalidRequestError,
     JobLostError,
+    Lane,
     Limits,
     Outcome,
     OutcomeState,
+    StaticToken,
     SubJobFailedError,
     TransportError,
 )
@@ -817,5 +819,88 @@ def test_r9_a_hundred_thousand_ids_that_need_no_call_do_not_hold_up_the_loop(how
             counting.cancel()
             assert passes >= 100
             assert most <= 5000
+
+    run_virtually(main)
+
+
+def test_a_batch_in_flight_when_a_run_is_cancelled_is_seen_to_its_end() -> None:
+    async def main() -> None:
+        async with simulated(servers=20, latency=(5, 5), job_seconds=(1, 2)) as sim:
+            run = sim.bms.fleet.stop(sim.ids)
+            await advance(2)
+            run.cancel()
+            assert states((await run).outcomes) == {S.SUCCEEDED: 20}
+
+    run_virtually(main)
+
+
+def test_a_run_waits_in_its_lane() -> None:
+    async def main() -> None:
+        async with simulated(servers=3000, limits=Limits({"servers.stop": 1, "servers.start": 1})) as sim:
+            bulk = sim.bms.fleet.stop(sim.ids)
+            urgent = sim.bms.fleet.start(sim.ids, lane=Lane.INTERACTIVE)
+            await advance(1)
+            stopping = sim.bms.limits["servers.stop"].statistics()
+            starting = sim.bms.limits["servers.start"].statistics()
+            assert (stopping.waiting_bulk, stopping.waiting_interactive) == (2, 0)
+            assert (starting.waiting_bulk, starting.waiting_interactive) == (0, 2)
+            for run in (bulk, urgent):
+                run.cancel(let_go=True)
+                await run
+
+    run_virtually(main)
+
+
+def test_polls_wait_behind_callers_and_are_not_retried_by_themselves() -> None:
+    async def main() -> None:
+        async with simulated(servers=1, limits=Limits({"jobs.get": 20})) as sim:
+            handle = await sim.bms.servers.stop(sim.ids)
+            for _ in range(20):
+                await sim.bms.jobs.get(handle.id)
+            await advance(5)
+            told = sim.bms.limits["jobs.get"].statistics()
+            assert (told.waiting_bulk, told.waiting_interactive) == (1, 0)
+        async with simulated(servers=1, job_seconds=(50, 50)) as sim:
+            sim.cloud.faults.append(lambda operation, *_: Answer(status=503) if operation == "jobs.get" else None)
+            handle = await sim.bms.servers.stop(sim.ids)
+            await advance(10)
+            told_polls = sim.bms.statistics().watcher
+            assert told_polls.polls == told_polls.failed_polls == sim.arrived("jobs.get")
+            assert not handle.done()
+
+    run_virtually(main)
+
+
+def test_closing_the_client_ends_its_runs_before_it_lets_go_of_their_jobs() -> None:
+    async def main() -> None:
+        async with simulated(servers=5, job_seconds=(100, 200)) as sim:
+            run = sim.bms.fleet.stop(sim.ids)
+            await advance(20)
+        assert all(outcome.error is None for outcome in (await run).outcomes)
+
+    run_virtually(main)
+
+
+def test_a_slot_is_not_lost_when_credentials_fail_and_successes_do_not_pile_up_retries() -> None:
+    class Odd(StaticToken):
+        broken = True
+
+        async def headers(self, request: HttpRequest) -> Mapping[str, str]:
+            if self.broken:
+                raise OSError("no token service")
+            return await super().headers(request)
+
+    async def main() -> None:
+        async with simulated(servers=1) as sim:
+            auth = Odd(sim.cloud.settings.token)
+            sim.bms._session._auth = auth
+            with pytest.raises(OSError, match="no token service"):
+                await sim.bms.servers.get(sim.ids[0])
+            assert sim.bms.limits["servers.get"].statistics().used == 0
+            auth.broken = False
+            full = sim.bms.statistics().session.retries_left
+            for _ in range(50):
+                await sim.bms.servers.get(sim.ids[0])
+            assert sim.bms.statistics().session.retries_left == full
 
     run_virtually(main)
