@@ -21,6 +21,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.import_time
 	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.signing
 	$(BIN)/python -m benchmarks.limiter
 	$(BIN)/python -m benchmarks.fleet
 

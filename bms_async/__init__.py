@@ -6,7 +6,7 @@ As fast as the documented limits allow and never faster, and one outcome for eve
 from typing import TYPE_CHECKING
 
 from bms_async.api import CreationJob
-from bms_async.auth import Auth, StaticToken
+from bms_async.auth import AkSkAuth, Auth, PasswordAuth, Secret, StaticToken
 from bms_async.client import BmsClient, ClientStatistics, __version__
 from bms_async.errorcodes import ErrorCode, Remedy, explain
 from bms_async.errors import (
@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from bms_async.transport.httpx import HttpxTransport
 
 __all__ = [
+    "AkSkAuth",
     "ApiError",
     "ApiVersion",
     "Auth",
@@ -135,6 +136,7 @@ __all__ = [
     "NotFoundError",
     "Outcome",
     "OutcomeState",
+    "PasswordAuth",
     "PermissionDeniedError",
     "PortState",
     "PowerState",
@@ -147,6 +149,7 @@ __all__ = [
     "Remedy",
     "RetryPolicy",
     "RootVolume",
+    "Secret",
     "Server",
     "ServerError",
     "ServerFaultError",

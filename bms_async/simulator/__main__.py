@@ -60,6 +60,8 @@ class _Simulator(uvicorn.Server):
                 log_level="critical",
                 access_log=False,
                 server_header=False,
+                # Answers have a Date of their own: by the cloud's clock, which may be wrong on purpose.
+                date_header=False,
                 backlog=4096,
                 timeout_graceful_shutdown=1,
             )
@@ -78,6 +80,7 @@ class _Simulator(uvicorn.Server):
                 "project_id": settings.project_id,
                 "token": settings.token,
                 "access_key": settings.access_key,
+                "secret_key": settings.secret_key,
                 "servers": settings.servers,
                 "seed": settings.seed,
                 "throttle": settings.throttle,
@@ -165,6 +168,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--token", default=default.token, help="the token to accept")
     add("--project-id", default=default.project_id, metavar="ID", help="the only project")
     add("--access-key", default=default.access_key, metavar="AK", help="the key of signed calls")
+    add("--secret-key", default=default.secret_key, metavar="SK", help="what they are signed with")
+    add("--security-token", default=default.security_token, metavar="TOKEN",
+        help="what they carry besides, as with temporary keys")  # fmt: skip
+    add("--clock-skew", type=float, default=default.clock_skew, metavar="SECONDS",
+        help="how far the cloud's clock is ahead, to try clients whose own is wrong")  # fmt: skip
     return parser
 
 

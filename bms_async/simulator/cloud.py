@@ -18,6 +18,7 @@ from bms_async.simulator.keyring import KeyRing
 from bms_async.simulator.park import Park
 from bms_async.simulator.refusals import Refusal, native
 from bms_async.simulator.settings import CloudSettings
+from bms_async.simulator.signatures import AccessKey
 from bms_async.simulator.state import Filters, PowerAction, Server
 from bms_async.simulator.throttle import Books, Gate
 
@@ -33,11 +34,14 @@ class Cloud:
     Args:
         settings: How it behaves.
         clock: Seconds, never going back; a virtual event loop's `time` in tests.
+        wall_clock: Unix seconds, which signed calls are dated by. By default the real time for a cloud on the real
+            clock; else what has gone by on its own clock since `settings.epoch`, so that tests stay the same each time.
 
     Attributes:
         settings: As given.
         faults: Hooks asked at every call, in order; the first fault counts.
         tokens: The tokens that are accepted now.
+        access_keys: The access keys that are accepted now, by name.
         wall: Turns the clock's seconds into the timestamps of answers.
         born: The clock's time at the beginning.
         view: What documents need to know.
@@ -46,11 +50,19 @@ class Cloud:
         board: What is being done.
     """
 
-    def __init__(self, settings: CloudSettings | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: CloudSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        wall_clock: Callable[[], float] | None = None,
+    ) -> None:
         self.settings = settings or CloudSettings()
         self.faults: list[FaultHook] = []
         self.tokens = {self.settings.token}
+        self.access_keys = {self.settings.access_key: AccessKey(self.settings.secret_key, self.settings.security_token)}
         self._clock = clock
+        self._wall_clock = time.time if wall_clock is None and clock is time.monotonic else wall_clock
         self.born = clock()
         self.wall = Wall(self.settings.epoch, self.born)
         self.view = View(self.settings.project_id, self.wall, self.born)
@@ -69,6 +81,12 @@ class Cloud:
     def now(self) -> float:
         """The clock's time."""
         return self._clock()
+
+    def unix_now(self) -> float:
+        """The wall-clock time, as `Date` and signatures know it."""
+        if self._wall_clock is not None:
+            return self._wall_clock() + self.settings.clock_skew
+        return self.settings.epoch.timestamp() + self._clock() - self.born + self.settings.clock_skew
 
     @property
     def servers(self) -> dict[str, Server]:

@@ -46,6 +46,9 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
         project_name: What it is called.
         token: The token that is accepted at first; `Cloud.tokens` can change while the cloud runs.
         access_key: The access key that signed calls must name.
+        secret_key: What they must be signed with; `Cloud.access_keys` can change while the cloud runs.
+        security_token: What signed calls must carry, as with temporary keys; empty for permanent ones.
+        clock_skew: Seconds by which the cloud's clock, as `Date` and signatures know it, is ahead.
         epoch: Wall-clock time at the cloud's beginning.
     """
 
@@ -75,6 +78,9 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     project_name: str = "simulated"
     token: str = "simulated-token"  # noqa: S105 - opens nothing but a toy on the loopback
     access_key: str = "SIMULATEDACCESSKEY"
+    secret_key: str = "simulated-secret-key"  # noqa: S105 - as above
+    security_token: str = ""
+    clock_skew: float = 0.0
     epoch: datetime = datetime(2024, 1, 1, tzinfo=UTC)
 
     def __post_init__(self) -> None:
@@ -90,9 +96,11 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} must be two times, the shorter one first: {low} {high}")
         if self.job_hidden_seconds < 0 or self.job_kept_seconds < 0:
             raise ValueError("job_hidden_seconds and job_kept_seconds must not be negative")
-        for name in ("project_id", "project_name", "token", "access_key"):
+        for name in ("project_id", "project_name", "token", "access_key", "secret_key"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must not be empty")
+        if not math.isfinite(self.clock_skew):
+            raise ValueError(f"clock_skew must be a number of seconds: {self.clock_skew}")
         if self.epoch.tzinfo is None:
             raise ValueError("epoch must be an aware datetime")
         self._check_limits()

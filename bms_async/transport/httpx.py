@@ -15,6 +15,7 @@ from bms_async._owner import finish
 from bms_async.errors import CallTimeoutError, ConfigurationError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 
+from ._masking import mask_tokens
 from ._queue import Flight, SendQueue, TransportStatistics, refuse_unsendable, within
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class HttpxTransport:
     def __init__(
         self, client: httpx.AsyncClient | httpx2.AsyncClient | None = None, *, connections: int | None = None
     ) -> None:
+        mask_tokens()
         self._client: Any = client
         self._making = anyio.Lock()
         if connections is not None and connections < 1:

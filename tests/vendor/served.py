@@ -21,9 +21,10 @@ class Simulator(NamedTuple):
     address: str
     project_id: str
     access_key: str
+    secret_key: str
 
     def client(self, access_key: str | None = None) -> Any:
-        credentials = BasicCredentials(access_key or self.access_key, "any secret", self.project_id)
+        credentials = BasicCredentials(access_key or self.access_key, self.secret_key, self.project_id)
         return (
             vendor.BmsClient.new_builder()
             .with_http_config(HttpConfig(timeout=10))
@@ -41,7 +42,7 @@ def serving(*flags: str) -> Iterator[Simulator]:
         try:
             assert process.stdout
             line = json.loads(process.stdout.readline())
-            yield Simulator(line["address"], line["project_id"], line["access_key"])
+            yield Simulator(line["address"], line["project_id"], line["access_key"], line["secret_key"])
             process.send_signal(signal.SIGINT)
             assert process.communicate(timeout=20) == ("", "")
             assert process.returncode == 0
