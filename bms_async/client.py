@@ -21,8 +21,8 @@ from bms_async.api import (
     poll_job,
     request,
 )
-from bms_async.auth import Auth, ScopedAuth, StaticToken
-from bms_async.config import check_endpoint, read_environment
+from bms_async.auth import Auth, ScopedAuth
+from bms_async.config import Settings, find_endpoints, read_cloud, read_environment
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.fleet import Fleet
 from bms_async.jobs import SHARE, Watcher, WatcherStatistics
@@ -57,11 +57,14 @@ class BmsClient:
     one event loop, and is opened once.
 
     Args:
-        endpoint: The address of the BMS service.
+        endpoint: The address of the BMS service; needed unless `region` and `domain` make it.
         project_id: The project whose servers these are; not needed where the credentials know it.
         auth: The credentials, such as `StaticToken`.
         compute_endpoint: The address of the ECS service, for native OpenStack calls; the BMS endpoint by default.
         identity_endpoint: The address of the IAM service; the BMS endpoint by default.
+        region: The region's id, such as ``ae-ad-1``. With `domain` it makes each endpoint that is not given:
+            ``https://{bms,ecs,iam}.{region}.{domain}``.
+        domain: The DNS domain of the cloud, such as ``example.com``.
         transport: What carries the requests; a `HttpxTransport` by default. It is opened and closed with the client.
         limits: The calls a minute that are allowed. Give one `Limits` to all clients of an account.
         timeout: Seconds that one try of a call may take once it is connected; waiting for a slot does not count.
@@ -75,11 +78,13 @@ class BmsClient:
     def __init__(
         self,
         *,
-        endpoint: str,
+        endpoint: str | None = None,
         project_id: str | None = None,
         auth: Auth,
         compute_endpoint: str | None = None,
         identity_endpoint: str | None = None,
+        region: str | None = None,
+        domain: str | None = None,
         transport: Transport | None = None,
         limits: Limits | None = None,
         timeout: float = 60.0,
@@ -90,11 +95,17 @@ class BmsClient:
             raise ConfigurationError(f"auth={type(auth).__name__}: credentials are needed, such as StaticToken(token)")
         if timeout <= 0:
             raise ConfigurationError(f"timeout={timeout!r}: more than 0 seconds are needed")
-        endpoint = check_endpoint("endpoint", endpoint)
+        endpoints = find_endpoints(
+            endpoint=endpoint,
+            compute_endpoint=compute_endpoint,
+            identity_endpoint=identity_endpoint,
+            region=region,
+            domain=domain,
+        )
         self._endpoints = {
-            Service.BMS: endpoint,
-            Service.COMPUTE: check_endpoint("compute_endpoint", compute_endpoint or endpoint),
-            Service.IDENTITY: check_endpoint("identity_endpoint", identity_endpoint or endpoint),
+            Service.BMS: endpoints.bms,
+            Service.COMPUTE: endpoints.compute,
+            Service.IDENTITY: endpoints.identity,
         }
         self._limits = limits or Limits()
         self._session = Session(
@@ -129,8 +140,21 @@ class BmsClient:
     ) -> Self:
         """Make a client from the environment.
 
-        Read are ``BMS_ENDPOINT``, ``OS_PROJECT_ID`` (or ``HUAWEICLOUD_SDK_PROJECT_ID``), ``OS_TOKEN`` (or
-        ``OS_AUTH_TOKEN``), and if set ``BMS_COMPUTE_ENDPOINT`` and ``OS_AUTH_URL``.
+        Credentials are one of these; where two are complete, ``OS_AUTH_TYPE`` (``token``, ``password``, ``aksk``)
+        says which is meant:
+
+        - a token: ``OS_TOKEN`` or ``OS_AUTH_TOKEN``
+        - a password: ``OS_USERNAME`` with ``OS_USER_DOMAIN_NAME`` or ``OS_USER_DOMAIN_ID``, or else ``OS_USER_ID``;
+          ``OS_PASSWORD``; ``OS_AUTH_URL``, or else the identity endpoint
+        - an access key: ``HUAWEICLOUD_SDK_AK``, ``HUAWEICLOUD_SDK_SK``, and with temporary ones
+          ``HUAWEICLOUD_SDK_SECURITY_TOKEN``
+
+        The project is ``OS_PROJECT_ID`` or ``HUAWEICLOUD_SDK_PROJECT_ID``; with a password ``OS_PROJECT_NAME`` does
+        too, and ``OS_PROJECT_DOMAIN_NAME`` is read. Where an id is set, the name beside it is not used.
+
+        Addresses are ``BMS_ENDPOINT``, ``BMS_COMPUTE_ENDPOINT``, ``BMS_IDENTITY_ENDPOINT`` (or else ``OS_AUTH_URL``
+        without its ``/v3``); those that are not set are made of ``OS_REGION_NAME`` or ``HUAWEICLOUD_SDK_REGION``, and
+        ``BMS_DOMAIN``. An empty variable counts as not set.
 
         Args:
             transport: As in `BmsClient`.
@@ -138,13 +162,56 @@ class BmsClient:
             timeout: As in `BmsClient`.
 
         Raises:
-            ConfigurationError: Something is missing; the text names all of it, and where it was looked for.
+            ConfigurationError: Something is missing, or contradicts another; the text names all that is missing, and
+                where it was looked for.
         """
-        settings = read_environment()
+        return cls._from_settings(read_environment(), transport=transport, limits=limits, timeout=timeout)
+
+    @classmethod
+    def from_cloud(
+        cls,
+        name: str | None = None,
+        *,
+        transport: Transport | None = None,
+        limits: Limits | None = None,
+        timeout: float = 60.0,
+    ) -> Self:
+        """Make a client from ``clouds.yaml``, the file that OpenStack's tools read.
+
+        It is the file that ``OS_CLIENT_CONFIG_FILE`` names; or else the first ``clouds.yaml``, ``.yml`` or ``.json``
+        in the working directory, ``$XDG_CONFIG_HOME/openstack``, ``~/.config/openstack`` and ``/etc/openstack``.
+        ``secure.yaml`` (``OS_CLIENT_SECURE_FILE``) is looked for likewise and laid over it, branch by branch.
+
+        Read are ``auth`` (``token``; or ``username`` or ``user_id``, ``password``, ``user_domain_name`` or
+        ``user_domain_id``, ``auth_url``; or ``ak``, ``sk``, ``security_token``; and ``project_id``, ``project_name``,
+        ``project_domain_name``), ``auth_type`` (``token``, ``v3token``, ``password``, ``v3password``, ``aksk``),
+        ``region_name``, ``regions``, and addresses: ``bms_endpoint_override``, ``compute_endpoint_override`` and
+        ``identity_endpoint_override``, or ``bms_domain``, the cloud's DNS domain, which makes them with the region.
+        Vendor profiles, ``verify`` and ``cacert`` are not read.
+
+        This reads small files and waits for the disk, so it is best called before the event loop has work, or in a
+        thread. Files in YAML need the extra ``clouds``.
+
+        Args:
+            name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one that there is.
+            transport: As in `BmsClient`.
+            limits: As in `BmsClient`.
+            timeout: As in `BmsClient`.
+
+        Raises:
+            ConfigurationError: A file cannot be read, there is no such cloud, or its settings do not do; the text
+                says which files were looked at.
+        """
+        return cls._from_settings(read_cloud(name), transport=transport, limits=limits, timeout=timeout)
+
+    @classmethod
+    def _from_settings(
+        cls, settings: Settings, *, transport: Transport | None, limits: Limits | None, timeout: float
+    ) -> Self:
         return cls(
             endpoint=settings.endpoint,
             project_id=settings.project_id,
-            auth=StaticToken(settings.token),
+            auth=settings.auth,
             compute_endpoint=settings.compute_endpoint,
             identity_endpoint=settings.identity_endpoint,
             transport=transport,

@@ -1,19 +1,13 @@
-"""Settings: an address that credentials may go to, and an environment that says all that it lacks."""
+"""An address that credentials may go to."""
 
 from __future__ import annotations
-
-import os
-from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.pretty import pretty_repr
 
-from bms_async import BmsClient, ConfigurationError
-from bms_async.config import check_endpoint, read_environment
-
-COMPLETE = {"BMS_ENDPOINT": "https://bms.example.com", "OS_PROJECT_ID": "p", "OS_TOKEN": "SECRET"}
+from bms_async import ConfigurationError
+from bms_async.config import check_endpoint
 
 
 @pytest.mark.parametrize(
@@ -113,56 +107,3 @@ def test_any_text_is_an_address_or_a_configuration_error(value: str) -> None:
         return
     assert endpoint == value.strip().rstrip("/")
     assert endpoint.lower().startswith(("https://", "http://"))
-
-
-def test_a_complete_environment_is_read() -> None:
-    settings = read_environment(
-        {**COMPLETE, "BMS_COMPUTE_ENDPOINT": "https://ecs.example.com", "OS_AUTH_URL": "https://iam.example.com"}
-    )
-
-    assert (settings.endpoint, settings.project_id, settings.token) == ("https://bms.example.com", "p", "SECRET")
-    assert settings.compute_endpoint == "https://ecs.example.com"
-    assert settings.identity_endpoint == "https://iam.example.com"
-
-
-def test_the_names_that_other_tools_use_are_read_too_and_the_first_one_wins() -> None:
-    others = {"BMS_ENDPOINT": "https://bms.example.com", "HUAWEICLOUD_SDK_PROJECT_ID": "q", "OS_AUTH_TOKEN": "t"}
-
-    assert read_environment(others).project_id == "q"
-    assert read_environment(others).token == "t"
-    assert read_environment({**others, "OS_PROJECT_ID": "p"}).project_id == "p"
-    assert read_environment({**others, "OS_PROJECT_ID": ""}).project_id == "q"
-
-
-@pytest.mark.parametrize("missing", [{"BMS_ENDPOINT"}, {"OS_PROJECT_ID"}, {"OS_TOKEN"}, set(COMPLETE)])
-@pytest.mark.parametrize("blank", [False, True])
-def test_an_environment_names_all_that_it_lacks_and_where_it_was_looked_for(missing: set[str], blank: bool) -> None:
-    environment = {name: value for name, value in COMPLETE.items() if name not in missing}
-    environment |= dict.fromkeys(missing, "") if blank else {}
-
-    with pytest.raises(ConfigurationError) as caught:
-        read_environment(environment)
-
-    text = str(caught.value)
-    assert {name for name in COMPLETE if name in text} == missing
-    assert "SECRET" not in text
-    if "OS_TOKEN" in missing:
-        assert "token (OS_TOKEN or OS_AUTH_TOKEN)" in text
-
-
-def test_no_printer_shows_the_token_of_the_settings() -> None:
-    settings = read_environment(COMPLETE)
-
-    for shown in (repr(settings), str(settings), pretty_repr(settings)):
-        assert "SECRET" not in shown
-        assert "bms.example.com" in shown
-
-
-def test_a_client_is_made_from_the_environment() -> None:
-    with mock.patch.dict(os.environ, COMPLETE, clear=True):
-        assert repr(BmsClient.from_env()) == "<BmsClient closed, https://bms.example.com, project p>"
-
-
-def test_a_client_from_an_empty_environment_is_a_configuration_error() -> None:
-    with mock.patch.dict(os.environ, clear=True), pytest.raises(ConfigurationError, match="BMS_ENDPOINT"):
-        BmsClient.from_env()

@@ -1,0 +1,143 @@
+"""Where the cloud's services are: addresses that are given, or made of a region and a domain."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import msgspec
+
+from bms_async.errors import ConfigurationError
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_REGION = re.compile(_LABEL)
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+
+
+class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
+    """The addresses of the three services, none with a slash at its end."""
+
+    bms: str
+    compute: str
+    identity: str
+
+
+def find_endpoints(
+    *,
+    endpoint: str | None = None,
+    compute_endpoint: str | None = None,
+    identity_endpoint: str | None = None,
+    region: str | None = None,
+    domain: str | None = None,
+) -> Endpoints:
+    """Return where the services are.
+
+    A given address wins over the one that region and domain make: ``https://{bms,ecs,iam}.{region}.{domain}``. Where
+    there is neither, the BMS endpoint serves all.
+
+    Args:
+        endpoint: The address of the BMS service.
+        compute_endpoint: The address of the ECS service.
+        identity_endpoint: The address of the IAM service.
+        region: The region's id, such as ``ae-ad-1``.
+        domain: The DNS domain of the cloud, such as ``example.com``.
+
+    Raises:
+        ConfigurationError: Something cannot be right, or nothing tells where the BMS service is.
+    """
+    region = None if region is None else check_region("region", region)
+    domain = None if domain is None else check_domain("domain", domain)
+    if endpoint is None and (region is None or domain is None):
+        if region is None and domain is None:
+            raise ConfigurationError(
+                "endpoint: an address such as 'https://bms.region.example.com' is needed, or region and domain"
+            )
+        given, lacking = ("domain", "region") if region is None else ("region", "domain")
+        raise ConfigurationError(f"{lacking}: needed beside {given}, as long as no endpoint is given")
+
+    def made(service: str) -> str | None:
+        return f"https://{service}.{region}.{domain}" if region is not None and domain is not None else None
+
+    bms = check_endpoint("endpoint", made("bms") if endpoint is None else endpoint)
+    return Endpoints(
+        bms=bms,
+        compute=check_endpoint("compute_endpoint", compute_endpoint or made("ecs") or bms),
+        identity=check_endpoint("identity_endpoint", identity_endpoint or made("iam") or bms),
+    )
+
+
+def check_region(argument: str, value: object) -> str:
+    """Return a region's id that is fit for a host name.
+
+    Raises:
+        ConfigurationError: It is not. It is not shown: who mixes settings up may have put a secret here.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    if not _REGION.fullmatch(text):
+        raise ConfigurationError(f"{argument}: a region's id such as 'ae-ad-1' is needed; letters, digits and hyphens")
+    return text
+
+
+def check_domain(argument: str, value: object) -> str:
+    """Return the DNS domain of a cloud.
+
+    Raises:
+        ConfigurationError: It is none. It is not shown: who mixes settings up may have put a secret here.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    if not _DOMAIN.fullmatch(text):
+        raise ConfigurationError(
+            f"{argument}: the cloud's DNS domain is needed, such as 'example.com'; no scheme or path"
+        )
+    return text
+
+
+def check_endpoint(argument: str, value: object) -> str:
+    """Return an endpoint that credentials may be sent to.
+
+    Args:
+        argument: The argument's name, for the error.
+        value: What was given.
+
+    Raises:
+        ConfigurationError: It is no address, holds credentials or a query, or is plain HTTP to another machine.
+    """
+    if not isinstance(value, str) or not value.strip():
+        given = repr(value) if value is None or isinstance(value, str) else type(value).__name__
+        raise ConfigurationError(f"{argument}={given}: an address such as 'https://bms.region.example.com' is needed")
+    text = value.strip().rstrip("/")
+    if "@" in text:
+        # Not shown, nor taken apart to see which half is the secret.
+        raise ConfigurationError(f"{argument}: credentials do not belong into an address; pass them as auth=")
+    # A query may be signed, and so is not shown either.
+    plain, mark, _ = text.replace("#", "?").partition("?")
+    shown = f"{argument}={plain + ('?...' if mark else '')!r}"
+    if "://" not in plain:
+        raise ConfigurationError(f"{shown}: the scheme is missing; did you mean {f'https://{plain}'!r}?")
+    if mark:
+        raise ConfigurationError(f"{shown}: an endpoint has no query and no fragment")
+    if not text.isprintable() or " " in text:
+        raise ConfigurationError(f"{shown}: an address has no blanks")
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"{shown}: {error}") from error
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ConfigurationError(f"{shown}: not an https address")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ConfigurationError(
+            f"{shown}: plain http would show the credentials to everybody on the way; use https "
+            "(http is for loopback only)"
+        )
+    return text
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

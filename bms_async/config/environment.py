@@ -1,0 +1,51 @@
+"""Settings from the variables that people already have: OpenStack's, the vendor's SDK's, and a few of our own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from .settings import Settings, Source, read_settings
+
+VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "endpoint": ("BMS_ENDPOINT",),
+    "compute_endpoint": ("BMS_COMPUTE_ENDPOINT",),
+    "identity_endpoint": ("BMS_IDENTITY_ENDPOINT",),
+    "region": ("OS_REGION_NAME", "HUAWEICLOUD_SDK_REGION"),
+    "domain": ("BMS_DOMAIN",),
+    "project_id": ("OS_PROJECT_ID", "HUAWEICLOUD_SDK_PROJECT_ID"),
+    "project_name": ("OS_PROJECT_NAME",),
+    "project_domain_name": ("OS_PROJECT_DOMAIN_NAME",),
+    "auth_type": ("OS_AUTH_TYPE",),
+    "auth_url": ("OS_AUTH_URL",),
+    "token": ("OS_TOKEN", "OS_AUTH_TOKEN"),
+    "username": ("OS_USERNAME",),
+    "user_id": ("OS_USER_ID",),
+    "password": ("OS_PASSWORD",),
+    "user_domain_name": ("OS_USER_DOMAIN_NAME",),
+    "user_domain_id": ("OS_USER_DOMAIN_ID",),
+    "access_key": ("HUAWEICLOUD_SDK_AK",),
+    "secret_key": ("HUAWEICLOUD_SDK_SK",),
+    "security_token": ("HUAWEICLOUD_SDK_SECURITY_TOKEN",),
+}
+
+
+def read_environment(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read settings from environment variables; an empty one counts as not set.
+
+    Args:
+        environment: Instead of the process's own.
+
+    Raises:
+        ConfigurationError: Something is missing or contradicts another; the text names all that is missing, and where
+            it was looked for.
+    """
+    environment = os.environ if environment is None else environment
+    names = {name for several in VARIABLES.values() for name in several}
+    values = {name: value for name, value in environment.items() if name in names}
+    where = "the environment"
+    if environment.get("OS_CLOUD"):
+        # Who selects a cloud has the settings in a file, and may have called the wrong one of the two.
+        where += " (OS_CLOUD is for BmsClient.from_cloud(), which reads clouds.yaml)"
+    return read_settings(Source(where, VARIABLES, values))

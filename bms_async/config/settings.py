@@ -1,0 +1,222 @@
+"""What a source of settings says, put together: one kind of credentials, a project, three endpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from bms_async.auth import AkSkAuth, Auth, PasswordAuth, StaticToken
+from bms_async.errors import ConfigurationError
+
+from .endpoints import check_domain, check_endpoint, check_region, find_endpoints
+
+Kind: TypeAlias = Literal["token", "password", "keys"]
+
+_TYPES: Final[Mapping[str, Kind]] = {
+    "token": "token",
+    "v3token": "token",
+    "password": "password",
+    "v3password": "password",
+    # OpenStack has no word for it, but who has all kinds set must be able to choose this one too.
+    "aksk": "keys",
+}
+# What each kind cannot do without: one setting of each group.
+_NEEDS: Final[Mapping[Kind, tuple[tuple[str, ...], ...]]] = {
+    "token": (("token",),),
+    "password": (
+        ("username", "user_id"),
+        ("password",),
+        ("user_domain_name", "user_domain_id"),
+        ("auth_url", "identity_endpoint"),
+    ),
+    "keys": (("access_key",), ("secret_key",)),
+}
+# What shows that somebody means this kind. A domain or an address does not: they stay in the shell for other tools.
+_SIGNS: Final[Mapping[Kind, tuple[str, ...]]] = {
+    "token": ("token",),
+    "password": ("username", "user_id", "password"),
+    "keys": ("access_key", "secret_key"),
+}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client is made of."""
+
+    auth: Auth
+    project_id: str | None
+    endpoint: str
+    compute_endpoint: str
+    identity_endpoint: str
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # A Struct has one of its own, which goes into every field. Credentials are named by their class alone.
+        fields = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        return [(name, type(value).__name__ if name == "auth" else value) for name, value in fields]
+
+
+class Source:
+    """Settings as somebody wrote them, by the names that they have there.
+
+    Args:
+        where: What the source is, for errors.
+        names: The names that each setting may have; several are other names of the same, and must agree.
+        values: What was found, by name. An empty value counts as not set.
+    """
+
+    def __init__(self, where: str, names: Mapping[str, tuple[str, ...]], values: Mapping[str, str]) -> None:
+        self.where = where
+        self._names = names
+        self._values = {name: value for name, value in values.items() if value.strip()}
+
+    def __repr__(self) -> str:
+        return f"<Source {self.where}>"
+
+    def get(self, setting: str) -> str | None:
+        """Return a setting, or None.
+
+        Raises:
+            ConfigurationError: It is set twice, and differently.
+        """
+        found = self._found(setting)
+        if len({self._values[name] for name in found}) > 1:
+            raise ConfigurationError(f"{' and '.join(found)} contradict each other in {self.where}: unset one")
+        return self._values[found[0]] if found else None
+
+    def needed(self, setting: str) -> str:
+        """Return a setting that is known to be there."""
+        value = self.get(setting)
+        if value is None:
+            raise LookupError(setting)
+        return value
+
+    def has(self, *settings: str) -> bool:
+        """Tell whether one of these is set."""
+        return any(self._found(setting) for setting in settings)
+
+    def names(self, *settings: str) -> str:
+        """Return what these can be called, for an error that asks for one of them."""
+        return " or ".join(name for setting in settings for name in self._names[setting])
+
+    def used(self, settings: Iterable[str]) -> str:
+        """Return what those of these that are set are called."""
+        return ", ".join(name for setting in settings for name in self._found(setting))
+
+    def _found(self, setting: str) -> list[str]:
+        return [name for name in self._names[setting] if name in self._values]
+
+
+def read_settings(source: Source) -> Settings:
+    """Put together what a source says.
+
+    Raises:
+        ConfigurationError: Something is missing or contradicts another; the text names all that is missing.
+    """
+    kind, missing = _choose(source)
+    # Keystone finds a project by its name; the other kinds ask nobody.
+    project = ("project_id", "project_name") if kind in {None, "password"} else ("project_id",)
+    if not source.has(*project):
+        missing.append(f"project ({source.names(*project)})")
+    missing += _missing_endpoint(source)
+    if missing or kind is None:
+        raise ConfigurationError(f"not set in {source.where}: {'; '.join(missing)}")
+    checked = {
+        setting: check_endpoint(source.used([setting]), value)
+        for setting in ("endpoint", "compute_endpoint", "identity_endpoint", "auth_url")
+        if (value := source.get(setting)) is not None
+    }
+    # The calls bring their version along, and OpenStack's addresses have it too.
+    keystone = checked.get("auth_url")
+    endpoints = find_endpoints(
+        endpoint=checked.get("endpoint"),
+        compute_endpoint=_without_version(checked.get("compute_endpoint"), r"/v2(\.1)?(/[^/]+)?"),
+        identity_endpoint=_without_version(checked.get("identity_endpoint") or keystone, "/v3"),
+        region=_checked(source, "region", check_region),
+        domain=_checked(source, "domain", check_domain),
+    )
+    return Settings(
+        auth=_build(source, kind, _without_version(keystone, "/v3") or endpoints.identity),
+        project_id=source.get("project_id"),
+        endpoint=endpoints.bms,
+        compute_endpoint=endpoints.compute,
+        identity_endpoint=endpoints.identity,
+    )
+
+
+def _choose(source: Source) -> tuple[Kind | None, list[str]]:
+    """Return the kind of credentials, and what is missing of them; None where nothing tells which are meant."""
+    asked = source.get("auth_type")
+    if asked is not None:
+        name = source.used(["auth_type"])
+        if asked.strip().lower() not in _TYPES:
+            raise ConfigurationError(f"{name} in {source.where} is {asked!r}; known here are {', '.join(_TYPES)}")
+        chosen = _TYPES[asked.strip().lower()]
+        return chosen, _lacking(source, chosen)
+    complete = [kind for kind in _NEEDS if not _lacking(source, kind)]
+    if len(complete) > 1:
+        sets = "; and ".join(source.used(setting for group in _NEEDS[kind] for setting in group) for kind in complete)
+        raise ConfigurationError(
+            f"{len(complete)} kinds of credentials contradict each other in {source.where}: {sets}. "
+            f"Unset all but one, or say in {source.names('auth_type')} which: token, password or aksk"
+        )
+    if complete:
+        return complete[0], []
+    begun = [kind for kind in _NEEDS if source.has(*_SIGNS[kind])]
+    if len(begun) == 1:
+        return begun[0], _lacking(source, begun[0])
+    ways = (", ".join(_lacking(source, kind)) for kind in begun or _NEEDS)
+    return None, [f"credentials: {', or else '.join(ways)}"]
+
+
+def _lacking(source: Source, kind: Kind) -> list[str]:
+    lacking = []
+    for group in _NEEDS[kind]:
+        by_id = group == ("user_domain_name", "user_domain_id") and source.has("user_id")
+        made = "identity_endpoint" in group and source.has("region") and source.has("domain")
+        if not (source.has(*group) or by_id or made):
+            title = group[0].removesuffix("_name").replace("_", " ")
+            lacking.append(f"{title} ({source.names(*group)})")
+    return lacking
+
+
+def _missing_endpoint(source: Source) -> list[str]:
+    if source.has("endpoint"):
+        return []
+    parts = [source.names(part) for part in ("region", "domain") if not source.has(part)]
+    return [f"endpoint ({source.names('endpoint')}, or else {' together with '.join(parts)})"] if parts else []
+
+
+def _build(source: Source, kind: Kind, auth_url: str) -> Auth:
+    if kind == "token":
+        return StaticToken(source.needed("token"))
+    if kind == "keys":
+        return AkSkAuth(source.needed("access_key"), source.needed("secret_key"), source.get("security_token"))
+    # An id names one thing; the name beside it, which shells often have too, could only contradict it.
+    by_user_id, by_domain_id = source.has("user_id"), source.has("user_domain_id")
+    by_project_id = source.has("project_id")
+    return PasswordAuth(
+        auth_url=auth_url,
+        username=None if by_user_id else source.get("username"),
+        user_id=source.get("user_id"),
+        password=source.needed("password"),
+        user_domain_name=None if by_user_id or by_domain_id else source.get("user_domain_name"),
+        user_domain_id=None if by_user_id else source.get("user_domain_id"),
+        project_name=None if by_project_id else source.get("project_name"),
+        project_id=source.get("project_id"),
+        project_domain_name=None if by_project_id else source.get("project_domain_name"),
+    )
+
+
+def _checked(source: Source, setting: str, check: Callable[[str, object], str]) -> str | None:
+    value = source.get(setting)
+    return None if value is None else check(source.used([setting]), value)
+
+
+def _without_version(address: str | None, version: str) -> str | None:
+    # Not right after a slash: there it would be the host.
+    return None if address is None else re.sub(f"(?<!/){version}$", "", address)

@@ -1,0 +1,398 @@
+"""clouds.yaml: where it is looked for, what it says, and errors that name a file and a line and show nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bms_async import AkSkAuth, BmsClient, ConfigurationError, PasswordAuth, StaticToken
+from bms_async.config import files, read_cloud
+from bms_async.config import settings as settings_module
+
+Tree = dict[str, Any]
+
+AUTH = {
+    "auth_url": "https://iam.example.com/v3",
+    "username": "ann",
+    "password": "SECRET-password",
+    "user_domain_name": "acme",
+    "project_id": "p",
+}
+
+
+def cloud(endpoint: str = "https://bms.example.com", **more: Any) -> Tree:
+    return {"auth": AUTH, "bms_endpoint_override": endpoint, **more}
+
+
+class Machine:
+    """A home, a working directory and /etc of our own."""
+
+    def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
+        self.cwd, self.home, self.site = root / "work", root / "home", root / "etc"
+        self.user = self.home / ".config" / "openstack"
+        for folder in (self.cwd, self.user, self.site):
+            folder.mkdir(parents=True)
+        self.environment: dict[str, str] = {}
+        patch.chdir(self.cwd)
+        patch.setenv("HOME", str(self.home))
+        patch.setattr(files, "_SITE", self.site)
+
+    def write(self, place: Path, clouds: Any, *, key: str = "clouds") -> Path:
+        tree = {key: clouds}
+        place.write_text(json.dumps(tree) if place.suffix == ".json" else yaml.safe_dump(tree), encoding="utf-8")
+        return place
+
+    def failure(self, name: str | None = None) -> str:
+        with pytest.raises(ConfigurationError) as caught:
+            read_cloud(name, self.environment)
+        assert "SECRET" not in "".join(traceback.format_exception(caught.value))
+        assert caught.value.__context__ is None or "SECRET" not in repr(vars(caught.value.__context__))
+        return str(caught.value)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+# Where.
+
+
+@pytest.mark.parametrize("xdg", [False, True])
+def test_the_first_file_wins_in_the_order_of_openstack(machine: Machine, tmp_path: Path, xdg: bool) -> None:
+    folders = [machine.cwd, machine.user, machine.site]
+    if xdg:
+        own = tmp_path / "xdg" / "openstack"
+        own.mkdir(parents=True)
+        machine.environment["XDG_CONFIG_HOME"] = str(own.parent)
+        folders.insert(1, own)
+    places = [folder / f"clouds{suffix}" for folder in folders for suffix in (".yaml", ".yml", ".json")]
+    for position, place in enumerate(places):
+        machine.write(place, {"a": cloud(f"https://host{position}")})
+
+    for position, place in enumerate(places):
+        assert read_cloud("a", machine.environment).endpoint == f"https://host{position}"
+        place.unlink()
+    text = machine.failure("a")
+    assert all(str(place) in text for place in places)
+
+
+@pytest.mark.parametrize("stem", ["clouds", "secure"])
+def test_our_order_is_the_one_of_openstacksdk(machine: Machine, stem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It looks at the machine when it is imported, hence the process of its own, in this home and this directory.
+    program = f"from openstack.config import loader; print(*loader.{'CONFIG' if stem == 'clouds' else 'SECURE'}_FILES)"
+    environment = {"HOME": str(machine.home), "PATH": ""}
+    told = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
+    ).stdout.split()
+    monkeypatch.setattr(files, "_SITE", Path("/etc/openstack"))
+
+    ours = [str(place) for place in files.find_places(stem, "OS_CLIENT_CONFIG_FILE", environment)]
+
+    # /etc/xdg is where nobody puts it; it is not looked at.
+    assert ours == list(dict.fromkeys(place for place in told if not place.startswith("/etc/xdg")))
+
+
+@pytest.mark.filterwarnings("ignore:Support for InfluxDB")
+def test_openstacksdk_reads_the_same_from_the_same_two_files(machine: Machine) -> None:
+    from openstack.config import OpenStackConfig
+
+    public = {key: value for key, value in AUTH.items() if key != "password"}
+    clouds = {"a": cloud(auth={**public, "project_id": 12345}, regions=["r1", "r2"]), "b": cloud()}
+    place = machine.write(machine.cwd / "clouds.yaml", clouds)
+    secure = machine.write(machine.cwd / "secure.yaml", {"a": {"auth": {"password": "SECRET", "username": "eve"}}})
+    theirs = OpenStackConfig([str(place)], secure_files=[str(secure)], load_envvars=False).get_one("a").config
+    with mock.patch.object(settings_module, "PasswordAuth") as made:
+        read_cloud("a", machine.environment)
+    ours = {key: value for key, value in made.call_args.kwargs.items() if value is not None}
+    auth = {key: str(value) for key, value in theirs["auth"].items()}
+    assert ours | {"auth_url": f"{ours['auth_url']}/v3"} == auth | {"auth_url": "https://iam.example.com/v3"}
+
+
+def test_a_file_named_outright_is_the_only_one(machine: Machine, tmp_path: Path) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": cloud("https://wrong")})
+    named = tmp_path / "mine.yaml"
+    machine.environment["OS_CLIENT_CONFIG_FILE"] = str(named)
+    assert machine.failure("a") == f"there is no clouds.yaml; looked for {named}"
+
+    machine.write(named, {"a": cloud("https://right")})
+    assert read_cloud("a", machine.environment).endpoint == "https://right"
+    machine.environment["OS_CLIENT_CONFIG_FILE"] = ""
+    assert read_cloud("a", machine.environment).endpoint == "https://wrong"
+
+
+def test_a_named_file_that_is_not_there_is_not_replaced_by_secure_yaml(machine: Machine) -> None:
+    machine.write(machine.cwd / "secure.yaml", {"a": cloud()})
+    machine.environment["OS_CLIENT_CONFIG_FILE"] = "~/absent.yaml"
+    assert str(machine.home / "absent.yaml") in machine.failure("a")
+
+
+def test_a_file_that_cannot_be_read_is_told(machine: Machine) -> None:
+    (machine.cwd / "clouds.yaml").mkdir()
+    assert machine.failure("a").startswith(f"{machine.cwd / 'clouds.yaml'}: ")
+
+
+def test_a_working_directory_that_is_gone_is_passed_over(machine: Machine) -> None:
+    machine.write(machine.user / "clouds.yaml", {"a": cloud()})
+    machine.cwd.rmdir()
+    assert read_cloud("a", machine.environment).project_id == "p"
+
+
+# Which.
+
+
+def test_the_name_wins_over_the_variable_and_the_only_cloud_needs_none(machine: Machine) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": cloud("https://a")})
+    assert read_cloud(None, machine.environment).endpoint == "https://a"
+
+    machine.write(machine.cwd / "clouds.yaml", {"a": cloud("https://a"), "b": cloud("https://b")})
+    assert "there are 'a', 'b'" in machine.failure()
+    machine.environment["OS_CLOUD"] = "b"
+    assert read_cloud(None, machine.environment).endpoint == "https://b"
+    assert read_cloud("a", machine.environment).endpoint == "https://a"
+
+
+def test_a_missing_cloud_lists_those_that_are_there_and_the_files(machine: Machine) -> None:
+    place = machine.write(machine.cwd / "clouds.yaml", {"a": cloud(), "b": cloud()})
+    secure = machine.write(machine.user / "secure.yaml", {"c": {"auth": {"password": "SECRET"}}})
+    assert machine.failure("d") == f"no cloud 'd' in {place} with {secure}; there are 'a', 'b', 'c'"
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "clouds:\n", "clouds: {}\n", "other: 1\n"])
+def test_a_file_without_clouds_says_that_there_are_none(machine: Machine, text: str) -> None:
+    (machine.cwd / "clouds.yaml").write_text(text)
+    assert "there are none" in machine.failure("a")
+    assert "there are none" in machine.failure()
+
+
+# What.
+
+
+@pytest.mark.parametrize(
+    ("auth", "kind", "expected"),
+    [
+        ({"token": "t"}, None, StaticToken),
+        ({"token": "t"}, "token", StaticToken),
+        ({"token": "t"}, "v3token", StaticToken),
+        (AUTH, None, PasswordAuth),
+        (AUTH, "password", PasswordAuth),
+        (AUTH, "v3password", PasswordAuth),
+        ({**AUTH, "token": "t"}, "v3token", StaticToken),
+        ({**AUTH, "token": "t"}, "password", PasswordAuth),
+        ({"ak": "A", "sk": "SECRET"}, None, AkSkAuth),
+        ({"ak": "A", "sk": "SECRET", "security_token": "SECRET", **AUTH}, "aksk", AkSkAuth),
+    ],
+)
+def test_each_kind_of_credentials_is_made(
+    machine: Machine, auth: Tree, kind: str | None, expected: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {} if kind is None else {"auth_type": kind}
+    machine.write(machine.cwd / "clouds.yaml", {"a": {**cloud(**more), "auth": {"project_id": "p", **auth}}})
+    assert isinstance(read_cloud("a", machine.environment).auth, expected)
+
+    for name in ("OS_CLOUD", "OS_CLIENT_CONFIG_FILE", "OS_CLIENT_SECURE_FILE", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert repr(BmsClient.from_cloud("a")) == "<BmsClient closed, https://bms.example.com, project p>"
+    assert repr(BmsClient.from_cloud()) == "<BmsClient closed, https://bms.example.com, project p>"
+
+
+def test_two_kinds_contradict_each_other(machine: Machine) -> None:
+    place = machine.write(machine.cwd / "clouds.yaml", {"a": {**cloud(), "auth": {**AUTH, "token": "SECRET"}}})
+    text = machine.failure("a")
+    assert f"contradict each other in cloud 'a' of {place}: auth.token; and auth.username, auth.password" in text
+    assert "auth_type" in text
+
+
+def test_everything_missing_is_named_with_the_file(machine: Machine) -> None:
+    place = machine.write(machine.cwd / "clouds.yaml", {"a": {"auth": {"username": "ann"}, "profile": "otc"}})
+    text = machine.failure("a")
+    assert text.startswith(f"not set in cloud 'a' of {place} (whose 'profile' is not read): ")
+    for key in ("auth.password", "auth.user_domain_name", "auth.auth_url", "auth.project_id", "auth.project_name"):
+        assert key in text
+    for key in ("bms_endpoint_override", "region_name together with bms_domain"):
+        assert key in text
+
+
+def test_the_environment_does_not_mix_in(machine: Machine) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": cloud()})
+    machine.environment |= {"OS_PROJECT_ID": "other", "OS_TOKEN": "t", "BMS_ENDPOINT": "https://other"}
+    settings = read_cloud("a", machine.environment)
+    assert isinstance(settings.auth, PasswordAuth)
+    assert (settings.project_id, settings.endpoint) == ("p", "https://bms.example.com")
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        (
+            {"region_name": "r", "bms_domain": "example.com"},
+            ("https://bms.r.example.com", "https://ecs.r.example.com", "https://iam.example.com"),
+        ),
+        (
+            {
+                "bms_endpoint_override": "https://b",
+                "compute_endpoint_override": "https://c/v2.1/%(project_id)s",
+                "identity_endpoint_override": "https://i/v3",
+                "region_name": "r",
+                "bms_domain": "example.com",
+            },
+            ("https://b", "https://c", "https://i"),
+        ),
+        ({"bms-endpoint-override": "https://b"}, ("https://b", "https://b", "https://iam.example.com")),
+        (
+            {"regions": ["r1", "r2"], "bms_domain": "example.com"},
+            ("https://bms.r1.example.com", "https://ecs.r1.example.com", "https://iam.example.com"),
+        ),
+        (
+            {
+                "regions": ["r1", {"name": "r2", "values": {"compute-endpoint-override": "https://c2"}}],
+                "region_name": "r2",
+                "bms_domain": "example.com",
+            },
+            ("https://bms.r2.example.com", "https://c2", "https://iam.example.com"),
+        ),
+    ],
+)
+def test_addresses_are_given_or_made(machine: Machine, keys: Tree, expected: tuple[str, str, str]) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": {"auth": AUTH, **keys}})
+    found = read_cloud("a", machine.environment)
+    assert (found.endpoint, found.compute_endpoint, found.identity_endpoint) == expected
+
+
+@pytest.mark.parametrize("regions", ["r", {"r": 1}])
+def test_regions_that_are_no_list_are_told(machine: Machine, regions: Any) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": cloud(regions=regions)})
+    assert "'regions'" in machine.failure("a")
+
+
+def test_a_region_that_is_none_of_the_regions_is_told(machine: Machine) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": cloud(regions=["r1"], region_name="r9")})
+    assert "none of its regions" in machine.failure("a")
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_secure_yaml_is_laid_over_branch_by_branch(machine: Machine, suffix: str) -> None:
+    public = {key: value for key, value in AUTH.items() if key != "password"}
+    machine.write(machine.cwd / "clouds.yaml", {"a": {**cloud(), "auth": {**public, "username": "old"}}})
+    machine.write(machine.site / f"secure{suffix}", {"a": {"auth": {"password": "SECRET", "username": "ann"}}})
+    with mock.patch.object(settings_module, "PasswordAuth") as made:
+        read_cloud("a", machine.environment)
+    given_on = made.call_args.kwargs
+    assert (given_on["username"], given_on["password"], given_on["project_id"]) == ("ann", "SECRET", "p")
+
+
+def test_a_secure_file_can_be_named_and_then_has_to_be_there(machine: Machine, tmp_path: Path) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": cloud()})
+    machine.write(machine.cwd / "secure.yaml", {"a": {"bms_endpoint_override": "https://wrong"}})
+    named = tmp_path / "hidden.yaml"
+    machine.environment["OS_CLIENT_SECURE_FILE"] = str(named)
+    assert str(named) in machine.failure("a")
+    machine.write(named, {"a": {"bms_endpoint_override": "https://right"}})
+    assert read_cloud("a", machine.environment).endpoint == "https://right"
+
+
+def test_texts_stay_as_they_are_written_and_merge_keys_work(machine: Machine) -> None:
+    (machine.cwd / "clouds.yaml").write_text(
+        "shared: &shared\n  bms_endpoint_override: https://b\n"
+        "clouds:\n  a:\n    <<: *shared\n    region_name: null\n    auth:\n      auth_url: https://i\n"
+        "      username: yes\n      password: 0012\n      user_domain_name: 1_000\n      project_id: 2024-01-01\n"
+    )
+    with mock.patch.object(settings_module, "PasswordAuth") as made:
+        assert read_cloud("a", machine.environment).endpoint == "https://b"
+    given_on = made.call_args.kwargs
+    assert (given_on["username"], given_on["password"]) == ("yes", "0012")
+    assert (given_on["user_domain_name"], given_on["project_id"]) == ("1_000", "2024-01-01")
+
+
+def test_numbers_in_json_are_texts_too(machine: Machine) -> None:
+    machine.write(machine.cwd / "clouds.json", {"a": {**cloud(), "auth": {**AUTH, "project_id": 12345}}})
+    assert read_cloud("a", machine.environment).project_id == "12345"
+
+
+# Broken files.
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("clouds.yaml", b"clouds:\n  a:\n    auth: {password: SECRET\n", ", line "),
+        ("clouds.yaml", b"clouds:\n  a:\n\tpassword: SECRET\n", ", line 3: not YAML"),
+        ("clouds.yaml", b"clouds:\n  a: *SECRET\n", ", line 2: not YAML"),
+        ("clouds.yaml", b"clouds:\n  a: !SECRET x\n", ", line 2: not YAML"),
+        ("clouds.yaml", b"clouds: {a: !!int SECRET}\n", ": not YAML"),
+        ("clouds.yaml", b"clouds: {a: 1}\n---\nSECRET: 2\n", ", line 2: not YAML"),
+        ("clouds.yaml", b"clouds:\n  a: SECRET\x01\n", ""),
+        ("clouds.yaml", b"clouds:\n  a: SECRET\xff\n", ", line 2: not UTF-8"),
+        ("clouds.yaml", b"[" * 100_000, ""),
+        ("clouds.yaml", b"- SECRET\n", ": a mapping with the key 'clouds' is needed"),
+        ("clouds.yaml", b"SECRET", ": a mapping with the key 'clouds' is needed"),
+        ("clouds.yaml", b"clouds: SECRET\n", ": a mapping is needed for 'clouds'"),
+        ("clouds.json", b'{"clouds":\n {"a": "SECRET}', ", line 2: not JSON"),
+        ("clouds.json", b'{"clouds": "SECRET"}', ": a mapping is needed for 'clouds'"),
+        ("clouds.json", b'{"clouds":' * 100_000, ""),
+    ],
+)
+def test_a_broken_file_is_told_by_its_name_and_line_and_not_shown(
+    machine: Machine, name: str, content: bytes, told: str
+) -> None:
+    (machine.cwd / name).write_bytes(content)
+    assert machine.failure("a").startswith(f"{machine.cwd / name}{told}")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"a": "SECRET"}, {"a": ["SECRET"]}, {"a": {"auth": "SECRET"}}, {"a": {"auth": {**AUTH, "password": ["SECRET"]}}}],
+)
+def test_a_cloud_of_another_shape_is_told_and_not_shown(machine: Machine, broken: Tree) -> None:
+    place = machine.write(machine.cwd / "clouds.yaml", broken)
+    assert machine.failure("a").startswith(f"cloud 'a' of {place}: ")
+
+
+def test_a_byte_order_mark_does_no_harm(machine: Machine) -> None:
+    place = machine.write(machine.cwd / "clouds.yaml", {"a": cloud()})
+    place.write_bytes(b"\xef\xbb\xbf" + place.read_bytes())
+    assert read_cloud("a", machine.environment).project_id == "p"
+
+
+def test_without_pyyaml_the_error_names_the_extra_and_json_still_works(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = machine.write(machine.cwd / "clouds.yaml", {"a": cloud()})
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    text = machine.failure("a")
+    assert text.startswith(f"{place}: ")
+    assert "bms-async[clouds]" in text
+    place.unlink()
+    machine.write(machine.cwd / "clouds.json", {"a": cloud()})
+    assert read_cloud("a", machine.environment).project_id == "p"
+
+
+# R5.
+
+
+@given(
+    before=st.text(max_size=20),
+    after=st.text(max_size=20),
+    suffix=st.sampled_from([".yaml", ".json"]),
+)
+def test_whatever_stands_in_a_file_no_secret_leaves(
+    tmp_path_factory: pytest.TempPathFactory, before: str, after: str, suffix: str
+) -> None:
+    place = tmp_path_factory.mktemp("clouds") / f"clouds{suffix}"
+    text = json.dumps({"clouds": {"a": {"auth": {**AUTH, "password": "SECRET"}}}})
+    place.write_bytes(f"{before}{text.replace('SECRET', f'SECRET{before}')}{after}".encode("utf-8", "surrogatepass"))
+    environment = {"OS_CLIENT_CONFIG_FILE": str(place), "XDG_CONFIG_HOME": str(place.parent)}
+    with pytest.raises(ConfigurationError) as caught:
+        read_cloud("a", environment)  # It never says where the BMS service is.
+    assert "SECRET" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
