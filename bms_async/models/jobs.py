@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bms_async.errorcodes import explain
+
 from .base import Model, Moment, OpenEnum
 
 
@@ -37,7 +39,7 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
 
     Attributes:
         about: The server or the NIC, documented as a list and shown as an object; `server_id` reads both.
-        error_code: The code of chapter 6.2, when it failed; `bms_async.explain` tells what it means.
+        error_code: The code of chapter 6.2, when it failed; `meaning` and `measure` say more.
     """
 
     status: JobStatus = JobStatus.INIT
@@ -63,6 +65,18 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
         if isinstance(about, SubJobEntities):
             return about.nic_id or None
         return next((entity.nic_id for entity in about or () if entity.nic_id), None)
+
+    @property
+    def meaning(self) -> str | None:
+        """What the code that it failed with means (API reference 6.2); None without one, or for one not documented."""
+        documented = explain(self.error_code or self.code)
+        return documented.meaning if documented else None
+
+    @property
+    def measure(self) -> str | None:
+        """What to do about that code (API reference 6.2); None where `meaning` is."""
+        documented = explain(self.error_code or self.code)
+        return documented.measure if documented else None
 
     @property
     def is_final(self) -> bool:
@@ -108,6 +122,18 @@ class Job(Model, frozen=True, kw_only=True):
         """How many sub-jobs there are in all; more than are shown while the job is young."""
         told = self.entities.sub_jobs_total if self.entities is not None else None
         return max(told or 0, len(self.sub_jobs))
+
+    @property
+    def meaning(self) -> str | None:
+        """What the code that it failed with means (API reference 6.2); None without one, or for one not documented."""
+        documented = explain(self.error_code or self.code)
+        return documented.meaning if documented else None
+
+    @property
+    def measure(self) -> str | None:
+        """What to do about that code (API reference 6.2); None where `meaning` is."""
+        documented = explain(self.error_code or self.code)
+        return documented.measure if documented else None
 
     @property
     def is_final(self) -> bool:

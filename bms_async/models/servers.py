@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
 from .base import Model, Moment, OpenEnum, OpenIntEnum, read_moment
+
+_PASSWORD = "admin_pass"  # noqa: S105 - the key under which a Windows server has its password (API reference 5.2.1)
 
 BARE_METAL_TAG = "__type_baremetal"
 """The tag that tells a bare-metal server from a virtual machine."""
@@ -102,9 +104,15 @@ class AttachedVolume(Model, frozen=True, kw_only=True, rename={"boot_index": "bo
 
 
 class SchedulerHints(Model, frozen=True, kw_only=True):
-    """What placed the server (API reference table 4-15): ``share`` or ``dedicate``."""
+    """What placed the server (API reference tables 4-15, 4-24 and 5-25).
+
+    Attributes:
+        dec_baremetal: ``share`` or ``dedicate``.
+        group: The ids of the server groups that it is in.
+    """
 
     dec_baremetal: tuple[str, ...] = ()
+    group: tuple[str, ...] = ()
 
 
 class SystemTag(Model, frozen=True, kw_only=True):
@@ -160,6 +168,7 @@ class Server(Model, frozen=True, kw_only=True, rename=_SERVER_FIELDS):
         status: What the server is as a whole; ``vm_state``, ``task_state`` and ``power_state`` are finer.
         task_state: What is being done with it now (``powering-off``, ``reboot_started_hard``...), None when idle.
         addresses: From the id of a VPC to the addresses in it.
+        metadata: What the cloud and its users noted; the password ``admin_pass`` is kept out of the repr.
         user_data: The injected data, base64; kept out of the repr.
     """
 
@@ -210,6 +219,13 @@ class Server(Model, frozen=True, kw_only=True, rename=_SERVER_FIELDS):
     user_data: str | None = None
     scheduler_hints: SchedulerHints | None = None
     links: tuple[Link, ...] = ()
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        shown = super().__rich_repr__()
+        if _PASSWORD not in self.metadata:
+            return shown
+        hidden = {**self.metadata, _PASSWORD: "***"}
+        return [(name, hidden if name == "metadata" else value) for name, value in shown]
 
     @property
     def launched_at(self) -> datetime | None:

@@ -56,6 +56,7 @@ class BatchJob:
         now: float,
         rng: random.Random,
         job_seconds: tuple[float, float],
+        at_once: bool = False,
     ) -> None:
         self.id = job_id
         # As in the reference's example, a job and its sub-jobs differ in the tail of their ids:
@@ -69,7 +70,7 @@ class BatchJob:
         self._codes: list[str | None] = []
         for server in self._servers:
             length = rng.uniform(*job_seconds)
-            begin = now + length * rng.uniform(0.02, 0.2)
+            begin = now + length * rng.uniform(0.02, 0.2) * (not at_once)
             objection = server.objection(action)
             self._begins.append(begin)
             # Whoever cannot do it says so as soon as its turn comes.

@@ -105,7 +105,10 @@ class SoloJob:
 
 
 class NativeWork(BatchJob):
-    """A native operation: a batch of one that has no id to ask for, and calls back when it fails."""
+    """A native operation: a batch of one that has no id to ask for, and calls back when it fails.
+
+    Nova writes the task down before it answers, so that whoever asks next sees it.
+    """
 
     __slots__ = ("_on_failure", "_told")
 
@@ -119,7 +122,7 @@ class NativeWork(BatchJob):
         job_seconds: tuple[float, float],
         on_failure: Callable[[float], None],
     ) -> None:
-        super().__init__("0" * 32, action, [server], now=now, rng=rng, job_seconds=job_seconds)
+        super().__init__("0" * 32, action, [server], now=now, rng=rng, job_seconds=job_seconds, at_once=True)
         self._on_failure = on_failure
         self._told = False
 

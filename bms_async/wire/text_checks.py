@@ -10,7 +10,7 @@ from bms_async.errors import InvalidRequestError
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _DEVICE = re.compile(r"/dev/[a-z][a-z0-9]*")
-_METADATA_KEY = re.compile(r"[\w:. -]{1,255}")
+_METADATA_KEY = re.compile(r"[\w:.-]{1,255}")
 _SPECIAL = "!@#$%^_=+[{}]:,./?-;"
 _LONGEST_TAG = 80
 _MOST_TAGS = 50
@@ -20,7 +20,9 @@ _SHORTEST_PASSWORD, _LONGEST_PASSWORD = 8, 26
 _FEWEST_CLASSES = 3
 _LONGEST_KEY = 1024
 _LONGEST_DATA = 32 * 1024
-_ACCOUNTS = ("root", "administrator")
+_WINDOWS_ACCOUNT = "administrator"
+_ACCOUNTS = ("root", _WINDOWS_ACCOUNT)
+_RUNS = frozenset(_WINDOWS_ACCOUNT[place : place + 3] for place in range(len(_WINDOWS_ACCOUNT) - 2))
 
 
 def check_name(argument: str, value: object) -> str:
@@ -61,9 +63,9 @@ def check_tags(argument: str, values: object) -> tuple[str, ...]:
 
 
 def check_metadata(argument: str, values: object) -> dict[str, str]:
-    r"""Return metadata: keys and values of at most 255 characters (API reference 4.8.1 and 5.4.2).
+    """Return metadata: keys and values of at most 255 characters (API reference 4.8.1).
 
-    A key has letters, digits, ``-``, ``_``, ``:``, ``.`` and blanks; a value has no backslash and no double quote.
+    A key has letters, digits, ``-``, ``_``, ``:`` and ``.``; a value may be any text.
     The text of a value may be a password, and so is in no error.
     """
     if not isinstance(values, Mapping):
@@ -71,23 +73,26 @@ def check_metadata(argument: str, values: object) -> dict[str, str]:
     for key, value in values.items():
         if not isinstance(key, str) or not _METADATA_KEY.fullmatch(key):
             raise InvalidRequestError(
-                argument, key, f"a key has 1 to {_LONGEST_METADATA} letters, digits, '-', '_', ':', '.' or blanks"
+                argument, key, f"a key has 1 to {_LONGEST_METADATA} letters, digits, '-', '_', ':' or '.'"
             )
         if not isinstance(value, str) or len(value) > _LONGEST_METADATA:
             raise InvalidRequestError(
                 f"{argument}[{key!r}]", None, f"a value is a text of at most {_LONGEST_METADATA} characters"
             )
         _check_writable(f"{argument}[{key!r}]", value)
-        if "\\" in value or '"' in value:
-            raise InvalidRequestError(f"{argument}[{key!r}]", None, "a value has no backslash and no double quote")
     return dict(values)
 
 
-def check_password(argument: str, value: object) -> str:
+def check_password(argument: str, value: object, *, windows: bool = False) -> str:
     """Return an administrator's password (API reference 4.4.2); it is in no error.
 
     8 to 26 characters of at least three kinds (upper case, lower case, digits, special), and not the account's name
     forwards or backwards.
+
+    Args:
+        argument: The argument's name.
+        value: What was given.
+        windows: Whether it is surely for Windows, which takes no three characters in a row of the account's name.
     """
     if not isinstance(value, str) or not _SHORTEST_PASSWORD <= len(value) <= _LONGEST_PASSWORD:
         raise InvalidRequestError(
@@ -107,6 +112,10 @@ def check_password(argument: str, value: object) -> str:
     for account in _ACCOUNTS:
         if account in value.lower() or account[::-1] in value.lower():
             raise InvalidRequestError(argument, None, f"a password does not hold {account!r}, forwards or backwards")
+    if windows and any(run in value.lower() for run in _RUNS):
+        raise InvalidRequestError(
+            argument, None, f"a Windows password has no three characters in a row of {_WINDOWS_ACCOUNT!r}"
+        )
     return value
 
 

@@ -347,3 +347,14 @@ async def test_changed_servers_are_filtered_like_unchanged_ones(world: Worlds) -
         await check(tags=tag, flavor="physical.s1.medium")
     for place in range(130):
         await check(name=f"bms-{place:06d}")
+
+
+async def test_what_is_asked_for_shows_at_once_so_that_nobody_takes_it_for_done(world: Worlds) -> None:
+    here = world(servers=1, job_seconds=(50.0, 100.0))
+    path = f"/servers/{here.ids[0]}"
+    for body, task in (({"reboot": {"type": "HARD"}}, "reboot_started_hard"), ({"os-stop": {}}, "powering-off")):
+        assert (await act(here, here.ids[0], body)).status_code == 202
+        assert (await here.nova.get(path)).json()["server"]["OS-EXT-STS:task_state"] == task
+        refused = await act(here, here.ids[0], {"os-stop": {}})
+        assert f"task_state {task}" in refused.text
+        here.hand.now += 200

@@ -49,8 +49,15 @@ def hidden(*secrets: str | None) -> Iterator[None]:
     except ApiError as error:
         for each in (error, *error.previous):
             if isinstance(each, ApiError):
-                _hide(each, [secret for secret in secrets if secret])
+                _hide(each, [secret for secret in secrets if isinstance(secret, str) and secret])
         raise
+
+
+def as_text(user_data: str | bytes | None) -> str | None:
+    """Return injected data as an error may quote it; None for what is no text."""
+    if user_data is None or isinstance(user_data, str):
+        return user_data
+    return bytes(user_data).decode(errors="replace")
 
 
 def _hide(error: ApiError, secrets: list[str]) -> None:

@@ -129,9 +129,9 @@ class Attachments(ServerCalls):
     async def detach_volume(self, server_id: str, attachment_id: str) -> JobHandle:
         """Take an EVS disk from a server and return the job that does it; it is watched from then on.
 
-        Unmount it first where the server runs; the disk at ``/dev/sda`` can be taken from a stopped server only. Sent
-        again when an answer is lost; should the cloud then say that there is no such disk, ``error.maybe_done`` tells
-        that the first request may be why.
+        Unmount it first where the server runs; the disk at ``/dev/sda`` can be taken from a stopped server only.
+        Never sent again when an answer is lost: the second request would be refused for what the first one did, and
+        its job would be nobody's. The `TransportError` then says ``maybe_delivered``, and `list_volumes` tells.
 
         Args:
             server_id: The server.

@@ -21,7 +21,7 @@ from bms_async.wire.text_checks import (
     encode_user_data,
 )
 
-from ._calls import SERVERS, ServerCalls, hidden
+from ._calls import SERVERS, ServerCalls, as_text, hidden
 
 CREATE = define(
     "servers.create",
@@ -161,7 +161,7 @@ class Creation(ServerCalls):
         }
         body = {"server": {field: value for field, value in wanted.items() if value is not None}}
         # The administrator's password of a Windows server is in its metadata.
-        with hidden(admin_password, data, (metadata or {}).get("admin_pass")):
+        with hidden(admin_password, data, as_text(user_data), (metadata or {}).get("admin_pass")):
             accepted = await self._session.call(CREATE, body=body)
         return CreationJob(self._watch(accepted, CREATE), accepted.order_id or None)
 

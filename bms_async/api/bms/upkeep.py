@@ -21,7 +21,7 @@ from bms_async.wire.text_checks import (
     encode_user_data,
 )
 
-from ._calls import SERVER, ServerCalls, hidden
+from ._calls import SERVER, ServerCalls, as_text, hidden
 
 
 class ServerAnswer(Model, frozen=True, kw_only=True):
@@ -131,7 +131,7 @@ class Upkeep(ServerCalls):
         if data is not None:
             wanted["metadata"] = {"user_data": data}
         body = {"os-reinstall": {name: value for name, value in wanted.items() if value is not None}}
-        with hidden(admin_password, data):
+        with hidden(admin_password, data, as_text(user_data)):
             accepted = await self._session.call(REINSTALL_OS, path=path, body=body)
         return self._watch(accepted, REINSTALL_OS, (server_id,))
 
@@ -142,7 +142,7 @@ class Upkeep(ServerCalls):
 
         Args:
             server_id: The server.
-            metadata: Keys and values of at most 255 characters.
+            metadata: Keys of 1 to 255 letters, digits, ``-``, ``_``, ``:`` and ``.``; values of at most 255 characters.
 
         Raises:
             InvalidRequestError: An argument is unfit; nothing was sent.
@@ -152,7 +152,9 @@ class Upkeep(ServerCalls):
         """
         path = {"server_id": self._checked(server_id)}
         values = check_metadata("metadata", metadata) if self._check else dict(metadata)
-        answer = await self._session.call(UPDATE_METADATA, path=path, body={"metadata": values})
+        # The administrator's password of a Windows server is in its metadata.
+        with hidden(values.get("admin_pass")):
+            answer = await self._session.call(UPDATE_METADATA, path=path, body={"metadata": values})
         return answer.metadata
 
 

@@ -29,8 +29,9 @@ class Resource:
         self, microversion: str | None, *, default: str | None = None, at_least: str | None = None
     ) -> Mapping[str, str]:
         """Return the header that names a microversion, if one is asked for or needed."""
-        if microversion is not None and self._check:
-            check_microversion("microversion", microversion, at_least=at_least)
+        if microversion is not None:
+            # It becomes a header, and so is looked at whatever `check` says; whether it is late enough is not.
+            check_microversion("microversion", microversion, at_least=at_least if self._check else None)
         chosen = microversion or default
         return {} if chosen is None else {MICROVERSION: chosen}
 

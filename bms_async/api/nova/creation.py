@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from bms_async.api.bms._calls import as_text
 from bms_async.models import Network
 from bms_async.wire.native_checks import (
     check_networks,
@@ -52,7 +53,8 @@ def check_new_server(new: NewServer) -> None:
     if new.key_name is not None:
         check_text("key_name", check_native_name("key_name", new.key_name))
     if new.admin_password is not None:
-        check_password("admin_password", new.admin_password)
+        # This one counts for Windows only (API reference table 5-2).
+        check_password("admin_password", new.admin_password, windows=True)
     if new.metadata is not None:
         check_new_metadata("metadata", new.metadata)
     check_security_groups("security_groups", new.security_groups)
@@ -96,8 +98,7 @@ def secrets_of(new: NewServer, body: Mapping[str, object]) -> tuple[str | None, 
     encoded = server.get("user_data") if isinstance(server, Mapping) else None
     # The administrator's password of a Windows server is in its metadata.
     password = (new.metadata or {}).get("admin_pass")
-    given = new.user_data if isinstance(new.user_data, str) else None
-    return new.admin_password, password, given, encoded
+    return new.admin_password, password, as_text(new.user_data), encoded
 
 
 def _write_network(network: Network) -> dict[str, str]:

@@ -127,8 +127,10 @@ class KeyPairs(Resource):
 
         Source: API reference 5.9.3.
         """
-        if isinstance(public_key, str) and "PRIVATE KEY" in public_key:
-            # Whatever else is checked or not: this must not leave the house, not even in an error.
+        # Whatever else is checked or not: a private key must not leave the house, not even in an error.
+        if not isinstance(public_key, str):
+            raise InvalidRequestError("public_key", type(public_key).__name__, "a text is wanted")
+        if "PRIVATE KEY" in public_key or "Private-Lines:" in public_key:
             raise InvalidRequestError("public_key", None, "this is a private key: the public one is wanted")
         if self._check:
             check_public_key("public_key", public_key)

@@ -62,7 +62,8 @@ class NovaServers(ServerLists):
             availability_zone: The zone, without a host.
             networks: 1 to 4 networks, the primary NIC's first; all in one VPC, two at most of a kind.
             key_name: An SSH key pair; works with images that have Cloud-Init or Cloudbase-Init.
-            admin_password: 8 to 26 characters of three kinds. The reference says that images with Cloud-Init do not
+            admin_password: For Windows only: 8 to 26 characters of three kinds, no three of them in a row as in
+                ``administrator``. The reference says that images with Cloud-Init do not
                 heed it: a password comes there in ``user_data`` (Linux) or in the metadata ``admin_pass`` (Windows).
             metadata: From keys to values, of at most 255 characters each.
             user_data: Text or bytes to be injected, at most 32 KB; they are encoded here.
