@@ -181,15 +181,12 @@ async def test_a_faulty_server_is_not_believed_to_be_at_work_for_ever(poller_of:
 
 
 @polled
-async def test_a_server_that_recovers_and_fails_again_is_at_work_for_another_while(poller_of: Any) -> None:
-
-    async def look(server_id: str) -> Server:
-        now = anyio.current_time()
-        if now > 400:
-            return SHUTOFF
-        return REBOOT if 180 < now < 220 else seen("ERROR", task="powering-off")
-
-    assert await poller_of(look).wait("a", "SHUTOFF", None) == SHUTOFF
+async def test_a_server_that_was_well_and_fails_ends_the_wait_at_once_whatever_task_it_shows(poller_of: Any) -> None:
+    failed = seen("ERROR", task="spawning")
+    script = Script(seen("BUILD", task="spawning"), failed)
+    with pytest.raises(ServerFaultError):
+        await poller_of(script).wait("a", "ACTIVE", None)
+    assert len(script.polls) == 2
 
 
 @polled

@@ -22,7 +22,7 @@ class Waiter:
         future: Resolves with the server as wanted, None for one that is deleted.
     """
 
-    __slots__ = ("_faulty_since", "after", "future", "server_id", "wanted")
+    __slots__ = ("_faulty_since", "_was_well", "after", "future", "server_id", "wanted")
 
     def __init__(self, server_id: str, wanted: str | None, *, after: int) -> None:
         self.server_id = server_id
@@ -30,6 +30,7 @@ class Waiter:
         self.after = after
         self.future: asyncio.Future[Server | None] = asyncio.get_running_loop().create_future()
         self._faulty_since: float | None = None
+        self._was_well = False
 
     @property
     def goal(self) -> str:
@@ -48,11 +49,12 @@ class Waiter:
         elif server.status in _GONE:
             self.fail(lost(self, server, "was deleted"))
         elif server.status != ServerStatus.ERROR:
-            self._faulty_since = None
+            self._was_well = True
         else:
             self._faulty_since = now if self._faulty_since is None else self._faulty_since
-            # The reference lets a faulty server be stopped (5.3.4), and it is faulty until that is done.
-            if not server.task_state or now - self._faulty_since >= _TASK_PATIENCE:
+            # The reference lets a faulty server be stopped (5.3.4), and it is faulty until that is done. One that was
+            # well when the wait began has failed now, whatever task it still shows.
+            if self._was_well or not server.task_state or now - self._faulty_since >= _TASK_PATIENCE:
                 self.fail(ServerFaultError(server, wanted=self.wanted))
 
     def take_missing(self, error: NotFoundError, server: Server | None) -> None:
