@@ -3,10 +3,11 @@
 As fast as the documented limits allow and never faster, and one outcome for every server.
 """
 
+from importlib import import_module as _import
 from typing import TYPE_CHECKING
 
 from bms_async.api import CreationJob
-from bms_async.auth import AkSkAuth, Auth, PasswordAuth, Secret, StaticToken
+from bms_async.auth import Auth, StaticToken
 from bms_async.client import BmsClient, ClientStatistics, __version__
 from bms_async.errorcodes import ErrorCode, Remedy, explain
 from bms_async.errors import (
@@ -79,6 +80,7 @@ from bms_async.transport import Transport, TransportStatistics
 from bms_async.wire import HttpRequest, HttpResponse, RetryPolicy
 
 if TYPE_CHECKING:
+    from bms_async.auth import AkSkAuth, PasswordAuth, Secret
     from bms_async.transport.httpx import HttpxTransport
 
 __all__ = [
@@ -171,12 +173,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    # Importing httpx costs more than all of this package, and a process may well use another transport.
-    if name == "HttpxTransport":
-        from bms_async.transport.httpx import HttpxTransport  # noqa: PLC0415
+# Importing httpx costs more than all of this package, and a process uses one kind of credentials.
+_ON_DEMAND = {
+    "AkSkAuth": "bms_async.auth",
+    "HttpxTransport": "bms_async.transport.httpx",
+    "PasswordAuth": "bms_async.auth",
+    "Secret": "bms_async.auth",
+}
 
-        return HttpxTransport
+
+def __getattr__(name: str) -> object:
+    if name in _ON_DEMAND:
+        return getattr(_import(_ON_DEMAND[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -8,6 +8,7 @@ from typing import Self
 
 import msgspec
 
+from bms_async import config
 from bms_async._owner import finish
 from bms_async.api import (
     Flavors,
@@ -22,7 +23,6 @@ from bms_async.api import (
     request,
 )
 from bms_async.auth import Auth, ScopedAuth
-from bms_async.config import Settings, find_endpoints, read_cloud, read_environment
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.fleet import Fleet
 from bms_async.jobs import SHARE, Watcher, WatcherStatistics
@@ -95,7 +95,7 @@ class BmsClient:
             raise ConfigurationError(f"auth={type(auth).__name__}: credentials are needed, such as StaticToken(token)")
         if timeout <= 0:
             raise ConfigurationError(f"timeout={timeout!r}: more than 0 seconds are needed")
-        endpoints = find_endpoints(
+        endpoints = config.find_endpoints(
             endpoint=endpoint,
             compute_endpoint=compute_endpoint,
             identity_endpoint=identity_endpoint,
@@ -165,7 +165,7 @@ class BmsClient:
             ConfigurationError: Something is missing, or contradicts another; the text names all that is missing, and
                 where it was looked for.
         """
-        return cls._from_settings(read_environment(), transport=transport, limits=limits, timeout=timeout)
+        return cls._from_settings(config.read_environment(), transport=transport, limits=limits, timeout=timeout)
 
     @classmethod
     def from_cloud(
@@ -202,11 +202,11 @@ class BmsClient:
             ConfigurationError: A file cannot be read, there is no such cloud, or its settings do not do; the text
                 says which files were looked at.
         """
-        return cls._from_settings(read_cloud(name), transport=transport, limits=limits, timeout=timeout)
+        return cls._from_settings(config.read_cloud(name), transport=transport, limits=limits, timeout=timeout)
 
     @classmethod
     def _from_settings(
-        cls, settings: Settings, *, transport: Transport | None, limits: Limits | None, timeout: float
+        cls, settings: config.Settings, *, transport: Transport | None, limits: Limits | None, timeout: float
     ) -> Self:
         return cls(
             endpoint=settings.endpoint,

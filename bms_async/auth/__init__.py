@@ -1,10 +1,18 @@
-"""Credentials."""
+"""Credentials.
 
-from .aksk import AkSkAuth
+What needs a signature, a token service or a lock is imported when it is asked for: a process uses one kind.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .base import Auth, RenewableAuth, ScopedAuth, Send, SendingAuth, Start
-from .password import PasswordAuth
-from .secret import Secret
 from .token import StaticToken
+
+if TYPE_CHECKING:
+    from .aksk import AkSkAuth
+    from .password import PasswordAuth
+    from .secret import Secret
 
 __all__ = [
     "AkSkAuth",
@@ -18,3 +26,11 @@ __all__ = [
     "Start",
     "StaticToken",
 ]
+
+_ON_DEMAND = {"AkSkAuth": "aksk", "PasswordAuth": "password", "Secret": "secret"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _ON_DEMAND:
+        return getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

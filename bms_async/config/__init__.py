@@ -1,8 +1,22 @@
 """Where the cloud is, and who asks: endpoints, and settings from the environment and from clouds.yaml."""
 
-from .clouds import read_cloud
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .endpoints import Endpoints, check_endpoint, find_endpoints
-from .environment import read_environment
-from .settings import Settings
+
+if TYPE_CHECKING:
+    from .clouds import read_cloud
+    from .environment import read_environment
+    from .settings import Settings
 
 __all__ = ["Endpoints", "Settings", "check_endpoint", "find_endpoints", "read_cloud", "read_environment"]
+
+# Reading settings takes every kind of credentials with it; who passes them to the client needs none of it.
+_ON_DEMAND = {"Settings": "settings", "read_cloud": "clouds", "read_environment": "environment"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _ON_DEMAND:
+        return getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
