@@ -1,12 +1,12 @@
 """The calls of the API reference, typed from its table of contents: what the SDK has to have, and nothing else.
 
 It is written down by hand and knows nothing of the table of operations, so that the two can disagree. Titles are in
-our words. URIs are as printed where the print can be right, else as READING.md corrects them; a query that is printed
+our words. URIs are as printed where the print can be right, else as the cloud really has them; a query that is printed
 into a URI is left out, for it is no part of the path. Limits are those of table 2-2, by its URIs; `success` is the one
 status of a call's "Normal values".
 
-The call for a token (``POST /v3/auth/tokens``, chapter 3.1) is left out: it belongs to PasswordAuth, which asks for
-tokens by itself, and comes with that work; it is no method that a user calls.
+The call for a token (``POST /v3/auth/tokens``, chapter 3.1) is left out: `PasswordAuth` asks for tokens by itself, and it
+is no method that a user calls.
 """
 
 from __future__ import annotations
