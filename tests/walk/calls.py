@@ -5,8 +5,8 @@ our words. URIs are as printed where the print can be right, else as the cloud r
 into a URI is left out, for it is no part of the path. Limits are those of table 2-2, by its URIs; `success` is the one
 status of a call's "Normal values".
 
-The call for a token (``POST /v3/auth/tokens``, chapter 3.1) is left out: `PasswordAuth` asks for tokens by itself, and it
-is no method that a user calls.
+The call for a token (``POST /v3/auth/tokens``, chapter 3.1) is left out: `PasswordAuth` asks for tokens by itself, and
+it is no method that a user calls.
 """
 
 from __future__ import annotations
