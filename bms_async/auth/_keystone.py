@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ import msgspec
 from bms_async.errors import ApiError, AuthenticationError, CallError, CallTimeoutError, TransportError
 from bms_async.models.base import read_moment
 from bms_async.wire import HttpResponse
+from bms_async.wire.checks import is_loopback
 
 from .secret import Secret
 
@@ -65,10 +65,6 @@ def read_date(value: str | None) -> datetime | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return date.replace(tzinfo=UTC) if date and date.tzinfo is None else date
-
-
-def fits_header(token: str) -> bool:
-    return bool(token) and token.isascii() and token.isprintable() and " " not in token
 
 
 def may_pass(error: CallError) -> bool:
@@ -168,10 +164,3 @@ def find_url_problems(auth_url: object) -> list[str]:
     elif shorten(text).endswith("/v2.0"):
         problem = "version 3 of the identity service is needed"
     return [f"auth_url={text!r}: {problem}"] if problem else []
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
-    except ValueError:
-        return False

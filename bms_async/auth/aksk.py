@@ -15,6 +15,7 @@ import anyio
 
 from bms_async.errors import BmsError, ConfigurationError, InvalidRequestError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
+from bms_async.wire.checks import fits_header
 from bms_async.wire.signing import DATE_HEADER, SigningKey, format_date, sign
 
 from .secret import MASK, Secret
@@ -293,7 +294,7 @@ def _check(argument: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"AkSkAuth: {argument} is empty")
     value = value.strip()
-    if not value.isascii() or not value.isprintable() or " " in value:
+    if not fits_header(value):
         raise ConfigurationError(f"AkSkAuth: {argument} has blanks or other characters that it cannot have")
     return value
 

@@ -27,6 +27,7 @@ from bms_async.errors import (
     TransportError,
 )
 from bms_async.wire import HttpRequest, HttpResponse, RetryPolicy, read_error, retry_delay
+from bms_async.wire.checks import fits_header
 
 from ._keystone import (
     CHECK,
@@ -37,7 +38,6 @@ from ._keystone import (
     find_margin_problems,
     find_problems,
     find_url_problems,
-    fits_header,
     margin_of,
     may_pass,
     read_lifetime,

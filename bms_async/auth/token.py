@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from bms_async.errors import ConfigurationError
 from bms_async.wire import HttpRequest
+from bms_async.wire.checks import fits_header
 
 
 class StaticToken:
@@ -26,7 +27,7 @@ class StaticToken:
         if not isinstance(token, str) or not token.strip():
             raise ConfigurationError("StaticToken: the token is empty")
         token = token.strip()
-        if not token.isascii() or not token.isprintable() or " " in token:
+        if not fits_header(token):
             raise ConfigurationError("StaticToken: the token has characters that no header can carry")
         self._token = token
         self._headers = {"X-Auth-Token": token}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import msgspec
 
 from bms_async.errors import ConfigurationError
+from bms_async.wire.checks import is_loopback
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _REGION = re.compile(_LABEL)
@@ -126,18 +126,9 @@ def check_endpoint(argument: str, value: object) -> str:
         raise ConfigurationError(f"{shown}: {error}") from error
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ConfigurationError(f"{shown}: not an https address")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ConfigurationError(
             f"{shown}: plain http would show the credentials to everybody on the way; use https "
             "(http is for loopback only)"
         )
     return text
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from ipaddress import ip_address
 
 from bms_async.errors import InvalidRequestError
 
@@ -23,6 +24,19 @@ def check_id(argument: str, value: object) -> str:
     if not isinstance(value, str) or not _ID.fullmatch(value):
         raise InvalidRequestError(argument, value, _ID_RULE)
     return value
+
+
+def fits_header(value: str) -> bool:
+    """Tell whether a header can carry a token or a key: ASCII that prints, and no blanks."""
+    return bool(value) and value.isascii() and value.isprintable() and " " not in value
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine itself, the only one that plain HTTP may go to."""
+    try:
+        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_batch(argument: str, values: Iterable[str]) -> tuple[str, ...]:

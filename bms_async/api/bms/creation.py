@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from bms_async.api._define import define
+from bms_async.api._hiding import as_text, hidden
 from bms_async.errors import InvalidRequestError
 from bms_async.jobs import JobHandle
 from bms_async.models import DataVolume, ExtendParam, JobAccepted, Nic, PublicIp, RootVolume
@@ -21,7 +22,7 @@ from bms_async.wire.text_checks import (
     encode_user_data,
 )
 
-from ._calls import SERVERS, ServerCalls, as_text, hidden
+from ._calls import SERVERS, ServerCalls
 
 CREATE = define(
     "servers.create",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bms_async.api._define import define
+from bms_async.api._hiding import hidden
 from bms_async.models import Model, WindowsPassword
 from bms_async.wire import Safety
 from bms_async.wire.text_checks import check_password
 
-from ._calls import SERVER, ServerCalls, hidden
+from ._calls import SERVER, ServerCalls
 
 
 class ResetFlag(Model, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 from bms_async.api._define import define
-from bms_async.errors import DecodeError, InvalidRequestError
+from bms_async.errors import InvalidRequestError
 from bms_async.jobs import JobHandle
 from bms_async.limits import Lane
 from bms_async.models import JobAccepted, Server
@@ -238,9 +238,7 @@ class Servers(Upkeep, Attachments, Passwords, Creation):
             options = {"type": type}
         body = {field: {**options, "servers": [{"id": server_id} for server_id in ids]}}
         accepted = await self._session.call(operation, body=body, lane=lane, on_send=on_send, on_refused=on_refused)
-        if not accepted.job_id:
-            raise DecodeError("answered without the id of a job", status=200, operation=operation.name)
-        return self._watcher.watch(accepted.job_id, servers=ids, action=operation.name)
+        return self._watch(accepted, operation, ids)
 
     def _check_power_type(self, value: str) -> None:
         if self._check and value != "HARD":

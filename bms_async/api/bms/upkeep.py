@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from bms_async.api._define import define
+from bms_async.api._hiding import as_text, hidden
 from bms_async.errors import InvalidRequestError
 from bms_async.jobs import JobHandle
 from bms_async.models import JobAccepted, Model, Server
@@ -21,7 +22,7 @@ from bms_async.wire.text_checks import (
     encode_user_data,
 )
 
-from ._calls import SERVER, ServerCalls, as_text, hidden
+from ._calls import SERVER, ServerCalls
 
 
 class ServerAnswer(Model, frozen=True, kw_only=True):

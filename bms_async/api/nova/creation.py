@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from bms_async.api.bms._calls import as_text
+from bms_async.api._hiding import as_text
 from bms_async.models import Network
 from bms_async.wire.native_checks import (
     check_networks,

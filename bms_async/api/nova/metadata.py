@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from bms_async.api._define import define
-from bms_async.api.bms._calls import hidden
+from bms_async.api._hiding import hidden
 from bms_async.models import Model
 from bms_async.wire import Safety, Service
 from bms_async.wire.native_checks import check_changed_metadata, check_metadata_lookup, check_segment

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from bms_async.api.bms._calls import hidden
+from bms_async.api._hiding import hidden
 from bms_async.errors import InvalidRequestError
 from bms_async.jobs import SHARE
 from bms_async.limits import Lane, Pace
