@@ -11,6 +11,7 @@ from bms_async.auth import Auth, StaticToken
 from bms_async.client import BmsClient, ClientStatistics, __version__
 from bms_async.errorcodes import ErrorCode, Remedy, explain
 from bms_async.errors import (
+    AnswerTooLargeError,
     ApiError,
     AuthenticationError,
     BadRequestError,
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AkSkAuth",
+    "AnswerTooLargeError",
     "ApiError",
     "ApiVersion",
     "Auth",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import bms_async
 from bms_async import errors
 from bms_async.errors import (
+    AnswerTooLargeError,
     ApiError,
     AuthenticationError,
     BadRequestError,
@@ -40,8 +41,8 @@ from bms_async.errors import (
     ServerWaitTimeoutError,
     SubJobFailedError,
     TransportError,
-    error_class,
 )
+from bms_async.errors.calls import error_class
 from bms_async.models import Fault, Job, JobEntities, JobStatus, Server, SubJob, SubJobEntities
 
 JOB = Job(
@@ -91,6 +92,7 @@ ONE_OF_EACH: list[BmsError] = [
     a_tried_error(),
     CallTimeoutError("no answer within 60 s", maybe_delivered=True, operation="servers.stop"),
     DecodeError("half a body", status=200, request_id="req-1", operation="jobs.get"),
+    AnswerTooLargeError(limit=64, status=200, operation="servers.list"),
     *(
         an_api_error(kind)
         for kind in (
@@ -150,6 +152,7 @@ def test_every_error_is_a_public_name_of_the_package() -> None:
         (CallTimeoutError, TransportError),
         (CallTimeoutError, TimeoutError),
         (DecodeError, CallError),
+        (AnswerTooLargeError, DecodeError),
         (ApiError, CallError),
         (CallError, BmsError),
         (BadRequestError, ApiError),

@@ -11,7 +11,8 @@ from typing import TypeVar, cast
 
 import msgspec
 
-from bms_async.errors import ApiError, DecodeError, error_class
+from bms_async.errors import ApiError, DecodeError
+from bms_async.errors.calls import error_class
 from bms_async.models import decode
 
 from .messages import HttpResponse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from bms_async.errors import ApiError, CallError, DecodeError, RateLimitedError, TransportError
+from bms_async.errors import AnswerTooLargeError, ApiError, CallError, DecodeError, RateLimitedError, TransportError
 
 from .operation import Safety
 
@@ -41,6 +41,8 @@ def may_repeat(safety: Safety, error: CallError) -> bool:
     """
     if isinstance(error, RateLimitedError):
         return True
+    if isinstance(error, AnswerTooLargeError):
+        return False
     if isinstance(error, TransportError):
         return safety is not Safety.UNSAFE or not error.maybe_delivered
     if isinstance(error, ApiError):

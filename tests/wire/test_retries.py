@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bms_async.errors import (
+    AnswerTooLargeError,
     CallError,
     DecodeError,
     TransportError,
-    error_class,
 )
+from bms_async.errors.calls import error_class
 from bms_async.wire import NO_RETRY, RetryPolicy, Safety, may_repeat, retry_delay
 
 READ, IDEMPOTENT, UNSAFE = Safety.READ, Safety.IDEMPOTENT, Safety.UNSAFE
@@ -49,6 +50,8 @@ def refused(status: int, code: str | None = None) -> CallError:
         (refused(504), {READ, IDEMPOTENT}),
         # Done: asking again for a job would start another.
         (DecodeError("half a body", status=200), {READ}),
+        # The same again would be as large.
+        (AnswerTooLargeError(limit=64, status=200), set()),
         # The same again would be refused again.
         (refused(302), set()),
         (refused(400), set()),

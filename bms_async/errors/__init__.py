@@ -1,0 +1,80 @@
+"""Everything that this package raises.
+
+    BmsError
+    ├── ConfigurationError            the client cannot be made as asked
+    ├── InvalidRequestError           an argument was refused before anything was sent (also a ValueError)
+    ├── TransportError                no answer came; `maybe_delivered` tells whether the cloud may have acted
+    │   └── CallTimeoutError          none came in time (also a TimeoutError)
+    ├── DecodeError                   an answer came that cannot be read
+    │   └── AnswerTooLargeError       it was larger than the transport takes
+    ├── ApiError                      the cloud refused
+    │   ├── BadRequestError           400 and any other 4xx that has no class of its own
+    │   ├── AuthenticationError       401
+    │   ├── PermissionDeniedError     403
+    │   ├── NotFoundError             404
+    │   ├── ConflictError             409
+    │   ├── RateLimitedError          429, and BMS.0212: the service itself is overloaded
+    │   └── ServerError               5xx
+    ├── JobError
+    │   ├── JobFailedError            the job ended as FAIL; `job` is the whole job
+    │   ├── SubJobFailedError         one server's part of a job ended as FAIL
+    │   ├── JobLostError              the job's end cannot be known; `job` is what was known last
+    │   └── JobTimeoutError           the job goes on, the wait is over (also a TimeoutError)
+    ├── ServerWaitError               waiting for a server's status ended without it; `server` is its last known state
+    │   ├── ServerFaultError          the server is in ERROR, with the cloud's code and words
+    │   ├── ServerLostError           it was deleted, or cannot be read any more
+    │   └── ServerWaitTimeoutError    the server goes on, the wait is over (also a TimeoutError)
+    ├── FleetError                    what `FleetReport.raise_for_failures` raises, one for each code
+    └── ClientClosedError             the client was closed, or never opened
+
+Every timeout is the builtin `TimeoutError` or a class of it.
+"""
+
+from .base import BmsError, ClientClosedError, ConfigurationError, InvalidRequestError
+from .calls import (
+    AnswerTooLargeError,
+    ApiError,
+    AuthenticationError,
+    BadRequestError,
+    CallError,
+    CallTimeoutError,
+    ConflictError,
+    DecodeError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitedError,
+    ServerError,
+    TransportError,
+)
+from .jobs import FleetError, JobError, JobFailedError, JobLostError, JobTimeoutError, SubJobFailedError
+from .waits import ServerFaultError, ServerLostError, ServerWaitError, ServerWaitTimeoutError
+
+__all__ = [
+    "AnswerTooLargeError",
+    "ApiError",
+    "AuthenticationError",
+    "BadRequestError",
+    "BmsError",
+    "CallError",
+    "CallTimeoutError",
+    "ClientClosedError",
+    "ConfigurationError",
+    "ConflictError",
+    "DecodeError",
+    "FleetError",
+    "InvalidRequestError",
+    "JobError",
+    "JobFailedError",
+    "JobLostError",
+    "JobTimeoutError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "RateLimitedError",
+    "ServerError",
+    "ServerFaultError",
+    "ServerLostError",
+    "ServerWaitError",
+    "ServerWaitTimeoutError",
+    "SubJobFailedError",
+    "TransportError",
+]

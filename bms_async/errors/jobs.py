@@ -1,0 +1,102 @@
+"""How a job can end badly, and a fleet run of many."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bms_async.errorcodes import explain
+
+from .base import BmsError
+
+if TYPE_CHECKING:
+    from bms_async.models import Job
+
+
+class JobError(BmsError):
+    """A job that did not end well.
+
+    Attributes:
+        job_id: The job.
+        job: What was known of it last, with its sub-jobs; None if nothing ever was.
+    """
+
+    def __init__(self, message: str, *, job_id: str, job: Job | None) -> None:
+        self.job_id = job_id
+        self.job = job
+        super().__init__(message)
+
+
+class JobFailedError(JobError):
+    """The job ended as FAIL; some of its sub-jobs may have succeeded all the same."""
+
+    job: Job
+
+    def __init__(self, job: Job) -> None:
+        failed = [sub for sub in job.sub_jobs if sub.is_final and sub.status != "SUCCESS"]
+        codes = sorted({code for code in (job.error_code, *(sub.error_code for sub in failed)) if code})
+        reason = job.fail_reason or next((sub.fail_reason for sub in failed if sub.fail_reason), None)
+        text = f"job {job.job_id} failed"
+        if failed:
+            text += f" for {len(failed)} of {job.sub_jobs_total} servers"
+        if codes:
+            text += f" with {', '.join(codes)}"
+        super().__init__(text + (f": {reason}" if reason else ""), job_id=job.job_id, job=job)
+
+
+class SubJobFailedError(JobError):
+    """One server's part of a job ended as FAIL.
+
+    Attributes:
+        server_id: The server.
+        code: The code it failed with, None if the cloud gave none.
+        reason: The cloud's own words, None if it gave none.
+    """
+
+    def __init__(self, *, server_id: str, job_id: str, code: str | None, reason: str | None) -> None:
+        self.server_id = server_id
+        self.code = code
+        self.reason = reason
+        text = f"server {server_id} failed in job {job_id}"
+        if code:
+            text += f" with {code}"
+        if reason:
+            text += f": {reason}"
+        documented = explain(code)
+        self.meaning = documented.meaning if documented else None
+        self.measure = documented.measure if documented else None
+        if documented:
+            text += f" [{documented.meaning} {documented.measure}]"
+        super().__init__(text, job_id=job_id, job=None)
+
+
+class JobLostError(JobError):
+    """How the job ended cannot be known: the cloud has forgotten it, or has not told of it for too long."""
+
+
+class JobTimeoutError(JobError, TimeoutError):
+    """The wait is over, the job goes on; ``bms.jobs.restore(error.resume)`` waits for it again, in any process.
+
+    Attributes:
+        resume: What `JobHandle.to_json` made of the handle.
+    """
+
+    def __init__(self, message: str, *, job_id: str, job: Job | None, resume: str) -> None:
+        self.resume = resume
+        super().__init__(message, job_id=job_id, job=job)
+
+
+class FleetError(BmsError):
+    """Servers of a fleet run that failed for one and the same reason.
+
+    Attributes:
+        code: The code they failed with, None where there was none.
+        server_ids: The servers.
+        measure: What to do about it, if chapter 6.2 tells.
+    """
+
+    def __init__(self, message: str, *, code: str | None, server_ids: tuple[str, ...]) -> None:
+        self.code = code
+        self.server_ids = server_ids
+        documented = explain(code)
+        self.measure = documented.measure if documented else None
+        super().__init__(message)
