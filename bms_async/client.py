@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
@@ -29,7 +30,7 @@ from bms_async.jobs import SHARE, Watcher, WatcherStatistics
 from bms_async.limits import Limits, Pace
 from bms_async.models import Job, JobGlance
 from bms_async.session import Session, SessionStatistics
-from bms_async.transport import Transport
+from bms_async.transport import MAX_RESPONSE_BYTES, Transport
 from bms_async.wire import DEFAULT_RETRY, NO_RETRY, Query, RetryPolicy, Service
 from bms_async.wire.checks import check_id
 
@@ -66,6 +67,9 @@ class BmsClient:
             ``https://{bms,ecs,iam}.{region}.{domain}``.
         domain: The DNS domain of the cloud, such as ``example.com``.
         transport: What carries the requests; a `HttpxTransport` by default. It is opened and closed with the client.
+        ca_bundle: A file of certificates in PEM form, or a folder of them, that TLS trusts instead of the usual ones.
+            It is for the default transport; a transport that is given has an argument of its own.
+        max_response_bytes: How large an answer may be, unpacked, 64 MiB by default; likewise for the default transport.
         limits: The calls a minute that are allowed. Give one `Limits` to all clients of an account.
         timeout: Seconds that one try of a call may take once it is connected; waiting for a slot does not count.
         retry: How failed calls are tried again; None never does.
@@ -86,6 +90,8 @@ class BmsClient:
         region: str | None = None,
         domain: str | None = None,
         transport: Transport | None = None,
+        ca_bundle: str | os.PathLike[str] | None = None,
+        max_response_bytes: int | None = None,
         limits: Limits | None = None,
         timeout: float = 60.0,
         retry: RetryPolicy | None = DEFAULT_RETRY,
@@ -109,7 +115,7 @@ class BmsClient:
         }
         self._limits = limits or Limits()
         self._session = Session(
-            transport=transport or _default_transport(),
+            transport=_choose_transport(transport, ca_bundle, max_response_bytes),
             auth=auth,
             limits=self._limits,
             endpoints=self._endpoints,
@@ -322,7 +328,15 @@ class BmsClient:
         return await poll_job(self._session, job_id, has_news)
 
 
-def _default_transport() -> Transport:
-    from bms_async.transport.httpx import HttpxTransport  # noqa: PLC0415 - importing bms_async imports no HTTP library
+def _choose_transport(
+    given: Transport | None, ca_bundle: str | os.PathLike[str] | None, max_response_bytes: int | None
+) -> Transport:
+    if given is None:
+        from bms_async.transport.httpx import HttpxTransport  # noqa: PLC0415 - importing bms_async imports no HTTP library
 
-    return HttpxTransport()
+        bound = MAX_RESPONSE_BYTES if max_response_bytes is None else max_response_bytes
+        return HttpxTransport(ca_bundle=ca_bundle, max_response_bytes=bound)
+    for name, value in (("ca_bundle", ca_bundle), ("max_response_bytes", max_response_bytes)):
+        if value is not None:
+            raise ConfigurationError(f"{name}: it is for the default transport; give it to {type(given).__name__}(...)")
+    return given

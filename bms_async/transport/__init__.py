@@ -4,6 +4,7 @@
 """
 
 from ._queue import Flight, SendQueue, TransportStatistics
+from ._size import MAX_RESPONSE_BYTES
 from .base import OwningTransport, Transport
 
-__all__ = ["Flight", "OwningTransport", "SendQueue", "Transport", "TransportStatistics"]
+__all__ = ["MAX_RESPONSE_BYTES", "Flight", "OwningTransport", "SendQueue", "Transport", "TransportStatistics"]

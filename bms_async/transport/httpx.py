@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
@@ -12,11 +13,13 @@ import anyio.to_thread
 import httpx
 
 from bms_async._owner import finish
-from bms_async.errors import CallTimeoutError, ConfigurationError, TransportError
+from bms_async.errors import AnswerTooLargeError, CallTimeoutError, ConfigurationError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._masking import mask_tokens
 from ._queue import Flight, SendQueue, TransportStatistics, refuse_unsendable, within
+from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
+from ._trust import trust
 
 if TYPE_CHECKING:
     import httpx2
@@ -52,16 +55,28 @@ class HttpxTransport:
             and reads ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and the like from the environment.
         connections: How many requests run at once at most. By default what the client's pool allows, or 64; never
             more than the pool allows.
+        ca_bundle: A file of certificates in PEM form, or a folder of them, that TLS trusts instead of the usual ones.
+        max_response_bytes: How large an answer may be, once it is unpacked.
 
     Raises:
-        ConfigurationError: There are to be less than 1 connections.
+        ConfigurationError: There are to be less than 1 connections or bytes; or `ca_bundle` is given beside a client,
+            which has certificates of its own.
     """
 
     def __init__(
-        self, client: httpx.AsyncClient | httpx2.AsyncClient | None = None, *, connections: int | None = None
+        self,
+        client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
+        *,
+        connections: int | None = None,
+        ca_bundle: str | os.PathLike[str] | None = None,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
         mask_tokens()
+        if client is not None and ca_bundle is not None:
+            raise ConfigurationError("HttpxTransport(ca_bundle=...): a client has certificates of its own, its verify=")
         self._client: Any = client
+        self._ca_bundle = ca_bundle
+        self._max_response_bytes = check_max_response_bytes("HttpxTransport", max_response_bytes)
         self._making = anyio.Lock()
         if connections is not None and connections < 1:
             raise ConfigurationError(f"HttpxTransport(connections={connections!r}): at least 1 is needed")
@@ -81,6 +96,7 @@ class HttpxTransport:
 
         Raises:
             ClientClosedError: It was closed before; make a new one.
+            ConfigurationError: `ca_bundle` cannot be read.
         """
         async with self._making:
             if self._client is None and not self._queue.is_closed:
@@ -129,7 +145,13 @@ class HttpxTransport:
         cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         # What runs on this machine is not reached through a proxy, whatever NO_PROXY forgets to say.
         direct = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
-        return httpx.AsyncClient(limits=limits, cookies=cookies, follow_redirects=False, mounts=direct)
+        return httpx.AsyncClient(
+            limits=limits,
+            cookies=cookies,
+            follow_redirects=False,
+            mounts=direct,
+            verify=True if self._ca_bundle is None else trust(self._ca_bundle),
+        )
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
         refuse_unsendable(request)
@@ -151,14 +173,31 @@ class HttpxTransport:
                     extensions={"timeout": timeouts},
                 ),
                 follow_redirects=False,
+                stream=True,
             )
+            try:
+                body = await self._read_body(request, response)
+            finally:
+                await response.aclose()
+        except AnswerTooLargeError:
+            raise
         except Exception as error:  # noqa: BLE001 - each library has errors of its own
             failure = error
         if failure is not None:
             raise _describe(failure, request)
-        return HttpResponse(
-            status=response.status_code, headers=tuple(response.headers.multi_items()), body=response.content
-        )
+        return HttpResponse(status=response.status_code, headers=tuple(response.headers.multi_items()), body=body)
+
+    async def _read_body(self, request: HttpRequest, response: httpx.Response) -> bytes:
+        parts = []
+        size = 0
+        async for part in response.aiter_bytes():
+            size += len(part)
+            if size > self._max_response_bytes:
+                raise AnswerTooLargeError(
+                    limit=self._max_response_bytes, status=response.status_code, operation=request.operation
+                )
+            parts.append(part)
+        return b"".join(parts)
 
 
 def _describe(error: Exception, request: HttpRequest) -> TransportError:

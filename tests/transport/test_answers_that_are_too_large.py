@@ -1,0 +1,87 @@
+"""An answer is bounded, as it comes and as it unpacks, and one that is too large costs one try and no memory."""
+
+from __future__ import annotations
+
+import gzip
+from types import ModuleType
+
+import pytest
+
+from bms_async import AnswerTooLargeError, BmsClient, ConfigurationError, HttpxTransport, Limits, StaticToken
+
+from .loopback import Behaviour, Loopback, Talk, answer, answers
+
+BOUND = 100_000
+
+
+def a_server(size: int) -> bytes:
+    """Write the document of a server in so many bytes."""
+    document = b'{"server": {"id": "s-1", "name": "%s"}}'
+    return document % (b"x" * (size - len(document) + 2))
+
+
+def a_client(server: Loopback, library: ModuleType) -> BmsClient:
+    transport = HttpxTransport(library.AsyncClient(), max_response_bytes=BOUND)
+    return BmsClient(
+        endpoint=server.url, project_id="p", auth=StaticToken("t"), transport=transport, limits=Limits.unlimited()
+    )
+
+
+async def test_an_answer_of_just_the_bound_is_taken(library: ModuleType) -> None:
+    async with Loopback(answers(answer(body=a_server(BOUND)))) as server, a_client(server, library) as bms:
+        assert len((await bms.servers.get("s-1")).name or "") > BOUND - 100
+
+
+def without_length(body: bytes) -> Behaviour:
+    """Send a body whose end is the connection's, so that nothing tells its length before it is there."""
+
+    async def behave(talk: Talk) -> None:
+        await talk.hear()
+        await talk.say(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n")
+        await talk.say(body)
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        pytest.param(answers(answer(body=a_server(BOUND + 1))), id="one byte too many"),
+        pytest.param(without_length(a_server(3 * BOUND)), id="of unknown length"),
+        pytest.param(
+            answers(answer(body=gzip.compress(a_server(200 * BOUND)), content_encoding="gzip")), id="a gzip bomb"
+        ),
+    ],
+)
+async def test_an_answer_above_the_bound_is_an_error_that_says_so_after_one_try(
+    behaviour: Behaviour, library: ModuleType
+) -> None:
+    async with Loopback(behaviour) as server, a_client(server, library) as bms:
+        with pytest.raises(AnswerTooLargeError, match=f"larger than {BOUND} bytes.*max_response_bytes") as caught:
+            await bms.servers.get("s-1")
+
+    assert (caught.value.operation, caught.value.status, caught.value.limit) == ("servers.get", 200, BOUND)
+    assert len(server.heard) == 1
+
+
+async def test_the_next_call_works_after_an_answer_that_was_too_large(library: ModuleType) -> None:
+    turns = iter([answers(answer(body=a_server(BOUND + 1))), answers(answer(body=a_server(90)))])
+
+    async def behave(talk: Talk) -> None:
+        await next(turns)(talk)
+
+    async with Loopback(behave) as server, a_client(server, library) as bms:
+        with pytest.raises(AnswerTooLargeError):
+            await bms.servers.get("s-1")
+        assert (await bms.servers.get("s-1")).id == "s-1"
+
+
+@pytest.mark.parametrize("bound", [0, -1, 2.5, True, "64"])
+def test_a_bound_that_is_no_number_of_bytes_is_refused(bound: object) -> None:
+    with pytest.raises(ConfigurationError, match="max_response_bytes="):
+        BmsClient(
+            endpoint="https://bms.example.com",
+            project_id="p",
+            auth=StaticToken("t"),
+            max_response_bytes=bound,  # type: ignore[arg-type]
+        )

@@ -1,0 +1,74 @@
+"""TLS is verified, against the usual certificates or against those of `ca_bundle`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bms_async import BmsClient, ConfigurationError, HttpxTransport, Limits, StaticToken, TransportError
+
+from .loopback import CERTIFICATE, Loopback, Talk, answer, answers, server_context
+
+SERVER = answer(body=b'{"server": {"id": "s-1", "name": "bms-1"}}')
+
+
+async def over_tls(talk: Talk) -> None:
+    await talk.begin_tls(server_context())
+    await answers(SERVER)(talk)
+
+
+def a_client(endpoint: str, ca_bundle: str | Path | None) -> BmsClient:
+    return BmsClient(
+        endpoint=endpoint, project_id="p", auth=StaticToken("t"), ca_bundle=ca_bundle, retry=None, limits=Limits()
+    )
+
+
+@pytest.mark.parametrize("form", [str, Path])
+async def test_a_server_of_a_private_authority_is_trusted_with_its_bundle(form: type[str | Path]) -> None:
+    async with Loopback(over_tls) as server, a_client(server.secure_url, form(CERTIFICATE)) as bms:
+        assert (await bms.servers.get("s-1")).name == "bms-1"
+
+
+async def test_without_the_bundle_it_is_not_and_nothing_is_sent() -> None:
+    async with Loopback(over_tls) as server, a_client(server.secure_url, None) as bms:
+        with pytest.raises(TransportError, match="CERTIFICATE_VERIFY_FAILED") as caught:
+            await bms.servers.get("s-1")
+
+    assert not caught.value.maybe_delivered
+    assert server.heard == []
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(None, "No such file"), (b"", "no certificate"), (b"-----BEGIN nothing", "no certificate")]
+)
+async def test_a_bundle_that_cannot_be_read_is_told_of_when_the_client_is_opened(
+    content: bytes | None, told: str, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "ca.pem"
+    if content is not None:
+        bundle.write_bytes(content)
+    bms = a_client("https://bms.example.com", bundle)
+
+    with pytest.raises(ConfigurationError, match=f"ca_bundle=.*ca.pem.*{told}"):
+        await bms.__aenter__()
+
+
+def test_a_bundle_or_a_bound_beside_a_transport_is_refused_for_it_would_not_be_used() -> None:
+    for given in ({"ca_bundle": CERTIFICATE}, {"max_response_bytes": 1000}):
+        with pytest.raises(ConfigurationError, match=rf"{next(iter(given))}: .*HttpxTransport\(\.\.\.\)"):
+            BmsClient(
+                endpoint="https://bms.example.com",
+                project_id="p",
+                auth=StaticToken("t"),
+                transport=HttpxTransport(),
+                **given,
+            )
+
+
+async def test_a_bundle_beside_an_httpx_client_is_refused_for_that_has_its_own() -> None:
+    import httpx
+
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(ConfigurationError, match="verify="):
+            HttpxTransport(client, ca_bundle=CERTIFICATE)
