@@ -31,6 +31,7 @@ from bms_async.wire import (
     Service,
     build_request,
     may_repeat,
+    read_request_id,
     read_response,
     retry_delay,
 )
@@ -270,6 +271,7 @@ class Session:
         limiter = self.limits[operation.name]
         asked_at = anyio.current_time()
         slot = await limiter.acquire(lane)
+        waited = anyio.current_time() - asked_at
         try:
             credentials = await self._auth.headers(request)
             flight = self._transport.submit(
@@ -283,27 +285,31 @@ class Session:
         self._tries += 1
         if on_send is not None:
             on_send()
-        waited = anyio.current_time() - asked_at
         try:
             trial.request = flight.request
-            trial.response = await flight.wait()
-            return self._read(operation, trial.response)
+            trial.response = response = await flight.wait()
+            result = self._read(operation, response)
         except RateLimitedError as error:
             asked = None if error.retry_after is None else min(error.retry_after, self._retry.cap)
             limiter.refuse(asked, quota=error.quota)
-            _log.warning("%s was counted out (%s); it stands still", operation.name, error.code or error.status)
+            _tell(logging.WARNING, operation.name, attempt, waited, error)
             raise
         except CallError as error:
-            _log.info("%s attempt %d failed: %s", operation.name, attempt, _short(error))
+            _tell(logging.INFO, operation.name, attempt, waited, error)
             raise
-        finally:
-            _log.debug("%s attempt %d waited %.3f s for its slot", operation.name, attempt, waited)
+        if _log.isEnabledFor(logging.DEBUG):
+            request_id = read_request_id(response, redact=self._auth.redact)
+            _tell(logging.DEBUG, operation.name, attempt, waited, status=response.status, request_id=request_id)
+        return result
 
     def _read(self, operation: Operation[T], response: HttpResponse) -> T:
-        if response.status >= 300 and response.body:  # noqa: PLR2004 - not a 2xx
-            # A cloud or a proxy may echo what it was sent, and what it says ends up in errors and logs.
-            told = self._auth.redact(response.body.decode(errors="replace"))
-            response = msgspec.structs.replace(response, body=told.encode())
+        if response.body:
+            # A cloud or a proxy may echo what it was sent, in a job's reason for failing too, and what it says ends up
+            # in errors, logs and reprs.
+            told = response.body.decode(errors="replace")
+            redacted = self._auth.redact(told)
+            if redacted != told:
+                response = msgspec.structs.replace(response, body=redacted.encode())
         return read_response(operation, response, redact=self._auth.redact)
 
     async def _renew(self, trial: _Trial) -> bool:
@@ -352,10 +358,40 @@ class _Trial:
         self.response: HttpResponse | None = None
 
 
-def _short(error: CallError) -> str:
-    """Name an error without the cloud's words, which are the application's to show and not the log's."""
-    status: Any = getattr(error, "status", None)
-    code: Any = getattr(error, "code", None)
-    request_id: Any = getattr(error, "request_id", None)
-    parts = [type(error).__name__, *(str(part) for part in (status, code, request_id) if part is not None)]
-    return " ".join(parts)
+def _tell(
+    level: int,
+    operation: str,
+    attempt: int,
+    waited: float,
+    error: CallError | None = None,
+    *,
+    status: int | None = None,
+    request_id: str | None = None,
+) -> None:
+    """Log how one try ended, without the cloud's words, which are the application's to show and not the log's.
+
+    Each figure is an attribute of the record too, for who logs as JSON.
+    """
+    code: str | None = None
+    if error is not None:
+        status, code = getattr(error, "status", None), getattr(error, "code", None)
+        request_id = getattr(error, "request_id", None)
+    ended = [f"failed with {type(error).__name__}"] if error else []
+    ended += [str(part) for part in (status, code) if part is not None]
+    _log.log(
+        level,
+        "%s attempt %d: %s; waited %.3f s for its slot; request id %s",
+        operation,
+        attempt,
+        " ".join(ended),
+        waited,
+        request_id or "not told",
+        extra={
+            "operation": operation,
+            "attempt": attempt,
+            "status": status,
+            "code": code,
+            "request_id": request_id,
+            "wait": waited,
+        },
+    )

@@ -3,7 +3,7 @@
 from .messages import HttpRequest, HttpResponse
 from .operation import Operation, Safety, Service
 from .request import Query, build_request
-from .response import read_error, read_part, read_response
+from .response import read_error, read_part, read_request_id, read_response
 from .retry import DEFAULT_RETRY, NO_RETRY, RetryPolicy, may_repeat, retry_delay
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "may_repeat",
     "read_error",
     "read_part",
+    "read_request_id",
     "read_response",
     "retry_delay",
 ]

@@ -71,6 +71,12 @@ def read_part(operation: str, part: bytes | msgspec.Raw, into: type[T]) -> T:
         raise DecodeError(text, status=200, operation=operation) from error
 
 
+def read_request_id(response: HttpResponse, *, redact: Callable[[str], str] = str) -> str | None:
+    """Return the cloud's id of a call, by which its support finds it; None if it gave none."""
+    request_id = response.header(*_REQUEST_IDS)
+    return None if request_id is None else redact(request_id)
+
+
 def read_error(operation: str, response: HttpResponse, *, redact: Callable[[str], str] = str) -> ApiError:
     """Read an answer that is not 2xx: three shapes of body, a proxy's page, or nothing at all.
 
