@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import ssl
 import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -24,7 +27,10 @@ from ._trust import trust
 if TYPE_CHECKING:
     import httpx2
 
+Client: TypeAlias = "httpx.AsyncClient | httpx2.AsyncClient"
+
 _CONNECTIONS = 64
+_ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 _LONGEST_CONNECT = 10.0
 _SECRET_LENGTH = 8
 
@@ -44,17 +50,25 @@ _NEVER_DELIVERED = frozenset(
 
 
 class HttpxTransport:
-    """Carries requests with an `httpx.AsyncClient`.
+    """Carries requests with `httpx.AsyncClient`, one for each connection.
 
-    It is opened and closed with the client that it is given to; shared by several, it closes with the last of them.
-    Requests run in tasks of its own, so cancelling a caller leaves the connections whole.
+    A pool of httpx looks at all of its connections for every request, which makes many of them slow; a pool of one has
+    nothing to look at. The transport is opened and closed with the client that it is given to; shared by several, it
+    closes with the last of them. Requests run in tasks of its own, so cancelling a caller leaves the connections whole.
+
+    ::
+
+        HttpxTransport()
+        HttpxTransport(lambda: httpx.AsyncClient(http2=True, limits=httpx.Limits(max_connections=1)))
+        HttpxTransport(httpx2.AsyncClient())
 
     Args:
-        client: What carries the requests, an `httpx.AsyncClient` or an `httpx2.AsyncClient`; it belongs to the
-            transport from then on and is closed with it. Without one the transport makes its own, which verifies TLS
-            and reads ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and the like from the environment.
-        connections: How many requests run at once at most. By default what the client's pool allows, or 64; never
-            more than the pool allows.
+        client: A function that makes an `httpx.AsyncClient` or an `httpx2.AsyncClient` for one connection; or one such
+            client, whose pool is then used for all. They belong to the transport and are closed with it. By default
+            it makes its own, which verify TLS and read ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and the like from the
+            environment.
+        connections: How many requests run at once at most. By default what the given client's pool allows, or 64;
+            never more than that pool allows.
         ca_bundle: A file of certificates in PEM form, or a folder of them, that TLS trusts instead of the usual ones.
         max_response_bytes: How large an answer may be, once it is unpacked.
 
@@ -65,7 +79,7 @@ class HttpxTransport:
 
     def __init__(
         self,
-        client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
+        client: Client | Callable[[], Client] | None = None,
         *,
         connections: int | None = None,
         ca_bundle: str | os.PathLike[str] | None = None,
@@ -74,16 +88,19 @@ class HttpxTransport:
         mask_tokens()
         if client is not None and ca_bundle is not None:
             raise ConfigurationError("HttpxTransport(ca_bundle=...): a client has certificates of its own, its verify=")
-        self._client: Any = client
-        self._ca_bundle = ca_bundle
-        self._max_response_bytes = check_max_response_bytes("HttpxTransport", max_response_bytes)
-        self._making = anyio.Lock()
         if connections is not None and connections < 1:
             raise ConfigurationError(f"HttpxTransport(connections={connections!r}): at least 1 is needed")
-        pool = _pool_size(client) if client is not None else None
+        self._ca_bundle = ca_bundle
+        self._max_response_bytes = check_max_response_bytes("HttpxTransport", max_response_bytes)
+        self._trust: ssl.SSLContext | None = None
+        self._making = anyio.Lock()
+        # A client cannot be called, and whatever can be called makes clients.
+        makes = self._make_client if client is None else client if callable(client) else None
+        self._clients = _OneClient(client) if makes is None else _ClientEach(makes)
+        pool = _pool_size(client) if makes is None else None
         # More than the pool holds would queue in it, where a request that is given up leaves its place taken.
         connections = min(connections or pool or _CONNECTIONS, pool or sys.maxsize)
-        self._connections = connections
+        self._makes_its_own = client is None
         self._queue = SendQueue(self._exchange, connections=connections)
 
     def __repr__(self) -> str:
@@ -99,9 +116,9 @@ class HttpxTransport:
             ConfigurationError: `ca_bundle` cannot be read.
         """
         async with self._making:
-            if self._client is None and not self._queue.is_closed:
+            if self._makes_its_own and self._trust is None and not self._queue.is_closed:
                 # Reading the certificates takes tens of milliseconds, which the loop has no time for.
-                self._client = await anyio.to_thread.run_sync(self._make_client)
+                self._trust = await anyio.to_thread.run_sync(self._find_trust)
         await self._queue.open()
 
     async def aclose(self) -> None:
@@ -110,8 +127,8 @@ class HttpxTransport:
 
     async def _close(self) -> None:
         await self._queue.aclose()
-        if self._queue.is_closed and self._client is not None:
-            await self._client.aclose()
+        if self._queue.is_closed:
+            await self._clients.aclose()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -139,46 +156,49 @@ class HttpxTransport:
         """Tell what is under way."""
         return self._queue.statistics()
 
+    def _find_trust(self) -> ssl.SSLContext:
+        return httpx.create_ssl_context() if self._ca_bundle is None else trust(self._ca_bundle)
+
     def _make_client(self) -> httpx.AsyncClient:
-        limits = httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
         # A gateway's cookie may be a session of one account, and clients of several may share this transport.
         cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         # What runs on this machine is not reached through a proxy, whatever NO_PROXY forgets to say.
         direct = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
         return httpx.AsyncClient(
-            limits=limits,
+            limits=_ONE_CONNECTION,
             cookies=cookies,
             follow_redirects=False,
             mounts=direct,
-            verify=True if self._ca_bundle is None else trust(self._ca_bundle),
+            verify=self._trust or True,
         )
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
         refuse_unsendable(request)
         connect = min(request.timeout, _LONGEST_CONNECT)
         # Connecting (name, TCP, TLS, a proxy before it) is bounded by httpx itself: cut from outside it would leak
-        # its place in the pool. What is bounded from outside begins well after that can have ended.
+        # its place in a given client's pool. What is bounded from outside begins well after that can have ended.
         return await within(request, request.timeout + 3 * connect, self._carry(request, connect))
 
     async def _carry(self, request: HttpRequest, connect: float) -> HttpResponse:
         timeouts = {"connect": connect, "read": request.timeout, "write": request.timeout, "pool": None}
         failure: Exception | None = None
         try:
-            response = await self._client.send(
-                self._client.build_request(
-                    request.method,
-                    request.url,
-                    headers=dict(request.headers),
-                    content=request.body,
-                    extensions={"timeout": timeouts},
-                ),
-                follow_redirects=False,
-                stream=True,
-            )
-            try:
-                body = await self._read_body(request, response)
-            finally:
-                await response.aclose()
+            async with self._clients.borrow() as client:
+                response = await client.send(
+                    client.build_request(
+                        request.method,
+                        request.url,
+                        headers=dict(request.headers),
+                        content=request.body,
+                        extensions={"timeout": timeouts},
+                    ),
+                    follow_redirects=False,
+                    stream=True,
+                )
+                try:
+                    body = await self._read_body(request, response)
+                finally:
+                    await response.aclose()
         except AnswerTooLargeError:
             raise
         except Exception as error:  # noqa: BLE001 - each library has errors of its own
@@ -200,6 +220,49 @@ class HttpxTransport:
         return b"".join(parts)
 
 
+class _OneClient:
+    """The one client that a user gave, for all requests."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    @asynccontextmanager
+    async def borrow(self) -> AsyncIterator[Any]:
+        yield self._client
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+
+class _ClientEach:
+    """A client for each request that is under way, used again by later ones: the one that was used last first.
+
+    So few connections stay warm and the others are closed when they have been idle for long. One that has failed is not
+    used again: whatever it thinks of its connection may be wrong.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._idle: list[Any] = []
+
+    @asynccontextmanager
+    async def borrow(self) -> AsyncIterator[Any]:
+        # In a thread, for making one may read certificates.
+        client = self._idle.pop() if self._idle else await anyio.to_thread.run_sync(self._make)
+        try:
+            yield client
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await client.aclose()
+            raise
+        self._idle.append(client)
+
+    async def aclose(self) -> None:
+        idle, self._idle = self._idle, []
+        for client in idle:
+            await client.aclose()
+
+
 def _describe(error: Exception, request: HttpRequest) -> TransportError:
     kind, text = type(error).__name__, str(error)
     # The libraries quote what they cannot read, and a strange server may well send back what it was sent.
@@ -215,7 +278,7 @@ def _describe(error: Exception, request: HttpRequest) -> TransportError:
     return described
 
 
-def _pool_size(client: httpx.AsyncClient | httpx2.AsyncClient) -> int | None:
+def _pool_size(client: object) -> int | None:
     """Return how many connections a client's pool holds.
 
     httpx does not tell, so this reads its private parts, and a test on both libraries tells if they move; where
