@@ -19,6 +19,7 @@ from bms_async.simulator import Cloud, CloudSettings, create_app
 __all__ = ["main"]
 
 _HOST: Final = "127.0.0.1"
+_PASSWORD: Final = CloudSettings().password
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -75,10 +76,17 @@ class _Simulator(uvicorn.Server):
         if self.started:
             settings = self._cloud.settings
             host, port = self._listener.getsockname()[:2]
+            address = f"http://{host}:{port}"
             line = {
-                "address": f"http://{host}:{port}",
+                "address": address,
                 "project_id": settings.project_id,
                 "token": settings.token,
+                "auth_url": f"{address}/v3",
+                "username": settings.username,
+                # A password that somebody chose may be good elsewhere too, and what is printed here is often kept.
+                "password": settings.password if settings.password == _PASSWORD else None,
+                "user_domain_name": settings.user_domain_name,
+                "project_name": settings.project_name,
                 "access_key": settings.access_key,
                 "secret_key": settings.secret_key,
                 "servers": settings.servers,
@@ -133,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bms_async.simulator",
         description="Serve a simulated bare-metal cloud on 127.0.0.1. When it accepts calls it prints"
-        " one line of JSON with its address, project and token; SIGINT or SIGTERM ends it.",
+        " one line of JSON with its address, project, token and how to log in; SIGINT or SIGTERM ends it.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
@@ -166,7 +174,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--refuse-batches", action="store_true",
         help="refuse a whole batch for one server in the wrong state")  # fmt: skip
     add("--token", default=default.token, help="the token to accept")
-    add("--project-id", default=default.project_id, metavar="ID", help="the only project")
+    add("--project-id", default=default.project_id, metavar="ID", help="the project of the servers")
+    add("--project-name", default=default.project_name, metavar="NAME", help="what it is called")
+    add("--username", default=default.username, metavar="NAME", help="who may ask for tokens, at AUTH_URL/auth/tokens")
+    add("--password", default=default.password, help="with which password; one of your own is not printed")
+    add("--user-domain-name", default=default.user_domain_name, metavar="NAME", help="the account of the user")
+    add("--token-lifetime", type=float, default=default.token_lifetime, metavar="SECONDS",
+        help="how long a token is good that the user was given")  # fmt: skip
     add("--access-key", default=default.access_key, metavar="AK", help="the key of signed calls")
     add("--secret-key", default=default.secret_key, metavar="SK", help="what they are signed with")
     add("--security-token", default=default.security_token, metavar="TOKEN",

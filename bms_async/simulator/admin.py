@@ -48,9 +48,13 @@ def admin_routes(cloud: Cloud) -> list[Route]:
         cloud.faults.append(script)
         return answer(cloud, 200, b"{}")
 
+    async def revoke(_request: Request) -> Response:
+        return answer(cloud, 200, _ENCODE({"revoked": cloud.revoke_tokens()}))
+
     return [
         Route("/_admin/calls", calls),
         Route("/_admin/servers", servers),
         Route("/_admin/servers/ids", ids),
         Route("/_admin/faults", faults, methods=["POST"]),
+        Route("/_admin/tokens", revoke, methods=["DELETE"]),
     ]

@@ -21,6 +21,7 @@ from bms_async.simulator.settings import CloudSettings
 from bms_async.simulator.signatures import AccessKey
 from bms_async.simulator.state import Filters, PowerAction, Server
 from bms_async.simulator.throttle import Books, Gate
+from bms_async.simulator.tokens import Grant, TokenDesk
 
 __all__ = ["Cloud"]
 
@@ -40,7 +41,7 @@ class Cloud:
     Attributes:
         settings: As given.
         faults: Hooks asked at every call, in order; the first fault counts.
-        tokens: The tokens that are accepted now.
+        tokens: The tokens that are accepted now beside the issued ones, for the project of the settings.
         access_keys: The access keys that are accepted now, by name.
         wall: Turns the clock's seconds into the timestamps of answers.
         born: The clock's time at the beginning.
@@ -71,6 +72,7 @@ class Cloud:
         self._park = Park(self.settings)
         self._gate = Gate(self.settings)
         self._created = 0
+        self._desk = TokenDesk(self.settings.token_lifetime, self.draw("tokens"))
         self.board = Board(self.settings, clock, self.draw)
         self._latency = self.draw("latency")
         self._request_ids = self.draw("requests")
@@ -114,6 +116,26 @@ class Cloud:
             if fault is not None:
                 return fault
         return None
+
+    def note_unauthorized(self, operation: str) -> None:
+        """Write down a 401; see `Gate.note_unauthorized`."""
+        self._gate.note_unauthorized(operation)
+
+    def issue_token(self, project_id: str | None) -> str:
+        """A new token for a project, or for none (API reference 3.1)."""
+        return self._desk.issue(project_id, self._clock())
+
+    def revoke_tokens(self) -> int:
+        """Refuse all tokens that were issued until now; returns how many were good. `tokens` is left alone."""
+        return self._desk.revoke(self._clock())
+
+    def grant_of(self, token: str | None) -> Grant | None:
+        """What a token is good for now; None if for nothing."""
+        if token is None:
+            return None
+        if token in self.tokens:
+            return Grant(self.settings.project_id, math.inf)
+        return self._desk.find(token, self._clock())
 
     def new_request_id(self) -> str:
         """An id for one answer."""

@@ -31,6 +31,7 @@ __all__ = ["Call", "Endpoint", "Gateway", "Reply", "Sorter", "answer", "refuse"]
 _SOME_LIMIT: Final = 100
 _NATIVE: Final = "nova."
 _NO_CONTENT: Final = 204
+_UNAUTHORIZED: Final = 401
 _EMPTY: Final = {"GET", "HEAD", "DELETE"}
 
 
@@ -105,6 +106,14 @@ class Gateway:
             settings = cloud.settings
             return self._throttled(operation, math.ceil(wait) if settings.retry_after else None)
 
+        response = await self._carry_out(operation, nth, call, handler, public=public)
+        if response.status_code == _UNAUTHORIZED:
+            cloud.note_unauthorized(operation)
+        return response
+
+    async def _carry_out(self, operation: str, nth: int, call: Call, handler: Handler, *, public: bool) -> Response:
+        cloud = self._cloud
+
         async def act() -> Response:
             try:
                 if not public:
@@ -149,13 +158,22 @@ class Gateway:
                 return _Cut(delivered=isinstance(fault, CutAfter))
 
     async def _check(self, request: Request) -> None:
-        settings = self._cloud.settings
+        served = self._cloud.settings.project_id
+        granted: str | None = served
         if is_signed(request):
             await verify(request, self._cloud.access_keys, self._cloud.unix_now())
-        elif request.headers.get("x-auth-token") not in self._cloud.tokens:
-            raise not_this_token()
+        else:
+            grant = self._cloud.grant_of(request.headers.get("x-auth-token"))
+            if grant is None:
+                raise not_this_token()
+            granted = grant.project_id
         project_id = request.path_params.get("project_id")
-        if project_id is not None and project_id != settings.project_id:
+        if project_id is None:
+            return
+        if granted is None:
+            # The service is one of projects (API reference 3.2), and so the gateway lets nobody without one through.
+            raise not_this_token()
+        if not project_id == granted == served:
             if request.url.path.startswith("/v2.1/"):
                 raise bad_request("The project of the URL is not the one of the credentials.")
             raise Refusal(400, "Common.0018", "The credentials belong to another project.")

@@ -35,7 +35,8 @@ DOCUMENTED_LIMITS: Final[dict[str, int]] = {
 """Calls a minute by operation (API reference, table 2-2, by its URIs and not by its titles)."""
 
 _UNLIMITED: Final = (
-    "servers.create", "servers.can_reset_password", "servers.reset_password", "identity.projects",
+    "servers.create", "servers.can_reset_password", "servers.reset_password", "identity.version",
+    "identity.create_token", "identity.projects",
     "nova.versions", "nova.servers.action",
     "nova.servers.create", "nova.servers.delete", "nova.servers.get", "nova.servers.list",
     "nova.servers.list_details", "nova.servers.rename", "nova.servers.start", "nova.servers.stop",

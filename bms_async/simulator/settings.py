@@ -2,7 +2,7 @@
 
 import math
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -11,6 +11,13 @@ from bms_async.simulator.operations import ANY_POWER, DOCUMENTED_LIMITS, NATIVE,
 __all__ = ["ANY_POWER", "DOCUMENTED_LIMITS", "CloudSettings", "ThrottleKind"]
 
 ThrottleKind = Literal["fixed", "sliding", "bucket", "none"]
+
+_SECRET: Final = frozenset({"password", "token", "secret_key", "security_token"})
+_NEVER_EMPTY: Final = (
+    "project_id", "project_name", "username", "user_id", "password", "user_domain_name", "user_domain_id", "token",
+    "access_key", "secret_key",
+)  # fmt: skip
+_LONGEST_LIFETIME: Final = 10 * 366 * 86400.0
 
 
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,9 +49,16 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
         quota_ram: How much memory they may have, in MB.
         quota_keypairs: How many key pairs there may be.
         administrator: Whether the caller may list all projects, which a plain Keystone allows only to such.
-        project_id: The only project there is.
+        project_id: The project that the servers are in.
         project_name: What it is called.
-        token: The token that is accepted at first; `Cloud.tokens` can change while the cloud runs.
+        other_projects: Ids, by name, of projects that the user may log in to as well, and that have nothing in them.
+        username: The user who may ask for tokens.
+        user_id: The user's id.
+        password: The user's password.
+        user_domain_name: The name of the account (domain) that the user and the projects belong to.
+        user_domain_id: Its id.
+        token_lifetime: Seconds that a token is good which the user was given.
+        token: A token that is good from the beginning and does not end; `Cloud.tokens` can change while the cloud runs.
         access_key: The access key that signed calls must name.
         secret_key: What they must be signed with; `Cloud.access_keys` can change while the cloud runs.
         security_token: What signed calls must carry, as with temporary keys; empty for permanent ones.
@@ -76,7 +90,14 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     administrator: bool = True
     project_id: str = "51a0c10d51a0c10d51a0c10d51a0c10d"
     project_name: str = "simulated"
-    token: str = "simulated-token"  # noqa: S105 - opens nothing but a toy on the loopback
+    other_projects: dict[str, str] = msgspec.field(default_factory=dict)
+    username: str = "operator"
+    user_id: str = "0be1f0c10d51a0c10d51a0c10d51a0c1"
+    password: str = "simulated-password"  # noqa: S105 - opens nothing but a toy on the loopback
+    user_domain_name: str = "simulated-account"
+    user_domain_id: str = "5d3b6d0e0f634c518a5e6b0d5f6f1c08"
+    token_lifetime: float = 86400.0
+    token: str = "simulated-token"  # noqa: S105 - as above
     access_key: str = "SIMULATEDACCESSKEY"
     secret_key: str = "simulated-secret-key"  # noqa: S105 - as above
     security_token: str = ""
@@ -96,14 +117,25 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} must be two times, the shorter one first: {low} {high}")
         if self.job_hidden_seconds < 0 or self.job_kept_seconds < 0:
             raise ValueError("job_hidden_seconds and job_kept_seconds must not be negative")
-        for name in ("project_id", "project_name", "token", "access_key", "secret_key"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} must not be empty")
+        self._check_identity()
         if not math.isfinite(self.clock_skew):
             raise ValueError(f"clock_skew must be a number of seconds: {self.clock_skew}")
         if self.epoch.tzinfo is None:
             raise ValueError("epoch must be an aware datetime")
         self._check_limits()
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"CloudSettings({shown})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The settings as they may be shown: what opens something is left out."""
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in _SECRET]
+
+    @property
+    def projects(self) -> dict[str, str]:
+        """The ids of all projects by name, the one with the servers first."""
+        return {self.project_name: self.project_id, **self.other_projects}
 
     def limit_of(self, operation: str) -> int | None:
         """Calls a minute that this cloud allows for an operation; None where it sets no limit."""
@@ -132,6 +164,18 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
             share = getattr(self, name)
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"{name} must lie between 0 and 1: {share}")
+
+    def _check_identity(self) -> None:
+        for name in _NEVER_EMPTY:
+            if not getattr(self, name):
+                raise ValueError(f"{name} must not be empty")
+        ids = [self.project_id, *self.other_projects.values()]
+        if self.project_name in self.other_projects or len(set(ids)) != len(ids) or not all([*self.projects, *ids]):
+            raise ValueError(f"other_projects must have names and ids of their own: {self.other_projects}")
+        if not 0.0 < self.token_lifetime <= _LONGEST_LIFETIME:
+            raise ValueError(
+                f"token_lifetime must be seconds, more than 0 and at most ten years: {self.token_lifetime}"
+            )
 
     def _check_limits(self) -> None:
         for operation, limit in self.limits.items():

@@ -115,6 +115,7 @@ class CallBook(msgspec.Struct, frozen=True, kw_only=True):
         limit: Calls a minute that the cloud allows; None where it sets no limit.
         arrived: Calls that came, the refused ones too.
         refused: Calls that the throttle answered with 429.
+        unauthorized: Calls that were answered 401, for whatever reason.
         worst_minute: Most arrivals within any 60 seconds, the window open at one end.
         first: When the first call came, in seconds of the cloud's clock.
         last: When the last call came.
@@ -123,6 +124,7 @@ class CallBook(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None
     arrived: int
     refused: int
+    unauthorized: int
     worst_minute: int
     first: float | None
     last: float | None
@@ -138,11 +140,12 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
 class Book:
     """Counts one operation's arrivals exactly, whatever the throttle makes of them."""
 
-    __slots__ = ("_recent", "arrived", "first", "last", "refused", "worst_minute")
+    __slots__ = ("_recent", "arrived", "first", "last", "refused", "unauthorized", "worst_minute")
 
     def __init__(self) -> None:
         self.arrived = 0
         self.refused = 0
+        self.unauthorized = 0
         self.worst_minute = 0
         self.first: float | None = None
         self.last: float | None = None
@@ -164,6 +167,7 @@ class Book:
             limit=limit,
             arrived=self.arrived,
             refused=self.refused,
+            unauthorized=self.unauthorized,
             worst_minute=self.worst_minute,
             first=self.first,
             last=self.last,
@@ -202,6 +206,10 @@ class Gate:
             for book in books:
                 book.refused += 1
         return books[0].arrived, wait
+
+    def note_unauthorized(self, operation: str) -> None:
+        """Write down that a call which has arrived was answered 401."""
+        self._books[operation].unauthorized += 1
 
     def books(self) -> Books:
         """What arrived so far."""

@@ -107,6 +107,8 @@ def test_a_signal_before_it_is_ready_ends_it_cleanly(number: signal.Signals, mon
         (["--throttle", "leaky"], "sliding"),
         (["--port", "99999"], "99999"),
         (["--fail-share", "2"], "fail_share"),
+        (["--token-lifetime", "0"], "token_lifetime"),
+        (["--password", ""], "password"),
     ],
 )
 def test_a_wrong_flag_is_explained(flags: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
