@@ -299,7 +299,8 @@ class FleetRun:
         except ClientClosedError as error:
             self._conclude_batch(batch, batch.fate, error)
         except BmsError as error:
-            judged = isinstance(error, CallError) or batch.in_doubt
+            # What never left, for want of a token for instance, was not asked for.
+            judged = batch.in_doubt or (isinstance(error, CallError) and batch.asked > 0)
             self._conclude_batch(batch, judge_refusal(error, len(batch.ids)) if judged else batch.fate, error)
         except Exception as error:  # noqa: BLE001 - credentials may raise anything, and this is but one batch of many
             _log.exception("%s: a batch broke", self._action)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from bms_async import FleetReport, Limits, OutcomeState
-from bms_async.simulator import Books
+from bms_async import AuthenticationError, FleetReport, Limits, OutcomeState
+from bms_async.simulator import Answer, Books
 from tests.simulator.logged_in import logged_in, unauthorized
 from tests.support.virtual_clock import advance, run_virtually
 
@@ -105,3 +105,25 @@ def test_r8_a_token_revoked_while_batches_are_on_their_way_is_renewed_once_and_n
     assert book.arrived == 10 + refused
     assert book.worst_minute <= 5
     assert ran.seconds <= (2 * DICTATED + 8.0) * 1.05
+
+
+def test_servers_whose_batch_was_never_sent_for_want_of_a_token_are_skipped_and_say_why() -> None:
+    def keeps_tokens(operation: str, *_: object) -> Answer | None:
+        return Answer(status=401) if operation == "identity.create_token" else None
+
+    async def main() -> FleetReport:
+        async with logged_in(servers=3000, limits=Limits({"servers.stop": 2}), job_seconds=(20, 50)) as sim:
+            run = sim.bms.fleet.stop(sim.ids)
+            await advance(10)
+            sim.cloud.revoke_tokens()
+            sim.cloud.faults.append(keeps_tokens)
+            report = await run
+            # Polls found out that the token is good no more, and so the third batch was never sent.
+            assert sim.arrived("servers.stop") == 2
+            return report
+
+    report = run_virtually(main)
+    skipped = [outcome for outcome in report.outcomes if outcome.state is OutcomeState.SKIPPED]
+    assert len(skipped) == 1000
+    assert {type(outcome.error) for outcome in skipped} == {AuthenticationError}
+    assert report.by_state[OutcomeState.FAILED] == 0
