@@ -38,6 +38,7 @@ from bms_async.errors import (
     ServerWaitTimeoutError,
     SubJobFailedError,
     TransportError,
+    WaitTooLongError,
 )
 from bms_async.fleet import FleetReport, FleetRun, Outcome, OutcomeState, Progress
 from bms_async.jobs import JobHandle
@@ -169,6 +170,7 @@ __all__ = [
     "TransportStatistics",
     "VersionStatus",
     "VolumeAttachment",
+    "WaitTooLongError",
     "WindowsPassword",
     "__version__",
     "explain",

@@ -41,6 +41,7 @@ from bms_async.errors import (
     ServerWaitTimeoutError,
     SubJobFailedError,
     TransportError,
+    WaitTooLongError,
 )
 from bms_async.errors.calls import error_class
 from bms_async.models import Fault, Job, JobEntities, JobStatus, Server, SubJob, SubJobEntities
@@ -92,6 +93,7 @@ ONE_OF_EACH: list[BmsError] = [
     a_tried_error(),
     CallTimeoutError("no answer within 60 s", maybe_delivered=True, operation="servers.stop"),
     DecodeError("half a body", status=200, request_id="req-1", operation="jobs.get"),
+    WaitTooLongError(operation="servers.stop", wait=42.0, max_wait=5.0),
     AnswerTooLargeError(limit=64, status=200, operation="servers.list"),
     *(
         an_api_error(kind)
@@ -153,6 +155,8 @@ def test_every_error_is_a_public_name_of_the_package() -> None:
         (CallTimeoutError, TimeoutError),
         (DecodeError, CallError),
         (AnswerTooLargeError, DecodeError),
+        (WaitTooLongError, CallError),
+        (WaitTooLongError, TimeoutError),
         (ApiError, CallError),
         (CallError, BmsError),
         (BadRequestError, ApiError),

@@ -5,6 +5,7 @@
     ├── InvalidRequestError           an argument was refused before anything was sent (also a ValueError)
     ├── TransportError                no answer came; `maybe_delivered` tells whether the cloud may have acted
     │   └── CallTimeoutError          none came in time (also a TimeoutError)
+    ├── WaitTooLongError              the limit would have made it wait longer than `max_wait` (also a TimeoutError)
     ├── DecodeError                   an answer came that cannot be read
     │   └── AnswerTooLargeError       it was larger than the transport takes
     ├── ApiError                      the cloud refused
@@ -45,6 +46,7 @@ from .calls import (
     RateLimitedError,
     ServerError,
     TransportError,
+    WaitTooLongError,
 )
 from .jobs import FleetError, JobError, JobFailedError, JobLostError, JobTimeoutError, SubJobFailedError
 from .waits import ServerFaultError, ServerLostError, ServerWaitError, ServerWaitTimeoutError
@@ -77,4 +79,5 @@ __all__ = [
     "ServerWaitTimeoutError",
     "SubJobFailedError",
     "TransportError",
+    "WaitTooLongError",
 ]

@@ -48,6 +48,24 @@ class CallTimeoutError(TransportError, TimeoutError):
     """No answer came in time."""
 
 
+class WaitTooLongError(CallError, TimeoutError):
+    """The limit would have made the call wait longer than was allowed; nothing was sent.
+
+    Attributes:
+        wait: Seconds that it would have had to wait, at least; what a service may answer as its own ``Retry-After``.
+        max_wait: Seconds that were allowed.
+    """
+
+    def __init__(self, *, operation: str, wait: float, max_wait: float) -> None:
+        self.operation = operation
+        self.wait = wait
+        self.max_wait = max_wait
+        super().__init__(
+            f"{_prefix(operation)}its limit has it wait {wait:.1f} s at least, and max_wait is {max_wait:g} s "
+            "(nothing was sent)"
+        )
+
+
 class DecodeError(CallError):
     """An answer came that cannot be read as what was asked for.
 

@@ -2,8 +2,10 @@
 
 from .limits import Limits
 from .pace import Pace
+from .statistics import LimiterStatistics
 from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS
-from .window import Lane, LimiterStatistics, Slot, WindowLimiter
+from .waiting import Lane
+from .window import Slot, WindowLimiter
 
 __all__ = [
     "DOCUMENTED_LIMITS",

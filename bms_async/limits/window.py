@@ -10,10 +10,13 @@ A leaky bucket does not give this: one that allows 50 a minute lets 50 through a
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
-from enum import IntEnum
+from asyncio import get_running_loop
+from collections import deque
 
-import msgspec
+from bms_async.errors import WaitTooLongError
+
+from .statistics import LimiterStatistics
+from .waiting import Lane, WaitingLine
 
 _CLOCK_DRIFT = 0.01
 """Seconds added to the window: two clocks that differ by 150 parts in a million still agree that it is over."""
@@ -28,39 +31,6 @@ _SHRINK = 0.8
 """What is left of a capacity after the server refused a call all the same."""
 
 
-class Lane(IntEnum):
-    """Who goes first when calls must wait."""
-
-    INTERACTIVE = 0
-    BULK = 1
-
-
-class LimiterStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a limiter is doing.
-
-    Attributes:
-        capacity: Calls a window now; less than `limit` for a while after the server refused one.
-        limit: Calls a window as documented or set; None without a limit.
-        used: Calls in flight, and calls whose slot has not come back yet.
-        free: Calls that could go now.
-        waiting_interactive: Calls that wait in the interactive lane.
-        waiting_bulk: Calls that wait in the bulk lane.
-        next_slot: Seconds until a slot comes back, None when one is free or none is on its way back.
-        calls: Calls let through in all.
-        refused: Calls that the server counted out all the same.
-    """
-
-    capacity: int | None
-    limit: int | None
-    used: int
-    free: int | None
-    waiting_interactive: int
-    waiting_bulk: int
-    next_slot: float | None
-    calls: int
-    refused: int
-
-
 class Slot:
     """The right to make one call. It ends in exactly one `release` or `give_back`; more of them do nothing."""
 
@@ -71,14 +41,16 @@ class Slot:
 
     def release(self) -> None:
         """The answer came, or will never come: the slot comes back one window from now."""
-        if self._limiter is not None:
-            limiter, self._limiter = self._limiter, None
+        limiter = self._limiter
+        if limiter is not None:
+            self._limiter = None
             limiter._cool()  # noqa: SLF001 - a slot is a part of its limiter
 
     def give_back(self) -> None:
         """Nothing was sent: the slot is free at once."""
-        if self._limiter is not None:
-            limiter, self._limiter = self._limiter, None
+        limiter = self._limiter
+        if limiter is not None:
+            self._limiter = None
             limiter._return()  # noqa: SLF001
 
 
@@ -96,8 +68,8 @@ class WindowLimiter:
     """
 
     __slots__ = (
-        "_calls", "_capacity", "_cooling", "_grow_at", "_in_flight", "_limit", "_loop", "_name", "_refused", "_reserve",
-        "_still_until", "_timer", "_waiting", "_window",
+        "_calls", "_capacity", "_cooling", "_grow_at", "_in_flight", "_lanes", "_limit", "_loop", "_name", "_refused",
+        "_reserve", "_still_until", "_timer", "_window",
     )  # fmt: skip
 
     def __init__(self, name: str, limit: int | None, *, window: float = 60.0, reserve: float = 1 / 60) -> None:
@@ -108,10 +80,7 @@ class WindowLimiter:
         self._reserve = int((limit or 0) * reserve)
         self._in_flight = 0
         self._cooling: deque[float] = deque()
-        self._waiting: tuple[OrderedDict[asyncio.Future[Slot], None], OrderedDict[asyncio.Future[Slot], None]] = (
-            OrderedDict(),
-            OrderedDict(),
-        )
+        self._lanes: tuple[WaitingLine[Slot], WaitingLine[Slot]] = (WaitingLine(), WaitingLine())
         self._still_until = self._grow_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -121,7 +90,7 @@ class WindowLimiter:
     def __repr__(self) -> str:
         if self._limit is None:
             return f"<WindowLimiter {self._name}: no limit, {self._calls} calls>"
-        waiting = len(self._waiting[0]) + len(self._waiting[1])
+        waiting = self._lanes[0].length + self._lanes[1].length
         used = self._in_flight + len(self._cooling)
         return f"<WindowLimiter {self._name}: {used} of {self._capacity} used, {waiting} waiting>"
 
@@ -130,33 +99,88 @@ class WindowLimiter:
         """Calls a window as documented, set or learned; None without a limit."""
         return self._limit
 
-    async def acquire(self, lane: Lane = Lane.INTERACTIVE) -> Slot:
+    async def acquire(self, lane: Lane = Lane.INTERACTIVE, *, max_wait: float | None = None) -> Slot:
         """Wait for the right to make one call.
 
         A caller cancelled while waiting leaves no trace; his place goes to the next.
 
         Args:
             lane: INTERACTIVE for a call that somebody waits for, BULK for one of very many.
+            max_wait: Seconds after which to give up; at once if it will surely take longer.
+
+        Raises:
+            WaitTooLongError: No slot comes in time.
         """
-        if self._limit is None:
-            self._calls += 1
-            return Slot(self)
+        slot = self.take(lane)
+        if slot is not None:
+            return slot
         loop = self._bind()
-        now = loop.time()
-        self._warm(now)
-        if not any(self._waiting[: lane + 1]) and self._has_room(lane, now):
-            return self._take()
-        queue = self._waiting[lane]
         ticket: asyncio.Future[Slot] = loop.create_future()
-        queue[ticket] = None
+        timer = None if max_wait is None else self._bound(ticket, lane, max_wait)
+        line = self._lanes[lane]
+        line.join(ticket)
         self._arm(loop)
         try:
             return await ticket
-        except asyncio.CancelledError:
-            queue.pop(ticket, None)
-            if ticket.done() and not ticket.cancelled():
+        except (asyncio.CancelledError, WaitTooLongError):
+            if ticket.cancel() or ticket.cancelled() or ticket.exception():
+                line.leave()
+            else:
                 ticket.result().give_back()
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def take(self, lane: Lane = Lane.INTERACTIVE) -> Slot | None:
+        """Take the right to make one call if it is to be had now; None if it must be waited for.
+
+        Args:
+            lane: Nobody of his lane or of one before it is overtaken.
+        """
+        limit = self._limit
+        if limit is not None:
+            loop = get_running_loop()
+            now = loop.time() if loop is self._loop else self._bind().time()
+            cooling, lanes = self._cooling, self._lanes
+            if self._capacity < limit or (cooling and cooling[0] <= now):
+                self._warm(now)
+            if lanes[0].length or (lane and lanes[1].length) or now < self._still_until:
+                return None
+            free = self._capacity - self._in_flight - len(cooling)
+            if free <= (lane and min(self._reserve, self._capacity - 1)):
+                return None
+            self._in_flight += 1
+        self._calls += 1
+        return Slot(self)
+
+    def foresee(self, lane: Lane = Lane.INTERACTIVE) -> float:
+        """Return the seconds that a call would wait for its slot, if all goes as fast as it can.
+
+        It takes longer when calls that are under way are answered late, or others come into a lane before.
+
+        Args:
+            lane: Whose turn it would be.
+        """
+        if self._limit is None:
+            return 0.0
+        now = self._bind().time()
+        self._warm(now)
+        size, (interactive, bulk) = self._capacity, (line.length for line in self._lanes)
+        # The how-manieth slot that comes free is ours. Bulk needs as many more free ones as it leaves alone.
+        kept = min(self._reserve, size - 1) if lane is Lane.BULK else 0
+        turn = interactive + 1 + (bulk + kept if lane is Lane.BULK else 0)
+        rounds = 0
+        if turn > size + interactive:
+            # Once the interactive calls are through, what is left alone does not come round.
+            rounds = -((size + interactive - turn) // (size - kept))
+            turn -= rounds * (size - kept)
+        if turn > size:
+            more = -((size - turn) // size)
+            rounds, turn = rounds + more, turn - more * size
+        back = turn - 1 - (size - self._in_flight - len(self._cooling))
+        comes = 0.0 if back < 0 else self._cooling[back] - now if back < len(self._cooling) else self._window
+        return max(0.0, self._still_until - now, comes) + rounds * self._window
 
     def refuse(self, seconds: float | None = None, *, quota: tuple[int, float] | None = None) -> None:
         """Note that the server counted a call out, because others use the account too or its limit is lower.
@@ -198,8 +222,8 @@ class WindowLimiter:
             limit=self._limit,
             used=used,
             free=free,
-            waiting_interactive=len(self._waiting[Lane.INTERACTIVE]),
-            waiting_bulk=len(self._waiting[Lane.BULK]),
+            waiting_interactive=self._lanes[Lane.INTERACTIVE].length,
+            waiting_bulk=self._lanes[Lane.BULK].length,
             next_slot=None if free else self._next_change(now),
             calls=self._calls,
             refused=self._refused,
@@ -210,14 +234,14 @@ class WindowLimiter:
 
         A call that was in flight there may have been counted until just now.
         """
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         if loop is not self._loop:
             if self._loop is not None:
                 self._cooling.extend([loop.time() + self._window] * self._in_flight)
                 self._in_flight = 0
                 self._timer = None
-                for queue in self._waiting:
-                    queue.clear()
+                # Those who waited in them leave the lines that they joined.
+                self._lanes = (WaitingLine(), WaitingLine())
             self._loop = loop
         return loop
 
@@ -240,18 +264,31 @@ class WindowLimiter:
         kept = min(self._reserve, self._capacity - 1) if lane is Lane.BULK else 0
         return free > kept and now >= self._still_until
 
-    def _take(self) -> Slot:
-        self._in_flight += 1
-        self._calls += 1
-        return Slot(self)
+    def _bound(self, ticket: asyncio.Future[Slot], lane: Lane, max_wait: float) -> asyncio.TimerHandle:
+        """Have a ticket fail when its time is over, or refuse it at once if its turn surely comes later."""
+        wait = self.foresee(lane)
+        if wait > max_wait:
+            raise WaitTooLongError(operation=self._name, wait=wait, max_wait=max_wait)
+
+        def give_up() -> None:
+            if not ticket.done():
+                more = self._next_change(loop.time()) or self._window
+                ticket.set_exception(WaitTooLongError(operation=self._name, wait=max_wait + more, max_wait=max_wait))
+
+        loop = get_running_loop()
+        return loop.call_later(max_wait, give_up)
 
     def _cool(self) -> None:
         if self._limit is None:
             return
-        loop = self._bind()
-        self._in_flight = max(0, self._in_flight - 1)
+        loop = get_running_loop()
+        if loop is not self._loop:
+            self._bind()
+        if self._in_flight:
+            self._in_flight -= 1
         self._cooling.append(loop.time() + self._window)
-        self._arm(loop)
+        if self._timer is None and (self._lanes[0].length or self._lanes[1].length):
+            self._arm(loop)
 
     def _return(self) -> None:
         self._calls -= 1
@@ -273,16 +310,16 @@ class WindowLimiter:
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         self._warm(now)
-        for lane, queue in zip(Lane, self._waiting, strict=True):
-            while queue and self._has_room(lane, now):
-                ticket, _ = queue.popitem(last=False)
-                if not ticket.done():
-                    ticket.set_result(self._take())
+        for lane, line in zip(Lane, self._lanes, strict=True):
+            while line.length and self._has_room(lane, now) and (ticket := line.serve()):
+                self._in_flight += 1
+                self._calls += 1
+                ticket.set_result(Slot(self))
         self._arm(loop)
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have one timer for the next moment at which something can change, and only while somebody waits."""
-        if not any(self._waiting):
+        if not (self._lanes[0].length or self._lanes[1].length):
             return
         if self._timer is not None and not self._timer.cancelled():
             return
