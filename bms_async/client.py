@@ -20,6 +20,7 @@ from bms_async.api import (
     Servers,
     ServiceName,
     Versions,
+    find_project,
     poll_job,
     request,
 )
@@ -60,6 +61,8 @@ class BmsClient:
     Args:
         endpoint: The address of the BMS service; needed unless `region` and `domain` make it.
         project_id: The project whose servers these are; not needed where the credentials know it.
+        project_name: In its place, the project's name, which is the region's id where the cloud made it. The first
+            call that needs the id looks it up at the identity service, once however many calls wait.
         auth: The credentials, such as `StaticToken`.
         compute_endpoint: The address of the ECS service, for native OpenStack calls; the BMS endpoint by default.
         identity_endpoint: The address of the IAM service; the BMS endpoint by default.
@@ -84,6 +87,7 @@ class BmsClient:
         *,
         endpoint: str | None = None,
         project_id: str | None = None,
+        project_name: str | None = None,
         auth: Auth,
         compute_endpoint: str | None = None,
         identity_endpoint: str | None = None,
@@ -113,13 +117,15 @@ class BmsClient:
             Service.COMPUTE: endpoints.compute,
             Service.IDENTITY: endpoints.identity,
         }
+        name = _choose_project_name(project_id, project_name, auth)
         self._limits = limits or Limits()
         self._session = Session(
             transport=_choose_transport(transport, ca_bundle, max_response_bytes),
             auth=auth,
             limits=self._limits,
             endpoints=self._endpoints,
-            project_id=self._check_project(project_id, auth),
+            project_id=None if name is not None else self._check_project(project_id, auth),
+            find_project=None if name is None else lambda: find_project(self.identity, name),
             timeout=timeout,
             retry=retry or NO_RETRY,
             user_agent=f"bms-async/{__version__}",
@@ -155,12 +161,17 @@ class BmsClient:
         - an access key: ``HUAWEICLOUD_SDK_AK``, ``HUAWEICLOUD_SDK_SK``, and with temporary ones
           ``HUAWEICLOUD_SDK_SECURITY_TOKEN``
 
-        The project is ``OS_PROJECT_ID`` or ``HUAWEICLOUD_SDK_PROJECT_ID``; with a password ``OS_PROJECT_NAME`` does
-        too, and ``OS_PROJECT_DOMAIN_NAME`` is read. Where an id is set, the name beside it is not used.
+        The project is ``OS_PROJECT_ID`` or ``HUAWEICLOUD_SDK_PROJECT_ID``, or else ``OS_PROJECT_NAME``, whose id is
+        looked up when the first call needs it. With an access key and neither of them, it is the project that is named
+        like the region, as in the vendor's SDK. With a password, ``OS_PROJECT_DOMAIN_NAME`` or ``OS_PROJECT_DOMAIN_ID``
+        is read too; ``OS_DEFAULT_DOMAIN_NAME``, ``OS_DOMAIN_NAME``, ``OS_DEFAULT_DOMAIN_ID``, ``OS_DOMAIN_ID`` or
+        ``OS_DEFAULT_DOMAIN`` (an id) is the domain of the user and of the project where none of their own is set.
+        Where an id is set, the name beside it is not used.
 
         Addresses are ``BMS_ENDPOINT``, ``BMS_COMPUTE_ENDPOINT``, ``BMS_IDENTITY_ENDPOINT`` (or else ``OS_AUTH_URL``
         without its ``/v3``); those that are not set are made of ``OS_REGION_NAME`` or ``HUAWEICLOUD_SDK_REGION``, and
-        ``BMS_DOMAIN``. An empty variable counts as not set.
+        ``BMS_DOMAIN``. ``OS_CACERT`` names the certificates to trust, for the default transport; ``OS_INSECURE=true``
+        is refused, for certificates are always verified. An empty variable counts as not set.
 
         Args:
             transport: As in `BmsClient`.
@@ -190,13 +201,22 @@ class BmsClient:
 
         Read are ``auth`` (``token``; or ``username`` or ``user_id``, ``password``, ``user_domain_name`` or
         ``user_domain_id``, ``auth_url``; or ``ak``, ``sk``, ``security_token``; and ``project_id``, ``project_name``,
-        ``project_domain_name``), ``auth_type`` (``token``, ``v3token``, ``password``, ``v3password``, ``aksk``),
-        ``region_name``, ``regions``, and addresses: ``bms_endpoint_override``, ``compute_endpoint_override`` and
-        ``identity_endpoint_override``, or ``bms_domain``, the cloud's DNS domain, which makes them with the region.
-        Vendor profiles, ``verify`` and ``cacert`` are not read.
+        ``project_domain_name``, ``project_domain_id``; ``domain_name``, ``domain_id``, ``default_domain_name``,
+        ``default_domain_id`` for the domains that are not set), ``auth_type`` (``token``, ``v3token``, ``password``,
+        ``v3password``, ``aksk``), ``region_name``, ``regions``, and addresses: ``bms_endpoint_override``,
+        ``compute_endpoint_override`` and ``identity_endpoint_override``, or ``bms_domain``, the cloud's DNS domain,
+        which makes them with the region.
+        With ``ak``, ``sk``, a region and no project, it is the project named like the region. ``cacert`` names the
+        certificates to trust, for the default transport; ``verify: false`` and ``insecure: true`` are refused, for
+        certificates are always verified.
 
-        This reads small files and waits for the disk, so it is best called before the event loop has work, or in a
-        thread. Files in YAML need the extra ``clouds``.
+        A ``profile`` is looked for in the first ``clouds-public.yaml``, ``.yml`` or ``.json`` of the same folders,
+        below ``public-clouds``, and the cloud is laid over it. Profiles that are built into OpenStack's tools or are
+        at an address are not known here, which is an error only if something is missing.
+
+        This reads small files and waits for the disk, so that it blocks the event loop for as long. Where that has
+        work already, a thread does it: ``bms = await anyio.to_thread.run_sync(BmsClient.from_cloud, "name")``. Files in
+        YAML need the extra ``clouds``.
 
         Args:
             name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one that there is.
@@ -217,17 +237,20 @@ class BmsClient:
         return cls(
             endpoint=settings.endpoint,
             project_id=settings.project_id,
+            project_name=settings.project_name,
             auth=settings.auth,
             compute_endpoint=settings.compute_endpoint,
             identity_endpoint=settings.identity_endpoint,
             transport=transport,
+            # A transport that is given trusts what it was told to.
+            ca_bundle=settings.ca_bundle if transport is None else None,
             limits=limits,
             timeout=timeout,
         )
 
     @property
     def project_id(self) -> str | None:
-        """The project whose servers these are; None as long as the credentials have not told."""
+        """The project whose servers these are; None as long as it was not found."""
         return self._session.project_id
 
     @property
@@ -326,6 +349,23 @@ class BmsClient:
 
     async def _poll(self, job_id: str, has_news: Callable[[JobGlance], bool]) -> Job | None:
         return await poll_job(self._session, job_id, has_news)
+
+
+def _choose_project_name(project_id: str | None, project_name: str | None, auth: Auth) -> str | None:
+    """Return the name to look a project up by, where that may be needed."""
+    # What the credentials are for, which they may not be able to tell the id of.
+    own: str | None = getattr(auth, "project_name", None)
+    if project_name is None:
+        return own if project_id is None else None
+    if project_id is not None:
+        raise ConfigurationError("project_id, project_name: give one of them")
+    if not isinstance(project_name, str) or not project_name.strip():
+        raise ConfigurationError(f"project_name={project_name!r}: the name of a project is needed, such as 'ae-ad-1'")
+    if isinstance(auth, ScopedAuth) and own != project_name.strip():
+        raise ConfigurationError(
+            f"project_name={project_name!r}: {type(auth).__name__} is for a project of its own; name it there"
+        )
+    return project_name.strip()
 
 
 def _choose_transport(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from random import Random
 from typing import Any, TypeVar, TypeVarTuple
 
 import anyio
 import msgspec
 
+from bms_async._once import Once
 from bms_async._owner import TaskOwner
 from bms_async.auth import Auth, RenewableAuth, ScopedAuth, SendingAuth
 from bms_async.errors import (
@@ -70,6 +71,7 @@ class Session:
     Args:
         endpoints: The address of each service.
         project_id: The project; None has the credentials tell it.
+        find_project: Looks the project up where they cannot; it is asked once, when a call needs it.
         timeout: Seconds that one try may take once it is connected.
         retry: How calls are tried again.
         retry_budget: How many retries may be made in a row without a success; a success earns a tenth of one back. In
@@ -88,10 +90,12 @@ class Session:
         retry: RetryPolicy,
         user_agent: str,
         retry_budget: float = 500.0,
+        find_project: Callable[[], Awaitable[str]] | None = None,
         random: Random | None = None,
     ) -> None:
         self.limits = limits
         self.project_id = project_id
+        self._project = None if find_project is None else Once(find_project, self.start)
         self._transport: OwningTransport | SendQueue = (
             transport if isinstance(transport, OwningTransport) else SendQueue(transport.send, connections=_CONNECTIONS)
         )
@@ -281,7 +285,7 @@ class Session:
             slot.give_back()
             raise
         # The slot follows the request and not the caller, who may leave before the server has counted it.
-        flight.answer.add_done_callback(lambda _: slot.release() if flight.sent else slot.give_back())
+        flight.on_end(lambda flight: slot.release() if flight.sent else slot.give_back())
         self._tries += 1
         if on_send is not None:
             on_send()
@@ -322,11 +326,15 @@ class Session:
         return await self._auth.renew(trial.request, trial.response)
 
     async def _find_project_id(self, operation: Operation[Any]) -> str:
-        if not isinstance(self._auth, ScopedAuth):
+        project_id = await self._auth.find_project_id() if isinstance(self._auth, ScopedAuth) else None
+        if project_id is not None:
+            return project_id
+        if self._project is None:
             raise ConfigurationError(
-                f"{operation.name}: the client has no project_id, and its credentials cannot tell one"
+                f"{operation.name}: the client has no project_id, and its credentials cannot tell one; "
+                "give project_id or project_name"
             )
-        return await self._auth.find_project_id()
+        return await self._project.get()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send a request as it is, for credentials that have to ask a service for a token.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
-from bms_async import Auth, BmsClient, ConfigurationError, StaticToken
+from bms_async import Auth, BmsClient, ConfigurationError, Secret, StaticToken
 from bms_async.wire import HttpRequest
 
 TOKEN = "MIIYXQYJKoZIhvcNAQcCoIIYTjCCGEoCAQExDTALBglghkgBZQMEAgEwghar+=/-"
@@ -19,6 +19,12 @@ REQUEST = HttpRequest(operation="servers.get", method="GET", url="https://bms.ex
 
 async def test_a_token_goes_into_its_header_and_nowhere_else() -> None:
     assert await StaticToken(TOKEN).headers(REQUEST) == {"X-Auth-Token": TOKEN}
+
+
+async def test_a_token_may_be_a_secret() -> None:
+    assert await StaticToken(Secret(TOKEN)).headers(REQUEST) == {"X-Auth-Token": TOKEN}
+    with pytest.raises(ConfigurationError, match="StaticToken: the token is empty"):
+        StaticToken(Secret(" "))
 
 
 async def test_the_blanks_that_a_file_or_a_shell_adds_are_left_out() -> None:

@@ -1,6 +1,7 @@
 """What can be asked of the cloud: one module a resource, one Operation a documented call."""
 
 from ._define import operations
+from ._find_project import find_project
 from .bms.creation import CreationJob
 from .bms.flavors import Flavors
 from .bms.jobs import Jobs, poll_job
@@ -21,6 +22,7 @@ __all__ = [
     "Servers",
     "ServiceName",
     "Versions",
+    "find_project",
     "operations",
     "poll_job",
     "request",

@@ -119,7 +119,9 @@ def find_problems(given: Mapping[str, object], password: object) -> list[str]:
         ("project_name", "project_id"),
         ("user_id", "user_domain_name"),
         ("user_id", "user_domain_id"),
+        ("project_domain_name", "project_domain_id"),
         ("project_id", "project_domain_name"),
+        ("project_id", "project_domain_id"),
     )
     problems += [f"give {one} or {other}, not both" for one, other in pairs if {one, other} <= has]
     if not has & {"username", "user_id"}:

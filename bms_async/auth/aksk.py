@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from datetime import UTC, datetime
 from typing import TypeAlias
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import anyio
+import anyio.to_thread
 
 from bms_async.errors import BmsError, ConfigurationError, InvalidRequestError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
-from bms_async.wire.checks import fits_header
-from bms_async.wire.signing import DATE_HEADER, SigningKey, format_date, sign
+from bms_async.wire.signing import DATE_HEADER, format_date, sign
 
+from ._clock import CloudClock
+from ._keys import Keys, check_text, read_keys, spellings_of
 from .secret import MASK, Secret
 
 KeyProvider: TypeAlias = Callable[[], Awaitable[tuple[str, str | Secret, str | Secret | None]]]
@@ -26,8 +27,8 @@ KeyProvider: TypeAlias = Callable[[], Awaitable[tuple[str, str | Secret, str | S
 MOST_BYTES = 12 * 1024 * 1024
 """How long a signed body may be (API reference 3.2)."""
 
-TOLERANCE = 60.0
-"""Seconds that our clock and the cloud's may differ; a gateway bears 15 minutes, an answer is seconds on its way."""
+LONG = 1024 * 1024
+"""How long a body is signed in the event loop; a longer one is hashed in a thread, while other calls go on."""
 
 _log = logging.getLogger("bms_async.auth")
 
@@ -48,9 +49,9 @@ _NEVER_SIGNED = frozenset(
         "user-agent",
     }
 )
-_PROJECT = re.compile(r"/v(?:1|2\.1)/([^/?#]+)/")
+_search_project = re.compile(r"/v(?:1|2\.1)/([^/?#]+)/").search
+_SHORTEST = len("http://h")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-_SENT_DATE = "%Y%m%dT%H%M%SZ"
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 
 
@@ -69,13 +70,24 @@ class AkSkAuth:
         provider: In place of keys, for keys that change: an async function that returns the access key, the secret key
             and the security token or None. It is called before the first request, and again when the cloud refuses
             the keys that it gave; however many calls need it, it runs once.
-        clock: Returns the time, aware.
+        clock: Returns the time, aware; by default it is this machine's.
 
     Raises:
         ConfigurationError: Keys are missing or cannot be sent, or there are keys and a provider.
     """
 
-    __slots__ = ("_clock", "_failure", "_fetched", "_fetching", "_keys", "_offset", "_project_id", "_provider", "_veil")
+    __slots__ = (
+        "_failure",
+        "_fetched",
+        "_fetching",
+        "_keys",
+        "_latest",
+        "_offset",
+        "_project_id",
+        "_provider",
+        "_time",
+        "_veil",
+    )
 
     def __init__(
         self,
@@ -85,22 +97,20 @@ class AkSkAuth:
         *,
         project_id: str | None = None,
         provider: KeyProvider | None = None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
-        self._keys: _Keys | None = None
+        self._keys: Keys | None = None
+        self._latest: _Latest | None = None
         self._veil: tuple[str, ...] = ()
         if provider is None:
-            self._take(_read_keys(access_key, secret_key, security_token))
+            self._take(read_keys(access_key, secret_key, security_token))
         elif access_key is not None or secret_key is not None or security_token is not None:
             raise ConfigurationError("AkSkAuth: give keys or a provider of keys, not both")
         elif not callable(provider):
             raise ConfigurationError("AkSkAuth: provider must be an async function without arguments")
-        self._project_id = None if project_id is None else _check("project_id", project_id)
-        if clock().tzinfo is None:
-            raise ConfigurationError("AkSkAuth: clock must return an aware datetime, as datetime.now(UTC) does")
+        self._project_id = None if project_id is None else check_text("project_id", project_id)
         self._provider = provider
-        self._clock = clock
-        self._offset = timedelta()
+        self._time = CloudClock(clock)
         self._fetching = anyio.Lock()
         self._fetched = 0
         self._failure: Exception | None = None
@@ -128,22 +138,24 @@ class AkSkAuth:
                 "a signed request has at most 12 MB; split it, or use a token, which has no such limit",
             )
         keys = self._keys or await self._fetch(None)
-        url = request.url
-        added = {"Host": _host(url), DATE_HEADER: _dated(int(self._now().timestamp()))}
-        project_id = self._project_id
-        if project_id is None:
-            found = _PROJECT.search(url.partition("?")[0])
-            project_id = found[1] if found else None
-        if project_id is not None:
-            added["X-Project-Id"] = project_id
-        if keys.security_token is not None:
-            added["X-Security-Token"] = keys.security_token
+        url, given = request.url, request.headers
+        second = self._time.second()
+        latest = self._latest
+        if latest is not None and url.startswith(latest.head) and latest.second == second and latest.keys is keys:
+            added = latest.added.copy()
+        else:
+            added = self._add(url, second, keys)
         signed = added.copy()
-        for name, value in request.headers.items():
-            # Proxies may change these on the way, or have to.
-            if name.lower() not in _NEVER_SIGNED:
-                signed[name] = value
-        added["Authorization"] = sign(request.method, url, signed, body, access_key=keys.access_key, key=keys.signing)
+        for name in _to_sign(tuple(given)):
+            signed[name] = given[name]
+        if len(body) <= LONG:
+            made = sign(request.method, url, signed, body, access_key=keys.access_key, key=keys.signing)
+        else:
+            work = functools.partial(
+                sign, request.method, url, signed, body, access_key=keys.access_key, key=keys.signing
+            )
+            made = await anyio.to_thread.run_sync(work)
+        added["Authorization"] = made
         return added
 
     async def renew(self, request: HttpRequest, response: HttpResponse) -> bool:
@@ -155,7 +167,7 @@ class AkSkAuth:
         """
         if response.status not in (_UNAUTHORIZED, _FORBIDDEN):
             return False
-        if self._correct_clock(request, response):
+        if self._time.correct(request, response):
             return True
         if response.status != _UNAUTHORIZED or self._provider is None:
             return False
@@ -176,28 +188,22 @@ class AkSkAuth:
             text = text.replace(secret, MASK)
         return text
 
-    def _now(self) -> datetime:
-        return self._clock() + self._offset
+    def _add(self, url: str, second: int, keys: Keys) -> dict[str, str]:
+        """Return the headers that a request gets beside its signature."""
+        start = url.find("/", _SHORTEST)
+        added = {"Host": _authority(url if start < 0 else url[:start]), DATE_HEADER: _dated(second)}
+        end = url.find("?", max(start, 0))
+        found = None if start < 0 else _search_project(url, start, len(url) if end < 0 else end)
+        project_id = self._project_id or (found[1] if found else None)
+        if project_id is not None:
+            added["X-Project-Id"] = project_id
+        if keys.security_token is not None:
+            added["X-Security-Token"] = keys.security_token
+        if found is not None:
+            self._latest = _Latest(url[: found.end()], second, keys, added.copy())
+        return added
 
-    def _correct_clock(self, request: HttpRequest, response: HttpResponse) -> bool:
-        theirs = _read_date(response.header("Date"))
-        if theirs is None:
-            return False
-        ahead = (theirs - self._now()).total_seconds()
-        if abs(ahead) > TOLERANCE:
-            self._offset += timedelta(seconds=round(ahead))
-            _log.warning(
-                "%s was refused: this machine's clock is %.0f s %s the cloud's; requests are dated by the cloud's now",
-                request.operation,
-                abs(ahead),
-                "behind" if ahead > 0 else "ahead of",
-            )
-            return True
-        # The clock is right, but this request may have been signed before another call corrected it.
-        dated = _read_sent_date(request.headers.get(DATE_HEADER))
-        return dated is not None and abs((theirs - dated).total_seconds()) > TOLERANCE
-
-    async def _fetch(self, refused: _Keys | None) -> _Keys:
+    async def _fetch(self, refused: Keys | None) -> Keys:
         """Return keys other than the refused ones, if the provider has such; all who come meanwhile share one fetch."""
         before = self._fetched
         async with self._fetching:
@@ -220,53 +226,41 @@ class AkSkAuth:
             assert self._keys is not None  # noqa: S101 - a fetch brings keys or a failure
             return self._keys
 
-    async def _ask_provider(self) -> _Keys:
+    async def _ask_provider(self) -> Keys:
         assert self._provider is not None  # noqa: S101 - without one there are keys from the beginning
         given: object = await self._provider()
         if not isinstance(given, tuple) or len(given) != 3:  # noqa: PLR2004 - a key, its secret, its token
             raise ConfigurationError(
                 "AkSkAuth: the provider must return (access key, secret key, security token or None)"
             )
-        return _read_keys(*given)
+        return read_keys(*given)
 
-    def _take(self, keys: _Keys) -> None:
+    def _take(self, keys: Keys) -> None:
         # Answers to what the former keys have signed may still be on their way.
         former = self._keys.secrets if self._keys is not None else ()
         self._keys = keys
-        veiled = {spelled for secret in (*keys.secrets, *former) for spelled in _spellings(secret)}
+        veiled = {spelled for secret in (*keys.secrets, *former) for spelled in spellings_of(secret)}
         # The longest first: one may be a part of another.
         self._veil = tuple(sorted(veiled, key=len, reverse=True))
 
 
-class _Keys:
-    """Keys that belong together."""
+class _Latest:
+    """What requests of one second to one project of one service have in common: nearly all of them are such.
 
-    __slots__ = ("access_key", "secrets", "security_token", "signing")
+    Args:
+        head: How their URLs begin, the project included.
+        second: When they are signed.
+        keys: What signs them.
+        added: Their headers; a security token may be among them.
+    """
 
-    def __init__(self, access_key: str, secret_key: str, security_token: str | None) -> None:
-        self.access_key = access_key
-        self.security_token = security_token
-        self.signing = SigningKey(secret_key)
-        self.secrets = (secret_key,) if security_token is None else (secret_key, security_token)
+    __slots__ = ("added", "head", "keys", "second")
 
-    def __repr__(self) -> str:
-        return f"_Keys({self.access_key}, {MASK})"
-
-    def __reduce__(self) -> str:
-        raise TypeError("keys are not pickled: they would be readable in the pickle")
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Keys):
-            return NotImplemented
-        return (self.access_key, self.secrets) == (other.access_key, other.secrets)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def signed(self, request: HttpRequest) -> bool:
-        """Whether these keys, and no others, have signed a request."""
-        return f" Access={self.access_key}," in request.headers.get("Authorization", "") and (
-            request.headers.get("X-Security-Token") == self.security_token
-        )
+    def __init__(self, head: str, second: int, keys: Keys, added: dict[str, str]) -> None:
+        self.head = head
+        self.second = second
+        self.keys = keys
+        self.added = added
 
 
 def _failed(error: Exception) -> BmsError:
@@ -277,62 +271,19 @@ def _failed(error: Exception) -> BmsError:
     return TransportError(f"the provider of keys failed with {type(error).__name__}", maybe_delivered=False)
 
 
-def _read_keys(access_key: object, secret_key: object, security_token: object) -> _Keys:
-    # An empty token is what an unset variable gives: permanent keys have none.
-    bare = security_token.reveal() if isinstance(security_token, Secret) else security_token
-    token = None if bare is None or bare == "" else _check("security_token", bare)
-    name = _check("access_key", access_key)
-    if "," in name:
-        raise ConfigurationError("AkSkAuth: access_key has a comma, which ends it in the header")
-    return _Keys(name, _check("secret_key", secret_key), token)
+@functools.lru_cache(maxsize=64)
+def _to_sign(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of a request's headers that are signed: the rest, proxies may change on the way, or have to."""
+    return tuple(name for name in names if name.lower() not in _NEVER_SIGNED)
 
 
-def _check(argument: str, value: object) -> str:
-    """Return a text that a header can carry, without the blanks that a file or a shell adds."""
-    if isinstance(value, Secret):
-        value = value.reveal()
-    if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"AkSkAuth: {argument} is empty")
-    value = value.strip()
-    if not fits_header(value):
-        raise ConfigurationError(f"AkSkAuth: {argument} has blanks or other characters that it cannot have")
-    return value
-
-
-def _spellings(secret: str) -> set[str]:
-    """Return the ways in which an answer may quote a secret: as it is, in a URL, and in JSON with its escaped slash."""
-    return {secret, quote(secret, safe=""), secret.replace("/", "\\/")}
-
-
-def _host(url: str) -> str:
-    end = url.find("/", len("http://h"))
-    return _authority(url if end < 0 else url[:end])
-
-
-@lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=32)
 def _authority(url: str) -> str:
     """Return what ``Host`` says: as HTTP libraries write it, without the scheme's own port."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2].lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
 
 
-@lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=8)
 def _dated(unix: int) -> str:
     return format_date(datetime.fromtimestamp(unix, UTC))
-
-
-def _read_date(value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _read_sent_date(value: str | None) -> datetime | None:
-    try:
-        return None if value is None else datetime.strptime(value, _SENT_DATE).replace(tzinfo=UTC)
-    except ValueError:
-        return None

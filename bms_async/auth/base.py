@@ -58,6 +58,6 @@ class SendingAuth(Auth, Protocol):
 class ScopedAuth(Auth, Protocol):
     """Credentials that know their project's id, or can find it."""
 
-    async def find_project_id(self) -> str:
-        """Return the id of the project."""
+    async def find_project_id(self) -> str | None:
+        """Return the id of the project; None if it turns out that they cannot tell."""
         ...

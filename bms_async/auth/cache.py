@@ -48,14 +48,24 @@ class CachedToken(msgspec.Struct, frozen=True, kw_only=True):
     project_id: str | None
 
     @classmethod
-    def lasting(cls, token: str, lifetime: float, *, expires_at: str | None, project_id: str | None) -> CachedToken:
-        """Return a token that has this many seconds left now."""
-        until = time.time() + lifetime
+    def lasting(
+        cls, token: str, lifetime: float, *, expires_at: str | None, project_id: str | None, now: float | None = None
+    ) -> CachedToken:
+        """Return a token that has this many seconds left.
+
+        Args:
+            token: The token.
+            lifetime: The seconds.
+            expires_at: When the cloud says that it ends.
+            project_id: The project that it is for.
+            now: This machine's time; None asks its clock.
+        """
+        until = (time.time() if now is None else now) + lifetime
         return cls(token=token, expires_at=expires_at, until=until, lifetime=lifetime, project_id=project_id)
 
-    def remaining(self) -> float:
+    def remaining(self, now: float) -> float:
         """Tell how many seconds it has left; none if the clock was set back meanwhile, for then nobody knows."""
-        left = self.until - time.time()
+        left = self.until - now
         return left if 0 < left <= self.lifetime else 0.0
 
     def __repr__(self) -> str:
@@ -79,11 +89,19 @@ class TokenCache:
     Args:
         path: The file; it is made when there is something to keep.
         identity: Who the token is for; only a hash of it is written.
+        clock: Returns this machine's time, in seconds since 1970.
     """
 
-    __slots__ = ("_key", "_path")
+    __slots__ = ("_key", "_path", "now")
 
-    def __init__(self, path: str | os.PathLike[str], identity: Sequence[str | None]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        identity: Sequence[str | None],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.now = clock
         self._path = Path(path)
         self._key = sha256(json.dumps(identity).encode()).hexdigest()
 
@@ -95,16 +113,18 @@ class TokenCache:
         """Keep all others from the file while one asks for a token; yields False if it could not be had in time.
 
         Args:
-            wait: Seconds to wait for who holds it.
+            wait: Seconds to wait for who holds it; 0 tries once.
         """
         lock = _Lock(self._path.with_name(f"{self._path.name}.lock"))
         held = False
         try:
             try:
+                # One short try at a time: a thread that waits for a lock could not be called back.
+                held = await anyio.to_thread.run_sync(lock.try_acquire)
                 with anyio.move_on_after(wait):
-                    # One short try at a time: a thread that waits for a lock could not be called back.
-                    while not (held := await anyio.to_thread.run_sync(lock.try_acquire)):  # noqa: ASYNC110
+                    while not held:
                         await anyio.sleep(_LOCK_POLL)
+                        held = await anyio.to_thread.run_sync(lock.try_acquire)
             except OSError as error:
                 _log.warning("the token cache %s cannot be locked (%s); it is not used", self._path, _reason(error))
             else:
@@ -137,8 +157,9 @@ class TokenCache:
     def _store(self, token: CachedToken) -> None:
         if self._path.exists() and not _is_private(self._path.lstat(), self._path):
             return
+        now = self.now()
         # Tokens of others who share the file are kept as long as they are good.
-        others = {key: other for key, other in self._read().items() if other.remaining() > 0}
+        others = {key: other for key, other in self._read().items() if other.remaining(now) > 0}
         data = msgspec.json.encode(_Content(_VERSION, {**others, self._key: token}))
         # Whoever was killed while writing left this behind; the lock says that nobody is at it now.
         unfinished = self._path.with_name(f".{self._path.name}.tmp")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from bms_async.errors import ConfigurationError
 from bms_async.wire import HttpRequest
 from bms_async.wire.checks import fits_header
+
+if TYPE_CHECKING:
+    from .secret import Secret
 
 
 class StaticToken:
@@ -15,7 +19,7 @@ class StaticToken:
     The cloud's tokens are valid for 24 hours; this one is not renewed.
 
     Args:
-        token: The token, as ``X-Subject-Token`` brought it.
+        token: The token, as ``X-Subject-Token`` brought it; a text or a `Secret`.
 
     Raises:
         ConfigurationError: The token is empty, or cannot be sent in a header.
@@ -23,8 +27,10 @@ class StaticToken:
 
     __slots__ = ("_headers", "_token")
 
-    def __init__(self, token: str) -> None:
-        if not isinstance(token, str) or not token.strip():
+    def __init__(self, token: str | Secret) -> None:
+        if not isinstance(token, str):
+            token = _reveal(token)
+        if not token.strip():
             raise ConfigurationError("StaticToken: the token is empty")
         token = token.strip()
         if not fits_header(token):
@@ -46,3 +52,9 @@ class StaticToken:
     def redact(self, text: str) -> str:
         """Return the text without the token."""
         return text.replace(self._token, "***")
+
+
+def _reveal(token: object) -> str:
+    from .secret import Secret  # noqa: PLC0415 - a token that is a text needs none of what this brings
+
+    return token.reveal() if isinstance(token, Secret) else ""

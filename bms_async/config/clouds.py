@@ -20,6 +20,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "project_id": ("auth.project_id",),
     "project_name": ("auth.project_name",),
     "project_domain_name": ("auth.project_domain_name",),
+    "project_domain_id": ("auth.project_domain_id",),
     "auth_type": ("auth_type",),
     "auth_url": ("auth.auth_url",),
     "token": ("auth.token",),
@@ -28,9 +29,15 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "password": ("auth.password",),
     "user_domain_name": ("auth.user_domain_name",),
     "user_domain_id": ("auth.user_domain_id",),
+    # OpenStack's tools take these for the user and for the project, where nothing says otherwise.
+    "default_domain_name": ("auth.default_domain_name", "auth.domain_name"),
+    "default_domain_id": ("auth.default_domain_id", "auth.domain_id", "default_domain"),
     "access_key": ("auth.ak",),
     "secret_key": ("auth.sk",),
     "security_token": ("auth.security_token",),
+    "cacert": ("cacert",),
+    "insecure": ("insecure",),
+    "verify": ("verify",),
 }
 
 
@@ -60,9 +67,8 @@ def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = 
     clouds = merge(_branch(tree, "clouds", str(file)), _branch(secure, "clouds", str(secure_file)))
     name = _select(name or environment.get("OS_CLOUD") or None, [str(each) for each in clouds], looked)
     where = f"cloud {name!r} of {looked}"
-    cloud = _pick_region(_normalized(_branch(clouds, name, where)), where)
-    if "profile" in cloud:
-        where += " (whose 'profile' is not read)"
+    cloud, where = _with_profile(_normalized(_branch(clouds, name, where)), where, environment)
+    cloud = _pick_region(cloud, where)
     return read_settings(Source(where, KEYS, _flatten(cloud, where)))
 
 
@@ -91,6 +97,25 @@ def _normalized(tree: Tree) -> Tree:
     return {str(key).replace("-", "_"): value for key, value in tree.items()}
 
 
+def _with_profile(cloud: Tree, where: str, environment: Mapping[str, str]) -> tuple[Tree, str]:
+    """Lay a cloud over the profile that it names, and tell where its settings come from now."""
+    # The second is the older name of the same.
+    profile = cloud.get("profile", cloud.get("cloud"))
+    if not profile:
+        return cloud, where
+    file, tree = read_first(find_places("clouds-public", "", environment))
+    profiles = _branch(tree, "public-clouds", str(file))
+    if not isinstance(profile, str) or profile not in profiles:
+        # No reason to fail as long as nothing is missing; if something is, this is what to know.
+        files = "there is no clouds-public.yaml" if file is None else f"it is not in {file}"
+        return cloud, f"{where} (without its 'profile': {files}, and those built into OpenStack's tools are not known)"
+    where = f"{where} with its profile of {file}"
+    public = _normalized(_branch(profiles, profile, where))
+    for each in (public, cloud):
+        each["auth"] = _normalized(_branch(each, "auth", where))
+    return merge(public, cloud), where
+
+
 def _pick_region(cloud: Tree, where: str) -> Tree:
     """Choose the first of several regions where none is named, as OpenStack does, and lay its values over the rest."""
     regions = cloud.get("regions")
@@ -111,10 +136,13 @@ def _flatten(cloud: Tree, where: str) -> dict[str, str]:
     auth = _normalized(_branch(cloud, "auth", where))
     flat = {**cloud, **{f"auth.{key}": value for key, value in auth.items()}}
     values: dict[str, str] = {}
-    for (key,) in KEYS.values():
+    for key in (each for several in KEYS.values() for each in several):
         value = flat.get(key)
         if isinstance(value, str):
             values[key] = value
+        elif isinstance(value, bool):
+            # Only JSON has them; in YAML they are the texts that they are written as.
+            values[key] = str(value).lower()
         elif value is not None:
             raise ConfigurationError(f"{where}: a text is needed for {key}, not a {type(value).__name__}")
     return values

@@ -17,6 +17,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "project_id": ("OS_PROJECT_ID", "HUAWEICLOUD_SDK_PROJECT_ID"),
     "project_name": ("OS_PROJECT_NAME",),
     "project_domain_name": ("OS_PROJECT_DOMAIN_NAME",),
+    "project_domain_id": ("OS_PROJECT_DOMAIN_ID",),
     "auth_type": ("OS_AUTH_TYPE",),
     "auth_url": ("OS_AUTH_URL",),
     "token": ("OS_TOKEN", "OS_AUTH_TOKEN"),
@@ -25,9 +26,15 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "password": ("OS_PASSWORD",),
     "user_domain_name": ("OS_USER_DOMAIN_NAME",),
     "user_domain_id": ("OS_USER_DOMAIN_ID",),
+    # OpenStack's tools take these for the user and for the project, where nothing says otherwise.
+    "default_domain_name": ("OS_DEFAULT_DOMAIN_NAME", "OS_DOMAIN_NAME"),
+    "default_domain_id": ("OS_DEFAULT_DOMAIN_ID", "OS_DOMAIN_ID", "OS_DEFAULT_DOMAIN"),
     "access_key": ("HUAWEICLOUD_SDK_AK",),
     "secret_key": ("HUAWEICLOUD_SDK_SK",),
     "security_token": ("HUAWEICLOUD_SDK_SECURITY_TOKEN",),
+    "cacert": ("OS_CACERT",),
+    "insecure": ("OS_INSECURE",),
+    "verify": (),
 }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -23,13 +25,17 @@ _TYPES: Final[Mapping[str, Kind]] = {
     # OpenStack has no word for it, but who has all kinds set must be able to choose this one too.
     "aksk": "keys",
 }
+_USER_DOMAIN: Final = ("user_domain_name", "user_domain_id")
+_PROJECT_DOMAIN: Final = ("project_domain_name", "project_domain_id")
+# What YAML takes for a truth and for none; here they are texts.
+_YES, _NO = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
 # What each kind cannot do without: one setting of each group.
 _NEEDS: Final[Mapping[Kind, tuple[tuple[str, ...], ...]]] = {
     "token": (("token",),),
     "password": (
         ("username", "user_id"),
         ("password",),
-        ("user_domain_name", "user_domain_id"),
+        _USER_DOMAIN,
         ("auth_url", "identity_endpoint"),
     ),
     "keys": (("access_key",), ("secret_key",)),
@@ -43,13 +49,25 @@ _SIGNS: Final[Mapping[Kind, tuple[str, ...]]] = {
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client is made of."""
+    """What a client is made of.
+
+    Attributes:
+        auth: The credentials.
+        project_id: The project.
+        project_name: What to look it up by, where it was given by name and the credentials do not tell its id.
+        endpoint: The address of the BMS service.
+        compute_endpoint: The address of the ECS service.
+        identity_endpoint: The address of the IAM service.
+        ca_bundle: The certificates that TLS trusts; None for the usual ones.
+    """
 
     auth: Auth
     project_id: str | None
+    project_name: str | None
     endpoint: str
     compute_endpoint: str
     identity_endpoint: str
+    ca_bundle: Path | None
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -118,13 +136,14 @@ def read_settings(source: Source) -> Settings:
         ConfigurationError: Something is missing or contradicts another; the text names all that is missing.
     """
     kind, missing = _choose(source)
-    # Keystone finds a project by its name; the other kinds ask nobody.
-    project = ("project_id", "project_name") if kind in {None, "password"} else ("project_id",)
+    # The cloud makes a project for each region and names it alike; the vendor's SDK looks for that one too.
+    project = ("project_id", "project_name", *(("region",) if kind == "keys" else ()))
     if not source.has(*project):
         missing.append(f"project ({source.names(*project)})")
     missing += _missing_endpoint(source)
     if missing or kind is None:
         raise ConfigurationError(f"not set in {source.where}: {'; '.join(missing)}")
+    _check_verified(source)
     checked = {
         setting: check_endpoint(source.used([setting]), value)
         for setting in ("endpoint", "compute_endpoint", "identity_endpoint", "auth_url")
@@ -132,19 +151,27 @@ def read_settings(source: Source) -> Settings:
     }
     # The calls bring their version along, and OpenStack's addresses have it too.
     keystone = checked.get("auth_url")
+    region = _checked(source, "region", check_region)
     endpoints = find_endpoints(
         endpoint=checked.get("endpoint"),
         compute_endpoint=_without_version(checked.get("compute_endpoint"), r"/v2(\.1)?(/[^/]+)?"),
         identity_endpoint=_without_version(checked.get("identity_endpoint") or keystone, "/v3"),
-        region=_checked(source, "region", check_region),
+        region=region,
         domain=_checked(source, "domain", check_domain),
     )
+    project_id, project_name = source.get("project_id"), source.get("project_name")
+    if kind == "keys":
+        project_name = project_name or region
+    cacert = source.get("cacert")
     return Settings(
         auth=_build(source, kind, _without_version(keystone, "/v3") or endpoints.identity),
-        project_id=source.get("project_id"),
+        project_id=project_id,
+        # A password's token is for the project already, and tells its id.
+        project_name=None if project_id is not None or kind == "password" else project_name,
         endpoint=endpoints.bms,
         compute_endpoint=endpoints.compute,
         identity_endpoint=endpoints.identity,
+        ca_bundle=None if cacert is None else Path(os.path.expanduser(cacert)),  # noqa: PTH111 - knows no home, no error
     )
 
 
@@ -176,7 +203,7 @@ def _choose(source: Source) -> tuple[Kind | None, list[str]]:
 def _lacking(source: Source, kind: Kind) -> list[str]:
     lacking = []
     for group in _NEEDS[kind]:
-        by_id = group == ("user_domain_name", "user_domain_id") and source.has("user_id")
+        by_id = group == _USER_DOMAIN and source.has("user_id", "default_domain_name", "default_domain_id")
         made = "identity_endpoint" in group and source.has("region") and source.has("domain")
         if not (source.has(*group) or by_id or made):
             title = group[0].removesuffix("_name").replace("_", " ")
@@ -197,19 +224,43 @@ def _build(source: Source, kind: Kind, auth_url: str) -> Auth:
     if kind == "keys":
         return AkSkAuth(source.needed("access_key"), source.needed("secret_key"), source.get("security_token"))
     # An id names one thing; the name beside it, which shells often have too, could only contradict it.
-    by_user_id, by_domain_id = source.has("user_id"), source.has("user_domain_id")
-    by_project_id = source.has("project_id")
+    by_user_id, by_project_id = source.has("user_id"), source.has("project_id")
+    user_domain_name, user_domain_id = (None, None) if by_user_id else _domain(source, *_USER_DOMAIN)
+    project_domain_name, project_domain_id = (None, None) if by_project_id else _domain(source, *_PROJECT_DOMAIN)
     return PasswordAuth(
         auth_url=auth_url,
         username=None if by_user_id else source.get("username"),
         user_id=source.get("user_id"),
         password=source.needed("password"),
-        user_domain_name=None if by_user_id or by_domain_id else source.get("user_domain_name"),
-        user_domain_id=None if by_user_id else source.get("user_domain_id"),
+        user_domain_name=user_domain_name,
+        user_domain_id=user_domain_id,
         project_name=None if by_project_id else source.get("project_name"),
         project_id=source.get("project_id"),
-        project_domain_name=None if by_project_id else source.get("project_domain_name"),
+        project_domain_name=project_domain_name,
+        project_domain_id=project_domain_id,
     )
+
+
+def _domain(source: Source, name: str, by_id: str) -> tuple[str | None, str | None]:
+    """Return a domain's name or its id; the default one where none is set."""
+    if not source.has(name, by_id):
+        name, by_id = "default_domain_name", "default_domain_id"
+    return None if source.has(by_id) else source.get(name), source.get(by_id)
+
+
+def _check_verified(source: Source) -> None:
+    """Refuse to leave the cloud's certificate unchecked: whoever is on the way could read the credentials."""
+    for setting, fine, refused in (("verify", _YES, _NO), ("insecure", _NO, _YES)):
+        value = source.get(setting)
+        if value is None or value.strip().lower() in fine:
+            continue
+        name, where = source.used([setting]), source.where
+        if value.strip().lower() not in refused:
+            raise ConfigurationError(f"{name} in {where}: true or false is needed")
+        raise ConfigurationError(
+            f"{name} in {where}: the cloud's certificate is always verified; "
+            f"name the certificates to trust by {source.names('cacert')}"
+        )
 
 
 def _checked(source: Source, setting: str, check: Callable[[str, object], str]) -> str | None:

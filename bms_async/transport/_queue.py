@@ -26,16 +26,31 @@ class Flight:
     """A request on its way.
 
     Attributes:
-        answer: Resolves with the answer, or with what came instead of it.
+        answer: Resolves with the answer, or with what came instead of it; cancelled when the caller has left.
         sent: Whether anything of it may have left; a flight abandoned before that never leaves.
     """
 
-    __slots__ = ("answer", "request", "sent")
+    __slots__ = ("_on_end", "answer", "ended", "request", "sent")
 
     def __init__(self, request: HttpRequest) -> None:
         self.request = request
         self.answer: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
-        self.sent = False
+        self.sent = self.ended = False
+        self._on_end: Callable[[Flight], None] | None = None
+
+    def on_end(self, call: Callable[[Flight], None]) -> None:
+        """Have something called when the exchange is over, which may be long after the caller has left."""
+        if self.ended:
+            call(self)
+        else:
+            self._on_end = call
+
+    def end(self) -> None:
+        """Tell that the exchange is over; once is enough, and more changes nothing."""
+        if not self.ended:
+            self.ended = True
+            if self._on_end is not None:
+                self._on_end(self)
 
     async def wait(self) -> HttpResponse:
         """Wait for the answer; when the caller is cancelled, what was sent flies on without him.
@@ -45,11 +60,10 @@ class Flight:
             ClientClosedError: The transport was closed before one came.
         """
         try:
-            return await asyncio.shield(self.answer)
-        except asyncio.CancelledError:
+            return await self.answer
+        finally:
             if not self.sent:
-                self.answer.cancel()
-            raise
+                self.end()
 
 
 class TransportStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +89,8 @@ class SendQueue:
         self._exchange = exchange
         self._connections = connections
         self._waiting: deque[Flight] = deque()
-        self._flying: set[Flight] = set()
+        self._flying = 0
+        self._idle: list[asyncio.Future[None]] = []
         self._workers = 0
         self._sent = 0
         self._owner = TaskOwner("bms_async sending")
@@ -109,7 +124,9 @@ class SendQueue:
         if self._closed:
             for flight in self._waiting:
                 _close(flight)
+                flight.end()
             self._waiting.clear()
+            self._idle.clear()
 
     def submit(self, request: HttpRequest) -> Flight:
         """Take a request; it is sent as soon as a connection is free.
@@ -122,7 +139,9 @@ class SendQueue:
             raise ClientClosedError(f"{request.operation}: the transport {state}; use it inside `async with`")
         flight = Flight(request)
         self._waiting.append(flight)
-        if self._workers < self._connections:
+        if self._idle:
+            self._idle.pop().set_result(None)
+        elif self._workers < self._connections:
             self._workers += 1
             self._owner.start(self._work, name="bms_async send")
         return flight
@@ -130,22 +149,30 @@ class SendQueue:
     def statistics(self) -> TransportStatistics:
         """Tell what is under way."""
         return TransportStatistics(
-            connections=self._connections, in_flight=len(self._flying), queued=len(self._waiting), sent=self._sent
+            connections=self._connections, in_flight=self._flying, queued=len(self._waiting), sent=self._sent
         )
 
     async def _work(self) -> None:
+        """Send what waits, and then wait for more: a task for each request would cost as much as all the rest."""
+        loop = asyncio.get_running_loop()
         try:
-            while self._waiting:
-                flight = self._waiting.popleft()
-                if not flight.answer.done():
-                    await self._send(flight)
+            while True:
+                while self._waiting:
+                    flight = self._waiting.popleft()
+                    if flight.answer.done():
+                        flight.end()
+                    else:
+                        await self._send(flight)
+                turn = loop.create_future()
+                self._idle.append(turn)
+                await turn
         finally:
             self._workers -= 1
 
     async def _send(self, flight: Flight) -> None:
         flight.sent = True
         self._sent += 1
-        self._flying.add(flight)
+        self._flying += 1
         try:
             response = await self._exchange(flight.request)
         except asyncio.CancelledError as error:
@@ -161,9 +188,11 @@ class SendQueue:
         except Exception as error:  # noqa: BLE001 - whatever a transport raises must reach the caller, not end us
             _fail(flight, _unexpected(flight.request, error))
         else:
-            flight.answer.set_result(response)
+            if not flight.answer.done():
+                flight.answer.set_result(response)
         finally:
-            self._flying.discard(flight)
+            self._flying -= 1
+            flight.end()
 
 
 def _unexpected(request: HttpRequest, error: BaseException) -> TransportError:
@@ -173,15 +202,14 @@ def _unexpected(request: HttpRequest, error: BaseException) -> TransportError:
 
 
 def _close(flight: Flight) -> None:
-    if not flight.answer.done():
-        operation = flight.request.operation
-        _fail(flight, ClientClosedError(f"{operation}: the transport was closed before the answer came"))
+    _fail(flight, ClientClosedError(f"{flight.request.operation}: the transport was closed before the answer came"))
 
 
 def _fail(flight: Flight, error: BmsError) -> None:
-    flight.answer.set_exception(error)
-    # The caller may have left; a failure that nobody waits for any more is no news.
-    flight.answer.exception()
+    if not flight.answer.done():
+        flight.answer.set_exception(error)
+        # The caller may have left; a failure that nobody waits for any more is no news.
+        flight.answer.exception()
 
 
 def refuse_unsendable(request: HttpRequest) -> None:

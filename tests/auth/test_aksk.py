@@ -6,6 +6,7 @@ import asyncio
 import copy
 import logging
 import pickle
+import threading
 import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -32,9 +33,11 @@ from bms_async import (
     Secret,
     TransportError,
 )
-from bms_async.auth import Auth, RenewableAuth
+from bms_async.auth import Auth, RenewableAuth, aksk
+from bms_async.auth.aksk import LONG, MOST_BYTES
 from bms_async.simulator import Cloud, CloudSettings, create_app
 from bms_async.simulator.signatures import AccessKey
+from bms_async.wire.signing import SigningKey, sign
 from tests.support.virtual_clock import advance, run_virtually
 
 AK, SK, TOKEN = "AKIDTESTACCESSKEY", "very/secret+key/of=mine", "temporary/token+with=signs"
@@ -178,6 +181,49 @@ async def test_a_request_is_signed_anew_whenever_it_is_asked_for() -> None:
 
     assert first["X-Sdk-Date"] < second["X-Sdk-Date"]
     assert first["Authorization"] != second["Authorization"]
+
+
+@pytest.mark.parametrize(("length", "elsewhere"), [(LONG, False), (LONG + 1, True), (MOST_BYTES, True)])
+async def test_a_long_body_is_hashed_while_other_calls_go_on(
+    length: int, elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def sign_and_tell(*arguments: Any, **named: Any) -> str:
+        threads.append(threading.current_thread())
+        return sign(*arguments, **named)
+
+    monkeypatch.setattr(aksk, "sign", sign_and_tell)
+    auth = AkSkAuth("AK", "SK", clock=lambda: NOW)
+    body = bytes(length)
+    wanted = HttpRequest(operation="x", method="PUT", url="https://h/v1/p/x", headers={}, body=body)
+
+    headers = await auth.headers(wanted)
+
+    assert [thread is not threading.main_thread() for thread in threads] == [elsewhere]
+    authorization = headers["Authorization"]
+    plain = {name: value for name, value in headers.items() if name != "Authorization"}
+    assert authorization == sign("PUT", wanted.url, plain, body, access_key="AK", key=SigningKey("SK"))
+
+
+async def test_what_requests_have_in_common_is_told_anew_when_it_changes() -> None:
+    now = [NOW]
+    auth = AkSkAuth("AK", "SK", clock=lambda: now[0])
+
+    async def told(url: str) -> tuple[str, str | None, str]:
+        headers = await auth.headers(HttpRequest(operation="x", method="GET", url=url, headers={}))
+        again = await auth.headers(HttpRequest(operation="x", method="GET", url=url, headers={}))
+        assert headers == again
+        return headers["Host"], headers.get("X-Project-Id"), headers["X-Sdk-Date"][-3:]
+
+    assert await told("https://a/v1/p/x") == ("a", "p", "07Z")
+    assert await told("https://a/v1/p2/x") == ("a", "p2", "07Z")
+    assert await told("https://a/v1/p/x") == ("a", "p", "07Z")
+    assert await told("https://ab/v1/p/x?y=/v1/q/") == ("ab", "p", "07Z")
+    assert await told("https://ab/x?y=/v1/q/") == ("ab", None, "07Z")
+    assert await told("https://ab/v2.1/p/x") == ("ab", "p", "07Z")
+    now[0] += timedelta(seconds=1)
+    assert await told("https://ab/v2.1/p/x") == ("ab", "p", "08Z")
 
 
 async def test_a_body_of_more_than_12_mb_is_refused_with_advice() -> None:

@@ -219,6 +219,7 @@ async def test_a_renewal_that_is_refused_tells_so_to_all_who_heard_a_401() -> No
         assert {type(each) for each in told} == {AuthenticationError}
         assert {each.operation for each in told} == {"identity.create_token"}
         assert len(cloud.asked) == 2
+        await advance(5)
         assert await get(bms) == "s-1"
 
 
@@ -324,8 +325,73 @@ async def test_a_refusal_is_told_at_once_and_says_what_to_check(status: int) -> 
         for word in ("requires authentication", "name", "password", "domain", "project"):
             assert word in str(told[0])
         assert len(cloud.asked) == 1
+        await advance(5 if status == 401 else 0)
         assert await get(bms) == "s-1"
     assert len(cloud.asked) == 2
+
+
+@virtually
+async def test_a_wrong_password_is_not_sent_again_at_once_however_many_calls_fail_by_it() -> None:
+    cloud = FakeCloud()
+    cloud.always = refuses(401)
+    async with opened(cloud, auth_of()) as bms:
+        told = []
+        for _ in range(100):
+            told += await outcomes_of(1, lambda: get(bms))
+
+    assert {type(each) for each in told} == {AuthenticationError}
+    assert {(each.status, each.operation) for each in told} == {(401, "identity.create_token")}
+    assert len({id(each) for each in told}) == 100
+    assert len(cloud.asked) == 1
+    assert "not asked again" not in str(told[0])
+    for each in told[1:]:
+        assert "requires authentication" in str(each)
+        assert "not asked again, and will not be for 5.0 s: an account is locked after a few wrong tries" in str(each)
+
+
+@virtually
+async def test_the_longer_a_password_is_wrong_the_more_rarely_it_is_sent() -> None:
+    cloud = FakeCloud(delay=0)
+    cloud.always = refuses(401)
+    async with opened(cloud, auth_of()) as bms:
+        for _ in range(3600):
+            assert isinstance((await outcomes_of(1, lambda: get(bms)))[0], AuthenticationError)
+            await advance(0.5)
+
+    gaps = [later - before for before, later in zip(cloud.asked_at, cloud.asked_at[1:], strict=False)]
+    assert gaps[:4] == pytest.approx([5, 10, 20, 40], abs=0.6)
+    assert gaps[4:] == pytest.approx([60] * len(gaps[4:]), abs=0.6)
+    assert len(cloud.asked) == 33
+
+
+@virtually
+async def test_a_password_that_was_mended_is_taken_after_the_pause_and_the_next_pause_is_short_again() -> None:
+    cloud = FakeCloud(delay=0)
+    cloud.next_answers = [refuses(401)] * 3
+    async with opened(cloud, auth_of()) as bms:
+        for pause in (5, 10, 20):
+            assert isinstance((await outcomes_of(1, lambda: get(bms)))[0], AuthenticationError)
+            await advance(pause)
+        assert await get(bms) == "s-1"
+        cloud.revoke()
+        cloud.next_answers = [refuses(401)]
+        assert isinstance((await outcomes_of(1, lambda: get(bms)))[0], AuthenticationError)
+        await advance(5)
+        assert await get(bms) == "s-1"
+
+    assert len(cloud.asked) == 6
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+@virtually
+async def test_a_refusal_that_is_not_of_the_password_is_asked_about_again(status: int) -> None:
+    cloud = FakeCloud(delay=0)
+    cloud.next_answers = [refuses(status)] * 3
+    async with opened(cloud, auth_of()) as bms:
+        for _ in range(3):
+            assert isinstance((await outcomes_of(1, lambda: get(bms)))[0], AuthenticationError)
+
+    assert len(cloud.asked) == 3
 
 
 @virtually
@@ -450,7 +516,8 @@ async def test_a_token_for_no_project_says_what_to_give() -> None:
 
     cloud.always = unscoped
     async with opened(cloud, auth_of(), project_id=None) as bms:
-        with pytest.raises(ConfigurationError, match="give project_id"):
+        # The identity service is asked by name then; this one knows of no project.
+        with pytest.raises(ConfigurationError, match="project_name='ae-ad-1': there is none; give project_id"):
             await get(bms)
 
 
@@ -466,6 +533,11 @@ async def test_a_token_for_no_project_says_what_to_give() -> None:
             {"username": None, "user_id": "u-1", "user_domain_name": None, "project_domain_name": "other"},
             {"id": "u-1"},
             {"name": "ae-ad-1", "domain": {"name": "other"}},
+        ),
+        (
+            {"project_domain_id": "d-2"},
+            {"name": "operator", "domain": {"name": "account"}},
+            {"name": "ae-ad-1", "domain": {"id": "d-2"}},
         ),
         (
             {"user_domain_name": None, "user_domain_id": "d-1", "project_name": None, "project_id": "p-1"},

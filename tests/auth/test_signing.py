@@ -146,6 +146,13 @@ def test_an_empty_path_is_the_root(url: str) -> None:
     assert by_us(drawn, url, SigningKey(SK)) == by_vendor(drawn)
 
 
+@pytest.mark.parametrize("part", ["%FF", "a%80b", "%c3%28", "%E9", "%e4%bd"])
+def test_escapes_in_a_path_that_are_no_text_are_signed_as_the_vendor_signs_them(part: str) -> None:
+    drawn = Drawn("GET", f"/v1/{part}/x", [], {"Host": "bms.example.com", "X-Sdk-Date": DATE}, b"")
+
+    assert by_us(drawn, f"https://bms.example.com{drawn.path}", SigningKey(SK)) == by_vendor(drawn)
+
+
 def test_a_query_name_without_an_equals_sign_has_an_empty_value() -> None:
     drawn = Drawn("GET", "/v1", [("flag", ""), ("b", "2")], {"Host": "h", "X-Sdk-Date": DATE}, b"")
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from typing import Any
 import pytest
 
 from bms_async import ClientClosedError
-from bms_async.auth.cache import CachedToken, TokenCache
+from bms_async.auth.cache import CachedToken, TokenCache, _Lock
 from tests.auth.keystone import PASSWORD, PROJECT, FakeCloud, auth_of, opened
 
 ROOT = Path(__file__).parents[2]
+NOW = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ async def test_two_share_one_token(file: Path) -> None:
 
 
 async def test_two_at_once_share_one_token(file: Path) -> None:
-    cloud = FakeCloud(delay=0.2)
+    cloud = quick()
     await asyncio.gather(*(use(cloud, file) for _ in range(4)))
 
     assert len(cloud.asked) == 1
@@ -112,32 +114,29 @@ async def test_a_token_that_another_process_renewed_is_taken_after_a_401(file: P
 
 
 async def test_a_token_near_its_end_is_not_taken(file: Path) -> None:
-    cloud = quick(lifetime=2)
-    await use(cloud, file)
-    await asyncio.sleep(1.6)
-    await use(cloud, file)
+    cloud = quick(lifetime=3600)
+    await use(cloud, file, clock=lambda: NOW)
+    await use(cloud, file, clock=lambda: NOW + timedelta(seconds=2999))
+    assert len(cloud.asked) == 1
 
+    await use(cloud, file, clock=lambda: NOW + timedelta(seconds=3001))
     assert len(cloud.asked) == 2
 
 
 @pytest.mark.parametrize("years", [-20, 20])
-async def test_our_clock_may_be_years_off(file: Path, monkeypatch: pytest.MonkeyPatch, years: int) -> None:
+async def test_our_clock_may_be_years_off(file: Path, years: int) -> None:
     # The fake cloud lives in 2041 as it is; here all processes agree on another wrong time.
-    real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() + years * 365 * 86400)
     cloud = quick()
-    await use(cloud, file)
-    await use(cloud, file)
+    await use(cloud, file, clock=lambda: NOW + timedelta(days=years * 365))
+    await use(cloud, file, clock=lambda: NOW + timedelta(days=years * 365, seconds=7))
 
     assert len(cloud.asked) == 1
 
 
-async def test_a_clock_that_was_set_back_makes_the_file_worthless(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_clock_that_was_set_back_makes_the_file_worthless(file: Path) -> None:
     cloud = quick()
-    await use(cloud, file)
-    real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() - 7200)
-    await use(cloud, file)
+    await use(cloud, file, clock=lambda: NOW)
+    await use(cloud, file, clock=lambda: NOW - timedelta(hours=2))
 
     assert len(cloud.asked) == 2
 
@@ -271,23 +270,31 @@ async def test_a_process_killed_while_writing_leaves_a_readable_file_and_no_lock
 
 
 async def test_a_lock_that_is_never_given_back_is_not_waited_for_without_end(
-    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = TokenCache(file, ("who",))
     with locked(file):
-        async with cache.hold(wait=0.2) as held:
+        async with cache.hold(wait=0.01) as held:
             assert not held
-    assert "was locked for 0.2 s" in caplog.text
-    async with cache.hold(wait=0.2) as held:
+    assert "was locked for 0.01 s" in caplog.text
+    async with cache.hold(wait=0) as held:
         assert held
 
 
-async def test_closing_a_client_does_not_wait_for_the_lock(file: Path) -> None:
+async def test_closing_a_client_does_not_wait_for_the_lock(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, tried = asyncio.get_running_loop(), asyncio.Event()
+    real = _Lock.try_acquire
+
+    def try_and_tell(lock: _Lock) -> bool:
+        loop.call_soon_threadsafe(tried.set)
+        return real(lock)
+
+    monkeypatch.setattr(_Lock, "try_acquire", try_and_tell)
     with locked(file):
         begun = time.monotonic()
         async with opened(quick(), auth_of(cache_file=file)) as bms:
             call = asyncio.ensure_future(bms.servers.get("s-1"))
-            await asyncio.sleep(0.2)
+            await tried.wait()
         with pytest.raises(ClientClosedError):
             await call
         assert time.monotonic() - begun < 5
@@ -315,9 +322,12 @@ def test_no_repr_shows_a_token(file: Path) -> None:
 
 
 PROCESS = """
-import asyncio, sys
+import asyncio, sys, urllib.request
 from bms_async import BmsClient, HttpxTransport, PasswordAuth
 import httpx
+
+with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/start") as answer:
+    answer.read()
 
 async def main(port, file):
     auth = PasswordAuth(
@@ -335,17 +345,20 @@ asyncio.run(main(*sys.argv[1:]))
 
 class Keystone(BaseHTTPRequestHandler):
     asked = 0
+    together = threading.Barrier(3)
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         Keystone.asked += 1
-        time.sleep(0.3)
         body = {"token": {"expires_at": "2041-01-02T00:00:00Z", "issued_at": "2041-01-01T00:00:00Z"}}
         body["token"]["project"] = {"id": "p-1"}  # type: ignore[assignment]
         self._say(201, body, {"X-Subject-Token": f"TOKEN-{Keystone.asked}"})
 
     def do_GET(self) -> None:
+        if self.path == "/start":
+            # Nobody begins before all have come this far.
+            Keystone.together.wait(timeout=60)
         self._say(200, {"server": {"id": "s-1"}}, {})
 
     def log_message(self, *_: Any) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import anyio.to_thread
 import pytest
 import yaml
+from blockbuster import BlockingError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -216,7 +218,10 @@ def test_two_kinds_contradict_each_other(machine: Machine) -> None:
 def test_everything_missing_is_named_with_the_file(machine: Machine) -> None:
     place = machine.write(machine.cwd / "clouds.yaml", {"a": {"auth": {"username": "ann"}, "profile": "otc"}})
     text = machine.failure("a")
-    assert text.startswith(f"not set in cloud 'a' of {place} (whose 'profile' is not read): ")
+    assert text.startswith(
+        f"not set in cloud 'a' of {place} (without its 'profile': there is no clouds-public.yaml, "
+        "and those built into OpenStack's tools are not known): "
+    )
     for key in ("auth.password", "auth.user_domain_name", "auth.auth_url", "auth.project_id", "auth.project_name"):
         assert key in text
     for key in ("bms_endpoint_override", "region_name together with bms_domain"):
@@ -319,7 +324,155 @@ def test_numbers_in_json_are_texts_too(machine: Machine) -> None:
     assert read_cloud("a", machine.environment).project_id == "12345"
 
 
+# Profiles.
+
+
+@pytest.mark.filterwarnings("ignore:Support for InfluxDB")
+@pytest.mark.filterwarnings("ignore:.*uses the keyword 'cloud'")
+@pytest.mark.parametrize("keyword", ["profile", "cloud"])
+def test_a_cloud_is_laid_over_its_profile_as_openstacksdk_does(machine: Machine, keyword: str) -> None:
+    from openstack.config import OpenStackConfig
+
+    own = {key: AUTH[key] for key in ("username", "password", "project_id")}
+    public = {
+        "auth": {"auth_url": "https://iam.example.com/v3", "user_domain_name": "acme", "username": "nobody"},
+        "bms_endpoint_override": "https://public",
+        "regions": ["r1", "r2"],
+        "cacert": "/etc/public.pem",
+    }
+    place = machine.write(machine.cwd / "clouds.yaml", {"a": {keyword: "acme", "auth": own, "region_name": "r2"}})
+    vendors = machine.write(machine.user / "clouds-public.yaml", {"acme": public}, key="public-clouds")
+    reader = OpenStackConfig([str(place)], secure_files=[], vendor_files=[str(vendors)], load_envvars=False)
+    theirs = reader.get_one("a").config
+    with mock.patch.object(settings_module, "PasswordAuth") as made:
+        settings = read_cloud("a", machine.environment)
+    ours = {key: value for key, value in made.call_args.kwargs.items() if value is not None}
+
+    auth = {key: str(value) for key, value in theirs["auth"].items()}
+    assert ours | {"auth_url": f"{ours['auth_url']}/v3"} == auth
+    assert settings.endpoint == theirs["bms_endpoint_override"] == "https://public"
+    assert str(settings.ca_bundle) == theirs["cacert"]
+    assert theirs["region_name"] == "r2"
+
+
+def test_where_profiles_are_looked_for_is_where_openstacksdk_does(machine: Machine) -> None:
+    program = "from openstack.config import loader; print(*loader.VENDOR_FILES)"
+    environment = {"HOME": str(machine.home), "PATH": ""}
+    told = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
+    ).stdout.split()
+    site = [str(Path("/etc/openstack") / Path(place).name) for place in told[:3]]
+    ours = [str(place) for place in files.find_places("clouds-public", "", environment)]
+
+    theirs = list(dict.fromkeys(place for place in told if not place.startswith("/etc/")))
+    assert [place for place in ours if not place.startswith(str(machine.site))] == theirs
+    assert [Path(place).name for place in ours[-3:]] == [Path(place).name for place in site]
+
+
+@pytest.mark.parametrize("profile", ["otc", "https://SECRET.example.com", ["SECRET"]])
+def test_a_profile_that_is_not_there_is_told_only_if_something_is_missing(machine: Machine, profile: Any) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": cloud(profile=profile), "b": {"profile": profile, "auth": AUTH}})
+    vendors = machine.write(machine.cwd / "clouds-public.yaml", {"acme": {}}, key="public-clouds")
+
+    assert read_cloud("a", machine.environment).project_id == "p"
+    text = machine.failure("b")
+    assert f"(without its 'profile': it is not in {vendors}, and those built into OpenStack's tools" in text
+    assert "bms_endpoint_override" in text
+
+
+@pytest.mark.parametrize("broken", ["SECRET", {"acme": "SECRET"}, {"acme": {"auth": "SECRET"}}])
+def test_a_broken_profile_is_told_and_not_shown(machine: Machine, broken: Any) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": cloud(profile="acme")})
+    vendors = machine.write(machine.cwd / "clouds-public.yaml", broken, key="public-clouds")
+    assert str(vendors) in machine.failure("a")
+
+
+# Certificates, domains, names.
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_certificates_to_trust_are_named_and_never_left_unchecked(machine: Machine, suffix: str) -> None:
+    place = machine.cwd / f"clouds{suffix}"
+    machine.write(place, {"a": cloud(cacert="~/ca.pem", verify=True, insecure=False)})
+    assert read_cloud("a", machine.environment).ca_bundle == machine.home / "ca.pem"
+    machine.write(place, {"a": cloud()})
+    assert read_cloud("a", machine.environment).ca_bundle is None
+
+    for more in ({"verify": False}, {"verify": "no"}, {"insecure": True}, {"verify": False, "cacert": "/ca.pem"}):
+        machine.write(place, {"a": cloud(**more)})
+        text = machine.failure("a")
+        assert text.startswith(
+            f"{next(iter(more))} in cloud 'a' of {place}: the cloud's certificate is always verified"
+        )
+        assert "cacert" in text
+    machine.write(place, {"a": cloud(verify="/SECRET")})
+    assert machine.failure("a").endswith(": true or false is needed")
+
+
+@pytest.mark.filterwarnings("ignore:Support for InfluxDB")
+@pytest.mark.parametrize("key", ["domain_name", "domain_id"])
+def test_one_domain_for_user_and_project_is_as_openstacksdk_reads_it(machine: Machine, key: str) -> None:
+    from openstack.config import OpenStackConfig
+
+    auth = {"auth_url": AUTH["auth_url"], "username": "ann", "password": "SECRET", "project_name": "n", key: "d"}
+    place = machine.write(machine.cwd / "clouds.yaml", {"a": {"auth": auth, "bms_endpoint_override": "https://b"}})
+    theirs = OpenStackConfig([str(place)], secure_files=[], load_envvars=False).get_one("a").config["auth"]
+    with mock.patch.object(settings_module, "PasswordAuth") as made:
+        read_cloud("a", machine.environment)
+    ours = {key: value for key, value in made.call_args.kwargs.items() if value is not None}
+
+    assert ours | {"auth_url": AUTH["auth_url"]} == dict(theirs)
+    assert ours[f"user_{key}"] == ours[f"project_{key}"] == "d"
+
+
+def test_keys_with_a_region_look_up_the_project_of_that_name(machine: Machine) -> None:
+    keys = {"ak": "A", "sk": "SECRET"}
+    machine.write(machine.cwd / "clouds.yaml", {"a": {**cloud(region_name="ae-ad-1"), "auth": keys}})
+    settings = read_cloud("a", machine.environment)
+    assert (settings.project_id, settings.project_name) == (None, "ae-ad-1")
+
+
+# In an event loop.
+
+
+async def test_a_cloud_can_be_read_in_a_thread_and_then_nothing_blocks_the_loop(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.write(machine.cwd / "clouds.yaml", {"a": cloud()})
+    for name in ("OS_CLOUD", "OS_CLIENT_CONFIG_FILE", "OS_CLIENT_SECURE_FILE", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    bms = await anyio.to_thread.run_sync(BmsClient.from_cloud, "a")
+    async with bms:
+        assert bms.project_id == "p"
+    # And called in the loop it does block, which is what the thread is for.
+    with pytest.raises(BlockingError):
+        BmsClient.from_cloud("a")
+
+
 # Broken files.
+
+
+LAUGHS = "".join(f"l{n}: &l{n} {{{', '.join(f'k{i}: *l{n - 1}' for i in range(10))}}}\n" for n in range(1, 30))
+MERGES = "".join(f"l{n}: &l{n}\n  <<: [{', '.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("clouds: &c\n  a: *c\n", ": an anchor contains itself"),
+        ("clouds:\n  a: &a\n    auth: [*a]\n", ": an anchor contains itself"),
+        ("clouds:\n  a: &a\n    <<: *a\n", ": an anchor contains itself"),
+        (f"l0: &l0 SECRET\n{LAUGHS}clouds: {{a: *l29}}\n", ": its anchors stand for "),
+        (f"l0: &l0 {{a: SECRET}}\n{MERGES}clouds: {{a: *l29}}\n", ": its anchors stand for "),
+    ],
+)
+@pytest.mark.parametrize("stem", ["clouds", "secure"])
+def test_anchors_without_end_are_told_and_not_followed(machine: Machine, stem: str, text: str, told: str) -> None:
+    machine.write(machine.site / "clouds.yaml", {"a": cloud()})
+    place = machine.cwd / f"{stem}.yaml"
+    place.write_text(text)
+    assert machine.failure("a").startswith(f"{place}{told}")
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,17 @@ import itertools
 import os
 import re
 import traceback
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
-from bms_async import AkSkAuth, BmsClient, ConfigurationError, PasswordAuth, StaticToken
+from bms_async import AkSkAuth, BmsClient, ConfigurationError, HttpxTransport, PasswordAuth, StaticToken
 from bms_async.config import Settings, read_environment
 from bms_async.config import settings as module
 from bms_async.config.environment import VARIABLES
@@ -99,6 +101,7 @@ def test_a_client_needs_no_project_id_where_keystone_finds_it_by_name() -> None:
     [
         {"OS_PROJECT_NAME": "n"},
         {"OS_PROJECT_NAME": "n", "OS_PROJECT_DOMAIN_NAME": "acme"},
+        {"OS_PROJECT_NAME": "n", "OS_PROJECT_DOMAIN_ID": "d2"},
         {"OS_PROJECT_ID": "p"},
         {"HUAWEICLOUD_SDK_PROJECT_ID": "p"},
         {"OS_PROJECT_NAME": "n", "OS_PROJECT_DOMAIN_NAME": "acme", "OS_PROJECT_ID": "p"},
@@ -122,6 +125,7 @@ def test_a_password_goes_with_every_way_to_name_user_domain_and_project_and_ids_
         project_name=None if project_id else "n",
         project_id=project_id,
         project_domain_name=None if project_id else project.get("OS_PROJECT_DOMAIN_NAME"),
+        project_domain_id=None if project_id else project.get("OS_PROJECT_DOMAIN_ID"),
     )
     assert settings.project_id == project_id
     # And the class itself takes what it was given here.
@@ -226,6 +230,14 @@ def test_an_empty_environment_names_all_the_ways() -> None:
     optional = {
         "BMS_COMPUTE_ENDPOINT",
         "OS_PROJECT_DOMAIN_NAME",
+        "OS_PROJECT_DOMAIN_ID",
+        "OS_DEFAULT_DOMAIN_NAME",
+        "OS_DEFAULT_DOMAIN_ID",
+        "OS_DEFAULT_DOMAIN",
+        "OS_DOMAIN_NAME",
+        "OS_DOMAIN_ID",
+        "OS_CACERT",
+        "OS_INSECURE",
         "OS_AUTH_TYPE",
         "HUAWEICLOUD_SDK_SECURITY_TOKEN",
     }
@@ -239,11 +251,76 @@ def test_of_two_kinds_begun_both_are_told() -> None:
     assert named(text).isdisjoint({"OS_TOKEN", "OS_USERNAME", "HUAWEICLOUD_SDK_AK"})
 
 
-def test_only_a_password_finds_a_project_by_its_name() -> None:
-    assert named(failure(ENDPOINT | TOKEN | {"OS_PROJECT_NAME": "n"})) == {
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_project_may_be_given_by_name_with_every_kind(kind: str) -> None:
+    environment = ENDPOINT | KINDS[kind][0] | {"OS_PROJECT_NAME": "n"}
+    settings = read_environment(environment)
+    # A password's token tells which project it is for.
+    assert (settings.project_id, settings.project_name) == (None, None if kind == "password" else "n")
+    with mock.patch.dict(os.environ, environment, clear=True):
+        assert BmsClient.from_env().project_id is None
+
+    settings = read_environment(environment | PROJECT)
+    assert (settings.project_id, settings.project_name) == ("p", None)
+
+
+@pytest.mark.parametrize("region", ["OS_REGION_NAME", "HUAWEICLOUD_SDK_REGION"])
+def test_with_keys_the_project_is_the_one_named_like_the_region_where_none_is_given(region: str) -> None:
+    environment = ENDPOINT | KEYS | {region: "ae-ad-1"}
+    assert read_environment(environment).project_name == "ae-ad-1"
+    assert read_environment(environment | {"OS_PROJECT_NAME": "n"}).project_name == "n"
+    assert read_environment(environment | PROJECT).project_name is None
+    # A token is for one project, and nothing says that it is this one.
+    assert named(failure(ENDPOINT | TOKEN | {region: "ae-ad-1"})) == {
         "OS_PROJECT_ID",
         "HUAWEICLOUD_SDK_PROJECT_ID",
+        "OS_PROJECT_NAME",
     }
+
+
+@pytest.mark.parametrize("name", ["OS_DEFAULT_DOMAIN_NAME", "OS_DOMAIN_NAME"])
+@pytest.mark.parametrize("by_id", ["OS_DEFAULT_DOMAIN_ID", "OS_DOMAIN_ID", "OS_DEFAULT_DOMAIN"])
+def test_a_default_domain_is_the_users_and_the_projects_where_nothing_else_is_said(
+    name: str, by_id: str, made: Any
+) -> None:
+    user = {key: value for key, value in PASSWORD.items() if key != "OS_USER_DOMAIN_NAME"}
+
+    def domains_of(**more: str) -> list[str | None]:
+        read_environment(ENDPOINT | user | {"OS_PROJECT_NAME": "n"} | more)
+        given_on = made["PasswordAuth"].call_args.kwargs
+        return [given_on[f"{who}_domain_{what}"] for who in ("user", "project") for what in ("name", "id")]
+
+    assert domains_of(**{name: "d"}) == ["d", None, "d", None]
+    assert domains_of(**{name: "d", by_id: "i"}) == [None, "i", None, "i"]
+    assert domains_of(**{by_id: "i", "OS_USER_DOMAIN_NAME": "u"}) == ["u", None, None, "i"]
+    assert domains_of(**{by_id: "i", "OS_USER_DOMAIN_NAME": "u", "OS_PROJECT_DOMAIN_ID": "j"}) == ["u", None, None, "j"]
+
+
+def test_certificates_to_trust_are_named_and_never_left_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    complete = ENDPOINT | PROJECT | TOKEN
+    assert read_environment(complete).ca_bundle is None
+    assert read_environment(complete | {"OS_CACERT": "/etc/ca.pem"}).ca_bundle == Path("/etc/ca.pem")
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert read_environment(complete | {"OS_CACERT": "~/ca.pem"}).ca_bundle == Path("/home/ann/ca.pem")
+    for value in ("false", "False", "0", ""):
+        assert read_environment(complete | {"OS_INSECURE": value})
+    for value in ("true", "True", "1", "yes"):
+        text = failure(complete | {"OS_INSECURE": value})
+        assert text.startswith("OS_INSECURE in the environment: the cloud's certificate is always verified")
+        assert "OS_CACERT" in text
+    assert failure(complete | {"OS_INSECURE": "SECRET"}) == "OS_INSECURE in the environment: true or false is needed"
+
+
+def test_a_client_trusts_the_certificates_that_the_environment_names(tmp_path: Path) -> None:
+    environment = ENDPOINT | PROJECT | TOKEN | {"OS_CACERT": str(tmp_path / "absent.pem")}
+    with mock.patch.dict(os.environ, environment, clear=True):
+        with mock.patch("bms_async.transport.httpx.HttpxTransport") as made_of:
+            BmsClient.from_env()
+        assert made_of.call_args.kwargs["ca_bundle"] == tmp_path / "absent.pem"
+        # One that is given trusts what it was told to.
+        assert BmsClient.from_env(
+            transport=HttpxTransport(httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200))))
+        )
 
 
 @pytest.mark.parametrize(

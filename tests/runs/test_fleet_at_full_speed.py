@@ -25,9 +25,9 @@ class LeakyBucket(WindowLimiter):
         super().__init__("servers.stop", None)
         self.bucket = AsyncLimiter(LIMIT, 60)
 
-    async def acquire(self, lane: Lane = Lane.INTERACTIVE) -> Slot:
+    async def acquire(self, lane: Lane = Lane.INTERACTIVE, *, max_wait: float | None = None) -> Slot:
         await self.bucket.acquire()
-        return await super().acquire(lane)
+        return await super().acquire(lane, max_wait=max_wait)
 
 
 def stop_everything(throttle: str, *, limiter: WindowLimiter | None = None) -> tuple[FleetReport, CallBook, int]:

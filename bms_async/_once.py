@@ -1,0 +1,74 @@
+"""Something that is found once, however many wait for it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import anyio
+
+from bms_async.errors import BmsError, ClientClosedError
+
+T = TypeVar("T")
+
+StartTask: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+
+
+class Once(Generic[T]):
+    """Finds something when it is first asked for; all who ask meanwhile share what comes of it.
+
+    The task that looks is the client's, so that no caller who leaves takes it away from the others. What was found is
+    kept; after a failure, the next who asks has it looked for again.
+
+    Args:
+        find: Looks for it.
+        start: Starts a task that outlives the call which asked for it.
+    """
+
+    __slots__ = ("_find", "_search", "_start")
+
+    def __init__(self, find: Callable[[], Awaitable[T]], start: StartTask) -> None:
+        self._find = find
+        self._start = start
+        self._search: _Search[T] | None = None
+
+    async def get(self) -> T:
+        """Return it.
+
+        Raises:
+            BmsError: It could not be found; each caller gets an error of his own.
+            ClientClosedError: The client is not open, or was closed meanwhile.
+        """
+        search = self._search
+        if search is None:
+            search = _Search()
+            self._start(lambda: self._look(search))
+            self._search = search
+        await search.done.wait()
+        if search.error is not None:
+            # The session writes on an error, and a traceback grows with every raise.
+            raise copy.copy(search.error) from search.error.__cause__
+        return search.found[0]
+
+    async def _look(self, search: _Search[T]) -> None:
+        try:
+            search.found.append(await self._find())
+        except BmsError as error:
+            search.error = error
+        finally:
+            if not search.found:
+                search.error = search.error or ClientClosedError("the client was closed before the answer came")
+                self._search = None
+            search.done.set()
+
+
+class _Search(Generic[T]):
+    """One search, and what came of it."""
+
+    __slots__ = ("done", "error", "found")
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.error: BmsError | None = None
+        self.found: list[T] = []

@@ -1,0 +1,70 @@
+"""Access keys: read, compared, and never shown."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from bms_async.errors import ConfigurationError
+from bms_async.wire import HttpRequest
+from bms_async.wire.checks import fits_header
+from bms_async.wire.signing import SigningKey
+
+from .secret import MASK, Secret
+
+
+class Keys:
+    """Keys that belong together."""
+
+    __slots__ = ("access_key", "secrets", "security_token", "signing")
+
+    def __init__(self, access_key: str, secret_key: str, security_token: str | None) -> None:
+        self.access_key = access_key
+        self.security_token = security_token
+        self.signing = SigningKey(secret_key)
+        self.secrets = (secret_key,) if security_token is None else (secret_key, security_token)
+
+    def __repr__(self) -> str:
+        return f"Keys({self.access_key}, {MASK})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("keys are not pickled: they would be readable in the pickle")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Keys):
+            return NotImplemented
+        return (self.access_key, self.secrets) == (other.access_key, other.secrets)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def signed(self, request: HttpRequest) -> bool:
+        """Whether these keys, and no others, have signed a request."""
+        return f" Access={self.access_key}," in request.headers.get("Authorization", "") and (
+            request.headers.get("X-Security-Token") == self.security_token
+        )
+
+
+def read_keys(access_key: object, secret_key: object, security_token: object) -> Keys:
+    # An empty token is what an unset variable gives: permanent keys have none.
+    bare = security_token.reveal() if isinstance(security_token, Secret) else security_token
+    token = None if bare is None or bare == "" else check_text("security_token", bare)
+    name = check_text("access_key", access_key)
+    if "," in name:
+        raise ConfigurationError("AkSkAuth: access_key has a comma, which ends it in the header")
+    return Keys(name, check_text("secret_key", secret_key), token)
+
+
+def check_text(argument: str, value: object) -> str:
+    """Return a text that a header can carry, without the blanks that a file or a shell adds."""
+    if isinstance(value, Secret):
+        value = value.reveal()
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"AkSkAuth: {argument} is empty")
+    value = value.strip()
+    if not fits_header(value):
+        raise ConfigurationError(f"AkSkAuth: {argument} has blanks or other characters that it cannot have")
+    return value
+
+
+def spellings_of(secret: str) -> set[str]:
+    """Return the ways in which an answer may quote a secret: as it is, in a URL, and in JSON with its escaped slash."""
+    return {secret, quote(secret, safe=""), secret.replace("/", "\\/")}
