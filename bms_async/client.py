@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -12,28 +12,19 @@ import msgspec
 from bms_async import config
 from bms_async._owner import finish
 from bms_async.api import (
-    Flavors,
-    Identity,
-    Jobs,
-    Nova,
-    ProjectQuotas,
-    Servers,
-    ServiceName,
-    Versions,
     find_project,
     poll_job,
-    request,
 )
 from bms_async.auth import Auth, ScopedAuth
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
-from bms_async.fleet import Fleet
 from bms_async.jobs import SHARE, Watcher, WatcherStatistics
 from bms_async.limits import Limits, Pace
-from bms_async.models import Job, JobGlance
-from bms_async.session import Session, SessionStatistics
+from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.transport import MAX_RESPONSE_BYTES, Transport
-from bms_async.wire import DEFAULT_RETRY, NO_RETRY, Query, RetryPolicy, Service
+from bms_async.view import ClientView
+from bms_async.wire import DEFAULT_RETRY, RetryPolicy, Service
 from bms_async.wire.checks import check_id
+from bms_async.wire.forgetting import forgetful_call
 
 __version__ = "0.1.0"
 
@@ -47,7 +38,7 @@ class ClientStatistics(msgspec.Struct, frozen=True, kw_only=True):
     watcher: WatcherStatistics
 
 
-class BmsClient:
+class BmsClient(ClientView):
     """A project of a bare-metal cloud.
 
     ::
@@ -75,6 +66,10 @@ class BmsClient:
         max_response_bytes: How large an answer may be, unpacked, 64 MiB by default; likewise for the default transport.
         limits: The calls a minute that are allowed. Give one `Limits` to all clients of an account.
         timeout: Seconds that one try of a call may take once it is connected; waiting for a slot does not count.
+        deadline: Seconds that a whole call may take, with all its waiting and all its tries; None for no end. A fleet
+            run, and what waits for a job, is no single call.
+        max_wait: Seconds that a call may wait for its slot: if it would be longer it fails at once with a
+            `WaitTooLongError`. None waits for as long as the limit asks. `with_options` changes these for some calls.
         retry: How failed calls are tried again; None never does.
         check: Whether arguments are checked against the reference before anything is sent.
 
@@ -82,6 +77,7 @@ class BmsClient:
         ConfigurationError: An argument cannot be right; the text says which, and what to do.
     """
 
+    @forgetful_call
     def __init__(
         self,
         *,
@@ -98,13 +94,17 @@ class BmsClient:
         max_response_bytes: int | None = None,
         limits: Limits | None = None,
         timeout: float = 60.0,
+        deadline: float | None = None,
+        max_wait: float | None = None,
         retry: RetryPolicy | None = DEFAULT_RETRY,
         check: bool = True,
     ) -> None:
         if not isinstance(auth, Auth):
             raise ConfigurationError(f"auth={type(auth).__name__}: credentials are needed, such as StaticToken(token)")
-        if timeout <= 0:
-            raise ConfigurationError(f"timeout={timeout!r}: more than 0 seconds are needed")
+        try:
+            options = CallOptions().changed(timeout=timeout, deadline=deadline, retry=retry, max_wait=max_wait)
+        except InvalidRequestError as error:
+            raise ConfigurationError(str(error)) from error
         endpoints = config.find_endpoints(
             endpoint=endpoint,
             compute_endpoint=compute_endpoint,
@@ -118,33 +118,24 @@ class BmsClient:
             Service.IDENTITY: endpoints.identity,
         }
         name = _choose_project_name(project_id, project_name, auth)
-        self._limits = limits or Limits()
-        self._session = Session(
+        self._core = Core(
             transport=_choose_transport(transport, ca_bundle, max_response_bytes),
             auth=auth,
-            limits=self._limits,
+            limits=limits or Limits(),
             endpoints=self._endpoints,
             project_id=None if name is not None else self._check_project(project_id, auth),
             find_project=None if name is None else lambda: find_project(self.identity, name),
-            timeout=timeout,
-            retry=retry or NO_RETRY,
             user_agent=f"bms-async/{__version__}",
         )
-        polls = self._limits["jobs.get"].limit
-        self._watcher = Watcher(
-            self._poll,
+        session = Session(self._core, options)
+        polls = self._core.limits["jobs.get"].limit
+        watcher = Watcher(
+            functools.partial(poll_job, session.patient()),
             pace=Pace(_PACE_WITHOUT_LIMIT if polls is None else polls * SHARE),
-            project=lambda: self._session.project_id,
+            project=lambda: self._core.project_id,
         )
+        super().__init__(session, watcher, check=check)
         self._opened = False
-        self.servers = Servers(self._session, self._watcher, check=check)
-        self.flavors = Flavors(self._session, check=check)
-        self.quotas = ProjectQuotas(self._session)
-        self.versions = Versions(self._session, check=check)
-        self.identity = Identity(self._session, check=check)
-        self.nova = Nova(self._session, check=check)
-        self.jobs = Jobs(self._session, self._watcher, check=check)
-        self.fleet = Fleet(self.servers, self._session, check=check)
 
     @classmethod
     def from_env(
@@ -248,65 +239,16 @@ class BmsClient:
             timeout=timeout,
         )
 
-    @property
-    def project_id(self) -> str | None:
-        """The project whose servers these are; None as long as it was not found."""
-        return self._session.project_id
-
-    @property
-    def limits(self) -> Limits:
-        """The limits, to look at or to share with another client."""
-        return self._limits
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Query | None = None,
-        body: object = None,
-        headers: Mapping[str, str] | None = None,
-        service: ServiceName = "bms",
-    ) -> object:
-        """Make a call that this package has no method for; with credentials, retries and the same errors as all others.
-
-        ::
-
-            raw = await bms.request("GET", "/v1/{project_id}/anything", query={"limit": 10})
-
-        A call that the reference tells of keeps within its limit, whoever makes it; others are not limited. GET and
-        HEAD are sent again when an answer is lost, the others only when the request surely never arrived.
-
-        Args:
-            method: GET, HEAD, POST, PUT, PATCH or DELETE.
-            path: The path, where ``{project_id}`` stands for the client's project; what else is in it must already be
-                percent-encoded.
-            query: None values are left out, sequences repeat their name.
-            body: What is sent as JSON; None sends no body.
-            headers: Beside those that all calls have.
-            service: Whose endpoint it goes to: ``bms``, ``compute`` or ``identity``.
-
-        Returns:
-            The answer's JSON as dicts, lists, texts and numbers; None where there was no body.
-
-        Raises:
-            InvalidRequestError: An argument cannot be sent; nothing was.
-            DecodeError: The answer is no JSON.
-
-        Source: API reference 3.1; table 2-2 for the limits.
-        """
-        return await request(self._session, method, path, query=query, body=body, headers=headers, service=service)
-
     def statistics(self) -> ClientStatistics:
         """Tell what was done."""
-        return ClientStatistics(session=self._session.statistics(), watcher=self._watcher.statistics())
+        return ClientStatistics(session=self._core.statistics(), watcher=self._watcher.statistics())
 
     async def __aenter__(self) -> Self:
         if self._opened:
             raise ClientClosedError("a client is opened once; make a new one")
         self._opened = True
         try:
-            await self._session.open()
+            await self._core.open()
             await self._watcher.open()
         except BaseException:
             await self.aclose()
@@ -327,15 +269,15 @@ class BmsClient:
 
     async def _close(self) -> None:
         try:
-            await self._session.stop_work()
+            await self._core.stop_work()
         finally:
             try:
                 await self._watcher.aclose()
             finally:
-                await self._session.aclose()
+                await self._core.aclose()
 
     def __repr__(self) -> str:
-        state = "open" if self._session.is_open else "closed"
+        state = "open" if self._core.is_open else "closed"
         return f"<BmsClient {state}, {self._endpoints[Service.BMS]}, project {self.project_id}>"
 
     @staticmethod
@@ -346,9 +288,6 @@ class BmsClient:
             return check_id("project_id", value)
         except InvalidRequestError as error:
             raise ConfigurationError(str(error)) from error
-
-    async def _poll(self, job_id: str, has_news: Callable[[JobGlance], bool]) -> Job | None:
-        return await poll_job(self._session, job_id, has_news)
 
 
 def _choose_project_name(project_id: str | None, project_name: str | None, auth: Auth) -> str | None:

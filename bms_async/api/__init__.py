@@ -10,6 +10,8 @@ from .bms.servers import Servers
 from .bms.versions import Versions
 from .identity import Identity
 from .nova.nova import Nova
+from .nova.polling import ServerPoller
+from .nova.servers import make_poller
 from .raw import ServiceName, request
 
 __all__ = [
@@ -19,10 +21,12 @@ __all__ = [
     "Jobs",
     "Nova",
     "ProjectQuotas",
+    "ServerPoller",
     "Servers",
     "ServiceName",
     "Versions",
     "find_project",
+    "make_poller",
     "operations",
     "poll_job",
     "request",

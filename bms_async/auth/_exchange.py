@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import deque
 from collections.abc import Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import anyio
 import msgspec
@@ -16,11 +14,12 @@ import msgspec
 from bms_async.errors import CallError, DecodeError
 from bms_async.wire import HttpRequest, HttpResponse, RetryPolicy, read_error, retry_delay
 from bms_async.wire.checks import fits_header
+from bms_async.wire.spelling import mask
 
 from ._keystone import CHECK, OPERATION, Answer, Granted, failure, margin_of, may_pass, read_lifetime, refusal
 from ._renewal import Token
 from .base import Send
-from .secret import MASK, Secret
+from .secret import Secret
 
 if TYPE_CHECKING:
     from .cache import TokenCache
@@ -69,12 +68,7 @@ class Exchange:
 
     def redact(self, text: str) -> str:
         """Return the text without the password, however it is spelled in JSON or a URL, and without the tokens."""
-        password = self._password.reveal()
-        spelled = {password, msgspec.json.encode(password)[1:-1].decode(), json.dumps(password)[1:-1], quote(password)}
-        # The longest first, for the short may be a part of the long.
-        for secret in sorted(spelled.union(self._issued), key=len, reverse=True):
-            text = text.replace(secret, MASK)
-        return text
+        return mask(text, self._password.reveal(), *self._issued)
 
     async def obtain(self, send: Send, refused: str | None) -> Token:
         """Return a token, from the file if there is a good one that is not the refused one.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from bms_async.errors import ConfigurationError
 from bms_async.wire import HttpRequest
 from bms_async.wire.checks import fits_header
@@ -63,8 +61,3 @@ def check_text(argument: str, value: object) -> str:
     if not fits_header(value):
         raise ConfigurationError(f"AkSkAuth: {argument} has blanks or other characters that it cannot have")
     return value
-
-
-def spellings_of(secret: str) -> set[str]:
-    """Return the ways in which an answer may quote a secret: as it is, in a URL, and in JSON with its escaped slash."""
-    return {secret, quote(secret, safe=""), secret.replace("/", "\\/")}

@@ -15,10 +15,12 @@ import anyio.to_thread
 
 from bms_async.errors import BmsError, ConfigurationError, InvalidRequestError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
+from bms_async.wire.forgetting import forgetful_call
 from bms_async.wire.signing import DATE_HEADER, format_date, sign
+from bms_async.wire.spelling import mask
 
 from ._clock import CloudClock
-from ._keys import Keys, check_text, read_keys, spellings_of
+from ._keys import Keys, check_text, read_keys
 from .secret import MASK, Secret
 
 KeyProvider: TypeAlias = Callable[[], Awaitable[tuple[str, str | Secret, str | Secret | None]]]
@@ -89,6 +91,7 @@ class AkSkAuth:
         "_veil",
     )
 
+    @forgetful_call
     def __init__(
         self,
         access_key: str | None = None,
@@ -184,9 +187,7 @@ class AkSkAuth:
 
     def redact(self, text: str) -> str:
         """Return the text without the secret key and the security token."""
-        for secret in self._veil:
-            text = text.replace(secret, MASK)
-        return text
+        return mask(text, *self._veil)
 
     def _add(self, url: str, second: int, keys: Keys) -> dict[str, str]:
         """Return the headers that a request gets beside its signature."""
@@ -239,9 +240,7 @@ class AkSkAuth:
         # Answers to what the former keys have signed may still be on their way.
         former = self._keys.secrets if self._keys is not None else ()
         self._keys = keys
-        veiled = {spelled for secret in (*keys.secrets, *former) for spelled in spellings_of(secret)}
-        # The longest first: one may be a part of another.
-        self._veil = tuple(sorted(veiled, key=len, reverse=True))
+        self._veil = (*keys.secrets, *former)
 
 
 class _Latest:

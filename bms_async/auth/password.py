@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bms_async.errors import ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
+from bms_async.wire.forgetting import forgetful_call
 
 from ._exchange import Exchange
 from ._keystone import find_margin_problems, find_problems, find_url_problems, shorten, without_none
@@ -55,6 +56,7 @@ class PasswordAuth:
 
     __slots__ = ("_exchange", "_project_id", "_renewals")
 
+    @forgetful_call
     def __init__(
         self,
         *,

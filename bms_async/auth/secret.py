@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 
 from bms_async.errors import ConfigurationError
+from bms_async.wire.forgetting import forgetful_call
 
 MASK = "***"
 
@@ -26,6 +27,7 @@ class Secret:
 
     __slots__ = ("_value",)
 
+    @forgetful_call
     def __init__(self, value: str | Secret) -> None:
         if isinstance(value, Secret):
             value = value.reveal()

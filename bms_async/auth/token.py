@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from bms_async.errors import ConfigurationError
 from bms_async.wire import HttpRequest
 from bms_async.wire.checks import fits_header
+from bms_async.wire.forgetting import forgetful_call
+from bms_async.wire.spelling import mask
 
 if TYPE_CHECKING:
     from .secret import Secret
@@ -27,6 +29,7 @@ class StaticToken:
 
     __slots__ = ("_headers", "_token")
 
+    @forgetful_call
     def __init__(self, token: str | Secret) -> None:
         if not isinstance(token, str):
             token = _reveal(token)
@@ -51,7 +54,7 @@ class StaticToken:
 
     def redact(self, text: str) -> str:
         """Return the text without the token."""
-        return text.replace(self._token, "***")
+        return mask(text, self._token)
 
 
 def _reveal(token: object) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from bms_async.errors import ConfigurationError
+from bms_async.wire.forgetting import forgetful_call
 
 from .files import Tree, find_places, merge, read_first
 from .settings import Settings, Source, read_settings
@@ -41,6 +42,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+@forgetful_call
 def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """Read a cloud's settings from clouds.yaml, with secure.yaml laid over it.
 

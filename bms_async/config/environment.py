@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+from bms_async.wire.forgetting import forgetful_call
+
 from .settings import Settings, Source, read_settings
 
 VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -38,6 +40,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+@forgetful_call
 def read_environment(environment: Mapping[str, str] | None = None) -> Settings:
     """Read settings from environment variables; an empty one counts as not set.
 

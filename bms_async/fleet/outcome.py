@@ -11,6 +11,7 @@ import msgspec
 from bms_async.errorcodes import Remedy, explain
 from bms_async.errors import BmsError, CallError, FleetError, SubJobFailedError
 from bms_async.models import JobStatus, SubJob
+from bms_async.wire.forgetting import forgetful_call
 
 
 class OutcomeState(StrEnum):
@@ -108,6 +109,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         counts = ", ".join(f"{count} {state.value}" for state, count in self.by_state.items() if count)
         return f"<FleetReport {self.action} of {len(self)} servers: {counts or 'none'} in {self.seconds:.1f} s>"
 
+    @forgetful_call
     def raise_for_failures(self) -> None:
         """Raise if any server is not as it was asked to be.
 

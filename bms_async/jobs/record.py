@@ -7,12 +7,13 @@ about, or go back from an end to RUNNING. Here each sub-job ends once, and the f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
 from bms_async.errors import BmsError, JobLostError
 from bms_async.models import Job, JobGlance, JobStatus, SubJob, SubJobEntities
+from bms_async.models.jobs import conceal
 
 
 class JobRecord:
@@ -23,18 +24,36 @@ class JobRecord:
         job: What the last poll with news showed, None before the first.
         ended: The sub-jobs that have ended, in the order in which that was seen.
         finished: Whether nothing more will be learned: it ended, or was lost.
+        redact: Takes what its call sent as secrets out of what the cloud says of it; None where it sent none.
         error: Why nothing more will be learned, when it is not the job's own end.
     """
 
     __slots__ = (
-        "_changed", "_named", "_waiting", "accepted", "action", "barred_since", "ended", "error", "expected",
-        "failing_since", "failures", "finished", "job", "job_id", "missing_since", "servers", "untold_since",
+        "_changed",
+        "_named",
+        "_waiting",
+        "accepted",
+        "action",
+        "barred_since",
+        "ended",
+        "error",
+        "expected",
+        "failing_since",
+        "failures",
+        "finished",
+        "job",
+        "job_id",
+        "missing_since",
+        "redact",
+        "servers",
+        "untold_since",
     )  # fmt: skip
 
     def __init__(self, job_id: str, *, servers: tuple[str, ...], action: str | None, accepted: float) -> None:
         self.job_id = job_id
         self.accepted = accepted
         self.expect(servers, action)
+        self.redact: Callable[[str], str] | None = None
         self.job: Job | None = None
         self.ended: list[SubJob] = []
         self.finished = False
@@ -84,6 +103,8 @@ class JobRecord:
         """
         if self.finished:
             return
+        if self.redact is not None:
+            job = conceal(job, self.redact)
         self.job = job
         for sub in job.sub_jobs:
             if sub.is_final and sub.server_id and sub.server_id not in self._named:

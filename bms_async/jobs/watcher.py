@@ -93,13 +93,21 @@ class Watcher:
         for record in records.values():
             record.fail(ClientClosedError(f"the client was closed before job {record.job_id} ended; the job goes on"))
 
-    def watch(self, job_id: str, *, servers: tuple[str, ...] = (), action: str | None = None) -> JobHandle:
+    def watch(
+        self,
+        job_id: str,
+        *,
+        servers: tuple[str, ...] = (),
+        action: str | None = None,
+        redact: Callable[[str], str] | None = None,
+    ) -> JobHandle:
         """Watch a job to its end and return a handle of it; several handles of one job cost one poll.
 
         Args:
             job_id: The job.
             servers: The servers it was started for, if known.
             action: The call that started it, if known.
+            redact: Takes what that call sent as secrets out of what the cloud says of the job.
 
         Raises:
             ClientClosedError: The client is not open.
@@ -113,6 +121,7 @@ class Watcher:
             self._schedule(record, self._delay(record, now))
         elif servers and not record.servers:
             record.expect(servers, action)
+        record.redact = redact or record.redact
         return JobHandle(record, self._project() or "")
 
     def statistics(self) -> WatcherStatistics:

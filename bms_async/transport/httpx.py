@@ -18,8 +18,9 @@ import httpx
 from bms_async._owner import finish
 from bms_async.errors import AnswerTooLargeError, CallTimeoutError, ConfigurationError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
+from bms_async.wire.spelling import mask
 
-from ._masking import mask_tokens
+from ._masking import mask_logs, mask_while_sending, secrets_of
 from ._queue import Flight, SendQueue, TransportStatistics, refuse_unsendable, within
 from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
 from ._trust import trust
@@ -32,7 +33,6 @@ Client: TypeAlias = "httpx.AsyncClient | httpx2.AsyncClient"
 _CONNECTIONS = 64
 _ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 _LONGEST_CONNECT = 10.0
-_SECRET_LENGTH = 8
 
 # By name, because httpx2 raises classes of its own with the names of httpx. Whatever is not named here may have
 # been delivered: also a write that failed, for the other side may have read it all before it went away.
@@ -85,7 +85,7 @@ class HttpxTransport:
         ca_bundle: str | os.PathLike[str] | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
-        mask_tokens()
+        mask_logs()
         if client is not None and ca_bundle is not None:
             raise ConfigurationError("HttpxTransport(ca_bundle=...): a client has certificates of its own, its verify=")
         if connections is not None and connections < 1:
@@ -182,6 +182,7 @@ class HttpxTransport:
     async def _carry(self, request: HttpRequest, connect: float) -> HttpResponse:
         timeouts = {"connect": connect, "read": request.timeout, "write": request.timeout, "pool": None}
         failure: Exception | None = None
+        mask_while_sending(request)
         try:
             async with self._clients.borrow() as client:
                 response = await client.send(
@@ -266,9 +267,11 @@ class _ClientEach:
 def _describe(error: Exception, request: HttpRequest) -> TransportError:
     kind, text = type(error).__name__, str(error)
     # The libraries quote what they cannot read, and a strange server may well send back what it was sent.
-    quoted = [value for value in request.headers.values() if len(value) >= _SECRET_LENGTH and value in text]
-    for value in quoted:
-        text = text.replace(value, "***")
+    masked = mask(text, *secrets_of(request)) if text else text
+    quoted, text = masked != text, masked
+    if getattr(error, "_request", None) is not None:
+        # It has the headers in it, and whoever keeps or pickles the error keeps them.
+        error._request = None  # type: ignore[attr-defined]  # noqa: SLF001 - both libraries have it, and no setter
     described = (CallTimeoutError if kind.endswith("Timeout") else TransportError)(
         f"{kind}: {text}" if text else kind,
         maybe_delivered=kind not in _NEVER_DELIVERED,

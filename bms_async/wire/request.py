@@ -58,10 +58,11 @@ def build_request(
         sent["Connection"] = "close"
     content = b""
     if body is not None:
-        try:
-            content = msgspec.json.encode(body)
-        except UnicodeEncodeError:
-            raise InvalidRequestError("body", None, "text that cannot be written as UTF-8") from None
+        # Raised once the encoder's own error is gone, which holds the text: it would be the context of this one.
+        encoded = _encode(body)
+        if encoded is None:
+            raise InvalidRequestError("body", None, "text that cannot be written as UTF-8")
+        content = encoded
         sent["Content-Type"] = "application/json"
     sent.update(operation.headers)
     sent.update(headers or {})
@@ -73,6 +74,13 @@ def build_request(
         body=content,
         timeout=timeout,
     )
+
+
+def _encode(body: object) -> bytes | None:
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError:
+        return None
 
 
 def _segment(name: str, value: str) -> str:

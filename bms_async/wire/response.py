@@ -15,6 +15,7 @@ from bms_async.errors import ApiError, DecodeError
 from bms_async.errors.calls import error_class
 from bms_async.models import decode
 
+from .forgetting import forgetful_call
 from .messages import HttpResponse
 from .operation import Operation
 
@@ -58,6 +59,7 @@ def read_response(operation: Operation[T], response: HttpResponse, *, redact: Ca
         ) from error
 
 
+@forgetful_call
 def read_part(operation: str, part: bytes | msgspec.Raw, into: type[T]) -> T:
     """Read one part of a good answer that was kept as it came, by the same rules.
 

@@ -196,4 +196,4 @@ async def test_r5_a_token_that_the_cloud_echoes_is_not_shown() -> None:
         sim.cloud.faults.append(lambda *_: Answer(status=400, body=body))
         with pytest.raises(BadRequestError, match=r"token \*+ is odd") as caught:
             await get()
-        assert token not in f"{caught.value!r} {sim.bms!r} {sim.bms._session._auth!r}"
+        assert token not in f"{caught.value!r} {sim.bms!r} {sim.bms._core.auth!r}"

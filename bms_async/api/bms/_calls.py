@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bms_async.errors import DecodeError
 from bms_async.jobs import JobHandle, Watcher
 from bms_async.models import JobAccepted
 from bms_async.session import Session
 from bms_async.wire import Operation
 from bms_async.wire.checks import check_id
+from bms_async.wire.spelling import mask
 
 SERVERS = "/v1/{project_id}/baremetalservers"
 SERVER = SERVERS + "/{server_id}"
@@ -25,8 +28,14 @@ class ServerCalls:
         return check_id("server_id", server_id) if self._check else server_id
 
     def _watch(
-        self, accepted: JobAccepted, operation: Operation[JobAccepted], servers: tuple[str, ...] = ()
+        self,
+        accepted: JobAccepted,
+        operation: Operation[JobAccepted],
+        servers: tuple[str, ...] = (),
+        secrets: Sequence[str | None] = (),
     ) -> JobHandle:
         if not accepted.job_id:
             raise DecodeError("answered without the id of a job", status=200, operation=operation.name)
-        return self._watcher.watch(accepted.job_id, servers=servers, action=operation.name)
+        known = [secret for secret in secrets if isinstance(secret, str)]
+        redact = (lambda text: mask(text, *known)) if known else None
+        return self._watcher.watch(accepted.job_id, servers=servers, action=operation.name, redact=redact)

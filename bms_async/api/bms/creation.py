@@ -8,12 +8,13 @@ from typing import Literal
 import msgspec
 
 from bms_async.api._define import define
-from bms_async.api._hiding import as_text, hidden
+from bms_async.api._hiding import as_text
 from bms_async.errors import InvalidRequestError
 from bms_async.jobs import JobHandle
 from bms_async.models import DataVolume, ExtendParam, JobAccepted, Nic, PublicIp, RootVolume
 from bms_async.wire import Safety
 from bms_async.wire.checks import check_id
+from bms_async.wire.forgetting import forgetful
 from bms_async.wire.text_checks import (
     check_metadata,
     check_native_name,
@@ -63,6 +64,7 @@ class CreationJob(JobHandle):
 class Creation(ServerCalls):
     """New servers."""
 
+    @forgetful
     async def create(
         self,
         *,
@@ -162,9 +164,9 @@ class Creation(ServerCalls):
         }
         body = {"server": {field: value for field, value in wanted.items() if value is not None}}
         # The administrator's password of a Windows server is in its metadata.
-        with hidden(admin_password, data, as_text(user_data), (metadata or {}).get("admin_pass")):
-            accepted = await self._session.call(CREATE, body=body)
-        return CreationJob(self._watch(accepted, CREATE), accepted.order_id or None)
+        secrets = (admin_password, data, as_text(user_data), (metadata or {}).get("admin_pass"))
+        accepted = await self._session.call(CREATE, body=body, secrets=secrets)
+        return CreationJob(self._watch(accepted, CREATE, secrets=secrets), accepted.order_id or None)
 
 
 def _spell(terms: ExtendParam | None) -> dict[str, object] | None:

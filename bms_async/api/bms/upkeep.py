@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import msgspec
 
 from bms_async.api._define import define
-from bms_async.api._hiding import as_text, hidden
+from bms_async.api._hiding import as_text
 from bms_async.errors import InvalidRequestError
 from bms_async.jobs import JobHandle
 from bms_async.models import JobAccepted, Model, Server
 from bms_async.wire import Safety
 from bms_async.wire.checks import check_id
+from bms_async.wire.forgetting import forgetful
 from bms_async.wire.text_checks import (
     check_metadata,
     check_name,
@@ -93,6 +94,7 @@ class Upkeep(ServerCalls):
         answer = await self._session.call(RENAME, path=path, body={"server": {"name": name}})
         return answer.server
 
+    @forgetful
     async def reinstall_os(
         self,
         server_id: str,
@@ -132,10 +134,11 @@ class Upkeep(ServerCalls):
         if data is not None:
             wanted["metadata"] = {"user_data": data}
         body = {"os-reinstall": {name: value for name, value in wanted.items() if value is not None}}
-        with hidden(admin_password, data, as_text(user_data)):
-            accepted = await self._session.call(REINSTALL_OS, path=path, body=body)
-        return self._watch(accepted, REINSTALL_OS, (server_id,))
+        secrets = (admin_password, data, as_text(user_data))
+        accepted = await self._session.call(REINSTALL_OS, path=path, body=body, secrets=secrets)
+        return self._watch(accepted, REINSTALL_OS, (server_id,), secrets)
 
+    @forgetful
     async def update_metadata(self, server_id: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
         """Add to a server's metadata, or change it, and return what the cloud now has.
 
@@ -154,8 +157,9 @@ class Upkeep(ServerCalls):
         path = {"server_id": self._checked(server_id)}
         values = check_metadata("metadata", metadata) if self._check else dict(metadata)
         # The administrator's password of a Windows server is in its metadata.
-        with hidden(values.get("admin_pass")):
-            answer = await self._session.call(UPDATE_METADATA, path=path, body={"metadata": values})
+        answer = await self._session.call(
+            UPDATE_METADATA, path=path, body={"metadata": values}, secrets=(values.get("admin_pass"),)
+        )
         return answer.metadata
 
 

@@ -6,6 +6,7 @@ from bms_async.api._define import define
 from bms_async.errors import InvalidRequestError
 from bms_async.models import KeyPair, Model
 from bms_async.wire import Safety, Service
+from bms_async.wire.forgetting import forgetful
 from bms_async.wire.native_checks import check_segment
 from bms_async.wire.text_checks import check_native_name, check_public_key
 
@@ -114,6 +115,7 @@ class KeyPairs(Resource):
         answer = await self._session.call(CREATE, body={"keypair": {"name": self._name(name)}})
         return answer.key_pair
 
+    @forgetful
     async def import_key(self, name: str, public_key: str) -> KeyPair:
         """Give the cloud a public key that you made yourself; nobody else ever has the private one.
 

@@ -9,6 +9,7 @@ from .flavors import NovaFlavors
 from .interfaces import NovaInterfaces
 from .keypairs import KeyPairs
 from .metadata import Metadata
+from .polling import ServerPoller
 from .servers import NovaServers
 from .tags import Tags
 from .volumes import NovaVolumes
@@ -31,8 +32,8 @@ class Nova:
         volumes: Disks of servers.
     """
 
-    def __init__(self, session: Session, *, check: bool) -> None:
-        self.servers = NovaServers(session, check=check)
+    def __init__(self, session: Session, poller: ServerPoller, *, check: bool) -> None:
+        self.servers = NovaServers(session, poller, check=check)
         self.flavors = NovaFlavors(session, check=check)
         self.keypairs = KeyPairs(session, check=check)
         self.tags = Tags(session, check=check)

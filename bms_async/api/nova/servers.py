@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from bms_async.api._hiding import hidden
 from bms_async.errors import InvalidRequestError
 from bms_async.jobs import SHARE
 from bms_async.limits import Lane, Pace
 from bms_async.models import CreatedServer, Network, Server
 from bms_async.session import Session
 from bms_async.wire import NO_RETRY, Operation
+from bms_async.wire.forgetting import forgetful
 from bms_async.wire.native_checks import check_status, check_text
 from bms_async.wire.text_checks import check_native_name
 
@@ -27,11 +27,11 @@ _POLLS_A_MINUTE = 1000
 class NovaServers(ServerLists):
     """Servers, one at a time and without jobs: ``bms.nova.servers``."""
 
-    def __init__(self, session: Session, *, check: bool) -> None:
+    def __init__(self, session: Session, poller: ServerPoller, *, check: bool) -> None:
         super().__init__(session, check=check)
-        polls = session.limits[calls.GET.name].limit or _POLLS_A_MINUTE
-        self._poller = ServerPoller(self._poll, session.start, pace=Pace(polls * SHARE))
+        self._poller = poller
 
+    @forgetful
     async def create(
         self,
         *,
@@ -92,8 +92,7 @@ class NovaServers(ServerLists):
         if self._check:
             check_new_server(new)
         body = write_new_server(new, check=self._check)
-        with hidden(*secrets_of(new, body)):
-            answer = await self._session.call(calls.CREATE, body=body, headers=headers)
+        answer = await self._session.call(calls.CREATE, body=body, headers=headers, secrets=secrets_of(new, body))
         return answer.server
 
     async def delete(self, server_id: str, *, microversion: str | None = None) -> None:
@@ -262,11 +261,21 @@ class NovaServers(ServerLists):
         path = {"server_id": self._id("server_id", server_id)}
         await self._session.call(operation, path=path, body=body, headers=self._versioned(microversion))
 
-    async def _poll(self, server_id: str) -> Server:
-        """Read a server for those who wait: behind everybody who asks himself, and without retries of its own."""
+
+def make_poller(session: Session) -> ServerPoller:
+    """Return what polls servers for all who wait for one: behind everybody who asks himself, and without retries.
+
+    Args:
+        session: What makes the calls; whatever bounds others have, a poll waits for its slot.
+    """
+    patient = session.patient()
+
+    async def poll(server_id: str) -> Server:
         path = {"server_id": server_id}
-        answer = await self._session.call(calls.GET, path=path, lane=Lane.BULK, retry=NO_RETRY)
-        return answer.server
+        return (await patient.call(calls.GET, path=path, lane=Lane.BULK, retry=NO_RETRY)).server
+
+    polls = session.limits[calls.GET.name].limit or _POLLS_A_MINUTE
+    return ServerPoller(poll, session.start, pace=Pace(polls * SHARE))
 
 
 def _check_timeout(timeout: object) -> None:

@@ -1,0 +1,156 @@
+"""Making calls: within the limits, with credentials, and with retries from one shared budget."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar, TypeVarTuple
+
+import anyio
+
+from bms_async.errors import CallError, CallTimeoutError, ClientClosedError
+from bms_async.limits import Lane, Limits
+from bms_async.wire import Operation, Query, RetryPolicy, build_request
+from bms_async.wire.forgetting import forgetful
+from bms_async.wire.spelling import mask
+
+from .call import Call
+from .core import Core, SessionStatistics
+from .options import CallOptions
+
+__all__ = ["CallOptions", "Core", "Session", "SessionStatistics"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Session:
+    """Makes calls, each in the way that its options say; many of them share one core.
+
+    Args:
+        core: What the calls of a client share.
+        options: How these are made.
+    """
+
+    __slots__ = ("_core", "options")
+
+    def __init__(self, core: Core, options: CallOptions) -> None:
+        self._core = core
+        self.options = options
+
+    def with_options(self, options: CallOptions) -> Session:
+        """Return a session of the same client that makes its calls in another way."""
+        return Session(self._core, options)
+
+    def patient(self) -> Session:
+        """Return a session whose calls wait as long as the limits ask, for work that is meant to."""
+        return self.with_options(self.options.without_end())
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that calls are kept within."""
+        return self._core.limits
+
+    @property
+    def project_id(self) -> str | None:
+        """The project; None as long as nobody has told it."""
+        return self._core.project_id
+
+    def start(self, function: Callable[[*Ts], Coroutine[Any, Any, None]], *args: *Ts, name: str | None = None) -> None:
+        """Start work that outlives the call that asked for it; it is cancelled when the client is closed.
+
+        Raises:
+            ClientClosedError: The client is not open.
+        """
+        self._core.start(function, *args, name=name)
+
+    @forgetful
+    async def call(
+        self,
+        operation: Operation[T],
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Query | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        lane: Lane = Lane.INTERACTIVE,
+        retry: RetryPolicy | None = None,
+        on_send: Callable[[], None] | None = None,
+        on_refused: Callable[[], None] | None = None,
+        secrets: Sequence[str | None] = (),
+    ) -> T:
+        """Make one call and return what it answered.
+
+        Args:
+            operation: What is called.
+            path: A value for each part of its path but the project.
+            query: Its query.
+            body: Its body.
+            headers: Headers that this call needs beside the operation's own.
+            lane: Who goes first when calls must wait, unless the options say.
+            retry: How it is tried again, where that must differ from what the options say.
+            on_send: Called when the request is handed to the transport: from then on the cloud may act on it.
+            on_refused: Called when it surely did not act on any try so far, and the call is to be tried again.
+            secrets: What is sent and must not be told when the cloud or a proxy echoes it; None is nothing.
+
+        Raises:
+            ApiError: The cloud refused.
+            TransportError: No answer came.
+            DecodeError: The answer cannot be read.
+            WaitTooLongError: The limit would have had it wait for longer than the options allow.
+            ClientClosedError: The client is not open, or was closed before the answer came.
+        """
+        core, options = self._core, self.options
+        scopes = core.scopes
+        if scopes is None:
+            raise ClientClosedError(f"{operation.name}: the client is not open; use it inside `async with`")
+        core.calls += 1
+        ends_at = math.inf if options.deadline is None else asyncio.get_running_loop().time() + options.deadline
+        call: Call[T] | None = None
+        with anyio.CancelScope(deadline=ends_at) as scope:
+            scopes.add(scope)
+            try:
+                if core.project_id is None and "{project_id}" in operation.path:
+                    core.project_id = await core.find_project_id(operation.name)
+                request = build_request(
+                    operation,
+                    endpoint=core.endpoints[operation.service],
+                    path={"project_id": core.project_id or "", **(path or {})},
+                    query=query,
+                    body=body,
+                    headers=headers,
+                    user_agent=core.user_agent,
+                    timeout=options.timeout,
+                )
+                call = Call(
+                    core,
+                    operation,
+                    request,
+                    lane=lane if options.lane is None else options.lane,
+                    policy=retry or options.retry,
+                    max_wait=options.max_wait,
+                    ends_at=ends_at,
+                    on_send=on_send,
+                    on_refused=on_refused,
+                    redact=self._redactor(secrets),
+                )
+                return await call.run()
+            except CallError:
+                core.failed += 1
+                raise
+            finally:
+                scopes.discard(scope)
+        if core.scopes is None:
+            raise ClientClosedError(f"{operation.name}: the client was closed before the answer came")
+        core.failed += 1
+        if call is not None:
+            raise call.run_out(options.deadline)
+        raise CallTimeoutError(
+            f"the project was not found within {options.deadline} s", maybe_delivered=False, operation=operation.name
+        )
+
+    def _redactor(self, secrets: Sequence[str | None]) -> Callable[[str], str]:
+        redact = self._core.auth.redact
+        known = [secret for secret in secrets if isinstance(secret, str)]
+        return (lambda text: mask(redact(text), *known)) if known else redact

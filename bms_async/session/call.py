@@ -1,0 +1,229 @@
+"""The way of one call: slot, credentials, send, read, and again if that can help."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import msgspec
+
+from bms_async.auth import RenewableAuth
+from bms_async.errors import (
+    AuthenticationError,
+    CallError,
+    CallTimeoutError,
+    PermissionDeniedError,
+    RateLimitedError,
+    WaitTooLongError,
+)
+from bms_async.limits import Lane, Slot
+from bms_async.transport import Flight
+from bms_async.wire import (
+    HttpRequest,
+    HttpResponse,
+    Operation,
+    RetryPolicy,
+    may_repeat,
+    read_request_id,
+    read_response,
+    retry_delay,
+)
+
+from .core import Core
+from .log import logger, tell_try
+
+T = TypeVar("T")
+
+
+class Call(Generic[T]):
+    """One call, until its result is there or nothing more can be done for it.
+
+    Args:
+        core: What it shares with the client's other calls.
+        operation: What is called.
+        request: Its request, without credentials.
+        lane: Who goes first when calls must wait.
+        policy: How it is tried again.
+        max_wait: Seconds that it may wait for a slot.
+        ends_at: When it must be over, by the loop's clock.
+        on_send: Called when a request is handed to the transport: from then on the cloud may act on it.
+        on_refused: Called when it surely did not act on any try so far, and the call is to be tried again.
+        redact: Takes the credentials, and what the call sends as secrets, out of a text.
+    """
+
+    __slots__ = (
+        "_core", "_ends_at", "_errors", "_flight", "_lane", "_max_wait", "_on_refused", "_on_send", "_operation",
+        "_policy", "_redact", "_renewed", "_request", "_response",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        core: Core,
+        operation: Operation[T],
+        request: HttpRequest,
+        *,
+        lane: Lane,
+        policy: RetryPolicy,
+        max_wait: float | None,
+        ends_at: float,
+        on_send: Callable[[], None] | None,
+        on_refused: Callable[[], None] | None,
+        redact: Callable[[str], str],
+    ) -> None:
+        self._core = core
+        self._operation = operation
+        self._request = request
+        self._lane = lane
+        self._policy = policy
+        self._max_wait = max_wait
+        self._ends_at = ends_at
+        self._on_send = on_send
+        self._on_refused = on_refused
+        self._redact = redact
+        self._errors: list[CallError] = []
+        self._flight: Flight | None = None
+        self._response: HttpResponse | None = None
+        self._renewed = False
+
+    async def run(self) -> T:
+        """Make it.
+
+        Raises:
+            CallError: What the last try ended with; those before are its `previous`.
+        """
+        failures = refusals = 0
+        while True:
+            try:
+                result = await self._try()
+            except CallError as error:
+                if isinstance(error, AuthenticationError | PermissionDeniedError) and await self._renew():
+                    self._errors.append(error)
+                    continue
+                refused = isinstance(error, RateLimitedError)
+                refusals += refused
+                failures += not refused
+                spent = refusals > self._policy.refusals if refused else failures >= self._policy.attempts
+                delay = 0.0 if refused else self._delay(error, failures)
+                if spent or not self._may_go_on(error, delay):
+                    self._conclude(error)
+                    raise
+                self._errors.append(error)
+                if self._on_refused is not None and not any(each.maybe_done for each in self._errors):
+                    self._on_refused()
+                if not refused:
+                    # A refused call needs no delay of its own: its operation stands still until it may go on.
+                    await asyncio.sleep(delay)
+            else:
+                self._core.earn_retry()
+                return result
+
+    def run_out(self, seconds: float | None) -> CallTimeoutError:
+        """Return the error for a call whose deadline has come."""
+        sent = self._flight is not None and self._flight.sent
+        error = CallTimeoutError(
+            f"no answer within {seconds} s, all waiting included",
+            maybe_delivered=sent,
+            operation=self._operation.name,
+        )
+        self._conclude(error)
+        return error
+
+    async def _try(self) -> T:
+        core, operation = self._core, self._operation
+        limiter = core.limits[operation.name]
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        self._flight = None
+        slot = await limiter.acquire(self._lane, max_wait=self._longest_wait(asked_at))
+        waited = loop.time() - asked_at
+        attempt = len(self._errors) + 1
+        flight = await self._send(slot)
+        try:
+            self._response = response = await flight.wait()
+            result = self._read(response)
+        except RateLimitedError as error:
+            asked = None if error.retry_after is None else min(error.retry_after, self._policy.cap)
+            limiter.refuse(asked, quota=error.quota)
+            tell_try(logging.WARNING, operation.name, attempt, waited, error)
+            raise
+        except CallError as error:
+            tell_try(logging.INFO, operation.name, attempt, waited, error)
+            raise
+        if logger.isEnabledFor(logging.DEBUG):
+            request_id = read_request_id(response, redact=self._redact)
+            tell_try(logging.DEBUG, operation.name, attempt, waited, status=response.status, request_id=request_id)
+        return result
+
+    async def _send(self, slot: Slot) -> Flight:
+        """Sign the request now that its turn has come, and hand it on."""
+        core, request = self._core, self._request
+        try:
+            credentials = await core.auth.headers(request)
+            flight = core.transport.submit(
+                HttpRequest(
+                    operation=request.operation,
+                    method=request.method,
+                    url=request.url,
+                    headers={**request.headers, **credentials},
+                    body=request.body,
+                    timeout=request.timeout,
+                )
+            )
+        except BaseException:
+            slot.give_back()
+            raise
+        # The slot follows the request and not the caller, who may leave before the server has counted it.
+        flight.on_end(lambda flight: slot.release() if flight.sent else slot.give_back())
+        self._flight = flight
+        core.tries += 1
+        if self._on_send is not None:
+            self._on_send()
+        return flight
+
+    def _read(self, response: HttpResponse) -> T:
+        if response.body:
+            # A cloud or a proxy may echo what it was sent, in a job's reason for failing too, and what it says ends up
+            # in errors, logs and reprs. What a call itself sent may well be what it is answered, if the answer is good.
+            refused = response.status >= 300  # noqa: PLR2004 - not a 2xx
+            told = response.body.decode(errors="replace")
+            redacted = (self._redact if refused else self._core.auth.redact)(told)
+            if redacted != told:
+                response = msgspec.structs.replace(response, body=redacted.encode())
+        return read_response(self._operation, response, redact=self._redact)
+
+    async def _renew(self) -> bool:
+        """Have refused credentials mended, once a call; a second refusal is an error."""
+        auth = self._core.auth
+        if self._renewed or self._flight is None or self._response is None or not isinstance(auth, RenewableAuth):
+            return False
+        self._renewed = True
+        return await auth.renew(self._flight.request, self._response)
+
+    def _delay(self, error: CallError, failures: int) -> float:
+        asked = getattr(error, "retry_after", None)
+        return retry_delay(self._policy, attempt=failures, asked=asked, draw=self._core.random.random())
+
+    def _may_go_on(self, error: CallError, delay: float) -> bool:
+        if not may_repeat(self._operation.safety, error):
+            return False
+        if asyncio.get_running_loop().time() + delay >= self._ends_at:
+            # The deadline would come in the middle of the delay, and tell less than the error does.
+            return False
+        return self._core.spend_retry()
+
+    def _longest_wait(self, now: float) -> float | None:
+        if self._ends_at == math.inf:
+            return self._max_wait
+        left = max(0.0, self._ends_at - now)
+        return left if self._max_wait is None else min(left, self._max_wait)
+
+    def _conclude(self, error: CallError) -> None:
+        """Have the error that the caller gets tell of those before it."""
+        error.previous = tuple(self._errors)
+        for attempt, each in enumerate(self._errors, 1):
+            error.add_note(f"attempt {attempt}: {each}")
+        if isinstance(error, WaitTooLongError) and self._errors:
+            error.add_note("then the limit would have had it wait for too long")

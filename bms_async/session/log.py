@@ -1,0 +1,48 @@
+"""What is logged of a call."""
+
+from __future__ import annotations
+
+import logging
+
+from bms_async.errors import CallError
+
+logger = logging.getLogger("bms_async.session")
+
+
+def tell_try(
+    level: int,
+    operation: str,
+    attempt: int,
+    waited: float,
+    error: CallError | None = None,
+    *,
+    status: int | None = None,
+    request_id: str | None = None,
+) -> None:
+    """Log how one try ended, without the cloud's words, which are the application's to show and not the log's.
+
+    Each figure is an attribute of the record too, for who logs as JSON.
+    """
+    code: str | None = None
+    if error is not None:
+        status, code = getattr(error, "status", None), getattr(error, "code", None)
+        request_id = getattr(error, "request_id", None)
+    ended = [f"failed with {type(error).__name__}"] if error else []
+    ended += [str(part) for part in (status, code) if part is not None]
+    logger.log(
+        level,
+        "%s attempt %d: %s; waited %.3f s for its slot; request id %s",
+        operation,
+        attempt,
+        " ".join(ended),
+        waited,
+        request_id or "not told",
+        extra={
+            "operation": operation,
+            "attempt": attempt,
+            "status": status,
+            "code": code,
+            "request_id": request_id,
+            "wait": waited,
+        },
+    )
