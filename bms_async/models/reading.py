@@ -9,6 +9,7 @@ cannot be is left out, as if it were missing.
 from __future__ import annotations
 
 import math
+import re
 import types
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -20,6 +21,14 @@ import msgspec
 from .base import read_moment
 
 T = TypeVar("T")
+
+EMPTY_MOMENT = re.compile(
+    rb'("(?:begin_time|created|created_at|deleted_at|end_time|updated|updated_at)"\s*:\s*)""(?=\s*[,}])'
+)
+"""A moment that has not come, as clouds print it in every answer about something that is under way.
+
+A text of JSON has no quote without a backslash before it, and so nothing in a text looks like this.
+"""
 
 _ABSENT: Any = object()
 _FLAGS: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
@@ -38,6 +47,10 @@ def decode(body: bytes | msgspec.Raw, into: type[T]) -> T:
         decoder = _DECODERS[into] = msgspec.json.Decoder(into, strict=False)
     try:
         return decoder.decode(body)  # type: ignore[no-any-return]
+    except (msgspec.ValidationError, ValueError, OverflowError):
+        mended = EMPTY_MOMENT.sub(rb"\1null", bytes(body))
+    try:
+        return decoder.decode(mended)  # type: ignore[no-any-return]
     except (msgspec.ValidationError, ValueError, OverflowError):
         return convert(msgspec.json.decode(body), into)
 

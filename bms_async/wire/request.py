@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlencode
 
@@ -17,6 +18,7 @@ from .operation import Operation, Service
 Query: TypeAlias = Mapping[str, str | int | bool | Sequence[str] | None]
 
 _PART = re.compile(r"\{(\w+)\}")
+_PLAIN = re.compile(r"[A-Za-z0-9_~-]+")
 
 
 def build_request(
@@ -42,10 +44,9 @@ def build_request(
         user_agent: The ``User-Agent`` header.
         timeout: Seconds for one try.
     """
-    try:
-        url = endpoint.rstrip("/") + _PART.sub(lambda part: _segment(part[1], path[part[1]]), operation.path)
-    except UnicodeEncodeError as error:
-        raise InvalidRequestError("path", error.object, "text that cannot be written as UTF-8") from error
+    url = endpoint.rstrip("/") + "".join(
+        [part if name is None else _segment(name, path[name]) for part, name in _split(operation.path)]
+    )
     pairs = list(_pairs(query or {}))
     if pairs:
         try:
@@ -83,7 +84,16 @@ def _encode(body: object) -> bytes | None:
         return None
 
 
+@lru_cache(maxsize=256)
+def _split(path: str) -> tuple[tuple[str, str | None], ...]:
+    """Return a path's parts, each with its name where a value is to take its place."""
+    pieces = _PART.split(path)
+    return tuple((piece, piece if number % 2 else None) for number, piece in enumerate(pieces) if piece)
+
+
 def _segment(name: str, value: str) -> str:
+    if _PLAIN.fullmatch(value):
+        return value
     if not value:
         # Without its last part a path may mean all of something: removing the tag "" would remove every tag.
         raise InvalidRequestError(name, value, "a part of a path is not empty")
