@@ -79,13 +79,16 @@ from bms_async.models import (
     WindowsPassword,
 )
 from bms_async.transport import Transport, TransportStatistics
+from bms_async.view import ClientView
 from bms_async.wire import HttpRequest, HttpResponse, RetryPolicy
 
 if TYPE_CHECKING:
     from bms_async.auth import AkSkAuth, PasswordAuth, Secret
+    from bms_async.transport.aiohttp import AiohttpTransport
     from bms_async.transport.httpx import HttpxTransport
 
 __all__ = [
+    "AiohttpTransport",
     "AkSkAuth",
     "AnswerTooLargeError",
     "ApiError",
@@ -102,6 +105,7 @@ __all__ = [
     "CallTimeoutError",
     "ClientClosedError",
     "ClientStatistics",
+    "ClientView",
     "ConfigurationError",
     "ConflictError",
     "CreatedServer",
@@ -177,8 +181,9 @@ __all__ = [
 ]
 
 
-# Importing httpx costs more than all of this package, and a process uses one kind of credentials.
+# Importing an HTTP library costs more than all of this package, and a process uses one, and one kind of credentials.
 _ON_DEMAND = {
+    "AiohttpTransport": "bms_async.transport.aiohttp",
     "AkSkAuth": "bms_async.auth",
     "HttpxTransport": "bms_async.transport.httpx",
     "PasswordAuth": "bms_async.auth",
@@ -186,9 +191,18 @@ _ON_DEMAND = {
 }
 
 
+_EXTRAS = {"AiohttpTransport": "speedups"}
+
+
 def __getattr__(name: str) -> object:
     if name in _ON_DEMAND:
-        return getattr(_import(_ON_DEMAND[name]), name)
+        try:
+            return getattr(_import(_ON_DEMAND[name]), name)
+        except ModuleNotFoundError as error:
+            if name not in _EXTRAS:
+                raise
+            extra = _EXTRAS[name]
+            raise ImportError(f"{name} needs the extra {extra!r}: pip install 'bms-async[{extra}]'") from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

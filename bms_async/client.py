@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -25,6 +25,10 @@ from bms_async.view import ClientView
 from bms_async.wire import DEFAULT_RETRY, RetryPolicy, Service
 from bms_async.wire.checks import check_id
 from bms_async.wire.forgetting import forgetful_call
+
+if TYPE_CHECKING:
+    from bms_async.transport.aiohttp import AiohttpTransport
+    from bms_async.transport.httpx import HttpxTransport
 
 __version__ = "0.1.0"
 
@@ -60,7 +64,8 @@ class BmsClient(ClientView):
         region: The region's id, such as ``ae-ad-1``. With `domain` it makes each endpoint that is not given:
             ``https://{bms,ecs,iam}.{region}.{domain}``.
         domain: The DNS domain of the cloud, such as ``example.com``.
-        transport: What carries the requests; a `HttpxTransport` by default. It is opened and closed with the client.
+        transport: What carries the requests, opened and closed with the client; by default an `AiohttpTransport` where
+            the extra ``speedups`` is installed, and else an `HttpxTransport`.
         ca_bundle: A file of certificates in PEM form, or a folder of them, that TLS trusts instead of the usual ones.
             It is for the default transport; a transport that is given has an argument of its own.
         max_response_bytes: How large an answer may be, unpacked, 64 MiB by default; likewise for the default transport.
@@ -311,11 +316,20 @@ def _choose_transport(
     given: Transport | None, ca_bundle: str | os.PathLike[str] | None, max_response_bytes: int | None
 ) -> Transport:
     if given is None:
-        from bms_async.transport.httpx import HttpxTransport  # noqa: PLC0415 - importing bms_async imports no HTTP library
-
         bound = MAX_RESPONSE_BYTES if max_response_bytes is None else max_response_bytes
-        return HttpxTransport(ca_bundle=ca_bundle, max_response_bytes=bound)
+        return _default_transport()(ca_bundle=ca_bundle, max_response_bytes=bound)
     for name, value in (("ca_bundle", ca_bundle), ("max_response_bytes", max_response_bytes)):
         if value is not None:
             raise ConfigurationError(f"{name}: it is for the default transport; give it to {type(given).__name__}(...)")
     return given
+
+
+def _default_transport() -> type[AiohttpTransport | HttpxTransport]:
+    """Return the fastest that there is; importing the package imports no HTTP library, and a process needs but one."""
+    try:
+        from bms_async.transport.aiohttp import AiohttpTransport  # noqa: PLC0415
+    except ImportError:
+        from bms_async.transport.httpx import HttpxTransport  # noqa: PLC0415
+
+        return HttpxTransport
+    return AiohttpTransport

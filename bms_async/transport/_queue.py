@@ -19,6 +19,7 @@ from bms_async._owner import TaskOwner
 from bms_async.errors import BmsError, CallTimeoutError, ClientClosedError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _SENDABLE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
 
 
@@ -163,6 +164,8 @@ class SendQueue:
                         flight.end()
                     else:
                         await self._send(flight)
+                    # Who waits for the next request does not hold the answer to the last one.
+                    del flight
                 turn = loop.create_future()
                 self._idle.append(turn)
                 await turn
@@ -213,12 +216,16 @@ def _fail(flight: Flight, error: BmsError) -> None:
 
 
 def refuse_unsendable(request: HttpRequest) -> None:
-    """Refuse a header that no library can send, without showing it: theirs would quote it, and it may be a secret.
+    """Refuse a header that no library can send, without showing its value: theirs would, and it may be a secret.
 
     Raises:
         TransportError: A header cannot be sent; nothing was.
     """
     for name, value in request.headers.items():
+        if _NAME.fullmatch(name) is None:
+            raise TransportError(
+                "a header has a name that no header can have", maybe_delivered=False, operation=request.operation
+            )
         if _SENDABLE.fullmatch(value) is None:
             raise TransportError(
                 f"header {name} has characters that no header can carry",

@@ -1,4 +1,4 @@
-"""Both libraries that `HttpxTransport` takes a client of."""
+"""The libraries that the transports carry requests with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeAlias
 
+import aiohttp
 import httpx
 import httpx2
 import pytest
@@ -16,8 +17,15 @@ from .loopback import CERTIFICATE
 MakeClient: TypeAlias = Callable[..., Any]
 
 
-@pytest.fixture(params=[httpx, httpx2], ids=["httpx", "httpx2"])
+@pytest.fixture(params=[httpx, httpx2, aiohttp], ids=["httpx", "httpx2", "aiohttp"])
 def library(request: pytest.FixtureRequest) -> ModuleType:
+    module: ModuleType = request.param
+    return module
+
+
+@pytest.fixture(params=[httpx, httpx2], ids=["httpx", "httpx2"])
+def one_of_httpx(request: pytest.FixtureRequest) -> ModuleType:
+    """Give a library that `HttpxTransport` takes a client of."""
     module: ModuleType = request.param
     return module
 

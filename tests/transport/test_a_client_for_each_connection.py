@@ -31,8 +31,8 @@ class Factory:
 
 
 @pytest.fixture
-def make(library: ModuleType, trusting: ssl.SSLContext) -> Factory:
-    return Factory(library, trusting)
+def make(one_of_httpx: ModuleType, trusting: ssl.SSLContext) -> Factory:
+    return Factory(one_of_httpx, trusting)
 
 
 async def test_as_many_clients_are_made_as_requests_run_at_once_and_no_more(make: Factory) -> None:

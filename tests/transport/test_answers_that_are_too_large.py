@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 from types import ModuleType
 
 import pytest
 
-from bms_async import AnswerTooLargeError, BmsClient, ConfigurationError, HttpxTransport, Limits, StaticToken
+from bms_async import AnswerTooLargeError, BmsClient, ConfigurationError, Limits, StaticToken
 
+from .carriers import carrier
 from .loopback import Behaviour, Loopback, Talk, answer, answers
 
 BOUND = 100_000
@@ -20,15 +22,15 @@ def a_server(size: int) -> bytes:
     return document % (b"x" * (size - len(document) + 2))
 
 
-def a_client(server: Loopback, library: ModuleType) -> BmsClient:
-    transport = HttpxTransport(library.AsyncClient(), max_response_bytes=BOUND)
+def a_client(server: Loopback, library: ModuleType, trust: ssl.SSLContext) -> BmsClient:
+    transport = carrier(library, trust, max_response_bytes=BOUND)
     return BmsClient(
         endpoint=server.url, project_id="p", auth=StaticToken("t"), transport=transport, limits=Limits.unlimited()
     )
 
 
-async def test_an_answer_of_just_the_bound_is_taken(library: ModuleType) -> None:
-    async with Loopback(answers(answer(body=a_server(BOUND)))) as server, a_client(server, library) as bms:
+async def test_an_answer_of_just_the_bound_is_taken(library: ModuleType, trusting: ssl.SSLContext) -> None:
+    async with Loopback(answers(answer(body=a_server(BOUND)))) as server, a_client(server, library, trusting) as bms:
         assert len((await bms.servers.get("s-1")).name or "") > BOUND - 100
 
 
@@ -54,9 +56,9 @@ def without_length(body: bytes) -> Behaviour:
     ],
 )
 async def test_an_answer_above_the_bound_is_an_error_that_says_so_after_one_try(
-    behaviour: Behaviour, library: ModuleType
+    behaviour: Behaviour, library: ModuleType, trusting: ssl.SSLContext
 ) -> None:
-    async with Loopback(behaviour) as server, a_client(server, library) as bms:
+    async with Loopback(behaviour) as server, a_client(server, library, trusting) as bms:
         with pytest.raises(AnswerTooLargeError, match=f"larger than {BOUND} bytes.*max_response_bytes") as caught:
             await bms.servers.get("s-1")
 
@@ -64,13 +66,15 @@ async def test_an_answer_above_the_bound_is_an_error_that_says_so_after_one_try(
     assert len(server.heard) == 1
 
 
-async def test_the_next_call_works_after_an_answer_that_was_too_large(library: ModuleType) -> None:
+async def test_the_next_call_works_after_an_answer_that_was_too_large(
+    library: ModuleType, trusting: ssl.SSLContext
+) -> None:
     turns = iter([answers(answer(body=a_server(BOUND + 1))), answers(answer(body=a_server(90)))])
 
     async def behave(talk: Talk) -> None:
         await next(turns)(talk)
 
-    async with Loopback(behave) as server, a_client(server, library) as bms:
+    async with Loopback(behave) as server, a_client(server, library, trusting) as bms:
         with pytest.raises(AnswerTooLargeError):
             await bms.servers.get("s-1")
         assert (await bms.servers.get("s-1")).id == "s-1"

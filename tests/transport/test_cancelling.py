@@ -17,17 +17,13 @@ import anyio
 import httpx
 import pytest
 
-from bms_async import BmsClient, HttpRequest, HttpResponse, HttpxTransport, Limits, StaticToken
+from bms_async import BmsClient, HttpRequest, HttpResponse, Limits, StaticToken
 
+from .carriers import carrier
 from .loopback import Loopback, answer, answers, answers_when, eventually
 from .served import served
 
 SERVER = b'{"server": {"id": "4a3f0e2c-0000-4000-8000-000000000001", "name": "bms-1"}}'
-
-
-def client_of(library: ModuleType, trust: ssl.SSLContext, connections: int) -> Any:
-    limits = library.Limits(max_connections=connections, max_keepalive_connections=connections)
-    return library.AsyncClient(verify=trust, trust_env=False, limits=limits)
 
 
 def request(url: str, number: int = 0) -> HttpRequest:
@@ -61,8 +57,7 @@ async def test_thirty_cancelled_calls_on_ten_connections_harm_nobody(
     library: ModuleType, trusting: ssl.SSLContext, after: int
 ) -> None:
     async with Loopback(answers(answer())) as server:
-        client = client_of(library, trusting, 10)
-        async with HttpxTransport(client) as transport, asyncio.timeout(20):
+        async with carrier(library, trusting, 10) as transport, asyncio.timeout(20):
             await begin_and_cancel(lambda number: transport.send(request(server.url, number)), after=after)
             for number in range(100):
                 assert (await transport.send(request(server.url, 100 + number))).status == 200
@@ -96,7 +91,7 @@ async def test_thirty_cancelled_calls_of_a_whole_client_harm_nobody(
             endpoint=there.url,
             project_id=settings.project_id,
             auth=StaticToken(settings.token),
-            transport=HttpxTransport(client_of(library, trusting, 10)),
+            transport=carrier(library, trusting, 10),
             retry=None,
         )
         async with bms, asyncio.timeout(20):
@@ -113,7 +108,7 @@ async def one_held_call(
     """Yield a client on one connection, which a first call holds until the gate opens."""
     gate = asyncio.Event()
     async with Loopback(answers_when(gate, answer(body=SERVER))) as server:
-        transport = HttpxTransport(client_of(library, trust, 1))
+        transport = carrier(library, trust, 1)
         async with bms_at(server.url, transport, limits) as bms:
             first = asyncio.create_task(bms.servers.get("first"))
             await server.until(lambda it: len(it.heard) == 1)
@@ -161,7 +156,7 @@ async def test_r4_cancelling_one_caller_touches_no_other(library: ModuleType, tr
     gate = asyncio.Event()
     async with (
         Loopback(answers_when(gate, answer())) as server,
-        HttpxTransport(client_of(library, trusting, 4)) as transport,
+        carrier(library, trusting, 4) as transport,
     ):
         calls = [asyncio.create_task(transport.send(request(server.url, number))) for number in range(12)]
         await server.until(lambda it: len(it.heard) == 4)
@@ -181,7 +176,7 @@ async def test_a_caller_who_runs_out_of_time_leaves_the_connections_whole(
     gate = asyncio.Event()
     async with (
         Loopback(answers_when(gate, answer())) as server,
-        HttpxTransport(client_of(library, trusting, 2)) as transport,
+        carrier(library, trusting, 2) as transport,
         asyncio.timeout(20),
     ):
         with pytest.raises(TimeoutError):

@@ -12,7 +12,9 @@ import httpx
 import pytest
 
 from bms_async import BmsClient, ConfigurationError, HttpRequest, HttpxTransport, StaticToken
+from bms_async.transport.aiohttp import AiohttpTransport
 
+from .carriers import Carrier, carrier
 from .loopback import Loopback, Talk, answer, answers, answers_when
 
 
@@ -22,15 +24,10 @@ def request(url: str, **more: Any) -> HttpRequest:
     )
 
 
-def carrier(library: ModuleType, trust: ssl.SSLContext, connections: int = 10) -> HttpxTransport:
-    limits = library.Limits(max_connections=connections)
-    return HttpxTransport(library.AsyncClient(verify=trust, trust_env=False, limits=limits))
-
-
 async def test_never_more_calls_than_connections_reach_the_library(
-    library: ModuleType, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    one_of_httpx: ModuleType, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = library.AsyncClient(verify=trusting, trust_env=False, limits=library.Limits(max_connections=5))
+    client = one_of_httpx.AsyncClient(verify=trusting, trust_env=False, limits=one_of_httpx.Limits(max_connections=5))
     send, inside, most = client.send, 0, 0
 
     async def counting(*args: Any, **options: Any) -> Any:
@@ -60,25 +57,25 @@ async def test_never_more_calls_than_connections_reach_the_library(
 
 @pytest.mark.parametrize(("size", "connections"), [(1, 1), (7, 7), (500, 500), (None, 64)])
 async def test_the_size_of_the_pool_is_read_from_the_client(
-    library: ModuleType, trusting: ssl.SSLContext, size: int | None, connections: int
+    one_of_httpx: ModuleType, trusting: ssl.SSLContext, size: int | None, connections: int
 ) -> None:
-    client = library.AsyncClient(verify=trusting, limits=library.Limits(max_connections=size))
+    client = one_of_httpx.AsyncClient(verify=trusting, limits=one_of_httpx.Limits(max_connections=size))
     async with HttpxTransport(client) as transport:
         assert transport.statistics().connections == connections
 
 
-async def test_a_client_without_a_pool_sends_64_at_once(library: ModuleType) -> None:
-    nowhere = library.MockTransport(lambda _: library.Response(200))
-    async with HttpxTransport(library.AsyncClient(transport=nowhere)) as transport:
+async def test_a_client_without_a_pool_sends_64_at_once(one_of_httpx: ModuleType) -> None:
+    nowhere = one_of_httpx.MockTransport(lambda _: one_of_httpx.Response(200))
+    async with HttpxTransport(one_of_httpx.AsyncClient(transport=nowhere)) as transport:
         assert transport.statistics().connections == 64
         assert (await transport.send(request("http://localhost"))).status == 200
 
 
 @pytest.mark.parametrize(("asked", "given"), [(3, 3), (10, 10), (50, 10)])
 async def test_more_connections_than_the_pool_holds_are_not_used(
-    library: ModuleType, trusting: ssl.SSLContext, asked: int, given: int
+    one_of_httpx: ModuleType, trusting: ssl.SSLContext, asked: int, given: int
 ) -> None:
-    client = library.AsyncClient(verify=trusting, limits=library.Limits(max_connections=10))
+    client = one_of_httpx.AsyncClient(verify=trusting, limits=one_of_httpx.Limits(max_connections=10))
     async with HttpxTransport(client, connections=asked) as transport:
         assert transport.statistics().connections == given
 
@@ -125,9 +122,9 @@ async def test_a_redirect_is_an_answer_and_not_followed(
 
 
 async def test_a_client_that_would_follow_redirects_does_not_follow_ours(
-    library: ModuleType, trusting: ssl.SSLContext
+    one_of_httpx: ModuleType, trusting: ssl.SSLContext
 ) -> None:
-    client = library.AsyncClient(verify=trusting, trust_env=False, follow_redirects=True)
+    client = one_of_httpx.AsyncClient(verify=trusting, trust_env=False, follow_redirects=True)
     async with (
         Loopback(answers(answer())) as elsewhere,
         Loopback(answers(answer(307, location=elsewhere.url))) as server,
@@ -184,10 +181,13 @@ async def test_a_request_arrives_as_it_was_built(library: ModuleType, trusting: 
         assert body == b'{"a": 1}'
 
 
-async def test_cookies_of_one_call_do_not_go_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("make", [HttpxTransport, AiohttpTransport])
+async def test_cookies_of_one_call_do_not_go_with_the_next(
+    make: type[Carrier], monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A transport may be shared by clients with other credentials, and a gateway's cookie may be a session.
     forget_proxies(monkeypatch)
-    async with Loopback(answers(answer(set_cookie="session=mine; Path=/"))) as server, HttpxTransport() as transport:
+    async with Loopback(answers(answer(set_cookie="session=mine; Path=/"))) as server, make() as transport:
         for _ in range(2):
             assert (await transport.send(request(server.url))).header("Set-Cookie") == "session=mine; Path=/"
         assert not any(b"session=mine" in heard for heard in server.heard)

@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import aiohttp
 import pytest
 
 from bms_async import HttpRequest, HttpResponse, HttpxTransport, TransportError
 from bms_async.transport._queue import within
 from tests.support.virtual_clock import run_virtually
 
+from .carriers import Carrier, carrier
 from .loopback import Behaviour, Loopback, Talk, answer, answers, server_context
 
 BODY = b'{"reboot": {"type": "HARD"}}'
@@ -31,12 +33,7 @@ def request(url: str, *, timeout: float = 5.0, body: bytes = BODY) -> HttpReques
     )
 
 
-def carrier(library: ModuleType, trust: ssl.SSLContext, **options: Any) -> HttpxTransport:
-    limits = library.Limits(max_connections=1, max_keepalive_connections=1)
-    return HttpxTransport(library.AsyncClient(verify=trust, trust_env=False, limits=limits, **options))
-
-
-async def fail(transport: HttpxTransport, sent: HttpRequest) -> TransportError:
+async def fail(transport: Carrier, sent: HttpRequest) -> TransportError:
     """Send, expect a failure in bounded time, and see that the only connection is free for the next call."""
     async with asyncio.timeout(20):
         with pytest.raises(TransportError) as caught:
@@ -120,7 +117,7 @@ AFTER_CONNECTING = {
 async def test_once_connected_a_request_may_have_been_delivered(
     library: ModuleType, trusting: ssl.SSLContext, case: Case
 ) -> None:
-    async with Loopback(case.behaviour) as server, carrier(library, trusting) as transport:
+    async with Loopback(case.behaviour) as server, carrier(library, trusting, 1) as transport:
         error = await fail(transport, request(server.url, timeout=case.timeout))
         assert error.maybe_delivered
         assert "the cloud may have received it" in str(error)
@@ -137,7 +134,7 @@ async def test_a_request_that_the_server_stops_reading_may_have_been_delivered(
     async def reads_nothing(talk: Talk) -> None:
         await stalled.wait()
 
-    async with Loopback(reads_nothing) as server, carrier(library, trusting) as transport:
+    async with Loopback(reads_nothing) as server, carrier(library, trusting, 1) as transport:
         error = await fail(transport, request(server.url, timeout=0.2, body=b"x" * 32_000_000))
         assert error.maybe_delivered
         assert "WriteTimeout" in str(error)
@@ -147,7 +144,7 @@ async def test_a_refused_connection_delivers_nothing(library: ModuleType, trusti
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        async with carrier(library, trusting) as transport:
+        async with carrier(library, trusting, 1) as transport:
             error = await fail(transport, request(address))
     assert not error.maybe_delivered
     assert "nothing reached the cloud" in str(error)
@@ -165,7 +162,7 @@ async def test_a_name_that_does_not_resolve_delivers_nothing(
         return resolve(host, *rest, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", know_numbers_only)
-    async with carrier(library, trusting) as transport:
+    async with carrier(library, trusting, 1) as transport:
         error = await fail(transport, request("https://nowhere.invalid"))
     assert not error.maybe_delivered
     assert "Name or service not known" in str(error)
@@ -187,7 +184,7 @@ NO_TLS = {
 async def test_a_server_that_does_not_speak_tls_gets_nothing(
     library: ModuleType, trusting: ssl.SSLContext, case: Case
 ) -> None:
-    async with Loopback(case.behaviour) as server, carrier(library, trusting) as transport:
+    async with Loopback(case.behaviour) as server, carrier(library, trusting, 1) as transport:
         error = await fail(transport, request(server.secure_url, timeout=case.timeout))
         assert not error.maybe_delivered
         assert isinstance(error, TimeoutError) == (case.timeout < 5.0)
@@ -205,17 +202,27 @@ def speaks_tls(context: ssl.SSLContext) -> Behaviour:
 
 async def test_a_server_with_a_certificate_that_nobody_signed_gets_nothing(library: ModuleType) -> None:
     usual = ssl.create_default_context()
-    async with Loopback(speaks_tls(server_context())) as server, carrier(library, usual) as transport:
+    async with Loopback(speaks_tls(server_context())) as server, carrier(library, usual, 1) as transport:
         error = await fail(transport, request(server.secure_url))
         assert not error.maybe_delivered
         assert "CERTIFICATE_VERIFY_FAILED" in str(error)
         assert (server.accepted, server.heard) == (1, [])
 
 
+async def test_a_server_with_a_certificate_for_another_name_gets_nothing(
+    library: ModuleType, trusting: ssl.SSLContext
+) -> None:
+    async with Loopback(speaks_tls(server_context())) as server, carrier(library, trusting, 1) as transport:
+        error = await fail(transport, request(f"https://localhost:{server.port}"))
+        assert not error.maybe_delivered
+        assert "CERTIFICATE_VERIFY_FAILED" in str(error)
+        assert server.heard == []
+
+
 async def test_a_server_with_a_trusted_certificate_answers_over_tls(
     library: ModuleType, trusting: ssl.SSLContext
 ) -> None:
-    async with Loopback(speaks_tls(server_context())) as server, carrier(library, trusting) as transport:
+    async with Loopback(speaks_tls(server_context())) as server, carrier(library, trusting, 1) as transport:
         assert (await transport.send(request(server.secure_url))).body == b'"over TLS"'
 
 
@@ -240,16 +247,41 @@ async def test_a_server_that_accepts_no_more_connections_gets_nothing(
     library: ModuleType, trusting: ssl.SSLContext
 ) -> None:
     with full_backlog() as address:
-        async with carrier(library, trusting) as transport:
+        async with carrier(library, trusting, 1) as transport:
             error = await fail(transport, request(address, timeout=0.5))
     assert not error.maybe_delivered
     assert "ConnectTimeout" in str(error)
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_is_not_there_passes_nothing_on(
+    library: ModuleType, trusting: ssl.SSLContext, scheme: str
+) -> None:
+    async with Loopback(answers(answer())) as gone:
+        address = gone.url
+    async with carrier(library, trusting, 1, proxy=address) as transport, asyncio.timeout(20):
+        with pytest.raises(TransportError) as caught:
+            await transport.send(request(f"{scheme}://bms.example.com"))
+        assert not caught.value.maybe_delivered
+
+
+@pytest.mark.parametrize("timeout", [0.2])
+async def test_a_proxy_that_says_nothing_passes_nothing_on(
+    library: ModuleType, trusting: ssl.SSLContext, timeout: float
+) -> None:
+    async with Loopback(never_answers) as proxy, carrier(library, trusting, 1, proxy=proxy.url) as transport:
+        async with asyncio.timeout(20):
+            with pytest.raises(TransportError) as caught:
+                await transport.send(request("https://bms.example.com", timeout=timeout))
+        assert [heard.partition(b" ")[0] for heard in proxy.heard] == [b"CONNECT"]
+        # httpx cannot tell a tunnel that does not open from an answer that does not come.
+        assert caught.value.maybe_delivered == (library is not aiohttp)
+
+
 async def test_a_proxy_that_refuses_to_connect_passes_nothing_on(library: ModuleType, trusting: ssl.SSLContext) -> None:
     async with (
         Loopback(answers(answer(407))) as proxy,
-        carrier(library, trusting, proxy=proxy.url) as transport,
+        carrier(library, trusting, 1, proxy=proxy.url) as transport,
     ):
         async with asyncio.timeout(20):
             with pytest.raises(TransportError) as caught:
@@ -273,7 +305,7 @@ async def test_a_proxy_that_refuses_to_connect_passes_nothing_on(library: Module
 async def test_a_request_that_cannot_be_sent_is_not_sent(
     library: ModuleType, trusting: ssl.SSLContext, url: str, headers: dict[str, str]
 ) -> None:
-    async with Loopback(answers(answer())) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(answer())) as server, carrier(library, trusting, 1) as transport:
         if url == "http://127.0.0.1":
             url = server.url
         sent = HttpRequest(operation="servers.reboot", method="POST", url=url, headers=headers, body=BODY)
@@ -305,9 +337,9 @@ class OtherError(Exception):
     "raised", [OtherError("boom"), ValueError("boom"), OSError("boom"), asyncio.CancelledError("boom")]
 )
 async def test_a_failure_that_nobody_knows_may_have_delivered(
-    library: ModuleType, trusting: ssl.SSLContext, raised: BaseException, monkeypatch: pytest.MonkeyPatch
+    one_of_httpx: ModuleType, trusting: ssl.SSLContext, raised: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = library.AsyncClient(verify=trusting, trust_env=False)
+    client = one_of_httpx.AsyncClient(verify=trusting, trust_env=False)
     send: Callable[..., Awaitable[Any]] = client.send
     failures = iter([raised])
 

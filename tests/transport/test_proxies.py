@@ -5,28 +5,37 @@ from __future__ import annotations
 import pytest
 
 from bms_async import HttpRequest, HttpxTransport
+from bms_async.transport.aiohttp import AiohttpTransport
+from tests.transport.carriers import Carrier
 from tests.transport.loopback import Loopback, answer, answers
+
+OWN = pytest.mark.parametrize("make", [HttpxTransport, AiohttpTransport])
 
 
 def request(url: str) -> HttpRequest:
     return HttpRequest(operation="servers.get", method="GET", url=url, headers={}, timeout=5.0)
 
 
-async def test_what_runs_on_this_machine_is_not_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+@OWN
+async def test_what_runs_on_this_machine_is_not_reached_through_a_proxy(
+    make: type[Carrier], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Loopback(answers(answer(200, b"cloud"))) as cloud, Loopback(answers(answer(200, b"proxy"))) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
-        async with HttpxTransport() as transport:
+        async with make() as transport:
             assert (await transport.send(request(f"{cloud.url}/x"))).body == b"cloud"
             assert (await transport.send(request(f"http://localhost:{cloud.port}/x"))).body == b"cloud"
         assert proxy.heard == []
 
 
+@OWN
 async def test_what_runs_elsewhere_is_reached_through_the_proxy_of_the_environment(
+    make: type[Carrier],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with Loopback(answers(answer(200, b"proxy"))) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        async with HttpxTransport() as transport:
+        async with make() as transport:
             assert (await transport.send(request("http://cloud.invalid/x"))).body == b"proxy"
         assert proxy.heard[0].startswith(b"GET http://cloud.invalid/x HTTP/1.1\r\n")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+import aiohttp
 import pytest
 
 from bms_async import (
@@ -19,13 +20,13 @@ from bms_async import (
     BmsError,
     HttpRequest,
     HttpResponse,
-    HttpxTransport,
     Limits,
     RetryPolicy,
     StaticToken,
     TransportError,
 )
 
+from .carriers import Carrier, carrier
 from .loopback import Behaviour, Loopback, Talk, answer, answers
 from .served import served
 
@@ -33,7 +34,7 @@ TOKEN = "MIIFvgYJKoZIhvcNAQcCsecretZ7Qx"
 
 SERVER = answer(body=b'{"server": {"id": "s-1", "name": "bms-1"}}')
 
-EVERYTHING = ["httpx", "httpx2", "httpcore", "httpcore2", "asyncio", "anyio", "bms_async"]
+EVERYTHING = ["httpx", "httpx2", "httpcore", "httpcore2", "aiohttp", "asyncio", "anyio", "bms_async"]
 
 
 class Everything(logging.Handler):
@@ -78,11 +79,7 @@ def everything_about(error: BaseException) -> Iterator[str]:
         line.extend(one for one in more if one is not None)
 
 
-def client_of(library: ModuleType, trust: ssl.SSLContext) -> HttpxTransport:
-    return HttpxTransport(library.AsyncClient(verify=trust, trust_env=False))
-
-
-def bms_at(url: str, transport: HttpxTransport, project_id: str = "p", limits: Limits | None = None) -> BmsClient:
+def bms_at(url: str, transport: Carrier, project_id: str = "p", limits: Limits | None = None) -> BmsClient:
     retry = RetryPolicy(attempts=2, base=0.001, refusals=0)
     return BmsClient(
         endpoint=url, project_id=project_id, auth=StaticToken(TOKEN), transport=transport, limits=limits, retry=retry
@@ -136,7 +133,7 @@ async def test_r5_no_token_in_any_log_repr_or_error(
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         async with Loopback(behaviour) as server:
-            transport = client_of(library, trusting)
+            transport = carrier(library, trusting)
             bms = bms_at(server.url, transport, limits=limits)
             async with bms:
                 for call in (bms.servers.get("s-1"), bms.servers.reboot(["s-1"]), bms.jobs.get("j-1")):
@@ -152,7 +149,9 @@ async def test_r5_no_token_in_any_log_repr_or_error(
             assert all(sum(TOKEN.encode() in each for each in line) == 1 for line in lines)
         gc.collect()
     told += [str(each.message) for each in warned]
-    assert log.names >= {"bms_async", library.__name__.replace("httpx", "httpcore")}
+    assert log.names >= (
+        {"bms_async"} if library is aiohttp else {"bms_async", library.__name__.replace("httpx", "httpcore")}
+    )
     assert [text for text in (*told, *log.shown) if TOKEN in text] == []
 
 
@@ -161,7 +160,7 @@ async def test_r5_no_token_where_nothing_can_be_reached(
 ) -> None:
     async with Loopback(hangs_up) as gone:
         address = gone.url
-    async with bms_at(address, client_of(library, trusting)) as bms:
+    async with bms_at(address, carrier(library, trusting)) as bms:
         with pytest.raises(TransportError) as caught:
             await bms.servers.get("s-1")
     assert len(caught.value.previous) == 1
@@ -172,7 +171,7 @@ async def test_r5_no_token_when_the_cloud_does_not_take_it(
     library: ModuleType, trusting: ssl.SSLContext, log: Everything
 ) -> None:
     async with served() as there:
-        bms = bms_at(there.url, client_of(library, trusting), there.cloud.settings.project_id)
+        bms = bms_at(there.url, carrier(library, trusting), there.cloud.settings.project_id)
         async with bms:
             with pytest.raises(BmsError) as caught:
                 await bms.servers.get(there.first_id)
@@ -197,7 +196,7 @@ async def test_r5_no_token_in_the_error_of_a_server_that_does_not_speak_http_and
         await talk.hear()
         await talk.say(text.replace(b"<token>", TOKEN.encode()))
 
-    async with Loopback(echo) as server, bms_at(server.url, client_of(library, trusting)) as bms:
+    async with Loopback(echo) as server, bms_at(server.url, carrier(library, trusting)) as bms:
         with pytest.raises(TransportError, match="RemoteProtocolError") as caught:
             await bms.servers.get("s-1")
     assert [told for told in everything_about(caught.value) if TOKEN in told] == []
@@ -212,7 +211,7 @@ async def test_r5_a_header_that_cannot_be_sent_is_named_but_not_shown(
     request = HttpRequest(
         operation="servers.get", method="GET", url="http://127.0.0.1:1", headers={"X-Auth-Token": secret}
     )
-    async with client_of(library, trusting) as transport:
+    async with carrier(library, trusting) as transport:
         with pytest.raises(
             TransportError, match="header X-Auth-Token has characters that no header can carry"
         ) as caught:
@@ -230,7 +229,7 @@ async def test_r5_a_task_that_is_shown_while_it_sends_shows_no_token(
         await talk.hear()
         await talk.stays_until(held)
 
-    async with Loopback(holds) as server, bms_at(server.url, client_of(library, trusting)) as bms:
+    async with Loopback(holds) as server, bms_at(server.url, carrier(library, trusting)) as bms:
         call = asyncio.create_task(bms.servers.get("s-1"))
         await server.until(lambda it: bool(it.heard))
         shown = [repr(task) for task in asyncio.all_tasks()] + [repr(task.get_stack()) for task in asyncio.all_tasks()]

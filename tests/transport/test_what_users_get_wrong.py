@@ -12,13 +12,13 @@ from bms_async import (
     AuthenticationError,
     BmsClient,
     DecodeError,
-    HttpxTransport,
     NotFoundError,
     ServerError,
     StaticToken,
     TransportError,
 )
 
+from .carriers import carrier
 from .loopback import Loopback, answer, answers
 from .served import served
 
@@ -26,7 +26,7 @@ PAGE = b"<!doctype html><html><body>Welcome to the intranet</body></html>"
 
 
 def bms_at(url: str, library: ModuleType, trust: ssl.SSLContext, project_id: str = "p") -> BmsClient:
-    transport = HttpxTransport(library.AsyncClient(verify=trust, trust_env=False))
+    transport = carrier(library, trust)
     return BmsClient(
         endpoint=url, project_id=project_id, auth=StaticToken("a-wrong-token"), transport=transport, retry=None
     )

@@ -1,0 +1,85 @@
+"""The bytes of a request, without a library that knows better what was meant."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from bms_async.errors import TransportError
+from bms_async.wire import HttpRequest
+
+from ._queue import refuse_unsendable
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TARGET = re.compile(r"[\x21-\x22\x24-\x7e]+")
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_SCHEMES = frozenset({"http", "https"})
+
+
+def split_url(request: HttpRequest) -> tuple[str, str, str]:
+    """Return scheme, host with port, and what a server is asked for, which is kept as it was written.
+
+    Raises:
+        TransportError: It is no URL of HTTP; nothing was sent.
+    """
+    scheme, _, rest = request.url.partition("://")
+    if scheme not in _SCHEMES:
+        scheme = scheme.lower()
+        if not rest or scheme not in _SCHEMES:
+            raise refused(request, "UnsupportedProtocol: the URL does not begin with http:// or https://")
+    netloc, slash, path = rest.partition("/")
+    target = slash + path
+    if not slash or "?" in netloc or "#" in netloc:
+        netloc = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        target = rest[len(netloc) :]
+        if not target.startswith("/"):
+            target = "/" + target
+    if _TARGET.fullmatch(target) is None:
+        try:
+            target = quote(target.partition("#")[0], safe=_PRINTABLE)
+        except UnicodeEncodeError:
+            raise refused(request, "InvalidURL: the URL has text that cannot be written as UTF-8") from None
+    return scheme, netloc, target
+
+
+def write_request(request: HttpRequest, target: str, host: str, more: str = "") -> tuple[bytes, bool]:
+    """Return a whole request, and whether its connection may be kept.
+
+    Args:
+        request: Its headers go as they are; those that every request needs are added where it has none.
+        target: What the server is asked for.
+        host: What ``Host`` says if the request does not.
+        more: Lines for a proxy.
+
+    Raises:
+        TransportError: It cannot be sent, and nothing was.
+    """
+    refuse_unsendable(request)
+    method = request.method
+    if _TOKEN.fullmatch(method) is None:
+        raise refused(request, "LocalProtocolError: the method is not a word that HTTP knows")
+    lines = [f"{method} {target} HTTP/1.1"]
+    given: dict[str, str] = {}
+    for name, value in request.headers.items():
+        given[name.lower()] = value
+        lines.append(f"{name}: {value}")
+    if "host" not in given:
+        lines.insert(1, f"Host: {host}")
+    if "accept" not in given:
+        lines.append("Accept: */*")
+    if "accept-encoding" not in given:
+        lines.append("Accept-Encoding: gzip, deflate")
+    if "connection" not in given:
+        lines.append("Connection: keep-alive")
+    body = request.body
+    if (body or method in _WITH_BODY) and "content-length" not in given:
+        lines.append(f"Content-Length: {len(body)}")
+    head = "\r\n".join(lines)
+    keeps = given.get("connection", "").lower() != "close"
+    return f"{head}\r\n{more}\r\n".encode("ascii") + body, keeps
+
+
+def refused(request: HttpRequest, text: str) -> TransportError:
+    """Make the error for a request that cannot be sent; it quotes nothing of it."""
+    return TransportError(text, maybe_delivered=False, operation=request.operation)

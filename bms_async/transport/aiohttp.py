@@ -1,0 +1,330 @@
+"""Carrying requests over connections of aiohttp.
+
+aiohttp makes the connections (names, TCP, TLS, proxies) and reads the answers with its parser in C. What lies between
+in its `ClientSession` is left out: it would send a request again by itself when a kept connection breaks, rewrite the
+URL, add headers, and cost more than everything else here together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import sys
+import zlib
+from base64 import b64encode
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import anyio
+import anyio.to_thread
+import certifi
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from bms_async._owner import finish
+from bms_async.errors import (
+    AnswerTooLargeError,
+    CallTimeoutError,
+    ClientClosedError,
+    ConfigurationError,
+    TransportError,
+)
+from bms_async.wire import HttpRequest, HttpResponse
+
+from ._head import refused, split_url, write_request
+from ._idle import IdleLines
+from ._line import Line
+from ._proxies import proxy_from_environment
+from ._queue import Flight, SendQueue, TransportStatistics
+from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
+from ._trust import trust
+
+_CONNECTIONS = 100
+_LONGEST_CONNECT = 10.0
+_KEEP_ALIVE = 15.0
+_REPEATABLE = frozenset({"GET", "HEAD"})
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+
+
+class AiohttpTransport:
+    """Carries requests over connections of aiohttp; it needs the extra ``speedups``.
+
+    It is opened and closed with the client that it is given to; shared by several, it closes with the last of them.
+    Requests run in tasks of its own, so cancelling a caller leaves the connections whole.
+
+    A request is written once, to one connection, and never again. If a kept connection breaks before a byte of the
+    answer has come, nothing can prove that the server had not read the request before it closed, so the error says
+    `maybe_delivered`, and it is the caller's to repeat what may be repeated. What makes this rare: an idle connection
+    is closed after `keep_alive` seconds, or sooner if the server announced less; and a request other than GET or HEAD
+    goes on a connection that was in use within the last second, or on a new one.
+
+    Args:
+        session: Whose connector makes the connections, and whose proxy is used. It belongs to the transport from then
+            on and is closed with it; its headers, cookies and hooks are not used. Without one the transport makes
+            connections of its own, which verify TLS, and reads ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and the like from
+            the environment.
+        connections: How many requests run at once at most. By default what the session's connector allows, or 100;
+            never more than that allows.
+        ca_bundle: A file of certificates in PEM form, or a folder of them, that TLS trusts instead of the usual ones.
+        max_response_bytes: How large an answer may be, once it is unpacked.
+        keep_alive: Seconds after which an idle connection is closed.
+
+    Raises:
+        ConfigurationError: There are to be less than 1 connections or bytes, or not more than 0 seconds; or
+            `ca_bundle` is given beside a session, which has certificates of its own.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession | None = None,
+        *,
+        connections: int | None = None,
+        ca_bundle: str | os.PathLike[str] | None = None,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        keep_alive: float = _KEEP_ALIVE,
+    ) -> None:
+        if session is not None and ca_bundle is not None:
+            raise ConfigurationError(
+                "AiohttpTransport(ca_bundle=...): a session's connector has certificates, its ssl="
+            )
+        if session is not None and session.closed:
+            raise ConfigurationError("AiohttpTransport(session=...): it is closed")
+        if connections is not None and connections < 1:
+            raise ConfigurationError(f"AiohttpTransport(connections={connections!r}): at least 1 is needed")
+        if isinstance(keep_alive, bool) or not isinstance(keep_alive, int | float) or not keep_alive > 0:
+            raise ConfigurationError(
+                f"AiohttpTransport(keep_alive={keep_alive!r}): a number of seconds above 0 is needed"
+            )
+        self._session = session
+        self._connector: aiohttp.BaseConnector | None = session.connector if session is not None else None
+        self._ca_bundle = ca_bundle
+        self._max_response_bytes = check_max_response_bytes("AiohttpTransport", max_response_bytes)
+        self._keep_alive = keep_alive
+        self._making = anyio.Lock()
+        pool = _pool_size(self._connector)
+        # More than the connector allows would wait in it.
+        self._connections = min(connections or pool or _CONNECTIONS, pool or sys.maxsize)
+        self._queue = SendQueue(self._exchange, connections=self._connections)
+        self._ways: dict[tuple[str, str], _Way] = {}
+        self._idle: IdleLines = IdleLines(keep_alive)
+        self._flying = 0
+
+    def __repr__(self) -> str:
+        state = "open" if self._queue.is_open else "closed"
+        figures = self._queue.statistics()
+        return f"<AiohttpTransport {state}, {figures.in_flight} of {figures.connections} in flight>"
+
+    async def open(self) -> None:
+        """Open the transport, or count one more client of an open one.
+
+        Raises:
+            ClientClosedError: It was closed before; make a new one.
+            ConfigurationError: `ca_bundle` cannot be read.
+        """
+        async with self._making:
+            if self._connector is None and not self._queue.is_closed:
+                # Reading the certificates takes tens of milliseconds, which the loop has no time for.
+                context = await anyio.to_thread.run_sync(_context, self._ca_bundle)
+                self._connector = aiohttp.TCPConnector(limit=self._connections, ssl=context)
+        await self._queue.open()
+
+    async def aclose(self) -> None:
+        """Count one client less; after the last one, end what is under way and close the connections."""
+        await finish(self._close())
+
+    async def _close(self) -> None:
+        await self._queue.aclose()
+        if self._queue.is_closed:
+            self._idle.close()
+            if self._session is not None:
+                await self._session.close()
+            elif self._connector is not None:
+                await self._connector.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def submit(self, request: HttpRequest) -> Flight:
+        """Take a request and return at once; it is sent as soon as a connection is free."""
+        return self._queue.submit(request)
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send a request once and return the whole answer.
+
+        Raises:
+            TransportError: No answer came.
+            ClientClosedError: The transport is not open, or was closed meanwhile.
+        """
+        return await self._queue.submit(request).wait()
+
+    def statistics(self) -> TransportStatistics:
+        """Tell what is under way."""
+        return self._queue.statistics()
+
+    async def _exchange(self, request: HttpRequest) -> HttpResponse:
+        self._flying += 1
+        try:
+            return await self._carry(request)
+        finally:
+            self._flying -= 1
+
+    async def _carry(self, request: HttpRequest) -> HttpResponse:
+        scheme, netloc, target = split_url(request)
+        way = self._ways.get((scheme, netloc)) or await self._find_way(request, scheme, netloc)
+        text, keeps = write_request(request, way.prefix + target, way.host, way.more)
+        line = self._idle.take(way, once=request.method not in _REPEATABLE)
+        if line is None:
+            line = await self._connect(request, way)
+        failure: Exception | None = None
+        try:
+            async with asyncio.timeout(request.timeout):
+                response = await line.talk(request, text, self._max_response_bytes)
+        except AnswerTooLargeError:
+            line.close()
+            raise
+        except Exception as error:  # noqa: BLE001 - the library has many errors, and sockets theirs
+            failure = _describe(error, request, sending=line.sending)
+        except BaseException:
+            line.close()
+            raise
+        if failure is not None:
+            line.close()
+            raise failure
+        if keeps and line.keeps > 0 and line.usable and not line.sending:
+            self._idle.put(way, line)
+        else:
+            line.close()
+        return response
+
+    async def _find_way(self, request: HttpRequest, scheme: str, netloc: str) -> _Way:
+        try:
+            url = URL(f"{scheme}://{netloc}")
+        except ValueError:
+            raise refused(request, "InvalidURL: the URL has a host or a port that cannot be") from None
+        if not url.raw_host or url.raw_user or url.raw_password:
+            raise refused(request, "InvalidURL: the URL has no host, or a user name, which is not sent")
+        proxy: str | None = None
+        if self._session is None or self._session.trust_env:
+            proxy = await anyio.to_thread.run_sync(proxy_from_environment, scheme, url.raw_host, url.port)
+        if self._session is not None:
+            # There is no public name for it.
+            given = getattr(self._session, "_default_proxy", None)
+            proxy = proxy if given is None else str(given)
+        return self._ways.setdefault((scheme, netloc), _way(request, url, proxy))
+
+    async def _connect(self, request: HttpRequest, way: _Way) -> Line:
+        while self._idle.number and self._idle.number + self._flying > self._connections:
+            self._idle.drop_oldest()
+        connector, seconds = self._connector, min(request.timeout, _LONGEST_CONNECT)
+        if connector is None:
+            raise ClientClosedError(f"{request.operation}: the transport is not open; use it inside `async with`")
+        failure: Exception
+        try:
+            async with asyncio.timeout(seconds):
+                return Line(await connector.connect(way.asks, [], _NO_TIMEOUT), self._keep_alive)
+        except TimeoutError:
+            failure = CallTimeoutError(
+                f"ConnectTimeout: no connection within {seconds:g} s",
+                maybe_delivered=False,
+                operation=request.operation,
+            )
+        except aiohttp.ClientHttpProxyError as error:
+            failure = refused(request, f"ProxyError: the proxy answered {error.status}")
+        except aiohttp.ClientProxyConnectionError as error:
+            failure = refused(request, f"ProxyError: {error.os_error}")
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing was written
+            cause = error.__cause__ or error
+            failure = refused(request, f"ConnectError: {cause}")
+            failure.__cause__ = cause
+        raise failure
+
+
+class _Way:
+    """How requests to one address are sent.
+
+    Attributes:
+        asks: What aiohttp makes a connection for.
+        host: What ``Host`` says.
+        prefix: What is written before a request's path.
+        more: Header lines for a proxy.
+    """
+
+    __slots__ = ("asks", "host", "more", "prefix")
+
+    def __init__(self, asks: aiohttp.ClientRequest, host: str, prefix: str, more: str) -> None:
+        self.asks = asks
+        self.host = host
+        self.prefix = prefix
+        self.more = more
+
+
+def _way(request: HttpRequest, url: URL, proxy: str | None) -> _Way:
+    host = url.host_port_subcomponent or ""
+    prefix = more = ""
+    through: URL | None = None
+    if proxy is not None:
+        try:
+            through = URL(proxy if "://" in proxy else f"http://{proxy}")
+        except ValueError:
+            through = URL()
+        if through.scheme not in ("http", "https") or not through.raw_host:
+            raise refused(request, "ProxyError: only proxies with an address of http:// or https:// can be used")
+        if url.scheme == "http":
+            prefix = f"http://{host}"
+            if through.user is not None:
+                password = f"{through.user}:{through.password or ''}".encode()
+                more = f"Proxy-Authorization: Basic {b64encode(password).decode()}\r\n"
+    loop = asyncio.get_running_loop()
+    return _Way(aiohttp.ClientRequest("GET", url, loop=loop, proxy=through), host, prefix, more)
+
+
+def _context(ca_bundle: str | os.PathLike[str] | None) -> ssl.SSLContext:
+    if ca_bundle is None:
+        ca_bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or certifi.where()
+    context = trust(ca_bundle)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _describe(error: Exception, request: HttpRequest, *, sending: bool) -> TransportError:
+    """Tell what became of a request that was written, in the words that httpx has for it.
+
+    Nothing that the server said is quoted, and no error that quotes it is kept as the cause: a strange server may well
+    send back what it was sent.
+    """
+    if isinstance(error, TimeoutError):
+        kind = "WriteTimeout" if sending else "ReadTimeout"
+        timed_out = CallTimeoutError(
+            f"{kind}: no whole answer within {request.timeout:g} s", maybe_delivered=True, operation=request.operation
+        )
+        timed_out.__cause__ = error
+        return timed_out
+    cause: Exception | None = None
+    if isinstance(error, OSError):
+        text, cause = f"ReadError: {error.strerror or type(error).__name__}", error
+    elif isinstance(error, aiohttp.ServerDisconnectedError):
+        text = "RemoteProtocolError: the server hung up without a whole answer"
+    elif isinstance(error, aiohttp.ClientPayloadError):
+        text = "RemoteProtocolError: the body of the answer is broken off or malformed"
+    elif isinstance(error, HttpProcessingError):
+        text = "RemoteProtocolError: the answer is not HTTP"
+    elif isinstance(error, zlib.error):
+        text = "DecodingError: the body of the answer is not packed as its headers say"
+    else:
+        text, cause = f"{type(error).__name__} while sending", error
+    described = TransportError(text, maybe_delivered=True, operation=request.operation)
+    described.__cause__ = cause
+    return described
+
+
+def _pool_size(connector: aiohttp.BaseConnector | None) -> int | None:
+    sizes = [] if connector is None else [connector.limit, connector.limit_per_host]
+    return min((size for size in sizes if size), default=None)
