@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def report(name: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Print rows as a table and write them to ``results/<name>.json``.
+def report(name: str, rows: Sequence[Mapping[str, object]], *, packages: Iterable[str] = ()) -> None:
+    """Print rows as a table, under what they were measured with, and write both to ``results/<name>.json``.
 
     Args:
         name: The benchmark.
         rows: At least one, all with the same columns.
+        packages: What else was measured, for its version.
     """
+    about = {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        **{package: version(package) for package in ("bms-async", *packages)},
+    }
     columns = list(rows[0])
     table = [columns, *([_shown(row[column]) for column in columns] for row in rows)]
     widths = [max(len(line[number]) for line in table) for number in range(len(columns))]
-    print(f"\n{name}")
+    print(f"\n{name}: {', '.join(f'{what} {which}' for what, which in about.items())}")
     for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(), flush=True)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(list(rows), indent=2) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps({"about": about, "rows": list(rows)}, indent=2) + "\n")
+
+
+def judge(targets: Mapping[str, bool]) -> int:
+    """Tell which targets were kept; return the exit status, 1 when one was missed."""
+    for target, kept in targets.items():
+        print(f"{'kept  ' if kept else 'MISSED'} {target}", flush=True)
+    return 0 if all(targets.values()) else 1
 
 
 def _shown(value: object) -> str:

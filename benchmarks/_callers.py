@@ -1,0 +1,191 @@
+"""One client, some callers, one figure: run in a process of its own by `benchmarks.calls`.
+
+python -m benchmarks._callers CLIENT ADDRESS CALLERS SECONDS
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import anyio
+import msgspec
+
+from bms_async import AiohttpTransport, BmsClient, HttpxTransport, Limits, StaticToken
+
+WINDOWS = 5
+HEADERS = {"X-Auth-Token": "token", "Accept": "application/json"}
+PROJECT = "bbf1946d374b44a0a2a95533562ba954"
+JOB = "ff808081ad0b6a5e0190f4c37f5b00a1"
+
+
+class Counter:
+    """Counts calls, and tells after each window what they cost."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.calls = 0
+        self.over = False
+        self._rows: list[tuple[float, float]] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._from = (time.process_time(), time.perf_counter(), self.calls)
+
+    def end_window(self) -> None:
+        cpu, clock, calls = self._from
+        made = max(1, self.calls - calls)
+        took = time.perf_counter() - clock
+        self._rows.append(((time.process_time() - cpu) / made * 1e6, made / took))
+        self._begin()
+
+    def tell(self) -> None:
+        """Print the medians, the first window left out: connections were made in it."""
+        cpu, rate = zip(*self._rows[1:], strict=True)
+        print(json.dumps({"cpu": statistics.median(cpu), "rate": statistics.median(rate)}), flush=True)
+        # A thousand callers need not be seen off one by one.
+        os._exit(0)
+
+
+async def drive(call: Callable[[], Awaitable[object]], callers: int, counter: Counter) -> None:
+    """Have so many callers call again and again."""
+
+    async def caller() -> None:
+        while True:
+            await call()
+            counter.calls += 1
+
+    async with anyio.create_task_group() as group:
+        for _ in range(callers):
+            group.start_soon(caller)
+        for _ in range(WINDOWS + 1):
+            await anyio.sleep(counter.seconds)
+            counter.end_window()
+        counter.tell()
+
+
+def drive_threads(call: Callable[[], object], callers: int, counter: Counter) -> None:
+    """The same for a client that blocks, a thread for each caller."""
+    lock = threading.Lock()
+
+    def caller() -> None:
+        while True:
+            call()
+            with lock:
+                counter.calls += 1
+
+    for _ in range(callers):
+        threading.Thread(target=caller, daemon=True).start()
+    for _ in range(WINDOWS + 1):
+        time.sleep(counter.seconds)
+        counter.end_window()
+    counter.tell()
+
+
+async def raw_httpx(address: str, callers: int, counter: Counter, *, library: str = "httpx") -> None:
+    """A client of httpx as it comes, with JSON read by msgspec."""
+    client = import_module(library).AsyncClient(timeout=120)
+
+    async def call() -> object:
+        answer = await client.get(f"{address}/v1/{PROJECT}/jobs/{JOB}", headers=HEADERS)
+        return msgspec.json.decode(answer.content)
+
+    await drive(call, callers, counter)
+
+
+async def raw_aiohttp(address: str, callers: int, counter: Counter) -> None:
+    """A session of aiohttp as it comes, with JSON read by msgspec."""
+    import aiohttp
+
+    async with aiohttp.ClientSession() as session:
+
+        async def call() -> object:
+            async with session.get(f"{address}/v1/{PROJECT}/jobs/{JOB}", headers=HEADERS) as answer:
+                return msgspec.json.decode(await answer.read())
+
+        await drive(call, callers, counter)
+
+
+async def ours(address: str, callers: int, counter: Counter, *, on: str) -> None:
+    """This package: limited, logged, retried, and read into a typed job."""
+    if on == "httpx2":
+        import httpx2
+
+        one = httpx2.Limits(max_connections=1)
+        transport: Any = HttpxTransport(partial(httpx2.AsyncClient, limits=one))
+    else:
+        transport = AiohttpTransport() if on == "aiohttp" else HttpxTransport()
+    async with BmsClient(
+        endpoint=address,
+        project_id=PROJECT,
+        auth=StaticToken("token"),
+        transport=transport,
+        # As it comes, but for the figure: 2,000 calls a minute would be over in a second.
+        limits=Limits({"jobs.get": 1_000_000_000}),
+    ) as bms:
+        await drive(lambda: bms.jobs.get(JOB), callers, counter)
+
+
+def _vendor(kind: str, address: str) -> tuple[Any, Any]:
+    from huaweicloudsdkbms import v1
+    from huaweicloudsdkcore.auth.credentials import BasicCredentials
+    from huaweicloudsdkcore.http.http_config import HttpConfig
+
+    builder = getattr(v1, kind).new_builder().with_http_config(HttpConfig(timeout=120))
+    client = builder.with_credentials(BasicCredentials("ak", "sk", PROJECT)).with_endpoint(address).build()
+    return client, v1.ShowJobInfosRequest(job_id=JOB)
+
+
+def vendor_threads(address: str, callers: int, counter: Counter) -> None:
+    """The vendor's client, which blocks."""
+    client, request = _vendor("BmsClient", address)
+    drive_threads(lambda: client.show_job_infos(request), callers, counter)
+
+
+async def vendor_async(address: str, callers: int, counter: Counter) -> None:
+    """The vendor's client that gives futures, of threads of its own."""
+    client, request = _vendor("BmsAsyncClient", address)
+
+    async def call() -> object:
+        return (await asyncio.wrap_future(client.show_job_infos_async(request))).data
+
+    await drive(call, callers, counter)
+
+
+def openstacksdk(address: str, callers: int, counter: Counter) -> None:
+    """A connection of openstacksdk, which blocks and has no call for jobs, with its answer read as JSON."""
+    import openstack
+    from keystoneauth1 import session, token_endpoint
+
+    endpoint = f"{address}/v1/{PROJECT}"
+    given = session.Session(auth=token_endpoint.Token(endpoint, "token"))
+    connection = openstack.connection.Connection(session=given, compute_endpoint_override=endpoint)
+    compute: Any = connection.compute
+    drive_threads(lambda: compute.get(f"/jobs/{JOB}").json(), callers, counter)
+
+
+CLIENTS: dict[str, Callable[[str, int, Counter], Any]] = {
+    "bms_async on aiohttp": lambda *given: asyncio.run(ours(*given, on="aiohttp")),
+    "bms_async on httpx2": lambda *given: asyncio.run(ours(*given, on="httpx2")),
+    "bms_async on httpx": lambda *given: asyncio.run(ours(*given, on="httpx")),
+    "aiohttp": lambda *given: asyncio.run(raw_aiohttp(*given)),
+    "httpx2": lambda *given: asyncio.run(raw_httpx(*given, library="httpx2")),
+    "httpx": lambda *given: asyncio.run(raw_httpx(*given)),
+    "vendor's BmsClient in threads": vendor_threads,
+    "vendor's BmsAsyncClient": lambda *given: asyncio.run(vendor_async(*given)),
+    "openstacksdk in threads": openstacksdk,
+}
+
+
+if __name__ == "__main__":
+    client, address, callers, seconds = sys.argv[1:]
+    CLIENTS[client](address, int(callers), Counter(float(seconds)))
