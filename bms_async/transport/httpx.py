@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import anyio
 import anyio.to_thread
@@ -20,7 +20,10 @@ from bms_async.errors import AnswerTooLargeError, CallTimeoutError, Configuratio
 from bms_async.wire import HttpRequest, HttpResponse
 from bms_async.wire.spelling import mask
 
+from ._carriers import Carriers
+from ._head import split_url
 from ._masking import mask_logs, mask_while_sending, secrets_of
+from ._proxies import proxy_from_environment
 from ._queue import Flight, SendQueue, TransportStatistics, refuse_unsendable, within
 from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
 from ._trust import trust
@@ -33,6 +36,8 @@ Client: TypeAlias = "httpx.AsyncClient | httpx2.AsyncClient"
 _CONNECTIONS = 64
 _ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 _LONGEST_CONNECT = 10.0
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "Connection": "keep-alive"}
+_REPEATABLE = frozenset({"GET", "HEAD"})
 
 # By name, because httpx2 raises classes of its own with the names of httpx. Whatever is not named here may have
 # been delivered: also a write that failed, for the other side may have read it all before it went away.
@@ -50,11 +55,13 @@ _NEVER_DELIVERED = frozenset(
 
 
 class HttpxTransport:
-    """Carries requests with `httpx.AsyncClient`, one for each connection.
+    """Carries requests with httpx, each connection in a pool of its own.
 
     A pool of httpx looks at all of its connections for every request, which makes many of them slow; a pool of one has
     nothing to look at. The transport is opened and closed with the client that it is given to; shared by several, it
     closes with the last of them. Requests run in tasks of its own, so cancelling a caller leaves the connections whole.
+    What is not a GET or HEAD goes on a connection that was in use within the last second, or on a new one: a server may
+    be closing one that was idle.
 
     ::
 
@@ -65,8 +72,8 @@ class HttpxTransport:
     Args:
         client: A function that makes an `httpx.AsyncClient` or an `httpx2.AsyncClient` for one connection; or one such
             client, whose pool is then used for all. They belong to the transport and are closed with it. By default
-            it makes its own, which verify TLS and read ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and the like from the
-            environment.
+            it makes connections of its own, which verify TLS, and reads ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and the
+            like from the environment.
         connections: How many requests run at once at most. By default what the given client's pool allows, or 64;
             never more than that pool allows.
         ca_bundle: A file of certificates in PEM form, or a folder of them, that TLS trusts instead of the usual ones.
@@ -94,14 +101,22 @@ class HttpxTransport:
         self._max_response_bytes = check_max_response_bytes("HttpxTransport", max_response_bytes)
         self._trust: ssl.SSLContext | None = None
         self._making = anyio.Lock()
-        # A client cannot be called, and whatever can be called makes clients.
-        makes = self._make_client if client is None else client if callable(client) else None
-        self._clients = _OneClient(client) if makes is None else _ClientEach(makes)
-        pool = _pool_size(client) if makes is None else None
+        pool = _pool_size(client)
         # More than the pool holds would queue in it, where a request that is given up leaves its place taken.
         connections = min(connections or pool or _CONNECTIONS, pool or sys.maxsize)
-        self._makes_its_own = client is None
         self._queue = SendQueue(self._exchange, connections=connections)
+        self._proxies: dict[Hashable, httpx.Proxy | None] = {}
+        self._is_ours = client is None
+        self._carriers: Carriers[Any] | _Shared
+        if client is None:
+            self._carriers = Carriers(self._make_pool, most=connections)
+        # A client cannot be called, and whatever can be called makes clients.
+        elif callable(client):
+            # In a thread, for making one may read certificates.
+            make = functools.partial(anyio.to_thread.run_sync, client)
+            self._carriers = Carriers(lambda _: make(), most=connections)
+        else:
+            self._carriers = _Shared(client)
 
     def __repr__(self) -> str:
         state = "open" if self._queue.is_open else "closed"
@@ -116,7 +131,7 @@ class HttpxTransport:
             ConfigurationError: `ca_bundle` cannot be read.
         """
         async with self._making:
-            if self._makes_its_own and self._trust is None and not self._queue.is_closed:
+            if self._is_ours and self._trust is None and not self._queue.is_closed:
                 # Reading the certificates takes tens of milliseconds, which the loop has no time for.
                 self._trust = await anyio.to_thread.run_sync(self._find_trust)
         await self._queue.open()
@@ -128,7 +143,7 @@ class HttpxTransport:
     async def _close(self) -> None:
         await self._queue.aclose()
         if self._queue.is_closed:
-            await self._clients.aclose()
+            await self._carriers.aclose()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -159,17 +174,14 @@ class HttpxTransport:
     def _find_trust(self) -> ssl.SSLContext:
         return httpx.create_ssl_context() if self._ca_bundle is None else trust(self._ca_bundle)
 
-    def _make_client(self) -> httpx.AsyncClient:
-        # A gateway's cookie may be a session of one account, and clients of several may share this transport.
-        cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
-        # What runs on this machine is not reached through a proxy, whatever NO_PROXY forgets to say.
-        direct = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
-        return httpx.AsyncClient(
-            limits=_ONE_CONNECTION,
-            cookies=cookies,
-            follow_redirects=False,
-            mounts=direct,
-            verify=self._trust or True,
+    async def _make_pool(self, way: Hashable) -> httpx.AsyncHTTPTransport:
+        """Make a connection's pool, without a client around it: that would keep cookies, and costs a tenth more."""
+        if way not in self._proxies:
+            url = httpx.URL(str(way))
+            named = await anyio.to_thread.run_sync(proxy_from_environment, url.scheme, url.host, url.port)
+            self._proxies[way] = None if named is None else httpx.Proxy(named)
+        return httpx.AsyncHTTPTransport(
+            verify=self._trust or True, trust_env=False, limits=_ONE_CONNECTION, proxy=self._proxies[way]
         )
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
@@ -184,29 +196,34 @@ class HttpxTransport:
         failure: Exception | None = None
         mask_while_sending(request)
         try:
-            async with self._clients.borrow() as client:
-                response = await client.send(
-                    client.build_request(
-                        request.method,
-                        request.url,
-                        headers=dict(request.headers),
-                        content=request.body,
-                        extensions={"timeout": timeouts},
-                    ),
-                    follow_redirects=False,
-                    stream=True,
-                )
+            way = "://".join(split_url(request)[:2]) if self._is_ours else None
+            async with self._carriers.borrow(way, once=request.method not in _REPEATABLE) as carrier:
+                response = await self._begin(carrier, request, {"timeout": timeouts})
                 try:
                     body = await self._read_body(request, response)
                 finally:
                     await response.aclose()
-        except AnswerTooLargeError:
+        except (AnswerTooLargeError, TransportError):
             raise
         except Exception as error:  # noqa: BLE001 - each library has errors of its own
             failure = error
         if failure is not None:
             raise _describe(failure, request)
         return HttpResponse(status=response.status_code, headers=tuple(response.headers.multi_items()), body=body)
+
+    async def _begin(self, carrier: Any, request: HttpRequest, extensions: dict[str, Any]) -> httpx.Response:
+        if self._is_ours:
+            given = {name.lower() for name in request.headers}
+            more = {name: value for name, value in _HEADERS.items() if name.lower() not in given}
+            headers = {**request.headers, **more}
+            plain = httpx.Request(
+                request.method, request.url, headers=headers, content=request.body, extensions=extensions
+            )
+            return cast("httpx.Response", await carrier.handle_async_request(plain))
+        built = carrier.build_request(
+            request.method, request.url, headers=dict(request.headers), content=request.body, extensions=extensions
+        )
+        return cast("httpx.Response", await carrier.send(built, follow_redirects=False, stream=True))
 
     async def _read_body(self, request: HttpRequest, response: httpx.Response) -> bytes:
         parts = []
@@ -221,47 +238,19 @@ class HttpxTransport:
         return b"".join(parts)
 
 
-class _OneClient:
-    """The one client that a user gave, for all requests."""
+class _Shared:
+    """The one client that a user gave, for all requests at once."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
 
     @asynccontextmanager
-    async def borrow(self) -> AsyncIterator[Any]:
+    async def borrow(self, way: Hashable, *, once: bool) -> AsyncIterator[Any]:
+        del way, once
         yield self._client
 
     async def aclose(self) -> None:
         await self._client.aclose()
-
-
-class _ClientEach:
-    """A client for each request that is under way, used again by later ones: the one that was used last first.
-
-    So few connections stay warm and the others are closed when they have been idle for long. One that has failed is not
-    used again: whatever it thinks of its connection may be wrong.
-    """
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-        self._idle: list[Any] = []
-
-    @asynccontextmanager
-    async def borrow(self) -> AsyncIterator[Any]:
-        # In a thread, for making one may read certificates.
-        client = self._idle.pop() if self._idle else await anyio.to_thread.run_sync(self._make)
-        try:
-            yield client
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await client.aclose()
-            raise
-        self._idle.append(client)
-
-    async def aclose(self) -> None:
-        idle, self._idle = self._idle, []
-        for client in idle:
-            await client.aclose()
 
 
 def _describe(error: Exception, request: HttpRequest) -> TransportError:
@@ -287,6 +276,6 @@ def _pool_size(client: object) -> int | None:
     httpx does not tell, so this reads its private parts, and a test on both libraries tells if they move; where
     there is no pool (a transport for ASGI or a mock) there is no such number.
     """
-    pool = getattr(getattr(client, "_transport", None), "_pool", None)
+    pool = None if callable(client) else getattr(getattr(client, "_transport", None), "_pool", None)
     size = getattr(pool, "_max_connections", None)
     return size if isinstance(size, int) and 0 < size < 1_000_000 else None  # noqa: PLR2004 - httpx: no limit

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Hashable
 from types import ModuleType
 from typing import TypeAlias
 
 import aiohttp
+import httpx
 
 from bms_async import HttpxTransport
 from bms_async.transport.aiohttp import AiohttpTransport
+
+POOLS = ModuleType("httpx")
+"""httpx as `HttpxTransport` uses it when it is given no client."""
+
+
+class _Through(dict[Hashable, httpx.Proxy | None]):
+    """Has one proxy for all addresses, or none for any."""
+
+    def __init__(self, proxy: str | None) -> None:
+        super().__init__()
+        self._proxy = None if proxy is None else httpx.Proxy(proxy)
+
+    def __contains__(self, way: object) -> bool:
+        return True
+
+    def __missing__(self, way: Hashable) -> httpx.Proxy | None:
+        return self._proxy
+
 
 Carrier: TypeAlias = HttpxTransport | AiohttpTransport
 
@@ -27,6 +47,10 @@ def carrier(
         connector = aiohttp.TCPConnector(limit=connections, ssl=trust)
         session = aiohttp.ClientSession(connector=connector, proxy=proxy)
         return AiohttpTransport(session, max_response_bytes=max_response_bytes)
+    if library is POOLS:
+        transport = HttpxTransport(connections=connections, max_response_bytes=max_response_bytes)
+        transport._trust, transport._proxies = trust, _Through(proxy)
+        return transport
     limits = library.Limits(max_connections=connections, max_keepalive_connections=connections)
     client = library.AsyncClient(verify=trust, trust_env=False, limits=limits, proxy=proxy)
     return HttpxTransport(client, max_response_bytes=max_response_bytes)

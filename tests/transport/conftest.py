@@ -12,12 +12,13 @@ import httpx
 import httpx2
 import pytest
 
+from .carriers import POOLS
 from .loopback import CERTIFICATE
 
 MakeClient: TypeAlias = Callable[..., Any]
 
 
-@pytest.fixture(params=[httpx, httpx2, aiohttp], ids=["httpx", "httpx2", "aiohttp"])
+@pytest.fixture(params=[POOLS, httpx, httpx2, aiohttp], ids=["httpx by itself", "httpx", "httpx2", "aiohttp"])
 def library(request: pytest.FixtureRequest) -> ModuleType:
     module: ModuleType = request.param
     return module
