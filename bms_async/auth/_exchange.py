@@ -17,7 +17,7 @@ from bms_async.wire.checks import fits_header
 from bms_async.wire.spelling import mask
 
 from ._keystone import CHECK, OPERATION, Answer, Granted, failure, margin_of, may_pass, read_lifetime, refusal
-from ._renewal import Token
+from ._renewal import ATTEMPTS, Token
 from .base import Send
 from .secret import Secret
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("bms_async.auth")
 
-_RETRY = RetryPolicy(attempts=4, base=0.5, cap=30.0)
+_RETRY = RetryPolicy(attempts=ATTEMPTS, base=0.5, cap=30.0)
 _TIMEOUT = 30.0
 _TOKENS_REMEMBERED = 32
 
@@ -70,7 +70,7 @@ class Exchange:
         """Return the text without the password, however it is spelled in JSON or a URL, and without the tokens."""
         return mask(text, self._password.reveal(), *self._issued)
 
-    async def obtain(self, send: Send, refused: str | None) -> Token:
+    async def obtain(self, send: Send, refused: str | None, attempts: int) -> Token:
         """Return a token, from the file if there is a good one that is not the refused one.
 
         Raises:
@@ -78,11 +78,11 @@ class Exchange:
             TransportError: There was no answer that helps, each time.
         """
         if self._cache is None:
-            return (await self._ask(send))[0]
+            return (await self._ask(send, attempts))[0]
         async with self._cache.hold() as held:
             if held and (token := await self._load(self._cache, refused)):
                 return token
-            token, granted = await self._ask(send)
+            token, granted = await self._ask(send, attempts)
             if held:
                 await self._store(self._cache, token, granted)
             return token
@@ -128,7 +128,7 @@ class Exchange:
         )
         await cache.store(kept)
 
-    async def _ask(self, send: Send) -> tuple[Token, Granted]:
+    async def _ask(self, send: Send, attempts: int) -> tuple[Token, Granted]:
         """Ask for a token, and again if that may help.
 
         Raises:
@@ -146,7 +146,7 @@ class Exchange:
                     told = refusal(error)
                     _log.warning("%s was refused (%d); %s", OPERATION, told.status, CHECK)
                     raise told from None
-                if attempt >= _RETRY.attempts:
+                if attempt >= attempts:
                     raise failure(error, attempt) from error
                 _log.info("%s attempt %d failed: %s", OPERATION, attempt, type(error).__name__)
                 asked = getattr(error, "retry_after", None)

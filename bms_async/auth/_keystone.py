@@ -25,6 +25,7 @@ OPERATION = "identity.create_token"
 CHECK = "check the user's name, password and domain, the project, and auth_url"
 # Where an answer does not tell how long its token lives, which is a day as documented. A 401 mends what is left wrong.
 _UNTOLD_LIFETIME = 3600.0
+_WHOLE_SECOND = 1.0
 
 
 class Granted(msgspec.Struct):
@@ -53,8 +54,12 @@ def read_lifetime(granted: Granted, response: HttpResponse) -> float:
     end = read_moment(granted.expires_at)
     if end is not None:
         for now in (read_date(response.header("Date")), read_moment(granted.issued_at)):
-            if now is not None and (end - now).total_seconds() > 0:
-                return (end - now).total_seconds()
+            if now is None:
+                continue
+            # A time in whole seconds, as `Date` always is, was up to one later than it says.
+            lifetime = (end - now).total_seconds() - (_WHOLE_SECOND if now.microsecond == 0 else 0.0)
+            if lifetime > 0:
+                return lifetime
     _log.warning("%s: the answer does not tell how long its token lives; %g s are assumed", OPERATION, _UNTOLD_LIFETIME)
     return _UNTOLD_LIFETIME
 
@@ -94,7 +99,8 @@ def failure(error: CallError, attempts: int) -> TransportError:
     status = getattr(error, "status", None)
     last = type(error).__name__ if status is None else f"{type(error).__name__} {status}"
     kind = CallTimeoutError if isinstance(error, CallTimeoutError) else TransportError
-    text = f"no token after {attempts} tries, the last ended in {last}, so that the call was not sent; check auth_url"
+    tries = f"{attempts} tries, the last" if attempts > 1 else "a try that"
+    text = f"no token after {tries} ended in {last}, so that the call was not sent; check auth_url"
     return kind(text, maybe_delivered=False, operation=OPERATION)
 
 

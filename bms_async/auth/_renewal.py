@@ -21,8 +21,14 @@ _log = logging.getLogger("bms_async.auth")
 
 # After a renewal ahead of time has failed, while the old token is still good.
 _PAUSE = 30.0
-# After a refused password: clouds lock an account that is tried wrongly a few times in a row.
-_SHORTEST_BRAKE, _LONGEST_BRAKE = 5.0, 60.0
+# After a refused password: clouds lock an account that is tried wrongly five times within a quarter of an hour, and
+# people try too. So it is three times in the first, and once in each after that.
+_SHORTEST_BRAKE, _BRAKE_GROWTH, _LONGEST_BRAKE = 30.0, 6, 900.0
+ATTEMPTS = 4
+"""How often a renewal asks for a token."""
+
+# After a renewal that failed for good: thousands of polls and calls would else each ask four times, for hours.
+_SHORTEST_REST, _LONGEST_REST = 1.0, 10.0
 _UNAUTHORIZED = 401
 
 
@@ -39,8 +45,8 @@ class Token:
         self.project_id = project_id
 
 
-Obtain: TypeAlias = Callable[[Send, str | None], Awaitable[Token]]
-"""Gets a token by this way to send, other than the one that was refused."""
+Obtain: TypeAlias = Callable[[Send, str | None, int], Awaitable[Token]]
+"""Gets a token by this way to send, other than the one that was refused; how often it may ask."""
 
 
 class _Renewal:
@@ -66,9 +72,14 @@ class _Brake:
         self._refusal: AuthenticationError | None = None
 
     def press(self, refusal: AuthenticationError, now: float) -> None:
-        self._pause = min(max(_SHORTEST_BRAKE, 2 * self._pause), _LONGEST_BRAKE)
+        self._pause = min(max(_SHORTEST_BRAKE, _BRAKE_GROWTH * self._pause), _LONGEST_BRAKE)
         self._until = now + self._pause
         self._refusal = refusal
+
+    @property
+    def until(self) -> float:
+        """The moment from which the password may be sent again."""
+        return self._until
 
     def check(self, now: float) -> None:
         """Raise the refusal as long as it stands."""
@@ -86,6 +97,29 @@ class _Brake:
         )
 
 
+class _Outage:
+    """Has an identity service that is out of order asked once in a while, however many calls need a token."""
+
+    __slots__ = ("_rest", "_until")
+
+    def __init__(self) -> None:
+        self._rest = 0.0
+        self._until = -math.inf
+
+    @property
+    def is_on(self) -> bool:
+        """Whether nothing has been heard since a renewal failed."""
+        return self._rest > 0
+
+    def note(self, now: float) -> None:
+        self._rest = min(max(_SHORTEST_REST, 2 * self._rest), _LONGEST_REST)
+        self._until = now + self._rest
+
+    async def rest(self) -> None:
+        """Wait until it may be asked again."""
+        await anyio.sleep(max(0.0, self._until - anyio.current_time()))
+
+
 class Renewals:
     """The token of some credentials, and the clients that it can be asked for through.
 
@@ -94,12 +128,16 @@ class Renewals:
         owner: What to call the credentials in errors.
     """
 
-    __slots__ = ("_bindings", "_brake", "_loop", "_obtain", "_owner", "_paused_until", "_refused", "_renewal", "_token")
+    __slots__ = (
+        "_bindings", "_brake", "_loop", "_obtain", "_outage", "_owner", "_paused_until", "_refused", "_renewal",
+        "_token",
+    )  # fmt: skip
 
     _token: Token | None
     _renewal: _Renewal | None
     _paused_until: float
     _brake: _Brake
+    _outage: _Outage
 
     def __init__(self, obtain: Obtain, owner: str) -> None:
         self._obtain = obtain
@@ -173,6 +211,7 @@ class Renewals:
         self._token = self._renewal = None
         self._paused_until = -math.inf
         self._brake = _Brake()
+        self._outage = _Outage()
 
     def _begin(self) -> _Renewal | None:
         renewal = _Renewal()
@@ -203,7 +242,9 @@ class Renewals:
 
     async def _run(self, renewal: _Renewal, send: Send) -> None:
         try:
-            token = await self._obtain(send, self._refused)
+            if self._outage.is_on:
+                await self._outage.rest()
+            token = await self._obtain(send, self._refused, 1 if self._outage.is_on else ATTEMPTS)
         except (asyncio.CancelledError, ClientClosedError) as error:
             self._hand_over(renewal, send)
             if isinstance(error, asyncio.CancelledError):
@@ -228,12 +269,16 @@ class Renewals:
             self._renewal = None
         if token is not None:
             self._token = token
-            self._brake = _Brake()
+            self._brake, self._outage = _Brake(), _Outage()
             return
         now = math.inf if self._loop is None else self._loop.time()
-        if isinstance(error, AuthenticationError) and error.status == _UNAUTHORIZED:
-            self._brake.press(error, now)
+        if isinstance(error, AuthenticationError):
+            self._outage = _Outage()
+            if error.status == _UNAUTHORIZED:
+                self._brake.press(error, now)
+        elif isinstance(error, TransportError):
+            self._outage.note(now)
         if self._token is not None and now < self._token.deadline:
             # Calls go on with the token they have, and must not each ask again at once.
-            self._paused_until = now + _PAUSE
+            self._paused_until = max(now + _PAUSE, self._brake.until)
             _log.warning("%s: a renewal ahead of time failed: %s", OPERATION, type(error).__name__)

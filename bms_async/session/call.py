@@ -98,10 +98,19 @@ class Call(Generic[T]):
         while True:
             try:
                 result = await self._try()
-            except CallError as error:
-                if isinstance(error, AuthenticationError | PermissionDeniedError) and await self._renew():
-                    self._errors.append(error)
-                    continue
+            except CallError as caught:
+                error = caught
+                if isinstance(error, AuthenticationError | PermissionDeniedError):
+                    try:
+                        renewed = await self._renew()
+                    except CallError as failure:
+                        # No new credentials came, and this try may be made again like one that never had any.
+                        self._note(error)
+                        error = failure
+                    else:
+                        if renewed:
+                            self._note(error)
+                            continue
                 refused = isinstance(error, RateLimitedError)
                 refusals += refused
                 failures += not refused
@@ -109,10 +118,8 @@ class Call(Generic[T]):
                 delay = 0.0 if refused else self._delay(error, failures)
                 if spent or not self._may_go_on(error, delay):
                     self._conclude(error)
-                    raise
-                self._errors.append(error)
-                if self._on_refused is not None and not any(each.maybe_done for each in self._errors):
-                    self._on_refused()
+                    raise error from error.__cause__
+                self._note(error)
                 if not refused:
                     # A refused call needs no delay of its own: its operation stands still until it may go on.
                     await asyncio.sleep(delay)
@@ -200,7 +207,15 @@ class Call(Generic[T]):
         if self._renewed or self._flight is None or self._response is None or not isinstance(auth, RenewableAuth):
             return False
         self._renewed = True
-        return await auth.renew(self._flight.request, self._response)
+        # It was refused and so not done, should the deadline come meanwhile.
+        flight, self._flight = self._flight, None
+        return await auth.renew(flight.request, self._response)
+
+    def _note(self, error: CallError) -> None:
+        """Remember what a try ended with that is not the last one."""
+        self._errors.append(error)
+        if self._on_refused is not None and not any(each.maybe_done for each in self._errors):
+            self._on_refused()
 
     def _delay(self, error: CallError, failures: int) -> float:
         asked = getattr(error, "retry_after", None)

@@ -10,12 +10,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
+from opcode import opname
 from pathlib import Path
+from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_SUSPENDABLE = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
+_WAITING = frozenset({"YIELD_VALUE", "SEND"})
 _PACKAGE = str(Path(__file__).parent.parent)
 
 
@@ -72,10 +77,22 @@ def forget(error: BaseException) -> None:
         seen.add(id(each))
         trace = each.__traceback__
         while trace is not None:
-            if trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+            if trace.tb_frame.f_code.co_filename.startswith(_PACKAGE) and not _goes_on(trace):
                 # One that still runs cannot be emptied, and is the caller's to empty.
                 with suppress(RuntimeError):
                     trace.tb_frame.clear()
             trace = trace.tb_next
         line += [other for other in (each.__cause__, each.__context__) if other is not None]
         line += getattr(each, "previous", ())
+
+
+def _goes_on(trace: TracebackType) -> bool:
+    """Tell whether a coroutine has dealt with the error and now waits for something else: emptying it would end it.
+
+    From Python 3.13 on a frame refuses to be emptied then.
+    """
+    frame = trace.tb_frame
+    code = frame.f_code
+    if not code.co_flags & _SUSPENDABLE or frame.f_lasti == trace.tb_lasti or frame.f_lasti < 0:
+        return False
+    return opname[code.co_code[frame.f_lasti]] in _WAITING

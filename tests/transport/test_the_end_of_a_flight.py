@@ -1,0 +1,73 @@
+"""A flight ends once, however it ends: what hangs on its end is counted."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bms_async import ClientClosedError
+from bms_async.transport import Flight, SendQueue
+from bms_async.wire import HttpRequest, HttpResponse
+from tests.support.virtual_clock import advance, run_virtually
+
+
+def request() -> HttpRequest:
+    return HttpRequest(operation="x", method="GET", url="https://bms.example.com/", headers={}, body=b"", timeout=60.0)
+
+
+async def never(_: HttpRequest) -> HttpResponse:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_flight_that_nobody_waits_for_ends_with_the_transport_once(place: int) -> None:
+    async def main() -> None:
+        queue = SendQueue(never, connections=1)
+        await queue.open()
+        flights = [queue.submit(request()) for _ in range(2)]
+        ended: list[Flight] = []
+        flights[place].on_end(ended.append)
+        await advance(1)
+        assert [flight.sent for flight in flights] == [True, False]
+        assert ended == []
+        await queue.aclose()
+        assert ended == [flights[place]]
+        with pytest.raises(ClientClosedError):
+            await flights[place].wait()
+        assert ended == [flights[place]]
+
+    run_virtually(main)
+
+
+def test_a_flight_that_is_left_before_it_is_sent_ends_at_once_and_once() -> None:
+    async def main() -> None:
+        answer = asyncio.Event()
+
+        async def exchange(_: HttpRequest) -> HttpResponse:
+            await answer.wait()
+            return HttpResponse(status=200, headers=(), body=b"")
+
+        queue = SendQueue(exchange, connections=1)
+        await queue.open()
+        first, second = queue.submit(request()), queue.submit(request())
+        ended: list[Flight] = []
+        second.on_end(ended.append)
+        waiting = asyncio.ensure_future(second.wait())
+        await advance(1)
+        waiting.cancel()
+        await advance(1)
+        assert ended == [second]
+        answer.set()
+        await first.wait()
+        await advance(1)
+        # It was passed over, and not sent.
+        assert queue.statistics().sent == 1
+        assert ended == [second]
+        late: list[Flight] = []
+        second.on_end(late.append)
+        assert late == [second]
+        await queue.aclose()
+
+    run_virtually(main)
