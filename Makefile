@@ -20,7 +20,9 @@ lint: $(STAMP)
 
 # A target that is missed is told, and does not keep the others from being measured.
 bench: $(STAMP)
-	-$(BIN)/python -m benchmarks.import_time
+	-$(BIN)/python -m benchmarks.imports
+	-$(BIN)/python -m benchmarks.calls
+	-$(BIN)/python -m benchmarks.listing
 	-$(BIN)/python -m benchmarks.decode
 	-$(BIN)/python -m benchmarks.signing
 	-$(BIN)/python -m benchmarks.limiter

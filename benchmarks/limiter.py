@@ -1,101 +1,227 @@
-"""The limiter beside what a user would pick instead, against three gateways, on a virtual clock.
+"""The limiter beside what a user would pick in its place: what the gateways refuse, and what a call and a wait cost.
 
-500 calls at 50 a minute with 20 to 300 ms on the wire. Counted are the calls that the gateway refuses and the time
-until the last was made; 540 s is the shortest that the limit allows. Then the CPU that one call costs, in one process.
+First on a virtual clock: 5,000 calls of an operation that may be called 50 times a minute, all there from the start.
+Each reaches the gateway and comes back after a random time on the wire, and three kinds of gateway count the same
+arrivals. A limiter that counts when it sends holds its limit there, and yet is refused: what was sent evenly does not
+arrive evenly. 5,940 s is the soonest that the last call can be made, for whoever lets 50 go at once. "Most in a minute"
+are the calls that arrived in the worst 60 s.
+
+Then on the real clock: the CPU of taking a slot that is free and of ending it, and what 100,000 callers weigh who wait
+for one. What they weigh is told beyond a coroutine that waits for a bare future in a task, which is what any wait
+costs; and how long it takes to cancel them all.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import statistics
 import time
-from collections.abc import Awaitable, Callable
+import tracemalloc
+from collections.abc import Callable, Sequence
 from random import Random
 
 import anyio
-from aiolimiter import AsyncLimiter
 
-from benchmarks._report import report
-from bms_async.limits import Lane, Slot, WindowLimiter
+from benchmarks._limiters import CONTENDERS, PACKAGES, Acquire, loop_clock
+from benchmarks._report import judge, report
+from bms_async.limits import Slot, WindowLimiter
 from bms_async.simulator import FixedWindow, SlidingWindow, Throttle, TokenBucket
 from tests.support.virtual_clock import run_virtually
 
-CALLS = 500
+CALLS = 5_000
 LIMIT = 50
-
-Acquire = Callable[[], Awaitable[Slot | None]]
-
-CONTENDERS: dict[str, Callable[[], Acquire]] = {
-    "bms_async WindowLimiter(50)": lambda: WindowLimiter("x", LIMIT).acquire,
-    "aiolimiter AsyncLimiter(50, 60)": lambda: AsyncLimiter(LIMIT, 60).acquire,
-    "aiolimiter AsyncLimiter(1, 1.2)": lambda: AsyncLimiter(1, 60 / LIMIT).acquire,
-}
+BOUND = (CALLS / LIMIT - 1) * 60
+WIRES = {"20..300 ms": (0.02, 0.3), "20 ms..5 s": (0.02, 5.0)}
 GATEWAYS: dict[str, Callable[[], Throttle]] = {
-    "fixed window": lambda: FixedWindow(LIMIT, phase=17.0),
-    "sliding window": lambda: SlidingWindow(LIMIT),
-    "token bucket": lambda: TokenBucket(LIMIT),
+    "fixed": lambda: FixedWindow(LIMIT, phase=17.0),
+    "sliding": lambda: SlidingWindow(LIMIT),
+    "bucket": lambda: TokenBucket(LIMIT),
 }
 
+WITH_A_BURST = "aiolimiter, burst formula"
+RUNS = 9
+CALLS_A_RUN = 3_000
+PLENTY = 10**6
+WAITERS = 100_000
 
-def drive(make: Callable[[], Acquire], gateway: Throttle) -> tuple[int, float]:
-    """Make all calls; return how many were refused, and when the last one was made."""
+
+def arrivals(make: Callable[[int], Acquire], wire: tuple[float, float]) -> list[float]:
+    """Make all calls; return when each arrived at the gateway."""
     draw = Random(7)
 
-    async def main() -> tuple[int, float]:
-        acquire, refused, last = make(), 0, 0.0
+    async def main() -> list[float]:
+        acquire, came = make(LIMIT), list[float]()
 
         async def call() -> None:
-            nonlocal refused, last
             slot = await acquire()
-            wire = draw.uniform(0.02, 0.3)
-            await anyio.sleep(wire / 2)
-            last = anyio.current_time()
-            refused += gateway.admit(last) > 0
-            await anyio.sleep(wire / 2)
+            out, back = draw.uniform(*wire) / 2, draw.uniform(*wire) / 2
+            await anyio.sleep(out)
+            came.append(anyio.current_time())
+            await anyio.sleep(back)
             if slot is not None:
                 slot.release()
 
         async with anyio.create_task_group() as callers:
             for _ in range(CALLS):
                 callers.start_soon(call)
-        return refused, last
+        return came
 
-    return run_virtually(main)
+    with loop_clock():
+        return run_virtually(main)
 
 
-async def cpu(limiter: WindowLimiter | AsyncLimiter, calls: int) -> float:
-    """Return the µs of CPU that a call costs when nobody has to wait."""
+def worst_minute(came: Sequence[float]) -> int:
+    """Return the most arrivals that any 60 s hold."""
+    worst = first = 0
+    for last, at in enumerate(came):
+        while at - came[first] >= 60:
+            first += 1
+        worst = max(worst, last - first + 1)
+    return worst
+
+
+def guarantee(name: str, wire: str) -> dict[str, object]:
+    """Return what three gateways say to the calls that one limiter lets through."""
     begun = time.process_time()
-    if isinstance(limiter, WindowLimiter):
-        for _ in range(calls):
-            slot = await limiter.acquire(Lane.BULK)
+    came = arrivals(CONTENDERS[name], WIRES[wire])
+    refused = {}
+    for kind, build in GATEWAYS.items():
+        gateway = build()
+        refused[f"refused, {kind}"] = sum(gateway.admit(at) > 0 for at in came)
+    return {
+        "limiter": name,
+        "on the wire": wire,
+        **refused,
+        "most in a minute": worst_minute(came),
+        "last call, s": came[-1],
+        "over the bound, %": 100 * (came[-1] / BOUND - 1),
+        "CPU s": time.process_time() - begun,
+    }
+
+
+async def uncontended(acquire: Acquire) -> float:
+    """Return the µs of CPU of one call that finds its slot free, threads included."""
+    begun = time.process_time()
+    for _ in range(CALLS_A_RUN):
+        slot = await acquire()
+        if slot is not None:
             slot.release()
-    else:
-        for _ in range(calls):
-            await limiter.acquire()
-    return (time.process_time() - begun) / calls * 1e6
+    return (time.process_time() - begun) / CALLS_A_RUN * 1e6
 
 
-def main() -> None:
-    """Run both."""
-    report(
-        "limiter",
-        [
-            {"limiter": name, "gateway": where, "refused": refused, "seconds until the last call": last}
-            for where, gateway in GATEWAYS.items()
-            for name, make in CONTENDERS.items()
-            for refused, last in [drive(make, gateway())]
-        ],
+async def costs() -> dict[str, float]:
+    """Return the median of the µs for each; they take turns, so that what else the machine does falls on all."""
+    makes: dict[str, Callable[[int], Acquire]] = {
+        **CONTENDERS,
+        "bms_async, no limit": lambda _: WindowLimiter("x", None).acquire,
+    }
+    del makes[WITH_A_BURST]  # Its bucket holds ten calls whatever the limit, so that it always has somebody wait.
+    taken: dict[str, list[float]] = {name: [] for name in makes}
+    for _ in range(RUNS):
+        for name, make in makes.items():
+            taken[name].append(await uncontended(make(PLENTY)))
+    return {name: statistics.median(each) for name, each in taken.items()}
+
+
+async def weigh(acquire: Acquire) -> float:
+    """Let very many wait; return the bytes that each of them holds."""
+    async with asyncio.TaskGroup() as group:
+        gc.collect()
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            tasks = await _gather(group, acquire)
+            gc.collect()
+            weight = (tracemalloc.get_traced_memory()[0] - before) / WAITERS
+        finally:
+            tracemalloc.stop()
+        await _cancel(tasks)
+    return weight
+
+
+async def disperse(acquire: Acquire) -> float:
+    """Let very many wait; return the seconds until all of them are cancelled."""
+    async with asyncio.TaskGroup() as group:
+        tasks = await _gather(group, acquire)
+        gc.collect()
+        begun = time.perf_counter()
+        await _cancel(tasks)
+        return time.perf_counter() - begun
+
+
+async def crowds() -> list[dict[str, object]]:
+    """Measure who waits: for a bare future, for our limiter, for those of the others that hold a queue."""
+
+    async def bare() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    waits: dict[str, Acquire] = {"(a bare future)": bare}
+    for name in ("bms_async", "aiolimiter", "pyrate-limiter"):
+        waits[name] = CONTENDERS[name](1)
+        await waits[name]()
+    # What it weighs is the same each time; how long it takes is not.
+    weights = {name: await weigh(acquire) for name, acquire in waits.items()}
+    taken: dict[str, list[float]] = {name: [] for name in waits}
+    for _ in range(5):
+        for name, acquire in waits.items():
+            taken[name].append(await disperse(acquire))
+    plain = weights["(a bare future)"]
+    return [
+        {
+            "limiter": name,
+            "B a waiter": weight,
+            "B beyond a bare future": weight - plain,
+            "cancel all, s": statistics.median(taken[name]),
+        }
+        for name, weight in weights.items()
+    ]
+
+
+async def _gather(group: asyncio.TaskGroup, acquire: Acquire) -> list[asyncio.Task[Slot | None]]:
+    gc.disable()  # None of them is garbage, and looking for it takes longer than making them.
+    try:
+        tasks = [group.create_task(acquire()) for _ in range(WAITERS)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+    finally:
+        gc.enable()
+    return tasks
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Slot | None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def main() -> int:
+    """Run all; return the exit status."""
+    promises = [guarantee(name, wire) for wire in WIRES for name in CONTENDERS]
+    report("limiter", promises, packages=PACKAGES)
+    taken = asyncio.run(costs())
+    best = min(cost for name, cost in taken.items() if not name.startswith("bms_async"))
+    rows = [{"limiter": name, "µs a call": cost, "ratio to the best peer": cost / best} for name, cost in taken.items()]
+    report("limiter_cost", rows, packages=PACKAGES)
+    waiting = asyncio.run(crowds())
+    report("limiter_waiters", waiting, packages=PACKAGES)
+    mine = [row for row in promises if row["limiter"] == "bms_async"]
+    late = max(_number(row["over the bound, %"]) for row in mine if row["on the wire"] == "20..300 ms")
+    weight = next(_number(row["B beyond a bare future"]) for row in waiting if row["limiter"] == "bms_async")
+    return judge(
+        {
+            "no gateway refuses a call": not any(row[f"refused, {kind}"] for row in mine for kind in GATEWAYS),
+            f"all calls within 1 % of the bound under 300 ms: {late:.2f} %": late <= 1,
+            f"a call whose slot is free under 1 µs: {taken['bms_async']:.2f} µs": taken["bms_async"] < 1,
+            f"a waiter under 300 bytes beyond his coroutine: {weight:.0f}": weight < 300,
+        }
     )
-    ours = asyncio.run(cpu(WindowLimiter("x", 10**6), 100_000))
-    theirs = asyncio.run(cpu(AsyncLimiter(10**6, 60), 100_000))
-    report(
-        "limiter_cpu",
-        [
-            {"limiter": "bms_async WindowLimiter", "µs a call": ours, "ratio": 1.0},
-            {"limiter": "aiolimiter AsyncLimiter", "µs a call": theirs, "ratio": theirs / ours},
-        ],
-    )
+
+
+def _number(value: object) -> float:
+    assert isinstance(value, int | float)
+    return value
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

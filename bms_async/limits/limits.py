@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Self
 
 from bms_async.errors import ConfigurationError
@@ -81,6 +80,8 @@ class Limits:
 def _checked(changes: Mapping[str, int | None]) -> Mapping[str, int | None]:
     for name, limit in changes.items():
         if name not in _KNOWN and not name.startswith("nova."):
+            from difflib import get_close_matches  # noqa: PLC0415 - only a mistake needs it
+
             near = get_close_matches(name, _KNOWN, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigurationError(f"Limits: {name!r} is not the name of an operation with a limit{hint}")

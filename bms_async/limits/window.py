@@ -10,8 +10,10 @@ A leaky bucket does not give this: one that allows 50 a minute lets 50 through a
 from __future__ import annotations
 
 import asyncio
-from asyncio import get_running_loop
+import sys
 from collections import deque
+
+import msgspec
 
 from bms_async.errors import WaitTooLongError
 
@@ -31,13 +33,14 @@ _SHRINK = 0.8
 """What is left of a capacity after the server refused a call all the same."""
 
 
-class Slot:
-    """The right to make one call. It ends in exactly one `release` or `give_back`; more of them do nothing."""
+class Slot(msgspec.Struct, eq=False, gc=False):
+    """The right to make one call. It ends in exactly one `release` or `give_back`; more of them do nothing.
 
-    __slots__ = ("_limiter",)
+    A Struct is made in a third of the time of a plain object. No limiter refers to its slots, so that none is in a
+    cycle.
+    """
 
-    def __init__(self, limiter: WindowLimiter) -> None:
-        self._limiter: WindowLimiter | None = limiter
+    _limiter: WindowLimiter | None
 
     def release(self) -> None:
         """The answer came, or will never come: the slot comes back one window from now."""
@@ -68,8 +71,8 @@ class WindowLimiter:
     """
 
     __slots__ = (
-        "_calls", "_capacity", "_cooling", "_grow_at", "_in_flight", "_lanes", "_limit", "_loop", "_name", "_refused",
-        "_reserve", "_still_until", "_timer", "_window",
+        "_calls", "_capacity", "_cooling", "_ended", "_grow_at", "_lanes", "_limit", "_loop", "_name", "_refused",
+        "_reserve", "_still_until", "_sure", "_sure_bulk", "_timer", "_window",
     )  # fmt: skip
 
     def __init__(self, name: str, limit: int | None, *, window: float = 60.0, reserve: float = 1 / 60) -> None:
@@ -78,20 +81,22 @@ class WindowLimiter:
         self._capacity = limit or 0
         self._window = window + _CLOCK_DRIFT
         self._reserve = int((limit or 0) * reserve)
-        self._in_flight = 0
         self._cooling: deque[float] = deque()
         self._lanes: tuple[WaitingLine[Slot], WaitingLine[Slot]] = (WaitingLine(), WaitingLine())
         self._still_until = self._grow_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._calls = 0
+        self._calls = self._ended = 0
         self._refused = 0
+        # Up to how many calls in all may go without a look at the clock and at who waits: most calls ask no more.
+        self._sure = sys.maxsize if limit is None else 0
+        self._sure_bulk = self._sure
 
     def __repr__(self) -> str:
         if self._limit is None:
             return f"<WindowLimiter {self._name}: no limit, {self._calls} calls>"
         waiting = self._lanes[0].length + self._lanes[1].length
-        used = self._in_flight + len(self._cooling)
+        used = self._calls - self._ended + len(self._cooling)
         return f"<WindowLimiter {self._name}: {used} of {self._capacity} used, {waiting} waiting>"
 
     @property
@@ -114,17 +119,17 @@ class WindowLimiter:
         slot = self.take(lane)
         if slot is not None:
             return slot
-        loop = self._bind()
-        ticket: asyncio.Future[Slot] = loop.create_future()
+        ticket: asyncio.Future[Slot] = self._bind().create_future()
         timer = None if max_wait is None else self._bound(ticket, lane, max_wait)
-        line = self._lanes[lane]
-        line.join(ticket)
-        self._arm(loop)
+        line = self._join(ticket, lane)
         try:
             return await ticket
         except (asyncio.CancelledError, WaitTooLongError):
             if ticket.cancel() or ticket.cancelled() or ticket.exception():
                 line.leave()
+                if (running := asyncio.get_running_loop()) is self._loop:
+                    # Who came while a dead ticket still counted got in line behind it, and nobody else may ever look.
+                    self._serve(running)
             else:
                 ticket.result().give_back()
             raise
@@ -138,21 +143,11 @@ class WindowLimiter:
         Args:
             lane: Nobody of his lane or of one before it is overtaken.
         """
-        limit = self._limit
-        if limit is not None:
-            loop = get_running_loop()
-            now = loop.time() if loop is self._loop else self._bind().time()
-            cooling, lanes = self._cooling, self._lanes
-            if self._capacity < limit or (cooling and cooling[0] <= now):
-                self._warm(now)
-            if lanes[0].length or (lane and lanes[1].length) or now < self._still_until:
-                return None
-            free = self._capacity - self._in_flight - len(cooling)
-            if free <= (lane and min(self._reserve, self._capacity - 1)):
-                return None
-            self._in_flight += 1
-        self._calls += 1
-        return Slot(self)
+        calls, loop = self._calls, self._loop
+        if calls < (self._sure_bulk if lane else self._sure) and (loop is None or loop.is_running()):
+            self._calls = calls + 1
+            return Slot(self)
+        return self._look(lane)
 
     def foresee(self, lane: Lane = Lane.INTERACTIVE) -> float:
         """Return the seconds that a call would wait for its slot, if all goes as fast as it can.
@@ -178,7 +173,7 @@ class WindowLimiter:
         if turn > size:
             more = -((size - turn) // size)
             rounds, turn = rounds + more, turn - more * size
-        back = turn - 1 - (size - self._in_flight - len(self._cooling))
+        back = turn - 1 - self._count_free()
         comes = 0.0 if back < 0 else self._cooling[back] - now if back < len(self._cooling) else self._window
         return max(0.0, self._still_until - now, comes) + rounds * self._window
 
@@ -196,6 +191,7 @@ class WindowLimiter:
         loop = self._bind()
         now = loop.time()
         self._refused += 1
+        self._sure = self._sure_bulk = 0
         if quota is not None:
             self._learn(*quota)
         if now >= self._still_until:
@@ -215,7 +211,7 @@ class WindowLimiter:
             )  # fmt: skip
         now = self._bind().time()
         self._warm(now)
-        used = self._in_flight + len(self._cooling)
+        used = self._calls - self._ended + len(self._cooling)
         free = max(0, self._capacity - used) if now >= self._still_until else 0
         return LimiterStatistics(
             capacity=self._capacity,
@@ -234,11 +230,12 @@ class WindowLimiter:
 
         A call that was in flight there may have been counted until just now.
         """
-        loop = get_running_loop()
+        loop = asyncio.get_running_loop()
         if loop is not self._loop:
             if self._loop is not None:
-                self._cooling.extend([loop.time() + self._window] * self._in_flight)
-                self._in_flight = 0
+                self._cooling.extend([loop.time() + self._window] * (self._calls - self._ended))
+                self._ended = self._calls
+                self._sure = self._sure_bulk = 0
                 self._timer = None
                 # Those who waited in them leave the lines that they joined.
                 self._lanes = (WaitingLine(), WaitingLine())
@@ -259,35 +256,60 @@ class WindowLimiter:
         self._limit = min(self._limit, share)
         self._capacity = min(self._capacity, self._limit)
 
+    def _look(self, lane: Lane) -> Slot | None:
+        """Take a slot if there is one, and note how many more calls may go without looking."""
+        now = self._bind().time()
+        self._warm(now)
+        interactive, bulk = self._lanes
+        if not (interactive.length or bulk.length or now < self._still_until or self._capacity != self._limit):
+            self._sure = self._calls + self._count_free()
+            self._sure_bulk = self._sure - min(self._reserve, self._capacity - 1)
+        if interactive.length or (lane and bulk.length) or not self._has_room(lane, now):
+            return None
+        self._calls += 1
+        return Slot(self)
+
+    def _count_free(self) -> int:
+        """Return how many slots are neither in flight nor cooling; less than none after the capacity shrank."""
+        return self._capacity - (self._calls - self._ended) - len(self._cooling)
+
     def _has_room(self, lane: Lane, now: float) -> bool:
-        free = self._capacity - self._in_flight - len(self._cooling)
         kept = min(self._reserve, self._capacity - 1) if lane is Lane.BULK else 0
-        return free > kept and now >= self._still_until
+        return self._count_free() > kept and now >= self._still_until
 
     def _bound(self, ticket: asyncio.Future[Slot], lane: Lane, max_wait: float) -> asyncio.TimerHandle:
         """Have a ticket fail when its time is over, or refuse it at once if its turn surely comes later."""
         wait = self.foresee(lane)
         if wait > max_wait:
             raise WaitTooLongError(operation=self._name, wait=wait, max_wait=max_wait)
+        return ticket.get_loop().call_later(max_wait, self._give_up, ticket, max_wait)
 
-        def give_up() -> None:
-            if not ticket.done():
-                more = self._next_change(loop.time()) or self._window
-                ticket.set_exception(WaitTooLongError(operation=self._name, wait=max_wait + more, max_wait=max_wait))
+    def _join(self, ticket: asyncio.Future[Slot], lane: Lane) -> WaitingLine[Slot]:
+        """Put a ticket at the end of its line, and from now on let nobody go without looking."""
+        line = self._lanes[lane]
+        line.join(ticket)
+        self._sure = self._sure_bulk = 0
+        self._arm(ticket.get_loop())
+        return line
 
-        loop = get_running_loop()
-        return loop.call_later(max_wait, give_up)
+    def _give_up(self, ticket: asyncio.Future[Slot], max_wait: float) -> None:
+        if not ticket.done():
+            more = self._next_change(ticket.get_loop().time()) or self._window
+            ticket.set_exception(WaitTooLongError(operation=self._name, wait=max_wait + more, max_wait=max_wait))
 
     def _cool(self) -> None:
-        if self._limit is None:
+        loop = self._loop
+        if loop is None:
             return
-        loop = get_running_loop()
-        if loop is not self._loop:
-            self._bind()
-        if self._in_flight:
-            self._in_flight -= 1
+        if not loop.is_running():
+            loop = self._bind()
+        if self._ended < self._calls:
+            self._ended += 1
+        else:
+            # It belongs to a loop that is gone: its place was let go of already, and is taken once more.
+            self._sure = self._sure_bulk = 0
         self._cooling.append(loop.time() + self._window)
-        if self._timer is None and (self._lanes[0].length or self._lanes[1].length):
+        if not self._sure and self._timer is None:
             self._arm(loop)
 
     def _return(self) -> None:
@@ -295,7 +317,9 @@ class WindowLimiter:
         if self._limit is None:
             return
         loop = self._bind()
-        self._in_flight = max(0, self._in_flight - 1)
+        self._ended = min(self._ended, self._calls)
+        # A slot of a loop that is gone was let go of with it, so that none comes free here.
+        self._sure = self._sure_bulk = 0
         self._serve(loop)
 
     def _warm(self, now: float) -> None:
@@ -312,7 +336,6 @@ class WindowLimiter:
         self._warm(now)
         for lane, line in zip(Lane, self._lanes, strict=True):
             while line.length and self._has_room(lane, now) and (ticket := line.serve()):
-                self._in_flight += 1
                 self._calls += 1
                 ticket.set_result(Slot(self))
         self._arm(loop)

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TypeVar, cast
 
 import msgspec
@@ -157,6 +156,9 @@ def _read_retry_after(response: HttpResponse) -> float | None:
 
 
 def _date(value: str | None) -> datetime | None:
+    # A transport has imported it long since; importing this package needs not wait for it.
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+
     try:
         date = parsedate_to_datetime(value) if value else None
     except (ValueError, TypeError, OverflowError):

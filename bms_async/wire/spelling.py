@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from functools import lru_cache
 
@@ -73,6 +72,8 @@ def _ways(character: str) -> re.Pattern[str]:
     """Return what finds a character in any of its spellings."""
     if character.isascii() and character.isalnum():
         return re.compile(character)
+    import html  # noqa: PLC0415 - its table of names is large, and most processes never come here
+
     data, code = character.encode(errors="surrogatepass"), ord(character)
     units = character.encode("utf-16-be", errors="surrogatepass")
     ways = [

@@ -142,3 +142,22 @@ def test_what_is_foreseen_comes_true_when_every_answer_comes_at_once_and_nobody_
         assert took == pytest.approx(foreseen, abs=0.2)
 
     run_virtually(main)
+
+
+def test_what_is_foreseen_for_bulk_behind_several_rounds_of_bulk_counts_what_it_leaves_alone() -> None:
+    async def call(limiter: WindowLimiter) -> None:
+        (await limiter.acquire(Lane.BULK)).release()
+
+    async def main() -> None:
+        # Two of six are left alone, so that four go in a round.
+        limiter = WindowLimiter("x", 6, reserve=0.34)
+        async with anyio.create_task_group() as callers:
+            for _ in range(13):
+                callers.start_soon(call, limiter)
+            await advance(1)
+            assert limiter.statistics().waiting_bulk == 9
+            assert limiter.foresee(Lane.BULK) == pytest.approx(179, abs=0.1)
+            await limiter.acquire(Lane.BULK)
+            assert anyio.current_time() == pytest.approx(180, abs=0.1)
+
+    run_virtually(main)
