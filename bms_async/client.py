@@ -157,12 +157,12 @@ class BmsClient(ClientView):
         - an access key: ``HUAWEICLOUD_SDK_AK``, ``HUAWEICLOUD_SDK_SK``, and with temporary ones
           ``HUAWEICLOUD_SDK_SECURITY_TOKEN``
 
-        The project is ``OS_PROJECT_ID`` or ``HUAWEICLOUD_SDK_PROJECT_ID``, or else ``OS_PROJECT_NAME``, whose id is
-        looked up when the first call needs it. With an access key and neither of them, it is the project that is named
-        like the region, as in the vendor's SDK. With a password, ``OS_PROJECT_DOMAIN_NAME`` or ``OS_PROJECT_DOMAIN_ID``
-        is read too; ``OS_DEFAULT_DOMAIN_NAME``, ``OS_DOMAIN_NAME``, ``OS_DEFAULT_DOMAIN_ID``, ``OS_DOMAIN_ID`` or
-        ``OS_DEFAULT_DOMAIN`` (an id) is the domain of the user and of the project where none of their own is set.
-        Where an id is set, the name beside it is not used.
+        The project is ``OS_PROJECT_ID``, ``HUAWEICLOUD_SDK_PROJECT_ID`` or ``OS_TENANT_ID``, or else ``OS_PROJECT_NAME``
+        or ``OS_TENANT_NAME``, whose id is looked up when the first call needs it. With an access key and none of them,
+        it is the project that is named like the region, as in the vendor's SDK. With a password,
+        ``OS_PROJECT_DOMAIN_NAME`` or ``OS_PROJECT_DOMAIN_ID`` is read too; ``OS_DEFAULT_DOMAIN_NAME``,
+        ``OS_DOMAIN_NAME``, ``OS_DEFAULT_DOMAIN_ID``, ``OS_DOMAIN_ID`` or ``OS_DEFAULT_DOMAIN`` (an id) is the domain of
+        the user and of the project where none of their own is set. Where an id is set, the name beside it is not used.
 
         Addresses are ``BMS_ENDPOINT``, ``BMS_COMPUTE_ENDPOINT``, ``BMS_IDENTITY_ENDPOINT`` (or else ``OS_AUTH_URL``
         without its ``/v3``); those that are not set are made of ``OS_REGION_NAME`` or ``HUAWEICLOUD_SDK_REGION``, and

@@ -1,4 +1,4 @@
-"""A page that is fetched before the reader has come to it."""
+"""A page that is fetched before the reader has come to it, and read a few servers at a time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 import anyio
+import msgspec
 
 from bms_async.errors import ClientClosedError
+from bms_async.models import Model
 from bms_async.session import Session
 
 P = TypeVar("P")
+
+TURN = 50
+"""How many servers are read before others get their turn: half a millisecond, or some where each needs repairs."""
 
 
 class PageAhead(Generic[P]):
@@ -46,3 +51,18 @@ class PageAhead(Generic[P]):
             self.page.set_exception(error)
             # A reader who has left will not ask.
             self.page.exception()
+
+
+class _Identified(Model, frozen=True, kw_only=True):
+    id: str
+
+
+def read_id(server: msgspec.Raw) -> str:
+    """Return a server's id; "" where it has none, which is an error when the server itself is read."""
+    try:
+        return _ID.decode(server).id
+    except msgspec.DecodeError:
+        return ""
+
+
+_ID = msgspec.json.Decoder(_Identified)

@@ -172,7 +172,10 @@ class HttpxTransport:
         return self._queue.statistics()
 
     def _find_trust(self) -> ssl.SSLContext:
-        return httpx.create_ssl_context() if self._ca_bundle is None else trust(self._ca_bundle)
+        context = httpx.create_ssl_context() if self._ca_bundle is None else trust(self._ca_bundle)
+        # The first transport imports what httpx is built on, for which the loop has no time either.
+        httpx.AsyncHTTPTransport(verify=context)
+        return context
 
     async def _make_pool(self, way: Hashable) -> httpx.AsyncHTTPTransport:
         """Make a connection's pool, without a client around it: that would keep cookies, and costs a tenth more."""

@@ -104,6 +104,7 @@ def test_a_client_needs_no_project_id_where_keystone_finds_it_by_name() -> None:
         {"OS_PROJECT_NAME": "n", "OS_PROJECT_DOMAIN_ID": "d2"},
         {"OS_PROJECT_ID": "p"},
         {"HUAWEICLOUD_SDK_PROJECT_ID": "p"},
+        {"OS_TENANT_ID": "p"},
         {"OS_PROJECT_NAME": "n", "OS_PROJECT_DOMAIN_NAME": "acme", "OS_PROJECT_ID": "p"},
     ],
 )
@@ -114,7 +115,8 @@ def test_a_password_goes_with_every_way_to_name_user_domain_and_project_and_ids_
     settings = read_environment(ENDPOINT | user | home | project | rest)
 
     user_id, domain_id = user.get("OS_USER_ID"), home.get("OS_USER_DOMAIN_ID")
-    project_id = project.get("OS_PROJECT_ID") or project.get("HUAWEICLOUD_SDK_PROJECT_ID")
+    ids = ("OS_PROJECT_ID", "HUAWEICLOUD_SDK_PROJECT_ID", "OS_TENANT_ID")
+    project_id = next((project[name] for name in ids if name in project), None)
     made["PasswordAuth"].assert_called_once_with(
         auth_url="https://iam.example.com",
         username=None if user_id else "ann",
@@ -196,6 +198,7 @@ def test_a_complete_kind_is_taken_whatever_is_left_over_of_another(kind: str) ->
     ("one", "other"),
     [
         ("OS_PROJECT_ID", "HUAWEICLOUD_SDK_PROJECT_ID"),
+        ("OS_PROJECT_ID", "OS_TENANT_ID"),
         ("OS_REGION_NAME", "HUAWEICLOUD_SDK_REGION"),
         ("OS_TOKEN", "OS_AUTH_TOKEN"),
     ],
@@ -274,7 +277,9 @@ def test_with_keys_the_project_is_the_one_named_like_the_region_where_none_is_gi
     assert named(failure(ENDPOINT | TOKEN | {region: "ae-ad-1"})) == {
         "OS_PROJECT_ID",
         "HUAWEICLOUD_SDK_PROJECT_ID",
+        "OS_TENANT_ID",
         "OS_PROJECT_NAME",
+        "OS_TENANT_NAME",
     }
 
 

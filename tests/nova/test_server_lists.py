@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -11,8 +12,18 @@ import httpx
 import pytest
 import respx
 
-from bms_async import BadRequestError, BmsClient, BriefServer, ClientClosedError, InvalidRequestError, Server
-from tests.calls.mocked import SERVER_ID, mocked, sent
+from bms_async import (
+    BadRequestError,
+    BmsClient,
+    BriefServer,
+    ClientClosedError,
+    DecodeError,
+    InvalidRequestError,
+    Server,
+)
+from tests.calls.mocked import SERVER_ID, mocked, sent, virtually
+from tests.support.clouds import simulated
+from tests.support.virtual_clock import advance
 
 from .native import MICROVERSION, SERVERS, a_server
 
@@ -180,7 +191,7 @@ async def test_a_list_whose_marker_vanished_goes_on_after_the_server_before() ->
         assert [server.id async for server in bms.nova.servers.list_details(limit=3)] == ids
 
 
-async def test_a_list_whose_markers_all_vanished_tells_so_after_twenty() -> None:
+async def test_a_list_whose_markers_all_vanished_tells_so_after_a_few() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if "marker" in request.url.params:
             told = {"badRequest": {"message": "marker not found", "code": 400}}
@@ -193,7 +204,116 @@ async def test_a_list_whose_markers_all_vanished_tells_so_after_twenty() -> None
         with pytest.raises(BadRequestError, match="marker not found"):
             await _read_into(read, bms)
         assert len(read) == 30
-        assert [query["marker"] for query in asked(cloud)[1:]] == [[f"s-{number}"] for number in range(29, 9, -1)]
+        assert [query["marker"] for query in asked(cloud)[1:]] == [
+            ["s-29"], ["s-28"], ["s-26"], ["s-22"], ["s-14"], ["s-0"]
+        ]  # fmt: skip
+
+
+async def test_a_page_that_vanished_as_a_whole_is_passed_over_by_the_marker_of_the_one_before() -> None:
+    ids = [f"s-{number:03}" for number in range(90)]
+    there = list(ids)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        marker = request.url.params.get("marker")
+        if marker is not None and marker not in there:
+            told = {"badRequest": {"message": f"marker [{marker}] not found", "code": 400}}
+            return httpx.Response(400, json=told)
+        found: httpx.Response = cloud_of(there)(request)
+        if marker == "s-029" and there == ids:
+            there[30:60] = []
+        return found
+
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(side_effect=answer)
+        assert [server.id async for server in bms.nova.servers.list_details(limit=30)] == ids
+        assert [query["marker"] for query in asked(cloud)[1:]] == [
+            ["s-029"], ["s-059"], ["s-058"], ["s-056"], ["s-052"], ["s-044"], ["s-030"], ["s-029"], ["s-089"]
+        ]  # fmt: skip
+
+
+async def test_a_marker_that_has_moved_to_the_front_does_not_end_the_list() -> None:
+    """What is changed while it is read moves to the front of a list that is sorted by ``updated_at``."""
+    ids = [f"s-{number}" for number in range(12)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.params.get("marker") == "s-5" and ids[0] != "s-5":
+            ids.remove("s-5")
+            ids.insert(0, "s-5")
+        found: httpx.Response = cloud_of(ids)(request)
+        return found
+
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(side_effect=answer)
+        listed = bms.nova.servers.list_details(limit=3, sort_key="updated_at")
+        assert [server.id async for server in listed] == [f"s-{number}" for number in range(12)]
+
+
+async def test_a_list_sorted_by_what_changes_gives_no_server_twice_however_long_it_is() -> None:
+    """The first server is changed, and so comes again as the last one."""
+    ids = [f"s-{number}" for number in range(25_000)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.params.get("marker") == "s-23999":
+            ids.append(ids.pop(0))
+        found: httpx.Response = cloud_of(ids)(request)
+        return found
+
+    async with mocked() as (bms, cloud):
+        cloud.get(SERVERS).mock(side_effect=answer)
+        listed = bms.nova.servers.list(sort_key=["uuid", "updated_at"], sort_dir=["asc", "asc"])
+        assert [server.id async for server in listed] == [f"s-{number}" for number in range(25_000)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@virtually
+async def test_the_simulators_servers_come_once_while_markers_vanish(seed: int) -> None:
+    draw = random.Random(seed)
+    async with simulated(servers=600, job_seconds=(0.1, 0.2), throttle="none") as here:
+        listed = [server.id async for server in here.bms.nova.servers.list_details()]
+        at_first, deleted = set(listed), set[str]()
+        assert at_first == set(here.ids)
+        read: list[str] = []
+        async for server in here.bms.nova.servers.list_details(limit=20):
+            read.append(server.id)
+            if len(read) % 13 == 0:
+                # Those around the reader: the last ones of his page are the markers of the next.
+                place = listed.index(server.id)
+                victims = [each for each in listed[place - 5 : place + 50] if each in here.cloud.servers]
+                for victim in draw.sample(victims, min(len(victims), draw.choice([1, 5, 40]))):
+                    here.cloud.delete(here.cloud.servers[victim])
+                    deleted.add(victim)
+                await advance(1.0)
+
+        assert len(read) == len(set(read))
+        assert (at_first - deleted) - set(read) == set()
+        assert deleted
+
+
+async def test_a_page_whose_servers_have_no_id_asks_for_no_more() -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).respond(json={"servers": [{"name": "a"}, {"name": "b"}]})
+        with pytest.raises(DecodeError, match="cannot be read as Server"):
+            await anext(aiter(bms.nova.servers.list_details(limit=2)))
+        assert len(sent(cloud)) == 1
+
+
+async def test_others_get_their_turn_while_a_long_page_is_read() -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).respond(json=page(*(f"s-{number}" for number in range(999))))
+        reader = aiter(bms.nova.servers.list_details())
+        await anext(reader)
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.ensure_future(count_turns())
+        assert len([server async for server in reader]) == 998
+        counting.cancel()
+        assert turns >= 15
 
 
 async def _read_into(read: list[str], bms: BmsClient) -> None:

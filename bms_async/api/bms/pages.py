@@ -2,79 +2,125 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
-from bms_async.api._ahead import PageAhead
+from bms_async.api._ahead import TURN, PageAhead, read_id
+from bms_async.api._remembered import Remembered
 from bms_async.models import Model, Server
 from bms_async.session import Session
 from bms_async.wire import read_part
 
+from ._course import Course, Span
+
 LONGEST_PAGE = 1000
 """How many servers a page may hold (API reference 4.3.2)."""
 
-_PAGES_AHEAD = 3
-"""How many pages are held that the reader has not come to: at 2.5 KB a server less than 10 MB."""
+_MOST_AHEAD = 8
+_BYTES_AHEAD = 12 * 2**20
+"""What the pages may weigh together that the reader has not come to: four of 1000 servers of 2.5 KB."""
 
 
-class ServerPage(Model, frozen=True, kw_only=True):
-    """One page; its servers are decoded when the reader comes to them, so that no page holds up the event loop.
-
-    Attributes:
-        count: How many servers match on all pages.
-    """
+class ServerPage(Model, frozen=True, kw_only=True, rename={"_count": "count"}):
+    """One page; its servers are decoded when the reader comes to them, so that no page holds up the event loop."""
 
     servers: tuple[msgspec.Raw, ...] | None = None
-    count: int | None = None
+    # Raw too: for a count that is no number the whole page would be taken apart to mend it.
+    _count: msgspec.Raw = msgspec.Raw(b"null")
+
+    @property
+    def count(self) -> int | None:
+        """How many servers match on all pages; None where the cloud does not tell."""
+        try:
+            return msgspec.json.decode(self._count, type=int | None, strict=False)
+        except msgspec.ValidationError:
+            return None
+
+
+class _Coming(NamedTuple):
+    span: Span
+    ahead: PageAhead[ServerPage]
 
 
 class ServerList:
     """The servers that match, to be iterated over; each iteration asks anew.
 
-    A server that moves to another page because others appeared or vanished meanwhile comes once.
+    The cloud's pages go by number, so what appears or vanishes while they are read moves servers from one page to
+    another. Pages overlap by a few servers, which costs four more calls in a hundred, and where one does not join on to
+    what was read, the list is read again from further back, which costs some calls more each time. In a cloud that
+    keeps its servers in one order this guarantees that a server which is there all the time comes exactly once, unless
+    more than 15,000 before it appear or vanish between two pages, or the list moves so on every single page of a long
+    one. What appears or vanishes meanwhile comes once or not at all. Pages of less than 20 servers do not overlap, and
+    neither do those of a cloud that has a page size of its own whatever it is asked for: there a server can be missed
+    when another one vanishes.
+
+    The memory that this takes does not grow with the list: the pages ahead, and the last 20,000 ids.
     """
 
     def __init__(
-        self, fetch: Callable[[int], Coroutine[Any, Any, ServerPage]], session: Session, *, page_size: int
+        self, fetch: Callable[[Span], Coroutine[Any, Any, ServerPage]], session: Session, *, page_size: int
     ) -> None:
         self._fetch = fetch
         self._session = session
         self._page_size = page_size
 
     async def __aiter__(self) -> AsyncIterator[Server]:
-        seen: set[str] = set()
-        received = 0
-        ahead = deque([self._begin(1)])
-        begun = 1
+        course, remembered = Course(self._page_size), Remembered()
+        coming = deque([self._begin(course.plan())])
         try:
-            while ahead:
-                page = await ahead[0].page
-                ahead.popleft()
+            while coming:
+                span, ahead = coming[0]
+                page = await ahead.page
+                coming.popleft()
                 servers = page.servers or ()
-                received += len(servers)
-                while len(ahead) < self._wanted_ahead(page, len(servers), received):
-                    begun += 1
-                    ahead.append(self._begin(begun))
-                for raw in servers:
+                if course.must_join(span, len(servers)) and not _joins(servers, remembered):
+                    course.step_back()
+                    _drop(coming)
+                    coming.append(self._begin(course.plan()))
+                    continue
+                if not course.take(span, len(servers), page.count):
+                    _drop(coming)
+                wanted = course.missing(span, len(servers), page.count)
+                if not wanted:
+                    _drop(coming)
+                elif len(coming) < wanted:
+                    # Few at first: many readers want no more than the beginning.
+                    most = min(wanted, course.calm + 1, self._most_ahead(servers))
+                    coming.extend(self._begin(course.plan()) for _ in range(most - len(coming)))
+                for number, raw in enumerate(servers, 1):
                     server = read_part("servers.list", raw, Server)
-                    if server.id not in seen:
-                        seen.add(server.id)
+                    if remembered.is_new(server.id):
+                        course.advance()
                         yield server
+                    if number % TURN == 0:
+                        # Pages that have come are read without a wait, and others must get their turn.
+                        await asyncio.sleep(0)
         finally:
-            for unread in ahead:
-                unread.scope.cancel()
+            _drop(coming)
 
-    def _begin(self, number: int) -> PageAhead[ServerPage]:
-        return PageAhead(self._session, lambda: self._fetch(number))
+    def _begin(self, span: Span) -> _Coming:
+        return _Coming(span, PageAhead(self._session, lambda: self._fetch(span)))
 
-    def _wanted_ahead(self, page: ServerPage, size: int, received: int) -> int:
-        """Return how many more pages are worth asking for; where the cloud gives no count, a full page says one."""
-        if size == 0:
-            return 0
-        if page.count is None:
-            return int(size == self._page_size)
-        missing = page.count - received
-        return min(_PAGES_AHEAD, -(-missing // size))
+    def _most_ahead(self, servers: Sequence[msgspec.Raw]) -> int:
+        """Return how many pages like this one may be under way: as many as are light enough and as have a slot free.
+
+        One always may. More would wait in the limit's line for a reader who may never come to them, before the calls
+        of others.
+        """
+        weight = sum(memoryview(raw).nbytes for raw in servers)
+        most = max(1, min(_MOST_AHEAD, _BYTES_AHEAD // max(1, weight)))
+        free = self._session.limits["servers.list"].statistics().free
+        return most if free is None else max(1, min(most, free))
+
+
+def _joins(servers: Sequence[msgspec.Raw], remembered: Remembered) -> bool:
+    return any(read_id(raw) in remembered for raw in servers)
+
+
+def _drop(coming: deque[_Coming]) -> None:
+    while coming:
+        coming.popleft().ahead.scope.cancel()

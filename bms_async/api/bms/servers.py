@@ -14,6 +14,7 @@ from bms_async.wire import Operation, Safety
 from bms_async.wire.checks import check_batch, check_id
 
 from ._calls import SERVERS
+from ._course import Span
 from .attachments import Attachments
 from .creation import Creation
 from .pages import LONGEST_PAGE, ServerList, ServerPage
@@ -115,6 +116,8 @@ class Servers(Upkeep, Attachments, Passwords, Creation):
     ) -> ServerList:
         """Iterate over the servers that match all filters; pages are fetched ahead of the reader.
 
+        What comes of servers that appear or vanish while they are listed is told at `ServerList`.
+
         ::
 
             async for server in bms.servers.list(tags="rack-7"):
@@ -127,7 +130,8 @@ class Servers(Upkeep, Attachments, Passwords, Creation):
             tags: A tag; ``__type_baremetal`` is the cloud's own.
             reservation_id: What servers created in one batch share.
             enterprise_project_id: An enterprise project, or ``all_granted_eps`` for all that the caller may see.
-            page_size: Servers a page, 1 to 1000; a call costs the same whatever its size.
+            page_size: Servers a page at most, 1 to 1000; a call costs the same whatever its size, and pages of less
+                than 20 do not notice that the list has moved.
             lane: Who goes first when calls must wait.
 
         Raises:
@@ -146,8 +150,8 @@ class Servers(Upkeep, Attachments, Passwords, Creation):
             "enterprise_project_id": enterprise_project_id,
         }
 
-        async def fetch(number: int) -> ServerPage:
-            query = {**filters, "limit": page_size, "offset": number}
+        async def fetch(span: Span) -> ServerPage:
+            query = {**filters, "limit": span.size, "offset": span.number}
             return await self._session.call(LIST, query=query, lane=lane)
 
         return ServerList(fetch, self._session, page_size=page_size)

@@ -29,6 +29,8 @@ ServerSortKey: TypeAlias = Literal[
 ]
 SortDirection: TypeAlias = Literal["asc", "desc"]
 
+_LASTING_KEYS = frozenset({"uuid", "created_at", "availability_zone"})
+
 
 class ServerFilters(msgspec.Struct, frozen=True, kw_only=True):
     """The arguments of a list, together."""
@@ -49,6 +51,12 @@ class ServerFilters(msgspec.Struct, frozen=True, kw_only=True):
     def need_microversion(self) -> bool:
         """Whether there is a filter that earlier clouds leave out without a word."""
         return any(value is not None for value in (self.tags, self.not_tags, self.reservation_id))
+
+    @property
+    def moving(self) -> bool:
+        """Whether the list is sorted by what changes while it is read."""
+        keys = (self.sort_key,) if isinstance(self.sort_key, str) else tuple(self.sort_key or ())
+        return not _LASTING_KEYS.issuperset(keys)
 
     @property
     def page_size(self) -> int | None:

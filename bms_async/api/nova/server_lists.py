@@ -164,5 +164,11 @@ class ServerLists(Resource):
             return not bare_metal_only or not isinstance(server, Server) or server.is_bare_metal
 
         return NativeServerList(
-            fetch, self._session, operation=operation.name, into=into, page_size=filters.page_size, keep=is_wanted
+            fetch,
+            self._session,
+            operation=operation.name,
+            into=into,
+            page_size=filters.page_size,
+            keep=is_wanted,
+            moving=filters.moving,
         )

@@ -1,0 +1,191 @@
+"""One client, one list, its figures: run in a process of its own by `benchmarks.listing`.
+
+python -m benchmarks._listing CLIENT ADDRESS SERVERS
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bms_async import AiohttpTransport, BmsClient, HttpxTransport, StaticToken
+
+PAGE = 1000
+HEADERS = {"X-Auth-Token": "token", "Accept": "application/json"}
+PROJECT = "bbf1946d374b44a0a2a95533562ba954"
+_PROBE = 0.001
+_PROBE_ALONE = 0.5
+
+
+def _kilobytes(name: str) -> int:
+    """Return a figure that Linux keeps of this process: VmRSS, or VmHWM for the most that it ever was."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{name}:"))
+
+
+class Figures:
+    """What a list costs from where this is made on: the client is open by then, and has done nothing."""
+
+    def __init__(self) -> None:
+        # What the imports left is collected as in every process that has run for a while, and forgotten by Linux.
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")
+        self._idle = _kilobytes("VmRSS")
+        self._from = (time.process_time(), time.perf_counter())
+
+    def tell(self, servers: int, **more: float) -> None:
+        """Print them."""
+        cpu, clock = self._from
+        found = {
+            "servers": servers,
+            "cpu": time.process_time() - cpu,
+            "wall": time.perf_counter() - clock,
+            "peak": (_kilobytes("VmHWM") - self._idle) / 1024,
+            **more,
+        }
+        print(json.dumps(found), flush=True)
+
+
+class Probe:
+    """Wants its turn every millisecond, and notes how much too late it came at most, in milliseconds.
+
+    Attributes:
+        latest: By the clock. Where other processes want the cores, this is mostly theirs.
+        held: As much of it as this thread was at work: what the client held the loop for.
+    """
+
+    def __init__(self) -> None:
+        self.latest = self.held = 0.0
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            begun, work = time.perf_counter(), time.thread_time()
+            await asyncio.sleep(_PROBE)
+            late = 1000 * (time.perf_counter() - begun - _PROBE)
+            self.latest = max(self.latest, late)
+            self.held = max(self.held, min(late, 1000 * (time.thread_time() - work)))
+
+
+async def measure(read: Callable[[], Awaitable[int]]) -> None:
+    """Have a list read to its end while the loop is watched; before, watch a loop that has nothing to do."""
+    async with asyncio.TaskGroup() as group:
+        alone, beside = Probe(), Probe()
+        watching = group.create_task(alone.run())
+        await asyncio.sleep(_PROBE_ALONE)
+        watching.cancel()
+        watching = group.create_task(beside.run())
+        figures = Figures()
+        servers = await read()
+        await asyncio.sleep(2 * _PROBE)
+        figures.tell(servers, held=beside.held, late=beside.latest, noise=alone.latest)
+        watching.cancel()
+
+
+async def ours(address: str, _servers: int, *, on: str) -> None:
+    """This package: limited, logged, retried, pages ahead, every server typed, each once."""
+    transport = AiohttpTransport() if on == "aiohttp" else HttpxTransport()
+    auth = StaticToken("token")
+    async with BmsClient(endpoint=address, project_id=PROJECT, auth=auth, transport=transport) as bms:
+
+        async def read() -> int:
+            number = 0
+            async for _ in bms.servers.list():
+                number += 1
+            return number
+
+        await measure(read)
+
+
+def _page(address: str, number: int) -> str:
+    return f"{address}/v1/{PROJECT}/baremetalservers/detail?limit={PAGE}&offset={number}"
+
+
+async def raw_httpx(address: str, servers: int) -> None:
+    """A client of httpx as it comes, with JSON read by msgspec into dicts."""
+    import httpx
+
+    async with httpx.AsyncClient(timeout=120) as client:
+
+        async def read() -> int:
+            number = 0
+            for page in range(servers // PAGE):
+                answer = await client.get(_page(address, page + 1), headers=HEADERS)
+                for _ in msgspec.json.decode(answer.content)["servers"]:
+                    number += 1
+            return number
+
+        await measure(read)
+
+
+async def raw_aiohttp(address: str, servers: int) -> None:
+    """A session of aiohttp as it comes, with JSON read by msgspec into dicts."""
+    import aiohttp
+
+    async with aiohttp.ClientSession() as session:
+
+        async def read() -> int:
+            number = 0
+            for page in range(servers // PAGE):
+                async with session.get(_page(address, page + 1), headers=HEADERS) as answer:
+                    for _ in msgspec.json.decode(await answer.read())["servers"]:
+                        number += 1
+            return number
+
+        await measure(read)
+
+
+def vendor(address: str, servers: int) -> None:
+    """The vendor's client, which blocks, asked for one page after the other."""
+    from huaweicloudsdkbms import v1
+    from huaweicloudsdkcore.auth.credentials import BasicCredentials
+    from huaweicloudsdkcore.http.http_config import HttpConfig
+
+    builder: Any = v1.BmsClient.new_builder().with_http_config(HttpConfig(timeout=120))
+    client = builder.with_credentials(BasicCredentials("ak", "sk", PROJECT)).with_endpoint(address).build()
+    figures = Figures()
+    number = 0
+    for page in range(servers // PAGE):
+        answer = client.list_bare_metal_servers(v1.ListBareMetalServersRequest(limit=PAGE, offset=page + 1))
+        for _ in answer.servers:
+            number += 1
+    figures.tell(number)
+
+
+def openstacksdk(address: str, _servers: int) -> None:
+    """A connection of openstacksdk, which blocks, and pages by itself through the native list."""
+    import openstack
+    from keystoneauth1 import session, token_endpoint
+
+    endpoint = f"{address}/v2.1/{PROJECT}"
+    given = session.Session(auth=token_endpoint.Token(endpoint, "token"))
+    connection = openstack.connection.Connection(session=given, compute_endpoint_override=endpoint)
+    compute: Any = connection.compute
+    figures = Figures()
+    number = 0
+    for _ in compute.servers(details=True, limit=PAGE):
+        number += 1
+    figures.tell(number)
+
+
+CLIENTS: dict[str, Callable[[str, int], Any]] = {
+    "bms_async on aiohttp": lambda *given: asyncio.run(ours(*given, on="aiohttp")),
+    "bms_async on httpx": lambda *given: asyncio.run(ours(*given, on="httpx")),
+    "aiohttp": lambda *given: asyncio.run(raw_aiohttp(*given)),
+    "httpx": lambda *given: asyncio.run(raw_httpx(*given)),
+    "vendor's BmsClient": vendor,
+    "openstacksdk": openstacksdk,
+}
+
+
+if __name__ == "__main__":
+    which, where, many = sys.argv[1:]
+    CLIENTS[which](where, int(many))

@@ -1,0 +1,42 @@
+"""Which servers of a list came lately, in a memory that does not grow with the list."""
+
+from __future__ import annotations
+
+from collections import deque
+
+MOST_REMEMBERED = 20_000
+"""How many ids are remembered: about 3 MB."""
+
+_BATCH = 1000
+
+
+class Remembered:
+    """The ids that came last.
+
+    Args:
+        most: How many, in round thousands, of which the oldest are forgotten together; None for all.
+    """
+
+    __slots__ = ("_batch", "_batches", "_ids", "_most")
+
+    def __init__(self, most: int | None = MOST_REMEMBERED) -> None:
+        self._most = most
+        self._ids: set[str] = set()
+        self._batches: deque[list[str]] = deque()
+        self._batch: list[str] = []
+
+    def __contains__(self, server_id: str) -> bool:
+        return server_id in self._ids
+
+    def is_new(self, server_id: str) -> bool:
+        """Remember an id; return whether it was not remembered before."""
+        if server_id in self._ids:
+            return False
+        self._ids.add(server_id)
+        self._batch.append(server_id)
+        if len(self._batch) == _BATCH:
+            self._batches.append(self._batch)
+            self._batch = []
+            if self._most is not None and len(self._ids) > self._most:
+                self._ids.difference_update(self._batches.popleft())
+        return True

@@ -1,0 +1,107 @@
+"""Which page comes next, and what shows that the list has moved: without a cloud."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bms_async.api._remembered import Remembered
+from bms_async.api.bms._course import SMALLEST_CHECKED, STEPS_BACK, Course, Span
+
+
+def read_all(course: Course, total: int) -> list[Span]:
+    """Read a list that does not move, page by page."""
+    spans = []
+    while True:
+        span = course.plan()
+        spans.append(span)
+        size = max(0, min(span.size, total - span.begin))
+        course.take(span, size, total)
+        if not course.missing(span, size, total):
+            return spans
+
+
+@given(page_size=st.integers(SMALLEST_CHECKED, 1000), total=st.integers(0, 30_000))
+def test_each_page_holds_the_end_of_the_one_before_and_not_much_more(page_size: int, total: int) -> None:
+    spans = read_all(Course(page_size), total)
+
+    end = 0
+    for span in spans:
+        assert span.size <= page_size
+        assert span.begin <= max(0, end - 1)
+        assert span.end >= end + page_size // 4
+        end = span.end
+    assert end >= total
+
+
+@pytest.mark.parametrize(("total", "calls"), [(1000, 1), (1001, 2), (10_000, 11), (100_000, 105)])
+def test_overlaps_cost_few_calls(total: int, calls: int) -> None:
+    assert len(read_all(Course(1000), total)) <= calls
+
+
+@given(page_size=st.integers(1, SMALLEST_CHECKED - 1), total=st.integers(0, 200))
+def test_small_pages_go_by_number_and_do_not_overlap(page_size: int, total: int) -> None:
+    spans = read_all(Course(page_size), total)
+
+    assert spans == [Span(number, page_size) for number in range(1, max(1, -(-total // page_size)) + 1)]
+
+
+def test_the_first_page_need_not_join_on_and_every_other_must() -> None:
+    course = Course(100)
+    first = course.plan()
+    assert not course.must_join(first, 100)
+    course.take(first, 100, 500)
+
+    second = course.plan()
+    assert course.must_join(second, second.size)
+    assert course.must_join(second, 0)
+
+
+def test_steps_back_become_longer_and_end() -> None:
+    course = Course(1000)
+    for _ in range(40):
+        course.take(course.plan(), 1000, 100_000)
+    end = course.end
+
+    for step in STEPS_BACK:
+        assert course.must_join(Span(99, 1000), 1000)
+        course.step_back()
+        span = course.plan()
+        assert span.begin < end - step < span.end
+    assert not course.must_join(Span(99, 1000), 1000)
+    course.take(span, 1000, 100_000)
+    assert not course.must_join(Span(99, 1000), 1000)
+    course.advance()
+    assert course.must_join(Span(99, 1000), 1000)
+
+
+def test_a_step_back_past_the_beginning_begins_anew() -> None:
+    course = Course(100)
+    course.take(course.plan(), 100, 500)
+    course.step_back()
+    course.plan()
+    course.step_back()
+
+    assert course.plan() == Span(1, 100)
+
+
+def test_a_page_larger_than_asked_for_ends_the_overlaps() -> None:
+    course = Course(1000)
+    course.take(course.plan(), 100, 500)
+    span = course.plan()
+    assert span == Span(2, 99)
+
+    assert not course.must_join(span, 100)
+    course.take(span, 100, 500)
+    assert course.plan() == Span(3, 100)
+
+
+@given(most=st.sampled_from([1000, 3000]), number=st.integers(0, 9000))
+def test_the_last_ids_are_remembered_and_the_oldest_forgotten(most: int, number: int) -> None:
+    remembered = Remembered(most)
+    ids = [str(each) for each in range(number)]
+    assert all(remembered.is_new(each) for each in ids)
+
+    assert not any(remembered.is_new(each) for each in ids[-most:])
+    assert sum(each in remembered for each in ids) < most + 1000
