@@ -188,7 +188,15 @@ def openstacksdk(address: str, callers: int, counter: Counter) -> None:
     drive_threads(lambda: proxy.get(f"/jobs/{JOB}").json(), callers, counter)
 
 
+def on_uvloop(address: str, callers: int, counter: Counter) -> None:
+    """This package with all that the extra `speedups` brings."""
+    import uvloop
+
+    uvloop.run(ours(address, callers, counter, on="aiohttp"))
+
+
 CLIENTS: dict[str, Callable[[str, int, Counter], Any]] = {
+    "bms_async on aiohttp, uvloop": on_uvloop,
     "bms_async on aiohttp": lambda *given: asyncio.run(ours(*given, on="aiohttp")),
     "bms_async on httpx2": lambda *given: asyncio.run(ours(*given, on="httpx2")),
     "bms_async on httpx": lambda *given: asyncio.run(ours(*given, on="httpx")),

@@ -157,7 +157,7 @@ class BmsClient(ClientView):
         - an access key: ``HUAWEICLOUD_SDK_AK``, ``HUAWEICLOUD_SDK_SK``, and with temporary ones
           ``HUAWEICLOUD_SDK_SECURITY_TOKEN``
 
-        The project is ``OS_PROJECT_ID``, ``HUAWEICLOUD_SDK_PROJECT_ID`` or ``OS_TENANT_ID``, or else ``OS_PROJECT_NAME``
+        The project is ``OS_PROJECT_ID``, ``HUAWEICLOUD_SDK_PROJECT_ID`` or ``OS_TENANT_ID``, else ``OS_PROJECT_NAME``
         or ``OS_TENANT_NAME``, whose id is looked up when the first call needs it. With an access key and none of them,
         it is the project that is named like the region, as in the vendor's SDK. With a password,
         ``OS_PROJECT_DOMAIN_NAME`` or ``OS_PROJECT_DOMAIN_ID`` is read too; ``OS_DEFAULT_DOMAIN_NAME``,
