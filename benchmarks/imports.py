@@ -49,7 +49,10 @@ PROGRAMS = {
     "bms_async, client on httpx": (
         "from bms_async import BmsClient, HttpxTransport, StaticToken; " + _MAKE.format(", transport=HttpxTransport()")
     ),
-    "bms_async, client by default": "from bms_async import BmsClient, StaticToken; " + _MAKE.format(""),
+    # What it takes by itself it imports when it is opened.
+    "bms_async, client by default, opened": (
+        f"import asyncio; from bms_async import BmsClient, StaticToken; asyncio.run({_MAKE.format('')}.__aenter__())"
+    ),
     "httpx, msgspec": "import httpx, msgspec",
     "httpx with a client": "import httpx; httpx.AsyncClient()",
     "aiohttp with a session": (
@@ -121,7 +124,7 @@ def main(runs: int = RUNS) -> int:
             "and without an HTTP library": not brought["bms_async"][1],
             "a client imports aiohttp and no other": brought["bms_async, client on aiohttp"][1] == ["aiohttp"],
             "or httpx and no other": brought["bms_async, client on httpx"][1] == ["httpx"],
-            "whichever it takes by itself": len(brought["bms_async, client by default"][1]) == 1,
+            "whichever it takes by itself": len(brought["bms_async, client by default, opened"][1]) == 1,
         }
     )
 

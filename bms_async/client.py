@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import msgspec
 
@@ -18,17 +18,13 @@ from bms_async.api import (
 from bms_async.auth import Auth, ScopedAuth
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.jobs import SHARE, Watcher, WatcherStatistics
-from bms_async.limits import Limits, Pace
+from bms_async.limits import Limits, Pace, prepare_pace
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
-from bms_async.transport import MAX_RESPONSE_BYTES, Transport
+from bms_async.transport import DefaultTransport, Transport
 from bms_async.view import ClientView
 from bms_async.wire import DEFAULT_RETRY, RetryPolicy, Service
 from bms_async.wire.checks import check_id
 from bms_async.wire.forgetting import forgetful_call
-
-if TYPE_CHECKING:
-    from bms_async.transport.aiohttp import AiohttpTransport
-    from bms_async.transport.httpx import HttpxTransport
 
 __version__ = "0.1.0"
 
@@ -253,6 +249,7 @@ class BmsClient(ClientView):
             raise ClientClosedError("a client is opened once; make a new one")
         self._opened = True
         try:
+            await prepare_pace()
             await self._core.open()
             await self._watcher.open()
         except BaseException:
@@ -316,20 +313,8 @@ def _choose_transport(
     given: Transport | None, ca_bundle: str | os.PathLike[str] | None, max_response_bytes: int | None
 ) -> Transport:
     if given is None:
-        bound = MAX_RESPONSE_BYTES if max_response_bytes is None else max_response_bytes
-        return _default_transport()(ca_bundle=ca_bundle, max_response_bytes=bound)
+        return DefaultTransport(ca_bundle=ca_bundle, max_response_bytes=max_response_bytes)
     for name, value in (("ca_bundle", ca_bundle), ("max_response_bytes", max_response_bytes)):
         if value is not None:
             raise ConfigurationError(f"{name}: it is for the default transport; give it to {type(given).__name__}(...)")
     return given
-
-
-def _default_transport() -> type[AiohttpTransport | HttpxTransport]:
-    """Return the fastest that there is; importing the package imports no HTTP library, and a process needs but one."""
-    try:
-        from bms_async.transport.aiohttp import AiohttpTransport  # noqa: PLC0415
-    except ImportError:
-        from bms_async.transport.httpx import HttpxTransport  # noqa: PLC0415
-
-        return HttpxTransport
-    return AiohttpTransport

@@ -83,7 +83,6 @@ CLIENT = "BmsClient(endpoint='https://bms.example.com', project_id='0' * 32, aut
 @pytest.mark.parametrize(
     ("argument", "library"),
     [
-        ("", "aiohttp"),
         ("transport=bms_async.AiohttpTransport()", "aiohttp"),
         ("transport=bms_async.HttpxTransport()", "httpx"),
     ],
@@ -91,6 +90,11 @@ CLIENT = "BmsClient(endpoint='https://bms.example.com', project_id='0' * 32, aut
 def test_a_client_brings_one_http_library_and_no_other(argument: str, library: str) -> None:
     brought = top_levels(imported("bms_async; bms_async." + CLIENT.format(argument))["modules"])
     assert brought & {"aiohttp", "httpx", "httpx2", "requests", "urllib3"} == {library}
+
+
+def test_a_client_that_is_only_made_brings_none() -> None:
+    brought = top_levels(imported("bms_async; bms_async." + CLIENT.format(""))["modules"])
+    assert brought & {"aiohttp", "httpx", "httpx2", "requests", "urllib3"} == set()
 
 
 def test_every_public_name_resolves() -> None:

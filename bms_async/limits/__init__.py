@@ -1,7 +1,7 @@
 """How fast is allowed: the documented limits, kept so that the server never has to refuse."""
 
 from .limits import Limits
-from .pace import Pace
+from .pace import Pace, prepare_pace
 from .statistics import LimiterStatistics
 from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS
 from .waiting import Lane
@@ -16,4 +16,5 @@ __all__ = [
     "Pace",
     "Slot",
     "WindowLimiter",
+    "prepare_pace",
 ]

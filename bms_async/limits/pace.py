@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
+
+import anyio.to_thread
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
@@ -20,24 +24,33 @@ class Pace:
         burst: How many at once at most; less where the quota is small.
     """
 
-    __slots__ = ("_limiter", "quota", "window")
-
-    _limiter: AsyncLimiter
+    __slots__ = ("_burst", "_limiter", "_period", "quota", "window")
 
     def __init__(self, quota: float, *, window: float = 60.0, burst: int = 10) -> None:
-        # Importing it reads its own version from the disk, a fifth of what importing this package costs.
-        from aiolimiter import AsyncLimiter  # noqa: PLC0415
-
         self.quota = quota
         self.window = window
         burst = max(1, min(burst, int(quota // 4)))
-        self._limiter = AsyncLimiter(burst, burst * window / max(quota - burst, quota / 2))
+        self._burst, self._period = burst, burst * window / max(quota - burst, quota / 2)
+        self._limiter: AsyncLimiter | None = None
 
     @property
     def rate(self) -> float:
         """How many a second, in the long run."""
-        return self._limiter.max_rate / self._limiter.time_period
+        return self._burst / self._period
 
     async def acquire(self) -> None:
         """Wait for the next turn."""
+        if self._limiter is None:
+            from aiolimiter import AsyncLimiter  # noqa: PLC0415
+
+            self._limiter = AsyncLimiter(self._burst, self._period)
         await self._limiter.acquire()
+
+
+async def prepare_pace() -> None:
+    """Import what paces, in a thread: it reads its own version from the disk, for which the loop has no time.
+
+    It costs a fifth of what importing this package costs, and so is not imported with it.
+    """
+    if "aiolimiter" not in sys.modules:
+        await anyio.to_thread.run_sync(import_module, "aiolimiter")

@@ -6,5 +6,14 @@
 from ._queue import Flight, SendQueue, TransportStatistics
 from ._size import MAX_RESPONSE_BYTES
 from .base import OwningTransport, Transport
+from .default import DefaultTransport
 
-__all__ = ["MAX_RESPONSE_BYTES", "Flight", "OwningTransport", "SendQueue", "Transport", "TransportStatistics"]
+__all__ = [
+    "MAX_RESPONSE_BYTES",
+    "DefaultTransport",
+    "Flight",
+    "OwningTransport",
+    "SendQueue",
+    "Transport",
+    "TransportStatistics",
+]

@@ -21,8 +21,15 @@ def run(program: str, *, hidden: str = "") -> str:
 
 
 WHICH = """
-made = client()._core.transport
-print(type(made).__name__, *(name for name in ("httpx", "httpx2", "aiohttp") if sys.modules.get(name)))
+import asyncio
+LIBRARIES = ("httpx", "httpx2", "aiohttp")
+bms = client()
+assert not any(sys.modules.get(name) for name in LIBRARIES)
+async def main():
+    async with bms:
+        made = bms._core.transport._made
+        print(type(made).__name__, *(name for name in LIBRARIES if sys.modules.get(name)))
+asyncio.run(main())
 """
 
 
@@ -32,6 +39,24 @@ def test_with_the_extra_it_is_aiohttp_and_httpx_is_not_imported() -> None:
 
 def test_without_the_extra_it_is_httpx() -> None:
     assert run(WHICH, hidden="aiohttp") == "HttpxTransport httpx"
+
+
+def test_making_a_client_imports_no_library_and_opening_it_does_so_in_a_thread() -> None:
+    program = """
+import asyncio, threading
+on_loop = lambda: threading.current_thread() is threading.main_thread()
+async def main():
+    modules = set(sys.modules)
+    bms = client()
+    assert not {name.partition(".")[0] for name in set(sys.modules) - modules} & {"httpx", "aiohttp", "aiolimiter"}
+    importing = []
+    sys.addaudithook(lambda name, found: importing.append(found[0]) if name == "import" and on_loop() else None)
+    async with bms:
+        assert {"aiohttp", "aiolimiter"} <= set(sys.modules)
+    assert not {"aiohttp", "aiolimiter", "httpx"} & set(importing), importing
+asyncio.run(main())
+"""
+    assert run(program) == ""
 
 
 def test_who_asks_for_aiohttp_without_the_extra_is_told_what_to_install() -> None:

@@ -1,0 +1,95 @@
+"""The transport of who names none."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from bms_async.errors import ClientClosedError
+from bms_async.wire import HttpRequest, HttpResponse
+
+from ._queue import Flight, TransportStatistics
+from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
+
+if TYPE_CHECKING:
+    from .aiohttp import AiohttpTransport
+    from .httpx import HttpxTransport
+
+
+class DefaultTransport:
+    """Carries requests over aiohttp where the extra ``speedups`` is installed, and else over httpx.
+
+    The library is imported when the transport is opened, in a thread: importing one takes longer than an event loop has
+    time for, and a process needs but one.
+
+    Args:
+        ca_bundle: A file of certificates in PEM form, or a folder of them, that TLS trusts instead of the usual ones.
+        max_response_bytes: How large an answer may be, once it is unpacked.
+
+    Raises:
+        ConfigurationError: There are to be less than 1 bytes.
+    """
+
+    def __init__(
+        self, *, ca_bundle: str | os.PathLike[str] | None = None, max_response_bytes: int | None = None
+    ) -> None:
+        bound = MAX_RESPONSE_BYTES if max_response_bytes is None else max_response_bytes
+        self._max_response_bytes = check_max_response_bytes("BmsClient", bound)
+        self._ca_bundle = ca_bundle
+        self._making = anyio.Lock()
+        self._made: AiohttpTransport | HttpxTransport | None = None
+
+    def __repr__(self) -> str:
+        return "<DefaultTransport, not opened>" if self._made is None else repr(self._made)
+
+    async def open(self) -> None:
+        """Open it, or count one more client of an open one.
+
+        Raises:
+            ClientClosedError: It was closed before; make a new one.
+            ConfigurationError: `ca_bundle` cannot be read.
+        """
+        async with self._making:
+            if self._made is None:
+                kind = await anyio.to_thread.run_sync(_find_fastest)
+                self._made = kind(ca_bundle=self._ca_bundle, max_response_bytes=self._max_response_bytes)
+        await self._made.open()
+
+    async def aclose(self) -> None:
+        """Count one client less; after the last one, end what is under way and close the connections."""
+        if self._made is not None:
+            await self._made.aclose()
+
+    def submit(self, request: HttpRequest) -> Flight:
+        """Take a request and return at once; it is sent as soon as a connection is free."""
+        if self._made is None:
+            raise ClientClosedError(f"{request.operation}: the transport is not open; use it inside `async with`")
+        return self._made.submit(request)
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Send a request once and return the whole answer.
+
+        Raises:
+            TransportError: No answer came.
+            ClientClosedError: The transport is not open, or was closed meanwhile.
+        """
+        return await self.submit(request).wait()
+
+    def statistics(self) -> TransportStatistics:
+        """Tell what is under way."""
+        if self._made is None:
+            return TransportStatistics(connections=0, in_flight=0, queued=0, sent=0)
+        return self._made.statistics()
+
+
+def _find_fastest() -> type[AiohttpTransport | HttpxTransport]:
+    try:
+        from .aiohttp import AiohttpTransport  # noqa: PLC0415 - only when it is asked for, and there
+    except ImportError:
+        from .httpx import HttpxTransport  # noqa: PLC0415
+
+        return HttpxTransport
+    return AiohttpTransport
