@@ -54,7 +54,9 @@ class TaskOwner:
     @property
     def is_open(self) -> bool:
         """Whether tasks can be started."""
-        return self._group is not None and self._group.done()
+        group, holder = self._group, self._holder
+        # A loop that ends without us ends the holder, and with him what he held.
+        return group is not None and group.done() and holder is not None and not holder.done()
 
     @property
     def users(self) -> int:
@@ -82,7 +84,7 @@ class TaskOwner:
         Raises:
             RuntimeError: The owner is not open.
         """
-        if self._group is None or not self._group.done():
+        if self._group is None or not self.is_open:
             raise RuntimeError(f"{self._name} is not open")
         self._group.result().start_soon(_contained, function, args, name=name)
 
@@ -96,8 +98,10 @@ class TaskOwner:
         holder, self._holder, self._group = self._holder, None, None
         self._closing.set()
         with anyio.CancelScope(shield=True):
-            # A loop that ends without us cancels the holder; its end is what counts here, not how it came.
-            await asyncio.wait({holder})
+            # A loop that ends without us cancels the holder; its end is what counts here, not how it came. Who has
+            # ended on a loop that is gone cannot be waited for on another.
+            if not holder.done():
+                await asyncio.wait({holder})
         if not holder.cancelled():
             holder.result()
 

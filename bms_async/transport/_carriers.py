@@ -22,6 +22,9 @@ class Closable(Protocol):
 
 C = TypeVar("C", bound=Closable)
 
+_LONGEST_IDLE = 15.0
+"""Seconds after which a carrier that waits is closed, when the next one comes to wait: servers have hung up by then."""
+
 
 class Carriers(Generic[C]):
     """A carrier for each request that is under way; of those that wait, the one that was used last goes first.
@@ -55,8 +58,9 @@ class Carriers(Generic[C]):
         except BaseException:
             await _close(carrier)
             raise
-        if self._waiting >= self._most:
-            await self._drop_oldest()
+        now = _now()
+        while (oldest := self._oldest()) and (self._waiting >= self._most or now - oldest[0][1] > _LONGEST_IDLE):
+            await self._drop(oldest)
         self._idle.setdefault(way, []).append((carrier, _now()))
         self._waiting += 1
 
@@ -78,8 +82,11 @@ class Carriers(Generic[C]):
             return await self._make(way)
         return carrier
 
-    async def _drop_oldest(self) -> None:
-        several = min(filter(None, self._idle.values()), key=lambda each: each[0][1])
+    def _oldest(self) -> list[tuple[C, float]] | None:
+        """Return those that go the way of the one that has waited longest, which is the first of them."""
+        return min(filter(None, self._idle.values()), key=lambda each: each[0][1], default=None)
+
+    async def _drop(self, several: list[tuple[C, float]]) -> None:
         carrier, _ = several.pop(0)
         self._waiting -= 1
         await _close(carrier)

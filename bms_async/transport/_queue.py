@@ -95,6 +95,7 @@ class SendQueue:
         self._workers = 0
         self._sent = 0
         self._owner = TaskOwner("bms_async sending")
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     @property
@@ -116,6 +117,7 @@ class SendQueue:
         if self._closed:
             raise ClientClosedError("the transport was closed with its last client: make a new one")
         await self._owner.open()
+        self._loop = asyncio.get_running_loop()
 
     async def aclose(self) -> None:
         """Count one user less; after the last one, end what is under way."""
@@ -133,12 +135,16 @@ class SendQueue:
         """Take a request; it is sent as soon as a connection is free.
 
         Raises:
-            ClientClosedError: The queue is not open.
+            ClientClosedError: The queue is not open, or was opened on another event loop.
         """
         if not self._owner.is_open:
             state = "was closed" if self._closed else "is not open"
+            if self._loop is not None and not self._closed:
+                state = "is not open any more, for its tasks were ended with its event loop or by hand"
             raise ClientClosedError(f"{request.operation}: the transport {state}; use it inside `async with`")
         flight = Flight(request)
+        if flight.answer.get_loop() is not self._loop:
+            raise ClientClosedError(f"{request.operation}: the transport belongs to another event loop")
         self._waiting.append(flight)
         if self._idle:
             self._idle.pop().set_result(None)

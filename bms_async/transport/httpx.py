@@ -197,35 +197,41 @@ class HttpxTransport:
     async def _carry(self, request: HttpRequest, connect: float) -> HttpResponse:
         timeouts = {"connect": connect, "read": request.timeout, "write": request.timeout, "pool": None}
         failure: Exception | None = None
+        handed_over = False
         mask_while_sending(request)
         try:
             way = "://".join(split_url(request)[:2]) if self._is_ours else None
             async with self._carriers.borrow(way, once=request.method not in _REPEATABLE) as carrier:
-                response = await self._begin(carrier, request, {"timeout": timeouts})
+                built = self._build(carrier, request, {"timeout": timeouts})
+                handed_over = True
+                response = await self._begin(carrier, built)
                 try:
                     body = await self._read_body(request, response)
                 finally:
                     await response.aclose()
+                if self._is_ours and _has_more(carrier):
+                    # Nobody asked for what came after the answer, and the next request must not get it for its own.
+                    await carrier.aclose()
         except (AnswerTooLargeError, TransportError):
             raise
         except Exception as error:  # noqa: BLE001 - each library has errors of its own
             failure = error
         if failure is not None:
-            raise _describe(failure, request)
+            raise _describe(failure, request, handed_over=handed_over)
         return HttpResponse(status=response.status_code, headers=tuple(response.headers.multi_items()), body=body)
 
-    async def _begin(self, carrier: Any, request: HttpRequest, extensions: dict[str, Any]) -> httpx.Response:
+    def _build(self, carrier: Any, request: HttpRequest, extensions: dict[str, Any]) -> httpx.Request:
+        headers = dict(request.headers)
+        make = httpx.Request if self._is_ours else carrier.build_request
         if self._is_ours:
-            given = {name.lower() for name in request.headers}
-            more = {name: value for name, value in _HEADERS.items() if name.lower() not in given}
-            headers = {**request.headers, **more}
-            plain = httpx.Request(
-                request.method, request.url, headers=headers, content=request.body, extensions=extensions
-            )
-            return cast("httpx.Response", await carrier.handle_async_request(plain))
-        built = carrier.build_request(
-            request.method, request.url, headers=dict(request.headers), content=request.body, extensions=extensions
-        )
+            given = {name.lower() for name in headers}
+            headers |= {name: value for name, value in _HEADERS.items() if name.lower() not in given}
+        built = make(request.method, request.url, headers=headers, content=request.body, extensions=extensions)
+        return cast("httpx.Request", built)
+
+    async def _begin(self, carrier: Any, built: httpx.Request) -> httpx.Response:
+        if self._is_ours:
+            return cast("httpx.Response", await carrier.handle_async_request(built))
         return cast("httpx.Response", await carrier.send(built, follow_redirects=False, stream=True))
 
     async def _read_body(self, request: HttpRequest, response: httpx.Response) -> bytes:
@@ -259,7 +265,7 @@ class _Shared:
         await self._client.aclose()
 
 
-def _describe(error: Exception, request: HttpRequest) -> TransportError:
+def _describe(error: Exception, request: HttpRequest, *, handed_over: bool) -> TransportError:
     kind, text = type(error).__name__, str(error)
     # The libraries quote what they cannot read, and a strange server may well send back what it was sent.
     masked = mask(text, *secrets_of(request)) if text else text
@@ -269,11 +275,21 @@ def _describe(error: Exception, request: HttpRequest) -> TransportError:
         error._request = None  # type: ignore[attr-defined]  # noqa: SLF001 - both libraries have it, and no setter
     described = (CallTimeoutError if kind.endswith("Timeout") else TransportError)(
         f"{kind}: {text}" if text else kind,
-        maybe_delivered=kind not in _NEVER_DELIVERED,
+        maybe_delivered=handed_over and kind not in _NEVER_DELIVERED,
         operation=request.operation,
     )
     described.__cause__ = None if quoted else error
     return described
+
+
+def _has_more(carrier: httpx.AsyncHTTPTransport) -> bool:
+    """Return whether more bytes came than the answer has.
+
+    httpx does not tell, so this reads its private parts, and a test tells if they move.
+    """
+    connections = carrier._pool.connections  # noqa: SLF001
+    state = getattr(getattr(connections[0], "_connection", None), "_h11_state", None) if connections else None
+    return state is not None and bool(state.trailing_data[0])
 
 
 def _pool_size(client: object) -> int | None:

@@ -95,3 +95,33 @@ def test_a_function_that_cannot_make_a_client_fails_the_call_and_not_the_transpo
                     await transport.send(request("http://127.0.0.1:1"))
 
     asyncio.run(run())
+
+
+async def test_what_comes_after_an_answer_is_not_taken_for_the_next_one() -> None:
+    both = answer(200, b"one") + answer(200, b"nobody asked")
+    async with Loopback(answers(both, answer(200, b"two"))) as server, HttpxTransport() as transport:
+        for _ in range(3):
+            assert (await transport.send(request(server.url))).body == b"one"
+        assert server.accepted == 3
+
+
+@pytest.mark.parametrize("proxy", ["socks5://proxy.example.com", "ftp://proxy.example.com"])
+async def test_a_request_for_which_no_connection_can_be_made_was_never_sent(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with HttpxTransport() as transport:
+        with pytest.raises(TransportError) as caught:
+            await transport.send(request("https://cloud.invalid"))
+        assert not caught.value.maybe_delivered
+
+
+async def test_a_request_was_never_sent_if_its_client_could_not_be_made() -> None:
+    def breaks() -> httpx.AsyncClient:
+        raise OSError("no such certificate")
+
+    async with HttpxTransport(breaks) as transport:
+        with pytest.raises(TransportError, match="no such certificate") as caught:
+            await transport.send(request("https://cloud.invalid"))
+        assert not caught.value.maybe_delivered

@@ -116,3 +116,20 @@ async def test_closing_closes_all_that_wait(make: Factory, carriers: Carriers[Ca
     await use(carriers, "b")
     await carriers.aclose()
     assert make.closed == [1, 1]
+
+
+@virtually
+async def test_those_that_have_waited_for_long_are_closed_while_others_are_used(
+    make: Factory, carriers: Carriers[Carrier]
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(use(carriers, seconds=1.0))
+    await advance(14)
+    await use(carriers)
+    assert make.closed == [0, 0, 0]
+    await advance(2)
+    await use(carriers)
+    assert sorted(make.closed) == [0, 1, 1]
+    await carriers.aclose()
+    assert make.closed == [1, 1, 1]

@@ -15,10 +15,12 @@ from bms_async import (
     BmsClient,
     ClientClosedError,
     HttpRequest,
+    HttpResponse,
     Limits,
     StaticToken,
     Transport,
 )
+from bms_async.transport import SendQueue
 
 from .carriers import carrier
 from .loopback import Loopback, answer, answers, answers_when
@@ -306,3 +308,50 @@ async def test_r4_opening_a_client_that_is_cancelled_leaves_nothing_open(
     assert asyncio.all_tasks() == tasks
     # Who was never let in does not close it either.
     await transport.aclose()
+
+
+async def answer_at_once(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(status=200, headers=(), body=b"")
+
+
+def test_sending_says_so_when_the_event_loop_that_it_was_opened_on_has_ended() -> None:
+    async def open_and_leave() -> SendQueue:
+        queue = SendQueue(answer_at_once, connections=2)
+        await queue.open()
+        await queue.submit(request("http://localhost")).wait()
+        return queue
+
+    async def use(queue: SendQueue) -> None:
+        with pytest.raises(ClientClosedError, match="ended with its event loop"):
+            queue.submit(request("http://localhost"))
+        await queue.aclose()
+
+    queue = asyncio.run(open_and_leave())
+    asyncio.run(use(queue))
+
+
+def test_sending_says_so_on_another_event_loop_than_it_was_opened_on() -> None:
+    with asyncio.Runner() as one, asyncio.Runner() as other:
+        queue = SendQueue(answer_at_once, connections=2)
+        one.run(queue.open())
+
+        async def use() -> None:
+            with pytest.raises(ClientClosedError, match="another event loop"):
+                queue.submit(request("http://localhost"))
+
+        other.run(use())
+        one.run(queue.aclose())
+
+
+async def test_sending_says_so_when_somebody_has_cancelled_its_tasks() -> None:
+    queue = SendQueue(answer_at_once, connections=2)
+    before = asyncio.all_tasks()
+    await queue.open()
+    await queue.submit(request("http://localhost")).wait()
+    ours = asyncio.all_tasks() - before
+    for task in ours:
+        task.cancel()
+    await asyncio.wait(ours)
+    with pytest.raises(ClientClosedError, match="or by hand"):
+        queue.submit(request("http://localhost"))
+    await queue.aclose()
