@@ -111,3 +111,8 @@ def test_a_static_token_is_an_auth_and_a_string_is_none() -> None:
         BmsClient(endpoint="https://bms.example.com", project_id="p", auth=TOKEN)  # type: ignore[arg-type]
 
     assert TOKEN not in str(caught.value)
+
+
+def test_a_token_too_short_to_be_a_clouds_is_not_taken_out_of_answers() -> None:
+    assert StaticToken("dev").redact('{"name": "dev-7f"}') == '{"name": "dev-7f"}'
+    assert StaticToken("dev-token").redact("Incorrect dev-token") == "Incorrect ***"

@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import aiolimiter  # noqa: F401 - a client would import it in a thread, for which no virtual clock waits
 import anyio
 
 T = TypeVar("T")

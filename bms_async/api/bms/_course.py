@@ -121,12 +121,13 @@ class Course:
         self._patience += 1 / self._largest
 
     def missing(self, span: Span, size: int, count: int | None) -> int:
-        """Return how many more pages there are after one; where the cloud gives no count, a full page says one."""
+        """Return how many more pages there may be after one: as many as the count says, and one after a full page."""
         if size == 0:
             return 0
         if count is None:
             return int(size >= span.size)
-        return max(0, -((self.end - count) // self._largest))
+        # A count may mean the page and not the list, and so a full page says that there may be one more.
+        return max(int(size >= span.size), -((self.end - count) // self._largest))
 
 
 def _overlapping(end: int, largest: int) -> Span:

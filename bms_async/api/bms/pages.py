@@ -11,6 +11,7 @@ import msgspec
 
 from bms_async.api._ahead import TURN, PageAhead, read_id
 from bms_async.api._remembered import Remembered
+from bms_async.errors import DecodeError
 from bms_async.models import Model, Server
 from bms_async.session import Session
 from bms_async.wire import read_part
@@ -21,6 +22,8 @@ LONGEST_PAGE = 1000
 """How many servers a page may hold (API reference 4.3.2)."""
 
 _MOST_AHEAD = 8
+_MOST_PASSED_OVER = 20_000
+"""Servers in a row that were read before, beyond as many as were new; going back in a list that moves takes less."""
 _BYTES_AHEAD = 12 * 2**20
 """What the pages may weigh together that the reader has not come to: four of 1000 servers of 2.5 KB."""
 
@@ -71,6 +74,7 @@ class ServerList:
     async def __aiter__(self) -> AsyncIterator[Server]:
         course, remembered = Course(self._page_size), Remembered()
         coming = deque([self._begin(course.plan())])
+        fresh = passed_over = 0
         try:
             while coming:
                 span, ahead = coming[0]
@@ -95,10 +99,19 @@ class ServerList:
                     server = read_part("servers.list", raw, Server)
                     if remembered.is_new(server.id):
                         course.advance()
+                        fresh, passed_over = fresh + 1, 0
                         yield server
+                    else:
+                        passed_over += 1
                     if number % TURN == 0:
                         # Pages that have come are read without a wait, and others must get their turn.
                         await asyncio.sleep(0)
+                if passed_over > fresh + _MOST_PASSED_OVER:
+                    raise DecodeError(
+                        "page after page brings the same servers, and says that there are more",
+                        status=200,
+                        operation="servers.list",
+                    )
         finally:
             _drop(coming)
 
