@@ -22,8 +22,13 @@ from benchmarks._report import judge, report
 AT_ONCE = {0.0: (1, 16, 100, 1000), 0.1: (100, 1000)}
 SECONDS = {0.0: 0.25, 0.1: 0.5}
 PACKAGES = ("httpx", "httpx2", "aiohttp", "msgspec", "huaweicloudsdkbms", "openstacksdk")
-OURS, OURS_ON_HTTPX = "bms_async on aiohttp", "bms_async on httpx"
-PEERS = ("vendor's BmsClient in threads", "vendor's BmsAsyncClient", "openstacksdk in threads")
+OURS, OURS_SIGNED, OURS_ON_HTTPX = "bms_async on aiohttp", "bms_async on aiohttp, signed", "bms_async on httpx"
+PEERS = {
+    "vendor's BmsClient in threads": OURS_SIGNED,
+    "vendor's BmsAsyncClient": OURS_SIGNED,
+    "openstacksdk in threads": OURS,
+}
+"""The peers, and which of ours has the same to do: the vendor's clients sign, openstacksdk has a token."""
 POOL = 64
 
 JOB = {
@@ -95,7 +100,7 @@ def targets_of(figures: Figures) -> dict[str, bool]:
     flat = cpu(OURS_ON_HTTPX, 1000) / cpu(OURS_ON_HTTPX, 16)
     targets[f"on httpx, flat: 1000 callers cost {flat:.2f} times what 16 cost, at most 1.25"] = flat <= 1.25
     for callers in AT_ONCE[0.0]:
-        least = min(cpu(peer, callers) for peer in PEERS) / cpu(OURS, callers)
+        least = min(cpu(peer, callers) / cpu(mine, callers) for peer, mine in PEERS.items())
         targets[f"on aiohttp, {callers} callers: {least:.1f} times less CPU than the best peer, at least 6"] = (
             least >= 6
         )
