@@ -13,8 +13,6 @@ import ssl
 import sys
 import zlib
 from base64 import b64encode
-from types import TracebackType
-from typing import Self
 
 import aiohttp
 import anyio
@@ -23,7 +21,6 @@ import certifi
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from bms_async._owner import finish
 from bms_async.errors import (
     AnswerTooLargeError,
     CallTimeoutError,
@@ -37,7 +34,7 @@ from ._head import refused, split_url, write_request
 from ._idle import IdleLines
 from ._line import Line
 from ._proxies import proxy_from_environment
-from ._queue import Flight, SendQueue, TransportStatistics
+from ._queued import QueuedTransport
 from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
 from ._trust import trust
 
@@ -48,7 +45,7 @@ _REPEATABLE = frozenset({"GET", "HEAD"})
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 
 
-class AiohttpTransport:
+class AiohttpTransport(QueuedTransport):
     """Carries requests over connections of aiohttp; it needs the extra ``speedups``.
 
     It is opened and closed with the client that it is given to; shared by several, it closes with the last of them.
@@ -102,72 +99,26 @@ class AiohttpTransport:
         self._ca_bundle = ca_bundle
         self._max_response_bytes = check_max_response_bytes("AiohttpTransport", max_response_bytes)
         self._keep_alive = keep_alive
-        self._making = anyio.Lock()
         pool = _pool_size(self._connector)
         # More than the connector allows would wait in it.
         self._connections = min(connections or pool or _CONNECTIONS, pool or sys.maxsize)
-        self._queue = SendQueue(self._exchange, connections=self._connections)
+        super().__init__(connections=self._connections)
         self._ways: dict[tuple[str, str], _Way] = {}
         self._idle: IdleLines = IdleLines(keep_alive)
         self._flying = 0
 
-    def __repr__(self) -> str:
-        state = "open" if self._queue.is_open else "closed"
-        figures = self._queue.statistics()
-        return f"<AiohttpTransport {state}, {figures.in_flight} of {figures.connections} in flight>"
+    async def _prepare(self) -> None:
+        if self._connector is None:
+            # Reading the certificates takes tens of milliseconds, which the loop has no time for.
+            context = await anyio.to_thread.run_sync(_context, self._ca_bundle)
+            self._connector = aiohttp.TCPConnector(limit=self._connections, ssl=context)
 
-    async def open(self) -> None:
-        """Open the transport, or count one more client of an open one.
-
-        Raises:
-            ClientClosedError: It was closed before; make a new one.
-            ConfigurationError: `ca_bundle` cannot be read.
-        """
-        async with self._making:
-            if self._connector is None and not self._queue.is_closed:
-                # Reading the certificates takes tens of milliseconds, which the loop has no time for.
-                context = await anyio.to_thread.run_sync(_context, self._ca_bundle)
-                self._connector = aiohttp.TCPConnector(limit=self._connections, ssl=context)
-        await self._queue.open()
-
-    async def aclose(self) -> None:
-        """Count one client less; after the last one, end what is under way and close the connections."""
-        await finish(self._close())
-
-    async def _close(self) -> None:
-        await self._queue.aclose()
-        if self._queue.is_closed:
-            self._idle.close()
-            if self._session is not None:
-                await self._session.close()
-            elif self._connector is not None:
-                await self._connector.close()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def submit(self, request: HttpRequest) -> Flight:
-        """Take a request and return at once; it is sent as soon as a connection is free."""
-        return self._queue.submit(request)
-
-    async def send(self, request: HttpRequest) -> HttpResponse:
-        """Send a request once and return the whole answer.
-
-        Raises:
-            TransportError: No answer came.
-            ClientClosedError: The transport is not open, or was closed meanwhile.
-        """
-        return await self._queue.submit(request).wait()
-
-    def statistics(self) -> TransportStatistics:
-        """Tell what is under way."""
-        return self._queue.statistics()
+    async def _close_connections(self) -> None:
+        self._idle.close()
+        if self._session is not None:
+            await self._session.close()
+        elif self._connector is not None:
+            await self._connector.close()
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
         self._flying += 1

@@ -8,14 +8,12 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio
 import anyio.to_thread
 import httpx
 
-from bms_async._owner import finish
 from bms_async.errors import AnswerTooLargeError, CallTimeoutError, ConfigurationError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 from bms_async.wire.spelling import mask
@@ -24,7 +22,8 @@ from ._carriers import Carriers
 from ._head import split_url
 from ._masking import mask_logs, mask_while_sending, secrets_of
 from ._proxies import proxy_from_environment
-from ._queue import Flight, SendQueue, TransportStatistics, refuse_unsendable, within
+from ._queue import refuse_unsendable, within
+from ._queued import QueuedTransport
 from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
 from ._trust import trust
 
@@ -54,7 +53,7 @@ _NEVER_DELIVERED = frozenset(
 )
 
 
-class HttpxTransport:
+class HttpxTransport(QueuedTransport):
     """Carries requests with httpx, each connection in a pool of its own.
 
     A pool of httpx looks at all of its connections for every request, which makes many of them slow; a pool of one has
@@ -100,11 +99,10 @@ class HttpxTransport:
         self._ca_bundle = ca_bundle
         self._max_response_bytes = check_max_response_bytes("HttpxTransport", max_response_bytes)
         self._trust: ssl.SSLContext | None = None
-        self._making = anyio.Lock()
         pool = _pool_size(client)
         # More than the pool holds would queue in it, where a request that is given up leaves its place taken.
         connections = min(connections or pool or _CONNECTIONS, pool or sys.maxsize)
-        self._queue = SendQueue(self._exchange, connections=connections)
+        super().__init__(connections=connections)
         self._proxies: dict[Hashable, httpx.Proxy | None] = {}
         self._is_ours = client is None
         self._carriers: Carriers[Any] | _Shared
@@ -118,58 +116,13 @@ class HttpxTransport:
         else:
             self._carriers = _Shared(client)
 
-    def __repr__(self) -> str:
-        state = "open" if self._queue.is_open else "closed"
-        figures = self._queue.statistics()
-        return f"<HttpxTransport {state}, {figures.in_flight} of {figures.connections} in flight>"
+    async def _prepare(self) -> None:
+        if self._is_ours and self._trust is None:
+            # Reading the certificates takes tens of milliseconds, which the loop has no time for.
+            self._trust = await anyio.to_thread.run_sync(self._find_trust)
 
-    async def open(self) -> None:
-        """Open the transport, or count one more client of an open one.
-
-        Raises:
-            ClientClosedError: It was closed before; make a new one.
-            ConfigurationError: `ca_bundle` cannot be read.
-        """
-        async with self._making:
-            if self._is_ours and self._trust is None and not self._queue.is_closed:
-                # Reading the certificates takes tens of milliseconds, which the loop has no time for.
-                self._trust = await anyio.to_thread.run_sync(self._find_trust)
-        await self._queue.open()
-
-    async def aclose(self) -> None:
-        """Count one client less; after the last one, end what is under way and close the connections."""
-        await finish(self._close())
-
-    async def _close(self) -> None:
-        await self._queue.aclose()
-        if self._queue.is_closed:
-            await self._carriers.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def submit(self, request: HttpRequest) -> Flight:
-        """Take a request and return at once; it is sent as soon as a connection is free."""
-        return self._queue.submit(request)
-
-    async def send(self, request: HttpRequest) -> HttpResponse:
-        """Send a request once and return the whole answer.
-
-        Raises:
-            TransportError: No answer came.
-            ClientClosedError: The transport is not open, or was closed meanwhile.
-        """
-        return await self._queue.submit(request).wait()
-
-    def statistics(self) -> TransportStatistics:
-        """Tell what is under way."""
-        return self._queue.statistics()
+    async def _close_connections(self) -> None:
+        await self._carriers.aclose()
 
     def _find_trust(self) -> ssl.SSLContext:
         context = httpx.create_ssl_context() if self._ca_bundle is None else trust(self._ca_bundle)
