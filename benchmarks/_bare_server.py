@@ -1,4 +1,4 @@
-"""The least that can answer: a protocol on a socket, in a process of its own, so that what is measured is the client.
+"""The least that can answer: a protocol on a socket, in a process of its own.
 
     python -m benchmarks._bare_server BODY_FILE [DELAY]
 
@@ -8,12 +8,11 @@ It answers every request with the bytes of a file, after so many seconds, and pr
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
+
+from benchmarks._serving import serve
 
 
 class _Answering(asyncio.Protocol):
@@ -35,28 +34,12 @@ class _Answering(asyncio.Protocol):
                 self._transport.write(self._answer)
 
 
-async def serve(body: bytes, delay: float) -> None:
-    """Serve on a free port until the process ends."""
+def answer_of(body: bytes) -> bytes:
+    """Return the whole answer that holds these bytes."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    answer = head.encode() + body
-    server = await asyncio.get_running_loop().create_server(
-        lambda: _Answering(answer, delay), "127.0.0.1", 0, backlog=4096
-    )
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
-@contextmanager
-def serving(body: Path, *, delay: float = 0.0) -> Iterator[str]:
-    """Run it, and yield its address."""
-    command = [sys.executable, "-m", "benchmarks._bare_server", str(body), str(delay)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.kill()
+    return head.encode() + body
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]).read_bytes(), float(sys.argv[2])))
+    answer, delay = answer_of(Path(sys.argv[1]).read_bytes()), float(sys.argv[2])
+    asyncio.run(serve(lambda: _Answering(answer, delay)))

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import cast
 from urllib.parse import parse_qs
 
 import msgspec
 
+from benchmarks._serving import serve
 from tests.reference.examples import SERVER_LIST, SERVER_SHOW, repair
 
 _LONGEST_PAGE = 1000
@@ -94,27 +92,11 @@ def _answer_of(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
-async def serve(servers: int, delay: float) -> None:
-    """Serve on a free port until the process ends."""
+def main(servers: int, delay: float) -> None:
+    """Serve so many servers on a free port until the process ends."""
     documents, ids = server_documents(servers), [server_id(number) for number in range(servers)]
-    server = await asyncio.get_running_loop().create_server(
-        lambda: _Answering(documents, ids, delay), "127.0.0.1", 0, backlog=4096
-    )
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
-@contextmanager
-def serving_pages(servers: int, *, delay: float = 0.0) -> Iterator[str]:
-    """Run it, and yield its address."""
-    command = [sys.executable, "-m", "benchmarks._page_server", str(servers), str(delay)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.kill()
+    asyncio.run(serve(lambda: _Answering(documents, ids, delay)))
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), float("".join(sys.argv[2:3]) or 0)))
+    main(int(sys.argv[1]), float("".join(sys.argv[2:3]) or 0))

@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks._bare_server import serving
 from benchmarks._callers import CLIENTS
 from benchmarks._report import judge, report
+from benchmarks._serving import serving
 
 AT_ONCE = {0.0: (1, 16, 100, 1000), 0.1: (100, 1000)}
 SECONDS = {0.0: 0.25, 0.1: 0.5}
@@ -76,7 +76,7 @@ def measure_all() -> Figures:
         body = Path(folder) / "job.json"
         body.write_text(json.dumps(JOB))
         for delay, numbers in AT_ONCE.items():
-            with serving(body, delay=delay) as address:
+            with serving("_bare_server", body, delay) as address:
                 for callers in numbers:
                     for client in CLIENTS:
                         figures[client, delay, callers] = measure(client, address, callers, SECONDS[delay])

@@ -22,8 +22,8 @@ import subprocess
 import sys
 from typing import Any, NamedTuple
 
-from benchmarks._page_server import serving_pages
 from benchmarks._report import judge, report
+from benchmarks._serving import serving
 
 SERVERS = 100_000
 VENDOR, OPENSTACK = "vendor's BmsClient", "openstacksdk"
@@ -91,12 +91,12 @@ def main() -> int:
     rows: dict[str, dict[str, Any]] = {}
     fifth: dict[str, float] = {}
     for size in sorted({sample.servers for sample in SAMPLES}, reverse=True):
-        with serving_pages(size) as address:
+        with serving("_page_server", size) as address:
             rows |= {each.client: row_of(each, address) for each in SAMPLES if each.servers == size}
             if size == SERVERS // 5:
                 # Memory that grows with the fleet would show beside a fleet of a fifth.
                 fifth = {client: row_of(Sample(client, size, 3), address)["peak MB"] for client in OURS}
-    with serving_pages(SERVERS, delay=SLOW) as address:
+    with serving("_page_server", SERVERS, SLOW) as address:
         name = f"{OURS[0]}, {1000 * SLOW:g} ms a page"
         rows[name] = row_of(Sample(OURS[0], SERVERS, 1), address, name)
     best = rows[OURS[0]]["CPU s"]

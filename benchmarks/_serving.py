@@ -1,0 +1,28 @@
+"""Servers in processes of their own, so that what is measured is the client."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def serving(module: str, *arguments: object) -> Iterator[str]:
+    """Run a server of this folder, and yield its address."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
+async def serve(make: Callable[[], asyncio.Protocol]) -> None:
+    """Serve on a free port, which is printed, until the process ends."""
+    server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
