@@ -37,6 +37,7 @@ from bms_async.errors import (
     ServerError,
     ServerFaultError,
     ServerLostError,
+    ServerStateError,
     ServerWaitError,
     ServerWaitTimeoutError,
     SubJobFailedError,
@@ -118,6 +119,7 @@ ONE_OF_EACH: list[BmsError] = [
     ServerLostError("gone", server_id="a", wanted=None, server=None),
     ServerWaitTimeoutError("after 5 s", server_id="a", wanted="ACTIVE", server=FAULTY),
     FleetError("3 servers", code="BMS.0036", server_ids=("a", "b", "c")),
+    ServerStateError("not as asked", server_id="a", code=None, status="ACTIVE", task_state=None),
     ClientClosedError("closed"),
 ]
 
@@ -173,6 +175,7 @@ def test_every_error_is_a_public_name_of_the_package() -> None:
         (JobTimeoutError, JobError),
         (JobTimeoutError, TimeoutError),
         (FleetError, BmsError),
+        (ServerStateError, FleetError),
         (ClientClosedError, BmsError),
     ],
 )

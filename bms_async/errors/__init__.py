@@ -26,6 +26,7 @@
     │   ├── ServerLostError           it was deleted, or cannot be read any more
     │   └── ServerWaitTimeoutError    the server goes on, the wait is over (also a TimeoutError)
     ├── FleetError                    what `FleetReport.raise_for_failures` raises, one for each code
+    │   └── ServerStateError          a server's own state says that it is not as asked, or why it cannot be
     └── ClientClosedError             the client was closed, or never opened
 
 Every timeout is the builtin `TimeoutError` or a class of it.
@@ -48,7 +49,15 @@ from .calls import (
     TransportError,
     WaitTooLongError,
 )
-from .jobs import FleetError, JobError, JobFailedError, JobLostError, JobTimeoutError, SubJobFailedError
+from .jobs import (
+    FleetError,
+    JobError,
+    JobFailedError,
+    JobLostError,
+    JobTimeoutError,
+    ServerStateError,
+    SubJobFailedError,
+)
 from .waits import ServerFaultError, ServerLostError, ServerWaitError, ServerWaitTimeoutError
 
 __all__ = [
@@ -75,6 +84,7 @@ __all__ = [
     "ServerError",
     "ServerFaultError",
     "ServerLostError",
+    "ServerStateError",
     "ServerWaitError",
     "ServerWaitTimeoutError",
     "SubJobFailedError",

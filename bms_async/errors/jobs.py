@@ -100,3 +100,21 @@ class FleetError(BmsError):
         documented = explain(code)
         self.measure = documented.measure if documented else None
         super().__init__(message)
+
+
+class ServerStateError(FleetError):
+    """What a server's own state says against its outcome: it is not as asked, or is why its batch was refused.
+
+    Attributes:
+        server_id: The server.
+        status: Its status; None where the cloud does not show the server.
+        task_state: What is being done with it; None where it is idle.
+    """
+
+    def __init__(
+        self, message: str, *, server_id: str, code: str | None, status: str | None, task_state: str | None
+    ) -> None:
+        self.server_id = server_id
+        self.status = status
+        self.task_state = task_state
+        super().__init__(message, code=code, server_ids=(server_id,))

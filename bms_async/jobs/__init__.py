@@ -1,7 +1,23 @@
 """Watching jobs: one poll however many wait, a future for each server, and nobody left waiting."""
 
+from .events import EventGap, JobChanged, JobEnded, JobEvent, JobEvents, JobLost, JobStarted, SubJobEnded
 from .handle import JobHandle, SavedJob, read_saved
 from .schedule import SHARE
 from .watcher import Watcher, WatcherStatistics
 
-__all__ = ["SHARE", "JobHandle", "SavedJob", "Watcher", "WatcherStatistics", "read_saved"]
+__all__ = [
+    "SHARE",
+    "EventGap",
+    "JobChanged",
+    "JobEnded",
+    "JobEvent",
+    "JobEvents",
+    "JobHandle",
+    "JobLost",
+    "JobStarted",
+    "SavedJob",
+    "SubJobEnded",
+    "Watcher",
+    "WatcherStatistics",
+    "read_saved",
+]

@@ -34,7 +34,8 @@ class JobHandle:
     """A job under way, from the yes of the cloud to its end.
 
     Awaiting it waits for the end. Leaving an await only detaches the waiter: the cloud has no call that aborts a job,
-    and so there is none here.
+    and so there is none here. A job is polled while somebody waits for it; reading `status`, `job` or `done` has it
+    polled once more, and does not wait for that.
 
     ::
 
@@ -45,11 +46,16 @@ class JobHandle:
         done = await job                    # when all have
     """
 
-    __slots__ = ("_project_id", "_record")
+    __slots__ = ("_action", "_own", "_project_id", "_record")
 
-    def __init__(self, record: JobRecord, project_id: str) -> None:
+    def __init__(
+        self, record: JobRecord, project_id: str, *, servers: tuple[str, ...] = (), action: str | None = None
+    ) -> None:
         self._record = record
         self._project_id = project_id
+        # Of its own: a cloud may give two calls one and the same job.
+        self._own = servers
+        self._action = action
 
     @property
     def id(self) -> str:
@@ -59,25 +65,28 @@ class JobHandle:
     @property
     def servers(self) -> tuple[str, ...]:
         """The servers it was started for; empty for a job picked up by its id."""
-        return self._record.servers
+        return self._own or self._record.servers
 
     @property
     def action(self) -> str | None:
         """The call that started it, such as ``servers.stop``; None for a job picked up by its id."""
-        return self._record.action
+        return self._action or self._record.action
 
     @property
     def job(self) -> Job | None:
         """What the last poll with news showed, None before the first."""
+        self._record.look()
         return self._record.job
 
     @property
     def status(self) -> JobStatus:
         """How far the job is, as the last poll showed it."""
-        return self._record.job.status if self._record.job else JobStatus.INIT
+        self._record.look()
+        return self._last_status
 
     def done(self) -> bool:
         """Tell whether nothing more will be learned: the job ended, or was lost."""
+        self._record.look()
         return self._record.finished
 
     def __await__(self) -> Generator[object, None, Job]:
@@ -98,9 +107,10 @@ class JobHandle:
         with anyio.move_on_after(timeout):
             return await self._result()
         raise JobTimeoutError(
-            f"job {self.id} is {self.status.value} after {timeout:g} s and goes on; wait for it again with restore()",
+            f"job {self.id} is {self._last_status.value} after {timeout:g} s and goes on; "
+            "wait for it again with restore()",
             job_id=self.id,
-            job=self.job,
+            job=self._record.job,
             resume=self.to_json(),
         )
 
@@ -115,7 +125,9 @@ class JobHandle:
         Raises:
             InvalidRequestError: The job was not started for this server.
         """
-        if self.servers and server_id not in self._record.expected:
+        expected = self._record.expected
+        stranger = bool(self.servers) and server_id not in expected
+        if stranger or (self._shares_its_job and server_id not in self._own):
             raise InvalidRequestError("server_id", server_id, f"not a server of job {self.id}")
         return self._record.sub_job(server_id)
 
@@ -130,8 +142,10 @@ class JobHandle:
         told = 0
         while True:
             while told < len(record.ended):
+                sub = record.ended[told]
                 told += 1
-                yield record.ended[told - 1]
+                if not self._is_of_another_call(sub):
+                    yield sub
             if record.finished:
                 break
             await record.change()
@@ -147,7 +161,18 @@ class JobHandle:
 
     def __repr__(self) -> str:
         servers = f" of {len(self.servers)} servers" if self.servers else ""
-        return f"<JobHandle {self.id} {self.status.value}{servers}, {len(self._record.ended)} ended>"
+        return f"<{type(self).__name__} {self.id} {self._last_status.value}{servers}, {len(self._record.ended)} ended>"
+
+    @property
+    def _last_status(self) -> JobStatus:
+        return self._record.job.status if self._record.job else JobStatus.INIT
+
+    @property
+    def _shares_its_job(self) -> bool:
+        return bool(self._own) and len(self._own) < len(self._record.expected)
+
+    def _is_of_another_call(self, sub: SubJob) -> bool:
+        return self._shares_its_job and sub.server_id in self._record.expected and sub.server_id not in self._own
 
     async def _result(self) -> Job:
         record = self._record

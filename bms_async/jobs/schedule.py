@@ -1,6 +1,20 @@
-"""When to poll which job: pure, so that it can be read and tried without a cloud."""
+"""When to poll which job: pure, so that it can be read and tried without a cloud.
+
+Say that the sub-jobs of a job end with the density ``f``, and that a job is polled with the density ``p``. An end is
+then told ``1 / (2 p)`` after it came, and the mean delay for so many polls is the least where ``p`` is proportional to
+the root of ``f``. So polls are placed where this kind of job has ended before, thinner where few ends are to be
+expected; and when there are more of them than there may be, all are thinned out by one and the same factor, which is
+the best that can be done with what there is.
+"""
 
 from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+
+import msgspec
 
 SHARE = 0.9
 """The share of the limit of `jobs.get` that the watcher may use; the rest is for callers who ask themselves."""
@@ -12,45 +26,191 @@ UNTOLD_GRACE = 60.0
 """Seconds for which a job that has ended may still show sub-jobs that have not."""
 
 REFUSED_PATIENCE = 300.0
-"""Seconds of nothing but 401 and 403 after which a job counts as lost: nobody may look at it any more."""
+"""Seconds of nothing but 401 and 403, or no credentials to be had, after which a job counts as lost."""
 
 FAILING_PATIENCE = 3600.0
 """Seconds of nothing but failed polls after which a job counts as lost."""
 
+SAMPLES = 128
+"""How many ends of one job are learned from; more tell nothing new."""
+
 _SHORTEST = 1.0
 _LONGEST = 15.0
+_LONGEST_LEARNED = 10.0
+# Before anything of the kind has ever ended: a job may all the same fail at once.
+_LONGEST_BEFORE = 30.0
 _AGE_FRACTION = 0.1
 _LONGEST_AFTER_FAILURE = 30.0
 
+_POLLS_A_JOB = 60
+# A batch of 1000 tells as many people something, and gets so many times more polls than one server.
+_THOUSANDFOLD = 1.75
+# Three jobs of one server, of which the first two have begun to be forgotten.
+_ENOUGH_SAMPLES = 2.9
+# Fifty jobs back counts for a third.
+_MEMORY = 0.98
+_ONSET_SHARE = 0.005
+_FEW = 2
+# What has seldom been seen must not be taken for what never happens.
+_LEAST_LEFT = 0.02
 
-def poll_delay(*, age: float, live: int, rate: float, typical: float | None = None) -> float:
-    """Return the seconds until a job is polled again.
+# Durations are counted in bins that grow by a twentieth, from half a second to four hours.
+_FIRST = 0.5
+_RATIO = 1.05
+_BINS = 210
+_EDGES = tuple(_FIRST * _RATIO**number for number in range(1, _BINS + 1))
+_STARTS = (0.0, *_EDGES[:-1])
+_WIDTHS = tuple(end - start for start, end in zip(_STARTS, _EDGES, strict=True))
 
-    A share of its age: who has waited a minute can wait six seconds more. Never so often that all jobs together
-    would need more polls than there are.
+
+class Course(msgspec.Struct, frozen=True):
+    """How long the sub-jobs of one kind of job took, and where its polls belong for that.
+
+    Attributes:
+        weights: How many jobs' ends fell into each bin, the older the less.
+        samples: How many ends that were.
+        onset: Seconds before which hardly any sub-job has ended.
+        left: The share of sub-jobs that had not ended by the end of each bin.
+        many: How many polls are due by the end of each bin, while a job has many sub-jobs that have not ended.
+        few: The same while there are few, and polling may be over any moment.
+    """
+
+    weights: tuple[float, ...]
+    samples: float
+    onset: float
+    left: tuple[float, ...]
+    many: tuple[float, ...]
+    few: tuple[float, ...]
+
+
+def learn(known: Course | None, durations: Sequence[float]) -> Course | None:
+    """Return what is known of a kind of job, after one more of them has ended.
 
     Args:
-        age: Seconds since the job was accepted.
-        live: How many jobs are polled.
-        rate: Polls a second for all of them.
-        typical: Seconds that jobs of this kind took before, None if not known.
+        known: What was known, None if nothing.
+        durations: Seconds from the acceptance of the job to the end of each of its sub-jobs.
     """
-    wanted = age * _AGE_FRACTION
-    if age == 0 and typical is not None:
-        wanted = typical / 2
-    return max(min(max(wanted, _SHORTEST), _LONGEST), live / rate)
+    if not durations:
+        return known
+    reach = 2 if len(durations) >= SAMPLES // 2 else 6
+    fresh = [0.0] * _BINS
+    for duration in durations:
+        middle = _bin(duration)
+        for step in range(-reach, reach + 1):
+            number = min(max(middle + step, 0), _BINS - 1)
+            fresh[number] += (reach + 1 - abs(step)) / (reach + 1) ** 2 / len(durations)
+    weights = fresh if known is None else [_MEMORY * old + new for old, new in zip(known.weights, fresh, strict=True)]
+    total = sum(weights)
+    ended = [mass / total for mass in accumulate(weights)]
+    left = [max(0.0, 1.0 - share) for share in ended]
+    roots = [math.sqrt(weight / total * width) for weight, width in zip(weights, _WIDTHS, strict=True)]
+    scale = _POLLS_A_JOB / sum(roots)
+    return Course(
+        weights=tuple(weights),
+        samples=(0.0 if known is None else _MEMORY * known.samples) + len(durations),
+        onset=_EDGES[bisect_left(ended, _ONSET_SHARE)],
+        left=tuple(left),
+        many=tuple(accumulate(scale * root for root in roots)),
+        few=tuple(
+            accumulate(
+                scale * root / math.sqrt(max((before + after) / 2, _LEAST_LEFT))
+                for root, before, after in zip(roots, (1.0, *left), left, strict=False)
+            )
+        ),
+    )
+
+
+def poll_delay(*, age: float, live: int, rate: float) -> float:
+    """Return the seconds until what nothing is known of is polled again.
+
+    A share of its age: who has waited a minute can wait six seconds more. Never so often that all together would need
+    more polls than there are.
+
+    Args:
+        age: Seconds since it is waited for.
+        live: How many are polled.
+        rate: Polls a second for all of them.
+    """
+    return max(_unlearned(age), live / rate)
+
+
+def course_delay(
+    *,
+    age: float,
+    course: Course | None = None,
+    total: int = 1,
+    left: int = 1,
+    load: float = 1.0,
+    evenly: float = math.inf,
+) -> float:
+    """Return the seconds until a job is polled again.
+
+    Args:
+        age: Seconds since the job was accepted, or since it was picked up.
+        course: What is known of this kind of job; None if nothing, or if nobody knows when it was accepted.
+        total: How many sub-jobs the job has.
+        left: How many of them are not known to have ended.
+        load: How many times more polls all jobs would make than they may, at least 1.
+        evenly: Seconds between two polls of a job if all jobs were polled in turn.
+    """
+    if course is None or course.samples < _ENOUGH_SAMPLES:
+        return load * _unlearned(age)
+    if age < course.onset:
+        longest = load * _LONGEST_BEFORE
+    else:
+        # The last of a batch is what its caller waits for: it is not left alone for longer than it would be in turn.
+        usual = min(_unlearned(age), _LONGEST_LEARNED)
+        longest = min(load * usual, max(usual, evenly))
+    weight = 1 + (_THOUSANDFOLD - 1) * math.log10(max(total, 1)) / 3
+    share = min(left / max(total, 1), 1.0)
+    if left > _FEW:
+        # Ahead of what is usual, or behind it.
+        eagerness = min(max(math.sqrt(share / max(_read(course.left, age, 1.0), _LEAST_LEFT)), 1 / 3), 3.0)
+        delay = _find(course.many, _read(course.many, age, 0.0) + load / weight / eagerness) - age
+    else:
+        eagerness = math.sqrt(max(share, _LEAST_LEFT))
+        delay = _find(course.few, _read(course.few, age, 0.0) + load / weight / eagerness) - age
+    return max(_SHORTEST, min(delay, longest))
+
+
+def appetite(delay: float, load: float) -> float:
+    """Return how many polls a second a job would make for this delay, if there were no other jobs.
+
+    A job that is to be polled at once makes one poll, and nothing follows from that for the others.
+
+    Args:
+        delay: Seconds until it is polled.
+        load: What that was found with.
+    """
+    return min(load / delay, 1 / _SHORTEST) if delay > 0 else 0.0
 
 
 def failure_delay(failures: int) -> float:
     """Return the seconds until a job is polled again after so many failed polls in a row, at least one."""
-    return float(min(_LONGEST_AFTER_FAILURE, _SHORTEST * 2 ** (failures - 1)))
+    return float(min(_LONGEST_AFTER_FAILURE, _SHORTEST * 2 ** min(failures - 1, 16)))
 
 
-def learn(typical: float | None, took: float) -> float:
-    """Return what jobs of a kind typically take, after one more of them has ended.
+def _unlearned(age: float) -> float:
+    return min(max(age * _AGE_FRACTION, _SHORTEST), _LONGEST)
 
-    Args:
-        typical: What was known, None if nothing.
-        took: Seconds that the job took.
-    """
-    return took if typical is None else 0.7 * typical + 0.3 * took
+
+def _bin(age: float) -> int:
+    return min(bisect_left(_EDGES, age), _BINS - 1)
+
+
+def _read(curve: tuple[float, ...], age: float, first: float) -> float:
+    """Return what a curve says of an age; it has `first` at 0."""
+    if age >= _EDGES[-1]:
+        return curve[-1]
+    number = _bin(age)
+    before = curve[number - 1] if number else first
+    return before + (curve[number] - before) * (age - _STARTS[number]) / _WIDTHS[number]
+
+
+def _find(curve: tuple[float, ...], value: float) -> float:
+    """Return the age at which a curve that rises from 0 comes to a value, infinity if it never does."""
+    number = bisect_left(curve, value)
+    if number == _BINS:
+        return math.inf
+    before = curve[number - 1] if number else 0.0
+    return _STARTS[number] + _WIDTHS[number] * (value - before) / max(curve[number] - before, 1e-12)

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
+from weakref import WeakValueDictionary
 
 import anyio
 import msgspec
 
 from bms_async._owner import TaskOwner
-from bms_async.errors import (
-    AuthenticationError,
-    CallError,
-    ClientClosedError,
-    JobLostError,
-    NotFoundError,
-    PermissionDeniedError,
-)
+from bms_async.errors import CallError, ClientClosedError, InvalidRequestError, JobLostError
 from bms_async.limits import Pace
 from bms_async.models import Job, JobGlance
 
 from . import schedule
+from .events import EventBoard, JobEvents, JobStarted
+from .failures import blame
 from .handle import JobHandle
-from .record import JobRecord
+from .queue import PollQueue
+from .record import JobRecord, Rank
 
 _log = logging.getLogger("bms_async.jobs")
 
@@ -42,20 +37,26 @@ class WatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         live: Jobs that are polled.
+        asleep: Jobs that nobody waits for, and that are not polled for that reason.
         in_flight: Polls under way.
         polls: Polls made.
         failed_polls: Polls that told nothing.
         ended: Jobs seen to their end.
         lost: Jobs whose end cannot be known.
+        load: How many times more polls the jobs that somebody waits for want than they may have, at least 1.
+        subscribers: Subscriptions to events that are open.
         next_poll: Seconds until the next poll is due, None when there is nothing to poll.
     """
 
     live: int
+    asleep: int
     in_flight: int
     polls: int
     failed_polls: int
     ended: int
     lost: int
+    load: float
+    subscribers: int
     next_poll: float | None
 
 
@@ -74,24 +75,30 @@ class Watcher:
         self._project = project
         self._owner = TaskOwner("bms_async watcher")
         self._records: dict[str, JobRecord] = {}
-        self._due: list[tuple[float, int, JobRecord]] = []
-        self._order = itertools.count()
+        # Nobody waits for these: who drops the last handle of one lets it go.
+        self._asleep: WeakValueDictionary[str, JobRecord] = WeakValueDictionary()
+        self._queue = PollQueue(pace.rate)
+        self._board = EventBoard(self._rouse_all)
         self._wake = asyncio.Event()
-        self._typical: dict[str, float] = {}
+        self._courses: dict[str, schedule.Course] = {}
         self._in_flight = self._polls = self._failed = self._ended = self._lost = 0
 
     async def open(self) -> None:
         """Start polling."""
         await self._owner.open()
+        self._board.is_open = True
         self._owner.start(self._run, name="bms_async watcher")
 
     async def aclose(self) -> None:
         """Stop polling; everyone who waits for a job gets `ClientClosedError`."""
         await self._owner.aclose()
-        records, self._records = self._records, {}
-        self._due.clear()
-        for record in records.values():
+        records = [*self._records.values(), *self._asleep.values()]
+        self._records.clear()
+        self._asleep.clear()
+        self._queue.clear()
+        for record in records:
             record.fail(ClientClosedError(f"the client was closed before job {record.job_id} ended; the job goes on"))
+        self._board.close()
 
     def watch(
         self,
@@ -100,40 +107,69 @@ class Watcher:
         servers: tuple[str, ...] = (),
         action: str | None = None,
         redact: Callable[[str], str] | None = None,
+        keep: bool = False,
+        started: bool = True,
     ) -> JobHandle:
-        """Watch a job to its end and return a handle of it; several handles of one job cost one poll.
+        """Return a handle of a job, which is polled while somebody waits for it; several handles cost one poll.
 
         Args:
             job_id: The job.
             servers: The servers it was started for, if known.
             action: The call that started it, if known.
             redact: Takes what that call sent as secrets out of what the cloud says of the job.
+            keep: Whether to poll it also when nobody waits for it.
+            started: Whether it was accepted just now; its age is not known otherwise.
 
         Raises:
             ClientClosedError: The client is not open.
         """
         if not self._owner.is_open:
             raise ClientClosedError("the client is not open; use it inside `async with`")
-        record = self._records.get(job_id)
+        record = self._records.get(job_id) or self._asleep.get(job_id)
         if record is None:
             now = anyio.current_time()
-            record = self._records[job_id] = JobRecord(job_id, servers=servers, action=action, accepted=now)
-            self._schedule(record, self._delay(record, now))
-        elif servers and not record.servers:
+            record = JobRecord(job_id, servers, action, since=now, started=started, board=self._board)
+            # Whatever has happened to it is news.
+            record.looked_at = not started
+            record.keep = keep
+            self._records[job_id] = record
+            self._schedule(record, self._delay(record, now) if started else 0.0)
+            if len(self._board):
+                self._board.publish(JobStarted(job_id=job_id, action=action, servers=servers))
+        else:
             record.expect(servers, action)
+            if keep:
+                record.keep = True
+                record.want()
         record.redact = redact or record.redact
-        return JobHandle(record, self._project() or "")
+        return JobHandle(record, self._project() or "", servers=servers, action=action)
+
+    def events(self, limit: int) -> JobEvents:
+        """Return a subscription, not yet open, that holds so many events for a reader that is slow."""
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise InvalidRequestError("limit", limit, "a whole number of events, at least 1")
+        return JobEvents(self._board, limit)
+
+    def watched(self) -> tuple[JobHandle, ...]:
+        """Return a handle of each job that has not ended, as far as somebody holds it or waits for it."""
+        project = self._project() or ""
+        return tuple(JobHandle(record, project) for record in [*self._records.values(), *self._asleep.values()])
 
     def statistics(self) -> WatcherStatistics:
         """Tell what is polled."""
+        due = self._queue.due
+        wait = None if due is None else max(0.0, due - anyio.current_time())
         return WatcherStatistics(
             live=len(self._records),
+            asleep=len(self._asleep),
             in_flight=self._in_flight,
             polls=self._polls,
             failed_polls=self._failed,
             ended=self._ended,
             lost=self._lost,
-            next_poll=max(0.0, self._due[0][0] - anyio.current_time()) if self._due else None,
+            load=self._queue.load(),
+            subscribers=len(self._board),
+            next_poll=0.0 if self._queue.has_ready else wait,
         )
 
     def __repr__(self) -> str:
@@ -149,25 +185,46 @@ class Watcher:
                 await anyio.sleep(_REST_AFTER_FAULT)
 
     async def _poll_next(self) -> None:
-        busy = self._in_flight >= _POLLS_AT_ONCE or not self._due
-        wait = None if busy else self._due[0][0] - anyio.current_time()
-        if wait is None or wait > 0:
+        self._sort()
+        if self._in_flight >= _POLLS_AT_ONCE or not self._queue.has_ready:
+            due = None if self._in_flight >= _POLLS_AT_ONCE else self._queue.due
             self._wake.clear()
-            with anyio.move_on_after(wait):
+            with anyio.move_on_after(None if due is None else max(0.0, due - anyio.current_time())):
                 await self._wake.wait()
             return
         await self._pace.acquire()
         if not self._owner.is_open:
             # The turn came in the very pass in which the client is closed.
             return
-        _, _, record = heapq.heappop(self._due)
+        # Who came to be due meanwhile, and is waited for, goes before who is not.
+        self._sort()
+        record = self._queue.take()
+        record.looked_at = False
         self._owner.start(self._poll, record, name="bms_async poll")
         self._in_flight += 1
+
+    def _sort(self) -> None:
+        for record in self._queue.sort(anyio.current_time(), self._rank):
+            self._queue.settle(record)
+            self._asleep[record.job_id] = self._records.pop(record.job_id)
+            record.sleep(self._rouse)
+
+    def _rank(self, record: JobRecord) -> Rank:
+        return Rank.AWAITED if len(self._board) else record.rank()
+
+    def _rouse(self, record: JobRecord) -> None:
+        if self._asleep.pop(record.job_id, None) is not None:
+            self._records[record.job_id] = record
+            self._schedule(record, 0.0)
+
+    def _rouse_all(self) -> None:
+        for record in list(self._asleep.values()):
+            record.want()
 
     async def _poll(self, record: JobRecord) -> None:
         self._polls += 1
         try:
-            job = await self._fetch(record.job_id, record.is_news) or record.job
+            job = await self._fetch(record.job_id, record.is_news)
         except ClientClosedError as error:
             if not self._owner.is_open:
                 return
@@ -180,50 +237,45 @@ class Watcher:
             _log.exception("polling job %s broke", record.job_id)
             delay = self._lose(record, "could not be polled", error)
         else:
-            delay = self._take(record, job) if job is not None else schedule.failure_delay(1)
+            delay = self._take(record, job)
         finally:
             self._in_flight -= 1
             self._wake.set()
         if record.finished:
             self._records.pop(record.job_id, None)
+            self._queue.settle(record)
         else:
             self._schedule(record, delay)
 
-    def _take(self, record: JobRecord, job: Job) -> float:
+    def _take(self, record: JobRecord, job: Job | None) -> float:
         now = anyio.current_time()
-        record.failures = 0
-        record.failing_since = record.missing_since = record.barred_since = None
-        if job.is_final and record.untold_since is None:
-            record.untold_since = now
-        waited = 0.0 if record.untold_since is None else now - record.untold_since
-        record.update(job, give_up=waited > schedule.UNTOLD_GRACE)
-        if record.finished:
-            self._ended += 1
-            kind = job.job_type or ""
-            self._typical[kind] = schedule.learn(self._typical.get(kind), now - record.accepted)
+        record.forget_failures()
+        if job is not None:
+            if job.is_final and record.untold_since is None:
+                record.untold_since = now
+            waited = 0.0 if record.untold_since is None else now - record.untold_since
+            record.update(job, give_up=waited > schedule.UNTOLD_GRACE)
+            if record.finished:
+                self._ended += 1
+                self._learn(record, now)
+        record.seen_at = now
         return self._delay(record, now)
 
+    def _learn(self, record: JobRecord, now: float) -> None:
+        kind = _kind(record)
+        learned = schedule.learn(self._courses.get(kind), record.durations(now))
+        if learned is not None:
+            self._courses[kind] = learned
+
     def _take_failure(self, record: JobRecord, error: CallError) -> float:
-        now = anyio.current_time()
-        record.failures += 1
-        if isinstance(error, NotFoundError):
-            record.barred_since = None
-            record.missing_since = now if record.missing_since is None else record.missing_since
-            if now - record.missing_since >= schedule.MISSING_GRACE:
-                return self._lose(record, "is not known to the cloud (any more)", error)
-            return min(schedule.failure_delay(record.failures), schedule.MISSING_GRACE / 4)
-        record.missing_since = None
-        record.failing_since = now if record.failing_since is None else record.failing_since
-        since, patience = record.failing_since, schedule.FAILING_PATIENCE
-        if isinstance(error, AuthenticationError | PermissionDeniedError):
-            since = record.barred_since = now if record.barred_since is None else record.barred_since
-            patience = schedule.REFUSED_PATIENCE
-        else:
-            record.barred_since = None
-        if now - since >= patience:
-            return self._lose(record, f"has not answered a poll for {patience:g} s", error)
+        why = blame(record, error, anyio.current_time())
+        if why is not None:
+            return self._lose(record, why, error)
         _log.info("poll %d of job %s in a row failed: %s", record.failures, record.job_id, type(error).__name__)
-        return schedule.failure_delay(record.failures)
+        delay = schedule.failure_delay(record.failures)
+        if record.missing_since is not None:
+            delay = min(delay, schedule.MISSING_GRACE / 4)
+        return delay * self._queue.load(self._rank(record))
 
     def _lose(self, record: JobRecord, why: str, error: Exception) -> float:
         self._lost += 1
@@ -237,14 +289,20 @@ class Watcher:
         return 0.0
 
     def _delay(self, record: JobRecord, now: float) -> float:
-        known = self._typical.get(record.job.job_type or "") if record.job else None
-        return schedule.poll_delay(
-            age=now - record.accepted,
-            live=len(self._records),
-            rate=self._pace.rate,
-            typical=known if known is not None else next(iter(self._typical.values()), None),
+        return schedule.course_delay(
+            age=now - record.since,
+            course=self._courses.get(_kind(record)) if record.started else None,
+            total=record.total,
+            left=record.total - len(record.ended),
+            load=self._queue.load(self._rank(record)),
+            evenly=len(self._records) / self._pace.rate,
         )
 
     def _schedule(self, record: JobRecord, delay: float) -> None:
-        heapq.heappush(self._due, (anyio.current_time() + delay, next(self._order), record))
+        self._queue.put(record, self._rank(record), anyio.current_time(), delay)
         self._wake.set()
+
+
+def _kind(record: JobRecord) -> str:
+    """Return what jobs that take alike have in common."""
+    return record.action or (record.job.job_type if record.job else None) or ""

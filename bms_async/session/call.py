@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+import anyio.lowlevel
 import msgspec
 
 from bms_async.auth import RenewableAuth
@@ -110,6 +111,8 @@ class Call(Generic[T]):
                     else:
                         if renewed:
                             self._note(error)
+                            # Who was told may have ended the call, which must not be sent any more then.
+                            await anyio.lowlevel.checkpoint_if_cancelled()
                             continue
                 refused = isinstance(error, RateLimitedError)
                 refusals += refused
@@ -120,9 +123,8 @@ class Call(Generic[T]):
                     self._conclude(error)
                     raise error from error.__cause__
                 self._note(error)
-                if not refused:
-                    # A refused call needs no delay of its own: its operation stands still until it may go on.
-                    await asyncio.sleep(delay)
+                # A refused call needs no delay of its own: its operation stands still until it may go on.
+                await (anyio.lowlevel.checkpoint_if_cancelled() if refused else asyncio.sleep(delay))
             else:
                 self._core.earn_retry()
                 return result

@@ -290,7 +290,7 @@ def test_more_polls_than_may_be_under_way_wait_and_are_made_when_others_have_end
     async def main() -> None:
         watcher = Watcher(fetch, pace=Pace(60_000), project=lambda: "p")
         await watcher.open()
-        for handle in [watcher.watch(f"j{number}") for number in range(100)]:
+        for handle in [watcher.watch(f"j{number}", keep=True) for number in range(100)]:
             await handle
         assert watcher.statistics().in_flight == 0
         await watcher.aclose()
@@ -563,7 +563,7 @@ def test_a_server_that_the_job_was_not_started_for_is_refused() -> None:
 def test_a_poll_without_news_is_only_glanced_at_and_one_with_news_is_read() -> None:
     async def main() -> None:
         async with simulated(servers=1000, job_seconds=(200, 220)) as sim:
-            handle = await sim.bms.servers.stop(sim.ids)
+            handle = sim.bms.jobs.watch((await sim.bms.servers.stop(sim.ids)).id, keep=True)
             await advance(100)
             seen = handle.job
             assert seen is not None
@@ -585,7 +585,8 @@ def test_the_polls_of_many_jobs_keep_within_their_share_of_the_limit() -> None:
             ids = sim.ids
             handles = [sim.bms.jobs.watch(f"unknown-{number}") for number in range(5000)]
             handles += [await sim.bms.servers.stop(ids[first : first + 1000]) for first in range(0, 3000, 1000)]
-            await advance(180)
+            async with sim.bms.jobs.events():
+                await advance(180)
             book = sim.cloud.books().operations["jobs.get"]
             assert sim.cloud.books().refused == 0
             assert book.worst_minute <= 2000 * SHARE

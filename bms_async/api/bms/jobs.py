@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from bms_async.api._define import define
-from bms_async.jobs import JobHandle, Watcher, read_saved
+from bms_async.jobs import JobEvents, JobHandle, Watcher, read_saved
 from bms_async.limits import Lane
 from bms_async.models import Job, JobGlance
 from bms_async.session import Session
@@ -53,11 +53,14 @@ class Jobs:
             check_id("job_id", job_id)
         return await self._session.call(GET, path={"job_id": job_id})
 
-    def watch(self, job_id: str) -> JobHandle:
-        """Watch a job that was started elsewhere, by its id; polling begins at once.
+    def watch(self, job_id: str, *, keep: bool = False) -> JobHandle:
+        """Watch a job that was started elsewhere, by its id.
+
+        It is polled at once, and then for as long as somebody waits for it or events are subscribed to.
 
         Args:
             job_id: The job.
+            keep: Whether to poll it to its end also when nobody waits; such polls are made after all others.
 
         Raises:
             InvalidRequestError: The id is unfit.
@@ -67,13 +70,14 @@ class Jobs:
         """
         if self._check:
             check_id("job_id", job_id)
-        return self._watcher.watch(job_id)
+        return self._watcher.watch(job_id, keep=keep, started=False)
 
-    def restore(self, text: str | bytes) -> JobHandle:
+    def restore(self, text: str | bytes, *, keep: bool = False) -> JobHandle:
         """Watch a job again from what `JobHandle.to_json` wrote, in this process or another.
 
         Args:
             text: The JSON.
+            keep: As in `watch`.
 
         Raises:
             InvalidRequestError: The text is no saved job, or one of another project.
@@ -84,7 +88,42 @@ class Jobs:
         saved = read_saved(text, self._session.project_id)
         if self._check:
             check_id("text.job_id", saved.job_id)
-        return self._watcher.watch(saved.job_id, servers=saved.servers, action=saved.action)
+        return self._watcher.watch(saved.job_id, servers=saved.servers, action=saved.action, keep=keep, started=False)
+
+    def watched(self) -> tuple[JobHandle, ...]:
+        """Return a handle of each job that is watched and has not ended, such as to catch up after an `EventGap`.
+
+        A job that nobody waits for, and of which nobody holds a handle, is not watched any more.
+
+        Source: API reference 4.11.1.
+        """
+        return self._watcher.watched()
+
+    def events(self, *, limit: int = 10_000) -> JobEvents:
+        """Subscribe to all that is learned of the jobs of this client, from now on.
+
+        ::
+
+            async with bms.jobs.events() as events:
+                async for event in events:
+                    match event:
+                        case SubJobEnded(server_id=server_id, sub_job=sub): ...
+                        case JobLost(job_id=job_id): ...
+
+        The events are `JobStarted`, `JobChanged`, `SubJobEnded`, `JobEnded` and `JobLost`. As long as anybody is
+        subscribed, every job counts as waited for. Nothing waits for a subscriber that reads slowly: once too many
+        events wait for it the oldest go, and an `EventGap` in their place says how many. When the client closes, and
+        the last event was read, reading raises `ClientClosedError`.
+
+        Args:
+            limit: How many events may wait to be read, at least 1. A batch of 1000 servers tells of up to 1000 at once.
+
+        Raises:
+            InvalidRequestError: The limit is none.
+
+        Source: API reference 4.11.1.
+        """
+        return self._watcher.events(limit)
 
 
 async def poll_job(session: Session, job_id: str, has_news: Callable[[JobGlance], bool]) -> Job | None:

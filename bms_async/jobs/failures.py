@@ -1,0 +1,41 @@
+"""What a failed poll says of a job: nothing, unless there were only failed ones for long."""
+
+from __future__ import annotations
+
+from bms_async.errors import AuthenticationError, CallError, NotFoundError, PermissionDeniedError
+
+from . import schedule
+from .record import JobRecord
+
+_POLL = "jobs.get"
+
+
+def blame(record: JobRecord, error: CallError, now: float) -> str | None:
+    """Note a failed poll, and return why the job is lost, None as long as it is not.
+
+    Args:
+        record: The job.
+        error: What the poll ended in.
+        now: The loop's time.
+    """
+    record.failures += 1
+    if isinstance(error, NotFoundError):
+        record.barred_since = None
+        record.missing_since = now if record.missing_since is None else record.missing_since
+        missing = now - record.missing_since >= schedule.MISSING_GRACE
+        return "is not known to the cloud (any more)" if missing else None
+    record.missing_since = None
+    record.failing_since = now if record.failing_since is None else record.failing_since
+    since, patience = record.failing_since, schedule.FAILING_PATIENCE
+    if _is_barred(error):
+        since = record.barred_since = now if record.barred_since is None else record.barred_since
+        patience = schedule.REFUSED_PATIENCE
+    else:
+        record.barred_since = None
+    return f"could not be read for {patience:g} s" if now - since >= patience else None
+
+
+def _is_barred(error: CallError) -> bool:
+    """Tell whether it is the credentials that keep polls from being answered, or from being sent at all."""
+    # The error of another call than the poll is of one that has to go before it, such as the one for a token.
+    return isinstance(error, AuthenticationError | PermissionDeniedError) or error.operation not in (None, _POLL)

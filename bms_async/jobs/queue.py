@@ -1,0 +1,87 @@
+"""Which job is polled next: those that are due in their order, those that somebody waits for first."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from . import schedule
+from .record import JobRecord, Rank
+
+_RESERVE = 0.05
+
+
+class PollQueue:
+    """Jobs by when they are due, and how much more they would be polled than they may.
+
+    Args:
+        rate: How many polls a second there may be.
+    """
+
+    __slots__ = ("_appetites", "_heap", "_order", "_rate", "_ready")
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        # Of the jobs that somebody waits for, and of the others.
+        self._appetites = [0.0, 0.0]
+        self._heap: list[tuple[float, int, JobRecord]] = []
+        self._order = itertools.count()
+        self._ready: tuple[deque[JobRecord], deque[JobRecord]] = (deque(), deque())
+
+    def load(self, rank: Rank = Rank.AWAITED) -> float:
+        """How many times more polls jobs want than they may have, at least 1.
+
+        Jobs that nobody waits for have what the others leave, and a small part for themselves.
+        """
+        awaited, kept = self._appetites
+        reserve = min(kept, _RESERVE * self._rate)
+        if rank is Rank.KEPT:
+            return max(1.0, kept / max(self._rate - awaited, reserve)) if kept else 1.0
+        return max(1.0, awaited / (self._rate - reserve))
+
+    @property
+    def due(self) -> float | None:
+        """When the next job is due that is not yet, None if there is none."""
+        return self._heap[0][0] if self._heap else None
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether a job is due."""
+        return any(self._ready)
+
+    def put(self, record: JobRecord, rank: Rank, now: float, delay: float) -> None:
+        """Have a job polled after so many seconds, and take its share of the polls into account."""
+        self.settle(record)
+        record.appetite = schedule.appetite(delay, self.load(rank))
+        record.in_background = rank is Rank.KEPT
+        self._appetites[record.in_background] += record.appetite
+        heapq.heappush(self._heap, (now + delay, next(self._order), record))
+
+    def settle(self, record: JobRecord) -> None:
+        """Take a job that is not in the queue out of the account."""
+        left = self._appetites[record.in_background] - record.appetite
+        self._appetites[record.in_background] = max(0.0, left)
+        record.appetite = 0.0
+
+    def sort(self, now: float, rank: Callable[[JobRecord], Rank]) -> Iterator[JobRecord]:
+        """Find those that are due, and yield the ones that nobody wants polled; they are out of the queue."""
+        while self._heap and self._heap[0][0] <= now:
+            record = heapq.heappop(self._heap)[2]
+            ranked = rank(record)
+            if ranked is Rank.IDLE:
+                yield record
+            else:
+                self._ready[ranked is Rank.KEPT].append(record)
+
+    def take(self) -> JobRecord:
+        """Take out the job that is to be polled now; there must be one."""
+        return (self._ready[0] or self._ready[1]).popleft()
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._heap.clear()
+        for ready in self._ready:
+            ready.clear()
+        self._appetites = [0.0, 0.0]
