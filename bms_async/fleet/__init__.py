@@ -1,7 +1,8 @@
 """Any number of servers, one outcome for each."""
 
 from .fleet import Fleet
-from .outcome import FleetReport, Outcome, OutcomeState, Progress
+from .outcome import Outcome, OutcomeState, Progress
+from .report import FleetReport
 from .run import FleetRun
 
 __all__ = ["Fleet", "FleetReport", "FleetRun", "Outcome", "OutcomeState", "Progress"]

@@ -12,7 +12,9 @@ from bms_async.models import JobAccepted
 from bms_async.session import Session
 from bms_async.wire import Operation
 
+from .options import ABORT_SAMPLE, OnJob, OnOutcome, RunOptions, read_jobs
 from .run import FleetRun
+from .states import StateReader
 
 Ids = Iterable[str] | AsyncIterable[str]
 
@@ -25,66 +27,193 @@ class Fleet:
         self._session = session
         self._check = check
 
-    def start(self, ids: Ids, *, lane: Lane = Lane.BULK) -> FleetRun:
+    def start(
+        self,
+        ids: Ids,
+        *,
+        lane: Lane = Lane.BULK,
+        wave_size: int | None = None,
+        abort_above: float | None = None,
+        abort_sample: int = ABORT_SAMPLE,
+        retry_transient: bool = True,
+        verify: bool = False,
+        on_outcome: OnOutcome | None = None,
+        on_job: OnJob | None = None,
+        jobs: Iterable[JobHandle] = (),
+    ) -> FleetRun:
         """Start servers.
 
         Args:
             ids: Any number of ids, from an iterable or async iterable; one that comes twice counts once.
             lane: Who goes first when calls must wait; a run is bulk work unless told otherwise.
+            wave_size: How many servers may be under way at once, those included that wait to be asked again. A wave is
+                refilled when a quarter of a batch has ended, or after 5 s: a call is scarcer than a server that waits.
+            abort_above: The share of failures, 0 to 1, above which nothing more is asked for: FAILED and UNKNOWN of all
+                that ended. What is left is SKIPPED, and the report tells why.
+            abort_sample: How many servers must have ended before that share counts.
+            retry_transient: Ask again for a server that is busy (BMS.0035 to BMS.0037): after 10 s, then after twice as
+                long each time, six times in all.
+            verify: When all have ended, read the states back. A server that is not as it was said to be is FAILED, or
+                UNKNOWN while it is busy; one that nothing was told of has what its state proves. Outcomes other than
+                FAILED and SKIPPED are told only then.
+            on_outcome: Called with each outcome, one after another in their order; may be a coroutine function. If it
+                raises, it is called for the others all the same, and the first error is raised when all has ended.
+                The run does not end before it has been told everything, so it must not await the run.
+            on_job: Called with the handle of each job as soon as the cloud has accepted it, to save its ``to_json()``
+                for another process. If it raises, that is raised when all has ended.
+            jobs: Handles of what an earlier run began, from ``bms.jobs.restore()``. Their servers belong to this run;
+                they are watched, and not asked for again.
 
         Returns:
             The run, under way: await it for its report, or iterate over it for each outcome.
 
         Raises:
-            InvalidRequestError: `ids` is no iterable of ids. A single unfit id is an outcome, SKIPPED.
+            InvalidRequestError: `ids` is no iterable of ids, or an option cannot be. A single unfit id is an outcome,
+                SKIPPED.
             ClientClosedError: The client is not open.
 
         Source: API reference 4.4.3; 50 calls a minute, 1000 servers a call.
         """
-        return self._run(START, ids, lane)
+        options = RunOptions(
+            lane=lane,
+            wave_size=wave_size,
+            abort_above=abort_above,
+            abort_sample=abort_sample,
+            retry_transient=retry_transient,
+            verify=verify,
+            on_outcome=on_outcome,
+            on_job=on_job,
+            jobs=read_jobs(jobs),
+        )
+        return self._run(START, ids, options)
 
-    def stop(self, ids: Ids, *, lane: Lane = Lane.BULK) -> FleetRun:
+    def stop(
+        self,
+        ids: Ids,
+        *,
+        lane: Lane = Lane.BULK,
+        wave_size: int | None = None,
+        abort_above: float | None = None,
+        abort_sample: int = ABORT_SAMPLE,
+        retry_transient: bool = True,
+        verify: bool = False,
+        on_outcome: OnOutcome | None = None,
+        on_job: OnJob | None = None,
+        jobs: Iterable[JobHandle] = (),
+    ) -> FleetRun:
         """Stop servers by cutting their power.
 
         Args:
             ids: Any number of ids, from an iterable or async iterable; one that comes twice counts once.
             lane: Who goes first when calls must wait; a run is bulk work unless told otherwise.
+            wave_size: How many servers may be under way at once, those included that wait to be asked again. A wave is
+                refilled when a quarter of a batch has ended, or after 5 s: a call is scarcer than a server that waits.
+            abort_above: The share of failures, 0 to 1, above which nothing more is asked for: FAILED and UNKNOWN of all
+                that ended. What is left is SKIPPED, and the report tells why.
+            abort_sample: How many servers must have ended before that share counts.
+            retry_transient: Ask again for a server that is busy (BMS.0035 to BMS.0037): after 10 s, then after twice as
+                long each time, six times in all.
+            verify: When all have ended, read the states back. A server that is not as it was said to be is FAILED, or
+                UNKNOWN while it is busy; one that nothing was told of has what its state proves. Outcomes other than
+                FAILED and SKIPPED are told only then.
+            on_outcome: Called with each outcome, one after another in their order; may be a coroutine function. If it
+                raises, it is called for the others all the same, and the first error is raised when all has ended.
+                The run does not end before it has been told everything, so it must not await the run.
+            on_job: Called with the handle of each job as soon as the cloud has accepted it, to save its ``to_json()``
+                for another process. If it raises, that is raised when all has ended.
+            jobs: Handles of what an earlier run began, from ``bms.jobs.restore()``. Their servers belong to this run;
+                they are watched, and not asked for again.
 
         Returns:
             The run, under way: await it for its report, or iterate over it for each outcome.
 
         Raises:
-            InvalidRequestError: `ids` is no iterable of ids. A single unfit id is an outcome, SKIPPED.
+            InvalidRequestError: `ids` is no iterable of ids, or an option cannot be. A single unfit id is an outcome,
+                SKIPPED.
             ClientClosedError: The client is not open.
 
         Source: API reference 4.4.5; 50 calls a minute, 1000 servers a call.
         """
-        return self._run(STOP, ids, lane)
+        options = RunOptions(
+            lane=lane,
+            wave_size=wave_size,
+            abort_above=abort_above,
+            abort_sample=abort_sample,
+            retry_transient=retry_transient,
+            verify=verify,
+            on_outcome=on_outcome,
+            on_job=on_job,
+            jobs=read_jobs(jobs),
+        )
+        return self._run(STOP, ids, options)
 
-    def reboot(self, ids: Ids, *, lane: Lane = Lane.BULK) -> FleetRun:
-        """Restart servers; no server is ever asked twice.
+    def reboot(
+        self,
+        ids: Ids,
+        *,
+        lane: Lane = Lane.BULK,
+        wave_size: int | None = None,
+        abort_above: float | None = None,
+        abort_sample: int = ABORT_SAMPLE,
+        retry_transient: bool = True,
+        verify: bool = False,
+        on_outcome: OnOutcome | None = None,
+        on_job: OnJob | None = None,
+        jobs: Iterable[JobHandle] = (),
+    ) -> FleetRun:
+        """Restart servers; none is asked for again that may have been restarted.
 
         Args:
             ids: Any number of ids, from an iterable or async iterable; one that comes twice counts once.
             lane: Who goes first when calls must wait; a run is bulk work unless told otherwise.
+            wave_size: How many servers may be under way at once, those included that wait to be asked again. A wave is
+                refilled when a quarter of a batch has ended, or after 5 s: a call is scarcer than a server that waits.
+            abort_above: The share of failures, 0 to 1, above which nothing more is asked for: FAILED and UNKNOWN of all
+                that ended. What is left is SKIPPED, and the report tells why.
+            abort_sample: How many servers must have ended before that share counts.
+            retry_transient: Ask again for a server that is busy (BMS.0035 to BMS.0037): after 10 s, then after twice as
+                long each time, six times in all.
+                One whose part of a job failed with BMS.0037 is not: that reboot may be this one.
+            verify: When all have ended, read the states back. A server that is not as it was said to be is FAILED, or
+                UNKNOWN while it is busy; one that nothing was told of has what its state proves. Outcomes other than
+                FAILED and SKIPPED are told only then.
+            on_outcome: Called with each outcome, one after another in their order; may be a coroutine function. If it
+                raises, it is called for the others all the same, and the first error is raised when all has ended.
+                The run does not end before it has been told everything, so it must not await the run.
+            on_job: Called with the handle of each job as soon as the cloud has accepted it, to save its ``to_json()``
+                for another process. If it raises, that is raised when all has ended.
+            jobs: Handles of what an earlier run began, from ``bms.jobs.restore()``. Their servers belong to this run;
+                they are watched, and not asked for again.
 
         Returns:
             The run, under way: await it for its report, or iterate over it for each outcome.
 
         Raises:
-            InvalidRequestError: `ids` is no iterable of ids. A single unfit id is an outcome, SKIPPED.
+            InvalidRequestError: `ids` is no iterable of ids, or an option cannot be. A single unfit id is an outcome,
+                SKIPPED.
             ClientClosedError: The client is not open.
 
         Source: API reference 4.4.4; 50 calls a minute, 1000 servers a call.
         """
-        return self._run(REBOOT, ids, lane)
+        options = RunOptions(
+            lane=lane,
+            wave_size=wave_size,
+            abort_above=abort_above,
+            abort_sample=abort_sample,
+            retry_transient=retry_transient,
+            verify=verify,
+            on_outcome=on_outcome,
+            on_job=on_job,
+            jobs=read_jobs(jobs),
+        )
+        return self._run(REBOOT, ids, options)
 
-    def _run(self, operation: Operation[JobAccepted], ids: Ids, lane: Lane) -> FleetRun:
-        async def submit(
-            batch: tuple[str, ...], on_send: Callable[[], None], on_refused: Callable[[], None]
-        ) -> JobHandle:
-            return await self._servers.act(operation, batch, lane=lane, on_send=on_send, on_refused=on_refused)
+    def _run(self, operation: Operation[JobAccepted], ids: Ids, options: RunOptions) -> FleetRun:
+        async def act(batch: tuple[str, ...], on_send: Callable[[], None], on_refused: Callable[[], None]) -> JobHandle:
+            return await self._servers.act(operation, batch, lane=options.lane, on_send=on_send, on_refused=on_refused)
 
-        run = FleetRun(operation.name, ids, submit, check=self._check)
+        options.check(operation.name)
+        reader = StateReader(self._session, options.lane)
+        run = FleetRun(operation.name, ids, act, reader, options, check=self._check)
         self._session.start(run.run, name=f"bms_async fleet {operation.name}")
         return run

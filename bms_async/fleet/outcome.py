@@ -1,17 +1,16 @@
-"""What became of each server, and of all of them."""
+"""What became of each server."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 
 import msgspec
 
 from bms_async.errorcodes import Remedy, explain
-from bms_async.errors import BmsError, CallError, FleetError, SubJobFailedError
+from bms_async.errors import ApiError, BmsError, CallError, SubJobFailedError
 from bms_async.models import JobStatus, SubJob
-from bms_async.wire.forgetting import forgetful_call
 
 
 class OutcomeState(StrEnum):
@@ -28,13 +27,19 @@ class OutcomeState(StrEnum):
         """Whether the server is now as it was asked to be."""
         return self is OutcomeState.SUCCEEDED or self is OutcomeState.UNCHANGED
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether it counts against a run: it was asked for in vain, or nobody knows."""
+        return self is OutcomeState.FAILED or self is OutcomeState.UNKNOWN
+
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one server.
 
     Attributes:
-        state: SUCCEEDED; UNCHANGED, it already was so; FAILED; UNKNOWN, it was asked for and cannot be proved;
-            SKIPPED, nothing was done: the run was cancelled, or the id is unfit.
+        state: SUCCEEDED; UNCHANGED, it is so and nothing shows that this run made it so; FAILED; UNKNOWN, it was
+            asked for and cannot be proved; SKIPPED, nothing was done: the run was cancelled or aborted, or the id is
+            unfit.
         job_id: The job it was part of, None if it never came to one.
         sub_job_id: Its own part of the job, None if the cloud did not tell.
         error: Why it is FAILED, UNKNOWN or SKIPPED; None for the others and for a run that was cancelled.
@@ -57,6 +62,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         """The cloud's code for what went wrong, None if there is none."""
         return getattr(self.error, "code", None)
 
+    @property
+    def seconds(self) -> float | None:
+        """How long it took from the first time it was asked for, None if it never was."""
+        if self.started is None or self.ended is None:
+            return None
+        return (self.ended - self.started).total_seconds()
+
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a run is.
@@ -66,66 +78,18 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         submitted: How many the cloud has been asked for.
         done: How many have their outcome.
         by_state: How many of those are in each state.
+        in_flight: How many belong to a batch and have not ended: what `wave_size` bounds.
+        to_verify: How many have ended and wait for their state to be read back.
+        extra_calls: How many calls it took to find out what no job told.
     """
 
     total: int | None
     submitted: int
     done: int
     by_state: Mapping[OutcomeState, int]
-
-
-class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of all servers of a run: exactly one outcome for each id that was handed to it.
-
-    Attributes:
-        action: What was asked for, such as ``servers.stop``.
-        outcomes: In the order in which they were known.
-        by_state: How many servers are in each state; every state is there.
-        by_code: How many servers are not as asked, by the code or, without one, the name of the error or the state.
-        batches: How many batches the cloud accepted.
-        cancelled: Whether the run was ended before its end.
-        started: When the run began.
-        ended: When the last outcome was known.
-    """
-
-    action: str
-    outcomes: Sequence[Outcome]
-    by_state: Mapping[OutcomeState, int]
-    by_code: Mapping[str, int]
-    batches: int
-    cancelled: bool
-    started: datetime
-    ended: datetime
-
-    @property
-    def seconds(self) -> float:
-        """How long the run took."""
-        return (self.ended - self.started).total_seconds()
-
-    def __len__(self) -> int:
-        return len(self.outcomes)
-
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{count} {state.value}" for state, count in self.by_state.items() if count)
-        return f"<FleetReport {self.action} of {len(self)} servers: {counts or 'none'} in {self.seconds:.1f} s>"
-
-    @forgetful_call
-    def raise_for_failures(self) -> None:
-        """Raise if any server is not as it was asked to be.
-
-        Raises:
-            ExceptionGroup: One `FleetError` for each code, with the servers and what to do.
-        """
-        servers: dict[str, list[Outcome]] = {}
-        for outcome in self.outcomes:
-            if not outcome.state.is_good:
-                servers.setdefault(reason_of(outcome), []).append(outcome)
-        if servers:
-            total = sum(map(len, servers.values()))
-            raise ExceptionGroup(
-                f"{self.action}: {total} of {len(self)} servers are not as asked",
-                [_fleet_error(self.action, reason, outcomes) for reason, outcomes in servers.items()],
-            )
+    in_flight: int = 0
+    to_verify: int = 0
+    extra_calls: int = 0
 
 
 def reason_of(outcome: Outcome) -> str:
@@ -135,26 +99,33 @@ def reason_of(outcome: Outcome) -> str:
     return type(outcome.error).__name__ if outcome.error else outcome.state.value
 
 
-def judge_sub_job(sub: SubJob, server_id: str, job_id: str, *, asked: int = 1) -> tuple[OutcomeState, BmsError | None]:
+def remedy_of(error: BmsError | None) -> Remedy | None:
+    """Return what chapter 6.2 would have done about an error, None where it does not tell."""
+    documented = explain(getattr(error, "code", None))
+    return documented.remedy if documented else None
+
+
+def judge_sub_job(
+    sub: SubJob, server_id: str, job_id: str, *, in_doubt: bool = False
+) -> tuple[OutcomeState, BmsError | None]:
     """Tell what an ended sub-job means for its server.
 
     Args:
         sub: The sub-job.
         server_id: Its server.
         job_id: Its job.
-        asked: How often the cloud was asked for this. The second time, a server that is "already so" was made so by
-            the first, and one that is "in transition" may well be on its way there: that proves nothing.
+        in_doubt: Whether the cloud may have been asked before and have set to work. Then a server that is "in
+            transition", or failed for nobody knows what, may well be on its way there: that proves nothing.
     """
     if sub.status is JobStatus.SUCCESS:
         return OutcomeState.SUCCEEDED, None
     code = sub.error_code or sub.code
-    documented = explain(code)
-    remedy = documented.remedy if documented else None
+    error = SubJobFailedError(server_id=server_id, job_id=job_id, code=code, reason=sub.fail_reason or sub.message)
+    remedy = remedy_of(error)
     if remedy is Remedy.ALREADY_THERE:
         return OutcomeState.UNCHANGED, None
-    error = SubJobFailedError(server_id=server_id, job_id=job_id, code=code, reason=sub.fail_reason or sub.message)
-    in_doubt = remedy is Remedy.IN_TRANSITION and asked > 1
-    return OutcomeState.UNKNOWN if in_doubt else OutcomeState.FAILED, error
+    on_its_way = in_doubt and (remedy is Remedy.IN_TRANSITION or code is None)
+    return OutcomeState.UNKNOWN if on_its_way else OutcomeState.FAILED, error
 
 
 def judge_refusal(error: BmsError, servers: int) -> OutcomeState:
@@ -167,17 +138,45 @@ def judge_refusal(error: BmsError, servers: int) -> OutcomeState:
         servers: How many servers were in it.
     """
     if isinstance(error, CallError) and not error.maybe_done:
-        documented = explain(getattr(error, "code", None))
-        if servers == 1 and documented and documented.remedy is Remedy.ALREADY_THERE:
+        if servers == 1 and remedy_of(error) is Remedy.ALREADY_THERE:
             return OutcomeState.UNCHANGED
         return OutcomeState.FAILED
     return OutcomeState.UNKNOWN
 
 
-def _fleet_error(action: str, reason: str, outcomes: list[Outcome]) -> FleetError:
-    first = outcomes[0]
-    more = f" and {len(outcomes) - 1} more" if len(outcomes) > 1 else ""
-    text = f"{action}: {reason}: {len(outcomes)} servers, {first.server_id}{more}"
-    if first.error is not None:
-        text += f": {first.error}"
-    return FleetError(text, code=first.code, server_ids=tuple(outcome.server_id for outcome in outcomes))
+def may_repeat_sub_job(action: str, state: OutcomeState, error: BmsError | None) -> bool:
+    """Tell whether a server whose sub-job ended may be asked for again.
+
+    Only one that was busy, or of which nobody knows what became of it. A reboot that failed with BMS.0037, "being
+    rebooted", may be at that on behalf of this very sub-job, and is not repeated; with the codes of a start and a stop
+    the server did surely not reboot.
+
+    Args:
+        action: What it was asked for, such as ``servers.reboot``.
+        state: What its sub-job made of it.
+        error: What that failed with.
+    """
+    if action == "servers.reboot":
+        return state is OutcomeState.FAILED and getattr(error, "code", None) in ("BMS.0035", "BMS.0036")
+    return state is OutcomeState.UNKNOWN or remedy_of(error) is Remedy.IN_TRANSITION
+
+
+def is_transient(error: BmsError) -> bool:
+    """Tell whether a batch that was refused may be taken later."""
+    return remedy_of(error) is Remedy.IN_TRANSITION
+
+
+def may_be_of_one(error: CallError) -> bool:
+    """Tell whether a batch may have been refused because of some of its servers only."""
+    if error.maybe_done or not isinstance(error, ApiError) or error.status in _OF_ALL:
+        return False
+    return remedy_of(error) not in (Remedy.OVERLOADED, Remedy.PERMISSION, Remedy.QUOTA)
+
+
+def speaks_of_one(error: CallError) -> bool:
+    """Tell whether the code of a refusal is about a server, and cannot be about the whole request."""
+    return remedy_of(error) in (Remedy.ALREADY_THERE, Remedy.IN_TRANSITION, Remedy.NOT_FOUND)
+
+
+_OF_ALL = frozenset({401, 403, 405, 406, 408, 411, 413, 414, 415, 429})
+"""Statuses that are about the caller or the request as a whole."""

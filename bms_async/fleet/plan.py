@@ -1,11 +1,27 @@
-"""Which servers go into which batch: pure."""
+"""Which servers go when, and in which batch: pure."""
 
 from __future__ import annotations
 
 from collections import deque
+from heapq import heappop, heappush
+from typing import Generic, TypeVar
 
 from bms_async.errors import InvalidRequestError
 from bms_async.wire.checks import MOST_SERVERS, check_id
+
+T = TypeVar("T")
+
+REFILL = 4
+"""A wave is refilled when a quarter of it has ended: a call is scarcer than a server that waits a little."""
+
+REFILL_PATIENCE = 5.0
+"""Seconds after which a wave is refilled all the same, so that a run needs 12 calls a minute for it at most."""
+
+RETRY_DELAYS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
+"""Seconds before a server that was busy is asked for again; after the last it is given up."""
+
+_COARSEST = 60.0
+"""Seconds: servers that are due within the same ones go together, in as few calls as they can."""
 
 
 class Intake:
@@ -13,6 +29,7 @@ class Intake:
 
     Attributes:
         admitted: How many different ids came in.
+        unsettled: All ids that came in: the id itself as long as it has no outcome, None once it has.
     """
 
     __slots__ = ("_check", "_ready", "_size", "admitted", "unsettled")
@@ -22,8 +39,9 @@ class Intake:
         self._check = check
         self._ready: deque[str] = deque()
         self.admitted = 0
-        # One table is both what came in and what has no outcome yet: at a million ids a second one would be felt.
-        self.unsettled: dict[str, bool] = {}
+        # One table is both what came in and what has no outcome yet: at a million ids a second one would be felt. It
+        # gives the id as it came in, too, so that the copies in the cloud's answers need not be kept.
+        self.unsettled: dict[str, str | None] = {}
 
     @property
     def ready(self) -> int:
@@ -48,7 +66,7 @@ class Intake:
         if name in self.unsettled:
             return None
         self.admitted += 1
-        self.unsettled[name] = True
+        self.unsettled[name] = name
         if self._check or not isinstance(value, str):
             try:
                 check_id("ids", value)
@@ -57,13 +75,130 @@ class Intake:
         self._ready.append(name)
         return None
 
-    def take(self) -> tuple[str, ...]:
-        """Return the next batch, empty if no id waits."""
-        return tuple(self._ready.popleft() for _ in range(min(self._size, len(self._ready))))
+    def adopt(self, ids: tuple[str, ...]) -> tuple[str, ...]:
+        """Take in ids that need no batch, for they were asked for before; return those that are new."""
+        new = tuple(server_id for server_id in ids if server_id not in self.unsettled)
+        self.unsettled.update(zip(new, new, strict=True))
+        self.admitted += len(new)
+        return new
 
-    def settle(self, server_id: str) -> bool:
-        """Note that an id has its outcome; tell whether it was the first for an id that came in."""
-        first = self.unsettled.get(server_id, False)
-        if first:
-            self.unsettled[server_id] = False
+    def take(self, most: int | None = None) -> tuple[str, ...]:
+        """Return the next batch, empty if no id waits.
+
+        Args:
+            most: How many ids at most, if less than a whole batch.
+        """
+        size = self._size if most is None else min(most, self._size)
+        return tuple(self._ready.popleft() for _ in range(min(size, len(self._ready))))
+
+    def settle(self, server_id: str) -> str | None:
+        """Note that an id has its outcome; return it as it came in, None unless this is the first for it."""
+        first = self.unsettled.get(server_id)
+        if first is not None:
+            self.unsettled[first] = None
         return first
+
+
+class Waves:
+    """Tells how many servers may go.
+
+    Args:
+        wave_size: How many may be under way at once, None for no bound.
+    """
+
+    __slots__ = ("_wave", "size")
+
+    def __init__(self, wave_size: int | None = None) -> None:
+        self._wave = wave_size
+        self.size = MOST_SERVERS if wave_size is None else min(MOST_SERVERS, wave_size)
+
+    def room(self, in_flight: int) -> int:
+        """Return how many servers may go now, at most a batch."""
+        return self.size if self._wave is None else max(0, min(self.size, self._wave - in_flight))
+
+    def how_many(self, *, ready: int, in_flight: int, complete: bool, waited: float) -> int:
+        """Return how many of those that are ready make the next batch; 0 to wait for more of them, or for room.
+
+        Args:
+            ready: How many wait.
+            in_flight: How many are under way.
+            complete: Whether it is no use to wait for more ids: there are none, or they come slowly.
+            waited: Seconds that there has been some room, and less than would be worth a call.
+        """
+        room = self.room(in_flight)
+        number = min(ready, room)
+        if number in (0, self.size):
+            return number
+        if number == ready:
+            return number if complete else 0
+        return number if number * REFILL >= self.size or waited >= REFILL_PATIENCE else 0
+
+
+class Later(Generic[T]):
+    """What is to be done again when its time has come, as much of it together as can be."""
+
+    __slots__ = ("_bins", "_due")
+
+    def __init__(self) -> None:
+        self._bins: dict[float, deque[T]] = {}
+        self._due: list[float] = []
+
+    def __len__(self) -> int:
+        return sum(map(len, self._bins.values()))
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next is due, None when there is nothing."""
+        return self._due[0] if self._due else None
+
+    def add(self, item: T, now: float, delay: float) -> None:
+        """Have something come back after a delay, or up to as long again later, together with others.
+
+        Args:
+            item: The thing.
+            now: The time.
+            delay: Seconds.
+        """
+        grid = min(delay, _COARSEST)
+        at = -(-(now + delay) // grid) * grid
+        if at not in self._bins:
+            self._bins[at] = deque()
+            heappush(self._due, at)
+        self._bins[at].append(item)
+
+    def take(self, now: float, most: int) -> list[T]:
+        """Return what is due, oldest first."""
+        taken: list[T] = []
+        while self._due and self._due[0] <= now and len(taken) < most:
+            items = self._bins[self._due[0]]
+            while items and len(taken) < most:
+                taken.append(items.popleft())
+            if not items:
+                del self._bins[heappop(self._due)]
+        return taken
+
+
+class AbortRule:
+    """Tells when too many servers have failed.
+
+    Args:
+        above: The share of those that ended; None never aborts.
+        sample: How many must have ended before it counts.
+    """
+
+    __slots__ = ("_above", "_sample")
+
+    def __init__(self, above: float | None, sample: int) -> None:
+        self._above = above
+        self._sample = sample
+
+    def verdict(self, *, bad: int, ended: int) -> str | None:
+        """Return why to stop, None if there is no reason.
+
+        Args:
+            bad: How many are FAILED or UNKNOWN.
+            ended: How many have ended, those included.
+        """
+        if self._above is None or ended < max(1, self._sample) or bad <= self._above * ended:
+            return None
+        return f"{bad} of {ended} servers failed or are unknown, which is more than the share of {self._above:g}"

@@ -1,6 +1,8 @@
 """What can go wrong between a client and the cloud, told to the simulator call by call."""
 
+import random
 from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import msgspec
 
@@ -11,12 +13,16 @@ __all__ = [
     "Delay",
     "Fault",
     "FaultHook",
+    "GarbledJob",
+    "Garbling",
+    "HalfBody",
     "NotFoundJob",
     "Script",
     "ScriptedFault",
     "SimulatedCut",
     "Throttled",
     "Unauthorized",
+    "garble",
 ]
 
 
@@ -65,7 +71,31 @@ class CutAfter(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Lose the connection after the server has done its work, before its answer."""
 
 
-Fault = Answer | Throttled | Unauthorized | NotFoundJob | Delay | CutBefore | CutAfter
+class HalfBody(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Do what was asked, and answer the first part of what there is to say, as if that were all."""
+
+    share: float = 0.5
+
+
+Garbling = Literal["shuffled", "twice", "nameless", "backwards", "missing"]
+
+
+class GarbledJob(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Tell a job's sub-jobs as no client would like them.
+
+    Attributes:
+        how: `shuffled`, in another order; `twice`, some of them two times; `nameless`, some without their server;
+            `backwards`, some that have ended as if they had not; `missing`, some not at all.
+        seed: Which of them.
+        share: How many of them, about.
+    """
+
+    how: tuple[Garbling, ...]
+    seed: int = 0
+    share: float = 0.5
+
+
+Fault = Answer | Throttled | Unauthorized | NotFoundJob | Delay | CutBefore | CutAfter | HalfBody | GarbledJob
 
 FaultHook = Callable[[str, int, str], Fault | None]
 """Called with the operation, which call of it this is (from 1) and the path; None lets it be."""
@@ -106,3 +136,34 @@ class Script:
     def __call__(self, operation: str, nth: int, path: str) -> Fault | None:  # noqa: ARG002 - a hook's argument
         """The fault for this call, if the list has one."""
         return self._faults.get((operation, nth))
+
+
+def garble(body: bytes, fault: GarbledJob) -> bytes:
+    """A job's document as a garbled one tells it; what is no job with sub-jobs stays as it is."""
+    document = msgspec.json.decode(body)
+    entities = document.get("entities") if isinstance(document, dict) else None
+    if not isinstance(entities, dict) or not entities.get("sub_jobs"):
+        return body
+    rng = random.Random(fault.seed)  # noqa: S311 - drawn again from a seed
+
+    def chosen() -> bool:
+        return rng.random() < fault.share
+
+    told: list[dict[str, Any]] = entities["sub_jobs"]
+    if "missing" in fault.how:
+        told = [sub for sub in told if not chosen()]
+    if "nameless" in fault.how:
+        told = [{**sub, "entities": {}} if chosen() else sub for sub in told]
+    if "backwards" in fault.how:
+        told = [_unended(sub) if chosen() else sub for sub in told]
+    if "twice" in fault.how:
+        told = told + [sub for sub in told if chosen()]
+    if "shuffled" in fault.how:
+        rng.shuffle(told)
+    return msgspec.json.encode({**document, "entities": {**entities, "sub_jobs": told}})
+
+
+def _unended(sub: dict[str, Any]) -> dict[str, Any]:
+    if sub.get("status") not in {"SUCCESS", "FAIL"}:
+        return sub
+    return {**sub, "status": "RUNNING", "end_time": None, "error_code": None, "fail_reason": None}

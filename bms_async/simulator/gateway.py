@@ -16,10 +16,13 @@ from bms_async.simulator.faults import (
     CutBefore,
     Delay,
     Fault,
+    GarbledJob,
+    HalfBody,
     NotFoundJob,
     SimulatedCut,
     Throttled,
     Unauthorized,
+    garble,
 )
 from bms_async.simulator.refusals import Refusal, bad_request, not_this_token, throttled
 from bms_async.simulator.requests import read_object
@@ -30,6 +33,7 @@ __all__ = ["Call", "Endpoint", "Gateway", "Reply", "Sorter", "answer", "refuse"]
 # What a gateway says that refuses a call nobody has documented a limit for.
 _SOME_LIMIT: Final = 100
 _NATIVE: Final = "nova."
+_OK: Final = 200
 _NO_CONTENT: Final = 204
 _UNAUTHORIZED: Final = 401
 _EMPTY: Final = {"GET", "HEAD", "DELETE"}
@@ -137,6 +141,8 @@ class Gateway:
             if fault.acted:
                 await anyio.sleep(fault.seconds)
             return response
+        if isinstance(fault, HalfBody | GarbledJob):
+            return _spoil(await act(), fault)
         if isinstance(fault, CutAfter) or (isinstance(fault, Answer) and fault.acted):
             await act()
         return self._say(fault, operation)
@@ -197,6 +203,16 @@ class _Cut(Response):
             {"type": "http.response.start", "status": 200, "headers": self.raw_headers},
         )
         raise SimulatedCut(delivered=self._delivered)
+
+
+def _spoil(response: Response, fault: HalfBody | GarbledJob) -> Response:
+    body = bytes(response.body)
+    if isinstance(fault, HalfBody):
+        body = body[: int(len(body) * fault.share)]
+    elif response.status_code == _OK:
+        body = garble(body, fault)
+    headers = {name: value for name, value in response.headers.items() if name != "content-length"}
+    return Response(body, response.status_code, headers)
 
 
 def answer(cloud: Cloud, status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:

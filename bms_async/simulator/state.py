@@ -100,6 +100,7 @@ class Server:
         id: Its id.
         index: Its place in every list.
         faulty: Whether every power operation on it fails.
+        locked: Whether somebody has locked it: no power operation is taken.
         starts: Starts that really happened.
         stops: Stops that really happened.
         reboots: Reboots that really happened.
@@ -113,14 +114,14 @@ class Server:
     virtual: ClassVar[bool] = False
 
     __slots__ = (
-        "_statuses", "action", "faulty", "id", "index", "reboots", "starts", "stops", "task",
-        "updated", "work",
+        "_statuses", "action", "faulty", "id", "index", "locked", "reboots", "starts", "stops",
+        "task", "updated", "work",
     )  # fmt: skip
 
     def __init__(self, server_id: str, index: int, statuses: bytearray) -> None:
         self.id = server_id
         self.index = index
-        self.faulty = False
+        self.faulty = self.locked = False
         self.starts = self.stops = self.reboots = 0
         self.task: Action | None = None
         self.updated: float | None = None
@@ -170,6 +171,9 @@ class Server:
         """The code that stands against an action right now, if any (API reference 6.2)."""
         if self.action is not None:
             return BUSY[self.action]
+        if self.locked:
+            # The reference has no code for it.
+            return "BMS.0006"
         code = self._statuses[self.index]
         if action == "start" and code != SHUTOFF:
             return "BMS.0006" if code == ERROR else "BMS.0038"
@@ -200,7 +204,8 @@ class Server:
             elif action == "reboot":
                 self.reboots += 1
         elif action == "reboot":
-            self._statuses[self.index] = ACTIVE if self.powered else SHUTOFF
+            # It did not come up (BMS.3037).
+            self._statuses[self.index] = SHUTOFF
         elif action == "create":
             self._statuses[self.index] = ERROR
         self.action = self.task = self.work = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
 
 import anyio
 import httpx
@@ -21,16 +22,13 @@ from bms_async import (
     HttpRequest,
     HttpxTransport,
     InvalidRequestError,
-    JobLostError,
     Lane,
     Limits,
     Outcome,
     OutcomeState,
     StaticToken,
     SubJobFailedError,
-    TransportError,
 )
-from bms_async.fleet import run as fleet_run
 from bms_async.simulator import (
     Answer,
     Cloud,
@@ -105,6 +103,16 @@ SCRIPTS = st.lists(
     refuse_batches=st.booleans(),
     leave_after=st.one_of(st.none(), st.floats(0, 90)),
     close_after=st.one_of(st.none(), st.none(), st.floats(0, 90)),
+    options=st.fixed_dictionaries(
+        {},
+        optional={
+            "wave_size": st.sampled_from([100, 700, 5000]),
+            "abort_above": st.sampled_from([0.0, 0.01, 0.5]),
+            "retry_transient": st.booleans(),
+            "verify": st.booleans(),
+        },
+    ),
+    locked=st.sampled_from([0, 0, 1, 30]),
     seed=st.integers(0, 1000),
 )
 def test_r2_every_id_ends_in_one_outcome_and_r3_no_reboot_happens_twice_whatever_fails(
@@ -115,6 +123,8 @@ def test_r2_every_id_ends_in_one_outcome_and_r3_no_reboot_happens_twice_whatever
     refuse_batches: bool,
     leave_after: float | None,
     close_after: float | None,
+    options: dict[str, Any],
+    locked: int,
     seed: int,
 ) -> None:
     async def main() -> None:
@@ -132,7 +142,9 @@ def test_r2_every_id_ends_in_one_outcome_and_r3_no_reboot_happens_twice_whatever
             ids = list(cloud.servers)
             powered = {server.id: server.powered for server in cloud.servers.values()}
             cloud.faults.append(Script(script))
-            run = getattr(bms.fleet, action)(ids)
+            for server_id in ids[:locked]:
+                cloud.servers[server_id].locked = True
+            run = getattr(bms.fleet, action)(ids, **options)
             with anyio.move_on_after(leave_after):
                 if close_after is not None:
                     await advance(close_after)
@@ -294,20 +306,6 @@ def test_a_lone_server_that_is_refused_because_it_already_is_so_is_unchanged() -
     run_virtually(main)
 
 
-def test_a_reboot_whose_answer_is_lost_is_unknown_and_is_not_asked_for_again() -> None:
-    async def main() -> None:
-        async with simulated(servers=5) as sim:
-            sim.cloud.faults.append(Script([ScriptedFault(operation="servers.reboot", nth=1, fault=CutAfter())]))
-            report = await sim.bms.fleet.reboot(sim.ids)
-            assert states(report.outcomes) == {S.UNKNOWN: 5}
-            assert all(isinstance(o.error, TransportError) and o.error.maybe_delivered for o in report.outcomes)
-            await advance(100)
-            assert {server.reboots for server in sim.cloud.servers.values()} == {1}
-            assert sim.arrived("servers.reboot") == 1
-
-    run_virtually(main)
-
-
 def test_a_stop_whose_answer_is_lost_is_sent_again() -> None:
     async def main() -> None:
         async with simulated(servers=5) as sim:
@@ -315,34 +313,6 @@ def test_a_stop_whose_answer_is_lost_is_sent_again() -> None:
             report = await sim.bms.fleet.stop(sim.ids)
             assert states(report.outcomes) == {S.SUCCEEDED: 5}
             assert {outcome.attempts for outcome in report.outcomes} == {2}
-
-    run_virtually(main)
-
-
-def test_a_stop_that_may_have_been_done_before_it_was_refused_is_unknown_and_not_failed() -> None:
-    async def main() -> None:
-        async with simulated(servers=5) as sim:
-            no = Answer(status=400, body=b'{"error": {"code": "BMS.0036", "message": "powering off"}}')
-            sim.cloud.faults.append(
-                Script(
-                    [
-                        ScriptedFault(operation="servers.stop", nth=1, fault=CutAfter()),
-                        ScriptedFault(operation="servers.stop", nth=2, fault=no),
-                    ]
-                )
-            )
-            report = await sim.bms.fleet.stop(sim.ids)
-            assert states(report.outcomes) == {S.UNKNOWN: 5}
-
-    run_virtually(main)
-
-
-def test_a_stop_sent_twice_that_finds_its_servers_on_their_way_down_is_unknown_and_not_failed() -> None:
-    async def main() -> None:
-        async with simulated(servers=5) as sim:
-            sim.cloud.faults.append(Script([ScriptedFault(operation="servers.stop", nth=1, fault=CutAfter())]))
-            report = await sim.bms.fleet.stop(sim.ids)
-            assert {(o.state, o.code, o.attempts) for o in report.outcomes} == {(S.UNKNOWN, "BMS.0036", 2)}
 
     run_virtually(main)
 
@@ -355,18 +325,6 @@ def test_failures_that_the_cloud_does_not_name_are_found_by_elimination() -> Non
             faulty = {server.id for server in sim.cloud.servers.values() if server.faulty}
             assert {outcome.server_id for outcome in report.outcomes if outcome.state is S.FAILED} == faulty
             assert {outcome.code for outcome in report.outcomes if outcome.state is S.FAILED} == {"BMS.0006"}
-
-    run_virtually(main)
-
-
-def test_a_job_that_the_cloud_forgets_leaves_its_servers_unknown() -> None:
-    async def main() -> None:
-        async with simulated(servers=5, job_seconds=(300, 300)) as sim:
-            sim.cloud.faults.append(lambda operation, nth, _: NotFoundJob() if operation == "jobs.get" else None)
-            report = await sim.bms.fleet.stop(sim.ids)
-            assert states(report.outcomes) == {S.UNKNOWN: 5}
-            assert all(isinstance(outcome.error, JobLostError) for outcome in report.outcomes)
-            assert 60 <= anyio.current_time() < 120
 
     run_virtually(main)
 
@@ -614,21 +572,7 @@ def test_one_power_budget_is_kept_where_the_gateway_counts_by_uri() -> None:
     assert run_virtually(lambda: run(Limits())) > 0
 
 
-def test_a_yes_without_the_id_of_a_job_leaves_servers_unknown() -> None:
-    async def main() -> None:
-        async with simulated(servers=2) as sim:
-            blank = Answer(status=200, body=b'{"job_id": ""}', acted=True)
-            sim.cloud.faults.append(Script([ScriptedFault(operation="servers.stop", nth=1, fault=blank)]))
-            report = await sim.bms.fleet.stop(sim.ids)
-            assert states(report.outcomes) == {S.UNKNOWN: 2}
-            assert "without the id of a job" in str(report.outcomes[0].error)
-
-    run_virtually(main)
-
-
-def test_ids_that_linger_when_a_source_ends_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet_run, "_SUBMITTERS", 1)
-
+def test_ids_that_linger_when_a_source_ends_are_not_lost() -> None:
     async def main() -> None:
         async with simulated(servers=3, job_seconds=(1, 2), limits=Limits({"servers.stop": 1})) as sim:
 
@@ -668,7 +612,7 @@ def test_r4_a_source_that_is_cancelled_by_others_touches_no_other_run(odd: BaseE
 @pytest.mark.parametrize("let_go", [False, True])
 def test_a_batch_that_was_counted_out_is_not_asked_for_again_after_the_run_was_cancelled(let_go: bool) -> None:
     async def main() -> None:
-        async with simulated(servers=2000) as sim:
+        async with simulated(servers=2000, latency=(1, 1)) as sim:
             sim.cloud.faults.append(
                 Script([ScriptedFault(operation="servers.reboot", nth=nth, fault=Throttled()) for nth in (1, 2)])
             )
@@ -843,8 +787,9 @@ def test_a_run_waits_in_its_lane() -> None:
             await advance(1)
             stopping = sim.bms.limits["servers.stop"].statistics()
             starting = sim.bms.limits["servers.start"].statistics()
-            assert (stopping.waiting_bulk, stopping.waiting_interactive) == (2, 0)
-            assert (starting.waiting_bulk, starting.waiting_interactive) == (0, 2)
+            # One is through, one waits for it, and the third for its turn to wait.
+            assert (stopping.waiting_bulk, stopping.waiting_interactive) == (1, 0)
+            assert (starting.waiting_bulk, starting.waiting_interactive) == (0, 1)
             for run in (bulk, urgent):
                 run.cancel(let_go=True)
                 await run
@@ -854,19 +799,19 @@ def test_a_run_waits_in_its_lane() -> None:
 
 def test_polls_wait_behind_callers_and_are_not_retried_by_themselves() -> None:
     async def main() -> None:
-        async with simulated(servers=1, limits=Limits({"jobs.get": 20})) as sim:
+        async with simulated(servers=1, limits=Limits({"jobs.get": 20})) as sim, sim.bms.jobs.events():
             handle = await sim.bms.servers.stop(sim.ids)
             for _ in range(20):
                 await sim.bms.jobs.get(handle.id)
             await advance(5)
             told = sim.bms.limits["jobs.get"].statistics()
             assert (told.waiting_bulk, told.waiting_interactive) == (1, 0)
-        async with simulated(servers=1, job_seconds=(50, 50)) as sim:
+        async with simulated(servers=1, job_seconds=(50, 50)) as sim, sim.bms.jobs.events():
             sim.cloud.faults.append(lambda operation, *_: Answer(status=503) if operation == "jobs.get" else None)
             handle = await sim.bms.servers.stop(sim.ids)
             await advance(10)
             told_polls = sim.bms.statistics().watcher
-            assert told_polls.polls == told_polls.failed_polls == sim.arrived("jobs.get")
+            assert told_polls.polls == told_polls.failed_polls == sim.arrived("jobs.get") > 0
             assert not handle.done()
 
     run_virtually(main)

@@ -129,7 +129,7 @@ def test_a_stopped_server_starts_and_may_be_rebooted() -> None:
 
 
 @pytest.mark.parametrize(("action", "code"), [("stop", "BMS.0006"), ("reboot", "BMS.3037")])
-def test_a_drawn_failure_leaves_the_power_as_it_was(action: PowerAction, code: str) -> None:
+def test_a_drawn_failure_leaves_the_power_as_it_was_and_after_a_reboot_off(action: PowerAction, code: str) -> None:
     hand = Hand()
     cloud = Cloud(CloudSettings(servers=100, fail_share=0.1), hand)
     job_id = cloud.act(action, some(cloud, 100)).id
@@ -143,7 +143,7 @@ def test_a_drawn_failure_leaves_the_power_as_it_was(action: PowerAction, code: s
     assert {each["error_code"] for each in failed.values()} == {code}
     for server in cloud.servers.values():
         done = not server.faulty
-        assert server.status == ("SHUTOFF" if done and action == "stop" else "ACTIVE")
+        assert server.status == ("SHUTOFF" if done is (action == "stop") else "ACTIVE")
         assert (server.stops + server.reboots) == done
 
 

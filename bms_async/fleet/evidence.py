@@ -1,0 +1,197 @@
+"""What a server's own state proves: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import Enum, auto
+
+from bms_async.errorcodes import explain
+from bms_async.errors import ServerStateError
+from bms_async.models import ServerStatus
+from bms_async.models.base import Model, Moment
+
+from .outcome import OutcomeState
+
+_WANTED: Mapping[str, ServerStatus] = {
+    "servers.start": ServerStatus.ACTIVE,
+    "servers.stop": ServerStatus.SHUTOFF,
+    "servers.reboot": ServerStatus.ACTIVE,
+}
+_ALREADY: Mapping[str, str] = {"servers.start": "BMS.0038", "servers.stop": "BMS.0039"}
+_REBOOTING = (ServerStatus.REBOOT, ServerStatus.HARD_REBOOT)
+_UNKNOWN_SERVER = "BMS.0040"
+
+
+class Glimpse(
+    Model,
+    frozen=True,
+    kw_only=True,
+    rename={"task_state": "OS-EXT-STS:task_state"},
+):
+    """As little of a server as tells how it is."""
+
+    id: str
+    status: ServerStatus | None = None
+    task_state: str | None = None
+    updated: Moment = None
+    locked: bool | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being done with it."""
+        return bool(self.task_state) or self.status in (*_REBOOTING, ServerStatus.BUILD)
+
+    @property
+    def is_rebooting(self) -> bool:
+        """Whether it is being rebooted."""
+        return self.status in _REBOOTING or "reboot" in (self.task_state or "")
+
+    @property
+    def busy_code(self) -> str:
+        """The code of chapter 6.2 for what it is at."""
+        if self.is_rebooting:
+            return "BMS.0037"
+        task = self.task_state or ""
+        if "power" in task or "start" in task or "stop" in task:
+            return "BMS.0036" if "off" in task or "stop" in task else "BMS.0035"
+        return "BMS.1001"
+
+
+class Suspicion(Enum):
+    """Why a batch may have been refused because of a server."""
+
+    ALREADY_SO = auto()
+    SEEMINGLY_SO = auto()
+    BUSY = auto()
+    MISSING = auto()
+    LOCKED = auto()
+    FAULTY = auto()
+
+
+def suspect(action: str, glimpse: Glimpse | None) -> Suspicion | None:
+    """Tell what speaks against an action on a server, None if nothing does.
+
+    Args:
+        action: Such as ``servers.stop``.
+        glimpse: The server's state, None if the cloud does not show it.
+    """
+    if glimpse is None:
+        return Suspicion.MISSING
+    if glimpse.is_busy:
+        return Suspicion.BUSY
+    if action in _ALREADY and glimpse.status == _WANTED[action]:
+        return Suspicion.ALREADY_SO
+    if glimpse.locked:
+        return Suspicion.LOCKED
+    if glimpse.status == ServerStatus.ERROR and action != "servers.stop":
+        return Suspicion.FAULTY
+    return None
+
+
+def sort_out(
+    action: str, ids: Iterable[str], states: Mapping[str, Glimpse]
+) -> tuple[list[str], dict[Suspicion, list[str]]]:
+    """Part the servers of a refused batch into those against which nothing speaks, and the others by why.
+
+    Args:
+        action: Such as ``servers.stop``.
+        ids: The servers of the batch.
+        states: What the cloud shows of them.
+    """
+    innocent: list[str] = []
+    suspects: dict[Suspicion, list[str]] = {}
+    for server_id in ids:
+        why = suspect(action, states.get(server_id))
+        (innocent if why is None else suspects.setdefault(why, [])).append(server_id)
+    return innocent, suspects
+
+
+def moved_since(glimpse: Glimpse, asked: datetime | None, *, ahead: float | None) -> bool:
+    """Tell whether a server surely changed after it was asked for.
+
+    Args:
+        glimpse: Its state.
+        asked: When it was, by our clock.
+        ahead: By how many seconds the cloud's clock is ahead of ours at most, None if that is not known.
+    """
+    if glimpse.updated is None or asked is None or ahead is None:
+        return False
+    return (glimpse.updated - asked).total_seconds() >= ahead
+
+
+def prove(action: str, glimpse: Glimpse, *, moved: bool) -> OutcomeState | None:
+    """Tell what became of a server of which no answer and no job tells, None if that is open.
+
+    Args:
+        action: What it was asked for.
+        glimpse: Its state now.
+        moved: Whether it surely changed after it was asked for.
+    """
+    if glimpse.is_busy:
+        return None
+    is_so = glimpse.status == _WANTED[action]
+    if moved:
+        return OutcomeState.SUCCEEDED if is_so else OutcomeState.FAILED
+    return OutcomeState.UNCHANGED if is_so and action in _ALREADY else None
+
+
+def verify(
+    action: str, known: OutcomeState, glimpse: Glimpse | None, *, moved: bool, last: bool
+) -> OutcomeState | None:
+    """Tell what a server's state makes of an outcome, None to look again.
+
+    Args:
+        action: What it was asked for.
+        known: SUCCEEDED, UNCHANGED or UNKNOWN.
+        glimpse: Its state now, None if the cloud does not show it.
+        moved: Whether it surely changed after it was asked for.
+        last: Whether there is no other look.
+    """
+    if glimpse is not None and not glimpse.is_busy:
+        is_so = glimpse.status == _WANTED[action]
+        if known.is_good and is_so:
+            return known
+        if known is OutcomeState.UNKNOWN:
+            proved = prove(action, glimpse, moved=moved)
+            if proved is not None:
+                return proved
+            # A reboot shows nowhere once it is over: only what changed proves it.
+            return (OutcomeState.UNKNOWN if is_so else OutcomeState.FAILED) if last else None
+        return OutcomeState.FAILED if last else None
+    return OutcomeState.UNKNOWN if last else None
+
+
+def explain_state(
+    action: str, server_id: str, glimpse: Glimpse | None, *, text: str, code: str | None = None
+) -> ServerStateError:
+    """Return the error for a server whose own state speaks against it.
+
+    Args:
+        action: What it was asked for.
+        server_id: The server.
+        glimpse: Its state, None if the cloud does not show it.
+        text: What its state means.
+        code: The code of chapter 6.2 that fits, if one does.
+    """
+    status = glimpse.status.value if glimpse is not None and glimpse.status is not None else None
+    task = (glimpse.task_state or None) if glimpse is not None else None
+    shown = "the cloud does not show it" if glimpse is None else f"it is {status}" + (f", {task}" if task else "")
+    documented = explain(code)
+    advice = f" [{documented.meaning} {documented.measure}]" if documented else ""
+    return ServerStateError(
+        f"{action}: server {server_id}: {text}: {shown}{advice}",
+        server_id=server_id,
+        code=code,
+        status=status,
+        task_state=task,
+    )
+
+
+def code_of(action: str, why: Suspicion, glimpse: Glimpse | None) -> str | None:
+    """Return the code of chapter 6.2 for why a server cannot be acted on, None if there is none."""
+    if why is Suspicion.MISSING:
+        return _UNKNOWN_SERVER
+    if why is Suspicion.BUSY and glimpse is not None:
+        return glimpse.busy_code
+    return _ALREADY.get(action) if why is Suspicion.ALREADY_SO else None

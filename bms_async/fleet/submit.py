@@ -1,0 +1,197 @@
+"""Sending batches, and watching what becomes of them."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import anyio
+from anyio.abc import TaskGroup
+
+from bms_async.errors import BmsError, CallError, ClientClosedError, JobLostError
+from bms_async.jobs import JobHandle
+
+from .batch import Batch
+from .books import Books
+from .isolate import Isolation
+from .line import Line
+from .options import OnJob
+from .outcome import OutcomeState, judge_sub_job, may_repeat_sub_job
+from .settle import Settler
+
+_log = logging.getLogger("bms_async.fleet")
+
+_FLIGHTS = 50
+"""How many batches may be on their way to the cloud at once: what the limit lets go in one burst."""
+
+Act: TypeAlias = Callable[[tuple[str, ...], Callable[[], None], Callable[[], None]], Awaitable[JobHandle]]
+"""Sends a batch: its ids, what is called when it is sent, and when it was surely refused and is sent again."""
+
+
+class Submitter:
+    """Sends a run's batches one after another, and watches each to its end.
+
+    Args:
+        books: Where outcomes go.
+        line: Where batches come from.
+        act: What sends one.
+        isolation: What deals with refused ones.
+        settler: What deals with those of which no answer tells.
+        on_job: What is called for each job.
+    """
+
+    def __init__(
+        self, books: Books, line: Line, act: Act, *, isolation: Isolation, settler: Settler, on_job: OnJob | None
+    ) -> None:
+        self._books = books
+        self._line = line
+        self._act = act
+        self._isolation = isolation
+        self._settler = settler
+        self._on_job = on_job
+        self._flights = anyio.Semaphore(_FLIGHTS)
+
+    async def run(self, tasks: TaskGroup) -> None:
+        """Send all batches; what watches them goes on in the task group."""
+        while (batch := await self._line.next()) is not None:
+            # One at a time: where several runs share a limit, each has one batch in the limit's line and none starves.
+            turn = anyio.Event()
+            await self._flights.acquire()
+            tasks.start_soon(self._carry, batch, turn)
+            await turn.wait()
+        await self._line.clear()
+        await self._books.skip_unasked()
+
+    def adopt(self, job: JobHandle, tasks: TaskGroup) -> None:
+        """Watch a job that another run has started; its servers are this run's now."""
+        batch = Batch(self._books.intake.adopt(job.servers))
+        batch.asked, batch.in_doubt = 1, True
+        self._books.begin(batch)
+        self._books.submitted += len(batch.ids)
+        tasks.start_soon(self._carry_on, job, batch)
+
+    async def _carry(self, batch: Batch, turn: anyio.Event) -> None:
+        job: JobHandle | None = None
+        with batch.scope:
+            if self._books.stopping:
+                self._flights.release()
+            else:
+                job = await self._ask(batch, turn)
+        # Also when its scope was cancelled before it could begin.
+        turn.set()
+        if job is None:
+            self._books.conclude_batch(batch, batch.fate)
+        else:
+            await self._carry_on(job, batch)
+
+    async def _carry_on(self, job: JobHandle, batch: Batch) -> None:
+        try:
+            await self._watch(job, batch)
+        finally:
+            self._books.conclude_batch(batch, OutcomeState.UNKNOWN, job_id=job.id)
+
+    async def _ask(self, batch: Batch, turn: anyio.Event) -> JobHandle | None:
+        before = batch.asked
+        try:
+            job = await self._send(batch, turn)
+        except ClientClosedError as error:
+            self._books.conclude_batch(batch, batch.fate, error)
+        except CallError as error:
+            if batch.asked == before:
+                # What never left, for want of a token for instance, was not asked for.
+                self._books.conclude_batch(batch, batch.fate, error)
+            elif error.maybe_done:
+                await self._settle(batch, error)
+            else:
+                batch.in_doubt = False
+                await self._isolation.take(batch, error)
+        except BmsError as error:
+            self._books.conclude_batch(batch, batch.fate, error)
+        except Exception as error:  # noqa: BLE001 - credentials may raise anything, and this is but one batch of many
+            _log.exception("%s: a batch broke", self._books.action)
+            self._books.break_down(error)
+        else:
+            self._books.accepted += 1
+            return job
+        return None
+
+    async def _send(self, batch: Batch, turn: anyio.Event) -> JobHandle:
+        books, is_first = self._books, True
+
+        def sent() -> None:
+            nonlocal is_first
+            if batch.started is None:
+                batch.started = books.clock.now()
+                books.submitted += len(batch.ids) - len(batch.past)
+            if is_first and batch.course is not None:
+                books.extra_calls += 1
+            is_first = False
+            batch.asked += 1
+            batch.was_in_doubt = batch.was_in_doubt or batch.in_doubt
+            batch.in_doubt = True
+            turn.set()
+
+        def refused() -> None:
+            batch.in_doubt = False
+            if books.stopping:
+                batch.scope.cancel()
+
+        try:
+            return await self._act(batch.ids, sent, refused)
+        finally:
+            turn.set()
+            self._flights.release()
+
+    async def _watch(self, job: JobHandle, batch: Batch) -> None:
+        books = self._books
+        error: BmsError
+        try:
+            await self._tell_job(job)
+            is_first = True
+            async for sub in job.sub_jobs():
+                if is_first:
+                    is_first = False
+                    books.learn_clock(job, batch.started)
+                server_id = sub.server_id
+                if server_id is None or server_id in batch.moved:
+                    continue
+                state, why = judge_sub_job(sub, server_id, job.id, in_doubt=batch.is_in_doubt(server_id))
+                if may_repeat_sub_job(books.action, state, why) and self._line.put_off(
+                    books.intake.unsettled.get(server_id) or server_id,
+                    batch, state, why, job_id=job.id, sub_job_id=sub.job_id,
+                ):  # fmt: skip
+                    continue
+                books.conclude(server_id, state, batch=batch, job_id=job.id, sub_job_id=sub.job_id, error=why)
+            error = JobLostError(
+                f"job {job.id} ended without telling of this server; read its own state", job_id=job.id, job=None
+            )
+        except ClientClosedError as closed:
+            books.conclude_batch(batch, OutcomeState.UNKNOWN, closed, job_id=job.id)
+            return
+        except BmsError as lost:
+            error = lost
+        await self._settle(batch, error, job_id=job.id)
+
+    async def _settle(self, batch: Batch, error: BmsError, *, job_id: str | None = None) -> None:
+        """Have the servers' own states tell; what they do not tell is asked for again, if that does no harm."""
+        try:
+            resting = await self._settler.settle(batch, error, job_id=job_id)
+        except ClientClosedError:
+            resting = []
+        if self._books.action != "servers.reboot":
+            for server_id in resting:
+                self._line.put_off(server_id, batch, OutcomeState.UNKNOWN, error, job_id=job_id)
+        self._books.conclude_batch(batch, OutcomeState.UNKNOWN, error, job_id=job_id)
+
+    async def _tell_job(self, job: JobHandle) -> None:
+        if self._on_job is None:
+            return
+        try:
+            answer = self._on_job(job)
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception as error:  # noqa: BLE001 - the caller's own fault; he gets it once all has ended
+            _log.exception("%s: on_job raised", self._books.action)
+            self._books.break_down(error)

@@ -1,0 +1,185 @@
+"""The pure parts of a run: who may go when, when a run is aborted, and what a state proves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bms_async import OutcomeState, ServerStatus
+from bms_async.fleet.evidence import Glimpse, Suspicion, moved_since, prove, sort_out, suspect, verify
+from bms_async.fleet.plan import REFILL_PATIENCE, AbortRule, Intake, Later, Waves
+
+S = OutcomeState
+ACTIONS = st.sampled_from(["servers.start", "servers.stop", "servers.reboot"])
+GLIMPSES = st.builds(
+    Glimpse,
+    id=st.just("a"),
+    status=st.one_of(st.none(), st.sampled_from(list(ServerStatus))),
+    task_state=st.sampled_from([None, "", "powering-off", "powering-on", "reboot_started_hard", "migrating"]),
+    updated=st.one_of(st.none(), st.datetimes(min_value=datetime(2020, 1, 1), timezones=st.just(UTC))),  # noqa: DTZ001
+    locked=st.sampled_from([None, False, True]),
+)
+
+
+@given(
+    wave=st.one_of(st.none(), st.integers(1, 3000)),
+    arrivals=st.lists(st.integers(0, 1500), max_size=20),
+    steps=st.lists(st.tuples(st.floats(0, 7), st.floats(0, 1)), max_size=60),
+)
+def test_a_wave_is_never_too_large_no_batch_is_and_everybody_goes_in_the_end(
+    wave: int | None, arrivals: list[int], steps: list[tuple[float, float]]
+) -> None:
+    waves, ready, in_flight, waited = Waves(wave), 0, 0, 0.0
+    for arrival, (passed, share) in zip([*arrivals, *[0] * len(steps)], steps, strict=False):
+        ready += arrival
+        complete = arrival == 0
+        number = waves.how_many(ready=ready, in_flight=in_flight, complete=complete, waited=waited)
+        assert 0 <= number <= min(ready, waves.size)
+        assert wave is None or in_flight + number <= max(wave, in_flight)
+        if complete and waited >= REFILL_PATIENCE and ready and waves.room(in_flight):
+            assert number > 0
+        ready, in_flight = ready - number, in_flight + number
+        waited = 0.0 if number else waited + passed
+        in_flight -= int(in_flight * share)
+    for _ in range(100_000):
+        if not ready:
+            break
+        number = waves.how_many(ready=ready, in_flight=0, complete=True, waited=REFILL_PATIENCE)
+        assert number > 0
+        ready -= number
+    assert ready == 0
+
+
+@given(
+    items=st.lists(st.tuples(st.floats(0, 1000), st.sampled_from([5.0, 10.0, 300.0]))),
+    most=st.integers(1, 5),
+)
+def test_what_is_put_off_comes_back_once_not_too_early_and_not_much_too_late(
+    items: list[tuple[float, float]], most: int
+) -> None:
+    later: Later[int] = Later()
+    for number, (now, delay) in enumerate(items):
+        later.add(number, now, delay)
+    assert len(later) == len(items)
+    back: list[int] = []
+    now = 0.0
+    while (due := later.next_due) is not None:
+        now = max(now, due)
+        taken = later.take(now, most)
+        assert 1 <= len(taken) <= most
+        for number in taken:
+            began, delay = items[number]
+            assert began + delay <= due + 1e-6
+            assert due <= began + 2 * delay + 1e-6
+        back += taken
+    assert sorted(back) == list(range(len(items)))
+    assert later.take(1e9, 1) == []
+
+
+@given(above=st.floats(0, 1), sample=st.integers(1, 100), bad=st.integers(0, 200), good=st.integers(0, 200))
+def test_a_run_is_aborted_only_by_enough_servers_and_only_above_the_share(
+    above: float, sample: int, bad: int, good: int
+) -> None:
+    why = AbortRule(above, sample).verdict(bad=bad, ended=bad + good)
+    assert (why is not None) == (bad + good >= sample and bad > above * (bad + good))
+    assert AbortRule(None, sample).verdict(bad=bad, ended=bad + good) is None
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c", "d"])), st.lists(st.sampled_from(["b", "d", "e"]), unique=True))
+def test_each_id_is_taken_once_and_settled_once_whoever_brings_it(ids: list[str], adopted: list[str]) -> None:
+    intake = Intake(size=2)
+    new = intake.adopt(tuple(adopted))
+    assert new == tuple(adopted)
+    for server_id in ids:
+        assert intake.admit(server_id) is None
+    taken = [*new]
+    while batch := intake.take():
+        assert len(batch) <= 2
+        taken += batch
+    assert sorted(taken) == sorted({*ids, *adopted})
+    assert intake.admitted == len(taken)
+    for server_id in taken:
+        assert intake.settle(server_id) == server_id
+        assert intake.settle(server_id) is None
+    assert intake.settle("never came") is None
+
+
+@given(ACTIONS, st.lists(st.one_of(st.none(), GLIMPSES), max_size=20))
+def test_every_server_of_a_refused_batch_is_either_innocent_or_suspected_of_one_thing(
+    action: str, glimpses: list[Glimpse | None]
+) -> None:
+    ids = [str(number) for number in range(len(glimpses))]
+    shown = {server_id: glimpse for server_id, glimpse in zip(ids, glimpses, strict=True) if glimpse is not None}
+    innocent, suspects = sort_out(action, ids, shown)
+    assert sorted(innocent + [each for group in suspects.values() for each in group]) == sorted(ids)
+    for server_id in innocent:
+        glimpse = shown[server_id]
+        assert not glimpse.is_busy
+        assert not glimpse.locked
+    assert Suspicion.ALREADY_SO not in suspects or action != "servers.reboot"
+
+
+@given(ACTIONS, GLIMPSES, st.booleans())
+def test_a_state_proves_no_success_that_it_does_not_show(action: str, glimpse: Glimpse, moved: bool) -> None:
+    state = prove(action, glimpse, moved=moved)
+    wanted = "SHUTOFF" if action == "servers.stop" else "ACTIVE"
+    if state is not None:
+        assert not glimpse.is_busy
+        assert state.is_good == (glimpse.status == wanted)
+        assert moved or state is S.UNCHANGED
+    if action == "servers.reboot" and not moved:
+        assert state is None
+
+
+@given(
+    ACTIONS,
+    st.sampled_from([S.SUCCEEDED, S.UNCHANGED, S.UNKNOWN]),
+    st.one_of(st.none(), GLIMPSES),
+    st.booleans(),
+    st.booleans(),
+)
+def test_what_is_verified_as_good_is_shown_to_be_so_and_the_last_look_decides(
+    action: str, known: OutcomeState, glimpse: Glimpse | None, moved: bool, last: bool
+) -> None:
+    state = verify(action, known, glimpse, moved=moved, last=last)
+    wanted = "SHUTOFF" if action == "servers.stop" else "ACTIVE"
+    assert state is not None or not last
+    if state is not None and state.is_good:
+        assert glimpse is not None
+        assert glimpse.status == wanted
+        assert not glimpse.is_busy
+    if state is S.FAILED:
+        assert glimpse is not None
+        assert glimpse.status != wanted
+
+
+ASKED = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("updated", "ahead", "moved"),
+    [(61, 60.0, True), (59, 60.0, False), (-5, -10.0, True), (1000, None, False), (None, 0.0, False)],
+)
+def test_a_change_is_dated_by_the_clouds_own_clock(updated: float | None, ahead: float | None, moved: bool) -> None:
+    moment = None if updated is None else ASKED + timedelta(seconds=updated)
+    assert moved_since(Glimpse(id="a", updated=moment), ASKED, ahead=ahead) is moved
+    assert not moved_since(Glimpse(id="a", updated=moment), None, ahead=ahead)
+
+
+@pytest.mark.parametrize(
+    ("task", "status", "code"),
+    [
+        ("powering-off", ServerStatus.ACTIVE, "BMS.0036"),
+        ("powering-on", ServerStatus.SHUTOFF, "BMS.0035"),
+        ("reboot_started_hard", ServerStatus.ACTIVE, "BMS.0037"),
+        (None, ServerStatus.HARD_REBOOT, "BMS.0037"),
+        ("rebuilding", ServerStatus.ACTIVE, "BMS.1001"),
+    ],
+)
+def test_what_a_busy_server_is_at_has_a_code(task: str | None, status: ServerStatus, code: str) -> None:
+    glimpse = Glimpse(id="a", task_state=task, status=status)
+    assert glimpse.busy_code == code
+    assert suspect("servers.stop", glimpse) is Suspicion.BUSY
