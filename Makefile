@@ -4,13 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench soak clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/fleet_power.py --servers 10000 --seed 7 --fail-share 0.01 stop start reboot
 
 test: lint
 	$(BIN)/pytest
+
+# Scenarios with every fault, on all cores; each is played again by the line that is printed if it breaks a rule.
+SEEDS ?= 1000
+FIRST ?= 0
+soak: $(STAMP)
+	$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

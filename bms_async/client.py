@@ -270,6 +270,7 @@ class BmsClient(ClientView):
         await finish(self._close())
 
     async def _close(self) -> None:
+        self._watcher.begin_closing()
         try:
             await self._core.stop_work()
         finally:

@@ -10,6 +10,7 @@ import msgspec
 
 from bms_async.errors import BmsError
 
+from .evidence import Suspicion
 from .outcome import OutcomeState
 
 
@@ -54,7 +55,7 @@ class Batch:
         past: What those have behind them that were put off.
         course: Shared with the other parts of a batch that was refused; None as long as none was.
         readings: How often states were read because it, or what it was parted from, was refused.
-        alike: Whether its servers are suspects of one kind: what is said of the batch holds for each.
+        alike: What its servers are all suspected of, None where it is not the same or nothing.
     """
 
     __slots__ = (
@@ -73,9 +74,9 @@ class Batch:
         self.past = {each.server_id: each for each in past}
         self.course: Course | None = None
         self.readings = 0
-        self.alike = False
+        self.alike: Suspicion | None = None
 
-    def part(self, ids: Iterable[str], *, alike: bool = False) -> Batch:
+    def part(self, ids: Iterable[str], *, alike: Suspicion | None = None) -> Batch:
         """Return a batch of some of its servers; they are not its own any more."""
         part = Batch(tuple(ids))
         part.started = self.started

@@ -57,7 +57,7 @@ class Isolation:
             error: The refusal.
         """
         ids = batch.staying
-        whole = len(ids) == 1 or batch.alike or self._books.stopping or not may_be_of_one(error)
+        whole = len(ids) == 1 or _holds_for_each(batch, error) or self._books.stopping or not may_be_of_one(error)
         if whole or not isinstance(error, ApiError):
             self._refuse(batch, error)
             return
@@ -110,7 +110,7 @@ class Isolation:
         if why in _TO_BE_TRIED or (why is Suspicion.MISSING and not unknown):
             # It is not sure that these are why: what the cloud says of them alone is.
             if not books.stopping:
-                self._line.push(batch.part(ids, alike=True))
+                self._line.push(batch.part(ids, alike=why))
             return
         for server_id in ids:
             if why is Suspicion.ALREADY_SO:
@@ -138,8 +138,7 @@ class Isolation:
 
     def _refuse(self, batch: Batch, error: CallError) -> None:
         ids = batch.staying
-        # Of suspects of one kind it holds for each.
-        judged = judge_refusal(error, 1 if batch.alike else len(ids))
+        judged = judge_refusal(error, 1 if _holds_for_each(batch, error) else len(ids))
         for server_id in ids:
             state = _failed(batch, server_id) if judged is OutcomeState.FAILED else judged
             if not (is_transient(error) and self._line.put_off(server_id, batch, state, error)):
@@ -148,6 +147,14 @@ class Isolation:
 
 _TO_BE_TRIED = (Suspicion.LOCKED, Suspicion.FAULTY, Suspicion.SEEMINGLY_SO)
 """What may speak against a server and need not; what the cloud says of all such servers together tells."""
+
+
+def _holds_for_each(batch: Batch, error: CallError) -> bool:
+    """Tell whether what is said of a batch is said of each of its servers, which are suspects of one kind."""
+    if batch.alike is None:
+        return False
+    # That a server already is so holds for another only if that one looks so too.
+    return batch.alike is Suspicion.SEEMINGLY_SO or remedy_of(error) is not Remedy.ALREADY_THERE
 
 
 def _failed(batch: Batch, server_id: str) -> OutcomeState:

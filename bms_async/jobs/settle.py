@@ -45,7 +45,8 @@ def settle(job: Job, untold: list[str], nameless: list[SubJob]) -> Iterator[SubJ
     elif nameless and len(nameless) == len(untold) and all(sub.status is JobStatus.FAIL for sub in nameless):
         reason = _common(nameless)
         yield from (_named(reason, server_id) for server_id in untold)
-    elif not job.sub_jobs and (job.error_code or job.fail_reason):
+    elif not job.sub_jobs and not job.sub_jobs_total and (job.error_code or job.fail_reason):
+        # One that has sub-jobs and shows none of them tells what became of one, and not of which.
         reason = SubJob(
             status=JobStatus.FAIL, error_code=job.error_code, fail_reason=job.fail_reason, end_time=job.end_time
         )

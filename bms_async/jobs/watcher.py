@@ -82,12 +82,17 @@ class Watcher:
         self._wake = asyncio.Event()
         self._courses: dict[str, schedule.Course] = {}
         self._in_flight = self._polls = self._failed = self._ended = self._lost = 0
+        self._is_closing = False
 
     async def open(self) -> None:
         """Start polling."""
         await self._owner.open()
         self._board.is_open = True
         self._owner.start(self._run, name="bms_async watcher")
+
+    def begin_closing(self) -> None:
+        """Note that the client is being closed: what ends a poll from now on is that, and nothing of the job's."""
+        self._is_closing = True
 
     async def aclose(self) -> None:
         """Stop polling; everyone who waits for a job gets `ClientClosedError`."""
@@ -226,7 +231,7 @@ class Watcher:
         try:
             job = await self._fetch(record.job_id, record.is_news)
         except ClientClosedError as error:
-            if not self._owner.is_open:
+            if self._is_closing or not self._owner.is_open:
                 return
             # Somebody closed the transport under us.
             delay = self._lose(record, "cannot be polled any more", error)

@@ -1,0 +1,296 @@
+"""The users of a scenario: what they do, when they leave, and what they were told."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+from bms_async import BmsClient, BmsError, ClientClosedError, FleetRun, Job, JobHandle, Outcome, SubJob
+
+from .ledger import RecordingCloud
+from .network import Network
+from .scenario import Call, Close, Consumer, Deed, Listen, Read, Revoke, RunFleet, Scenario
+
+_LOOK = 3.0
+"""Seconds between two looks at a run that nobody may be seen to wait for."""
+
+UNFIT = ("no/such id", "")
+
+
+@dataclass(slots=True)
+class Seen:
+    """What somebody saw of a run: its outcomes, and whether he stayed to the end."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    stayed: bool = False
+
+
+@dataclass(slots=True)
+class RanFleet:
+    """A fleet run, and what was told of it.
+
+    Attributes:
+        handed: The ids in the order in which they were handed over.
+        given: How many of them the source had given when the run ended.
+    """
+
+    deed: RunFleet
+    handed: list[str]
+    began: float
+    run: FleetRun | None = None
+    ended: float | None = None
+    given: int = 0
+    cancelled_at: float | None = None
+    told_back: list[str] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        report = None if self.run is None else self.run.report
+        return [] if report is None else list(report.outcomes)
+
+    @property
+    def may_be_let_go(self) -> bool:
+        """Whether somebody may have seen to it that what was asked for is not watched to its end."""
+        left = any(consumer.leaves_after is not None for consumer in self.deed.consumers)
+        return left or (self.cancelled_at is not None and self.deed.let_go)
+
+
+@dataclass(slots=True)
+class Waited:
+    """Somebody who waited for a job, and what he got."""
+
+    consumer: Consumer
+    futures: dict[str, asyncio.Future[SubJob]] = field(default_factory=dict)
+    subs: list[SubJob] = field(default_factory=list)
+    job: Job | None = None
+    error: BaseException | None = None
+    left: bool = False
+    ended: float | None = None
+
+
+@dataclass(slots=True)
+class Called:
+    """One power call, and its waiters."""
+
+    deed: Call
+    servers: list[str]
+    began: float
+    handle: JobHandle | None = None
+    error: BmsError | None = None
+    waited: list[Waited] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Heard:
+    """Somebody who subscribed to events, and what he heard before he left or the client was closed."""
+
+    deed: Listen
+    events: list[Any] = field(default_factory=list)
+    began: float = 0.0
+    was_closed: bool = False
+
+
+@dataclass(slots=True)
+class Done:
+    """All that users did and were told; `surprises` are errors that nobody should get."""
+
+    runs: list[RanFleet] = field(default_factory=list)
+    calls: list[Called] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
+    closed_at: float | None = None
+    surprises: list[str] = field(default_factory=list)
+    whole: bool = False
+
+
+class Deeds:
+    """Does what the users of a scenario do."""
+
+    def __init__(self, scenario: Scenario, cloud: RecordingCloud, bms: BmsClient, network: Network) -> None:
+        self._scenario = scenario
+        self._cloud = cloud
+        self._bms = bms
+        self._network = network
+        self._ids = list(cloud.servers)
+        self.done = Done()
+        self.most_tasks = 0
+
+    async def do_all(self) -> None:
+        """Do it all, and wait until everybody has been told what he waited for."""
+        async with anyio.create_task_group() as users:
+            for deed in self._scenario.deeds:
+                users.start_soon(self._do, deed)
+        self.done.whole = True
+
+    async def _do(self, deed: Deed) -> None:
+        await anyio.sleep(deed.at)
+        self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
+        try:
+            match deed:
+                case RunFleet():
+                    await self._run(deed)
+                case Call():
+                    await self._call(deed)
+                case Read():
+                    await self._read(deed)
+                case Listen():
+                    await self._listen(deed)
+                case Revoke():
+                    self._cloud.revoke_tokens()
+                case Close():
+                    self.done.closed_at = anyio.current_time()
+                    await self._bms.aclose()
+        except Exception as error:  # noqa: BLE001 - it is what the harness looks for
+            self.done.surprises.append(f"{deed}: {error!r}")
+
+    def _pick(self, first: int, count: int, step: int = 1) -> list[str]:
+        return self._ids[first : first + count : step]
+
+    async def _run(self, deed: RunFleet) -> None:
+        ids = self._pick(deed.first, deed.count, deed.step)
+        ids += UNFIT[: deed.odd] + tuple(ids[: deed.odd])
+        ids += [f"no-such-server-{number}" for number in range(deed.unknown)]
+        ran = RanFleet(deed, ids, anyio.current_time())
+        self.done.runs.append(ran)
+        start: Callable[..., FleetRun] = getattr(self._bms.fleet, deed.action)
+        ran.options = self._options(deed, ran, start)
+        try:
+            ran.run = run = start(self._source(deed, ran), **ran.options)
+        except ClientClosedError:
+            return
+        async with anyio.create_task_group() as users:
+            for consumer in deed.consumers:
+                users.start_soon(self._consume, run, ran, consumer)
+            if deed.cancel_after is not None:
+                users.start_soon(self._cancel, run, ran, deed.cancel_after)
+            while run.report is None:
+                await anyio.sleep(_LOOK)
+                self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
+            ran.ended = anyio.current_time()
+
+    def _options(self, deed: RunFleet, ran: RanFleet, start: Callable[..., FleetRun]) -> dict[str, Any]:
+        """Return the options that this version of a fleet run takes, of those that were drawn."""
+
+        def note(outcome: Outcome) -> None:
+            ran.told_back.append(outcome.server_id)
+
+        async def note_later(outcome: Outcome) -> None:
+            await anyio.sleep(0.01)
+            ran.told_back.append(outcome.server_id)
+
+        drawn = deed.options
+        wanted: dict[str, Any] = {
+            "wave_size": drawn.wave_size,
+            "abort_above": drawn.abort_above,
+            "abort_sample": None if drawn.abort_above is None else drawn.abort_sample,
+            "verify": drawn.verify or None,
+            "retry_transient": drawn.retry_transient,
+            "on_outcome": {"sync": note, "async": note_later}.get(drawn.on_outcome or ""),
+        }
+        known = inspect.signature(start).parameters
+        return {name: value for name, value in wanted.items() if value is not None and name in known}
+
+    def _source(self, deed: RunFleet, ran: RanFleet) -> Iterable[str] | AsyncIterator[str]:
+        def give() -> Iterable[str]:
+            for server_id in ran.handed:
+                ran.given += 1
+                yield server_id
+
+        async def give_slowly() -> AsyncIterator[str]:
+            for server_id in give():
+                yield server_id
+                await anyio.sleep(deed.pause)
+
+        if deed.source == "list":
+            ran.given = len(ran.handed)
+            return list(ran.handed)
+        return give() if deed.source == "iterator" else give_slowly()
+
+    async def _cancel(self, run: FleetRun, ran: RanFleet, after: float) -> None:
+        await anyio.sleep(after)
+        if run.report is None:
+            ran.cancelled_at = anyio.current_time()
+        run.cancel(let_go=ran.deed.let_go)
+
+    async def _consume(self, run: FleetRun, ran: RanFleet, consumer: Consumer) -> None:
+        seen = Seen()
+        ran.seen.append(seen)
+        with anyio.move_on_after(consumer.leaves_after):
+            if consumer.kind == "await":
+                seen.outcomes = list((await run).outcomes)
+            else:
+                async for outcome in run:
+                    seen.outcomes.append(outcome)
+            seen.stayed = True
+
+    async def _call(self, deed: Call) -> None:
+        servers = self._pick(deed.first, deed.count)
+        called = Called(deed, servers, anyio.current_time())
+        self.done.calls.append(called)
+        ask: Callable[[list[str]], Awaitable[JobHandle]] = getattr(self._bms.servers, deed.action)
+        try:
+            called.handle = handle = await ask(servers)
+        except BmsError as error:
+            called.error = error
+            return
+        async with anyio.create_task_group() as users:
+            for consumer in deed.waiters:
+                users.start_soon(self._wait, called, handle, consumer)
+
+    async def _wait(self, called: Called, handle: JobHandle, consumer: Consumer) -> None:
+        waited = Waited(consumer)
+        called.waited.append(waited)
+        try:
+            if called.deed.restored:
+                handle = self._bms.jobs.restore(handle.to_json())
+            for server_id in called.servers[: called.deed.asked]:
+                waited.futures[server_id] = handle.sub_job(server_id)
+            with anyio.move_on_after(consumer.leaves_after) as scope:
+                if consumer.kind == "await":
+                    waited.job = await handle
+                else:
+                    async for sub in handle.sub_jobs():
+                        waited.subs.append(sub)
+            waited.left = scope.cancelled_caught
+        except (BmsError, asyncio.CancelledError) as error:
+            waited.error = error
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+        finally:
+            waited.ended = anyio.current_time()
+            if waited.left:
+                # Who leaves takes his own futures with him, and nobody else's.
+                for future in waited.futures.values():
+                    future.cancel()
+
+    async def _read(self, deed: Read) -> None:
+        with anyio.move_on_after(deed.leaves_after):
+            try:
+                if deed.what == "get":
+                    await self._bms.servers.get(self._ids[deed.server])
+                else:
+                    async for _ in self._bms.servers.list():
+                        pass
+                self.done.reads.append("answered")
+            except BmsError as error:
+                self.done.reads.append(type(error).__name__)
+
+    async def _listen(self, deed: Listen) -> None:
+        heard = Heard(deed, began=anyio.current_time())
+        self.done.heard.append(heard)
+        try:
+            with anyio.move_on_after(deed.leaves_after):
+                async with self._bms.jobs.events(limit=deed.limit) as events:
+                    async for event in events:
+                        heard.events.append(event)
+                        await anyio.sleep(deed.pause)
+        except ClientClosedError:
+            heard.was_closed = True

@@ -1,0 +1,279 @@
+"""Scenarios drawn from one number."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Literal, get_args
+
+import msgspec
+
+from bms_async.simulator import (
+    Answer,
+    CutAfter,
+    CutBefore,
+    Delay,
+    GarbledJob,
+    HalfBody,
+    NotFoundJob,
+    Throttled,
+    Unauthorized,
+)
+from bms_async.simulator.faults import Garbling
+
+from .scenario import (
+    Action,
+    Call,
+    Close,
+    Consumer,
+    Deed,
+    Listen,
+    LostBack,
+    LostThere,
+    Mishap,
+    Options,
+    Read,
+    Refused,
+    Revoke,
+    RunFleet,
+    Scenario,
+    Slow,
+    Torn,
+    Trouble,
+)
+
+
+def draw_scenario(seed: int, random: Random | None = None) -> Scenario:
+    """Draw a scenario.
+
+    Args:
+        seed: What all else is drawn from that the scenario itself does not say: job durations, latencies, jitter.
+        random: What the scenario is drawn from, by default the same seed.
+    """
+    draw = _Draw(random or Random(f"scenario {seed}"))
+    return draw.with_listeners(draw.scenario(seed))
+
+
+_OPERATIONS = ("servers.start", "servers.stop", "servers.reboot", "jobs.get", "servers.get", "servers.list")
+_ACTIONS: tuple[Action, ...] = ("start", "stop", "reboot")
+_MOST_BATCHES = 25
+_GARBLINGS: tuple[Garbling, ...] = get_args(Garbling)
+
+
+class _Draw:
+    def __init__(self, random: Random) -> None:
+        self.random = random
+
+    def chance(self, share: float) -> bool:
+        return self.random.random() < share
+
+    def number(self, low: int, high: int) -> int:
+        return self.random.randint(low, high)
+
+    def seconds(self, low: float, high: float) -> float:
+        return round(self.random.uniform(low, high), 3)
+
+    def size(self) -> int:
+        """How many servers a deed is about: mostly few, and now and then thousands."""
+        kind = self.random.random()
+        if kind < 0.35:
+            return self.number(1, 5)
+        if kind < 0.9:
+            return self.number(5, 40)
+        return self.number(40, 250) if kind < 0.985 else self.number(1000, 3000)
+
+    def scenario(self, seed: int) -> Scenario:
+        deeds, servers = self.deeds()
+        low = self.seconds(0.1, 8) if self.chance(0.7) else self.seconds(8, 60)
+        limited = self.chance(0.7)
+        password = self.chance(0.35)
+        return Scenario(
+            seed=seed,
+            servers=servers,
+            limits=self.limits() if limited else {},
+            others=self.random.choice((0.5, 0.8)) if limited and self.chance(0.1) else 1.0,
+            throttle=self.random.choice(("fixed", "sliding", "bucket")),
+            shared_power_budget=self.chance(0.1),
+            retry_after=self.chance(0.5),
+            fail_share=self.random.choice((0.0, 0.0, 0.05, 0.3)),
+            stopped_share=self.random.choice((0.0, 0.3, 0.6, 1.0)),
+            locked_share=self.random.choice((0.0, 0.0, 0.0, 0.1)),
+            job_seconds=(low, low + self.seconds(0, 30)),
+            latency=self.random.choice(((0.0, 0.0), (0.02, 0.3), (0.1, 2.0), (0.5, 20.0))),
+            refuse_batches=self.chance(0.2),
+            shuffle_sub_jobs=self.chance(0.3),
+            anonymous_failures=self.chance(0.25),
+            job_hidden_seconds=self.random.choice((0.0, 0.0, 0.0, 3.0, 30.0)),
+            job_kept_seconds=self.random.choice((None, None, None, None, 20.0, 2.0)),
+            batch=max(self.random.choice((1, 3, 10, 10, 1000)), -(max(map(_servers_of, deeds)) // -_MOST_BATCHES)),
+            auth="password" if password else self.random.choice(("token", "token", "keys")),
+            token_lifetime=self.random.choice((86400.0, 300.0, 25.0)),
+            margin=self.random.choice((600.0, 5.0)),
+            clock_skew=self.random.choice((0.0, 0.0, 7200.0, -7200.0, 40.0)),
+            carrier="httpx" if self.chance(0.15) else "direct",
+            timeout=self.random.choice((60.0, 60.0, 10.0)),
+            deeds=deeds,
+            mishaps=self.mishaps(password=password),
+        )
+
+    def with_listeners(self, scenario: Scenario) -> Scenario:
+        """Add those who subscribe to events."""
+        listeners = [
+            Listen(
+                self.when(),
+                self.seconds(1, 120),
+                self.random.choice((1, 5, 10_000)),
+                self.random.choice((0.0, 0.0, 1.0)),
+            )
+            for _ in range(self.random.choice((0, 0, 0, 1, 2)))
+        ]
+        return msgspec.structs.replace(scenario, deeds=(*scenario.deeds, *listeners))
+
+    def limits(self) -> dict[str, int]:
+        power = self.number(1, 12)
+        return {
+            **dict.fromkeys(("servers.start", "servers.stop", "servers.reboot"), power),
+            "jobs.get": self.random.choice((12, 60, 2000)),
+            "servers.get": self.number(2, 60),
+            "servers.list": self.number(2, 60),
+        }
+
+    def deeds(self) -> tuple[tuple[Deed, ...], int]:
+        """What users do, and how many servers it takes; most of it is about servers of its own."""
+        deeds: list[Deed] = []
+        taken = 0
+        for _ in range(self.random.choice((1, 1, 2, 2, 3))):
+            first, taken = self.take(taken)
+            deeds.append(self.run(first, taken - first))
+        for _ in range(self.random.choice((0, 0, 1, 1, 2))):
+            first, taken = self.take(taken)
+            deeds.append(self.call(first, min(taken - first, 1000)))
+        for _ in range(self.random.choice((0, 0, 1, 4))):
+            leaves = self.seconds(0, 3) if self.chance(0.3) else None
+            what: Literal["get", "list"] = "list" if self.chance(0.2) else "get"
+            deeds.append(Read(self.when(), what, self.number(0, taken - 1), leaves))
+        deeds += [Revoke(self.when()) for _ in range(self.random.choice((0, 0, 0, 1, 2)))]
+        if self.chance(0.2):
+            deeds.append(Close(self.seconds(0, 40)))
+        return tuple(sorted(deeds, key=lambda deed: deed.at)), taken
+
+    def take(self, taken: int) -> tuple[int, int]:
+        """Return where a deed's servers begin, and how many servers there are then."""
+        size = self.size()
+        if taken and self.chance(0.15):
+            first = self.number(0, taken - 1)
+            return first, max(taken, first + size)
+        return taken, taken + size
+
+    def when(self) -> float:
+        return 0.0 if self.chance(0.3) else self.seconds(0, 60)
+
+    def consumer(self) -> Consumer:
+        return Consumer(
+            "iterate" if self.chance(0.5) else "await",
+            self.seconds(0, 40) if self.chance(0.25) else None,
+        )
+
+    def run(self, first: int, count: int) -> RunFleet:
+        sources: tuple[Literal["list", "iterator", "slow"], ...] = ("list", "list", "iterator", "slow")
+        source = self.random.choice(sources)
+        small = count <= 60
+        return RunFleet(
+            at=self.when(),
+            action=self.random.choice(_ACTIONS),
+            first=first,
+            count=count,
+            step=self.random.choice((1, 1, 2)),
+            source=source if small or source != "slow" else "list",
+            pause=self.random.choice((0.0, 0.3, 2.0)),
+            odd=self.random.choice((0, 0, 0, 2)),
+            unknown=self.random.choice((0, 0, 0, 0, 1)),
+            cancel_after=self.seconds(0, 40) if self.chance(0.15) else None,
+            let_go=self.chance(0.5),
+            consumers=tuple(self.consumer() for _ in range(self.random.choice((0, 1, 1, 2)))),
+            options=Options(
+                wave_size=self.number(1, 2 * count) if self.chance(0.25) else None,
+                abort_above=self.random.choice((0.0, 0.1, 0.5)) if self.chance(0.15) else None,
+                abort_sample=self.random.choice((1, 20)),
+                verify=self.chance(0.25),
+                retry_transient=self.chance(0.6),
+                on_outcome=self.random.choice(("sync", "async")) if self.chance(0.2) else None,
+            ),
+        )
+
+    def call(self, first: int, count: int) -> Call:
+        return Call(
+            at=self.when(),
+            action=self.random.choice(_ACTIONS),
+            first=first,
+            count=count,
+            waiters=tuple(self.consumer() for _ in range(self.number(1, 4))),
+            asked=self.number(0, 3),
+            restored=self.chance(0.2),
+        )
+
+    def mishaps(self, *, password: bool) -> tuple[Mishap, ...]:
+        if self.chance(0.25):
+            return ()
+        operations: tuple[str, ...] = (*_OPERATIONS[:3], "jobs.get", *_OPERATIONS)
+        if password:
+            operations += ("identity.create_token",)
+        found = []
+        for _ in range(self.random.choice((1, 1, 2, 3, 6))):
+            operation = "*" if self.chance(0.1) else self.random.choice(operations)
+            first = 1 if self.chance(0.3) else self.number(1, 12)
+            count = self.random.choice((1, 1, 1, 2, 5, 40)) if operation == "jobs.get" else self.number(1, 2)
+            if self.chance(0.02):
+                count = 10_000
+            found.append(Mishap(operation, first, count, self.trouble()))
+        return tuple(found)
+
+    def trouble(self) -> Trouble:
+        if self.chance(0.2):
+            how = tuple(each for each in _GARBLINGS if self.chance(0.45))
+            return GarbledJob(how=how, seed=self.number(0, 999), share=self.random.choice((0.3, 0.7, 1.0)))
+        return self.random.choice(_TROUBLES)
+
+
+def _servers_of(deed: Deed) -> int:
+    return deed.count if isinstance(deed, RunFleet) else 0
+
+
+def _error(code: str) -> bytes:
+    return msgspec.json.encode({"error": {"code": code, "message": "as it was planned"}})
+
+
+_QUOTA = msgspec.json.encode(
+    {"error_code": "APIGW.0308", "error_msg": "policy user over ratelimit,limit:5,time:1 minute"}
+)
+
+_TROUBLES: tuple[Trouble, ...] = (
+    Refused(),
+    LostThere(),
+    LostBack(),
+    Torn(),
+    Slow(there=3.0),
+    Slow(back=3.0),
+    Slow(there=100.0),
+    Slow(back=100.0),
+    CutBefore(),
+    CutAfter(),
+    Delay(seconds=90.0),
+    Delay(seconds=5.0, acted=False),
+    Throttled(),
+    Throttled(retry_after=7),
+    Answer(status=429, body=_QUOTA),
+    Answer(status=400, body=_error("BMS.0212")),
+    Answer(status=500, body=b"{}"),
+    Answer(status=503, body=b"", headers={"Retry-After": "3"}),
+    Answer(status=503, body=b"", acted=True),
+    Answer(status=504, body=b"<html>too slow</html>", headers={"Content-Type": "text/html"}, acted=True),
+    Answer(status=408, body=b"", acted=True),
+    Answer(status=200, body=b"<html>log in here</html>", headers={"Content-Type": "text/html"}),
+    Answer(status=200, body=b"", acted=True),
+    Answer(status=400, body=_error("BMS.0018")),
+    Answer(status=403, body=_error("BMS.0033")),
+    HalfBody(share=0.5),
+    HalfBody(share=0.95),
+    NotFoundJob(),
+    Unauthorized(),
+)

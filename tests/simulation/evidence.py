@@ -1,0 +1,153 @@
+"""What a scenario's evidence says of one server or one job: the ground on which outcomes are judged."""
+
+from __future__ import annotations
+
+from bms_async import Outcome
+from bms_async.errors import ServerStateError
+from bms_async.simulator import GarbledJob
+
+from .actors import RanFleet
+from .ledger import Exchange, Part
+from .scenario import Call, RunFleet
+from .world import Played
+
+SLACK = 0.01
+"""Seconds by which times that are told in different ways may differ."""
+
+# A little less than what the SDK's page on its design says that it waits.
+_MISSING, _BARRED, _FAILING = 55.0, 290.0, 3500.0
+_IN_TRANSITION = frozenset({"BMS.0035", "BMS.0036", "BMS.0037"})
+
+
+class Evidence:
+    """Looks things up in what was played."""
+
+    def __init__(self, played: Played) -> None:
+        self.played = played
+        self.ledger = played.ledger
+        self.asked: dict[str, list[Exchange]] = {}
+        self.polls: dict[str, list[Exchange]] = {}
+        self.mentions: dict[str, int] = {}
+        for exchange in played.exchanges:
+            for server_id in exchange.servers:
+                self.asked.setdefault(server_id, []).append(exchange)
+            if exchange.job_id is not None:
+                self.polls.setdefault(exchange.job_id, []).append(exchange)
+        for ran in played.done.runs:
+            self._mention(set(ran.handed))
+        for called in played.done.calls:
+            self._mention(set(called.servers))
+        self.closed_early = any(type(deed).__name__ == "Close" for deed in played.scenario.deeds)
+        self.token_failed = [
+            each
+            for each in played.exchanges
+            if each.operation == "identity.create_token"
+            and not (each.issued and each.status == 201 and not each.garbled)
+        ]
+
+    def _mention(self, servers: set[str]) -> None:
+        for server_id in servers:
+            self.mentions[server_id] = self.mentions.get(server_id, 0) + 1
+
+    def is_alone(self, server_id: str) -> bool:
+        """Whether only one deed is about a server, so that all that was asked of it is that deed's."""
+        return self.mentions.get(server_id) == 1
+
+    def exchanges(self, deed: RunFleet | Call, server_id: str, began: float) -> list[Exchange]:
+        """The power calls for a server that may be a deed's."""
+        operation = f"servers.{deed.action}"
+        return [
+            each
+            for each in self.asked.get(server_id, ())
+            if each.operation == operation and each.began >= began - SLACK
+        ]
+
+    def parts(self, deed: RunFleet | Call, server_id: str, began: float) -> list[Part]:
+        """What the cloud accepted for a server that may be a deed's."""
+        return [
+            part
+            for part in self.ledger.parts.get(server_id, ())
+            if part.action == deed.action and part.asked_at >= began - SLACK
+        ]
+
+    def told_at(self, ran: RanFleet, outcome: Outcome) -> float:
+        """When an outcome says that it was known, by the cloud's clock."""
+        report = None if ran.run is None else ran.run.report
+        assert report is not None
+        assert outcome.ended is not None
+        return ran.began + (outcome.ended - report.started).total_seconds() + SLACK
+
+    def known_at(self, ran: RanFleet, outcome: Outcome) -> float:
+        """When all was known that an outcome rests on, by the cloud's clock."""
+        if ran.ended is not None and (ran.options.get("verify") or isinstance(outcome.error, ServerStateError)):
+            # What its state says was read when all had ended.
+            return ran.ended
+        return self.told_at(ran, outcome)
+
+    def why_lost(self, job_id: str, at: float) -> str | None:
+        """Why it may not be known how a job ended; None if that should be known."""
+        polls = [each for each in self.polls.get(job_id, ()) if each.ended is not None and each.ended <= at]
+        if any(each.garbled and each.status is not None and each.status < 300 for each in polls) and self.is_garbled():
+            return "its sub-jobs were told in a garbled way"
+        seen = [each.ended or 0.0 for each in polls if each.status == 200 and not each.garbled]
+        since = max(seen, default=0.0)
+        tail = [each for each in polls if (each.ended or 0.0) > since]
+        # What was not answered tells nothing, and nor does a 401 that the call itself has mended.
+        told = [each for each in tail if each.status not in (None, 401) and (each.status or 0) < 500]
+        if _spans(_last(told, {404}), _MISSING):
+            return "it answered 404 for a minute"
+        token_fails = any(each.began >= since for each in self.token_failed)
+        # What could not even be sent for want of a token is no exchange.
+        if at - since >= _BARRED and (token_fails or _spans(_last(tail, {401, 403}), _BARRED)):
+            return "nobody was allowed to look at it"
+        if at - since >= _FAILING and tail:
+            return "it could not be read for an hour"
+        return None
+
+    def is_garbled(self) -> bool:
+        return any(isinstance(mishap.trouble, GarbledJob) for mishap in self.played.scenario.mishaps)
+
+    def why_unknown(self, ran: RanFleet, outcome: Outcome) -> str | None:
+        """Why it may not be known what became of a server; None if that should be known."""
+        at = self.known_at(ran, outcome)
+        asked = self.exchanges(ran.deed, outcome.server_id, ran.began)
+        if any(each.is_doubtful and each.began <= at for each in asked):
+            return "an answer was lost"
+        if asked and (ran.may_be_let_go or self.closed_early):
+            return "nobody watched it to its end"
+        jobs = {outcome.job_id} if outcome.job_id else {each.accepted for each in asked}
+        for job_id in jobs:
+            if job_id is not None and (why := self.why_lost(job_id, at)) is not None:
+                return why
+        if outcome.attempts > 1 and outcome.code in (None, *_IN_TRANSITION):
+            return "it was asked twice, and is at work"
+        if not self.is_alone(outcome.server_id) and isinstance(outcome.error, ServerStateError):
+            return "somebody else is at it"
+        return None
+
+    def why_skipped(self, ran: RanFleet) -> str | None:
+        """Why a server may not have been asked for, though its id is fit; None if it should have been."""
+        if ran.cancelled_at is not None or ran.may_be_let_go or self.closed_early:
+            return "the run was ended"
+        if "abort_above" in ran.options:
+            return "the run may have been aborted"
+        if self.token_failed:
+            return "no token came"
+        if any(not each.sent for each in self.played.exchanges if each.operation == f"servers.{ran.deed.action}"):
+            return "nobody took the connection"
+        return None
+
+
+def _last(polls: list[Exchange], statuses: set[int]) -> list[Exchange]:
+    """The last polls as far back as each was answered like this."""
+    found: list[Exchange] = []
+    for poll in reversed(polls):
+        if poll.status not in statuses:
+            break
+        found.append(poll)
+    return found
+
+
+def _spans(polls: list[Exchange], seconds: float) -> bool:
+    ends = [poll.ended for poll in polls if poll.ended is not None]
+    return len(ends) > 1 and max(ends) - min(ends) >= seconds

@@ -1,0 +1,190 @@
+"""What happens in one simulated run: a cloud, a network, and what users do, drawn from one number.
+
+A scenario is plain data, so that it can be printed, replayed, and made smaller. It is drawn from a `random.Random`, or
+from the one that Hypothesis hands out, which then finds the smallest scenario that breaks a rule (`draw.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from bms_async.simulator import Fault
+
+Action: TypeAlias = Literal["start", "stop", "reboot"]
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """Nobody takes the connection: nothing leaves."""
+
+
+class LostThere(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """The connection breaks before the request is there; the client cannot know that."""
+
+
+class LostBack(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """The connection breaks before the answer is here."""
+
+
+class Torn(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """The connection breaks in the middle of the answer; to a client this is a lost answer."""
+
+
+class Slow(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """The way takes so many seconds more, in each direction."""
+
+    there: float = 0.0
+    back: float = 0.0
+
+
+Trouble: TypeAlias = Fault | Refused | LostThere | LostBack | Torn | Slow
+
+
+class Mishap(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Trouble for `count` calls of an operation, from the `first` of them on, which are counted from 1; * is any."""
+
+    operation: str
+    first: int
+    count: int
+    trouble: Trouble
+
+
+class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a fleet run may be told, as far as this version of it can be."""
+
+    wave_size: int | None = None
+    abort_above: float | None = None
+    abort_sample: int = 20
+    verify: bool = False
+    retry_transient: bool = True
+    on_outcome: Literal["sync", "async"] | None = None
+
+
+class Consumer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Somebody who looks at a run, or waits for a job; who leaves is cancelled so many seconds after he came."""
+
+    kind: Literal["await", "iterate"]
+    leaves_after: float | None = None
+
+
+class RunFleet(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """A fleet run, over every `step`th server from the `first` on.
+
+    Attributes:
+        source: Where the ids come from; a `slow` one gives one every `pause` seconds.
+        odd: How many ids of each odd kind come with them: unfit ones, and some that come twice.
+        unknown: How many ids come with them that no server has.
+        cancel_after: Seconds after which it is cancelled.
+        let_go: Whether that also lets go of what was asked for.
+    """
+
+    at: float
+    action: Action
+    first: int
+    count: int
+    step: int = 1
+    source: Literal["list", "iterator", "slow"] = "list"
+    pause: float = 0.5
+    odd: int = 0
+    unknown: int = 0
+    cancel_after: float | None = None
+    let_go: bool = False
+    consumers: tuple[Consumer, ...] = (Consumer("await"),)
+    options: Options = Options()
+
+
+class Call(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """One power call with at most a thousand servers, whose job several wait for.
+
+    Attributes:
+        asked: For how many of the servers a future is asked for, by each who waits.
+        restored: Whether the waiters use a handle that was saved and restored.
+    """
+
+    at: float
+    action: Action
+    first: int
+    count: int
+    waiters: tuple[Consumer, ...] = (Consumer("await"),)
+    asked: int = 1
+    restored: bool = False
+
+
+class Read(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """A call that changes nothing; its caller may leave after so many seconds."""
+
+    at: float
+    what: Literal["get", "list"]
+    server: int = 0
+    leaves_after: float | None = None
+
+
+class Listen(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """Somebody subscribes to the events of jobs, reads them as they come or slowly, and leaves after so many seconds.
+
+    Attributes:
+        limit: How many events may wait for him.
+        pause: Seconds that he takes for each.
+    """
+
+    at: float
+    leaves_after: float
+    limit: int = 10_000
+    pause: float = 0.0
+
+
+class Revoke(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """All tokens are taken back."""
+
+    at: float
+
+
+class Close(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """The client is closed, whatever is under way."""
+
+    at: float
+
+
+Deed: TypeAlias = RunFleet | Call | Read | Listen | Revoke | Close
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All of it.
+
+    Attributes:
+        limits: Calls a minute that the client is told; the cloud's are lower by the factor `others`, if there are any
+            others that use the account.
+        locked_share: Share of the servers that somebody has locked.
+        batch: How many servers go into a batch of a fleet run, 1000 outside of tests.
+        auth: What the client has: a token without end, a password that tokens are given for, or an access key.
+        carrier: Whether httpx stands between the client and the network.
+        timeout: Seconds for one try of a call.
+    """
+
+    seed: int
+    servers: int = 1
+    limits: dict[str, int] = {}
+    others: float = 1.0
+    throttle: Literal["fixed", "sliding", "bucket"] = "sliding"
+    shared_power_budget: bool = False
+    retry_after: bool = False
+    fail_share: float = 0.0
+    stopped_share: float = 0.0
+    locked_share: float = 0.0
+    job_seconds: tuple[float, float] = (2.0, 8.0)
+    latency: tuple[float, float] = (0.0, 0.0)
+    refuse_batches: bool = False
+    shuffle_sub_jobs: bool = False
+    anonymous_failures: bool = False
+    job_hidden_seconds: float = 0.0
+    job_kept_seconds: float | None = None
+    batch: int = 1000
+    auth: Literal["token", "password", "keys"] = "token"
+    token_lifetime: float = 86400.0
+    margin: float = 600.0
+    clock_skew: float = 0.0
+    carrier: Literal["direct", "httpx"] = "direct"
+    timeout: float = 60.0
+    deeds: tuple[Deed, ...] = ()
+    mishaps: tuple[Mishap, ...] = ()

@@ -1,0 +1,48 @@
+"""What scenarios have found, each as the smallest case that shows it."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from bms_async import Lane, Limits
+from bms_async.api.bms.servers import REBOOT
+from bms_async.simulator import Script, ScriptedFault, Throttled
+from tests.simulation.seeds import try_seed
+from tests.support.clouds import simulated
+from tests.support.virtual_clock import run_virtually
+
+
+def test_a_call_that_is_ended_when_it_is_refused_is_not_handed_to_the_transport_again() -> None:
+    async def main() -> None:
+        async with simulated(servers=1, limits=Limits({"servers.reboot": None})) as sim:
+            sim.cloud.faults.append(
+                Script([ScriptedFault(operation="servers.reboot", nth=1, fault=Throttled(retry_after=1))])
+            )
+            sent: list[float] = []
+            with anyio.CancelScope() as scope:
+                await sim.bms.servers.act(
+                    REBOOT,
+                    sim.ids,
+                    lane=Lane.BULK,
+                    on_send=lambda: sent.append(anyio.current_time()),
+                    on_refused=scope.cancel,
+                )
+            assert len(sent) == 1
+            assert sim.arrived("servers.reboot") == 1
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize(
+    ("seed", "broke"),
+    [
+        (912, "the code of a job that shows none of its sub-jobs was told of each of its servers"),
+        (1679, "the same, and servers were FAILED though it was done for them"),
+        (9013, "a client closed while a token was renewed told of lost jobs"),
+        (11242, "what was said of one server of a batch was believed of another that looked otherwise"),
+    ],
+)
+def test_scenarios_that_broke_a_rule_once_break_none(seed: int, broke: str) -> None:
+    verdict = try_seed(seed)
+    assert not verdict.broken, f"{broke}: {verdict}"

@@ -1,0 +1,104 @@
+"""Scenarios of all kinds on the virtual clock, judged by the cloud's own books: no rule is ever broken."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bms_async import OutcomeState
+from bms_async.simulator import GarbledJob
+from tests.simulation.__main__ import main
+from tests.simulation.draw import draw_scenario
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.scenario import RunFleet, Scenario
+from tests.simulation.seeds import replay_line, shrink, try_scenario, try_seed
+from tests.simulation.world import play
+
+FIRST, SEEDS = 100, 40
+AT_A_TIME = 10
+
+
+@pytest.fixture(scope="module")
+def counts() -> Counter[str]:
+    return Counter()
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, AT_A_TIME))
+def test_no_rule_is_broken_whatever_happens(first: int, counts: Counter[str]) -> None:
+    verdicts = [try_seed(seed) for seed in range(first, first + AT_A_TIME)]
+    for verdict in verdicts:
+        counts.update(verdict.counts)
+    assert not [str(verdict) for verdict in verdicts if verdict.broken]
+
+
+def test_those_scenarios_came_to_every_kind_of_outcome(counts: Counter[str]) -> None:
+    assert min(counts[state.value] for state in OutcomeState) >= 5, counts
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@given(random=st.randoms(use_true_random=False), seed=st.integers(0, 1000))
+def test_no_rule_is_broken_by_what_hypothesis_thinks_of(random: Random, seed: int) -> None:
+    verdict = try_scenario(draw_scenario(seed, random))
+    assert not verdict.broken, str(verdict)
+
+
+@pytest.mark.parametrize("seed", [7, 11])
+def test_a_seed_is_played_in_the_same_way_each_time(seed: int) -> None:
+    first, second = (play(draw_scenario(seed)) for _ in range(2))
+    assert len(first.exchanges) > 10
+    assert [str(each) for each in first.exchanges] == [str(each) for each in second.exchanges]
+
+
+def test_a_thousand_seeds_draw_every_trouble_for_every_operation() -> None:
+    troubles: Counter[str] = Counter()
+    garbled: Counter[str] = Counter()
+    operations: Counter[str] = Counter()
+    together = 0
+    for seed in range(1000):
+        mishaps = draw_scenario(seed).mishaps
+        together += len(mishaps) > 1
+        for mishap in mishaps:
+            operations[mishap.operation] += 1
+            troubles[type(mishap.trouble).__name__ + str(getattr(mishap.trouble, "status", ""))] += 1
+            if isinstance(mishap.trouble, GarbledJob):
+                garbled.update(mishap.trouble.how)
+    assert len(troubles) == 21, sorted(troubles)
+    assert min(troubles.values()) >= 20
+    assert len(garbled) == 5
+    assert {"servers.stop", "servers.reboot", "jobs.get", "identity.create_token", "*"} <= operations.keys()
+    assert together > 300
+
+
+def test_a_scenario_is_replayed_from_one_line() -> None:
+    assert replay_line(draw_scenario(12)) == "python -m tests.simulation 12"
+    other = msgspec.structs.replace(draw_scenario(12), servers=500)
+    line = replay_line(other)
+    assert "\n" not in line
+    text = line.removeprefix("python -m tests.simulation '").removesuffix("'")
+    assert msgspec.json.decode(text, type=Scenario) == other
+
+
+def test_the_command_plays_one_scenario_and_says_what_became_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["12"]) == 0
+    assert capsys.readouterr().out.endswith("python -m tests.simulation 12\n  no rule is broken\n")
+    twice = next(mutant for mutant in MUTANTS if mutant.name == "a poll started twice")
+    with twice.patch():
+        assert main(["0"]) == 1
+    assert "python -m tests.simulation 0\n  R6 job " in capsys.readouterr().out
+
+
+def test_a_scenario_that_breaks_a_rule_is_made_smaller_until_nothing_can_be_left_out() -> None:
+    scenario = draw_scenario(12)
+    twice = next(mutant for mutant in MUTANTS if mutant.name == "a poll started twice")
+    with twice.patch():
+        verdict = try_scenario(scenario)
+        small = shrink(verdict)
+    assert small.broken[0].startswith("R6")
+    assert [deed.count for deed in small.scenario.deeds if isinstance(deed, RunFleet)] == [1]
+    assert len(small.scenario.deeds) == 1
+    assert small.scenario.mishaps == ()

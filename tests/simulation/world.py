@@ -1,0 +1,261 @@
+"""Plays a scenario on the virtual clock, and keeps all that is needed to judge it afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import aiolimiter  # noqa: F401 - opening a client imports it in a thread, and no thread moves a virtual clock
+import anyio
+import httpx
+from starlette.types import ASGIApp
+
+from bms_async import AkSkAuth, Auth, BmsClient, HttpxTransport, Limits, PasswordAuth, StaticToken
+from bms_async.fleet import plan
+from bms_async.simulator import CloudSettings, create_app
+from tests.support.virtual_clock import VirtualClockLoop
+
+from .actors import Deeds, Done
+from .ledger import Exchange, Ledger, RecordingCloud, Troubles
+from .network import NETWORK_TROUBLES, DirectTransport, Network, Wire
+from .scenario import Scenario
+
+ADDRESS = "http://localhost"
+HORIZON = 24 * 3600.0
+"""Virtual seconds after which a scenario counts as one that never ends."""
+
+_MOST_PASSES = 3_000_000
+_WINDOW = 62.0
+
+
+class Endless(Exception):  # noqa: N818 - the loop never comes to rest
+    """The loop has turned far too often."""
+
+
+class CountingLoop(VirtualClockLoop):
+    """A virtual clock's loop that ends what would spin for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes = 0
+        self.complaints: list[str] = []
+        self.set_exception_handler(self._complain)
+
+    def _run_once(self) -> None:
+        self.passes += 1
+        if self.passes > _MOST_PASSES:
+            raise Endless(f"{self.passes} passes of the loop, at {self.time():.3f} s")
+        super()._run_once()
+
+    def _complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.complaints.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+
+@dataclass(slots=True)
+class Played:
+    """What came of a scenario.
+
+    Attributes:
+        ledger: What really happened.
+        done: What users did, and what they were told.
+        polls_at_once: Jobs that had more than one poll under way, and when.
+        closed_at: When the client began to be closed.
+        ended_at: When everybody had been told all he waited for.
+        left: What was left of the client after it was closed, by what it is.
+        complaints: What the loop and the SDK's own log complained of.
+    """
+
+    scenario: Scenario
+    ledger: Ledger
+    done: Done
+    closed_at: float = 0.0
+    ended_at: float = 0.0
+    refused: int = 0
+    most_tasks: int = 0
+    most_open: int = 0
+    passes: int = 0
+    left: dict[str, int] = field(default_factory=dict)
+    before_close: dict[str, int] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        return self.ledger.exchanges
+
+
+def play(scenario: Scenario) -> Played:
+    """Play a scenario to its end.
+
+    Raises:
+        Exception: It has no end, or the harness itself broke.
+    """
+    loops: list[CountingLoop] = []
+
+    def make_loop() -> CountingLoop:
+        loops.append(CountingLoop())
+        return loops[-1]
+
+    with small_batches(scenario.batch), listening() as complaints, asyncio.Runner(loop_factory=make_loop) as runner:
+        played = runner.run(_play(scenario))
+    played.passes = loops[0].passes
+    played.complaints += [*loops[0].complaints, *complaints]
+    return played
+
+
+@contextmanager
+def small_batches(size: int) -> Iterator[None]:
+    """Have fleet runs cut their servers into batches of this size, so that few servers make many batches."""
+    names = vars(plan)
+    before = names["MOST_SERVERS"]
+    names["MOST_SERVERS"] = size
+    try:
+        yield
+    finally:
+        names["MOST_SERVERS"] = before
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """Collect what the SDK logs as a fault of its own."""
+    complaints: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            what = "" if record.exc_info is None else f": {record.exc_info[1]!r}"
+            complaints.append(f"{record.name}: {record.getMessage()}{what}")
+
+    logger, handler = logging.getLogger("bms_async"), Handler(logging.ERROR)
+    propagates, level = logger.propagate, logger.level
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.setLevel(logging.ERROR)
+    try:
+        yield complaints
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
+        logger.setLevel(level)
+
+
+def settings_of(scenario: Scenario) -> CloudSettings:
+    kept = scenario.job_kept_seconds
+    limits = {name: max(1, int(limit * scenario.others)) for name, limit in scenario.limits.items()}
+    if scenario.shared_power_budget and "servers.stop" in limits:
+        limits["servers.action"] = limits["servers.stop"]
+    return CloudSettings(
+        servers=scenario.servers,
+        seed=scenario.seed,
+        throttle=scenario.throttle,
+        limits=limits,
+        shared_power_budget=scenario.shared_power_budget,
+        retry_after=scenario.retry_after,
+        fail_share=scenario.fail_share,
+        stopped_share=scenario.stopped_share,
+        job_seconds=scenario.job_seconds,
+        refuse_batches=scenario.refuse_batches,
+        shuffle_sub_jobs=scenario.shuffle_sub_jobs,
+        anonymous_failures=scenario.anonymous_failures,
+        job_hidden_seconds=scenario.job_hidden_seconds,
+        token_lifetime=scenario.token_lifetime,
+        clock_skew=scenario.clock_skew,
+        job_kept_seconds=math.inf if kept is None else kept,
+    )
+
+
+def make_client(scenario: Scenario, cloud: RecordingCloud, network: Network) -> BmsClient:
+    loop = asyncio.get_running_loop()
+    settings = cloud.settings
+    auth: Auth = StaticToken(settings.token)
+    if scenario.auth == "password":
+        auth = PasswordAuth(
+            auth_url=f"{ADDRESS}/v3",
+            username=settings.username,
+            password=settings.password,
+            user_domain_name=settings.user_domain_name,
+            project_id=settings.project_id,
+            margin=scenario.margin,
+            random=Random(f"auth {scenario.seed}"),
+        )
+    elif scenario.auth == "keys":
+        born, epoch = loop.time(), datetime(2024, 1, 1, tzinfo=UTC)
+        auth = AkSkAuth(
+            settings.access_key,
+            settings.secret_key,
+            clock=lambda: epoch + timedelta(seconds=loop.time() - born),
+        )
+    transport: Any = DirectTransport(network)
+    if scenario.carrier == "httpx":
+        transport = HttpxTransport(httpx.AsyncClient(transport=Wire(network), trust_env=False))
+    client = BmsClient(
+        endpoint=ADDRESS,
+        project_id=settings.project_id,
+        auth=auth,
+        transport=transport,
+        limits=Limits(scenario.limits, shared_power_budget=scenario.shared_power_budget),
+        timeout=scenario.timeout,
+    )
+    client._core.random = Random(f"retries {scenario.seed}")
+    return client
+
+
+async def _play(scenario: Scenario) -> Played:
+    loop = asyncio.get_running_loop()
+    troubles = Troubles(scenario, lambda trouble: not isinstance(trouble, NETWORK_TROUBLES))
+    cloud = RecordingCloud(settings_of(scenario), loop.time, troubles, locked_share=scenario.locked_share)
+    app: ASGIApp = create_app(cloud)
+    network = Network(app, cloud.ledger, scenario)
+    bms = make_client(scenario, cloud, network)
+    deeds = Deeds(scenario, cloud, bms, network)
+    played = Played(scenario, cloud.ledger, deeds.done)
+    mine = {asyncio.current_task()}
+    await bms.__aenter__()
+    try:
+        with anyio.move_on_after(HORIZON):
+            await deeds.do_all()
+            played.ended_at = loop.time()
+            if deeds.done.closed_at is None:
+                # A request whose caller has left may still be under way.
+                await anyio.sleep(scenario.timeout + 1)
+                played.before_close = {name: size for name, size in _sizes(bms).items() if size}
+    finally:
+        played.closed_at = loop.time() if deeds.done.closed_at is None else deeds.done.closed_at
+        await bms.aclose()
+    played.most_tasks, played.most_open = deeds.most_tasks, network.most_open
+    tasks = asyncio.all_tasks() - mine
+    played.left = {name: size for name, size in _sizes(bms).items() if size}
+    await network.settle()
+    if left := [task for task in tasks if not task.done()]:
+        await asyncio.sleep(0)
+        if left := [task for task in left if not task.done()]:
+            played.left["tasks"] = len(left)
+    # Every slot is cooling at most, and in a minute there is none.
+    await anyio.sleep(_WINDOW)
+    for name, limiter in bms.limits._limiters.items():
+        told = limiter.statistics()
+        for what, number in (("used", told.used), ("waiting", told.waiting_bulk + told.waiting_interactive)):
+            if number:
+                played.left[f"{what} slots of {name}"] = number
+    played.refused = cloud.books().refused
+    return played
+
+
+def _sizes(bms: BmsClient) -> dict[str, int]:
+    """How much the parts of a client hold, as far as they tell themselves."""
+    told = bms.statistics()
+    sizes = {
+        "open calls": told.session.open_calls,
+        "live jobs": told.watcher.live,
+        "polls in flight": told.watcher.in_flight,
+        "due polls": len(getattr(bms._watcher, "_due", ())),
+        "records": len(getattr(bms._watcher, "_records", ())),
+    }
+    queue: Any = bms._core.transport
+    carried = queue.statistics()
+    return {**sizes, "requests in flight": carried.in_flight, "requests waiting": carried.queued}
