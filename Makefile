@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench soak clean
+.PHONY: demo test lint bench soak soak-sockets clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/fleet_power.py --servers 10000 --seed 7 --fail-share 0.01 stop start reboot
@@ -17,6 +17,11 @@ SEEDS ?= 1000
 FIRST ?= 0
 soak: $(STAMP)
 	$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS)
+
+# Real sockets, a network that breaks and a cloud that errs, for so long with each transport.
+SECONDS ?= 120
+soak-sockets: $(STAMP)
+	$(BIN)/python -m tests.soak --seconds $(SECONDS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -33,6 +38,7 @@ bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.signing
 	-$(BIN)/python -m benchmarks.limiter
 	-$(BIN)/python -m benchmarks.fleet
+	-$(BIN)/python -m benchmarks.watch
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

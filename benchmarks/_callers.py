@@ -23,7 +23,7 @@ import msgspec
 from bms_async import AiohttpTransport, AkSkAuth, BmsClient, HttpxTransport, Limits, StaticToken
 
 WINDOWS = 5
-WARM_UP = 1.0
+WARM_UP = 0.5
 HEADERS = {"X-Auth-Token": "token", "Accept": "application/json"}
 PROJECT = "bbf1946d374b44a0a2a95533562ba954"
 JOB = "ff808081ad0b6a5e0190f4c37f5b00a1"
