@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 from bms_async.errors import BmsError, JobLostError
 from bms_async.models import Job, JobGlance, SubJob
-from bms_async.models.jobs import conceal
+from bms_async.models.jobs import conceal, condense
 
 from .events import EventBoard, JobChanged, JobEnded, JobLost, SubJobEnded
 from .schedule import SAMPLES
@@ -37,7 +37,7 @@ class JobRecord:
     """What the watcher knows of a job; handles look at it.
 
     Attributes:
-        servers: The servers it was started for, empty if not known; `expected` holds the same for looking up.
+        servers: The servers it was started for, empty if not known; `expected` gives each by itself, for looking up.
         job: What the last poll with news showed, None before the first.
         ended: The sub-jobs that have ended, in the order in which that was seen.
         finished: Whether nothing more will be learned: it ended, or was lost.
@@ -99,7 +99,7 @@ class JobRecord:
         self.since = since
         self.started = started
         self.servers = servers
-        self.expected = frozenset(servers)
+        self.expected = dict(zip(servers, servers, strict=True))
         self.action = action
         self.redact: Callable[[str], str] | None = None
         self.keep = False
@@ -136,7 +136,7 @@ class JobRecord:
             return
         self._shared = self._shared or bool(self.servers)
         self.servers += added
-        self.expected |= frozenset(added)
+        self.expected.update(zip(added, added, strict=True))
         self.action = self.action or action
 
     @property
@@ -235,6 +235,7 @@ class JobRecord:
             return
         if self.redact is not None:
             job = conceal(job, self.redact)
+        job = condense(job, self._named, self.expected)
         before, self.job = self.job, job
         if len(self._board) and not job.is_final and (before is None or before.status is not job.status):
             self._board.publish(JobChanged(job_id=self.job_id, status=job.status))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from bms_async.errorcodes import explain
 
@@ -14,6 +15,7 @@ from .base import Model, Moment, OpenEnum
 T = TypeVar("T", "Job", "SubJob")
 
 _WORDS: Final = ("error_code", "fail_reason", "message", "code")
+_REPEATED: Final = ("job_type", "error_code", "fail_reason")
 
 
 class JobStatus(OpenEnum):
@@ -168,6 +170,37 @@ def _conceal(told: T, redact: Callable[[str], str]) -> T:
     texts = {name: text for name in _WORDS if (text := getattr(told, name))}
     changed = {name: redacted for name, text in texts.items() if (redacted := redact(text)) != text}
     return msgspec.structs.replace(told, **changed) if changed else told
+
+
+def condense(job: Job, ended: Mapping[str, SubJob], server_ids: Mapping[str, str]) -> Job:
+    """Return an equal job that takes less room: what is held already is no copy, and no text is there twice.
+
+    Args:
+        job: The job, whose texts are exchanged for equal ones in place.
+        ended: Sub-jobs that are held anyway, by server.
+        server_ids: Ids that are held anyway, each by itself.
+    """
+    texts: dict[str, str] = {}
+    subs = tuple(_known_of(sub, ended) or _condense(sub, server_ids, texts) for sub in job.sub_jobs)
+    if job.entities is not None and any(new is not old for new, old in zip(subs, job.sub_jobs, strict=True)):
+        job = msgspec.structs.replace(job, entities=msgspec.structs.replace(job.entities, sub_jobs=subs))
+    return job
+
+
+def _known_of(sub: SubJob, ended: Mapping[str, SubJob]) -> SubJob | None:
+    known = ended.get(sub.server_id or "")
+    return known if known == sub else None
+
+
+def _condense(sub: SubJob, server_ids: Mapping[str, str], texts: dict[str, str]) -> SubJob:
+    about = sub.about
+    for entity in (about,) if isinstance(about, SubJobEntities) else about or ():
+        if server_id := server_ids.get(entity.server_id or ""):
+            force_setattr(entity, "server_id", server_id)
+    for name in _REPEATED:
+        if text := getattr(sub, name):
+            force_setattr(sub, name, texts.setdefault(text, text))
+    return sub
 
 
 class SubJobGlance(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
