@@ -211,8 +211,9 @@ def _is_explained(played: Played, earlier: Exchange, later: Exchange) -> bool:
     """Whether a token had to be replaced: it was to end soon, or a call was refused with it."""
     scenario = played.scenario
     lifetime = scenario.token_lifetime
-    # Times are told in whole seconds, hence up to two are lost.
-    if later.began >= earlier.began + lifetime - min(scenario.margin, lifetime / 2) - 2.5:
+    # Times are told in whole seconds, hence up to two are lost; and the life of a token counts from when it was asked
+    # for, which may have waited for a connection.
+    if later.began >= earlier.began + lifetime - min(scenario.margin, lifetime / 2) - 6.0:
         return True
     return any(
         each.token == earlier.issued and each.status == 401 and each.ended is not None and each.ended <= later.began
