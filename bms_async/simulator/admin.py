@@ -29,6 +29,9 @@ def admin_routes(cloud: Cloud) -> list[Route]:
         await cloud.settle()
         return answer(cloud, 200, _ENCODE(cloud.count_servers()))
 
+    async def work(_request: Request) -> Response:
+        return answer(cloud, 200, _ENCODE(cloud.board.tally()))
+
     async def ids(request: Request) -> Response:
         query = dict(request.query_params)
         most = query.pop("limit", "")
@@ -55,6 +58,7 @@ def admin_routes(cloud: Cloud) -> list[Route]:
         Route("/_admin/calls", calls),
         Route("/_admin/servers", servers),
         Route("/_admin/servers/ids", ids),
+        Route("/_admin/servers/work", work),
         Route("/_admin/faults", faults, methods=["POST"]),
         Route("/_admin/tokens", revoke, methods=["DELETE"]),
     ]

@@ -2,8 +2,10 @@
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
+from itertools import islice
 from typing import Final
 
 from bms_async.simulator.clock import Wall
@@ -28,7 +30,9 @@ class Board:
         draw: Makes a source of drawn values of a name.
     """
 
-    __slots__ = ("_clock", "_draw", "_due", "_followed", "_jobs", "_order", "_settings", "_works")
+    __slots__ = (
+        "_clock", "_draw", "_due", "_followed", "_jobs", "_order", "_settings", "_tallied", "_tally", "_works",
+    )  # fmt: skip
 
     def __init__(
         self, settings: CloudSettings, clock: Callable[[], float], draw: Callable[[str], random.Random]
@@ -39,7 +43,8 @@ class Board:
         self._order = draw("order")
         self._jobs: dict[str, BatchJob | SoloJob] = {}
         self._due: list[tuple[float, int, Work]] = []
-        self._works = self._followed = 0
+        self._works = self._followed = self._tallied = 0
+        self._tally: dict[str, Counter[str]] = {"start": Counter(), "stop": Counter(), "reboot": Counter()}
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -110,6 +115,17 @@ class Board:
         if document is None:
             raise Refusal(404, "BMS.0018", f"No job has the id {job_id}.")
         return document.encode()
+
+    def tally(self) -> Mapping[str, Mapping[str, int]]:
+        """How often which power operation was begun with which server, as part of a batch.
+
+        It is counted when somebody asks: a million servers would pay for it with every batch.
+        """
+        for job in islice(self._jobs.values(), self._tallied, None):
+            if isinstance(job, BatchJob):
+                self._tally.setdefault(job.action, Counter()).update(server.id for server in job.obeyed)
+        self._tallied = len(self._jobs)
+        return self._tally
 
     def catch_up(self, most: float) -> bool:
         """Let what was due in up to `most` pieces of work happen; say whether more is due."""

@@ -1,7 +1,7 @@
 """Jobs: drawn to their end when they are accepted, and read off the clock afterwards."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bms_async.simulator.clock import Wall
@@ -103,6 +103,17 @@ class BatchJob:
     def failed(self) -> int:
         """How many sub-jobs have failed, as far as the job has been advanced."""
         return self._failed
+
+    @property
+    def action(self) -> Action:
+        """What is done."""
+        return self._action
+
+    @property
+    def obeyed(self) -> Iterator[Server]:
+        """The servers that set to work, well or badly; the others were in no state to."""
+        drawn = (None, _FAILURES[self._action])
+        return (server for server, code in zip(self._servers, self._codes, strict=True) if code in drawn)
 
     @property
     def ended(self) -> bool:

@@ -1,0 +1,38 @@
+"""The SDK's patience, made shorter: jobs take a hundredth of their time here, and nobody has an hour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
+from unittest.mock import patch
+
+from bms_async.fleet import isolate, line, plan, settle
+from bms_async.jobs import schedule
+
+PATIENCE = 1.0
+"""Seconds that the client gives an answer."""
+
+_SHORTER: tuple[tuple[ModuleType, str, object], ...] = (
+    (plan, "MOST_SERVERS", 20),
+    (line, "REFILL_PATIENCE", 0.5),
+    (line, "RETRY_DELAYS", (0.3, 0.6, 1.2)),
+    # Longer than what the proxy holds back may take to arrive.
+    (settle, "_QUIET", 3 * PATIENCE),
+    (settle, "_LOOKS", (0.2, 0.4, 0.8)),
+    (settle, "_SECONDS_A_CALL", 0.02),
+    (settle, "_VERIFYING", (0.0, 0.2, 0.4, 0.8)),
+    (isolate, "_SHOWING", 0.5),
+    (schedule, "MISSING_GRACE", 3 * PATIENCE),
+    (schedule, "UNTOLD_GRACE", 3 * PATIENCE),
+    (schedule, "_SHORTEST", 0.1),
+)
+
+
+@contextmanager
+def hurried() -> Iterator[None]:
+    """Have it so for as long as this lasts."""
+    with ExitStack() as stack:
+        for module, name, value in _SHORTER:
+            stack.enter_context(patch.object(module, name, value))
+        yield
