@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import msgspec
@@ -63,9 +65,14 @@ def mask_logs() -> None:
         logging.getLogger(name).addFilter(_MASK)
 
 
-def mask_while_sending(request: HttpRequest) -> None:
-    """Mask what this request carries in all that is logged from here on in this task."""
-    _sending.set(request)
+@contextmanager
+def masking(request: HttpRequest) -> Iterator[None]:
+    """Mask what this request carries in all that this task logs meanwhile, and hold it no longer."""
+    before = _sending.set(request)
+    try:
+        yield
+    finally:
+        _sending.reset(before)
 
 
 def secrets_of(request: HttpRequest) -> list[str]:

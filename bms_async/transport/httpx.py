@@ -20,7 +20,7 @@ from bms_async.wire.spelling import mask
 
 from ._carriers import Carriers
 from ._head import split_url
-from ._masking import mask_logs, mask_while_sending, secrets_of
+from ._masking import mask_logs, masking, secrets_of
 from ._proxies import proxy_from_environment
 from ._queue import refuse_unsendable, within
 from ._queued import QueuedTransport
@@ -145,13 +145,13 @@ class HttpxTransport(QueuedTransport):
         connect = min(request.timeout, _LONGEST_CONNECT)
         # Connecting (name, TCP, TLS, a proxy before it) is bounded by httpx itself: cut from outside it would leak
         # its place in a given client's pool. What is bounded from outside begins well after that can have ended.
-        return await within(request, request.timeout + 3 * connect, self._carry(request, connect))
+        with masking(request):
+            return await within(request, request.timeout + 3 * connect, self._carry(request, connect))
 
     async def _carry(self, request: HttpRequest, connect: float) -> HttpResponse:
         timeouts = {"connect": connect, "read": request.timeout, "write": request.timeout, "pool": None}
         failure: Exception | None = None
         handed_over = False
-        mask_while_sending(request)
         try:
             way = "://".join(split_url(request)[:2]) if self._is_ours else None
             async with self._carriers.borrow(way, once=request.method not in _REPEATABLE) as carrier:
