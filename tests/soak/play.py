@@ -94,7 +94,13 @@ class Soaked:
 
 
 def soak(
-    transport: str, *, seconds: float, seed: int, round_seconds: float = 4.0, share: float = 0.05, growth: float = 8.0
+    transport: str,
+    *,
+    seconds: float,
+    seed: int,
+    round_seconds: float = 4.0,
+    share: float = 0.05,
+    growth: float | None = 8.0,
 ) -> Soaked:
     """Play for so long.
 
@@ -104,7 +110,7 @@ def soak(
         seed: What users do, and what goes wrong, is drawn from it.
         round_seconds: How long users begin something new.
         share: How many of the requests something goes wrong with.
-        growth: How many MB more there may be at the end than after the warm-up.
+        growth: How many MB more there may be at the end than after the warm-up; None does not look at that.
     """
     soaked = Soaked(transport, seed)
     began = time.monotonic()
@@ -114,7 +120,8 @@ def soak(
     # A slot comes back after a minute, and so there are ever more of them until then.
     warm_at = _WINDOW if seconds > 1.5 * _WINDOW else 0.0
     soaked.broken.extend(complaints)
-    soaked.broken.extend(judge_growth(soaked.rounds, warm_at, growth))
+    if growth is not None:
+        soaked.broken.extend(judge_growth(soaked.rounds, warm_at, growth))
     return soaked
 
 
