@@ -12,6 +12,9 @@ from collections.abc import Hashable
 
 from ._line import Line
 
+REPEATABLE = frozenset({"GET", "HEAD"})
+"""The methods of requests that can be repeated."""
+
 LONGEST_FOR_ONCE = 1.0
 """Seconds that a connection may have been idle for a request that cannot be repeated."""
 

@@ -31,7 +31,7 @@ from bms_async.errors import (
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._head import refused, split_url, write_request
-from ._idle import IdleLines
+from ._idle import REPEATABLE, IdleLines
 from ._line import Line
 from ._proxies import proxy_from_environment
 from ._queued import QueuedTransport
@@ -41,7 +41,6 @@ from ._trust import trust
 _CONNECTIONS = 100
 _LONGEST_CONNECT = 10.0
 _KEEP_ALIVE = 15.0
-_REPEATABLE = frozenset({"GET", "HEAD"})
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 
 
@@ -105,7 +104,6 @@ class AiohttpTransport(QueuedTransport):
         super().__init__(connections=self._connections)
         self._ways: dict[tuple[str, str], _Way] = {}
         self._idle: IdleLines = IdleLines(keep_alive)
-        self._flying = 0
 
     async def _prepare(self) -> None:
         if self._connector is None:
@@ -121,17 +119,10 @@ class AiohttpTransport(QueuedTransport):
             await self._connector.close()
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
-        self._flying += 1
-        try:
-            return await self._carry(request)
-        finally:
-            self._flying -= 1
-
-    async def _carry(self, request: HttpRequest) -> HttpResponse:
         scheme, netloc, target = split_url(request)
         way = self._ways.get((scheme, netloc)) or await self._find_way(request, scheme, netloc)
         text, keeps = write_request(request, way.prefix + target, way.host, way.more)
-        line = self._idle.take(way, once=request.method not in _REPEATABLE)
+        line = self._idle.take(way, once=request.method not in REPEATABLE)
         if line is None:
             line = await self._connect(request, way)
         failure: Exception | None = None
@@ -172,7 +163,7 @@ class AiohttpTransport(QueuedTransport):
         return self._ways.setdefault((scheme, netloc), _way(request, url, proxy))
 
     async def _connect(self, request: HttpRequest, way: _Way) -> Line:
-        while self._idle.number and self._idle.number + self._flying > self._connections:
+        while self._idle.number and self._idle.number + self._queue.statistics().in_flight > self._connections:
             self._idle.drop_oldest()
         connector, seconds = self._connector, min(request.timeout, _LONGEST_CONNECT)
         if connector is None:

@@ -20,6 +20,7 @@ from bms_async.wire.spelling import mask
 
 from ._carriers import Carriers
 from ._head import split_url
+from ._idle import REPEATABLE
 from ._masking import mask_logs, masking, secrets_of
 from ._proxies import proxy_from_environment
 from ._queue import refuse_unsendable, within
@@ -36,7 +37,6 @@ _CONNECTIONS = 64
 _ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 _LONGEST_CONNECT = 10.0
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "Connection": "keep-alive"}
-_REPEATABLE = frozenset({"GET", "HEAD"})
 
 # By name, because httpx2 raises classes of its own with the names of httpx. Whatever is not named here may have
 # been delivered: also a write that failed, for the other side may have read it all before it went away.
@@ -154,7 +154,7 @@ class HttpxTransport(QueuedTransport):
         handed_over = False
         try:
             way = "://".join(split_url(request)[:2]) if self._is_ours else None
-            async with self._carriers.borrow(way, once=request.method not in _REPEATABLE) as carrier:
+            async with self._carriers.borrow(way, once=request.method not in REPEATABLE) as carrier:
                 built = self._build(carrier, request, {"timeout": timeouts})
                 handed_over = True
                 response = await self._begin(carrier, built)
