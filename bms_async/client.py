@@ -113,17 +113,16 @@ class BmsClient(ClientView):
             region=region,
             domain=domain,
         )
-        self._endpoints = {
-            Service.BMS: endpoints.bms,
-            Service.COMPUTE: endpoints.compute,
-            Service.IDENTITY: endpoints.identity,
-        }
         name = _choose_project_name(project_id, project_name, auth)
         self._core = Core(
             transport=_choose_transport(transport, ca_bundle, max_response_bytes),
             auth=auth,
             limits=limits or Limits(),
-            endpoints=self._endpoints,
+            endpoints={
+                Service.BMS: endpoints.bms,
+                Service.COMPUTE: endpoints.compute,
+                Service.IDENTITY: endpoints.identity,
+            },
             project_id=None if name is not None else self._check_project(project_id, auth),
             find_project=None if name is None else lambda: find_project(self.identity, name),
             user_agent=f"bms-async/{__version__}",
@@ -281,7 +280,7 @@ class BmsClient(ClientView):
 
     def __repr__(self) -> str:
         state = "open" if self._core.is_open else "closed"
-        return f"<BmsClient {state}, {self._endpoints[Service.BMS]}, project {self.project_id}>"
+        return f"<BmsClient {state}, {self._core.endpoints[Service.BMS]}, project {self.project_id}>"
 
     @staticmethod
     def _check_project(value: str | None, auth: Auth) -> str | None:

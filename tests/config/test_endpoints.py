@@ -33,7 +33,7 @@ def test_a_given_address_wins_over_the_one_that_region_and_domain_make(outright:
 
     expected = {service: f"https://{service}.example.org" if service in outright else MADE[service] for service in MADE}
     assert found == Endpoints(**expected)
-    assert client(**PLACE, **addresses)._endpoints == {
+    assert client(**PLACE, **addresses)._core.endpoints == {
         Service.BMS: expected["bms"],
         Service.COMPUTE: expected["compute"],
         Service.IDENTITY: expected["identity"],
