@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench soak soak-sockets clean
+.PHONY: demo test lint docs browser bench soak soak-sockets clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/fleet_power.py --servers 10000 --seed 7 --fail-share 0.01 stop start reboot
 
+# On all cores; the tests of one file share what they set up, and so a process.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 # Scenarios with every fault, on all cores; each is played again by the line that is printed if it breaks a rule.
 SEEDS ?= 1000
@@ -29,6 +30,14 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The pages in site/, as `make test` builds them too.
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict --site-dir site
+
+# For the one test that looks at the simulator's page in a browser; on Debian and its kin, as root.
+browser:
+	apt-get install --yes --no-install-recommends chromium
+
 # A target that is missed is told, and does not keep the others from being measured.
 bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.imports
@@ -41,7 +50,7 @@ bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.watch
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # The constraints bind the build's own packages too, hence the variable and not the option.
 $(STAMP): pyproject.toml constraints.txt
