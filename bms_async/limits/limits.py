@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 from bms_async.errors import ConfigurationError
@@ -70,6 +71,39 @@ class Limits:
             limiter = self._limiters[operation] = WindowLimiter(operation, limit, reserve=self._reserve)
         return limiter
 
+    def spent(self) -> dict[str, list[float]]:
+        """Return what is used now, for another process to `occupy`: a program that goes on where one has ended.
+
+        It is called inside the event loop.
+
+        Returns:
+            By operation, the seconds until each used slot comes back, ascending; operations of which none is used are
+            left out. How long an operation stands still after a refusal is not told.
+        """
+        # Operations that share a budget have one limiter.
+        own = {id(limiter): name for name, limiter in reversed(self._limiters.items())}
+        used = {name: self._limiters[name].spent() for name in reversed(own.values())}
+        return {name: seconds for name, seconds in used.items() if seconds}
+
+    def occupy(self, spent: Mapping[str, Iterable[float]]) -> None:
+        """Count calls in that another process made for this account, as its `spent` told.
+
+        It is called inside the event loop, before the first call. What those slots hold is not given out before they
+        come back, so that both together keep within the limits. Two processes that work at the same time are not
+        helped by it: neither sees what the other does.
+
+        Args:
+            spent: By operation, the seconds from now until each slot comes back; what is past counts for nothing.
+
+        Raises:
+            ConfigurationError: A name is not an operation's, or something is no number of seconds.
+        """
+        for name in spent:
+            _check_name(name)
+        checked = {name: _checked_seconds(name, seconds) for name, seconds in spent.items()}
+        for name, seconds in checked.items():
+            self[name].occupy(seconds)
+
     def __repr__(self) -> str:
         if not self._limited:
             return "Limits.unlimited()"
@@ -79,12 +113,24 @@ class Limits:
 
 def _checked(changes: Mapping[str, int | None]) -> Mapping[str, int | None]:
     for name, limit in changes.items():
-        if name not in _KNOWN and not name.startswith("nova."):
-            from difflib import get_close_matches  # noqa: PLC0415 - only a mistake needs it
-
-            near = get_close_matches(name, _KNOWN, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigurationError(f"Limits: {name!r} is not the name of an operation with a limit{hint}")
+        _check_name(name)
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise ConfigurationError(f"Limits: {name!r}: {limit!r} is not a whole number of calls a minute above 0")
     return changes
+
+
+def _check_name(name: str) -> None:
+    if name not in _KNOWN and not name.startswith("nova."):
+        from difflib import get_close_matches  # noqa: PLC0415 - only a mistake needs it
+
+        near = get_close_matches(name, _KNOWN, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigurationError(f"Limits: {name!r} is not the name of an operation with a limit{hint}")
+
+
+def _checked_seconds(name: str, spent: Iterable[float]) -> list[float]:
+    seconds = list(spent)
+    for each in seconds:
+        if isinstance(each, bool) or not isinstance(each, int | float) or math.isnan(each):
+            raise ConfigurationError(f"Limits.occupy: {name!r}: {each!r} is not a number of seconds")
+    return seconds

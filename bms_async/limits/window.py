@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from collections.abc import Iterable
 
 import msgspec
 
@@ -201,6 +202,28 @@ class WindowLimiter:
         self._still_until = max(self._still_until, now + still)
         self._grow_at = self._still_until + self._window
         self._arm(loop)
+
+    def spent(self) -> list[float]:
+        """Return the seconds until each used slot comes back, ascending; a whole window for a call in flight."""
+        if self._limit is None:
+            return []
+        now = self._bind().time()
+        self._warm(now)
+        return [*(back - now for back in self._cooling), *[self._window] * (self._calls - self._ended)]
+
+    def occupy(self, spent: Iterable[float]) -> None:
+        """Count calls in that were made elsewhere.
+
+        Args:
+            spent: Seconds until the slot of each comes back. No slot stays away for longer than a window.
+        """
+        if self._limit is None:
+            return
+        now = self._bind().time()
+        backs = [now + min(seconds, self._window) for seconds in spent if seconds > 0]
+        # Whoever looks takes those that are due from the left.
+        self._cooling = deque(sorted([*self._cooling, *backs]))
+        self._sure = self._sure_bulk = 0
 
     def statistics(self) -> LimiterStatistics:
         """Tell what is used, free and waiting."""

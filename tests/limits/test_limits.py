@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import anyio
 import pytest
 from hypothesis import given, settings
@@ -123,3 +125,120 @@ def test_a_pace_is_even_after_its_burst() -> None:
         assert 600 / (anyio.current_time() - begun) == pytest.approx(pace.rate, rel=0.03)
 
     run_virtually(main)
+
+
+async def take(limits: Limits, calls: int, operation: str = "servers.stop") -> None:
+    for _ in range(calls):
+        (await limits[operation].acquire()).release()
+
+
+def test_one_process_goes_on_where_another_has_ended_and_both_keep_within_the_limit() -> None:
+    async def first() -> dict[str, list[float]]:
+        limits = Limits()
+        await take(limits, 30)
+        await anyio.sleep(20)
+        await take(limits, 10)
+        await limits["servers.stop"].acquire()
+        return limits.spent()
+
+    async def second() -> list[float]:
+        limits = Limits()
+        limits.occupy(spent)
+        began = anyio.current_time()
+        sent = []
+        for _ in range(50):
+            (await limits["servers.stop"].acquire()).release()
+            sent.append(anyio.current_time() - began)
+        return sent
+
+    spent = run_virtually(first)
+    assert spent == {"servers.stop": pytest.approx([40.01] * 30 + [60.01] * 11, abs=1e-3)}
+    sent = run_virtually(second)
+    assert sent == pytest.approx([0.0] * 9 + [40.01] * 30 + [60.01] * 11, abs=1e-3)
+
+
+def test_what_is_past_counts_for_nothing_and_nothing_stays_away_longer_than_a_window() -> None:
+    async def main() -> None:
+        limits = Limits({"servers.stop": 3})
+        limits.occupy({"servers.stop": [1e9, -5, 0, 10]})
+        assert limits.spent() == {"servers.stop": pytest.approx([10, 60.01], abs=1e-3)}
+        assert limits["servers.stop"].statistics().free == 1
+
+    run_virtually(main)
+
+
+def test_what_another_process_spent_may_be_more_than_there_is_and_calls_wait_for_it_all() -> None:
+    async def main() -> float:
+        limits = Limits({"servers.stop": 2})
+        limits.occupy({"servers.stop": [30, 10, 20]})
+        await take(limits, 1)
+        return anyio.current_time()
+
+    assert run_virtually(main) == pytest.approx(20, abs=1e-3)
+
+
+def test_a_budget_that_is_shared_is_told_once_and_one_without_a_limit_not_at_all() -> None:
+    async def main() -> None:
+        limits = Limits(shared_power_budget=True)
+        await take(limits, 2, "servers.reboot")
+        await take(limits, 2, "nova.servers.get")
+        spent = limits.spent()
+        assert [len(seconds) for seconds in spent.values()] == [2]
+        other = Limits(shared_power_budget=True)
+        other.occupy(spent)
+        assert other["servers.stop"].statistics().used == 2
+        unlimited = Limits.unlimited()
+        unlimited.occupy(spent)
+        assert unlimited.spent() == {}
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize(
+    ("spent", "told"),
+    [
+        ({"servers.stopp": [1.0]}, "did you mean 'servers.stop'"),
+        ({"servers.stop": [1.0, float("nan")]}, "nan is not a number of seconds"),
+        ({"servers.stop": ["1"]}, "'1' is not a number of seconds"),
+        ({"servers.stop": [True]}, "True is not a number of seconds"),
+    ],
+)
+def test_what_cannot_have_been_spent_is_refused_as_a_whole(spent: dict[str, list[float]], told: str) -> None:
+    async def main() -> None:
+        limits = Limits()
+        with pytest.raises(ConfigurationError, match=re.escape(told)):
+            limits.occupy({"servers.start": [5.0]} | spent)
+        assert limits.spent() == {}
+
+    run_virtually(main)
+
+
+@settings(max_examples=50)
+@given(
+    before=st.lists(st.floats(0, 30), max_size=12).map(sorted),
+    rest=st.floats(0, 40),
+    after=st.integers(0, 12),
+)
+def test_no_window_holds_more_than_the_limit_across_two_processes(before: list[float], rest: float, after: int) -> None:
+    counted: list[float] = []
+
+    async def play(limits: Limits, moments: list[float], base: float) -> None:
+        for moment in moments:
+            await anyio.sleep(max(0.0, moment - anyio.current_time()))
+            slot = await limits["servers.stop"].acquire()
+            counted.append(base + anyio.current_time())
+            slot.release()
+
+    async def first() -> tuple[dict[str, list[float]], float]:
+        limits = Limits({"servers.stop": 5})
+        await play(limits, before, 0.0)
+        return limits.spent(), anyio.current_time()
+
+    async def second() -> None:
+        limits = Limits({"servers.stop": 5})
+        limits.occupy({name: [each - rest for each in seconds] for name, seconds in spent.items()})
+        await play(limits, [0.0] * after, ended + rest)
+
+    spent, ended = run_virtually(first)
+    run_virtually(second)
+    assert worst_window(counted) <= 5
