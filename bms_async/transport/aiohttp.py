@@ -35,6 +35,7 @@ from ._idle import REPEATABLE, IdleLines
 from ._line import Line
 from ._proxies import proxy_from_environment
 from ._queued import QueuedTransport
+from ._reach import tell_unreachable
 from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
 from ._trust import trust
 
@@ -174,7 +175,7 @@ class AiohttpTransport(QueuedTransport):
                 return Line(await connector.connect(way.asks, [], _NO_TIMEOUT), self._keep_alive)
         except TimeoutError:
             failure = CallTimeoutError(
-                f"ConnectTimeout: no connection within {seconds:g} s",
+                tell_unreachable(request, f"ConnectTimeout: nothing within {seconds:g} s"),
                 maybe_delivered=False,
                 operation=request.operation,
             )
@@ -184,7 +185,7 @@ class AiohttpTransport(QueuedTransport):
             failure = refused(request, f"ProxyError: {error.os_error}")
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing was written
             cause = error.__cause__ or error
-            failure = refused(request, f"ConnectError: {cause}")
+            failure = refused(request, tell_unreachable(request, f"ConnectError: {cause}"))
             failure.__cause__ = cause
         raise failure
 

@@ -25,6 +25,7 @@ from ._masking import mask_logs, masking, secrets_of
 from ._proxies import proxy_from_environment
 from ._queue import refuse_unsendable, within
 from ._queued import QueuedTransport
+from ._reach import tell_unreachable
 from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
 from ._trust import trust
 
@@ -51,6 +52,7 @@ _NEVER_DELIVERED = frozenset(
         "UnsupportedProtocol",
     }
 )
+_NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout"})
 
 
 class HttpxTransport(QueuedTransport):
@@ -226,8 +228,9 @@ def _describe(error: Exception, request: HttpRequest, *, handed_over: bool) -> T
     if getattr(error, "_request", None) is not None:
         # It has the headers in it, and whoever keeps or pickles the error keeps them.
         error._request = None  # type: ignore[attr-defined]  # noqa: SLF001 - both libraries have it, and no setter
+    told = f"{kind}: {text}" if text else kind
     described = (CallTimeoutError if kind.endswith("Timeout") else TransportError)(
-        f"{kind}: {text}" if text else kind,
+        tell_unreachable(request, told) if kind in _NO_CONNECTION else told,
         maybe_delivered=handed_over and kind not in _NEVER_DELIVERED,
         operation=request.operation,
     )

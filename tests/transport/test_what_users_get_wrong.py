@@ -40,6 +40,7 @@ async def test_a_dead_endpoint_is_named_as_such(library: ModuleType, trusting: s
             TransportError, match=r"^servers\.get: ConnectError.*\(nothing reached the cloud\)$"
         ) as caught:
             await bms.servers.get("s-1")
+        assert f"no connection to {address}: are its endpoint and region right" in str(caught.value)
         assert not caught.value.maybe_delivered
         with pytest.raises(TransportError, match=r"^servers\.reboot: .*\(nothing reached the cloud\)$") as caught:
             await bms.servers.reboot(["s-1"])
