@@ -34,7 +34,7 @@ lint: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict --site-dir site
 
-# For the one test that looks at the simulator's page in a browser; on Debian and its kin, as root.
+# For the tests that look at pages in a browser; on Debian and its kin, as root.
 browser:
 	apt-get install --yes --no-install-recommends chromium
 

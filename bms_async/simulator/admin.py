@@ -12,9 +12,11 @@ from bms_async.simulator.faults import Script, ScriptedFault
 from bms_async.simulator.gateway import answer, refuse
 from bms_async.simulator.refusals import Refusal
 from bms_async.simulator.requests import read_page
+from bms_async.simulator.status import read_status
 
 __all__ = ["admin_routes"]
 
+_JSON: Final = "application/json"
 _ENCODE: Final = msgspec.json.Encoder().encode
 _DECODE: Final = msgspec.json.Decoder(list[ScriptedFault]).decode
 
@@ -31,6 +33,10 @@ def admin_routes(cloud: Cloud) -> list[Route]:
 
     async def work(_request: Request) -> Response:
         return answer(cloud, 200, _ENCODE(cloud.board.tally()))
+
+    async def status(_request: Request) -> Response:
+        # No request id is drawn for it: a cloud that is looked at gives the same answers as one that is not.
+        return Response(_ENCODE(await read_status(cloud)), headers={"Cache-Control": "no-store"}, media_type=_JSON)
 
     async def ids(request: Request) -> Response:
         query = dict(request.query_params)
@@ -58,6 +64,7 @@ def admin_routes(cloud: Cloud) -> list[Route]:
         Route("/_admin/calls", calls),
         Route("/_admin/servers", servers),
         Route("/_admin/servers/ids", ids),
+        Route("/_admin/status", status),
         Route("/_admin/servers/work", work),
         Route("/_admin/faults", faults, methods=["POST"]),
         Route("/_admin/tokens", revoke, methods=["DELETE"]),

@@ -29,6 +29,7 @@ from bms_async.simulator.passwords import password_routes
 from bms_async.simulator.quotas import quota_routes
 from bms_async.simulator.refusals import Refusal, no_such_api
 from bms_async.simulator.requests import read_page, read_power, read_wish, sort_power
+from bms_async.simulator.status import offer_page
 from bms_async.simulator.tags import tag_routes
 
 __all__ = ["create_app"]
@@ -69,7 +70,7 @@ def create_app(cloud: Cloud) -> Starlette:
         *tag_routes(cloud, gateway),
         *key_routes(cloud, gateway),
         *identity_routes(cloud, gateway),
-        Route("/", guard("versions.list", calls.list_versions, public=True)),
+        Route("/", offer_page(guard("versions.list", calls.list_versions, public=True))),
         Route("/{api_version}", guard("versions.get", calls.get_version, public=True)),
         Route("/{api_version}/", guard("versions.get", calls.get_version, public=True)),
     ]

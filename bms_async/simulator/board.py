@@ -3,10 +3,12 @@
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import islice
 from typing import Final
+
+import msgspec
 
 from bms_async.simulator.clock import Wall
 from bms_async.simulator.jobs import STEM, BatchJob
@@ -15,10 +17,18 @@ from bms_async.simulator.settings import CloudSettings
 from bms_async.simulator.solo import NativeWork, SoloJob
 from bms_async.simulator.state import Action, Server, Work
 
-__all__ = ["Board"]
+__all__ = ["Board", "JobCounts"]
 
 _JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
 _NO_ID: Final = "0" * 32
+
+
+class JobCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs there have been, how many of them have ended, and how many of those failed in part or all."""
+
+    begun: int
+    ended: int
+    failed: int
 
 
 class Board:
@@ -31,7 +41,8 @@ class Board:
     """
 
     __slots__ = (
-        "_clock", "_draw", "_due", "_followed", "_jobs", "_order", "_settings", "_tallied", "_tally", "_works",
+        "_clock", "_draw", "_due", "_failed", "_followed", "_jobs", "_order", "_over", "_settings", "_tallied",
+        "_tally", "_works",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +55,7 @@ class Board:
         self._jobs: dict[str, BatchJob | SoloJob] = {}
         self._due: list[tuple[float, int, Work]] = []
         self._works = self._followed = self._tallied = 0
+        self._over = self._failed = 0
         self._tally: dict[str, Counter[str]] = {"start": Counter(), "stop": Counter(), "reboot": Counter()}
 
     def __len__(self) -> int:
@@ -139,7 +151,22 @@ class Board:
             work.advance(now)
             if not work.ended:
                 heappush(self._due, (work.next_event, number, work))
+            elif isinstance(work, BatchJob | SoloJob) and work.id != _NO_ID:
+                self._over += 1
+                self._failed += work.standing.failed > 0
         return False
+
+    def counts(self) -> JobCounts:
+        """How many jobs there are, as far as what was due has been let happen."""
+        return JobCounts(begun=len(self._jobs), ended=self._over, failed=self._failed)
+
+    def latest(self, most: int) -> list[BatchJob | SoloJob]:
+        """The jobs that were accepted last, the last first."""
+        return list(islice(reversed(self._jobs.values()), most))
+
+    def under_way(self) -> Iterator[BatchJob | SoloJob]:
+        """All work that had not ended when this was called, also such as nobody got a job for."""
+        return (work for _, _, work in list(self._due) if isinstance(work, BatchJob | SoloJob))
 
     def _write(self, job: BatchJob | SoloJob, job_id: str, now: float, wall: Wall) -> str | None:
         anonymous = self._settings.anonymous_failures

@@ -105,6 +105,10 @@ class Cloud:
         """What arrived so far, by operation."""
         return self._gate.books()
 
+    def minute(self) -> dict[str, tuple[int, int]]:
+        """The minute before, by operation; see `Gate.minute`."""
+        return self._gate.minute(self._clock())
+
     def arrive(self, operation: str) -> tuple[int, float]:
         """Count a call; see `Gate.arrive`."""
         return self._gate.arrive(operation, self._clock())
@@ -208,6 +212,11 @@ class Cloud:
         server = self._park.add(birth, name, rng)
         server.faulty = rng.random() < self.settings.fail_share
         return server
+
+    @property
+    def virtual_machines(self) -> int:
+        """How many machines there are that only the native API knows."""
+        return len(self._park.machines)
 
     @property
     def used(self) -> tuple[int, int, int]:

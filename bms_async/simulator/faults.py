@@ -1,7 +1,7 @@
 """What can go wrong between a client and the cloud, told to the simulator call by call."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -136,6 +136,10 @@ class Script:
     def __call__(self, operation: str, nth: int, path: str) -> Fault | None:  # noqa: ARG002 - a hook's argument
         """The fault for this call, if the list has one."""
         return self._faults.get((operation, nth))
+
+    def items(self) -> Iterator[tuple[str, int, Fault]]:
+        """The list: operation, which call of it, and the fault."""
+        return ((operation, nth, fault) for (operation, nth), fault in self._faults.items())
 
 
 def garble(body: bytes, fault: GarbledJob) -> bytes:

@@ -2,12 +2,12 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from bms_async.simulator.clock import Wall
 from bms_async.simulator.state import Action, Server
 
-__all__ = ["REASONS", "STEM", "BatchJob", "write_job"]
+__all__ = ["REASONS", "STEM", "BatchJob", "Standing", "write_job"]
 
 _FAILURES: Final[dict[Action, str]] = {
     "start": "BMS.3037",
@@ -32,6 +32,15 @@ REASONS: Final = {
 STEM: Final = 24
 """How much of a job's id its sub-jobs have too."""
 _TAILS: Final = 16**8
+
+
+class Standing(NamedTuple):
+    """How far a job has got: how many servers it is about, and how many of them have begun, ended, and failed."""
+
+    total: int
+    begun: int
+    ended: int
+    failed: int
 
 
 class BatchJob:
@@ -103,6 +112,16 @@ class BatchJob:
     def failed(self) -> int:
         """How many sub-jobs have failed, as far as the job has been advanced."""
         return self._failed
+
+    @property
+    def standing(self) -> Standing:
+        """How far it has been advanced."""
+        return Standing(len(self._servers), self._begun, self._ended, self._failed)
+
+    @property
+    def kind(self) -> str:
+        """What is done, for people."""
+        return self._action
 
     @property
     def action(self) -> Action:

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from bms_async.simulator.clock import Wall
-from bms_async.simulator.jobs import REASONS, STEM, BatchJob, write_job
+from bms_async.simulator.jobs import REASONS, STEM, BatchJob, Standing, write_job
 from bms_async.simulator.state import Action, Server
 
 __all__ = ["NativeWork", "SoloJob"]
@@ -63,6 +63,21 @@ class SoloJob:
     def last_end(self) -> float:
         """When it ends."""
         return self._end
+
+    @property
+    def standing(self) -> Standing:
+        """How far it has been advanced."""
+        return Standing(1, int(self._begun), int(self.ended), int(self.ended and self._code is not None))
+
+    @property
+    def kind(self) -> str:
+        """What is done, for people."""
+        return self._action or self._type
+
+    @property
+    def action(self) -> Action | None:
+        """What keeps the server from anything else meanwhile."""
+        return self._action
 
     @property
     def next_event(self) -> float:

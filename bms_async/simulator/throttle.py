@@ -1,5 +1,6 @@
 """How a gateway counts calls against a minute's limit, and exact books of what arrived."""
 
+import math
 import random
 from collections import deque
 from typing import Final, Protocol
@@ -35,6 +36,10 @@ class Throttle(Protocol):
         """Count a call that arrives now: 0.0 lets it in, else the seconds until one would be."""
         ...
 
+    def used(self, now: float) -> int:
+        """How much of the budget is taken now."""
+        ...
+
 
 class FixedWindow:
     """Counts from one boundary to the next, so two windows' worth may pass around a boundary."""
@@ -57,6 +62,10 @@ class FixedWindow:
             return 0.0
         return (window + 1) * MINUTE + self._phase - now
 
+    def used(self, now: float) -> int:
+        """How many calls the window that is running has let in."""
+        return self._count if (now - self._phase) // MINUTE == self._window else 0
+
 
 class SlidingWindow:
     """Remembers when each admitted call came; refused ones take no room."""
@@ -75,6 +84,11 @@ class SlidingWindow:
             return 0.0
         return self._admitted[0] + MINUTE - now
 
+    def used(self, now: float) -> int:
+        """How many calls were let in during the minute before."""
+        _forget_before(self._admitted, now)
+        return len(self._admitted)
+
 
 class TokenBucket:
     """A full bucket lets a minute's worth in at once, then refills evenly."""
@@ -89,13 +103,21 @@ class TokenBucket:
     def admit(self, now: float) -> float:
         """Count a call that arrives now."""
         rate = self._limit / MINUTE
-        if self._at is not None:
-            self._level = min(float(self._limit), self._level + (now - self._at) * rate)
+        self._level = self._filled(now)
         self._at = now
         if self._level >= 1.0 - _GRAIN:
             self._level -= 1.0
             return 0.0
         return (1.0 - self._level) / rate
+
+    def used(self, now: float) -> int:
+        """How much the bucket lacks, in calls; looking does not change its level."""
+        return self._limit - math.floor(self._filled(now) + _GRAIN)
+
+    def _filled(self, now: float) -> float:
+        if self._at is None:
+            return self._level
+        return min(float(self._limit), self._level + (now - self._at) * (self._limit / MINUTE))
 
 
 class Unlimited:
@@ -106,6 +128,10 @@ class Unlimited:
     def admit(self, now: float) -> float:  # noqa: ARG002 - the protocol's argument
         """Let the call in."""
         return 0.0
+
+    def used(self, now: float) -> int:  # noqa: ARG002 - the protocol's argument
+        """Nothing: there is no budget."""
+        return 0
 
 
 class CallBook(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +186,11 @@ class Book:
         _forget_before(self._recent, now)
         self._recent.append(now)
         self.worst_minute = max(self.worst_minute, len(self._recent))
+
+    def recent(self, now: float) -> int:
+        """How many calls arrived during the minute before."""
+        _forget_before(self._recent, now)
+        return len(self._recent)
 
     def read(self, limit: int | None) -> CallBook:
         """The book as it stands."""
@@ -217,6 +248,11 @@ class Gate:
             operations={name: book.read(self._settings.limit_of(name)) for name, book in self._books.items()},
             refused=self._refused,
         )
+
+    def minute(self, now: float) -> dict[str, tuple[int, int]]:
+        """By name, how much of its budget is taken now, and how many calls arrived during the minute before."""
+        taken = {name: throttle.used(now) for name, throttle in self._throttles.items()}
+        return {name: (taken.get(name, 0), book.recent(now)) for name, book in self._books.items()}
 
     def _build(self, budget: str) -> Throttle:
         kind: ThrottleKind = self._settings.throttle
