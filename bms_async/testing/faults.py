@@ -1,0 +1,139 @@
+"""What is to go wrong in a test: by operation, and by which call of it."""
+
+from __future__ import annotations
+
+import difflib
+
+import msgspec
+
+from bms_async.simulator import OPERATIONS, Fault
+
+__all__ = ["FaultPlan", "PlannedFault", "check_occurrence", "check_operation"]
+
+
+class PlannedFault(msgspec.Struct, kw_only=True):
+    """A fault that was planned, and what has become of it.
+
+    Attributes:
+        operation: The operation whose calls it is for.
+        fault: What goes wrong.
+        first: The first call that it is for, counted from the first that the plan saw, from 1.
+        last: The last one; None for all that follow.
+        happened: How often it has happened.
+    """
+
+    operation: str
+    fault: Fault
+    first: int
+    last: int | None
+    happened: int = 0
+
+    def __repr__(self) -> str:
+        until = "" if self.last == self.first else " and all that follow" if self.last is None else f" to {self.last}"
+        return f"<PlannedFault {self.operation}, call {self.first}{until}: {self.fault!r}>"
+
+
+class FaultPlan:
+    """Faults by operation and occurrence; a hook for `bms_async.simulator.Cloud.faults`.
+
+    ::
+
+        plan = FaultPlan()
+        plan.add("servers.stop", CutAfter(), nth=2)  # the second call of servers.stop from now on
+        cloud.faults.append(plan)
+
+    Calls that the cloud's limit refuses with a 429 of its own are not counted. Where two faults are planned for one
+    call, the one that was added last happens.
+    """
+
+    __slots__ = ("_faults", "_seen")
+
+    def __init__(self) -> None:
+        self._faults: list[PlannedFault] = []
+        self._seen: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<FaultPlan of {len(self._faults)}, {len(self.unused)} not happened>"
+
+    def __call__(self, operation: str, nth: int, path: str) -> Fault | None:  # noqa: ARG002 - a hook's arguments
+        """The fault for this call, if one is planned."""
+        number = self._seen[operation] = self._seen.get(operation, 0) + 1
+        for planned in reversed(self._faults):
+            if (
+                planned.operation == operation
+                and planned.first <= number
+                and (planned.last is None or number <= planned.last)
+            ):
+                planned.happened += 1
+                return planned.fault
+        return None
+
+    def add(self, operation: str, fault: Fault, *, nth: int = 1, times: int | None = 1) -> PlannedFault:
+        """Plan a fault.
+
+        Args:
+            operation: The operation's name, such as ``servers.stop``; see `OPERATIONS`.
+            fault: What goes wrong: `Answer`, `CutAfter`, `CutBefore`, `Delay`, `GarbledJob`, `HalfBody`, `NotFoundJob`,
+                `Throttled` or `Unauthorized`.
+            nth: With which call of the operation it begins, counted from now: 1 is the next one.
+            times: With how many calls in a row; None for all that follow.
+
+        Returns:
+            The planned fault, whose `happened` can be asked later.
+
+        Raises:
+            ValueError: No operation is called so, or a number is less than 1.
+            TypeError: What is given is no fault.
+        """
+        check_operation(operation)
+        check_occurrence(fault, nth, times)
+        first = self._seen.get(operation, 0) + nth
+        planned = PlannedFault(
+            operation=operation, fault=fault, first=first, last=None if times is None else first + times - 1
+        )
+        self._faults.append(planned)
+        return planned
+
+    def clear(self) -> None:
+        """Drop all faults; the calls that follow go well."""
+        self._faults.clear()
+
+    @property
+    def planned(self) -> list[PlannedFault]:
+        """All faults, in the order in which they were added."""
+        return list(self._faults)
+
+    @property
+    def unused(self) -> list[PlannedFault]:
+        """The faults that have not happened as often as they were planned; with `times=None`, not once."""
+        return [each for each in self._faults if each.happened < _wanted(each)]
+
+
+def check_operation(operation: str) -> None:
+    """Refuse what no operation is called, for it would be waited for in vain.
+
+    Raises:
+        ValueError: There is none of this name.
+    """
+    if operation not in OPERATIONS:
+        near = difflib.get_close_matches(str(operation), OPERATIONS, n=3) or OPERATIONS
+        raise ValueError(f"operation={operation!r}: there is no such operation; perhaps {', '.join(near)}")
+
+
+def check_occurrence(fault: object, nth: object, times: object) -> None:
+    """Refuse what no call could be.
+
+    Raises:
+        ValueError: A number is less than 1.
+        TypeError: What is given is no fault, such as the class of one.
+    """
+    if not isinstance(fault, Fault):
+        given = f"{fault.__name__}, the class" if isinstance(fault, type) else type(fault).__name__
+        raise TypeError(f"fault={given}: a fault is needed, such as CutAfter()")
+    for name, value in (("nth", nth), ("times", times)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name}={value!r}: it is counted from 1")
+
+
+def _wanted(planned: PlannedFault) -> int:
+    return 1 if planned.last is None else planned.last - planned.first + 1

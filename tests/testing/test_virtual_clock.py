@@ -1,0 +1,181 @@
+"""The virtual clock: it jumps, it creeps, it keeps the order, and it says when nothing will ever happen."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import pytest
+
+from bms_async.testing import DeadlockError, VirtualClockLoop, advance, run_virtually
+
+DAY = 86400.0
+
+
+def test_a_day_passes_at_once_and_the_result_is_returned() -> None:
+    async def main() -> float:
+        before = asyncio.get_running_loop().time()
+        await anyio.sleep(DAY)
+        return asyncio.get_running_loop().time() - before
+
+    began = time.monotonic()
+    assert run_virtually(main) == pytest.approx(DAY, abs=1e-3)
+    assert time.monotonic() - began < DAY / 1000
+
+
+def test_timers_fire_in_their_order_and_the_same_each_time() -> None:
+    async def main() -> list[tuple[int, float]]:
+        rang: list[tuple[int, float]] = []
+
+        async def ring(number: int, after: float) -> None:
+            await anyio.sleep(after)
+            rang.append((number, anyio.current_time()))
+
+        async with anyio.create_task_group() as tasks:
+            for number, after in enumerate((30, 10, 20, 10)):
+                tasks.start_soon(ring, number, after)
+        return rang
+
+    first = run_virtually(main)
+    assert [number for number, _ in first] == [1, 3, 2, 0]
+    assert first == run_virtually(main)
+
+
+def test_each_run_begins_at_zero() -> None:
+    async def main() -> float:
+        return anyio.current_time()
+
+    assert run_virtually(main) == run_virtually(main) < 0.001
+
+
+def test_the_clock_creeps_so_that_what_waits_for_it_in_a_busy_loop_ends() -> None:
+    async def main() -> int:
+        passes = 0
+        end = anyio.current_time() + 0.0005
+        while anyio.current_time() < end:
+            await asyncio.sleep(0)
+            passes += 1
+        return passes
+
+    assert run_virtually(main) == pytest.approx(500, abs=5)
+
+
+def test_a_timeout_and_a_cancelled_timer_take_no_real_time_and_leave_no_trace() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        loop.call_later(5, pytest.fail, "it was cancelled").cancel()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(7):
+                await asyncio.sleep(DAY)
+        return loop.time()
+
+    assert run_virtually(main) == pytest.approx(7, abs=1e-3)
+
+
+def test_a_deadlock_is_told_with_who_waits_and_where() -> None:
+    async def wait_for_nobody() -> None:
+        await anyio.Event().wait()
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(wait_for_nobody(), name="the forgotten one")
+
+    with pytest.raises(DeadlockError) as error:
+        run_virtually(main)
+    told = str(error.value)
+    assert told.startswith("everybody waits, and nothing will ever happen\n")
+    assert "the forgotten one: test_a_deadlock_is_told_with_who_waits_and_where.<locals>.wait_for_nobody" in told
+    assert "test_virtual_clock.py:" in told
+
+
+def test_who_sleeps_for_ever_makes_nothing_happen_either() -> None:
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(anyio.sleep_forever())
+            await asyncio.sleep(DAY)
+
+    with pytest.raises(DeadlockError, match="nothing will ever happen"):
+        run_virtually(main)
+
+
+def test_a_deadlock_on_a_socket_says_that_sockets_need_a_real_clock() -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            await asyncio.get_running_loop().sock_recv(ours, 1)
+
+    with pytest.raises(DeadlockError, match="real socket or process is waited for, which needs a real clock"):
+        run_virtually(main)
+
+
+@pytest.mark.parametrize("library", ["asyncio", "anyio", "an executor"])
+def test_the_clock_stands_still_while_a_thread_works(library: str) -> None:
+    may_end = threading.Event()
+
+    def work() -> str:
+        assert may_end.wait(30)
+        return "done"
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ticked: list[float] = []
+        far = loop.call_later(DAY, ticked.append, 0.0)
+        before = loop.time()
+        # The last thing that happens before the loop has nothing left to do but to wait for the thread.
+        loop.call_soon(loop.call_soon, may_end.set)
+        if library == "asyncio":
+            done = await asyncio.to_thread(work)
+        elif library == "anyio":
+            done = await anyio.to_thread.run_sync(work)
+        else:
+            done = await loop.run_in_executor(None, work)
+        assert done == "done"
+        assert loop.time() - before < 0.001
+        assert ticked == []
+        far.cancel()
+
+    run_virtually(main)
+
+
+def test_a_thread_that_waits_for_the_loop_gets_its_turn() -> None:
+    async def main() -> float:
+        before = anyio.current_time()
+        await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(anyio.sleep, 0.01))
+        return anyio.current_time() - before
+
+    assert run_virtually(main) == pytest.approx(0.01, abs=1e-3)
+
+
+def test_the_loop_can_be_given_to_whoever_takes_a_loop_factory() -> None:
+    async def main() -> bool:
+        await anyio.sleep(DAY)
+        return isinstance(asyncio.get_running_loop(), VirtualClockLoop)
+
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        assert runner.run(main())
+    assert anyio.run(main, backend_options={"loop_factory": VirtualClockLoop})
+
+
+async def test_on_a_real_clock_advancing_is_refused_instead_of_slept() -> None:
+    with pytest.raises(RuntimeError, match=r"needs a virtual clock.*mark\.bms\(virtual=True\)"):
+        await advance(1)
+
+
+@pytest.mark.bms(virtual=True)
+async def test_a_test_that_is_marked_runs_on_it() -> None:
+    await advance(DAY)
+    assert anyio.current_time() == pytest.approx(DAY, abs=1e-3)
+
+
+async def test_a_run_within_a_run_is_refused_before_it_begins() -> None:
+    async def main() -> None:
+        pytest.fail("it ran")
+
+    with pytest.raises(RuntimeError, match="a loop of its own, and one runs already"):
+        run_virtually(main)
