@@ -42,6 +42,7 @@ browser:
 bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.imports
 	-$(BIN)/python -m benchmarks.calls
+	-$(BIN)/python -m benchmarks.hooks
 	-$(BIN)/python -m benchmarks.listing
 	-$(BIN)/python -m benchmarks.decode
 	-$(BIN)/python -m benchmarks.signing

@@ -6,9 +6,10 @@ As fast as the documented limits allow and never faster, and one outcome for eve
 from importlib import import_module as _import
 from typing import TYPE_CHECKING
 
+from bms_async._version import __version__
 from bms_async.api import CreationJob
 from bms_async.auth import Auth, StaticToken
-from bms_async.client import BmsClient, ClientStatistics, __version__
+from bms_async.client import BmsClient, ClientStatistics
 from bms_async.errorcodes import ErrorCode, Remedy, explain
 from bms_async.errors import (
     AnswerTooLargeError,
@@ -96,6 +97,23 @@ from bms_async.wire import HttpRequest, HttpResponse, RetryPolicy
 
 if TYPE_CHECKING:
     from bms_async.auth import AkSkAuth, PasswordAuth, Secret
+    from bms_async.hooks import (
+        CallEnded,
+        CallStarted,
+        CredentialsRenewed,
+        Hook,
+        HookEvent,
+        JobFinished,
+        JobPolled,
+        OutcomeTold,
+        RateLimited,
+        RequestSent,
+        RetryPlanned,
+        RunEnded,
+        RunStarted,
+        TryEnded,
+    )
+    from bms_async.telemetry import Telemetry
     from bms_async.transport.aiohttp import AiohttpTransport
     from bms_async.transport.httpx import HttpxTransport
 
@@ -113,7 +131,9 @@ __all__ = [
     "BmsError",
     "BootSource",
     "BriefServer",
+    "CallEnded",
     "CallError",
+    "CallStarted",
     "CallTimeoutError",
     "ClientClosedError",
     "ClientStatistics",
@@ -122,6 +142,7 @@ __all__ = [
     "ConflictError",
     "CreatedServer",
     "CreationJob",
+    "CredentialsRenewed",
     "DataVolume",
     "DecodeError",
     "EipTerms",
@@ -136,6 +157,8 @@ __all__ = [
     "FleetError",
     "FleetReport",
     "FleetRun",
+    "Hook",
+    "HookEvent",
     "HttpRequest",
     "HttpResponse",
     "HttpxTransport",
@@ -148,9 +171,11 @@ __all__ = [
     "JobEvent",
     "JobEvents",
     "JobFailedError",
+    "JobFinished",
     "JobHandle",
     "JobLost",
     "JobLostError",
+    "JobPolled",
     "JobStarted",
     "JobStatus",
     "JobTimeoutError",
@@ -164,6 +189,7 @@ __all__ = [
     "NotFoundError",
     "Outcome",
     "OutcomeState",
+    "OutcomeTold",
     "PasswordAuth",
     "PermissionDeniedError",
     "PortState",
@@ -173,10 +199,15 @@ __all__ = [
     "PublicIp",
     "Quota",
     "Quotas",
+    "RateLimited",
     "RateLimitedError",
     "Remedy",
+    "RequestSent",
+    "RetryPlanned",
     "RetryPolicy",
     "RootVolume",
+    "RunEnded",
+    "RunStarted",
     "Secret",
     "Server",
     "ServerError",
@@ -190,9 +221,11 @@ __all__ = [
     "SubJob",
     "SubJobEnded",
     "SubJobFailedError",
+    "Telemetry",
     "Transport",
     "TransportError",
     "TransportStatistics",
+    "TryEnded",
     "VersionStatus",
     "VolumeAttachment",
     "WaitTooLongError",
@@ -203,17 +236,33 @@ __all__ = [
 ]
 
 
-# Importing an HTTP library costs more than all of this package, and a process uses one, and one kind of credentials.
+# Importing an HTTP library costs more than all of this package, and a process uses one, and one kind of credentials;
+# most have no hooks.
 _ON_DEMAND = {
     "AiohttpTransport": "bms_async.transport.aiohttp",
     "AkSkAuth": "bms_async.auth",
+    "CallEnded": "bms_async.hooks",
+    "CallStarted": "bms_async.hooks",
+    "CredentialsRenewed": "bms_async.hooks",
+    "Hook": "bms_async.hooks",
+    "HookEvent": "bms_async.hooks",
     "HttpxTransport": "bms_async.transport.httpx",
+    "JobFinished": "bms_async.hooks",
+    "JobPolled": "bms_async.hooks",
+    "OutcomeTold": "bms_async.hooks",
     "PasswordAuth": "bms_async.auth",
+    "RateLimited": "bms_async.hooks",
+    "RequestSent": "bms_async.hooks",
+    "RetryPlanned": "bms_async.hooks",
+    "RunEnded": "bms_async.hooks",
+    "RunStarted": "bms_async.hooks",
     "Secret": "bms_async.auth",
+    "Telemetry": "bms_async.telemetry",
+    "TryEnded": "bms_async.hooks",
 }
 
 
-_EXTRAS = {"AiohttpTransport": "speedups"}
+_EXTRAS = {"AiohttpTransport": "speedups", "Telemetry": "otel"}
 
 
 def __getattr__(name: str) -> object:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from bms_async import config
 from bms_async._owner import finish
+from bms_async._version import __version__
 from bms_async.api import (
     find_project,
     poll_job,
@@ -20,13 +22,15 @@ from bms_async.errors import ClientClosedError, ConfigurationError, InvalidReque
 from bms_async.jobs import SHARE, Watcher, WatcherStatistics
 from bms_async.limits import Limits, Pace, prepare_pace
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
+from bms_async.telemetry import gather_hooks
 from bms_async.transport import DefaultTransport, Transport
 from bms_async.view import ClientView
 from bms_async.wire import DEFAULT_RETRY, RetryPolicy, Service
 from bms_async.wire.checks import check_id
 from bms_async.wire.forgetting import forgetful_call
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from bms_async.hooks import Hook
 
 _PACE_WITHOUT_LIMIT = 60_000.0
 
@@ -73,6 +77,9 @@ class BmsClient(ClientView):
             `WaitTooLongError`. None waits for as long as the limit asks. `with_options` changes these for some calls.
         retry: How failed calls are tried again; None never does.
         check: Whether arguments are checked against the reference before anything is sent.
+        hooks: A function that is called with each `HookEvent`, or several of them: right where it happens and before
+            anything goes on, so that it must not block. What it raises is logged and does no harm. Where the program
+            has set up OpenTelemetry, a `Telemetry` is added when the client is opened, unless one is among them.
 
     Raises:
         ConfigurationError: An argument cannot be right; the text says which, and what to do.
@@ -99,6 +106,7 @@ class BmsClient(ClientView):
         max_wait: float | None = None,
         retry: RetryPolicy | None = DEFAULT_RETRY,
         check: bool = True,
+        hooks: Hook | Iterable[Hook] | None = None,
     ) -> None:
         if not isinstance(auth, Auth):
             raise ConfigurationError(f"auth={type(auth).__name__}: credentials are needed, such as StaticToken(token)")
@@ -113,6 +121,7 @@ class BmsClient(ClientView):
             region=region,
             domain=domain,
         )
+        self._hooks = _read_hooks(hooks)
         name = _choose_project_name(project_id, project_name, auth)
         self._core = Core(
             transport=_choose_transport(transport, ca_bundle, max_response_bytes),
@@ -130,7 +139,7 @@ class BmsClient(ClientView):
         session = Session(self._core, options)
         polls = self._core.limits["jobs.get"].limit
         watcher = Watcher(
-            functools.partial(poll_job, session.patient()),
+            functools.partial(poll_job, session.patient().polling()),
             pace=Pace(_PACE_WITHOUT_LIMIT if polls is None else polls * SHARE),
             project=lambda: self._core.project_id,
         )
@@ -139,7 +148,12 @@ class BmsClient(ClientView):
 
     @classmethod
     def from_env(
-        cls, *, transport: Transport | None = None, limits: Limits | None = None, timeout: float = 60.0
+        cls,
+        *,
+        transport: Transport | None = None,
+        limits: Limits | None = None,
+        timeout: float = 60.0,
+        hooks: Hook | Iterable[Hook] | None = None,
     ) -> Self:
         """Make a client from the environment.
 
@@ -168,12 +182,14 @@ class BmsClient(ClientView):
             transport: As in `BmsClient`.
             limits: As in `BmsClient`.
             timeout: As in `BmsClient`.
+            hooks: As in `BmsClient`.
 
         Raises:
             ConfigurationError: Something is missing, or contradicts another; the text names all that is missing, and
                 where it was looked for.
         """
-        return cls._from_settings(config.read_environment(), transport=transport, limits=limits, timeout=timeout)
+        settings = config.read_environment()
+        return cls._from_settings(settings, transport=transport, limits=limits, timeout=timeout, hooks=hooks)
 
     @classmethod
     def from_cloud(
@@ -183,6 +199,7 @@ class BmsClient(ClientView):
         transport: Transport | None = None,
         limits: Limits | None = None,
         timeout: float = 60.0,
+        hooks: Hook | Iterable[Hook] | None = None,
     ) -> Self:
         """Make a client from ``clouds.yaml``, the file that OpenStack's tools read.
 
@@ -214,16 +231,24 @@ class BmsClient(ClientView):
             transport: As in `BmsClient`.
             limits: As in `BmsClient`.
             timeout: As in `BmsClient`.
+            hooks: As in `BmsClient`.
 
         Raises:
             ConfigurationError: A file cannot be read, there is no such cloud, or its settings do not do; the text
                 says which files were looked at.
         """
-        return cls._from_settings(config.read_cloud(name), transport=transport, limits=limits, timeout=timeout)
+        settings = config.read_cloud(name)
+        return cls._from_settings(settings, transport=transport, limits=limits, timeout=timeout, hooks=hooks)
 
     @classmethod
     def _from_settings(
-        cls, settings: config.Settings, *, transport: Transport | None, limits: Limits | None, timeout: float
+        cls,
+        settings: config.Settings,
+        *,
+        transport: Transport | None,
+        limits: Limits | None,
+        timeout: float,
+        hooks: Hook | Iterable[Hook] | None,
     ) -> Self:
         return cls(
             endpoint=settings.endpoint,
@@ -237,6 +262,7 @@ class BmsClient(ClientView):
             ca_bundle=settings.ca_bundle if transport is None else None,
             limits=limits,
             timeout=timeout,
+            hooks=hooks,
         )
 
     def statistics(self) -> ClientStatistics:
@@ -249,6 +275,7 @@ class BmsClient(ClientView):
         self._opened = True
         try:
             await prepare_pace()
+            self._core.hooks = self._watcher.hooks = await gather_hooks(self._hooks)
             await self._core.open()
             await self._watcher.open()
         except BaseException:
@@ -307,6 +334,14 @@ def _choose_project_name(project_id: str | None, project_name: str | None, auth:
             f"project_name={project_name!r}: {type(auth).__name__} is for a project of its own; name it there"
         )
     return project_name.strip()
+
+
+def _read_hooks(given: Hook | Iterable[Hook] | None) -> tuple[Hook, ...]:
+    if given is None:
+        return ()
+    from bms_async.hooks import read_hooks  # noqa: PLC0415 - most clients have no hooks
+
+    return read_hooks(given)
 
 
 def _choose_transport(

@@ -37,7 +37,7 @@ class ClientView:
         self._session = session
         self._watcher = watcher
         self._check = check
-        self._poller = poller or make_poller(session)
+        self._poller = poller or make_poller(session.polling())
         self.servers = Servers(session, watcher, check=check)
         self.flavors = Flavors(session, check=check)
         self.quotas = ProjectQuotas(session)

@@ -6,7 +6,7 @@ What needs a signature, a token service or a lock is imported when it is asked f
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .base import Auth, RenewableAuth, ScopedAuth, Send, SendingAuth, Start
+from .base import Auth, ObservableAuth, RenewableAuth, ScopedAuth, Send, SendingAuth, Start, Tell
 from .token import StaticToken
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AkSkAuth",
     "Auth",
+    "ObservableAuth",
     "PasswordAuth",
     "RenewableAuth",
     "ScopedAuth",
@@ -25,6 +26,7 @@ __all__ = [
     "SendingAuth",
     "Start",
     "StaticToken",
+    "Tell",
 ]
 
 _ON_DEMAND = {"AkSkAuth": "aksk", "PasswordAuth": "password", "Secret": "secret"}

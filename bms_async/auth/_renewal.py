@@ -14,6 +14,7 @@ import anyio
 
 from bms_async.errors import AuthenticationError, BmsError, ClientClosedError, ConfigurationError, TransportError
 
+from ._audience import Audience
 from ._keystone import OPERATION, margin_of
 from .base import Send, Start
 
@@ -52,12 +53,14 @@ Obtain: TypeAlias = Callable[[Send, str | None, int], Awaitable[Token]]
 class _Renewal:
     """One token on its way, for all who wait for it; `via` is the client that sends for it."""
 
-    __slots__ = ("done", "error", "token", "via")
+    __slots__ = ("begun", "done", "error", "token", "told", "via")
 
     def __init__(self) -> None:
+        self.begun = anyio.current_time()
         self.done = anyio.Event()
         self.token: Token | None = None
         self.error: BmsError | None = None
+        self.told = False
         self.via: Send | None = None
 
 
@@ -126,11 +129,14 @@ class Renewals:
     Args:
         obtain: Gets a token.
         owner: What to call the credentials in errors.
+
+    Attributes:
+        audience: Who is told of each renewal.
     """
 
     __slots__ = (
         "_bindings", "_brake", "_loop", "_obtain", "_outage", "_owner", "_paused_until", "_refused", "_renewal",
-        "_token",
+        "_token", "audience",
     )  # fmt: skip
 
     _token: Token | None
@@ -142,6 +148,7 @@ class Renewals:
     def __init__(self, obtain: Obtain, owner: str) -> None:
         self._obtain = obtain
         self._owner = owner
+        self.audience = Audience(owner)
         self._bindings: list[tuple[Send, Start]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._refused: str | None = None
@@ -241,6 +248,7 @@ class Renewals:
             self._settle(renewal, error=ClientClosedError(f"{OPERATION}: the client was closed before a token came"))
 
     async def _run(self, renewal: _Renewal, send: Send) -> None:
+        fault: Exception | None = None
         try:
             if self._outage.is_on:
                 await self._outage.rest()
@@ -249,15 +257,27 @@ class Renewals:
             self._hand_over(renewal, send)
             if isinstance(error, asyncio.CancelledError):
                 raise
+            return
         except BmsError as error:
             self._settle(renewal, error=error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is raised again
+            fault = error
             failure = TransportError(f"{type(error).__name__} while asking", maybe_delivered=False, operation=OPERATION)
             failure.__cause__ = error
             self._settle(renewal, error=failure)
-            raise
         else:
             self._settle(renewal, token=token)
+        self._tell(renewal)
+        if fault is not None:
+            raise fault
+
+    def _tell(self, renewal: _Renewal) -> None:
+        if renewal.told:
+            return
+        renewal.told = True
+        now, token = anyio.current_time(), renewal.token
+        lifetime = None if token is None else token.deadline - now
+        self.audience.hear(now - renewal.begun, lifetime=lifetime, error=renewal.error)
 
     def _settle(self, renewal: _Renewal, *, token: Token | None = None, error: BmsError | None = None) -> None:
         if renewal.done.is_set():

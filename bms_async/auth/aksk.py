@@ -19,8 +19,10 @@ from bms_async.wire.forgetting import forgetful_call
 from bms_async.wire.signing import DATE_HEADER, format_date, sign
 from bms_async.wire.spelling import mask
 
+from ._audience import Audience
 from ._clock import CloudClock
 from ._keys import Keys, check_text, read_keys
+from .base import Tell
 from .secret import MASK, Secret
 
 KeyProvider: TypeAlias = Callable[[], Awaitable[tuple[str, str | Secret, str | Secret | None]]]
@@ -79,6 +81,7 @@ class AkSkAuth:
     """
 
     __slots__ = (
+        "_audience",
         "_failure",
         "_fetched",
         "_fetching",
@@ -114,6 +117,7 @@ class AkSkAuth:
         self._project_id = None if project_id is None else check_text("project_id", project_id)
         self._provider = provider
         self._time = CloudClock(clock)
+        self._audience = Audience("AkSkAuth")
         self._fetching = anyio.Lock()
         self._fetched = 0
         self._failure: Exception | None = None
@@ -124,6 +128,14 @@ class AkSkAuth:
 
     def __reduce__(self) -> str:
         raise TypeError("an AkSkAuth is not pickled: its secret key would be readable in the pickle")
+
+    def observe(self, tell: Tell) -> None:
+        """Tell a client that is being opened whenever the provider was asked for keys; there may be several."""
+        self._audience.join(tell)
+
+    def unobserve(self, tell: Tell) -> None:
+        """Tell it no more, when it is closed."""
+        self._audience.leave(tell)
 
     async def headers(self, request: HttpRequest) -> Mapping[str, str]:
         """Return the signature and the headers that it needs.
@@ -213,6 +225,7 @@ class AkSkAuth:
             # A fetch that ended while this one waited is as good, unless it was cancelled with its caller.
             if self._fetched == before:
                 self._failure = None
+                begun = anyio.current_time()
                 try:
                     keys = await self._ask_provider()
                 except Exception as error:  # noqa: BLE001 - the application's function, which may raise anything
@@ -222,6 +235,7 @@ class AkSkAuth:
                     if keys != self._keys:
                         self._take(keys)
                 self._fetched += 1
+                self._audience.hear(anyio.current_time() - begun, error=self._failure)
             if self._failure is not None:
                 raise _failed(self._failure) from self._failure
             assert self._keys is not None  # noqa: S101 - a fetch brings keys or a failure

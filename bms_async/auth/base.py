@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from bms_async.wire import HttpRequest, HttpResponse
+
+if TYPE_CHECKING:
+    from bms_async.hooks import CredentialsRenewed
 
 Send: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
 """Sends a request as it is, without credentials and without a limit."""
@@ -51,6 +54,23 @@ class SendingAuth(Auth, Protocol):
 
     def unbind(self, send: Send) -> None:
         """Let go of it again, when that client is closed."""
+        ...
+
+
+Tell: TypeAlias = Callable[["CredentialsRenewed"], None]
+"""Tells the hooks of a client."""
+
+
+@runtime_checkable
+class ObservableAuth(Auth, Protocol):
+    """Credentials that get new tokens or keys, and tell of it."""
+
+    def observe(self, tell: Tell) -> None:
+        """Tell a client that is being opened of it, from now on; there may be several."""
+        ...
+
+    def unobserve(self, tell: Tell) -> None:
+        """Tell it no more, when it is closed."""
         ...
 
 

@@ -15,7 +15,7 @@ from bms_async.wire.forgetting import forgetful_call
 from ._exchange import Exchange
 from ._keystone import find_margin_problems, find_problems, find_url_problems, shorten, without_none
 from ._renewal import Renewals
-from .base import Send, Start
+from .base import Send, Start, Tell
 from .secret import MASK, Secret
 
 if TYPE_CHECKING:
@@ -127,6 +127,14 @@ class PasswordAuth:
     def unbind(self, send: Send) -> None:
         """Let go of it again; another client takes over what it was asking for."""
         self._renewals.unbind(send)
+
+    def observe(self, tell: Tell) -> None:
+        """Tell a client that is being opened of each new token; there may be several."""
+        self._renewals.audience.join(tell)
+
+    def unobserve(self, tell: Tell) -> None:
+        """Tell it no more, when it is closed."""
+        self._renewals.audience.leave(tell)
 
     async def headers(self, request: HttpRequest) -> Mapping[str, str]:
         """Return the token's header, after getting a token if there is none.

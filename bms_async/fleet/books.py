@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -17,6 +18,9 @@ from bms_async.jobs import JobHandle
 from .batch import Batch
 from .outcome import Outcome, OutcomeState, reason_of
 from .plan import AbortRule, Intake
+
+if TYPE_CHECKING:
+    from .news import RunNews
 
 AT_A_TIME = 500
 """How many ids are dealt with before others get their turn."""
@@ -37,12 +41,14 @@ class Books:
         extra_calls: How many calls were made to find out what no job told.
         unverified: How many outcomes could not be verified; None where none was to be.
         wake: Set when the next batch may be due.
+        news: Tells the hooks of each outcome; None where there are none.
     """
 
     def __init__(self, action: str, intake: Intake, abort: AbortRule, *, hold: bool) -> None:
         self.action = action
         self.intake = intake
         self.clock = Clock()
+        self.news: RunNews | None = None
         self.outcomes: list[Outcome] = []
         self.held: deque[Outcome] | None = deque() if hold else None
         self.by_state = dict.fromkeys(OutcomeState, 0)
@@ -136,6 +142,8 @@ class Books:
         self.by_state[outcome.state] += 1
         if not outcome.state.is_good:
             self.by_code[reason_of(outcome)] += 1
+        if self.news is not None:
+            self.news.tell(outcome)
         self.notify()
 
     async def release(self, judged: Mapping[str, Outcome]) -> None:

@@ -214,6 +214,7 @@ class Fleet:
 
         options.check(operation.name)
         reader = StateReader(self._session, options.lane)
-        run = FleetRun(operation.name, ids, act, reader, options, check=self._check)
+        hooks = self._session.hooks
+        run = FleetRun(operation.name, ids, act, reader, options, check=self._check, hooks=hooks)
         self._session.start(run.run, name=f"bms_async fleet {operation.name}")
         return run

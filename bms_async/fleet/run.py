@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -21,6 +22,9 @@ from .source import Source
 from .states import StateReader
 from .submit import Act, Submitter
 from .telling import Teller
+
+if TYPE_CHECKING:
+    from bms_async.hooks import Hooks
 
 _log = logging.getLogger("bms_async.fleet")
 
@@ -51,6 +55,7 @@ class FleetRun:
         options: RunOptions,
         *,
         check: bool = True,
+        hooks: Hooks | None = None,
     ) -> None:
         waves = Waves(options.wave_size)
         self._books = books = Books(
@@ -59,6 +64,10 @@ class FleetRun:
             AbortRule(options.abort_above, options.abort_sample),
             hold=options.verify,
         )
+        if hooks is not None:
+            from .news import RunNews  # noqa: PLC0415 - most clients have no hooks
+
+            books.news = RunNews(hooks, action)
         self._options = options
         self._source = Source(ids, books)
         self._reader = reader
@@ -136,6 +145,8 @@ class FleetRun:
 
     async def run(self) -> None:
         """Do it all; the client runs this in a task of its own."""
+        if self._books.news is not None:
+            self._books.news.begin(self._options)
         try:
             async with anyio.create_task_group() as telling:
                 if self._teller is not None:
@@ -200,6 +211,8 @@ class FleetRun:
             extra_calls=self._extra_calls,
             unverified=books.unverified,
         )
+        if books.news is not None:
+            books.news.end(self._report, books.error)
         books.notify()
 
     async def _wait(self) -> FleetReport:

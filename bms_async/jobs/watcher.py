@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakValueDictionary
 
 import anyio
@@ -22,6 +22,9 @@ from .failures import blame
 from .handle import JobHandle
 from .queue import PollQueue
 from .record import JobRecord, Rank
+
+if TYPE_CHECKING:
+    from bms_async.hooks import Hooks
 
 _log = logging.getLogger("bms_async.jobs")
 
@@ -67,12 +70,16 @@ class Watcher:
         fetch: The call that fetches a job; it should not retry, for the watcher polls again by itself.
         pace: Keeps the polls of all jobs within their share of the limit.
         project: Tells the project whose jobs these are, for saved handles; None as long as nobody knows.
+
+    Attributes:
+        hooks: Who is told of each poll, and of each job's end; None where nobody is.
     """
 
     def __init__(self, fetch: Fetch, *, pace: Pace, project: Callable[[], str | None]) -> None:
         self._fetch = fetch
         self._pace = pace
         self._project = project
+        self.hooks: Hooks | None = None
         self._owner = TaskOwner("bms_async watcher")
         self._records: dict[str, JobRecord] = {}
         # Nobody waits for these: who drops the last handle of one lets it go.
@@ -228,18 +235,22 @@ class Watcher:
 
     async def _poll(self, record: JobRecord) -> None:
         self._polls += 1
+        failure: Exception | None = None
         try:
             job = await self._fetch(record.job_id, record.is_news)
         except ClientClosedError as error:
             if self._is_closing or not self._owner.is_open:
                 return
             # Somebody closed the transport under us.
+            failure = error
             delay = self._lose(record, "cannot be polled any more", error)
         except CallError as error:
             self._failed += 1
+            failure = error
             delay = self._take_failure(record, error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not leave anybody waiting for ever
             _log.exception("polling job %s broke", record.job_id)
+            failure = error
             delay = self._lose(record, "could not be polled", error)
         else:
             delay = self._take(record, job)
@@ -251,6 +262,12 @@ class Watcher:
             self._queue.settle(record)
         else:
             self._schedule(record, delay)
+        if self.hooks is not None:
+            from .news import tell_poll  # noqa: PLC0415 - most clients have no hooks
+
+            tell_poll(self.hooks, record, failure, anyio.current_time())
+        # It has a traceback, which has this frame.
+        del failure
 
     def _take(self, record: JobRecord, job: Job | None) -> float:
         now = anyio.current_time()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import anyio
 
@@ -19,6 +19,11 @@ from .call import Call
 from .core import Core, SessionStatistics
 from .options import CallOptions
 
+if TYPE_CHECKING:
+    from bms_async.hooks import Hooks
+
+    from .news import CallNews
+
 __all__ = ["CallOptions", "Core", "Session", "SessionStatistics"]
 
 T = TypeVar("T")
@@ -31,17 +36,23 @@ class Session:
     Args:
         core: What the calls of a client share.
         options: How these are made.
+        polls: Whether they are made of the client's own accord, to learn how far something is.
     """
 
-    __slots__ = ("_core", "options")
+    __slots__ = ("_core", "_polls", "options")
 
-    def __init__(self, core: Core, options: CallOptions) -> None:
+    def __init__(self, core: Core, options: CallOptions, *, polls: bool = False) -> None:
         self._core = core
+        self._polls = polls
         self.options = options
 
     def with_options(self, options: CallOptions) -> Session:
         """Return a session of the same client that makes its calls in another way."""
-        return Session(self._core, options)
+        return Session(self._core, options, polls=self._polls)
+
+    def polling(self) -> Session:
+        """Return a session for calls that nobody asked for; the hooks are told that they are such."""
+        return Session(self._core, self.options, polls=True)
 
     def patient(self) -> Session:
         """Return a session whose calls wait as long as the limits ask, for work that is meant to."""
@@ -51,6 +62,11 @@ class Session:
     def limits(self) -> Limits:
         """The limits that calls are kept within."""
         return self._core.limits
+
+    @property
+    def hooks(self) -> Hooks | None:
+        """Who is told of all that happens; None where nobody is."""
+        return self._core.hooks
 
     @property
     def project_id(self) -> str | None:
@@ -101,11 +117,45 @@ class Session:
             WaitTooLongError: The limit would have had it wait for longer than the options allow.
             ClientClosedError: The client is not open, or was closed before the answer came.
         """
-        core, options = self._core, self.options
-        scopes = core.scopes
-        if scopes is None:
+        core = self._core
+        if core.scopes is None:
             raise ClientClosedError(f"{operation.name}: the client is not open; use it inside `async with`")
         core.calls += 1
+        lane = lane if self.options.lane is None else self.options.lane
+        news = None if core.hooks is None else self._announce(operation, path or {}, lane)
+        work = self._make(
+            operation,
+            core.scopes,
+            news,
+            path=path,
+            query=query,
+            body=body,
+            headers=headers,
+            lane=lane,
+            retry=retry,
+            on_send=on_send,
+            on_refused=on_refused,
+            secrets=secrets,
+        )
+        return await (work if news is None else news.follow(work))
+
+    async def _make(
+        self,
+        operation: Operation[T],
+        scopes: set[anyio.CancelScope],
+        news: CallNews | None,
+        *,
+        path: Mapping[str, str] | None,
+        query: Query | None,
+        body: object,
+        headers: Mapping[str, str] | None,
+        lane: Lane,
+        retry: RetryPolicy | None,
+        on_send: Callable[[], None] | None,
+        on_refused: Callable[[], None] | None,
+        secrets: Sequence[str | None],
+    ) -> T:
+        core, options = self._core, self.options
         ends_at = math.inf if options.deadline is None else asyncio.get_running_loop().time() + options.deadline
         call: Call[T] | None = None
         with anyio.CancelScope(deadline=ends_at) as scope:
@@ -127,13 +177,14 @@ class Session:
                     core,
                     operation,
                     request,
-                    lane=lane if options.lane is None else options.lane,
+                    lane=lane,
                     policy=retry or options.retry,
                     max_wait=options.max_wait,
                     ends_at=ends_at,
                     on_send=on_send,
                     on_refused=on_refused,
                     redact=self._redactor(secrets),
+                    news=news,
                 )
                 return await call.run()
             except CallError:
@@ -148,6 +199,21 @@ class Session:
             raise call.run_out(options.deadline)
         raise CallTimeoutError(
             f"the project was not found within {options.deadline} s", maybe_delivered=False, operation=operation.name
+        )
+
+    def _announce(self, operation: Operation[Any], path: Mapping[str, str], lane: Lane) -> CallNews:
+        from .news import CallNews  # noqa: PLC0415 - most clients have no hooks
+
+        return CallNews(
+            self._core,
+            operation.name,
+            method=operation.method,
+            # What is asked for by its path has no title, and that path may hold anything.
+            template=operation.path if operation.title else None,
+            parameters=dict(path),
+            address=self._core.endpoints[operation.service],
+            lane=lane,
+            is_poll=self._polls,
         )
 
     def _redactor(self, secrets: Sequence[str | None]) -> Callable[[str], str]:

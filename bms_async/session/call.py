@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio.lowlevel
 import msgspec
@@ -20,7 +20,7 @@ from bms_async.errors import (
     RateLimitedError,
     WaitTooLongError,
 )
-from bms_async.limits import Lane, Slot
+from bms_async.limits import Lane, Slot, WindowLimiter
 from bms_async.transport import Flight
 from bms_async.wire import (
     HttpRequest,
@@ -35,6 +35,9 @@ from bms_async.wire import (
 
 from .core import Core
 from .log import logger, tell_try
+
+if TYPE_CHECKING:
+    from .news import CallNews
 
 T = TypeVar("T")
 
@@ -53,11 +56,12 @@ class Call(Generic[T]):
         on_send: Called when a request is handed to the transport: from then on the cloud may act on it.
         on_refused: Called when it surely did not act on any try so far, and the call is to be tried again.
         redact: Takes the credentials, and what the call sends as secrets, out of a text.
+        news: Tells the hooks of it; None where there are none.
     """
 
     __slots__ = (
-        "_core", "_ends_at", "_errors", "_flight", "_lane", "_max_wait", "_on_refused", "_on_send", "_operation",
-        "_policy", "_redact", "_renewed", "_request", "_response",
+        "_core", "_ends_at", "_errors", "_flight", "_lane", "_max_wait", "_news", "_on_refused", "_on_send",
+        "_operation", "_policy", "_redact", "_renewed", "_request", "_response",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +77,7 @@ class Call(Generic[T]):
         on_send: Callable[[], None] | None,
         on_refused: Callable[[], None] | None,
         redact: Callable[[str], str],
+        news: CallNews | None = None,
     ) -> None:
         self._core = core
         self._operation = operation
@@ -84,6 +89,7 @@ class Call(Generic[T]):
         self._on_send = on_send
         self._on_refused = on_refused
         self._redact = redact
+        self._news = news
         self._errors: list[CallError] = []
         self._flight: Flight | None = None
         self._response: HttpResponse | None = None
@@ -101,33 +107,32 @@ class Call(Generic[T]):
                 result = await self._try()
             except CallError as caught:
                 error = caught
-                if isinstance(error, AuthenticationError | PermissionDeniedError):
-                    try:
-                        renewed = await self._renew()
-                    except CallError as failure:
-                        # No new credentials came, and this try may be made again like one that never had any.
-                        self._note(error)
-                        error = failure
-                    else:
-                        if renewed:
-                            self._note(error)
-                            # Who was told may have ended the call, which must not be sent any more then.
-                            await anyio.lowlevel.checkpoint_if_cancelled()
-                            continue
-                refused = isinstance(error, RateLimitedError)
-                refusals += refused
-                failures += not refused
-                spent = refusals > self._policy.refusals if refused else failures >= self._policy.attempts
-                delay = 0.0 if refused else self._delay(error, failures)
-                if spent or not self._may_go_on(error, delay):
-                    self._conclude(error)
-                    raise error from error.__cause__
-                self._note(error)
-                # A refused call needs no delay of its own: its operation stands still until it may go on.
-                await (anyio.lowlevel.checkpoint_if_cancelled() if refused else asyncio.sleep(delay))
             else:
                 self._core.earn_retry()
                 return result
+            if isinstance(error, AuthenticationError | PermissionDeniedError):
+                renewed, failure = await self._renew()
+                if renewed or failure is not None:
+                    self._note(error)
+                if renewed:
+                    self._tell_retry(error, 0.0)
+                    # Who was told may have ended the call, which must not be sent any more then.
+                    await anyio.lowlevel.checkpoint_if_cancelled()
+                    continue
+                # No new credentials came, and this try may be made again like one that never had any.
+                error = failure or error
+            refused = isinstance(error, RateLimitedError)
+            refusals += refused
+            failures += not refused
+            spent = refusals > self._policy.refusals if refused else failures >= self._policy.attempts
+            delay = 0.0 if refused else self._delay(error, failures)
+            if spent or not self._may_go_on(error, delay):
+                self._conclude(error)
+                raise error from error.__cause__
+            self._note(error)
+            self._tell_retry(error, delay)
+            # A refused call needs no delay of its own: its operation stands still until it may go on.
+            await (anyio.lowlevel.checkpoint_if_cancelled() if refused else asyncio.sleep(delay))
 
     def run_out(self, seconds: float | None) -> CallTimeoutError:
         """Return the error for a call whose deadline has come."""
@@ -150,21 +155,38 @@ class Call(Generic[T]):
         waited = loop.time() - asked_at
         attempt = len(self._errors) + 1
         flight = await self._send(slot)
+        if self._news is not None:
+            self._news.sent(self._request, waited, limiter)
+        failure: BaseException | None = None
         try:
             self._response = response = await flight.wait()
             result = self._read(response)
-        except RateLimitedError as error:
-            asked = None if error.retry_after is None else min(error.retry_after, self._policy.cap)
-            limiter.refuse(asked, quota=error.quota)
-            tell_try(logging.WARNING, operation.name, attempt, waited, error)
-            raise
-        except CallError as error:
-            tell_try(logging.INFO, operation.name, attempt, waited, error)
-            raise
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            failure = error
+        if failure is not None:
+            try:
+                self._tell_failure(failure, limiter, attempt, waited)
+                raise failure
+            finally:
+                # It has a traceback, which has this frame.
+                del failure
+        if self._news is not None:
+            self._news.answered(response)
         if logger.isEnabledFor(logging.DEBUG):
             request_id = read_request_id(response, redact=self._redact)
             tell_try(logging.DEBUG, operation.name, attempt, waited, status=response.status, request_id=request_id)
         return result
+
+    def _tell_failure(self, error: BaseException, limiter: WindowLimiter, attempt: int, waited: float) -> None:
+        """Tell the limiter, the log and the hooks how a try failed, each what is its business."""
+        if isinstance(error, RateLimitedError):
+            asked = None if error.retry_after is None else min(error.retry_after, self._policy.cap)
+            limiter.refuse(asked, quota=error.quota)
+            tell_try(logging.WARNING, self._operation.name, attempt, waited, error)
+        elif isinstance(error, CallError):
+            tell_try(logging.INFO, self._operation.name, attempt, waited, error)
+        if self._news is not None:
+            self._news.failed(error, limiter)
 
     async def _send(self, slot: Slot) -> Flight:
         """Sign the request now that its turn has come, and hand it on."""
@@ -203,15 +225,26 @@ class Call(Generic[T]):
                 response = msgspec.structs.replace(response, body=redacted.encode())
         return read_response(self._operation, response, redact=self._redact)
 
-    async def _renew(self) -> bool:
-        """Have refused credentials mended, once a call; a second refusal is an error."""
+    async def _renew(self) -> tuple[bool, CallError | None]:
+        """Have refused credentials mended, once a call; a second refusal is an error.
+
+        Returns:
+            Whether the call is worth another try, and why no new credentials came where they were asked for in vain.
+        """
         auth = self._core.auth
         if self._renewed or self._flight is None or self._response is None or not isinstance(auth, RenewableAuth):
-            return False
+            return False, None
         self._renewed = True
         # It was refused and so not done, should the deadline come meanwhile.
         flight, self._flight = self._flight, None
-        return await auth.renew(flight.request, self._response)
+        try:
+            return await auth.renew(flight.request, self._response), None
+        except CallError as failure:
+            return False, failure
+
+    def _tell_retry(self, error: CallError, delay: float) -> None:
+        if self._news is not None:
+            self._news.retried(error, delay)
 
     def _note(self, error: CallError) -> None:
         """Remember what a try ended with that is not the last one."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from random import Random
-from typing import Any, TypeVarTuple
+from typing import TYPE_CHECKING, Any, TypeVarTuple
+from urllib.parse import urlsplit
 
 import anyio
 import msgspec
 
 from bms_async._once import Once
 from bms_async._owner import TaskOwner
-from bms_async.auth import Auth, ScopedAuth, SendingAuth
+from bms_async.auth import Auth, ObservableAuth, ScopedAuth, SendingAuth
 from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.limits import Limits
 from bms_async.transport import OwningTransport, SendQueue, Transport
-from bms_async.wire import HttpRequest, HttpResponse, Service
+from bms_async.wire import HttpRequest, HttpResponse, Service, read_error
+
+if TYPE_CHECKING:
+    from bms_async.hooks import Hooks
 
 Ts = TypeVarTuple("Ts")
 
@@ -55,6 +59,7 @@ class Core:
 
     Attributes:
         scopes: Of the calls under way; None while the client is not open.
+        hooks: Who is told of all that happens; None where nobody is, which is settled before the client is open.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Core:
             transport if isinstance(transport, OwningTransport) else SendQueue(transport.send, connections=_CONNECTIONS)
         )
         self.scopes: set[anyio.CancelScope] | None = None
+        self.hooks: Hooks | None = None
         self.calls = self.tries = self.failed = 0
         self._project = None if find_project is None else Once(find_project, self.start)
         self._budget = self._full_budget = retry_budget
@@ -99,6 +105,8 @@ class Core:
         self.scopes = set()
         if isinstance(self.auth, SendingAuth):
             self.auth.bind(self.send, self.start)
+        if self.hooks is not None and isinstance(self.auth, ObservableAuth):
+            self.auth.observe(self.hooks.tell)
 
     def start(self, function: Callable[[*Ts], Coroutine[Any, Any, None]], *args: *Ts, name: str | None = None) -> None:
         """Start work that outlives the call that asked for it; it is cancelled when the client is closed.
@@ -119,6 +127,8 @@ class Core:
         await self.stop_work()
         if self.scopes is not None and isinstance(self.auth, SendingAuth):
             self.auth.unbind(self.send)
+        if self.scopes is not None and self.hooks is not None and isinstance(self.auth, ObservableAuth):
+            self.auth.unobserve(self.hooks.tell)
         scopes, self.scopes = self.scopes, None
         for scope in scopes or ():
             scope.cancel()
@@ -147,7 +157,44 @@ class Core:
         if self.scopes is None:
             raise ClientClosedError(f"{request.operation}: the client is not open")
         self.tries += 1
-        return await self.transport.submit(request).wait()
+        if self.hooks is None:
+            return await self.transport.submit(request).wait()
+        return await self._send_and_tell(request)
+
+    async def _send_and_tell(self, request: HttpRequest) -> HttpResponse:
+        from .news import CallNews  # noqa: PLC0415 - most clients have no hooks
+
+        news = CallNews(
+            self,
+            request.operation,
+            method=request.method,
+            template=urlsplit(request.url).path,
+            parameters={},
+            address=request.url.partition("?")[0],
+        )
+        failure: BaseException | None = None
+        flight = self.transport.submit(request)
+        news.sent(request, 0.0, None)
+        try:
+            response = await flight.wait()
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            failure = error
+        if failure is None and response.status >= 300:  # noqa: PLR2004 - not a 2xx
+            refusal = read_error(request.operation, response, redact=self.auth.redact)
+            news.failed(refusal, None)
+            news.ended(error=refusal)
+        elif failure is None:
+            news.answered(response)
+            news.ended()
+        else:
+            news.failed(failure, None)
+            news.ended(error=failure)
+            try:
+                raise failure
+            finally:
+                # It has a traceback, which has this frame.
+                del failure
+        return response
 
     def spend_retry(self) -> bool:
         """Pay for a retry; False when nothing is left."""

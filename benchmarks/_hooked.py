@@ -1,0 +1,174 @@
+"""Clients with and without hooks, in a process of their own: how much CPU a call takes. Run by `benchmarks.hooks`.
+
+    python -m benchmarks._hooked
+
+The transport answers at once and from memory, so that what is measured is the SDK's own part of a call and nothing of a
+socket. All kinds take turns in one process, in short stretches, so that whatever else the machine does falls on each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.calls import JOB
+from bms_async import BmsClient, Hook, HookEvent, HttpRequest, HttpResponse, Lane, Limits, StaticToken
+from bms_async.session import Session
+from bms_async.wire.forgetting import forgetful
+
+PROJECT = "bbf1946d374b44a0a2a95533562ba954"
+CALLS, ROUNDS = 400, 60
+ANSWER = HttpResponse(
+    status=200,
+    headers=(("Content-Type", "application/json"), ("X-Request-Id", "req-1")),
+    body=json.dumps(JOB).encode(),
+)
+
+
+class AtOnce:
+    """A transport that answers from memory."""
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        """Answer."""
+        del request
+        return ANSWER
+
+
+class Plain(Session):
+    """Makes calls as they were made when there were no hooks: without the look for them, and a coroutine less."""
+
+    @forgetful
+    def call(
+        self,
+        operation: Any,
+        *,
+        path: Any = None,
+        query: Any = None,
+        body: Any = None,
+        headers: Any = None,
+        lane: Lane = Lane.INTERACTIVE,
+        retry: Any = None,
+        on_send: Any = None,
+        on_refused: Any = None,
+        secrets: Any = (),
+    ) -> Any:
+        """Make a call."""
+        core = self._core
+        if core.scopes is None:
+            raise RuntimeError("the client is not open")
+        core.calls += 1
+        return self._make(
+            operation,
+            core.scopes,
+            None,
+            path=path,
+            query=query,
+            body=body,
+            headers=headers,
+            lane=lane,
+            retry=retry,
+            on_send=on_send,
+            on_refused=on_refused,
+            secrets=secrets,
+        )
+
+
+def nothing() -> None:
+    """No hooks: what a client is made with that is not told to have any."""
+
+
+def empty() -> Hook:
+    """A hook that does nothing."""
+
+    def hook(event: HookEvent) -> None: ...
+
+    return hook
+
+
+def no_op() -> Hook:
+    """OpenTelemetry that is installed, and keeps nothing."""
+    from opentelemetry.metrics import NoOpMeterProvider
+    from opentelemetry.trace import NoOpTracerProvider
+
+    from bms_async import Telemetry
+
+    return Telemetry(NoOpTracerProvider(), NoOpMeterProvider())
+
+
+def sampled_out() -> Hook:
+    """The SDK, with a sampler that drops every trace, and metrics."""
+    return _sdk(keeps=False)
+
+
+def in_memory() -> Hook:
+    """The SDK, with every span kept in memory and every measurement aggregated."""
+    return _sdk(keeps=True)
+
+
+def _sdk(*, keeps: bool) -> Hook:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+
+    from bms_async import Telemetry
+
+    tracers = TracerProvider(ALWAYS_ON if keeps else ALWAYS_OFF, shutdown_on_exit=False)
+    tracers.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter(max_spans=1000)))
+    return Telemetry(tracers, MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False))
+
+
+PLAIN, UNUSED = "as if there were no hooks", "no hooks"
+KINDS: dict[str, Callable[[], Hook | None]] = {
+    PLAIN: nothing,
+    UNUSED: nothing,
+    "an empty hook": empty,
+    "Telemetry, no-op providers": no_op,
+    "Telemetry, SDK that samples nothing": sampled_out,
+    "Telemetry, SDK in memory": in_memory,
+}
+
+
+async def measure(client: BmsClient) -> float:
+    """Return the µs of CPU a call."""
+    begun = time.process_time()
+    for _ in range(CALLS):
+        await client.jobs.get(JOB["job_id"])  # type: ignore[arg-type]
+    return (time.process_time() - begun) / CALLS * 1e6
+
+
+async def main() -> dict[str, list[float]]:
+    """Return the figures of each kind, round by round."""
+    clients = {
+        name: BmsClient(
+            endpoint="http://localhost",
+            project_id=PROJECT,
+            auth=StaticToken("token"),
+            transport=AtOnce(),
+            limits=Limits({"jobs.get": 1_000_000_000}),
+            hooks=make(),
+        )
+        for name, make in KINDS.items()
+    }
+    figures: dict[str, list[float]] = {name: [] for name in clients}
+    plain = clients[PLAIN]
+    plain.jobs._session = Plain(plain._core, plain._session.options)  # noqa: SLF001
+    for client in clients.values():
+        await client.__aenter__()
+    for round_ in range(ROUNDS + 1):
+        for name, client in clients.items():
+            taken = await measure(client)
+            if round_:
+                figures[name].append(taken)
+    for client in clients.values():
+        await client.aclose()
+    return figures
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(main())))

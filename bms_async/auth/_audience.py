@@ -1,0 +1,44 @@
+"""Who is told of new tokens and keys: the hooks of every client that uses the credentials."""
+
+from __future__ import annotations
+
+from .base import Tell
+
+
+class Audience:
+    """The clients that are told.
+
+    Args:
+        credentials: What to call the credentials.
+    """
+
+    __slots__ = ("_credentials", "_tells")
+
+    def __init__(self, credentials: str) -> None:
+        self._credentials = credentials
+        self._tells: list[Tell] = []
+
+    def join(self, tell: Tell) -> None:
+        """Tell one more."""
+        self._tells.append(tell)
+
+    def leave(self, tell: Tell) -> None:
+        """Tell one less."""
+        self._tells = [other for other in self._tells if other != tell]
+
+    def hear(self, seconds: float, *, lifetime: float | None = None, error: BaseException | None = None) -> None:
+        """Tell all that credentials were renewed, or in vain.
+
+        Args:
+            seconds: How long it took.
+            lifetime: Seconds for which what came is good.
+            error: Why nothing came.
+        """
+        if not self._tells:
+            return
+        from bms_async.hooks import CredentialsRenewed  # noqa: PLC0415 - most clients have no hooks
+
+        name = None if error is None else type(error).__name__
+        event = CredentialsRenewed(credentials=self._credentials, seconds=seconds, lifetime=lifetime, error=name)
+        for tell in self._tells:
+            tell(event)

@@ -1,0 +1,73 @@
+"""What the hooks are told of a run."""
+
+from __future__ import annotations
+
+from bms_async.hooks import Hooks, OutcomeTold, RunEnded, RunStarted, current_run, number_run
+
+from .options import RunOptions
+from .outcome import Outcome
+from .report import FleetReport
+
+
+class RunNews:
+    """Tells a client's hooks of one run.
+
+    Args:
+        hooks: Who is told.
+        action: What the run asks for.
+    """
+
+    __slots__ = ("_action", "_hooks", "_number")
+
+    def __init__(self, hooks: Hooks, action: str) -> None:
+        self._hooks = hooks
+        self._action = action
+        self._number = number_run()
+
+    def begin(self, options: RunOptions) -> None:
+        """The run begins; the task that this is told in is its own, and so are the calls of that task."""
+        current_run.set(self._number)
+        self._hooks.tell(
+            RunStarted(
+                run=self._number,
+                action=self._action,
+                lane=options.lane.name.lower(),
+                wave_size=options.wave_size,
+                abort_above=options.abort_above,
+                verify=options.verify,
+            )
+        )
+
+    def tell(self, outcome: Outcome) -> None:
+        """What became of a server is known."""
+        error = outcome.error
+        self._hooks.tell(
+            OutcomeTold(
+                run=self._number,
+                action=self._action,
+                server_id=outcome.server_id,
+                state=outcome.state.value,
+                code=outcome.code,
+                error=None if error is None else type(error).__name__,
+                job_id=outcome.job_id,
+                attempts=outcome.attempts,
+                seconds=outcome.seconds,
+            )
+        )
+
+    def end(self, report: FleetReport, error: BaseException | None) -> None:
+        """The run is over."""
+        self._hooks.tell(
+            RunEnded(
+                run=self._number,
+                action=self._action,
+                seconds=report.seconds,
+                by_state={state.value: count for state, count in report.by_state.items()},
+                by_code=dict(report.by_code),
+                batches=report.batches,
+                extra_calls=report.extra_calls,
+                cancelled=report.cancelled,
+                aborted=report.aborted,
+                error=None if error is None else type(error).__name__,
+            )
+        )

@@ -1,0 +1,45 @@
+"""What the hooks are told of a job."""
+
+from __future__ import annotations
+
+from bms_async.hooks import Hooks, JobFinished, JobPolled
+from bms_async.models import JobStatus
+
+from .record import JobRecord
+
+
+def tell_poll(hooks: Hooks, record: JobRecord, error: Exception | None, now: float) -> None:
+    """Tell of a poll and, if it was the last one, of the job's end.
+
+    Args:
+        hooks: Who is told.
+        record: The job, as the poll left it.
+        error: Why the poll told nothing; None if it did.
+        now: The loop's time.
+    """
+    job, ended = record.job, record.ended
+    hooks.tell(
+        JobPolled(
+            job_id=record.job_id,
+            action=record.action,
+            status=None if job is None else job.status.value,
+            ended=len(ended),
+            total=record.total,
+            error=None if error is None else type(error).__name__,
+            code=getattr(error, "code", None),
+        )
+    )
+    if record.finished:
+        lost = record.error
+        succeeded = sum(sub.status is JobStatus.SUCCESS for sub in ended)
+        hooks.tell(
+            JobFinished(
+                job_id=record.job_id,
+                action=record.action,
+                status=None if job is None or lost is not None else job.status.value,
+                succeeded=succeeded,
+                failed=len(ended) - succeeded,
+                seconds=now - record.since if record.started else None,
+                error=None if lost is None else type(lost).__name__,
+            )
+        )

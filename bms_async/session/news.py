@@ -1,0 +1,214 @@
+"""What the hooks are told of one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from bms_async.errors import RateLimitedError
+from bms_async.hooks import (
+    CallEnded,
+    CallStarted,
+    RateLimited,
+    RequestSent,
+    RetryPlanned,
+    TryEnded,
+    current_run,
+    number_call,
+)
+from bms_async.limits import Lane, WindowLimiter
+from bms_async.models import JobAccepted
+from bms_async.wire import HttpRequest, HttpResponse, read_request_id
+
+if TYPE_CHECKING:
+    from .core import Core
+
+T = TypeVar("T")
+
+
+class CallNews:
+    """Tells a client's hooks of one call.
+
+    It is told where no error is being handled: a hook that reports the error at hand would send its traceback with all
+    variables, which are not emptied yet.
+
+    Args:
+        core: The client's; it has hooks.
+        operation: The call's dotted name.
+        method: Its HTTP method.
+        template: Its path with its parts in braces; None where that is not known.
+        parameters: What stands for those parts.
+        address: Where it goes to.
+        lane: Who goes first when calls must wait.
+        is_poll: Whether nobody asked for it.
+    """
+
+    __slots__ = (
+        "_attempts", "_code", "_is_poll", "_loop", "_number", "_operation", "_redact", "_request_id", "_run",
+        "_sent_at", "_started_at", "_status", "_tell",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        core: Core,
+        operation: str,
+        *,
+        method: str,
+        template: str | None,
+        parameters: Mapping[str, str],
+        address: str,
+        lane: Lane = Lane.INTERACTIVE,
+        is_poll: bool = False,
+    ) -> None:
+        assert core.hooks is not None  # noqa: S101 - for the type checker
+        self._tell = core.hooks.tell
+        self._redact = core.auth.redact
+        self._operation = operation
+        self._number = number_call()
+        self._is_poll = is_poll
+        self._run = current_run.get()
+        self._loop = asyncio.get_running_loop()
+        self._started_at = self._sent_at = self._loop.time()
+        self._attempts = 0
+        self._status: int | None = None
+        self._code: str | None = None
+        self._request_id: str | None = None
+        host, port = _place(address)
+        self._tell(
+            CallStarted(
+                call=self._number,
+                operation=operation,
+                method=method,
+                template=template,
+                parameters=parameters,
+                project_id=core.project_id,
+                host=host,
+                port=port,
+                lane=lane.name.lower(),
+                is_poll=is_poll,
+                run=self._run,
+            )
+        )
+
+    def sent(self, request: HttpRequest, waited: float, limiter: WindowLimiter | None) -> None:
+        """A try was handed to the transport, after waiting so long for its slot; None limits it."""
+        self._attempts += 1
+        self._sent_at = self._loop.time()
+        self._status = self._code = self._request_id = None
+        statistics = None if limiter is None else limiter.statistics()
+        self._tell(
+            RequestSent(
+                call=self._number,
+                operation=self._operation,
+                attempt=self._attempts,
+                url=request.url.partition("?")[0],
+                waited=waited,
+                used=0 if statistics is None else statistics.used,
+                limit=None if statistics is None else statistics.capacity,
+            )
+        )
+
+    def answered(self, response: HttpResponse) -> None:
+        """A try was answered, and the answer could be read."""
+        self._status = response.status
+        self._request_id = read_request_id(response, redact=self._redact)
+        self._end_try(None)
+
+    def failed(self, error: BaseException, limiter: WindowLimiter | None) -> None:
+        """A try ended in an error, or its caller left."""
+        self._note(error)
+        self._end_try(type(error).__name__)
+        if limiter is not None and isinstance(error, RateLimitedError):
+            statistics = limiter.statistics()
+            self._tell(
+                RateLimited(
+                    call=self._number,
+                    operation=self._operation,
+                    attempt=self._attempts,
+                    retry_after=error.retry_after,
+                    wait=statistics.next_slot,
+                    capacity=statistics.capacity,
+                    limit=statistics.limit,
+                )
+            )
+
+    def retried(self, error: BaseException, delay: float) -> None:
+        """The call is to be tried again."""
+        self._tell(
+            RetryPlanned(
+                call=self._number,
+                operation=self._operation,
+                attempt=self._attempts,
+                delay=delay,
+                error=type(error).__name__,
+                code=getattr(error, "code", None),
+            )
+        )
+
+    def ended(self, result: object = None, error: BaseException | None = None) -> None:
+        """The call came to its end."""
+        name = None
+        if error is not None:
+            name = type(error).__name__
+            self._note(error)
+        self._tell(
+            CallEnded(
+                call=self._number,
+                operation=self._operation,
+                seconds=self._loop.time() - self._started_at,
+                attempts=self._attempts,
+                status=self._status,
+                code=self._code,
+                request_id=self._request_id,
+                error=name,
+                job_id=result.job_id if isinstance(result, JobAccepted) else None,
+                is_poll=self._is_poll,
+                run=self._run,
+            )
+        )
+
+    async def follow(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do the work of the call, and tell how it ended."""
+        failure: BaseException | None = None
+        try:
+            result = await work
+        except BaseException as error:  # noqa: BLE001 - it is raised again
+            failure = error
+        if failure is not None:
+            self.ended(error=failure)
+            try:
+                raise failure
+            finally:
+                # It has a traceback, which has this frame.
+                del failure
+        self.ended(result)
+        return result
+
+    def _note(self, error: BaseException) -> None:
+        self._status = getattr(error, "status", self._status)
+        self._code = getattr(error, "code", self._code)
+        self._request_id = getattr(error, "request_id", self._request_id)
+
+    def _end_try(self, error: str | None) -> None:
+        self._tell(
+            TryEnded(
+                call=self._number,
+                operation=self._operation,
+                attempt=self._attempts,
+                seconds=self._loop.time() - self._sent_at,
+                status=self._status,
+                code=self._code,
+                request_id=self._request_id,
+                error=error,
+            )
+        )
+
+
+@lru_cache(maxsize=64)
+def _place(address: str) -> tuple[str, int]:
+    """Return the host and the port of an address."""
+    parts = urlsplit(address)
+    return parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)

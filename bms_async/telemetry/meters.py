@@ -1,0 +1,139 @@
+"""Metrics: how long calls take and wait, what is used of the limits, what became of servers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from opentelemetry.metrics import Histogram, Meter
+
+from bms_async.hooks import (
+    CallEnded,
+    CallStarted,
+    CredentialsRenewed,
+    JobFinished,
+    JobPolled,
+    OutcomeTold,
+    RateLimited,
+    RequestSent,
+    RetryPlanned,
+    RunEnded,
+    TryEnded,
+)
+
+from .spans import try_error, without_none
+
+_OF_CALLS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""Bounds in seconds, as the conventions want them for HTTP clients."""
+
+_OF_WAITS = (0.0, 0.1, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_OF_WORK = (1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+
+
+class Meters:
+    """Makes metrics of events. No attribute is an id, for each value of one makes a series of its own.
+
+    Args:
+        meter: What makes instruments.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        def seconds(name: str, what: str, bounds: tuple[float, ...]) -> Histogram:
+            return meter.create_histogram(name, "s", what, explicit_bucket_boundaries_advisory=bounds)
+
+        self._places: dict[int, Mapping[str, Any]] = {}
+        self._told: Counter[tuple[str, str]] = Counter()
+        self._requests = seconds("http.client.request.duration", "Duration of HTTP client requests.", _OF_CALLS)
+        self._calls = seconds("bms.call.duration", "Duration of calls, with waiting and all tries.", _OF_WAITS)
+        self._active = meter.create_up_down_counter("bms.call.active", "{call}", "Calls under way, waiting included.")
+        self._waits = seconds("bms.slot.wait", "Time that a try waited for its slot.", _OF_WAITS)
+        self._used = meter.create_gauge(
+            "bms.slot.used", "{slot}", "Slots in use when the last request of the operation was sent."
+        )
+        self._limit = meter.create_gauge("bms.slot.limit", "{slot}", "Slots of the operation at that moment.")
+        self._refusals = meter.create_counter("bms.call.refusals", "{refusal}", "Tries that the cloud counted out.")
+        self._retries = meter.create_counter("bms.call.retries", "{retry}", "Tries that are to be made again.")
+        self._polls = meter.create_counter("bms.job.polls", "{poll}", "Polls of jobs.")
+        self._jobs = seconds("bms.job.duration", "Time from a job's acceptance until its end was seen.", _OF_WORK)
+        self._outcomes = meter.create_counter("bms.fleet.outcomes", "{server}", "What became of servers.")
+        self._runs = seconds("bms.fleet.run.duration", "Duration of fleet runs.", _OF_WORK)
+        self._renewals = meter.create_counter("bms.credentials.renewals", "{renewal}", "Renewals of credentials.")
+
+    def handlers(self) -> Mapping[type[Any], Callable[[Any], None]]:
+        """Return what is to be done for which event."""
+        return {
+            CallStarted: self._start_call,
+            RequestSent: self._send,
+            TryEnded: self._end_try,
+            RateLimited: self._refuse,
+            RetryPlanned: self._retry,
+            CallEnded: self._end_call,
+            JobPolled: self._poll,
+            JobFinished: self._finish_job,
+            OutcomeTold: self._tell_outcome,
+            RunEnded: self._end_run,
+            CredentialsRenewed: self._renew,
+        }
+
+    def _start_call(self, event: CallStarted) -> None:
+        self._places[event.call] = without_none(
+            {
+                "http.request.method": event.method,
+                "server.address": event.host,
+                "server.port": event.port,
+                "url.template": event.template,
+            }
+        )
+        self._active.add(1, {"bms.operation": event.operation})
+
+    def _send(self, event: RequestSent) -> None:
+        operation = {"bms.operation": event.operation}
+        self._waits.record(event.waited, operation)
+        if event.limit is not None:
+            self._used.set(event.used, operation)
+            self._limit.set(event.limit, operation)
+
+    def _end_try(self, event: TryEnded) -> None:
+        place = self._places.get(event.call, {})
+        answer = without_none({"http.response.status_code": event.status, "error.type": try_error(event)})
+        self._requests.record(event.seconds, {**place, **answer})
+
+    def _refuse(self, event: RateLimited) -> None:
+        self._refusals.add(1, {"bms.operation": event.operation})
+        if event.capacity is not None:
+            self._limit.set(event.capacity, {"bms.operation": event.operation})
+
+    def _retry(self, event: RetryPlanned) -> None:
+        self._retries.add(1, {"bms.operation": event.operation, "error.type": event.error})
+
+    def _end_call(self, event: CallEnded) -> None:
+        self._places.pop(event.call, None)
+        self._active.add(-1, {"bms.operation": event.operation})
+        attributes = without_none({"bms.operation": event.operation, "error.type": event.error})
+        self._calls.record(event.seconds, attributes)
+
+    def _poll(self, event: JobPolled) -> None:
+        self._count_outcomes()
+        self._polls.add(1, without_none({"bms.action": event.action, "error.type": event.error}))
+
+    def _finish_job(self, event: JobFinished) -> None:
+        if event.seconds is not None:
+            status = event.status or "LOST"
+            self._jobs.record(event.seconds, without_none({"bms.action": event.action, "bms.status": status}))
+
+    def _tell_outcome(self, event: OutcomeTold) -> None:
+        # A poll may tell of a thousand, for each of which the SDK would take its time, while the loop stands still.
+        self._told[event.action, event.state] += 1
+
+    def _count_outcomes(self) -> None:
+        told, self._told = self._told, Counter()
+        for (action, state), number in told.items():
+            self._outcomes.add(number, {"bms.action": action, "bms.state": state})
+
+    def _end_run(self, event: RunEnded) -> None:
+        self._count_outcomes()
+        self._runs.record(event.seconds, {"bms.action": event.action})
+
+    def _renew(self, event: CredentialsRenewed) -> None:
+        self._renewals.add(1, without_none({"bms.credentials": event.credentials, "error.type": event.error}))

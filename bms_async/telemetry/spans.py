@@ -1,0 +1,231 @@
+"""Spans: one for each call, one below it for each try, one round the calls of a fleet run."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextvars import Token
+from typing import Any
+
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, Tracer, set_span_in_context
+
+from bms_async.hooks import (
+    CallEnded,
+    CallStarted,
+    JobFinished,
+    RateLimited,
+    RequestSent,
+    RetryPlanned,
+    RunEnded,
+    RunStarted,
+    TryEnded,
+)
+
+_JOBS_REMEMBERED = 10_000
+"""Of how many jobs it is remembered which span started them; those that nobody waits for may never be seen to end."""
+
+_CANCELLED = "CancelledError"
+_REFUSED = 400
+
+
+class _Open:
+    """A span that others are below of, and what it takes to end it.
+
+    Attributes:
+        started: What it was begun with, for the tries of a call; None for a run.
+        trying: The span of the try that is under way.
+        tries: How many were sent.
+    """
+
+    __slots__ = ("_context", "_token", "span", "started", "tries", "trying")
+
+    def __init__(self, span: Span, context: Context | None, started: CallStarted | None = None) -> None:
+        self.span = span
+        self.started = started
+        self.trying: Span | None = None
+        self.tries = 0
+        self._context = set_span_in_context(span, context)
+        self._token: Token[Context] = attach(self._context)
+
+    def end(self) -> None:
+        try:
+            if self.trying is not None:
+                self.trying.end()
+            self.span.end()
+        finally:
+            # Whoever ends a coroutine from elsewhere does so in another context, which is none of ours.
+            if get_current() is self._context:
+                detach(self._token)
+
+
+class Spans:
+    """Makes spans of events.
+
+    What they are current in is the caller's own context, so that the log's lines and the spans of whatever is called
+    meanwhile belong to them. A poll is made in a task that was begun when the client was opened, or by some waiter who
+    may be gone: it has a trace of its own, and a link to the call that started the job.
+
+    Args:
+        tracer: What makes spans.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self._calls: dict[int, _Open] = {}
+        self._runs: dict[int, _Open] = {}
+        self._jobs: OrderedDict[str, SpanContext] = OrderedDict()
+
+    @property
+    def open(self) -> int:
+        """How many spans of calls and runs have not ended."""
+        return len(self._calls) + len(self._runs)
+
+    def handlers(self) -> Mapping[type[Any], Callable[[Any], None]]:
+        """Return what is to be done for which event."""
+        return {
+            CallStarted: self._start_call,
+            RequestSent: self._start_try,
+            TryEnded: self._end_try,
+            RateLimited: self._note_refusal,
+            RetryPlanned: self._note_retry,
+            CallEnded: self._end_call,
+            JobFinished: self._forget_job,
+            RunStarted: self._start_run,
+            RunEnded: self._end_run,
+        }
+
+    def _start_call(self, event: CallStarted) -> None:
+        context = Context() if event.is_poll else None
+        job = self._jobs.get(event.parameters.get("job_id", ""))
+        span = self._tracer.start_span(
+            event.operation,
+            context,
+            attributes=without_none(
+                {
+                    "bms.operation": event.operation,
+                    "bms.lane": event.lane,
+                    "bms.project_id": event.project_id,
+                    **{f"bms.{name}": value for name, value in event.parameters.items()},
+                }
+            ),
+            links=[Link(job)] if job is not None else None,
+        )
+        self._calls[event.call] = _Open(span, context, event)
+
+    def _start_try(self, event: RequestSent) -> None:
+        call = self._calls.get(event.call)
+        if call is None or call.started is None:
+            return
+        started = call.started
+        call.trying = self._tracer.start_span(
+            started.method if started.template is None else f"{started.method} {started.template}",
+            set_span_in_context(call.span),
+            SpanKind.CLIENT,
+            without_none(
+                {
+                    "http.request.method": started.method,
+                    "http.request.resend_count": call.tries or None,
+                    "server.address": started.host,
+                    "server.port": started.port,
+                    "url.full": event.url,
+                    "url.template": started.template,
+                    "bms.slot.wait": event.waited,
+                }
+            ),
+        )
+        call.tries += 1
+
+    def _end_try(self, event: TryEnded) -> None:
+        call = self._calls.get(event.call)
+        if call is None or call.trying is None:
+            return
+        span, call.trying = call.trying, None
+        status = {"http.response.status_code": event.status}
+        _tell_end(span, status, event.code, event.request_id, try_error(event))
+        span.end()
+
+    def _note_refusal(self, event: RateLimited) -> None:
+        call = self._calls.get(event.call)
+        if call is not None:
+            call.span.add_event(
+                "bms.rate_limited",
+                without_none({"bms.retry_after": event.retry_after, "bms.slot.limit": event.capacity}),
+            )
+
+    def _note_retry(self, event: RetryPlanned) -> None:
+        call = self._calls.get(event.call)
+        if call is not None:
+            call.span.add_event("bms.retry", {"bms.retry.delay": event.delay, "error.type": event.error})
+
+    def _end_call(self, event: CallEnded) -> None:
+        call = self._calls.pop(event.call, None)
+        if call is None:
+            return
+        own = {"bms.attempts": event.attempts, "bms.job_id": event.job_id}
+        _tell_end(call.span, own, event.code, event.request_id, event.error)
+        if event.job_id is not None:
+            self._remember_job(event.job_id, call.span.get_span_context())
+        call.end()
+
+    def _remember_job(self, job_id: str, started_by: SpanContext) -> None:
+        if started_by.is_valid:
+            self._jobs[job_id] = started_by
+            if len(self._jobs) > _JOBS_REMEMBERED:
+                self._jobs.popitem(last=False)
+
+    def _forget_job(self, event: JobFinished) -> None:
+        self._jobs.pop(event.job_id, None)
+
+    def _start_run(self, event: RunStarted) -> None:
+        span = self._tracer.start_span(
+            f"fleet.{event.action.rpartition('.')[2]}",
+            attributes=without_none(
+                {
+                    "bms.action": event.action,
+                    "bms.lane": event.lane,
+                    "bms.wave_size": event.wave_size,
+                    "bms.abort_above": event.abort_above,
+                    "bms.verify": event.verify,
+                }
+            ),
+        )
+        self._runs[event.run] = _Open(span, None)
+
+    def _end_run(self, event: RunEnded) -> None:
+        run = self._runs.pop(event.run, None)
+        if run is None:
+            return
+        own = {f"bms.outcomes.{state.lower()}": count for state, count in event.by_state.items()}
+        own |= {"bms.batches": event.batches, "bms.extra_calls": event.extra_calls, "bms.cancelled": event.cancelled}
+        aborted = None if event.aborted is None else "aborted"
+        _tell_end(run.span, own, None, None, event.error or aborted, because=event.aborted)
+        run.end()
+
+
+def try_error(event: TryEnded) -> str | None:
+    """Return what the conventions want as ``error.type``: the status where there is one that is an error."""
+    if event.status is not None and event.status >= _REFUSED:
+        return str(event.status)
+    return event.error
+
+
+def without_none(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes without those that nobody knows."""
+    return {name: value for name, value in attributes.items() if value is not None}
+
+
+def _tell_end(
+    span: Span,
+    own: Mapping[str, Any],
+    code: str | None,
+    request_id: str | None,
+    error: str | None,
+    *,
+    because: str | None = None,
+) -> None:
+    told = {**own, "bms.code": code, "bms.request_id": request_id, "error.type": error}
+    span.set_attributes(without_none(told))
+    if error is not None and error != _CANCELLED:
+        # Who leaves has his reasons, and they are no error.
+        span.set_status(StatusCode.ERROR, because)

@@ -1,0 +1,59 @@
+"""A client with hooks, of a simulated cloud on a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import httpx
+
+from bms_async import BmsClient, Hook, HookEvent, HttpxTransport, StaticToken
+from bms_async.simulator import Cloud, CloudSettings, Fault, Script, ScriptedFault, create_app
+from tests.support.clouds import Simulated
+
+E = TypeVar("E", bound=HookEvent)
+
+
+@asynccontextmanager
+async def hooked(hooks: Hook | Iterable[Hook] | None, *, auth: Any = None, **given: Any) -> AsyncIterator[Simulated]:
+    """Yield a client that has these hooks, and its cloud; what is no argument of a client is the cloud's."""
+    own = {name: given.pop(name) for name in ("limits", "retry", "timeout", "deadline", "max_wait") if name in given}
+    cloud = Cloud(CloudSettings(**given), clock=asyncio.get_running_loop().time)
+    async with BmsClient(
+        endpoint="http://localhost",
+        project_id=cloud.settings.project_id,
+        auth=auth or StaticToken(cloud.settings.token),
+        transport=HttpxTransport(httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(cloud)))),
+        hooks=hooks,
+        **own,
+    ) as bms:
+        yield Simulated(bms, cloud)
+
+
+class Ear:
+    """A hook that keeps all that it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[HookEvent] = []
+
+    def __call__(self, event: HookEvent) -> None:
+        self.events.append(event)
+
+    def heard(self, kind: type[E], **wanted: object) -> list[E]:
+        """The events of a kind that have these values."""
+        return [
+            event
+            for event in self.events
+            if isinstance(event, kind) and all(getattr(event, name) == value for name, value in wanted.items())
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        return [type(event).__name__ for event in self.events]
+
+
+def first(operation: str, *faults: Fault) -> Script:
+    """The first calls of an operation meet these faults, one after another."""
+    return Script([ScriptedFault(operation=operation, nth=nth, fault=fault) for nth, fault in enumerate(faults, 1)])

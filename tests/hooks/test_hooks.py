@@ -1,0 +1,162 @@
+"""What may be a hook, and what one may do: nothing of it harms the call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from bms_async import BmsClient, CallStarted, ConfigurationError, Hook, HookEvent, StaticToken
+from bms_async.hooks import Hooks
+from tests.support.virtual_clock import run_virtually
+
+from .listening import Ear, hooked
+
+
+class _Async:
+    async def __call__(self, event: HookEvent) -> None: ...
+
+
+async def _coroutine(event: HookEvent) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (1, r"^hooks=int: a function that takes one event, or several of them in an iterable$"),
+        ("print", r"^hooks\[0\]=str: a function that takes one event"),
+        ([print, None], r"^hooks\[1\]=NoneType: a function that takes one event"),
+        (Ear, r"^hooks=Ear: a class; give Ear\(\.\.\.\), an object of it$"),
+        (_coroutine, r"^hooks=_coroutine: a hook is called and not awaited; have a plain function put the event"),
+        ([_Async()], r"^hooks\[0\]=_Async: a hook is called and not awaited"),
+    ],
+)
+def test_what_is_no_hook_is_refused_when_the_client_is_made(given: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        BmsClient(endpoint="https://bms.example.com", project_id="0" * 32, auth=StaticToken("x"), hooks=given)
+
+
+def test_hooks_may_be_one_function_or_any_iterable_of_them_and_are_told_in_order() -> None:
+    told: list[int] = []
+
+    async def main(hooks: Any) -> None:
+        async with hooked(hooks, servers=1) as sim:
+            await sim.bms.servers.get(sim.ids[0])
+
+    several: list[Hook] = [lambda event: told.append(1), lambda event: told.append(2)]
+    for hooks in (several, iter(several), tuple(several)):
+        told.clear()
+        run_virtually(lambda hooks=hooks: main(hooks))  # type: ignore[misc]
+        assert told == [1, 2] * 4
+    told.clear()
+    run_virtually(lambda: main(several[0]))
+    assert told == [1] * 4
+    run_virtually(lambda: main([]))
+    run_virtually(lambda: main(None))
+
+
+def test_from_env_takes_hooks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BMS_ENDPOINT": "https://bms.example.com", "OS_PROJECT_ID": "0" * 32, "OS_TOKEN": "x"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=r"^hooks=int"):
+        BmsClient.from_env(hooks=1)  # type: ignore[arg-type]
+    assert BmsClient.from_env(hooks=print)._hooks == (print,)
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), asyncio.CancelledError(), GeneratorExit()])
+def test_what_a_hook_raises_is_logged_once_a_kind_of_event_and_goes_no_further(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    ear = Ear()
+
+    def broken(event: HookEvent) -> None:
+        raise error
+
+    async def main() -> None:
+        async with hooked([broken, ear], servers=10) as sim:
+            await sim.bms.servers.get(sim.ids[0])
+            await sim.bms.servers.get(sim.ids[1])
+            report = await sim.bms.fleet.stop(sim.ids)
+            assert len(report) == 10
+
+    with caplog.at_level(logging.INFO, "bms_async"):
+        run_virtually(main)
+    said = [record for record in caplog.records if record.name == "bms_async.hooks"]
+    assert [record.getMessage() for record in said[:4]] == [
+        f"hook 1 raised on {name}, and is told of later events all the same"
+        for name in ("CallStarted", "RequestSent", "TryEnded", "CallEnded")
+    ]
+    assert len(said) == len(set(ear.names))
+    assert all(record.levelno == logging.ERROR and record.exc_info and record.exc_info[1] is error for record in said)
+    assert len(ear.events) > len(said)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_program_passes(error: type[BaseException]) -> None:
+    def ends(event: HookEvent) -> None:
+        raise error
+
+    with pytest.raises(error):
+        Hooks((ends,)).tell(_event())
+
+
+def test_a_hook_that_returns_a_coroutine_is_told_so_and_the_coroutine_is_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def hook(event: HookEvent) -> object:
+        return _coroutine(event)
+
+    Hooks((hook,)).tell(_event())
+    (record,) = caplog.records
+    assert record.exc_info
+    assert "put the event into a queue" in str(record.exc_info[1])
+
+
+def test_a_cancelled_caller_is_cancelled_whatever_his_hooks_raise() -> None:
+    def broken(event: HookEvent) -> None:
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        async with hooked(broken, servers=1, latency=(10.0, 10.0)) as sim:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await sim.bms.servers.get(sim.ids[0])
+            task = asyncio.get_running_loop().create_task(sim.bms.servers.get(sim.ids[0]))
+            await asyncio.sleep(1.0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert sim.bms.statistics().session.open_calls == 0
+
+    run_virtually(main)
+
+
+def test_no_error_is_being_handled_while_a_hook_is_told_of_it() -> None:
+    # What reports the error at hand, as `logging.exception` and Sentry do, would send variables that are not emptied.
+    import sys
+
+    from bms_async.simulator import Answer, Throttled
+
+    from .listening import first
+
+    at_hand: list[tuple[str, BaseException | None]] = []
+
+    async def main() -> None:
+        async with hooked(lambda event: at_hand.append((type(event).__name__, sys.exc_info()[1])), servers=3) as sim:
+            sim.cloud.faults.append(first("servers.get", Throttled(retry_after=1), Answer(status=503)))
+            sim.cloud.faults.append(first("jobs.get", Answer(status=500)))
+            await sim.bms.servers.get(sim.ids[0])
+            await sim.bms.fleet.stop(sim.ids)
+
+    run_virtually(main)
+    assert len({name for name, _ in at_hand}) >= 10
+    assert [name for name, error in at_hand if error is not None] == []
+
+
+def _event() -> HookEvent:
+    return CallStarted(
+        call=1, operation="servers.get", method="GET", template=None, parameters={}, project_id=None,
+        host="localhost", port=80, lane="bulk", is_poll=False, run=None,
+    )  # fmt: skip
