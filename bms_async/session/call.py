@@ -125,14 +125,15 @@ class Call(Generic[T]):
             refusals += refused
             failures += not refused
             spent = refusals > self._policy.refusals if refused else failures >= self._policy.attempts
-            delay = 0.0 if refused else self._delay(error, failures)
+            # A refused call needs no delay of its own where its operation has a limit, and stands still for a while.
+            stands = refused and self._core.limits[self._operation.name].limit is not None
+            delay = 0.0 if stands else self._delay(error, refusals if refused else failures)
             if spent or not self._may_go_on(error, delay):
                 self._conclude(error)
                 raise error from error.__cause__
             self._note(error)
             self._tell_retry(error, delay)
-            # A refused call needs no delay of its own: its operation stands still until it may go on.
-            await (anyio.lowlevel.checkpoint_if_cancelled() if refused else asyncio.sleep(delay))
+            await (anyio.lowlevel.checkpoint_if_cancelled() if stands else asyncio.sleep(delay))
 
     def run_out(self, seconds: float | None) -> CallTimeoutError:
         """Return the error for a call whose deadline has come."""

@@ -15,6 +15,7 @@ from bms_async import (
     BadRequestError,
     CallError,
     DecodeError,
+    Limits,
     RateLimitedError,
     RetryPolicy,
     ServerError,
@@ -23,6 +24,7 @@ from bms_async import (
 from tests.calls.mocked import ACCEPTED, ACTION, IDS, JOB, SERVER, SERVER_ID, error, mocked, sent, virtually
 
 GOOD = httpx.Response(200, json={"server": {"id": SERVER_ID}})
+FLAVORS: dict[str, object] = {"flavors": []}
 YES = httpx.Response(200, json=ACCEPTED)
 THROTTLED = {
     "error_code": "APIGW.0308",
@@ -348,3 +350,26 @@ async def test_a_job_is_read_again_like_everything_else() -> None:
 
         assert (await bms.jobs.get(JOB["job_id"])).status == "SUCCESS"
         assert len(times) == 2
+
+
+@virtually
+async def test_a_refused_call_without_a_limit_of_its_own_waits_as_long_as_retry_after_says() -> None:
+    refusal = httpx.Response(429, headers={"Retry-After": "7"})
+    async with mocked() as (bms, cloud):
+        times = answer_in_turn(cloud.get(url__regex=r".*/flavors.*"), refusal, httpx.Response(200, json=FLAVORS))
+
+        await bms.nova.flavors.list()
+        assert times[1] - times[0] == pytest.approx(7, abs=0.1)
+
+
+@virtually
+async def test_a_refused_call_without_a_limit_of_its_own_is_sent_again_ever_later() -> None:
+    async with mocked(limits=Limits.unlimited()) as (bms, cloud):
+        times = answer_in_turn(cloud.get(SERVER), httpx.Response(429))
+        bms._core.random.seed(7)
+
+        with pytest.raises(RateLimitedError):
+            await bms.servers.get(SERVER_ID)
+        assert len(times) == 11
+        assert times[-1] - times[0] > 10
+        assert max(later - earlier for earlier, later in itertools.pairwise(times)) <= 120.1
