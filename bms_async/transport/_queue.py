@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
 
 import anyio
 import msgspec
@@ -96,6 +97,7 @@ class SendQueue:
         self._sent = 0
         self._owner = TaskOwner("bms_async sending")
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._context = Context()
         self._closed = False
 
     @property
@@ -118,6 +120,7 @@ class SendQueue:
             raise ClientClosedError("the transport was closed with its last client: make a new one")
         await self._owner.open()
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
 
     async def aclose(self) -> None:
         """Count one user less; after the last one, end what is under way."""
@@ -150,7 +153,8 @@ class SendQueue:
             self._idle.pop().set_result(None)
         elif self._workers < self._connections:
             self._workers += 1
-            self._owner.start(self._work, name="bms_async send")
+            # It sends for many callers, and what the first of them has set is nobody else's.
+            self._context.copy().run(lambda: self._owner.start(self._work, name="bms_async send"))
         return flight
 
     def statistics(self) -> TransportStatistics:

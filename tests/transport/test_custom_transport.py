@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 
 import pytest
 
@@ -153,3 +154,20 @@ async def test_another_error_of_ours_arrives_as_it_is() -> None:
     async with bms_with(Minimal(refuse)) as bms:
         with pytest.raises(BmsError, match="the wire was taken down"):
             await bms.servers.get("s-1")
+
+
+async def test_what_a_caller_has_set_is_not_set_while_the_requests_of_others_are_sent() -> None:
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    seen = []
+
+    async def answer(request: HttpRequest) -> HttpResponse:
+        seen.append(who.get())
+        return GOOD
+
+    who.set("the application")
+    async with bms_with(Minimal(answer)) as bms:
+        who.set("the first caller")
+        await bms.servers.get("s-1")
+        who.set("the second caller")
+        await bms.servers.get("s-1")
+    assert seen == ["the application", "the application"]
