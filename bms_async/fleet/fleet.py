@@ -62,7 +62,8 @@ class Fleet:
             on_job: Called with the handle of each job as soon as the cloud has accepted it, to save its ``to_json()``
                 for another process. If it raises, that is raised when all has ended.
             jobs: Handles of what an earlier run began, from ``bms.jobs.restore()``. Their servers belong to this run;
-                they are watched, and not asked for again.
+                they are watched, and asked for again only as any other is: when it was busy, or its job was lost and
+                it is not as asked. `retry_transient` rules that out.
 
         Returns:
             The run, under way: await it for its report, or iterate over it for each outcome.
@@ -122,7 +123,8 @@ class Fleet:
             on_job: Called with the handle of each job as soon as the cloud has accepted it, to save its ``to_json()``
                 for another process. If it raises, that is raised when all has ended.
             jobs: Handles of what an earlier run began, from ``bms.jobs.restore()``. Their servers belong to this run;
-                they are watched, and not asked for again.
+                they are watched, and asked for again only as any other is: when it was busy, or its job was lost and
+                it is not as asked. `retry_transient` rules that out.
 
         Returns:
             The run, under way: await it for its report, or iterate over it for each outcome.
@@ -183,7 +185,8 @@ class Fleet:
             on_job: Called with the handle of each job as soon as the cloud has accepted it, to save its ``to_json()``
                 for another process. If it raises, that is raised when all has ended.
             jobs: Handles of what an earlier run began, from ``bms.jobs.restore()``. Their servers belong to this run;
-                they are watched, and not asked for again.
+                they are watched, and asked for again only as any other is: when it was busy with a start or a stop.
+                `retry_transient` rules that out.
 
         Returns:
             The run, under way: await it for its report, or iterate over it for each outcome.
