@@ -1,0 +1,412 @@
+"""Keep the power of servers as a file has it: repair what differs, and lose no job however it ends.
+
+    python -m bms_async.simulator --servers 100 --port 8800 --project-id demo --token demo --job-seconds 1 3
+    export BMS_ENDPOINT=http://127.0.0.1:8800 OS_PROJECT_ID=demo OS_TOKEN=demo         # in another terminal
+    curl -s $BMS_ENDPOINT/_admin/servers/ids | grep -oE '[0-9a-f-]{36}' | sed 's/$/ off/' > desired.txt
+    python examples/controller.py desired.txt --jobs jobs.json --every 5
+
+desired.txt has a server a line, `ID on` or `ID off`; # begins a comment. What it does not name is left alone, it may
+be edited at any time, and nothing is ever rebooted. What is decided is told on standard output, a JSON object a line.
+Kill it in the middle and start it again: jobs.json has what the cloud is at, and no server is asked for twice.
+
+Exit codes: 0 told to end, 1 jobs cannot be saved, 2 wrong usage or files, 3 the credentials or settings do not do,
+4 the cloud does not answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import anyio
+import anyio.to_thread
+import msgspec
+from anyio.abc import TaskGroup
+
+import bms_async
+from bms_async import (
+    BmsClient,
+    EventGap,
+    FleetRun,
+    JobEnded,
+    JobEvents,
+    JobHandle,
+    JobLost,
+    Lane,
+    Outcome,
+    OutcomeState,
+    ServerStatus,
+)
+
+Power: TypeAlias = Literal["on", "off"]
+Action: TypeAlias = Literal["start", "stop"]
+
+ACTIONS: Final[dict[Power, Action]] = {"on": "start", "off": "stop"}
+STATUSES: Final = {"on": ServerStatus.ACTIVE, "off": ServerStatus.SHUTOFF}
+AT_REST: Final = (ServerStatus.ACTIVE, ServerStatus.SHUTOFF, ServerStatus.ERROR)
+VERSION: Final = 1
+LONGEST_DELAY: Final = 3600.0
+SHOWN: Final = 5
+
+
+class FileError(Exception):
+    """A file is not what it should be; the text says where and what to do."""
+
+
+def say(decision: str, **details: object) -> None:
+    """Tell a decision, on one line."""
+    line = {"at": datetime.now(UTC), "decision": decision} | details
+    print(msgspec.json.encode(line).decode(), flush=True)
+
+
+def some(ids: Sequence[str]) -> dict[str, object]:
+    """Return what is told of servers: how many, and the first of them."""
+    return {"servers": len(ids), "first": ids[:SHOWN]}
+
+
+def read_desired(text: str) -> dict[str, Power]:
+    """Read the desired state of each server.
+
+    Raises:
+        FileError: A line makes no sense. Then none counts: half a file is not what anybody wants.
+    """
+    desired: dict[str, Power] = {}
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        match words:
+            case [server_id, "on" | "off" as power]:
+                pass
+            case [_, "reboot"]:
+                raise FileError(f"line {number}: a reboot is no state to be in; write on or off")
+            case _:
+                raise FileError(f"line {number}: {line.strip()!r}; write the id of a server, a blank, and on or off")
+        if server_id in desired:
+            raise FileError(f"line {number}: server {server_id} is on line {lines[server_id]} too; delete one")
+        desired[server_id], lines[server_id] = power, number
+    return desired
+
+
+class SavedJobs(msgspec.Struct):
+    """What the file of jobs holds: `JobHandle.to_json` by the job's id."""
+
+    version: int
+    jobs: dict[str, str]
+
+
+@contextmanager
+def open_ledger(path: Path) -> Iterator[Ledger]:
+    """Read the file of jobs, and keep every other controller off it.
+
+    Raises:
+        FileError: It cannot be read, or another controller has it.
+    """
+    with ExitStack() as stack:
+        try:
+            # However the process ends, this goes with it.
+            lock = stack.enter_context(path.with_name(f"{path.name}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            saved = msgspec.json.decode(path.read_bytes(), type=SavedJobs) if path.exists() else None
+        except BlockingIOError:
+            raise FileError(f"another controller has {path}; end it first, or give another --jobs") from None
+        except (OSError, msgspec.DecodeError, UnicodeError) as error:
+            raise FileError(f"cannot read {path}: {error}; mend it, or give another --jobs") from error
+        if saved is not None and saved.version != VERSION:
+            raise FileError(f"{path} has version {saved.version}, and this program reads {VERSION}; update it")
+        yield Ledger(path, saved.jobs if saved else {})
+
+
+class Ledger:
+    """The jobs that the cloud is at, in a file that is whole at any moment."""
+
+    def __init__(self, path: Path, jobs: dict[str, str]) -> None:
+        self.jobs = jobs
+        self._path = path
+        self._writing = anyio.Lock()
+
+    async def add(self, job: JobHandle) -> None:
+        """Save a job, before anything else happens to it."""
+        self.jobs[job.id] = job.to_json()
+        await self._save()
+
+    async def drop(self, job_ids: Iterable[str]) -> None:
+        """Forget jobs that have ended."""
+        if [self.jobs.pop(job_id) for job_id in tuple(job_ids) if job_id in self.jobs]:
+            await self._save()
+
+    async def _save(self) -> None:
+        # Whoever is told to end meanwhile saves first, and in a thread: a disk may take its time.
+        with anyio.CancelScope(shield=True):
+            async with self._writing:
+                await anyio.to_thread.run_sync(self._write, SavedJobs(version=VERSION, jobs=self.jobs.copy()))
+
+    def _write(self, saved: SavedJobs) -> None:
+        new = self._path.with_name(f"{self._path.name}.new")
+        with new.open("wb") as file:
+            file.write(msgspec.json.encode(saved))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._path)
+
+
+class Grudge(NamedTuple):
+    """A server that failed: how often in a row, and when it is tried again."""
+
+    failures: int
+    until: float
+
+
+class Controller:
+    """Compares what is with what should be, and repairs the difference."""
+
+    def __init__(self, bms: BmsClient, ledger: Ledger, options: argparse.Namespace) -> None:
+        self._bms = bms
+        self._ledger = ledger
+        self._path = anyio.Path(options.desired)
+        self._options = options
+        self._desired: dict[str, Power] = {}
+        self._seen: tuple[int, ...] | None = None
+        self._under_way: set[str] = set()
+        self._grudges: dict[str, Grudge] = {}
+        self._strangers: set[str] = set()
+        self._runs: set[FleetRun] = set()
+        self._news = anyio.Event()
+        self.scope = anyio.CancelScope()
+        self.broken = False
+
+    async def prepare(self) -> list[JobHandle]:
+        """Read the files and try the cloud; return the jobs that an earlier controller has left.
+
+        Raises:
+            FileError: A file makes no sense.
+            BmsError: The cloud does not let us in.
+        """
+        self._seen = await self._stamp()
+        self._desired = await self._read()
+        await anext(aiter(self._bms.with_options(retry=None).servers.list(page_size=1)), None)
+        try:
+            jobs = [self._bms.jobs.restore(text) for text in self._ledger.jobs.values()]
+        except bms_async.InvalidRequestError as error:
+            raise FileError(f"cannot resume a job: {error}; give another --jobs") from error
+        if strange := [job.action for job in jobs if job.action not in ("servers.start", "servers.stop")]:
+            raise FileError(f"cannot resume a job of {strange[0]}, which no controller begins; give another --jobs")
+        return jobs
+
+    async def run(self, jobs: Sequence[JobHandle]) -> None:
+        """Go on until the scope is cancelled."""
+        with self.scope:
+            # Subscribed before anything is awaited: events tell nothing of what was before.
+            async with self._bms.jobs.events() as events, anyio.create_task_group() as tasks:
+                tasks.start_soon(self._hear, events)
+                tasks.start_soon(self._watch_file)
+                for action in ACTIONS.values():
+                    ours = [job for job in jobs if job.action == f"servers.{action}"]
+                    if ours:
+                        ids = [server_id for job in ours for server_id in job.servers]
+                        say("resume", action=action, jobs=[job.id for job in ours], **some(ids))
+                        self._begin(tasks, action, ids, ours)
+                while True:
+                    self._news = anyio.Event()
+                    await self._compare(tasks)
+                    with anyio.move_on_after(self._options.every):
+                        await self._news.wait()
+        say("end", jobs_saved=len(self._ledger.jobs))
+
+    async def _compare(self, tasks: TaskGroup) -> None:
+        """Read the actual states, and repair those that differ."""
+        # What is under way now may have ended when its page comes, which is older than that.
+        busy, now = frozenset(self._under_way), anyio.current_time()
+        wrong: dict[Action, list[str]] = {"start": [], "stop": []}
+        found: set[str] = set()
+        try:
+            async for server in self._bms.servers.list(lane=Lane.BULK):
+                power = self._desired.get(server.id)
+                if power is None:
+                    continue
+                found.add(server.id)
+                if server.status == STATUSES[power]:
+                    self._grudges.pop(server.id, None)
+                elif server.id not in busy and not server.task_state and server.status in AT_REST:
+                    grudge = self._grudges.get(server.id)
+                    if grudge is None or grudge.until <= now:
+                        wrong[ACTIONS[power]].append(server.id)
+        except bms_async.CallError as error:
+            say("wait", seconds=self._options.every, why=str(error))
+            return
+        strangers = self._desired.keys() - found
+        if strangers != self._strangers and strangers:
+            say("ignore", why="the project has no such servers; correct their lines", **some(sorted(strangers)))
+        self._strangers = strangers
+        for action, ids in wrong.items():
+            if ids:
+                say("repair", action=action, **some(ids))
+                self._begin(tasks, action, ids)
+
+    def _begin(self, tasks: TaskGroup, action: Action, ids: Sequence[str], jobs: Sequence[JobHandle] = ()) -> None:
+        self._under_way.update(ids)
+        tasks.start_soon(self._repair, action, ids, jobs)
+
+    async def _repair(self, action: Action, ids: Sequence[str], jobs: Sequence[JobHandle]) -> None:
+        fleet = self._bms.fleet
+        act = fleet.start if action == "start" else fleet.stop
+        # Servers of jobs that are resumed are watched, and not asked for. Nor does the run ask again for one that was
+        # busy or lost: we do, by what the file says then.
+        ids = () if jobs else ids
+        run = act(ids, jobs=jobs, on_job=self._accept, wave_size=self._options.wave, retry_transient=False)
+        self._runs.add(run)
+        try:
+            async for outcome in run:
+                self._take(outcome)
+        finally:
+            self._runs.discard(run)
+        if run.report is not None:
+            say("repaired", action=action, **{state: count for state, count in run.report.by_state.items() if count})
+        self._news.set()
+
+    async def _accept(self, job: JobHandle) -> None:
+        say("accepted", job=job.id, **some(job.servers))
+        await self._save(self._ledger.add(job))
+
+    async def _save(self, saving: Awaitable[None]) -> None:
+        try:
+            await saving
+        except OSError as error:
+            # Who cannot write down what he begins may not begin any more.
+            say("give up", why=f"cannot save the jobs: {error}; make room, and start again")
+            self.broken = True
+            self.scope.cancel()
+
+    def _take(self, outcome: Outcome) -> None:
+        server_id = outcome.server_id
+        self._under_way.discard(server_id)
+        if outcome.state.is_good:
+            self._grudges.pop(server_id, None)
+        elif outcome.state is not OutcomeState.SKIPPED or outcome.error is not None:
+            failures = self._grudges[server_id].failures + 1 if server_id in self._grudges else 1
+            delay = min(self._options.backoff * 2.0 ** min(failures - 1, 30), LONGEST_DELAY)
+            self._grudges[server_id] = Grudge(failures, anyio.current_time() + delay)
+            details = {"server": server_id, "state": outcome.state, "failures": failures, "seconds": delay}
+            say("back off", **details, why=str(outcome.error))
+
+    async def _hear(self, events: JobEvents) -> None:
+        """Forget saved jobs as they end."""
+        async for event in events:
+            match event:
+                case JobEnded(job_id=job_id):
+                    await self._save(self._ledger.drop([job_id]))
+                case JobLost(job_id=job_id, error=error):
+                    say("lost", job=job_id, why=str(error))
+                    await self._save(self._ledger.drop([job_id]))
+                case EventGap(missed=missed):
+                    # Too much happened at once: what is not watched any more has ended.
+                    say("catch up", missed=missed)
+                    watched = {job.id for job in self._bms.jobs.watched()}
+                    await self._save(self._ledger.drop(self._ledger.jobs.keys() - watched))
+
+    async def _watch_file(self) -> None:
+        """Take a new desired state in; a file that makes no sense changes nothing."""
+        while True:
+            await anyio.sleep(self._options.look)
+            stamp = await self._stamp()
+            if stamp == self._seen:
+                continue
+            self._seen = stamp
+            try:
+                desired = await self._read()
+            except FileError as error:
+                say("keep", why=f"{error}; until then the old state stays in force")
+                continue
+            if desired != self._desired:
+                # Who is wanted otherwise now is tried at once, whatever failed before.
+                for server_id in self._grudges.keys() - {each for each, _ in desired.items() & self._desired.items()}:
+                    del self._grudges[server_id]
+                self._desired = desired
+                say("desire", on=list(desired.values()).count("on"), off=list(desired.values()).count("off"))
+                for run in self._runs:
+                    # What was not asked for yet may be wanted otherwise now.
+                    run.cancel()
+                self._news.set()
+
+    async def _stamp(self) -> tuple[int, ...] | None:
+        try:
+            stat = await self._path.stat()
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+    async def _read(self) -> dict[str, Power]:
+        try:
+            return read_desired(await self._path.read_text("utf-8"))
+        except FileError as error:
+            raise FileError(f"{self._path}, {error}") from error
+        except (OSError, UnicodeError) as error:
+            raise FileError(f"cannot read {self._path}: {error}; put it right") from error
+
+
+async def control(options: argparse.Namespace, ledger: Ledger) -> int:
+    """Run a controller until a signal comes; return the exit code."""
+    async with BmsClient.from_env() as bms:
+        controller = Controller(bms, ledger, options)
+        jobs = await controller.prepare()
+
+        async def end_on_signal() -> None:
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for _ in signals:
+                    controller.scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(end_on_signal)
+            await controller.run(jobs)
+            tasks.cancel_scope.cancel()
+    return 1 if controller.broken else 0
+
+
+def seconds(text: str) -> float:
+    """Read a time that is longer than none."""
+    if not 0 < float(text) <= LONGEST_DELAY:
+        raise argparse.ArgumentTypeError(f"more than 0 seconds are needed, and an hour at most: {text}")
+    return float(text)
+
+
+def number(text: str) -> int:
+    """Read how many there may be."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"1 or more are needed: {text}")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("desired", help="the file with a server a line: ID on, or ID off")
+    add("--jobs", type=Path, default="jobs.json", metavar="FILE", help="where jobs under way are saved (jobs.json)")
+    add("--every", type=seconds, default=30.0, metavar="S", help="how often actual states are read (30)")
+    add("--look", type=seconds, default=1.0, metavar="S", help="how often it is seen whether the file has changed (1)")
+    add("--backoff", type=seconds, default=60.0, metavar="S", help="before a server that failed is tried again (60)")
+    add("--wave", type=number, metavar="N", help="how many servers may be under way at once (any number)")
+    options = parser.parse_args(arguments)
+    try:
+        with open_ledger(options.jobs) as ledger:
+            return asyncio.run(control(options, ledger))
+    except (FileError, bms_async.BmsError) as error:
+        print(f"controller: {error}", file=sys.stderr)
+        settings = bms_async.ConfigurationError | bms_async.AuthenticationError | bms_async.PermissionDeniedError
+        return 2 if isinstance(error, FileError) else 3 if isinstance(error, settings) else 4
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

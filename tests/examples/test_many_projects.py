@@ -1,0 +1,166 @@
+"""`examples/many_projects.py`, run as a user would."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from .processes import ROOT, Program, running, simulator, wait_until
+
+PROGRAM = str(ROOT / "examples" / "many_projects.py")
+SECRETS = {f"TOKEN_{number}": f"token-{number}" for number in range(10)}
+
+
+@pytest.fixture(scope="module")
+def addresses() -> Iterator[list[str]]:
+    with running(str(ROOT / "tests" / "examples" / "ten_clouds.py")) as clouds:
+        yield json.loads(clouds.line_with("http://"))
+
+
+@pytest.fixture
+def file(addresses: list[str], tmp_path: Path) -> Path:
+    return write(tmp_path, {number: {"endpoint": address} for number, address in enumerate(addresses)})
+
+
+def write(folder: Path, projects: Mapping[int, dict[str, str]]) -> Path:
+    lines = []
+    for number, settings in projects.items():
+        lines.append(f"[projects.p{number}]")
+        own = {"project_id": f"project-{number}", "token_env": f"TOKEN_{number}"} | settings
+        lines += [f"{name} = {json.dumps(value)}" for name, value in own.items()]
+    path = folder / "projects.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def run(file: Path, *arguments: str, secrets: Mapping[str, str] = SECRETS) -> tuple[int, str, str]:
+    with running(PROGRAM, str(file), *arguments, settings=secrets) as program:
+        return program.end(), "\n".join(program.lines), "\n".join(program.errors)
+
+
+def row(shown: str, name: str) -> list[str]:
+    """The cells of a row of the table."""
+    line = next(line for line in shown.splitlines() if re.search(rf"[│|] *{name} ", line))
+    return [cell.strip() for cell in re.split(r"[│|]", line)[1:-1]]
+
+
+def test_ten_projects_are_listed_in_one_report(file: Path) -> None:
+    code, shown, told = run(file, "list")
+    assert (code, told) == (0, "")
+    assert [row(shown, f"p{number}")[:2] for number in range(10)] == [[f"p{number}", "20"] for number in range(10)]
+    assert row(shown, "all")[:2] == ["all", "200"]
+
+
+def test_an_action_is_done_in_all_of_them_and_why_it_failed_somewhere_is_told(file: Path) -> None:
+    code, shown, told = run(file, "reboot", "--yes")
+    failed = int(row(shown, "p7")[4])
+    assert (code, told, failed > 0) == (1, "", True)
+    assert row(shown, "p3") == ["p3", "20", "20", "0", "0", "0", "0"]
+    assert row(shown, "all") == ["all", "200", str(200 - failed), "0", str(failed), "0", "0"]
+    assert f"p7: {failed} servers: BMS.3037: " in shown
+
+
+def test_a_project_that_fails_does_not_spoil_the_others(addresses: list[str], tmp_path: Path) -> None:
+    places = {number: {"endpoint": address} for number, address in enumerate(addresses)}
+    # Nobody listens on port 9.
+    file = write(tmp_path, places | {1: {"endpoint": "http://127.0.0.1:9"}})
+    code, shown, _ = run(file, "reboot", "--yes", "--tag", "rack-0", secrets=SECRETS | {"TOKEN_2": "wrong"})
+    assert code == 4
+    assert [row(shown, f"p{number}")[2] for number in (0, 3, 9)] == ["20"] * 3
+    assert [row(shown, f"p{number}")[1] for number in (1, 2)] == ["0", "0"]
+    assert re.search(r"^p1: .*nothing reached the cloud", shown, re.MULTILINE)
+    assert re.search(r"^p2: .*401", shown, re.MULTILINE)
+    assert "wrong" not in shown
+    refused = run(file, "list", "--only", "p2", "--only", "p3", secrets=SECRETS | {"TOKEN_2": "wrong"})
+    assert (refused[0], row(refused[1], "p3")[1]) == (3, "20")
+
+
+def test_without_a_yes_nothing_is_done(file: Path) -> None:
+    code, shown, told = run(file, "stop", "--only", "p3", "--only", "p4")
+    assert (code, told) == (2, "many_projects: this would stop 40 servers of 2 projects; if so, add --yes")
+    assert row(shown, "p3") == ["p3", "20", "20"]
+    assert row(run(file, "list", "--only", "p3")[1], "p3")[1:] == ["20", "20"]
+
+
+def test_a_cloud_that_is_killed_and_comes_back_is_accounted_for_with_the_others(tmp_path: Path) -> None:
+    flags = ("--servers", "60", "--throttle", "none")
+    one = (*flags, "--seed", "1", "--project-id", "project-1", "--token", "token-1", "--job-seconds", "0.2", "0.4")
+    two = (*flags, "--seed", "2", "--project-id", "project-2", "--token", "token-2", "--job-seconds", "50", "60")
+    with simulator(*one) as steady, simulator(*two) as killed:
+        file = write(tmp_path, {1: {"endpoint": steady.address}, 2: {"endpoint": killed.address}})
+        with running(PROGRAM, str(file), "stop", "--yes", settings=SECRETS, times=40) as program:
+            wait_until(lambda: killed.ask("servers/work")["stop"] != {}, program)
+            killed.program.kill()
+            killed.begin("--job-seconds", "0.2", "0.4")
+            assert killed.states() == {"ACTIVE": 60}
+            assert program.end() == 0
+        shown = "\n".join(program.lines)
+        assert row(shown, "p1")[1:3] == ["60", "60"]
+        assert sum(map(int, row(shown, "p2")[2:4])) == 60
+        assert steady.states() == killed.states() == {"SHUTOFF": 60}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_brings_the_report_so_far(tmp_path: Path, number: signal.Signals) -> None:
+    flags = ("--servers", "30", "--project-id", "project-1", "--token", "token-1", "--job-seconds", "50", "60")
+    with simulator(*flags) as cloud:
+        file = write(tmp_path, {1: {"endpoint": cloud.address}})
+        with running(PROGRAM, str(file), "stop", "--yes", settings=SECRETS) as program:
+            wait_until(lambda: cloud.ask("servers/work")["stop"] != {}, program)
+            assert program.kill(number) == 130
+        assert row("\n".join(program.lines), "p1") == ["p1", "30", "0", "0", "0", "30", "0"]
+        assert program.errors[-1] == "many_projects: interrupted; what was asked for goes on in the clouds"
+
+
+def check(program: Program, told: list[str]) -> None:
+    assert (program.end(), program.lines) == (2, [])
+    shown = "\n".join(program.errors)
+    assert [text for text in told if text not in shown] == []
+    assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "told"),
+    [
+        ("", ["list"], ["has no project", "[projects.NAME]"]),
+        ("[projects", ["list"], ["cannot read", "projects.toml"]),
+        ('[projects.a]\ntoken = "sekrit"', ["list"], ["project a", "token"]),
+        ('[projects.a]\nproject_id = "p"', ["list"], ["token_env is needed"]),
+        (
+            '[projects.a]\ntoken_env = "NO_SUCH"\n[projects.b]\nproject_id = "p"\ntoken_env = "TOKEN_1"',
+            ["list"],
+            ["project a: the environment variable NO_SUCH is not set", "project b:", "endpoint"],
+        ),
+        ('[projects.a]\nlimits = {"servers.stopp" = 2}\ntoken_env = "TOKEN_1"', ["list"], ["did you mean"]),
+        ("[projects.a]", ["list", "--only", "b"], ["no project 'b'", "it has a"]),
+        ("[projects.a]", ["fly"], ["invalid choice: 'fly'"]),
+    ],
+)
+def test_what_cannot_be_meant_is_told_before_anything_is_sent(
+    tmp_path: Path, text: str, arguments: list[str], told: list[str]
+) -> None:
+    file = tmp_path / "projects.toml"
+    file.write_text(text)
+    with running(PROGRAM, str(file), *arguments, settings=SECRETS) as program:
+        check(program, told)
+    assert "sekrit" not in "\n".join(program.errors)
+
+
+def test_a_file_that_is_not_there_and_a_tag_that_nobody_carries_are_told(file: Path) -> None:
+    with running(PROGRAM, "/no/such/file", "list", settings=SECRETS) as program:
+        check(program, ["/no/such/file"])
+    code, _, told = run(file, "stop", "--tag", "rack-99")
+    assert (code, told) == (2, "many_projects: there are no servers with the tag 'rack-99'")
+
+
+def test_its_help_says_how_to_run_it_and_how_it_ends() -> None:
+    with running(PROGRAM, "--help") as program:
+        assert (program.end(), program.errors) == (0, [])
+    shown = " ".join(program.lines)
+    assert "python -m bms_async.simulator" in shown
+    assert "Exit codes: 0" in shown
