@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bms_async._version import __version__
 from bms_async.api import CreationJob
 from bms_async.auth import Auth, StaticToken
-from bms_async.client import BmsClient, ClientStatistics
+from bms_async.client import BmsClient, ClientOptions, ClientStatistics
 from bms_async.errorcodes import ErrorCode, Remedy, explain
 from bms_async.errors import (
     AnswerTooLargeError,
@@ -136,6 +136,7 @@ __all__ = [
     "CallStarted",
     "CallTimeoutError",
     "ClientClosedError",
+    "ClientOptions",
     "ClientStatistics",
     "ClientView",
     "ConfigurationError",

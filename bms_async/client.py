@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
 import msgspec
 
@@ -33,6 +33,20 @@ if TYPE_CHECKING:
     from bms_async.hooks import Hook
 
 _PACE_WITHOUT_LIMIT = 60_000.0
+
+
+class ClientOptions(TypedDict, total=False):
+    """What `BmsClient.from_env` and `BmsClient.from_cloud` take beside what they read: arguments of `BmsClient`."""
+
+    transport: Transport | None
+    max_response_bytes: int | None
+    limits: Limits | None
+    timeout: float
+    deadline: float | None
+    max_wait: float | None
+    retry: RetryPolicy | None
+    check: bool
+    hooks: Hook | Iterable[Hook] | None
 
 
 class ClientStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,14 +161,7 @@ class BmsClient(ClientView):
         self._opened = False
 
     @classmethod
-    def from_env(
-        cls,
-        *,
-        transport: Transport | None = None,
-        limits: Limits | None = None,
-        timeout: float = 60.0,
-        hooks: Hook | Iterable[Hook] | None = None,
-    ) -> Self:
+    def from_env(cls, **options: Unpack[ClientOptions]) -> Self:
         """Make a client from the environment.
 
         Credentials are one of these; where two are complete, ``OS_AUTH_TYPE`` (``token``, ``password``, ``aksk``)
@@ -179,28 +186,17 @@ class BmsClient(ClientView):
         is refused, for certificates are always verified. An empty variable counts as not set.
 
         Args:
-            transport: As in `BmsClient`.
-            limits: As in `BmsClient`.
-            timeout: As in `BmsClient`.
-            hooks: As in `BmsClient`.
+            options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``deadline``, ``max_wait``,
+                ``retry``, ``check`` and ``hooks`` of `BmsClient`.
 
         Raises:
             ConfigurationError: Something is missing, or contradicts another; the text names all that is missing, and
                 where it was looked for.
         """
-        settings = config.read_environment()
-        return cls._from_settings(settings, transport=transport, limits=limits, timeout=timeout, hooks=hooks)
+        return cls._from_settings(config.read_environment(), options)
 
     @classmethod
-    def from_cloud(
-        cls,
-        name: str | None = None,
-        *,
-        transport: Transport | None = None,
-        limits: Limits | None = None,
-        timeout: float = 60.0,
-        hooks: Hook | Iterable[Hook] | None = None,
-    ) -> Self:
+    def from_cloud(cls, name: str | None = None, **options: Unpack[ClientOptions]) -> Self:
         """Make a client from ``clouds.yaml``, the file that OpenStack's tools read.
 
         It is the file that ``OS_CLIENT_CONFIG_FILE`` names; or else the first ``clouds.yaml``, ``.yml`` or ``.json``
@@ -228,28 +224,17 @@ class BmsClient(ClientView):
 
         Args:
             name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one that there is.
-            transport: As in `BmsClient`.
-            limits: As in `BmsClient`.
-            timeout: As in `BmsClient`.
-            hooks: As in `BmsClient`.
+            options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``deadline``, ``max_wait``,
+                ``retry``, ``check`` and ``hooks`` of `BmsClient`.
 
         Raises:
             ConfigurationError: A file cannot be read, there is no such cloud, or its settings do not do; the text
                 says which files were looked at.
         """
-        settings = config.read_cloud(name)
-        return cls._from_settings(settings, transport=transport, limits=limits, timeout=timeout, hooks=hooks)
+        return cls._from_settings(config.read_cloud(name), options)
 
     @classmethod
-    def _from_settings(
-        cls,
-        settings: config.Settings,
-        *,
-        transport: Transport | None,
-        limits: Limits | None,
-        timeout: float,
-        hooks: Hook | Iterable[Hook] | None,
-    ) -> Self:
+    def _from_settings(cls, settings: config.Settings, options: ClientOptions) -> Self:
         return cls(
             endpoint=settings.endpoint,
             project_id=settings.project_id,
@@ -257,12 +242,9 @@ class BmsClient(ClientView):
             auth=settings.auth,
             compute_endpoint=settings.compute_endpoint,
             identity_endpoint=settings.identity_endpoint,
-            transport=transport,
             # A transport that is given trusts what it was told to.
-            ca_bundle=settings.ca_bundle if transport is None else None,
-            limits=limits,
-            timeout=timeout,
-            hooks=hooks,
+            ca_bundle=settings.ca_bundle if options.get("transport") is None else None,
+            **options,
         )
 
     def statistics(self) -> ClientStatistics:
@@ -311,8 +293,12 @@ class BmsClient(ClientView):
 
     @staticmethod
     def _check_project(value: str | None, auth: Auth) -> str | None:
-        if value is None and isinstance(auth, ScopedAuth):
-            return None
+        if value is None:
+            if isinstance(auth, ScopedAuth):
+                return None
+            raise ConfigurationError(
+                f"project_id=None: it is needed, for {type(auth).__name__} does not tell it; or give project_name"
+            )
         try:
             return check_id("project_id", value)
         except InvalidRequestError as error:

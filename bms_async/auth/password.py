@@ -31,7 +31,8 @@ class PasswordAuth:
     before it ends, and after the cloud refused it. Clients may share one `PasswordAuth`, and then share its token.
 
     A password that was refused with 401 is not sent again at once, for clouds lock an account that is tried wrongly a
-    few times in a row: for 5 seconds, and up to 60 as refusals go on, calls get the same error without a request.
+    few times in a row: for 30 seconds, then for 3 minutes, then for a quarter of an hour each time, calls get the same
+    error without a request.
 
     Args:
         auth_url: The address of the IAM service (Keystone), with or without ``/v3``.

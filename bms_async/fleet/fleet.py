@@ -51,8 +51,8 @@ class Fleet:
             abort_above: The share of failures, 0 to 1, above which nothing more is asked for: FAILED and UNKNOWN of all
                 that ended. What is left is SKIPPED, and the report tells why.
             abort_sample: How many servers must have ended before that share counts.
-            retry_transient: Ask again for a server that is busy (BMS.0035 to BMS.0037): after 10 s, then after twice as
-                long each time, six times in all.
+            retry_transient: Ask again for a server that is busy (BMS.0035 to BMS.0037, BMS.1001, BMS.1006): after 10 s,
+                then after twice as long each time, six times in all.
             verify: When all have ended, read the states back. A server that is not as it was said to be is FAILED, or
                 UNKNOWN while it is busy; one that nothing was told of has what its state proves. Outcomes other than
                 FAILED and SKIPPED are told only then.
@@ -112,8 +112,8 @@ class Fleet:
             abort_above: The share of failures, 0 to 1, above which nothing more is asked for: FAILED and UNKNOWN of all
                 that ended. What is left is SKIPPED, and the report tells why.
             abort_sample: How many servers must have ended before that share counts.
-            retry_transient: Ask again for a server that is busy (BMS.0035 to BMS.0037): after 10 s, then after twice as
-                long each time, six times in all.
+            retry_transient: Ask again for a server that is busy (BMS.0035 to BMS.0037, BMS.1001, BMS.1006): after 10 s,
+                then after twice as long each time, six times in all.
             verify: When all have ended, read the states back. A server that is not as it was said to be is FAILED, or
                 UNKNOWN while it is busy; one that nothing was told of has what its state proves. Outcomes other than
                 FAILED and SKIPPED are told only then.
@@ -173,8 +173,8 @@ class Fleet:
             abort_above: The share of failures, 0 to 1, above which nothing more is asked for: FAILED and UNKNOWN of all
                 that ended. What is left is SKIPPED, and the report tells why.
             abort_sample: How many servers must have ended before that share counts.
-            retry_transient: Ask again for a server that is busy (BMS.0035 to BMS.0037): after 10 s, then after twice as
-                long each time, six times in all.
+            retry_transient: Ask again for a server that is busy (BMS.0035 to BMS.0037, BMS.1001, BMS.1006): after 10 s,
+                then after twice as long each time, six times in all.
                 One whose part of a job failed with BMS.0037 is not: that reboot may be this one.
             verify: When all have ended, read the states back. A server that is not as it was said to be is FAILED, or
                 UNKNOWN while it is busy; one that nothing was told of has what its state proves. Outcomes other than

@@ -30,7 +30,9 @@ class Source:
     """
 
     def __init__(self, ids: Iterable[str] | AsyncIterable[str], books: Books) -> None:
-        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable | AsyncIterable):
+        if isinstance(ids, str):
+            raise InvalidRequestError("ids", ids, "an iterable of ids is wanted, not one string: put it in brackets")
+        if isinstance(ids, bytes) or not isinstance(ids, Iterable | AsyncIterable):
             raise InvalidRequestError("ids", ids, "an iterable or async iterable of ids is wanted")
         self._ids: Iterable[str] | AsyncIterable[str] = tuple(ids) if type(ids) in _MUTABLE else ids  # type: ignore[arg-type]
         self._books = books

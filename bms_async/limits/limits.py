@@ -120,7 +120,7 @@ def _checked(changes: Mapping[str, int | None]) -> Mapping[str, int | None]:
 
 
 def _check_name(name: str) -> None:
-    if name not in _KNOWN and not name.startswith("nova."):
+    if name not in _KNOWN:
         from difflib import get_close_matches  # noqa: PLC0415 - only a mistake needs it
 
         near = get_close_matches(name, _KNOWN, n=1)

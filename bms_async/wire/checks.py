@@ -12,7 +12,7 @@ MOST_SERVERS = 1000
 """How many servers one batch may name (API reference 4.4.3)."""
 
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:-]{1,255}")
-_ID_RULE = "an id has letters, digits, '-', '_', '.' or ':' and no space or slash; copy it from servers.list()"
+_ID_RULE = "an id has letters, digits, '-', '_', '.' or ':' and no space or slash"
 
 
 def check_id(argument: str, value: object) -> str:
@@ -22,7 +22,8 @@ def check_id(argument: str, value: object) -> str:
         InvalidRequestError: It is not a string, is empty, or has a character that no id has.
     """
     if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise InvalidRequestError(argument, value, _ID_RULE)
+        of_servers = argument.startswith(("ids", "server_id"))
+        raise InvalidRequestError(argument, value, _ID_RULE + "; copy it from servers.list()" * of_servers)
     return value
 
 

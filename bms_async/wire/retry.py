@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
-from bms_async.errors import AnswerTooLargeError, ApiError, CallError, DecodeError, RateLimitedError, TransportError
+from bms_async.errors import (
+    AnswerTooLargeError,
+    ApiError,
+    CallError,
+    DecodeError,
+    InvalidRequestError,
+    RateLimitedError,
+    TransportError,
+)
 
 from .operation import Safety
 
@@ -21,12 +31,26 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         cap: The longest delay in seconds, a ``Retry-After`` included.
         refusals: How often a call that was counted out (429) is sent again, beside the `attempts`; each time it
             waits until its operation may go on.
+
+    Raises:
+        InvalidRequestError: One of them cannot be.
     """
 
     attempts: int = 4
     base: float = 0.5
     cap: float = 120.0
     refusals: int = 10
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        for name, least in (("attempts", 1), ("refusals", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InvalidRequestError(name, value, f"a whole number, {least} or more")
+        for name in ("base", "cap"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise InvalidRequestError(name, value, "seconds, 0 or more")
 
 
 DEFAULT_RETRY = RetryPolicy()

@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
-from bms_async import AkSkAuth, BmsClient, ConfigurationError, HttpxTransport, PasswordAuth, StaticToken
+from bms_async import (
+    AkSkAuth,
+    BmsClient,
+    ConfigurationError,
+    HttpxTransport,
+    Limits,
+    PasswordAuth,
+    StaticToken,
+    WaitTooLongError,
+)
 from bms_async.config import Settings, read_environment
 from bms_async.config import settings as module
 from bms_async.config.environment import VARIABLES
@@ -446,3 +455,16 @@ def test_settings_show_what_is_no_secret() -> None:
         assert "AkSkAuth" in shown
         assert "bms.example.com" in shown
         assert "AK1" not in shown
+
+
+async def test_what_is_no_matter_of_the_environment_is_given_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BMS_ENDPOINT": "http://localhost:1", "OS_PROJECT_ID": "p", "OS_TOKEN": "t"}.items():
+        monkeypatch.setenv(name, value)
+    limits = Limits({"servers.get": 1})
+    client = BmsClient.from_env(limits=limits, max_wait=0.0, deadline=5.0, retry=None, timeout=3.0, check=False)
+    async with client as bms:
+        (await bms.limits["servers.get"].acquire()).release()
+        with pytest.raises(WaitTooLongError):
+            await bms.servers.get("any thing")
+    with pytest.raises(TypeError, match="endpoint"):
+        BmsClient.from_env(endpoint="http://localhost:2")  # type: ignore[call-arg]

@@ -197,6 +197,7 @@ def test_a_budget_that_is_shared_is_told_once_and_one_without_a_limit_not_at_all
 @pytest.mark.parametrize(
     ("spent", "told"),
     [
+        ({"nova.server.get": [1.0]}, "did you mean 'nova.servers.get'"),
         ({"servers.stopp": [1.0]}, "did you mean 'servers.stop'"),
         ({"servers.stop": [1.0, float("nan")]}, "nan is not a number of seconds"),
         ({"servers.stop": ["1"]}, "'1' is not a number of seconds"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from bms_async.errors import (
     AnswerTooLargeError,
     CallError,
     DecodeError,
+    InvalidRequestError,
     TransportError,
 )
 from bms_async.errors.calls import error_class
@@ -108,3 +111,21 @@ def test_the_first_delay_is_drawn_below_the_base() -> None:
 
 def test_no_retry_is_one_try_and_no_patience() -> None:
     assert (NO_RETRY.attempts, NO_RETRY.refusals) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("attempts", 0, "1 or more"),
+        ("attempts", 1.5, "a whole number"),
+        ("refusals", -1, "0 or more"),
+        ("refusals", True, "a whole number"),
+        ("base", -1, "seconds"),
+        ("base", math.nan, "seconds"),
+        ("cap", math.inf, "seconds"),
+        ("cap", "x", "seconds"),
+    ],
+)
+def test_a_policy_that_cannot_be_is_refused_by_its_argument(name: str, value: object, rule: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"{name}=.*{rule}"):
+        RetryPolicy(**{name: value})  # type: ignore[arg-type]

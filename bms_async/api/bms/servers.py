@@ -159,7 +159,7 @@ class Servers(Upkeep, Attachments, Passwords, Creation):
     async def start(self, server_ids: Iterable[str], *, lane: Lane = Lane.INTERACTIVE) -> JobHandle:
         """Start servers and return the job that does it; it is watched from then on.
 
-        Sent again when an answer is lost: a server that already runs does not mind.
+        Sent again when an answer is lost: a server that runs already keeps running, and its sub-job fails (BMS.0038).
 
         Args:
             server_ids: 1 to 1000 ids, none twice; for more, and for an outcome each, see ``bms.fleet.start``.
@@ -178,7 +178,7 @@ class Servers(Upkeep, Attachments, Passwords, Creation):
     ) -> JobHandle:
         """Stop servers and return the job that does it; it is watched from then on.
 
-        Sent again when an answer is lost: a server that is stopped does not mind.
+        Sent again when an answer is lost: a server that is off stays off, and its sub-job fails (BMS.0039).
 
         Args:
             server_ids: 1 to 1000 ids, none twice; for more, and for an outcome each, see ``bms.fleet.stop``.
