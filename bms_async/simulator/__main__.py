@@ -23,10 +23,15 @@ _PASSWORD: Final = CloudSettings().password
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve a cloud; returns 0 when a signal ends it."""
+def main(arguments: Sequence[str] | None = None, *, program: str = "python -m bms_async.simulator") -> int:
+    """Serve a cloud; returns 0 when a signal ends it.
+
+    Args:
+        arguments: Its options; those of the process by default.
+        program: What it is called in its help and in what it says of wrong options.
+    """
     _leave_quietly_on_signals()
-    parser = _parser()
+    parser = _parser(program)
     options = vars(parser.parse_args(arguments))
     port = options.pop("port")
     options["limits"] = dict(options["limits"])
@@ -136,12 +141,13 @@ def _limit(text: str) -> tuple[str, int]:
     return operation, int(number)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     default = CloudSettings()
     parser = argparse.ArgumentParser(
-        prog="python -m bms_async.simulator",
+        prog=program,
         description="Serve a simulated bare-metal cloud on 127.0.0.1. When it accepts calls it prints"
-        " one line of JSON with its address, project, token and how to log in; SIGINT or SIGTERM ends it.",
+        " one line of JSON with its address, project, token and how to log in; SIGINT or SIGTERM ends it."
+        " A browser that opens the address sees what it does.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument

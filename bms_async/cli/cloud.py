@@ -1,0 +1,96 @@
+"""Which cloud is meant, and a client of it that keeps the limits together with the commands before it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import anyio
+
+from bms_async import BmsClient, Limits
+from bms_async.config import Settings, read_cloud, read_environment
+
+from .state import Ledger, state_folder
+
+__all__ = ["Cloud", "ledger_of", "open_cloud", "read_settings"]
+
+_CREDENTIALS = ("OS_TOKEN", "OS_AUTH_TOKEN", "OS_PASSWORD", "HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK")
+_SECONDS_BETWEEN_NOTES = 5.0
+
+
+class Cloud(NamedTuple):
+    """A client that is open, and what it was made of."""
+
+    bms: BmsClient
+    settings: Settings
+
+    @property
+    def where(self) -> str:
+        """The project and the address, for people."""
+        return f"project {self.bms.project_id or self.settings.project_name or '?'} at {self.settings.endpoint}"
+
+
+def read_settings(name: str | None) -> Settings:
+    """Return the settings of the cloud that is meant.
+
+    Args:
+        name: A cloud of ``clouds.yaml``; None for the one that the environment leads to. ``OS_CLOUD`` counts where the
+            environment has no credentials of its own.
+
+    Raises:
+        ConfigurationError: Something is missing or contradicts another.
+    """
+    if name is not None:
+        return read_cloud(name)
+    if os.environ.get("OS_CLOUD") and not any(os.environ.get(each) for each in _CREDENTIALS):
+        return read_cloud()
+    return read_environment()
+
+
+def ledger_of(settings: Settings) -> Ledger:
+    """Return what tells of the slots that were used in this cloud."""
+    try:
+        folder = state_folder()
+    except OSError:
+        folder = None
+    return Ledger(settings.endpoint, settings.project_id or settings.project_name or "", folder)
+
+
+@asynccontextmanager
+async def open_cloud(settings: Settings) -> AsyncIterator[Cloud]:
+    """Open a client; what it uses of the limits is noted for the next command, also when this one is interrupted."""
+    limits, ledger = Limits(), ledger_of(settings)
+    client = BmsClient(
+        endpoint=settings.endpoint,
+        project_id=settings.project_id,
+        project_name=settings.project_name,
+        auth=settings.auth,
+        compute_endpoint=settings.compute_endpoint,
+        identity_endpoint=settings.identity_endpoint,
+        ca_bundle=settings.ca_bundle,
+        limits=limits,
+    )
+
+    async def keep_noting() -> None:
+        # Who is killed has told most of it.
+        while True:
+            await anyio.sleep(_SECONDS_BETWEEN_NOTES)
+            await ledger.save(limits)
+
+    await ledger.load(limits)
+    error: Exception | None = None
+    try:
+        async with client as bms, anyio.create_task_group() as tasks:
+            tasks.start_soon(keep_noting)
+            try:
+                yield Cloud(bms, settings)
+            except Exception as raised:  # noqa: BLE001 - raised again below, where no task group wraps it
+                error = raised
+            finally:
+                tasks.cancel_scope.cancel()
+    finally:
+        await ledger.save(limits)
+    if error is not None:
+        raise error

@@ -1,0 +1,172 @@
+"""How far a run is, in words and figures."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+
+import anyio
+from rich.text import Text
+
+from bms_async import BmsClient, FleetRun
+
+from .estimate import Durations, Outlook, Standing, look_ahead
+from .failures import Failures
+from .output import clean, duration, number
+from .progress import Screen, draw_bar
+
+__all__ = ["Display"]
+
+_MOST_SAMPLES = 20_000
+_BATCH = 1000
+_MOST_REASONS = 5
+_NEWS = 31.0
+"""Seconds for which a poll that failed is shown: as long as the watcher waits until it polls again, at most."""
+
+_RATE_WIDTH = 7
+"""What most rates take, so that the bar beside them keeps its width."""
+
+
+class Display:
+    """What is shown of a run.
+
+    Args:
+        action: What is done.
+        run: The run.
+        bms: The client.
+        screen: Where it is shown.
+        wave: How many servers may be under way at once.
+        servers: How many servers it is about.
+
+    Attributes:
+        durations: How long its servers took.
+        failures: Why servers are not as asked.
+        samples: How many calls, and how many polls, were made until when.
+        began: When it began, by the loop's clock.
+        limiter: That of its call.
+    """
+
+    def __init__(
+        self, action: str, run: FleetRun, bms: BmsClient, screen: Screen, *, wave: int | None, servers: int
+    ) -> None:
+        self._action = action
+        self._run = run
+        self._bms = bms
+        self._screen = screen
+        self._wave = wave
+        self._servers = servers
+        self.durations = Durations()
+        self.failures = Failures()
+        self.limiter = bms.limits[f"servers.{action}"]
+        self._polls = bms.limits["jobs.get"]
+        self._first = self.limiter.statistics().calls, self._polls.statistics().calls
+        self.samples: tuple[list[tuple[float, int]], list[tuple[float, int]]] = ([(0.0, 0)], [(0.0, 0)])
+        self.began = anyio.current_time()
+        self._recent: deque[tuple[float, int]] = deque()
+        self._last_call = (0, self.began)
+        self._failing = (0, -math.inf)
+
+    def sample(self) -> None:
+        """Look at the run, as is done every now and then."""
+        now = anyio.current_time()
+        counts = self.calls()
+        for samples, count in zip(self.samples, counts, strict=True):
+            if samples[-1][1] != count:
+                samples.append((round(now - self.began, 2), count))
+            if len(samples) > _MOST_SAMPLES:
+                del samples[1:-1:2]
+        if counts[0] != self._last_call[0]:
+            self._last_call = (counts[0], now)
+        failed = self._bms.statistics().watcher.failed_polls
+        if failed > self._failing[0]:
+            self._failing = (failed, now)
+        self._recent.append((now, self._run.progress.done))
+        while now - self._recent[0][0] > 10:  # noqa: PLR2004 - the rate is that of the last ten seconds
+            self._recent.popleft()
+
+    def calls(self) -> tuple[int, int]:
+        """Return how many calls and how many polls were made."""
+        first, polls = self._first
+        return self.limiter.statistics().calls - first, self._polls.statistics().calls - polls
+
+    def _figures(self) -> tuple[str, str, str]:
+        """Return the rate, the time so far, and the time to come."""
+        progress, now = self._run.progress, anyio.current_time()
+        (since, before), seconds = self._recent[0], now - self.began
+        rate = (progress.done - before) / max(now - since, 0.5)
+        report = self._run.report
+        if report is not None:
+            end = "interrupted" if report.cancelled else "aborted" if report.aborted else "ended"
+            return f"{progress.done / max(seconds, 0.1):,.0f}/s", duration(seconds), end
+        outlook = self._outlook()
+        if outlook.is_least and outlook.seconds < 1:
+            # Nobody knows how long servers take, and the limit holds nothing up.
+            return f"{rate:,.0f}/s", duration(seconds), ""
+        mark = ">=" if outlook.is_least else "~"
+        return f"{rate:,.0f}/s", duration(seconds), f"{mark}{duration(math.ceil(outlook.seconds))} left"
+
+    def _outlook(self) -> Outlook:
+        progress, statistics = self._run.progress, self.limiter.statistics()
+        standing = Standing(
+            unasked=max(0, self._servers - progress.submitted),
+            in_flight=progress.in_flight,
+            batch=min(_BATCH, self._wave or _BATCH),
+            wave=self._wave,
+            since_last=anyio.current_time() - self._last_call[1],
+        )
+        still = statistics.next_slot if not statistics.free and statistics.next_slot is not None else 0.0
+        return look_ahead(
+            standing, self.durations, spent=self.limiter.spent(), capacity=statistics.capacity, still=still
+        )
+
+    def _states(self) -> str:
+        progress, statistics = self._run.progress, self.limiter.statistics()
+        parts = [f"{progress.submitted:,} asked"]
+        parts += [f"{count:,} {state.lower()}" for state, count in progress.by_state.items() if count]
+        if progress.to_verify:
+            parts.append(f"{progress.to_verify:,} to verify")
+        unasked = self._servers - progress.submitted
+        if unasked > 0 and statistics.capacity is not None and not self._run.report:
+            calls = -(-unasked // min(_BATCH, self._wave or _BATCH))
+            soon = f"next in {duration(math.ceil(statistics.next_slot))}" if statistics.next_slot else ""
+            parts.append(f"{number(calls, 'call')} to go, {soon or f'{statistics.free} slots free'}")
+        failed, at = self._failing
+        if not self._run.report and anyio.current_time() - at < _NEWS:
+            parts.append(f"the cloud does not answer: {number(failed, 'poll')} failed, and it is tried again")
+        return ", ".join(parts)
+
+    def block(self) -> list[Text]:
+        """Return the lines that are drawn on a terminal."""
+        progress, total, width = self._run.progress, self._servers, self._screen.width
+        rate, so_far, to_come = self._figures()
+        share = f"{100 * progress.done // max(1, total):3}%"
+        rate = rate.rjust(_RATE_WIDTH)
+        figures = [f"{progress.done:>{len(f'{total:,}')},}/{total:,}", share, rate, so_far, to_come]
+        # What is wanted least goes first where there is no room.
+        for unwanted in (None, rate, so_far, share):
+            if unwanted is not None:
+                figures.remove(unwanted)
+            right = "  ".join(each for each in figures if each)
+            room = width - len(self._action) - len(right) - 4
+            if room >= 10:  # noqa: PLR2004 - a shorter bar tells nothing
+                break
+        bar = draw_bar(progress.done, total, max(0, room), plain=self._screen.is_plain)
+        head = Text.assemble((self._action, "bold"), "  ", bar, "  ", right)
+        return [head, Text(f"  {self._states()}", style="dim"), *self._reason_lines()]
+
+    def _reason_lines(self) -> Iterator[Text]:
+        reasons = self.failures.reasons()
+        for reason in reasons[:_MOST_REASONS]:
+            yield Text.assemble("  ", (f"{reason.total:,} {reason.code}", "red"), f"  {clean(reason.what)}")
+        if len(reasons) > _MOST_REASONS:
+            yield Text(f"  and {len(reasons) - _MOST_REASONS} other reasons")
+
+    def line(self) -> str:
+        """Return the line that is written to a log."""
+        progress = self._run.progress
+        rate, so_far, to_come = self._figures()
+        failed = ", ".join(f"{count:,} {code}" for code, count in list(self.failures.counts().items())[:_MOST_REASONS])
+        figures = ", ".join(each for each in (rate, so_far, to_come) if each)
+        line = f"{self._action}: {progress.done:,} of {self._servers:,}, {figures}; {self._states()}"
+        return f"{line}; {failed}" if failed else line

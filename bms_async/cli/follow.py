@@ -1,0 +1,249 @@
+"""A fleet run, followed to its end: outcomes as they come, how far it is, and what became of it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+from rich.text import Text
+
+from bms_async import BmsClient, FleetReport, FleetRun, Outcome, OutcomeState
+
+from .display import Display
+from .exit import Code, say, swallow_output
+from .failures import explain_code
+from .journal import Journal
+from .output import clean, is_terminal, json_line, number, write
+from .progress import Screen
+from .results import tell_results
+from .signals import Interruption
+from .state import write_atomically
+
+if TYPE_CHECKING:
+    from .page import CallHistory
+
+__all__ = ["Follower"]
+
+_TICK = 0.25
+_AT_A_TIME = 500
+_MOST_JOBS = 20
+
+
+class Follower:
+    """Follows a run.
+
+    Args:
+        action: What is done.
+        run: The run, under way.
+        bms: The client.
+        screen: Where its progress is shown.
+        json: Whether outcomes are written as JSON.
+        wave: How many servers may be under way at once.
+        servers: How many servers it is about.
+    """
+
+    def __init__(
+        self, action: str, run: FleetRun, bms: BmsClient, screen: Screen, *, json: bool, wave: int | None, servers: int
+    ) -> None:
+        self._action = action
+        self._run = run
+        self._screen = screen
+        self._json = json
+        self._display = Display(action, run, bms, screen, wave=wave, servers=servers)
+        self._no_reader = False
+        self._told = 0
+
+    def interrupt(self) -> None:
+        """Ask for nothing more, and do not wait for what was asked for."""
+        self._run.cancel(let_go=True)
+
+    async def follow(self) -> int:
+        """Show the run until it has ended; return the exit code."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._show)
+                report = await self._tell()
+                tasks.cancel_scope.cancel()
+            await self._refresh()
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await self._screen.close()
+        return Code.OK if all(state.is_good or not count for state, count in report.by_state.items()) else Code.FAILED
+
+    async def conclude(
+        self, journal: Journal, code: int, *, where: str, quiet: bool, report: str | None, stop: Interruption
+    ) -> int:
+        """Tell what became of it, keep what is needed to go on, and return the exit code.
+
+        Args:
+            journal: The saved jobs.
+            code: The exit code as far as the servers are concerned.
+            where: Which cloud it was.
+            quiet: Whether to tell nothing but failures.
+            report: Where a page about it is written.
+            stop: Which signal ended it, if one did.
+        """
+        told = self._run.report
+        if told is None:
+            raise RuntimeError("a run that was followed to its end has no report")
+        ended_early = told.cancelled or told.aborted is not None
+        if ended_early:
+            await journal.close(self._left(told))
+        else:
+            await journal.remove()
+        code = 128 + stop.number if stop.number else Code.NO_READER if self._no_reader else code
+        seconds = anyio.current_time() - self._display.began
+        if not self._no_reader:
+            try:
+                tell_results(
+                    told,
+                    self._display.failures,
+                    self._display.calls(),
+                    seconds=seconds,
+                    where=where,
+                    quiet=quiet,
+                    json=self._json,
+                    code=code,
+                    saved=journal.path if ended_early else None,
+                )
+            except BrokenPipeError:
+                swallow_output()
+                code = Code.NO_READER
+        if report is not None:
+            await self._write_page(Path(report), told)
+        if ended_early:
+            self._tell_how_to_go_on(journal, told)
+        return code
+
+    async def _tell(self) -> FleetReport:
+        """Take outcomes in as they come, and write them where that is asked for."""
+        lines: list[str] = []
+        async for outcome in self._run:
+            self._take(outcome)
+            if self._json:
+                lines.append(json_line(describe(outcome)))
+            if len(lines) >= _AT_A_TIME or (lines and self._told >= self._run.progress.done):
+                await self._write(lines)
+        await self._write(lines)
+        return await self._run
+
+    def _take(self, outcome: Outcome) -> None:
+        self._told += 1
+        if outcome.seconds is not None and outcome.state is OutcomeState.SUCCEEDED:
+            self._display.durations.add(outcome.seconds)
+        first = self._display.failures.add(outcome)
+        if first is not None and outcome.error is not None:
+            what = clean(first.what)
+            self._screen.note(Text.assemble((f"{outcome.server_id} ", ""), (first.code, "red"), f": {what}"))
+
+    async def _write(self, lines: list[str]) -> None:
+        text = "".join(lines)
+        lines.clear()
+        if not text or self._no_reader:
+            return
+        try:
+            # Who reads slowly must not hold up the run.
+            await anyio.to_thread.run_sync(write, text)
+        except BrokenPipeError:
+            swallow_output()
+            self._no_reader = True
+            self._run.cancel(let_go=True)
+
+    async def _show(self) -> None:
+        while True:
+            self._display.sample()
+            if self._screen.is_live:
+                await self._screen.show(self._display.block())
+            elif not self._screen.quiet:
+                await self._screen.line(self._display.line() if self._screen.is_due() else None)
+            await anyio.sleep(_TICK)
+
+    async def _refresh(self) -> None:
+        """Show the end."""
+        self._display.sample()
+        if self._screen.is_live:
+            # Where the results go to the same terminal, they say the rest.
+            await self._screen.show(
+                self._display.block()[:1] if is_terminal() and not self._json else self._display.block()
+            )
+        else:
+            await self._screen.line(self._display.line())
+
+    @staticmethod
+    def _left(report: FleetReport) -> list[str]:
+        """Return the servers that nothing was done to and that another run may ask for."""
+        skipped = (each for each in report.outcomes if each.state is OutcomeState.SKIPPED)
+        return [each.server_id for each in skipped if each.job_id is None and _may_be_asked(each)]
+
+    def _tell_how_to_go_on(self, journal: Journal, report: FleetReport) -> None:
+        left, path = number(len(self._left(report)), "server"), journal.path
+        if path is None and not journal.jobs:
+            doubtful = report.by_state[OutcomeState.UNKNOWN]
+            asked = f"{number(doubtful, 'server')} may have been asked for" if doubtful else "nothing was asked for"
+            say(f"no job had begun; {asked}, and {left} left")
+            return
+        if path is None:
+            say(f"the {number(len(journal.jobs), 'job')} could not be saved. To follow the first of them:")
+            say(f"bms jobs watch {' '.join(journal.jobs[:_MOST_JOBS])}", first="  ")
+            return
+        # Each command has a line of its own, so that it can be copied whole.
+        file = shlex.quote(os.fspath(path))
+        if report.cancelled:
+            say("what was asked for goes on in the cloud. To follow it:")
+            say(f"bms jobs watch --from {file}", first="  ")
+        if self._left(report):
+            say(f"to {'follow it and ' if report.cancelled else ''}go on with the {left} left:")
+            say(f"bms {self._action} --resume {file}", first="  ")
+
+    async def _write_page(self, path: Path, report: FleetReport) -> None:
+        try:
+            await anyio.to_thread.run_sync(lambda: write_page(path, report, self._history(report)))
+        except (OSError, ImportError) as error:
+            say(f"the report {path} was not written: {error}")
+
+    def _history(self, report: FleetReport) -> CallHistory:
+        from .page import CallHistory  # noqa: PLC0415 - only a report needs it
+
+        return CallHistory(
+            operation=f"servers.{self._action}",
+            limit=self._display.limiter.limit,
+            started=report.started,
+            calls=tuple(self._display.samples[0]),
+            polls=tuple(self._display.samples[1]),
+        )
+
+
+def write_page(path: Path, report: FleetReport, history: CallHistory) -> None:
+    """Write the page about a run.
+
+    Raises:
+        OSError: It cannot be written.
+        ImportError: What renders it is not installed.
+    """
+    from .page import render_report  # noqa: PLC0415 - only a report needs it
+
+    write_atomically(path, render_report(report, history).encode())
+
+
+def describe(outcome: Outcome) -> dict[str, object]:
+    """Return an outcome as its line of JSON tells it."""
+    told: dict[str, object] = {"type": "outcome", "server_id": outcome.server_id, "state": outcome.state.value}
+    if outcome.error is not None:
+        told["code"] = outcome.code
+        told["error"] = str(outcome.error)
+        told["what"] = explain_code(outcome.code, "")
+    if outcome.job_id is not None:
+        told["job_id"] = outcome.job_id
+    told["attempts"] = outcome.attempts
+    if outcome.seconds is not None:
+        told["seconds"] = round(outcome.seconds, 3)
+    return told
+
+
+def _may_be_asked(outcome: Outcome) -> bool:
+    """Whether a skipped server was only not come to; an id that no server can have never will be."""
+    return not isinstance(outcome.error, ValueError)

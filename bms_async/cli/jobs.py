@@ -1,0 +1,286 @@
+"""``bms jobs``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from rich.text import Text
+
+from bms_async import (
+    BmsClient,
+    BmsError,
+    ClientClosedError,
+    Job,
+    JobFailedError,
+    JobHandle,
+    JobLostError,
+    NotFoundError,
+    SubJob,
+)
+from bms_async.models import JobStatus
+
+from .cloud import open_cloud, read_settings
+from .exit import Code, UsageError, say, swallow_output
+from .failures import Failures, explain_code
+from .journal import read_saved
+from .output import clean, duration, json_line, number, plain, text_of, write
+from .progress import Screen, draw_bar
+from .results import reason_lines
+from .signals import Interruption, run_interruptibly
+
+__all__ = ["show_jobs", "watch_jobs"]
+
+_TICK = 0.25
+
+
+def show_jobs(ids: Sequence[str], *, cloud: str | None, json: bool) -> int:
+    """Write how far jobs are; 1 if one of them is not there or has failed."""
+    settings = read_settings(cloud)
+
+    async def main(_stop: Interruption) -> int:
+        code: int = Code.OK
+        async with open_cloud(settings) as opened:
+            for job_id in dict.fromkeys(ids):
+                try:
+                    job = await opened.bms.jobs.get(job_id)
+                except NotFoundError:
+                    _tell_missing(job_id, opened.where)
+                    code = Code.FAILED
+                    continue
+                write(json_line({**_plain_job(job)}) if json else _describe(job))
+                if job.status is JobStatus.FAIL:
+                    code = Code.FAILED
+        return code
+
+    return run_interruptibly(main)
+
+
+def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, json: bool, quiet: bool) -> int:
+    """Follow jobs to their end; 1 if a server's part of one failed."""
+    if bool(ids) == bool(file):
+        raise UsageError("which jobs? Give their ids, or --from with a file of saved ones")
+    saved = read_saved(file) if file else None
+    settings = read_settings(cloud)
+
+    async def main(stop: Interruption) -> int:
+        async with open_cloud(settings) as opened:
+            if saved is not None:
+                handles = [opened.bms.jobs.restore(job) for job in saved.jobs]
+            else:
+                handles = await _find(opened.bms, list(dict.fromkeys(ids)), opened.where)
+            with Screen(quiet=quiet) as screen:
+                code = await _Watch(handles, screen, json=json).follow(stop) if handles else Code.OK
+            if len(handles) < len(set(ids)):
+                code = code or Code.FAILED
+        if stop.number:
+            again = f"--from {shlex.quote(os.fspath(Path(file)))}" if file else " ".join(map(shlex.quote, ids[:5]))
+            say("the jobs go on in the cloud. To follow them again:")
+            say(f"bms jobs watch {again}", first="  ")
+        elif saved is not None and saved.head is not None:
+            _tell_what_is_left(file or "", saved.head.action, len(saved.unasked))
+        return code
+
+    return run_interruptibly(main)
+
+
+async def _find(bms: BmsClient, ids: Sequence[str], where: str) -> list[JobHandle]:
+    """Return handles of the jobs that there are; a wrong id would else be believed in for a minute."""
+    handles = []
+    for job_id in ids:
+        try:
+            await bms.jobs.get(job_id)
+        except NotFoundError:
+            _tell_missing(job_id, where)
+        else:
+            handles.append(bms.jobs.watch(job_id))
+    return handles
+
+
+class _Watch:
+    """Follows some jobs."""
+
+    def __init__(self, handles: Sequence[JobHandle], screen: Screen, *, json: bool) -> None:
+        self._handles = handles
+        self._screen = screen
+        self._json = json
+        self._failures = Failures()
+        self._lines: list[str] = []
+        self._known: dict[str, Job | None] = {}
+        self._done = self._ended = self._lost = 0
+        self._failed_jobs = 0
+        self._no_reader = False
+        self._began = anyio.current_time()
+
+    async def follow(self, stop: Interruption) -> int:
+        """Follow them until all have ended, or a signal comes."""
+        with anyio.CancelScope() as scope:
+            stop.gently = scope.cancel
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._show, scope)
+                    async with anyio.create_task_group() as watching:
+                        for handle in self._handles:
+                            watching.start_soon(self._watch, handle)
+                    tasks.cancel_scope.cancel()
+            finally:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                    await self._write()
+                    if not self._screen.quiet:
+                        await self._draw()
+                    await self._screen.close()
+        self._conclude()
+        if self._no_reader:
+            return Code.NO_READER
+        return Code.FAILED if self._failures or self._failed_jobs or self._lost else Code.OK
+
+    async def _watch(self, handle: JobHandle) -> None:
+        try:
+            async for sub in handle.sub_jobs():
+                self._take(handle, sub)
+            job = await handle.result()
+        except JobFailedError as error:
+            self._failed_jobs += 1
+            self._end(handle, error.job, error)
+        except ClientClosedError:
+            raise
+        except JobLostError as error:
+            self._lost += 1
+            self._end(handle, error.job, error)
+        else:
+            self._end(handle, job, None)
+
+    def _take(self, handle: JobHandle, sub: SubJob) -> None:
+        self._done += 1
+        code = sub.error_code or sub.code
+        what = explain_code(code, sub.fail_reason or sub.message or "The cloud does not tell why.")
+        if self._json:
+            told: dict[str, object] = {"type": "sub_job", "job_id": handle.id, "server_id": sub.server_id}
+            told["status"] = sub.status.value
+            if sub.status is JobStatus.FAIL:
+                told |= {"code": code, "reason": sub.fail_reason, "what": what}
+            self._lines.append(json_line(told))
+        if sub.status is JobStatus.FAIL:
+            server = sub.server_id or "a server that is not named"
+            first = self._failures.add_reason(code or "no code", what, server)
+            if first is not None:
+                self._screen.note(Text.assemble(f"{clean(server)} ", (first.code, "red"), f": {clean(what)}"))
+
+    def _end(self, handle: JobHandle, job: Job | None, error: BmsError | None) -> None:
+        self._ended += 1
+        self._known[handle.id] = job
+        if isinstance(error, JobLostError):
+            self._screen.note(str(error))
+        if self._json:
+            status = "LOST" if isinstance(error, JobLostError) or job is None else job.status.value
+            told: dict[str, object] = {"type": "job", "job_id": handle.id, "status": status}
+            told["servers"] = len(handle.servers) or (job.sub_jobs_total if job else 0)
+            if error is not None:
+                told["error"] = str(error)
+            self._lines.append(json_line(told))
+
+    async def _show(self, scope: anyio.CancelScope) -> None:
+        while True:
+            await self._write()
+            if self._no_reader:
+                scope.cancel()
+            if self._screen.is_live or self._screen.is_due():
+                await self._draw()
+            else:
+                await self._screen.line()
+            await anyio.sleep(_TICK)
+
+    async def _write(self) -> None:
+        text = "".join(self._lines)
+        self._lines.clear()
+        if not text or self._no_reader:
+            return
+        try:
+            await anyio.to_thread.run_sync(write, text)
+        except BrokenPipeError:
+            swallow_output()
+            self._no_reader = True
+
+    async def _draw(self) -> None:
+        total, so_far = self._total(), duration(anyio.current_time() - self._began)
+        jobs = f"{self._ended}/{number(len(self._handles), 'job')}"
+        figures = f"{self._done:,}/{total:,}  {jobs}  {so_far}"
+        failed = ", ".join(f"{count:,} {code}" for code, count in self._failures.counts().items())
+        if not self._screen.is_live:
+            await self._screen.line(f"jobs: {figures}" + (f"; {failed}" if failed else ""))
+            return
+        bar = draw_bar(self._done, total, max(5, self._screen.width - len(figures) - 8), plain=self._screen.is_plain)
+        block = [Text.assemble(("jobs", "bold"), "  ", bar, "  ", figures)]
+        block += [
+            Text.assemble("  ", (f"{reason.total:,} {reason.code}", "red"), f"  {clean(reason.what)}")
+            for reason in self._failures.reasons()[:5]
+        ]
+        await self._screen.show(block)
+
+    def _total(self) -> int:
+        total = 0
+        for handle in self._handles:
+            known = self._known.get(handle.id) or (None if handle.servers else handle.job)
+            total += len(handle.servers) or (known.sub_jobs_total if known else 0)
+        return max(total, self._done)
+
+    def _conclude(self) -> None:
+        if self._no_reader:
+            return
+        failed = sum(self._failures.counts().values())
+        if self._json:
+            told = {"type": "summary", "jobs": len(self._handles), "ended": self._ended, "lost": self._lost}
+            write(json_line({**told, "servers": self._done, "failed": failed}))
+            return
+        if self._screen.quiet:
+            return
+        lines = [f"{self._ended} of {number(len(self._handles), 'job')} ended: {number(self._done, 'server')}, "
+                 f"{failed:,} failed" + (f", {number(self._lost, 'job')} lost" if self._lost else "")]  # fmt: skip
+        lines += reason_lines(self._failures)
+        write("\n".join(lines) + "\n")
+
+
+def _plain_job(job: Job) -> dict[str, object]:
+    told = plain(job)
+    subs = [{**_mapping(plain(sub)), "server_id": sub.server_id} for sub in job.sub_jobs]
+    return {**_mapping(told), "entities": None, "sub_jobs_total": job.sub_jobs_total, "sub_jobs": subs}
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _describe(job: Job) -> str:
+    subs = job.sub_jobs
+    counts = {status: sum(sub.status == status for sub in subs) for status in dict.fromkeys(sub.status for sub in subs)}
+    lines = [
+        f"{job.job_id}   {job.status.value}   {text_of(job.job_type)}",
+        f"  begun {text_of(job.begin_time)}, ended {text_of(job.end_time)}",
+        f"  {number(job.sub_jobs_total, 'server')}: "
+        + (", ".join(f"{count:,} {status.value}" for status, count in counts.items()) or "none is told of yet"),
+    ]
+    if job.error_code:
+        lines.append(f"  {job.error_code}: {clean(explain_code(job.error_code, job.fail_reason or ''))}")
+    failures = Failures()
+    for sub in subs:
+        if sub.status is JobStatus.FAIL:
+            code = sub.error_code or sub.code
+            failures.add_reason(code or "no code", explain_code(code, sub.fail_reason or ""), sub.server_id or "?")
+    lines += reason_lines(failures)
+    return "\n".join(lines) + "\n"
+
+
+def _tell_missing(job_id: str, where: str) -> None:
+    say(f"there is no job {clean(job_id)} in {where}: check the id; a new job may take some seconds to be known, and "
+        "an old one is forgotten after a while")  # fmt: skip
+
+
+def _tell_what_is_left(file: str, action: str, left: int) -> None:
+    if left:
+        name = action.removeprefix("servers.")
+        say(f"{number(left, 'server')} of that run were not asked for. To go on with them:")
+        say(f"bms {name} --resume {shlex.quote(file)}", first="  ")

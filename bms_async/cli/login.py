@@ -1,0 +1,166 @@
+"""``bms login``: who the credentials are, and what they may do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from bms_async import (
+    ApiError,
+    AuthenticationError,
+    BmsClient,
+    BmsError,
+    ConfigurationError,
+    HttpRequest,
+    PermissionDeniedError,
+    TransportError,
+)
+from bms_async.api import operations
+from bms_async.config import Settings
+from bms_async.models.base import read_moment
+
+from .cloud import open_cloud, read_settings
+from .exit import Code, explain_error, say
+from .output import clean, duration, json_line, write
+from .signals import Interruption, run_interruptibly
+
+__all__ = ["log_in"]
+
+_POWER = ("servers.start", "servers.stop", "servers.reboot")
+
+
+class Check(NamedTuple):
+    """What became of a read."""
+
+    call: str
+    error: BmsError | None
+
+
+def log_in(*, cloud: str | None, json: bool) -> int:
+    """Check credentials: whose they are, how long they are good, and what they may read; nothing is changed."""
+    settings = read_settings(cloud)
+
+    async def main(_stop: Interruption) -> int:
+        async with open_cloud(settings) as opened:
+            bms = opened.bms
+            checks: list[Check] = []
+            for name, read in _reads(bms).items():
+                checks.append(await _try(name, read))
+                if isinstance(checks[-1].error, AuthenticationError | TransportError | ConfigurationError):
+                    # What is wrong is wrong for all calls, and a key that is tried again and again may be locked.
+                    break
+            # Who belongs to another project may still see all projects, and can do nothing here.
+            allowed = any(check.error is None for check in checks if not check.call.startswith("identity."))
+            token = await _read_token(bms, settings) if allowed else {}
+            project = await _name_of(bms, bms.project_id or "") if allowed else None
+        told = _describe(settings, bms.project_id, project, token)
+        if json:
+            reads = {check.call: True if check.error is None else str(check.error) for check in checks}
+            write(json_line({**told, "reads": reads}))
+        else:
+            _tell(told, checks, allowed=allowed)
+        if allowed:
+            return Code.OK
+        trouble = [explain_error(check.error) for check in checks if check.error is not None]
+        for advice in dict.fromkeys(each.advice for each in trouble if each.advice):
+            say(advice)
+        return max(each.code for each in trouble)
+
+    return run_interruptibly(main)
+
+
+def _reads(bms: BmsClient) -> Mapping[str, Callable[[], Awaitable[object]]]:
+    return {
+        "servers.list": lambda: _first(bms),
+        "flavors.list": bms.flavors.list,
+        "quotas.get": bms.quotas.get,
+        "identity.projects": bms.identity.projects,
+    }
+
+
+async def _first(bms: BmsClient) -> None:
+    async for _ in bms.servers.list(page_size=1):
+        break
+
+
+async def _try(name: str, read: Callable[[], Awaitable[object]]) -> Check:
+    try:
+        await read()
+    except BmsError as error:
+        return Check(name, error)
+    return Check(name, None)
+
+
+async def _read_token(bms: BmsClient, settings: Settings) -> Mapping[str, object]:
+    """Return what the identity service says of our token; nothing where there is none, or it does not tell."""
+    request = HttpRequest(operation="login", method="GET", url=settings.identity_endpoint, headers={})
+    try:
+        headers = await settings.auth.headers(request)
+        token = headers.get("X-Auth-Token")
+        if token is None:
+            return {}
+        answer = await bms.request("GET", "/v3/auth/tokens", headers={"X-Subject-Token": token}, service="identity")
+    except BmsError:
+        return {}
+    told = answer.get("token") if isinstance(answer, dict) else None
+    return told if isinstance(told, dict) else {}
+
+
+async def _name_of(bms: BmsClient, project_id: str) -> str | None:
+    try:
+        projects = await bms.identity.projects()
+    except BmsError:
+        return None
+    return next((each.name for each in projects if each.id == project_id), None)
+
+
+def _describe(
+    settings: Settings, project_id: str | None, project: str | None, token: Mapping[str, object]
+) -> dict[str, object]:
+    user = token.get("user")
+    expires = read_moment(token.get("expires_at"))
+    return {
+        "endpoint": settings.endpoint,
+        "credentials": repr(settings.auth),
+        "user": user.get("name") if isinstance(user, dict) else None,
+        "project_id": project_id,
+        "project_name": project,
+        "expires_at": None if expires is None else expires.isoformat(),
+        "expires_in": None if expires is None else round((expires - datetime.now(UTC)).total_seconds()),
+    }
+
+
+def _tell(told: Mapping[str, object], checks: list[Check], *, allowed: bool) -> None:
+    project = f"{told['project_id']}" + (f" ({clean(str(told['project_name']))})" if told["project_name"] else "")
+    lines = [f"endpoint     {told['endpoint']}", f"credentials  {told['credentials']}"]
+    if told["user"]:
+        lines.append(f"user         {clean(str(told['user']))}")
+    lines.append(f"project      {project}")
+    seconds = told["expires_in"]
+    until = f"until {told['expires_at']}, {duration(seconds)} from now" if isinstance(seconds, int) else _untold(told)
+    lines += [f"good         {until}", ""]
+    for check in checks:
+        if check.error is None:
+            lines.append(f"  allowed  {check.call}")
+            continue
+        word = "refused" if isinstance(check.error, ApiError) else "failed "
+        text = clean(str(check.error)).removeprefix(f"{check.call}: ")
+        lines.append(f"  {word}  {check.call}: {text}")
+        if isinstance(check.error, PermissionDeniedError):
+            lines.append(f"           {explain_error(check.error).advice}")
+    if not allowed:
+        write("\n".join(lines) + "\n")
+        return
+    rights = {each.name: each.permission for each in operations()}
+    lines += ["", "Not tried, for they change something; each needs its IAM action:"]
+    lines += [f"           {name}: {rights[name]}" for name in _POWER]
+    write("\n".join(lines) + "\n")
+
+
+def _untold(told: Mapping[str, object]) -> str:
+    if "AkSk" in str(told["credentials"]):
+        return "until the access key is withdrawn"
+    if "Password" in str(told["credentials"]):
+        return "as long as the password; its tokens are renewed"
+    return "for 24 hours from when the token was made; the cloud does not tell when that was"

@@ -1,0 +1,161 @@
+"""What is told of the servers that are not as asked: by code, bounded however many there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from bms_async import ApiError, FleetReport, Outcome, OutcomeState, explain
+from bms_async.errors import SubJobFailedError
+from bms_async.fleet.outcome import reason_of
+
+__all__ = ["Failure", "Row", "failures_of", "printable"]
+
+CODES: Final = 20
+"""How many codes are told of, the commonest first."""
+ROWS: Final = 140
+"""How many servers are listed, of all codes together."""
+_MOST_OF_A_CODE: Final = 40
+_LONGEST_TEXT: Final = 220
+_LONGEST_NAME: Final = 64
+
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
+
+# What stands in the place of a code where the cloud gave none: an error's class, or the state.
+_OTHERS: Final[Mapping[str, tuple[str, str]]] = {
+    "SKIPPED": ("They were never asked for: the run ended before their turn came.", "Run it again for these servers."),
+    "UNKNOWN": (
+        "They were asked for, and nothing proves how it ended.",
+        "Look at each server's state before anything is asked again.",
+    ),
+    "InvalidRequestError": ("What was given as an id cannot be one; it was not sent.", "Correct the list of ids."),
+    "TransportError": (
+        "No answer came.",
+        "Look at each server's state, check the network, then run it again for those that need it.",
+    ),
+    "CallTimeoutError": (
+        "No answer came in time.",
+        "Look at each server's state, then run it again for those that need it, with more time.",
+    ),
+    "JobLostError": (
+        "The cloud no longer tells how the job ended.",
+        "Look at each server's state, then run it again for those that need it.",
+    ),
+    "ServerStateError": (
+        "The server's own state is not the one that was asked for.",
+        "Look at what is being done with it, then run it again.",
+    ),
+    "WaitTooLongError": ("The limit would have made it wait longer than was allowed.", "Run it again, or wait longer."),
+    "ClientClosedError": ("The client was closed before the end.", "Look at each server's state before going on."),
+    "SubJobFailedError": (
+        "The cloud gave no code for it.",
+        "Read what it said; if that does not tell, ask support with the job's id.",
+    ),
+}
+_ELSE: Final = ("The API reference has no word on it.", "Read what was said; if that does not tell, ask support.")
+
+
+class Row(NamedTuple):
+    """One server."""
+
+    server_id: str
+    state: str
+    said: str
+    job_id: str
+    attempts: int
+    seconds: float | None
+
+
+class Failure(NamedTuple):
+    """All servers of one code.
+
+    Attributes:
+        code: The code or what stands in its place.
+        servers: How many there are.
+        share: Of all servers of the run.
+        state: What most likely became of them: the state of the first.
+        meaning: What the reference says of it.
+        measure: What to do about it.
+        said: What the cloud said, if it said the same of all that are listed.
+        rows: The first of the servers.
+    """
+
+    code: str
+    servers: int
+    share: float
+    state: str
+    meaning: str
+    measure: str
+    said: str
+    rows: Sequence[Row]
+
+    @property
+    def left_out(self) -> int:
+        """How many servers are not listed."""
+        return self.servers - len(self.rows)
+
+
+def failures_of(report: FleetReport) -> list[Failure]:
+    """Tell of the commonest codes, and list the first servers of each; what was never asked for comes last.
+
+    Args:
+        report: What became of the servers.
+    """
+    ranked = sorted(report.by_code.items(), key=lambda pair: (pair[0] == "SKIPPED", -pair[1], pair[0]))[:CODES]
+    most = min(_MOST_OF_A_CODE, ROWS // max(1, len(ranked)))
+    rows: dict[str, list[Row]] = {code: [] for code, _ in ranked}
+    missing = len(ranked)
+    for outcome in report.outcomes:
+        if outcome.state.is_good:
+            continue
+        found = rows.get(reason_of(outcome))
+        if found is not None and len(found) < most:
+            found.append(_row(outcome))
+            missing -= len(found) == most
+            if not missing:
+                break
+    return [_failure(code, count, len(report), rows[code]) for code, count in ranked]
+
+
+def printable(text: object, most: int = _LONGEST_TEXT) -> str:
+    """Return a text from elsewhere without what no page can hold, cut to a bearable length.
+
+    Args:
+        text: The text.
+        most: How many characters are left.
+    """
+    whole = str(text)
+    clean = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", whole[:most])
+    return clean if len(whole) <= most else clean[: most - 1] + "…"
+
+
+def _failure(code: str, count: int, total: int, rows: list[Row]) -> Failure:
+    documented = explain(code)
+    meaning, measure = (documented.meaning, documented.measure) if documented else _OTHERS.get(code, _ELSE)
+    state = rows[0].state if rows else OutcomeState.FAILED.value
+    words = {row.said for row in rows}
+    same = words.pop() if len(words) == 1 else ""
+    listed = [row._replace(said="") for row in rows] if same else rows
+    return Failure(printable(code, _LONGEST_NAME), count, count / max(1, total), state, meaning, measure, same, listed)
+
+
+def _row(outcome: Outcome) -> Row:
+    return Row(
+        printable(outcome.server_id, _LONGEST_NAME),
+        outcome.state.value,
+        printable(_words(outcome)),
+        printable(outcome.job_id or "", _LONGEST_NAME),
+        outcome.attempts,
+        outcome.seconds,
+    )
+
+
+def _words(outcome: Outcome) -> str:
+    # An error's text repeats the server and the meaning, which stand beside it here.
+    error = outcome.error
+    if isinstance(error, SubJobFailedError):
+        return error.reason or ""
+    if isinstance(error, ApiError):
+        return f"{error.message or error.status} (request {error.request_id})" if error.request_id else error.message
+    return "" if error is None else str(error)

@@ -1,0 +1,257 @@
+"""``bms start``, ``bms stop`` and ``bms reboot``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import anyio
+import msgspec
+
+from bms_async import FleetRun, InvalidRequestError, NotFoundError, PermissionDeniedError
+
+from .cloud import Cloud, open_cloud, read_settings
+from .confirm import confirm
+from .estimate import last_send
+from .exit import Code, UsageError
+from .follow import Follower
+from .ids import Filters, list_ids, read_ids
+from .journal import Journal, Saved, make_head, read_saved
+from .output import duration, json_line, number, write
+from .progress import Screen
+from .signals import Interruption, run_interruptibly
+
+__all__ = ["Action", "PowerOptions", "act", "read_share"]
+
+Action: TypeAlias = Literal["start", "stop", "reboot"]
+
+_BATCH = 1000
+
+
+class PowerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What was typed.
+
+    Attributes:
+        ids: Servers, or a ``-``.
+        file: A file of ids.
+        filters: What the cloud is asked for, where no server is named.
+        cloud: A cloud of ``clouds.yaml``.
+        wave: How many servers may be under way at once.
+        abort_above: The share of failures that ends the run.
+        verify: Whether states are read back at the end.
+        dry_run: Whether to tell what would be done, and do nothing.
+        yes: Whether not to ask.
+        json: Whether to write JSON.
+        quiet: Whether to write nothing that is no error.
+        save: Where jobs are saved.
+        resume: Saved jobs of a run that is to go on.
+        report: Where a page about the run is written.
+    """
+
+    ids: Sequence[str] = ()
+    file: str | None = None
+    filters: tuple[Filters, ...] = ()
+    cloud: str | None = None
+    wave: int | None = None
+    abort_above: float | None = None
+    verify: bool = False
+    dry_run: bool = False
+    yes: bool = False
+    json: bool = False
+    quiet: bool = False
+    save: str | None = None
+    resume: str | None = None
+    report: str | None = None
+
+
+def act(action: Action, options: PowerOptions) -> int:
+    """Do it, and return the exit code.
+
+    Args:
+        action: What is done to the servers.
+        options: To which, and how.
+
+    Raises:
+        UsageError: It makes no sense; the text says what to do.
+        BmsError: It could not begin. Once it has, each server has its outcome instead.
+    """
+    saved = _read_resumed(action, options)
+    named = list(saved.unasked) if saved else read_ids(options.ids, options.file, filters=options.filters)
+    _check_place(options.report)
+    _check_place(options.save)
+    if options.save is not None and Path(options.save).exists():
+        raise UsageError(f"--save {options.save}: it is there already; name a new file, or go on with it by --resume")
+    settings = read_settings(options.cloud)
+    if saved and saved.head and saved.head.endpoint != settings.endpoint:
+        raise UsageError(f"{options.resume} is of {saved.head.endpoint}, and the settings lead to {settings.endpoint}")
+
+    async def main(stop: Interruption) -> int:
+        async with open_cloud(settings) as cloud:
+            with Screen(quiet=options.quiet) as screen:
+                return await _Task(action, options, cloud, stop, saved).carry_out(named, screen)
+
+    return run_interruptibly(main)
+
+
+class _Task:
+    """One action on some servers."""
+
+    def __init__(
+        self, action: Action, options: PowerOptions, cloud: Cloud, stop: Interruption, saved: Saved | None
+    ) -> None:
+        self._action: Action = action
+        self._options = options
+        self._cloud = cloud
+        self._stop = stop
+        self._saved = saved
+        self._adopted: set[str] = set()
+
+    async def carry_out(self, named: list[str] | None, screen: Screen) -> int:
+        options, cloud = self._options, self._cloud
+        if named is None:
+            try:
+                ids = await list_ids(cloud.bms, options.filters, screen)
+            finally:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                    await screen.erase()
+        else:
+            ids = named
+        if named:
+            await self._try_credentials(named[0])
+        if options.dry_run:
+            self._tell_plan(ids)
+            return Code.OK
+        await self._ask(len(ids))
+        journal = self._open_journal(ids)
+        run = self._begin(ids, journal)
+        servers = len(set(ids).union(self._adopted))
+        follower = Follower(self._action, run, cloud.bms, screen, json=options.json, wave=self._wave, servers=servers)
+        self._stop.gently = follower.interrupt
+        code = await follower.follow()
+        return await follower.conclude(
+            journal, code, where=cloud.where, quiet=options.quiet, report=options.report, stop=self._stop
+        )
+
+    @property
+    def _wave(self) -> int | None:
+        head = self._saved.head if self._saved else None
+        return self._options.wave or (head.wave if head else None)
+
+    def _begin(self, ids: list[str], journal: Journal) -> FleetRun:
+        options, head, fleet = self._options, self._saved.head if self._saved else None, self._cloud.bms.fleet
+        begin = {"start": fleet.start, "stop": fleet.stop, "reboot": fleet.reboot}[self._action]
+        jobs = [self._cloud.bms.jobs.restore(job) for job in (self._saved.jobs if self._saved else ())]
+        self._adopted = {server for job in jobs for server in job.servers}
+        abort_above = options.abort_above if options.abort_above is not None or head is None else head.abort_above
+        return begin(
+            ids,
+            wave_size=self._wave,
+            abort_above=abort_above,
+            verify=options.verify or (head is not None and head.verify),
+            on_job=journal.add,
+            jobs=jobs,
+        )
+
+    def _open_journal(self, ids: list[str]) -> Journal:
+        options, saved = self._options, self._saved
+        if saved is not None and saved.head is not None and options.resume is not None:
+            return Journal(Path(options.resume), saved.head, size=saved.size)
+        head = make_head(
+            f"servers.{self._action}",
+            endpoint=self._cloud.settings.endpoint,
+            project_id=self._cloud.bms.project_id or "",
+            ids=ids,
+            wave=options.wave,
+            abort_above=options.abort_above,
+            verify=options.verify,
+        )
+        return Journal(None if options.save is None else Path(options.save), head)
+
+    async def _try_credentials(self, server_id: str) -> None:
+        """Find out before anything is asked for whether the cloud answers, and answers us."""
+        try:
+            await self._cloud.bms.servers.get(server_id)
+        except (InvalidRequestError, NotFoundError, PermissionDeniedError):
+            # An answer came, and who may not read a server may still stop it.
+            return
+
+    async def _ask(self, count: int) -> None:
+        saved = self._saved
+        # Of a run that was killed nobody knows whether a batch was taken that had no answer.
+        killed = saved is not None and saved.left is None and self._action == "reboot"
+        if self._options.yes or (count <= 1 and not killed):
+            return
+        question = f"{self._action} {number(count, 'server')} of {self._cloud.where}?"
+        if killed:
+            question = f"The run was killed. Servers that were being asked for may be rebooted twice.\n{question}"
+        await confirm(question)
+
+    def _tell_plan(self, ids: list[str]) -> None:
+        options, limiter = self._options, self._cloud.bms.limits[f"servers.{self._action}"]
+        calls = -(-len(ids) // min(_BATCH, self._wave or _BATCH))
+        least = last_send(calls, spent=limiter.spent(), capacity=limiter.limit)
+        used = limiter.statistics().used
+        if options.json:
+            write(
+                json_line(
+                    {
+                        "type": "plan",
+                        "action": f"servers.{self._action}",
+                        "servers": len(ids),
+                        "calls": calls,
+                        "limit": limiter.limit,
+                        "used": used,
+                        "least_seconds": round(least, 1),
+                    }
+                )
+            )
+            return
+        write(
+            f"would {self._action} {number(len(ids), 'server')} of {self._cloud.where}: "
+            f"{number(calls, 'call')} of {min(_BATCH, self._wave or _BATCH):,} servers at most\n"
+            f"the limit is {limiter.limit} calls a minute, of which {used} are used now; the last call can go after "
+            f"{duration(least)} at the earliest, and then come the seconds that servers take\n"
+            "nothing was changed\n"
+        )
+
+
+def _read_resumed(action: Action, options: PowerOptions) -> Saved | None:
+    if options.resume is None:
+        return None
+    if options.ids or options.file or options.filters or options.save:
+        raise UsageError("--resume: the file says which servers are meant; give no others, and no --save")
+    saved = read_saved(options.resume)
+    if saved.head is None:
+        raise UsageError(
+            f"{options.resume} holds jobs and no run: `bms jobs watch --from {options.resume}` follows them"
+        )
+    began = saved.head.action.removeprefix("servers.")
+    if began != action:
+        raise UsageError(f"{options.resume} is of a {began}: `bms {began} --resume {options.resume}` goes on with it")
+    return saved
+
+
+def _check_place(path: str | None) -> None:
+    """Refuse a file that cannot be written before anything is done, and not after."""
+    if path is None:
+        return
+    if not Path(path).absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no such folder; make it, or name another file")
+    if Path(path).exists() and not Path(path).is_file():
+        raise UsageError(f"{path}: that is no ordinary file; name another one")
+
+
+def read_share(text: str) -> float:
+    """Return a share from how it was typed: ``0.02`` or ``2%``.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"--abort-above {text}: a share from 0 to 1 is wanted, such as 0.02 or 2%")
+    return share

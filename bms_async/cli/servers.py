@@ -1,0 +1,195 @@
+"""``bms servers``."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Final
+
+import anyio
+import msgspec
+
+from bms_async import BmsClient, BmsError, InvalidRequestError, NotFoundError, Server
+
+from .cloud import open_cloud, read_settings
+from .exit import Code, UsageError, say
+from .ids import Filters, describe, find_servers, read_ids
+from .output import Columns, clean, is_terminal, json_line, plain, text_of, write
+from .signals import Interruption, run_interruptibly
+
+__all__ = ["COLUMNS", "ListOptions", "list_servers", "show_servers"]
+
+_AT_ONCE = 8
+
+COLUMNS: Final[Mapping[str, Callable[[Server], object]]] = {
+    "id": lambda server: server.id,
+    "name": lambda server: server.name,
+    "status": lambda server: server.status,
+    "power": lambda server: server.power_state,
+    "task": lambda server: server.task_state,
+    "flavor": lambda server: server.flavor and (server.flavor.id or server.flavor.name),
+    "image": lambda server: server.image and (server.image.name or server.image.id),
+    "zone": lambda server: server.availability_zone,
+    "addresses": lambda server: [each.address for several in server.addresses.values() for each in several],
+    "tags": lambda server: server.tags,
+    "key": lambda server: server.key_name,
+    "created": lambda server: server.created,
+    "updated": lambda server: server.updated,
+    "launched": lambda server: server.launched_at,
+    "description": lambda server: server.description,
+}
+_USUAL: Final = ("id", "name", "status", "flavor", "zone", "addresses")
+_ALWAYS: Final = 3
+
+
+class ListOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What was typed.
+
+    Attributes:
+        filters: Which servers.
+        cloud: A cloud of ``clouds.yaml``.
+        limit: How many at most.
+        columns: Which columns, with commas between.
+        json: Whether to write JSON.
+        ids: Whether to write nothing but ids.
+    """
+
+    filters: tuple[Filters, ...] = ()
+    cloud: str | None = None
+    limit: int | None = None
+    columns: str | None = None
+    json: bool = False
+    ids: bool = False
+
+
+def list_servers(options: ListOptions) -> int:
+    """Write the servers that match, as they come."""
+    if options.ids and (options.json or options.columns):
+        raise UsageError("--ids: ids alone have no columns; leave --json and --columns away")
+    names = _columns(options.columns)
+    settings = read_settings(options.cloud)
+
+    async def main(_stop: Interruption) -> int:
+        async with open_cloud(settings) as cloud:
+            await _write_list(cloud.bms, options, names)
+        return Code.OK
+
+    return run_interruptibly(main)
+
+
+async def _write_list(bms: BmsClient, options: ListOptions, names: Sequence[str]) -> None:
+    pending = deque[str]()
+    columns = Columns(names, keep=None if options.columns else _ALWAYS, out=pending.append)
+    count = 0
+
+    async def flush(least: int = 1) -> None:
+        if len(pending) >= least:
+            text = "".join(pending)
+            pending.clear()
+            # Whoever reads may be slow; the pages ahead come meanwhile.
+            await anyio.to_thread.run_sync(write, text)
+
+    servers = find_servers(bms, options.filters, page_size=min(options.limit or 1000, 1000))
+    if options.limit != 0:
+        async for server in servers:
+            if options.ids:
+                pending.append(f"{server.id}\n")
+            elif options.json:
+                told = {name: plain(COLUMNS[name](server)) for name in names} if options.columns else plain(server)
+                pending.append(json_line(told))
+            else:
+                columns.add(*(COLUMNS[name](server) for name in names))
+            count += 1
+            await flush(200)
+            if count == options.limit:
+                break
+    columns.flush()
+    await flush()
+    if not count and is_terminal():
+        say(f"there is no server{f' with {describe(options.filters)}' if options.filters else ''}")
+
+
+def show_servers(arguments: Sequence[str], *, cloud: str | None, json: bool) -> int:
+    """Write all that the cloud tells of some servers; 1 if one of them could not be read."""
+    ids = read_ids(arguments, None) or []
+    settings = read_settings(cloud)
+
+    async def main(_stop: Interruption) -> int:
+        async with open_cloud(settings) as opened:
+            code: int = Code.OK
+            for start in range(0, len(ids), _AT_ONCE):
+                for server_id, answer in await _read(opened.bms, ids[start : start + _AT_ONCE]):
+                    if isinstance(answer, Server):
+                        write(json_line(plain(answer)) if json else _describe(answer))
+                    else:
+                        code = Code.FAILED
+                        _tell_missing(server_id, answer, opened.where)
+        return code
+
+    return run_interruptibly(main)
+
+
+async def _read(bms: BmsClient, ids: Sequence[str]) -> list[tuple[str, Server | BmsError]]:
+    found: dict[str, Server | BmsError] = {}
+    broken: list[BmsError] = []
+
+    async def read_one(server_id: str) -> None:
+        try:
+            found[server_id] = await bms.servers.get(server_id)
+        except (NotFoundError, InvalidRequestError) as error:
+            found[server_id] = error
+        except BmsError as error:
+            broken.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for server_id in ids:
+            tasks.start_soon(read_one, server_id)
+    if broken:
+        raise broken[0]
+    return [(server_id, found[server_id]) for server_id in ids]
+
+
+def _tell_missing(server_id: str, error: BmsError, where: str) -> None:
+    if isinstance(error, NotFoundError):
+        say(f"there is no server {clean(server_id)} in {where}; check the id: `bms servers list` shows all")
+    else:
+        say(str(error))
+
+
+def _describe(server: Server) -> str:
+    """Return a server for people: a field a line, what is inside of it below."""
+    lines: list[str] = []
+    _add_fields(lines, server.__rich_repr__(), 0)
+    return "\n".join(lines) + "\n\n"
+
+
+def _add_fields(lines: list[str], fields: Sequence[tuple[str, object]], depth: int) -> None:
+    indent = "  " * depth
+    width = max((len(name) for name, _ in fields), default=0) + 1
+    for name, value in fields:
+        told = plain(value)
+        if isinstance(told, dict) and told:
+            lines.append(f"{indent}{clean(name)}:")
+            _add_fields(lines, list(told.items()), depth + 1)
+        elif isinstance(told, list) and any(isinstance(each, dict) for each in told):
+            lines.append(f"{indent}{clean(name)}:")
+            for each in told:
+                block: list[str] = []
+                _add_fields(block, list(each.items()), 0)
+                lines += [f"{indent}  {'  ' if number else '- '}{line}" for number, line in enumerate(block)]
+        else:
+            # An enum has its name, where a number would tell nobody anything.
+            shown = text_of(value if isinstance(value, Enum) else told)
+            lines.append(f"{indent}{f'{clean(name)}:':<{width}} {shown}")
+
+
+def _columns(text: str | None) -> Sequence[str]:
+    if text is None:
+        return _USUAL
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in COLUMNS]
+    if unknown or not names:
+        raise UsageError(f"--columns {text}: there {'is' if len(unknown) == 1 else 'are'} no "
+                         f"{', '.join(unknown) or 'names'}; the columns are {', '.join(COLUMNS)}")  # fmt: skip
+    return names

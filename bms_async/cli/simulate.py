@@ -1,0 +1,70 @@
+"""``bms simulator``: the simulator, with what leads to it in the words of a shell."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from typing import TextIO
+
+import msgspec
+
+from .exit import Code, UsageError, say
+
+__all__ = ["simulate"]
+
+
+class _Told(msgspec.Struct):
+    address: str
+    project_id: str
+    token: str
+    servers: int
+
+
+def simulate(arguments: Sequence[str], *, json: bool) -> int:
+    """Serve a simulated cloud until it is told to stop.
+
+    Args:
+        arguments: Options of the simulator.
+        json: Whether to write its own line of JSON, which has all that can be used to log in.
+
+    Raises:
+        UsageError: The extra is missing.
+    """
+    try:
+        from bms_async.simulator.__main__ import main  # noqa: PLC0415 - it needs an extra of its own
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{error.name} is not installed: pip install 'bms-async[simulator]' brings what the simulator needs"
+        ) from error
+    if json or "--help" in arguments or "-h" in arguments:
+        return main(arguments, program="bms simulator")
+    with redirect_stdout(_Exports(sys.stdout)):
+        main(arguments, program="bms simulator")
+    return Code.OK
+
+
+class _Exports(io.TextIOBase):
+    """Turns the line of JSON, by which the simulator says that it is ready, into exports."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def write(self, text: str, /) -> int:
+        """Take the line."""
+        told = msgspec.json.decode(text, type=_Told)
+        exports = {"BMS_ENDPOINT": told.address, "OS_PROJECT_ID": told.project_id, "OS_TOKEN": told.token}
+        if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
+            exports["NO_PROXY"] = "127.0.0.1"
+        values = " ".join(f"{name}={shlex.quote(value)}" for name, value in exports.items())
+        say(f"a cloud of {told.servers:,} servers at {told.address}; Ctrl-C ends it. In another terminal:")
+        self._out.write(f"export {values}\n")
+        self._out.flush()
+        say("and then: bms login, bms servers list, bms stop --tag rack-1", first="     ")
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: it is written already."""

@@ -1,0 +1,186 @@
+"""The two pages, in a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bms_async import BmsClient, FleetReport, Outcome, OutcomeState, StaticToken
+from bms_async.cli.page import CallHistory, render_report
+from bms_async.errors import SubJobFailedError
+from tests.browser.devtools import Page, browsing, find_browser
+
+BEGAN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+LIVE = "document.querySelector('#state').textContent.includes('live')"
+GONE = "document.querySelector('#state').textContent.includes('gone')"
+WIDTHS = (360, 1600)
+LABELS_ARE_CLEAR = """
+    [...document.querySelectorAll('.across')].every(axis => {
+        const boxes = [...axis.children].map(each => each.getBoundingClientRect()).filter(box => box.width);
+        const within = boxes.every(box => box.left >= 0 && box.right <= innerWidth);
+        return boxes.length && within && boxes.every((box, place) => !place || boxes[place - 1].right < box.left);
+    })
+"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    program = find_browser()
+    if program is None:
+        pytest.skip("no chromium and no chrome is installed: `make browser` installs one")
+    with browsing(program, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@contextmanager
+def simulator(port: int, *flags: str) -> Iterator[dict[str, str]]:
+    arguments = [sys.executable, "-m", "bms_async.simulator", "--port", str(port), *flags]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            told = json.loads(process.stdout.readline())
+            assert isinstance(told, dict)
+            yield told
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def stop_all(told: dict[str, str]) -> FleetReport:
+    async with BmsClient(
+        endpoint=told["address"], project_id=told["project_id"], auth=StaticToken(told["token"])
+    ) as bms:
+        return await bms.fleet.stop([server.id async for server in bms.servers.list()])
+
+
+def test_the_status_page_follows_what_happens_and_tells_when_the_simulator_is_gone(page: Page) -> None:
+    port = free_port()
+    flags = ("--servers", "300", "--fail-share", "0.1", "--job-seconds", "0.1", "0.3")
+    with simulator(port, *flags) as told:
+        page.open(told["address"])
+        page.wait_until(LIVE)
+        assert page.text("h1") == "A simulated cloud"
+        assert page.text(".ACTIVE b") == "300"
+        assert page.text("#jobs-words") == "There has been none yet."
+        assert page.text("#calls-words").startswith("No call has come yet.")
+
+        script = [{"operation": "servers.start", "nth": 1, "fault": {"type": "CutAfter"}}]
+        assert httpx.post(f"{told['address']}/_admin/faults", json=script, trust_env=False).is_success
+        report = asyncio.run(stop_all(told))
+        assert report.by_state[OutcomeState.SUCCEEDED] == 270
+
+        # Nobody touches the page: it looks for itself.
+        page.wait_until("document.querySelector('.SHUTOFF b').textContent === '270'")
+        page.wait_until("document.querySelector('#jobs-words').textContent.includes('ended')")
+        assert page.text(".ACTIVE b") == "30"
+        assert page.text("#jobs-words") == "0 running, 1 ended, 1 of them failed in part or all."
+        assert "300 of 300 ended" in page.text("#jobs-rows li")
+        assert "30 failed" in page.text("#jobs-rows li")
+        assert "1 of 50 used" in page.text("#calls-rows li[data-key='servers.stop']")
+        assert page.text("#faults-rows") == "CutAfter at call 1 of servers.start"
+        assert not page.read("!!document.querySelector('[data-key^=versions]')")
+        assert page.complaints == []
+        for width in WIDTHS:
+            page.resize(width, 800)
+            assert page.overflow() == 0
+
+    page.wait_until(GONE)
+    assert page.text("#since").startswith("The simulator does not answer. Since ")
+    assert page.text(".SHUTOFF b") == "270"
+    with simulator(port, *flags):
+        page.wait_until(LIVE)
+        assert page.text("#since").startswith("It was started anew. It is back after ")
+        assert page.text(".ACTIVE b") == "300"
+    assert all("ERR_CONNECTION" in each or "ERR_EMPTY" in each for each in page.complaints)
+
+
+def test_the_report_page_fits_every_window_and_complains_of_nothing(page: Page, tmp_path: Path) -> None:
+    evil = (
+        '"><img src=x onerror=alert(1)><script>document.title = "broken"</script>\N{RIGHT-TO-LEFT OVERRIDE}' + "x" * 500
+    )
+    outcomes = [
+        Outcome(
+            server_id=f"{evil}{each}" if each % 10 == 0 else f"5a1d0c3e-0000-4000-a000-{each:012x}",
+            state=OutcomeState.FAILED if each % 10 == 0 else OutcomeState.SUCCEEDED,
+            job_id="7f" * 16,
+            error=SubJobFailedError(server_id="", job_id="", code=f"{evil[each % 3 :]}", reason=evil)
+            if each % 10 == 0
+            else None,
+            started=BEGAN,
+            ended=BEGAN + timedelta(seconds=each / 10),
+        )
+        for each in range(900)
+    ]
+    report = FleetReport(
+        action="servers.reboot",
+        outcomes=outcomes,
+        by_state={**dict.fromkeys(OutcomeState, 0), OutcomeState.SUCCEEDED: 810, OutcomeState.FAILED: 90},
+        by_code={evil[each:]: 30 for each in range(3)},
+        batches=1,
+        cancelled=True,
+        started=BEGAN,
+        ended=BEGAN + timedelta(seconds=90),
+        aborted=evil,
+        unverified=4,
+    )
+    calls = CallHistory(
+        operation="servers.reboot",
+        limit=50,
+        started=BEGAN,
+        calls=[(each / 2, min(70, each)) for each in range(180)],
+        polls=[(each / 2, each * 9) for each in range(180)],
+        poll_limit=2000,
+    )
+    file = tmp_path / "report.html"
+    file.write_text(render_report(report, calls), encoding="utf-8")
+    for width in WIDTHS:
+        for dark in (False, True):
+            page.open(file.as_uri(), width=width, dark=dark)
+            assert page.overflow() == 0
+            colour = page.read("getComputedStyle(document.body).backgroundColor")
+            assert (colour == "rgb(255, 255, 255)") is not dark
+    assert page.text("h1") == "servers.reboot of 900 servers"
+    assert page.read("document.title") == "servers.reboot: 810 of 900 servers as asked"
+    assert page.read("document.images.length + document.scripts.length") == 0
+    assert page.complaints == []
+
+
+def test_no_label_of_an_axis_lies_on_another_or_leaves_the_window(page: Page, tmp_path: Path) -> None:
+    for seconds in (0.4, 3.0, 20.0, 47.0, 90.0, 151.0, 599.0, 3599.0, 9000.0, 200_000.0):
+        ended = BEGAN + timedelta(seconds=seconds)
+        report = FleetReport(
+            action="servers.stop",
+            outcomes=[Outcome(server_id="s", state=OutcomeState.SUCCEEDED, started=BEGAN, ended=ended)] * 12_000,
+            by_state={**dict.fromkeys(OutcomeState, 0), OutcomeState.SUCCEEDED: 12_000},
+            by_code={},
+            batches=12,
+            cancelled=False,
+            started=BEGAN,
+            ended=ended,
+        )
+        calls = [(0.0, 0), (seconds, 12)]
+        history = CallHistory(
+            operation="servers.stop", limit=50, started=BEGAN, calls=calls, polls=calls, poll_limit=2000
+        )
+        file = tmp_path / "report.html"
+        file.write_text(render_report(report, history), encoding="utf-8")
+        page.open(file.as_uri())
+        for width in (360, 545, 1100):
+            page.resize(width, 900)
+            assert page.read(LABELS_ARE_CLEAR), (seconds, width)

@@ -1,0 +1,175 @@
+"""What the command does without a cloud, and how it says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import bms_async
+from bms_async.api import operations
+from bms_async.cli.app import app
+from bms_async.limits import DOCUMENTED_LIMITS
+from tests.cli.running import Bms
+
+NOBODY = {"BMS_ENDPOINT": "http://127.0.0.1:9", "OS_PROJECT_ID": "project", "OS_TOKEN": "a-secret-token"}
+
+
+def typed(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(arguments), prog_name="bms", color=False)
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment without any settings, in a folder of its own."""
+    for name in os.environ:
+        if name.startswith(("BMS_", "OS_", "HUAWEICLOUD_")):
+            monkeypatch.delenv(name)
+    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def typed_with(settings: Mapping[str, str], *arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(arguments), prog_name="bms", color=False, env=settings)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, " ".join(result.stderr.split())
+
+
+def test_it_tells_its_version() -> None:
+    assert typed("--version") == (0, f"bms {bms_async.__version__}\n")
+
+
+@pytest.mark.parametrize("command", [[], ["stop"], ["servers", "list"], ["jobs", "watch"], ["limits"]])
+def test_help_tells_the_exit_codes(command: list[str]) -> None:
+    code, text = typed(*command, "--help")
+    assert code == 0
+    words = " ".join(text.split())
+    assert "Exit codes: 0 all went well; 1 some servers are not as asked" in words
+    assert "130 interrupted by Ctrl-C" in words
+
+
+def test_every_call_is_listed_with_its_limit_and_its_chapter() -> None:
+    code, text = typed("calls", "--json")
+    listed = {told["call"]: told for told in map(json.loads, text.splitlines())}
+    assert code == 0
+    assert list(listed) == [operation.name for operation in operations()]
+    assert listed["servers.stop"]["limit"] == 50
+    assert listed["servers.stop"]["chapter"] == "4.4.5"
+    assert listed["servers.stop"]["method"] == "POST"
+    assert listed["nova.servers.reboot"]["limit"] is None
+    found = typed("calls", "password")[1].splitlines()
+    assert all("password" in line.lower() for line in found)
+    assert 3 < len(found) < 10
+    assert typed("calls", "nonsense")[0] == 2
+
+
+def test_the_statuses_that_completion_offers_are_the_documented_ones() -> None:
+    from bms_async.cli.options import statuses_known
+
+    assert statuses_known() == [status.value for status in bms_async.ServerStatus]
+
+
+def test_limits_are_all_free_where_nothing_was_used(bare: Path) -> None:
+    code, out, _ = typed_with(NOBODY, "limits", "--json")
+    assert code == 0
+    assert {told["call"]: told["left"] for told in map(json.loads, out.splitlines())} == DOCUMENTED_LIMITS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "code", "told"),
+    [
+        (["fly"], {}, 2, "No such command 'fly'"),
+        (["stop", "--wave", "0", "a"], NOBODY, 2, "--wave"),
+        (["stop", "--abort-above", "3", "a"], NOBODY, 2, "0.02 or 2%"),
+        (["stop", "--file", "/no/such/file"], NOBODY, 2, "/no/such/file"),
+        (["stop", "--file", "/no/such/file", "a"], NOBODY, 2, "ids and --file contradict"),
+        (["stop", "--tag", ""], NOBODY, 2, "--tag is empty"),
+        (["stop"], NOBODY, 2, "standard input has no ids"),
+        (["stop", "a", "--save", "/no/such/folder/file"], NOBODY, 2, "no such folder"),
+        (["stop", "a", "--report", "/no/such/folder/file"], NOBODY, 2, "no such folder"),
+        (["stop", "--resume", "/no/such/file"], NOBODY, 2, "/no/such/file"),
+        (["stop", "--resume", "/no/such/file", "a"], NOBODY, 2, "the file says which servers"),
+        (["jobs", "watch"], NOBODY, 2, "--from"),
+        (["servers", "list", "--columns", "id,colour"], NOBODY, 2, "there is no colour; the columns are id, name"),
+        (["servers", "list", "--ids", "--json"], NOBODY, 2, "--ids"),
+        (["limits", "servers.fly"], NOBODY, 2, "servers.fly"),
+        (["quota"], {}, 3, "bms simulator"),
+        (["login"], {}, 3, "OS_TOKEN"),
+        (["quota"], {**NOBODY, "OS_TOKEN": ""}, 3, "OS_TOKEN"),
+        (["quota", "--cloud", "mine"], {}, 3, "clouds.yaml"),
+        (["quota"], {"OS_CLOUD": "mine"}, 3, "there is no clouds.yaml"),
+        (["quota"], {**NOBODY, "BMS_ENDPOINT": "http://bms.example.com"}, 3, "https"),
+        (["stop", "a"], NOBODY, 4, "Check BMS_ENDPOINT (or OS_REGION_NAME and BMS_DOMAIN)"),
+        (["servers", "list"], NOBODY, 4, "Check BMS_ENDPOINT (or OS_REGION_NAME and BMS_DOMAIN)"),
+        (["login"], NOBODY, 4, "Check BMS_ENDPOINT (or OS_REGION_NAME and BMS_DOMAIN)"),
+    ],
+)
+def test_what_is_wrong_is_told_with_what_to_do_and_by_the_code(
+    bare: Path, arguments: list[str], settings: dict[str, str], code: int, told: str
+) -> None:
+    ended, out, err = typed_with(settings, *arguments)
+    assert ended == code
+    assert told in err
+    assert "a-secret-token" not in out + err
+
+
+def test_a_cloud_of_the_file_is_taken_where_the_environment_has_no_credentials(bare: Path) -> None:
+    clouds = {"mine": {"auth": {"token": "t", "project_id": "p"}, "bms_endpoint_override": "http://127.0.0.1:9"}}
+    (bare / "clouds.json").write_text(json.dumps({"clouds": clouds}))
+    assert typed_with({"OS_CLOUD": "mine"}, "limits")[0] == 0
+    assert typed_with({}, "limits", "--cloud", "mine")[0] == 0
+    code, _, err = typed_with({}, "limits", "--cloud", "another")
+    assert (code, "no cloud 'another'" in err) == (3, True)
+    code, _, err = typed_with({"OS_CLOUD": "mine", "OS_TOKEN": "t"}, "limits")
+    assert (code, "OS_PROJECT_ID" in err) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "told"),
+    [
+        ("typer", [], "bms-async[cli]"),
+        ("rich", ["stop"], "bms-async[cli]"),
+        ("uvicorn", ["simulator"], "bms-async[simulator]"),
+    ],
+)
+def test_an_extra_that_is_missing_is_told_with_how_to_install_it(
+    tmp_path: Path, missing: str, arguments: list[str], told: str
+) -> None:
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None\nfrom bms_async.cli import main\nsys.exit(main({arguments!r}))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False,
+        env=Bms({}, tmp_path).environment,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert f"pip install '{told}'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_help_imports_no_http_library_and_nothing_that_a_command_needs(nowhere: Bms) -> None:
+    program = (
+        "import sys\n"
+        "from bms_async.cli import main\n"
+        "main(['--help'])\n"
+        "late = ('httpx', 'aiohttp', 'starlette', 'jinja2', 'bms_async.cli.power')\n"
+        "print(*(name for name in late if name in sys.modules), file=sys.stderr)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env=nowhere.environment,
+    )
+    assert ended.stderr == "\n"

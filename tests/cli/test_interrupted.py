@@ -1,0 +1,159 @@
+"""Ctrl-C and its relatives, and what can be gone on with."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from bms_async.cli.journal import read_saved
+from tests.cli.running import Bms, simulator
+
+WAVE = 100
+
+
+def test_ctrl_c_brings_the_report_saves_the_jobs_and_the_rest_can_be_gone_on_with(slow_cloud: Bms) -> None:
+    arguments = ["stop", "--tag", "__type_baremetal", "-y", "--wave", str(WAVE)]
+    with slow_cloud.on_a_terminal(*arguments, columns=200, lines=60) as terminal:
+        terminal.wait_for(lambda: f"{WAVE} asked" in terminal.text and bool(slow_cloud.saved))
+        terminal.send("\x03")
+        assert terminal.end() == 130
+        text = terminal.text
+    assert "stop: 300 servers of project" in text
+    assert "UNKNOWN: It was asked for, and was not waited for; its job goes on in the cloud." in text
+    assert "SKIPPED: Nothing was done to it: the run was ended before its turn." in text
+    [file] = slow_cloud.saved
+    assert f"bms jobs watch --from {file}" in text
+    assert f"bms stop --resume {file}" in text
+    saved = read_saved(str(file))
+    asked = [json.loads(job)["servers"] for job in saved.jobs]
+    # On a slow machine the next wave may have begun.
+    assert sum(map(len, asked)) + len(saved.unasked) == 300
+    assert len(saved.unasked) >= 1
+
+    watched = slow_cloud("jobs", "watch", "--from", str(file), "--json")
+    *lines, summary = watched.json
+    assert watched.code == 0
+    jobs = [line for line in lines if line["type"] == "job"]
+    assert [(job["status"], job["servers"]) for job in jobs] == [("SUCCESS", len(servers)) for servers in asked]
+    assert sum(line["type"] == "sub_job" for line in lines) == summary["servers"] == sum(map(len, asked))
+    assert summary["failed"] == 0
+    assert f"bms stop --resume {file}" in watched.err
+    job_id = json.loads(saved.jobs[0])["job_id"]
+    shown = slow_cloud("jobs", "show", job_id, "--json")
+    number = len(asked[0])
+    assert (shown.code, shown.json[0]["sub_jobs_total"], len(shown.json[0]["sub_jobs"])) == (0, number, number)
+    assert f"{number} servers: {number} SUCCESS" in slow_cloud("jobs", "show", job_id).out
+    assert slow_cloud("jobs", "watch", job_id).out.startswith(f"1 of 1 job ended: {number} servers, 0 failed")
+
+    assert slow_cloud("start", "--resume", str(file), "-y").code == 2
+    resumed = slow_cloud("stop", "--resume", str(file), "-y", "--wave", "300", "--json")
+    *outcomes, summary = resumed.json
+    assert resumed.code == 0
+    assert len({each["server_id"] for each in outcomes}) == len(outcomes) == 300
+    assert summary["by_state"]["SUCCEEDED"] + summary["by_state"]["UNCHANGED"] == 300
+    # Those that had been asked for were watched, and not asked for again.
+    assert summary["calls"] == 1
+    assert not file.exists()
+
+
+def test_one_press_that_comes_twice_is_one_and_the_next_press_leaves_at_once() -> None:
+    program = (
+        "import anyio\n"
+        "from bms_async.cli.signals import run_interruptibly\n"
+        "async def main(stop):\n"
+        "    stop.gently = lambda: print('gently', flush=True)\n"
+        "    print('ready', flush=True)\n"
+        "    await anyio.sleep_forever()\n"
+        "run_interruptibly(main)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        presses = 0
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            presses += 1
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.1)
+        assert process.stdout.read() == "gently\n"
+        assert presses > 2
+    assert process.returncode == 130
+
+
+def test_of_a_reboot_that_was_killed_is_said_that_servers_may_be_rebooted_twice(
+    endless_cloud: Bms, tmp_path: Path
+) -> None:
+    file = tmp_path / "run"
+    arguments = ["reboot", "--tag", "__type_baremetal", "-y", "--wave", str(WAVE), "--save", str(file)]
+    with endless_cloud.on_a_terminal(*arguments, columns=200) as terminal:
+        terminal.wait_for(
+            lambda: f"{WAVE} asked" in terminal.text and file.exists() and bool(read_saved(str(file)).jobs)
+        )
+        terminal.process.kill()
+        terminal.end()
+    asked = endless_cloud("reboot", "--resume", str(file))
+    assert (asked.code, "may be rebooted twice" in asked.err) == (2, True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_in_a_pipe_ends_a_run_with_one_outcome_for_each_server(
+    endless_cloud: Bms, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    arguments = ["start", "unfit id", *endless_cloud.ids("rack-1"), "-y", "--json", "--save", str(tmp_path / "run")]
+    with endless_cloud.in_a_pipe(*arguments) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert json.loads(first)["state"] == "SKIPPED"
+        process.send_signal(number)
+        rest, err = process.communicate(timeout=30)
+    *outcomes, summary = [json.loads(line) for line in [first, *rest.splitlines()]]
+    assert process.returncode == summary["exit_code"] == code
+    assert len({each["server_id"] for each in outcomes}) == len(outcomes) == 41
+    assert summary["interrupted"]
+    assert "Traceback" not in err
+
+
+def test_whoever_stops_reading_ends_a_run_in_order_and_without_complaint(endless_cloud: Bms, tmp_path: Path) -> None:
+    saved = tmp_path / "run"
+    arguments = ["reboot", "unfit id", *endless_cloud.ids("rack-2"), "-y", "--json", "--save", str(saved)]
+    with endless_cloud.in_a_pipe(*arguments) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+        assert process.wait(timeout=30) == 141
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
+
+
+def test_nothing_is_changed_when_it_is_interrupted_before_the_question_is_answered(endless_cloud: Bms) -> None:
+    with endless_cloud.on_a_terminal("stop", "--tag", "rack-1", columns=200) as terminal:
+        terminal.wait_for_text("[y/N]")
+        terminal.send("\x03")
+        assert terminal.end() == 130
+        assert "interrupted; nothing was changed" in terminal.text
+    with endless_cloud.on_a_terminal("stop", "--tag", "rack-1", columns=200) as terminal:
+        terminal.wait_for_text("[y/N]")
+        terminal.send("\n")
+        assert terminal.end() == 2
+        assert "nothing was done" in terminal.text
+
+
+def test_a_cloud_that_is_gone_in_the_middle_is_shown_and_can_be_left(tmp_path: Path) -> None:
+    with ExitStack() as terminals:
+        with simulator("--servers", "40", "--job-seconds", "60", "70") as exports:
+            bms = Bms(exports, tmp_path)
+            arguments = ["reboot", "--tag", "rack-0", "-y"]
+            terminal = terminals.enter_context(bms.on_a_terminal(*arguments, columns=200))
+            terminal.wait_for(lambda: "40 asked" in terminal.text and bool(bms.saved))
+        terminal.wait_for_text("the cloud does not answer: ")
+        terminal.send("\x03")
+        assert terminal.end() == 130
+        assert "40 UNKNOWN" in terminal.text
+        assert f"bms jobs watch --from {bms.saved[0]}" in terminal.text

@@ -1,0 +1,106 @@
+"""What is to be seen on a terminal."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.cli.running import Bms, Terminal
+
+ESCAPES = re.compile(rb"\x1b\[([0-9;]*)m")
+
+
+def block(terminal: Terminal, word: str) -> list[str]:
+    """The lines that begin with the bar."""
+    return [line for line in terminal.shown if re.match(rf"{word}  [━─#-]", line)]
+
+
+@pytest.mark.parametrize("columns", [80, 200, 40])
+def test_the_bar_has_the_width_of_the_terminal_and_stays_in_its_place(slow_cloud: Bms, columns: int) -> None:
+    with slow_cloud.on_a_terminal("reboot", "--tag", "rack-3", "-y", columns=columns) as terminal:
+        terminal.wait_for_text("40 asked")
+        [bar] = block(terminal, "reboot")
+        assert "/40" in bar
+        assert columns - 12 <= len(bar) < columns
+        assert terminal.end() == 0
+        [bar] = block(terminal, "reboot")
+        assert "40/40" in bar
+        assert "40 succeeded" in terminal.text.replace("\n", "")
+        # Nothing of what was drawn before is left, and the cursor is to be seen again.
+        assert not terminal.screen.cursor.hidden
+    assert terminal.received.startswith(b"\x1b[?25l") or b"\x1b[?25l" in terminal.received
+
+
+def test_the_question_is_asked_and_a_yes_is_enough(slow_cloud: Bms) -> None:
+    with slow_cloud.on_a_terminal("reboot", "--tag", "rack-4", columns=150) as terminal:
+        terminal.wait_for_text("reboot 40 servers of project")
+        terminal.send("y\n")
+        assert terminal.end() == 0
+        assert "40 succeeded" in terminal.text
+
+
+def test_a_terminal_that_is_made_narrower_keeps_one_bar_and_what_was_above(slow_cloud: Bms) -> None:
+    with slow_cloud.on_a_terminal("reboot", "--tag", "rack-5", "no-such-server", columns=150) as terminal:
+        assert terminal.end() == 2
+    ids = slow_cloud.ids("rack-5")
+    with slow_cloud.on_a_terminal("reboot", *ids, "no-such-server", "-y", columns=150) as terminal:
+        terminal.wait_for_text("no-such-server BMS.0040")
+        terminal.wait_for_text("41 asked")
+        terminal.resize(70, 24)
+        terminal.wait_for(lambda: any(len(line) < 70 for line in block(terminal, "reboot")))
+        terminal.end()
+        assert len(block(terminal, "reboot")) == 1
+        assert "no-such-server BMS.0040: There is no such server." in terminal.text
+
+
+def test_without_colours_there_are_none_and_the_bar_can_be_read(slow_cloud: Bms) -> None:
+    with slow_cloud.on_a_terminal("reboot", "--tag", "rack-6", "-y", NO_COLOR="1") as terminal:
+        assert terminal.end() == 0
+        [bar] = block(terminal, "reboot")
+    assert "━━━" in bar
+    colours = {int(code) for codes in ESCAPES.findall(terminal.received) for code in codes.split(b";") if code}
+    assert not colours & {*range(30, 50), *range(90, 108)}
+
+
+def test_on_a_dumb_terminal_there_are_plain_lines(slow_cloud: Bms) -> None:
+    with slow_cloud.on_a_terminal("start", "--tag", "rack-7", "-y", columns=150, TERM="dumb") as terminal:
+        terminal.end()
+    assert b"\x1b" not in terminal.received
+    assert re.search(rb"\dZ start: 20 of 20, .*, ended; 20 asked", terminal.received)
+
+
+def test_where_only_ascii_can_be_shown_the_bar_is_ascii(slow_cloud: Bms) -> None:
+    with slow_cloud.on_a_terminal("start", "--tag", "rack-7", "-y", PYTHONIOENCODING="ascii") as terminal:
+        terminal.end()
+        assert "####" in block(terminal, "start")[0]
+    assert terminal.received.isascii()
+
+
+def test_jobs_are_followed_with_a_bar(slow_cloud: Bms) -> None:
+    job_id = slow_cloud("reboot", "--tag", "rack-0", "-y", "--json").json[0]["job_id"]
+    with slow_cloud.on_a_terminal("jobs", "watch", job_id) as terminal:
+        assert terminal.end() == 0
+        assert "40/40  1/1 job" in terminal.text
+        assert "1 of 1 job ended: 40 servers, 0 failed" in terminal.text
+
+
+def test_servers_are_aligned_under_a_header(slow_cloud: Bms) -> None:
+    with slow_cloud.on_a_terminal(
+        "servers", "list", "-n", "3", "--columns", "name,status,power", columns=60
+    ) as terminal:
+        assert terminal.end() == 0
+        header, *rows = terminal.shown
+    assert header.split() == ["NAME", "STATUS", "POWER"]
+    assert len(rows) == 3
+    assert {row.index(row.split()[1]) for row in rows} == {header.index("STATUS")}
+
+
+def test_what_the_cloud_says_moves_no_cursor() -> None:
+    from bms_async.cli.output import clean
+
+    assert (
+        clean("name\x1b[2J\tx\n")
+        == "name\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}x\N{REPLACEMENT CHARACTER}"
+    )
+    assert clean("Straße ✓") == "Straße ✓"

@@ -1,0 +1,199 @@
+"""`bms start`, `bms stop`, `bms reboot`, from the first word to the exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import Bms
+
+
+def test_outcomes_are_lines_of_json_and_then_comes_the_sum(cloud: Bms) -> None:
+    ids = cloud.ids("rack-1")
+    ended = cloud("stop", "--tag", "rack-1", "--yes", "--json")
+    *outcomes, summary = ended.json
+    assert sorted(each["server_id"] for each in outcomes) == sorted(ids)
+    assert {each["type"] for each in outcomes} == {"outcome"}
+    good = sum(each["state"] in ("SUCCEEDED", "UNCHANGED") for each in outcomes)
+    assert summary["type"] == "summary"
+    assert summary["servers"] == 40
+    assert summary["by_state"]["SUCCEEDED"] + summary["by_state"]["UNCHANGED"] == good
+    assert summary["calls"] == 1
+    assert summary["exit_code"] == ended.code == (0 if good == 40 else 1)
+    for each in outcomes:
+        if each["state"] == "FAILED":
+            assert each["code"] == "BMS.0006"
+            assert each["what"].startswith("The service could not")
+    assert cloud.saved == []
+
+
+def test_progress_is_lines_with_the_time_and_results_are_apart_from_it(cloud: Bms) -> None:
+    ended = cloud("reboot", "--tag", "rack-2", "-y", "--verify")
+    first, *_, last = ended.err.splitlines()
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
+    assert re.fullmatch(stamp + r"reboot: 0 of 40, .*", first)
+    assert re.fullmatch(stamp + r"reboot: 40 of 40, .*, ended; 40 asked, .*", last)
+    assert re.match(r"reboot: 40 servers of project \w+ at http://\S+ in 0:0\d: \d+ succeeded", ended.out)
+    assert "\x1b" not in ended.out + ended.err
+    assert "\r" not in ended.out + ended.err
+
+
+def test_a_failure_comes_with_its_code_and_what_to_do(cloud: Bms) -> None:
+    ended = cloud("stop", "no-such-server")
+    assert ended.code == 1
+    assert "no-such-server BMS.0040: There is no such server. Check the id and the project" in ended.err
+    assert "  1 BMS.0040: There is no such server." in ended.out
+    quiet = cloud("stop", "no-such-server", "--quiet")
+    assert (quiet.code, quiet.out) == (1, "")
+    assert len(quiet.err.splitlines()) == 1
+    assert quiet.err.endswith("1 failed; 1 BMS.0040\n")
+
+
+def test_quiet_says_nothing_where_all_is_well(cloud: Bms) -> None:
+    healthy = next(
+        each["server_id"]
+        for each in cloud("reboot", "--tag", "rack-3", "-y", "--json").json
+        if each.get("state") == "SUCCEEDED"
+    )
+    assert cloud("reboot", healthy, "-q") == (0, "", "")
+
+
+def test_ids_come_from_a_file_a_pipe_and_lines_of_json(cloud: Bms, tmp_path: Path) -> None:
+    one, other, third = cloud.ids("rack-4")[:3]
+    file = tmp_path / "ids"
+    file.write_text(f"# tonight\n{one}\n\n  {other} \n{one}\n")
+    for arguments, text in (
+        (["--file", str(file)], ""),
+        (["-"], f"{one}\n{other}\n"),
+        ([], f"{one}\n{other}\n"),
+        (["--file", "-"], json.dumps({"id": one}) + "\n" + json.dumps({"server_id": other}) + "\n"),
+        ([one, "-"], f"{other}\n"),
+    ):
+        [plan] = cloud("start", "--dry-run", "--json", *arguments, text=text).json
+        assert plan["servers"] == 2, arguments
+    ended = cloud("start", "-y", "--json", text=f"{one}\nno id at all\n{third}\n")
+    states = {each["server_id"]: each["state"] for each in ended.json[:-1]}
+    assert states["no id at all"] == "SKIPPED"
+    assert len(states) == 3
+    assert ended.code == 1
+    broken = cloud("start", "-y", text='{"name": "x"}\n')
+    assert (broken.code, "has no id" in broken.err) == (2, True)
+
+
+def test_more_than_one_server_needs_a_yes_where_nobody_can_be_asked(cloud: Bms) -> None:
+    ended = cloud("stop", "--tag", "rack-5")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("bms: stop 40 servers of project ")
+    assert "add --yes" in ended.err
+    assert cloud("stop", "--tag", "rack-999", "-y").code == 2
+
+
+def test_a_dry_run_says_what_it_would_take_and_changes_nothing(cloud: Bms) -> None:
+    before = arrived(cloud, "servers.reboot")
+    ended = cloud("reboot", "--tag", "rack-5", "--dry-run", "--wave", "10")
+    assert ended.code == 0
+    assert "would reboot 40 servers of project" in ended.out
+    assert "4 calls of 10 servers at most" in ended.out
+    assert "the limit is 50 calls a minute" in ended.out
+    assert ended.out.endswith("nothing was changed\n")
+    ids = "\n".join(f"server-{number}" for number in range(75_001))
+    [plan] = cloud("reboot", "--dry-run", "--json", text=ids).json
+    assert (plan["servers"], plan["calls"]) == (75_001, 76)
+    assert 55 < plan["least_seconds"] <= 60.1
+    assert arrived(cloud, "servers.reboot") == before
+
+
+def test_too_many_failures_end_a_run_and_what_is_left_can_be_gone_on_with(cloud: Bms, tmp_path: Path) -> None:
+    ids = [f"missing-{number}" for number in range(60)]
+    saved = tmp_path / "run.jsonl"
+    healthy = cloud.ids("rack-6")[:20]
+    text = "\n".join([*healthy, *ids])
+    ended = cloud("start", "-y", "--abort-above", "1%", "--wave", "20", "--save", str(saved), "--json", text=text)
+    assert ended.code == 1
+    summary = ended.json[-1]
+    assert "more than the share of 0.01" in summary["aborted"]
+    assert summary["by_state"]["SKIPPED"] > 0
+    assert sum(summary["by_state"].values()) == 80
+    assert f"bms start --resume {saved}" in ended.err
+
+
+def test_a_page_about_the_run_is_written(cloud: Bms, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    ended = cloud("reboot", "--tag", "rack-0", "-y", "-q", "--report", str(page))
+    assert ended.code in {0, 1}
+    text = page.read_text()
+    assert text.lstrip().lower().startswith("<!doctype html>")
+    assert "servers.reboot" in text
+    assert cloud.exports["OS_TOKEN"] not in text
+
+
+def test_a_page_that_cannot_be_written_is_told_and_keeps_the_exit_code(
+    cloud: Bms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    page = tmp_path / "report.html"
+    monkeypatch.setattr("bms_async.cli.follow.write_page", fail)
+    ended = cloud("stop", "no-such-server", "-q", "--report", str(page))
+    assert ended.code == 1
+    assert f"the report {page} was not written: [Errno 28] No space left on device" in ended.err
+    assert cloud("stop", "no-such-server", "--report", str(tmp_path)).code == 2
+
+
+def test_a_disk_that_is_full_is_told_and_loses_no_run(cloud: Bms, tmp_path: Path) -> None:
+    program = (
+        "import resource, sys\n"
+        # As good as a full disk: no file may become longer than this.
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "from bms_async.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    saved = tmp_path / "run.jsonl"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "reboot", "--tag", "rack-7", "-y", "--json", "--save", str(saved)],
+        env=cloud.environment, capture_output=True, text=True, timeout=40, check=False,
+    )  # fmt: skip
+    *outcomes, summary = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(outcomes) == summary["servers"] == 20
+    assert done.returncode == summary["exit_code"]
+    assert done.stderr.count("jobs cannot be saved") == 1
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not saved.exists()
+
+
+def test_a_file_that_is_there_is_not_written_over(cloud: Bms, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    ended = cloud("start", "a", "--save", str(precious))
+    assert (ended.code, "name a new file" in ended.err) == (2, True)
+    assert precious.read_text() == "mine"
+
+
+def book_of(cloud: Bms, operation: str) -> dict[str, int]:
+    with urllib.request.urlopen(f"{cloud.exports['BMS_ENDPOINT']}/_admin/calls") as answer:
+        books: dict[str, dict[str, int]] = json.load(answer)["operations"]
+    return books.get(operation, {"arrived": 0, "refused": 0})
+
+
+def arrived(cloud: Bms, operation: str) -> int:
+    return book_of(cloud, operation)["arrived"]
+
+
+@pytest.mark.parametrize("action", ["start", "stop", "reboot"])
+def test_the_limits_are_kept_over_many_commands(cloud: Bms, action: str) -> None:
+    server_id = cloud.ids("rack-1")[0]
+    before = arrived(cloud, f"servers.{action}")
+    for _ in range(3):
+        cloud(action, server_id, "-q")
+    [told] = cloud("limits", f"servers.{action}", "--json").json
+    assert arrived(cloud, f"servers.{action}") == before + 3
+    assert 3 <= told["used"] <= before + 3
+    assert book_of(cloud, f"servers.{action}")["refused"] == 0

@@ -1,0 +1,379 @@
+"""The page that tells what became of every server."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bms_async import BadRequestError, BmsError, FleetReport, Outcome, OutcomeState, TransportError
+from bms_async.cli.page import CallHistory, render_report
+from bms_async.cli.page.charts import HEIGHT, bucket_of, ceiling, duration, minutes, peaks, stack, steps, ticks
+from bms_async.cli.page.failures import failures_of, printable
+from bms_async.errors import SubJobFailedError
+from bms_async.fleet.outcome import reason_of
+
+BEGAN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+EVIL = '</style><script>alert("1")</script>\'" onload=x &amp; \N{RIGHT-TO-LEFT OVERRIDE}\u05d0 \x00\ud800'
+APART = {"dt", "dd", "th", "td", "tr", "p", "h1", "h2", "h3", "header", "li", "span", "b"}
+VOID = {"meta", "link", "br", "line", "path", "rect"}
+
+
+def outcome(
+    number: int = 0,
+    state: OutcomeState = OutcomeState.SUCCEEDED,
+    error: BmsError | None = None,
+    *,
+    at: float | None = 30.0,
+    server_id: str | None = None,
+) -> Outcome:
+    return Outcome(
+        server_id=server_id or f"5a1d0c3e-0000-4000-a000-{number:012x}",
+        state=state,
+        job_id="7f" * 16,
+        error=error,
+        attempts=1,
+        started=BEGAN,
+        ended=None if at is None else BEGAN + timedelta(seconds=at),
+    )
+
+
+def failed(number: int, code: str | None = "BMS.3037", reason: str | None = "It did not come up.") -> Outcome:
+    error = SubJobFailedError(server_id=f"s-{number}", job_id="7f" * 16, code=code, reason=reason)
+    return outcome(number, OutcomeState.FAILED, error)
+
+
+def report_of(outcomes: Sequence[Outcome], action: str = "servers.stop", **more: object) -> FleetReport:
+    by_state = dict.fromkeys(OutcomeState, 0)
+    by_code: dict[str, int] = {}
+    for each in outcomes:
+        by_state[each.state] += 1
+        if not each.state.is_good:
+            by_code[reason_of(each)] = by_code.get(reason_of(each), 0) + 1
+    ends = [each.ended for each in outcomes if each.ended is not None]
+    plain = FleetReport(
+        action=action,
+        outcomes=outcomes,
+        by_state=by_state,
+        by_code=by_code,
+        batches=1,
+        cancelled=bool(more.get("cancelled", False)),
+        started=BEGAN,
+        ended=max(ends, default=BEGAN),
+        aborted=str(more["aborted"]) if "aborted" in more else None,
+        unverified=int(str(more["unverified"])) if "unverified" in more else None,
+    )
+    assert sum(by_code.values()) == sum(not each.state.is_good for each in outcomes)
+    return plain
+
+
+def history(calls: Sequence[tuple[float, int]] = (), operation: str = "servers.stop") -> CallHistory:
+    return CallHistory(operation=operation, limit=50, started=BEGAN, calls=calls)
+
+
+class Reading(HTMLParser):
+    """Reads a page as a browser would, and keeps what it shows and of which elements it is made."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.shown = ""
+        self.feed(page)
+        self.close()
+        self.text = " ".join(self.shown.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.shown += " " if tag in APART else ""
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in {"style", "title"}:
+            self.shown += data
+
+    def names(self) -> set[str]:
+        return {tag for tag, _ in self.elements}
+
+
+def read(report: FleetReport, calls: CallHistory | None = None) -> Reading:
+    reading = Reading(render_report(report, calls or history()))
+    assert reading.open == []
+    return reading
+
+
+def test_a_run_in_which_all_went_well_says_so() -> None:
+    page = read(report_of([outcome(each) for each in range(1500)]), history([(0.0, 0), (1.0, 2)]))
+    assert "servers.stop of 1,500 servers" in page.text
+    assert "All 1,500 servers are as asked." in page.text
+    assert "Took 30 s" in page.text
+    assert "2 calls in all, at most 2 in any 60 seconds; 50 are allowed." in page.text
+    assert "by code" not in page.text
+
+
+def test_each_code_comes_with_its_meaning_its_measure_and_its_servers() -> None:
+    outcomes = (
+        [outcome(0, at=31.0)]
+        + [outcome(each) for each in range(1, 97)]
+        + [failed(97), failed(98), failed(99, "BMS.0040", "Not here.")]
+    )
+    page = read(report_of(outcomes))
+    assert "3 of 100 servers are not as asked (3 %)" in page.text
+    assert "BMS.3037 2 servers, 2 % of all" in page.text
+    assert "What it means: No machine was free, or the new one did not start." in page.text
+    assert "What to do: Ask support which of the two; try another flavor or zone meanwhile." in page.text
+    assert "What was said: It did not come up." in page.text
+    assert page.text.index("BMS.3037") < page.text.index("BMS.0040")
+    for each in (97, 98, 99):
+        assert outcomes[each].server_id in page.text
+    assert outcomes[0].server_id in page.text.partition("What took longest")[2]
+
+
+def test_words_that_differ_stand_beside_their_servers() -> None:
+    page = read(report_of([failed(1, reason="First."), failed(2, reason="Second.")]))
+    assert "What was said" not in page.text
+    assert "First." in page.text
+    assert "Second." in page.text
+
+
+def test_a_run_that_was_aborted_cancelled_and_not_verified_tells_all_three() -> None:
+    skipped = [outcome(each, OutcomeState.SKIPPED) for each in range(1, 5)]
+    page = read(report_of([failed(0), *skipped], aborted="5 % failed", cancelled=True, unverified=3))
+    assert "Aborted. Nothing more was asked for from then on: 5 % failed" in page.text
+    assert "Cancelled. The run was ended before its end" in page.text
+    assert "Of 3 servers no state could be read afterwards" in page.text
+    assert "What it means: They were never asked for" in page.text
+    assert "1 server ended within" in page.text
+    assert "What was skipped is not in it." in page.text
+
+
+def test_a_run_of_no_servers_has_a_page() -> None:
+    page = read(report_of([]))
+    assert "There was no server to stop." in page.text
+    assert "No call of servers.stop was made." in page.text
+    assert "svg" not in page.names()
+
+
+def test_a_run_of_one_server_speaks_of_one() -> None:
+    assert "The server is as asked." in read(report_of([outcome()])).text
+    assert "1 of 1 server is not as asked" in read(report_of([failed(1)])).text
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TransportError("reset", maybe_delivered=True), "No answer came."),
+        (BadRequestError(status=400, message="no", request_id="r-17"), "no (request r-17)"),
+        (None, "nothing proves how it ended"),
+    ],
+)
+def test_what_has_no_code_is_told_by_what_it_is(error: BmsError | None, words: str) -> None:
+    assert words in read(report_of([outcome(1, OutcomeState.UNKNOWN, error)])).text
+
+
+def test_nothing_from_the_cloud_becomes_markup() -> None:
+    outcomes = [
+        outcome(
+            each,
+            OutcomeState.FAILED,
+            SubJobFailedError(server_id=EVIL, job_id=EVIL, code=EVIL + str(each % 2), reason=EVIL),
+            server_id=EVIL,
+        )
+        for each in range(4)
+    ]
+    text = render_report(report_of(outcomes, action=EVIL, aborted=EVIL), history([(1.0, 2)], operation=EVIL))
+    page = Reading(text)
+    assert page.open == []
+    assert "script" not in page.names()
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert '</style><script>alert("1")</script>' in page.text
+    assert "\x00" not in text
+    assert text.encode()
+    # What reads from right to left turns nothing but itself around.
+    bare = re.sub(r"<bdi>.*?</bdi>|<title>.*?</title>|=\"[^\"]*\"", "", text, flags=re.DOTALL)
+    inside = [line for line in bare.splitlines() if "\N{RIGHT-TO-LEFT OVERRIDE}" in line]
+    assert inside == []
+
+
+@given(text=st.text(), most=st.integers(1, 50))
+def test_any_text_is_made_fit_for_a_page(text: str, most: int) -> None:
+    clean = printable(text, most)
+    assert len(clean) <= most
+    clean.encode()
+    assert not set(clean) & {"\x00", "\x1b", "\n", "\x85"}
+
+
+def test_the_page_needs_nothing_from_anywhere_and_runs_nothing() -> None:
+    page = Reading(render_report(report_of([outcome(), failed(1)]), history([(0.0, 1)])))
+    assert not page.names() & {"script", "img", "iframe", "object", "form", "a"}
+    (link,) = [attributes for tag, attributes in page.elements if tag == "link"]
+    assert link["href"] == "data:,"
+    assert not [attributes for _, attributes in page.elements if "src" in attributes]
+    style = render_report(report_of([]), history())
+    assert "@import" not in style
+    assert "url(" not in style
+
+
+def test_every_picture_has_words() -> None:
+    page = read(report_of([outcome(), failed(1)]), history([(0.0, 1), (5.0, 3)]))
+    pictures = [attributes for tag, attributes in page.elements if tag == "svg"]
+    assert len(pictures) == 3
+    for attributes in pictures:
+        assert attributes.get("aria-label") or attributes.get("aria-hidden") == "true"
+    # No state is told by its colour alone.
+    for sign, name in (
+        ("✓", "succeeded"),
+        ("✕", "failed"),
+        ("?", "unknown"),
+        ("\N{EN DASH}", "skipped"),
+        ("=", "unchanged"),
+    ):
+        assert f"{sign} {name}" in page.text
+
+
+def test_a_hundred_thousand_servers_that_all_failed_badly_fit_into_a_small_page() -> None:
+    rng = random.Random(1)
+    errors = [
+        SubJobFailedError(server_id="s", job_id='"' * 90, code=f"{'&' * 90}{each}", reason=f"{each}" + '"' * 900)
+        for each in range(300)
+    ]
+    outcomes = [
+        outcome(each, OutcomeState.FAILED, rng.choice(errors), at=rng.uniform(0, 900), server_id='"' * 90 + str(each))
+        for each in range(100_000)
+    ]
+    calls = [(each / 4, each // 100) for each in range(3600)]
+    text = render_report(report_of(outcomes), CallHistory(operation="x", limit=50, started=BEGAN, calls=calls))
+    assert len(text.encode()) < 300_000
+    page = Reading(text)
+    assert "280 more are not shown" in page.text
+    listed = sum(len(each.rows) + each.left_out for each in failures_of(report_of(outcomes)))
+    assert listed == sum(sorted(report_of(outcomes).by_code.values())[-20:])
+
+
+def test_how_many_servers_are_left_out_is_told() -> None:
+    page = read(report_of([failed(each) for each in range(1000)]))
+    assert "The first 40; 960 more are not shown" in page.text
+
+
+def test_more_calls_than_the_limit_are_told_plainly() -> None:
+    calls = [(each / 10, each) for each in range(80)]
+    page = read(report_of([outcome()]), history(calls))
+    assert "at most 79 in any 60 seconds; 50 are allowed." in page.text
+    assert "That is more than the limit." in page.text
+
+
+def test_a_history_that_begins_elsewhere_and_times_in_another_zone_are_read_right() -> None:
+    elsewhere = BEGAN.astimezone(timezone(timedelta(hours=5))) + timedelta(seconds=10)
+    calls = CallHistory(operation="servers.stop", limit=None, started=elsewhere, calls=[(0.0, 1)], polls=[(1.0, 4)])
+    page = read(report_of([outcome()]), calls)
+    assert "Began 2026-03-01 12:00:00 UTC" in page.text
+    assert "1 call in all, at most 1 in any 60 seconds." in page.text
+    assert "4 polls in all" in page.text
+
+
+def test_servers_without_a_time_are_counted_beside_the_timeline() -> None:
+    assert "1 server without a time is not in it." in read(report_of([outcome(), outcome(1, at=None)])).text
+
+
+COUNTS = st.dictionaries(st.sampled_from(OutcomeState), st.integers(0, 10_000))
+
+
+@given(counts=COUNTS, above=st.integers(0, 1000))
+def test_the_parts_of_a_column_are_as_high_as_their_counts_and_stand_on_each_other(
+    counts: dict[OutcomeState, int], above: int
+) -> None:
+    total = sum(counts.values())
+    top = max(1, total + above)
+    pieces = stack(counts, top)
+    assert sum(piece.height for piece in pieces) == pytest.approx(HEIGHT * total / top)
+    assert {piece.state: piece.servers for piece in pieces} == {state: n for state, n in counts.items() if n}
+    floor = HEIGHT
+    for piece in pieces:
+        assert piece.y + piece.height == pytest.approx(floor)
+        assert piece.height == pytest.approx(HEIGHT * piece.servers / top)
+        floor = piece.y
+    assert floor >= -1e-6
+
+
+@given(seconds=st.floats(0, 1e7), most=st.integers(2, 100))
+def test_a_run_is_cut_into_no_more_columns_than_there_is_room_for(seconds: float, most: int) -> None:
+    assert int(seconds // bucket_of(seconds, most)) < most
+
+
+@given(value=st.integers(0, 10**9))
+def test_an_axis_ends_above_what_it_shows_and_not_far_above(value: int) -> None:
+    top = ceiling(value)
+    assert value <= top <= max(1, 2 * value)
+    marks = ticks(top)
+    assert (marks[0], marks[-1]) == (0, top)
+    assert len(marks) <= 6
+    assert all(a < b for a, b in pairwise(marks))
+
+
+@given(seconds=st.floats(0, 1e7))
+def test_times_under_a_chart_are_few_and_lie_within(seconds: float) -> None:
+    marks = steps(seconds)
+    assert marks[0] == 0
+    assert len(marks) <= 5
+    assert marks[-1] <= seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.04, "0 s"),
+        (0.4, "0.4 s"),
+        (9.96, "10 s"),
+        (42, "42 s"),
+        (90, "1 min 30 s"),
+        (7500, "2 h 5 min"),
+    ],
+)
+def test_times_are_written_as_people_write_them(seconds: float, words: str) -> None:
+    assert duration(seconds).replace("\N{NO-BREAK SPACE}", " ") == words
+
+
+MOMENTS = st.lists(st.integers(0, 400_000), max_size=50).map(sorted)
+
+
+def fullest(moments: list[float]) -> int:
+    """The most calls in any minute that is open at its left end."""
+    return max((sum(t - 60 < u <= t for u in moments) for t in moments), default=0)
+
+
+def sampled(moments: list[float], readings: list[float]) -> list[tuple[float, int]]:
+    return [(at, sum(moment <= at for moment in moments)) for at in readings]
+
+
+@given(calls=MOMENTS, readings=MOMENTS, columns=st.integers(1, 60))
+def test_however_seldom_it_was_read_no_minute_is_shown_fuller_than_it_was(
+    calls: list[int], readings: list[int], columns: int
+) -> None:
+    moments = [each / 1000 for each in calls]
+    read_off = sampled(moments, [each / 1000 for each in readings])
+    limit = fullest(moments)
+    assert all(0 <= held <= limit for _, held in minutes(read_off))
+    assert all(0 <= held <= limit for held in peaks(read_off, 400.0, columns))
+
+
+@given(calls=MOMENTS, columns=st.integers(1, 60))
+def test_read_before_and_at_each_call_the_fullest_minute_is_found_exactly(calls: list[int], columns: int) -> None:
+    moments = [each / 1000 for each in calls]
+    read_off = sampled(moments, sorted({at for each in moments for at in (each - 0.0005, each) if at >= 0}))
+    assert max(peaks(read_off, 400.0, columns)) == fullest(moments)
+    assert max((held for _, held in minutes(read_off)), default=0) == fullest(moments)
