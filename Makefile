@@ -32,7 +32,7 @@ lint: $(STAMP)
 
 # The pages in site/, as `make test` builds them too.
 docs: $(STAMP)
-	$(BIN)/mkdocs build --strict --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
 # For the tests that look at pages in a browser; on Debian and its kin, as root.
 browser:
