@@ -45,6 +45,7 @@ class Display:
         samples: How many calls, and how many polls, were made until when.
         began: When it began, by the loop's clock.
         limiter: That of its call.
+        polls: That of the polls of its jobs.
     """
 
     def __init__(
@@ -59,8 +60,8 @@ class Display:
         self.durations = Durations()
         self.failures = Failures()
         self.limiter = bms.limits[f"servers.{action}"]
-        self._polls = bms.limits["jobs.get"]
-        self._first = self.limiter.statistics().calls, self._polls.statistics().calls
+        self.polls = bms.limits["jobs.get"]
+        self._first = self.limiter.statistics().calls, self.polls.statistics().calls
         self.samples: tuple[list[tuple[float, int]], list[tuple[float, int]]] = ([(0.0, 0)], [(0.0, 0)])
         self.began = anyio.current_time()
         self._recent: deque[tuple[float, int]] = deque()
@@ -88,7 +89,7 @@ class Display:
     def calls(self) -> tuple[int, int]:
         """Return how many calls and how many polls were made."""
         first, polls = self._first
-        return self.limiter.statistics().calls - first, self._polls.statistics().calls - polls
+        return self.limiter.statistics().calls - first, self.polls.statistics().calls - polls
 
     def _figures(self) -> tuple[str, str, str]:
         """Return the rate, the time so far, and the time to come."""

@@ -214,6 +214,7 @@ class Follower:
             started=report.started,
             calls=tuple(self._display.samples[0]),
             polls=tuple(self._display.samples[1]),
+            poll_limit=self._display.polls.limit,
         )
 
 
