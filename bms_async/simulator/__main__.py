@@ -19,11 +19,12 @@ from bms_async.simulator import Cloud, CloudSettings, create_app
 __all__ = ["main"]
 
 _HOST: Final = "127.0.0.1"
+_PROGRAM: Final = "python -m bms_async.simulator"
 _PASSWORD: Final = CloudSettings().password
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-def main(arguments: Sequence[str] | None = None, *, program: str = "python -m bms_async.simulator") -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = _PROGRAM) -> int:
     """Serve a cloud; returns 0 when a signal ends it.
 
     Args:
@@ -141,7 +142,7 @@ def _limit(text: str) -> tuple[str, int]:
     return operation, int(number)
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
+def _parser(program: str = _PROGRAM) -> argparse.ArgumentParser:
     default = CloudSettings()
     parser = argparse.ArgumentParser(
         prog=program,
