@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from .base import Tell
 
 
@@ -16,15 +18,17 @@ class Audience:
 
     def __init__(self, credentials: str) -> None:
         self._credentials = credentials
-        self._tells: list[Tell] = []
+        self._tells: list[tuple[Tell, asyncio.AbstractEventLoop]] = []
 
     def join(self, tell: Tell) -> None:
-        """Tell one more."""
-        self._tells.append(tell)
+        """Tell one more, from its loop."""
+        # Who was never closed is gone with his loop.
+        alive = [(other, loop) for other, loop in self._tells if not loop.is_closed()]
+        self._tells = [*alive, (tell, asyncio.get_running_loop())]
 
     def leave(self, tell: Tell) -> None:
         """Tell one less."""
-        self._tells = [other for other in self._tells if other != tell]
+        self._tells = [(other, loop) for other, loop in self._tells if other != tell]
 
     def hear(self, seconds: float, *, lifetime: float | None = None, error: BaseException | None = None) -> None:
         """Tell all that credentials were renewed, or in vain.
@@ -40,5 +44,5 @@ class Audience:
 
         name = None if error is None else type(error).__name__
         event = CredentialsRenewed(credentials=self._credentials, seconds=seconds, lifetime=lifetime, error=name)
-        for tell in self._tells:
+        for tell, _ in self._tells:
             tell(event)

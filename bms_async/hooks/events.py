@@ -94,7 +94,9 @@ class TryEnded(_Event, frozen=True, kw_only=True):
 
 
 class RateLimited(_Event, frozen=True, kw_only=True):
-    """The cloud counted a try out (429): the operation stands still, and its capacity shrinks for a while.
+    """The cloud counted a try out (429).
+
+    An operation that has a limit stands still then, and its capacity shrinks for a while.
 
     Attributes:
         call: The call's number.
@@ -143,9 +145,10 @@ class CallEnded(_Event, frozen=True, kw_only=True):
         operation: Its dotted name.
         seconds: From when it was asked for, with all its waiting and all its tries.
         attempts: How many tries were sent.
-        status: The HTTP status of the last try; None where it had no answer, or none was sent.
+        status: The HTTP status of the last try, or of the call for a token that it failed for want of; None where there
+            was no answer.
         code: The cloud's code for what went wrong.
-        request_id: The cloud's id of the last try, if it was answered.
+        request_id: The cloud's id of what was answered last.
         error: The class of the error that the caller gets; ``CancelledError`` if he left; None if it went well.
         job_id: The job that it started.
         is_poll: As in `CallStarted`.

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from bms_async.errors import ConfigurationError
 
-from .events import HookEvent
+from .events import CallEnded, HookEvent, RunEnded, TryEnded
 
 _log = logging.getLogger("bms_async.hooks")
 
@@ -19,6 +19,8 @@ Hook: TypeAlias = Callable[[HookEvent], object]
 """What is called with each event; what it returns is not looked at."""
 
 _WANTED = "a function that takes one event, or several of them in an iterable"
+
+_ENDS = frozenset({TryEnded, CallEnded, RunEnded})
 
 _calls = itertools.count(1)
 _runs = itertools.count(1)
@@ -65,13 +67,16 @@ class Hooks:
     """The hooks of a client.
 
     Args:
-        hooks: In the order in which they are told.
+        hooks: In the order in which they are told; of an end they are told in the reverse. So they nest, each with what
+            it makes current round a call, as context managers do.
     """
 
-    __slots__ = ("_blamed", "_hooks")
+    __slots__ = ("_backward", "_blamed", "_forward", "_hooks")
 
     def __init__(self, hooks: tuple[Hook, ...]) -> None:
         self._hooks = hooks
+        self._forward = range(len(hooks))
+        self._backward = self._forward[::-1]
         self._blamed: set[tuple[int, str]] = set()
 
     def __repr__(self) -> str:
@@ -79,9 +84,9 @@ class Hooks:
 
     def tell(self, event: HookEvent) -> None:
         """Tell all hooks of an event; what one of them raises is logged, and the next one is told all the same."""
-        for place, hook in enumerate(self._hooks):
+        for place in self._backward if type(event) in _ENDS else self._forward:
             try:
-                answer = hook(event)
+                answer = self._hooks[place](event)
                 if answer is not None and inspect.iscoroutine(answer):
                     _refuse(answer)
             except (KeyboardInterrupt, SystemExit):

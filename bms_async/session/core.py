@@ -15,7 +15,7 @@ from bms_async._owner import TaskOwner
 from bms_async.auth import Auth, ObservableAuth, ScopedAuth, SendingAuth
 from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.limits import Limits
-from bms_async.transport import OwningTransport, SendQueue, Transport
+from bms_async.transport import Flight, OwningTransport, SendQueue, Transport
 from bms_async.wire import HttpRequest, HttpResponse, Service, read_error
 
 if TYPE_CHECKING:
@@ -173,9 +173,10 @@ class Core:
             address=request.url.partition("?")[0],
         )
         failure: BaseException | None = None
-        flight = self.transport.submit(request)
-        news.sent(request, 0.0, None)
+        flight: Flight | None = None
         try:
+            flight = self.transport.submit(request)
+            news.sent(request, 0.0, None)
             response = await flight.wait()
         except BaseException as error:  # noqa: BLE001 - it is raised again
             failure = error
@@ -187,7 +188,8 @@ class Core:
             news.answered(response)
             news.ended()
         else:
-            news.failed(failure, None)
+            if flight is not None:
+                news.failed(failure, None)
             news.ended(error=failure)
             try:
                 raise failure

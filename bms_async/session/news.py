@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from bms_async.errors import RateLimitedError
+from bms_async.errors import ApiError, CallError, RateLimitedError
 from bms_async.hooks import (
     CallEnded,
     CallStarted,
@@ -47,8 +47,8 @@ class CallNews:
     """
 
     __slots__ = (
-        "_attempts", "_code", "_is_poll", "_loop", "_number", "_operation", "_redact", "_request_id", "_run",
-        "_sent_at", "_started_at", "_status", "_tell",
+        "_attempts", "_code", "_has_template", "_is_poll", "_loop", "_number", "_operation", "_redact", "_request_id",
+        "_run", "_sent_at", "_started_at", "_status", "_tell",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class CallNews:
         self._tell = core.hooks.tell
         self._redact = core.auth.redact
         self._operation = operation
+        self._has_template = template is not None
         self._number = number_call()
         self._is_poll = is_poll
         self._run = current_run.get()
@@ -99,12 +100,14 @@ class CallNews:
         self._sent_at = self._loop.time()
         self._status = self._code = self._request_id = None
         statistics = None if limiter is None else limiter.statistics()
+        url = request.url.partition("?")[0]
         self._tell(
             RequestSent(
                 call=self._number,
                 operation=self._operation,
                 attempt=self._attempts,
-                url=request.url.partition("?")[0],
+                # Ids are no secrets; a path that was given may have anything in it.
+                url=url if self._has_template else self._redact(url),
                 waited=waited,
                 used=0 if statistics is None else statistics.used,
                 limit=None if statistics is None else statistics.capacity,
@@ -135,7 +138,7 @@ class CallNews:
                 )
             )
 
-    def retried(self, error: BaseException, delay: float) -> None:
+    def retried(self, error: CallError, delay: float) -> None:
         """The call is to be tried again."""
         self._tell(
             RetryPlanned(
@@ -144,7 +147,7 @@ class CallNews:
                 attempt=self._attempts,
                 delay=delay,
                 error=type(error).__name__,
-                code=getattr(error, "code", None),
+                code=error.code if isinstance(error, ApiError) else None,
             )
         )
 
@@ -188,6 +191,9 @@ class CallNews:
         return result
 
     def _note(self, error: BaseException) -> None:
+        if not isinstance(error, CallError):
+            # Credentials of the application's may raise what has anything by these names.
+            return
         self._status = getattr(error, "status", self._status)
         self._code = getattr(error, "code", self._code)
         self._request_id = getattr(error, "request_id", self._request_id)

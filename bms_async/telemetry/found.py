@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from importlib import import_module
@@ -11,6 +12,8 @@ import anyio.to_thread
 
 if TYPE_CHECKING:
     from bms_async.hooks import Hook, Hooks
+
+_log = logging.getLogger("bms_async.telemetry")
 
 _NAME = "bms_async"
 _MODULE = f"{__name__.rpartition('.')[0]}.telemetry"
@@ -25,18 +28,36 @@ async def gather_hooks(given: tuple[Hook, ...]) -> Hooks | None:
     Returns:
         None where there are none, so that nothing has to be told.
     """
-    telemetry = sys.modules.get(_MODULE)
-    has_one = telemetry is not None and any(isinstance(hook, telemetry.Telemetry) for hook in given)
-    if not has_one and _is_set_up():
-        if telemetry is None:
-            # It reads files, for which the loop has no time.
-            telemetry = await anyio.to_thread.run_sync(import_module, _MODULE)
-        given = (*given, telemetry.Telemetry())
+    # Another client may be importing it at this moment; then it is there, and has nothing in it yet.
+    known = getattr(sys.modules.get(_MODULE), "Telemetry", None)
+    if known is None or not any(isinstance(hook, known) for hook in given):
+        found = await _find()
+        given = given if found is None else (*given, found)
     if not given:
         return None
     from bms_async.hooks import Hooks  # noqa: PLC0415 - most clients have no hooks
 
     return Hooks(given)
+
+
+async def _find() -> Hook | None:
+    """Return the `Telemetry` of all clients whose program has set OpenTelemetry up; None where it has not."""
+    try:
+        if not _is_set_up():
+            return None
+        telemetry: Any = sys.modules.get(_MODULE)
+        if not hasattr(telemetry, "shared"):
+            # It reads files, for which the loop has no time.
+            telemetry = await anyio.to_thread.run_sync(import_module, _MODULE)
+        hook: Hook = telemetry.shared()
+    except Exception as error:  # noqa: BLE001 - nobody has asked for it: no fault of it may keep a client from opening
+        _log.warning(
+            "OpenTelemetry is there but cannot be used (%r), so that it is told nothing; "
+            "pip install 'bms-async[otel]' brings what fits",
+            error,
+        )
+        return None
+    return hook
 
 
 def _is_set_up() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import Any
 
 from opentelemetry.metrics import Histogram, Meter
@@ -44,6 +45,8 @@ class Meters:
 
         self._places: dict[int, Mapping[str, Any]] = {}
         self._told: Counter[tuple[str, str]] = Counter()
+        # There may be clients in several threads, each with a loop of its own.
+        self._telling = Lock()
         self._requests = seconds("http.client.request.duration", "Duration of HTTP client requests.", _OF_CALLS)
         self._calls = seconds("bms.call.duration", "Duration of calls, with waiting and all tries.", _OF_WAITS)
         self._active = meter.create_up_down_counter("bms.call.active", "{call}", "Calls under way, waiting included.")
@@ -124,10 +127,12 @@ class Meters:
 
     def _tell_outcome(self, event: OutcomeTold) -> None:
         # A poll may tell of a thousand, for each of which the SDK would take its time, while the loop stands still.
-        self._told[event.action, event.state] += 1
+        with self._telling:
+            self._told[event.action, event.state] += 1
 
     def _count_outcomes(self) -> None:
-        told, self._told = self._told, Counter()
+        with self._telling:
+            told, self._told = self._told, Counter()
         for (action, state), number in told.items():
             self._outcomes.add(number, {"bms.action": action, "bms.state": state})
 

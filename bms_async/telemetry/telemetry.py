@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -61,3 +62,13 @@ class Telemetry:
 
     def __repr__(self) -> str:
         return f"<Telemetry: {self._spans.open} spans open>"
+
+
+@functools.cache
+def shared() -> Telemetry:
+    """Return the one of all clients that have none of their own.
+
+    Jobs are known to it whichever client has started them, and instruments are made once: as long as no meter provider
+    is set, the API keeps all that were ever asked for.
+    """
+    return Telemetry()

@@ -30,7 +30,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         base: Seconds that the first delay is drawn from; it doubles with each try.
         cap: The longest delay in seconds, a ``Retry-After`` included.
         refusals: How often a call that was counted out (429) is sent again, beside the `attempts`; each time it
-            waits until its operation may go on.
+            waits until its operation may go on or, where that has no limit, like any other call that failed.
 
     Raises:
         InvalidRequestError: One of them cannot be.

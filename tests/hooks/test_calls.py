@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,7 +18,10 @@ from bms_async import (
     CallStarted,
     CredentialsRenewed,
     HookEvent,
+    HttpRequest,
     InvalidRequestError,
+    JobLostError,
+    JobPolled,
     Limits,
     NotFoundError,
     PasswordAuth,
@@ -28,6 +32,7 @@ from bms_async import (
     TryEnded,
     WaitTooLongError,
 )
+from bms_async.auth._audience import Audience
 from bms_async.simulator import Answer, CutBefore, Delay, Throttled, Unauthorized
 from tests.support.virtual_clock import run_virtually
 
@@ -92,6 +97,20 @@ def test_neither_a_query_nor_a_body_is_told() -> None:
             by_path, known = ear.heard(CallStarted)
             assert (by_path.operation, by_path.template) == ("servers.list", None)
             assert known.template is not None
+
+    run_virtually(main)
+
+
+def test_credentials_in_a_path_that_was_given_are_not_told() -> None:
+    async def main() -> None:
+        ear = Ear()
+        async with hooked(ear, servers=1) as sim:
+            token = sim.cloud.settings.token
+            with pytest.raises(NotFoundError):
+                await sim.bms.request("GET", f"/v3/auth/tokens/{token}", service="identity")
+        (sent,) = ear.heard(RequestSent)
+        assert sent.url == "http://localhost/v3/auth/tokens/***"
+        assert token not in repr(ear.events)
 
     run_virtually(main)
 
@@ -331,6 +350,71 @@ def test_a_token_that_is_refused_is_told_of_once_to_every_client_that_shares_the
         async with hooked(one, servers=1, auth=auth):
             pass
         assert auth._renewals.audience._tells == []
+
+    run_virtually(main)
+
+
+def test_a_call_for_a_token_that_the_transport_refuses_is_told_to_end() -> None:
+    async def main() -> None:
+        ear = Ear()
+        auth = PasswordAuth(
+            auth_url="http://localhost/v3",
+            username="operator",
+            password="simulated-password",
+            user_domain_name="simulated-account",
+            project_name="simulated",
+        )
+        async with hooked(ear, servers=1, auth=auth) as sim:
+            # Somebody closes it who has not opened it.
+            await sim.bms._core.transport.aclose()
+            with pytest.raises(BmsError):
+                await sim.bms.servers.get(sim.ids[0])
+        assert ear.names == ["CallStarted", "CallStarted", "CallEnded", "CallEnded"]
+        assert {(event.error, event.attempts) for event in ear.heard(CallEnded)} == {("ClientClosedError", 0)}
+
+    run_virtually(main)
+
+
+def test_a_client_that_was_never_closed_is_told_of_no_token_once_its_loop_is_gone() -> None:
+    ear = Ear()
+    audience = Audience("PasswordAuth")
+
+    async def join() -> None:
+        audience.join(ear)
+
+    async def hear() -> None:
+        audience.join(ear)
+        audience.hear(1.0)
+
+    run_virtually(join)
+    run_virtually(hear)
+    assert ear.names == ["CredentialsRenewed"]
+
+
+def test_of_an_error_that_is_not_ours_only_its_name_is_told() -> None:
+    class OddError(Exception):
+        status, code, request_id = "teapot", 418, object()
+
+    class OddAuth:
+        async def headers(self, request: HttpRequest) -> Mapping[str, str]:
+            raise OddError
+
+        def redact(self, text: str) -> str:
+            return text
+
+    async def main() -> None:
+        ear = Ear()
+        async with hooked(ear, servers=1, auth=OddAuth()) as sim:
+            with pytest.raises(OddError):
+                await sim.bms.servers.get(sim.ids[0])
+            with pytest.raises(JobLostError):
+                await sim.bms.jobs.watch("ff808081ad0b6a5e0190f4c37f5b00a1")
+        assert {event.error for event in ear.heard(CallEnded)} == {"OddError"}
+        assert {(event.error, event.code) for event in ear.heard(JobPolled)} == {("OddError", None)}
+        for event in ear.events:
+            assert msgspec.json.decode(msgspec.json.encode(event), type=HookEvent) == event
+        (ended, _) = ear.heard(CallEnded)
+        assert (ended.status, ended.code, ended.request_id) == (None, None, None)
 
     run_virtually(main)
 

@@ -38,7 +38,7 @@ def test_what_is_no_hook_is_refused_when_the_client_is_made(given: Any, said: st
         BmsClient(endpoint="https://bms.example.com", project_id="0" * 32, auth=StaticToken("x"), hooks=given)
 
 
-def test_hooks_may_be_one_function_or_any_iterable_of_them_and_are_told_in_order() -> None:
+def test_hooks_may_be_one_function_or_any_iterable_of_them_and_nest_in_their_order() -> None:
     told: list[int] = []
 
     async def main(hooks: Any) -> None:
@@ -49,7 +49,8 @@ def test_hooks_may_be_one_function_or_any_iterable_of_them_and_are_told_in_order
     for hooks in (several, iter(several), tuple(several)):
         told.clear()
         run_virtually(lambda hooks=hooks: main(hooks))  # type: ignore[misc]
-        assert told == [1, 2] * 4
+        # A call and its try begin, and then end.
+        assert told == [1, 2] * 2 + [2, 1] * 2
     told.clear()
     run_virtually(lambda: main(several[0]))
     assert told == [1] * 4

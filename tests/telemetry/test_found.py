@@ -101,6 +101,71 @@ def test_the_sdks_own_switch_is_honoured() -> None:
     assert run(LATER, OTEL_SDK_DISABLED="true") == "[]"
 
 
+TWO = """
+import asyncio, sys, threading
+{before}
+from bms_async import BmsClient, StaticToken
+busy, gate = threading.Event(), threading.Event()
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "bms_async.telemetry.meters":
+            busy.set()
+            gate.wait()
+
+async def find():
+    async with {client} as bms:
+        return bms._core.hooks._hooks
+
+async def main():
+    sys.meta_path.insert(0, Slow())
+    first = asyncio.ensure_future(find())
+    while not busy.is_set():
+        await asyncio.sleep(0)
+    second = asyncio.ensure_future(find())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    gate.set()
+    (one,), (other,), (third,) = await first, await second, await find()
+    print(one is other is third, one)
+asyncio.run(main())
+"""
+
+
+def test_clients_that_are_opened_while_it_is_imported_share_one() -> None:
+    assert run(TWO.format(before=TRACER, client=CLIENT.format(""))) == "True <Telemetry: 0 spans open>"
+
+
+OLD = f"""
+import opentelemetry.metrics._internal as metrics
+del metrics.Meter.create_gauge, metrics._ProxyMeter.create_gauge
+{TRACER}
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "environment", "said"),
+    [
+        (OLD, {}, "(AttributeError("),
+        ("import opentelemetry.trace", {"OTEL_PYTHON_TRACER_PROVIDER": "nobody"}, "(StopIteration("),
+    ],
+    ids=["an API that is too old", "a provider that is not there"],
+)
+def test_what_is_wrong_with_opentelemetry_keeps_no_client_from_opening(
+    before: str, environment: dict[str, str], said: str
+) -> None:
+    quiet = """
+import logging, sys
+logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+logging.basicConfig(stream=sys.stdout, format="%(name)s %(levelname)s %(message)s")
+"""
+    program = PROGRAM.format(before=before + quiet, client=CLIENT.format(", hooks=print"), ours=OURS)
+    warned, told = run(program, **environment).splitlines()
+    assert warned.startswith("bms_async.telemetry WARNING OpenTelemetry is there but cannot be used ")
+    assert said in warned
+    assert json.loads(told)["hooks"] == ["builtin_function_or_method"]
+
+
 LATER = """
 import asyncio, httpx
 from bms_async import BmsClient, HttpxTransport, StaticToken, Telemetry

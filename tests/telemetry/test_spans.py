@@ -206,6 +206,24 @@ def test_a_call_that_is_left_ends_its_spans_and_leaves_the_callers_context_as_it
     assert caplog.records == []
 
 
+def test_two_telemetries_nest_and_leave_the_callers_context_as_it_was() -> None:
+    outer, inner = Recorder(), Recorder()
+
+    async def main() -> None:
+        before = get_current()
+        async with hooked([outer.telemetry, inner.telemetry], servers=2) as sim:
+            await sim.bms.servers.get(sim.ids[0])
+            await sim.bms.fleet.stop(sim.ids)
+            assert get_current() is before
+        for name in ("servers.get", "fleet.stop"):
+            (round_,), (below,) = outer.named(name), inner.named(name)
+            assert round_.parent is None
+            assert below.parent is not None
+            assert below.parent.span_id == id_of(round_)
+
+    run_virtually(main)
+
+
 def test_a_call_whose_end_is_told_in_another_context_leaves_that_one_alone(caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder()
     started = CallStarted(
