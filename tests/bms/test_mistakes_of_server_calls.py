@@ -61,6 +61,17 @@ async def test_a_mistake_is_refused_with_its_argument_and_the_rule(mistake: Call
     assert rule in caught.value.rule
 
 
+@pytest.mark.parametrize("unfit", ["", " ", ",", " , ", 7])
+@pytest.mark.parametrize("filter_", ["flavor", "name", "status", "tags", "reservation_id", "enterprise_project_id"])
+async def test_a_filter_that_says_nothing_is_refused_for_it_would_list_all_servers(filter_: str, unfit: Any) -> None:
+    async with mocked() as (bms, cloud):
+        with pytest.raises(InvalidRequestError, match="all servers") as caught:
+            bms.servers.list(**{filter_: unfit})
+
+        assert sent(cloud) == []
+    assert (caught.value.argument, caught.value.value) == (filter_, unfit)
+
+
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("unfit", ["", "a b", "..", "a/b", None, 7])
 async def test_an_unfit_server_is_refused_by_every_call(
