@@ -10,7 +10,7 @@ be edited at any time, and nothing is ever rebooted. What is decided is told on 
 Kill it in the middle and start it again: jobs.json has what the cloud is at, and no server is asked for twice.
 
 Exit codes: 0 told to end, 1 jobs cannot be saved, 2 wrong usage or files, 3 the credentials or settings do not do,
-4 the cloud does not answer.
+4 the cloud does not answer, 130 interrupted before it began.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,11 +47,10 @@ from bms_async import (
     ServerStatus,
 )
 
-Power: TypeAlias = Literal["on", "off"]
 Action: TypeAlias = Literal["start", "stop"]
 
-ACTIONS: Final[dict[Power, Action]] = {"on": "start", "off": "stop"}
-STATUSES: Final = {"on": ServerStatus.ACTIVE, "off": ServerStatus.SHUTOFF}
+ACTIONS: Final[dict[str, Action]] = {"on": "start", "off": "stop"}
+STATUSES: Final = {"start": ServerStatus.ACTIVE, "stop": ServerStatus.SHUTOFF}
 AT_REST: Final = (ServerStatus.ACTIVE, ServerStatus.SHUTOFF, ServerStatus.ERROR)
 VERSION: Final = 1
 LONGEST_DELAY: Final = 3600.0
@@ -73,28 +72,33 @@ def some(ids: Sequence[str]) -> dict[str, object]:
     return {"servers": len(ids), "first": ids[:SHOWN]}
 
 
-def read_desired(text: str) -> dict[str, Power]:
-    """Read the desired state of each server.
+def read_desired(path: Path) -> dict[str, Action]:
+    """Read what each server needs to be as it should.
 
     Raises:
         FileError: A line makes no sense. Then none counts: half a file is not what anybody wants.
     """
-    desired: dict[str, Power] = {}
+    desired: dict[str, Action] = {}
     lines: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.partition("#")[0].split()
-        if not words:
-            continue
-        match words:
-            case [server_id, "on" | "off" as power]:
-                pass
+    try:
+        # Some editors begin a file with a byte order mark.
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise FileError(f"cannot read {path}: {error}; put it right") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        match line.partition("#")[0].split():
+            case []:
+                continue
+            case [server_id, "on" | "off" as power] if server_id not in desired:
+                desired[server_id], lines[server_id] = ACTIONS[power], number
+                continue
+            case [server_id, "on" | "off"]:
+                wrong = f"server {server_id} is on line {lines[server_id]} too; delete one"
             case [_, "reboot"]:
-                raise FileError(f"line {number}: a reboot is no state to be in; write on or off")
+                wrong = "a reboot is no state to be in; write on or off"
             case _:
-                raise FileError(f"line {number}: {line.strip()!r}; write the id of a server, a blank, and on or off")
-        if server_id in desired:
-            raise FileError(f"line {number}: server {server_id} is on line {lines[server_id]} too; delete one")
-        desired[server_id], lines[server_id] = power, number
+                wrong = f"{line.strip()!r}; write the id of a server, a blank, and on or off"
+        raise FileError(f"{path}, line {number}: {wrong}")
     return desired
 
 
@@ -120,10 +124,11 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
             saved = msgspec.json.decode(path.read_bytes(), type=SavedJobs) if path.exists() else None
         except BlockingIOError:
             raise FileError(f"another controller has {path}; end it first, or give another --jobs") from None
-        except (OSError, msgspec.DecodeError, UnicodeError) as error:
+        except (OSError, ValueError, msgspec.DecodeError) as error:
             raise FileError(f"cannot read {path}: {error}; mend it, or give another --jobs") from error
         if saved is not None and saved.version != VERSION:
-            raise FileError(f"{path} has version {saved.version}, and this program reads {VERSION}; update it")
+            why = f"{path} has version {saved.version}, and this program reads {VERSION}"
+            raise FileError(f"{why}; use the program that wrote it, or give another --jobs")
         yield Ledger(path, saved.jobs if saved else {})
 
 
@@ -136,7 +141,7 @@ class Ledger:
         self._writing = anyio.Lock()
 
     async def add(self, job: JobHandle) -> None:
-        """Save a job, before anything else happens to it."""
+        """Save a job."""
         self.jobs[job.id] = job.to_json()
         await self._save()
 
@@ -161,9 +166,9 @@ class Ledger:
 
 
 class Grudge(NamedTuple):
-    """A server that failed: how often in a row, and when it is tried again."""
+    """A server that was asked for and is not seen to be as it should: how often, and when it may be asked for again."""
 
-    failures: int
+    tries: int
     until: float
 
 
@@ -173,14 +178,14 @@ class Controller:
     def __init__(self, bms: BmsClient, ledger: Ledger, options: argparse.Namespace) -> None:
         self._bms = bms
         self._ledger = ledger
-        self._path = anyio.Path(options.desired)
         self._options = options
-        self._desired: dict[str, Power] = {}
+        self._desired: dict[str, Action] = {}
         self._seen: tuple[int, ...] | None = None
         self._under_way: set[str] = set()
         self._grudges: dict[str, Grudge] = {}
         self._strangers: set[str] = set()
-        self._runs: set[FleetRun] = set()
+        # With the number of servers that each may have under way at once.
+        self._runs: dict[FleetRun, int] = {}
         self._news = anyio.Event()
         self.scope = anyio.CancelScope()
         self.broken = False
@@ -193,14 +198,16 @@ class Controller:
             BmsError: The cloud does not let us in.
         """
         self._seen = await self._stamp()
-        self._desired = await self._read()
-        await anext(aiter(self._bms.with_options(retry=None).servers.list(page_size=1)), None)
+        self._desired = await anyio.to_thread.run_sync(read_desired, self._options.desired)
+        await anext(aiter(self._bms.with_options(retry=None, deadline=10.0).servers.list(page_size=1)), None)
         try:
             jobs = [self._bms.jobs.restore(text) for text in self._ledger.jobs.values()]
         except bms_async.InvalidRequestError as error:
             raise FileError(f"cannot resume a job: {error}; give another --jobs") from error
-        if strange := [job.action for job in jobs if job.action not in ("servers.start", "servers.stop")]:
-            raise FileError(f"cannot resume a job of {strange[0]}, which no controller begins; give another --jobs")
+        for job in jobs:
+            if job.action not in ("servers.start", "servers.stop") or not job.servers:
+                what = f"job {job.id} of {job.action} and {len(job.servers)} servers"
+                raise FileError(f"cannot resume {what}, which no controller begins; give another --jobs")
         return jobs
 
     async def run(self, jobs: Sequence[JobHandle]) -> None:
@@ -213,70 +220,75 @@ class Controller:
                 for action in ACTIONS.values():
                     ours = [job for job in jobs if job.action == f"servers.{action}"]
                     if ours:
-                        ids = [server_id for job in ours for server_id in job.servers]
-                        say("resume", action=action, jobs=[job.id for job in ours], **some(ids))
-                        self._begin(tasks, action, ids, ours)
+                        self._begin(tasks, action, [server_id for job in ours for server_id in job.servers], ours)
                 while True:
                     self._news = anyio.Event()
                     await self._compare(tasks)
                     with anyio.move_on_after(self._options.every):
                         await self._news.wait()
-        say("end", jobs_saved=len(self._ledger.jobs))
+        say("end", jobs_left=len(self._ledger.jobs))
 
     async def _compare(self, tasks: TaskGroup) -> None:
         """Read the actual states, and repair those that differ."""
         # What is under way now may have ended when its page comes, which is older than that.
-        busy, now = frozenset(self._under_way), anyio.current_time()
+        desired, busy, now = self._desired, frozenset(self._under_way), anyio.current_time()
         wrong: dict[Action, list[str]] = {"start": [], "stop": []}
         found: set[str] = set()
         try:
             async for server in self._bms.servers.list(lane=Lane.BULK):
-                power = self._desired.get(server.id)
-                if power is None:
+                action = desired.get(server.id)
+                if action is None:
                     continue
                 found.add(server.id)
-                if server.status == STATUSES[power]:
+                if server.status == STATUSES[action]:
                     self._grudges.pop(server.id, None)
                 elif server.id not in busy and not server.task_state and server.status in AT_REST:
                     grudge = self._grudges.get(server.id)
                     if grudge is None or grudge.until <= now:
-                        wrong[ACTIONS[power]].append(server.id)
-        except bms_async.CallError as error:
+                        wrong[action].append(server.id)
+        except bms_async.BmsError as error:
             say("wait", seconds=self._options.every, why=str(error))
             return
-        strangers = self._desired.keys() - found
+        strangers = desired.keys() - found
         if strangers != self._strangers and strangers:
             say("ignore", why="the project has no such servers; correct their lines", **some(sorted(strangers)))
         self._strangers = strangers
         for action, ids in wrong.items():
-            if ids:
-                say("repair", action=action, **some(ids))
-                self._begin(tasks, action, ids)
+            # The file may have changed while the pages came.
+            if still := [server_id for server_id in ids if self._desired.get(server_id) == action]:
+                self._begin(tasks, action, still)
 
     def _begin(self, tasks: TaskGroup, action: Action, ids: Sequence[str], jobs: Sequence[JobHandle] = ()) -> None:
-        self._under_way.update(ids)
-        tasks.start_soon(self._repair, action, ids, jobs)
-
-    async def _repair(self, action: Action, ids: Sequence[str], jobs: Sequence[JobHandle]) -> None:
-        fleet = self._bms.fleet
-        act = fleet.start if action == "start" else fleet.stop
+        room = len(ids)
+        if self._options.wave is not None and not jobs:
+            room = min(room, self._options.wave - sum(self._runs.values()))
+            if room < 1:
+                # Their turn comes when a run has ended.
+                return
+        if jobs:
+            say("resume", action=action, jobs=[job.id for job in jobs], **some(ids))
+        else:
+            say("repair", action=action, **some(ids))
+        act = self._bms.fleet.start if action == "start" else self._bms.fleet.stop
         # Servers of jobs that are resumed are watched, and not asked for. Nor does the run ask again for one that was
         # busy or lost: we do, by what the file says then.
-        ids = () if jobs else ids
-        run = act(ids, jobs=jobs, on_job=self._accept, wave_size=self._options.wave, retry_transient=False)
-        self._runs.add(run)
-        try:
-            async for outcome in run:
-                self._take(outcome)
-        finally:
-            self._runs.discard(run)
+        asked, on_job = ((), None) if jobs else (ids, self._accept)
+        run = act(asked, jobs=jobs, on_job=on_job, wave_size=room, retry_transient=False)
+        self._runs[run] = room
+        self._under_way.update(ids)
+        tasks.start_soon(self._follow, action, run)
+
+    async def _follow(self, action: Action, run: FleetRun) -> None:
+        async for outcome in run:
+            self._take(action, outcome)
+        del self._runs[run]
         if run.report is not None:
             say("repaired", action=action, **{state: count for state, count in run.report.by_state.items() if count})
         self._news.set()
 
     async def _accept(self, job: JobHandle) -> None:
-        say("accepted", job=job.id, **some(job.servers))
         await self._save(self._ledger.add(job))
+        say("accepted", job=job.id, **some(job.servers))
 
     async def _save(self, saving: Awaitable[None]) -> None:
         try:
@@ -287,17 +299,17 @@ class Controller:
             self.broken = True
             self.scope.cancel()
 
-    def _take(self, outcome: Outcome) -> None:
-        server_id = outcome.server_id
+    def _take(self, action: Action, outcome: Outcome) -> None:
+        server_id, state = outcome.server_id, outcome.state
         self._under_way.discard(server_id)
-        if outcome.state.is_good:
-            self._grudges.pop(server_id, None)
-        elif outcome.state is not OutcomeState.SKIPPED or outcome.error is not None:
-            failures = self._grudges[server_id].failures + 1 if server_id in self._grudges else 1
-            delay = min(self._options.backoff * 2.0 ** min(failures - 1, 30), LONGEST_DELAY)
-            self._grudges[server_id] = Grudge(failures, anyio.current_time() + delay)
-            details = {"server": server_id, "state": outcome.state, "failures": failures, "seconds": delay}
-            say("back off", **details, why=str(outcome.error))
+        if (state is OutcomeState.SKIPPED and outcome.error is None) or self._desired.get(server_id) != action:
+            return
+        # Also one that is as asked by the cloud's word: if the list never shows it, we would ask for ever.
+        tries = self._grudges[server_id].tries + 1 if server_id in self._grudges else 1
+        delay = min(self._options.backoff * 2.0 ** min(tries - 1, 30), LONGEST_DELAY)
+        self._grudges[server_id] = Grudge(tries, anyio.current_time() + delay)
+        if not state.is_good:
+            say("back off", server=server_id, state=state, tries=tries, seconds=delay, why=str(outcome.error))
 
     async def _hear(self, events: JobEvents) -> None:
         """Forget saved jobs as they end."""
@@ -323,7 +335,7 @@ class Controller:
                 continue
             self._seen = stamp
             try:
-                desired = await self._read()
+                desired = await anyio.to_thread.run_sync(read_desired, self._options.desired)
             except FileError as error:
                 say("keep", why=f"{error}; until then the old state stays in force")
                 continue
@@ -332,7 +344,8 @@ class Controller:
                 for server_id in self._grudges.keys() - {each for each, _ in desired.items() & self._desired.items()}:
                     del self._grudges[server_id]
                 self._desired = desired
-                say("desire", on=list(desired.values()).count("on"), off=list(desired.values()).count("off"))
+                needs = list(desired.values())
+                say("desire", on=needs.count("start"), off=needs.count("stop"))
                 for run in self._runs:
                     # What was not asked for yet may be wanted otherwise now.
                     run.cancel()
@@ -340,18 +353,10 @@ class Controller:
 
     async def _stamp(self) -> tuple[int, ...] | None:
         try:
-            stat = await self._path.stat()
+            stat = await anyio.Path(self._options.desired).stat()
         except OSError:
             return None
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-    async def _read(self) -> dict[str, Power]:
-        try:
-            return read_desired(await self._path.read_text("utf-8"))
-        except FileError as error:
-            raise FileError(f"{self._path}, {error}") from error
-        except (OSError, UnicodeError) as error:
-            raise FileError(f"cannot read {self._path}: {error}; put it right") from error
 
 
 async def control(options: argparse.Namespace, ledger: Ledger) -> int:
@@ -360,14 +365,14 @@ async def control(options: argparse.Namespace, ledger: Ledger) -> int:
         controller = Controller(bms, ledger, options)
         jobs = await controller.prepare()
 
-        async def end_on_signal() -> None:
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                async for _ in signals:
-                    controller.scope.cancel()
+        async def end_on_signal(signals: AsyncIterator[signal.Signals]) -> None:
+            async for _ in signals:
+                controller.scope.cancel()
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(end_on_signal)
-            await controller.run(jobs)
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                tasks.start_soon(end_on_signal, signals)
+                await controller.run(jobs)
             tasks.cancel_scope.cancel()
     return 1 if controller.broken else 0
 
@@ -390,12 +395,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("desired", help="the file with a server a line: ID on, or ID off")
+    add("desired", type=Path, help="the file with a server a line: ID on, or ID off")
     add("--jobs", type=Path, default="jobs.json", metavar="FILE", help="where jobs under way are saved (jobs.json)")
     add("--every", type=seconds, default=30.0, metavar="S", help="how often actual states are read (30)")
     add("--look", type=seconds, default=1.0, metavar="S", help="how often it is seen whether the file has changed (1)")
     add("--backoff", type=seconds, default=60.0, metavar="S", help="before a server that failed is tried again (60)")
-    add("--wave", type=number, metavar="N", help="how many servers may be under way at once (any number)")
+    add("--wave", type=number, metavar="N", help="how many servers may be under way at once, in all runs (any number)")
     options = parser.parse_args(arguments)
     try:
         with open_ledger(options.jobs) as ledger:

@@ -64,6 +64,12 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     secret_key_env: str | None = None
     limits: dict[str, int] = {}
 
+    @property
+    def place(self) -> tuple[str | None, ...]:
+        """What tells it from others."""
+        endpoint = (self.endpoint or f"{self.region}.{self.domain}").rstrip("/").lower()
+        return endpoint, self.project_id, self.project_name
+
 
 class Part:
     """What is done in one project, and what came of it.
@@ -147,13 +153,20 @@ def read_parts(path: Path, only: Sequence[str] | None) -> list[Part]:
         raise UsageError(f"{path} has no project; add a table [projects.NAME]")
     if unknown := [name for name in only or () if name not in tables]:
         raise UsageError(f"{path} has no project {unknown[0]!r}; it has {', '.join(tables)}")
-    problems, parts = [], []
+    problems: list[str] = []
+    parts: list[Part] = []
+    names: dict[tuple[str | None, ...], str] = {}
     for name, table in tables.items():
         if only is None or name in only:
             try:
-                parts.append(Part(name, make_client(msgspec.convert(table, Project))))
+                project = msgspec.convert(table, Project)
+                parts.append(Part(name, make_client(project)))
             except (UsageError, BmsError, msgspec.ValidationError) as error:
                 problems.append(f"{path}, project {name}: {error}")
+                continue
+            # Two clients that do not share their limits would break them, and all would be done twice.
+            if (first := names.setdefault(project.place, name)) != name:
+                problems.append(f"{path}, project {name}: it is the same as {first}; delete one")
     if problems:
         # All at once: nobody wants to learn of ten mistakes one by one.
         raise UsageError("\n".join(problems))
@@ -231,7 +244,8 @@ async def show_progress(parts: Sequence[Part]) -> None:
         await anyio.sleep(SECONDS_BETWEEN_LINES)
         known = [part.run.progress for part in parts if part.run is not None]
         done, total = sum(progress.done for progress in known), sum(part.statuses.total() for part in parts)
-        print(f"{done:,} of {total:,} servers in {len(parts)} projects", file=sys.stderr, flush=True)
+        going = ", ".join(part.name for part in parts if not part.done and part.error is None)
+        print(f"{done:,} of {total:,} servers in {len(parts)} projects; at work: {going}", file=sys.stderr, flush=True)
 
 
 def print_report(parts: Sequence[Part]) -> None:
@@ -239,13 +253,20 @@ def print_report(parts: Sequence[Part]) -> None:
     counts = {part.name: Counter(part.report.by_state if part.report else part.statuses) for part in parts}
     states = list(dict.fromkeys(state for count in counts.values() for state in count))
     table = Table("project", "servers", *map(str.lower, states))
-    for name, count in (counts | {"all": sum(counts.values(), Counter())}).items():
+    for name, count in (*counts.items(), ("all", sum(counts.values(), Counter()))):
         table.add_row(name, *(f"{number:,}" for number in (count.total(), *(count[state] for state in states))))
-    console = Console()
+    console = Console(markup=False, highlight=False)
     console.print(table)
     for part in parts:
         for problem in part.problems:
-            console.print(f"{part.name}: {problem}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{part.name}: {problem}", soft_wrap=True)
+
+
+def tag(text: str) -> str:
+    """Read a tag; a variable that is not set would mean all servers."""
+    if not text.strip(" ,"):
+        raise argparse.ArgumentTypeError("a tag is needed; leave --tag out for all servers")
+    return text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -254,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", type=Path, help="the projects, in TOML")
     parser.add_argument("action", choices=("list", "stop", "start", "reboot"), help="what to do")
     parser.add_argument("--only", action="append", metavar="NAME", help="this project; may be given again")
-    parser.add_argument("--tag", help="the servers that carry it; all of them without")
+    parser.add_argument("--tag", type=tag, help="the servers that carry it; all of them without")
     parser.add_argument("--yes", action="store_true", help="do it; without, what it would be done to is listed")
     options = parser.parse_args(arguments)
     try:

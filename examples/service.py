@@ -7,7 +7,8 @@
     curl -N http://127.0.0.1:8900/runs/ID/events
 
 It listens on this machine only and asks nobody who he is: put what does that in front of it.
-Exit codes: 0 told to end, 2 wrong usage, 3 the credentials or settings do not do, 4 the cloud does not answer.
+Exit codes: 0 told to end, 2 wrong usage, 3 the credentials or settings do not do, 4 the cloud does not answer,
+130 interrupted before it listened.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ import uvicorn
 from anyio.abc import TaskGroup
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Message, Send
 
 import bms_async
-from bms_async import BmsClient, BmsError, FleetRun, Outcome, Remedy, Server
+from bms_async import BmsClient, BmsError, FleetRun, Outcome, Remedy
 
 MOST_BYTES: Final = 16 * 2**20
 MOST_UNDER_WAY: Final = 100
@@ -45,8 +46,6 @@ MOST_OUTCOMES_KEPT: Final = 200_000
 AT_A_TIME: Final = 500
 PATIENCE_WITH_READERS: Final = 30.0
 LAST: Final = "end"
-DIGITS: Final = 10
-PORTS: Final = 65536
 
 log = logging.getLogger("service")
 
@@ -82,9 +81,8 @@ class Record:
                 self._tell()
         except Exception:
             log.exception("run %s broke, and has its report all the same", self.id)
-        finally:
-            self.ended = True
-            self._tell()
+        self.ended = True
+        self._tell()
         log.info("run %s ended: %r", self.id, self.run.report)
 
     async def read(self, told: int, heartbeat: float) -> AsyncIterator[str]:
@@ -105,8 +103,9 @@ class Record:
 
     def describe(self) -> dict[str, object]:
         """Tell how far the run is."""
-        told: dict[str, object] = {"id": self.id, "action": self.wanted.action, "ended": self.ended}
-        if (report := self.run.report) is None:
+        report = self.run.report
+        told: dict[str, object] = {"id": self.id, "action": self.wanted.action, "ended": report is not None}
+        if report is None:
             return told | {"progress": self.run.progress}
         names = ("by_state", "by_code", "measures", "seconds", "cancelled", "aborted", "unverified")
         return told | {"servers": len(report)} | {name: getattr(report, name) for name in names}
@@ -133,7 +132,6 @@ class Service:
             Route("/runs/{id}", self.cancel_run, methods=["DELETE"]),
             Route("/runs/{id}/events", self.follow_run),
             Route("/runs/{id}/report", self.report_run),
-            Route("/servers", self.list_servers),
             Route("/servers/{id}", self.show_server),
             Route("/servers/{id}/{action}", self.act_on_server, methods=["POST"]),
             Route("/jobs/{id}", self.show_job),
@@ -148,16 +146,14 @@ class Service:
 
     async def begin_run(self, request: Request) -> Response:
         """Begin a run; with an Idempotency-Key once, however often the request comes."""
-        key, wanted = request.headers.get("Idempotency-Key"), read_run_request(await read_body(request))
-        ids = wanted.ids or [server.id async for server in self._calls.servers.list(tags=wanted.tag)]
-        if not ids:
-            raise HTTPException(404, f"no server has the tag {wanted.tag!r}")
-        # Nothing is awaited from here on, so that two requests with one key cannot both find no run.
-        record = next((each for each in self._records.values() if key is not None and each.key == key), None)
+        key, wanted = request.headers.get("Idempotency-Key"), await read_run_request(request)
+        record = self._find_by_key(key, wanted)
         if record is None:
-            record = self._begin(wanted, ids, key)
-        elif record.wanted != wanted:
-            raise HTTPException(422, f"the Idempotency-Key {key!r} was used for another run; choose a new one")
+            ids = wanted.ids or [server.id async for server in self._calls.servers.list(tags=wanted.tag)]
+            if not ids:
+                raise HTTPException(404, f"no server has the tag {wanted.tag!r}")
+            # The same may have come meanwhile. Nothing is awaited from here on, so that only one of them finds no run.
+            record = self._find_by_key(key, wanted) or self._begin(wanted, ids, key)
         return answer(record.describe(), 202, {"Location": f"/runs/{record.id}"})
 
     async def list_runs(self, _request: Request) -> Response:
@@ -180,9 +176,10 @@ class Service:
         if last == LAST:
             # A browser comes back when a stream has ended, until it is told so that there is no more.
             return Response(status_code=204)
-        if not (last.isdecimal() and len(last) < DIGITS and int(last) <= len(record.outcomes)):
+        told = int(last[:9]) if last.isdecimal() else -1
+        if not 0 <= told <= len(record.outcomes):
             raise HTTPException(400, f"Last-Event-ID={last!r}: the id of an event of this run is needed, or none")
-        return EventStream(record.read(int(last), self._heartbeat), headers={"Cache-Control": "no-store"})
+        return EventStream(record.read(told, self._heartbeat), headers={"Cache-Control": "no-store"})
 
     async def report_run(self, request: Request) -> Response:
         """Return the whole report."""
@@ -192,18 +189,14 @@ class Service:
         # It takes a second for 200,000 servers, for which nobody else must wait.
         return Response(await anyio.to_thread.run_sync(report.to_json), media_type="application/json")
 
-    async def list_servers(self, request: Request) -> Response:
-        """List the servers with a tag, a name or a status."""
-        query = request.query_params
-        found = self._calls.servers.list(tags=query.get("tag"), name=query.get("name"), status=query.get("status"))
-        return answer({"servers": [brief(server) async for server in found]})
-
     async def show_server(self, request: Request) -> Response:
-        """Tell of one server."""
-        return answer(brief(await self._calls.servers.get(request.path_params["id"])))
+        """Tell of one server, and no more than this: its metadata and user data may hold passwords."""
+        server = await self._calls.servers.get(request.path_params["id"])
+        return answer({name: getattr(server, name) for name in ("id", "name", "status", "task_state", "tags")})
 
     async def act_on_server(self, request: Request) -> Response:
         """Start, stop or reboot one server."""
+        refuse_pages(request)
         servers = self._calls.servers
         actions = {"start": servers.start, "stop": servers.stop, "reboot": servers.reboot}
         act = actions.get(request.path_params["action"])
@@ -227,14 +220,23 @@ class Service:
         act = {"start": self._fleet.start, "stop": self._fleet.stop, "reboot": self._fleet.reboot}[wanted.action]
         run = act(ids, wave_size=wanted.wave_size, abort_above=wanted.abort_above, verify=wanted.verify)
         record = Record(run, wanted, key)
-        kept = sum(len(each.outcomes) for each in ended)
+        self._forget(ended)
+        self._records[record.id] = record
+        self._tasks.start_soon(record.follow, name=f"run {record.id}")
+        log.info("run %s begins: %s, %d servers", record.id, wanted.action, len(ids))
+        return record
+
+    def _forget(self, ended: list[Record]) -> None:
+        kept = sum(len(record.outcomes) for record in ended)
         while ended and (kept > MOST_OUTCOMES_KEPT or len(ended) > MOST_UNDER_WAY):
             oldest = ended.pop(0)
             kept -= len(oldest.outcomes)
             del self._records[oldest.id]
-        self._records[record.id] = record
-        self._tasks.start_soon(record.follow, name=f"run {record.id}")
-        log.info("run %s begins: %s, %d servers", record.id, wanted.action, len(ids))
+
+    def _find_by_key(self, key: str | None, wanted: RunRequest) -> Record | None:
+        record = next((each for each in self._records.values() if key is not None and each.key == key), None)
+        if record is not None and record.wanted != wanted:
+            raise HTTPException(422, f"the Idempotency-Key {key!r} was used for another run; choose a new one")
         return record
 
     def _find(self, request: Request) -> Record:
@@ -283,26 +285,23 @@ def plain(outcome: Outcome) -> dict[str, object]:
     return {name: getattr(outcome, name) for name in names} | {"why": why}
 
 
-def brief(server: Server) -> dict[str, object]:
-    """Return what is told of a server, and no more: its metadata and user data may hold passwords."""
-    return {name: getattr(server, name) for name in ("id", "name", "status", "task_state", "tags")}
+def refuse_pages(request: Request) -> None:
+    """Refuse what a web page asks for: any page that a browser on this machine shows can send a POST here."""
+    if "Origin" in request.headers:
+        raise HTTPException(403, "a web page may not ask for that")
 
 
-async def read_body(request: Request) -> bytes:
-    """Return the body of a request, which must not fill the memory."""
+async def read_run_request(request: Request) -> RunRequest:
+    """Read what a run is asked to do; the request must not fill the memory."""
+    refuse_pages(request)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            raise HTTPException(413, f"a request may have {MOST_BYTES} bytes; make two runs of it")
-    return bytes(body)
-
-
-def read_run_request(body: bytes) -> RunRequest:
-    """Read what a run is asked to do."""
     try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MOST_BYTES:
+                raise HTTPException(413, f"a request may have {MOST_BYTES} bytes; make two runs of it")
         wanted = msgspec.json.decode(body, type=RunRequest)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, ClientDisconnect) as error:
         raise HTTPException(400, f"not a run: {error}") from error
     if bool(wanted.ids) == bool(wanted.tag):
         raise HTTPException(400, "which servers? Give ids or a tag, and not both")
@@ -361,16 +360,16 @@ async def serve(options: argparse.Namespace, listener: socket.socket) -> None:
             config = uvicorn.Config(service.app, lifespan="off", log_config=None, timeout_graceful_shutdown=5)
             server = WebServer(config)
 
-            async def end_on_signal() -> None:
-                with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                    async for _ in signals:
-                        server.force_exit = server.should_exit
-                        service.end()
-                        server.should_exit = True
+            async def end_on_signal(signals: AsyncIterator[signal.Signals]) -> None:
+                async for _ in signals:
+                    server.force_exit = server.should_exit
+                    service.end()
+                    server.should_exit = True
 
-            tasks.start_soon(end_on_signal)
-            log.info("listening on http://%s:%d, for project %s", *listener.getsockname(), bms.project_id)
-            await server.serve(sockets=[listener])
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                tasks.start_soon(end_on_signal, signals)
+                log.info("listening on http://%s:%d, for project %s", *listener.getsockname(), bms.project_id)
+                await server.serve(sockets=[listener])
             tasks.cancel_scope.cancel()
 
 
@@ -389,8 +388,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--max-wait", type=seconds, default=2.0, metavar="S", help="how long a request may wait for the limit (2)")
     add("--heartbeat", type=seconds, default=5.0, metavar="S", help="how long a stream may tell nothing (5)")
     options = parser.parse_args(arguments)
-    if not 0 <= options.port < PORTS:
-        parser.error(f"--port {options.port}: 0 to {PORTS - 1} are ports")
+    if options.port not in range(2**16):
+        parser.error(f"--port {options.port}: 0 to 65535 are ports")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         listener = socket.create_server(("127.0.0.1", options.port))

@@ -117,6 +117,12 @@ class Simulator:
             token = {"X-Auth-Token": self.told["token"]}
             return client.request(method, path, json=body, headers=token).raise_for_status().json()
 
+    def err(self, operation: str, calls: Iterable[int], fault: Mapping[str, object]) -> None:
+        """Have these calls of an operation, counted from now, go wrong."""
+        script = [{"operation": operation, "nth": nth, "fault": fault} for nth in calls]
+        with httpx.Client(base_url=self.address, trust_env=False) as admin:
+            admin.post("/_admin/faults", json=script).raise_for_status()
+
     def ids(self) -> list[str]:
         ids: list[str] = self.ask("servers/ids")["ids"]
         return ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +111,61 @@ def test_what_was_not_asked_for_yet_is_not_asked_for_when_the_file_has_changed(t
             assert sum(begun(cloud, "stop", cloud.ids())) == 5
 
 
+def test_what_is_begun_is_what_the_file_says_when_the_last_page_has_come(tmp_path: Path) -> None:
+    with simulator("--servers", "1100", "--job-seconds", "0.1", "0.3", *FLAGS) as cloud:
+        write(tmp_path / "desired", dict.fromkeys(cloud.ids(), "off"))
+        # The cloud is tried by three calls, and the fifth is for the second page that is compared.
+        cloud.err("servers.list", [5], {"type": "Delay", "seconds": 4})
+        with controlling(cloud, tmp_path) as program:
+            wait_until(lambda: arrived(cloud, "servers.list") >= 5, program)
+            write(tmp_path / "desired", dict.fromkeys(cloud.ids(), "on"))
+            assert decision(program, "desire")["on"] == 1100
+            wait_until(lambda: arrived(cloud, "servers.list") > 8, program)
+        assert arrived(cloud, "servers.stop") == 0
+
+
+def test_no_more_servers_are_under_way_than_allowed_however_often_the_file_changes(tmp_path: Path) -> None:
+    with simulator("--servers", "20", "--job-seconds", "1", "1.5", *FLAGS) as cloud:
+        ids = cloud.ids()
+        write(tmp_path / "desired", dict.fromkeys(ids[:10], "off"))
+        with controlling(cloud, tmp_path, *OFTEN, "--wave", "5") as program:
+            assert decision(program, "accepted")["servers"] == 5
+            write(tmp_path / "desired", dict.fromkeys(ids[10:], "off"))
+            decision(program, "desire")
+            wait_until(lambda: cloud.among(ids[10:], "SHUTOFF") == ids[10:], program)
+        told = [json.loads(line)["decision"] for line in program.lines]
+        # The five end first.
+        assert [name for name in told if name in ("accepted", "repaired")][:3] == ["accepted", "repaired", "accepted"]
+
+
+def test_a_server_that_the_list_never_shows_as_asked_is_asked_for_later_and_later(tmp_path: Path) -> None:
+    with simulator("--servers", "3", *FLAGS) as cloud:
+        write(tmp_path / "desired", {cloud.ids()[0]: "off"})
+        # The cloud says that it is off already, and lists it as running.
+        already = b64encode(b'{"error": {"code": "BMS.0039", "message": "It is off."}}').decode()
+        cloud.err("servers.stop", range(1, 1000), {"type": "Answer", "status": 400, "body": already})
+        with controlling(cloud, tmp_path, "--every", "0.1", "--backoff", "600") as program:
+            assert decision(program, "repaired")
+            wait_until(lambda: arrived(cloud, "servers.list") > 10, program)
+        assert len(decisions(program, "repair")) == 1
+
+
+def test_a_job_is_saved_before_it_is_told(tmp_path: Path) -> None:
+    with simulator("--servers", "10", "--job-seconds", "20", "30", *FLAGS) as cloud:
+        write(tmp_path / "desired", dict.fromkeys(cloud.ids(), "off"))
+        with controlling(cloud, tmp_path) as program:
+            assert decision(program, "accepted")["job"] in saved(tmp_path)
+
+
+def test_a_file_from_any_editor_is_read(tmp_path: Path) -> None:
+    with simulator("--servers", "4", "--job-seconds", "0.1", "0.3", *FLAGS) as cloud:
+        one, other, *_ = cloud.ids()
+        (tmp_path / "desired").write_bytes(f"\ufeff{one}\toff\r\n\r\n{other} off # \x0b\r\n".encode())
+        with controlling(cloud, tmp_path) as program:
+            assert decision(program, "repaired")["SUCCEEDED"] == 2
+        assert decisions(program, "ignore") == []
+
+
 def test_kill_9_in_the_middle_loses_no_job_and_asks_for_no_server_twice(tmp_path: Path) -> None:
     with simulator("--servers", "1200", "--job-seconds", "2", "3", *FLAGS) as cloud:
         ids = cloud.ids()
@@ -122,6 +178,7 @@ def test_kill_9_in_the_middle_loses_no_job_and_asks_for_no_server_twice(tmp_path
             told = decision(program, "resume")
             assert (told["action"], told["servers"], len(told["jobs"])) == ("stop", 1200, 2)
             assert decision(program, "repaired")["SUCCEEDED"] == 1200
+            assert decisions(program, "accepted") == []
             wait_until(lambda: not saved(tmp_path), program)
             assert program.kill(signal.SIGINT) == 0
         assert begun(cloud, "stop", ids) == [1] * 1200
@@ -136,7 +193,7 @@ def test_a_signal_leaves_the_jobs_to_the_next_controller(tmp_path: Path) -> None
             decision(program, "accepted")
             wait_until((tmp_path / "jobs").exists, program)
             assert program.kill(signal.SIGTERM) == 0
-            assert decisions(program, "end")[0]["jobs_saved"] == 1
+            assert decisions(program, "end")[0]["jobs_left"] == 1
         with controlling(cloud, tmp_path) as program:
             assert decision(program, "repaired")["SUCCEEDED"] == 20
         assert arrived(cloud, "servers.stop") == 1
@@ -169,7 +226,7 @@ def test_servers_that_fail_are_tried_again_later_and_later(tmp_path: Path) -> No
         write(tmp_path / "desired", {one: "off", other: "on"})
         with controlling(cloud, tmp_path) as program:
             told = [decision(program, "back off") for _ in range(2)]
-            assert [(each["server"], each["failures"], each["seconds"]) for each in told] == [
+            assert [(each["server"], each["tries"], each["seconds"]) for each in told] == [
                 (one, 1, 0.5),
                 (one, 2, 1.0),
             ]
@@ -213,18 +270,24 @@ def real() -> Iterator[Mapping[str, str]]:
         ("a on\n\na off # no\n", None, 2, "line 3: server a is on line 1 too; delete one"),
         ("a reboot\n", None, 2, "line 1: a reboot is no state to be in; write on or off"),
         ("a on\n", "{", 2, "mend it, or give another --jobs"),
-        ("a on\n", '{"version": 2, "jobs": {}}', 2, "version 2"),
+        ("a on\n", '{"version": 2, "jobs": {}}', 2, "version 2, and this program reads 1"),
         ("a on\n", '{"version": 1, "jobs": {"j": "{}"}}', 2, "cannot resume a job"),
         ("a on\n", "PROJECT", 2, "the job belongs to that project"),
-        ("a on\n", "REBOOT", 2, "cannot resume a job of servers.reboot"),
+        ("a on\n", "REBOOT", 2, "cannot resume job j of servers.reboot"),
+        ("a on\n", "EMPTY", 2, "cannot resume job j of servers.stop and 0 servers"),
     ],
 )
 def test_files_that_cannot_be_meant_are_told(
     real: Mapping[str, str], tmp_path: Path, desired: str | None, jobs: str | None, code: int, told: str
 ) -> None:
     kept = {"version": 1, "job_id": "j", "project_id": real["OS_PROJECT_ID"], "servers": ["a"]}
-    kept |= {"PROJECT": {"project_id": "another"}, "REBOOT": {"action": "servers.reboot"}}.get(jobs or "", {})
-    if jobs in ("PROJECT", "REBOOT"):
+    changes: dict[str | None, dict[str, object]] = {
+        "PROJECT": {"project_id": "another"},
+        "REBOOT": {"action": "servers.reboot"},
+        "EMPTY": {"action": "servers.stop", "servers": []},
+    }
+    kept |= changes.get(jobs, {})
+    if jobs in changes:
         jobs = json.dumps({"version": 1, "jobs": {"j": json.dumps(kept)}})
     for name, text in {"desired": desired, "jobs": jobs}.items():
         if text is not None:
@@ -244,6 +307,7 @@ def test_files_that_cannot_be_meant_are_told(
         (["--every", "0"], NOBODY, 2, "more than 0 seconds"),
         (["--wave", "0"], NOBODY, 2, "1 or more"),
         (["--jobs", "/no/such/folder/jobs"], NOBODY, 2, "/no/such/folder"),
+        (["--jobs", "."], NOBODY, 2, "give another --jobs"),
     ],
 )
 def test_what_keeps_it_from_starting_is_told_by_the_code(

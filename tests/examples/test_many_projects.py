@@ -13,6 +13,16 @@ import pytest
 from .processes import ROOT, Program, running, simulator, wait_until
 
 PROGRAM = str(ROOT / "examples" / "many_projects.py")
+TWICE = """
+[projects.a]
+endpoint = "http://127.0.0.1:9"
+project_id = "p"
+token_env = "TOKEN_1"
+[projects.b]
+endpoint = "http://127.0.0.1:9/"
+project_id = "p"
+token_env = "TOKEN_2"
+"""
 SECRETS = {f"TOKEN_{number}": f"token-{number}" for number in range(10)}
 
 
@@ -54,6 +64,21 @@ def test_ten_projects_are_listed_in_one_report(file: Path) -> None:
     assert (code, told) == (0, "")
     assert [row(shown, f"p{number}")[:2] for number in range(10)] == [[f"p{number}", "20"] for number in range(10)]
     assert row(shown, "all")[:2] == ["all", "200"]
+
+
+def test_a_project_may_have_any_name(addresses: list[str], tmp_path: Path) -> None:
+    projects = [(0, "all"), (1, '"[bold]x"')]
+    file = tmp_path / "projects.toml"
+    file.write_text(
+        "".join(
+            f'[projects.{name}]\nendpoint = "{addresses[number]}"\n'
+            f'project_id = "project-{number}"\ntoken_env = "TOKEN_{number}"\n'
+            for number, name in projects
+        )
+    )
+    code, shown, _ = run(file, "list")
+    assert (code, row(shown, "all")[1], row(shown, re.escape("[bold]x"))[1]) == (0, "20", "20")
+    assert re.search(r"all *[│|] 40 ", shown)
 
 
 def test_an_action_is_done_in_all_of_them_and_why_it_failed_somewhere_is_told(file: Path) -> None:
@@ -139,6 +164,8 @@ def check(program: Program, told: list[str]) -> None:
         ('[projects.a]\nlimits = {"servers.stopp" = 2}\ntoken_env = "TOKEN_1"', ["list"], ["did you mean"]),
         ("[projects.a]", ["list", "--only", "b"], ["no project 'b'", "it has a"]),
         ("[projects.a]", ["fly"], ["invalid choice: 'fly'"]),
+        ("[projects.a]", ["stop", "--yes", "--tag", ""], ["a tag is needed; leave --tag out for all servers"]),
+        (TWICE, ["list"], ["project b: it is the same as a; delete one"]),
     ],
 )
 def test_what_cannot_be_meant_is_told_before_anything_is_sent(
