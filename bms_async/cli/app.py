@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from .options import (
+    NO_VALUE,
     AbortAbove,
     Cloud,
     DryRun,
@@ -79,6 +80,13 @@ def run_app(arguments: Sequence[str] | None = None) -> int:
         app(args=None if arguments is None else list(arguments), prog_name="bms")
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else int(left.code is not None)
+    except OSError as error:
+        # Help that cannot be written; what commands write, they look after themselves.
+        from .exit import Code, say, swallow_output  # noqa: PLC0415 - help that can be written does without
+
+        swallow_output()
+        say(str(error))
+        return Code.USAGE
     return 0
 
 
@@ -101,10 +109,18 @@ def _options(
     context: typer.Context,
     *,
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Log what the SDK does; twice for all of it.")
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            metavar=NO_VALUE,
+            show_default=False,
+            help="Log what the SDK does; twice for all of it.",
+        ),
     ] = 0,
     version: Annotated[  # noqa: ARG001 - its callback does it
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", metavar=NO_VALUE, callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     from .logs import begin_logging  # noqa: PLC0415
@@ -151,7 +167,7 @@ def _servers_list(
             "--columns", metavar="A,B,...", help="Which columns; a wrong one shows all.", autocompletion=columns_known
         ),
     ] = None,
-    ids: Annotated[bool, typer.Option("--ids", help="Ids alone, to be piped into bms stop.")] = False,
+    ids: Annotated[bool, typer.Option("--ids", metavar=NO_VALUE, help="Ids alone, to be piped into bms stop.")] = False,
     json: Json = False,
     cloud: Cloud = None,
 ) -> None:

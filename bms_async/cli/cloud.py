@@ -62,16 +62,8 @@ def ledger_of(settings: Settings) -> Ledger:
 async def open_cloud(settings: Settings) -> AsyncIterator[Cloud]:
     """Open a client; what it uses of the limits is noted for the next command, also when this one is interrupted."""
     limits, ledger = Limits(), ledger_of(settings)
-    client = BmsClient(
-        endpoint=settings.endpoint,
-        project_id=settings.project_id,
-        project_name=settings.project_name,
-        auth=settings.auth,
-        compute_endpoint=settings.compute_endpoint,
-        identity_endpoint=settings.identity_endpoint,
-        ca_bundle=settings.ca_bundle,
-        limits=limits,
-    )
+    # As `from_env` and `from_cloud` do; here, what they read is needed besides, and must not be read twice.
+    client = BmsClient._from_settings(settings, {"limits": limits})  # noqa: SLF001
 
     async def keep_noting() -> None:
         # Who is killed has told most of it.

@@ -16,16 +16,39 @@ from .failures import Failures
 from .output import clean, duration, number
 from .progress import Screen, draw_bar
 
-__all__ = ["Display"]
+__all__ = ["Display", "Polls"]
 
 _MOST_SAMPLES = 20_000
 _BATCH = 1000
 _MOST_REASONS = 5
-_NEWS = 31.0
-"""Seconds for which a poll that failed is shown: as long as the watcher waits until it polls again, at most."""
-
 _RATE_WIDTH = 7
 """What most rates take, so that the bar beside them keeps its width."""
+
+
+class Polls:
+    """Whether the cloud answers when it is asked how far jobs are.
+
+    Args:
+        bms: The client.
+    """
+
+    def __init__(self, bms: BmsClient) -> None:
+        self._bms = bms
+        self._known = (0, 0)
+        self._are_failing = False
+
+    def sample(self) -> None:
+        """Look at them, as is done every now and then."""
+        watcher = self._bms.statistics().watcher
+        before, self._known = self._known, (watcher.failed_polls, watcher.polls - watcher.in_flight)
+        if before != self._known:
+            self._are_failing = self._known[0] > before[0]
+
+    def trouble(self) -> str:
+        """Return what is wrong; nothing if the last poll was answered."""
+        if not self._are_failing:
+            return ""
+        return f"the cloud does not answer: {number(self._known[0], 'poll')} failed, and it is tried again"
 
 
 class Display:
@@ -53,7 +76,6 @@ class Display:
     ) -> None:
         self._action = action
         self._run = run
-        self._bms = bms
         self._screen = screen
         self._wave = wave
         self._servers = servers
@@ -66,7 +88,7 @@ class Display:
         self.began = anyio.current_time()
         self._recent: deque[tuple[float, int]] = deque()
         self._last_call = (0, self.began)
-        self._failing = (0, -math.inf)
+        self._answers = Polls(bms)
 
     def sample(self) -> None:
         """Look at the run, as is done every now and then."""
@@ -79,9 +101,7 @@ class Display:
                 del samples[1:-1:2]
         if counts[0] != self._last_call[0]:
             self._last_call = (counts[0], now)
-        failed = self._bms.statistics().watcher.failed_polls
-        if failed > self._failing[0]:
-            self._failing = (failed, now)
+        self._answers.sample()
         self._recent.append((now, self._run.progress.done))
         while now - self._recent[0][0] > 10:  # noqa: PLR2004 - the rate is that of the last ten seconds
             self._recent.popleft()
@@ -132,9 +152,8 @@ class Display:
             calls = -(-unasked // min(_BATCH, self._wave or _BATCH))
             soon = f"next in {duration(math.ceil(statistics.next_slot))}" if statistics.next_slot else ""
             parts.append(f"{number(calls, 'call')} to go, {soon or f'{statistics.free} slots free'}")
-        failed, at = self._failing
-        if not self._run.report and anyio.current_time() - at < _NEWS:
-            parts.append(f"the cloud does not answer: {number(failed, 'poll')} failed, and it is tried again")
+        if not self._run.report and (trouble := self._answers.trouble()):
+            parts.append(trouble)
         return ", ".join(parts)
 
     def block(self) -> list[Text]:

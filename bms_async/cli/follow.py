@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,11 +27,12 @@ from .state import write_atomically
 if TYPE_CHECKING:
     from .page import CallHistory
 
-__all__ = ["Follower"]
+__all__ = ["Follower", "tell_doubtful"]
 
 _TICK = 0.25
 _AT_A_TIME = 500
 _MOST_JOBS = 20
+_MOST_DOUBTFUL = 5
 
 
 class Follower:
@@ -54,7 +56,7 @@ class Follower:
         self._screen = screen
         self._json = json
         self._display = Display(action, run, bms, screen, wave=wave, servers=servers)
-        self._no_reader = False
+        self._no_output: Code | None = None
         self._told = 0
 
     def interrupt(self) -> None:
@@ -92,12 +94,12 @@ class Follower:
             raise RuntimeError("a run that was followed to its end has no report")
         ended_early = told.cancelled or told.aborted is not None
         if ended_early:
-            await journal.close(self._left(told))
+            await journal.close(self._left(told), self._doubtful(told))
         else:
             await journal.remove()
-        code = 128 + stop.number if stop.number else Code.NO_READER if self._no_reader else code
         seconds = anyio.current_time() - self._display.began
-        if not self._no_reader:
+        code = 128 + stop.number if stop.number else self._no_output or code
+        if self._no_output is None:
             try:
                 tell_results(
                     told,
@@ -110,9 +112,8 @@ class Follower:
                     code=code,
                     saved=journal.path if ended_early else None,
                 )
-            except BrokenPipeError:
-                swallow_output()
-                code = Code.NO_READER
+            except OSError as error:
+                code = self._lose_output(error)
         if report is not None:
             await self._write_page(Path(report), told)
         if ended_early:
@@ -143,15 +144,24 @@ class Follower:
     async def _write(self, lines: list[str]) -> None:
         text = "".join(lines)
         lines.clear()
-        if not text or self._no_reader:
+        if not text or self._no_output is not None:
             return
         try:
             # Who reads slowly must not hold up the run.
             await anyio.to_thread.run_sync(write, text)
-        except BrokenPipeError:
-            swallow_output()
-            self._no_reader = True
+        except OSError as error:
+            self._lose_output(error)
+
+    def _lose_output(self, error: OSError) -> Code:
+        """Do without standard output; return the exit code for that. Who has left ends the run, and a full disk not."""
+        swallow_output()
+        if isinstance(error, BrokenPipeError):
+            self._no_output = Code.NO_READER
             self._run.cancel(let_go=True)
+        else:
+            self._no_output = Code.USAGE
+            self._screen.note(f"bms: results cannot be written any more: {error}; the run goes on")
+        return self._no_output
 
     async def _show(self) -> None:
         while True:
@@ -173,18 +183,25 @@ class Follower:
         else:
             await self._screen.line(self._display.line())
 
-    @staticmethod
-    def _left(report: FleetReport) -> list[str]:
-        """Return the servers that nothing was done to and that another run may ask for."""
-        skipped = (each for each in report.outcomes if each.state is OutcomeState.SKIPPED)
-        return [each.server_id for each in skipped if each.job_id is None and _may_be_asked(each)]
+    def _left(self, report: FleetReport) -> list[str]:
+        """Return the servers that another run may ask for: nothing was done to them, or twice is as good as once."""
+        states = {OutcomeState.SKIPPED} if self._action == "reboot" else {OutcomeState.SKIPPED, OutcomeState.UNKNOWN}
+        jobless = (each for each in report.outcomes if each.job_id is None and each.state in states)
+        return [each.server_id for each in jobless if _may_be_asked(each)]
+
+    def _doubtful(self, report: FleetReport) -> list[str]:
+        """Return the servers that may have been rebooted, without a job that tells."""
+        if self._action != "reboot":
+            return []
+        unknown = (each for each in report.outcomes if each.state is OutcomeState.UNKNOWN)
+        return [each.server_id for each in unknown if each.job_id is None]
 
     def _tell_how_to_go_on(self, journal: Journal, report: FleetReport) -> None:
         left, path = number(len(self._left(report)), "server"), journal.path
         if path is None and not journal.jobs:
             doubtful = report.by_state[OutcomeState.UNKNOWN]
             asked = f"{number(doubtful, 'server')} may have been asked for" if doubtful else "nothing was asked for"
-            say(f"no job had begun; {asked}, and {left} left")
+            say(f"no job is known of; {asked}, and there is nothing saved to go on with")
             return
         if path is None:
             say(f"the {number(len(journal.jobs), 'job')} could not be saved. To follow the first of them:")
@@ -196,8 +213,13 @@ class Follower:
             say("what was asked for goes on in the cloud. To follow it:")
             say(f"bms jobs watch --from {file}", first="  ")
         if self._left(report):
-            say(f"to {'follow it and ' if report.cancelled else ''}go on with the {left} left:")
-            say(f"bms {self._action} --resume {file}", first="  ")
+            # What failed before counts again, so that the same share would end the next run at once.
+            share = " --abort-above 100%" if report.aborted else ""
+            whatever = ", whatever fails" if report.aborted else ""
+            say(f"to {'follow it and ' if report.cancelled else ''}go on with the {left} left{whatever}:")
+            say(f"bms {self._action} --resume {file}{share}", first="  ")
+        if self._doubtful(report):
+            tell_doubtful(self._doubtful(report))
 
     async def _write_page(self, path: Path, report: FleetReport) -> None:
         try:
@@ -243,6 +265,13 @@ def describe(outcome: Outcome) -> dict[str, object]:
     if outcome.seconds is not None:
         told["seconds"] = round(outcome.seconds, 3)
     return told
+
+
+def tell_doubtful(servers: Sequence[str]) -> None:
+    """Say which servers are left alone, for nobody knows whether the cloud took them."""
+    more = f" and {len(servers) - _MOST_DOUBTFUL:,} more" if len(servers) > _MOST_DOUBTFUL else ""
+    say(f"{number(len(servers), 'server')} may have been rebooted, for no answer came; a --resume leaves them alone:")
+    say(f"{' '.join(map(clean, servers[:_MOST_DOUBTFUL]))}{more}", first="  ")
 
 
 def _may_be_asked(outcome: Outcome) -> bool:

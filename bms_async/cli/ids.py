@@ -52,6 +52,9 @@ def read_ids(arguments: Sequence[str], file: str | None, *, filters: Sequence[Fi
     Raises:
         UsageError: Nothing names any server, more than one thing does, or a file cannot be read.
     """
+    if file is not None and not file.strip():
+        # A variable that a script has not set must not have us read something else.
+        raise UsageError("--file is empty: give one, or leave the option away")
     ways = [way for way, given in (("ids", arguments), ("--file", file), ("filters", filters)) if given]
     if len(ways) > 1:
         raise UsageError(f"which servers? {' and '.join(ways)} contradict each other: give one of them")
@@ -59,15 +62,15 @@ def read_ids(arguments: Sequence[str], file: str | None, *, filters: Sequence[Fi
         return None
     if file and file != "-":
         try:
-            with Path(file).open(encoding="utf-8") as lines:
+            with Path(file).open(encoding="utf-8-sig") as lines:
                 return _distinct(_ids_of(lines), f"{file} has no ids; one a line is wanted")
         except (OSError, UnicodeError) as error:
             raise UsageError(f"cannot read the ids: {error}") from error
     if arguments and "-" not in arguments:
-        return list(dict.fromkeys(arguments))
+        return list(dict.fromkeys(map(_writable, arguments)))
     if not file and not arguments and sys.stdin.isatty():
-        raise UsageError("which servers? Give ids, --file, --tag, --name or --status, or pipe ids in")
-    named = [each for each in arguments if each != "-"]
+        raise UsageError("which servers? Give ids, or pipe them in; --help tells of other ways")
+    named = [_writable(each) for each in arguments if each != "-"]
     try:
         return _distinct([*named, *_ids_of(sys.stdin)], "standard input has no ids; one a line is wanted")
     except UnicodeError as error:
@@ -141,8 +144,13 @@ def _ids_of(lines: Iterable[str]) -> Iterator[str]:
         text = line.strip()
         if text.startswith("{"):
             yield _id_in(text)
-        elif text and not text.startswith("#"):
-            yield text
+        elif text := text.partition("#")[0].rstrip():
+            yield _writable(text)
+
+
+def _writable(text: str) -> str:
+    """Return a text that can be written anywhere; what was typed may be bytes that are no text."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _id_in(line: str) -> str:

@@ -25,9 +25,10 @@ from bms_async import (
 from bms_async.models import JobStatus
 
 from .cloud import open_cloud, read_settings
+from .display import Polls
 from .exit import Code, UsageError, say, swallow_output
 from .failures import Failures, explain_code
-from .journal import read_saved
+from .journal import read_saved, restore_jobs
 from .output import clean, duration, json_line, number, plain, text_of, write
 from .progress import Screen, draw_bar
 from .results import reason_lines
@@ -66,15 +67,17 @@ def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, json:
         raise UsageError("which jobs? Give their ids, or --from with a file of saved ones")
     saved = read_saved(file) if file else None
     settings = read_settings(cloud)
+    if file and saved is not None:
+        saved.check_cloud(file, settings.endpoint)
 
     async def main(stop: Interruption) -> int:
         async with open_cloud(settings) as opened:
-            if saved is not None:
-                handles = [opened.bms.jobs.restore(job) for job in saved.jobs]
+            if file and saved is not None:
+                handles = restore_jobs(opened.bms, file, saved)
             else:
                 handles = await _find(opened.bms, list(dict.fromkeys(ids)), opened.where)
             with Screen(quiet=quiet) as screen:
-                code = await _Watch(handles, screen, json=json).follow(stop) if handles else Code.OK
+                code = await _Watch(opened.bms, handles, screen, json=json).follow(stop) if handles else Code.OK
             if len(handles) < len(set(ids)):
                 code = code or Code.FAILED
         if stop.number:
@@ -104,7 +107,8 @@ async def _find(bms: BmsClient, ids: Sequence[str], where: str) -> list[JobHandl
 class _Watch:
     """Follows some jobs."""
 
-    def __init__(self, handles: Sequence[JobHandle], screen: Screen, *, json: bool) -> None:
+    def __init__(self, bms: BmsClient, handles: Sequence[JobHandle], screen: Screen, *, json: bool) -> None:
+        self._polls = Polls(bms)
         self._handles = handles
         self._screen = screen
         self._json = json
@@ -113,7 +117,7 @@ class _Watch:
         self._known: dict[str, Job | None] = {}
         self._done = self._ended = self._lost = 0
         self._failed_jobs = 0
-        self._no_reader = False
+        self._broken: OSError | None = None
         self._began = anyio.current_time()
 
     async def follow(self, stop: Interruption) -> int:
@@ -133,9 +137,9 @@ class _Watch:
                     if not self._screen.quiet:
                         await self._draw()
                     await self._screen.close()
+        if self._broken is not None:
+            raise self._broken
         self._conclude()
-        if self._no_reader:
-            return Code.NO_READER
         return Code.FAILED if self._failures or self._failed_jobs or self._lost else Code.OK
 
     async def _watch(self, handle: JobHandle) -> None:
@@ -186,7 +190,8 @@ class _Watch:
     async def _show(self, scope: anyio.CancelScope) -> None:
         while True:
             await self._write()
-            if self._no_reader:
+            self._polls.sample()
+            if self._broken is not None:
                 scope.cancel()
             if self._screen.is_live or self._screen.is_due():
                 await self._draw()
@@ -197,21 +202,22 @@ class _Watch:
     async def _write(self) -> None:
         text = "".join(self._lines)
         self._lines.clear()
-        if not text or self._no_reader:
+        if not text or self._broken is not None:
             return
         try:
             await anyio.to_thread.run_sync(write, text)
-        except BrokenPipeError:
+        except OSError as error:
             swallow_output()
-            self._no_reader = True
+            self._broken = error
 
     async def _draw(self) -> None:
         total, so_far = self._total(), duration(anyio.current_time() - self._began)
         jobs = f"{self._ended}/{number(len(self._handles), 'job')}"
         figures = f"{self._done:,}/{total:,}  {jobs}  {so_far}"
         failed = ", ".join(f"{count:,} {code}" for code, count in self._failures.counts().items())
+        trouble = self._polls.trouble()
         if not self._screen.is_live:
-            await self._screen.line(f"jobs: {figures}" + (f"; {failed}" if failed else ""))
+            await self._screen.line("; ".join(each for each in (f"jobs: {figures}", failed, trouble) if each))
             return
         bar = draw_bar(self._done, total, max(5, self._screen.width - len(figures) - 8), plain=self._screen.is_plain)
         block = [Text.assemble(("jobs", "bold"), "  ", bar, "  ", figures)]
@@ -219,6 +225,8 @@ class _Watch:
             Text.assemble("  ", (f"{reason.total:,} {reason.code}", "red"), f"  {clean(reason.what)}")
             for reason in self._failures.reasons()[:5]
         ]
+        if trouble:
+            block.append(Text(f"  {trouble}", style="dim"))
         await self._screen.show(block)
 
     def _total(self) -> int:
@@ -229,8 +237,6 @@ class _Watch:
         return max(total, self._done)
 
     def _conclude(self) -> None:
-        if self._no_reader:
-            return
         failed = sum(self._failures.counts().values())
         if self._json:
             told = {"type": "summary", "jobs": len(self._handles), "ended": self._ended, "lost": self._lost}

@@ -6,9 +6,10 @@ so that a run of many jobs costs no more each time, and a line that was cut off 
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,12 +17,12 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from bms_async import JobHandle
+from bms_async import BmsClient, InvalidRequestError, JobHandle
 
 from .exit import UsageError, say
 from .state import state_folder
 
-__all__ = ["Journal", "Saved", "read_saved"]
+__all__ = ["Journal", "Saved", "read_saved", "restore_jobs", "taken_over"]
 
 _VERSION = 1
 
@@ -54,14 +55,16 @@ class JobLine(msgspec.Struct, frozen=True, kw_only=True):
     job: msgspec.Raw
 
 
-class EndLine(msgspec.Struct, frozen=True, kw_only=True):
+class EndLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The line of a run that was ended in order.
 
     Attributes:
-        left: The servers that nothing was done to.
+        left: The servers that may be asked for again.
+        doubtful: Those that must not be: they were asked for, no answer came, and a second time is not as good as once.
     """
 
     left: tuple[str, ...]
+    doubtful: tuple[str, ...] = ()
 
 
 class _OfJob(msgspec.Struct):
@@ -76,13 +79,24 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
         head: What the run was; None in a file of handles alone.
         jobs: The handles, as `bms.jobs.restore` takes them.
         left: Servers that are to be asked for; None if the run was killed, so that only its jobs tell what was done.
+        doubtful: Servers that are left alone: nobody knows whether the cloud took them.
         size: How many bytes of the file that is.
     """
 
     head: Head | None
     jobs: tuple[str, ...]
     left: tuple[str, ...] | None
+    doubtful: tuple[str, ...] = ()
     size: int
+
+    def check_cloud(self, path: str, endpoint: str) -> None:
+        """Refuse a file that is of another cloud.
+
+        Raises:
+            UsageError: It is.
+        """
+        if self.head is not None and self.head.endpoint != endpoint:
+            raise UsageError(f"{path} is of {self.head.endpoint}, and the settings lead to {endpoint}")
 
     @property
     def unasked(self) -> tuple[str, ...]:
@@ -90,11 +104,14 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
         if self.left is not None or self.head is None:
             return self.left or ()
         asked = {server for job in self.jobs for server in msgspec.json.decode(job, type=_OfJob).servers}
+        asked.update(self.doubtful)
         return tuple(server for server in self.head.ids if server not in asked)
 
 
 class Journal:
     """Saves the jobs of a run as the cloud accepts them. A disk that is full is told of once, and loses no run.
+
+    A new file is locked until it is closed: nobody goes on with a run that goes on.
 
     Args:
         path: The file; None names one in the state folder.
@@ -107,7 +124,7 @@ class Journal:
         self._path = path
         self._waiting: list[bytes] = [] if size else [_encode(head)]
         self._end = size
-        self._made = size > 0
+        self._descriptor: int | None = None
         self._failed = False
         self._lock = anyio.Lock()
         self.jobs: list[str] = []
@@ -122,16 +139,18 @@ class Journal:
         self.jobs.append(job.id)
         await self._append(JobLine(job=msgspec.Raw(job.to_json().encode())))
 
-    async def close(self, left: Sequence[str]) -> None:
-        """Save which servers nothing was done to; the run has been ended before its end."""
+    async def close(self, left: Sequence[str], doubtful: Sequence[str] = ()) -> None:
+        """Save which servers may be asked for again, and which must not be; the run has been ended before its end."""
         if self.jobs or self._end:
-            await self._append(EndLine(left=tuple(left)))
+            await self._append(EndLine(left=tuple(left), doubtful=tuple(doubtful)))
+        self._release()
 
     async def remove(self) -> None:
         """Remove the file: all has ended."""
-        if self._path is not None and self._made:
+        if self._path is not None and (self._end or self._descriptor is not None):
             with suppress(OSError):
                 await anyio.to_thread.run_sync(self._path.unlink)
+        self._release()
 
     async def _append(self, line: JobLine | EndLine) -> None:
         self._waiting.append(_encode(line))
@@ -145,17 +164,18 @@ class Journal:
     def _write(self, lines: tuple[bytes, ...]) -> None:
         data = b"".join(lines)
         try:
-            path = self._path or self._choose()
-            # What is there already is somebody's, and is neither written over nor removed.
-            make = 0 if self._made else os.O_CREAT | os.O_EXCL
-            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | make, 0o600)
-            self._path, self._made = path, True
-            with os.fdopen(descriptor, "r+b", buffering=0) as file:
-                # What a full disk left of a line goes first.
-                file.truncate(self._end)
-                file.seek(self._end)
-                _write_all(file.fileno(), data)
-                os.fsync(file.fileno())
+            if self._descriptor is None:
+                path = self._path or self._choose()
+                # What is there already is somebody's, and is neither written over nor removed.
+                make = 0 if self._end else os.O_CREAT | os.O_EXCL
+                self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | make, 0o600)
+                self._path = path
+                _lock(self._descriptor)
+            # What a full disk left of a line goes first.
+            os.ftruncate(self._descriptor, self._end)
+            os.lseek(self._descriptor, self._end, os.SEEK_SET)
+            _write_all(self._descriptor, data)
+            os.fsync(self._descriptor)
         except OSError as error:
             if not self._failed:
                 self._failed = True
@@ -163,6 +183,11 @@ class Journal:
             return
         self._end += len(data)
         del self._waiting[: len(lines)]
+
+    def _release(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def _choose(self) -> Path:
         folder = state_folder()
@@ -195,6 +220,27 @@ def make_head(
     )
 
 
+@contextmanager
+def taken_over(path: str) -> Iterator[None]:
+    """Keep others from a file of saved jobs, while a run goes on with it.
+
+    Raises:
+        UsageError: It cannot be opened for that, or a run goes on with it already.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"cannot go on with the saved jobs: {error}") from error
+    try:
+        if not _lock(descriptor):
+            raise UsageError(
+                f"{path}: a run goes on with it at this moment; to look on: `bms jobs watch --from {path}`"
+            )
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def read_saved(path: str) -> Saved:
     """Read a file of saved jobs: one that a run left, or handles as `JobHandle.to_json` writes them, one a line.
 
@@ -210,6 +256,7 @@ def read_saved(path: str) -> Saved:
     head: Head | None = None
     jobs: list[str] = []
     left: tuple[str, ...] | None = None
+    doubtful: list[str] = []
     for position, text in enumerate(lines, 1):
         if not text.strip():
             continue
@@ -219,7 +266,9 @@ def read_saved(path: str) -> Saved:
                 continue
             kinds = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
             if "left" in kinds:
-                left = msgspec.json.decode(text, type=EndLine).left
+                end = msgspec.json.decode(text, type=EndLine)
+                left = end.left
+                doubtful += end.doubtful
                 continue
             # Whatever was left when a run was ended, it has been resumed since.
             left = None
@@ -231,11 +280,34 @@ def read_saved(path: str) -> Saved:
         raise UsageError(f"{path}: there are no saved jobs in it{' (its only line was cut off)' if torn else ''}")
     if head is not None and head.bms_run != _VERSION:
         raise UsageError(f"{path}: this version of bms reads version {_VERSION} only")
-    return Saved(head=head, jobs=tuple(jobs), left=left, size=len(data) - len(torn))
+    return Saved(head=head, jobs=tuple(jobs), left=left, doubtful=tuple(doubtful), size=len(data) - len(torn))
+
+
+def restore_jobs(bms: BmsClient, path: str, saved: Saved) -> list[JobHandle]:
+    """Return handles of the saved jobs.
+
+    Raises:
+        UsageError: They are of another project, or not what bms saves.
+    """
+    try:
+        return [bms.jobs.restore(job) for job in saved.jobs]
+    except InvalidRequestError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _encode(line: Head | JobLine | EndLine) -> bytes:
     return msgspec.json.encode(line) + b"\n"
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file as long as it is open; tell whether nobody else has. A disk without locks is done without."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -6,10 +6,14 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+# A flag takes no value, and its help shows none.
+NO_VALUE = ""
+
 # fmt: off
 __all__ = [
-    "AbortAbove", "Cloud", "DryRun", "Enterprise", "File", "FlavorId", "Ids", "Json", "Name", "Quiet", "Report",
-    "Resume", "Save", "Status", "Tag", "Verify", "Wave", "Yes", "calls_known", "columns_known", "statuses_known",
+    "NO_VALUE", "AbortAbove", "Cloud", "DryRun", "Enterprise", "File", "FlavorId", "Ids", "Json", "Name", "Quiet",
+    "Report", "Resume", "Save", "Status", "Tag", "Verify", "Wave", "Yes", "calls_known",
+    "columns_known", "statuses_known",
 ]
 # fmt: on
 
@@ -36,8 +40,10 @@ def calls_known() -> list[str]:
 Cloud: TypeAlias = Annotated[
     str | None, typer.Option("--cloud", metavar="NAME", help="A cloud of clouds.yaml; OS_CLOUD names one too.")
 ]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON object a line, for scripts.")]
-Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no report: only what failed.")]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", metavar=NO_VALUE, help="One JSON object a line, for scripts.")]
+Quiet: TypeAlias = Annotated[
+    bool, typer.Option("--quiet", "-q", metavar=NO_VALUE, help="No progress and no report: only what failed.")
+]
 Tag: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--tag", metavar="TAG", help="Servers that carry it; given again, those that carry any."),
@@ -68,11 +74,16 @@ AbortAbove: TypeAlias = Annotated[
     str | None,
     typer.Option("--abort-above", metavar="SHARE", help="Stop asking when more than this share failed: 0.02 or 2%."),
 ]
-Verify: TypeAlias = Annotated[bool, typer.Option("--verify", help="Read the servers' states back at the end.")]
-DryRun: TypeAlias = Annotated[
-    bool, typer.Option("--dry-run", help="Say how many servers, calls and minutes it is; change nothing.")
+Verify: TypeAlias = Annotated[
+    bool, typer.Option("--verify", metavar=NO_VALUE, help="Read the servers' states back at the end.")
 ]
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, however many servers it is.")]
+DryRun: TypeAlias = Annotated[
+    bool,
+    typer.Option("--dry-run", metavar=NO_VALUE, help="Say how many servers, calls and minutes it is; change nothing."),
+]
+Yes: TypeAlias = Annotated[
+    bool, typer.Option("--yes", "-y", metavar=NO_VALUE, help="Do not ask, however many servers it is.")
+]
 Save: TypeAlias = Annotated[
     str | None,
     typer.Option(

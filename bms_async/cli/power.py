@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -14,10 +15,10 @@ from bms_async import FleetRun, InvalidRequestError, NotFoundError, PermissionDe
 from .cloud import Cloud, open_cloud, read_settings
 from .confirm import confirm
 from .estimate import last_send
-from .exit import Code, UsageError
-from .follow import Follower
+from .exit import Code, UsageError, say
+from .follow import Follower, tell_doubtful
 from .ids import Filters, list_ids, read_ids
-from .journal import Journal, Saved, make_head, read_saved
+from .journal import Journal, Saved, make_head, read_saved, restore_jobs, taken_over
 from .output import duration, json_line, number, write
 from .progress import Screen
 from .signals import Interruption, run_interruptibly
@@ -76,15 +77,22 @@ def act(action: Action, options: PowerOptions) -> int:
         UsageError: It makes no sense; the text says what to do.
         BmsError: It could not begin. Once it has, each server has its outcome instead.
     """
+    if options.resume is not None and (options.ids or options.file or options.filters or options.save):
+        raise UsageError("--resume: the file says which servers are meant; give no others, and no --save")
+    with taken_over(options.resume) if options.resume is not None else nullcontext():
+        return _act(action, options)
+
+
+def _act(action: Action, options: PowerOptions) -> int:
     saved = _read_resumed(action, options)
     named = list(saved.unasked) if saved else read_ids(options.ids, options.file, filters=options.filters)
-    _check_place(options.report)
-    _check_place(options.save)
+    _check_place("--report", options.report)
+    _check_place("--save", options.save)
     if options.save is not None and Path(options.save).exists():
         raise UsageError(f"--save {options.save}: it is there already; name a new file, or go on with it by --resume")
     settings = read_settings(options.cloud)
-    if saved and saved.head and saved.head.endpoint != settings.endpoint:
-        raise UsageError(f"{options.resume} is of {saved.head.endpoint}, and the settings lead to {settings.endpoint}")
+    if saved is not None and options.resume is not None:
+        saved.check_cloud(options.resume, settings.endpoint)
 
     async def main(stop: Interruption) -> int:
         async with open_cloud(settings) as cloud:
@@ -141,7 +149,7 @@ class _Task:
     def _begin(self, ids: list[str], journal: Journal) -> FleetRun:
         options, head, fleet = self._options, self._saved.head if self._saved else None, self._cloud.bms.fleet
         begin = {"start": fleet.start, "stop": fleet.stop, "reboot": fleet.reboot}[self._action]
-        jobs = [self._cloud.bms.jobs.restore(job) for job in (self._saved.jobs if self._saved else ())]
+        jobs = restore_jobs(self._cloud.bms, options.resume or "", self._saved) if self._saved else []
         self._adopted = {server for job in jobs for server in job.servers}
         abort_above = options.abort_above if options.abort_above is not None or head is None else head.abort_above
         return begin(
@@ -180,12 +188,13 @@ class _Task:
         saved = self._saved
         # Of a run that was killed nobody knows whether a batch was taken that had no answer.
         killed = saved is not None and saved.left is None and self._action == "reboot"
+        if saved is not None and saved.doubtful:
+            tell_doubtful(saved.doubtful)
+        if killed:
+            say("the run was killed: servers that were being asked for just then may be rebooted twice")
         if self._options.yes or (count <= 1 and not killed):
             return
-        question = f"{self._action} {number(count, 'server')} of {self._cloud.where}?"
-        if killed:
-            question = f"The run was killed. Servers that were being asked for may be rebooted twice.\n{question}"
-        await confirm(question)
+        await confirm(f"{self._action} {number(count, 'server')} of {self._cloud.where}?")
 
     def _tell_plan(self, ids: list[str]) -> None:
         options, limiter = self._options, self._cloud.bms.limits[f"servers.{self._action}"]
@@ -219,8 +228,6 @@ class _Task:
 def _read_resumed(action: Action, options: PowerOptions) -> Saved | None:
     if options.resume is None:
         return None
-    if options.ids or options.file or options.filters or options.save:
-        raise UsageError("--resume: the file says which servers are meant; give no others, and no --save")
     saved = read_saved(options.resume)
     if saved.head is None:
         raise UsageError(
@@ -232,14 +239,14 @@ def _read_resumed(action: Action, options: PowerOptions) -> Saved | None:
     return saved
 
 
-def _check_place(path: str | None) -> None:
+def _check_place(option: str, path: str | None) -> None:
     """Refuse a file that cannot be written before anything is done, and not after."""
     if path is None:
         return
     if not Path(path).absolute().parent.is_dir():
-        raise UsageError(f"{path}: there is no such folder; make it, or name another file")
-    if Path(path).exists() and not Path(path).is_file():
-        raise UsageError(f"{path}: that is no ordinary file; name another one")
+        raise UsageError(f"{option} {path}: there is no such folder; make it, or name another file")
+    if not path or (Path(path).exists() and not Path(path).is_file()):
+        raise UsageError(f"{option} {path!r}: that is no ordinary file; name another one")
 
 
 def read_share(text: str) -> float:

@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from .exit import say
 from .logs import NOTES
 
 __all__ = ["Screen", "draw_bar"]
@@ -40,17 +41,26 @@ class Screen:
         self._drawn: list[int] = []
         self._notes: list[Text] = []
         self._hidden = False
+        self._is_shown = False
         self._due = 0.0
         # Not every terminal moves the rest of a line that became too long to the next one.
         self._reflows = "XTERM_VERSION" not in os.environ and os.environ.get("TERM") != "linux"
 
     def __enter__(self) -> Self:
-        # What the SDK logs would else be written across the block.
-        NOTES.sink = self.note
+        NOTES.sink = self._log
         return self
 
     def __exit__(self, *_: object) -> None:
         NOTES.sink = None
+        for note in self._notes:
+            say(note.plain, first="")
+
+    def _log(self, text: str) -> None:
+        """Take what the SDK logs: not across a block, and where nothing is shown yet, at once."""
+        if self._is_shown:
+            self.note(text)
+        elif not self.quiet:
+            say(text, first="")
 
     @property
     def width(self) -> int:
@@ -77,6 +87,7 @@ class Screen:
 
     async def show(self, lines: Sequence[Text]) -> None:
         """Draw the block."""
+        self._is_shown = True
         width, height = self.width, max(2, self.console.height - 1)
         block = [_cropped(line, width, plain=self.is_plain) for line in lines[:height]]
         notes, self._notes = self._notes, []
@@ -93,6 +104,7 @@ class Screen:
 
     async def line(self, text: str | None = None) -> None:
         """Write what was noted and a line, each with the time, for a log."""
+        self._is_shown = True
         notes, self._notes = self._notes, []
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         told = [note.plain for note in notes] + ([] if text is None else [text])
@@ -101,6 +113,7 @@ class Screen:
 
     async def erase(self) -> None:
         """Take the block away, so that something else can be written."""
+        self._is_shown = False
         if self._hidden:
             await self._write(f"{self._back()}{_CLEAR_BELOW}{_SHOW}")
         self._hidden, self._drawn = False, []
@@ -109,7 +122,9 @@ class Screen:
         """Leave the block as it is, and the cursor below it."""
         if not self.is_live:
             await self.line()
+            self._is_shown = False
             return
+        self._is_shown = False
         notes, self._notes = self._notes, []
         rest = "".join(f"{self._styled(note)}\n" for note in notes)
         if self._hidden or rest:

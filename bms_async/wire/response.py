@@ -51,7 +51,7 @@ def read_response(operation: Operation[T], response: HttpResponse, *, redact: Ca
         return decode(response.body, operation.result)
     except _UNREADABLE as error:
         raise DecodeError(
-            f"answered {response.status} with {_describe(response)} that cannot be read: {error}",
+            f"answered {response.status} with {_describe(response)}, which cannot be read: {error}",
             status=response.status,
             request_id=response.header(*_REQUEST_IDS),
             operation=operation.name,
@@ -128,7 +128,7 @@ def _describe(response: HttpResponse) -> str:
     kind = (response.header("Content-Type") or "").partition(";")[0].strip()[:_LONGEST_WORD]
     if "html" in kind or response.body.lstrip()[:1] == b"<":
         kind = "an HTML page (a proxy or another service? check the endpoint)"
-    return f"{kind or 'a body of unknown type'}, {len(response.body)} bytes,"
+    return f"{kind or 'a body of unknown type'}, {len(response.body)} bytes"
 
 
 def _text(value: object) -> str | None:

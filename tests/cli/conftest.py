@@ -16,6 +16,13 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bms]:
 
 
 @pytest.fixture(scope="module")
+def healthy_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bms]:
+    """The command, in a quick cloud of 300 servers of which none fails."""
+    with simulator("--servers", "300", "--job-seconds", "0.2", "0.6") as exports:
+        yield Bms(exports, tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="module")
 def slow_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bms]:
     """The command, in a cloud of 300 servers that take their time."""
     with simulator("--servers", "300", "--job-seconds", "2.5", "3") as exports:

@@ -93,6 +93,8 @@ def test_limits_are_all_free_where_nothing_was_used(bare: Path) -> None:
         (["stop", "--file", "/no/such/file"], NOBODY, 2, "/no/such/file"),
         (["stop", "--file", "/no/such/file", "a"], NOBODY, 2, "ids and --file contradict"),
         (["stop", "--tag", ""], NOBODY, 2, "--tag is empty"),
+        (["stop", "--file", ""], NOBODY, 2, "--file is empty"),
+        (["stop", "--report", "", "a"], NOBODY, 2, "--report '': that is no ordinary file"),
         (["stop"], NOBODY, 2, "standard input has no ids"),
         (["stop", "a", "--save", "/no/such/folder/file"], NOBODY, 2, "no such folder"),
         (["stop", "a", "--report", "/no/such/folder/file"], NOBODY, 2, "no such folder"),
@@ -131,6 +133,15 @@ def test_a_cloud_of_the_file_is_taken_where_the_environment_has_no_credentials(b
     assert (code, "no cloud 'another'" in err) == (3, True)
     code, _, err = typed_with({"OS_CLOUD": "mine", "OS_TOKEN": "t"}, "limits")
     assert (code, "OS_PROJECT_ID" in err) == (3, True)
+
+
+@pytest.mark.parametrize("arguments", [["jobs", "watch", "--from"], ["stop", "--resume"]])
+def test_what_was_saved_of_a_run_is_not_looked_for_in_another_cloud(bare: Path, arguments: list[str]) -> None:
+    head = {"bms_run": 1, "action": "servers.stop", "endpoint": "https://elsewhere.example.com", "project_id": "p",
+            "started": "2026-03-01T12:00:00+00:00", "ids": ["a"]}  # fmt: skip
+    (bare / "run").write_text(json.dumps(head) + "\n")
+    code, _, err = typed_with(NOBODY, *arguments, "run")
+    assert (code, "run is of https://elsewhere.example.com, and the settings lead to" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

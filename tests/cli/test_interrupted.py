@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import urllib.request
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -101,6 +102,44 @@ def test_of_a_reboot_that_was_killed_is_said_that_servers_may_be_rebooted_twice(
     assert (asked.code, "may be rebooted twice" in asked.err) == (2, True)
 
 
+def add_faults(bms: Bms, *faults: dict[str, object]) -> None:
+    body = json.dumps(faults).encode()
+    with urllib.request.urlopen(f"{bms.exports['BMS_ENDPOINT']}/_admin/faults", data=body) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(("action", "left", "doubtful"), [("stop", 40, 0), ("reboot", 20, 20)])
+def test_servers_whose_answer_was_not_waited_for_are_not_forgotten(
+    tmp_path: Path, action: str, left: int, doubtful: int
+) -> None:
+    file = tmp_path / "run"
+    with simulator("--servers", "60", "--job-seconds", "0.2", "0.4") as exports:
+        bms = Bms(exports, tmp_path)
+        stuck = {"operation": f"servers.{action}", "nth": 2, "fault": {"type": "Delay", "seconds": 3600.0}}
+        add_faults(bms, stuck)
+        arguments = [action, "--tag", "__type_baremetal", "-y", "--wave", "20", "--save", str(file)]
+        with bms.on_a_terminal(*arguments, columns=200) as terminal:
+            terminal.wait_for_text("40 asked, 20 succeeded")
+            terminal.send("\x03")
+            assert terminal.end() == 130
+            assert f"go on with the {left} servers left" in terminal.text
+            assert ("20 servers may have been rebooted" in terminal.text) == bool(doubtful)
+        saved = read_saved(str(file))
+        assert (len(saved.unasked), len(saved.doubtful)) == (left, doubtful)
+        *outcomes, summary = bms(action, "--resume", str(file), "-y", "--json").json
+        assert len({each["server_id"] for each in outcomes}) == summary["servers"] == 20 + left
+        assert summary["exit_code"] == 0
+
+
+def test_a_cloud_that_answers_again_is_no_longer_told_of(tmp_path: Path) -> None:
+    with simulator("--servers", "40", "--job-seconds", "90000", "90000") as exports:
+        bms = Bms(exports, tmp_path)
+        add_faults(bms, {"operation": "jobs.get", "nth": 1, "fault": {"type": "CutBefore"}})
+        with bms.on_a_terminal("stop", "--tag", "rack-0", "-y", columns=200) as terminal:
+            terminal.wait_for_text("the cloud does not answer: 1 poll failed")
+            terminal.wait_for(lambda: "40 asked" in terminal.text and "does not answer" not in terminal.text)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_in_a_pipe_ends_a_run_with_one_outcome_for_each_server(
     endless_cloud: Bms, tmp_path: Path, number: signal.Signals, code: int
@@ -157,3 +196,5 @@ def test_a_cloud_that_is_gone_in_the_middle_is_shown_and_can_be_left(tmp_path: P
         assert terminal.end() == 130
         assert "40 UNKNOWN" in terminal.text
         assert f"bms jobs watch --from {bms.saved[0]}" in terminal.text
+        watching = terminals.enter_context(bms.on_a_terminal("jobs", "watch", "--from", str(bms.saved[0]), columns=200))
+        watching.wait_for_text("the cloud does not answer: ")

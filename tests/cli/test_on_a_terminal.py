@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import pytest
 
+from bms_async.cli.logs import NOTES, begin_logging
+from bms_async.cli.progress import Screen
 from tests.cli.running import Bms, Terminal
 
 ESCAPES = re.compile(rb"\x1b\[([0-9;]*)m")
@@ -104,3 +107,12 @@ def test_what_the_cloud_says_moves_no_cursor() -> None:
         == "name\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}x\N{REPLACEMENT CHARACTER}"
     )
     assert clean("Straße ✓") == "Straße ✓"
+
+
+def test_what_is_logged_before_anything_is_drawn_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    begin_logging(0)()
+    with Screen() as screen:
+        NOTES.handle(logging.makeLogRecord({"levelno": logging.WARNING, "levelname": "WARNING", "msg": "it waits"}))
+        assert "it waits" in capsys.readouterr().err
+        screen.note("a last word")
+    assert capsys.readouterr().err == "a last word\n"

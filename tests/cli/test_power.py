@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bms_async.cli.journal import read_saved
 from tests.cli.running import Bms
 
 
@@ -120,7 +121,12 @@ def test_too_many_failures_end_a_run_and_what_is_left_can_be_gone_on_with(cloud:
     assert "more than the share of 0.01" in summary["aborted"]
     assert summary["by_state"]["SKIPPED"] > 0
     assert sum(summary["by_state"].values()) == 80
-    assert f"bms start --resume {saved}" in ended.err
+    assert f"bms start --resume {saved} --abort-above 100%" in ended.err
+    left = read_saved(str(saved)).unasked
+    again = cloud("start", "--resume", str(saved), "--abort-above", "100%", "-y", "--json")
+    states = {each["server_id"]: each["state"] for each in again.json[:-1]}
+    assert {states[server_id] for server_id in left} == {"FAILED"}
+    assert again.json[-1]["aborted"] is None
 
 
 def test_a_page_about_the_run_is_written(cloud: Bms, tmp_path: Path) -> None:

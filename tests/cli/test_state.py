@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bms_async import LimiterStatistics, Limits
 from bms_async.cli.exit import UsageError
-from bms_async.cli.journal import Journal, make_head, read_saved
+from bms_async.cli.journal import Journal, make_head, read_saved, taken_over
 from bms_async.cli.state import Ledger, own_part, state_folder, write_atomically
 from tests.support.virtual_clock import run_virtually
 
@@ -230,6 +230,33 @@ def test_what_is_left_is_told_when_a_run_is_ended_in_order(tmp_path: Path) -> No
     assert again.left is None
     asyncio.run(resumed.remove())
     assert not file.exists()
+
+
+def test_servers_that_must_not_be_asked_twice_are_left_alone_also_when_the_next_run_is_killed(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.jsonl"
+    book = journal(file)
+    add(book, 0)
+    asyncio.run(book.close(["server-1", "server-4"], ["server-2", "server-3"]))
+    saved = read_saved(str(file))
+    assert (saved.unasked, saved.doubtful) == (("server-1", "server-4"), ("server-2", "server-3"))
+    assert saved.head is not None
+    add(Journal(file, saved.head, size=saved.size), 4)
+    killed = read_saved(str(file))
+    assert (killed.left, killed.unasked, killed.doubtful) == (None, ("server-1",), ("server-2", "server-3"))
+
+
+def test_a_run_that_goes_on_cannot_be_gone_on_with(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.jsonl"
+    book = journal(file)
+    add(book, 0)
+    taken = pytest.raises(UsageError, match="goes on with it at this moment")
+    with taken, taken_over(str(file)):
+        pass
+    asyncio.run(book.close(["server-4"]))
+    with taken_over(str(file)), taken, taken_over(str(file)):
+        pass
+    with taken_over(str(file)):
+        pass
 
 
 def test_a_line_that_was_cut_off_counts_as_not_there(tmp_path: Path) -> None:
