@@ -30,7 +30,8 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The pages in site/, as `make test` builds them too.
+# The pages in site/, as `make test` builds them too. Opened as files they have no search, which a browser allows only
+# to pages that are served: python -m http.server --directory site
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 

@@ -15,6 +15,8 @@ from typing import Any, TypeVar, TypeVarTuple
 import anyio
 from anyio.abc import TaskGroup
 
+from bms_async.errors import ClientClosedError
+
 _log = logging.getLogger("bms_async")
 
 T = TypeVar("T")
@@ -39,6 +41,27 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
+def check_loop(loop: asyncio.AbstractEventLoop | None, what: str) -> None:
+    """Refuse to wait on another event loop than the one that would wake the waiter.
+
+    Args:
+        loop: The one that it belongs to, None if that is not known.
+        what: What belongs to it, for the error.
+
+    Raises:
+        ClientClosedError: The caller runs on another event loop, or on none.
+    """
+    try:
+        here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    if loop is not None and here is not loop:
+        raise ClientClosedError(
+            f"{what} belongs to another event loop; from a thread, hand the coroutine to that loop by "
+            "asyncio.run_coroutine_threadsafe()"
+        )
+
+
 class TaskOwner:
     """Owns tasks from when it is first opened until it was closed as often as it was opened."""
 
@@ -57,6 +80,11 @@ class TaskOwner:
         group, holder = self._group, self._holder
         # A loop that ends without us ends the holder, and with him what he held.
         return group is not None and group.done() and holder is not None and not holder.done()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that it was opened on, None if it is not open."""
+        return None if self._holder is None else self._holder.get_loop()
 
     @property
     def users(self) -> int:

@@ -136,6 +136,10 @@ class BmsClient(ClientView):
             domain=domain,
         )
         self._hooks = _read_hooks(hooks)
+        if not isinstance(limits, Limits | None):
+            raise ConfigurationError(
+                f"limits={type(limits).__name__}: a Limits is needed, such as Limits({{'servers.stop': 20}})"
+            )
         name = _choose_project_name(project_id, project_name, auth)
         self._core = Core(
             transport=_choose_transport(transport, ca_bundle, max_response_bytes),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Never, TypeVar
 
 import anyio
 import msgspec
@@ -17,6 +17,14 @@ P = TypeVar("P")
 
 TURN = 50
 """How many servers are read before others get their turn: half a millisecond, or some where each needs repairs."""
+
+
+def refuse_to_be_read_at_once(a_list: object) -> Never:
+    """Tell who awaits a list, or loops over it by a plain ``for``, how it is read."""
+    raise TypeError(
+        f"a {type(a_list).__name__} comes page by page: read it by `async for`, "
+        "such as [server async for server in bms.servers.list()]"
+    )
 
 
 class PageAhead(Generic[P]):

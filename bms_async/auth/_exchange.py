@@ -102,6 +102,11 @@ class Exchange:
             timeout=_TIMEOUT,
         )
 
+    @property
+    def _check(self) -> str:
+        password = self._password.reveal()
+        return CHECK + "; the password begins or ends with a blank" * (password != password.strip())
+
     async def _load(self, cache: TokenCache, refused: str | None) -> Token | None:
         kept = await cache.load()
         if kept is None or kept.token == refused or not fits_header(kept.token):
@@ -143,8 +148,8 @@ class Exchange:
                 return self._read(await send(self.build_request()), asked_at)
             except CallError as error:
                 if not may_pass(error):
-                    told = refusal(error)
-                    _log.warning("%s was refused (%d); %s", OPERATION, told.status, CHECK)
+                    told = refusal(error, self._check)
+                    _log.warning("%s was refused (%d); %s", OPERATION, told.status, self._check)
                     raise told from None
                 if attempt >= attempts:
                     raise failure(error, attempt) from error

@@ -79,16 +79,20 @@ def may_pass(error: CallError) -> bool:
     return True
 
 
-def refusal(error: CallError) -> AuthenticationError:
+def refusal(error: CallError, check: str = CHECK) -> AuthenticationError:
     """Return what a refusal means to the call that needed the token.
 
     Always of this class: a 404 of the identity service would else be read as "no such server", a 403 as the call's own.
+
+    Args:
+        error: The refusal.
+        check: What its reader should look at.
     """
     assert isinstance(error, ApiError)  # noqa: S101 - what is none may pass
     return AuthenticationError(
         status=error.status,
         code=error.code,
-        message=f"{error.message or 'no token'}; {CHECK}",
+        message=f"{error.message.rstrip('.') or 'no token'}; {check}",
         request_id=error.request_id,
         operation=OPERATION,
     )

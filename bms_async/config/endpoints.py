@@ -23,6 +23,10 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     identity: str
 
 
+_BMS_VERSION = "/v1(/[0-9a-f]{32})?"
+"""With the project's id, as catalogs have it."""
+
+
 def find_endpoints(
     *,
     endpoint: str | None = None,
@@ -59,12 +63,25 @@ def find_endpoints(
     def made(service: str) -> str | None:
         return f"https://{service}.{region}.{domain}" if region is not None and domain is not None else None
 
-    bms = check_endpoint("endpoint", made("bms") if endpoint is None else endpoint)
+    bms = without_version(check_endpoint("endpoint", made("bms") if endpoint is None else endpoint), _BMS_VERSION)
     return Endpoints(
         bms=bms,
-        compute=check_endpoint("compute_endpoint", compute_endpoint or made("ecs") or bms),
-        identity=check_endpoint("identity_endpoint", identity_endpoint or made("iam") or bms),
+        compute=without_version(
+            check_endpoint("compute_endpoint", compute_endpoint or made("ecs") or bms), r"/v2(\.1)?(/[^/]+)?"
+        ),
+        identity=without_version(check_endpoint("identity_endpoint", identity_endpoint or made("iam") or bms), "/v3"),
     )
+
+
+def without_version(address: str, version: str) -> str:
+    """Return an address without the version of the API at its end, which the calls bring along.
+
+    Args:
+        address: An address, as OpenStack's catalogs have it.
+        version: What the version looks like, as a regular expression.
+    """
+    # Not right after a slash: there it would be the host.
+    return re.sub(f"(?<!/){version}$", "", address)
 
 
 def check_region(argument: str, value: object) -> str:
@@ -114,7 +131,7 @@ def check_endpoint(argument: str, value: object) -> str:
     plain, mark, _ = text.replace("#", "?").partition("?")
     shown = f"{argument}={plain + ('?...' if mark else '')!r}"
     if "://" not in plain:
-        raise ConfigurationError(f"{shown}: the scheme is missing; did you mean {f'https://{plain}'!r}?")
+        raise ConfigurationError(f"{shown}: the scheme is missing; did you mean {_with_scheme(plain)!r}?")
     if mark:
         raise ConfigurationError(f"{shown}: an endpoint has no query and no fragment")
     if not text.isprintable() or " " in text:
@@ -132,3 +149,11 @@ def check_endpoint(argument: str, value: object) -> str:
             "(http is for loopback only)"
         )
     return text
+
+
+def _with_scheme(plain: str) -> str:
+    try:
+        host = urlsplit(f"//{plain}").hostname or ""
+    except ValueError:
+        host = ""
+    return f"{'http' if is_loopback(host) else 'https'}://{plain}"

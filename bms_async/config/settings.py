@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -13,7 +12,7 @@ import msgspec
 from bms_async.auth import AkSkAuth, Auth, PasswordAuth, StaticToken
 from bms_async.errors import ConfigurationError
 
-from .endpoints import check_domain, check_endpoint, check_region, find_endpoints
+from .endpoints import check_domain, check_endpoint, check_region, find_endpoints, without_version
 
 Kind: TypeAlias = Literal["token", "password", "keys"]
 
@@ -149,13 +148,12 @@ def read_settings(source: Source) -> Settings:
         for setting in ("endpoint", "compute_endpoint", "identity_endpoint", "auth_url")
         if (value := source.get(setting)) is not None
     }
-    # The calls bring their version along, and OpenStack's addresses have it too.
     keystone = checked.get("auth_url")
     region = _checked(source, "region", check_region)
     endpoints = find_endpoints(
         endpoint=checked.get("endpoint"),
-        compute_endpoint=_without_version(checked.get("compute_endpoint"), r"/v2(\.1)?(/[^/]+)?"),
-        identity_endpoint=_without_version(checked.get("identity_endpoint") or keystone, "/v3"),
+        compute_endpoint=checked.get("compute_endpoint"),
+        identity_endpoint=checked.get("identity_endpoint") or keystone,
         region=region,
         domain=_checked(source, "domain", check_domain),
     )
@@ -164,7 +162,7 @@ def read_settings(source: Source) -> Settings:
         project_name = project_name or region
     cacert = source.get("cacert")
     return Settings(
-        auth=_build(source, kind, _without_version(keystone, "/v3") or endpoints.identity),
+        auth=_build(source, kind, endpoints.identity if keystone is None else without_version(keystone, "/v3")),
         project_id=project_id,
         # A password's token is for the project already, and tells its id.
         project_name=None if project_id is not None or kind == "password" else project_name,
@@ -266,8 +264,3 @@ def _check_verified(source: Source) -> None:
 def _checked(source: Source, setting: str, check: Callable[[str, object], str]) -> str | None:
     value = source.get(setting)
     return None if value is None else check(source.used([setting]), value)
-
-
-def _without_version(address: str | None, version: str) -> str | None:
-    # Not right after a slash: there it would be the host.
-    return None if address is None else re.sub(f"(?<!/){version}$", "", address)

@@ -37,7 +37,7 @@ class InvalidRequestError(BmsError, ValueError):
 
 
 class ClientClosedError(BmsError):
-    """The client was closed, or was never opened: use it inside ``async with``."""
+    """The client was closed, was never opened, or is used on another event loop: use it inside ``async with``."""
 
 
 def _restore(kind: type[BmsError], args: tuple[object, ...], state: dict[str, Any]) -> BmsError:

@@ -133,7 +133,7 @@ class ApiError(CallError):
         self.retry_after = retry_after
         self.quota = quota
         text = f"{_prefix(operation)}{status}"
-        if code:
+        if code and code != str(status):
             text += f" {code}"
         if message:
             text += f": {message}"

@@ -216,6 +216,7 @@ class Fleet:
             return await self._servers.act(operation, batch, lane=options.lane, on_send=on_send, on_refused=on_refused)
 
         options.check(operation.name)
+        self._session.check_open()
         reader = StateReader(self._session, options.lane)
         hooks = self._session.hooks
         run = FleetRun(operation.name, ids, act, reader, options, check=self._check, hooks=hooks)

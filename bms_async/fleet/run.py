@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 import anyio
 import anyio.lowlevel
+
+from bms_async._owner import check_loop
 
 from .books import AT_A_TIME, Books
 from .isolate import Isolation
@@ -68,6 +71,7 @@ class FleetRun:
             from .news import RunNews  # noqa: PLC0415 - most clients have no hooks
 
             books.news = RunNews(hooks, action)
+        self._loop = asyncio.get_running_loop()
         self._options = options
         self._source = Source(ids, books)
         self._reader = reader
@@ -122,6 +126,7 @@ class FleetRun:
     async def __aiter__(self) -> AsyncIterator[Outcome]:
         outcomes = self._books.outcomes
         told = 0
+        check_loop(self._loop, "the run")
         self._consumers += 1
         try:
             while True:
@@ -137,6 +142,15 @@ class FleetRun:
             self._leave()
         if self._books.error is not None:
             raise self._books.error
+
+    if not TYPE_CHECKING:  # a type checker finds these mistakes by itself
+
+        def __getattr__(self, name: str) -> object:
+            hint = "; the report has it: report = await run" if hasattr(FleetReport, name) else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
+
+        def __iter__(self) -> Never:
+            raise TypeError("'FleetRun' object is not iterable: use `async for`, or await it for its report")
 
     def __repr__(self) -> str:
         state = "ended" if self._report else "running"
@@ -216,6 +230,7 @@ class FleetRun:
         books.notify()
 
     async def _wait(self) -> FleetReport:
+        check_loop(self._loop, "the run")
         self._consumers += 1
         try:
             while self._report is None:

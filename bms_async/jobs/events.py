@@ -10,6 +10,7 @@ from typing import Self, TypeAlias
 
 import msgspec
 
+from bms_async._owner import check_loop
 from bms_async.errors import ClientClosedError, JobLostError
 from bms_async.models import Job, JobStatus, SubJob
 
@@ -140,6 +141,7 @@ class JobEvents:
                 return self._waiting.popleft()
             if self._end is not None:
                 raise self._end
+            check_loop(self._board.loop, "the subscription")
             self._changed.clear()
             await self._changed.wait()
 
@@ -164,12 +166,13 @@ class JobEvents:
 class EventBoard:
     """Tells every subscriber, and waits for none."""
 
-    __slots__ = ("_rouse", "_subscribers", "is_open")
+    __slots__ = ("_rouse", "_subscribers", "is_open", "loop")
 
     def __init__(self, rouse: Callable[[], None]) -> None:
         self._rouse = rouse
         self._subscribers: list[JobEvents] = []
         self.is_open = False
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         return len(self._subscribers)
@@ -182,6 +185,7 @@ class EventBoard:
         """
         if not self.is_open:
             raise ClientClosedError("the client is not open; use it inside `async with`")
+        check_loop(self.loop, "the client")
         self._subscribers.append(subscriber)
         self._rouse()
 

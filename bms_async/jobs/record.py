@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from enum import Enum, auto
 
+from bms_async._owner import check_loop
 from bms_async.errors import BmsError, JobLostError
 from bms_async.models import Job, JobGlance, SubJob
 from bms_async.models.jobs import conceal, condense
@@ -191,6 +192,7 @@ class JobRecord:
 
     async def change(self) -> None:
         """Wait until more is known."""
+        check_loop(self._board.loop, f"job {self.job_id}")
         self._waiters += 1
         try:
             self.want()
@@ -200,6 +202,7 @@ class JobRecord:
 
     def sub_job(self, server_id: str) -> asyncio.Future[SubJob]:
         """Return a future of the asker's own, so that cancelling it touches nobody else."""
+        check_loop(self._board.loop, f"job {self.job_id}")
         future: asyncio.Future[SubJob] = asyncio.get_running_loop().create_future()
         if server_id in self._named:
             future.set_result(self._named[server_id])

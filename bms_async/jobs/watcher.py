@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 import anyio
 import msgspec
 
-from bms_async._owner import TaskOwner
+from bms_async._owner import TaskOwner, check_loop
 from bms_async.errors import CallError, ClientClosedError, InvalidRequestError, JobLostError
 from bms_async.limits import Pace
 from bms_async.models import Job, JobGlance
@@ -95,6 +95,7 @@ class Watcher:
         """Start polling."""
         await self._owner.open()
         self._board.is_open = True
+        self._board.loop = self._owner.loop
         self._owner.start(self._run, name="bms_async watcher")
 
     def begin_closing(self) -> None:
@@ -137,6 +138,7 @@ class Watcher:
         """
         if not self._owner.is_open:
             raise ClientClosedError("the client is not open; use it inside `async with`")
+        check_loop(self._owner.loop, "the client")
         record = self._records.get(job_id) or self._asleep.get(job_id)
         if record is None:
             now = anyio.current_time()

@@ -123,7 +123,7 @@ def _check_name(name: str) -> None:
     if name not in _KNOWN:
         from difflib import get_close_matches  # noqa: PLC0415 - only a mistake needs it
 
-        near = get_close_matches(name, _KNOWN, n=1)
+        near = get_close_matches(name, _KNOWN, n=1) or [each for each in _KNOWN if each == f"servers.{name}"]
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigurationError(f"Limits: {name!r} is not the name of an operation with a limit{hint}")
 

@@ -165,10 +165,22 @@ class Server(Model, frozen=True, kw_only=True, rename=_SERVER_FIELDS):
 
     Attributes:
         id: The id that every call takes.
+        name: What people call it; several servers may have the same.
         status: What the server is as a whole; ``vm_state``, ``task_state`` and ``power_state`` are finer.
         task_state: What is being done with it now (``powering-off``, ``reboot_started_hard``...), None when idle.
+        power_state: Whether the machine itself is on, as it was seen last.
+        created: When it was ordered.
+        updated: When anything of it changed last, its status or what is being done with it included.
+        tenant_id: The project that it is in.
+        availability_zone: Where its machine stands.
         addresses: From the id of a VPC to the addresses in it.
+        flavor: What kind of machine it is.
+        image: What its system was made of.
+        key_name: The key pair that opens it.
         metadata: What the cloud and its users noted; the password ``admin_pass`` is kept out of the repr.
+        tags: Its tags, as `bms.nova.tags` changes them and `bms.servers.list` finds it by.
+        locked: Whether it is locked against its users.
+        fault: What broke, where the status is ERROR.
         user_data: The injected data, base64; kept out of the repr.
     """
 

@@ -81,6 +81,14 @@ class Session:
         """
         self._core.start(function, *args, name=name)
 
+    def check_open(self) -> None:
+        """Refuse what needs an open client, and the event loop that it was opened on.
+
+        Raises:
+            ClientClosedError: The client is not open, or the caller is not on its event loop.
+        """
+        self._core.check_open()
+
     @forgetful
     async def call(
         self,

@@ -11,7 +11,7 @@ import anyio
 import msgspec
 
 from bms_async._once import Once
-from bms_async._owner import TaskOwner
+from bms_async._owner import TaskOwner, check_loop
 from bms_async.auth import Auth, ObservableAuth, ScopedAuth, SendingAuth
 from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.limits import Limits
@@ -114,9 +114,18 @@ class Core:
         Raises:
             ClientClosedError: The client is not open.
         """
+        self.check_open()
+        self._owner.start(function, *args, name=name)
+
+    def check_open(self) -> None:
+        """Refuse what needs an open client, and the event loop that it was opened on.
+
+        Raises:
+            ClientClosedError: The client is not open, or the caller is not on its event loop.
+        """
         if self.scopes is None or not self._owner.is_open:
             raise ClientClosedError("the client is not open; use it inside `async with`")
-        self._owner.start(function, *args, name=name)
+        check_loop(self._owner.loop, "the client")
 
     async def stop_work(self) -> None:
         """End what outlives its call: fleet runs tell what they know, pages ahead are dropped."""

@@ -16,7 +16,7 @@ from contextvars import Context, copy_context
 import anyio
 import msgspec
 
-from bms_async._owner import TaskOwner
+from bms_async._owner import TaskOwner, check_loop
 from bms_async.errors import BmsError, CallTimeoutError, ClientClosedError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 
@@ -145,9 +145,8 @@ class SendQueue:
             if self._loop is not None and not self._closed:
                 state = "is not open any more, for its tasks were ended with its event loop or by hand"
             raise ClientClosedError(f"{request.operation}: the transport {state}; use it inside `async with`")
+        check_loop(self._loop, f"{request.operation}: the client")
         flight = Flight(request)
-        if flight.answer.get_loop() is not self._loop:
-            raise ClientClosedError(f"{request.operation}: the transport belongs to another event loop")
         self._waiting.append(flight)
         if self._idle:
             self._idle.pop().set_result(None)

@@ -19,6 +19,8 @@ def tell_unreachable(request: HttpRequest, why: str) -> str:
     address = f"{place.scheme}://{place.netloc.rpartition('@')[2]}"
     if "CERTIFICATE_VERIFY_FAILED" in why:
         look = "if a private authority signs for it, name its certificates with ca_bundle or OS_CACERT"
+    elif "WRONG_VERSION_NUMBER" in why:
+        look = "no TLS is spoken there; is the port right, or is it an http address of this machine?"
     else:
         look = "are its endpoint and region right, and is there a way to it from here?"
     return f"{why}; no connection to {address}: {look}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, Iterable
 from ipaddress import ip_address
 
 from bms_async.errors import InvalidRequestError
@@ -21,6 +21,8 @@ def check_id(argument: str, value: object) -> str:
     Raises:
         InvalidRequestError: It is not a string, is empty, or has a character that no id has.
     """
+    if not isinstance(value, str) and isinstance(getattr(value, "id", None), str):
+        raise InvalidRequestError(argument, value, "an id is wanted, its .id and not the whole of it")
     if not isinstance(value, str) or not _ID.fullmatch(value):
         of_servers = argument.startswith(("ids", "server_id"))
         raise InvalidRequestError(argument, value, _ID_RULE + "; copy it from servers.list()" * of_servers)
@@ -48,6 +50,9 @@ def check_batch(argument: str, values: Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(values, str):
         raise InvalidRequestError(argument, values, "a list of ids is wanted, not one string: put it in brackets")
+    if isinstance(values, AsyncIterable):
+        rule = "a list of ids is wanted: [server.id async for server in ...]; bms.fleet reads an async iterable itself"
+        raise InvalidRequestError(argument, values, rule)
     if not isinstance(values, Iterable):
         raise InvalidRequestError(argument, values, "a list of ids is wanted")
     ids = tuple(values)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from bms_async.api._ahead import TURN, PageAhead, read_id
+from bms_async.api._ahead import TURN, PageAhead, read_id, refuse_to_be_read_at_once
 from bms_async.api._remembered import Remembered
 from bms_async.errors import DecodeError
 from bms_async.models import Model, Server
@@ -70,6 +70,9 @@ class ServerList:
         self._fetch = fetch
         self._session = session
         self._page_size = page_size
+
+    if not TYPE_CHECKING:  # a type checker finds these mistakes by itself
+        __iter__ = __await__ = refuse_to_be_read_at_once
 
     async def __aiter__(self) -> AsyncIterator[Server]:
         course, remembered = Course(self._page_size), Remembered()

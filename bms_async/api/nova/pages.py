@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from bms_async.api._ahead import TURN, PageAhead, read_id
+from bms_async.api._ahead import TURN, PageAhead, read_id, refuse_to_be_read_at_once
 from bms_async.api._remembered import MOST_REMEMBERED, Remembered
 from bms_async.errors import BadRequestError, NotFoundError
 from bms_async.models import BriefServer, Link, Model, Server
@@ -76,6 +76,9 @@ class NativeServerList(Generic[ServerT]):
         self._page_size = page_size
         self._keep: Callable[[ServerT], bool] = keep
         self._moving = moving
+
+    if not TYPE_CHECKING:  # a type checker finds these mistakes by itself
+        __iter__ = __await__ = refuse_to_be_read_at_once
 
     async def __aiter__(self) -> AsyncIterator[ServerT]:
         remembered = Remembered(None if self._moving else MOST_REMEMBERED)
