@@ -4,10 +4,13 @@ import argparse
 import contextlib
 import gc
 import os
+import secrets
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -34,12 +37,23 @@ def main(arguments: Sequence[str] | None = None, *, program: str = _PROGRAM) -> 
     _leave_quietly_on_signals()
     parser = _parser(program)
     options = vars(parser.parse_args(arguments))
-    port = options.pop("port")
+    settings = CloudSettings()
+    if options["settings"] is not None:
+        try:
+            settings = _read_settings(options["settings"])
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            parser.error(f"argument --settings: {options['settings']}: {error}")
+        given = {name: getattr(settings, name) for name in settings.__struct_fields__}
+        parser.set_defaults(**given | {"limits": list(settings.limits.items())})
+        options = vars(parser.parse_args(arguments))
+    del options["settings"]
+    port, follow = options.pop("port"), options.pop("until_stdin_ends")
+    options = {name: value for name, value in options.items() if name in settings.__struct_fields__}
     options["limits"] = dict(options["limits"])
     for name in ("job_seconds", "latency"):
         options[name] = tuple(options[name])
     try:
-        settings = CloudSettings(**options)
+        settings = msgspec.structs.replace(settings, **options)
     except ValueError as error:
         parser.error(str(error))
     try:
@@ -47,7 +61,10 @@ def main(arguments: Sequence[str] | None = None, *, program: str = _PROGRAM) -> 
     except (OSError, OverflowError) as error:
         parser.error(f"cannot listen on {_HOST}:{port}: {error}")
     with listener:
-        cloud = Cloud(settings)
+        # A program may still watch a job of the life before: no new one may get its id.
+        cloud = Cloud(settings, life=secrets.randbits(128))
+        if follow:
+            threading.Thread(target=_end_with_stdin, daemon=True).start()
         # The servers live as long as the process: a collection that walks a million of them would
         # hold the event loop for a tenth of a second each time.
         gc.collect()
@@ -127,6 +144,22 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
+def _read_settings(path: str) -> CloudSettings:
+    text = sys.stdin.buffer.readline() if path == "-" else Path(path).read_bytes()
+    told = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    unknown = sorted(told.keys() - set(CloudSettings.__struct_fields__))
+    if unknown:
+        raise ValueError(f"no setting is called {', '.join(unknown)}")
+    return msgspec.json.decode(text, type=CloudSettings)
+
+
+def _end_with_stdin() -> None:
+    # Not through sys.stdin: its lock, held by a thread that waits, would abort the interpreter's end.
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _leave_quietly_on_signals() -> None:
     def leave(_number: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(0)
@@ -152,6 +185,9 @@ def _parser(program: str = _PROGRAM) -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
+    add("--settings", metavar="FILE",
+        help="JSON with settings by name, also such as have no flag; flags win, - reads one line of stdin")  # fmt: skip
+    add("--until-stdin-ends", action="store_true", help="end when stdin does, as with a parent that was killed")
     add("--servers", type=int, default=default.servers, metavar="N", help="how many servers")
     add("--seed", type=int, default=default.seed, metavar="N", help="where drawn values come from")
     add("--port", type=int, default=0, metavar="N", help="0 takes a free one")

@@ -38,16 +38,18 @@ class Board:
         settings: How long things take.
         clock: The cloud's.
         draw: Makes a source of drawn values of a name.
+        life: What the ids of jobs are mixed with, and nothing else; see `Cloud`.
     """
 
     __slots__ = (
-        "_clock", "_draw", "_due", "_failed", "_followed", "_jobs", "_order", "_over", "_settings", "_tallied",
+        "_clock", "_draw", "_due", "_failed", "_followed", "_jobs", "_life", "_order", "_over", "_settings", "_tallied",
         "_tally", "_works",
     )  # fmt: skip
 
     def __init__(
-        self, settings: CloudSettings, clock: Callable[[], float], draw: Callable[[str], random.Random]
+        self, settings: CloudSettings, clock: Callable[[], float], draw: Callable[[str], random.Random], life: int = 0
     ) -> None:
+        self._life = life
         self._settings = settings
         self._clock = clock
         self._draw = draw
@@ -177,7 +179,7 @@ class Board:
 
     def _next_job(self) -> tuple[str, random.Random]:
         rng = self._draw(f"job/{len(self._jobs)}")
-        return f"{rng.getrandbits(128):032x}", rng
+        return f"{rng.getrandbits(128) ^ self._life:032x}", rng
 
     def _next_work(self) -> random.Random:
         rng = self._draw(f"work/{self._works}")

@@ -37,6 +37,8 @@ class Cloud:
         clock: Seconds, never going back; a virtual event loop's `time` in tests.
         wall_clock: Unix seconds, which signed calls are dated by. By default the real time for a cloud on the real
             clock; else what has gone by on its own clock since `settings.epoch`, so that tests stay the same each time.
+        life: What the ids of jobs and answers are mixed with, where no id of an earlier cloud of this seed may come
+            again; with 0, equal seeds give equal ids.
 
     Attributes:
         settings: As given.
@@ -57,7 +59,9 @@ class Cloud:
         clock: Callable[[], float] = time.monotonic,
         *,
         wall_clock: Callable[[], float] | None = None,
+        life: int = 0,
     ) -> None:
+        self._life = life
         self.settings = settings or CloudSettings()
         self.faults: list[FaultHook] = []
         self.tokens = {self.settings.token}
@@ -73,7 +77,7 @@ class Cloud:
         self._gate = Gate(self.settings)
         self._created = 0
         self._desk = TokenDesk(self.settings.token_lifetime, self.draw("tokens"))
-        self.board = Board(self.settings, clock, self.draw)
+        self.board = Board(self.settings, clock, self.draw, life)
         self._latency = self.draw("latency")
         self._request_ids = self.draw("requests")
 
@@ -143,7 +147,7 @@ class Cloud:
 
     def new_request_id(self) -> str:
         """An id for one answer."""
-        return f"{self._request_ids.getrandbits(128):032x}"
+        return f"{self._request_ids.getrandbits(128) ^ self._life:032x}"
 
     def draw(self, what: str) -> random.Random:
         """A source of drawn values, the same for the same name and seed."""

@@ -165,6 +165,9 @@ def prefers_html(accepts: list[str]) -> bool:
     for part in ",".join(accepts).lower().split(","):
         kind, *parameters = (piece.strip() for piece in part.split(";"))
         likes[kind] = max(likes.get(kind, 0.0), _quality(parameters))
+    # Java sends this unless it is told otherwise, also where a program calls the API.
+    if likes.keys() >= {"text/html", "image/gif"} and "application/xhtml+xml" not in likes:
+        return False
     html = likes.get("text/html", 0.0)
     json = next((likes[kind] for kind in ("application/json", "application/*", "*/*") if kind in likes), 0.0)
     return html > 0.0 and html >= json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import subprocess
@@ -20,7 +21,7 @@ from bms_async._owner import finish
 from bms_async.simulator import Books, CloudSettings, Fault, ScriptedFault
 
 from ._environment import Credentials, environment_of
-from ._flags import flags_of
+from ._settings import tell
 from .clock import is_virtual
 from .faults import check_occurrence, check_operation
 
@@ -43,21 +44,21 @@ class SimulatorProcess:
             subprocess.run(["my-controller", "--once"], env={**os.environ, **cloud.environment()}, check=True)
             assert cloud.arrived("servers.stop") == 1
 
-    It runs on the real clock: short `job_seconds` make short tests. ``async with`` does the same without holding the
-    event loop. What asks or tells it something waits for its answer, for some milliseconds; in a running loop,
-    `anyio.to_thread.run_sync` does that in a thread.
+    It ends with the process that started it, however that ends. It runs on the real clock: short `job_seconds` make
+    short tests. ``async with`` does the same without holding the event loop. What asks or tells it something waits for
+    its answer, for some milliseconds; in a running loop, `anyio.to_thread.run_sync` does that in a thread.
 
     Args:
         settings: How it behaves; by default `CloudSettings()`, with 1000 servers.
         port: Where it listens; 0 takes a free port, which it keeps when it is started again.
 
     Raises:
-        ValueError: A setting has no flag of ``python -m bms_async.simulator``, and is for `SimulatedCloud` alone.
+        ValueError: `job_hidden_seconds` is without end, which is for `SimulatedCloud` alone.
     """
 
     def __init__(self, settings: CloudSettings | None = None, *, port: int = 0) -> None:
         self.settings = settings or CloudSettings()
-        self._flags = flags_of(self.settings)
+        self._told = tell(self.settings)
         self._port = port
         self._process: subprocess.Popen[str] | None = None
         self._complaints: IO[str] | None = None
@@ -76,9 +77,17 @@ class SimulatorProcess:
         if self.is_running:
             raise RuntimeError(f"the simulator runs already, at {self.address}")
         self._let_go()
-        command = [sys.executable, "-m", "bms_async.simulator", "--port", str(self._port), *self._flags]
+        command = [sys.executable, "-m", "bms_async.simulator", "--port", str(self._port)]
+        command += ["--settings", "-", "--until-stdin-ends"]
         self._complaints = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - it lives with the process
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._complaints, text=True)  # noqa: S603
+        self._process = subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, text=True
+        )
+        if self._process.stdin is not None:
+            # Where it has ended already, its first line is missing, and what it said is told.
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(self._told)
+                self._process.stdin.flush()
         line = self._read_first_line()
         if not line:
             raise RuntimeError(self._tell_end())
@@ -296,8 +305,11 @@ class SimulatorProcess:
         return f"the simulator has ended with exit code {code}: {said[0]}"
 
     def _let_go(self) -> None:
-        if self._process is not None and self._process.stdout is not None:
-            self._process.stdout.close()
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
         if self._complaints is not None:
             self._complaints.close()
         self._process = self._complaints = None

@@ -91,7 +91,7 @@ def same_handlers() -> Iterator[None]:
 @pytest.mark.usefixtures("same_handlers")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_it_is_ready_ends_it_cleanly(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bms_async.simulator.__main__.Cloud", lambda _settings: signal.raise_signal(number))
+    monkeypatch.setattr("bms_async.simulator.__main__.Cloud", lambda _settings, **_: signal.raise_signal(number))
     with pytest.raises(SystemExit) as left:
         main([])
     assert left.value.code == 0

@@ -309,3 +309,11 @@ async def test_a_head_request_is_answered_as_the_get_would_be() -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(cloud)), base_url=ROOT) as client:
         head = await client.head("/", headers={"Accept": "text/html"})
         assert head.headers["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "text/html, image/gif, image/jpeg, */*; q=0.2"],
+)
+def test_java_which_names_html_unasked_is_no_browser(accept: str) -> None:
+    assert not prefers_html([accept])
