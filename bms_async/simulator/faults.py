@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -30,7 +30,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Answer this instead: a 500, a proxy's HTML, half a JSON body.
 
     Attributes:
-        status: The HTTP status.
+        status: The HTTP status, from 200 to 599.
         body: The bytes as they stand.
         headers: Over the ones that an answer has anyway.
         acted: Do what was asked all the same, and only then answer this.
@@ -41,11 +41,18 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     acted: bool = False
 
+    def __post_init__(self) -> None:
+        _check("Answer(status)", self.status, "an HTTP status from 200 to 599", self.status in range(200, 600))
+
 
 class Throttled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Answer 429 as if others had used the budget up; `retry_after` seconds go into the header."""
 
     retry_after: int | None = None
+
+    def __post_init__(self) -> None:
+        good = self.retry_after is None or self.retry_after >= 0
+        _check("Throttled(retry_after)", self.retry_after, "0 or more seconds", good)
 
 
 class Unauthorized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -62,6 +69,9 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     seconds: float
     acted: bool = True
 
+    def __post_init__(self) -> None:
+        _check("Delay(seconds)", self.seconds, "0 or more", self.seconds >= 0)
+
 
 class CutBefore(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Lose the connection before the server does anything (the gateway has counted the call)."""
@@ -75,6 +85,9 @@ class HalfBody(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Do what was asked, and answer the first part of what there is to say, as if that were all."""
 
     share: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check("HalfBody(share)", self.share, "from 0 to below 1", 0 <= self.share < 1)
 
 
 Garbling = Literal["shuffled", "twice", "nameless", "backwards", "missing"]
@@ -93,6 +106,12 @@ class GarbledJob(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     how: tuple[Garbling, ...]
     seed: int = 0
     share: float = 0.5
+
+    def __post_init__(self) -> None:
+        known = get_args(Garbling)
+        good = isinstance(self.how, tuple) and set(self.how) <= set(known)
+        _check("GarbledJob(how)", self.how, f"a tuple of {', '.join(known)}", good)
+        _check("GarbledJob(share)", self.share, "from 0 to 1", 0 <= self.share <= 1)
 
 
 Fault = Answer | Throttled | Unauthorized | NotFoundJob | Delay | CutBefore | CutAfter | HalfBody | GarbledJob
@@ -171,3 +190,9 @@ def _unended(sub: dict[str, Any]) -> dict[str, Any]:
     if sub.get("status") not in {"SUCCESS", "FAIL"}:
         return sub
     return {**sub, "status": "RUNNING", "end_time": None, "error_code": None, "fail_reason": None}
+
+
+def _check(what: str, value: object, rule: str, good: bool) -> None:  # noqa: FBT001 - private
+    # A fault that cannot go wrong as it says would make a test that proves nothing.
+    if not good:
+        raise ValueError(f"{what}: {value!r} is given, and {rule} is needed")

@@ -86,6 +86,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What goes on in a cloud.
 
     Attributes:
+        born: What its clock said at its beginning; another number is another cloud.
         uptime: Seconds since its beginning.
         time: The time by its clock, as its answers tell it.
         project_id: The project of the servers.
@@ -100,6 +101,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         settings: The settings without what is secret.
     """
 
+    born: float
     uptime: float
     time: str
     project_id: str
@@ -121,6 +123,7 @@ async def read_status(cloud: Cloud) -> Status:
     by_status = cloud.count_servers()
     now, board, wait = cloud.now(), cloud.board, await _faults(cloud)
     return Status(
+        born=cloud.born,
         uptime=now - cloud.born,
         time=cloud.wall.seconds(now),
         project_id=cloud.settings.project_id,

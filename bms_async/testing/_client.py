@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
+from typing import Unpack
+
 import anyio
 import httpx
 
-from bms_async import Auth, BmsClient, HttpxTransport, Limits, RetryPolicy, StaticToken, Transport
+from bms_async import Auth, BmsClient, ClientOptions, HttpxTransport, StaticToken, Transport
 from bms_async.simulator import Cloud, create_app
-from bms_async.wire import DEFAULT_RETRY
+from bms_async.transport import MAX_RESPONSE_BYTES
 
 __all__ = ["ADDRESS", "client_of", "transport_to"]
 
@@ -15,9 +18,11 @@ ADDRESS = "http://localhost"
 """What clients call it; nobody listens there."""
 
 
-def transport_to(cloud: Cloud) -> Transport:
+def transport_to(cloud: Cloud, max_response_bytes: int | None = None) -> Transport:
     """Make a transport that carries requests to a cloud, whatever their address."""
-    return HttpxTransport(httpx.AsyncClient(transport=_Timely(app=create_app(cloud))))
+    library = httpx.AsyncClient(transport=_Timely(app=create_app(cloud)))
+    bound = MAX_RESPONSE_BYTES if max_response_bytes is None else max_response_bytes
+    return HttpxTransport(library, max_response_bytes=bound)
 
 
 class _Timely(httpx.ASGITransport):
@@ -33,26 +38,17 @@ class _Timely(httpx.ASGITransport):
 
 
 def client_of(
-    cloud: Cloud,
-    *,
-    auth: Auth | None = None,
-    limits: Limits | None = None,
-    timeout: float = 60.0,
-    deadline: float | None = None,
-    max_wait: float | None = None,
-    retry: RetryPolicy | None = DEFAULT_RETRY,
-    check: bool = True,
+    cloud: Cloud, auth: Auth | None = None, random: Random | None = None, **options: Unpack[ClientOptions]
 ) -> BmsClient:
     """Make a client, not opened yet, that talks to a cloud without a socket; see `SimulatedCloud.client`."""
-    return BmsClient(
+    if options.get("transport") is None:
+        options["transport"] = transport_to(cloud, options.pop("max_response_bytes", None))
+    client = BmsClient(
         endpoint=ADDRESS,
         project_id=cloud.settings.project_id,
         auth=auth or StaticToken(cloud.settings.token),
-        transport=transport_to(cloud),
-        limits=limits,
-        timeout=timeout,
-        deadline=deadline,
-        max_wait=max_wait,
-        retry=retry,
-        check=check,
+        **options,
     )
+    # Else its waits between tries would be others in each run.
+    client._core.random = random or Random(cloud.settings.seed)  # noqa: S311, SLF001 - jitter; no user sets it
+    return client

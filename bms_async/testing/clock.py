@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from pathlib import Path
+from types import CoroutineType
 from typing import Any, TypeVar, TypeVarTuple
 
 import aiolimiter  # noqa: F401 - a client would import it in a thread, and a run shall not depend on one
@@ -30,6 +31,8 @@ Ts = TypeVarTuple("Ts")
 
 # A timer that is armed for "now" again and again, as aiolimiter's rounding does, would stop the clock for ever.
 _CREEP = 1e-6
+# Some hundred passes of the loop.
+_LINGER = 5e-4
 _LISTED = 20
 # What wakes the loop from other threads is the one socket that it always watches.
 _OWN_SOCKETS = 1
@@ -54,7 +57,8 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     - While a thread of `asyncio.to_thread`, `loop.run_in_executor` or `anyio.to_thread.run_sync` works, the clock
       stands still. If it works for longer than the next timer asks, the timer fires as on a real clock. Threads of your
       own, and those under an anyio limiter of your own, are not known of.
-    - Timers do not wait for what comes from real sockets and processes: they need a real clock.
+    - Timers do not wait for what comes from real sockets and processes: they need a real clock. What is there already,
+      such as a signal, comes before the next timer.
     """
 
     _ready: deque[asyncio.Handle]
@@ -91,7 +95,11 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         self._working -= 1
 
     def _run_once(self) -> None:
-        self._virtual_now += _CREEP
+        # The longer a clock has run, the less its floats can tell a microsecond.
+        self._virtual_now += max(_CREEP, math.ulp(self._virtual_now))
+        if not self._ready:
+            # A signal that has come already is not later than the next timer.
+            self._process_events(self._selector.select(0))  # type: ignore[attr-defined]
         if self._ready:
             super()._run_once()  # type: ignore[misc]
             return
@@ -150,7 +158,12 @@ def run_virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     Raises:
         DeadlockError: Everybody waits, and nothing will ever happen.
         RuntimeError: It is called from within a running loop.
+        TypeError: It is given a coroutine in place of the function.
     """
+    given: object = main
+    if isinstance(given, CoroutineType):
+        given.close()
+        raise TypeError(f"run_virtually({given.__name__}()): give the function itself, run_virtually({given.__name__})")
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -164,17 +177,22 @@ def run_virtually(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 async def advance(seconds: float) -> None:
     """Let virtual time pass, and everything happen that is due in it.
 
+    It takes half a millisecond more, so that what is due at the very end has happened too, with what follows from it.
+
     Args:
         seconds: How long; 0 or more.
 
     Raises:
+        ValueError: `seconds` is below 0.
         RuntimeError: The running loop has a real clock, on which a test would only sleep.
     """
     if not is_virtual():
         raise RuntimeError(
             "advance() needs a virtual clock: run_virtually(main), or @pytest.mark.bms(virtual=True) on an async test"
         )
-    await anyio.sleep(seconds)
+    if not seconds >= 0:
+        raise ValueError(f"seconds={seconds!r}: time goes on only; 0 or more is needed")
+    await anyio.sleep(seconds + _LINGER)
 
 
 def _place(task: asyncio.Task[Any]) -> str:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
+from typing import Unpack
 
 from starlette.applications import Starlette
 
-from bms_async import (
-    AkSkAuth,
-    Auth,
-    BmsClient,
-    Limits,
-    PasswordAuth,
-    RetryPolicy,
-    Transport,
-)
+from bms_async import AkSkAuth, Auth, BmsClient, ClientOptions, PasswordAuth, Transport
 from bms_async.simulator import Cloud, CloudSettings, Server, create_app
-from bms_async.wire import DEFAULT_RETRY
 
 from ._client import ADDRESS, client_of, transport_to
 from ._environment import Credentials, environment_of
@@ -51,10 +44,11 @@ class SimulatedCloud:
         app: The cloud's HTTP face, an ASGI application, for clients other than ours.
     """
 
-    __slots__ = ("_witness", "app", "faults")
+    __slots__ = ("_random", "_witness", "app", "faults")
 
     def __init__(self, settings: CloudSettings | None = None, *, clock: Callable[[], float] | None = None) -> None:
         self._witness = Witness(settings, clock or LoopTime())
+        self._random = Random(self.settings.seed)  # noqa: S311 - drawn again from a seed
         self.faults = FaultPlan()
         self._witness.faults.append(self.faults)
         self.app: Starlette = create_app(self._witness)
@@ -94,38 +88,18 @@ class SimulatedCloud:
         """Make a transport that carries requests here, whatever their address; one for each client."""
         return transport_to(self._witness)
 
-    def client(
-        self,
-        *,
-        auth: Auth | None = None,
-        limits: Limits | None = None,
-        timeout: float = 60.0,
-        deadline: float | None = None,
-        max_wait: float | None = None,
-        retry: RetryPolicy | None = DEFAULT_RETRY,
-        check: bool = True,
-    ) -> BmsClient:
+    def client(self, *, auth: Auth | None = None, **options: Unpack[ClientOptions]) -> BmsClient:
         """Make a client of this cloud, to be opened with ``async with``.
+
+        Its waits between tries are drawn from the cloud's `seed`: on a virtual clock, a run is the same each time.
 
         Args:
             auth: The credentials; by default the cloud's token. `password_auth` and `access_key_auth` make others.
-            limits: As in `BmsClient`, as all that follow; by default the documented ones, whatever this cloud's are.
-            timeout: Seconds for one try.
-            deadline: Seconds for a whole call.
-            max_wait: Seconds that a call may wait for its slot.
-            retry: How failed calls are tried again.
-            check: Whether arguments are checked before anything is sent.
+            **options: The other arguments of `BmsClient`, but for its addresses and its project: `limits` (by default
+                the documented ones, whatever this cloud's are), `timeout`, `deadline`, `max_wait`, `retry`, `check`,
+                `hooks`, `max_response_bytes`, and `transport`, such as one around that of `transport()`.
         """
-        return client_of(
-            self._witness,
-            auth=auth,
-            limits=limits,
-            timeout=timeout,
-            deadline=deadline,
-            max_wait=max_wait,
-            retry=retry,
-            check=check,
-        )
+        return client_of(self._witness, auth, self._draw_random(), **options)
 
     def password_auth(self) -> PasswordAuth:
         """Make the credentials of the cloud's user, whose tokens end and are renewed."""
@@ -136,6 +110,7 @@ class SimulatedCloud:
             password=settings.password,
             user_domain_name=settings.user_domain_name,
             project_id=settings.project_id,
+            random=self._draw_random(),
         )
 
     def access_key_auth(self) -> AkSkAuth:
@@ -268,6 +243,10 @@ class SimulatedCloud:
     def accept_token(self, token: str) -> None:
         """Accept a token from now on, for the project of the servers."""
         self._witness.tokens.add(token)
+
+    def _draw_random(self) -> Random:
+        # Each client waits otherwise, and in each run the same.
+        return Random(self._random.random())  # noqa: S311 - jitter
 
     def _each(self, server_ids: tuple[str, ...]) -> list[Server]:
         # All are found before the first is changed.

@@ -86,7 +86,7 @@ class FaultPlan:
             TypeError: What is given is no fault.
         """
         check_operation(operation)
-        check_occurrence(fault, nth, times)
+        check_occurrence(fault, nth, 1 if times is None else times)
         first = self._seen.get(operation, 0) + nth
         planned = PlannedFault(
             operation=operation, fault=fault, first=first, last=None if times is None else first + times - 1
@@ -131,7 +131,7 @@ def check_occurrence(fault: object, nth: object, times: object) -> None:
         given = f"{fault.__name__}, the class" if isinstance(fault, type) else type(fault).__name__
         raise TypeError(f"fault={given}: a fault is needed, such as CutAfter()")
     for name, value in (("nth", nth), ("times", times)):
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name}={value!r}: it is counted from 1")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import unittest
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ def bms_simulator(request: pytest.FixtureRequest) -> Iterator[SimulatedCloud]:
     Faults that were planned and have not happened fail the test at its end.
     """
     marker = read_marker(request.node)
-    if marker.get("virtual") is True and _is_async(request.node):
+    if marker.get("virtual") is True:
         _check_clock(request)
     cloud = make_cloud(marker)
     yield cloud
@@ -112,9 +113,9 @@ def bms_simulator(request: pytest.FixtureRequest) -> Iterator[SimulatedCloud]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
-    """Remember that a test has failed, for the end of its fixtures."""
-    if call.when == "call" and call.excinfo is not None:
-        item.stash[_FAILED] = True
+    """Remember that a test or one of its fixtures has failed, for the end of its fixtures."""
+    if call.when != "teardown":
+        item.stash[_FAILED] = call.excinfo is not None
     return (yield)
 
 
@@ -122,7 +123,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def bms_client(request: pytest.FixtureRequest, bms_simulator: SimulatedCloud) -> BmsClient:
     """A client of the cloud of `bms_simulator`: open in an async test, and not opened yet in a plain one.
 
-    A plain test opens it in the loop that it runs itself: ``async with bms_client as bms``.
+    A plain test, and one of unittest's, opens it in the loop that it runs itself: ``async with bms_client as bms``.
     """
     item = request.node
     if not _is_async(item):
@@ -201,12 +202,24 @@ def make_cloud(marker: dict[str, Any]) -> SimulatedCloud:
 
 def _check_clock(request: pytest.FixtureRequest) -> None:
     """Fail a test that would wait on a real clock for what is to take no time."""
+    if _is_of_unittest(request.node) and inspect.iscoroutinefunction(request.function):
+        pytest.fail(
+            "@pytest.mark.bms(virtual=True) cannot choose the loop of an IsolatedAsyncioTestCase; call run_virtually()"
+            " in a plain test of it",
+            pytrace=False,
+        )
+    if not _is_async(request.node):
+        return
     callspec = getattr(request.node, "callspec", None)
     if callspec is not None and any(mark.name == "bms" and "virtual" in mark.kwargs for mark in callspec.marks):
         pytest.fail("@pytest.mark.bms(virtual=True) is for the whole test, and not for a pytest.param", pytrace=False)
     if _runs_with_asyncio(request.node):
         if not hasattr(request.config.hook, _LOOP_FACTORIES):
-            pytest.fail("@pytest.mark.bms(virtual=True) needs pytest-asyncio 1.4 or later", pytrace=False)
+            pytest.fail(
+                "@pytest.mark.bms(virtual=True) needs pytest-asyncio 1.4 or later, which needs pytest 8.4 or later;"
+                " under anyio's mark, pytest.mark.anyio, it needs neither",
+                pytrace=False,
+            )
     elif _BACKEND in request.fixturenames:
         from bms_async.testing.clock import VirtualClockLoop  # noqa: PLC0415
 
@@ -230,10 +243,18 @@ def read_marker(item: pytest.Item) -> dict[str, Any]:
 
 
 def _is_async(item: pytest.Item) -> bool:
+    """Whether a plugin for async tests is to run it; a class of unittest's runs a loop of its own."""
+    if _is_of_unittest(item):
+        return False
     function = getattr(item, "obj", None)
     # What Hypothesis wraps is a plain function, around the one that the user wrote.
     inner = getattr(getattr(function, "hypothesis", None), "inner_test", None)
     return inspect.iscoroutinefunction(inner or function)
+
+
+def _is_of_unittest(item: pytest.Item) -> bool:
+    own = getattr(item, "cls", None)
+    return isinstance(own, type) and issubclass(own, unittest.TestCase)
 
 
 def _has_asyncio(config: pytest.Config) -> bool:

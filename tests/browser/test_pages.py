@@ -110,6 +110,51 @@ def test_the_status_page_follows_what_happens_and_tells_when_the_simulator_is_go
     assert all("ERR_CONNECTION" in each or "ERR_EMPTY" in each for each in page.complaints)
 
 
+def test_the_status_page_tells_another_simulator_from_the_one_before_though_it_has_not_seen_the_end(page: Page) -> None:
+    hide = "Object.defineProperty(document, 'hidden', {configurable: true, value: HIDDEN});"
+    hide += "document.dispatchEvent(new Event('visibilitychange'))"
+    port = free_port()
+    with simulator(port, "--servers", "300") as told:
+        page.open(told["address"])
+        page.wait_until(LIVE)
+        page.read(hide.replace("HIDDEN", "true"))
+        lived = page.read("past.at(-1).uptime")
+    with simulator(port, "--servers", "7", "--throttle", "fixed") as told:
+        # The second has lived for longer than the first had when it was seen last.
+        while httpx.get(f"{told['address']}/_admin/status", trust_env=False).json()["uptime"] <= lived:
+            pass
+        page.read(hide.replace("HIDDEN", "false"))
+        page.wait_until("document.querySelector('.ACTIVE b').textContent === '7'")
+        assert page.text("#since").startswith("It was started anew.")
+        assert page.text("#top") == "7"
+        assert page.complaints == []
+
+
+def test_the_status_page_shows_what_it_is_told_as_text_and_its_policy_forbids_the_rest(
+    page: Page, tmp_path: Path
+) -> None:
+    evil = "</script><img src=x onerror=window.broken=1><svg/onload=window.broken=1>"
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"servers": 3, "username": evil}), encoding="utf-8")
+    with simulator(free_port(), "--settings", str(settings)) as told:
+        script = [{"operation": evil, "nth": 1, "fault": {"type": "CutAfter"}}]
+        assert httpx.post(f"{told['address']}/_admin/faults", json=script, trust_env=False).is_success
+        page.open(told["address"])
+        page.wait_until(LIVE)
+        assert page.text("#faults-rows") == f"CutAfter at call 1 of {evil}"
+        assert evil in page.text("#settings-rows")
+        assert page.read("[document.images.length, document.querySelectorAll('svg').length]") == [0, 1]
+        assert page.complaints == []
+
+        page.read(
+            "const more = document.createElement('script'); more.textContent = 'window.broken = 1';"
+            " document.body.append(more)"
+        )
+        assert page.read("fetch('http://127.0.0.2:9/').catch(error => error.name)") == "TypeError"
+        assert not page.read("!!window.broken")
+        assert sum("Content Security Policy" in each for each in page.complaints) >= 2
+
+
 def test_the_report_page_fits_every_window_and_complains_of_nothing(page: Page, tmp_path: Path) -> None:
     evil = (
         '"><img src=x onerror=alert(1)><script>document.title = "broken"</script>\N{RIGHT-TO-LEFT OVERRIDE}' + "x" * 500

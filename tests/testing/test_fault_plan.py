@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
 from bms_async.simulator import Cloud, CloudSettings
-from bms_async.testing import CutAfter, CutBefore, Fault, FaultPlan, Throttled
+from bms_async.testing import (
+    Answer,
+    CutAfter,
+    CutBefore,
+    Delay,
+    Fault,
+    FaultPlan,
+    GarbledJob,
+    HalfBody,
+    Throttled,
+)
 
 STOP = "servers.stop"
 
@@ -86,6 +97,8 @@ def test_it_is_a_hook_of_any_cloud() -> None:
     [
         ({"operation": "server.stop"}, "operation='server.stop'.*perhaps servers.stop"),
         ({"nth": 0}, "nth=0: it is counted from 1"),
+        ({"nth": None}, "nth=None: it is counted from 1"),
+        ({"nth": True}, "nth=True: it is counted from 1"),
         ({"times": 0}, "times=0"),
         ({"nth": 1.5}, "nth=1.5"),
         ({"fault": CutAfter}, r"fault=CutAfter, the class: a fault is needed, such as CutAfter\(\)"),
@@ -96,3 +109,24 @@ def test_a_plan_that_could_never_happen_is_refused(arguments: dict[str, Any], to
     given: dict[str, Any] = {"operation": STOP, "fault": CutAfter(), **arguments}
     with pytest.raises((ValueError, TypeError), match=told):
         FaultPlan().add(**given)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Answer(status=99), r"Answer\(status\): 99 is given, and an HTTP status from 200 to 599 is needed"),
+        (lambda: Delay(seconds=-1), r"Delay\(seconds\): -1 is given"),
+        (lambda: Delay(seconds=float("nan")), r"Delay\(seconds\): nan is given"),
+        (lambda: Throttled(retry_after=-3), r"Throttled\(retry_after\): -3 is given"),
+        (lambda: HalfBody(share=1), r"HalfBody\(share\): 1 is given, and from 0 to below 1 is needed"),
+        (
+            lambda: GarbledJob(how=cast("Any", ("shufled",))),
+            r"GarbledJob\(how\): \('shufled',\) is given, and a tuple of shuffled",
+        ),
+        (lambda: GarbledJob(how=cast("Any", "shuffled")), r"GarbledJob\(how\): 'shuffled' is given"),
+        (lambda: GarbledJob(how=("twice",), share=20), r"GarbledJob\(share\): 20 is given"),
+    ],
+)
+def test_a_fault_that_could_not_go_wrong_as_it_says_is_refused(make: Callable[[], Fault], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()

@@ -19,7 +19,7 @@ asyncio_default_fixture_loop_scope = function
 """
 
 HEAD = """
-import asyncio
+import asyncio, unittest
 import anyio, pytest
 from bms_async.testing import CutAfter, VirtualClockLoop, advance, run_virtually
 
@@ -128,6 +128,15 @@ async def test_real(bms_client):
     assert not is_virtual()
     await bms_client.quotas.get()
 
+class TestOfUnittest(unittest.IsolatedAsyncioTestCase):
+    @pytest.fixture(autouse=True)
+    def client(self, bms_client):
+        self.bms = bms_client
+
+    async def test_that_unittest_runs(self):
+        async with self.bms as bms:
+            await bms.quotas.get()
+
 @pytest.mark.anyio
 async def test_of_two_masters(bms_client):
     await bms_client.quotas.get()
@@ -155,6 +164,22 @@ def test_fault_that_never_happens(bms_simulator):
 def test_that_fails_before_its_fault(bms_simulator):
     bms_simulator.faults.add("servers.stop", CutAfter())
     assert bms_simulator is None
+
+@pytest.fixture
+def broken(bms_simulator):
+    bms_simulator.faults.add("servers.stop", CutAfter())
+    raise ValueError("of one's own")
+
+def test_whose_fixture_fails(broken, bms_simulator): ...
+
+@pytest.mark.bms(virtual=True)
+class TestOfUnittest(unittest.IsolatedAsyncioTestCase):
+    @pytest.fixture(autouse=True)
+    def client(self, bms_client):
+        self.bms = bms_client
+
+    async def test_whose_loop_is_made_by_unittest(self):
+        pytest.fail("it ran")
 
 @pytest.mark.bms(check_faults=False)
 def test_fault_that_may_happen(bms_simulator):
@@ -259,7 +284,12 @@ def test_with_pytest_asyncio_in_strict_mode_and_anyio_side_by_side(tmp_path: Pat
 
 def test_with_pytest_asyncio_in_auto_mode(tmp_path: Path) -> None:
     ran = run_pytest(tmp_path, {"pytest.ini": INI, "test_auto.py": HEAD + AUTO + PLAIN}, "-o", "asyncio_mode=auto")
-    assert ran.with_outcome("PASSED") == ["test_virtual", "test_real", "test_plain"], ran.text
+    assert ran.with_outcome("PASSED") == [
+        "test_virtual",
+        "test_real",
+        "TestOfUnittest::test_that_unittest_runs",
+        "test_plain",
+    ], ran.text
     assert "pytest-asyncio in its auto mode runs it all the same" in ran.said_of("test_of_two_masters")
 
 
@@ -289,12 +319,15 @@ def test_every_mistake_is_told_in_words(tmp_path: Path) -> None:
         "test_on_another_clock": "bms(virtual=True) did not get its clock",
         "test_of_a_virtual_parameter": "is for the whole test, and not for a pytest.param",
         "test_on_trio": "bms_async runs on asyncio, and this test runs on trio",
+        "test_whose_loop_is_made_by_unittest": "cannot choose the loop of an IsolatedAsyncioTestCase; call",
         "test_that_nothing_runs": "async def functions are not natively supported",
     }
     for name, text in told.items():
         assert text in ran.said_of(name), (name, ran.text)
     # The test itself has said enough.
     assert ran.outcomes["test_that_fails_before_its_fault"] == {"FAILED"}
+    assert ran.outcomes["test_whose_fixture_fails"] == {"ERROR"}
+    assert "have not happened" not in ran.said_of("test_whose_fixture_fails")
     assert ran.with_outcome("PASSED") == ["test_fault_that_may_happen"]
 
 

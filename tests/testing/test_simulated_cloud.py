@@ -12,7 +12,10 @@ import pytest
 from bms_async import (
     AuthenticationError,
     BmsClient,
+    BmsError,
+    CallEnded,
     CallTimeoutError,
+    HookEvent,
     JobFailedError,
     Limits,
     NotFoundError,
@@ -20,6 +23,7 @@ from bms_async import (
     TransportError,
 )
 from bms_async.testing import (
+    ArrivedCall,
     CloudSettings,
     CutAfter,
     CutBefore,
@@ -261,3 +265,41 @@ def test_no_secret_is_in_its_repr(bms_simulator: SimulatedCloud) -> None:
     shown = repr(bms_simulator)
     assert shown == "<SimulatedCloud servers=4 calls=0>"
     assert "simulated-token" not in repr(bms_simulator.settings)
+
+
+async def test_its_clients_take_what_any_client_takes_such_as_hooks(bms_simulator: SimulatedCloud) -> None:
+    told: list[HookEvent] = []
+    async with bms_simulator.client(hooks=told.append) as bms:
+        await bms.quotas.get()
+    assert [each.operation for each in told if isinstance(each, CallEnded)] == ["quotas.get"]
+
+
+async def test_a_client_of_it_reads_no_more_of_an_answer_than_it_may(bms_simulator: SimulatedCloud) -> None:
+    async with bms_simulator.client(max_response_bytes=10) as bms:
+        with pytest.raises(BmsError, match="larger than 10 bytes"):
+            await bms.quotas.get()
+
+
+def test_a_run_is_the_same_each_time_also_where_calls_are_tried_again() -> None:
+    def run(seed: int) -> list[ArrivedCall]:
+        cloud = SimulatedCloud(CloudSettings(servers=20, seed=seed, latency=(0.02, 0.3), fail_share=0.2))
+        cloud.faults.add("servers.stop", CutAfter(), times=2)
+        cloud.faults.add("identity.create_token", CutBefore())
+
+        async def main() -> None:
+            async with (
+                cloud.client(auth=cloud.password_auth()) as first,
+                cloud.client() as second,
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(_stop, first, cloud.ids[:10])
+                tasks.start_soon(_stop, second, cloud.ids[10:])
+
+        run_virtually(main)
+        return cloud.calls
+
+    assert run(7) == run(7) != run(8)
+
+
+async def _stop(bms: BmsClient, server_ids: list[str]) -> None:
+    await bms.fleet.stop(server_ids)

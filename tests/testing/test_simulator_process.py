@@ -82,6 +82,8 @@ def test_what_could_never_happen_is_refused(cloud: SimulatorProcess) -> None:
         cloud.add_fault("server.stop", CutAfter())
     with pytest.raises(ValueError, match="nth=0"):
         cloud.add_fault("servers.stop", CutAfter(), nth=0)
+    with pytest.raises(ValueError, match="times=None"):
+        cloud.add_fault("servers.stop", CutAfter(), times=None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"perhaps servers\.stop"):
         cloud.arrived("server.stop")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 import threading
 import time
 
 import anyio
 import anyio.from_thread
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -179,3 +181,93 @@ async def test_a_run_within_a_run_is_refused_before_it_begins() -> None:
 
     with pytest.raises(RuntimeError, match="a loop of its own, and one runs already"):
         run_virtually(main)
+
+
+def test_advancing_lets_happen_what_is_due_at_its_very_end_with_all_that_follows() -> None:
+    async def main() -> list[int]:
+        looked = 0
+        seen: list[int] = []
+
+        async def look_each_minute() -> None:
+            nonlocal looked
+            while True:
+                await anyio.sleep(60)
+                for _ in range(100):
+                    await anyio.lowlevel.checkpoint()
+                looked += 1
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look_each_minute)
+            for seconds in (60, 60, 600):
+                await advance(seconds)
+                seen.append(looked)
+            tasks.cancel_scope.cancel()
+        return seen
+
+    assert run_virtually(main) == [1, 2, 12]
+
+
+@pytest.mark.bms(virtual=True)
+@pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+async def test_time_cannot_be_told_to_go_back(seconds: float) -> None:
+    with pytest.raises(ValueError, match=rf"seconds={seconds}: time goes on only"):
+        await advance(seconds)
+
+
+def test_a_timer_in_the_past_rings_at_once_and_the_clock_does_not_go_back() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(DAY)
+        before = loop.time()
+        rang: list[float] = []
+        loop.call_at(5, lambda: rang.append(loop.time()))
+        await asyncio.sleep(0.001)
+        assert rang == [pytest.approx(before, abs=1e-4)]
+        assert rang[0] > before
+
+    run_virtually(main)
+
+
+def test_whoever_sleeps_for_a_thousand_years_wakes_up() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(1000 * 365 * DAY)
+        before = loop.time()
+        await asyncio.sleep(1)
+        return loop.time() - before
+
+    assert run_virtually(main) == pytest.approx(1, abs=0.01)
+
+
+def test_a_coroutine_in_place_of_its_function_is_refused_with_what_to_write() -> None:
+    async def main() -> None: ...
+
+    with pytest.raises(TypeError, match=r"run_virtually\(main\(\)\): give the function itself, run_virtually\(main\)"):
+        run_virtually(main())  # type: ignore[arg-type]
+
+
+def test_a_signal_that_has_come_is_neither_a_deadlock_nor_later_than_the_next_timer() -> None:
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        came: list[float] = []
+        stop = asyncio.Event()
+
+        def end() -> None:
+            came.append(loop.time())
+            stop.set()
+
+        loop.add_signal_handler(signal.SIGTERM, end)
+        try:
+            for timer in (False, True):
+                stop.clear()
+                signal.raise_signal(signal.SIGTERM)
+                if timer:
+                    with anyio.fail_after(DAY):
+                        await stop.wait()
+                else:
+                    await stop.wait()
+        finally:
+            loop.remove_signal_handler(signal.SIGTERM)
+        return came
+
+    assert run_virtually(main) == pytest.approx([0, 0], abs=1e-3)
