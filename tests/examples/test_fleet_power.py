@@ -17,6 +17,8 @@ import pytest
 
 from bms_async.simulator import Cloud, CloudSettings
 
+from .processes import running, simulator, wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-W", "error", str(ROOT / "examples" / "fleet_power.py")]
 SMALL = ["--servers", "60", "--seed", "7", "--job-seconds", "0.2", "0.5"]
@@ -221,3 +223,17 @@ def test_wrong_credentials_show_before_anything_is_asked_for(real: Mapping[str, 
         assert (ended.returncode, ended.stdout) == (3, "")
         assert ended.stderr.startswith("fleet_power: servers.get: ")
         assert len(ended.stderr.splitlines()) == 1
+
+
+def test_it_goes_on_when_the_cloud_is_killed_and_comes_back() -> None:
+    with simulator("--servers", "60", "--seed", "7", "--job-seconds", "50", "60") as cloud:
+        command = (str(ROOT / "examples" / "fleet_power.py"), "--tag", "__type_baremetal", "--yes", "--strict", "stop")
+        with running(*command, settings=cloud.settings | {"NO_PROXY": "127.0.0.1"}, times=40) as program:
+            wait_until(lambda: cloud.ask("servers/work")["stop"] != {}, program)
+            cloud.program.kill()
+            cloud.begin("--job-seconds", "0.2", "0.4")
+            assert cloud.states() == {"ACTIVE": 60}
+            assert program.end() == 0
+        assert cloud.states() == {"SHUTOFF": 60}
+        (sum_,) = (line for line in program.lines if line.startswith("stop: succeeded"))
+        assert sum_.endswith("= 60")
