@@ -16,6 +16,9 @@ from .exit import Code, UsageError, say
 
 __all__ = ["simulate"]
 
+_PROGRAM = "bms simulator"
+_PRINTS = "the exports that lead to it, or with --json one line of all that one can log in with"
+
 
 class _Told(msgspec.Struct):
     address: str
@@ -41,9 +44,9 @@ def simulate(arguments: Sequence[str], *, json: bool) -> int:
             f"{error.name} is not installed: pip install 'bms-async[simulator]' brings what the simulator needs"
         ) from error
     if json or "--help" in arguments or "-h" in arguments:
-        return main(arguments, program="bms simulator")
+        return main(arguments, program=_PROGRAM, prints=_PRINTS)
     with redirect_stdout(_Exports(sys.stdout)):
-        main(arguments, program="bms simulator")
+        main(arguments, program=_PROGRAM, prints=_PRINTS)
     return Code.OK
 
 

@@ -23,19 +23,21 @@ __all__ = ["main"]
 
 _HOST: Final = "127.0.0.1"
 _PROGRAM: Final = "python -m bms_async.simulator"
+_PRINTS: Final = "one line of JSON with its address, project, token and how to log in"
 _PASSWORD: Final = CloudSettings().password
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-def main(arguments: Sequence[str] | None = None, *, program: str = _PROGRAM) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = _PROGRAM, prints: str = _PRINTS) -> int:
     """Serve a cloud; returns 0 when a signal ends it.
 
     Args:
         arguments: Its options; those of the process by default.
         program: What it is called in its help and in what it says of wrong options.
+        prints: What its help says that it prints.
     """
     _leave_quietly_on_signals()
-    parser = _parser(program)
+    parser = _parser(program, prints)
     options = vars(parser.parse_args(arguments))
     settings = CloudSettings()
     if options["settings"] is not None:
@@ -175,12 +177,12 @@ def _limit(text: str) -> tuple[str, int]:
     return operation, int(number)
 
 
-def _parser(program: str = _PROGRAM) -> argparse.ArgumentParser:
+def _parser(program: str, prints: str) -> argparse.ArgumentParser:
     default = CloudSettings()
     parser = argparse.ArgumentParser(
         prog=program,
         description="Serve a simulated bare-metal cloud on 127.0.0.1. When it accepts calls it prints"
-        " one line of JSON with its address, project, token and how to log in; SIGINT or SIGTERM ends it."
+        f" {prints}; SIGINT or SIGTERM ends it."
         " A browser that opens the address sees what it does.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

@@ -167,6 +167,12 @@ def test_an_extra_that_is_missing_is_told_with_how_to_install_it(
     assert "Traceback" not in ended.stderr
 
 
+def test_the_help_of_the_simulator_speaks_of_what_this_command_prints(nowhere: Bms) -> None:
+    code, out, _ = nowhere.in_a_process("simulator", "--help")
+    assert (code, out.partition(" [")[0]) == (0, "usage: bms simulator")
+    assert "prints the exports that lead to it" in " ".join(out.split())
+
+
 def test_help_imports_no_http_library_and_nothing_that_a_command_needs(nowhere: Bms) -> None:
     program = (
         "import sys\n"
