@@ -10,6 +10,7 @@ import anyio
 from rich.text import Text
 
 from bms_async import BmsClient, FleetRun
+from bms_async.fleet.plan import Waves
 
 from .estimate import Durations, Outlook, Standing, look_ahead
 from .failures import Failures
@@ -19,7 +20,6 @@ from .progress import Screen, draw_bar
 __all__ = ["Display", "Polls"]
 
 _MOST_SAMPLES = 20_000
-_BATCH = 1000
 _MOST_REASONS = 5
 _RATE_WIDTH = 7
 """What most rates take, so that the bar beside them keeps its width."""
@@ -78,6 +78,7 @@ class Display:
         self._run = run
         self._screen = screen
         self._wave = wave
+        self._batch = Waves(wave or None).size
         self._servers = servers
         self.durations = Durations()
         self.failures = Failures()
@@ -132,7 +133,7 @@ class Display:
         standing = Standing(
             unasked=max(0, self._servers - progress.submitted),
             in_flight=progress.in_flight,
-            batch=min(_BATCH, self._wave or _BATCH),
+            batch=self._batch,
             wave=self._wave,
             since_last=anyio.current_time() - self._last_call[1],
         )
@@ -149,7 +150,7 @@ class Display:
             parts.append(f"{progress.to_verify:,} to verify")
         unasked = self._servers - progress.submitted
         if unasked > 0 and statistics.capacity is not None and not self._run.report:
-            calls = -(-unasked // min(_BATCH, self._wave or _BATCH))
+            calls = -(-unasked // self._batch)
             soon = f"next in {duration(math.ceil(statistics.next_slot))}" if statistics.next_slot else ""
             parts.append(f"{number(calls, 'call')} to go, {soon or f'{statistics.free} slots free'}")
         if not self._run.report and (trouble := self._answers.trouble()):

@@ -11,6 +11,7 @@ import anyio
 import msgspec
 
 from bms_async import FleetRun, InvalidRequestError, NotFoundError, PermissionDeniedError
+from bms_async.fleet.plan import Waves
 
 from .cloud import Cloud, open_cloud, read_settings
 from .confirm import confirm
@@ -26,8 +27,6 @@ from .signals import Interruption, run_interruptibly
 __all__ = ["Action", "PowerOptions", "act", "read_share"]
 
 Action: TypeAlias = Literal["start", "stop", "reboot"]
-
-_BATCH = 1000
 
 
 class PowerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,7 +197,8 @@ class _Task:
 
     def _tell_plan(self, ids: list[str]) -> None:
         options, limiter = self._options, self._cloud.bms.limits[f"servers.{self._action}"]
-        calls = -(-len(ids) // min(_BATCH, self._wave or _BATCH))
+        batch = Waves(self._wave or None).size
+        calls = -(-len(ids) // batch)
         least = last_send(calls, spent=limiter.spent(), capacity=limiter.limit)
         used = limiter.statistics().used
         if options.json:
@@ -218,7 +218,7 @@ class _Task:
             return
         write(
             f"would {self._action} {number(len(ids), 'server')} of {self._cloud.where}: "
-            f"{number(calls, 'call')} of {min(_BATCH, self._wave or _BATCH):,} servers at most\n"
+            f"{number(calls, 'call')} of {batch:,} servers at most\n"
             f"the limit is {limiter.limit} calls a minute, of which {used} are used now; the last call can go after "
             f"{duration(least)} at the earliest, and then come the seconds that servers take\n"
             "nothing was changed\n"
