@@ -17,13 +17,10 @@ import pytest
 
 from bms_async.simulator import Cloud, CloudSettings
 
-from .processes import running, simulator, wait_until
+from .processes import NOBODY, ROOT, running, simulator, wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-W", "error", str(ROOT / "examples" / "fleet_power.py")]
 SMALL = ["--servers", "60", "--seed", "7", "--job-seconds", "0.2", "0.5"]
-# Nobody listens on port 9, which is for discarding what is sent.
-NOBODY = {"BMS_ENDPOINT": "http://127.0.0.1:9", "OS_PROJECT_ID": "project", "OS_TOKEN": "token"}
 
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-import httpx
-
-from bms_async import BmsClient, Hook, HookEvent, HttpxTransport, StaticToken
-from bms_async.simulator import Cloud, CloudSettings, Fault, Script, ScriptedFault, create_app
-from tests.support.clouds import Simulated
+from bms_async import Hook, HookEvent, PasswordAuth
+from bms_async.simulator import Cloud, CloudSettings, Fault, Script, ScriptedFault
+from tests.support.clouds import Simulated, client_of
 
 E = TypeVar("E", bound=HookEvent)
 
@@ -21,15 +19,19 @@ async def hooked(hooks: Hook | Iterable[Hook] | None, *, auth: Any = None, **giv
     """Yield a client that has these hooks, and its cloud; what is no argument of a client is the cloud's."""
     own = {name: given.pop(name) for name in ("limits", "retry", "timeout", "deadline", "max_wait") if name in given}
     cloud = Cloud(CloudSettings(**given), clock=asyncio.get_running_loop().time)
-    async with BmsClient(
-        endpoint="http://localhost",
-        project_id=cloud.settings.project_id,
-        auth=auth or StaticToken(cloud.settings.token),
-        transport=HttpxTransport(httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(cloud)))),
-        hooks=hooks,
-        **own,
-    ) as bms:
+    async with client_of(cloud, auth, hooks=hooks, **own) as bms:
         yield Simulated(bms, cloud)
+
+
+def password_auth() -> PasswordAuth:
+    """The credentials of the user of such a cloud."""
+    return PasswordAuth(
+        auth_url="http://localhost/v3",
+        username="operator",
+        password="simulated-password",
+        user_domain_name="simulated-account",
+        project_name="simulated",
+    )
 
 
 class Ear:

@@ -36,7 +36,7 @@ from bms_async.auth._audience import Audience
 from bms_async.simulator import Answer, CutBefore, Delay, Throttled, Unauthorized
 from tests.support.virtual_clock import run_virtually
 
-from .listening import Ear, first, hooked
+from .listening import Ear, first, hooked, password_auth
 
 MISSING = "616fb98f-46ca-475e-917e-2563e5a8cd19"
 
@@ -297,13 +297,7 @@ def test_the_events_of_many_calls_at_once_are_told_apart_by_their_numbers() -> N
 def test_a_call_that_needs_a_new_token_tells_the_renewal_and_the_call_for_it() -> None:
     async def main() -> None:
         ear = Ear()
-        auth = PasswordAuth(
-            auth_url="http://localhost/v3",
-            username="operator",
-            password="simulated-password",
-            user_domain_name="simulated-account",
-            project_name="simulated",
-        )
+        auth = password_auth()
         async with hooked(ear, servers=1, auth=auth) as sim:
             sim.cloud.faults.append(first("servers.get", Unauthorized()))
             await sim.bms.servers.get(sim.ids[0])
@@ -357,13 +351,7 @@ def test_a_token_that_is_refused_is_told_of_once_to_every_client_that_shares_the
 def test_a_call_for_a_token_that_the_transport_refuses_is_told_to_end() -> None:
     async def main() -> None:
         ear = Ear()
-        auth = PasswordAuth(
-            auth_url="http://localhost/v3",
-            username="operator",
-            password="simulated-password",
-            user_domain_name="simulated-account",
-            project_name="simulated",
-        )
+        auth = password_auth()
         async with hooked(ear, servers=1, auth=auth) as sim:
             # Somebody closes it who has not opened it.
             await sim.bms._core.transport.aclose()

@@ -13,7 +13,6 @@ from bms_async import (
     CallEnded,
     CallStarted,
     Hook,
-    PasswordAuth,
     RateLimited,
     RequestSent,
     RetryPolicy,
@@ -23,7 +22,7 @@ from bms_async.simulator import Answer, Throttled, Unauthorized
 from tests.support.virtual_clock import run_virtually
 from tests.telemetry.recording import Recorder
 
-from .listening import Ear, first, hooked
+from .listening import Ear, first, hooked, password_auth
 
 FAULTS = (Unauthorized(), Answer(status=503), Throttled(retry_after=9))
 
@@ -31,13 +30,7 @@ FAULTS = (Unauthorized(), Answer(status=503), Throttled(retry_after=9))
 async def leave_after(passes: int, leaving: str, recorder: Recorder) -> bool:
     """Leave a call that needs two tokens and four tries; tell whether it waited for the last slot by then."""
     ear = Ear()
-    auth = PasswordAuth(
-        auth_url="http://localhost/v3",
-        username="operator",
-        password="simulated-password",
-        user_domain_name="simulated-account",
-        project_name="simulated",
-    )
+    auth = password_auth()
     hooks: list[Hook] = [ear, recorder.telemetry]
     async with hooked(hooks, servers=1, auth=auth, retry=RetryPolicy(base=0.0)) as sim:
         sim.cloud.faults.append(first("servers.get", *FAULTS))

@@ -6,9 +6,9 @@ import anyio
 import pytest
 from opentelemetry.sdk.metrics.export import Histogram, HistogramDataPoint
 
-from bms_async import Limits, NotFoundError, OutcomeTold, PasswordAuth
+from bms_async import Limits, NotFoundError, OutcomeTold
 from bms_async.simulator import Answer, Throttled
-from tests.hooks.listening import first, hooked
+from tests.hooks.listening import first, hooked, password_auth
 from tests.support.virtual_clock import run_virtually
 
 from .recording import Recorder
@@ -126,13 +126,7 @@ def test_renewals_of_credentials_are_counted() -> None:
     recorder = Recorder()
 
     async def main() -> None:
-        auth = PasswordAuth(
-            auth_url="http://localhost/v3",
-            username="operator",
-            password="simulated-password",
-            user_domain_name="simulated-account",
-            project_name="simulated",
-        )
+        auth = password_auth()
         async with hooked(recorder.telemetry, servers=1, auth=auth) as sim:
             await sim.bms.servers.get(sim.ids[0])
 

@@ -13,10 +13,10 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 
-from bms_async import BmsError, CallEnded, CallStarted, NotFoundError, PasswordAuth, RetryPolicy, Telemetry
+from bms_async import BmsError, CallEnded, CallStarted, NotFoundError, RetryPolicy, Telemetry
 from bms_async.simulator import Answer, CutBefore, Delay, Throttled
 from bms_async.telemetry import spans as spans_module
-from tests.hooks.listening import first, hooked
+from tests.hooks.listening import first, hooked, password_auth
 from tests.support.virtual_clock import run_virtually
 
 from .recording import Recorder, attributes, context_of, id_of
@@ -443,13 +443,7 @@ def test_the_call_for_a_token_is_below_the_call_that_needs_it() -> None:
     recorder = Recorder()
 
     async def main() -> None:
-        auth = PasswordAuth(
-            auth_url="http://localhost/v3",
-            username="operator",
-            password="simulated-password",
-            user_domain_name="simulated-account",
-            project_name="simulated",
-        )
+        auth = password_auth()
         async with hooked(recorder.telemetry, servers=1, auth=auth) as sim:
             await sim.bms.servers.get(sim.ids[0])
         (call,) = recorder.named("servers.get")
