@@ -24,6 +24,7 @@ from bms_async.errors import (
     ConflictError,
     DecodeError,
     FleetError,
+    ForeignCodeError,
     InvalidRequestError,
     JobError,
     JobFailedError,
@@ -91,12 +92,13 @@ from bms_async.models import (
     VolumeAttachment,
     WindowsPassword,
 )
+from bms_async.redaction import Secret
 from bms_async.transport import Transport, TransportStatistics
 from bms_async.view import ClientView
 from bms_async.wire import HttpRequest, HttpResponse, RetryPolicy
 
 if TYPE_CHECKING:
-    from bms_async.auth import AkSkAuth, PasswordAuth, Secret
+    from bms_async.auth import AkSkAuth, PasswordAuth
     from bms_async.hooks import (
         CallEnded,
         CallStarted,
@@ -158,6 +160,7 @@ __all__ = [
     "FleetError",
     "FleetReport",
     "FleetRun",
+    "ForeignCodeError",
     "Hook",
     "HookEvent",
     "HttpRequest",
@@ -257,7 +260,6 @@ _ON_DEMAND = {
     "RetryPlanned": "bms_async.hooks",
     "RunEnded": "bms_async.hooks",
     "RunStarted": "bms_async.hooks",
-    "Secret": "bms_async.auth",
     "Telemetry": "bms_async.telemetry",
     "TryEnded": "bms_async.hooks",
 }

@@ -26,6 +26,7 @@ from bms_async.errors import (
     ConflictError,
     DecodeError,
     FleetError,
+    ForeignCodeError,
     InvalidRequestError,
     JobError,
     JobFailedError,
@@ -120,6 +121,7 @@ ONE_OF_EACH: list[BmsError] = [
     ServerWaitTimeoutError("after 5 s", server_id="a", wanted="ACTIVE", server=FAULTY),
     FleetError("3 servers", code="BMS.0036", server_ids=("a", "b", "c")),
     ServerStateError("not as asked", server_id="a", code=None, status="ACTIVE", task_state=None),
+    ForeignCodeError("on_job raised CancelledError"),
     ClientClosedError("closed"),
 ]
 
@@ -176,6 +178,7 @@ def test_every_error_is_a_public_name_of_the_package() -> None:
         (JobTimeoutError, TimeoutError),
         (FleetError, BmsError),
         (ServerStateError, FleetError),
+        (ForeignCodeError, BmsError),
         (ClientClosedError, BmsError),
     ],
 )

@@ -6,13 +6,14 @@ What needs a signature, a token service or a lock is imported when it is asked f
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from bms_async.redaction import Secret
+
 from .base import Auth, ObservableAuth, RenewableAuth, ScopedAuth, Send, SendingAuth, Start, Tell
 from .token import StaticToken
 
 if TYPE_CHECKING:
     from .aksk import AkSkAuth
     from .password import PasswordAuth
-    from .secret import Secret
 
 __all__ = [
     "AkSkAuth",
@@ -29,7 +30,7 @@ __all__ = [
     "Tell",
 ]
 
-_ON_DEMAND = {"AkSkAuth": "aksk", "PasswordAuth": "password", "Secret": "secret"}
+_ON_DEMAND = {"AkSkAuth": "aksk", "PasswordAuth": "password"}
 
 
 def __getattr__(name: str) -> object:

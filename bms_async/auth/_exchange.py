@@ -12,14 +12,13 @@ import anyio
 import msgspec
 
 from bms_async.errors import CallError, DecodeError
+from bms_async.redaction import Secret, mask
 from bms_async.wire import HttpRequest, HttpResponse, RetryPolicy, read_error, retry_delay
 from bms_async.wire.checks import fits_header
-from bms_async.wire.spelling import mask
 
 from ._keystone import CHECK, OPERATION, Answer, Granted, failure, margin_of, may_pass, read_lifetime, refusal
 from ._renewal import ATTEMPTS, Token
 from .base import Send
-from .secret import Secret
 
 if TYPE_CHECKING:
     from .cache import TokenCache

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from bms_async.errors import ConfigurationError
+from bms_async.redaction import MASK, Secret
 from bms_async.wire import HttpRequest
 from bms_async.wire.checks import fits_header
 from bms_async.wire.signing import SigningKey
-
-from .secret import MASK, Secret
 
 
 class Keys:

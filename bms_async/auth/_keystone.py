@@ -14,10 +14,9 @@ import msgspec
 
 from bms_async.errors import ApiError, AuthenticationError, CallError, CallTimeoutError, TransportError
 from bms_async.models.base import read_moment
+from bms_async.redaction import Secret
 from bms_async.wire import HttpResponse
 from bms_async.wire.checks import is_loopback
-
-from .secret import Secret
 
 _log = logging.getLogger("bms_async.auth")
 

@@ -14,16 +14,15 @@ import anyio
 import anyio.to_thread
 
 from bms_async.errors import BmsError, ConfigurationError, InvalidRequestError, TransportError
+from bms_async.redaction import MASK, Secret, mask
 from bms_async.wire import HttpRequest, HttpResponse
 from bms_async.wire.forgetting import forgetful_call
 from bms_async.wire.signing import DATE_HEADER, format_date, sign
-from bms_async.wire.spelling import mask
 
 from ._audience import Audience
 from ._clock import CloudClock
 from ._keys import Keys, check_text, read_keys
 from .base import Tell
-from .secret import MASK, Secret
 
 KeyProvider: TypeAlias = Callable[[], Awaitable[tuple[str, str | Secret, str | Secret | None]]]
 """Fetches an access key, its secret key and, with temporary keys, their security token."""

@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from bms_async.errors import ConfigurationError
+from bms_async.redaction import MASK, Secret
 from bms_async.wire import HttpRequest, HttpResponse
 from bms_async.wire.forgetting import forgetful_call
 
@@ -16,7 +17,6 @@ from ._exchange import Exchange
 from ._keystone import find_margin_problems, find_problems, find_url_problems, shorten, without_none
 from ._renewal import Renewals
 from .base import Send, Start, Tell
-from .secret import MASK, Secret
 
 if TYPE_CHECKING:
     from .cache import TokenCache

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bms_async.errors import ConfigurationError
+from bms_async.redaction import mask
 from bms_async.wire import HttpRequest
 from bms_async.wire.checks import fits_header
 from bms_async.wire.forgetting import forgetful_call
-from bms_async.wire.spelling import mask
 
 if TYPE_CHECKING:
-    from .secret import Secret
+    from bms_async.redaction import Secret
 
 _SHORTEST = 8
 
@@ -63,6 +63,6 @@ class StaticToken:
 
 
 def _reveal(token: object) -> str:
-    from .secret import Secret  # noqa: PLC0415 - a token that is a text needs none of what this brings
+    from bms_async.redaction import Secret  # noqa: PLC0415 - a token that is a text needs none of what this brings
 
     return token.reveal() if isinstance(token, Secret) else ""

@@ -27,12 +27,13 @@
     │   └── ServerWaitTimeoutError    the server goes on, the wait is over (also a TimeoutError)
     ├── FleetError                    what `FleetReport.raise_for_failures` raises, one for each code
     │   └── ServerStateError          a server's own state says that it is not as asked, or why it cannot be
+    ├── ForeignCodeError              a callback or another piece of foreign code raised what is not an error
     └── ClientClosedError             the client was closed, or never opened
 
 Every timeout is the builtin `TimeoutError` or a class of it.
 """
 
-from .base import BmsError, ClientClosedError, ConfigurationError, InvalidRequestError
+from .base import BmsError, ClientClosedError, ConfigurationError, ForeignCodeError, InvalidRequestError
 from .calls import (
     AnswerTooLargeError,
     ApiError,
@@ -73,6 +74,7 @@ __all__ = [
     "ConflictError",
     "DecodeError",
     "FleetError",
+    "ForeignCodeError",
     "InvalidRequestError",
     "JobError",
     "JobFailedError",

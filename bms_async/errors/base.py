@@ -36,6 +36,13 @@ class InvalidRequestError(BmsError, ValueError):
         super().__init__(f"{argument}={shown}: {rule}")
 
 
+class ForeignCodeError(BmsError):
+    """Code that was handed over (a callback, credentials, a source of ids, a transport) raised what is not an error.
+
+    Its ``__cause__`` is what was raised: a cancellation of something that the code waited for, or a `SystemExit`.
+    """
+
+
 class ClientClosedError(BmsError):
     """The client was closed, was never opened, or is used on another event loop: use it inside ``async with``."""
 

@@ -11,9 +11,9 @@ import anyio
 
 from bms_async.errors import CallError, CallTimeoutError, ClientClosedError
 from bms_async.limits import Lane, Limits
+from bms_async.redaction import mask
 from bms_async.wire import Operation, Query, RetryPolicy, build_request
 from bms_async.wire.forgetting import forgetful
-from bms_async.wire.spelling import mask
 
 from .call import Call
 from .core import Core, SessionStatistics

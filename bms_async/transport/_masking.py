@@ -15,8 +15,8 @@ from contextvars import ContextVar
 
 import msgspec
 
+from bms_async.redaction import mask
 from bms_async.wire import HttpRequest
-from bms_async.wire.spelling import mask
 
 _LOGGERS = (
     *(f"{library}.{part}" for library in ("httpcore", "httpcore2") for part in ("http11", "http2", "proxy")),

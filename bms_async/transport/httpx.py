@@ -15,8 +15,8 @@ import anyio.to_thread
 import httpx
 
 from bms_async.errors import AnswerTooLargeError, CallTimeoutError, ConfigurationError, TransportError
+from bms_async.redaction import mask
 from bms_async.wire import HttpRequest, HttpResponse
-from bms_async.wire.spelling import mask
 
 from ._carriers import Carriers
 from ._head import split_url

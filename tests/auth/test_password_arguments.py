@@ -134,7 +134,7 @@ def test_secrets_are_equal_when_their_texts_are(one: str, other: str) -> None:
 
 
 def test_a_secret_is_a_text() -> None:
-    with pytest.raises(ConfigurationError, match="not bytes") as caught:
+    with pytest.raises(ConfigurationError, match="got bytes") as caught:
         Secret(TEXT.encode())  # type: ignore[arg-type]
 
     assert TEXT not in str(caught.value)

@@ -9,7 +9,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from bms_async.wire.spelling import mask
+from bms_async.redaction.masking import mask
 
 from .canaries import ALL, secrets_in
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from bms_async.errors import DecodeError
 from bms_async.jobs import JobHandle, Watcher
 from bms_async.models import JobAccepted
+from bms_async.redaction import mask
 from bms_async.session import Session
 from bms_async.wire import Operation
 from bms_async.wire.checks import check_id
-from bms_async.wire.spelling import mask
 
 SERVERS = "/v1/{project_id}/baremetalservers"
 SERVER = SERVERS + "/{server_id}"

@@ -1,0 +1,135 @@
+"""Calling code that is not this package's: callbacks, credentials, sources of ids, transports, hooks, stores.
+
+Such code may raise anything. What it raises is an error of that one call, and never ends a watcher, a run or a batch.
+Two kinds of exceptions would: a `CancelledError`, which a task group takes for the end of its task, and a `SystemExit`,
+which ends the event loop. So each call of foreign code goes through one of the functions here. They let through what
+ends this very task, and Ctrl-C; what else is no `Exception` becomes a `ForeignCodeError`, with its cause.
+
+Rejected: to look at the type of the exception where it is caught. That was done in six places and missing in four.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import TypeVar, TypeVarTuple, overload
+
+from bms_async.errors import ForeignCodeError
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_END = object()
+
+
+def is_own_cancellation(error: BaseException) -> bool:
+    """Tell whether an error is the cancellation of the current task, and not of something that it waited for."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    return task is not None and task.cancelling() > 0
+
+
+def contain(what: str, error: BaseException) -> Exception:
+    """Return what foreign code raised as an error that ends nothing but its own call.
+
+    Args:
+        what: The foreign code, such as ``on_job``.
+        error: What it raised, which is not this task's own cancellation.
+
+    Returns:
+        The error itself if it is an `Exception`, else a `ForeignCodeError` that has it as its cause.
+
+    Raises:
+        KeyboardInterrupt: It is one: it belongs to the program and not to the foreign code.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    if isinstance(error, Exception):
+        return error
+    contained = ForeignCodeError(f"{what} raised {type(error).__name__}, which is not an error: it ended nothing else")
+    contained.__cause__ = error
+    return contained
+
+
+@overload
+async def call_foreign(what: str, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T: ...
+
+
+@overload
+async def call_foreign(what: str, function: Callable[[*Ts], T], *args: *Ts) -> T: ...
+
+
+async def call_foreign(what: str, function: Callable[[*Ts], object], *args: *Ts) -> object:
+    """Call foreign code, and await what it returns if that can be awaited.
+
+    Args:
+        what: What is called, for an error.
+        function: A function or a coroutine function.
+        *args: Its arguments.
+
+    Raises:
+        CancelledError: The current task was cancelled.
+        Exception: What the code raised.
+        ForeignCodeError: It raised what is not an `Exception`.
+    """
+    try:
+        result = function(*args)
+        return await result if inspect.isawaitable(result) else result
+    except Exception:
+        raise
+    except BaseException as error:
+        if is_own_cancellation(error):
+            raise
+        raise contain(what, error) from error
+
+
+def call_foreign_now(what: str, function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Call foreign code that is not awaited.
+
+    Args:
+        what: What is called, for an error.
+        function: The function.
+        *args: Its arguments.
+
+    Raises:
+        Exception: What the code raised.
+        ForeignCodeError: It raised what is not an `Exception`.
+    """
+    try:
+        return function(*args)
+    except Exception:
+        raise
+    except BaseException as error:
+        # A CancelledError too: a function that does not wait cannot be what somebody cancelled.
+        raise contain(what, error) from error
+
+
+def iterate_foreign(what: str, iterator: Iterator[T]) -> Iterator[T]:
+    """Iterate over foreign items, with `call_foreign_now` round each step.
+
+    Args:
+        what: What they come from, for an error.
+        iterator: An iterator, and not just an iterable: making one is foreign code too.
+    """
+    while (item := call_foreign_now(what, next, iterator, _END)) is not _END:
+        yield item  # type: ignore[misc]  # the end is told apart
+
+
+async def iterate_foreign_async(what: str, iterator: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Iterate over foreign items that have to be awaited, with `call_foreign` round each step.
+
+    Args:
+        what: What they come from, for an error.
+        iterator: An async iterator; closing it is the caller's.
+    """
+    while True:
+        try:
+            item = await call_foreign(what, iterator.__anext__)
+        except StopAsyncIteration:
+            return
+        yield item
