@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 from collections.abc import Iterable
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 import msgspec
 
 from bms_async import config
-from bms_async._owner import finish
+from bms_async._foreign import is_own_cancellation
+from bms_async._owner import check_loop, finish_task, outside_of_all
 from bms_async._version import __version__
 from bms_async.api import (
     find_project,
@@ -163,6 +165,7 @@ class BmsClient(ClientView):
         )
         super().__init__(session, watcher, check=check)
         self._opened = False
+        self._closing: asyncio.Task[None] | None = None
 
     @classmethod
     def from_env(cls, **options: Unpack[ClientOptions]) -> Self:
@@ -277,9 +280,27 @@ class BmsClient(ClientView):
     async def aclose(self) -> None:
         """End everything: fleet runs, waits and calls, each with a word to who waits; then the connections.
 
-        What the cloud was asked for goes on there.
+        What the cloud was asked for goes on there. Whoever closes a client that is being closed waits for the same end.
+        Called from inside the client, by a callback of a fleet run for instance, it has the client closed and does not
+        wait for that: the callback is one of the things that end.
+
+        Raises:
+            ClientClosedError: It is open on another event loop, and goes on there.
         """
-        await finish(self._close())
+        if not self._opened:
+            return
+        if self._closing is None:
+            self._core.check_closing()
+            self._closing = outside_of_all(self._close, "bms_async closing")
+        if self._core.has_current_task or self._watcher.has_current_task or self._closing.get_loop().is_closed():
+            return
+        check_loop(self._closing.get_loop(), "the client")
+        try:
+            await finish_task(self._closing)
+        except asyncio.CancelledError as error:
+            # Somebody has cancelled every task of the loop, and the closing among them, which did all that it could.
+            if is_own_cancellation(error):
+                raise
 
     async def _close(self) -> None:
         self._watcher.begin_closing()

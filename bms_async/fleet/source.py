@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, Collection, Iterable
 import anyio
 import anyio.lowlevel
 
-from bms_async._owner import is_cancelled
+from bms_async._foreign import is_own_cancellation
 from bms_async.errors import FleetError, InvalidRequestError
 
 from .books import AT_A_TIME, Books
@@ -87,7 +87,7 @@ class Source:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            if is_cancelled(error):
+            if is_own_cancellation(error):
                 raise
             if isinstance(error, asyncio.CancelledError):
                 # Raised as it is, it would look as if the caller were cancelled.

@@ -8,7 +8,7 @@ import logging
 import anyio
 import anyio.lowlevel
 
-from bms_async._owner import is_cancelled
+from bms_async._foreign import is_own_cancellation
 from bms_async.errors import FleetError
 
 from .books import AT_A_TIME, Books
@@ -63,7 +63,7 @@ class Teller:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            if is_cancelled(error):
+            if is_own_cancellation(error):
                 raise
             self._faults += 1
             if self._faults == 1:

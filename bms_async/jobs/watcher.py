@@ -98,6 +98,11 @@ class Watcher:
         self._board.loop = self._owner.loop
         self._owner.start(self._run, name="bms_async watcher")
 
+    @property
+    def has_current_task(self) -> bool:
+        """Whether this is called from a poll, or from what one has started."""
+        return self._owner.has_current_task
+
     def begin_closing(self) -> None:
         """Note that the client is being closed: what ends a poll from now on is that, and nothing of the job's."""
         self._is_closing = True

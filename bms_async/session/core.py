@@ -15,7 +15,7 @@ from bms_async._owner import TaskOwner, check_loop
 from bms_async.auth import Auth, ObservableAuth, ScopedAuth, SendingAuth
 from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.limits import Limits
-from bms_async.transport import Flight, OwningTransport, SendQueue, Transport
+from bms_async.transport import Flight, OwningTransport, SendQueue, TaskRunningTransport, Transport
 from bms_async.wire import HttpRequest, HttpResponse, Service, read_error
 
 if TYPE_CHECKING:
@@ -126,6 +126,22 @@ class Core:
         if self.scopes is None or not self._owner.is_open:
             raise ClientClosedError("the client is not open; use it inside `async with`")
         check_loop(self._owner.loop, "the client")
+
+    @property
+    def has_current_task(self) -> bool:
+        """Whether this is called from work that outlives its call, or from what sends requests."""
+        sends = isinstance(self.transport, TaskRunningTransport) and self.transport.has_current_task
+        return self._owner.has_current_task or sends
+
+    def check_closing(self) -> None:
+        """Refuse to be closed from another event loop than the one that it was opened on, as long as that is there.
+
+        Raises:
+            ClientClosedError: The caller is on another event loop.
+        """
+        loop = self._owner.loop
+        if loop is not None and not loop.is_closed():
+            check_loop(loop, "the client")
 
     async def stop_work(self) -> None:
         """End what outlives its call: fleet runs tell what they know, pages ahead are dropped."""

@@ -129,17 +129,17 @@ class SimulatorProcess:
         if is_virtual():
             raise RuntimeError("a SimulatorProcess needs a real clock; on a virtual one, use a SimulatedCloud")
         try:
-            await finish(anyio.to_thread.run_sync(self.start))
+            await finish(anyio.to_thread.run_sync(self.start), grace=None)
         except BaseException:
             # Also when it was cancelled meanwhile: nobody else would end the process.
-            await finish(anyio.to_thread.run_sync(self.kill))
+            await finish(anyio.to_thread.run_sync(self.kill), grace=None)
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await finish(anyio.to_thread.run_sync(self.stop))
+        await finish(anyio.to_thread.run_sync(self.stop), grace=None)
 
     @property
     def is_running(self) -> bool:

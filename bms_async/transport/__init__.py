@@ -5,7 +5,7 @@
 
 from ._queue import Flight, SendQueue, TransportStatistics
 from ._size import MAX_RESPONSE_BYTES
-from .base import OwningTransport, Transport
+from .base import OwningTransport, TaskRunningTransport, Transport
 from .default import DefaultTransport
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Flight",
     "OwningTransport",
     "SendQueue",
+    "TaskRunningTransport",
     "Transport",
     "TransportStatistics",
 ]

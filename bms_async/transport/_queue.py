@@ -106,6 +106,11 @@ class SendQueue:
         return self._owner.is_open
 
     @property
+    def has_current_task(self) -> bool:
+        """Whether this is called from one of its tasks, or from one that such a task has started."""
+        return self._owner.has_current_task
+
+    @property
     def is_closed(self) -> bool:
         """Whether it was closed by its last user; it is never opened again."""
         return self._closed
@@ -175,6 +180,9 @@ class SendQueue:
                         await self._send(flight)
                     # Who waits for the next request does not hold the answer to the last one.
                     del flight
+                if not self._owner.is_open:
+                    # A transport has swallowed the cancellation of this task.
+                    break
                 turn = loop.create_future()
                 self._idle.append(turn)
                 await turn

@@ -30,6 +30,11 @@ class QueuedTransport(ABC):
         figures = self._queue.statistics()
         return f"<{type(self).__name__} {state}, {figures.in_flight} of {figures.connections} in flight>"
 
+    @property
+    def has_current_task(self) -> bool:
+        """Whether this is called from one of its tasks, or from one that such a task has started."""
+        return self._queue.has_current_task
+
     async def open(self) -> None:
         """Open the transport, or count one more client of an open one.
 

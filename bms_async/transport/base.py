@@ -25,6 +25,16 @@ class Transport(Protocol):
 
 
 @runtime_checkable
+class TaskRunningTransport(Protocol):
+    """A transport that knows its own tasks, so that a client can be closed from one of them."""
+
+    @property
+    def has_current_task(self) -> bool:
+        """Whether this is called from one of its tasks, or from one that such a task has started."""
+        ...
+
+
+@runtime_checkable
 class OwningTransport(Transport, Protocol):
     """A transport that sends in tasks of its own, opened and closed with the clients that use it."""
 

@@ -45,6 +45,11 @@ class DefaultTransport:
     def __repr__(self) -> str:
         return "<DefaultTransport, not opened>" if self._made is None else repr(self._made)
 
+    @property
+    def has_current_task(self) -> bool:
+        """Whether this is called from one of its tasks, or from one that such a task has started."""
+        return self._made is not None and self._made.has_current_task
+
     async def open(self) -> None:
         """Open it, or count one more client of an open one.
 

@@ -1,0 +1,307 @@
+"""Closing a client works from wherever it is closed, and leaves nothing (R4)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from bms_async import BmsClient, ClientClosedError, FleetRun, Outcome, StaticToken
+from bms_async._owner import GRACE, TaskOwner
+from bms_async.testing import CloudSettings, SimulatedCloud, run_virtually
+from bms_async.wire import HttpRequest, HttpResponse
+
+SERVERS = 3
+
+
+@contextmanager
+def nothing_is_left() -> Iterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    assert asyncio.all_tasks() - before == set()
+
+
+def closing_in(which: str, close: Callable[[BmsClient], Awaitable[object]]) -> FleetRun:
+    """Play a run whose callback closes the client; return the run once it has ended."""
+
+    async def main() -> FleetRun:
+        cloud = SimulatedCloud(CloudSettings(servers=SERVERS))
+        bms = cloud.client()
+
+        async def leave(_: object) -> None:
+            await close(bms)
+
+        with nothing_is_left():
+            await bms.__aenter__()
+            callbacks: dict[str, Any] = {which: leave}
+            run = bms.fleet.stop(cloud.ids, **callbacks)
+            await asyncio.wait({asyncio.ensure_future(report_of(run))}, timeout=600)
+            await bms.aclose()
+        return run
+
+    return run_virtually(main)
+
+
+async def report_of(run: FleetRun) -> object:
+    return await run
+
+
+async def in_time(bms: BmsClient) -> None:
+    async with asyncio.timeout(1):
+        await bms.aclose()
+
+
+async def in_a_task(bms: BmsClient) -> None:
+    await asyncio.wait_for(bms.aclose(), 1)
+
+
+async def in_a_group(bms: BmsClient) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(bms.aclose)
+
+
+async def twice(bms: BmsClient) -> None:
+    await bms.aclose()
+    await bms.aclose()
+
+
+@pytest.mark.parametrize("close", [BmsClient.aclose, in_time, in_a_task, in_a_group, twice])
+@pytest.mark.parametrize("which", ["on_outcome", "on_job"])
+def test_r4_a_callback_closes_the_client(which: str, close: Callable[[BmsClient], Awaitable[object]]) -> None:
+    run = closing_in(which, close)
+
+    assert run.report is not None
+    assert len(run.report) == SERVERS
+
+
+def test_r4_a_source_of_ids_closes_the_client() -> None:
+    async def main() -> FleetRun:
+        cloud = SimulatedCloud(CloudSettings(servers=SERVERS))
+        bms = cloud.client()
+
+        async def ids() -> AsyncIterator[str]:
+            yield cloud.ids[0]
+            await bms.aclose()
+            await anyio.sleep_forever()
+
+        with nothing_is_left():
+            await bms.__aenter__()
+            run = bms.fleet.stop(ids())
+            await asyncio.wait({asyncio.ensure_future(report_of(run))}, timeout=600)
+            await bms.aclose()
+        return run
+
+    run = run_virtually(main)
+    assert run.report is not None
+    assert [outcome.server_id for outcome in run.report.outcomes] == [run.report.outcomes[0].server_id]
+
+
+def test_r4_a_transport_closes_its_client() -> None:
+    clients: list[BmsClient] = []
+
+    class Leaving:
+        async def send(self, request: HttpRequest) -> HttpResponse:
+            await clients[0].aclose()
+            return HttpResponse(status=200, body=b"{}")
+
+    async def main() -> None:
+        with nothing_is_left():
+            async with client_over(Leaving()) as bms:
+                clients.append(bms)
+                with pytest.raises(ClientClosedError):
+                    await bms.servers.get("a")
+
+    run_virtually(main)
+
+
+def client_over(transport: Any) -> BmsClient:
+    auth = StaticToken("a-token-of-some-length")
+    return BmsClient(endpoint="http://127.0.0.1:1", project_id="p", auth=auth, transport=transport)
+
+
+class Silent:
+    """A transport that never answers."""
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        await anyio.sleep_forever()
+        raise AssertionError("nobody waits that long")
+
+
+def test_whoever_closes_a_client_that_is_being_closed_waits_for_the_same_end() -> None:
+    async def main() -> None:
+        bms = client_over(Silent())
+        await bms.__aenter__()
+        with nothing_is_left():
+            call = asyncio.ensure_future(bms.servers.get("a"))
+            await asyncio.sleep(1)
+            await asyncio.gather(bms.aclose(), bms.aclose(), return_exceptions=True)
+            assert call.done()
+            with pytest.raises(ClientClosedError):
+                await call
+
+    run_virtually(main)
+
+
+def test_r4_a_client_is_closed_after_somebody_has_cancelled_every_task() -> None:
+    async def main() -> None:
+        bms = client_over(Silent())
+        with nothing_is_left():
+            await bms.__aenter__()
+            call = asyncio.ensure_future(bms.servers.get("a"))
+            await asyncio.sleep(1)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await asyncio.wait({call})
+            await bms.aclose()
+        with pytest.raises(ClientClosedError):
+            await bms.servers.get("a")
+
+    run_virtually(main)
+
+
+def test_r4_what_refuses_to_be_cancelled_does_not_hold_the_closing_up(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> float:
+        released = asyncio.Event()
+
+        class Stubborn:
+            async def send(self, request: HttpRequest) -> HttpResponse:
+                while not released.is_set():
+                    try:
+                        await released.wait()
+                    except asyncio.CancelledError:
+                        continue
+                return HttpResponse(status=200, body=b"{}")
+
+        loop = asyncio.get_running_loop()
+        with nothing_is_left():
+            bms = client_over(Stubborn())
+            await bms.__aenter__()
+            call = asyncio.ensure_future(bms.servers.get("a"))
+            await asyncio.sleep(1)
+            begun = loop.time()
+            await bms.aclose()
+            took = loop.time() - begun
+            released.set()
+            with pytest.raises(ClientClosedError):
+                await call
+            await asyncio.sleep(1)
+        return took
+
+    with caplog.at_level(logging.ERROR, "bms_async"):
+        assert GRACE <= run_virtually(main) <= 2 * GRACE
+    assert "bms_async send does not end though it was cancelled" in caplog.text
+
+
+def test_r4_ctrl_c_in_a_task_of_the_client_leaves_it_to_be_closed() -> None:
+    loop = asyncio.new_event_loop()
+    before = threading.active_count()
+
+    class Interrupted:
+        async def send(self, request: HttpRequest) -> HttpResponse:
+            raise KeyboardInterrupt
+
+    bms = client_over(Interrupted())
+    try:
+        loop.run_until_complete(bms.__aenter__())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(bms.servers.get("a"))
+        loop.run_until_complete(bms.aclose())
+        assert not asyncio.all_tasks(loop)
+    finally:
+        loop.close()
+    assert threading.active_count() == before
+
+
+def test_r4_a_loop_that_is_driven_by_hand_closes_the_client() -> None:
+    loop = asyncio.new_event_loop()
+    bms = client_over(Silent())
+    ended: list[BaseException | None] = []
+
+    async def main() -> None:
+        await bms.__aenter__()
+        call = asyncio.ensure_future(bms.servers.get("a"))
+        await asyncio.sleep(0)
+        await bms.aclose()
+        await asyncio.wait({call})
+        ended.append(call.exception())
+
+    try:
+        task = loop.create_task(main())
+        task.add_done_callback(lambda _: loop.stop())
+        loop.run_forever()
+        assert not asyncio.all_tasks(loop)
+    finally:
+        loop.close()
+    assert isinstance(ended[0], ClientClosedError)
+
+
+async def test_a_client_is_not_closed_from_the_loop_of_another_thread() -> None:
+    refusals: list[BaseException] = []
+
+    def close_elsewhere() -> None:
+        try:
+            asyncio.run(bms.aclose())
+        except ClientClosedError as error:
+            refusals.append(error)
+
+    async with client_over(Silent()) as bms:
+        thread = threading.Thread(target=close_elsewhere)
+        thread.start()
+        await anyio.to_thread.run_sync(thread.join)
+        assert "another event loop" in str(refusals[0])
+        assert repr(bms).startswith("<BmsClient open")
+
+
+def test_a_client_whose_loop_is_gone_is_closed_in_silence() -> None:
+    bms = client_over(Silent())
+
+    asyncio.run(bms.__aenter__())
+    asyncio.run(bms.aclose())
+
+    assert repr(bms).startswith("<BmsClient closed")
+
+
+def test_a_task_that_is_cleaning_up_is_not_cancelled_again() -> None:
+    async def main() -> list[str]:
+        seen: list[str] = []
+
+        async def work() -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                seen.append("begun")
+                await asyncio.sleep(1)
+                seen.append("ended")
+
+        owner = TaskOwner("an owner")
+        await owner.open()
+        owner.start(work)
+        await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0)
+        await owner.aclose()
+        return seen
+
+    assert run_virtually(main) == ["begun", "ended"]
+
+
+async def test_an_outcome_has_come_before_a_callback_is_asked() -> None:
+    told: list[Outcome] = []
+    cloud = SimulatedCloud(CloudSettings(servers=1, job_seconds=(0.01, 0.02)))
+
+    async def leave(outcome: Outcome) -> None:
+        told.append(outcome)
+        await bms.aclose()
+
+    async with cloud.client() as bms:
+        run = bms.fleet.stop(cloud.ids, on_outcome=leave)
+        with anyio.fail_after(60):
+            await report_of(run)
+    assert [outcome.server_id for outcome in told] == list(cloud.ids)
