@@ -9,7 +9,8 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextvars import ContextVar
 from typing import TypeAlias
 
-from bms_async.errors import ConfigurationError
+from bms_async._foreign import call_foreign_now
+from bms_async.errors import ConfigurationError, ForeignCodeError
 
 from .events import CallEnded, HookEvent, RunEnded, TryEnded
 
@@ -86,23 +87,20 @@ class Hooks:
         """Tell all hooks of an event; what one of them raises is logged, and the next one is told all the same."""
         for place in self._backward if type(event) in _ENDS else self._forward:
             try:
-                answer = self._hooks[place](event)
+                answer = call_foreign_now("a hook", self._hooks[place], event)
                 if answer is not None and inspect.iscoroutine(answer):
                     _refuse(answer)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:  # noqa: BLE001 - see below
-                # A CancelledError too: nobody can cancel what does not wait, so that it is of some future that the hook
-                # asked, and would end a call that nobody wants to end.
+            except Exception as error:  # noqa: BLE001 - a hook is an onlooker, and no fault of the call
                 self._blame(place, event, error)
 
-    def _blame(self, place: int, event: HookEvent, error: BaseException) -> None:
+    def _blame(self, place: int, event: HookEvent, error: Exception) -> None:
         name = type(event).__name__
         # Once for each kind of event: a hook that is broken is told of a hundred thousand outcomes all the same.
         level = logging.DEBUG if (place, name) in self._blamed else logging.ERROR
         self._blamed.add((place, name))
+        raised = error.__cause__ if isinstance(error, ForeignCodeError) else error
         _log.log(
-            level, "hook %d raised on %s, and is told of later events all the same", place + 1, name, exc_info=error
+            level, "hook %d raised on %s, and is told of later events all the same", place + 1, name, exc_info=raised
         )
 
 
