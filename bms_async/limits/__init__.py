@@ -2,10 +2,11 @@
 
 from .limits import Limits
 from .pace import Pace, prepare_pace
+from .slot import Slot
 from .statistics import LimiterStatistics
 from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS
 from .waiting import Lane
-from .window import Slot, WindowLimiter
+from .window import WindowLimiter
 
 __all__ = [
     "DOCUMENTED_LIMITS",

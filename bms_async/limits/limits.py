@@ -8,6 +8,7 @@ from typing import Self
 
 from bms_async.errors import ConfigurationError
 
+from .home import Home
 from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS, UNDOCUMENTED_OPERATIONS
 from .window import WindowLimiter
 
@@ -49,11 +50,12 @@ class Limits:
             raise ConfigurationError(f"Limits(reserve={reserve!r}): a share, at least 0 and less than 1")
         self._limited = True
         self._reserve = reserve
+        self._home = Home()
         self._limiters: dict[str, WindowLimiter] = {}
         self._limits: dict[str, int | None] = {**DOCUMENTED_LIMITS, **_checked(changes or {})}
         if shared_power_budget:
             given = [limit for name in POWER_OPERATIONS if (limit := self._limits[name]) is not None]
-            budget = WindowLimiter(_POWER_BUDGET, min(given, default=None), reserve=reserve)
+            budget = WindowLimiter(_POWER_BUDGET, min(given, default=None), reserve=reserve, home=self._home)
             self._limiters = dict.fromkeys(POWER_OPERATIONS, budget)
 
     @classmethod
@@ -68,7 +70,9 @@ class Limits:
         limiter = self._limiters.get(operation)
         if limiter is None:
             limit = self._limits.get(operation) if self._limited else None
-            limiter = self._limiters[operation] = WindowLimiter(operation, limit, reserve=self._reserve)
+            limiter = self._limiters[operation] = WindowLimiter(
+                operation, limit, reserve=self._reserve, home=self._home
+            )
         return limiter
 
     def spent(self) -> dict[str, list[float]]:

@@ -10,52 +10,19 @@ A leaky bucket does not give this: one that allows 50 a minute lets 50 through a
 from __future__ import annotations
 
 import asyncio
-import sys
+import functools
+import math
+from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Iterable
 
-import msgspec
-
 from bms_async.errors import WaitTooLongError
 
-from .statistics import LimiterStatistics
+from .home import Home, run_on
+from .ration import Ration
+from .slot import Slot
+from .statistics import LimiterStatistics, tell_unlimited
 from .waiting import Lane, WaitingLine
-
-_CLOCK_DRIFT = 0.01
-"""Seconds added to the window: two clocks that differ by 150 parts in a million still agree that it is over."""
-
-_SHORTEST_STILL = 1.0
-"""Seconds that an operation stands still at least: calls that were under way together are one outburst."""
-
-_LONGEST_QUOTA = 86_400.0
-"""Seconds of the longest window that a server may name; what is longer is no limit but a mistake."""
-
-_SHRINK = 0.8
-"""What is left of a capacity after the server refused a call all the same."""
-
-
-class Slot(msgspec.Struct, eq=False, gc=False):
-    """The right to make one call. It ends in exactly one `release` or `give_back`; more of them do nothing.
-
-    A Struct is made in a third of the time of a plain object. No limiter refers to its slots, so that none is in a
-    cycle.
-    """
-
-    _limiter: WindowLimiter | None
-
-    def release(self) -> None:
-        """The answer came, or will never come: the slot comes back one window from now."""
-        limiter = self._limiter
-        if limiter is not None:
-            self._limiter = None
-            limiter._cool()  # noqa: SLF001 - a slot is a part of its limiter
-
-    def give_back(self) -> None:
-        """Nothing was sent: the slot is free at once."""
-        limiter = self._limiter
-        if limiter is not None:
-            self._limiter = None
-            limiter._return()  # noqa: SLF001
 
 
 class WindowLimiter:
@@ -64,46 +31,66 @@ class WindowLimiter:
     First come, first served within a lane; the interactive lane goes before the bulk lane, and bulk leaves the last
     few slots alone. Waiting costs one future a call and one timer in all.
 
+    It belongs to one event loop at a time; every method but those of a slot raises a `ConfigurationError` on another
+    one, before anything is changed. See `Home`.
+
     Args:
         name: What is limited, for the repr.
         limit: Calls a window; None for no limit.
         window: Seconds.
         reserve: The share of the limit that bulk work never takes, rounded down to whole calls.
+        home: The event loop that it shares with other limiters; one of its own by default.
     """
 
     __slots__ = (
-        "_calls", "_capacity", "_cooling", "_ended", "_grow_at", "_lanes", "_limit", "_loop", "_name", "_refused",
-        "_reserve", "_still_until", "_sure", "_sure_bulk", "_timer", "_window",
+        "_calls", "_cooling", "_ended", "_home", "_lanes", "_limit", "_loop", "_name", "_ration", "_refused",
+        "_reserve", "_stay", "_sure", "_sure_bulk", "_timer",
     )  # fmt: skip
 
-    def __init__(self, name: str, limit: int | None, *, window: float = 60.0, reserve: float = 1 / 60) -> None:
+    def __init__(
+        self,
+        name: str,
+        limit: int | None,
+        *,
+        window: float = 60.0,
+        reserve: float = 1 / 60,
+        home: Home | None = None,
+    ) -> None:
         self._name = name
         self._limit = limit
-        self._capacity = limit or 0
-        self._window = window + _CLOCK_DRIFT
+        self._ration = Ration(limit, window)
         self._reserve = int((limit or 0) * reserve)
+        # When the calls ended whose slots have not come back: when that is, depends on what was learned meanwhile.
         self._cooling: deque[float] = deque()
         self._lanes: tuple[WaitingLine[Slot], WaitingLine[Slot]] = (WaitingLine(), WaitingLine())
-        self._still_until = self._grow_at = 0.0
+        # The loop whose calls need no look at their home; None also where there is no limit.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._calls = self._ended = 0
+        # How often it has moved. What a slot of an earlier stay held was counted in when it moved.
+        self._stay = 0
         self._refused = 0
         # Up to how many calls in all may go without a look at the clock and at who waits: most calls ask no more.
-        self._sure = sys.maxsize if limit is None else 0
-        self._sure_bulk = self._sure
+        self._sure = self._sure_bulk = self._ration.capacity if limit is None else 0
+        self._home = Home() if home is None else home
+        self._home.add(self)
 
     def __repr__(self) -> str:
         if self._limit is None:
             return f"<WindowLimiter {self._name}: no limit, {self._calls} calls>"
         waiting = self._lanes[0].length + self._lanes[1].length
         used = self._calls - self._ended + len(self._cooling)
-        return f"<WindowLimiter {self._name}: {used} of {self._capacity} used, {waiting} waiting>"
+        return f"<WindowLimiter {self._name}: {used} of {self._ration.capacity} used, {waiting} waiting>"
 
     @property
     def limit(self) -> int | None:
-        """Calls a window as documented, set or learned; None without a limit."""
+        """Calls a window as documented or set; None without a limit."""
         return self._limit
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether calls wait for their slots."""
+        return self._lanes[0].length + self._lanes[1].length > 0
 
     async def acquire(self, lane: Lane = Lane.INTERACTIVE, *, max_wait: float | None = None) -> Slot:
         """Wait for the right to make one call.
@@ -116,11 +103,12 @@ class WindowLimiter:
 
         Raises:
             WaitTooLongError: No slot comes in time.
+            ConfigurationError: The limiter is in use on another event loop.
         """
         slot = self.take(lane)
         if slot is not None:
             return slot
-        ticket: asyncio.Future[Slot] = self._bind().create_future()
+        ticket: asyncio.Future[Slot] = self._home.settle().create_future()
         timer = None if max_wait is None else self._bound(ticket, lane, max_wait)
         line = self._join(ticket, lane)
         try:
@@ -128,7 +116,7 @@ class WindowLimiter:
         except (asyncio.CancelledError, WaitTooLongError):
             if ticket.cancel() or ticket.cancelled() or ticket.exception():
                 line.leave()
-                if (running := asyncio.get_running_loop()) is self._loop:
+                if (running := get_running_loop()) is self._home.loop:
                     # Who came while a dead ticket still counted got in line behind it, and nobody else may ever look.
                     self._serve(running)
             else:
@@ -142,12 +130,15 @@ class WindowLimiter:
         """Take the right to make one call if it is to be had now; None if it must be waited for.
 
         Args:
-            lane: Nobody of his lane or of one before it is overtaken.
+            lane: Nobody of that lane or of one before it is overtaken.
+
+        Raises:
+            ConfigurationError: The limiter is in use on another event loop.
         """
         calls, loop = self._calls, self._loop
-        if calls < (self._sure_bulk if lane else self._sure) and (loop is None or loop.is_running()):
+        if calls < (self._sure_bulk if lane else self._sure) and (loop is None or loop is get_running_loop()):
             self._calls = calls + 1
-            return Slot(self)
+            return Slot(self, self._stay)
         return self._look(lane)
 
     def foresee(self, lane: Lane = Lane.INTERACTIVE) -> float:
@@ -158,58 +149,48 @@ class WindowLimiter:
         Args:
             lane: Whose turn it would be.
         """
+        ration = self._ration
         if self._limit is None:
-            return 0.0
-        now = self._bind().time()
-        self._warm(now)
-        size, (interactive, bulk) = self._capacity, (line.length for line in self._lanes)
-        # The how-manieth slot that comes free is ours. Bulk needs as many more free ones as it leaves alone.
-        kept = min(self._reserve, size - 1) if lane is Lane.BULK else 0
+            return 0.0 if self._sure else max(0.0, ration.still_until - self._home.settle().time())
+        now = self._look_at_clock()
+        kept = min(self._reserve, ration.capacity - 1) if lane is Lane.BULK else 0
+        interactive, bulk = (line.length for line in self._lanes)
+        # Bulk needs as many more free slots as it leaves alone.
         turn = interactive + 1 + (bulk + kept if lane is Lane.BULK else 0)
-        rounds = 0
-        if turn > size + interactive:
-            # Once the interactive calls are through, what is left alone does not come round.
-            rounds = -((size + interactive - turn) // (size - kept))
-            turn -= rounds * (size - kept)
-        if turn > size:
-            more = -((size - turn) // size)
-            rounds, turn = rounds + more, turn - more * size
-        back = turn - 1 - self._count_free()
-        comes = 0.0 if back < 0 else self._cooling[back] - now if back < len(self._cooling) else self._window
-        return max(0.0, self._still_until - now, comes) + rounds * self._window
+        return ration.foresee(now, self._cooling, turn, interactive, kept=kept, free=self._count_free())
 
     def refuse(self, seconds: float | None = None, *, quota: tuple[int, float] | None = None) -> None:
         """Note that the server counted a call out, because others use the account too or its limit is lower.
 
-        The operation stands still, and its capacity shrinks and grows back by one call a window.
+        The operation stands still, and its capacity shrinks and grows back, by a fiftieth of the limit a window (one
+        call at least). Without a limit it stands still if the server said for how long.
 
         Args:
             seconds: What ``Retry-After`` asked for; a whole window when it asked for nothing.
-            quota: The limit that the server named: calls, and the window in seconds.
+            quota: The limit that the server named: calls, and the window in seconds. It counts only where it is lower
+                than what is documented or set, and is forgotten ten windows after the last refusal.
+
+        Raises:
+            ConfigurationError: The limiter is in use on another event loop.
         """
-        if self._limit is None:
-            return
-        loop = self._bind()
-        now = loop.time()
+        loop = self._home.settle()
         self._refused += 1
+        if self._limit is None and seconds is None:
+            return
         self._sure = self._sure_bulk = 0
-        if quota is not None:
-            self._learn(*quota)
-        if now >= self._still_until:
-            # One refusal an outburst: fifty calls counted out together say no more than one does.
-            self._capacity = max(1, int(self._capacity * _SHRINK))
-        still = self._window if seconds is None else max(seconds, _SHORTEST_STILL)
-        self._still_until = max(self._still_until, now + still)
-        self._grow_at = self._still_until + self._window
+        self._ration.refuse(loop.time(), seconds, quota)
         self._arm(loop)
 
     def spent(self) -> list[float]:
-        """Return the seconds until each used slot comes back, ascending; a whole window for a call in flight."""
+        """Return the seconds until each used slot comes back, ascending; a whole window for a call in flight.
+
+        It is told as if nothing had been learned from refusals.
+        """
         if self._limit is None:
             return []
-        now = self._bind().time()
-        self._warm(now)
-        return [*(back - now for back in self._cooling), *[self._window] * (self._calls - self._ended)]
+        now, window = self._look_at_clock(), self._ration.plain
+        cooling = (ended + window - now for ended in self._cooling)
+        return [*(left for left in cooling if left > 0), *[window] * (self._calls - self._ended)]
 
     def occupy(self, spent: Iterable[float]) -> None:
         """Count calls in that were made elsewhere.
@@ -219,86 +200,107 @@ class WindowLimiter:
         """
         if self._limit is None:
             return
-        now = self._bind().time()
-        backs = [now + min(seconds, self._window) for seconds in spent if seconds > 0]
+        now, window = self._home.settle().time(), self._ration.plain
+        ended = [now + min(seconds, window) - window for seconds in spent if seconds > 0]
         # Whoever looks takes those that are due from the left.
-        self._cooling = deque(sorted([*self._cooling, *backs]))
+        self._cooling = deque(sorted([*self._cooling, *ended]))
         self._sure = self._sure_bulk = 0
 
     def statistics(self) -> LimiterStatistics:
-        """Tell what is used, free and waiting."""
+        """Tell what is used, free and waiting, and what was learned."""
+        ration, (interactive, bulk) = self._ration, (line.length for line in self._lanes)
         if self._limit is None:
-            return LimiterStatistics(
-                capacity=None, limit=None, used=0, free=None, waiting_interactive=0, waiting_bulk=0,
-                next_slot=None, calls=self._calls, refused=0,
-            )  # fmt: skip
-        now = self._bind().time()
-        self._warm(now)
+            still = 0.0 if self._sure else max(0.0, ration.still_until - self._home.settle().time())
+            return tell_unlimited(still or None, interactive, bulk, self._calls, self._refused)
+        now = self._look_at_clock()
         used = self._calls - self._ended + len(self._cooling)
-        free = max(0, self._capacity - used) if now >= self._still_until else 0
+        free = max(0, ration.capacity - used) if now >= ration.still_until else 0
         return LimiterStatistics(
-            capacity=self._capacity,
+            capacity=ration.capacity,
             limit=self._limit,
             used=used,
             free=free,
-            waiting_interactive=self._lanes[Lane.INTERACTIVE].length,
-            waiting_bulk=self._lanes[Lane.BULK].length,
+            waiting_interactive=interactive,
+            waiting_bulk=bulk,
             next_slot=None if free else self._next_change(now),
             calls=self._calls,
             refused=self._refused,
+            learned=ration.quota,
+            forgotten_in=None if ration.quota is None else ration.forget_at - now,
         )
 
-    def _bind(self) -> asyncio.AbstractEventLoop:
-        """Return the running loop; on a new one, let go of what belonged to the old one.
+    def move(self, loop: asyncio.AbstractEventLoop, shift: float) -> None:
+        """Go on on another event loop; what its `Home` has it do.
 
-        A call that was in flight there may have been counted until just now.
+        A call that was in flight on the former one may have been counted until just now.
+
+        Args:
+            loop: The loop.
+            shift: By how many seconds its clock is ahead.
         """
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            if self._loop is not None:
-                self._cooling.extend([loop.time() + self._window] * (self._calls - self._ended))
-                self._ended = self._calls
-                self._sure = self._sure_bulk = 0
-                self._timer = None
-                # Those who waited in them leave the lines that they joined.
-                self._lanes = (WaitingLine(), WaitingLine())
+        if shift:
+            self._cooling = deque(ended + shift for ended in self._cooling)
+            self._ration.shift(shift)
+        if self._limit is not None:
+            self._cooling.extend([loop.time()] * (self._calls - self._ended))
+            self._ended = self._calls
             self._loop = loop
-        return loop
+        self._stay += 1
+        self._timer = None
+        # Those who waited in them leave the lines that they joined.
+        self._lanes = (WaitingLine(), WaitingLine())
+        self.look_again()
 
-    def _learn(self, calls: int, seconds: float) -> None:
-        """Take over a limit that the server named, where it is lower than ours.
+    def look_again(self) -> None:
+        """Let no call go without a look at the loop and its clock."""
+        if self._limit is not None:
+            self._sure = self._sure_bulk = 0
 
-        A limit over another window is kept by keeping its share in each of ours. Over a shorter one that does not keep
-        its bursts away; what is refused of those waits and goes again.
+    def is_rested(self, now: float) -> bool:
+        """Tell whether nothing is used, and nothing learned is left.
+
+        Args:
+            now: By its home's clock; it may be asked on any thread.
         """
-        if self._limit is None or not 0 < seconds <= _LONGEST_QUOTA:
-            return
-        share = int(calls * self._window / seconds)
-        if share < 1:
-            share, self._window = 1, seconds / max(1, calls) + _CLOCK_DRIFT
-        self._limit = min(self._limit, share)
-        self._capacity = min(self._capacity, self._limit)
+        if now < self._ration.still_until or self.is_waited_for:
+            return False
+        if self._limit is None:
+            return True
+        cooling = self._cooling.copy()
+        latest = cooling[-1] if cooling else -math.inf
+        return self._calls == self._ended and latest + self._ration.plain <= now and self._ration.is_whole_at(now)
+
+    def _look_at_clock(self) -> float:
+        """Return the time, after what is due by then."""
+        loop = self._home.settle()
+        self._loop = loop
+        now = loop.time()
+        self._warm(now)
+        return now
 
     def _look(self, lane: Lane) -> Slot | None:
         """Take a slot if there is one, and note how many more calls may go without looking."""
-        now = self._bind().time()
+        loop, ration = self._home.use(), self._ration
+        if self._limit is not None:
+            self._loop = loop
+        now = loop.time()
         self._warm(now)
         interactive, bulk = self._lanes
-        if not (interactive.length or bulk.length or now < self._still_until or self._capacity != self._limit):
+        if ration.is_whole and not (interactive.length or bulk.length or now < ration.still_until):
             self._sure = self._calls + self._count_free()
-            self._sure_bulk = self._sure - min(self._reserve, self._capacity - 1)
+            self._sure_bulk = self._sure - min(self._reserve, ration.capacity - 1)
         if interactive.length or (lane and bulk.length) or not self._has_room(lane, now):
             return None
         self._calls += 1
-        return Slot(self)
+        return Slot(self, self._stay)
 
     def _count_free(self) -> int:
         """Return how many slots are neither in flight nor cooling; less than none after the capacity shrank."""
-        return self._capacity - (self._calls - self._ended) - len(self._cooling)
+        return self._ration.capacity - (self._calls - self._ended) - len(self._cooling)
 
     def _has_room(self, lane: Lane, now: float) -> bool:
-        kept = min(self._reserve, self._capacity - 1) if lane is Lane.BULK else 0
-        return self._count_free() > kept and now >= self._still_until
+        kept = min(self._reserve, self._ration.capacity - 1) if lane is Lane.BULK else 0
+        return self._count_free() > kept and now >= self._ration.still_until
 
     def _bound(self, ticket: asyncio.Future[Slot], lane: Lane, max_wait: float) -> asyncio.TimerHandle:
         """Have a ticket fail when its time is over, or refuse it at once if its turn surely comes later."""
@@ -317,42 +319,58 @@ class WindowLimiter:
 
     def _give_up(self, ticket: asyncio.Future[Slot], max_wait: float) -> None:
         if not ticket.done():
-            more = self._next_change(ticket.get_loop().time()) or self._window
+            more = self._next_change(ticket.get_loop().time()) or self._ration.plain
             ticket.set_exception(WaitTooLongError(operation=self._name, wait=max_wait + more, max_wait=max_wait))
 
-    def _cool(self) -> None:
+    def cool(self, stay: int) -> None:
+        """Take a slot back one window from now; what its `release` does.
+
+        Args:
+            stay: When it was given out.
+        """
         loop = self._loop
-        if loop is None:
+        try:
+            here = stay == self._stay and loop is get_running_loop()
+        except RuntimeError:
+            here = False
+        if not here or loop is None:
+            self.end_anywhere(stay, sent=True)
             return
-        if not loop.is_running():
-            loop = self._bind()
-        if self._ended < self._calls:
-            self._ended += 1
-        else:
-            # It belongs to a loop that is gone: its place was let go of already, and is taken once more.
-            self._sure = self._sure_bulk = 0
-        self._cooling.append(loop.time() + self._window)
+        self._ended += 1
+        self._cooling.append(loop.time())
         if not self._sure and self._timer is None:
             self._arm(loop)
 
-    def _return(self) -> None:
-        self._calls -= 1
-        if self._limit is None:
-            return
-        loop = self._bind()
-        self._ended = min(self._ended, self._calls)
-        # A slot of a loop that is gone was let go of with it, so that none comes free here.
+    def end_anywhere(self, stay: int, *, sent: bool) -> None:
+        """Take a slot back on whichever thread it is, by the loop that the limiter belongs to now.
+
+        Args:
+            stay: When it was given out.
+            sent: Whether the server may have counted a call; else the slot is free at once.
+        """
+        loop = self._loop
+        if loop is not None:
+            run_on(loop, functools.partial(self._end, loop, stay, sent=sent))
+        elif not sent:
+            self._calls -= 1
+
+    def _end(self, loop: asyncio.AbstractEventLoop, stay: int, *, sent: bool) -> None:
         self._sure = self._sure_bulk = 0
-        self._serve(loop)
+        is_own = stay == self._stay
+        if sent:
+            self._ended += is_own
+            # One of an earlier stay was counted in when it ended; it may have been counted at the server since.
+            self._cooling.append(loop.time())
+        elif is_own:
+            self._calls -= 1
+        if not loop.is_closed():
+            self._serve(loop)
 
     def _warm(self, now: float) -> None:
-        cooling = self._cooling
-        while cooling and cooling[0] <= now:
+        self._ration.warm(now)
+        cooling, since = self._cooling, now - self._ration.window
+        while cooling and cooling[0] <= since:
             cooling.popleft()
-        if self._limit is not None:
-            while self._capacity < self._limit and now >= self._grow_at:
-                self._capacity += 1
-                self._grow_at += self._window
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
@@ -360,7 +378,7 @@ class WindowLimiter:
         for lane, line in zip(Lane, self._lanes, strict=True):
             while line.length and self._has_room(lane, now) and (ticket := line.serve()):
                 self._calls += 1
-                ticket.set_result(Slot(self))
+                ticket.set_result(Slot(self, self._stay))
         self._arm(loop)
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -374,11 +392,16 @@ class WindowLimiter:
             self._timer = loop.call_later(due, self._ring, loop)
 
     def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        self._serve(loop)
+        if loop is self._home.loop:
+            self._timer = None
+            self._serve(loop)
 
     def _next_change(self, now: float) -> float | None:
         """Return the seconds until a slot may come free by itself, None if only a release can bring that about."""
-        if now < self._still_until:
-            return self._still_until - now
-        return max(0.0, self._cooling[0] - now) if self._cooling else None
+        ration = self._ration
+        if now < ration.still_until:
+            return ration.still_until - now
+        change = ration.next_change()
+        if self._cooling:
+            change = min(change, self._cooling[0] + ration.window)
+        return None if change == math.inf else max(0.0, change - now)

@@ -12,8 +12,8 @@ from aiolimiter import AsyncLimiter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bms_async.limits import Lane, Slot, WindowLimiter
-from tests.support.virtual_clock import VirtualClockLoop, advance, run_virtually
+from bms_async.limits import Lane, WindowLimiter
+from tests.support.virtual_clock import advance, run_virtually
 
 
 def worst_window(arrivals: Sequence[float], window: float = 60.0) -> int:
@@ -438,29 +438,6 @@ def test_a_limiter_that_outlives_its_loop_counts_what_was_in_flight_and_forgets_
 
     run_virtually(first)
     run_virtually(second)
-
-
-def test_who_waited_on_a_loop_that_was_left_leaves_his_own_line_and_not_the_new_one() -> None:
-    limiter = WindowLimiter("x", 1)
-    waiting: list[asyncio.Future[Slot]] = []
-
-    async def wait_on_the_first() -> None:
-        await limiter.acquire()
-        waiting.append(asyncio.ensure_future(limiter.acquire()))
-        await anyio.lowlevel.checkpoint()
-
-    async def use_the_second() -> None:
-        assert limiter.statistics().waiting_interactive == 0
-
-    async def leave_on_the_first() -> None:
-        waiting[0].cancel()
-        await asyncio.wait(waiting)
-        assert limiter.statistics().waiting_interactive == 0
-
-    with asyncio.Runner(loop_factory=VirtualClockLoop) as first:
-        first.run(wait_on_the_first())
-        run_virtually(use_the_second)
-        first.run(leave_on_the_first())
 
 
 def test_a_call_that_follows_a_burst_of_quick_ones_waits_like_any_other() -> None:

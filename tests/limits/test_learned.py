@@ -1,0 +1,217 @@
+"""What refusals teach a limiter only ever slows it down, and is forgotten again."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+
+import anyio
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from bms_async import Limits
+from bms_async.limits import WindowLimiter
+from tests.limits.test_window import worst_window
+from tests.support.virtual_clock import advance, run_virtually
+
+HOUR, DAY = 3600.0, 86_400.0
+
+quotas = st.tuples(st.integers(0, 10**9), st.sampled_from([0.0, 0.5, 1.0, 7.0, 45.0, 60.0, 61.0, HOUR, DAY, 1e12]))
+refusals = st.tuples(
+    st.floats(0, 200),  # seconds since the one before
+    st.none() | st.floats(0, 90),  # what Retry-After asks for
+    st.none() | quotas,
+)
+
+
+class StrictGateway:
+    """Counts by a sliding window, and refuses what is too much."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken: deque[float] = deque()
+
+    def takes(self, now: float) -> bool:
+        while self.taken and self.taken[0] <= now - 60:
+            self.taken.popleft()
+        if len(self.taken) >= self.limit:
+            return False
+        self.taken.append(now)
+        return True
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 12), st.lists(refusals, max_size=8))
+@example(12, [(0.0, None, (0, 1.0))])
+@example(12, [(0.0, 0.0, (1, DAY)), (100.0, 0.0, (0, 0.5)), (1.0, 0.0, (3, 7.0))])
+def test_r1_whatever_quotas_were_named_no_window_holds_more_than_the_limit_and_a_strict_gateway_refuses_nothing(
+    limit: int, refused: list[tuple[float, float | None, tuple[int, float] | None]]
+) -> None:
+    times: list[float] = []
+    gateway = StrictGateway(limit)
+
+    async def call(limiter: WindowLimiter) -> None:
+        while True:
+            slot = await limiter.acquire()
+            now = anyio.current_time()
+            times.append(now)
+            assert gateway.takes(now)
+            slot.release()
+
+    async def main() -> None:
+        limiter = WindowLimiter("x", limit)
+        async with anyio.create_task_group() as callers:
+            callers.start_soon(call, limiter)
+            for after, asked, quota in refused:
+                await advance(after)
+                limiter.refuse(asked, quota=quota)
+            await advance(1000)
+            callers.cancel_scope.cancel()
+
+    run_virtually(main)
+    assert worst_window(times) <= limit
+
+
+@pytest.mark.parametrize("quota", [(0, 1.0), (0, 60.0), (0, 0.5), (1, 0.0), (-1, 60.0), (5, math.nan), (3, -1.0)])
+def test_a_quota_of_nothing_or_over_no_time_never_shortens_the_window(quota: tuple[int, float]) -> None:
+    async def main() -> int:
+        limiter, times = Limits()["servers.reboot"], []
+        limiter.refuse(quota=quota)
+        for _ in range(120):
+            slot = await limiter.acquire()
+            times.append(anyio.current_time())
+            slot.release()
+        return worst_window(times)
+
+    assert run_virtually(main) <= 50
+
+
+def test_a_quota_over_a_longer_window_is_kept_in_that_window_too() -> None:
+    async def main() -> list[float]:
+        limiter, times = WindowLimiter("x", 50), []
+        limiter.refuse(0, quota=(100, 90.0))
+        while anyio.current_time() < 600:
+            slot = await limiter.acquire()
+            times.append(anyio.current_time())
+            slot.release()
+        return times
+
+    assert worst_window(run_virtually(main), 90.0) <= 100
+
+
+def test_a_second_quota_does_not_widen_what_the_first_one_narrowed() -> None:
+    async def main() -> None:
+        limiter = WindowLimiter("x", 50)
+        limiter.refuse(1, quota=(10, 60.0))
+        limiter.refuse(1, quota=(40, 60.0))
+        told = limiter.statistics()
+        assert (told.capacity, told.limit, told.learned) == (8, 50, (10, 60.0))
+
+    run_virtually(main)
+
+
+def test_a_wrong_quota_is_told_and_forgotten_ten_windows_later_and_the_limit_grows_back() -> None:
+    async def main() -> None:
+        limiter = WindowLimiter("x", 50)
+        limiter.refuse(1, quota=(1, DAY))
+        told = limiter.statistics()
+        assert (told.capacity, told.limit, told.learned) == (1, 50, (1, DAY))
+        assert told.forgotten_in == pytest.approx(1 + 600, abs=1)
+        (await limiter.acquire()).release()
+        assert anyio.current_time() < 2
+        await limiter.acquire()
+        assert anyio.current_time() == pytest.approx(601, abs=1)
+        told = limiter.statistics()
+        assert (told.learned, told.forgotten_in) == (None, None)
+        await advance(50 * 61)
+        assert limiter.statistics().capacity == 50
+
+    run_virtually(main)
+
+
+def test_each_refusal_has_a_quota_kept_for_longer() -> None:
+    async def main() -> None:
+        limiter = WindowLimiter("x", 50)
+        limiter.refuse(1, quota=(10, 60.0))
+        await advance(500)
+        limiter.refuse(1)
+        await advance(500)
+        assert limiter.statistics().learned == (10, 60.0)
+        await advance(200)
+        assert limiter.statistics().learned is None
+
+    run_virtually(main)
+
+
+def test_who_waits_for_what_a_wrong_quota_holds_is_not_told_that_it_takes_a_day() -> None:
+    async def main() -> None:
+        limiter = WindowLimiter("x", 50)
+        (await limiter.acquire()).release()
+        limiter.refuse(1, quota=(1, DAY))
+        assert limiter.foresee() < 700
+        await limiter.acquire(max_wait=700.0)
+
+    run_virtually(main)
+
+
+def test_a_large_limit_grows_back_within_as_many_windows_as_a_small_one() -> None:
+    async def main() -> None:
+        limiter = WindowLimiter("jobs.get", 2000)
+        limiter.refuse(1)
+        assert limiter.statistics().capacity == 1600
+        await advance(61 * 11)
+        assert limiter.statistics().capacity == 2000
+
+    run_virtually(main)
+
+
+def test_who_waits_while_nothing_is_answered_is_served_when_the_capacity_grows_back() -> None:
+    async def main() -> None:
+        limiter = WindowLimiter("x", 3)
+        limiter.refuse(1)
+        await limiter.acquire()
+        await limiter.acquire()
+        async with asyncio.timeout(300):
+            await limiter.acquire()
+        assert limiter.statistics().used == 3
+
+    run_virtually(main)
+
+
+def test_what_is_used_is_told_and_counted_in_as_if_nothing_had_been_learned() -> None:
+    async def main() -> None:
+        limits = Limits({"servers.stop": 5})
+        limiter = limits["servers.stop"]
+        (await limiter.acquire()).release()
+        limiter.refuse(1, quota=(1, DAY))
+        await advance(20)
+        assert limits.spent() == {"servers.stop": pytest.approx([40.01], abs=0.01)}
+        limits.occupy({"servers.stop": [50.0]})
+        await advance(21)
+        assert limits.spent() == {"servers.stop": pytest.approx([19.0, 29.0], abs=0.02)}
+        await advance(30)
+        assert limits.spent() == {}
+
+    run_virtually(main)
+
+
+def test_without_a_limit_an_operation_stands_still_for_as_long_as_the_cloud_asks_and_no_longer() -> None:
+    async def main() -> None:
+        limiter = Limits()["nova.servers.get"]
+        limiter.refuse()
+        await limiter.acquire()
+        limiter.refuse(30)
+        assert limiter.take() is None
+        assert limiter.foresee() == pytest.approx(30, abs=0.1)
+        assert limiter.statistics().next_slot == pytest.approx(30, abs=0.1)
+        async with anyio.create_task_group() as callers:
+            for _ in range(100):
+                callers.start_soon(limiter.acquire)
+        assert anyio.current_time() == pytest.approx(30, abs=0.1)
+        assert limiter.take() is not None
+        told = limiter.statistics()
+        assert (told.next_slot, told.refused, told.used, told.waiting_interactive) == (None, 2, 0, 0)
+
+    run_virtually(main)
