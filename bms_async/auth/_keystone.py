@@ -12,7 +12,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from bms_async.errors import ApiError, AuthenticationError, CallError, CallTimeoutError, TransportError
+from bms_async.errors import (
+    ApiError,
+    AuthenticationError,
+    CallError,
+    CallTimeoutError,
+    RateLimitedError,
+    TransportError,
+)
 from bms_async.models.base import read_moment
 from bms_async.redaction import Secret
 from bms_async.wire import HttpResponse
@@ -74,7 +81,7 @@ def read_date(value: str | None) -> datetime | None:
 def may_pass(error: CallError) -> bool:
     """Tell whether the same request may be answered better later."""
     if isinstance(error, ApiError):
-        return error.status in (408, 429) or error.status >= 500  # noqa: PLR2004
+        return isinstance(error, RateLimitedError) or error.status == 408 or error.status >= 500  # noqa: PLR2004
     return True
 
 

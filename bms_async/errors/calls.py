@@ -182,7 +182,7 @@ class ConflictError(ApiError):
 
 
 class RateLimitedError(ApiError):
-    """429, or BMS.0212: the call was counted out and not executed."""
+    """429, BMS.0212, or Nova's 413 "over limit": the call was counted out and not executed."""
 
 
 class ServerError(ApiError):
@@ -192,15 +192,18 @@ class ServerError(ApiError):
         return True
 
 
-def error_class(status: int, code: str | None) -> type[ApiError]:
+def error_class(status: int, code: str | None, *, is_over_limit: bool = False) -> type[ApiError]:
     """Return the class of error for what a cloud answered.
 
     Args:
         status: The HTTP status, not 2xx.
         code: The code in the body.
+        is_over_limit: Whether a 413 is about how many calls there are, and not about how large this one is.
     """
     documented = explain(code)
     if documented and documented.remedy is Remedy.OVERLOADED:
+        return RateLimitedError
+    if status == 413 and is_over_limit:  # noqa: PLR2004
         return RateLimitedError
     if status >= 500:  # noqa: PLR2004 - the HTTP classes are numbers
         return ServerError

@@ -23,6 +23,7 @@ from bms_async.errors import (
 from bms_async.limits import Lane, Slot, WindowLimiter
 from bms_async.transport import Flight
 from bms_async.wire import (
+    LONGEST_RETRY_AFTER,
     HttpRequest,
     HttpResponse,
     Operation,
@@ -125,8 +126,8 @@ class Call(Generic[T]):
             refusals += refused
             failures += not refused
             spent = refusals > self._policy.refusals if refused else failures >= self._policy.attempts
-            # A refused call needs no delay of its own where its operation has a limit, and stands still for a while.
-            stands = refused and self._core.limits[self._operation.name].limit is not None
+            # A refused call needs no delay of its own where its operation stands still for a while.
+            stands = refused and self._stands_still(error)
             delay = 0.0 if stands else self._delay(error, refusals if refused else failures)
             if spent or not self._may_go_on(error, delay):
                 self._conclude(error)
@@ -181,7 +182,7 @@ class Call(Generic[T]):
     def _tell_failure(self, error: BaseException, limiter: WindowLimiter, attempt: int, waited: float) -> None:
         """Tell the limiter, the log and the hooks how a try failed, each what is its business."""
         if isinstance(error, RateLimitedError):
-            asked = None if error.retry_after is None else min(error.retry_after, self._policy.cap)
+            asked = None if error.retry_after is None else min(error.retry_after, LONGEST_RETRY_AFTER)
             limiter.refuse(asked, quota=error.quota)
             tell_try(logging.WARNING, self._operation.name, attempt, waited, error)
         elif isinstance(error, CallError):
@@ -257,8 +258,16 @@ class Call(Generic[T]):
         asked = getattr(error, "retry_after", None)
         return retry_delay(self._policy, attempt=failures, asked=asked, draw=self._core.random.random())
 
+    def _stands_still(self, error: CallError) -> bool:
+        """Tell whether the operation waits as a whole after this refusal: without a limit only if the cloud said so."""
+        asked: float | None = getattr(error, "retry_after", None)
+        return asked is not None or self._core.limits[self._operation.name].limit is not None
+
     def _may_go_on(self, error: CallError, delay: float) -> bool:
         if not may_repeat(self._operation.safety, error):
+            return False
+        if self._max_wait is not None and delay > self._max_wait and getattr(error, "retry_after", None) is not None:
+            # Who cannot wait that long for a slot cannot wait that long for a cloud that is out of order.
             return False
         if asyncio.get_running_loop().time() + delay >= self._ends_at:
             # The deadline would come in the middle of the delay, and tell less than the error does.

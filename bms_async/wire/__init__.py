@@ -4,10 +4,11 @@ from .messages import HttpRequest, HttpResponse
 from .operation import Operation, Safety, Service
 from .request import Query, build_request
 from .response import read_error, read_part, read_request_id, read_response
-from .retry import DEFAULT_RETRY, NO_RETRY, RetryPolicy, may_repeat, retry_delay
+from .retry import DEFAULT_RETRY, LONGEST_RETRY_AFTER, NO_RETRY, RetryPolicy, may_repeat, retry_delay
 
 __all__ = [
     "DEFAULT_RETRY",
+    "LONGEST_RETRY_AFTER",
     "NO_RETRY",
     "HttpRequest",
     "HttpResponse",

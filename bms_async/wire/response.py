@@ -20,6 +20,8 @@ from .operation import Operation
 
 T = TypeVar("T")
 
+_COUNTED_OUT = frozenset({413, 429})
+_OF_A_QUOTA = "quota exceeded"
 _REQUEST_IDS = ("X-Request-Id", "X-Openstack-Request-Id", "X-Compute-Request-Id")
 _LONGEST_MESSAGE = 256
 _LONGEST_WORD = 80
@@ -93,13 +95,22 @@ def read_error(operation: str, response: HttpResponse, *, redact: Callable[[str]
     if 300 <= response.status < 400:  # noqa: PLR2004
         message = f"the endpoint redirects, which is never followed: check the endpoint ({message or 'no message'})"
     quota = _QUOTA.search(message)
-    return error_class(response.status, code)(
+    retry_after = _read_retry_after(response)
+    is_over_limit = False
+    if response.status in _COUNTED_OUT:
+        is_over_limit, told = _read_over_limit(response)
+        retry_after = told if retry_after is None else retry_after
+        # Nova's older releases say the same of a quota of servers or cores, which no waiting mends, and ask for none.
+        is_over_limit = (is_over_limit or retry_after is not None) and not (
+            not retry_after and _OF_A_QUOTA in message.lower()
+        )
+    return error_class(response.status, code, is_over_limit=is_over_limit)(
         status=response.status,
         code=code,
         message=message[:_LONGEST_MESSAGE],
         request_id=request_id,
         operation=operation,
-        retry_after=_read_retry_after(response),
+        retry_after=retry_after,
         quota=(int(quota[1]), int(quota[2]) * _SECONDS[(quota[3] or "second").lower()]) if quota else None,
     )
 
@@ -140,16 +151,33 @@ def _word(value: object) -> str | None:
     return None if text is None else text[:_LONGEST_WORD]
 
 
+def _read_over_limit(response: HttpResponse) -> tuple[bool, float | None]:
+    """Return whether a body is Nova's "over limit", and the seconds that it asks to wait, which may be its alone."""
+    try:
+        body = msgspec.json.decode(response.body)
+    except _UNREADABLE:
+        return False, None
+    if not isinstance(body, dict):
+        return False, None
+    told = [each["retryAfter"] for each in (body, *body.values()) if isinstance(each, dict) and "retryAfter" in each]
+    return "overLimit" in body, _seconds(str(told[0])) if told else None
+
+
+def _seconds(value: str) -> float | None:
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
 def _read_retry_after(response: HttpResponse) -> float | None:
     value = response.header("Retry-After")
     if value is None:
         return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        pass
-    else:
-        return max(0.0, seconds) if math.isfinite(seconds) else None
+    seconds = _seconds(value)
+    if seconds is not None:
+        return seconds
     # A date is taken against the answer's own Date header: the two come from one clock, ours may be off.
     until, now = _date(value), _date(response.header("Date"))
     return max(0.0, (until - now).total_seconds()) if until and now else None

@@ -21,6 +21,9 @@ from .operation import Safety
 _TRY_AGAIN = frozenset({408, 500, 502, 503, 504})
 _MOST_DOUBLINGS = 64
 
+LONGEST_RETRY_AFTER = 3600.0
+"""Seconds that a ``Retry-After`` is obeyed for; who asks for more is asked again after them."""
+
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How often and how patiently a failed call is tried again.
@@ -28,7 +31,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         attempts: Tries in all, the first one included.
         base: Seconds that the first delay is drawn from; it doubles with each try.
-        cap: The longest delay in seconds, a ``Retry-After`` included.
+        cap: The longest delay in seconds that is drawn; what a ``Retry-After`` asks for is waited for, up to an hour.
         refusals: How often a call that was counted out (429) is sent again, beside the `attempts`; each time it
             waits until its operation may go on or, where that has no limit, like any other call that failed.
 
@@ -80,10 +83,10 @@ def retry_delay(policy: RetryPolicy, *, attempt: int, asked: float | None, draw:
     Args:
         policy: Whose `base` and `cap` count.
         attempt: How many tries have failed, from 1.
-        asked: What ``Retry-After`` asked for; it wins, up to the cap.
+        asked: What ``Retry-After`` asked for; it wins, up to `LONGEST_RETRY_AFTER`.
         draw: A random number in [0, 1): full jitter.
     """
     if asked is not None:
-        return min(max(0.0, asked), policy.cap)
+        return min(max(0.0, asked), LONGEST_RETRY_AFTER)
     ceiling: float = policy.base * 2 ** min(attempt - 1, _MOST_DOUBLINGS)
     return draw * min(policy.cap, ceiling)
