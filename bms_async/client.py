@@ -22,7 +22,7 @@ from bms_async.api import (
 from bms_async.auth import Auth, ScopedAuth
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.jobs import SHARE, Watcher, WatcherStatistics
-from bms_async.limits import Limits, Pace, prepare_pace
+from bms_async.limits import Account, Limits, Membership, Pace, prepare_pace
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import gather_hooks
 from bms_async.transport import DefaultTransport, Transport
@@ -85,7 +85,8 @@ class BmsClient(ClientView):
         ca_bundle: A file of certificates in PEM form, or a folder of them, that TLS trusts instead of the usual ones.
             It is for the default transport; a transport that is given has an argument of its own.
         max_response_bytes: How large an answer may be, unpacked, 64 MiB by default; likewise for the default transport.
-        limits: The calls a minute that are allowed. Give one `Limits` to all clients of an account.
+        limits: The calls a minute that are allowed. By default all clients of one project in this process share one
+            `Limits` as documented; clients that are given others of their own are not counted with them.
         timeout: Seconds that one try of a call may take once it is connected; waiting for a slot does not count.
         deadline: Seconds that a whole call may take, with all its waiting and all its tries; None for no end. A fleet
             run, and what waits for a job, is no single call.
@@ -143,18 +144,23 @@ class BmsClient(ClientView):
                 f"limits={type(limits).__name__}: a Limits is needed, such as Limits({{'servers.stop': 20}})"
             )
         name = _choose_project_name(project_id, project_name, auth)
+        project_id = None if name is not None else self._check_project(project_id, auth)
+        self._membership = Membership(
+            Account.at(endpoints.bms, endpoints.compute, project_id or _tell_project(auth)), limits
+        )
         self._core = Core(
             transport=_choose_transport(transport, ca_bundle, max_response_bytes),
             auth=auth,
-            limits=limits or Limits(),
+            limits=self._membership.limits,
             endpoints={
                 Service.BMS: endpoints.bms,
                 Service.COMPUTE: endpoints.compute,
                 Service.IDENTITY: endpoints.identity,
             },
-            project_id=None if name is not None else self._check_project(project_id, auth),
+            project_id=project_id,
             find_project=None if name is None else lambda: find_project(self.identity, name),
             user_agent=f"bms-async/{__version__}",
+            on_project=self._membership.find_project,
         )
         session = Session(self._core, options)
         polls = self._core.limits["jobs.get"].limit
@@ -263,6 +269,8 @@ class BmsClient(ClientView):
             raise ClientClosedError("a client is opened once; make a new one")
         self._opened = True
         try:
+            # Before anything is opened: it may be refused.
+            self._core.limits = self._membership.open()
             await prepare_pace()
             self._core.hooks = self._watcher.hooks = await gather_hooks(self._hooks)
             await self._core.open()
@@ -310,7 +318,10 @@ class BmsClient(ClientView):
             try:
                 await self._watcher.aclose()
             finally:
-                await self._core.aclose()
+                try:
+                    await self._core.aclose()
+                finally:
+                    self._membership.close()
 
     def __repr__(self) -> str:
         state = "open" if self._core.is_open else "closed"
@@ -328,6 +339,12 @@ class BmsClient(ClientView):
             return check_id("project_id", value)
         except InvalidRequestError as error:
             raise ConfigurationError(str(error)) from error
+
+
+def _tell_project(auth: Auth) -> str | None:
+    """Return the project that credentials are for, where they can tell it without asking."""
+    own: object = getattr(auth, "project_id", None)
+    return own if isinstance(own, str) else None
 
 
 def _choose_project_name(project_id: str | None, project_name: str | None, auth: Auth) -> str | None:

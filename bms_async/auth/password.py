@@ -117,6 +117,11 @@ class PasswordAuth:
         name: str | None = self._exchange.project.get("name")
         return name
 
+    @property
+    def project_id(self) -> str | None:
+        """The project that the token is for, where its id was given or a token has told it."""
+        return self._project_id
+
     def bind(self, send: Send, start: Start) -> None:
         """Take a way to send, from a client that is being opened.
 

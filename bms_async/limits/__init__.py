@@ -1,5 +1,6 @@
 """How fast is allowed: the documented limits, kept so that the server never has to refuse."""
 
+from .accounts import Account, Membership
 from .limits import Limits
 from .pace import Pace, prepare_pace
 from .slot import Slot
@@ -11,9 +12,11 @@ from .window import WindowLimiter
 __all__ = [
     "DOCUMENTED_LIMITS",
     "POWER_OPERATIONS",
+    "Account",
     "Lane",
     "LimiterStatistics",
     "Limits",
+    "Membership",
     "Pace",
     "Slot",
     "WindowLimiter",

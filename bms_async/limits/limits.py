@@ -19,8 +19,9 @@ _POWER_BUDGET = "servers.start/stop/reboot"
 class Limits:
     """The calls a minute that each operation may make.
 
-    Clients that are given the same object share its budgets; give one to all clients of an account. It belongs to one
-    event loop at a time.
+    Clients that are given the same object share its budgets. Those of one account that are given none share one too,
+    all over the process. It belongs to one event loop at a time: another one is refused with a `ConfigurationError`
+    while calls wait on the first, or clients are open on it and it runs.
 
     ::
 
@@ -74,6 +75,16 @@ class Limits:
                 operation, limit, reserve=self._reserve, home=self._home
             )
         return limiter
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether they limit nothing at all."""
+        return not self._limited
+
+    def _is_rested(self) -> bool:
+        """Tell whether nothing of them is used, and nothing is left of what refusals taught."""
+        now = self._home.now()
+        return all(limiter.is_rested(now) for limiter in list(self._limiters.values()))
 
     def spent(self) -> dict[str, list[float]]:
         """Return what is used now, for another process to `occupy`: a program that goes on where one has ended.

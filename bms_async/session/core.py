@@ -53,6 +53,7 @@ class Core:
         endpoints: The address of each service.
         project_id: The project; None has the credentials tell it.
         find_project: Looks the project up where they cannot; it is asked once, when a call needs it.
+        on_project: Called with the project's id when it was not known before; it returns the limits of that project.
         retry_budget: How many retries may be made in a row without a success; a success earns a tenth of one back. In
             an outage that is what keeps retries from multiplying the traffic.
         random: What draws the delays between tries.
@@ -73,6 +74,7 @@ class Core:
         user_agent: str,
         retry_budget: float = 500.0,
         find_project: Callable[[], Awaitable[str]] | None = None,
+        on_project: Callable[[str], Limits] | None = None,
         random: Random | None = None,
     ) -> None:
         self.auth = auth
@@ -87,6 +89,7 @@ class Core:
         self.scopes: set[anyio.CancelScope] | None = None
         self.hooks: Hooks | None = None
         self.calls = self.tries = self.failed = 0
+        self._on_project = on_project
         self._project = None if find_project is None else Once(find_project, self.start)
         self._budget = self._full_budget = retry_budget
         self._owner = TaskOwner("bms_async client")
@@ -242,11 +245,13 @@ class Core:
             ConfigurationError: Nobody can tell it.
         """
         project_id = await self.auth.find_project_id() if isinstance(self.auth, ScopedAuth) else None
-        if project_id is not None:
-            return project_id
-        if self._project is None:
-            raise ConfigurationError(
-                f"{operation}: the client has no project_id, and its credentials cannot tell one; "
-                "give project_id or project_name"
-            )
-        return await self._project.get()
+        if project_id is None:
+            if self._project is None:
+                raise ConfigurationError(
+                    f"{operation}: the client has no project_id, and its credentials cannot tell one; "
+                    "give project_id or project_name"
+                )
+            project_id = await self._project.get()
+        if self._on_project is not None and self.is_open:
+            self.limits = self._on_project(project_id)
+        return project_id

@@ -8,7 +8,7 @@ from typing import Unpack
 
 from starlette.applications import Starlette
 
-from bms_async import AkSkAuth, Auth, BmsClient, ClientOptions, PasswordAuth, Transport
+from bms_async import AkSkAuth, Auth, BmsClient, ClientOptions, Limits, PasswordAuth, Transport
 from bms_async.simulator import Cloud, CloudSettings, Server, create_app
 
 from ._client import ADDRESS, client_of, transport_to
@@ -44,13 +44,14 @@ class SimulatedCloud:
         app: The cloud's HTTP face, an ASGI application, for clients other than ours.
     """
 
-    __slots__ = ("_random", "_witness", "app", "faults")
+    __slots__ = ("_limits", "_random", "_witness", "app", "faults")
 
     def __init__(self, settings: CloudSettings | None = None, *, clock: Callable[[], float] | None = None) -> None:
         self._witness = Witness(settings, clock or LoopTime())
         self._random = Random(self.settings.seed)  # noqa: S311 - drawn again from a seed
         self.faults = FaultPlan()
         self._witness.faults.append(self.faults)
+        self._limits = Limits()
         self.app: Starlette = create_app(self._witness)
 
     def __repr__(self) -> str:
@@ -96,9 +97,12 @@ class SimulatedCloud:
         Args:
             auth: The credentials; by default the cloud's token. `password_auth` and `access_key_auth` make others.
             **options: The other arguments of `BmsClient`, but for its addresses and its project: `limits` (by default
-                the documented ones, whatever this cloud's are), `timeout`, `deadline`, `max_wait`, `retry`, `check`,
-                `hooks`, `max_response_bytes`, and `transport`, such as one around that of `transport()`.
+                the documented ones, whatever this cloud's are, which its clients
+                share), `timeout`, `deadline`, `max_wait`, `retry`, `check`, `hooks`, `max_response_bytes`, and
+                `transport`, such as one around that of `transport()`.
         """
+        if options.get("limits") is None:
+            options["limits"] = self._limits
         return client_of(self._witness, auth, self._draw_random(), **options)
 
     def password_auth(self) -> PasswordAuth:

@@ -90,10 +90,10 @@ async def test_a_cloud_that_is_out_of_order_until_later_is_no_limit() -> None:
 
 
 @pytest.mark.parametrize("make", [Limits, Limits.unlimited])
-@pytest.mark.parametrize("patience", [{"max_wait": 5.0}, {"deadline": 20.0}])
+@pytest.mark.parametrize(("max_wait", "deadline"), [(5.0, None), (None, 20.0)])
 @virtually
 async def test_who_cannot_wait_that_long_is_told_at_once_how_long_it_would_be(
-    patience: dict[str, float], make: Callable[[], Limits]
+    max_wait: float | None, deadline: float | None, make: Callable[[], Limits]
 ) -> None:
     refusal = httpx.Response(429, headers={"Retry-After": "600"})
     async with mocked(limits=make()) as (bms, cloud):
@@ -101,24 +101,24 @@ async def test_who_cannot_wait_that_long_is_told_at_once_how_long_it_would_be(
         began = asyncio.get_running_loop().time()
 
         with pytest.raises(WaitTooLongError, match=r"(599\.\d|600\.0) s") as caught:
-            await bms.with_options(**patience).servers.stop(IDS)
+            await bms.with_options(max_wait=max_wait, deadline=deadline).servers.stop(IDS)
 
         assert asyncio.get_running_loop().time() - began < 1
         assert [type(each) for each in caught.value.previous] == [RateLimitedError]
         assert len(times) == 1
 
 
-@pytest.mark.parametrize("patience", [{"max_wait": 5.0}, {"deadline": 20.0}])
+@pytest.mark.parametrize(("max_wait", "deadline"), [(5.0, None), (None, 20.0)])
 @virtually
 async def test_who_cannot_wait_for_a_cloud_that_is_out_of_order_gets_its_answer_at_once(
-    patience: dict[str, float],
+    max_wait: float | None, deadline: float | None
 ) -> None:
     async with mocked() as (bms, cloud):
         cloud.get(SERVER).respond(503, headers={"Retry-After": "600"})
         began = asyncio.get_running_loop().time()
 
         with pytest.raises(ServerError) as caught:
-            await bms.with_options(**patience).servers.get(SERVER_ID)
+            await bms.with_options(max_wait=max_wait, deadline=deadline).servers.get(SERVER_ID)
 
         assert asyncio.get_running_loop().time() - began < 1
         assert caught.value.retry_after == 600
