@@ -30,7 +30,7 @@ def define(
     """Define one documented call and enter it into the table; its limit is the documented one.
 
     Args:
-        name: The dotted name of the method that makes it.
+        name: The dotted name of the method that makes it, or would if there were one.
         method: The HTTP method.
         path: The path with its parts in braces.
         result: What a good answer is read into.

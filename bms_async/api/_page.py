@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bms_async.api import operations
+from bms_async.api.identity import CREATE_TOKEN
 from bms_async.wire import Operation
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "calls.md"
@@ -38,8 +39,16 @@ _CHAPTERS = {
     "4": ("BMS calls", "The service's own, under `/v1`; they go to `endpoint`."),
     "5": ("Native OpenStack calls", "Nova's, under `/v2.1`; they go to `compute_endpoint`."),
     "7": ("Calls that only the permissions name", "Chapter 7 lists actions, and with them calls found nowhere else."),
-    "A": ("Identity calls", "The projects of an account; they go to `identity_endpoint`."),
+    "A": (
+        "Identity calls",
+        "Tokens, and the projects of an account; they go to `identity_endpoint`, and tokens to the `auth_url`.",
+    ),
 }
+_TABLES = {"3": "A"}
+"""Chapters whose calls stand in the table of another one."""
+
+_MADE_BY = {CREATE_TOKEN.name: "PasswordAuth"}
+"""What makes a call that no method of the client makes."""
 
 _COLUMNS = ("Call", "Method", "Request", "Limit", "Safety", "Chapter", "IAM action")
 
@@ -56,6 +65,7 @@ def render(calls: Iterable[Operation[Any]]) -> str:
     tables: dict[str, list[Operation[Any]]] = {chapter: [] for chapter in _CHAPTERS}
     for call in calls:
         chapter = call.chapter.partition(".")[0]
+        chapter = _TABLES.get(chapter, chapter)
         if chapter not in tables:
             raise ValueError(f"{call.name}: there is no table for chapter {call.chapter}")
         tables[chapter].append(call)
@@ -72,7 +82,7 @@ def _row_of(call: Operation[Any]) -> str:
     return _row(
         (
             call.title.replace("|", "\\|"),
-            f"`bms.{call.name}`",
+            f"`{call.name}`, by `{_MADE_BY[call.name]}`" if call.name in _MADE_BY else f"`bms.{call.name}`",
             f"`{call.method} {call.path}`",
             "" if call.limit is None else str(call.limit),
             call.safety.value,

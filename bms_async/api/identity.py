@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bms_async.api._define import define
+from bms_async.auth import TOKEN_OPERATION
 from bms_async.errors import InvalidRequestError, PermissionDeniedError
 from bms_async.models import Model, Project
 from bms_async.session import Session
@@ -23,6 +24,18 @@ PROJECTS = define(
     title="Read which projects there are",
     chapter="A.1",
     safety=Safety.READ,
+    service=Service.IDENTITY,
+)
+# No method makes it, for `PasswordAuth` does so by itself, and reads the answer with its headers.
+CREATE_TOKEN = define(
+    TOKEN_OPERATION,
+    "POST",
+    "/v3/auth/tokens",
+    bytes,
+    title="Get a token for a user's password",
+    chapter="3.2",
+    safety=Safety.IDEMPOTENT,
+    success=(201,),
     service=Service.IDENTITY,
 )
 # Keystone's call for those who are no administrators: the reference does not tell of it, and so it is not in the table.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bms_async.redaction import Secret
 
-from .base import Auth, ObservableAuth, RenewableAuth, ScopedAuth, Send, SendingAuth, Start, Tell
+from .base import TOKEN_OPERATION, Auth, ObservableAuth, RenewableAuth, ScopedAuth, Send, SendingAuth, Start, Tell
 from .token import StaticToken
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .password import PasswordAuth
 
 __all__ = [
+    "TOKEN_OPERATION",
     "AkSkAuth",
     "Auth",
     "ObservableAuth",

@@ -25,9 +25,11 @@ from bms_async.redaction import Secret
 from bms_async.wire import HttpResponse
 from bms_async.wire.checks import is_loopback
 
+from .base import TOKEN_OPERATION
+
 _log = logging.getLogger("bms_async.auth")
 
-OPERATION = "identity.create_token"
+OPERATION = TOKEN_OPERATION
 CHECK = "check the user's name, password and domain, the project, and auth_url"
 # Where an answer does not tell how long its token lives, which is a day as documented. A 401 mends what is left wrong.
 _UNTOLD_LIFETIME = 3600.0

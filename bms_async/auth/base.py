@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from bms_async.hooks import CredentialsRenewed
 
 Send: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
-"""Sends a request as it is, without credentials and without a limit."""
+"""Sends a request as it is, without credentials; it waits only where its operation was given a limit."""
+
+TOKEN_OPERATION = "identity.create_token"  # noqa: S105 - a call's name
+"""The call that a password is exchanged by; limits and logs know it by this name."""
 
 Start: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 """Starts a task that belongs to the client and outlives the call that asked for it."""

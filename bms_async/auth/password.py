@@ -25,7 +25,7 @@ _UNAUTHORIZED = 401
 
 
 class PasswordAuth:
-    """Authenticates with a token that a user's password is exchanged for (API reference 3.1 and 3.2).
+    """Authenticates with a token that a user's password is exchanged for (API reference 3.2 and 3.1).
 
     The token is asked for when the first call needs it, once however many calls wait; it is renewed in the background
     before it ends, and after the cloud refused it. Clients may share one `PasswordAuth`, and then share its token.

@@ -14,7 +14,7 @@ from bms_async._once import Once
 from bms_async._owner import TaskOwner, check_loop
 from bms_async.auth import Auth, ObservableAuth, ScopedAuth, SendingAuth
 from bms_async.errors import ClientClosedError, ConfigurationError
-from bms_async.limits import Limits
+from bms_async.limits import Limits, Slot
 from bms_async.transport import Flight, OwningTransport, SendQueue, TaskRunningTransport, Transport
 from bms_async.wire import HttpRequest, HttpResponse, Service, read_error
 
@@ -185,11 +185,21 @@ class Core:
         if self.scopes is None:
             raise ClientClosedError(f"{request.operation}: the client is not open")
         self.tries += 1
+        slot = await self.limits[request.operation].acquire()
         if self.hooks is None:
-            return await self.transport.submit(request).wait()
-        return await self._send_and_tell(request)
+            return await self._submit(request, slot).wait()
+        return await self._send_and_tell(request, slot)
 
-    async def _send_and_tell(self, request: HttpRequest) -> HttpResponse:
+    def _submit(self, request: HttpRequest, slot: Slot) -> Flight:
+        try:
+            flight = self.transport.submit(request)
+        except BaseException:
+            slot.give_back()
+            raise
+        flight.on_end(lambda flight: slot.release() if flight.sent else slot.give_back())
+        return flight
+
+    async def _send_and_tell(self, request: HttpRequest, slot: Slot) -> HttpResponse:
         from .news import CallNews  # noqa: PLC0415 - most clients have no hooks
 
         news = CallNews(
@@ -203,7 +213,7 @@ class Core:
         failure: BaseException | None = None
         flight: Flight | None = None
         try:
-            flight = self.transport.submit(request)
+            flight = self._submit(request, slot)
             news.sent(request, 0.0, None)
             response = await flight.wait()
         except BaseException as error:  # noqa: BLE001 - it is raised again

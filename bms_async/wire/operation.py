@@ -31,7 +31,7 @@ class Operation(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     """One row of the reference.
 
     Attributes:
-        name: The dotted name of the method that makes the call; limits are keyed by it.
+        name: The dotted name of the method that makes the call, or would if there were one; limits are keyed by it.
         path: The path with ``{project_id}`` and its other parts in braces.
         title: What the reference calls it, in our words.
         result: What a good answer is read into; None where it has no body that matters, bytes for the body as it came.

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from bms_async.api import operations
+from bms_async.auth import TOKEN_OPERATION
 from bms_async.limits import DOCUMENTED_LIMITS
 from bms_async.wire import Operation, Safety, Service
 from tests.calls.mocked import client_of
 
 OURS = [operation for operation in operations() if operation.service is not Service.COMPUTE]
+WITH_METHODS = [operation for operation in OURS if operation.name != TOKEN_OPERATION]
 UNSAFE = {"servers.detach_volume", "servers.reboot", "servers.reinstall_os", "servers.attach_volume", "servers.create"}
 
 
@@ -22,7 +24,15 @@ def test_every_documented_limit_is_that_of_a_call() -> None:
     assert limits == dict(DOCUMENTED_LIMITS)
 
 
-@pytest.mark.parametrize("operation", OURS, ids=lambda operation: operation.name)
+def test_the_call_for_a_token_is_listed_like_all_others() -> None:
+    (listed,) = [each for each in operations() if each.name == TOKEN_OPERATION]
+
+    assert (listed.method, listed.path, listed.chapter) == ("POST", "/v3/auth/tokens", "3.2")
+    assert (listed.safety, listed.service) == (Safety.IDEMPOTENT, Service.IDENTITY)
+    assert listed is operations()[0]
+
+
+@pytest.mark.parametrize("operation", WITH_METHODS, ids=lambda operation: operation.name)
 def test_a_call_has_its_method_and_says_what_it_is(operation: Operation[Any]) -> None:
     bms: Any = client_of()
     method = reduce(getattr, operation.name.split("."), bms)
@@ -41,6 +51,7 @@ def test_the_answers_that_are_not_200() -> None:
     others = {operation.name: operation.success for operation in OURS if operation.success != (200,)}
 
     assert others == {
+        "identity.create_token": (201,),
         "servers.attach_volume": (202,),
         "servers.delete_windows_password": (202,),
         "servers.detach_volume": (202,),

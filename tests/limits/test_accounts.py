@@ -265,3 +265,16 @@ def test_nothing_is_kept_of_loops_that_are_closed() -> None:
     asyncio.run(open_and_close("prune"))
     assert [loop for loop in accounts._accounts._shelves if not loop.is_closed()] == []
     assert len(accounts._accounts._shelves) <= 1
+
+
+def test_tokens_keep_to_a_limit_that_they_were_given() -> None:
+    async def main() -> None:
+        async with client_of(Gateway(), "tokens", limits=Limits({"identity.create_token": 1})) as bms:
+            token = HttpRequest(
+                operation="identity.create_token", method="POST", url=ADDRESS, headers={}, body=None, timeout=30.0
+            )
+            await bms._core.send(token)
+            await bms._core.send(token)
+            assert anyio.current_time() == pytest.approx(60, abs=0.1)
+
+    run_virtually(main)

@@ -5,8 +5,7 @@ our words. URIs are as printed where the print can be right, else as the cloud r
 into a URI is left out, for it is no part of the path. Limits are those of table 2-2, by its URIs; `success` is the one
 status of a call's "Normal values".
 
-The call for a token (``POST /v3/auth/tokens``, chapter 3.1) is left out: `PasswordAuth` asks for tokens by itself, and
-it is no method that a user calls.
+The call for a token is no method that a user calls: `PasswordAuth` asks for tokens by itself.
 """
 
 from __future__ import annotations
@@ -105,6 +104,9 @@ PERMISSION_CALLS = (
 )
 
 # Printed is GET /v3/projects, which a plain Keystone allows to administrators alone.
-IDENTITY_CALLS = (Call("A.1", "projects", "GET", "/v3/projects"),)
+IDENTITY_CALLS = (
+    Call("3.2", "token", "POST", "/v3/auth/tokens", success=201),
+    Call("A.1", "projects", "GET", "/v3/projects"),
+)
 
 CALLS = (*BMS_CALLS, *NATIVE_CALLS, *PERMISSION_CALLS, *IDENTITY_CALLS)
