@@ -14,7 +14,7 @@
     │   ├── PermissionDeniedError     403
     │   ├── NotFoundError             404
     │   ├── ConflictError             409
-    │   ├── RateLimitedError          429, and BMS.0212: the service itself is overloaded
+    │   ├── RateLimitedError          429, BMS.0212, 413 "over limit": counted out, not done
     │   └── ServerError               5xx
     ├── JobError
     │   ├── JobFailedError            the job ended as FAIL; `job` is the whole job

@@ -271,7 +271,7 @@ def test_tokens_keep_to_a_limit_that_they_were_given() -> None:
     async def main() -> None:
         async with client_of(Gateway(), "tokens", limits=Limits({"identity.create_token": 1})) as bms:
             token = HttpRequest(
-                operation="identity.create_token", method="POST", url=ADDRESS, headers={}, body=None, timeout=30.0
+                operation="identity.create_token", method="POST", url=ADDRESS, headers={}, body=b"", timeout=30.0
             )
             await bms._core.send(token)
             await bms._core.send(token)
