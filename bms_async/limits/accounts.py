@@ -21,7 +21,7 @@ from bms_async.models.ids import canonical_id
 from .home import has_own_clock
 from .limits import Limits
 
-_log = logging.getLogger("bms_async")
+_log = logging.getLogger("bms_async.limits")
 
 
 class Account(msgspec.Struct, frozen=True):
