@@ -32,8 +32,7 @@ class WindowLimiter:
     First come, first served within a lane; the interactive lane goes before the bulk lane, and bulk leaves the last
     few slots alone. Waiting costs one future a call and one timer in all.
 
-    It belongs to one event loop at a time; every method but those of a slot raises a `ConfigurationError` on another
-    one, before anything is changed. See `Home`.
+    On another event loop than that of its home all but the end of a slot is refused, before anything is changed.
 
     Args:
         name: What is limited, for the repr.
@@ -93,7 +92,7 @@ class WindowLimiter:
     @property
     def is_waited_for(self) -> bool:
         """Whether calls wait for their slots."""
-        return self._lanes[0].length + self._lanes[1].length > 0
+        return bool(self._lanes[0].length or self._lanes[1].length)
 
     async def acquire(self, lane: Lane = Lane.INTERACTIVE, *, max_wait: float | None = None) -> Slot:
         """Wait for the right to make one call.
@@ -268,9 +267,12 @@ class WindowLimiter:
             return False
         if self._limit is None:
             return True
-        cooling = self._cooling.copy()
-        latest = cooling[-1] if cooling else -math.inf
-        return self._calls == self._ended and latest + self._ration.plain <= now and self._ration.is_whole_at(now)
+        if self._calls != self._ended or not self._ration.is_whole_at(now):
+            return False
+        try:
+            return self._cooling[-1] + self._ration.plain <= now
+        except IndexError:
+            return True
 
     def _look_at_clock(self) -> float:
         """Return the time, after what is due by then."""
@@ -374,7 +376,7 @@ class WindowLimiter:
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have one timer for the next moment at which something can change, and only while somebody waits."""
-        if not (self._lanes[0].length or self._lanes[1].length) or loop.is_closed():
+        if not self.is_waited_for or loop.is_closed():
             return
         if self._timer is not None and not self._timer.cancelled():
             return
