@@ -12,6 +12,7 @@ import anyio
 from bms_async import BmsClient, Limits
 from bms_async.config import Settings, read_cloud, read_environment
 
+from .exit import say
 from .state import Ledger, state_folder
 
 __all__ = ["Cloud", "ledger_of", "open_cloud", "read_settings"]
@@ -51,11 +52,11 @@ def read_settings(name: str | None) -> Settings:
 
 def ledger_of(settings: Settings) -> Ledger:
     """Return what tells of the slots that were used in this cloud."""
+    project = settings.project_id or settings.project_name or ""
     try:
-        folder = state_folder()
-    except OSError:
-        folder = None
-    return Ledger(settings.endpoint, settings.project_id or settings.project_name or "", folder)
+        return Ledger(settings.endpoint, project, state_folder())
+    except OSError as error:
+        return Ledger(settings.endpoint, project, None, no_folder=str(error))
 
 
 @asynccontextmanager
@@ -84,5 +85,10 @@ async def open_cloud(settings: Settings) -> AsyncIterator[Cloud]:
                 tasks.cancel_scope.cancel()
     finally:
         await ledger.save(limits)
+        if ledger.trouble is not None:
+            say(
+                f"what was used of the limits cannot be noted ({ledger.trouble}): the next command does not know of it,"
+                " and may be refused by the cloud for it"
+            )
     if error is not None:
         raise error

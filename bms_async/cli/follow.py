@@ -209,7 +209,7 @@ class Follower:
             return
         # Each command has a line of its own, so that it can be copied whole.
         file = shlex.quote(os.fspath(path))
-        if report.cancelled:
+        if report.cancelled and journal.jobs:
             say("what was asked for goes on in the cloud. To follow it:")
             say(f"bms jobs watch --from {file}", first="  ")
         if self._left(report):

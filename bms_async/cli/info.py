@@ -10,7 +10,7 @@ from bms_async.api import operations
 from bms_async.limits import DOCUMENTED_LIMITS
 
 from .cloud import ledger_of, open_cloud, read_settings
-from .exit import Code, UsageError
+from .exit import Code, UsageError, say
 from .output import Columns, json_line, write
 from .signals import Interruption, run_interruptibly
 
@@ -29,7 +29,10 @@ def show_limits(names: Iterable[str], *, cloud: str | None, json: bool) -> int:
     unknown = [name for name in wanted if name not in DOCUMENTED_LIMITS]
     if unknown:
         raise UsageError(f"{', '.join(unknown)}: no limit is documented for it; `bms calls` lists all calls")
-    used = ledger_of(read_settings(cloud)).used()
+    ledger = ledger_of(read_settings(cloud))
+    used, trouble = ledger.used(), ledger.try_out()
+    if trouble is not None:
+        say(f"commands cannot note here what they use of the limits ({trouble}): what is shown may be too little")
     columns = Columns(("call", "limit", "used", "left", "next_slot"), right=("limit", "used", "left", "next_slot"))
     for name in wanted:
         limit, back = DOCUMENTED_LIMITS[name], used.get(name, [])
@@ -37,8 +40,9 @@ def show_limits(names: Iterable[str], *, cloud: str | None, json: bool) -> int:
         # When more than the limit are used, so many must come back before one is free.
         soon = back[len(back) - limit] if len(back) >= limit else None
         if json:
-            told = {"call": name, "limit": limit, "used": len(back), "left": left}
-            write(json_line({**told, "next_slot": None if soon is None else round(soon, 1)}))
+            told: dict[str, object] = {"call": name, "limit": limit, "used": len(back), "left": left}
+            told |= {"next_slot": None if soon is None else round(soon, 1), "noted": trouble is None}
+            write(json_line(told))
         else:
             columns.add(name, limit, len(back), left, "now" if soon is None else f"{math.ceil(soon)} s")
     columns.flush()

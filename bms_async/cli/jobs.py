@@ -28,10 +28,10 @@ from .cloud import open_cloud, read_settings
 from .display import Polls
 from .exit import Code, UsageError, say, swallow_output
 from .failures import Failures, explain_code
-from .journal import read_saved, restore_jobs
 from .output import clean, duration, json_line, number, plain, text_of, write
 from .progress import Screen, draw_bar
 from .results import reason_lines
+from .saved import read_saved, restore_jobs
 from .signals import Interruption, run_interruptibly
 
 __all__ = ["show_jobs", "watch_jobs"]

@@ -1,15 +1,17 @@
-"""What is saved of a run: the servers it is about and the jobs that it began, so that another process can go on.
+"""Saving a run as it goes: the servers it is about and the jobs that it began, so that another process can go on.
 
-A file of lines of JSON, for its owner alone. The first tells the run, each other one a job; lines are only ever added,
-so that a run of many jobs costs no more each time, and a line that was cut off counts as not there.
+A file of lines of JSON, for its owner alone. The first tells the run; lines are only ever added, so that a run of many
+jobs costs no more each time, and a line that was cut off counts as not there. `saved` reads it.
+
+A reboot tells of each batch before it is sent, and a run that is gone on with says so before it asks for anything:
+whoever is killed in between leaves a file by which no server is rebooted twice.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,99 +19,33 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from bms_async import BmsClient, InvalidRequestError, JobHandle
+from bms_async import BmsError, CallError, JobHandle
 
 from .exit import UsageError, say
-from .state import state_folder
+from .saved import (
+    VERSION,
+    AskedLine,
+    EndLine,
+    Head,
+    JobLine,
+    RefusedLine,
+    ResumedLine,
+    Saved,
+    read_saved,
+    restore_jobs,
+    taken_over,
+)
+from .state import let_go, state_folder, sync_folder, try_lock
 
-__all__ = ["Journal", "Saved", "read_saved", "restore_jobs", "taken_over"]
-
-_VERSION = 1
-
-
-class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The first line.
-
-    Attributes:
-        ids: All servers of the run.
-    """
-
-    bms_run: int
-    action: str
-    endpoint: str
-    project_id: str
-    started: str
-    ids: tuple[str, ...]
-    wave: int | None = None
-    abort_above: float | None = None
-    verify: bool = False
+__all__ = ["Journal", "NotNotedError", "Saved", "make_head", "read_saved", "restore_jobs", "taken_over"]
 
 
-class JobLine(msgspec.Struct, frozen=True, kw_only=True):
-    """The line of a job.
-
-    Attributes:
-        job: What `JobHandle.to_json` wrote.
-    """
-
-    job: msgspec.Raw
-
-
-class EndLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The line of a run that was ended in order.
-
-    Attributes:
-        left: The servers that may be asked for again.
-        doubtful: Those that must not be: they were asked for, no answer came, and a second time is not as good as once.
-    """
-
-    left: tuple[str, ...]
-    doubtful: tuple[str, ...] = ()
-
-
-class _OfJob(msgspec.Struct):
-    job_id: str
-    servers: tuple[str, ...] = ()
-
-
-class Saved(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file of saved jobs holds.
-
-    Attributes:
-        head: What the run was; None in a file of handles alone.
-        jobs: The handles, as `bms.jobs.restore` takes them.
-        left: Servers that are to be asked for; None if the run was killed, so that only its jobs tell what was done.
-        doubtful: Servers that are left alone: nobody knows whether the cloud took them.
-        size: How many bytes of the file that is.
-    """
-
-    head: Head | None
-    jobs: tuple[str, ...]
-    left: tuple[str, ...] | None
-    doubtful: tuple[str, ...] = ()
-    size: int
-
-    def check_cloud(self, path: str, endpoint: str) -> None:
-        """Refuse a file that is of another cloud.
-
-        Raises:
-            UsageError: It is.
-        """
-        if self.head is not None and self.head.endpoint != endpoint:
-            raise UsageError(f"{path} is of {self.head.endpoint}, and the settings lead to {endpoint}")
-
-    @property
-    def unasked(self) -> tuple[str, ...]:
-        """The servers that no job is about and that, as far as is known, nothing was done to."""
-        if self.left is not None or self.head is None:
-            return self.left or ()
-        asked = {server for job in self.jobs for server in msgspec.json.decode(job, type=_OfJob).servers}
-        asked.update(self.doubtful)
-        return tuple(server for server in self.head.ids if server not in asked)
+class NotNotedError(BmsError):
+    """Servers were not asked for, since it could not be noted first that they would be."""
 
 
 class Journal:
-    """Saves the jobs of a run as the cloud accepts them. A disk that is full is told of once, and loses no run.
+    """Saves a run. A disk that is full is told of once, and loses no run.
 
     A new file is locked until it is closed: nobody goes on with a run that goes on.
 
@@ -117,6 +53,10 @@ class Journal:
         path: The file; None names one in the state folder.
         head: What the run is.
         size: How many bytes are in the file already, where the run is resumed; what comes after them goes.
+
+    Attributes:
+        jobs: The jobs of this run, not those that it was resumed with.
+        on_unnoted: Called when a batch was not sent since it could not be noted first.
     """
 
     def __init__(self, path: Path | None, head: Head, *, size: int = 0) -> None:
@@ -125,24 +65,73 @@ class Journal:
         self._waiting: list[bytes] = [] if size else [_encode(head)]
         self._end = size
         self._descriptor: int | None = None
-        self._failed = False
+        self._failure: OSError | None = None
+        self._is_told = False
         self._lock = anyio.Lock()
         self.jobs: list[str] = []
+        self.on_unnoted: Callable[[], None] | None = None
 
     @property
     def path(self) -> Path | None:
         """The file, None as long as there is none that somebody could read."""
         return self._path if self._end and not self._waiting else None
 
+    async def resume(self) -> None:
+        """Say that the run is gone on with, before it asks for anything.
+
+        Raises:
+            UsageError: The file cannot be written.
+        """
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        line = ResumedLine(resumed=now)
+        if not await self._append(line):
+            self._waiting.remove(_encode(line))
+            self._release()
+            raise UsageError(
+                f"cannot go on with the saved jobs, for {self._path} cannot be written ({self._failure}); nothing was"
+                " asked for: make room, or have it writable, and try again"
+            )
+
+    @asynccontextmanager
+    async def asking(self, servers: tuple[str, ...]) -> AsyncIterator[None]:
+        """Note servers before they are asked for, and afterwards if the cloud surely refused.
+
+        Without any file nobody can go on with the run, and it does without. Once there is one, it must not tell less
+        than was done.
+
+        Args:
+            servers: A batch.
+
+        Raises:
+            NotNotedError: The file is there and cannot be written any more; they must not be asked for.
+        """
+        line = AskedLine(asked=servers)
+        if not await self._append(line):
+            if self._end:
+                self._waiting.remove(_encode(line))
+                if self.on_unnoted is not None:
+                    self.on_unnoted()
+                raise NotNotedError(
+                    f"not asked for, since {self._path} cannot be written ({self._failure}): whoever goes on with this"
+                    " run could not know that it was; make room, then go on by --resume"
+                )
+            self._tell_failure()
+        try:
+            yield
+        except CallError as error:
+            if not error.maybe_done:
+                await self._save(RefusedLine(refused=servers))
+            raise
+
     async def add(self, job: JobHandle) -> None:
         """Save a job."""
         self.jobs.append(job.id)
-        await self._append(JobLine(job=msgspec.Raw(job.to_json().encode())))
+        await self._save(JobLine(job=msgspec.Raw(job.to_json().encode())))
 
     async def close(self, left: Sequence[str], doubtful: Sequence[str] = ()) -> None:
         """Save which servers may be asked for again, and which must not be; the run has been ended before its end."""
         if self.jobs or self._end:
-            await self._append(EndLine(left=tuple(left), doubtful=tuple(doubtful)))
+            await self._save(EndLine(left=tuple(left), doubtful=tuple(doubtful)))
         self._release()
 
     async def remove(self) -> None:
@@ -152,14 +141,26 @@ class Journal:
                 await anyio.to_thread.run_sync(self._path.unlink)
         self._release()
 
-    async def _append(self, line: JobLine | EndLine) -> None:
-        self._waiting.append(_encode(line))
+    async def _save(self, line: msgspec.Struct) -> None:
+        if not await self._append(line):
+            self._tell_failure()
+
+    def _tell_failure(self) -> None:
+        if not self._is_told:
+            self._is_told = True
+            say(f"jobs cannot be saved ({self._failure}); the run goes on, and it is tried again with each job")
+
+    async def _append(self, line: msgspec.Struct) -> bool:
+        """Write a line, after those that wait; tell whether it is on the disk."""
+        text = _encode(line)
+        self._waiting.append(text)
         # The caller may be cancelled by Ctrl-C at this very moment, and this is what it is for.
         with anyio.CancelScope(shield=True):
             async with self._lock:
                 # Fifty jobs are accepted at once, and who writes first writes for all.
                 if self._waiting:
                     await anyio.to_thread.run_sync(self._write, tuple(self._waiting))
+        return text not in self._waiting
 
     def _write(self, lines: tuple[bytes, ...]) -> None:
         data = b"".join(lines)
@@ -170,16 +171,16 @@ class Journal:
                 make = 0 if self._end else os.O_CREAT | os.O_EXCL
                 self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | make, 0o600)
                 self._path = path
-                _lock(self._descriptor)
+                try_lock(self._descriptor)
+                if make:
+                    sync_folder(path.parent)
             # What a full disk left of a line goes first.
             os.ftruncate(self._descriptor, self._end)
             os.lseek(self._descriptor, self._end, os.SEEK_SET)
             _write_all(self._descriptor, data)
             os.fsync(self._descriptor)
         except OSError as error:
-            if not self._failed:
-                self._failed = True
-                say(f"jobs cannot be saved ({error}); the run goes on, and it is tried again with each job")
+            self._failure = error
             return
         self._end += len(data)
         del self._waiting[: len(lines)]
@@ -187,7 +188,7 @@ class Journal:
     def _release(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            os.close(descriptor)
+            let_go(descriptor)
 
     def _choose(self) -> Path:
         folder = state_folder()
@@ -208,7 +209,7 @@ def make_head(
 ) -> Head:
     """Return the first line for a run that begins now."""
     return Head(
-        bms_run=_VERSION,
+        bms_run=VERSION,
         action=action,
         endpoint=endpoint,
         project_id=project_id,
@@ -217,97 +218,12 @@ def make_head(
         wave=wave,
         abort_above=abort_above,
         verify=verify,
+        ahead=action == "servers.reboot",
     )
 
 
-@contextmanager
-def taken_over(path: str) -> Iterator[None]:
-    """Keep others from a file of saved jobs, while a run goes on with it.
-
-    Raises:
-        UsageError: It cannot be opened for that, or a run goes on with it already.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise UsageError(f"cannot go on with the saved jobs: {error}") from error
-    try:
-        if not _lock(descriptor):
-            raise UsageError(
-                f"{path}: a run goes on with it at this moment; to look on: `bms jobs watch --from {path}`"
-            )
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def read_saved(path: str) -> Saved:
-    """Read a file of saved jobs: one that a run left, or handles as `JobHandle.to_json` writes them, one a line.
-
-    Raises:
-        UsageError: It cannot be read, or is no such file.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read the saved jobs: {error}") from error
-    # What follows the last line end was cut off while it was written.
-    *lines, torn = data.split(b"\n")
-    head: Head | None = None
-    jobs: list[str] = []
-    left: tuple[str, ...] | None = None
-    doubtful: list[str] = []
-    for position, text in enumerate(lines, 1):
-        if not text.strip():
-            continue
-        try:
-            if position == 1 and b'"bms_run"' in text[:40]:
-                head = msgspec.json.decode(text, type=Head)
-                continue
-            kinds = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-            if "left" in kinds:
-                end = msgspec.json.decode(text, type=EndLine)
-                left = end.left
-                doubtful += end.doubtful
-                continue
-            # Whatever was left when a run was ended, it has been resumed since.
-            left = None
-            jobs.append(bytes(kinds["job"]).decode() if "job" in kinds else text.decode())
-            msgspec.json.decode(jobs[-1], type=_OfJob)
-        except (msgspec.DecodeError, UnicodeError) as error:
-            raise UsageError(f"{path}, line {position}: not what bms saves: {error}") from error
-    if head is None and not jobs:
-        raise UsageError(f"{path}: there are no saved jobs in it{' (its only line was cut off)' if torn else ''}")
-    if head is not None and head.bms_run != _VERSION:
-        raise UsageError(f"{path}: this version of bms reads version {_VERSION} only")
-    return Saved(head=head, jobs=tuple(jobs), left=left, doubtful=tuple(doubtful), size=len(data) - len(torn))
-
-
-def restore_jobs(bms: BmsClient, path: str, saved: Saved) -> list[JobHandle]:
-    """Return handles of the saved jobs.
-
-    Raises:
-        UsageError: They are of another project, or not what bms saves.
-    """
-    try:
-        return [bms.jobs.restore(job) for job in saved.jobs]
-    except InvalidRequestError as error:
-        raise UsageError(f"{path}: {error}") from error
-
-
-def _encode(line: Head | JobLine | EndLine) -> bytes:
+def _encode(line: msgspec.Struct) -> bytes:
     return msgspec.json.encode(line) + b"\n"
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock a file as long as it is open; tell whether nobody else has. A disk without locks is done without."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -11,7 +12,10 @@ import anyio
 import msgspec
 
 from bms_async import FleetRun, InvalidRequestError, NotFoundError, PermissionDeniedError
+from bms_async.api.bms.servers import REBOOT, START, STOP
+from bms_async.fleet.options import RunOptions
 from bms_async.fleet.plan import Waves
+from bms_async.models.ids import canonical_id
 
 from .cloud import Cloud, open_cloud, read_settings
 from .confirm import confirm
@@ -19,14 +23,18 @@ from .estimate import last_send
 from .exit import Code, UsageError, say
 from .follow import Follower, tell_doubtful
 from .ids import Filters, list_ids, read_ids
-from .journal import Journal, Saved, make_head, read_saved, restore_jobs, taken_over
+from .journal import Journal, make_head
 from .output import duration, json_line, number, write
 from .progress import Screen
+from .saved import Saved, read_saved, restore_jobs, taken_over
 from .signals import Interruption, run_interruptibly
 
 __all__ = ["Action", "PowerOptions", "act", "read_share"]
 
 Action: TypeAlias = Literal["start", "stop", "reboot"]
+
+_GLANCE = 0.5
+_CALLS = {"start": START, "stop": STOP, "reboot": REBOOT}
 
 
 class PowerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,8 +139,10 @@ class _Task:
             return Code.OK
         await self._ask(len(ids))
         journal = self._open_journal(ids)
+        if self._saved is not None:
+            await journal.resume()
         run = self._begin(ids, journal)
-        servers = len(set(ids).union(self._adopted))
+        servers = len(self._adopted.union(map(canonical_id, ids)))
         follower = Follower(self._action, run, cloud.bms, screen, json=options.json, wave=self._wave, servers=servers)
         self._stop.gently = follower.interrupt
         code = await follower.follow()
@@ -146,19 +156,38 @@ class _Task:
         return self._options.wave or (head.wave if head else None)
 
     def _begin(self, ids: list[str], journal: Journal) -> FleetRun:
-        options, head, fleet = self._options, self._saved.head if self._saved else None, self._cloud.bms.fleet
-        begin = {"start": fleet.start, "stop": fleet.stop, "reboot": fleet.reboot}[self._action]
-        jobs = restore_jobs(self._cloud.bms, options.resume or "", self._saved) if self._saved else []
-        self._adopted = {server for job in jobs for server in job.servers}
+        options, saved = self._options, self._saved
+        head = saved.head if saved else None
+        jobs = restore_jobs(self._cloud.bms, options.resume or "", saved) if saved else []
         abort_above = options.abort_above if options.abort_above is not None or head is None else head.abort_above
-        return begin(
+        self._adopted = {canonical_id(server) for job in jobs for server in job.servers}
+        # One that was put off by its job, and asked for again without an answer, is left alone like all in doubt.
+        in_doubt = self._adopted.intersection(map(canonical_id, saved.doubtful if saved else ()))
+        run = self._cloud.bms.fleet._run(  # noqa: SLF001 - what is noted before a batch is sent is no public option
+            _CALLS[self._action],
             ids,
-            wave_size=self._wave,
-            abort_above=abort_above,
-            verify=options.verify or (head is not None and head.verify),
-            on_job=journal.add,
-            jobs=jobs,
+            RunOptions(
+                wave_size=self._wave,
+                abort_above=abort_above,
+                verify=options.verify or (head is not None and head.verify),
+                retry_transient=not (in_doubt and self._action == "reboot"),
+                on_job=journal.add,
+                # Who is started or stopped twice is as well off as once.
+                asking=partial(self._noting, journal) if self._action == "reboot" else None,
+                jobs=tuple(jobs),
+            ),
         )
+        journal.on_unnoted = run.cancel
+        return run
+
+    @asynccontextmanager
+    async def _noting(self, journal: Journal, servers: tuple[str, ...]) -> AsyncIterator[None]:
+        """Note a batch just before it is sent: one that waits for its slot, for a minute maybe, was not asked for."""
+        limiter = self._cloud.bms.limits[f"servers.{self._action}"]
+        while (statistics := limiter.statistics()).free == 0:  # noqa: ASYNC110 - the limiter wakes those in its line
+            await anyio.sleep(min(statistics.next_slot or _GLANCE, _GLANCE))
+        async with journal.asking(servers):
+            yield
 
     def _open_journal(self, ids: list[str]) -> Journal:
         options, saved = self._options, self._saved
@@ -185,12 +214,15 @@ class _Task:
 
     async def _ask(self, count: int) -> None:
         saved = self._saved
-        # Of a run that was killed nobody knows whether a batch was taken that had no answer.
         killed = saved is not None and saved.left is None and self._action == "reboot"
-        if saved is not None and saved.doubtful:
+        if killed and saved is not None:
+            say(
+                "the run was killed: so that none may be rebooted twice, those it was just asking for are left alone"
+                if saved.is_certain
+                else "the run was killed: servers that were being asked for just then may be rebooted twice"
+            )
+        if saved is not None and saved.doubtful and self._action == "reboot":
             tell_doubtful(saved.doubtful)
-        if killed:
-            say("the run was killed: servers that were being asked for just then may be rebooted twice")
         if self._options.yes or (count <= 1 and not killed):
             return
         await confirm(f"{self._action} {number(count, 'server')} of {self._cloud.where}?")

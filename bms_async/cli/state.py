@@ -17,7 +17,9 @@ import msgspec
 
 from bms_async import ConfigurationError, Limits
 
-__all__ = ["Ledger", "own_part", "state_folder", "write_atomically"]
+__all__ = [
+    "Ledger", "let_go", "own_part", "state_folder", "sync_folder", "try_lock", "write_atomically",
+]  # fmt: skip
 
 _log = logging.getLogger("bms_async.cli")
 
@@ -26,6 +28,8 @@ _LOCK_SECONDS = 2.0
 _LOCK_PAUSE = 0.02
 _LONGEST = 86_400.0
 _SET_BACK = 2.0
+_LOCK = "limits.lock"
+_MUCH = 4096
 _SLACK = 0.05
 """Seconds by which the day's clock and the loop's may differ over a minute; what is noted is so much later."""
 
@@ -64,6 +68,34 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
+def sync_folder(folder: Path) -> None:
+    """Have the name of a new file on the disk too; not every disk can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock a file until it is let go; tell whether nobody else has. A disk without locks is done without."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def let_go(descriptor: int) -> None:
+    """Unlock a file and close it: closing alone leaves the lock to whatever process was forked meanwhile."""
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
 class Section(msgspec.Struct):
     """What one process has used: when it said so, and by operation when each slot comes back, in seconds since 1970."""
 
@@ -87,9 +119,15 @@ class Ledger:
         endpoint: The address of the service.
         project: The project.
         folder: Where it is kept; None keeps none.
+        no_folder: Why there is no folder.
+
+    Attributes:
+        trouble: Why the last thing that was to be noted or read was not; None if all is well.
     """
 
-    def __init__(self, endpoint: str, project: str, folder: Path | None) -> None:
+    def __init__(self, endpoint: str, project: str, folder: Path | None, *, no_folder: str | None = None) -> None:
+        self.trouble: str | None = None
+        self._no_folder = no_folder
         name = sha256(f"{endpoint}\n{project}".encode()).hexdigest()[:20]
         self._path = None if folder is None else folder / f"limits-{name}.json"
         self._writer = f"{os.getpid()}-{time.time_ns()}"
@@ -127,12 +165,31 @@ class Ledger:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._write, section)
 
+    def try_out(self) -> str | None:
+        """Return why nothing can be noted, None if something can; nothing is."""
+        if self._path is None:
+            return self._no_folder
+        try:
+            folder = self._path.parent
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _locked(folder / _LOCK), tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"\0" * _MUCH)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            return str(error)
+        return self.trouble
+
     def _write(self, section: Section) -> None:
-        if self._path is None or not (section.until or self._path.exists()):
+        if self._path is None:
+            self.trouble = self._no_folder if section.until else None
             return
         try:
+            if not section.until and not self._path.exists():
+                return
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _locked(self._path.with_name("limits.lock")):
+            with _locked(self._path.with_name(_LOCK)):
+                self.trouble = None
                 now = time.time()
                 sections = {
                     writer: each
@@ -143,6 +200,7 @@ class Ledger:
                     sections[self._writer] = section
                 write_atomically(self._path, msgspec.json.encode(Book(_VERSION, sections)))
         except OSError as error:
+            self.trouble = str(error)
             _log.debug("%s cannot be written: %s", self._path, error)
 
     def _read(self, now: float) -> Book:
@@ -154,6 +212,9 @@ class Ledger:
         except FileNotFoundError:
             return nothing
         except (OSError, msgspec.DecodeError, UnicodeError) as error:
+            if isinstance(error, OSError):
+                # What is written over what cannot be read is lost to all; what is no book is nobody's.
+                self.trouble = str(error)
             _log.debug("%s is ignored: %s", self._path, error)
             return nothing
         for writer, section in tuple(book.sections.items()):
@@ -177,17 +238,18 @@ def own_part(spent: Sequence[float], calls: int) -> Sequence[float]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep other commands from the file for a moment; who cannot does without."""
+    """Keep other commands from the file for a moment.
+
+    Raises:
+        OSError: It cannot be opened, or somebody keeps it for too long.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         until = time.monotonic() + _LOCK_SECONDS
-        while time.monotonic() < until:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(_LOCK_PAUSE)
-            else:
-                break
+        while not try_lock(descriptor):
+            if time.monotonic() > until:
+                raise TimeoutError(f"another process has kept {path} locked for {_LOCK_SECONDS:g} s")
+            time.sleep(_LOCK_PAUSE)
         yield
     finally:
-        os.close(descriptor)
+        let_go(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
+from contextlib import nullcontext
 
 from bms_async.api import Servers
 from bms_async.api.bms.servers import REBOOT, START, STOP
@@ -213,7 +214,10 @@ class Fleet:
 
     def _run(self, operation: Operation[JobAccepted], ids: Ids, options: RunOptions) -> FleetRun:
         async def act(batch: tuple[str, ...], on_send: Callable[[], None], on_refused: Callable[[], None]) -> JobHandle:
-            return await self._servers.act(operation, batch, lane=options.lane, on_send=on_send, on_refused=on_refused)
+            async with nullcontext() if options.asking is None else options.asking(batch):
+                return await self._servers.act(
+                    operation, batch, lane=options.lane, on_send=on_send, on_refused=on_refused
+                )
 
         options.check(operation.name)
         self._session.check_open()

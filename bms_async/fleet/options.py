@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
 import msgspec
@@ -16,13 +17,20 @@ from .outcome import Outcome
 
 OnOutcome: TypeAlias = Callable[[Outcome], Awaitable[object] | object]
 OnJob: TypeAlias = Callable[[JobHandle], Awaitable[object] | object]
+Asking: TypeAlias = Callable[[tuple[str, ...]], AbstractAsyncContextManager[None]]
+"""What is entered with the servers of a batch before the cloud is asked for them, and left once it has answered."""
 
 ABORT_SAMPLE = 20
 """How many servers must have ended before a share of failures says anything."""
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run is carried out; see `Fleet.stop` for what each means."""
+    """How a run is carried out; see `Fleet.stop` for what each means.
+
+    Attributes:
+        asking: Entered round each call that asks for servers, for who must note them first. A `BmsError` that it raises
+            keeps the batch from being sent.
+    """
 
     lane: Lane = Lane.BULK
     wave_size: int | None = None
@@ -32,6 +40,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     verify: bool = False
     on_outcome: OnOutcome | None = None
     on_job: OnJob | None = None
+    asking: Asking | None = None
     jobs: tuple[JobHandle, ...] = ()
 
     def check(self, action: str) -> None:
