@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from itertools import product
@@ -32,6 +33,7 @@ from .options import (
     calls_known,
     columns_known,
 )
+from .streams import say, swallow_output
 
 if TYPE_CHECKING:
     from .ids import Filters
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "run_app"]
 
+_UNWRITTEN = 2
+_NO_READER = 128 + 13
 _EXIT_CODES = (
     "Exit codes: 0 all went well; 1 some servers are not as asked, or were not found; 2 wrong usage;"
     " 3 the credentials or settings do not do; 4 the cloud cannot be reached, or is out of order;"
@@ -76,17 +80,23 @@ def run_app(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: What is typed after ``bms``; the process's own by default.
     """
+    streams = sys.stdout, sys.stderr
     try:
         app(args=None if arguments is None else list(arguments), prog_name="bms")
     except SystemExit as left:
+        if isinstance(left.__context__, BrokenPipeError):
+            # What shows the help has an exit code of its own for that.
+            return _NO_READER
         return left.code if isinstance(left.code, int) else int(left.code is not None)
+    except BrokenPipeError:
+        return _NO_READER
     except OSError as error:
-        # Help that cannot be written; what commands write, they look after themselves.
-        from .exit import Code, say, swallow_output  # noqa: PLC0415 - help that can be written does without
-
+        # Help or a script of completion; what commands write, they look after themselves.
         swallow_output()
         say(str(error))
-        return Code.USAGE
+        return _UNWRITTEN
+    finally:
+        sys.stdout, sys.stderr = streams
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -25,6 +24,9 @@ from bms_async import (
     TransportError,
     explain,
 )
+
+from .output import clean
+from .streams import say, swallow_output
 
 __all__ = ["Code", "Trouble", "UsageError", "explain_error", "guard", "say", "swallow_output"]
 
@@ -89,7 +91,6 @@ def guard(work: Callable[[], int]) -> int:
     """
     try:
         code = work()
-        # What is still in the buffer may find nobody who reads it, and Python would tell of that in its own way.
         sys.stdout.flush()
     except BrokenPipeError:
         swallow_output()
@@ -98,31 +99,14 @@ def guard(work: Callable[[], int]) -> int:
         return Code.INTERRUPTED
     except (UsageError, BmsError, OSError) as error:
         trouble = explain_error(error)
-        say(trouble.text)
+        # The cloud's own words may be in it, and whoever typed the rest may have pasted anything.
+        say("\n     ".join(clean(line) for line in trouble.text.splitlines()))
         if trouble.advice:
             say(trouble.advice, first="     ")
+        # Where it is the results that could not be written, that is told now.
+        swallow_output()
         return trouble.code
     return code
-
-
-def say(text: str, *, first: str = "bms: ") -> None:
-    """Write a line to standard error, whatever has become of that."""
-    try:
-        sys.stderr.write(f"{first}{text}\n")
-        sys.stderr.flush()
-    except OSError:
-        swallow_output()
-
-
-def swallow_output() -> None:
-    """Let the rest of the output go nowhere, after whoever read it has left."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(devnull, stream.fileno())
-    os.close(devnull)
 
 
 def _grant(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -13,6 +14,7 @@ from typing import TextIO
 import msgspec
 
 from .exit import Code, UsageError, say
+from .output import write
 
 __all__ = ["simulate"]
 
@@ -20,7 +22,7 @@ _PROGRAM = "bms simulator"
 _PRINTS = "the exports that lead to it, or with --json one line of all that one can log in with"
 
 
-class _Told(msgspec.Struct):
+class _Line(msgspec.Struct):
     address: str
     project_id: str
     token: str
@@ -43,22 +45,55 @@ def simulate(arguments: Sequence[str], *, json: bool) -> int:
         raise UsageError(
             f"{error.name} is not installed: pip install 'bms-async[simulator]' brings what the simulator needs"
         ) from error
-    if json or "--help" in arguments or "-h" in arguments:
-        return main(arguments, program=_PROGRAM, prints=_PRINTS)
-    with redirect_stdout(_Exports(sys.stdout)):
+    if "--help" in arguments or "-h" in arguments:
+        text = io.StringIO()
+        try:
+            # What prints the help keeps it to itself if that fails.
+            with redirect_stdout(text):
+                return main(arguments, program=_PROGRAM, prints=_PRINTS)
+        finally:
+            write(text.getvalue())
+    with redirect_stdout(_Told(sys.stdout) if json else _Exports(sys.stdout)) as told:
         main(arguments, program=_PROGRAM, prints=_PRINTS)
+    if told.failure is not None:
+        raise told.failure
     return Code.OK
 
 
-class _Exports(io.TextIOBase):
-    """Turns the line of JSON, by which the simulator says that it is ready, into exports."""
+class _Told(io.TextIOBase):
+    """Takes the line of JSON by which the simulator says that it is ready, and ends it where nobody can read that.
+
+    Attributes:
+        failure: Why it could not be written.
+    """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self.failure: OSError | None = None
 
     def write(self, text: str, /) -> int:
         """Take the line."""
-        told = msgspec.json.decode(text, type=_Told)
+        try:
+            self._tell(text)
+        except OSError as error:
+            self.failure = error
+            # It takes that as it takes Ctrl-C, and leaves nothing open.
+            signal.raise_signal(signal.SIGTERM)
+        return len(text)
+
+    def _tell(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
+
+    def flush(self) -> None:
+        """Do nothing: it is written already."""
+
+
+class _Exports(_Told):
+    """Turns that line into exports."""
+
+    def _tell(self, text: str) -> None:
+        told = msgspec.json.decode(text, type=_Line)
         exports = {"BMS_ENDPOINT": told.address, "OS_PROJECT_ID": told.project_id, "OS_TOKEN": told.token}
         if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
             exports["NO_PROXY"] = "127.0.0.1"
@@ -67,7 +102,3 @@ class _Exports(io.TextIOBase):
         self._out.write(f"export {values}\n")
         self._out.flush()
         say("and then: bms login, bms servers list, bms stop --tag rack-1", first="     ")
-        return len(text)
-
-    def flush(self) -> None:
-        """Do nothing: it is written already."""
