@@ -13,6 +13,7 @@ from bms_async import BmsClient, Limits
 from bms_async.config import Settings, read_cloud, read_environment
 
 from .exit import say
+from .output import clean
 from .state import Ledger, state_folder
 
 __all__ = ["Cloud", "ledger_of", "open_cloud", "read_settings"]
@@ -30,7 +31,8 @@ class Cloud(NamedTuple):
     @property
     def where(self) -> str:
         """The project and the address, for people."""
-        return f"project {self.bms.project_id or self.settings.project_name or '?'} at {self.settings.endpoint}"
+        project = self.bms.project_id or self.settings.project_name or "?"
+        return f"project {clean(project)} at {self.settings.endpoint}"
 
 
 def read_settings(name: str | None) -> Settings:

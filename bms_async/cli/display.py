@@ -16,6 +16,7 @@ from .estimate import Durations, Outlook, Standing, look_ahead
 from .failures import Failures
 from .output import clean, duration, number
 from .progress import Screen, draw_bar
+from .results import reason_line
 
 __all__ = ["Display", "Polls"]
 
@@ -179,7 +180,7 @@ class Display:
     def _reason_lines(self) -> Iterator[Text]:
         reasons = self.failures.reasons()
         for reason in reasons[:_MOST_REASONS]:
-            yield Text.assemble("  ", (f"{reason.total:,} {reason.code}", "red"), f"  {clean(reason.what)}")
+            yield reason_line(reason)
         if len(reasons) > _MOST_REASONS:
             yield Text(f"  and {len(reasons) - _MOST_REASONS} other reasons")
 
@@ -187,7 +188,8 @@ class Display:
         """Return the line that is written to a log."""
         progress = self._run.progress
         rate, so_far, to_come = self._figures()
-        failed = ", ".join(f"{count:,} {code}" for code, count in list(self.failures.counts().items())[:_MOST_REASONS])
+        counts = list(self.failures.counts().items())[:_MOST_REASONS]
+        failed = ", ".join(f"{count:,} {clean(code)}" for code, count in counts)
         figures = ", ".join(each for each in (rate, so_far, to_come) if each)
         line = f"{self._action}: {progress.done:,} of {self._servers:,}, {figures}; {self._states()}"
         return f"{line}; {failed}" if failed else line

@@ -13,6 +13,7 @@ import anyio.to_thread
 from rich.text import Text
 
 from bms_async import BmsClient, FleetReport, FleetRun, Outcome, OutcomeState
+from bms_async.fleet.outcome import reason_of
 
 from .display import Display
 from .exit import Code, say, swallow_output
@@ -23,6 +24,7 @@ from .progress import Screen
 from .results import tell_results
 from .signals import Interruption
 from .state import write_atomically
+from .words import words_of
 
 if TYPE_CHECKING:
     from .page import CallHistory
@@ -136,10 +138,10 @@ class Follower:
         self._told += 1
         if outcome.seconds is not None and outcome.state is OutcomeState.SUCCEEDED:
             self._display.durations.add(outcome.seconds)
-        first = self._display.failures.add(outcome)
-        if first is not None and outcome.error is not None:
-            what = clean(first.what)
-            self._screen.note(Text.assemble((f"{outcome.server_id} ", ""), (first.code, "red"), f": {what}"))
+        told = self._display.failures.add(outcome)
+        if told is not None and outcome.error is not None:
+            code = (clean(reason_of(outcome)), "red")
+            self._screen.note(Text.assemble(f"{clean(outcome.server_id)} ", code, f": {clean(told)}"))
 
     async def _write(self, lines: list[str]) -> None:
         text = "".join(lines)
@@ -258,7 +260,12 @@ def describe(outcome: Outcome) -> dict[str, object]:
     if outcome.error is not None:
         told["code"] = outcome.code
         told["error"] = str(outcome.error)
-        told["what"] = explain_code(outcome.code, "")
+        told["what"] = explain_code(outcome.code)
+        words = words_of(outcome)
+        if words is not None:
+            told["said"] = words.text
+        if words is not None and words.request_id is not None:
+            told["request_id"] = words.request_id
     if outcome.job_id is not None:
         told["job_id"] = outcome.job_id
     told["attempts"] = outcome.attempts

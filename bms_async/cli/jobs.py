@@ -24,15 +24,17 @@ from bms_async import (
 )
 from bms_async.models import JobStatus
 
+from .cells import wrap
 from .cloud import open_cloud, read_settings
 from .display import Polls
 from .exit import Code, UsageError, say, swallow_output
 from .failures import Failures, explain_code
-from .output import clean, duration, json_line, number, plain, text_of, write
+from .output import clean, duration, json_line, number, plain, terminal_width, text_of, write
 from .progress import Screen, draw_bar
-from .results import reason_lines
+from .results import reason_line, reason_lines
 from .saved import read_saved, restore_jobs
 from .signals import Interruption, run_interruptibly
+from .words import quote, words_of_error, words_of_part
 
 __all__ = ["show_jobs", "watch_jobs"]
 
@@ -49,8 +51,8 @@ def show_jobs(ids: Sequence[str], *, cloud: str | None, json: bool) -> int:
             for job_id in dict.fromkeys(ids):
                 try:
                     job = await opened.bms.jobs.get(job_id)
-                except NotFoundError:
-                    _tell_missing(job_id, opened.where)
+                except NotFoundError as error:
+                    _tell_missing(job_id, error, opened.where)
                     code = Code.FAILED
                     continue
                 write(json_line({**_plain_job(job)}) if json else _describe(job))
@@ -97,8 +99,8 @@ async def _find(bms: BmsClient, ids: Sequence[str], where: str) -> list[JobHandl
     for job_id in ids:
         try:
             await bms.jobs.get(job_id)
-        except NotFoundError:
-            _tell_missing(job_id, where)
+        except NotFoundError as error:
+            _tell_missing(job_id, error, where)
         else:
             handles.append(bms.jobs.watch(job_id))
     return handles
@@ -160,31 +162,35 @@ class _Watch:
 
     def _take(self, handle: JobHandle, sub: SubJob) -> None:
         self._done += 1
-        code = sub.error_code or sub.code
-        what = explain_code(code, sub.fail_reason or sub.message or "The cloud does not tell why.")
+        code, words = sub.error_code or sub.code, words_of_part(sub, handle.id)
+        what = explain_code(code, words, "The cloud does not tell why.")
         if self._json:
             told: dict[str, object] = {"type": "sub_job", "job_id": handle.id, "server_id": sub.server_id}
             told["status"] = sub.status.value
             if sub.status is JobStatus.FAIL:
-                told |= {"code": code, "reason": sub.fail_reason, "what": what}
+                told |= {"code": code, "reason": words and words.text, "what": what}
             self._lines.append(json_line(told))
         if sub.status is JobStatus.FAIL:
             server = sub.server_id or "a server that is not named"
-            first = self._failures.add_reason(code or "no code", what, server)
+            first = self._failures.add_reason(code or "no code", what, server, words)
             if first is not None:
-                self._screen.note(Text.assemble(f"{clean(server)} ", (first.code, "red"), f": {clean(what)}"))
+                self._screen.note(Text.assemble(f"{clean(server)} ", (clean(code or ""), "red"), f": {clean(first)}"))
 
     def _end(self, handle: JobHandle, job: Job | None, error: BmsError | None) -> None:
         self._ended += 1
         self._known[handle.id] = job
+        words = words_of_error(error) if error is not None else None
         if isinstance(error, JobLostError):
-            self._screen.note(str(error))
+            self._screen.note(clean(str(error)))
+        elif words is not None:
+            # What it says of the job as a whole may be all that it says.
+            self._screen.note(f"job {clean(handle.id)} failed: {words.text}")
         if self._json:
             status = "LOST" if isinstance(error, JobLostError) or job is None else job.status.value
             told: dict[str, object] = {"type": "job", "job_id": handle.id, "status": status}
             told["servers"] = len(handle.servers) or (job.sub_jobs_total if job else 0)
             if error is not None:
-                told["error"] = str(error)
+                told |= {"error": str(error), "reason": words and words.text}
             self._lines.append(json_line(told))
 
     async def _show(self, scope: anyio.CancelScope) -> None:
@@ -214,17 +220,14 @@ class _Watch:
         total, so_far = self._total(), duration(anyio.current_time() - self._began)
         jobs = f"{self._ended}/{number(len(self._handles), 'job')}"
         figures = f"{self._done:,}/{total:,}  {jobs}  {so_far}"
-        failed = ", ".join(f"{count:,} {code}" for code, count in self._failures.counts().items())
+        failed = ", ".join(f"{count:,} {clean(code)}" for code, count in self._failures.counts().items())
         trouble = self._polls.trouble()
         if not self._screen.is_live:
             await self._screen.line("; ".join(each for each in (f"jobs: {figures}", failed, trouble) if each))
             return
         bar = draw_bar(self._done, total, max(5, self._screen.width - len(figures) - 8), plain=self._screen.is_plain)
         block = [Text.assemble(("jobs", "bold"), "  ", bar, "  ", figures)]
-        block += [
-            Text.assemble("  ", (f"{reason.total:,} {reason.code}", "red"), f"  {clean(reason.what)}")
-            for reason in self._failures.reasons()[:5]
-        ]
+        block += [reason_line(reason) for reason in self._failures.reasons()[:5]]
         if trouble:
             block.append(Text(f"  {trouble}", style="dim"))
         await self._screen.show(block)
@@ -264,25 +267,35 @@ def _describe(job: Job) -> str:
     subs = job.sub_jobs
     counts = {status: sum(sub.status == status for sub in subs) for status in dict.fromkeys(sub.status for sub in subs)}
     lines = [
-        f"{job.job_id}   {job.status.value}   {text_of(job.job_type)}",
+        f"{clean(job.job_id)}   {clean(job.status.value)}   {text_of(job.job_type)}",
         f"  begun {text_of(job.begin_time)}, ended {text_of(job.end_time)}",
         f"  {number(job.sub_jobs_total, 'server')}: "
-        + (", ".join(f"{count:,} {status.value}" for status, count in counts.items()) or "none is told of yet"),
+        + (", ".join(f"{count:,} {clean(status.value)}" for status, count in counts.items()) or "none is told of yet"),
     ]
-    if job.error_code:
-        lines.append(f"  {job.error_code}: {clean(explain_code(job.error_code, job.fail_reason or ''))}")
+    lines += _describe_failure(job)
     failures = Failures()
     for sub in subs:
         if sub.status is JobStatus.FAIL:
             code = sub.error_code or sub.code
-            failures.add_reason(code or "no code", explain_code(code, sub.fail_reason or ""), sub.server_id or "?")
+            words = words_of_part(sub, job.job_id)
+            failures.add_reason(code or "no code", explain_code(code, words), sub.server_id or "?", words)
     lines += reason_lines(failures)
     return "\n".join(lines) + "\n"
 
 
-def _tell_missing(job_id: str, where: str) -> None:
+def _describe_failure(job: Job) -> list[str]:
+    """Return what is told of a job as a whole, which may be all that is told."""
+    code = job.error_code or job.code
+    words = words_of_part(job) if code or job.status is JobStatus.FAIL else None
+    told = [(f"{clean(code or 'no code')}: {explain_code(code, words)}", "  ")] if code or words else []
+    if words is not None:
+        told.append((f"the cloud said of the job: {words.text}", "    "))
+    return [line for text, first in told for line in wrap(text, terminal_width(), first=first, rest=f"{first}  ")]
+
+
+def _tell_missing(job_id: str, error: NotFoundError, where: str) -> None:
     say(f"there is no job {clean(job_id)} in {where}: check the id; a new job may take some seconds to be known, and "
-        "an old one is forgotten after a while")  # fmt: skip
+        f"an old one is forgotten after a while{quote(error)}")  # fmt: skip
 
 
 def _tell_what_is_left(file: str, action: str, left: int) -> None:

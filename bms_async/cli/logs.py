@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from .exit import say
+from .output import clean
+from .streams import say
 
 __all__ = ["NOTES", "NoteHandler", "begin_logging"]
 
@@ -23,7 +24,8 @@ class NoteHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell a record."""
-        text = self.format(record)
+        # What the cloud said may be in it; a traceback keeps its lines.
+        text = "\n".join(map(clean, self.format(record).splitlines()))
         if self.sink is None:
             say(text, first="")
         else:

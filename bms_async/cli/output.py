@@ -12,6 +12,8 @@ import msgspec
 
 from bms_async.models import Model
 
+from .cells import cell_len, padded
+
 __all__ = [
     "Columns",
     "clean",
@@ -142,7 +144,7 @@ class Columns:
         rows, self._waiting = self._waiting, None
         if rows:
             head = [name.upper().replace("_", " ") for name in self._names]
-            self._widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+            self._widths = [max(map(cell_len, column)) for column in zip(head, *rows, strict=True)]
             room = terminal_width()
             while len(self._widths) > self._keep and sum(self._widths) + 3 * (len(self._widths) - 1) > room:
                 self._widths.pop()
@@ -151,7 +153,7 @@ class Columns:
 
     def _align(self, row: list[str]) -> str:
         cells = [
-            each.rjust(width) if name in self._right else each.ljust(width)
+            padded(each, width, right=name in self._right)
             # Those that have no room have no width.
             for each, width, name in zip(row, self._widths or (), self._names, strict=False)
         ]

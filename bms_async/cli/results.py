@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import textwrap
+from collections.abc import Iterator
 from pathlib import Path
+
+from rich.text import Text
 
 from bms_async import FleetReport
 
+from .cells import wrap
 from .exit import say
-from .failures import Failures
+from .failures import Failures, Reason
 from .output import clean, duration, json_line, number, terminal_width, write
 
-__all__ = ["reason_lines", "tell_results"]
+__all__ = ["reason_line", "reason_lines", "tell_results"]
+
+_MOST_SAID = 3
+_MOST_SAID_IN_JSON = 20
 
 
 def tell_results(
@@ -50,6 +56,7 @@ def tell_results(
                     "by_state": {state.value: count for state, count in report.by_state.items()},
                     "by_code": dict(report.by_code),
                     "measures": dict(report.measures),
+                    "reasons": [each for reason in failures.reasons() for each in _plain_words(reason)],
                     "seconds": round(seconds, 3),
                     "calls": calls[0],
                     "polls": calls[1],
@@ -65,7 +72,7 @@ def tell_results(
     head = f"{action}: {number(len(report), 'server')} of {where} in {duration(seconds)}: {states or 'none'}"
     if quiet:
         if failures:
-            say(f"{head}; {', '.join(f'{count:,} {name}' for name, count in failures.counts().items())}")
+            say(f"{head}; {', '.join(f'{count:,} {clean(name)}' for name, count in failures.counts().items())}")
         return
     lines = [head, f"{number(calls[0], 'call')} and {number(calls[1], 'poll')}"]
     if report.aborted:
@@ -85,8 +92,37 @@ def reason_lines(failures: Failures) -> list[str]:
     width, lines = terminal_width(), list[str]()
     for reason in failures.reasons():
         more = "" if reason.total == len(reason.servers) else f" and {reason.total - len(reason.servers):,} more"
-        told = f"{reason.total:,} {reason.code}: {clean(reason.what)}"
+        told = f"{reason.total:,} {clean(reason.code)}: {clean(reason.what)}"
         servers = f"{', '.join(map(clean, reason.servers))}{more}"
-        for text, first in ((told, "  "), (servers, "    ")):
-            lines += textwrap.wrap(text, width, initial_indent=first, subsequent_indent="    ", break_on_hyphens=False)
+        lines += wrap(told, width, first="  ", rest="    ")
+        for text in (*_words(reason), servers):
+            lines += wrap(text, width, first="    ", rest="      ")
     return lines
+
+
+def reason_line(reason: Reason) -> Text:
+    """Return the line that tells of a reason while it goes on: what the cloud says most often, which fits best."""
+    words = reason.said[0].words.text if reason.said else reason.what
+    return Text.assemble("  ", (f"{reason.total:,} {clean(reason.code)}", "red"), f"  {clean(words)}")
+
+
+def _words(reason: Reason) -> Iterator[str]:
+    """Tell what the cloud said, most often first, each with a server and what names the case to its support."""
+    for said in reason.said[:_MOST_SAID]:
+        many = "" if said.total == 1 else f"{number(said.total, 'server')}, such as "
+        yield f"the cloud said of {many}{clean(said.server)}{said.words.case}: {said.words.text}"
+    rest = sum(said.total for said in reason.said[_MOST_SAID:]) + reason.unkept
+    if rest:
+        yield f"and other words of {number(rest, 'server')}; --json tells all"
+
+
+def _plain_words(reason: Reason) -> Iterator[dict[str, object]]:
+    for said in reason.said[:_MOST_SAID_IN_JSON]:
+        yield {
+            "code": reason.code,
+            "said": said.words.text,
+            "servers": said.total,
+            "server_id": said.server,
+            "job_id": said.words.job_id,
+            "request_id": said.words.request_id,
+        }

@@ -12,11 +12,13 @@ import msgspec
 
 from bms_async import BmsClient, BmsError, InvalidRequestError, NotFoundError, Server
 
+from .cells import cell_len, padded
 from .cloud import open_cloud, read_settings
 from .exit import Code, UsageError, say
 from .ids import Filters, describe, find_servers, read_ids
 from .output import Columns, clean, is_terminal, json_line, plain, text_of, write
 from .signals import Interruption, run_interruptibly
+from .words import quote
 
 __all__ = ["COLUMNS", "ListOptions", "list_servers", "show_servers"]
 
@@ -152,9 +154,10 @@ async def _read(bms: BmsClient, ids: Sequence[str]) -> list[tuple[str, Server | 
 
 def _tell_missing(server_id: str, error: BmsError, where: str) -> None:
     if isinstance(error, NotFoundError):
-        say(f"there is no server {clean(server_id)} in {where}; check the id: `bms servers list` shows all")
+        advice = "check the id: `bms servers list` shows all"
+        say(f"there is no server {clean(server_id)} in {where}; {advice}{quote(error)}")
     else:
-        say(str(error))
+        say(clean(str(error)))
 
 
 def _describe(server: Server) -> str:
@@ -166,7 +169,7 @@ def _describe(server: Server) -> str:
 
 def _add_fields(lines: list[str], fields: Sequence[tuple[str, object]], depth: int) -> None:
     indent = "  " * depth
-    width = max((len(name) for name, _ in fields), default=0) + 1
+    width = max((cell_len(clean(name)) for name, _ in fields), default=0) + 1
     for name, value in fields:
         told = plain(value)
         if isinstance(told, dict) and told:
@@ -181,7 +184,7 @@ def _add_fields(lines: list[str], fields: Sequence[tuple[str, object]], depth: i
         else:
             # An enum has its name, where a number would tell nobody anything.
             shown = text_of(value if isinstance(value, Enum) else told)
-            lines.append(f"{indent}{f'{clean(name)}:':<{width}} {shown}")
+            lines.append(f"{indent}{padded(f'{clean(name)}:', width)} {shown}")
 
 
 def _columns(text: str | None) -> Sequence[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from bms_async import ApiError, FleetReport, Outcome, OutcomeState, explain
+from bms_async import FleetReport, Outcome, OutcomeState, explain
+from bms_async.cli.words import Words, words_of
 from bms_async.errors import SubJobFailedError
 from bms_async.fleet.outcome import reason_of
 
@@ -19,6 +21,8 @@ ROWS: Final = 140
 _MOST_OF_A_CODE: Final = 40
 _LONGEST_TEXT: Final = 220
 _LONGEST_NAME: Final = 64
+_MOST_WORDS: Final = 5
+_KEPT_WORDS: Final = 500
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
 
@@ -67,6 +71,14 @@ class Row(NamedTuple):
     seconds: float | None
 
 
+class Said(NamedTuple):
+    """What was said of some servers, and of which first."""
+
+    words: str
+    servers: int
+    server_id: str
+
+
 class Failure(NamedTuple):
     """All servers of one code.
 
@@ -77,7 +89,8 @@ class Failure(NamedTuple):
         state: What most likely became of them: the state of the first.
         meaning: What the reference says of it.
         measure: What to do about it.
-        said: What the cloud said, if it said the same of all that are listed.
+        said: What the cloud said, if it said the same of all.
+        often: What it said most often, if it did not, and not all servers are listed.
         rows: The first of the servers.
     """
 
@@ -88,6 +101,7 @@ class Failure(NamedTuple):
     meaning: str
     measure: str
     said: str
+    often: Sequence[Said]
     rows: Sequence[Row]
 
     @property
@@ -104,18 +118,34 @@ def failures_of(report: FleetReport) -> list[Failure]:
     """
     ranked = sorted(report.by_code.items(), key=lambda pair: (pair[0] == "SKIPPED", -pair[1], pair[0]))[:CODES]
     most = min(_MOST_OF_A_CODE, ROWS // max(1, len(ranked)))
-    rows: dict[str, list[Row]] = {code: [] for code, _ in ranked}
-    missing = len(ranked)
+    groups = {code: _Group() for code, _ in ranked}
     for outcome in report.outcomes:
         if outcome.state.is_good:
             continue
-        found = rows.get(reason_of(outcome))
-        if found is not None and len(found) < most:
-            found.append(_row(outcome))
-            missing -= len(found) == most
-            if not missing:
-                break
-    return [_failure(code, count, len(report), rows[code]) for code, count in ranked]
+        group = groups.get(reason_of(outcome))
+        if group is not None:
+            group.add(outcome, most)
+    return [_failure(code, count, len(report), groups[code]) for code, count in ranked]
+
+
+class _Group:
+    """The first servers of a code, and what was said of all of them."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.said: Counter[str] = Counter()
+        self.first: dict[str, Outcome] = {}
+
+    def add(self, outcome: Outcome, most: int) -> None:
+        words = words_of(outcome)
+        text = _text(outcome, words)
+        # What names the server in its midst is the same of all servers but for that.
+        key = text.replace(outcome.server_id or "\0", "\0")
+        if key in self.said or len(self.said) < _KEPT_WORDS:
+            self.said[key] += 1
+            self.first.setdefault(key, outcome)
+        if len(self.rows) < most:
+            self.rows.append(_row(outcome, text, words))
 
 
 def printable(text: object, most: int = _LONGEST_TEXT) -> str:
@@ -130,32 +160,39 @@ def printable(text: object, most: int = _LONGEST_TEXT) -> str:
     return clean if len(whole) <= most else clean[: most - 1] + "…"
 
 
-def _failure(code: str, count: int, total: int, rows: list[Row]) -> Failure:
+def _failure(code: str, count: int, total: int, group: _Group) -> Failure:
+    rows = group.rows
     documented = explain(code)
     meaning, measure = (documented.meaning, documented.measure) if documented else _OTHERS.get(code, _ELSE)
     state = rows[0].state if rows else OutcomeState.FAILED.value
-    words = {row.said for row in rows}
-    same = words.pop() if len(words) == 1 else ""
-    listed = [row._replace(said="") for row in rows] if same else rows
-    return Failure(printable(code, _LONGEST_NAME), count, count / max(1, total), state, meaning, measure, same, listed)
+    same, often = "", list[Said]()
+    if len(group.said) == 1:
+        same = rows[0].said
+        rows = [row._replace(said="") for row in rows]
+    elif len(rows) < count:
+        for key, servers in group.said.most_common(_MOST_WORDS):
+            first = group.first[key]
+            row = _row(first, _text(first, words := words_of(first)), words)
+            often.append(Said(row.said or "nothing", servers, row.server_id))
+    share = count / max(1, total)
+    return Failure(printable(code, _LONGEST_NAME), count, share, state, meaning, measure, same, often, rows)
 
 
-def _row(outcome: Outcome) -> Row:
+def _row(outcome: Outcome, text: str, words: Words | None) -> Row:
+    request = f" (request {words.request_id})" if words is not None and words.request_id else ""
     return Row(
         printable(outcome.server_id, _LONGEST_NAME),
         outcome.state.value,
-        printable(_words(outcome)),
+        printable(text) + printable(request, _LONGEST_NAME),
         printable(outcome.job_id or "", _LONGEST_NAME),
         outcome.attempts,
         outcome.seconds,
     )
 
 
-def _words(outcome: Outcome) -> str:
+def _text(outcome: Outcome, words: Words | None) -> str:
     # An error's text repeats the server and the meaning, which stand beside it here.
+    if words is not None:
+        return words.text
     error = outcome.error
-    if isinstance(error, SubJobFailedError):
-        return error.reason or ""
-    if isinstance(error, ApiError):
-        return f"{error.message or error.status} (request {error.request_id})" if error.request_id else error.message
-    return "" if error is None else str(error)
+    return "" if error is None or explain(outcome.code) or isinstance(error, SubJobFailedError) else str(error)
