@@ -108,6 +108,27 @@ def test_on_a_full_disk_nothing_is_gone_on_with(bms: Bms, tmp_path: Path, action
     assert bms(action, "--resume", str(file), "--yes").code == 0
 
 
+def test_a_disk_that_fills_up_ends_a_reboot_and_the_rest_is_gone_on_with_once_there_is_room(
+    bms: Bms, tmp_path: Path
+) -> None:
+    ids, file = bms.ids("__type_baremetal"), tmp_path / "run"
+    done = subprocess.run(
+        [*COMMAND, "reboot", *ids, "--yes", "--wave", "4", "--save", str(file), "--json"], env=bms.environment,
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2500, 2500)),
+    )  # fmt: skip
+    *outcomes, summary = map(json.loads, done.stdout.splitlines())
+    skipped = summary["by_state"]["SKIPPED"]
+    assert (done.returncode, summary["servers"], 0 < skipped < 20) == (1, 20, True)
+    assert f"not asked for, since {file} cannot be written" in str(outcomes)
+    assert "Traceback" not in done.stderr
+    before = reboots(bms)
+    assert before == (20 - skipped) / 4
+    ended = bms("reboot", "--resume", str(file), "--yes", "--json")
+    assert ended.json[-1]["by_state"]["SUCCEEDED"] >= skipped
+    assert reboots(bms) == before + skipped / 4
+
+
 @pytest.mark.parametrize(
     ("lines", "unasked", "doubtful", "is_certain"),
     [

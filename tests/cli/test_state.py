@@ -8,6 +8,7 @@ import logging
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from bms_async import LimiterStatistics, Limits
 from bms_async.cli.exit import UsageError
 from bms_async.cli.journal import Journal, make_head, read_saved, taken_over
-from bms_async.cli.state import Ledger, own_part, state_folder, write_atomically
+from bms_async.cli.state import Ledger, let_go, own_part, state_folder, try_lock, write_atomically
 from tests.support.virtual_clock import run_virtually
 
 
@@ -128,6 +129,103 @@ def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert use(blocked / "folder", "servers.stop", 1).used == 1
+
+
+def trouble_of(folder: Path | None) -> tuple[str | None, str | None]:
+    """Be a command that makes a call, and then be `bms limits`; return what each says of its notes."""
+    book = Ledger("https://bms.example.com", "project", folder, no_folder="there is no home folder")
+
+    async def main() -> None:
+        limits = Limits()
+        await book.load(limits)
+        make_calls(limits, "servers.stop", 1)
+        await book.save(limits)
+
+    asyncio.run(main())
+    return book.trouble, Ledger("https://bms.example.com", "project", folder, no_folder="no home").try_out()
+
+
+def test_notes_that_cannot_be_kept_are_told_of_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trouble_of(tmp_path / "good") == (None, None)
+    assert trouble_of(None) == ("there is no home folder", "no home")
+    (tmp_path / "file").write_text("")
+    used, shown = trouble_of(tmp_path / "file" / "folder")
+    assert "Not a directory" in str(used)
+    assert "Not a directory" in str(shown)
+
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fail)
+        used, shown = trouble_of(tmp_path / "full")
+    assert "No space left on device" in str(used)
+    assert "No space left on device" in str(shown)
+
+
+def test_a_book_that_is_kept_locked_or_cannot_be_read_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(tmp_path, "servers.stop", 1)
+    monkeypatch.setattr("bms_async.cli.state._LOCK_SECONDS", 0.0)
+    lock = os.open(tmp_path / "limits.lock", os.O_RDWR)
+    assert try_lock(lock)
+    used, shown = trouble_of(tmp_path)
+    assert "limits.lock locked" in str(used)
+    assert "limits.lock locked" in str(shown)
+    let_go(lock)
+    [file] = files_in(tmp_path)
+    file.unlink()
+    file.mkdir()
+    assert "Is a directory" in str(trouble_of(tmp_path)[0])
+
+
+def test_what_was_not_used_need_not_be_noted(tmp_path: Path) -> None:
+    book = Ledger("https://bms.example.com", "project", None, no_folder="there is no home folder")
+    asyncio.run(book.save(Limits()))
+    assert book.trouble is None
+
+
+def test_a_lock_that_is_let_go_is_free_also_where_a_child_has_the_file_still(tmp_path: Path) -> None:
+    def lock_with_a_child(end: Callable[[int], None]) -> bool:
+        held, other = (os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT) for _ in range(2))
+        # As a child has it that was forked meanwhile.
+        child = os.dup(held)
+        assert try_lock(held)
+        assert not try_lock(other)
+        end(held)
+        is_free = try_lock(other)
+        os.close(child)
+        os.close(other)
+        return is_free
+
+    assert lock_with_a_child(let_go)
+    assert not lock_with_a_child(os.close)
+
+
+@pytest.mark.parametrize("how", ["ended in order", "all has ended", "gone on with"])
+def test_a_run_is_free_as_soon_as_it_is_let_go_also_where_a_child_has_its_file_still(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, opened, children = tmp_path / "jobs.jsonl", os.open, list[int]()
+
+    def open_and_fork(*arguments: Any, **more: Any) -> int:
+        descriptor = opened(*arguments, **more)
+        children.append(os.dup(descriptor))
+        return descriptor
+
+    book = journal(file)
+    monkeypatch.setattr(os, "open", open_and_fork)
+    add(book, 0)
+    other = opened(file, os.O_RDWR)
+    assert not try_lock(other)
+    asyncio.run(book.remove() if how == "all has ended" else book.close([]))
+    if how == "gone on with":
+        with taken_over(str(file)):
+            assert not try_lock(other)
+    assert try_lock(other)
+    for descriptor in (*children, other):
+        os.close(descriptor)
 
 
 @given(

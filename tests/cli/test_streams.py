@@ -43,6 +43,52 @@ def test_streams_that_are_closed_or_full_cost_no_traceback(
     assert (ended.code, "Traceback" in ended.err) == (code, False)
 
 
+COMMANDS = [
+    ["--help"], ["--version"], [], ["stop", "--help"], ["servers", "list"], ["servers", "list", "--json"], ["calls"],
+    ["calls", "reboot"], ["limits"], ["quota", "--json"], ["login"], ["completion", "zsh"], ["simulator", "--help"],
+    ["simulator"], ["simulator", "--json"], ["start", "a", "--dry-run"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_output_that_a_full_disk_does_not_take_ends_with_one_line_and_the_code_for_that(
+    healthy_cloud: Bms, arguments: list[str]
+) -> None:
+    ended = in_a_shell(healthy_cloud, ">/dev/full", *arguments)
+    *before, last = ended.err.splitlines()
+    assert (ended.code, last) == (2, "bms: [Errno 28] No space left on device")
+    # The simulator says first that it is ready.
+    assert len(before) <= (arguments == ["simulator"])
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_output_that_nobody_reads_ends_in_silence_and_with_the_code_for_that(
+    healthy_cloud: Bms, arguments: list[str]
+) -> None:
+    with healthy_cloud.in_a_pipe(*arguments) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+        assert process.wait(timeout=PATIENCE) == 141
+    assert len(err.splitlines()) <= (arguments == ["simulator"])
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["fly"], 2), (["quota"], 4), (["-vv", "quota"], 4), (["calls"], 0)])
+def test_errors_that_cannot_be_written_change_no_exit_code(nowhere: Bms, arguments: list[str], code: int) -> None:
+    nobody = {"BMS_ENDPOINT": "http://127.0.0.1:9", "OS_PROJECT_ID": "p", "OS_TOKEN": "t"}
+    for errors in ("2>/dev/full", "2>&-"):
+        assert in_a_shell(nowhere, errors, *arguments, **nobody).code == code
+    # Results and errors may go to the same full disk.
+    assert in_a_shell(nowhere, ">/dev/full 2>&1", *arguments, **nobody).code == (code or 2)
+
+
+def test_a_script_of_completion_that_cannot_be_written_is_told_of(nowhere: Bms) -> None:
+    asked = {"_BMS_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "bms st"}
+    ended = in_a_shell(nowhere, ">/dev/full", **asked)
+    assert (ended.code, ended.err) == (2, "bms: [Errno 28] No space left on device\n")
+
+
 @pytest.mark.parametrize("options", [["--json"], []])
 def test_results_that_nobody_can_write_end_no_run(healthy_cloud: Bms, tmp_path: Path, options: list[str]) -> None:
     page = tmp_path / "report.html"
@@ -60,6 +106,28 @@ def test_jobs_that_are_watched_into_a_full_disk_are_told_of_without_a_traceback(
     ended = in_a_shell(healthy_cloud, ">/dev/full", "jobs", "watch", job_id, "--json")
     assert (ended.code, "Traceback" in ended.err) == (2, False)
     assert ended.err.endswith("No space left on device\n")
+
+
+HOMELESS = {"XDG_STATE_HOME": "", "XDG_CONFIG_HOME": "", "HOME": "/proc/nowhere"}
+
+
+def test_without_a_home_each_command_says_once_that_it_cannot_note_what_it_uses(healthy_cloud: Bms) -> None:
+    server_id = healthy_cloud.ids("rack-5")[0]
+    for arguments in (["start", server_id, "-q"], ["quota"], ["servers", "list", "-n", "1"], ["login"]):
+        ended = in_a_shell(healthy_cloud, "</dev/null", *arguments, **HOMELESS)
+        told = [line for line in ended.err.splitlines() if "cannot be noted" in line]
+        assert (ended.code, len(told)) == (0, 1), arguments
+        assert "/proc/nowhere" in told[0]
+    for arguments in (["calls"], ["--version"]):
+        assert in_a_shell(healthy_cloud, "", *arguments, **HOMELESS).err == ""
+
+
+def test_without_a_home_the_limits_are_shown_with_the_words_that_nothing_can_be_noted(healthy_cloud: Bms) -> None:
+    ended = in_a_shell(healthy_cloud, "", "limits", "servers.stop", "--json", **HOMELESS)
+    assert (ended.code, ended.json[0]["noted"], len(ended.err.splitlines())) == (0, False, 1)
+    assert "what is shown may be too little" in ended.err
+    assert healthy_cloud("limits", "servers.stop", "--json").json[0]["noted"] is True
+    assert healthy_cloud("limits").err == ""
 
 
 def test_an_id_that_is_no_text_has_its_outcome_like_any_other(healthy_cloud: Bms) -> None:
