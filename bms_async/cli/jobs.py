@@ -29,10 +29,11 @@ from .cloud import open_cloud, read_settings
 from .display import Polls
 from .exit import Code, UsageError, say, swallow_output
 from .failures import Failures, explain_code
+from .follow import tell_doubtful
 from .output import clean, duration, json_line, number, plain, terminal_width, text_of, write
 from .progress import Screen, draw_bar
 from .results import reason_line, reason_lines
-from .saved import read_saved, restore_jobs
+from .saved import Saved, read_saved, restore_jobs
 from .signals import Interruption, run_interruptibly
 from .words import quote, words_of_error, words_of_part
 
@@ -87,7 +88,7 @@ def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, json:
             say("the jobs go on in the cloud. To follow them again:")
             say(f"bms jobs watch {again}", first="  ")
         elif saved is not None and saved.head is not None:
-            _tell_what_is_left(file or "", saved.head.action, len(saved.unasked))
+            _tell_what_is_left(file or "", saved.head.action, saved)
         return code
 
     return run_interruptibly(main)
@@ -298,8 +299,10 @@ def _tell_missing(job_id: str, error: NotFoundError, where: str) -> None:
         f"an old one is forgotten after a while{quote(error)}")  # fmt: skip
 
 
-def _tell_what_is_left(file: str, action: str, left: int) -> None:
-    if left:
+def _tell_what_is_left(file: str, action: str, saved: Saved) -> None:
+    if saved.doubtful and action == "servers.reboot":
+        tell_doubtful(saved.doubtful)
+    if left := len(saved.unasked):
         name = action.removeprefix("servers.")
         say(f"{number(left, 'server')} of that run were not asked for. To go on with them:")
         say(f"bms {name} --resume {shlex.quote(file)}", first="  ")

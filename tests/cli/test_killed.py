@@ -108,6 +108,32 @@ def test_on_a_full_disk_nothing_is_gone_on_with(bms: Bms, tmp_path: Path, action
     assert bms(action, "--resume", str(file), "--yes").code == 0
 
 
+def test_a_batch_that_waits_for_the_limit_is_not_in_doubt(bms: Bms, tmp_path: Path) -> None:
+    ids, file = bms.ids("__type_baremetal"), tmp_path / "run"
+    for server_id in ids[:2]:
+        bms("reboot", server_id, "-q")
+    [book] = (bms.state / "bms").glob("limits-*.json")
+    now = time.time()
+    until = {"servers.reboot": [now + 50] * 50}
+    book.write_text(json.dumps({"version": 1, "sections": {"another": {"written": now, "until": until}}}))
+    with bms.in_a_pipe("reboot", *ids, "--yes", "--save", str(file)) as process:
+        assert process.stderr is not None
+        assert "0 of 20" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        err = process.stderr.read()
+        assert process.wait(timeout=PATIENCE) == 143
+    assert "nothing was asked for, and there is nothing saved to go on with" in err
+    assert not file.exists()
+
+
+def test_who_watches_what_a_killed_reboot_saved_is_told_who_is_in_doubt(bms: Bms, tmp_path: Path) -> None:
+    ids, file = bms.ids("rack-0")[:2], tmp_path / "run"
+    answer_late(bms, 1)
+    kill_while_it_asks(bms, "reboot", *ids, "--yes", "--save", str(file))
+    watched = bms("jobs", "watch", "--from", str(file))
+    assert (watched.code, "2 servers may have been rebooted" in watched.err) == (0, True)
+
+
 def test_a_disk_that_fills_up_ends_a_reboot_and_the_rest_is_gone_on_with_once_there_is_room(
     bms: Bms, tmp_path: Path
 ) -> None:

@@ -1,0 +1,113 @@
+"""Text as wide as a terminal shows it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bms_async.cli.cells import cell_len, padded, wrap
+from bms_async.cli.failures import Failures
+from bms_async.cli.output import Columns
+from bms_async.cli.progress import Screen
+from bms_async.cli.results import reason_line, reason_lines
+from bms_async.cli.servers import _describe
+from bms_async.cli.words import Words
+from bms_async.models import Server
+
+NAMES = ("db-1", "数据库-一号", "cafe\N{COMBINING ACUTE ACCENT}-3", "サーバー", "ｶﾀｶﾅ", "\N{ROCKET}-5", "서버", "")
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+LETTERS = st.text(alphabet="ab-.数据库サé\N{COMBINING ACUTE ACCENT}\N{ROCKET}ｶ ", max_size=200)
+
+
+def cells(text: str) -> int:
+    """What a terminal takes for a text, reckoned by the tables of Unicode alone."""
+    wide = sum(unicodedata.east_asian_width(each) in "WF" for each in text)
+    return len(text) + wide - sum(bool(unicodedata.combining(each)) for each in text)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bms_async.cli.output.is_terminal", lambda: True)
+    for place in ("output", "results"):
+        monkeypatch.setattr(f"bms_async.cli.{place}.terminal_width", lambda: 60)
+
+
+def rows_of(*rows: tuple[object, ...], names: tuple[str, ...], right: tuple[str, ...] = ()) -> list[str]:
+    lines: list[str] = []
+    columns = Columns(names, right=right, keep=1, out=lines.append)
+    for row in rows:
+        columns.add(*row)
+    columns.flush()
+    return lines
+
+
+@pytest.mark.usefixtures("terminal")
+def test_columns_stand_below_each_other_whatever_names_are_made_of() -> None:
+    rows = rows_of(*((name, "ACTIVE", 7) for name in NAMES), names=("name", "status", "used"), right=("used",))
+    assert {cells(row[: row.index("ACTIVE")]) for row in rows[1:]} == {cells(rows[0][: rows[0].index("STATUS")])}
+    assert {cells(row.rstrip("\n")) for row in rows} == {cells(rows[0].rstrip("\n"))}
+    # Figures that are something else now and then end below each other all the same.
+    rows = rows_of(("a", 50), ("b", "無制限"), names=("quota", "limit"), right=("limit",))
+    assert {cells(row.rstrip("\n")) for row in rows} == {cells(rows[0].rstrip("\n"))}
+
+
+@pytest.mark.usefixtures("terminal")
+def test_as_many_columns_are_shown_as_wide_names_leave_room_for() -> None:
+    header, row = rows_of(("数" * 25, "ACTIVE", "zone"), names=("name", "status", "zone"))
+    assert header.split() == ["NAME", "STATUS"]
+    assert cells(row.rstrip("\n")) <= 60
+
+
+@pytest.mark.usefixtures("terminal")
+def test_reasons_are_wrapped_where_the_terminal_ends() -> None:
+    failures = Failures()
+    failures.add_reason("错误", "电源控制器没有响应" * 9, "サーバー-1", Words("電源が入りません。" * 9, job_id="job-1"))
+    lines = reason_lines(failures)
+    assert max(map(cells, lines)) in {59, 60}
+    assert all(line.startswith("  ") for line in lines)
+    assert "電源が入りません。" * 9 in "".join("".join(lines).split())
+
+
+def test_the_fields_of_a_server_stand_below_each_other() -> None:
+    server = Server(id="s", metadata={"数据库": "one", "role": "two", "cafe\N{COMBINING ACUTE ACCENT}": "three"})
+    lines = [line for line in _describe(server).splitlines() if line.rsplit(" ", 1)[-1] in {"one", "two", "three"}]
+    assert len({cells(line.rsplit(" ", 1)[0]) for line in lines}) == 1
+    assert len(lines) == 3
+
+
+async def test_a_line_of_the_block_ends_before_a_wide_character_that_has_no_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("bms_async.cli.progress._write", written.append)
+    failures = Failures()
+    failures.add_reason("BMS.0006", "", "s", Words("电源控制器没有响应" * 20))
+    for columns in range(30, 34):
+        screen = Screen()
+        monkeypatch.setattr(type(screen), "width", columns)
+        await screen.show([reason_line(failures.reasons()[0])])
+        drawn = ESCAPES.sub("", written.pop()).strip("\r")
+        assert columns - 1 <= cells(drawn) <= columns
+        assert drawn.endswith("…")
+        assert set(drawn.partition("BMS.0006  ")[2]) <= set("电源控制器没有响应… ")
+
+
+@given(text=LETTERS, width=st.integers(12, 80))
+def test_text_that_is_wrapped_keeps_its_letters_and_the_width(text: str, width: int) -> None:
+    lines = wrap(text, width, first="  ", rest="    ")
+    assert all(cell_len(line) <= width for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    # An accent stays with its letter; one that begins a word has none.
+    alone = sum(word.startswith("\N{COMBINING ACUTE ACCENT}") for word in text.split())
+    assert sum(line.strip().startswith("\N{COMBINING ACUTE ACCENT}") for line in lines) <= alone
+
+
+@given(text=LETTERS, width=st.integers(0, 300), right=st.booleans())
+def test_text_that_is_padded_is_as_wide_as_its_column(text: str, width: int, right: bool) -> None:
+    told = padded(text, width, right=right)
+    assert cell_len(told) == max(width, cell_len(text))
+    assert text in told
