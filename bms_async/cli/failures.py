@@ -8,13 +8,12 @@ from typing import NamedTuple
 from bms_async import Outcome, OutcomeState, explain
 from bms_async.fleet.outcome import reason_of
 
+from .tally import Tally
 from .words import Words, words_of
 
 __all__ = ["Failures", "Reason", "Said", "explain_code"]
 
 _EXAMPLES = 3
-_MOST_WORDS = 500
-"""How many different words are kept of one code; what comes after them is only counted."""
 
 
 class Said(NamedTuple):
@@ -57,8 +56,7 @@ class _Group:
         self.what = what
         self.servers: list[str] = []
         self.total = 0
-        self.said: dict[str, Said] = {}
-        self.unkept = 0
+        self.said = Tally[tuple[Words, str]]()
 
     def add(self, server: str, words: Words | None) -> bool:
         """Take a server in; tell whether there is something new in it."""
@@ -68,20 +66,12 @@ class _Group:
         if words is None:
             return self.total == 1
         # What names the server in its midst is the same of all servers but for that.
-        key = words.text.replace(server or "\0", "\0")
-        known = self.said.get(key)
-        if known is not None:
-            self.said[key] = known._replace(total=known.total + 1)
-            return False
-        if len(self.said) == _MOST_WORDS:
-            self.unkept += 1
-            return False
-        self.said[key] = Said(words, server, 1)
-        return len(self.said) <= _EXAMPLES
+        is_new = self.said.add(words.text.replace(server or "\0", "\0"), (words, server))
+        return is_new and self.said.seen <= _EXAMPLES
 
     def reason(self) -> Reason:
-        said = sorted(self.said.values(), key=lambda each: -each.total)
-        return Reason(self.code, self.what, tuple(self.servers), self.total, said, self.unkept)
+        said = [Said(words, server, total) for total, (words, server) in self.said.ranked()]
+        return Reason(self.code, self.what, tuple(self.servers), self.total, said, self.said.lost)
 
 
 class Failures:

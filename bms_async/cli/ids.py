@@ -10,6 +10,7 @@ import msgspec
 from rich.text import Text
 
 from bms_async import BmsClient, Server
+from bms_async.models.ids import canonical_id
 
 from .exit import UsageError
 from .progress import Screen
@@ -67,7 +68,7 @@ def read_ids(arguments: Sequence[str], file: str | None, *, filters: Sequence[Fi
         except (OSError, UnicodeError) as error:
             raise UsageError(f"cannot read the ids: {error}") from error
     if arguments and "-" not in arguments:
-        return list(dict.fromkeys(map(_writable, arguments)))
+        return _distinct(map(_writable, arguments), "no ids were given")
     if not file and not arguments and sys.stdin.isatty():
         raise UsageError("which servers? Give ids, or pipe them in; --help tells of other ways")
     named = [_writable(each) for each in arguments if each != "-"]
@@ -133,10 +134,13 @@ def describe(filters: Sequence[Filters]) -> str:
 
 
 def _distinct(ids: Iterable[str], otherwise: str) -> list[str]:
-    found = list(dict.fromkeys(ids))
+    found: dict[str, str] = {}
+    for each in ids:
+        # One server may be written in two ways, and is one that is asked about.
+        found.setdefault(canonical_id(each), each)
     if not found:
         raise UsageError(otherwise)
-    return found
+    return list(found.values())
 
 
 def _ids_of(lines: Iterable[str]) -> Iterator[str]:

@@ -87,6 +87,13 @@ def test_ids_come_from_a_file_a_pipe_and_lines_of_json(cloud: Bms, tmp_path: Pat
     assert (broken.code, "has no id" in broken.err) == (2, True)
 
 
+def test_one_server_in_two_spellings_is_one(cloud: Bms) -> None:
+    one = cloud.ids("rack-4")[0]
+    for arguments, text in (([one, one.upper()], ""), (["-"], f"{one.upper()}\n{one}\n")):
+        [plan] = cloud("reboot", "--dry-run", "--json", *arguments, text=text).json
+        assert plan["servers"] == 1
+
+
 def test_more_than_one_server_needs_a_yes_where_nobody_can_be_asked(cloud: Bms) -> None:
     ended = cloud("stop", "--tag", "rack-5")
     assert (ended.code, ended.out) == (2, "")

@@ -150,6 +150,26 @@ def test_words_that_differ_stand_beside_their_servers() -> None:
     assert "Second." in page.text
 
 
+def test_what_was_said_most_often_is_counted_where_not_all_servers_are_listed() -> None:
+    often = [failed(each, reason="No power.") for each in range(600)]
+    less = [failed(each, reason=f"Server {outcome(each).server_id} is locked.") for each in range(600, 1000)]
+    rare = [failed(each, reason=f"Slot {each} is empty.") for each in range(1000, 1300)]
+    page = read(report_of([*less, *rare, *often]))
+    said = page.text.partition("What was said most often:")[2].partition("Server State")[0]
+    assert "No power. (600 servers, first of" in said
+    assert "is locked. (400 servers, first of" in said
+    assert said.count("first of") == 5
+    assert said.index("No power.") < said.index("is locked.") < said.index("is empty.")
+    assert page.text.count("is empty.") <= 5
+
+
+def test_the_same_words_to_different_requests_are_the_same_words() -> None:
+    errors = [BadRequestError(status=400, code="BMS.0018", message="no", request_id=f"r-{each}") for each in range(9)]
+    page = read(report_of([outcome(each, OutcomeState.FAILED, error) for each, error in enumerate(errors)]))
+    assert "What was said: no (request r-0)" in page.text
+    assert "r-1" not in page.text
+
+
 def test_a_run_that_was_aborted_cancelled_and_not_verified_tells_all_three() -> None:
     skipped = [outcome(each, OutcomeState.SKIPPED) for each in range(1, 5)]
     page = read(report_of([failed(0), *skipped], aborted="5 % failed", cancelled=True, unverified=3))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from bms_async import FleetReport, Outcome, OutcomeState, explain
+from bms_async.cli.tally import Tally
 from bms_async.cli.words import Words, words_of
 from bms_async.errors import SubJobFailedError
 from bms_async.fleet.outcome import reason_of
@@ -22,7 +22,6 @@ _MOST_OF_A_CODE: Final = 40
 _LONGEST_TEXT: Final = 220
 _LONGEST_NAME: Final = 64
 _MOST_WORDS: Final = 5
-_KEPT_WORDS: Final = 500
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
 
@@ -133,17 +132,13 @@ class _Group:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
-        self.said: Counter[str] = Counter()
-        self.first: dict[str, Outcome] = {}
+        self.said = Tally[tuple[Outcome, Words | None]]()
 
     def add(self, outcome: Outcome, most: int) -> None:
         words = words_of(outcome)
         text = _text(outcome, words)
         # What names the server in its midst is the same of all servers but for that.
-        key = text.replace(outcome.server_id or "\0", "\0")
-        if key in self.said or len(self.said) < _KEPT_WORDS:
-            self.said[key] += 1
-            self.first.setdefault(key, outcome)
+        self.said.add(text.replace(outcome.server_id or "\0", "\0"), (outcome, words))
         if len(self.rows) < most:
             self.rows.append(_row(outcome, text, words))
 
@@ -166,13 +161,12 @@ def _failure(code: str, count: int, total: int, group: _Group) -> Failure:
     meaning, measure = (documented.meaning, documented.measure) if documented else _OTHERS.get(code, _ELSE)
     state = rows[0].state if rows else OutcomeState.FAILED.value
     same, often = "", list[Said]()
-    if len(group.said) == 1:
+    if group.said.seen == 1:
         same = rows[0].said
         rows = [row._replace(said="") for row in rows]
     elif len(rows) < count:
-        for key, servers in group.said.most_common(_MOST_WORDS):
-            first = group.first[key]
-            row = _row(first, _text(first, words := words_of(first)), words)
+        for servers, (first, words) in group.said.ranked()[:_MOST_WORDS]:
+            row = _row(first, _text(first, words), words)
             often.append(Said(row.said or "nothing", servers, row.server_id))
     share = count / max(1, total)
     return Failure(printable(code, _LONGEST_NAME), count, share, state, meaning, measure, same, often, rows)
