@@ -22,6 +22,7 @@ import msgspec
 from bms_async import BmsError, CallError, JobHandle
 
 from .exit import UsageError, say
+from .output import number
 from .saved import (
     VERSION,
     AskedLine,
@@ -53,13 +54,15 @@ class Journal:
         path: The file; None names one in the state folder.
         head: What the run is.
         size: How many bytes are in the file already, where the run is resumed; what comes after them goes.
+        doubtful: The servers that may have been rebooted before it was resumed; the file is kept for them.
 
     Attributes:
         jobs: The jobs of this run, not those that it was resumed with.
         on_unnoted: Called when a batch was not sent since it could not be noted first.
     """
 
-    def __init__(self, path: Path | None, head: Head, *, size: int = 0) -> None:
+    def __init__(self, path: Path | None, head: Head, *, size: int = 0, doubtful: Sequence[str] = ()) -> None:
+        self._doubtful = doubtful
         self._head = head
         self._path = path
         self._waiting: list[bytes] = [] if size else [_encode(head)]
@@ -131,11 +134,16 @@ class Journal:
     async def close(self, left: Sequence[str], doubtful: Sequence[str] = ()) -> None:
         """Save which servers may be asked for again, and which must not be; the run has been ended before its end."""
         if self.jobs or self._end:
-            await self._save(EndLine(left=tuple(left), doubtful=tuple(doubtful)))
+            await self._save(EndLine(left=tuple(left), doubtful=(*self._doubtful, *doubtful)))
         self._release()
 
     async def remove(self) -> None:
-        """Remove the file: all has ended."""
+        """Remove the file: all has ended. One that names servers in doubt is kept, for nothing else names them all."""
+        if self._doubtful:
+            await self.close(())
+            whom = number(len(self._doubtful), "server")
+            say(f"the last line of {self._path} names {whom} that may have been rebooted")
+            return
         if self._path is not None and (self._end or self._descriptor is not None):
             with suppress(OSError):
                 await anyio.to_thread.run_sync(self._path.unlink)

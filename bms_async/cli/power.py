@@ -192,7 +192,8 @@ class _Task:
     def _open_journal(self, ids: list[str]) -> Journal:
         options, saved = self._options, self._saved
         if saved is not None and saved.head is not None and options.resume is not None:
-            return Journal(Path(options.resume), saved.head, size=saved.size)
+            doubtful = saved.doubtful if self._action == "reboot" else ()
+            return Journal(Path(options.resume), saved.head, size=saved.size, doubtful=doubtful)
         head = make_head(
             f"servers.{self._action}",
             endpoint=self._cloud.settings.endpoint,

@@ -89,6 +89,11 @@ def test_a_reboot_that_was_killed_with_its_first_batch_leaves_that_alone_and_goe
     assert "16 servers may have been rebooted" in ended.err
     assert sorted(each["server_id"] for each in ended.json[:-1]) == sorted(ids[16:])
     assert (ended.code, reboots(bms)) == (0, 3)
+    # What nothing else names is still there, and nothing is left to be asked for.
+    *_, last = file.read_text().splitlines()
+    assert (json.loads(last)["left"], sorted(json.loads(last)["doubtful"])) == ([], sorted(ids[:16]))
+    assert bms("reboot", "--resume", str(file), "--yes").code == 0
+    assert reboots(bms) == 3
 
 
 @pytest.mark.parametrize("action", ["reboot", "stop"])
