@@ -2,6 +2,7 @@
 
 from .events import EventGap, JobChanged, JobEnded, JobEvent, JobEvents, JobLost, JobStarted, SubJobEnded
 from .handle import JobHandle, SavedJob, read_saved
+from .patience import Patience
 from .schedule import SHARE
 from .watcher import Watcher, WatcherStatistics
 
@@ -15,6 +16,7 @@ __all__ = [
     "JobHandle",
     "JobLost",
     "JobStarted",
+    "Patience",
     "SavedJob",
     "SubJobEnded",
     "Watcher",
