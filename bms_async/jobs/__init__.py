@@ -4,7 +4,8 @@ from .events import EventGap, JobChanged, JobEnded, JobEvent, JobEvents, JobLost
 from .handle import JobHandle, SavedJob, read_saved
 from .patience import Patience
 from .schedule import SHARE
-from .watcher import Watcher, WatcherStatistics
+from .statistics import WatcherStatistics
+from .watcher import Watcher
 
 __all__ = [
     "SHARE",

@@ -11,7 +11,6 @@ from weakref import WeakValueDictionary
 
 import anyio
 import anyio.lowlevel
-import msgspec
 
 from bms_async._owner import TaskOwner, check_loop
 from bms_async.errors import CallError, ClientClosedError, InvalidRequestError, JobLostError
@@ -25,6 +24,7 @@ from .handle import JobHandle, WatchedJobs
 from .patience import Patience
 from .queue import PollQueue
 from .record import JobRecord, Rank
+from .statistics import WatcherStatistics
 
 if TYPE_CHECKING:
     from bms_async.hooks import Hooks
@@ -38,34 +38,6 @@ _POLLS_AT_ONCE = 32
 _REST_AFTER_FAULT = 5.0
 _AT_A_TIME = 500
 """How many jobs are dealt with before others get a turn: some milliseconds of work."""
-
-
-class WatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a watcher is doing.
-
-    Attributes:
-        live: Jobs that are polled.
-        asleep: Jobs that nobody waits for, and that are not polled for that reason.
-        in_flight: Polls under way.
-        polls: Polls made.
-        failed_polls: Polls that told nothing.
-        ended: Jobs seen to their end.
-        lost: Jobs whose end cannot be known.
-        load: How many times more polls the jobs that somebody waits for want than they may have, at least 1.
-        subscribers: Subscriptions to events that are open.
-        next_poll: Seconds until the next poll is due, None when there is nothing to poll.
-    """
-
-    live: int
-    asleep: int
-    in_flight: int
-    polls: int
-    failed_polls: int
-    ended: int
-    lost: int
-    load: float
-    subscribers: int
-    next_poll: float | None
 
 
 class Watcher:

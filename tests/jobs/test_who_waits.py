@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from bms_async import ClientClosedError, JobHandle, JobLostError, JobTimeoutError, Patience
+from bms_async import ClientClosedError, Job, JobHandle, JobLostError, JobTimeoutError, Patience
 from bms_async.errors import NotFoundError, ServerError
 from bms_async.jobs import Watcher
 from tests.jobs.watching import Told, job, sub_job, watching
@@ -90,7 +90,12 @@ def test_polls_stop_when_the_last_waiter_has_left_and_go_on_when_one_comes_back(
 def test_r4_of_several_waiters_some_may_leave_and_the_others_are_told() -> None:
     async def use(watcher: Watcher, told: Told) -> None:
         handle = watcher.watch("j", servers=("a",))
-        told.says["j"] = lambda: job(status := "SUCCESS" if anyio.current_time() > 50 else "RUNNING", sub_job("a", status))
+
+        def says() -> Job:
+            status = "SUCCESS" if anyio.current_time() > 50 else "RUNNING"
+            return job(status, sub_job("a", status))
+
+        told.says["j"] = says
         ended: list[str] = []
 
         async def wait(handle: JobHandle) -> None:
