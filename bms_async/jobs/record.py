@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
 from bms_async._owner import check_loop
@@ -117,7 +117,7 @@ class JobRecord:
         self.appetite = 0.0
         self.in_background = False
         self.job: Job | None = None
-        self.ended: list[SubJob] = []
+        self.ended: Sequence[SubJob] = ()
         self.finished = False
         self.error: BmsError | None = None
         self.failures = 0
@@ -311,7 +311,11 @@ class JobRecord:
                 future.set_result(sub)
 
     def _append(self, sub: SubJob) -> None:
-        self.ended.append(sub)
+        if isinstance(self.ended, list):
+            self.ended.append(sub)
+        else:
+            # Of many jobs most show nothing for long, and each list is one more thing that the collector visits.
+            self.ended = [sub]
         if len(self._board):
             self._board.publish(SubJobEnded(job_id=self.job_id, server_id=sub.server_id, sub_job=sub))
 
