@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Self
 
 import anyio
 import anyio.lowlevel
@@ -28,6 +29,11 @@ def watch(use: Callable[[Watcher, Told], Awaitable[None]]) -> None:
     run_virtually(main)
 
 
+async def read_all(events: JobEvents) -> None:
+    async for _ in events:
+        pass
+
+
 class Passes:
     """Counts passes of the loop, and how much a number changed in one of them at the most."""
 
@@ -36,7 +42,7 @@ class Passes:
         self.passes = self.most = 0
         self.changed = 0
 
-    async def __aenter__(self) -> Passes:
+    async def __aenter__(self) -> Self:
         self._counting = asyncio.ensure_future(self._count())
         await anyio.lowlevel.checkpoint()
         return self
@@ -110,7 +116,7 @@ def test_r9_an_event_is_kept_once_for_all_subscribers_and_no_longer_than_any_of_
     names = tuple(f"s{number}" for number in range(1000))
 
     async def use(watcher: Watcher, told: Told) -> None:
-        board = watcher._board  # noqa: SLF001 - what it keeps shows nowhere else
+        board = watcher._board
         told.says["j"] = job("SUCCESS", *(sub_job(name, "SUCCESS") for name in names))
         subscribers = [watcher.events(10_000) for _ in range(200)]
         for events in subscribers:
@@ -122,10 +128,10 @@ def test_r9_an_event_is_kept_once_for_all_subscribers_and_no_longer_than_any_of_
             return [event.server_id for event in seen if isinstance(event, SubJobEnded)]
 
         assert [await ended(events) for events in subscribers[1:]] == [list(names)] * 199
-        assert sum(map(len, board._chunks)) == len(names) + 2  # noqa: SLF001
+        assert sum(map(len, board._chunks)) == len(names) + 2
         for events in subscribers:
             await events.__aexit__(None, None, None)
-        assert sum(map(len, board._chunks)) == 0  # noqa: SLF001
+        assert sum(map(len, board._chunks)) == 0
 
     watch(use)
 
@@ -137,7 +143,7 @@ def test_what_a_slow_subscriber_will_never_read_is_kept_for_nobody() -> None:
         told.says["j"] = job("SUCCESS", *(sub_job(name, "SUCCESS") for name in names))
         async with watcher.events(10) as slow:
             await watcher.watch("j", servers=names)
-            assert sum(map(len, watcher._board._chunks)) <= 1000  # noqa: SLF001 - as above
+            assert sum(map(len, watcher._board._chunks)) <= 1000
             assert await anext(slow) == EventGap(missed=len(names) + 2 - 10)
 
     watch(use)
@@ -172,8 +178,7 @@ def test_each_reader_of_a_closed_client_gets_an_error_of_its_own(events_wait: in
                 caught = []
                 for events in (one, other, other):
                     with pytest.raises(ClientClosedError) as raised:
-                        while True:
-                            await anext(events)
+                        await read_all(events)
                     caught.append(raised.value)
                 assert len({id(error) for error in caught}) == 3
 
