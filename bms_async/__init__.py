@@ -53,6 +53,7 @@ from bms_async.jobs import (
     JobHandle,
     JobLost,
     JobStarted,
+    Patience,
     SubJobEnded,
     WatcherStatistics,
 )
@@ -195,6 +196,7 @@ __all__ = [
     "OutcomeState",
     "OutcomeTold",
     "PasswordAuth",
+    "Patience",
     "PermissionDeniedError",
     "PortState",
     "PowerState",

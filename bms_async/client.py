@@ -17,11 +17,12 @@ from bms_async._owner import check_loop, finish_task, outside_of_all
 from bms_async._version import __version__
 from bms_async.api import (
     find_project,
+    make_poller,
     poll_job,
 )
 from bms_async.auth import Auth, ScopedAuth
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
-from bms_async.jobs import SHARE, Watcher, WatcherStatistics
+from bms_async.jobs import SHARE, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pace, prepare_pace
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import gather_hooks
@@ -47,6 +48,7 @@ class ClientOptions(TypedDict, total=False):
     deadline: float | None
     max_wait: float | None
     retry: RetryPolicy | None
+    patience: Patience
     check: bool
     hooks: Hook | Iterable[Hook] | None
 
@@ -93,6 +95,7 @@ class BmsClient(ClientView):
         max_wait: Seconds that a call may wait for its slot: if it would be longer it fails at once with a
             `WaitTooLongError`. None waits for as long as the limit asks. `with_options` changes these for some calls.
         retry: How failed calls are tried again; None never does.
+        patience: How long the cloud may tell nothing new of a job or a server before a wait for it ends.
         check: Whether arguments are checked against the reference before anything is sent.
         hooks: A function that is called with each `HookEvent`, or several of them: right where it happens and before
             anything goes on, so that it must not block. What it raises is logged and does no harm. Where the program
@@ -122,6 +125,7 @@ class BmsClient(ClientView):
         deadline: float | None = None,
         max_wait: float | None = None,
         retry: RetryPolicy | None = DEFAULT_RETRY,
+        patience: Patience = Patience(),  # noqa: B008 - it is frozen
         check: bool = True,
         hooks: Hook | Iterable[Hook] | None = None,
     ) -> None:
@@ -142,6 +146,10 @@ class BmsClient(ClientView):
         if not isinstance(limits, Limits | None):
             raise ConfigurationError(
                 f"limits={type(limits).__name__}: a Limits is needed, such as Limits({{'servers.stop': 20}})"
+            )
+        if not isinstance(patience, Patience):
+            raise ConfigurationError(
+                f"patience={type(patience).__name__}: expected a Patience, such as Patience(no_news=3600)"
             )
         name = _choose_project_name(project_id, project_name, auth)
         project_id = None if name is not None else self._check_project(project_id, auth)
@@ -168,8 +176,9 @@ class BmsClient(ClientView):
             functools.partial(poll_job, session.patient().polling()),
             pace=Pace(_PACE_WITHOUT_LIMIT if polls is None else polls * SHARE),
             project=lambda: self._core.project_id,
+            patience=patience,
         )
-        super().__init__(session, watcher, check=check)
+        super().__init__(session, watcher, check=check, poller=make_poller(session.polling(), patience))
         self._opened = False
         self._closing: asyncio.Task[None] | None = None
 
@@ -200,7 +209,7 @@ class BmsClient(ClientView):
 
         Args:
             options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``deadline``, ``max_wait``,
-                ``retry``, ``check`` and ``hooks`` of `BmsClient`.
+                ``retry``, ``patience``, ``check`` and ``hooks`` of `BmsClient`.
 
         Raises:
             ConfigurationError: Something is missing, or contradicts another; the text names all that is missing, and
@@ -238,7 +247,7 @@ class BmsClient(ClientView):
         Args:
             name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one that there is.
             options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``deadline``, ``max_wait``,
-                ``retry``, ``check`` and ``hooks`` of `BmsClient`.
+                ``retry``, ``patience``, ``check`` and ``hooks`` of `BmsClient`.
 
         Raises:
             ConfigurationError: A file cannot be read, there is no such cloud, or its settings do not do; the text

@@ -361,3 +361,54 @@ def test_a_job_timeout_is_a_timeout_and_holds_what_resumes_the_wait() -> None:
 def test_a_fleet_error_has_the_measure_of_its_code() -> None:
     assert FleetError("x", code="BMS.0036", server_ids=("a",)).measure == "Wait until that has ended, then ask again."
     assert FleetError("x", code=None, server_ids=()).measure is None
+
+
+def failed_job(*reasons: str | None, **fields: Any) -> Job:
+    subs = tuple(
+        SubJob(status=JobStatus.FAIL, about=SubJobEntities(server_id=f"s{place}", errorcode_message=reason))
+        for place, reason in enumerate(reasons)
+    )
+    entities = JobEntities(sub_jobs_total=len(subs), sub_jobs=subs)
+    return Job(job_id="j", status=JobStatus.FAIL, entities=entities, **fields)
+
+
+@pytest.mark.parametrize(
+    ("job", "text"),
+    [
+        (failed_job("slot 7"), "job j failed for 1 of 1 servers: slot 7"),
+        (failed_job("slot 7", "slot 7"), "job j failed for 2 of 2 servers: slot 7"),
+        (
+            failed_job("no power", "slot 7", "slot 7"),
+            "job j failed for 3 of 3 servers: slot 7 (2 servers); no power (1 server)",
+        ),
+        (
+            failed_job("a", "a", "b", "c", "d", "e"),
+            "job j failed for 6 of 6 servers: a (2 servers); b (1 server); c (1 server); 2 more reasons",
+        ),
+        (
+            failed_job("slot 7", fail_reason="1 of 1 failed", error_code="BMS.0006"),
+            "job j failed for 1 of 1 servers with BMS.0006: slot 7; of the job as a whole: 1 of 1 failed",
+        ),
+        (failed_job(None, fail_reason="rack 7 is dark"), "job j failed for 1 of 1 servers: rack 7 is dark"),
+        (failed_job(None, message="rack 7 is dark"), "job j failed for 1 of 1 servers: rack 7 is dark"),
+        (failed_job("x" * 1000), f"job j failed for 1 of 1 servers: {'x' * 253}..."),
+    ],
+)
+def test_a_failed_job_tells_the_clouds_own_words_the_most_frequent_first(job: Job, text: str) -> None:
+    assert str(JobFailedError(job)) == text
+
+
+def test_what_the_cloud_says_of_a_lost_job_is_in_its_error() -> None:
+    error = JobLostError("job j ended", job_id="j", job=None, code="BMS.0031", reason="none is left")
+
+    assert str(error).startswith("job j ended; of the job the cloud says: BMS.0031: none is left [")
+    assert str(JobLostError("job j ended", job_id="j", job=None)) == "job j ended"
+
+
+def test_the_words_of_a_job_stand_in_only_where_the_sub_job_has_none() -> None:
+    silent = SubJobFailedError(server_id="s", job_id="j", code=None, reason=None, job_reason="BMS.0031: none is left")
+    telling = SubJobFailedError(server_id="s", job_id="j", code="BMS.0006", reason=None, job_reason="BMS.0031: none")
+
+    assert str(silent) == "server s failed in job j; of the job as a whole the cloud says: BMS.0031: none is left"
+    assert silent.code is None
+    assert "BMS.0031" not in str(telling)

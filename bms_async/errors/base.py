@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound="BmsError")
 
 
 class BmsError(Exception):
@@ -51,4 +54,22 @@ def _restore(kind: type[BmsError], args: tuple[object, ...], state: dict[str, An
     error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(state)
+    if notes := state.get("__notes__"):
+        # The copy's own: who adds a note to one error adds it to no other.
+        error.__notes__ = list(notes)
     return error
+
+
+def own_copy(error: E) -> E:
+    """Return an equal error to raise, with the same cause.
+
+    An error that several waiters get is one for each of them: a traceback grows with every raise, and who writes on
+    an error writes on nobody else's.
+
+    Args:
+        error: The error that is kept.
+    """
+    copied = copy.copy(error)
+    copied.__cause__ = error.__cause__
+    copied.__suppress_context__ = error.__suppress_context__
+    return copied

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from bms_async.errorcodes import explain
@@ -10,6 +11,9 @@ from .base import BmsError
 
 if TYPE_CHECKING:
     from bms_async.models import Job
+
+_MOST_REASONS = 3
+_LONGEST_REASON = 256
 
 
 class JobError(BmsError):
@@ -27,20 +31,26 @@ class JobError(BmsError):
 
 
 class JobFailedError(JobError):
-    """The job ended as FAIL; some of its sub-jobs may have succeeded all the same."""
+    """The job ended as FAIL; some of its sub-jobs may have succeeded all the same.
+
+    Its text has the cloud's own words: those of the sub-jobs, the most frequent first, and those of the job.
+    """
 
     job: Job
 
     def __init__(self, job: Job) -> None:
         failed = [sub for sub in job.sub_jobs if sub.is_final and sub.status != "SUCCESS"]
         codes = sorted({code for code in (job.error_code, *(sub.error_code for sub in failed)) if code})
-        reason = job.fail_reason or next((sub.fail_reason for sub in failed if sub.fail_reason), None)
         text = f"job {job.job_id} failed"
         if failed:
             text += f" for {len(failed)} of {job.sub_jobs_total} servers"
         if codes:
             text += f" with {', '.join(codes)}"
-        super().__init__(text + (f": {reason}" if reason else ""), job_id=job.job_id, job=job)
+        reasons = Counter(sub.reason for sub in failed if sub.reason)
+        told = _list_reasons(reasons)
+        if job.reason and job.reason not in reasons:
+            told.append(f"of the job as a whole: {_shorten(job.reason)}" if told else _shorten(job.reason))
+        super().__init__(text + (f": {'; '.join(told)}" if told else ""), job_id=job.job_id, job=job)
 
 
 class SubJobFailedError(JobError):
@@ -50,17 +60,24 @@ class SubJobFailedError(JobError):
         server_id: The server.
         code: The code it failed with, None if the cloud gave none.
         reason: The cloud's own words, None if it gave none.
+        job_reason: What the cloud said of the job as a whole, its code and its words, where it said nothing of this
+            server; None otherwise.
     """
 
-    def __init__(self, *, server_id: str, job_id: str, code: str | None, reason: str | None) -> None:
+    def __init__(
+        self, *, server_id: str, job_id: str, code: str | None, reason: str | None, job_reason: str | None = None
+    ) -> None:
         self.server_id = server_id
         self.code = code
         self.reason = reason
+        self.job_reason = None if code or reason else job_reason
         text = f"server {server_id} failed in job {job_id}"
         if code:
             text += f" with {code}"
         if reason:
             text += f": {reason}"
+        if self.job_reason:
+            text += f"; of the job as a whole the cloud says: {self.job_reason}"
         documented = explain(code)
         self.meaning = documented.meaning if documented else None
         self.measure = documented.measure if documented else None
@@ -70,7 +87,22 @@ class SubJobFailedError(JobError):
 
 
 class JobLostError(JobError):
-    """How the job ended cannot be known: the cloud has forgotten it, or has not told of it for too long."""
+    """How the job ended cannot be known: the cloud has forgotten it, or has not told of it for too long.
+
+    Or it ended and did not tell of a server: what the cloud said of the job as a whole is then in the text, too.
+
+    Attributes:
+        code: The code that the job as a whole failed with, None if the cloud gave none.
+        reason: The cloud's own words about the job as a whole, None if it gave none.
+    """
+
+    def __init__(
+        self, message: str, *, job_id: str, job: Job | None, code: str | None = None, reason: str | None = None
+    ) -> None:
+        self.code = code
+        self.reason = reason
+        told = describe_failure(code, reason)
+        super().__init__(message + (f"; of the job the cloud says: {told}" if told else ""), job_id=job_id, job=job)
 
 
 class JobTimeoutError(JobError, TimeoutError):
@@ -118,3 +150,28 @@ class ServerStateError(FleetError):
         self.status = status
         self.task_state = task_state
         super().__init__(message, code=code, server_ids=(server_id,))
+
+
+def describe_failure(code: str | None, reason: str | None) -> str | None:
+    """Return what the cloud said of a failure as one text, with what the code means; None if it said nothing.
+
+    Args:
+        code: The code it gave, if any.
+        reason: Its own words, if any.
+    """
+    told = ": ".join(part for part in (code, _shorten(reason) if reason else None) if part)
+    documented = explain(code)
+    return f"{told} [{documented.meaning} {documented.measure}]" if documented else told or None
+
+
+def _list_reasons(reasons: Counter[str]) -> list[str]:
+    shown = reasons.most_common(_MOST_REASONS)
+    if len(reasons) == 1:
+        return [_shorten(reason) for reason, _ in shown]
+    told = [f"{_shorten(reason)} ({count} server{'s' if count > 1 else ''})" for reason, count in shown]
+    left = len(reasons) - len(shown)
+    return [*told, f"{left} more reason{'s' if left > 1 else ''}"] if left else told
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 3] + "..."

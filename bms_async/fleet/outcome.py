@@ -10,7 +10,8 @@ import msgspec
 
 from bms_async.errorcodes import Remedy, explain
 from bms_async.errors import ApiError, BmsError, CallError, SubJobFailedError
-from bms_async.models import JobStatus, SubJob
+from bms_async.errors.jobs import describe_failure
+from bms_async.models import Job, JobStatus, SubJob
 
 
 class OutcomeState(StrEnum):
@@ -106,7 +107,7 @@ def remedy_of(error: BmsError | None) -> Remedy | None:
 
 
 def judge_sub_job(
-    sub: SubJob, server_id: str, job_id: str, *, in_doubt: bool = False
+    sub: SubJob, server_id: str, job_id: str, *, in_doubt: bool = False, job: Job | None = None
 ) -> tuple[OutcomeState, BmsError | None]:
     """Tell what an ended sub-job means for its server.
 
@@ -116,11 +117,13 @@ def judge_sub_job(
         job_id: Its job.
         in_doubt: Whether the cloud may have been asked before and have set to work. Then a server that is "in
             transition", or failed for nobody knows what, may well be on its way there: that proves nothing.
+        job: The job as it is known, whose own code and words are told as the job's where the sub-job has none.
     """
     if sub.status is JobStatus.SUCCESS:
         return OutcomeState.SUCCEEDED, None
     code = sub.error_code or sub.code
-    error = SubJobFailedError(server_id=server_id, job_id=job_id, code=code, reason=sub.fail_reason or sub.message)
+    job_reason = None if job is None else describe_failure(job.error_code or job.code, job.reason)
+    error = SubJobFailedError(server_id=server_id, job_id=job_id, code=code, reason=sub.reason, job_reason=job_reason)
     remedy = remedy_of(error)
     if remedy is Remedy.ALREADY_THERE:
         return OutcomeState.UNCHANGED, None

@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 
 from bms_async.errors import BmsError, CallError, ClientClosedError, JobLostError
 from bms_async.jobs import JobHandle
+from bms_async.models import JobStatus
 
 from .batch import Batch
 from .books import Books
@@ -157,15 +158,23 @@ class Submitter:
                 server_id = sub.server_id
                 if server_id is None or server_id in batch.moved:
                     continue
-                state, why = judge_sub_job(sub, server_id, job.id, in_doubt=batch.is_in_doubt(server_id))
+                is_told = sub.status is JobStatus.SUCCESS or sub.error_code or sub.code or sub.reason
+                state, why = judge_sub_job(
+                    sub, server_id, job.id, in_doubt=batch.is_in_doubt(server_id), job=None if is_told else job.job
+                )
                 if may_repeat_sub_job(books.action, state, why) and self._line.put_off(
                     books.intake.unsettled.get(server_id) or server_id,
                     batch, state, why, job_id=job.id, sub_job_id=sub.job_id,
                 ):  # fmt: skip
                     continue
                 books.conclude(server_id, state, batch=batch, job_id=job.id, sub_job_id=sub.job_id, error=why)
+            end = job.job
             error = JobLostError(
-                f"job {job.id} ended without telling of this server; read its own state", job_id=job.id, job=None
+                f"job {job.id} ended without telling of this server; read its own state",
+                job_id=job.id,
+                job=None,
+                code=None if end is None else end.error_code or end.code,
+                reason=None if end is None else end.reason,
             )
         except ClientClosedError as closed:
             books.conclude_batch(batch, OutcomeState.UNKNOWN, closed, job_id=job.id)

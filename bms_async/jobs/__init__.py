@@ -2,8 +2,10 @@
 
 from .events import EventGap, JobChanged, JobEnded, JobEvent, JobEvents, JobLost, JobStarted, SubJobEnded
 from .handle import JobHandle, SavedJob, read_saved
+from .patience import Patience
 from .schedule import SHARE
-from .watcher import Watcher, WatcherStatistics
+from .statistics import WatcherStatistics
+from .watcher import Watcher
 
 __all__ = [
     "SHARE",
@@ -15,6 +17,7 @@ __all__ = [
     "JobHandle",
     "JobLost",
     "JobStarted",
+    "Patience",
     "SavedJob",
     "SubJobEnded",
     "Watcher",

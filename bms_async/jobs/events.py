@@ -8,14 +8,18 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeAlias
 
+import anyio
+import anyio.lowlevel
 import msgspec
 
 from bms_async._owner import check_loop
 from bms_async.errors import ClientClosedError, JobLostError
 from bms_async.models import Job, JobStatus, SubJob
 
+_AT_A_TIME = 500
 
-class JobStarted(msgspec.Struct, frozen=True, kw_only=True):
+
+class JobStarted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job is watched from now on: a call has started it, or it was picked up.
 
     Attributes:
@@ -29,7 +33,7 @@ class JobStarted(msgspec.Struct, frozen=True, kw_only=True):
     servers: tuple[str, ...]
 
 
-class JobChanged(msgspec.Struct, frozen=True, kw_only=True):
+class JobChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job has another status than before, which is not its end.
 
     Attributes:
@@ -41,7 +45,7 @@ class JobChanged(msgspec.Struct, frozen=True, kw_only=True):
     status: JobStatus
 
 
-class SubJobEnded(msgspec.Struct, frozen=True, kw_only=True):
+class SubJobEnded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A sub-job has ended, well or badly; each does so once.
 
     Attributes:
@@ -55,7 +59,7 @@ class SubJobEnded(msgspec.Struct, frozen=True, kw_only=True):
     sub_job: SubJob
 
 
-class JobEnded(msgspec.Struct, frozen=True, kw_only=True):
+class JobEnded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A job has ended, well or badly, and its sub-jobs with it.
 
     Attributes:
@@ -79,7 +83,7 @@ class JobLost(msgspec.Struct, frozen=True, kw_only=True):
     error: JobLostError
 
 
-class EventGap(msgspec.Struct, frozen=True, kw_only=True):
+class EventGap(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The subscriber was too slow, and the oldest events that waited for it are gone.
 
     Attributes:
@@ -99,28 +103,29 @@ class JobEvents:
     As long as it is open, every job of the client counts as waited for.
     """
 
-    __slots__ = ("_board", "_changed", "_end", "_limit", "_missed", "_waiting")
+    __slots__ = ("_board", "_end", "_is_open", "_limit", "_next", "_read")
 
     def __init__(self, board: EventBoard, limit: int) -> None:
         self._board = board
         self._limit = limit
-        self._waiting: deque[JobEvent] = deque()
-        self._missed = 0
-        self._end: Exception | None = ClientClosedError("the subscription is not open; use it inside `async with`")
-        self._changed = asyncio.Event()
+        # Which event of the board it reads next, and the first that it may not read any more.
+        self._next = 0
+        self._end: int | None = None
+        self._is_open = False
+        self._read = 0
 
     async def __aenter__(self) -> Self:
         self._board.add(self)
-        self._end = None
+        self._next, self._end, self._is_open = self._board.next, None, True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end = self._next
         self._board.remove(self)
-        self._waiting.clear()
-        self._missed = 0
-        self.close(StopAsyncIteration())
+        while self._board.forget():
+            await anyio.lowlevel.cancel_shielded_checkpoint()
 
     def __aiter__(self) -> Self:
         return self
@@ -133,49 +138,79 @@ class JobEvents:
                 never opened.
             StopAsyncIteration: The subscription was left.
         """
+        if not self._is_open:
+            raise ClientClosedError("the subscription is not open; use it inside `async with`")
         while True:
             if self._missed:
-                missed, self._missed = self._missed, 0
-                return EventGap(missed=missed)
+                gap = EventGap(missed=self._missed)
+                self._next += gap.missed
+                return gap
             if self._waiting:
-                return self._waiting.popleft()
+                await self._let_others_run()
+                if self._missed or not self._waiting:
+                    continue
+                event = self._board[self._next]
+                self._next += 1
+                return event
             if self._end is not None:
-                raise self._end
+                raise StopAsyncIteration
+            if not self._board.is_open:
+                raise ClientClosedError("the client was closed")
             check_loop(self._board.loop, "the subscription")
-            self._changed.clear()
-            await self._changed.wait()
+            await self._board.change()
 
-    def take(self, event: JobEvent) -> None:
-        """Take in an event, in the place of the oldest one if too many wait to be read."""
-        if len(self._waiting) >= self._limit:
-            self._waiting.popleft()
-            self._missed += 1
-        self._waiting.append(event)
-        self._changed.set()
+    @property
+    def wanted(self) -> int:
+        """The first event that may still be read by it."""
+        return self._next + self._missed
 
-    def close(self, end: Exception) -> None:
-        """Let the reader have what is left, and no more."""
-        self._end = self._end or end
-        self._changed.set()
+    @property
+    def _waiting(self) -> int:
+        return (self._board.next if self._end is None else self._end) - self._next
+
+    @property
+    def _missed(self) -> int:
+        return max(0, self._waiting - self._limit)
+
+    async def _let_others_run(self) -> None:
+        # Whoever has fallen behind does not wait at all until it has caught up.
+        self._read += 1
+        if self._read % _AT_A_TIME == 0:
+            await anyio.lowlevel.checkpoint()
 
     def __repr__(self) -> str:
-        state = "open" if self._end is None else "closed"
-        return f"<JobEvents {state}, {len(self._waiting)} waiting, {self._missed} missed>"
+        is_open = self._is_open and self._end is None and self._board.is_open
+        missed = self._missed
+        return f"<JobEvents {'open' if is_open else 'closed'}, {self._waiting - missed} waiting, {missed} missed>"
 
 
 class EventBoard:
-    """Tells every subscriber, and waits for none."""
+    """Tells every subscriber, and waits for none.
 
-    __slots__ = ("_rouse", "_subscribers", "is_open", "loop")
+    Each event is kept once, however many subscribers there are; each of these remembers which one it reads next. So to
+    tell of an event costs the same for one subscriber and for a thousand.
+    """
+
+    __slots__ = ("_changed", "_chunks", "_first", "_rouse", "_subscribers", "is_open", "loop", "next")
 
     def __init__(self, rouse: Callable[[], None]) -> None:
         self._rouse = rouse
         self._subscribers: list[JobEvents] = []
+        # In chunks, which are dropped one after another: a million events at once would hold the event loop.
+        self._chunks: deque[list[JobEvent]] = deque()
+        self._first = 0
+        self._changed: asyncio.Event | None = None
+        # The number of the event that is published next.
+        self.next = 0
         self.is_open = False
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         return len(self._subscribers)
+
+    def __getitem__(self, number: int) -> JobEvent:
+        chunk, place = divmod(number - self._first, _AT_A_TIME)
+        return self._chunks[chunk][place]
 
     def add(self, subscriber: JobEvents) -> None:
         """Tell one more from now on.
@@ -193,14 +228,42 @@ class EventBoard:
         """Tell it no more."""
         if subscriber in self._subscribers:
             self._subscribers.remove(subscriber)
+            self._notify()
 
     def publish(self, event: JobEvent) -> None:
         """Tell everybody."""
-        for subscriber in self._subscribers:
-            subscriber.take(event)
+        if not self._subscribers:
+            return
+        if not self._chunks or len(self._chunks[-1]) == _AT_A_TIME:
+            # Two go for one that comes, so that there is never much to drop.
+            self.forget()
+            self.forget()
+            if not self._chunks:
+                self._first = self.next
+            self._chunks.append([])
+        self._chunks[-1].append(event)
+        self.next += 1
+        self._notify()
+
+    async def change(self) -> None:
+        """Wait until there is an event more, or there will be none."""
+        changed = self._changed = self._changed or asyncio.Event()
+        await changed.wait()
 
     def close(self) -> None:
         """Tell everybody that there will be no more."""
         self.is_open = False
-        for subscriber in self._subscribers:
-            subscriber.close(ClientClosedError("the client was closed"))
+        self._notify()
+
+    def forget(self) -> bool:
+        """Drop some of what nobody reads any more, and tell whether there may be more of it."""
+        wanted = min((subscriber.wanted for subscriber in self._subscribers), default=self.next)
+        if not self._chunks or self._first + len(self._chunks[0]) > wanted:
+            return False
+        self._first += len(self._chunks.popleft())
+        return True
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()

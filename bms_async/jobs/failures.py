@@ -4,35 +4,36 @@ from __future__ import annotations
 
 from bms_async.errors import AuthenticationError, CallError, NotFoundError, PermissionDeniedError
 
-from . import schedule
+from .patience import Patience
 from .record import JobRecord
 
 _POLL = "jobs.get"
 
 
-def blame(record: JobRecord, error: CallError, now: float) -> str | None:
+def blame(record: JobRecord, error: CallError, now: float, patience: Patience) -> str | None:
     """Note a failed poll, and return why the job is lost, None as long as it is not.
 
     Args:
         record: The job.
         error: What the poll ended in.
         now: The loop's time.
+        patience: For how long polls may fail.
     """
     record.failures += 1
     if isinstance(error, NotFoundError):
         record.barred_since = None
         record.missing_since = now if record.missing_since is None else record.missing_since
-        missing = now - record.missing_since >= schedule.MISSING_GRACE
+        missing = now - record.missing_since >= patience.not_found
         return "is not known to the cloud (any more)" if missing else None
     record.missing_since = None
     record.failing_since = now if record.failing_since is None else record.failing_since
-    since, patience = record.failing_since, schedule.FAILING_PATIENCE
+    since, longest = record.failing_since, patience.failing
     if _is_barred(error):
         since = record.barred_since = now if record.barred_since is None else record.barred_since
-        patience = schedule.REFUSED_PATIENCE
+        longest = patience.unauthorized
     else:
         record.barred_since = None
-    return f"could not be read for {patience:g} s" if now - since >= patience else None
+    return f"could not be read for {longest:g} s" if now - since >= longest else None
 
 
 def _is_barred(error: CallError) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Sequence
+from typing import overload
 
 import anyio
 import msgspec
 
 from bms_async.errors import InvalidRequestError, JobFailedError, JobTimeoutError
+from bms_async.errors.base import own_copy
 from bms_async.models import Job, JobStatus, SubJob
+from bms_async.models.ids import canonical_id
 
 from .record import JobRecord
 
@@ -125,11 +128,11 @@ class JobHandle:
         Raises:
             InvalidRequestError: The job was not started for this server.
         """
-        expected = self._record.expected
-        stranger = bool(self.servers) and server_id not in expected
-        if stranger or (self._shares_its_job and server_id not in self._own):
+        name = canonical_id(server_id) if isinstance(server_id, str) else server_id
+        stranger = bool(self.servers) and name not in self._record.expected
+        if stranger or not isinstance(name, str) or (self._shares_its_job and name not in self._own_names):
             raise InvalidRequestError("server_id", server_id, f"not a server of job {self.id}")
-        return self._record.sub_job(server_id)
+        return self._record.sub_job(name)
 
     async def sub_jobs(self) -> AsyncIterator[SubJob]:
         """Iterate over the sub-jobs in the order in which they end, those first that already have.
@@ -140,17 +143,20 @@ class JobHandle:
         """
         record = self._record
         told = 0
+        own = self._own_names
         while True:
             while told < len(record.ended):
                 sub = record.ended[told]
                 told += 1
-                if not self._is_of_another_call(sub):
+                name = canonical_id(sub.server_id or "")
+                is_of_another_call = self._shares_its_job and name in record.expected and name not in own
+                if not is_of_another_call:
                     yield sub
             if record.finished:
                 break
             await record.change()
         if record.error is not None:
-            raise record.error
+            raise own_copy(record.error)
 
     def to_json(self) -> str:
         """Return what `bms.jobs.restore` makes a handle of again, in this process or another."""
@@ -171,19 +177,47 @@ class JobHandle:
     def _shares_its_job(self) -> bool:
         return bool(self._own) and len(self._own) < len(self._record.expected)
 
-    def _is_of_another_call(self, sub: SubJob) -> bool:
-        return self._shares_its_job and sub.server_id in self._record.expected and sub.server_id not in self._own
+    @property
+    def _own_names(self) -> frozenset[str]:
+        return frozenset(map(canonical_id, self._own))
 
     async def _result(self) -> Job:
         record = self._record
         while not record.finished:
             await record.change()
         if record.error is not None:
-            raise record.error
+            raise own_copy(record.error)
         job = record.job
         if job is None or job.status is not JobStatus.SUCCESS:
             raise JobFailedError(job or Job(job_id=self.id, status=JobStatus.FAIL))
         return job
+
+
+class WatchedJobs(Sequence[JobHandle]):
+    """Handles of many jobs, each made when it is looked at: a hundred thousand at once would hold the event loop."""
+
+    __slots__ = ("_project_id", "_records")
+
+    def __init__(self, records: Sequence[JobRecord], project_id: str) -> None:
+        self._records = records
+        self._project_id = project_id
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, place: int) -> JobHandle: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> WatchedJobs: ...
+
+    def __getitem__(self, place: int | slice) -> JobHandle | WatchedJobs:
+        if isinstance(place, slice):
+            return WatchedJobs(self._records[place], self._project_id)
+        return JobHandle(self._records[place], self._project_id)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} watched jobs>"
 
 
 def read_saved(text: str | bytes, project_id: str | None) -> SavedJob:

@@ -65,9 +65,15 @@ class PollQueue:
         self._appetites[record.in_background] = max(0.0, left)
         record.appetite = 0.0
 
-    def sort(self, now: float, rank: Callable[[JobRecord], Rank]) -> Iterator[JobRecord]:
-        """Find those that are due, and yield the ones that nobody wants polled; they are out of the queue."""
-        while self._heap and self._heap[0][0] <= now:
+    def is_due(self, now: float) -> bool:
+        """Whether a job is due that was not sorted yet."""
+        return bool(self._heap) and self._heap[0][0] <= now
+
+    def sort(self, now: float, rank: Callable[[JobRecord], Rank], *, most: int) -> Iterator[JobRecord]:
+        """Find so many at most of those that are due; yield the ones that nobody wants polled, out of the queue."""
+        for _ in range(most):
+            if not self.is_due(now):
+                break
             record = heapq.heappop(self._heap)[2]
             ranked = rank(record)
             if ranked is Rank.IDLE:

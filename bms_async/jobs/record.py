@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
 from bms_async._owner import check_loop
 from bms_async.errors import BmsError, JobLostError
+from bms_async.errors.base import own_copy
 from bms_async.models import Job, JobGlance, SubJob
+from bms_async.models.ids import canonical_id
 from bms_async.models.jobs import conceal, condense
 
 from .events import EventBoard, JobChanged, JobEnded, JobLost, SubJobEnded
+from .progress import NO_PROGRESS, advance
 from .schedule import SAMPLES
-from .settle import is_whole, mend, settle
+from .settle import is_whole, mend, settle, unended
 
 _CLOCK_STEP = 5.0
 
@@ -38,7 +41,9 @@ class JobRecord:
     """What the watcher knows of a job; handles look at it.
 
     Attributes:
-        servers: The servers it was started for, empty if not known; `expected` gives each by itself, for looking up.
+        servers: The servers it was started for, empty if not known.
+        expected: The same by their canonical ids, by which they are looked up: clouds and callers may spell an id in
+            two ways.
         job: What the last poll with news showed, None before the first.
         ended: The sub-jobs that have ended, in the order in which that was seen.
         finished: Whether nothing more will be learned: it ended, or was lost.
@@ -48,6 +53,7 @@ class JobRecord:
         since: When watching it began; ages are counted from there.
         started: Whether that was when it was accepted.
         seen_at: When it was last polled with success, None before the first.
+        news_at: When a poll last showed something new, or watching began; the time in which polls failed is left out.
         appetite: How many polls a second it wants, before all are thinned out.
         in_background: Whether that is counted among the wants of the jobs that nobody waits for.
         error: Why nothing more will be learned, when it is not the job's own end.
@@ -59,6 +65,7 @@ class JobRecord:
         "_changed",
         "_named",
         "_nameless",
+        "_progress",
         "_rouse",
         "_shared",
         "_waiters",
@@ -78,12 +85,13 @@ class JobRecord:
         "keep",
         "looked_at",
         "missing_since",
+        "news_at",
         "redact",
         "seen_at",
         "servers",
         "since",
+        "slept_at",
         "started",
-        "untold_since",
     )  # fmt: skip
 
     def __init__(
@@ -100,7 +108,7 @@ class JobRecord:
         self.since = since
         self.started = started
         self.servers = servers
-        self.expected = dict(zip(servers, servers, strict=True))
+        self.expected = {canonical_id(server_id): server_id for server_id in servers}
         self.action = action
         self.redact: Callable[[str], str] | None = None
         self.keep = False
@@ -109,22 +117,25 @@ class JobRecord:
         self.appetite = 0.0
         self.in_background = False
         self.job: Job | None = None
-        self.ended: list[SubJob] = []
+        self.ended: Sequence[SubJob] = ()
         self.finished = False
         self.error: BmsError | None = None
         self.failures = 0
         self.failing_since: float | None = None
         self.missing_since: float | None = None
         self.barred_since: float | None = None
-        self.untold_since: float | None = None
+        self.news_at = since
+        self.slept_at: float | None = None
         self._board = board
+        self._progress = NO_PROGRESS
         self._shared = False
         self._nameless = 0
         self._named: dict[str, SubJob] = {}
         self._waiting: dict[str, list[asyncio.Future[SubJob]]] = {}
         self._waiters = 0
         self._rouse: Callable[[JobRecord], None] | None = None
-        self._changed = asyncio.Event()
+        # Made when somebody waits: of many jobs most are only polled.
+        self._changed: asyncio.Event | None = None
 
     def expect(self, servers: tuple[str, ...], action: str | None) -> None:
         """Note which servers the job was started for, and by which call; a second call adds its own.
@@ -132,18 +143,18 @@ class JobRecord:
         A cloud that gives two calls the same job has made one of them, or mixed them up. So what the job does not say
         of a server is not concluded from its end any more.
         """
-        added = tuple(server_id for server_id in servers if server_id not in self.expected)
+        added = {name: server_id for server_id in servers if (name := canonical_id(server_id)) not in self.expected}
         if not added:
             return
         self._shared = self._shared or bool(self.servers)
-        self.servers += added
-        self.expected.update(zip(added, added, strict=True))
+        self.servers += tuple(added.values())
+        self.expected.update(added)
         self.action = self.action or action
 
     @property
     def total(self) -> int:
         """How many sub-jobs it has, as far as is known; at least 1."""
-        return max(len(self.servers), self.job.sub_jobs_total if self.job else 0, 1)
+        return max(len(self.expected), self.job.sub_jobs_total if self.job else 0, 1)
 
     def rank(self) -> Rank:
         """Tell how much anybody cares for news of it."""
@@ -168,16 +179,35 @@ class JobRecord:
         seen_at = now if self.seen_at is None else self.seen_at
         return [(now + seen_at) / 2 - self.since] if self.started else []
 
-    def sleep(self, rouse: Callable[[JobRecord], None]) -> None:
+    def sleep(self, rouse: Callable[[JobRecord], None], now: float) -> None:
         """Note that it is not polled until somebody wants it to be, and what to call then."""
         self._rouse = rouse
-        # Nobody looks meanwhile, so that nothing can be concluded from how long it was.
-        self.forget_failures()
+        self.slept_at = now
 
-    def forget_failures(self) -> None:
-        """Begin anew to count how long polls have failed."""
+    def wake(self, now: float) -> None:
+        """Note that it is polled again. Nobody looked meanwhile: that time is none in which polls failed."""
+        if self.slept_at is None:
+            return
+        slept, self.slept_at = now - self.slept_at, None
+        # What was before still counts: who asks every minute how far a job is has it polled once a minute.
+        for name in ("failing_since", "missing_since", "barred_since"):
+            since = getattr(self, name)
+            if since is not None:
+                setattr(self, name, since + slept)
+
+    def note_success(self, now: float) -> None:
+        """Note a poll that was answered: how long polls have failed is counted anew, and is no time without news."""
+        if self.failures:
+            begun = min(each for each in (self.failing_since, self.missing_since, now) if each is not None)
+            self.news_at = min(now, self.news_at + now - begun)
         self.failures = 0
         self.failing_since = self.missing_since = self.barred_since = None
+
+    def note_progress(self, shown: Job | JobGlance, now: float) -> None:
+        """Note whether a poll shows that the job has got on, which is the news that patience counts from."""
+        progress = advance(self._progress, shown, servers=len(self.expected), ended=len(self._named))
+        if progress != self._progress:
+            self._progress, self.news_at = progress, now
 
     def want(self) -> None:
         """Have it polled if it is not."""
@@ -194,9 +224,10 @@ class JobRecord:
         """Wait until more is known."""
         check_loop(self._board.loop, f"job {self.job_id}")
         self._waiters += 1
+        changed = self._changed = self._changed or asyncio.Event()
         try:
             self.want()
-            await self._changed.wait()
+            await changed.wait()
         finally:
             self._waiters -= 1
 
@@ -204,18 +235,19 @@ class JobRecord:
         """Return a future of the asker's own, so that cancelling it touches nobody else."""
         check_loop(self._board.loop, f"job {self.job_id}")
         future: asyncio.Future[SubJob] = asyncio.get_running_loop().create_future()
-        if server_id in self._named:
-            future.set_result(self._named[server_id])
+        name = canonical_id(server_id)
+        if name in self._named:
+            future.set_result(self._named[name])
         elif self.finished:
-            _fail(future, self._why_untold(server_id))
+            _fail(future, self._why_untold(name))
         else:
-            self._waiting.setdefault(server_id, []).append(future)
+            self._waiting.setdefault(name, []).append(future)
             self.want()
         return future
 
     def is_news(self, glance: JobGlance) -> bool:
         """Tell whether a glance at a poll shows anything that was not known."""
-        if self.job is None or glance.status is not self.job.status or glance.status.is_final:
+        if self.job is None or glance.status != self.job.status or glance.status.is_final:
             return True
         nameless = 0
         for sub in glance.sub_jobs:
@@ -223,24 +255,19 @@ class JobRecord:
                 server_id = sub.server_id
                 if server_id is None:
                     nameless += 1
-                elif server_id not in self._named:
+                elif canonical_id(server_id) not in self._named:
                     return True
         return nameless > self._nameless
 
-    def update(self, job: Job, *, give_up: bool = False) -> None:
-        """Take in what a poll showed.
-
-        Args:
-            job: What it showed.
-            give_up: Take the job's end as the end of all, even where sub-jobs seem to go on.
-        """
+    def update(self, job: Job) -> None:
+        """Take in what a poll showed."""
         if self.finished:
             return
         if self.redact is not None:
             job = conceal(job, self.redact)
         job = condense(job, self._named, self.expected)
         before, self.job = self.job, job
-        if len(self._board) and not job.is_final and (before is None or before.status is not job.status):
+        if len(self._board) and not job.is_final and (before is None or before.status != job.status):
             self._board.publish(JobChanged(job_id=self.job_id, status=job.status))
         self._nameless = 0
         for sub in job.sub_jobs:
@@ -248,11 +275,22 @@ class JobRecord:
                 server_id = sub.server_id
                 if server_id is None:
                     self._nameless += 1
-                elif server_id not in self._named:
-                    self._end(server_id, sub)
-        if job.is_final and (give_up or is_whole(job, self._named)):
+                elif (name := canonical_id(server_id)) not in self._named:
+                    self._end(name, sub)
+        if job.is_final and is_whole(job, self._named):
             self._finish(job)
         self._notify()
+
+    @property
+    def shows_unended(self) -> bool:
+        """Whether the last poll with news showed sub-jobs that have not ended."""
+        return self.job is not None and any(unended(self.job, self._named))
+
+    def give_up(self) -> None:
+        """Take the end of the job, which has failed, as the end of all, though sub-jobs are untold or seem to go on."""
+        if self.job is not None and not self.finished:
+            self._finish(self.job)
+            self._notify()
 
     def fail(self, error: BmsError) -> None:
         """Note that nothing more will be learned; every waiter gets the error."""
@@ -262,18 +300,22 @@ class JobRecord:
         self.finished = True
         self._release_waiters()
         if isinstance(error, JobLostError):
-            self._board.publish(JobLost(job_id=self.job_id, error=error))
+            self._board.publish(JobLost(job_id=self.job_id, error=own_copy(error)))
         self._notify()
 
-    def _end(self, server_id: str, sub: SubJob) -> None:
-        self._named[server_id] = sub
+    def _end(self, name: str, sub: SubJob) -> None:
+        self._named[name] = sub
         self._append(sub)
-        for future in self._waiting.pop(server_id, ()):
+        for future in self._waiting.pop(name, ()):
             if not future.done():
                 future.set_result(sub)
 
     def _append(self, sub: SubJob) -> None:
-        self.ended.append(sub)
+        if isinstance(self.ended, list):
+            self.ended.append(sub)
+        else:
+            # Of many jobs most show nothing for long, and each list is one more thing that the collector visits.
+            self.ended = [sub]
         if len(self._board):
             self._board.publish(SubJobEnded(job_id=self.job_id, server_id=sub.server_id, sub_job=sub))
 
@@ -281,11 +323,13 @@ class JobRecord:
         self.job = job = mend(job, self._named)
         nameless = [sub for sub in job.sub_jobs if sub.is_final and not sub.server_id]
         # A job that tells of servers nobody asked it for is not the one it was taken for.
-        trusted = not self._shared and all(server_id in self.expected for server_id in self._named)
+        trusted = not self._shared and all(name in self.expected for name in self._named)
         if trusted or not self._named:
-            untold = [server_id for server_id in self.servers if server_id not in self._named]
-            for sub in settle(job, untold, nameless):
-                self._end(sub.server_id or "", sub)
+            going_on = {canonical_id(sub.server_id) for sub in unended(job, self._named) if sub.server_id}
+            told = self._named.keys() | going_on
+            untold = [server_id for name, server_id in self.expected.items() if name not in told]
+            for sub in settle(job, untold, nameless, servers=len(self.expected)):
+                self._end(canonical_id(sub.server_id or ""), sub)
         if not self.servers:
             for sub in nameless:
                 self._append(sub)
@@ -295,21 +339,35 @@ class JobRecord:
             self._board.publish(JobEnded(job_id=self.job_id, job=job))
 
     def _release_waiters(self) -> None:
-        for server_id, futures in self._waiting.items():
+        for name, futures in self._waiting.items():
             for future in futures:
-                _fail(future, self._why_untold(server_id))
+                _fail(future, self._why_untold(name))
         self._waiting.clear()
 
-    def _why_untold(self, server_id: str) -> BmsError:
+    def _why_untold(self, name: str) -> BmsError:
+        """Return why nothing will be told of a server, as an error of the asker's own."""
         if self.error is not None:
-            return self.error
-        known = not self.expected or server_id in self.expected
-        text = "ended without telling of" if known else "was not started for"
-        return JobLostError(f"job {self.job_id} {text} server {server_id}", job_id=self.job_id, job=self.job)
+            return own_copy(self.error)
+        job, server_id = self.job, self.expected.get(name, name)
+        shown = next((sub for sub in (job.sub_jobs if job else ()) if canonical_id(sub.server_id or "") == name), None)
+        if shown is not None:
+            text = f"ended, and goes on showing {shown.status.value} for server {server_id}"
+        elif not self.expected or name in self.expected:
+            text = f"ended without telling of server {server_id}"
+        else:
+            text = f"was not started for server {server_id}"
+        return JobLostError(
+            f"job {self.job_id} {text}",
+            job_id=self.job_id,
+            job=job,
+            code=(job.error_code or job.code) if job else None,
+            reason=job.reason if job else None,
+        )
 
     def _notify(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set()
 
 
 def _fail(future: asyncio.Future[SubJob], error: BmsError) -> None:

@@ -19,18 +19,6 @@ import msgspec
 SHARE = 0.9
 """The share of the limit of `jobs.get` that the watcher may use; the rest is for callers who ask themselves."""
 
-MISSING_GRACE = 60.0
-"""Seconds for which a 404 is not believed: a job may be unknown for some seconds after it was accepted."""
-
-UNTOLD_GRACE = 60.0
-"""Seconds for which a job that has ended may still show sub-jobs that have not."""
-
-REFUSED_PATIENCE = 300.0
-"""Seconds of nothing but 401 and 403, or no credentials to be had, after which a job counts as lost."""
-
-FAILING_PATIENCE = 3600.0
-"""Seconds of nothing but failed polls after which a job counts as lost."""
-
 SAMPLES = 128
 """How many ends of one job are learned from; more tell nothing new."""
 

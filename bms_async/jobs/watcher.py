@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakValueDictionary
 
 import anyio
-import msgspec
+import anyio.lowlevel
 
 from bms_async._owner import TaskOwner, check_loop
 from bms_async.errors import CallError, ClientClosedError, InvalidRequestError, JobLostError
 from bms_async.limits import Pace
-from bms_async.models import Job, JobGlance
+from bms_async.models import Job, JobGlance, JobStatus
 
 from . import schedule
 from .events import EventBoard, JobEvents, JobStarted
 from .failures import blame
-from .handle import JobHandle
+from .handle import JobHandle, WatchedJobs
+from .patience import Patience
 from .queue import PollQueue
 from .record import JobRecord, Rank
+from .statistics import WatcherStatistics
 
 if TYPE_CHECKING:
     from bms_async.hooks import Hooks
@@ -33,34 +36,8 @@ Fetch: TypeAlias = Callable[[str, Callable[[JobGlance], bool]], Awaitable[Job | 
 
 _POLLS_AT_ONCE = 32
 _REST_AFTER_FAULT = 5.0
-
-
-class WatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a watcher is doing.
-
-    Attributes:
-        live: Jobs that are polled.
-        asleep: Jobs that nobody waits for, and that are not polled for that reason.
-        in_flight: Polls under way.
-        polls: Polls made.
-        failed_polls: Polls that told nothing.
-        ended: Jobs seen to their end.
-        lost: Jobs whose end cannot be known.
-        load: How many times more polls the jobs that somebody waits for want than they may have, at least 1.
-        subscribers: Subscriptions to events that are open.
-        next_poll: Seconds until the next poll is due, None when there is nothing to poll.
-    """
-
-    live: int
-    asleep: int
-    in_flight: int
-    polls: int
-    failed_polls: int
-    ended: int
-    lost: int
-    load: float
-    subscribers: int
-    next_poll: float | None
+_AT_A_TIME = 500
+"""How many jobs are dealt with before others get a turn: some milliseconds of work."""
 
 
 class Watcher:
@@ -70,15 +47,19 @@ class Watcher:
         fetch: The call that fetches a job; it should not retry, for the watcher polls again by itself.
         pace: Keeps the polls of all jobs within their share of the limit.
         project: Tells the project whose jobs these are, for saved handles; None as long as nobody knows.
+        patience: How long the cloud may tell nothing before a job is lost.
 
     Attributes:
         hooks: Who is told of each poll, and of each job's end; None where nobody is.
     """
 
-    def __init__(self, fetch: Fetch, *, pace: Pace, project: Callable[[], str | None]) -> None:
+    def __init__(
+        self, fetch: Fetch, *, pace: Pace, project: Callable[[], str | None], patience: Patience | None = None
+    ) -> None:
         self._fetch = fetch
         self._pace = pace
         self._project = project
+        self._patience = patience or Patience()
         self.hooks: Hooks | None = None
         self._owner = TaskOwner("bms_async watcher")
         self._records: dict[str, JobRecord] = {}
@@ -89,7 +70,7 @@ class Watcher:
         self._wake = asyncio.Event()
         self._courses: dict[str, schedule.Course] = {}
         self._in_flight = self._polls = self._failed = self._ended = self._lost = 0
-        self._is_closing = False
+        self._is_closing = self._is_rousing = False
 
     async def open(self) -> None:
         """Start polling."""
@@ -110,12 +91,20 @@ class Watcher:
     async def aclose(self) -> None:
         """Stop polling; everyone who waits for a job gets `ClientClosedError`."""
         await self._owner.aclose()
-        records = [*self._records.values(), *self._asleep.values()]
+        records = [*self._records.values(), *_alive(self._asleep)]
         self._records.clear()
         self._asleep.clear()
+        await anyio.lowlevel.cancel_shielded_checkpoint()
         self._queue.clear()
-        for record in records:
-            record.fail(ClientClosedError(f"the client was closed before job {record.job_id} ended; the job goes on"))
+        while records:
+            some = records[-_AT_A_TIME:]
+            # What nobody holds any more goes a few at a time, too.
+            del records[-_AT_A_TIME:]
+            for record in some:
+                record.fail(
+                    ClientClosedError(f"the client was closed before job {record.job_id} ended; the job goes on")
+                )
+            await anyio.lowlevel.cancel_shielded_checkpoint()
         self._board.close()
 
     def watch(
@@ -169,10 +158,9 @@ class Watcher:
             raise InvalidRequestError("limit", limit, "a whole number of events, at least 1")
         return JobEvents(self._board, limit)
 
-    def watched(self) -> tuple[JobHandle, ...]:
+    def watched(self) -> Sequence[JobHandle]:
         """Return a handle of each job that has not ended, as far as somebody holds it or waits for it."""
-        project = self._project() or ""
-        return tuple(JobHandle(record, project) for record in [*self._records.values(), *self._asleep.values()])
+        return WatchedJobs([*self._records.values(), *_alive(self._asleep)], self._project() or "")
 
     def statistics(self) -> WatcherStatistics:
         """Tell what is polled."""
@@ -204,7 +192,7 @@ class Watcher:
                 await anyio.sleep(_REST_AFTER_FAULT)
 
     async def _poll_next(self) -> None:
-        self._sort()
+        await self._sort()
         if self._in_flight >= _POLLS_AT_ONCE or not self._queue.has_ready:
             due = None if self._in_flight >= _POLLS_AT_ONCE else self._queue.due
             self._wake.clear()
@@ -216,35 +204,58 @@ class Watcher:
             # The turn came in the very pass in which the client is closed.
             return
         # Who came to be due meanwhile, and is waited for, goes before who is not.
-        self._sort()
+        await self._sort()
         record = self._queue.take()
         record.looked_at = False
         self._owner.start(self._poll, record, name="bms_async poll")
         self._in_flight += 1
 
-    def _sort(self) -> None:
-        for record in self._queue.sort(anyio.current_time(), self._rank):
+    async def _sort(self) -> None:
+        """Find the jobs that are due, and let those sleep that nobody waits for, some of them at a time."""
+        while self._is_rousing:
+            self._rouse_some()
+            await anyio.lowlevel.checkpoint()
+        now = anyio.current_time()
+        while not self._sort_some(now):
+            await anyio.lowlevel.checkpoint()
+
+    def _sort_some(self, now: float) -> bool:
+        for record in self._queue.sort(now, self._rank, most=_AT_A_TIME):
             self._queue.settle(record)
             self._asleep[record.job_id] = self._records.pop(record.job_id)
-            record.sleep(self._rouse)
+            record.sleep(self._rouse, now)
+        return not self._queue.is_due(now)
 
     def _rank(self, record: JobRecord) -> Rank:
         return Rank.AWAITED if len(self._board) else record.rank()
 
     def _rouse(self, record: JobRecord) -> None:
         if self._asleep.pop(record.job_id, None) is not None:
+            record.wake(anyio.current_time())
             self._records[record.job_id] = record
             self._schedule(record, 0.0)
 
     def _rouse_all(self) -> None:
-        for record in list(self._asleep.values()):
+        self._is_rousing = True
+        self._wake.set()
+
+    def _rouse_some(self) -> None:
+        for _ in range(_AT_A_TIME):
+            try:
+                _, record = self._asleep.popitem()
+            except KeyError:
+                self._is_rousing = False
+                return
+            self._asleep[record.job_id] = record
             record.want()
+            # Whatever it wants, it is not come upon again.
+            self._asleep.pop(record.job_id, None)
 
     async def _poll(self, record: JobRecord) -> None:
         self._polls += 1
         failure: Exception | None = None
         try:
-            job = await self._fetch(record.job_id, record.is_news)
+            job = await self._fetch(record.job_id, functools.partial(self._has_news, record))
         except ClientClosedError as error:
             if self._is_closing or not self._owner.is_open:
                 return
@@ -276,19 +287,36 @@ class Watcher:
         # It has a traceback, which has this frame.
         del failure
 
+    def _has_news(self, record: JobRecord, glance: JobGlance) -> bool:
+        record.note_progress(glance, anyio.current_time())
+        return record.is_news(glance)
+
     def _take(self, record: JobRecord, job: Job | None) -> float:
         now = anyio.current_time()
-        record.forget_failures()
+        record.note_success(now)
         if job is not None:
-            if job.is_final and record.untold_since is None:
-                record.untold_since = now
-            waited = 0.0 if record.untold_since is None else now - record.untold_since
-            record.update(job, give_up=waited > schedule.UNTOLD_GRACE)
+            record.update(job)
+            record.note_progress(job, now)
             if record.finished:
                 self._ended += 1
                 self._learn(record, now)
+        if not record.finished:
+            self._lose_patience(record, now)
         record.seen_at = now
         return self._delay(record, now)
+
+    def _lose_patience(self, record: JobRecord, now: float) -> None:
+        job, patience = record.job, self._patience
+        goes_on = job is None or not job.is_final or record.shows_unended
+        longest = patience.no_news if goes_on else patience.incomplete
+        if job is None or now - record.news_at <= longest:
+            return
+        if job.status is JobStatus.FAIL:
+            self._ended += 1
+            record.give_up()
+        else:
+            shown = "and goes on showing sub-jobs that have not ended" if job.is_final else ""
+            self._lose(record, f"says {job.status.value} {shown}".rstrip() + f", and nothing new for {longest:g} s")
 
     def _learn(self, record: JobRecord, now: float) -> None:
         kind = _kind(record)
@@ -297,21 +325,24 @@ class Watcher:
             self._courses[kind] = learned
 
     def _take_failure(self, record: JobRecord, error: CallError) -> float:
-        why = blame(record, error, anyio.current_time())
+        why = blame(record, error, anyio.current_time(), self._patience)
         if why is not None:
             return self._lose(record, why, error)
         _log.info("poll %d of job %s in a row failed: %s", record.failures, record.job_id, type(error).__name__)
         delay = schedule.failure_delay(record.failures)
         if record.missing_since is not None:
-            delay = min(delay, schedule.MISSING_GRACE / 4)
+            delay = min(delay, max(self._patience.not_found / 4, schedule.failure_delay(1)))
         return delay * self._queue.load(self._rank(record))
 
-    def _lose(self, record: JobRecord, why: str, error: Exception) -> float:
+    def _lose(self, record: JobRecord, why: str, error: Exception | None = None) -> float:
         self._lost += 1
+        job = record.job
         lost = JobLostError(
             f"job {record.job_id} {why}; read the servers' own state to see what it did",
             job_id=record.job_id,
-            job=record.job,
+            job=job,
+            code=(job.error_code or job.code) if job is not None else None,
+            reason=job.reason if job is not None else None,
         )
         lost.__cause__ = error
         record.fail(lost)
@@ -330,6 +361,11 @@ class Watcher:
     def _schedule(self, record: JobRecord, delay: float) -> None:
         self._queue.put(record, self._rank(record), anyio.current_time(), delay)
         self._wake.set()
+
+
+def _alive(records: WeakValueDictionary[str, JobRecord]) -> list[JobRecord]:
+    """Return those that somebody still holds; iterating over the values themselves takes four times as long."""
+    return [record for each in records.valuerefs() if (record := each()) is not None]
 
 
 def _kind(record: JobRecord) -> str:

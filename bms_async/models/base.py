@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from enum import IntEnum, StrEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 import msgspec
@@ -40,6 +40,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return present
 
 
+_MOST_UNKNOWN = 256
+_UNKNOWN: dict[tuple[type[Enum], str | int], Any] = {}
+"""Members for values that nobody documented, so that one value is one object; for most of them, a cloud has few."""
+
+
 class OpenEnum(StrEnum):
     """An enum of strings in which a value nobody documented survives as a member of its own."""
 
@@ -47,9 +52,12 @@ class OpenEnum(StrEnum):
     def _missing_(cls, value: object) -> Self | None:
         if not isinstance(value, str):
             return None
-        member = str.__new__(cls, value)
-        member._name_ = value
-        member._value_ = value
+        member: Self | None = _UNKNOWN.get((cls, value))
+        if member is None:
+            member = str.__new__(cls, value)
+            member._name_ = value
+            member._value_ = value
+            _remember(member, value)
         return member
 
     def __reduce_ex__(self, protocol: object) -> tuple[type[Self], tuple[str]]:
@@ -64,13 +72,21 @@ class OpenIntEnum(IntEnum):
     def _missing_(cls, value: object) -> Self | None:
         if not isinstance(value, int):
             return None
-        member = int.__new__(cls, value)
-        member._name_ = str(value)
-        member._value_ = value
+        member: Self | None = _UNKNOWN.get((cls, value))
+        if member is None:
+            member = int.__new__(cls, value)
+            member._name_ = str(value)
+            member._value_ = value
+            _remember(member, value)
         return member
 
     def __reduce_ex__(self, protocol: object) -> tuple[type[Self], tuple[int]]:
         return type(self), (self._value_,)
+
+
+def _remember(member: Enum, value: str | int) -> None:
+    if len(_UNKNOWN) < _MOST_UNKNOWN:
+        _UNKNOWN[type(member), value] = member
 
 
 def read_moment(text: object) -> datetime | None:

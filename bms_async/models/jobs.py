@@ -11,6 +11,7 @@ from msgspec.structs import force_setattr
 from bms_async.errorcodes import explain
 
 from .base import Model, Moment, OpenEnum
+from .ids import canonical_id
 
 T = TypeVar("T", "Job", "SubJob")
 
@@ -33,10 +34,16 @@ class JobStatus(OpenEnum):
 
 
 class SubJobEntities(Model, frozen=True, kw_only=True):
-    """What a sub-job is about (API reference table 4-84)."""
+    """What a sub-job is about (API reference table 4-84).
+
+    Attributes:
+        errorcode_message: Why it failed, in the cloud's words; the vendor's own SDK knows this field, the reference
+            does not. `SubJob.reason` reads it.
+    """
 
     server_id: str | None = None
     nic_id: str | None = None
+    errorcode_message: str | None = None
 
 
 def _server_of(about: SubJobEntities | tuple[SubJobEntities, ...] | None) -> str | None:
@@ -78,6 +85,13 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
         return next((entity.nic_id for entity in about or () if entity.nic_id), None)
 
     @property
+    def reason(self) -> str | None:
+        """Why it failed, in the cloud's own words, wherever it put them; None where it gave none."""
+        about = (self.about,) if isinstance(self.about, SubJobEntities) else self.about or ()
+        told = next((entity.errorcode_message for entity in about if entity.errorcode_message), None)
+        return self.fail_reason or told or self.message or None
+
+    @property
     def meaning(self) -> str | None:
         """What the code that it failed with means (API reference 6.2); None without one, or for one not documented."""
         documented = explain(self.error_code or self.code)
@@ -102,6 +116,7 @@ class JobEntities(Model, frozen=True, kw_only=True):
     sub_jobs: tuple[SubJob, ...] | None = None
     server_id: str | None = None
     nic_id: str | None = None
+    errorcode_message: str | None = None
 
 
 class Job(Model, frozen=True, kw_only=True):
@@ -133,6 +148,12 @@ class Job(Model, frozen=True, kw_only=True):
         """How many sub-jobs there are in all; more than are shown while the job is young."""
         told = self.entities.sub_jobs_total if self.entities is not None else None
         return max(told or 0, len(self.sub_jobs))
+
+    @property
+    def reason(self) -> str | None:
+        """Why the job as a whole failed, in the cloud's own words, wherever it put them; None where it gave none."""
+        told = self.entities.errorcode_message if self.entities is not None else None
+        return self.fail_reason or told or self.message or None
 
     @property
     def meaning(self) -> str | None:
@@ -177,8 +198,8 @@ def condense(job: Job, ended: Mapping[str, SubJob], server_ids: Mapping[str, str
 
     Args:
         job: The job, whose texts are exchanged for equal ones in place.
-        ended: Sub-jobs that are held anyway, by server.
-        server_ids: Ids that are held anyway, each by itself.
+        ended: Sub-jobs that are held anyway, by the canonical id of their server.
+        server_ids: Ids that are held anyway, by their canonical form.
     """
     texts: dict[str, str] = {}
     subs = tuple(_known_of(sub, ended) or _condense(sub, server_ids, texts) for sub in job.sub_jobs)
@@ -188,15 +209,19 @@ def condense(job: Job, ended: Mapping[str, SubJob], server_ids: Mapping[str, str
 
 
 def _known_of(sub: SubJob, ended: Mapping[str, SubJob]) -> SubJob | None:
-    known = ended.get(sub.server_id or "")
+    known = ended.get(canonical_id(sub.server_id or ""))
     return known if known == sub else None
 
 
 def _condense(sub: SubJob, server_ids: Mapping[str, str], texts: dict[str, str]) -> SubJob:
     about = sub.about
     for entity in (about,) if isinstance(about, SubJobEntities) else about or ():
-        if server_id := server_ids.get(entity.server_id or ""):
-            force_setattr(entity, "server_id", server_id)
+        # One in another spelling stays as the cloud wrote it.
+        held = server_ids.get(canonical_id(entity.server_id or ""))
+        if held is not None and held == entity.server_id:
+            force_setattr(entity, "server_id", held)
+        if text := entity.errorcode_message:
+            force_setattr(entity, "errorcode_message", texts.setdefault(text, text))
     for name in _REPEATED:
         if text := getattr(sub, name):
             force_setattr(sub, name, texts.setdefault(text, text))

@@ -218,6 +218,10 @@ def _parser(program: str, prints: str) -> argparse.ArgumentParser:
         help="seconds on the wire, there and back together")  # fmt: skip
     add("--refuse-batches", action="store_true",
         help="refuse a whole batch for one server in the wrong state")  # fmt: skip
+    add("--early-failures", action="store_true",
+        help="have a job say FAIL as soon as one of its sub-jobs has failed")  # fmt: skip
+    add("--stuck-share", type=float, default=default.stuck_share, metavar="SHARE",
+        help="share of the sub-jobs that say RUNNING for ever")  # fmt: skip
     add("--token", default=default.token, help="the token to accept")
     add("--project-id", default=default.project_id, metavar="ID", help="the project of the servers")
     add("--project-name", default=default.project_name, metavar="NAME", help="what it is called")

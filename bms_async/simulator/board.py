@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from bms_async.simulator.clock import Wall
-from bms_async.simulator.jobs import STEM, BatchJob
+from bms_async.simulator.jobs import STEM, BatchJob, Shape
 from bms_async.simulator.refusals import Refusal
 from bms_async.simulator.settings import CloudSettings
 from bms_async.simulator.solo import NativeWork, SoloJob
@@ -66,7 +66,15 @@ class Board:
     def batch(self, action: Action, servers: Sequence[Server]) -> BatchJob:
         """Begin one thing with many servers, as a job."""
         job_id, rng = self._next_job()
-        job = BatchJob(job_id, action, servers, now=self._clock(), rng=rng, job_seconds=self._settings.job_seconds)
+        job = BatchJob(
+            job_id,
+            action,
+            servers,
+            now=self._clock(),
+            rng=rng,
+            job_seconds=self._settings.job_seconds,
+            shape=self._shape_of(action, len(servers)),
+        )
         self._jobs[job.stem] = job
         self._follow(job)
         return job
@@ -124,7 +132,8 @@ class Board:
         document = None
         if job is not None and job.accepted + settings.job_hidden_seconds <= now:
             job.advance(now)
-            if job.last_end + settings.job_kept_seconds > now:
+            is_stuck = isinstance(job, BatchJob) and job.is_stuck
+            if is_stuck or job.last_end + settings.job_kept_seconds > now:
                 document = self._write(job, job_id, now, wall)
         if document is None:
             raise Refusal(404, "BMS.0018", f"No job has the id {job_id}.")
@@ -180,6 +189,19 @@ class Board:
     def _next_job(self) -> tuple[str, random.Random]:
         rng = self._draw(f"job/{len(self._jobs)}")
         return f"{rng.getrandbits(128) ^ self._life:032x}", rng
+
+    def _shape_of(self, action: Action, servers: int) -> Shape:
+        settings = self._settings
+        # Of its own source, so that the shape of jobs changes nothing else that is drawn.
+        rng = self._draw(f"shape/{len(self._jobs)}")
+        return Shape(
+            early_failure=settings.early_failures,
+            is_stillborn=action != "create" and rng.random() < settings.stillborn_share,
+            stuck=frozenset(place for place in range(servers) if rng.random() < settings.stuck_share)
+            if settings.stuck_share
+            else frozenset(),
+            reason_place=settings.reason_place,
+        )
 
     def _next_work(self) -> random.Random:
         rng = self._draw(f"work/{self._works}")

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from bms_async.simulator.clock import Wall
+from bms_async.simulator.settings import ReasonPlace
 from bms_async.simulator.state import Action, Server
 
-__all__ = ["REASONS", "STEM", "BatchJob", "Standing", "write_job"]
+__all__ = ["REASONS", "STEM", "BatchJob", "Shape", "Standing", "write_job"]
 
 _FAILURES: Final[dict[Action, str]] = {
     "start": "BMS.3037",
@@ -34,6 +35,26 @@ STEM: Final = 24
 _TAILS: Final = 16**8
 
 
+_STILLBORN: Final = "BMS.0006"
+_STILLBORN_REASON: Final = "The job could not be divided into sub-jobs."
+
+
+class Shape(NamedTuple):
+    """How a job tells of itself, beyond what is drawn for its servers; see `CloudSettings`.
+
+    Attributes:
+        early_failure: Say FAIL as soon as one sub-job has failed.
+        stuck: Which sub-jobs say RUNNING for ever, by their places.
+        is_stillborn: Fail before there are sub-jobs.
+        reason_place: Where it is told why a sub-job failed.
+    """
+
+    early_failure: bool = False
+    stuck: frozenset[int] = frozenset()
+    is_stillborn: bool = False
+    reason_place: ReasonPlace = "sub_job"
+
+
 class Standing(NamedTuple):
     """How far a job has got: how many servers it is about, and how many of them have begun, ended, and failed."""
 
@@ -53,7 +74,7 @@ class BatchJob:
 
     __slots__ = (
         "_accepted", "_action", "_begin_order", "_begins", "_begun", "_codes", "_end_order",
-        "_ended", "_ends", "_failed", "_pieces", "_servers", "_tail", "id", "stem",
+        "_ended", "_ends", "_failed", "_pieces", "_servers", "_shape", "_tail", "id", "stem",
     )  # fmt: skip
 
     def __init__(
@@ -66,8 +87,10 @@ class BatchJob:
         rng: random.Random,
         job_seconds: tuple[float, float],
         at_once: bool = False,
+        shape: Shape = Shape(),  # noqa: B008 - it is a tuple
     ) -> None:
         self.id = job_id
+        self._shape = shape
         # As in the reference's example, a job and its sub-jobs differ in the tail of their ids:
         # so a sub-job is found without a million entries in a table.
         self.stem, self._tail = job_id[:STEM], int(job_id[STEM:], 16)
@@ -80,6 +103,12 @@ class BatchJob:
         for server in self._servers:
             length = rng.uniform(*job_seconds)
             begin = now + length * rng.uniform(0.02, 0.2) * (not at_once)
+            if shape.is_stillborn:
+                # All at once, and no server hears of it.
+                self._begins.append(self._begins[0] if self._begins else begin)
+                self._ends.append(self._begins[0])
+                self._codes.append(_STILLBORN)
+                continue
             objection = server.objection(action)
             self._begins.append(begin)
             # Whoever cannot do it says so as soon as its turn comes.
@@ -102,6 +131,11 @@ class BatchJob:
     def last_end(self) -> float:
         """When the last sub-job ends, and the parent with it."""
         return self._ends[self._end_order[-1]]
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it says RUNNING for ever, whatever its servers have done."""
+        return bool(self._shape.stuck)
 
     @property
     def accepted(self) -> float:
@@ -130,7 +164,9 @@ class BatchJob:
 
     @property
     def obeyed(self) -> Iterator[Server]:
-        """The servers that set to work, well or badly; the others were in no state to."""
+        """The servers that set to work, well or badly; the others were in no state to, or were not asked."""
+        if self._shape.is_stillborn:
+            return iter(())
         drawn = (None, _FAILURES[self._action])
         return (server for server, code in zip(self._servers, self._codes, strict=True) if code in drawn)
 
@@ -178,9 +214,18 @@ class BatchJob:
         """The parent's status, as far as the job has been advanced."""
         if not self._begun:
             return "INIT"
-        if not self.ended:
+        goes_on = not self.ended or self.is_stuck
+        # A sub-job that is stuck has not failed, as far as anybody can see.
+        failed = self._seen_failed()
+        if goes_on and not (failed and self._shape.early_failure):
             return "RUNNING"
-        return "FAIL" if self._failed else "SUCCESS"
+        return "FAIL" if failed else "SUCCESS"
+
+    def _seen_failed(self) -> int:
+        if not self._shape.stuck:
+            return self._failed
+        hidden = sum(self._codes[i] is not None for i in self._end_order[: self._ended] if i in self._shape.stuck)
+        return self._failed - hidden
 
     def document(self, now: float, wall: Wall, *, anonymous: bool, order: random.Random | None) -> str:
         """The parent as it is answered.
@@ -194,30 +239,44 @@ class BatchJob:
         status = self.status()
         entities = f'{{"sub_jobs_total":{len(self._servers)}'
         shown = self._listed(now)
-        if shown:
+        if self._shape.is_stillborn:
+            entities += ',"sub_jobs":[]'
+        elif shown:
             pieces = self._fresh_pieces(now, wall, anonymous=anonymous)[:shown]
             if order is not None:
                 order.shuffle(pieces)
             entities += f',"sub_jobs":[{",".join(pieces)}]'
-        code = reason = None
-        if status == "FAIL":
-            code = next(code for code in self._codes if code is not None)
-            reason = f"{self._failed} of {len(self._servers)} sub-jobs failed."
+        code, reason = self._why(status)
         return write_job(
             status,
             entities + "}",
             job_id=self.id,
             job_type="baremetalBatchCreate" if self._action == "create" else "baremetalBatchOperate",
             begin=wall.millis(self._accepted),
-            end=wall.millis(self.last_end) if self.ended else None,
+            end=wall.millis(self.last_end) if self.ended and not self.is_stuck else None,
             code=code,
             reason=reason,
         )
 
+    def _why(self, status: str) -> tuple[str | None, str | None]:
+        if status != "FAIL":
+            return None, None
+        if self._shape.is_stillborn:
+            return _STILLBORN, _STILLBORN_REASON
+        ended = self._end_order[: self._ended]
+        code = next(code for i in sorted(ended) if (code := self._codes[i]) is not None and i not in self._shape.stuck)
+        if self._shape.reason_place == "nowhere":
+            return None, None
+        if self._shape.reason_place == "job":
+            return code, REASONS[code]
+        return code, f"{self._seen_failed()} of {len(self._servers)} sub-jobs failed."
+
     def sub_document(self, job_id: str, now: float, wall: Wall, *, anonymous: bool) -> str | None:
         """One sub-job as it is answered when it is asked for by its own id; None if it is not ours."""
         i = (int(job_id[STEM:], 16) - self._tail - 1) % _TAILS
-        return self._sub_job(i, now, wall, anonymous=anonymous) if i < len(self._servers) else None
+        if i >= len(self._servers) or self._shape.is_stillborn:
+            return None
+        return self._sub_job(i, now, wall, anonymous=anonymous)
 
     def _listed(self, now: float) -> int:
         """How many sub-jobs can be seen: a cloud that is still cutting up a batch shows some or none."""
@@ -240,20 +299,27 @@ class BatchJob:
         return pieces
 
     def _sub_job(self, i: int, now: float, wall: Wall, *, anonymous: bool) -> str:
-        begun, ended, code = self._begins[i] <= now, self._ends[i] <= now, self._codes[i]
+        begun, code = self._begins[i] <= now, self._codes[i]
+        ended = self._ends[i] <= now and i not in self._shape.stuck
         failed = ended and code is not None
         # A server that is being made has no id to tell before its turn comes.
         making = self._action == "create"
+        place = self._shape.reason_place
+        about = []
+        if not ((failed and anonymous) or (making and not begun)):
+            about.append(f'"server_id":"{self._servers[i].id}"')
+        if failed and code is not None and place == "entities":
+            about.append(f'"errorcode_message":"{REASONS[code]}"')
         status = "FAIL" if failed else "SUCCESS" if ended else "RUNNING" if begun else "INIT"
         return write_job(
             status,
-            "{}" if (failed and anonymous) or (making and not begun) else f'{{"server_id":"{self._servers[i].id}"}}',
+            f"{{{','.join(about)}}}",
             job_id=f"{self.stem}{(self._tail + 1 + i) % _TAILS:08x}",
             job_type="baremetalSingleCreate" if making else "baremetalSingleOperate",
             begin=wall.millis(self._begins[i]) if begun else None,
             end=wall.millis(self._ends[i]) if ended else None,
-            code=code if failed else None,
-            reason=REASONS[code] if failed and code is not None else None,
+            code=code if failed and place in ("sub_job", "entities") else None,
+            reason=REASONS[code] if failed and code is not None and place == "sub_job" else None,
         )
 
 

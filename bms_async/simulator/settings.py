@@ -8,9 +8,10 @@ import msgspec
 
 from bms_async.simulator.operations import ANY_POWER, DOCUMENTED_LIMITS, NATIVE, OPERATIONS
 
-__all__ = ["ANY_POWER", "DOCUMENTED_LIMITS", "CloudSettings", "ThrottleKind"]
+__all__ = ["ANY_POWER", "DOCUMENTED_LIMITS", "CloudSettings", "ReasonPlace", "ThrottleKind"]
 
 ThrottleKind = Literal["fixed", "sliding", "bucket", "none"]
+ReasonPlace = Literal["sub_job", "entities", "job", "nowhere"]
 
 _SECRET: Final = frozenset({"password", "token", "secret_key", "security_token"})
 _NEVER_EMPTY: Final = (
@@ -42,6 +43,12 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
             that server's sub-job.
         shuffle_sub_jobs: List the sub-jobs in another order at every poll.
         anonymous_failures: Leave `server_id` out of sub-jobs that failed.
+        early_failures: Have a job say FAIL as soon as one of its sub-jobs has failed, while the others go on.
+        stuck_share: Share of the sub-jobs that say RUNNING for ever, though their servers do what was asked.
+        stillborn_share: Share of the batches of power operations that fail before their sub-jobs are made: a code and a
+            reason at the job, and nothing done to any server.
+        reason_place: Where it is told why a sub-job failed: at the sub-job, in its entities (``errorcode_message``,
+            which the vendor's SDK knows), only at the job, or nowhere.
         job_hidden_seconds: How long a new job answers 404.
         job_kept_seconds: How long an ended job can still be read.
         quota_instances: How many bare-metal servers there may be; -1 sets no limit, here and below.
@@ -81,6 +88,10 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     refuse_batches: bool = False
     shuffle_sub_jobs: bool = False
     anonymous_failures: bool = False
+    early_failures: bool = False
+    stuck_share: float = 0.0
+    stillborn_share: float = 0.0
+    reason_place: ReasonPlace = "sub_job"
     job_hidden_seconds: float = 0.0
     job_kept_seconds: float = math.inf
     quota_instances: int = -1
@@ -160,7 +171,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("quota_instances", "quota_cores", "quota_ram", "quota_keypairs"):
             if getattr(self, name) < -1:
                 raise ValueError(f"{name} must be -1 or more: {getattr(self, name)}")
-        for name in ("fail_share", "stopped_share", "windows_share"):
+        for name in ("fail_share", "stopped_share", "windows_share", "stuck_share", "stillborn_share"):
             share = getattr(self, name)
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"{name} must lie between 0 and 1: {share}")

@@ -122,14 +122,62 @@ def _read_error_body(response: HttpResponse) -> tuple[str | None, str, str | Non
         return None, f"answered with {_describe(response)}", None
     if not isinstance(body, dict):
         return None, f"answered with {_describe(response)}", None
-    request_id = _word(body.get("request_id"))
-    if "error_msg" in body or "error_code" in body:
-        return _word(body.get("error_code")), _text(body.get("error_msg")) or "", request_id
-    # BMS and Keystone name the envelope "error", Nova names it after what happened ("itemNotFound").
-    inner = body.get("error") or next((value for value in body.values() if isinstance(value, dict)), body)
-    if isinstance(inner, dict):
-        return _word(inner.get("code")), _text(inner.get("message")) or "", request_id
-    return None, _text(inner) or "", request_id
+    parts, texts = _find_parts(body)
+    codes = [word for part in parts if (word := _word(_first(part, _CODES)))]
+    # A number is mostly the status once more, and a code beside it says more.
+    code = next((word for word in codes if not word.isdigit()), codes[0] if codes else None)
+    told: list[str] = []
+    for text in (
+        *(text for part in parts for text in _texts(_first(part, _MESSAGES))),
+        *texts,
+        *(text for part in parts for text in _texts(_first(part, _DETAILS))),
+    ):
+        # What is said twice is told once.
+        if not any(text in each for each in told):
+            told.append(text)
+    if not told:
+        told = [text for part in parts for text in _texts(_first(part, _TITLES))][:1]
+    request_id = next((word for part in parts if (word := _word(_first(part, _REQUEST_ID)))), None)
+    return code, "; ".join(told), request_id
+
+
+_CODES = ("error_code", "errorCode", "errCode", "errcode", "errorcode", "code")
+_MESSAGES = ("error_msg", "errorMsg", "errMsg", "errmsg", "error_message", "errorMessage", "message", "faultstring")
+_DETAILS = ("details", "detail", "error_description", "reason", "msg")
+_TITLES = ("title", "type")
+_REQUEST_ID = ("request_id", "requestId")
+_NESTED = ("errors", "error", "details", "detail", "fault")
+_MOST_PARTS = 8
+
+
+def _find_parts(body: dict[str, object]) -> tuple[list[dict[str, object]], list[str]]:
+    """Return the objects of an error answer that may tell of it, the outer ones first, and the texts without a name.
+
+    BMS and Keystone name the envelope "error", Nova names it after what happened ("itemNotFound"); the gateway has
+    none. Others list several errors, each a text or an object, or have the code in an object of its own.
+    """
+    parts: list[dict[str, object]] = [body]
+    texts: list[str] = []
+    for part in parts:
+        for name, value in part.items():
+            items = value if isinstance(value, list) else [value]
+            if part is body or name in _NESTED:
+                parts += [item for item in items if isinstance(item, dict)][: _MOST_PARTS - len(parts)]
+            if name in ("errors", "error"):
+                texts += [item for item in items if isinstance(item, str)][: _MOST_PARTS - len(texts)]
+    return parts, texts
+
+
+def _first(part: dict[str, object], names: tuple[str, ...]) -> object:
+    return next((value for name in names if (value := part.get(name)) and not isinstance(value, dict)), None)
+
+
+def _texts(value: object) -> list[str]:
+    """Return what may be a text or a list of them; objects in a list are parts of their own."""
+    if isinstance(value, list):
+        return [each for each in value[:_MOST_PARTS] if isinstance(each, str) and each]
+    text = _text(value)
+    return [] if text is None else [text]
 
 
 def _describe(response: HttpResponse) -> str:
@@ -147,7 +195,7 @@ def _text(value: object) -> str | None:
 
 
 def _word(value: object) -> str | None:
-    text = _text(value)
+    text = None if isinstance(value, list) else _text(value)
     return None if text is None else text[:_LONGEST_WORD]
 
 

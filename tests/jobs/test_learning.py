@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import pytest
 
-from bms_async import Job, JobHandle, JobLostError, SubJob, TransportError
-from bms_async.jobs.schedule import REFUSED_PATIENCE
+from bms_async import Job, JobHandle, JobLostError, Patience, SubJob, TransportError
 from bms_async.simulator import Answer
 from tests.jobs.watching import job, sub_job, watching
 from tests.simulator.logged_in import logged_in
@@ -112,7 +111,7 @@ def test_a_job_is_lost_after_five_minutes_without_credentials_to_look_at_it_with
             begun = anyio.current_time()
             with pytest.raises(JobLostError, match="could not be read for 300 s") as caught:
                 await handle
-            assert REFUSED_PATIENCE <= anyio.current_time() - begun < REFUSED_PATIENCE + 120
+            assert Patience().unauthorized <= anyio.current_time() - begun < Patience().unauthorized + 120
             assert isinstance(caught.value.__cause__, TransportError)
             assert caught.value.__cause__.operation == "identity.create_token"
             assert caught.value.job is not None

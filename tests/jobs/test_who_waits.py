@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from bms_async import ClientClosedError, JobHandle, JobLostError, JobTimeoutError
+from bms_async import ClientClosedError, Job, JobHandle, JobLostError, JobTimeoutError, Patience
 from bms_async.errors import NotFoundError, ServerError
 from bms_async.jobs import Watcher
-from bms_async.jobs.schedule import FAILING_PATIENCE
 from tests.jobs.watching import Told, job, sub_job, watching
 from tests.support.clouds import client_of, simulated
 from tests.support.virtual_clock import advance, run_virtually
@@ -91,7 +90,12 @@ def test_polls_stop_when_the_last_waiter_has_left_and_go_on_when_one_comes_back(
 def test_r4_of_several_waiters_some_may_leave_and_the_others_are_told() -> None:
     async def use(watcher: Watcher, told: Told) -> None:
         handle = watcher.watch("j", servers=("a",))
-        told.says["j"] = lambda: job("SUCCESS" if anyio.current_time() > 50 else "RUNNING", sub_job("a", "RUNNING"))
+
+        def says() -> Job:
+            status = "SUCCESS" if anyio.current_time() > 50 else "RUNNING"
+            return job(status, sub_job("a", status))
+
+        told.says["j"] = says
         ended: list[str] = []
 
         async def wait(handle: JobHandle) -> None:
@@ -205,7 +209,7 @@ def test_how_long_a_job_slept_does_not_count_as_time_in_which_polls_failed(error
     async def use(watcher: Watcher, told: Told) -> None:
         told.says["j"] = error
         handle = watcher.watch("j", started=False)
-        await advance(2 * FAILING_PATIENCE)
+        await advance(2 * Patience().failing)
         assert told.counts["j"] == 1
         future = handle.sub_job("a")
         await advance(20)

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bms_async.models import Job, JobStatus, PowerState, Server, ServerFlavor, ServerStatus, decode
+from bms_async.models import Job, JobStatus, PowerState, Server, ServerFlavor, ServerStatus, base, decode
 from tests.models.answers import SHOWN_JOB, WHOLE_JOB, WHOLE_SERVER, read_job, read_page, read_server
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -285,3 +285,40 @@ def test_fields_of_walks_into_lists_and_spares_identifiers() -> None:
     document = json.loads('{"id": 1, "a": [{"b": 2, "id": 3}]}')
 
     assert list(fields_of(document)) == [("a",), ("a", 0, "b")]
+
+
+def test_an_unknown_status_is_one_object_however_often_it_is_read_and_only_so_many_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: dict[Any, Any] = {}
+    monkeypatch.setattr(base, "_UNKNOWN", kept)
+    assert JobStatus("PAUSED-ONCE") is JobStatus("PAUSED-ONCE")
+    assert PowerState(4711) is PowerState(4711)
+    for number in range(1000):
+        assert JobStatus(f"ODD-{number}") == f"ODD-{number}"
+    assert len(kept) <= 256
+    # One that is not kept is equal all the same.
+    assert JobStatus("ODD-999") == JobStatus("ODD-999")
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"fail_reason": "x", "entities": {"errorcode_message": "y"}, "message": "z"}, "x"),
+        ({"fail_reason": "", "entities": {"errorcode_message": "y"}, "message": "z"}, "y"),
+        ({"fail_reason": None, "entities": [{"server_id": "s"}, {"errorcode_message": "y"}]}, "y"),
+        ({"entities": {"errorcode_message": None}, "message": "z"}, "z"),
+        ({"entities": {"errorcode_message": 7}}, "7"),
+        ({"entities": None}, None),
+    ],
+)
+def test_the_reason_of_a_failure_is_found_wherever_the_cloud_puts_it(told: dict[str, Any], reason: str | None) -> None:
+    body = msgspec.json.encode({"job_id": "j", "status": "FAIL", "entities": {"sub_jobs": [told]}})
+
+    assert decode(body, Job).sub_jobs[0].reason == reason
+
+
+def test_the_reason_of_a_job_is_found_in_its_entities_too() -> None:
+    body = b'{"job_id":"j","status":"FAIL","entities":{"server_id":"s","errorcode_message":"rack 7 is dark"}}'
+
+    assert decode(body, Job).reason == "rack 7 is dark"

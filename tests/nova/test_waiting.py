@@ -360,6 +360,51 @@ async def test_an_hour_without_an_answer_is_the_end(poller_of: Any) -> None:
 
 
 @polled
+async def test_a_server_that_shows_nothing_new_is_not_waited_for_without_end(poller_of: Any) -> None:
+    begun = anyio.current_time()
+    with pytest.raises(ServerLostError, match=r"is REBOOT \(rebooting\) and has shown nothing new for 7200 s"):
+        await poller_of(Script(REBOOT)).wait("a", "ACTIVE", None)
+    assert 7200 < anyio.current_time() - begun < 7260
+
+
+@polled
+async def test_a_server_that_goes_back_and_forth_is_not_waited_for_without_end(poller_of: Any) -> None:
+    async def flipping(server_id: str) -> Server:
+        return REBOOT if int(anyio.current_time() / 60) % 2 else ACTIVE
+
+    with pytest.raises(ServerLostError, match="nothing new"):
+        await poller_of(flipping).wait("a", "SHUTOFF", None)
+    assert anyio.current_time() < 2 * 7200
+
+
+@polled
+async def test_an_outage_is_no_time_in_which_a_server_has_shown_nothing_new(poller_of: Any) -> None:
+    async def fetch(server_id: str) -> Server:
+        now = anyio.current_time()
+        if 5000 < now < 8000:
+            raise ServerError(status=503)
+        return ACTIVE if now > 9500 else REBOOT
+
+    assert await poller_of(fetch).wait("a", "ACTIVE", None) == ACTIVE
+
+
+@polled
+async def test_one_refusal_after_a_long_outage_does_not_end_a_wait(poller_of: Any) -> None:
+    trouble = [ServerError(status=503)] * 20
+    assert await poller_of(Script(*trouble, PermissionDeniedError(status=403), ACTIVE)).wait("a", "ACTIVE", None)
+    assert anyio.current_time() > 300
+
+
+@polled
+async def test_one_server_in_two_spellings_is_polled_once(poller_of: Any) -> None:
+    script = Script(REBOOT, ACTIVE, takes=0.5)
+    poller = poller_of(script)
+    name = "0a1b2c3d-9e0c-4d30-9d4c-0a6b1f3e7c55"
+    await asyncio.gather(poller.wait(name, "ACTIVE", None), poller.wait(name.upper(), "ACTIVE", None))
+    assert (len(script.polls), script.most) == (2, 1)
+
+
+@polled
 async def test_a_fault_of_ours_leaves_nobody_waiting(poller_of: Any) -> None:
     broken = ZeroDivisionError("ours")
     with pytest.raises(ServerLostError, match="could not be polled") as caught:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 
-from bms_async import JobLostError, Limits, OutcomeState, TransportError
-from bms_async.jobs.schedule import FAILING_PATIENCE
+from bms_async import JobLostError, Limits, OutcomeState, Patience, TransportError
 from bms_async.simulator import Answer, Cloud
 from tests.simulator.logged_in import logged_in
 from tests.support.virtual_clock import advance, run_virtually
@@ -48,12 +47,12 @@ def test_a_run_without_tokens_for_good_ends_and_tells_what_it_knows_of_each_serv
             assert isinstance(lost, JobLostError)
             assert isinstance(lost.__cause__, TransportError)
             # Once the jobs are lost, the servers' own states are asked for, in vain as well.
-            assert asyncio.get_running_loop().time() < FAILING_PATIENCE + 240
+            assert asyncio.get_running_loop().time() < Patience().failing + 240
             # However many jobs and calls want one: four times in a burst, and then ever more rarely.
             later = asked_at[4:]
             assert all(two - one >= 1.0 for one, two in pairwise(later))
             assert all(two - one >= 10.0 for one, two in pairwise(later[4:]))
-            assert len(asked_at) <= 20 + FAILING_PATIENCE / 10
+            assert len(asked_at) <= 20 + Patience().failing / 10
 
     run_virtually(main)
 

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import bms_async.client
 import bms_async.session.call
-from bms_async import OutcomeState, TransportError
+from bms_async import OutcomeState, Patience, TransportError
 from bms_async.api import Servers
 from bms_async.auth._renewal import Renewals
 from bms_async.errors import CallError, ClientClosedError
 from bms_async.fleet.batch import Batch
 from bms_async.fleet.plan import Intake, Waves
-from bms_async.jobs import record, schedule
+from bms_async.jobs import record
 from bms_async.jobs.record import JobRecord
 from bms_async.jobs.watcher import Watcher
 from bms_async.models import JobStatus, SubJob, SubJobEntities
@@ -146,7 +146,12 @@ async def _ignoring(call: Callable[..., Awaitable[Any]], *args: Any) -> None:
 
 
 def _a_404_believed_at_once() -> AbstractContextManager[None]:
-    return patched(schedule, MISSING_GRACE=0.0)
+    honest = Watcher.__init__
+
+    def init(self: Watcher, *args: Any, **options: Any) -> None:
+        honest(self, *args, **{**options, "patience": Patience(not_found=0.0)})
+
+    return patched(Watcher, __init__=init)
 
 
 def _a_token_renewed_by_each_caller() -> AbstractContextManager[None]:
@@ -186,7 +191,7 @@ def _one_future_for_all_who_ask() -> AbstractContextManager[None]:
 
 
 def _nameless_failures_taken_for_successes() -> AbstractContextManager[None]:
-    def settle(job: Any, untold: list[str], nameless: list[SubJob]) -> Iterator[SubJob]:
+    def settle(job: Any, untold: list[str], nameless: list[SubJob], **_: Any) -> Iterator[SubJob]:
         for server_id in untold:
             yield SubJob(status=JobStatus.SUCCESS, about=SubJobEntities(server_id=server_id))
 

@@ -7,7 +7,9 @@ import msgspec
 import pytest
 
 from bms_async.simulator import Cloud, CloudSettings, Server
+from bms_async.simulator.jobs import REASONS
 from bms_async.simulator.refusals import Refusal
+from bms_async.simulator.settings import ReasonPlace
 from bms_async.simulator.state import Filters, PowerAction
 
 
@@ -311,3 +313,103 @@ async def test_a_list_by_status_sees_every_job_that_was_due() -> None:
     count, page = await cloud.find(Filters(status="SHUTOFF", flavor="physical.o2.medium"), 2, 3)
     assert count == 20
     assert [server.index for server in page] == [6, 9, 12]
+
+
+def watch(cloud: Cloud, hand: Hand, job_id: str, *, seconds: int = 100) -> list[dict[str, Any]]:
+    """What a job has told, once a second."""
+    told = []
+    for _ in range(seconds):
+        told.append(job_of(cloud, job_id))
+        hand.now += 1
+    return told
+
+
+def test_a_job_may_say_fail_as_soon_as_one_sub_job_has_failed() -> None:
+    hand = Hand()
+    cloud = Cloud(CloudSettings(servers=50, fail_share=0.1, early_failures=True), hand)
+    told = watch(cloud, hand, cloud.act("stop", some(cloud, 50)).id)
+
+    early = [job for job in told if job["status"] == "FAIL" and job["end_time"] is None]
+    assert early
+    assert all({"FAIL", "RUNNING"} <= {each["status"] for each in sub_jobs(job)} for job in early)
+    assert early[0]["error_code"] == "BMS.0006"
+    assert early[0]["fail_reason"].endswith("of 50 sub-jobs failed.")
+    assert told[-1]["end_time"] is not None
+    assert sorted(each["status"] for each in sub_jobs(told[-1])) == ["FAIL"] * 5 + ["SUCCESS"] * 45
+
+
+def test_a_job_may_hang_though_its_servers_have_done_what_was_asked() -> None:
+    hand = Hand()
+    cloud = Cloud(CloudSettings(servers=50, seed=1, stuck_share=0.1, job_kept_seconds=60.0), hand)
+    job_id = cloud.act("stop", some(cloud, 50)).id
+    hand.now += 10 * 86400
+
+    job = job_of(cloud, job_id)
+    states = [each["status"] for each in sub_jobs(job)]
+    assert (job["status"], job["end_time"]) == ("RUNNING", None)
+    assert 0 < states.count("RUNNING") == 50 - states.count("SUCCESS") < 15
+    assert {each["end_time"] is None for each in sub_jobs(job) if each["status"] == "RUNNING"} == {True}
+    assert {server.status for server in cloud.servers.values()} == {"SHUTOFF"}
+    stuck = next(each for each in sub_jobs(job) if each["status"] == "RUNNING")
+    assert job_of(cloud, stuck["job_id"]) == stuck
+
+
+def test_a_failure_that_hangs_is_not_told_and_the_others_are() -> None:
+    hand = Hand()
+    settings = CloudSettings(servers=20, fail_share=1.0, stuck_share=0.5, early_failures=True)
+    cloud = Cloud(settings, hand)
+    job_id = cloud.act("stop", some(cloud, 20)).id
+    hand.now += 1000
+
+    job = job_of(cloud, job_id)
+    failed = [each["status"] for each in sub_jobs(job)].count("FAIL")
+    assert job["status"] == "FAIL"
+    assert job["fail_reason"] == f"{failed} of 20 sub-jobs failed."
+    assert 0 < failed < 20
+
+
+def test_a_batch_may_fail_before_its_sub_jobs_are_made_and_then_touches_no_server() -> None:
+    hand = Hand()
+    cloud = Cloud(CloudSettings(servers=3, stillborn_share=1.0), hand)
+    job_id = cloud.act("stop", some(cloud, 3)).id
+    hand.now += 100
+
+    job = job_of(cloud, job_id)
+    assert (job["status"], job["error_code"]) == ("FAIL", "BMS.0006")
+    assert job["fail_reason"] == "The job could not be divided into sub-jobs."
+    assert job["entities"] == {"sub_jobs_total": 3, "sub_jobs": []}
+    assert {(server.status, server.stops) for server in cloud.servers.values()} == {("ACTIVE", 0)}
+    assert dict(cloud.board.tally()["stop"]) == {}
+    with pytest.raises(Refusal):
+        cloud.job_document(f"{job_id[:24]}{(int(job_id[24:], 16) + 1) % 16**8:08x}")
+
+
+@pytest.mark.parametrize("place", ["sub_job", "entities", "job", "nowhere"])
+def test_the_reason_of_a_failure_is_told_where_the_settings_have_it(place: ReasonPlace) -> None:
+    hand = Hand()
+    cloud = Cloud(CloudSettings(servers=1, fail_share=1.0, reason_place=place), hand)
+    job_id = cloud.act("stop", some(cloud, 1)).id
+    hand.now += 100
+
+    job = job_of(cloud, job_id)
+    [sub] = sub_jobs(job)
+    words = REASONS["BMS.0006"]
+    assert (sub["status"], job["status"]) == ("FAIL", "FAIL")
+    assert sub["fail_reason"] == (words if place == "sub_job" else None)
+    assert sub["entities"].get("errorcode_message") == (words if place == "entities" else None)
+    assert sub["error_code"] == ("BMS.0006" if place in ("sub_job", "entities") else None)
+    assert job["error_code"] == (None if place == "nowhere" else "BMS.0006")
+    assert (job["fail_reason"] == words) == (place == "job")
+
+
+def test_the_shape_of_jobs_changes_nothing_else_that_is_drawn() -> None:
+    def ends(settings: CloudSettings) -> list[str]:
+        hand = Hand()
+        cloud = Cloud(settings, hand)
+        job_id = cloud.act("reboot", some(cloud, 20)).id
+        hand.now += 100
+        return [each["begin_time"] for each in sub_jobs(job_of(cloud, job_id))]
+
+    assert ends(CloudSettings(servers=20, seed=4)) == ends(
+        CloudSettings(servers=20, seed=4, stuck_share=0.5, early_failures=True, reason_place="entities")
+    )

@@ -23,8 +23,6 @@ _SHORTER: tuple[tuple[ModuleType, str, object], ...] = (
     (settle, "_SECONDS_A_CALL", 0.02),
     (settle, "_VERIFYING", (0.0, 0.2, 0.4, 0.8)),
     (isolate, "_SHOWING", 0.5),
-    (schedule, "MISSING_GRACE", 3 * PATIENCE),
-    (schedule, "UNTOLD_GRACE", 3 * PATIENCE),
     (schedule, "_SHORTEST", 0.1),
 )
 

@@ -12,7 +12,16 @@ from random import Random
 import anyio
 import msgspec
 
-from bms_async import AiohttpTransport, BmsClient, HttpxTransport, Limits, PasswordAuth, RetryPolicy, StaticToken
+from bms_async import (
+    AiohttpTransport,
+    BmsClient,
+    HttpxTransport,
+    Limits,
+    PasswordAuth,
+    Patience,
+    RetryPolicy,
+    StaticToken,
+)
 from bms_async.auth import Auth
 from bms_async.simulator import Books
 
@@ -171,6 +180,7 @@ class _Soak:
             limits=self._limits,
             timeout=PATIENCE,
             retry=_RETRY,
+            patience=Patience(not_found=3 * PATIENCE, incomplete=3 * PATIENCE),
         )
 
     def _password(self) -> PasswordAuth:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from bms_async import BmsClient, Limits, RetryPolicy
+from bms_async import BmsClient, Limits, Patience, RetryPolicy
 from bms_async.simulator import Cloud
 from bms_async.testing import CloudSettings, SimulatedCloud
 from bms_async.testing._client import client_of
@@ -32,9 +32,14 @@ class Simulated(NamedTuple):
 
 @asynccontextmanager
 async def simulated(
-    *, limits: Limits | None = None, retry: RetryPolicy | None = DEFAULT_RETRY, timeout: float = 60.0, **settings: Any
+    *,
+    limits: Limits | None = None,
+    retry: RetryPolicy | None = DEFAULT_RETRY,
+    timeout: float = 60.0,
+    patience: Patience = Patience(),  # noqa: B008 - it is frozen
+    **settings: Any,
 ) -> AsyncIterator[Simulated]:
     """Yield a client and the cloud that it talks to; both live on the running loop's clock, and show the same time."""
     simulator = SimulatedCloud(CloudSettings(**settings), clock=asyncio.get_running_loop().time)
-    async with simulator.client(limits=limits, retry=retry, timeout=timeout) as bms:
+    async with simulator.client(limits=limits, retry=retry, timeout=timeout, patience=patience) as bms:
         yield Simulated(bms, simulator.cloud)

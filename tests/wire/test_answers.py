@@ -230,6 +230,45 @@ def test_an_error_without_any_envelope_is_read_too() -> None:
     assert (error.code, error.message) == ("X.1", "no")
 
 
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ({"errCode": "BMS.0036", "errMsg": "busy"}, "BMS.0036", "busy"),
+        ({"errorCode": "BMS.0036", "errorMsg": "busy"}, "BMS.0036", "busy"),
+        ({"error": {"errorCode": "BMS.0036", "errorMsg": "busy"}}, "BMS.0036", "busy"),
+        ({"errors": ["one", "two"]}, None, "one; two"),
+        ({"errors": [{"code": "X.1", "message": "one"}, {"code": "X.2", "message": "two"}]}, "X.1", "one; two"),
+        ({"error": {"errors": [{"code": "X.1", "message": "deep"}]}}, "X.1", "deep"),
+        ({"error": {"code": 400, "message": "no", "details": "field x"}}, "400", "no; field x"),
+        ({"error": {"code": "X.1", "message": "no", "details": [{"message": "field x"}]}}, "X.1", "no; field x"),
+        ({"itemNotFound": {"code": 404, "message": "gone", "details": "server 7"}}, "404", "gone; server 7"),
+        ({"NeutronError": {"type": "PortNotFound", "message": "no port", "detail": ""}}, None, "no port"),
+        ({"fault": {"faultstring": "quota", "detail": {"errorcode": "policies.q"}}}, "policies.q", "quota"),
+        ({"faultcode": "Server", "faultstring": "no such call"}, None, "no such call"),
+        ({"error": {"code": 401, "title": "Unauthorized"}}, "401", "Unauthorized"),
+        ({"error": "invalid_grant", "error_description": "the token is old"}, None, "invalid_grant; the token is old"),
+        ({"code": 400, "error": {"code": "X.1", "message": "no"}}, "X.1", "no"),
+        ({"error_code": "", "error_msg": None, "code": "X.1", "message": "no"}, "X.1", "no"),
+        ({"message": "no", "error": {"message": "no", "details": ["no", "yes"]}}, None, "no; yes"),
+    ],
+    ids=str,
+)
+def test_the_clouds_own_words_are_found_in_whatever_shape_they_come(
+    body: object, code: str | None, message: str
+) -> None:
+    error = error_of(400, body)
+
+    assert (error.code, error.message) == (code, message)
+
+
+def test_the_words_the_documented_meaning_and_the_request_id_stand_beside_each_other() -> None:
+    error = error_of(400, {"errCode": "BMS.0036", "errMsg": "slot 7 is busy"}, headers={"X-Request-Id": "req-9"})
+
+    assert error.meaning is not None
+    assert str(error).startswith(f"servers.stop: 400 BMS.0036: slot 7 is busy [{error.meaning}")
+    assert str(error).endswith("(request id req-9)")
+
+
 def test_an_error_may_be_nothing_at_all() -> None:
     error = error_of(503)
 

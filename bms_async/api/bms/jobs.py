@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -90,7 +90,7 @@ class Jobs:
             check_id("text.job_id", saved.job_id)
         return self._watcher.watch(saved.job_id, servers=saved.servers, action=saved.action, keep=keep, started=False)
 
-    def watched(self) -> tuple[JobHandle, ...]:
+    def watched(self) -> Sequence[JobHandle]:
         """Return a handle of each job that is watched and has not ended, such as to catch up after an `EventGap`.
 
         A job that nobody waits for, and of which nobody holds a handle, is not watched any more.

@@ -23,9 +23,10 @@ from bms_async.errors import (
     PermissionDeniedError,
     ServerWaitTimeoutError,
 )
-from bms_async.jobs import schedule
+from bms_async.jobs import Patience, schedule
 from bms_async.limits import Pace
 from bms_async.models import Server
+from bms_async.models.ids import canonical_id
 
 from .waiting import Waiter, lost
 
@@ -56,7 +57,9 @@ class PollerStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class _Record:
     """One server that is polled, and who waits for it."""
 
-    __slots__ = ("asked", "begun", "failing_since", "failures", "last", "server", "server_id", "waiters", "wake")
+    __slots__ = (
+        "asked", "barred_since", "begun", "failing_since", "failures", "last", "server", "server_id", "waiters", "wake",
+    )  # fmt: skip
 
     def __init__(self, server_id: str) -> None:
         self.server_id = server_id
@@ -68,6 +71,7 @@ class _Record:
         self.server: Server | None = None
         self.failures = 0
         self.failing_since: float | None = None
+        self.barred_since: float | None = None
 
 
 class ServerPoller:
@@ -77,6 +81,7 @@ class ServerPoller:
         fetch: The call that reads a server; it should not retry, for the poller asks again by itself.
         start: Starts a task that is cancelled when the client is closed.
         pace: Keeps the polls of all servers apart.
+        patience: How long the cloud may tell nothing new of a server before a wait for it ends.
     """
 
     def __init__(
@@ -85,7 +90,9 @@ class ServerPoller:
         start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
         *,
         pace: Pace,
+        patience: Patience | None = None,
     ) -> None:
+        self._patience = patience or Patience()
         self._fetch = fetch
         self._start = start
         self._pace = pace
@@ -98,7 +105,7 @@ class ServerPoller:
         Args:
             server_id: The server.
             wanted: The status; None for the server's deletion.
-            timeout: Seconds to wait at most; None waits as long as it takes.
+            timeout: Seconds to wait at most; None waits for as long as the patience has it.
 
         Raises:
             ServerWaitError: It cannot come to that any more, or the time is over.
@@ -140,11 +147,12 @@ class ServerPoller:
         return f"<ServerPoller of {len(self._records)} servers, {self._polls} polls>"
 
     def _join(self, server_id: str) -> _Record:
-        record = self._records.get(server_id)
+        name = canonical_id(server_id)
+        record = self._records.get(name)
         if record is None:
             record = _Record(server_id)
             self._start(partial(self._run, record))
-            self._records[server_id] = record
+            self._records[name] = record
         # Whoever has come just now has likely just asked for something, which is soon done.
         record.asked = anyio.current_time()
         return record
@@ -168,7 +176,7 @@ class ServerPoller:
                 waiter.fail(lost(waiter, record.server, "could not be polled", error))
         finally:
             # Also when it is the client's closing that ends this task.
-            self._records.pop(record.server_id, None)
+            self._records.pop(canonical_id(record.server_id), None)
             for waiter in record.waiters:
                 text = f"the client was closed while {waiter.goal} of server {record.server_id} was waited for"
                 waiter.fail(ClientClosedError(text))
@@ -203,22 +211,28 @@ class ServerPoller:
             return self._take_failure(record, error)
         finally:
             self._in_flight -= 1
+        now = anyio.current_time()
+        outage = 0.0 if record.failing_since is None else now - record.failing_since
         record.server = server
         record.failures = 0
-        record.failing_since = None
-        now = anyio.current_time()
+        record.failing_since = record.barred_since = None
         for waiter in _concerned(record, number):
-            waiter.take(server, now)
+            waiter.take(server, now, outage=outage, longest=self._patience.no_news)
         return schedule.poll_delay(age=now - record.asked, live=len(self._records), rate=self._pace.rate)
 
     def _take_failure(self, record: _Record, error: CallError) -> float:
         now = anyio.current_time()
         record.failures += 1
         record.failing_since = now if record.failing_since is None else record.failing_since
-        patience = schedule.REFUSED_PATIENCE if isinstance(error, _BARRED) else schedule.FAILING_PATIENCE
-        if now - record.failing_since >= patience:
+        since, longest = record.failing_since, self._patience.failing
+        if isinstance(error, _BARRED):
+            since = record.barred_since = now if record.barred_since is None else record.barred_since
+            longest = self._patience.unauthorized
+        else:
+            record.barred_since = None
+        if now - since >= longest:
             for waiter in record.waiters:
-                waiter.fail(lost(waiter, record.server, f"has not answered a poll for {patience:g} s", error))
+                waiter.fail(lost(waiter, record.server, f"has not answered a poll for {longest:g} s", error))
         _log.info("poll %d of server %s in a row failed: %s", record.failures, record.server_id, type(error).__name__)
         return schedule.failure_delay(record.failures)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from bms_async.errors import InvalidRequestError
-from bms_async.jobs import SHARE
+from bms_async.jobs import SHARE, Patience
 from bms_async.limits import Lane, Pace
 from bms_async.models import CreatedServer, Network, Server
 from bms_async.session import Session
@@ -216,12 +216,12 @@ class NovaServers(ServerLists):
         Args:
             server_id: The server.
             status: One of `ServerStatus`.
-            timeout: Seconds to wait at most; None waits as long as it takes.
+            timeout: Seconds to wait at most; None waits for as long as the client's `Patience` has it.
 
         Raises:
             InvalidRequestError: An argument is unfit; nothing was sent.
             ServerFaultError: The server is in ERROR and nothing is being done with it, or has been for five minutes.
-            ServerLostError: There is no such server (any more), or it has not been told of for too long.
+            ServerLostError: There is no such server (any more), or nothing new was told of it for too long.
             ServerWaitTimeoutError: The time is over; the error holds what was seen last.
             ClientClosedError: The client was closed.
 
@@ -239,12 +239,12 @@ class NovaServers(ServerLists):
 
         Args:
             server_id: The server.
-            timeout: Seconds to wait at most; None waits as long as it takes.
+            timeout: Seconds to wait at most; None waits for as long as the client's `Patience` has it.
 
         Raises:
             InvalidRequestError: An argument is unfit; nothing was sent.
             ServerFaultError: The server is in ERROR and is not being deleted, or has been for five minutes.
-            ServerLostError: What answered 404 was not the compute service, or nothing was told for too long.
+            ServerLostError: What answered 404 was not the compute service, or nothing new was told for too long.
             ServerWaitTimeoutError: The time is over; the error holds what was seen last.
             ClientClosedError: The client was closed.
 
@@ -262,11 +262,12 @@ class NovaServers(ServerLists):
         await self._session.call(operation, path=path, body=body, headers=self._versioned(microversion))
 
 
-def make_poller(session: Session) -> ServerPoller:
+def make_poller(session: Session, patience: Patience | None = None) -> ServerPoller:
     """Return what polls servers for all who wait for one: behind everybody who asks himself, and without retries.
 
     Args:
         session: What makes the calls; whatever bounds others have, a poll waits for its slot.
+        patience: How long the cloud may tell nothing new of a server.
     """
     patient = session.patient()
 
@@ -275,7 +276,7 @@ def make_poller(session: Session) -> ServerPoller:
         return (await patient.call(calls.GET, path=path, lane=Lane.BULK, retry=NO_RETRY)).server
 
     polls = session.limits[calls.GET.name].limit or _POLLS_A_MINUTE
-    return ServerPoller(poll, session.start, pace=Pace(polls * SHARE))
+    return ServerPoller(poll, session.start, pace=Pace(polls * SHARE), patience=patience)
 
 
 def _check_timeout(timeout: object) -> None:

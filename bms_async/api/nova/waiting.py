@@ -1,14 +1,16 @@
-"""What somebody waits for, and what a poll means for him: no clock, no I/O."""
+"""What somebody waits for, and what a poll means for the waiter: no clock, no I/O."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 
 from bms_async.errors import BmsError, NotFoundError, ServerFaultError, ServerLostError
 from bms_async.models import Server, ServerStatus
 
 _GONE = frozenset({"DELETED", "SOFT_DELETED"})
 _SETTLED = frozenset({ServerStatus.ACTIVE, ServerStatus.SHUTOFF})
+_MOST_SEEN = 256
 _TASK_PATIENCE = 300.0
 """Seconds for which a server in ERROR may still be at work: it can be stopped, restarted and deleted like that."""
 
@@ -22,7 +24,7 @@ class Waiter:
         future: Resolves with the server as wanted, None for one that is deleted.
     """
 
-    __slots__ = ("_faulty_since", "_was_well", "after", "future", "server_id", "wanted")
+    __slots__ = ("_faulty_since", "_news_at", "_seen", "_was_well", "after", "future", "server_id", "wanted")
 
     def __init__(self, server_id: str, wanted: str | None, *, after: int) -> None:
         self.server_id = server_id
@@ -31,19 +33,24 @@ class Waiter:
         self.future: asyncio.Future[Server | None] = asyncio.get_running_loop().create_future()
         self._faulty_since: float | None = None
         self._was_well = False
+        self._news_at: float | None = None
+        self._seen: set[tuple[object, ...]] = set()
 
     @property
     def goal(self) -> str:
         """What is waited for, in words."""
         return self.wanted or "the deletion"
 
-    def take(self, server: Server, now: float) -> None:
+    def take(self, server: Server, now: float, *, outage: float = 0.0, longest: float = math.inf) -> None:
         """Take in what a poll showed.
 
         Args:
             server: The server.
             now: The loop's time.
+            outage: For how many seconds polls had failed before this one, which do not count as time without news.
+            longest: Seconds after which a wait without news ends.
         """
+        has_patience = self._has_patience(server, now, outage, longest)
         if self._is_reached(server):
             self._resolve(server)
         elif server.status in _GONE:
@@ -56,6 +63,19 @@ class Waiter:
             # well when the wait began has failed now, whatever task it still shows.
             if self._was_well or not server.task_state or now - self._faulty_since >= _TASK_PATIENCE:
                 self.fail(ServerFaultError(server, wanted=self.wanted))
+        if not has_patience:
+            task = f" ({server.task_state})" if server.task_state else ""
+            state = f"is {server.status or 'without a status'}{task}"
+            self.fail(lost(self, server, f"{state} and has shown nothing new for {longest:g} s"))
+
+    def _has_patience(self, server: Server, now: float, outage: float, longest: float) -> bool:
+        shown = (server.status, server.task_state, server.progress)
+        if self._news_at is None or (shown not in self._seen and len(self._seen) < _MOST_SEEN):
+            # What was seen before is no news: a server may go back and forth for ever.
+            self._seen.add(shown)
+            self._news_at = now
+        self._news_at = min(now, self._news_at + outage)
+        return now - self._news_at <= longest
 
     def take_missing(self, error: NotFoundError, server: Server | None) -> None:
         """Take in that a poll was answered 404.
@@ -89,7 +109,7 @@ class Waiter:
 
 
 def lost(waiter: Waiter, server: Server | None, why: str, cause: Exception | None = None) -> ServerLostError:
-    """Return the error for a wait that can come to nothing; each waiter gets one of his own.
+    """Return the error for a wait that can come to nothing; each waiter gets an error of its own.
 
     Args:
         waiter: Who waits.
