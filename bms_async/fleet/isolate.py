@@ -57,6 +57,7 @@ class Isolation:
             error: The refusal.
         """
         ids = batch.staying
+        batch.error = error
         whole = len(ids) == 1 or _holds_for_each(batch, error) or self._books.stopping or not may_be_of_one(error)
         if whole or not isinstance(error, ApiError):
             self._refuse(batch, error)
@@ -120,8 +121,13 @@ class Isolation:
             else:
                 glimpse = states.get(server_id)
                 error = explain_state(
-                    books.action, server_id, glimpse, text="busy", code=code_of(books.action, why, glimpse)
+                    books.action,
+                    server_id,
+                    glimpse,
+                    text=f"busy, and the cloud refused its batch ({refusal})",
+                    code=code_of(books.action, why, glimpse),
                 )
+                error.__cause__ = refusal
                 state = _failed(batch, server_id)
                 if not self._line.put_off(server_id, batch, state, error):
                     books.conclude(server_id, state, batch=batch, error=error)
@@ -138,7 +144,7 @@ class Isolation:
 
     def _refuse(self, batch: Batch, error: CallError) -> None:
         ids = batch.staying
-        judged = judge_refusal(error, 1 if _holds_for_each(batch, error) else len(ids))
+        judged = judge_refusal(self._books.action, error, 1 if _holds_for_each(batch, error) else len(ids))
         for server_id in ids:
             state = _failed(batch, server_id) if judged is OutcomeState.FAILED else judged
             if not (is_transient(error) and self._line.put_off(server_id, batch, state, error)):
