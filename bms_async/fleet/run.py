@@ -201,7 +201,7 @@ class FleetRun:
     def _hurry(self) -> None:
         """Give `on_outcome` a bound, once it alone is left."""
         if self._telling is not None:
-            self._telling.deadline = anyio.current_time() + _LAST_WORDS
+            self._telling.deadline = self._loop.time() + _LAST_WORDS
 
     @property
     def _extra_calls(self) -> int:
