@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 import msgspec
 
-from bms_async.errors import BmsError
+from bms_async.errors import BmsError, ForeignCodeError
 
 from .batch import Batch
 from .clock import Clock
@@ -18,6 +19,8 @@ from .plan import AbortRule, Intake
 
 if TYPE_CHECKING:
     from .news import RunNews
+
+_log = logging.getLogger("bms_async.fleet")
 
 AT_A_TIME = 500
 """How many ids are dealt with before others get their turn."""
@@ -184,6 +187,12 @@ class Books:
     def break_down(self, error: BaseException) -> None:
         """Keep what broke, for whoever waits; the first counts."""
         self.error = self.error or error
+
+    def keep_fault(self, error: Exception) -> None:
+        """Keep what a call ended in, if it is the fault of code that was handed over, such as credentials."""
+        if isinstance(error, ForeignCodeError) or not isinstance(error, BmsError):
+            _log.error("%s: code that was handed over broke a call", self.action, exc_info=error)
+            self.break_down(error)
 
     async def change(self) -> None:
         """Wait until an outcome is told, or the run has ended."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import anyio
 
 from bms_async.errorcodes import Remedy
-from bms_async.errors import ApiError, CallError
+from bms_async.errors import ApiError, CallError, ClientClosedError
 
 from .batch import Batch
 from .books import Books
@@ -96,8 +96,11 @@ class Isolation:
             return None
         try:
             states = await self._reader.read(batch.staying)
-        except CallError as error:
+        except ClientClosedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - credentials may raise anything
             batch.readings = _MOST_READINGS
+            self._books.keep_fault(error)
             _log.info("%s: states cannot be read, so halves are tried: %s", self._books.action, type(error).__name__)
             return None
         batch.readings += states is not None

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 import anyio
 import anyio.lowlevel
 
-from bms_async.errors import CallError
+from bms_async.errors import ClientClosedError
 from bms_async.wire import NO_RETRY, RetryPolicy
 
 from .batch import Batch
@@ -105,8 +105,11 @@ class Settler:
             last = number == len(_VERIFYING)
             try:
                 states = await self._read(pending)
-            except CallError as error:
+            except ClientClosedError:
+                raise
+            except Exception as error:  # noqa: BLE001 - credentials may raise anything
                 _log.warning("%s: states cannot be read back: %s", books.action, type(error).__name__)
+                books.keep_fault(error)
                 books.unverified = len(pending)
                 continue
             books.unverified = 0
@@ -164,8 +167,11 @@ class Settler:
         try:
             # Who looks again and again need not try again.
             return await self._read(ids, retry=NO_RETRY)
-        except CallError as error:
+        except ClientClosedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - credentials may raise anything
             _log.info("%s: states cannot be read: %s", self._books.action, type(error).__name__)
+            self._books.keep_fault(error)
             return {}
 
     async def _read(self, ids: Collection[str], *, retry: RetryPolicy | None = None) -> Mapping[str, Glimpse]:

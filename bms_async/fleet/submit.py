@@ -121,27 +121,29 @@ class Submitter:
             else:
                 batch.in_doubt = False
                 await self._isolation.take(batch, error)
-        except BmsError as error:
-            self._books.conclude_batch(batch, batch.fate, error)
         except BaseException as error:
-            # Credentials may raise anything, and this is but one batch of many.
             if is_own_cancellation(error):
                 raise
-            broken = contain(f"the call {self._books.action}", error)
-            _log.error("%s: a batch broke", self._books.action, exc_info=broken)
-            self._books.break_down(broken)
-            await self._take_fault(batch, broken, asked=batch.asked > before)
+            # Credentials may raise anything, and this is but one batch of many.
+            await self._take_fault(
+                batch, contain(f"what {self._books.action} calls", error), asked=batch.asked > before
+            )
         else:
             self._books.accepted += 1
             return job
         return None
 
-    async def _take_fault(self, batch: Batch, broken: Exception, *, asked: bool) -> None:
-        """Deal with a batch whose call ended in what is no error of the cloud's."""
-        error = FleetError(
-            f"{self._books.action}: the call broke: {type(broken).__name__}", code=None, server_ids=batch.staying
-        )
-        error.__cause__ = broken
+    async def _take_fault(self, batch: Batch, fault: Exception, *, asked: bool) -> None:
+        """Deal with a batch whose call ended in what is no error of a call."""
+        self._books.keep_fault(fault)
+        if isinstance(fault, BmsError):
+            error = fault
+        else:
+            text = (
+                f"{self._books.action}: {type(fault).__name__} came out of the call, which is no error of the cloud's"
+            )
+            error = FleetError(text, code=None, server_ids=())
+            error.__cause__ = fault
         if asked and batch.in_doubt:
             await self._settle(batch, error)
         else:
