@@ -18,6 +18,7 @@ from bms_async import (
     AkSkAuth,
     BmsClient,
     FleetRun,
+    HookEvent,
     HttpRequest,
     HttpResponse,
     JobHandle,
@@ -26,7 +27,7 @@ from bms_async import (
     Secret,
     StaticToken,
 )
-from bms_async.simulator import Answer, Unauthorized
+from bms_async.simulator import Unauthorized
 from bms_async.testing import CloudSettings, SimulatedCloud
 from tests.runs.fleets import assert_one_outcome_each
 from tests.support.virtual_clock import run_virtually
@@ -54,12 +55,14 @@ class Setup:
     Attributes:
         ids: The run's servers; None for all of the cloud's.
         client: Options of the client.
+        made: The client, where options do not do.
         run: Options of the run.
         told: Whether what the code raised reaches whoever awaits the run; else an outcome or the log has it.
     """
 
     ids: Any = None
     client: dict[str, Any] = field(default_factory=dict)
+    made: BmsClient | None = None
     run: dict[str, Any] = field(default_factory=dict)
     told: bool = True
 
@@ -103,6 +106,13 @@ def on_outcome_that_waits(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
     return Setup(run={"on_outcome": hear})
 
 
+def a_hook(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
+    def hook(event: HookEvent) -> None:
+        breaks()
+
+    return Setup(client={"hooks": hook}, told=False)
+
+
 class Credentials:
     """Credentials of the application's own, around those of the cloud; one of their methods breaks."""
 
@@ -137,18 +147,14 @@ def renewal_of_credentials(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
     return Setup(client={"auth": Credentials(cloud, breaks, "renew")})
 
 
-def redaction_of_credentials(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
-    cloud.faults.add("servers.stop", Answer(status=400))
-    return Setup(client={"auth": Credentials(cloud, breaks, "redact")})
-
-
 def a_search_for_the_project(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
     class Scoped(Credentials):
         async def find_project_id(self) -> str | None:
             breaks()
             return cloud.project_id
 
-    return Setup(client={"auth": Scoped(cloud, breaks, ""), "project_id": None}, told=False)
+    client = BmsClient(endpoint=cloud.address, auth=Scoped(cloud, breaks, ""), transport=cloud.transport())
+    return Setup(made=client)
 
 
 def a_clock_of_credentials(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
@@ -156,8 +162,11 @@ def a_clock_of_credentials(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
         breaks()
         return datetime.fromtimestamp(cloud.cloud.unix_now(), UTC)
 
-    settings = cloud.settings
-    return Setup(client={"auth": AkSkAuth(settings.access_key, settings.secret_key, clock=clock)})
+    # It is asked once when the credentials are made.
+    times, breaks.left = breaks.left, 0
+    auth = AkSkAuth(cloud.settings.access_key, cloud.settings.secret_key, clock=clock)
+    breaks.left = times
+    return Setup(client={"auth": auth})
 
 
 def a_provider_of_keys(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
@@ -174,9 +183,9 @@ PLACES: list[Place] = [
     on_job_that_awaits_what_was_cancelled,
     on_outcome,
     on_outcome_that_waits,
+    a_hook,
     headers_of_credentials,
     renewal_of_credentials,
-    redaction_of_credentials,
     a_search_for_the_project,
     a_clock_of_credentials,
     a_provider_of_keys,
@@ -192,7 +201,7 @@ def test_what_foreign_code_raises_ends_no_run_no_batch_and_no_watcher_and_is_not
         cloud = SimulatedCloud(CloudSettings(servers=5, job_seconds=(5, 20)))
         breaks = Breaks(raised)
         setup = place(breaks, cloud)
-        async with cloud.client(**setup.client) as bms:
+        async with setup.made or cloud.client(**setup.client) as bms:
             run = bms.fleet.stop(cloud.ids if setup.ids is None else setup.ids, **setup.run)
             error = await end_of(run)
             assert breaks.calls
