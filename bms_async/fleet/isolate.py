@@ -70,7 +70,8 @@ class Isolation:
         states = await self._read(batch)
         if states is not None:
             innocent, suspects = sort_out(self._books.action, ids, states)
-            if is_transient(error) and Suspicion.BUSY not in suspects and Suspicion.ALREADY_SO in suspects:
+            if is_transient(error) and Suspicion.ALREADY_SO in suspects:
+                # One that has just been told to do something is refused for it, and does not show it yet.
                 suspects[Suspicion.SEEMINGLY_SO] = suspects.pop(Suspicion.ALREADY_SO)
             if suspects:
                 for why, suspected in suspects.items():
