@@ -100,7 +100,7 @@ def test_a_source_that_never_ends_is_let_go() -> None:
             async def ids() -> AsyncIterator[str]:
                 for server_id in sim.ids:
                     yield server_id
-                await anyio.sleep(1e6)
+                await anyio.sleep_forever()
 
             with taking(at_most=BOUND + 1):
                 report = await sim.bms.fleet.stop(ids(), total_timeout=BOUND)
@@ -175,7 +175,7 @@ def test_callbacks_that_hang_are_let_go() -> None:
             async def hang(what: Outcome | JobHandle) -> None:
                 if isinstance(what, Outcome):
                     heard.append(what)
-                await anyio.sleep(1e6)
+                await anyio.sleep_forever()
 
             with taking(at_most=BOUND + 25):
                 report = await sim.bms.fleet.stop(sim.ids, on_outcome=hang, on_job=hang, total_timeout=BOUND)
@@ -192,7 +192,7 @@ def test_a_callback_that_hangs_when_all_is_done_is_let_go_too() -> None:
         async with simulated(servers=5) as sim:
 
             async def hang(outcome: Outcome) -> None:
-                await anyio.sleep(1e6)
+                await anyio.sleep_forever()
 
             with taking(at_most=BOUND + 11):
                 report = await sim.bms.fleet.stop(sim.ids, on_outcome=hang, total_timeout=BOUND)
