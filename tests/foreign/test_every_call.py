@@ -1,4 +1,4 @@
-"""Every call of code that is not this package's: whatever it raises, a run ends with one outcome for each server.
+"""Every call of code that is not this package's: whatever it raises, a run ends with one outcome for each server (R2).
 
 A row is a place where foreign code is called. What is added to the package and calls some gets a row here.
 """

@@ -1,4 +1,4 @@
-"""An outcome says no more than was seen: what has changed at a server meanwhile proves nothing of what was asked."""
+"""R2: an outcome says no more than was seen; what has changed at a server meanwhile proves nothing of what was asked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ async def rename(bms: BmsClient, server_id: str) -> object:
 
 
 async def tag(bms: BmsClient, server_id: str) -> object:
-    return await bms.nova.tags.add(server_id, "rack-7")
+    await bms.nova.tags.add(server_id, "rack-7")
+    return server_id
 
 
 async def describe(bms: BmsClient, server_id: str) -> object:

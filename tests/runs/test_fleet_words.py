@@ -79,7 +79,7 @@ def test_a_server_that_is_busy_has_the_refusal_of_its_batch_with_it() -> None:
             report = await sim.bms.fleet.start(sim.ids)
             assert report.by_code == {"BMS.0036": 3}
             for outcome in report.outcomes:
-                refusal = outcome.error
+                refusal: BaseException | None = outcome.error
                 if isinstance(refusal, ServerStateError):
                     refusal = refusal.__cause__
                 assert isinstance(refusal, ApiError)
