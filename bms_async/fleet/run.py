@@ -227,7 +227,7 @@ class FleetRun:
         await self._line.clear()
         await books.skip_unasked()
         for batch in tuple(books.open):
-            books.conclude_batch(batch, batch.fate)
+            books.conclude_batch(batch, batch.fate, batch.error, job_id=batch.job_id)
             await anyio.lowlevel.checkpoint()
         if books.held:
             books.unverified = sum(outcome.server_id not in books.judged for outcome in books.held)

@@ -104,7 +104,7 @@ class Submitter:
     def _let_go(self, batch: Batch, state: OutcomeState) -> None:
         """Give what is left of a batch its outcome, unless it is to be looked at once more."""
         if not (self._books.timed_out and state is OutcomeState.UNKNOWN):
-            self._books.conclude_batch(batch, state, job_id=batch.job_id)
+            self._books.conclude_batch(batch, state, batch.error, job_id=batch.job_id)
 
     async def _ask(self, batch: Batch, turn: anyio.Event) -> JobHandle | None:
         before = batch.asked
@@ -121,6 +121,9 @@ class Submitter:
             else:
                 batch.in_doubt = False
                 await self._isolation.take(batch, error)
+        except GeneratorExit:
+            # The loop has gone, and nothing can be awaited any more.
+            raise
         except BaseException as error:
             if is_own_cancellation(error):
                 raise

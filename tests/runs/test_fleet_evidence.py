@@ -1,4 +1,4 @@
-"""R2: an outcome says no more than was seen; what has changed at a server meanwhile proves nothing of what was asked."""
+"""R2: an outcome says no more than was seen; what has changed at a server meanwhile proves nothing."""
 
 from __future__ import annotations
 
