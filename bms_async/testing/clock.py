@@ -34,6 +34,8 @@ _CREEP = 1e-6
 # Some hundred passes of the loop.
 _LINGER = 5e-4
 _LISTED = 20
+# Seconds by which the machine's clocks part only where one of them was set.
+_WAS_SET = 1.0
 # What wakes the loop from other threads is the one socket that it always watches.
 _OWN_SOCKETS = 1
 _NOT_SHOWN = tuple(str(Path(str(module.__file__)).parent) for module in (asyncio, anyio))
@@ -72,6 +74,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         self._virtual_now = 0.0
         self._suspended = 0.0
         self._began_at = time.time()
+        self._offset = self._began_at - time.monotonic()
         self._working = 0
         self._thread_limiter: anyio.CapacityLimiter | None = None
 
@@ -80,8 +83,14 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         return self._virtual_now
 
     def wall_time(self) -> float:
-        """The time of day, in seconds since 1970: when the loop was made, and what has passed since, sleep included."""
-        return self._began_at + self._suspended + self._virtual_now
+        """The time of day, in seconds since 1970: when the loop was made, and what has passed since, sleep included.
+
+        A wall clock of the machine that is set meanwhile, or has been replaced for a test, counts as well.
+        """
+        was_set = time.time() - time.monotonic() - self._offset
+        now = self._began_at + self._suspended + self._virtual_now
+        # Clocks that are read one after the other differ by a little, and a run is to be the same each time.
+        return now + was_set if abs(was_set) >= _WAS_SET else now
 
     @property
     def suspended(self) -> float:

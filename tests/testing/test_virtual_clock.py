@@ -301,6 +301,20 @@ def test_while_the_machine_sleeps_the_day_goes_on_and_the_loop_stands_still() ->
     run_virtually(main)
 
 
+def test_a_wall_clock_that_is_set_shows_in_the_time_of_day_and_not_in_the_loops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualClockLoop)
+        at, wall, honest = loop.time(), loop.wall_time(), time.time
+        monkeypatch.setattr(time, "time", lambda: honest() + 3600)
+        assert loop.wall_time() - wall == pytest.approx(3600, abs=1)
+        assert loop.time() == at
+
+    run_virtually(main)
+
+
 def test_a_simulated_cloud_does_not_sleep_with_the_machine() -> None:
     async def main() -> None:
         cloud = SimulatedCloud(CloudSettings(servers=1, job_seconds=(600, 600)))
