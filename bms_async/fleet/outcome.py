@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from bms_async.errorcodes import Remedy, explain
-from bms_async.errors import ApiError, BmsError, CallError, SubJobFailedError
+from bms_async.errors import ApiError, BmsError, CallError, ServerStateError, SubJobFailedError
 from bms_async.models import JobStatus, SubJob
 
 ALREADY: Mapping[str, str] = {"servers.start": "BMS.0038", "servers.stop": "BMS.0039"}
@@ -108,6 +108,9 @@ def code_of_error(error: BaseException | None) -> str | None:
         code = getattr(error, "code", None)
         if isinstance(code, str) and code:
             return code
+        if isinstance(error, ServerStateError):
+            # Its own state is why, and not what its batch was refused for, which another server may have been.
+            return None
         error = error.__cause__
     return None
 

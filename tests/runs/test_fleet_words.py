@@ -113,6 +113,12 @@ def test_a_code_is_found_through_what_an_error_was_caused_by_and_only_the_clouds
     assert code_of_error(None) is None
 
 
+def test_what_a_batch_was_refused_for_is_not_said_of_a_server_whose_own_state_speaks_against_it() -> None:
+    state = ServerStateError("it is ACTIVE", server_id="a", code=None, status="ACTIVE", task_state=None)
+    state.__cause__ = ApiError(status=400, code="BMS.0039", message="another one is off")
+    assert code_of_error(state) is None
+
+
 @pytest.mark.parametrize(
     ("action", "code", "state"),
     [
