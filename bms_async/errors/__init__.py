@@ -26,6 +26,7 @@
     │   ├── ServerLostError           it was deleted, or cannot be read any more
     │   └── ServerWaitTimeoutError    the server goes on, the wait is over (also a TimeoutError)
     ├── FleetError                    what `FleetReport.raise_for_failures` raises, one for each code
+    │   ├── FleetTimeoutError         the run's total_timeout was over before its end (also a TimeoutError)
     │   └── ServerStateError          a server's own state says that it is not as asked, or why it cannot be
     ├── ForeignCodeError              a callback or another piece of foreign code raised what is not an error
     └── ClientClosedError             the client was closed, or never opened
@@ -52,6 +53,7 @@ from .calls import (
 )
 from .jobs import (
     FleetError,
+    FleetTimeoutError,
     JobError,
     JobFailedError,
     JobLostError,
@@ -74,6 +76,7 @@ __all__ = [
     "ConflictError",
     "DecodeError",
     "FleetError",
+    "FleetTimeoutError",
     "ForeignCodeError",
     "InvalidRequestError",
     "JobError",

@@ -52,6 +52,11 @@ class JobFailedError(JobError):
             told.append(f"of the job as a whole: {_shorten(job.reason)}" if told else _shorten(job.reason))
         super().__init__(text + (f": {'; '.join(told)}" if told else ""), job_id=job.job_id, job=job)
 
+    @property
+    def code(self) -> str | None:
+        """The code that the job as a whole failed with, None if the cloud gave none."""
+        return self.job.error_code or self.job.code
+
 
 class SubJobFailedError(JobError):
     """One server's part of a job ended as FAIL.
@@ -132,6 +137,13 @@ class FleetError(BmsError):
         documented = explain(code)
         self.measure = documented.measure if documented else None
         super().__init__(message)
+
+
+class FleetTimeoutError(FleetError, TimeoutError):
+    """The run's `total_timeout` was over before a server was asked for, or before it was known what became of it.
+
+    Its ``__cause__`` is what was known of the server until then, None where that was nothing.
+    """
 
 
 class ServerStateError(FleetError):

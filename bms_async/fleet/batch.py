@@ -49,6 +49,8 @@ class Batch:
         ids: The servers.
         started: When the cloud was first asked, None before.
         asked: How often.
+        error: What it, or what it was parted from, ended in the last time: a refusal, or why nothing was told of it.
+        job_id: Its job, None as long as it came to none.
         in_doubt: Whether the cloud may act on it: it was asked and has not surely refused.
         was_in_doubt: Whether it, or what it was parted from, was so when it was asked again.
         moved: Those that have gone on to another batch.
@@ -59,8 +61,8 @@ class Batch:
     """
 
     __slots__ = (
-        "alike", "asked", "course", "ids", "in_doubt", "moved", "past", "readings", "scope", "started",
-        "was_in_doubt",
+        "alike", "asked", "course", "error", "ids", "in_doubt", "job_id", "moved", "past", "readings", "scope",
+        "started", "was_in_doubt",
     )  # fmt: skip
 
     def __init__(self, ids: tuple[str, ...], *, past: Iterable[Past] = ()) -> None:
@@ -68,6 +70,8 @@ class Batch:
         self.scope = anyio.CancelScope()
         self.started: datetime | None = None
         self.asked = 0
+        self.error: BmsError | None = None
+        self.job_id: str | None = None
         self.in_doubt = False
         self.was_in_doubt = False
         self.moved: set[str] = set()
@@ -86,6 +90,7 @@ class Batch:
         part.course = self.course = self.course or Course()
         part.course.calls += 1
         part.readings = self.readings
+        part.error = self.error
         part.alike = alike
         self.moved.update(part.ids)
         return part

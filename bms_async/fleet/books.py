@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, deque
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import anyio
 import anyio.lowlevel
 import msgspec
 
-from bms_async.errors import BmsError
-from bms_async.jobs import JobHandle
+from bms_async.errors import BmsError, ForeignCodeError
 
 from .batch import Batch
+from .clock import Clock
 from .outcome import Outcome, OutcomeState, reason_of
 from .plan import AbortRule, Intake
 
 if TYPE_CHECKING:
     from .news import RunNews
+
+_log = logging.getLogger("bms_async.fleet")
 
 AT_A_TIME = 500
 """How many ids are dealt with before others get their turn."""
@@ -32,9 +32,12 @@ class Books:
     Attributes:
         outcomes: Those that are told.
         held: Those that have ended and are to be verified before they are told; None where nothing is.
+        judged: What those are that were verified so far.
         open: The batches that still have servers without an end.
         in_flight: How many servers are in a batch and have not ended.
         stopping: Whether nothing more is asked for.
+        why_skipped: What those are told that are skipped; None where the run is cancelled or aborted.
+        timed_out: Whether that is so because the run's time was over: what is under way is looked at once more.
         aborted: Why that is so, if too many servers failed.
         told_all: Whether the source of ids has told them all.
         error: What broke that is not a server's: raised to whoever waits, once all has ended.
@@ -47,18 +50,19 @@ class Books:
     def __init__(self, action: str, intake: Intake, abort: AbortRule, *, hold: bool) -> None:
         self.action = action
         self.intake = intake
-        self.clock = Clock()
+        self.clock = Clock(asyncio.get_running_loop())
         self.news: RunNews | None = None
         self.outcomes: list[Outcome] = []
         self.held: deque[Outcome] | None = deque() if hold else None
+        self.judged: dict[str, Outcome] = {}
         self.by_state = dict.fromkeys(OutcomeState, 0)
         self.by_code: Counter[str] = Counter()
         self.open: set[Batch] = set()
         self.in_flight = self.submitted = self.accepted = 0
-        self.stopping = self.told_all = False
+        self.stopping = self.told_all = self.timed_out = False
+        self.why_skipped: BmsError | None = None
         self.aborted: str | None = None
         self.error: BaseException | None = None
-        self.ahead: float | None = None
         self.wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._abort = abort
@@ -146,18 +150,14 @@ class Books:
             self.news.tell(outcome)
         self.notify()
 
-    async def release(self, judged: Mapping[str, Outcome]) -> None:
-        """Tell what was held back.
-
-        Args:
-            judged: Outcomes that are told in the place of those of the same servers.
-        """
+    async def release(self) -> None:
+        """Tell what was held back, as it was verified."""
         held = deque(self.held or ())
         self.held = held
         while held:
             for _ in range(min(AT_A_TIME, len(held))):
                 outcome = held.popleft()
-                self.tell(judged.get(outcome.server_id, outcome))
+                self.tell(self.judged.pop(outcome.server_id, outcome))
             await anyio.lowlevel.checkpoint()
         self.held = None
 
@@ -170,10 +170,10 @@ class Books:
     async def skip_unasked(self) -> None:
         """Once nothing more will be asked for, skip what never came to the cloud."""
         for batch in [batch for batch in self.open if not batch.in_doubt]:
-            self.conclude_batch(batch, batch.fate)
+            self.conclude_batch(batch, batch.fate, batch.error or self.why_skipped)
         while ids := self.intake.take():
             for server_id in ids:
-                self.conclude(server_id, OutcomeState.SKIPPED)
+                self.conclude(server_id, OutcomeState.SKIPPED, error=self.why_skipped)
             await anyio.lowlevel.checkpoint()
 
     def stop(self) -> None:
@@ -184,16 +184,15 @@ class Books:
                 batch.scope.cancel()
         self.wake.set()
 
-    def learn_clock(self, job: JobHandle, asked: datetime | None) -> None:
-        """Learn by how much the cloud's clock may be ahead: a job cannot begin before it was asked for."""
-        begun = job.job.begin_time if job.job is not None else None
-        if begun is not None and asked is not None:
-            ahead = (begun - asked).total_seconds()
-            self.ahead = ahead if self.ahead is None else min(self.ahead, ahead)
-
     def break_down(self, error: BaseException) -> None:
         """Keep what broke, for whoever waits; the first counts."""
         self.error = self.error or error
+
+    def keep_fault(self, error: Exception) -> None:
+        """Keep what a call ended in, if it is the fault of code that was handed over, such as credentials."""
+        if isinstance(error, ForeignCodeError) or not isinstance(error, BmsError):
+            _log.error("%s: code that was handed over broke a call", self.action, exc_info=error)
+            self.break_down(error)
 
     async def change(self) -> None:
         """Wait until an outcome is told, or the run has ended."""
@@ -208,24 +207,6 @@ class Books:
         self.aborted = self._abort.verdict(bad=self._bad, ended=self._ended)
         if self.aborted is not None:
             self.stop()
-
-
-class Clock:
-    """Tells the time of day by the loop's clock, so that a run's times fit together even when the day's is set."""
-
-    __slots__ = ("_began_at", "_last", "began")
-
-    def __init__(self) -> None:
-        self.began = datetime.now(UTC)
-        self._began_at = anyio.current_time()
-        self._last = (self._began_at, self.began)
-
-    def now(self) -> datetime:
-        """Return the time of day."""
-        at = anyio.current_time()
-        if at - self._last[0] > 0.001:  # noqa: PLR2004 - outcomes of one poll share one object
-            self._last = (at, self.began + timedelta(seconds=at - self._began_at))
-        return self._last[1]
 
 
 _VERIFIABLE = frozenset({OutcomeState.SUCCEEDED, OutcomeState.UNCHANGED, OutcomeState.UNKNOWN})

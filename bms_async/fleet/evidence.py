@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
-from enum import Enum, auto
+from enum import Enum, Flag, auto
 
 from bms_async.errorcodes import explain
 from bms_async.errors import ServerStateError
 from bms_async.models import ServerStatus
-from bms_async.models.base import Model, Moment
+from bms_async.models.base import Model
 
-from .outcome import OutcomeState
+from .outcome import ALREADY, OutcomeState
+
+REBOOTING = "BMS.0037"
+"""The code of a server that is being rebooted."""
 
 _WANTED: Mapping[str, ServerStatus] = {
     "servers.start": ServerStatus.ACTIVE,
     "servers.stop": ServerStatus.SHUTOFF,
     "servers.reboot": ServerStatus.ACTIVE,
 }
-_ALREADY: Mapping[str, str] = {"servers.start": "BMS.0038", "servers.stop": "BMS.0039"}
+_AT_IT: Mapping[str, str] = {"servers.start": "BMS.0035", "servers.stop": "BMS.0036", "servers.reboot": REBOOTING}
 _REBOOTING = (ServerStatus.REBOOT, ServerStatus.HARD_REBOOT)
+_RESTING = (ServerStatus.ACTIVE, ServerStatus.SHUTOFF, ServerStatus.ERROR)
 _UNKNOWN_SERVER = "BMS.0040"
 
 
@@ -34,7 +37,6 @@ class Glimpse(
     id: str
     status: ServerStatus | None = None
     task_state: str | None = None
-    updated: Moment = None
     locked: bool | None = None
 
     @property
@@ -51,7 +53,7 @@ class Glimpse(
     def busy_code(self) -> str:
         """The code of chapter 6.2 for what it is at."""
         if self.is_rebooting:
-            return "BMS.0037"
+            return REBOOTING
         task = self.task_state or ""
         if "power" in task or "start" in task or "stop" in task:
             return "BMS.0036" if "off" in task or "stop" in task else "BMS.0035"
@@ -80,7 +82,7 @@ def suspect(action: str, glimpse: Glimpse | None) -> Suspicion | None:
         return Suspicion.MISSING
     if glimpse.is_busy:
         return Suspicion.BUSY
-    if action in _ALREADY and glimpse.status == _WANTED[action]:
+    if action in ALREADY and glimpse.status == _WANTED[action]:
         return Suspicion.ALREADY_SO
     if glimpse.locked:
         return Suspicion.LOCKED
@@ -107,59 +109,82 @@ def sort_out(
     return innocent, suspects
 
 
-def moved_since(glimpse: Glimpse, asked: datetime | None, *, ahead: float | None) -> bool:
-    """Tell whether a server surely changed after it was asked for.
+class Seen(Flag):
+    """What a run saw of a server after it had asked for it."""
 
-    Args:
-        glimpse: Its state.
-        asked: When it was, by our clock.
-        ahead: By how many seconds the cloud's clock is ahead of ours at most, None if that is not known.
-    """
-    if glimpse.updated is None or asked is None or ahead is None:
-        return False
-    return (glimpse.updated - asked).total_seconds() >= ahead
+    NOTHING = 0
+    AT_IT = auto()
+    """It was at what it was asked for: starting, stopping or being rebooted."""
+    OTHERWISE = auto()
+    """It was not as asked, such as ACTIVE where it was to be stopped."""
 
 
-def prove(action: str, glimpse: Glimpse, *, moved: bool) -> OutcomeState | None:
-    """Tell what became of a server of which no answer and no job tells, None if that is open.
+def sight(action: str, glimpse: Glimpse) -> Seen:
+    """Tell what one look at a server shows of an action.
+
+    Nothing else counts: that a server has changed, or when, may be a rename, a tag, another disk.
 
     Args:
         action: What it was asked for.
-        glimpse: Its state now.
-        moved: Whether it surely changed after it was asked for.
+        glimpse: Its state, read after it was asked for.
     """
-    if glimpse.is_busy:
+    seen = Seen.NOTHING
+    if glimpse.is_busy and glimpse.busy_code == _AT_IT[action]:
+        seen |= Seen.AT_IT
+    if glimpse.status is not None and glimpse.status != _WANTED[action]:
+        seen |= Seen.OTHERWISE
+    return seen
+
+
+def prove(action: str, glimpse: Glimpse, seen: Seen) -> OutcomeState | None:
+    """Tell what became of a server of which no answer and no job tells, None if nothing proves it.
+
+    ========== ======================= ============= ===================
+    action     it was seen             it rests so   it rests otherwise
+    ========== ======================= ============= ===================
+    reboot     being rebooted          SUCCEEDED     FAILED
+    reboot     anything else           nothing       nothing
+    start/stop at it                   SUCCEEDED     FAILED
+    start/stop in the other state      SUCCEEDED     nothing: ask again
+    start/stop never but as asked      UNCHANGED
+    ========== ======================= ============= ===================
+
+    Args:
+        action: What it was asked for.
+        glimpse: Its state now. One that is busy, or in a state that is no rest, proves nothing.
+        seen: All that was seen of it since it was asked for.
+    """
+    if glimpse.is_busy or glimpse.status not in _RESTING:
         return None
     is_so = glimpse.status == _WANTED[action]
-    if moved:
+    if Seen.AT_IT in seen:
         return OutcomeState.SUCCEEDED if is_so else OutcomeState.FAILED
-    return OutcomeState.UNCHANGED if is_so and action in _ALREADY else None
+    if action == "servers.reboot" or not is_so:
+        return None
+    return OutcomeState.SUCCEEDED if Seen.OTHERWISE in seen else OutcomeState.UNCHANGED
 
 
-def verify(
-    action: str, known: OutcomeState, glimpse: Glimpse | None, *, moved: bool, last: bool
-) -> OutcomeState | None:
+def verify(action: str, known: OutcomeState, glimpse: Glimpse | None, seen: Seen, *, last: bool) -> OutcomeState | None:
     """Tell what a server's state makes of an outcome, None to look again.
 
     Args:
         action: What it was asked for.
         known: SUCCEEDED, UNCHANGED or UNKNOWN.
         glimpse: Its state now, None if the cloud does not show it.
-        moved: Whether it surely changed after it was asked for.
+        seen: All that was seen of it since it was asked for.
         last: Whether there is no other look.
     """
-    if glimpse is not None and not glimpse.is_busy:
-        is_so = glimpse.status == _WANTED[action]
-        if known.is_good and is_so:
-            return known
-        if known is OutcomeState.UNKNOWN:
-            proved = prove(action, glimpse, moved=moved)
-            if proved is not None:
-                return proved
-            # A reboot shows nowhere once it is over: only what changed proves it.
-            return (OutcomeState.UNKNOWN if is_so else OutcomeState.FAILED) if last else None
-        return OutcomeState.FAILED if last else None
-    return OutcomeState.UNKNOWN if last else None
+    if glimpse is None or glimpse.is_busy:
+        return OutcomeState.UNKNOWN if last else None
+    is_so = glimpse.status == _WANTED[action]
+    if known.is_good:
+        return known if is_so else OutcomeState.FAILED if last else None
+    proved = prove(action, glimpse, seen)
+    if proved is not None or not last:
+        return proved
+    # A reboot shows nowhere once it is over, whatever the server is now.
+    is_open = action == "servers.reboot" or is_so or glimpse.status is None
+    return OutcomeState.UNKNOWN if is_open else OutcomeState.FAILED
 
 
 def explain_state(
@@ -194,4 +219,4 @@ def code_of(action: str, why: Suspicion, glimpse: Glimpse | None) -> str | None:
         return _UNKNOWN_SERVER
     if why is Suspicion.BUSY and glimpse is not None:
         return glimpse.busy_code
-    return _ALREADY.get(action) if why is Suspicion.ALREADY_SO else None
+    return ALREADY.get(action) if why is Suspicion.ALREADY_SO else None

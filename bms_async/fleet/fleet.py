@@ -38,6 +38,7 @@ class Fleet:
         abort_sample: int = ABORT_SAMPLE,
         retry_transient: bool = True,
         verify: bool = False,
+        total_timeout: float | None = None,
         on_outcome: OnOutcome | None = None,
         on_job: OnJob | None = None,
         jobs: Iterable[JobHandle] = (),
@@ -57,6 +58,9 @@ class Fleet:
             verify: When all have ended, read the states back. A server that is not as it was said to be is FAILED, or
                 UNKNOWN while it is busy; one that nothing was told of has what its state proves. Outcomes other than
                 FAILED and SKIPPED are told only then.
+            total_timeout: Seconds after which the run ends, whatever it waits for; None waits as long as it takes. What
+                was not asked for then is SKIPPED. The states of what is under way are read once, for some seconds, and
+                what they do not prove is UNKNOWN, with a `FleetTimeoutError`. The report says so in `timed_out`.
             on_outcome: Called with each outcome, one after another in their order; may be a coroutine function. If it
                 raises, it is called for the others all the same, and the first error is raised when all has ended.
                 The run does not end before it has been told everything, so it must not await the run.
@@ -83,6 +87,7 @@ class Fleet:
             abort_sample=abort_sample,
             retry_transient=retry_transient,
             verify=verify,
+            total_timeout=total_timeout,
             on_outcome=on_outcome,
             on_job=on_job,
             jobs=read_jobs(jobs),
@@ -99,6 +104,7 @@ class Fleet:
         abort_sample: int = ABORT_SAMPLE,
         retry_transient: bool = True,
         verify: bool = False,
+        total_timeout: float | None = None,
         on_outcome: OnOutcome | None = None,
         on_job: OnJob | None = None,
         jobs: Iterable[JobHandle] = (),
@@ -118,6 +124,9 @@ class Fleet:
             verify: When all have ended, read the states back. A server that is not as it was said to be is FAILED, or
                 UNKNOWN while it is busy; one that nothing was told of has what its state proves. Outcomes other than
                 FAILED and SKIPPED are told only then.
+            total_timeout: Seconds after which the run ends, whatever it waits for; None waits as long as it takes. What
+                was not asked for then is SKIPPED. The states of what is under way are read once, for some seconds, and
+                what they do not prove is UNKNOWN, with a `FleetTimeoutError`. The report says so in `timed_out`.
             on_outcome: Called with each outcome, one after another in their order; may be a coroutine function. If it
                 raises, it is called for the others all the same, and the first error is raised when all has ended.
                 The run does not end before it has been told everything, so it must not await the run.
@@ -144,6 +153,7 @@ class Fleet:
             abort_sample=abort_sample,
             retry_transient=retry_transient,
             verify=verify,
+            total_timeout=total_timeout,
             on_outcome=on_outcome,
             on_job=on_job,
             jobs=read_jobs(jobs),
@@ -160,6 +170,7 @@ class Fleet:
         abort_sample: int = ABORT_SAMPLE,
         retry_transient: bool = True,
         verify: bool = False,
+        total_timeout: float | None = None,
         on_outcome: OnOutcome | None = None,
         on_job: OnJob | None = None,
         jobs: Iterable[JobHandle] = (),
@@ -180,6 +191,9 @@ class Fleet:
             verify: When all have ended, read the states back. A server that is not as it was said to be is FAILED, or
                 UNKNOWN while it is busy; one that nothing was told of has what its state proves. Outcomes other than
                 FAILED and SKIPPED are told only then.
+            total_timeout: Seconds after which the run ends, whatever it waits for; None waits as long as it takes. What
+                was not asked for then is SKIPPED. The states of what is under way are read once, for some seconds, and
+                what they do not prove is UNKNOWN, with a `FleetTimeoutError`. The report says so in `timed_out`.
             on_outcome: Called with each outcome, one after another in their order; may be a coroutine function. If it
                 raises, it is called for the others all the same, and the first error is raised when all has ended.
                 The run does not end before it has been told everything, so it must not await the run.
@@ -206,6 +220,7 @@ class Fleet:
             abort_sample=abort_sample,
             retry_transient=retry_transient,
             verify=verify,
+            total_timeout=total_timeout,
             on_outcome=on_outcome,
             on_job=on_job,
             jobs=read_jobs(jobs),

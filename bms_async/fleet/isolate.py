@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import anyio
 
 from bms_async.errorcodes import Remedy
-from bms_async.errors import ApiError, CallError
+from bms_async.errors import ApiError, CallError, ClientClosedError
 
 from .batch import Batch
 from .books import Books
@@ -57,6 +57,7 @@ class Isolation:
             error: The refusal.
         """
         ids = batch.staying
+        batch.error = error
         whole = len(ids) == 1 or _holds_for_each(batch, error) or self._books.stopping or not may_be_of_one(error)
         if whole or not isinstance(error, ApiError):
             self._refuse(batch, error)
@@ -69,7 +70,8 @@ class Isolation:
         states = await self._read(batch)
         if states is not None:
             innocent, suspects = sort_out(self._books.action, ids, states)
-            if is_transient(error) and Suspicion.BUSY not in suspects and Suspicion.ALREADY_SO in suspects:
+            if is_transient(error) and Suspicion.ALREADY_SO in suspects:
+                # One that has just been told to do something is refused for it, and does not show it yet.
                 suspects[Suspicion.SEEMINGLY_SO] = suspects.pop(Suspicion.ALREADY_SO)
             if suspects:
                 for why, suspected in suspects.items():
@@ -95,8 +97,11 @@ class Isolation:
             return None
         try:
             states = await self._reader.read(batch.staying)
-        except CallError as error:
+        except ClientClosedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - credentials may raise anything
             batch.readings = _MOST_READINGS
+            self._books.keep_fault(error)
             _log.info("%s: states cannot be read, so halves are tried: %s", self._books.action, type(error).__name__)
             return None
         batch.readings += states is not None
@@ -120,8 +125,13 @@ class Isolation:
             else:
                 glimpse = states.get(server_id)
                 error = explain_state(
-                    books.action, server_id, glimpse, text="busy", code=code_of(books.action, why, glimpse)
+                    books.action,
+                    server_id,
+                    glimpse,
+                    text=f"busy, and the cloud refused its batch ({refusal})",
+                    code=code_of(books.action, why, glimpse),
                 )
+                error.__cause__ = refusal
                 state = _failed(batch, server_id)
                 if not self._line.put_off(server_id, batch, state, error):
                     books.conclude(server_id, state, batch=batch, error=error)
@@ -138,7 +148,7 @@ class Isolation:
 
     def _refuse(self, batch: Batch, error: CallError) -> None:
         ids = batch.staying
-        judged = judge_refusal(error, 1 if _holds_for_each(batch, error) else len(ids))
+        judged = judge_refusal(self._books.action, error, 1 if _holds_for_each(batch, error) else len(ids))
         for server_id in ids:
             state = _failed(batch, server_id) if judged is OutcomeState.FAILED else judged
             if not (is_transient(error) and self._line.put_off(server_id, batch, state, error)):

@@ -97,9 +97,18 @@ class Line:
         self._books.wake.set()
         return True
 
-    async def clear(self) -> None:
-        """Give what was put off its outcome: there will be no other try."""
+    async def clear(self, *, unknown: list[Batch] | None = None) -> None:
+        """Give what was put off its outcome: there will be no other try.
+
+        Args:
+            unknown: Takes those of which nobody knows what became of them, instead of giving them one; None to give all
+                of them one.
+        """
         while put_off := self._later.take(math.inf, AT_A_TIME):
+            if unknown is not None:
+                batch = _batch_of([past for past in put_off if past.state is OutcomeState.UNKNOWN])
+                unknown += [batch] if batch.ids else []
+                put_off = [past for past in put_off if past.state is not OutcomeState.UNKNOWN]
             self._books.conclude_batch(_batch_of(put_off), OutcomeState.SKIPPED)
             await anyio.lowlevel.checkpoint()
 

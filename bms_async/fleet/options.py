@@ -38,6 +38,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     abort_sample: int = ABORT_SAMPLE
     retry_transient: bool = True
     verify: bool = False
+    total_timeout: float | None = None
     on_outcome: OnOutcome | None = None
     on_job: OnJob | None = None
     asking: Asking | None = None
@@ -63,6 +64,11 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequestError("abort_above", share, "a share from 0 to 1, or None")
         if type(self.abort_sample) is not int or self.abort_sample < 1:
             raise InvalidRequestError("abort_sample", self.abort_sample, "1 or more servers")
+        seconds = self.total_timeout
+        if seconds is not None and (
+            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf
+        ):
+            raise InvalidRequestError("total_timeout", seconds, "seconds, more than 0, or None for no bound")
         for name in ("retry_transient", "verify"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidRequestError(name, getattr(self, name), "True or False")

@@ -9,9 +9,12 @@ from enum import StrEnum
 import msgspec
 
 from bms_async.errorcodes import Remedy, explain
-from bms_async.errors import ApiError, BmsError, CallError, SubJobFailedError
+from bms_async.errors import ApiError, BmsError, CallError, ServerStateError, SubJobFailedError
 from bms_async.errors.jobs import describe_failure
 from bms_async.models import Job, JobStatus, SubJob
+
+ALREADY: Mapping[str, str] = {"servers.start": "BMS.0038", "servers.stop": "BMS.0039"}
+"""The code for a server that already is as asked, by action."""
 
 
 class OutcomeState(StrEnum):
@@ -60,8 +63,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def code(self) -> str | None:
-        """The cloud's code for what went wrong, None if there is none."""
-        return getattr(self.error, "code", None)
+        """The cloud's code for what went wrong: the error's own, or that of what it was caused by; None without one."""
+        return code_of_error(self.error)
 
     @property
     def seconds(self) -> float | None:
@@ -100,6 +103,27 @@ def reason_of(outcome: Outcome) -> str:
     return type(outcome.error).__name__ if outcome.error else outcome.state.value
 
 
+def code_of_error(error: BaseException | None) -> str | None:
+    """Return the first code that an error or one of those that it was caused by has, None without one."""
+    while isinstance(error, BmsError):
+        code = getattr(error, "code", None)
+        if isinstance(code, str) and code:
+            return code
+        if isinstance(error, ServerStateError):
+            # Its own state is why, and not what its batch was refused for, which another server may have been.
+            return None
+        error = error.__cause__
+    return None
+
+
+def is_already_so(action: str, error: BmsError | None) -> bool:
+    """Tell whether an error says that a server already was as asked; nothing says that of a reboot.
+
+    A stop that fails because the server "has been started" leaves one that is not as asked.
+    """
+    return action in ALREADY and getattr(error, "code", None) == ALREADY[action]
+
+
 def remedy_of(error: BmsError | None) -> Remedy | None:
     """Return what chapter 6.2 would have done about an error, None where it does not tell."""
     documented = explain(getattr(error, "code", None))
@@ -107,11 +131,18 @@ def remedy_of(error: BmsError | None) -> Remedy | None:
 
 
 def judge_sub_job(
-    sub: SubJob, server_id: str, job_id: str, *, in_doubt: bool = False, job: Job | None = None
+    action: str,
+    sub: SubJob,
+    server_id: str,
+    job_id: str,
+    *,
+    in_doubt: bool = False,
+    job: Job | None = None,
 ) -> tuple[OutcomeState, BmsError | None]:
     """Tell what an ended sub-job means for its server.
 
     Args:
+        action: What the server was asked for.
         sub: The sub-job.
         server_id: Its server.
         job_id: Its job.
@@ -125,23 +156,24 @@ def judge_sub_job(
     job_reason = None if job is None else describe_failure(job.error_code or job.code, job.reason)
     error = SubJobFailedError(server_id=server_id, job_id=job_id, code=code, reason=sub.reason, job_reason=job_reason)
     remedy = remedy_of(error)
-    if remedy is Remedy.ALREADY_THERE:
+    if is_already_so(action, error):
         return OutcomeState.UNCHANGED, None
     on_its_way = in_doubt and (remedy is Remedy.IN_TRANSITION or code is None)
     return OutcomeState.UNKNOWN if on_its_way else OutcomeState.FAILED, error
 
 
-def judge_refusal(error: BmsError, servers: int) -> OutcomeState:
+def judge_refusal(action: str, error: BmsError, servers: int) -> OutcomeState:
     """Tell what it means for its servers that a batch did not become a job.
 
     A refusal speaks of a batch as a whole, so only a batch of one can learn from it that its server already was so.
 
     Args:
+        action: What the servers were asked for.
         error: What the call ended with.
         servers: How many servers were in it.
     """
     if isinstance(error, CallError) and not error.maybe_done:
-        if servers == 1 and remedy_of(error) is Remedy.ALREADY_THERE:
+        if servers == 1 and is_already_so(action, error):
             return OutcomeState.UNCHANGED
         return OutcomeState.FAILED
     return OutcomeState.UNKNOWN

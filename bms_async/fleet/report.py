@@ -31,6 +31,8 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         started: When the run began.
         ended: When the last outcome was known.
         aborted: Why nothing more was asked for, when too many servers failed; None if it did not come to that.
+        timed_out: Whether the `total_timeout` was over before the end: what was not asked for is SKIPPED, what was
+            not proved is UNKNOWN.
         extra_calls: How many calls it took to find out what no job told: which servers a batch was refused for, what
             became of those whose answer was lost, and whether all are as they should be.
         unverified: How many outcomes could not be verified, for no state could be read; None where none was to be.
@@ -45,6 +47,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     started: datetime
     ended: datetime
     aborted: str | None = None
+    timed_out: bool = False
     extra_calls: int = 0
     unverified: int | None = None
 
@@ -104,6 +107,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
                 "batches": self.batches,
                 "cancelled": self.cancelled,
                 "aborted": self.aborted,
+                "timed_out": self.timed_out,
                 "extra_calls": self.extra_calls,
                 "unverified": self.unverified,
                 "by_state": self.by_state,
@@ -119,7 +123,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {state.value}" for state, count in self.by_state.items() if count)
-        end = " aborted" if self.aborted else ""
+        end = " aborted" if self.aborted else " timed out" if self.timed_out else ""
         return f"<FleetReport {self.action}{end} of {len(self)} servers: {counts or 'none'} in {self.seconds:.1f} s>"
 
     @forgetful_call

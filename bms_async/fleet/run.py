@@ -18,6 +18,7 @@ from .isolate import Isolation
 from .line import Line
 from .options import RunOptions
 from .outcome import Outcome, Progress
+from .overtime import Overtime
 from .plan import AbortRule, Intake, Waves
 from .report import FleetReport
 from .settle import Settler
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("bms_async.fleet")
 
 _LAST_WORDS = 5.0
-"""Seconds that `on_outcome` has for what is left to tell when the client is closed."""
+"""Seconds that `on_outcome` has for what is left to tell when the client is closed, or the run's time is over."""
 
 
 class FleetRun:
@@ -81,6 +82,9 @@ class FleetRun:
         self._submitter = Submitter(books, line, act, isolation=isolation, settler=self._settler, on_job=options.on_job)
         self._teller = Teller(books, options.on_outcome) if options.on_outcome is not None else None
         self._whole = anyio.CancelScope()
+        timeout = options.total_timeout
+        self._overtime = Overtime(books, line, self._settler, timeout) if timeout is not None else None
+        self._telling: anyio.CancelScope | None = None
         self._cancelled = self._completed = False
         self._consumers = 0
         self._report: FleetReport | None = None
@@ -161,6 +165,8 @@ class FleetRun:
         """Do it all; the client runs this in a task of its own."""
         if self._books.news is not None:
             self._books.news.begin(self._options)
+        timeout = self._options.total_timeout
+        bound = None if timeout is None else self._loop.call_later(timeout, self._end_in_time)
         try:
             async with anyio.create_task_group() as telling:
                 if self._teller is not None:
@@ -168,15 +174,34 @@ class FleetRun:
                 with self._whole:
                     await self._carry_out()
                     self._completed = not self._cancelled
+                if self._overtime is not None and self._books.timed_out:
+                    await self._overtime.look()
                 await self._conclude()
                 if self._teller is not None:
                     self._teller.close()
+                self._telling = telling.cancel_scope
+                if self._books.timed_out:
+                    self._hurry()
         except Exception as error:  # noqa: BLE001 - R2 holds for faults of ours too, and the caller gets them
             _log.exception("%s broke", self._books.action)
             self._books.break_down(_unwrapped(error))
         finally:
+            if bound is not None:
+                bound.cancel()
             with anyio.CancelScope(shield=True):
                 await self._finish()
+
+    def _end_in_time(self) -> None:
+        """End the run, for its `total_timeout` is over."""
+        if self._overtime is not None:
+            self._overtime.begin()
+        self._whole.cancel()
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Give `on_outcome` a bound, once it alone is left."""
+        if self._telling is not None:
+            self._telling.deadline = self._loop.time() + _LAST_WORDS
 
     @property
     def _extra_calls(self) -> int:
@@ -196,15 +221,17 @@ class FleetRun:
     async def _conclude(self) -> None:
         """Give an outcome to whatever has none; once all is done there is nothing of that kind."""
         books = self._books
+        if self._overtime is not None:
+            await self._overtime.conclude()
         await self._source.finish(admit=not self._completed or books.stopping)
         await self._line.clear()
         await books.skip_unasked()
         for batch in tuple(books.open):
-            books.conclude_batch(batch, batch.fate)
+            books.conclude_batch(batch, batch.fate, batch.error, job_id=batch.job_id)
             await anyio.lowlevel.checkpoint()
         if books.held:
-            books.unverified = len(books.held)
-            await books.release({})
+            books.unverified = sum(outcome.server_id not in books.judged for outcome in books.held)
+            await books.release()
 
     async def _finish(self) -> None:
         await self._conclude()
@@ -218,10 +245,11 @@ class FleetRun:
             by_state=MappingProxyType(books.by_state),
             by_code=MappingProxyType(dict(books.by_code.most_common())),
             batches=books.accepted,
-            cancelled=not self._completed,
+            cancelled=not self._completed and (self._cancelled or not books.timed_out),
             started=books.clock.began,
             ended=books.clock.now(),
             aborted=books.aborted,
+            timed_out=books.timed_out,
             extra_calls=self._extra_calls,
             unverified=books.unverified,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -10,7 +9,14 @@ from typing import TypeAlias
 import anyio
 from anyio.abc import TaskGroup
 
-from bms_async.errors import BmsError, CallError, ClientClosedError, JobLostError
+from bms_async._foreign import call_foreign, contain, is_own_cancellation
+from bms_async.errors import (
+    BmsError,
+    CallError,
+    ClientClosedError,
+    FleetError,
+    JobLostError,
+)
 from bms_async.jobs import JobHandle
 from bms_async.models import JobStatus
 
@@ -83,15 +89,21 @@ class Submitter:
         # Also when its scope was cancelled before it could begin.
         turn.set()
         if job is None:
-            self._books.conclude_batch(batch, batch.fate)
+            self._let_go(batch, batch.fate)
         else:
             await self._carry_on(job, batch)
 
     async def _carry_on(self, job: JobHandle, batch: Batch) -> None:
+        batch.job_id = job.id
         try:
             await self._watch(job, batch)
         finally:
-            self._books.conclude_batch(batch, OutcomeState.UNKNOWN, job_id=job.id)
+            self._let_go(batch, OutcomeState.UNKNOWN)
+
+    def _let_go(self, batch: Batch, state: OutcomeState) -> None:
+        """Give what is left of a batch its outcome, unless it is to be looked at once more."""
+        if not (self._books.timed_out and state is OutcomeState.UNKNOWN):
+            self._books.conclude_batch(batch, state, batch.error, job_id=batch.job_id)
 
     async def _ask(self, batch: Batch, turn: anyio.Event) -> JobHandle | None:
         before = batch.asked
@@ -108,15 +120,36 @@ class Submitter:
             else:
                 batch.in_doubt = False
                 await self._isolation.take(batch, error)
-        except BmsError as error:
-            self._books.conclude_batch(batch, batch.fate, error)
-        except Exception as error:  # noqa: BLE001 - credentials may raise anything, and this is but one batch of many
-            _log.exception("%s: a batch broke", self._books.action)
-            self._books.break_down(error)
+        except GeneratorExit:
+            # The loop has gone, and nothing can be awaited any more.
+            raise
+        except BaseException as error:
+            if is_own_cancellation(error):
+                raise
+            # Credentials may raise anything, and this is but one batch of many.
+            await self._take_fault(
+                batch, contain(f"what {self._books.action} calls", error), asked=batch.asked > before
+            )
         else:
             self._books.accepted += 1
             return job
         return None
+
+    async def _take_fault(self, batch: Batch, fault: Exception, *, asked: bool) -> None:
+        """Deal with a batch whose call ended in what is no error of a call."""
+        self._books.keep_fault(fault)
+        if isinstance(fault, BmsError):
+            error = fault
+        else:
+            text = (
+                f"{self._books.action}: {type(fault).__name__} came out of the call, which is no error of the cloud's"
+            )
+            error = FleetError(text, code=None, server_ids=())
+            error.__cause__ = fault
+        if asked and batch.in_doubt:
+            await self._settle(batch, error)
+        else:
+            self._books.conclude_batch(batch, batch.fate, error)
 
     async def _send(self, batch: Batch, turn: anyio.Event) -> JobHandle:
         books, is_first = self._books, True
@@ -150,17 +183,18 @@ class Submitter:
         error: BmsError
         try:
             await self._tell_job(job)
-            is_first = True
             async for sub in job.sub_jobs():
-                if is_first:
-                    is_first = False
-                    books.learn_clock(job, batch.started)
                 server_id = sub.server_id
                 if server_id is None or server_id in batch.moved:
                     continue
                 is_told = sub.status is JobStatus.SUCCESS or sub.error_code or sub.code or sub.reason
                 state, why = judge_sub_job(
-                    sub, server_id, job.id, in_doubt=batch.is_in_doubt(server_id), job=None if is_told else job.job
+                    books.action,
+                    sub,
+                    server_id,
+                    job.id,
+                    in_doubt=batch.is_in_doubt(server_id),
+                    job=None if is_told else job.job,
                 )
                 if may_repeat_sub_job(books.action, state, why) and self._line.put_off(
                     books.intake.unsettled.get(server_id) or server_id,
@@ -168,39 +202,44 @@ class Submitter:
                 ):  # fmt: skip
                     continue
                 books.conclude(server_id, state, batch=batch, job_id=job.id, sub_job_id=sub.job_id, error=why)
-            end = job.job
-            error = JobLostError(
-                f"job {job.id} ended without telling of this server; read its own state",
-                job_id=job.id,
-                job=None,
-                code=None if end is None else end.error_code or end.code,
-                reason=None if end is None else end.reason,
-            )
+            error = _untold(job)
         except ClientClosedError as closed:
             books.conclude_batch(batch, OutcomeState.UNKNOWN, closed, job_id=job.id)
             return
         except BmsError as lost:
             error = lost
-        await self._settle(batch, error, job_id=job.id)
+        await self._settle(batch, error)
 
-    async def _settle(self, batch: Batch, error: BmsError, *, job_id: str | None = None) -> None:
+    async def _settle(self, batch: Batch, error: BmsError) -> None:
         """Have the servers' own states tell; what they do not tell is asked for again, if that does no harm."""
+        batch.error = error
         try:
-            resting = await self._settler.settle(batch, error, job_id=job_id)
+            shown = await self._settler.settle(batch)
         except ClientClosedError:
-            resting = []
+            shown = []
         if self._books.action != "servers.reboot":
-            for server_id in resting:
-                self._line.put_off(server_id, batch, OutcomeState.UNKNOWN, error, job_id=job_id)
-        self._books.conclude_batch(batch, OutcomeState.UNKNOWN, error, job_id=job_id)
+            for server_id in shown:
+                self._line.put_off(server_id, batch, OutcomeState.UNKNOWN, error, job_id=batch.job_id)
+        self._books.conclude_batch(batch, OutcomeState.UNKNOWN, error, job_id=batch.job_id)
 
     async def _tell_job(self, job: JobHandle) -> None:
         if self._on_job is None:
             return
         try:
-            answer = self._on_job(job)
-            if inspect.isawaitable(answer):
-                await answer
-        except Exception as error:  # noqa: BLE001 - the caller's own fault; he gets it once all has ended
-            _log.exception("%s: on_job raised", self._books.action)
+            await call_foreign("on_job", self._on_job, job)
+        except Exception as error:  # noqa: BLE001 - the caller's own fault, which is raised once all has ended
+            _log.exception("%s: on_job raised for job %s, which is watched all the same", self._books.action, job.id)
             self._books.break_down(error)
+
+
+def _untold(job: JobHandle) -> JobLostError:
+    """Return the error for servers that a job has ended without telling of, with what the cloud said of the job."""
+    shown = job.job
+    status = f"as {shown.status.value} " if shown is not None and shown.status else ""
+    return JobLostError(
+        f"job {job.id} ended {status}without telling of this server; read the server's own state",
+        job_id=job.id,
+        job=None,
+        code=None if shown is None else shown.error_code or shown.code,
+        reason=None if shown is None else shown.reason,
+    )

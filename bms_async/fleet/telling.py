@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 
 import anyio
 import anyio.lowlevel
 
-from bms_async._foreign import is_own_cancellation
-from bms_async.errors import FleetError
+from bms_async._foreign import call_foreign
 
 from .books import AT_A_TIME, Books
 from .options import OnOutcome
@@ -57,17 +55,9 @@ class Teller:
 
     async def _tell(self, outcome: Outcome) -> None:
         try:
-            answer = self._on_outcome(outcome)
-            if inspect.isawaitable(answer):
-                await answer
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:
-            if is_own_cancellation(error):
-                raise
+            await call_foreign("on_outcome", self._on_outcome, outcome)
+        except Exception as error:  # noqa: BLE001 - the caller's own fault, which is raised once all has ended
             self._faults += 1
             if self._faults == 1:
                 _log.exception("%s: on_outcome raised, and is called for the others all the same", self._books.action)
-            if not isinstance(error, Exception):
-                error = FleetError("on_outcome was cancelled", code=None, server_ids=(outcome.server_id,))
             self._books.break_down(error)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         Unauthorized,
     )
     from bms_async.testing._witness import ArrivedCall, SimulatedJob
-    from bms_async.testing.clock import DeadlockError, VirtualClockLoop, advance, run_virtually
+    from bms_async.testing.clock import DeadlockError, VirtualClockLoop, advance, run_virtually, suspend
     from bms_async.testing.cloud import SimulatedCloud
     from bms_async.testing.faults import FaultPlan, PlannedFault
     from bms_async.testing.process import SimulatorProcess
@@ -50,6 +50,7 @@ __all__ = [
     "VirtualClockLoop",
     "advance",
     "run_virtually",
+    "suspend",
 ]
 
 # The pytest plugin lies in this package, and is loaded by test runs that need nothing of it.
@@ -64,6 +65,7 @@ _ON_DEMAND = {
     "VirtualClockLoop": "bms_async.testing.clock",
     "advance": "bms_async.testing.clock",
     "run_virtually": "bms_async.testing.clock",
+    "suspend": "bms_async.testing.clock",
 }
 _NEEDED = frozenset({"starlette", "uvicorn"})
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from .clock import VirtualClockLoop
+
 __all__ = ["LoopTime"]
 
 
@@ -27,8 +29,13 @@ class LoopTime:
             running = asyncio.get_running_loop()
             if running is not self._loop:
                 self._passed = self._read()
-                self._loop, self._began = running, running.time()
+                self._loop, self._began = running, _passed_on(running)
         return self._read()
 
     def _read(self) -> float:
-        return self._passed if self._loop is None else self._passed + self._loop.time() - self._began
+        return self._passed if self._loop is None else self._passed + _passed_on(self._loop) - self._began
+
+
+def _passed_on(loop: asyncio.AbstractEventLoop) -> float:
+    """What has passed for the world outside of a loop: more than the loop's time where the machine has slept."""
+    return loop.time() + (loop.suspended if isinstance(loop, VirtualClockLoop) else 0.0)

@@ -24,7 +24,7 @@ import anyio
 import anyio.to_thread
 import sniffio
 
-__all__ = ["DeadlockError", "VirtualClockLoop", "advance", "is_virtual", "run_virtually"]
+__all__ = ["DeadlockError", "VirtualClockLoop", "advance", "is_virtual", "run_virtually", "suspend"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -34,6 +34,8 @@ _CREEP = 1e-6
 # Some hundred passes of the loop.
 _LINGER = 5e-4
 _LISTED = 20
+# Seconds by which the machine's clocks part only where one of them was set.
+_WAS_SET = 1.0
 # What wakes the loop from other threads is the one socket that it always watches.
 _OWN_SOCKETS = 1
 _NOT_SHOWN = tuple(str(Path(str(module.__file__)).parent) for module in (asyncio, anyio))
@@ -53,7 +55,8 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     and happens in the order of the timers. The clock also creeps by a microsecond on every pass of the loop, so compare
     times with a tolerance. Its limits:
 
-    - `time.monotonic`, `time.time` and `datetime.now` are not the loop's, and go on as ever.
+    - `time.monotonic`, `time.time` and `datetime.now` are not the loop's, and go on as ever. `wall_time` is the time of
+      day that goes with the loop's time; what `bms_async` tells of times on this loop is told by it.
     - While a thread of `asyncio.to_thread`, `loop.run_in_executor` or `anyio.to_thread.run_sync` works, the clock
       stands still. If it works for longer than the next timer asks, the timer fires as on a real clock. Threads of your
       own, and those under an anyio limiter of your own, are not known of.
@@ -69,12 +72,36 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self._virtual_now = 0.0
+        self._suspended = 0.0
+        self._began_at = time.time()
+        self._offset = self._began_at - time.monotonic()
         self._working = 0
         self._thread_limiter: anyio.CapacityLimiter | None = None
 
     def time(self) -> float:
         """The virtual time, in seconds."""
         return self._virtual_now
+
+    def wall_time(self) -> float:
+        """The time of day, in seconds since 1970: when the loop was made, and what has passed since, sleep included.
+
+        A wall clock of the machine that is set meanwhile, or has been replaced for a test, counts as well.
+        """
+        was_set = time.time() - time.monotonic() - self._offset
+        now = self._began_at + self._suspended + self._virtual_now
+        # Clocks that are read one after the other differ by a little, and a run is to be the same each time.
+        return now + was_set if abs(was_set) >= _WAS_SET else now
+
+    @property
+    def suspended(self) -> float:
+        """For how many seconds it was suspended so far."""
+        return self._suspended
+
+    def suspend(self, seconds: float) -> None:
+        """Let the time of day go on while the loop's stands still, as a machine does that sleeps; see `suspend`."""
+        if not seconds >= 0:
+            raise ValueError(f"seconds={seconds!r}: expected how long the machine sleeps, 0 or more")
+        self._suspended += seconds
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> Future[T]:
         """Run a function in a thread; the clock stands still while it works."""
@@ -193,6 +220,26 @@ async def advance(seconds: float) -> None:
     if not seconds >= 0:
         raise ValueError(f"seconds={seconds!r}: time goes on only; 0 or more is needed")
     await anyio.sleep(seconds + _LINGER)
+
+
+def suspend(seconds: float) -> None:
+    """Let the machine sleep: the time of day goes on, and a simulated cloud's with it, while the loop's stands still.
+
+    Nothing runs meanwhile, no timer comes nearer, and the loop's time is what it was before: as on a laptop whose lid
+    is closed.
+
+    Args:
+        seconds: How long it sleeps; 0 or more.
+
+    Raises:
+        ValueError: `seconds` is below 0.
+        RuntimeError: The running loop has a real clock.
+    """
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, VirtualClockLoop):
+        loop.suspend(seconds)
+        return
+    raise RuntimeError("suspend() needs a virtual clock: run_virtually(main), or @pytest.mark.bms(virtual=True)")
 
 
 def _place(task: asyncio.Task[Any]) -> str:

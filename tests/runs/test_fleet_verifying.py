@@ -199,7 +199,10 @@ def test_a_job_that_is_lost_after_all_its_servers_ended_costs_nothing() -> None:
     async def main() -> None:
         async with simulated(servers=20, job_seconds=(5, 30), job_kept_seconds=0.0) as sim:
             report = await sim.bms.fleet.stop(sim.ids)
-            assert states(report.outcomes) == {S.SUCCEEDED: 20}
+            assert all(outcome.state.is_good for outcome in report.outcomes)
+            # Those of which the job had told are that; the others are off, and nobody saw that it was this run's doing.
+            assert report.by_state[S.SUCCEEDED] > report.by_state[S.UNCHANGED] > 0
+            assert sim.arrived("servers.stop") == 1
 
     run_virtually(main)
 

@@ -14,7 +14,7 @@ from bms_async import BmsClient, BmsError, ClientClosedError, FleetRun, Job, Job
 
 from .ledger import RecordingCloud
 from .network import Network
-from .scenario import Call, Close, Consumer, Deed, Listen, Read, Revoke, RunFleet, Scenario
+from .scenario import Call, Close, Consumer, Deed, Listen, Read, Rename, Revoke, RunFleet, Scenario
 
 _LOOK = 3.0
 """Seconds between two looks at a run that nobody may be seen to wait for."""
@@ -54,6 +54,12 @@ class RanFleet:
     def outcomes(self) -> list[Outcome]:
         report = None if self.run is None else self.run.report
         return [] if report is None else list(report.outcomes)
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether its report says that its time was over."""
+        report = None if self.run is None else self.run.report
+        return report is not None and report.timed_out
 
     @property
     def may_be_let_go(self) -> bool:
@@ -140,6 +146,8 @@ class Deeds:
                     await self._call(deed)
                 case Read():
                     await self._read(deed)
+                case Rename():
+                    await self._rename(deed)
                 case Listen():
                     await self._listen(deed)
                 case Revoke():
@@ -192,6 +200,7 @@ class Deeds:
             "abort_sample": None if drawn.abort_above is None else drawn.abort_sample,
             "verify": drawn.verify or None,
             "retry_transient": drawn.retry_transient,
+            "total_timeout": drawn.total_timeout,
             "on_outcome": {"sync": note, "async": note_later}.get(drawn.on_outcome or ""),
         }
         known = inspect.signature(start).parameters
@@ -282,6 +291,13 @@ class Deeds:
                 self.done.reads.append("answered")
             except BmsError as error:
                 self.done.reads.append(type(error).__name__)
+
+    async def _rename(self, deed: Rename) -> None:
+        try:
+            await self._bms.servers.rename(self._ids[deed.server], f"renamed-at-{deed.at:g}")
+            self.done.reads.append("renamed")
+        except BmsError as error:
+            self.done.reads.append(type(error).__name__)
 
     async def _listen(self, deed: Listen) -> None:
         heard = Heard(deed, began=anyio.current_time())

@@ -33,6 +33,7 @@ from .scenario import (
     Options,
     Read,
     Refused,
+    Rename,
     Revoke,
     RunFleet,
     Scenario,
@@ -50,7 +51,7 @@ def draw_scenario(seed: int, random: Random | None = None) -> Scenario:
         random: What the scenario is drawn from, by default the same seed.
     """
     draw = _Draw(random or Random(f"scenario {seed}"))
-    return draw.with_listeners(draw.scenario(seed))
+    return draw.with_bounds_and_renames(draw.with_listeners(draw.scenario(seed)))
 
 
 _OPERATIONS = ("servers.start", "servers.stop", "servers.reboot", "jobs.get", "servers.get", "servers.list")
@@ -127,6 +128,20 @@ class _Draw:
             for _ in range(self.random.choice((0, 0, 0, 1, 2)))
         ]
         return msgspec.structs.replace(scenario, deeds=(*scenario.deeds, *listeners))
+
+    def with_bounds_and_renames(self, scenario: Scenario) -> Scenario:
+        """Bound some runs, and have servers renamed while they are at them."""
+        deeds = [self._bounded(deed) if isinstance(deed, RunFleet) else deed for deed in scenario.deeds]
+        deeds += [
+            Rename(self.when(), self.number(0, scenario.servers - 1)) for _ in range(self.random.choice((0, 0, 1, 5)))
+        ]
+        return msgspec.structs.replace(scenario, deeds=tuple(deeds))
+
+    def _bounded(self, deed: RunFleet) -> RunFleet:
+        if not self.chance(0.15):
+            return deed
+        options = msgspec.structs.replace(deed.options, total_timeout=self.seconds(1, 300))
+        return msgspec.structs.replace(deed, options=options)
 
     def limits(self) -> dict[str, int]:
         power = self.number(1, 12)

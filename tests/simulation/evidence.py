@@ -113,7 +113,7 @@ class Evidence:
         asked = self.exchanges(ran.deed, outcome.server_id, ran.began)
         if any(each.is_doubtful and each.began <= at for each in asked):
             return "an answer was lost"
-        if asked and (ran.may_be_let_go or self.closed_early):
+        if asked and (ran.may_be_let_go or ran.timed_out or self.closed_early):
             return "nobody watched it to its end"
         jobs = {outcome.job_id} if outcome.job_id else {each.accepted for each in asked}
         for job_id in jobs:
@@ -129,6 +129,8 @@ class Evidence:
         """Why a server may not have been asked for, though its id is fit; None if it should have been."""
         if ran.cancelled_at is not None or ran.may_be_let_go or self.closed_early:
             return "the run was ended"
+        if ran.timed_out:
+            return "the run's time was over"
         if "abort_above" in ran.options:
             return "the run may have been aborted"
         if self.token_failed:

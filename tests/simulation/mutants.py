@@ -18,8 +18,11 @@ from bms_async import OutcomeState, Patience, TransportError
 from bms_async.api import Servers
 from bms_async.auth._renewal import Renewals
 from bms_async.errors import CallError, ClientClosedError
+from bms_async.fleet import settle
 from bms_async.fleet.batch import Batch
+from bms_async.fleet.evidence import Seen
 from bms_async.fleet.plan import Intake, Waves
+from bms_async.fleet.run import FleetRun
 from bms_async.jobs import record
 from bms_async.jobs.record import JobRecord
 from bms_async.jobs.watcher import Watcher
@@ -99,6 +102,14 @@ def _a_future_dropped_on_close() -> AbstractContextManager[None]:
         honest(self, error)
 
     return patched(JobRecord, fail=fail)
+
+
+def _a_change_taken_for_a_reboot() -> AbstractContextManager[None]:
+    return patched(settle, sight=lambda *_: Seen.AT_IT)
+
+
+def _a_bound_that_is_not_kept() -> AbstractContextManager[None]:
+    return patched(FleetRun, _end_in_time=lambda _: None)
 
 
 def _an_id_lost_when_a_batch_is_cut() -> AbstractContextManager[None]:
@@ -269,6 +280,10 @@ def _is_parted(scenario: Scenario) -> bool:
     return scenario.batch > 1 and any(isinstance(deed, RunFleet) and deed.unknown for deed in scenario.deeds)
 
 
+def _has_bounds(scenario: Scenario) -> bool:
+    return any(isinstance(deed, RunFleet) and deed.options.total_timeout is not None for deed in scenario.deeds)
+
+
 def _has_waves(scenario: Scenario) -> bool:
     return any(
         isinstance(deed, RunFleet)
@@ -292,6 +307,8 @@ MUTANTS = (
         _an_unsafe_call_repeated_after_a_lost_answer,
         _reboots_in_doubt,
     ),
+    Mutant("a change taken for a reboot", "R2", _a_change_taken_for_a_reboot, _reboots_in_doubt),
+    Mutant("a bound that is not kept", "R2", _a_bound_that_is_not_kept, _has_bounds),
     Mutant("a slot freed at send", "R1", _a_slot_freed_at_send, _is_crowded),
     Mutant("a slot that cools from the sending on", "R1", _a_slot_that_cools_from_the_sending_on, _is_crowded),
     Mutant("a future dropped on close", "R4", _a_future_dropped_on_close, _has_waiters_at_the_end),

@@ -202,7 +202,9 @@ def _operation_of(method: str, path: str, body: bytes) -> str:
         return "identity.create_token"
     if "/baremetalservers/detail" in path:
         return "servers.list"
-    return "servers.get" if "/baremetalservers/" in path else f"{method} {path}"
+    if "/baremetalservers/" in path:
+        return "servers.get" if method == "GET" else "servers.rename"
+    return f"{method} {path}"
 
 
 def _is_meant(exchange: Exchange, answer: Answer) -> bool:

@@ -12,6 +12,8 @@ from .actors import UNFIT, RanFleet
 from .evidence import Evidence
 from .ledger import Exchange
 
+# A last look, what callbacks are given, and how seldom it is looked whether a run has ended.
+_LAST_SECONDS = 10.0 + 5.0 + 5.0 + 4.0
 _ALREADY = {"start": "BMS.0038", "stop": "BMS.0039"}
 
 
@@ -23,6 +25,7 @@ def judge_runs(evidence: Evidence) -> Iterator[str]:
                 yield f"R2 a run of {ran.deed.action} was not begun"
             continue
         yield from _count(evidence, ran)
+        yield from _judge_time(ran)
         yield from _judge_wave(evidence, ran)
         for outcome in ran.outcomes:
             wrong = _judge(evidence, ran, outcome)
@@ -52,9 +55,21 @@ def _count(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
             yield f"R2 somebody saw {len(seen.outcomes)} outcomes of {len(report.outcomes)}, or in another order"
     if "on_outcome" in ran.options:
         called = Counter(ran.told_back)
-        stayed = not ran.may_be_let_go and not evidence.closed_early
+        stayed = not (ran.may_be_let_go or ran.timed_out or evidence.closed_early)
         if any(count > 1 for count in called.values()) or (stayed and called.keys() != told.keys()):
             yield f"R2 on_outcome was called for {len(called)} ids of {len(told)}, or twice for one"
+
+
+def _judge_time(ran: RanFleet) -> Iterator[str]:
+    bound = ran.options.get("total_timeout")
+    if bound is None:
+        if ran.timed_out:
+            yield "R2 a run's time was over, and it had no bound"
+        return
+    if ran.ended is not None and ran.ended - ran.began > bound + _LAST_SECONDS:
+        yield f"R2 a run had {bound:g} s, and took {ran.ended - ran.began:.0f}"
+    if ran.timed_out and ran.ended is not None and ran.ended - ran.began < bound:
+        yield f"R2 a run had {bound:g} s, and its time was over after {ran.ended - ran.began:.3f}"
 
 
 def _judge_wave(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
@@ -107,6 +122,11 @@ def _judge_success(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str |
     done = [part for part in evidence.parts(ran.deed, outcome.server_id, ran.began) if part.changes and part.ends <= at]
     if done:
         return None
+    if ran.deed.action == "reboot":
+        parts = evidence.ledger.parts.get(outcome.server_id, ())
+        rebooted = any(part.action == "reboot" and part.changes and ran.began <= part.ends <= at for part in parts)
+        # Whose reboot it was that was seen cannot be told where several ask for one at the same time.
+        return None if rebooted else "nobody has rebooted it"
     # Where several are at one server, its state does not tell whose doing it is.
     wanted = ran.deed.action != "stop"
     is_so = evidence.ledger.ever_powered(outcome.server_id, wanted, ran.began, at)

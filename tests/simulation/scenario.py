@@ -59,6 +59,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     verify: bool = False
     retry_transient: bool = True
     on_outcome: Literal["sync", "async"] | None = None
+    total_timeout: float | None = None
 
 
 class Consumer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -120,6 +121,13 @@ class Read(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     leaves_after: float | None = None
 
 
+class Rename(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """Somebody gives a server another name: it changes, and nothing that a run asks for has been done to it."""
+
+    at: float
+    server: int = 0
+
+
 class Listen(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """Somebody subscribes to the events of jobs, reads them as they come or slowly, and leaves after so many seconds.
 
@@ -146,7 +154,7 @@ class Close(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     at: float
 
 
-Deed: TypeAlias = RunFleet | Call | Read | Listen | Revoke | Close
+Deed: TypeAlias = RunFleet | Call | Read | Rename | Listen | Revoke | Close
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

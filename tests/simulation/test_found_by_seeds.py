@@ -37,6 +37,7 @@ def test_a_call_that_is_ended_when_it_is_refused_is_not_handed_to_the_transport_
 @pytest.mark.parametrize(
     ("seed", "broke"),
     [
+        (1268, "what a batch was refused for was told of a server that was not so"),
         (912, "the code of a job that shows none of its sub-jobs was told of each of its servers"),
         (1679, "the same, and servers were FAILED though it was done for them"),
         (9013, "a client closed while a token was renewed told of lost jobs"),

@@ -14,7 +14,15 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from bms_async.testing import DeadlockError, VirtualClockLoop, advance, run_virtually
+from bms_async.testing import (
+    CloudSettings,
+    DeadlockError,
+    SimulatedCloud,
+    VirtualClockLoop,
+    advance,
+    run_virtually,
+    suspend,
+)
 
 DAY = 86400.0
 
@@ -271,3 +279,65 @@ def test_a_signal_that_has_come_is_neither_a_deadlock_nor_later_than_the_next_ti
         return came
 
     assert run_virtually(main) == pytest.approx([0, 0], abs=1e-3)
+
+
+def test_while_the_machine_sleeps_the_day_goes_on_and_the_loop_stands_still() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualClockLoop)
+        rang = asyncio.Event()
+        loop.call_later(10, rang.set)
+        at, wall = loop.time(), loop.wall_time()
+        suspend(7200)
+        assert loop.time() == at
+        assert loop.wall_time() == pytest.approx(wall + 7200)
+        await advance(9)
+        assert not rang.is_set()
+        await advance(1)
+        assert rang.is_set()
+        assert loop.wall_time() - wall == pytest.approx(7210, abs=0.01)
+        assert loop.suspended == 7200
+
+    run_virtually(main)
+
+
+def test_a_wall_clock_that_is_set_shows_in_the_time_of_day_and_not_in_the_loops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualClockLoop)
+        at, wall, honest = loop.time(), loop.wall_time(), time.time
+        monkeypatch.setattr(time, "time", lambda: honest() + 3600)
+        assert loop.wall_time() - wall == pytest.approx(3600, abs=1)
+        assert loop.time() == at
+
+    run_virtually(main)
+
+
+def test_a_simulated_cloud_does_not_sleep_with_the_machine() -> None:
+    async def main() -> None:
+        cloud = SimulatedCloud(CloudSettings(servers=1, job_seconds=(600, 600)))
+        async with cloud.client() as bms:
+            job = await bms.servers.stop(cloud.ids)
+            before = cloud.now()
+            suspend(3600)
+            assert cloud.now() == before + 3600
+            assert (await job).status == "SUCCESS"
+            assert anyio.current_time() < 60
+
+    run_virtually(main)
+
+
+async def test_on_a_real_clock_no_machine_can_be_sent_to_sleep() -> None:
+    with pytest.raises(RuntimeError, match="suspend\\(\\) needs a virtual clock"):
+        suspend(1)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+def test_nobody_sleeps_less_than_no_time(seconds: float) -> None:
+    async def main() -> None:
+        with pytest.raises(ValueError, match="expected how long the machine sleeps"):
+            suspend(seconds)
+
+    run_virtually(main)
