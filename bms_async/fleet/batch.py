@@ -49,6 +49,7 @@ class Batch:
         ids: The servers.
         started: When the cloud was first asked, None before.
         asked: How often.
+        job_id: The job that it has become, None before.
         in_doubt: Whether the cloud may act on it: it was asked and has not surely refused.
         was_in_doubt: Whether it, or what it was parted from, was so when it was asked again.
         moved: Those that have gone on to another batch.
@@ -59,7 +60,7 @@ class Batch:
     """
 
     __slots__ = (
-        "alike", "asked", "course", "ids", "in_doubt", "moved", "past", "readings", "scope", "started",
+        "alike", "asked", "course", "ids", "in_doubt", "job_id", "moved", "past", "readings", "scope", "started",
         "was_in_doubt",
     )  # fmt: skip
 
@@ -68,6 +69,7 @@ class Batch:
         self.scope = anyio.CancelScope()
         self.started: datetime | None = None
         self.asked = 0
+        self.job_id: str | None = None
         self.in_doubt = False
         self.was_in_doubt = False
         self.moved: set[str] = set()

@@ -233,7 +233,7 @@ class FleetRun:
         await self._line.clear()
         await books.skip_unasked()
         for batch in tuple(books.open):
-            books.conclude_batch(batch, batch.fate)
+            books.conclude_batch(batch, batch.fate, job_id=batch.job_id)
             await anyio.lowlevel.checkpoint()
         if books.held:
             books.unverified = len(books.held)

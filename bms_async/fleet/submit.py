@@ -87,10 +87,10 @@ class Submitter:
             await self._carry_on(job, batch)
 
     async def _carry_on(self, job: JobHandle, batch: Batch) -> None:
-        try:
-            await self._watch(job, batch)
-        finally:
-            self._books.conclude_batch(batch, OutcomeState.UNKNOWN, job_id=job.id)
+        # Not when this is cancelled: so are a thousand others in one pass of the loop, and the run goes through them later.
+        batch.job_id = job.id
+        await self._watch(job, batch)
+        self._books.conclude_batch(batch, OutcomeState.UNKNOWN, job_id=job.id)
 
     async def _ask(self, batch: Batch, turn: anyio.Event) -> JobHandle | None:
         before = batch.asked
