@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import Enum, auto
 
+import msgspec
+
 from bms_async.errorcodes import explain
 from bms_async.errors import ServerStateError
 from bms_async.models import ServerStatus
 from bms_async.models.base import Model, Moment
+from bms_async.models.ids import canonical_id
 
 from .outcome import OutcomeState
 
@@ -36,6 +39,11 @@ class Glimpse(
     task_state: str | None = None
     updated: Moment = None
     locked: bool | None = None
+
+    def __post_init__(self) -> None:
+        # It is looked for by the form that the run knows, and is nobody's data.
+        if (known := canonical_id(self.id)) != self.id:
+            msgspec.structs.force_setattr(self, "id", known)
 
     @property
     def is_busy(self) -> bool:

@@ -47,7 +47,8 @@ class Source:
         if isinstance(ids, bytes) or not isinstance(ids, Iterable | AsyncIterable):
             raise InvalidRequestError("ids", ids, "an iterable or async iterable of ids is wanted")
         self._ids = _take_over(ids)
-        self._steps: Iterator[object] | None = None
+        # From here on what is not copied must not change.
+        self._steps: Iterator[object] | None = _steps_of(ids) if type(ids) in _COPIED and self._ids is ids else None
         self._books = books
         self._hungry = asyncio.Event()
         self.scope = anyio.CancelScope()
@@ -90,7 +91,7 @@ class Source:
     async def _admit_all(self, source: Collection[str]) -> None:
         """Take in a collection from where it was left off: what was read of it is not read again."""
         if self._steps is None:
-            self._steps = _steps_of(source)
+            self._steps = iterate_foreign(_WHAT, call_foreign_now(_WHAT, iter, source))
         for position, value in enumerate(self._steps, 1):
             self._books.admit(value)
             if position % AT_A_TIME == 0:
@@ -150,22 +151,18 @@ def _take_over(ids: Iterable[str] | AsyncIterable[str]) -> Iterable[str] | Async
     return tuple(ids)  # type: ignore[arg-type]  # they can be iterated
 
 
-def _steps_of(ids: Collection[str]) -> Iterator[object]:
-    """Return what iterates over a collection, and notices when it changes meanwhile, as sets and dicts do."""
-    if type(ids) is tuple:
-        return iter(ids)
-    if type(ids) is list:
-        return _read_list(ids)
-    return iterate_foreign(_WHAT, call_foreign_now(_WHAT, iter, ids))
+def _steps_of(ids: Iterable[str] | AsyncIterable[str]) -> Iterator[object]:
+    """Return what iterates over a list, set, dict or deque, and raises if it has another size by then."""
+    return _read_list(ids, len(ids)) if type(ids) is list else iter(ids)  # type: ignore[arg-type]  # one of those
 
 
-def _read_list(ids: list[str]) -> Iterator[object]:
-    size = len(ids)
+def _read_list(ids: list[str], size: int) -> Iterator[object]:
     for place in range(0, size, AT_A_TIME):
-        yield from ids[place : place + AT_A_TIME]
+        if len(ids) == size:
+            yield from ids[place : place + AT_A_TIME]
         if len(ids) != size:
             raise RuntimeError(
-                f"the list of ids had {size:,} when it was handed over, and {len(ids):,} before all were read; a list "
-                f"of more than {_COPIED[list]:,} is read while the run goes on: leave it as it is until then, or hand "
-                "over a copy"
+                f"the list of ids changed: it had {size:,} when it was handed over, and {len(ids):,} before all were "
+                f"read; more than {_COPIED[list]:,} are read while the run goes on: leave the list as it is until "
+                "run.progress.total is known, or hand over a copy"
             )

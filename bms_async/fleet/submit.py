@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 
 from bms_async.errors import BmsError, CallError, ClientClosedError, JobLostError
 from bms_async.jobs import JobHandle
+from bms_async.models.ids import canonical_id
 
 from .batch import Batch
 from .books import Books
@@ -87,7 +88,7 @@ class Submitter:
             await self._carry_on(job, batch)
 
     async def _carry_on(self, job: JobHandle, batch: Batch) -> None:
-        # Not when this is cancelled: so are a thousand others in one pass of the loop, and the run goes through them later.
+        # Not where this is cancelled: so are a thousand others in one pass of the loop, and the run goes through them.
         batch.job_id = job.id
         await self._watch(job, batch)
         self._books.conclude_batch(batch, OutcomeState.UNKNOWN, job_id=job.id)
@@ -154,7 +155,7 @@ class Submitter:
                 if is_first:
                     is_first = False
                     books.learn_clock(job, batch.started)
-                server_id = sub.server_id
+                server_id = None if sub.server_id is None else canonical_id(sub.server_id)
                 if server_id is None or server_id in batch.moved:
                     continue
                 state, why = judge_sub_job(sub, server_id, job.id, in_doubt=batch.is_in_doubt(server_id))
