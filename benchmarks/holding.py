@@ -32,7 +32,7 @@ class Cloud:
     """A transport that takes every batch, and whose jobs end well after a while."""
 
     def __init__(self) -> None:
-        self.jobs: list[tuple[float, list[str]]] = []
+        self.jobs: list[tuple[float, tuple[str, ...]]] = []
         self.spent = 0.0
 
     async def send(self, request: HttpRequest) -> HttpResponse:
@@ -45,7 +45,7 @@ class Cloud:
 
     def _act(self, request: HttpRequest) -> bytes:
         (asked,) = json.loads(request.body or b"{}").values()
-        self.jobs.append((asyncio.get_running_loop().time(), [server["id"] for server in asked["servers"]]))
+        self.jobs.append((asyncio.get_running_loop().time(), tuple(server["id"] for server in asked["servers"])))
         return b'{"job_id": "%d"}' % (len(self.jobs) - 1)
 
     def _show(self, number: int) -> bytes:

@@ -87,7 +87,8 @@ class FaultyOutcome(Outcome, frozen=True, kw_only=True, gc=True):
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in self.__struct_fields__)
 
-    __hash__ = Outcome.__hash__
+    def __hash__(self) -> int:
+        return hash(Outcome(**msgspec.structs.asdict(self)))
 
 
 def make_outcome(

@@ -62,7 +62,7 @@ class Outcomes(Sequence[Outcome]):
 
     def since(self, place: int) -> Iterator[Outcome]:
         """Iterate over those from a place on that are there now."""
-        return islice(self._read(place), len(self) - place)
+        return islice(self._read(place), max(0, len(self) - place))
 
     def __len__(self) -> int:
         return len(self._pieces) * PIECE + len(self._tail)
