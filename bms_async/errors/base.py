@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 _LONGEST_SHOWN = 80
@@ -36,6 +37,9 @@ class InvalidRequestError(BmsError, ValueError):
         self.rule = rule
         super().__init__(f"{argument}={show_value(value)}: {rule}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, {**self.__dict__, "value": _make_sendable(self.value)})
+
 
 class ForeignCodeError(BmsError):
     """Code that was handed over (a callback, credentials, a source of ids, a transport) raised what is not an error.
@@ -63,6 +67,17 @@ def show_value(value: object) -> str:
     except BaseException as error:  # noqa: BLE001 - a SystemExit too: it is the value's and not the program's
         shown = f"<a {type(value).__name__} whose repr raises {type(error).__name__}>"
     return shown if len(shown) <= _LONGEST_SHOWN else shown[: _LONGEST_SHOWN - 4] + "..."
+
+
+def _make_sendable(value: object) -> object:
+    """Return a value that can be pickled: the value itself, or what an error shows of it."""
+    try:
+        pickle.dumps(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - what takes a value apart is foreign code, and raises anything
+        return show_value(value)
+    return value
 
 
 def _restore(kind: type[BmsError], args: tuple[object, ...], state: dict[str, Any]) -> BmsError:

@@ -105,7 +105,10 @@ class Source:
         finally:
             # A file, say, is its caller's to close.
             if isinstance(steps, Generator):
-                call_foreign_now(f"closing {_WHAT}", steps.close)
+                try:
+                    call_foreign_now(f"closing {_WHAT}", steps.close)
+                except Exception as error:  # noqa: BLE001 - it must not take the place of a cancellation
+                    self._books.break_down(error)
 
     async def _read_async(self, source: AsyncIterable[str]) -> None:
         steps: AsyncIterator[str] = call_foreign_now(_WHAT, aiter, source)
@@ -124,9 +127,12 @@ class Source:
     async def _close(self, steps: AsyncIterator[str]) -> None:
         """Have a source do at once what it does at its end, and not when the collector comes to it."""
         with anyio.move_on_after(_CLOSING, shield=True) as scope:
-            close = call_foreign_now(_WHAT, getattr, steps, "aclose", None)
-            if close is not None:
-                await call_foreign(f"closing {_WHAT}", close)
+            try:
+                close = call_foreign_now(_WHAT, getattr, steps, "aclose", None)
+                if close is not None:
+                    await call_foreign(f"closing {_WHAT}", close)
+            except Exception as error:  # noqa: BLE001 - it must not take the place of a cancellation
+                self._books.break_down(error)
         if scope.cancelled_caught:
             _log.warning(
                 "%s: closing the source of ids took longer than %g s and was given up", self._books.action, _CLOSING

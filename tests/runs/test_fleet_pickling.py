@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 import bms_async
-from bms_async import FleetReport, Outcome, OutcomeState, Progress, SubJobFailedError
+from bms_async import FleetReport, InvalidRequestError, Outcome, OutcomeState, Progress, SubJobFailedError
 from bms_async.fleet.frozen import FrozenDict
 from bms_async.fleet.outcome import make_outcome
 from bms_async.fleet.outcomes import Outcomes
@@ -140,3 +140,12 @@ def test_an_outcome_that_a_run_made_equals_the_one_that_a_test_writes_down() -> 
         assert hash(made) == hash(written)
         assert repr(made) == repr(written)
         assert made != make_outcome("b", state, error=error)
+
+
+@pytest.mark.parametrize("value", [lambda: None, object(), 7, "a b", (item for item in "ab")])
+def test_an_error_about_any_argument_can_be_pickled(value: object) -> None:
+    error = InvalidRequestError("server_id", value, "an id is wanted")
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error)
+    assert (again.argument, again.rule) == ("server_id", "an id is wanted")
+    assert type(again.value) in (type(value), str)
