@@ -208,8 +208,7 @@ class FleetRun:
             _log.exception("%s broke", self._books.action)
             self._books.break_down(_unwrapped(error))
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._finish()
+            await self._finish_whatever_comes()
 
     @property
     def _extra_calls(self) -> int:
@@ -239,9 +238,21 @@ class FleetRun:
             books.unverified = len(books.held)
             await books.release({})
 
-    async def _finish(self) -> None:
+    async def _finish_whatever_comes(self) -> None:
+        """Make the report, also where a client that is being closed cancels a large run again, for it takes long."""
+        cancelled: asyncio.CancelledError | None = None
+        while self._report is None:
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._finish(tell=cancelled is None)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    async def _finish(self, *, tell: bool) -> None:
         await self._conclude()
-        if self._teller is not None:
+        if self._teller is not None and tell:
             with anyio.move_on_after(_LAST_WORDS):
                 await self._teller.tell_all()
         books = self._books

@@ -166,12 +166,12 @@ class Core:
         scopes, self.scopes = self.scopes, None
         for scope in scopes or ():
             scope.cancel()
+        for each in tuple(self._unheard):
+            each.log_error()
         # Others may share the transport: it is let go once, and only by who has opened it.
         if self._holds_transport:
             self._holds_transport = False
             await self.transport.aclose()
-        for each in tuple(self._unheard):
-            each.log_error()
 
     def listen(self, unheard: Unheard) -> None:
         """Have something say at the latest when the client is closed what nobody has heard."""

@@ -300,3 +300,23 @@ def test_cancelling_a_run_whose_loop_has_ended_does_nothing() -> None:
     run.cancel()
     assert run.report is not None
     assert len(run.report) == 1
+
+
+def test_a_run_that_is_cancelled_again_and_again_has_an_outcome_for_each_server_all_the_same() -> None:
+    async def main() -> None:
+        async with simulated(servers=8000, job_seconds=(50, 60)) as sim:
+            ids = sim.ids
+            run = sim.bms.fleet.stop(ids, on_outcome=lambda _: asyncio.sleep(1))
+            await advance(30)
+            (task,) = (each for each in asyncio.all_tasks() if each.get_name() == "bms_async fleet servers.stop")
+            for passes in (0, 1, 2, 7, 3):
+                for _ in range(passes):
+                    await asyncio.sleep(0)
+                task.cancel()
+            report = await run
+            assert_one_outcome_each(ids, report.outcomes)
+            assert report.cancelled
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    run_virtually(main)
