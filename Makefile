@@ -49,6 +49,7 @@ bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.signing
 	-$(BIN)/python -m benchmarks.limiter
 	-$(BIN)/python -m benchmarks.fleet
+	-$(BIN)/python -m benchmarks.holding
 	-$(BIN)/python -m benchmarks.watch
 
 clean:

@@ -94,6 +94,14 @@ def check_loop(loop: asyncio.AbstractEventLoop | None, what: str) -> None:
         )
 
 
+def runs_on(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether the caller runs on an event loop, and not on another one or in another thread."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
 class TaskOwner:
     """Owns tasks from when it is first opened until it was closed as often as it was opened."""
 

@@ -279,8 +279,10 @@ class Controller:
         tasks.start_soon(self._follow, action, run)
 
     async def _follow(self, action: Action, run: FleetRun) -> None:
-        async for outcome in run:
-            self._take(action, outcome)
+        # It ends with the controller: what that is to do next is for the one that is started next to find out.
+        async with run:
+            async for outcome in run:
+                self._take(action, outcome)
         del self._runs[run]
         if run.report is not None:
             say("repaired", action=action, **{state: count for state, count in run.report.by_state.items() if count})

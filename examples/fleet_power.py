@@ -182,16 +182,16 @@ async def carry_out(action: str, ids: list[str], bms: BmsClient, console: Consol
     run: FleetRun = {"stop": bms.fleet.stop, "start": bms.fleet.start, "reboot": bms.fleet.reboot}[action](ids)
     stop.run = run
     began = anyio.current_time()
-    report = asyncio.ensure_future(run)
     on_terminal = sys.stdout.isatty() and not console.is_dumb_terminal
-    try:
-        with draw_bar(action, len(ids), console) if on_terminal else print_lines(action, len(ids)) as show:
-            while not report.done():
-                await asyncio.wait([report], timeout=0.1)
+    drawing = draw_bar(action, len(ids), console) if on_terminal else print_lines(action, len(ids))
+    # The run does not outlive the block, however that ends.
+    async with run:
+        with drawing as show:
+            while run.report is None:
+                with anyio.move_on_after(0.1):
+                    await run
                 show(run.progress, bms.limits[f"servers.{action}"].statistics(), anyio.current_time() - began)
-    finally:
-        report.cancel()
-    return report.result()
+        return await run
 
 
 @contextmanager

@@ -64,7 +64,7 @@ class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Record:
     """A run and its outcomes so far: one task follows the run, and any number of readers follow the record.
 
-    A run that nobody awaits any more is over, so that no reader may be the one who holds it.
+    A run goes on whoever looks away, and what becomes of it is written down whether or not anybody reads it.
     """
 
     def __init__(self, run: FleetRun, wanted: RunRequest, key: str | None) -> None:

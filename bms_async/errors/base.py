@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound="BmsError")
+
+_LONGEST_SHOWN = 80
+"""Characters of a value that an error shows."""
 
 
 class BmsError(Exception):
@@ -25,7 +29,8 @@ class InvalidRequestError(BmsError, ValueError):
 
     Attributes:
         argument: The argument's name, as in the signature.
-        value: What was given, None where it may be a secret.
+        value: What was given, None where it may be a secret. Of an entry of a fleet's ids that is no text it is what
+            the error's text shows, so that a report does not hold what belongs to the caller.
         rule: What would have been right.
     """
 
@@ -33,10 +38,10 @@ class InvalidRequestError(BmsError, ValueError):
         self.argument = argument
         self.value = value
         self.rule = rule
-        shown = repr(value)
-        if len(shown) > 80:  # noqa: PLR2004 - a line of a terminal
-            shown = shown[:76] + "..."
-        super().__init__(f"{argument}={shown}: {rule}")
+        super().__init__(f"{argument}={show_value(value)}: {rule}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, {**self.__dict__, "value": _make_sendable(self.value)})
 
 
 class ForeignCodeError(BmsError):
@@ -48,6 +53,34 @@ class ForeignCodeError(BmsError):
 
 class ClientClosedError(BmsError):
     """The client was closed, was never opened, or is used on another event loop: use it inside ``async with``."""
+
+
+def show_value(value: object) -> str:
+    """Return the repr of a value as an error shows it, in a line of a terminal at most.
+
+    A repr is foreign code, and what it raises must not take the place of the error that the value is shown in.
+
+    Args:
+        value: Anything.
+    """
+    try:
+        shown = repr(value[:_LONGEST_SHOWN] if isinstance(value, str | bytes) else value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a SystemExit too: it is the value's and not the program's
+        shown = f"<a {type(value).__name__} whose repr raises {type(error).__name__}>"
+    return shown if len(shown) <= _LONGEST_SHOWN else shown[: _LONGEST_SHOWN - 4] + "..."
+
+
+def _make_sendable(value: object) -> object:
+    """Return a value that can be pickled: the value itself, or what an error shows of it."""
+    try:
+        pickle.dumps(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - what takes a value apart is foreign code, and raises anything
+        return show_value(value)
+    return value
 
 
 def _restore(kind: type[BmsError], args: tuple[object, ...], state: dict[str, Any]) -> BmsError:

@@ -14,7 +14,8 @@ from bms_async.errors import BmsError, ForeignCodeError
 
 from .batch import Batch
 from .clock import Clock
-from .outcome import Outcome, OutcomeState, reason_of
+from .outcome import Outcome, OutcomeState, make_outcome, reason_of
+from .outcomes import Outcomes
 from .plan import AbortRule, Intake
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Books:
         self.intake = intake
         self.clock = Clock(asyncio.get_running_loop())
         self.news: RunNews | None = None
-        self.outcomes: list[Outcome] = []
+        self.outcomes = Outcomes()
         self.held: deque[Outcome] | None = deque() if hold else None
         self.judged: dict[str, Outcome] = {}
         self.by_state = dict.fromkeys(OutcomeState, 0)
@@ -81,7 +82,8 @@ class Books:
         refused = self.intake.admit(value)
         if refused is not None:
             name, error = refused
-            self.conclude(name, OutcomeState.SKIPPED, error=error)
+            self.tell(make_outcome(name, OutcomeState.SKIPPED, error=error, ended=self.clock.now()))
+            self.wake.set()
 
     def begin(self, batch: Batch) -> None:
         """Note that servers have left the intake for a batch."""
@@ -102,12 +104,12 @@ class Books:
         known = self.intake.settle(server_id)
         if known is None:
             return
-        outcome = Outcome(
-            server_id=known,
-            state=state,
+        outcome = make_outcome(
+            known,
+            state,
             job_id=job_id,
             sub_job_id=sub_job_id,
-            error=None if state.is_good else error,
+            error=error,
             attempts=batch.attempts_of(known) if batch else 0,
             started=batch.started_for(known) if batch else None,
             ended=self.clock.now(),
@@ -165,12 +167,14 @@ class Books:
         """Return an outcome as its server's own state has it."""
         if state is outcome.state:
             return outcome
-        return msgspec.structs.replace(outcome, state=state, error=None if state.is_good else error)
+        fields = msgspec.structs.asdict(outcome) | {"state": state, "error": error}
+        return make_outcome(**fields)
 
     async def skip_unasked(self) -> None:
         """Once nothing more will be asked for, skip what never came to the cloud."""
         for batch in [batch for batch in self.open if not batch.in_doubt]:
             self.conclude_batch(batch, batch.fate, batch.error or self.why_skipped)
+            await anyio.lowlevel.checkpoint()
         while ids := self.intake.take():
             for server_id in ids:
                 self.conclude(server_id, OutcomeState.SKIPPED, error=self.why_skipped)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum, Flag, auto
 
+import msgspec
+
 from bms_async.errorcodes import explain
 from bms_async.errors import ServerStateError
 from bms_async.models import ServerStatus
 from bms_async.models.base import Model
+from bms_async.models.ids import canonical_id
 
 from .outcome import ALREADY, OutcomeState
 
@@ -38,6 +41,11 @@ class Glimpse(
     status: ServerStatus | None = None
     task_state: str | None = None
     locked: bool | None = None
+
+    def __post_init__(self) -> None:
+        # It is looked for by the form that the run knows, and is nobody's data.
+        if (known := canonical_id(self.id)) != self.id:
+            msgspec.structs.force_setattr(self, "id", known)
 
     @property
     def is_busy(self) -> bool:

@@ -46,7 +46,9 @@ class Fleet:
         """Start servers.
 
         Args:
-            ids: Any number of ids, from an iterable or async iterable; one that comes twice counts once.
+            ids: Any number of ids, from an iterable or async iterable; one that comes twice, in whatever spelling,
+                counts once. A list of more than 200,000, and a set or dict of more than 20,000, is read while the run
+                goes on and must not change meanwhile. An iterator that has to be closed is closed when the run ends.
             lane: Who goes first when calls must wait; a run is bulk work unless told otherwise.
             wave_size: How many servers may be under way at once, those included that wait to be asked again. A wave is
                 refilled when a quarter of a batch has ended, or after 5 s: a call is scarcer than a server that waits.
@@ -112,7 +114,9 @@ class Fleet:
         """Stop servers by cutting their power.
 
         Args:
-            ids: Any number of ids, from an iterable or async iterable; one that comes twice counts once.
+            ids: Any number of ids, from an iterable or async iterable; one that comes twice, in whatever spelling,
+                counts once. A list of more than 200,000, and a set or dict of more than 20,000, is read while the run
+                goes on and must not change meanwhile. An iterator that has to be closed is closed when the run ends.
             lane: Who goes first when calls must wait; a run is bulk work unless told otherwise.
             wave_size: How many servers may be under way at once, those included that wait to be asked again. A wave is
                 refilled when a quarter of a batch has ended, or after 5 s: a call is scarcer than a server that waits.
@@ -178,7 +182,9 @@ class Fleet:
         """Restart servers; none is asked for again that may have been restarted.
 
         Args:
-            ids: Any number of ids, from an iterable or async iterable; one that comes twice counts once.
+            ids: Any number of ids, from an iterable or async iterable; one that comes twice, in whatever spelling,
+                counts once. A list of more than 200,000, and a set or dict of more than 20,000, is read while the run
+                goes on and must not change meanwhile. An iterator that has to be closed is closed when the run ends.
             lane: Who goes first when calls must wait; a run is bulk work unless told otherwise.
             wave_size: How many servers may be under way at once, those included that wait to be asked again. A wave is
                 refilled when a quarter of a batch has ended, or after 5 s: a call is scarcer than a server that waits.
@@ -239,5 +245,6 @@ class Fleet:
         reader = StateReader(self._session, options.lane)
         hooks = self._session.hooks
         run = FleetRun(operation.name, ids, act, reader, options, check=self._check, hooks=hooks)
+        self._session.listen(run)
         self._session.start(run.run, name=f"bms_async fleet {operation.name}")
         return run

@@ -37,10 +37,11 @@ class OutcomeState(StrEnum):
         return self is OutcomeState.FAILED or self is OutcomeState.UNKNOWN
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of one server.
 
     Attributes:
+        server_id: The server, as the cloud writes ids: a UUID in lower case. Of what is no id, what it looks like.
         state: SUCCEEDED; UNCHANGED, it is so and nothing shows that this run made it so; FAILED; UNKNOWN, it was
             asked for and cannot be proved; SKIPPED, nothing was done: the run was cancelled or aborted, or the id is
             unfit.
@@ -72,6 +73,53 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         if self.started is None or self.ended is None:
             return None
         return (self.ended - self.started).total_seconds()
+
+
+class FaultyOutcome(Outcome, frozen=True, kw_only=True, gc=True):
+    """An outcome with an error, which the garbage collector has to know of.
+
+    The others hold nothing that could hold them, so that it need not visit a million of them. An error that its user
+    raises holds the frames that it has been through, and they may well hold the report.
+    """
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__)
+        return f"{Outcome.__name__}({shown})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Outcome):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__struct_fields__)
+
+    def __hash__(self) -> int:
+        return hash(Outcome(**msgspec.structs.asdict(self)))
+
+
+def make_outcome(
+    server_id: str,
+    state: OutcomeState,
+    *,
+    error: BmsError | None = None,
+    job_id: str | None = None,
+    sub_job_id: str | None = None,
+    attempts: int = 0,
+    started: datetime | None = None,
+    ended: datetime | None = None,
+) -> Outcome:
+    """Return an outcome, of the class that its error needs; one that is good has no error."""
+    if state.is_good:
+        error = None
+    kind = Outcome if error is None else FaultyOutcome
+    return kind(
+        server_id=server_id,
+        state=state,
+        job_id=job_id,
+        sub_job_id=sub_job_id,
+        error=error,
+        attempts=attempts,
+        started=started,
+        ended=ended,
+    )
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
 from bms_async.errors import InvalidRequestError
+from bms_async.errors.base import show_value
+from bms_async.models.ids import canonical_id
 from bms_async.wire.checks import MOST_SERVERS, check_id
+
+from .table import Queue, Table
 
 T = TypeVar("T")
 
@@ -20,6 +25,9 @@ REFILL_PATIENCE = 5.0
 RETRY_DELAYS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Seconds before a server that was busy is asked for again; after the last it is given up."""
 
+_LONGEST_NAME = 255
+"""Characters of what an entry that is no id is called, as many as an id may have."""
+
 _COARSEST = 60.0
 """Seconds: servers that are due within the same ones go together, in as few calls as they can."""
 
@@ -27,21 +35,26 @@ _COARSEST = 60.0
 class Intake:
     """Takes ids in, each once, and hands them out in batches.
 
+    An id is known by its canonical form from here on, however its caller and the cloud write it.
+
     Attributes:
         admitted: How many different ids came in.
         unsettled: All ids that came in: the id itself as long as it has no outcome, None once it has.
     """
 
-    __slots__ = ("_check", "_ready", "_size", "admitted", "unsettled")
+    __slots__ = ("_check", "_handed_over", "_ready", "_size", "_unfit", "admitted", "unsettled")
 
     def __init__(self, *, size: int = MOST_SERVERS, check: bool = True) -> None:
         self._size = size
         self._check = check
-        self._ready: deque[str] = deque()
+        self._ready = Queue()
+        self._handed_over = 0
+        # What is no text has a place of its own: 7 is no id, and "7" may well be one.
+        self._unfit = Table()
         self.admitted = 0
         # One table is both what came in and what has no outcome yet: at a million ids a second one would be felt. It
         # gives the id as it came in, too, so that the copies in the cloud's answers need not be kept.
-        self.unsettled: dict[str, str | None] = {}
+        self.unsettled = Table()
 
     @property
     def ready(self) -> int:
@@ -54,31 +67,37 @@ class Intake:
         return len(self._ready) >= self._size
 
     def admit(self, value: object) -> tuple[str, InvalidRequestError] | None:
-        """Take one id in; one that came before changes nothing.
+        """Take one id in; one that came before changes nothing, and whatever it is, nothing is raised for it.
 
         Args:
             value: What the caller handed over.
 
         Returns:
-            None, or for an unfit id how it is called in its outcome, and why it is refused.
+            None, or for an unfit id how it is called in its outcome, which it has with that, and why it is refused.
         """
-        name = value if isinstance(value, str) else repr(value)
-        if name in self.unsettled:
+        self._handed_over += 1
+        if not issubclass(type(value), str):
+            name, is_whole = _look_at(value)
+            return self._refuse(name, _error_of(value), is_whole=is_whole)
+        # What is derived from str may raise when it is compared, and what it is made of does not.
+        text = canonical_id(str.__str__(value))
+        if text in self.unsettled:
             return None
-        self.admitted += 1
-        self.unsettled[name] = name
-        if self._check or not isinstance(value, str):
+        if self._check:
             try:
-                check_id("ids", value)
+                check_id("ids", text)
             except InvalidRequestError as error:
-                return name, error
-        self._ready.append(name)
+                return self._refuse(text, error.with_traceback(None))
+        self.admitted += 1
+        self.unsettled[text] = text
+        self._ready.append(text)
         return None
 
-    def adopt(self, ids: tuple[str, ...]) -> tuple[str, ...]:
+    def adopt(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Take in ids that need no batch, for they were asked for before; return those that are new."""
-        new = tuple(server_id for server_id in ids if server_id not in self.unsettled)
-        self.unsettled.update(zip(new, new, strict=True))
+        new = tuple(server_id for server_id in dict.fromkeys(map(canonical_id, ids)) if server_id not in self.unsettled)
+        for server_id in new:
+            self.unsettled[server_id] = server_id
         self.admitted += len(new)
         return new
 
@@ -88,15 +107,48 @@ class Intake:
         Args:
             most: How many ids at most, if less than a whole batch.
         """
-        size = self._size if most is None else min(most, self._size)
-        return tuple(self._ready.popleft() for _ in range(min(size, len(self._ready))))
+        return self._ready.take(self._size if most is None else min(most, self._size))
 
     def settle(self, server_id: str) -> str | None:
-        """Note that an id has its outcome; return it as it came in, None unless this is the first for it."""
-        first = self.unsettled.get(server_id)
+        """Note that an id has its outcome; return it as it is known here, None unless this is the first for it."""
+        first = self.unsettled.get(server_id) or self.unsettled.get(canonical_id(server_id))
         if first is not None:
             self.unsettled[first] = None
         return first
+
+    def _refuse(
+        self, name: str, error: InvalidRequestError, *, is_whole: bool = True
+    ) -> tuple[str, InvalidRequestError] | None:
+        if not is_whole or len(name) > _LONGEST_NAME or name in self.unsettled:
+            # It says too little to tell two of them apart.
+            name = f"{name[:_LONGEST_NAME]}... (entry {self._handed_over:,} of the ids)"
+        if name in self._unfit:
+            return None
+        self._unfit[name] = None
+        self.admitted += 1
+        return name, error
+
+
+def _look_at(value: object) -> tuple[str, bool]:
+    """Return what an entry that is no text is called, and whether that is all of it."""
+    try:
+        # A repr may be derived from str, too.
+        shown = str.__str__(repr(value))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a repr is foreign code
+        return show_value(value), False
+    return shown, True
+
+
+def _error_of(value: object) -> InvalidRequestError:
+    try:
+        check_id("ids", value)
+    except InvalidRequestError as error:
+        # The caller's object may hold the report that this error is going to be in, and need not be fit for pickling.
+        error.value = show_value(value)
+        return error.with_traceback(None)
+    raise AssertionError("what is no text passed for an id")
 
 
 class Waves:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from heapq import nlargest
 from typing import Any
@@ -14,12 +14,16 @@ from bms_async.errors import FleetError, InvalidRequestError
 from bms_async.wire.forgetting import forgetful_call
 
 from .outcome import Outcome, OutcomeState, reason_of
+from .outcomes import Outcomes
 
 _VERSION = 1
 
 
 class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     """What became of all servers of a run: exactly one outcome for each id that was handed to it.
+
+    It never changes, and so may be looked at in a thread. Where it is large, what goes through all outcomes belongs
+    there: each such method says so.
 
     Attributes:
         action: What was asked for, such as ``servers.stop``.
@@ -65,14 +69,18 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     def slowest(self, most: int = 10) -> list[Outcome]:
         """Return the outcomes that took longest, the longest first.
 
+        It goes through all outcomes, in about half a second for 1,000,000: from a coroutine, call it in a thread.
+
         Args:
             most: How many.
         """
-        timed = ((seconds, place) for place, each in enumerate(self.outcomes) if (seconds := each.seconds) is not None)
-        return [self.outcomes[place] for _, place in nlargest(most, timed)]
+        timed = ((took, place, each) for place, each in enumerate(self.outcomes) if (took := each.seconds) is not None)
+        return [outcome for _, _, outcome in nlargest(most, timed)]
 
     def timeline(self, bucket: float = 10.0) -> list[Mapping[OutcomeState, int]]:
         """Return how many servers ended in each state, for each stretch of time from the beginning of the run.
+
+        It goes through all outcomes, in about half a second for 1,000,000: from a coroutine, call it in a thread.
 
         Args:
             bucket: Seconds a stretch.
@@ -98,25 +106,32 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
 
         It takes about a second for 200,000 servers: from a coroutine, call it in a thread.
         """
-        return msgspec.json.encode(
-            {
-                "version": _VERSION,
-                "action": self.action,
-                "started": self.started,
-                "ended": self.ended,
-                "batches": self.batches,
-                "cancelled": self.cancelled,
-                "aborted": self.aborted,
-                "timed_out": self.timed_out,
-                "extra_calls": self.extra_calls,
-                "unverified": self.unverified,
-                "by_state": self.by_state,
-                "by_code": self.by_code,
-                "measures": self.measures,
-                "outcomes": [_plain(outcome) for outcome in self.outcomes],
-            },
-            enc_hook=dict,
-        )
+        head = {
+            "version": _VERSION,
+            "action": self.action,
+            "started": self.started,
+            "ended": self.ended,
+            "batches": self.batches,
+            "cancelled": self.cancelled,
+            "aborted": self.aborted,
+            "timed_out": self.timed_out,
+            "extra_calls": self.extra_calls,
+            "unverified": self.unverified,
+            "by_state": dict(self.by_state),
+            "by_code": dict(self.by_code),
+            "measures": self.measures,
+        }
+        # One by one: what a single call of msgspec does holds all threads up until it is done.
+        encode = msgspec.json.Encoder().encode
+        text = bytearray(encode(head))
+        text[-1:] = b',"outcomes":['
+        for outcome in self.outcomes:
+            text += encode(_plain(outcome))
+            text += b","
+        if self.outcomes:
+            del text[-1]
+        text += b"]}"
+        return bytes(text)
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -130,13 +145,15 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     def raise_for_failures(self) -> None:
         """Raise if any server is not as it was asked to be.
 
+        It looks at those servers and not at all of them. Where there are 100,000 of them, it takes about 60 ms: from a
+        coroutine, call it in a thread then.
+
         Raises:
             ExceptionGroup: One `FleetError` for each code, with the servers and what to do.
         """
         servers: dict[str, list[Outcome]] = {}
-        for outcome in self.outcomes:
-            if not outcome.state.is_good:
-                servers.setdefault(reason_of(outcome), []).append(outcome)
+        for outcome in self._not_as_asked():
+            servers.setdefault(reason_of(outcome), []).append(outcome)
         if servers:
             total = sum(map(len, servers.values()))
             raise ExceptionGroup(
@@ -144,6 +161,11 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
                 + (f"; {self.aborted}" if self.aborted else ""),
                 [_fleet_error(self.action, reason, outcomes) for reason, outcomes in servers.items()],
             )
+
+    def _not_as_asked(self) -> Iterator[Outcome]:
+        if isinstance(self.outcomes, Outcomes):
+            return self.outcomes.not_as_asked()
+        return (outcome for outcome in self.outcomes if not outcome.state.is_good)
 
 
 def _fleet_error(action: str, reason: str, outcomes: list[Outcome]) -> FleetError:

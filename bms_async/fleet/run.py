@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Never
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Never, Self
 
 import anyio
 import anyio.lowlevel
 
-from bms_async._owner import check_loop
+from bms_async._owner import check_loop, runs_on
 
 from .books import AT_A_TIME, Books
+from .frozen import FrozenDict
 from .isolate import Isolation
 from .line import Line
 from .options import RunOptions
@@ -36,18 +39,28 @@ _LAST_WORDS = 5.0
 """Seconds that `on_outcome` has for what is left to tell when the client is closed, or the run's time is over."""
 
 
+_LEAVING = 60.0
+"""Seconds that leaving the ``async with`` of a run by an error waits for its end, which comes at once as a rule."""
+
+
 class FleetRun:
     """An action on any number of servers; every id ends in exactly one `Outcome`, whatever fails.
 
-    It begins at once. Await it for the report, or iterate over it for the outcomes as they happen; both may be done
-    by several tasks, and more than once. When the last of them leaves before the end, by ``break`` or cancelled, so
-    does the run: what was not asked for is not asked for any more.
+    It begins at once, and goes on whoever looks on. Await it for the report, or iterate over it for the outcomes as
+    they happen; both may be done by several tasks, and more than once. Leaving them before the end, by ``break``, by a
+    timeout or cancelled, only detaches, as with a job. What ends a run early is `cancel`, closing the client, and
+    leaving its ``async with``: there what was not asked for is skipped, and the block ends when the run has.
 
     ::
 
         async for outcome in bms.fleet.reboot(ids):
             print(outcome.server_id, outcome.state)
         report = await bms.fleet.stop(ids)
+        async with bms.fleet.stop(ids) as run:  # it does not outlive the block
+            report = await asyncio.wait_for(run, 600)
+
+    What breaks the run and is no server's, such as an error of the source of its ids, is raised by `await` and by
+    ``async for`` once all servers have their outcomes. If nobody is there to get it, it is logged.
     """
 
     def __init__(
@@ -85,8 +98,8 @@ class FleetRun:
         timeout = options.total_timeout
         self._overtime = Overtime(books, line, self._settler, timeout) if timeout is not None else None
         self._telling: anyio.CancelScope | None = None
-        self._cancelled = self._completed = False
-        self._consumers = 0
+        self._cancelled = self._completed = self._told_error = False
+        self._waiters = 0
         self._report: FleetReport | None = None
 
     @property
@@ -97,7 +110,7 @@ class FleetRun:
             total=books.intake.admitted if books.told_all else None,
             submitted=books.submitted,
             done=len(books.outcomes),
-            by_state=MappingProxyType(books.by_state.copy()),
+            by_state=FrozenDict(books.by_state),
             in_flight=books.in_flight,
             to_verify=len(books.held or ()),
             extra_calls=self._extra_calls,
@@ -111,11 +124,19 @@ class FleetRun:
     def cancel(self, *, let_go: bool = False) -> None:
         """Stop asking: servers that were not asked for yet, or were refused and wait for their turn, are SKIPPED.
 
-        The cloud has no call that aborts a job, so what was asked for goes on there.
+        The cloud has no call that aborts a job, so what was asked for goes on there. From another thread it may be
+        called as well; the run is then told a moment later.
 
         Args:
             let_go: Do not wait for that either: its servers are UNKNOWN. By default they are watched to their end.
         """
+        if runs_on(self._loop):
+            self._cancel(let_go=let_go)
+            return
+        with suppress(RuntimeError):  # a loop that is closed has ended the run
+            self._loop.call_soon_threadsafe(partial(self._cancel, let_go=let_go))
+
+    def _cancel(self, *, let_go: bool) -> None:
         if self._report is not None:
             return
         self._cancelled = True
@@ -131,21 +152,33 @@ class FleetRun:
         outcomes = self._books.outcomes
         told = 0
         check_loop(self._loop, "the run")
-        self._consumers += 1
-        try:
-            while True:
-                while told < len(outcomes):
+        while True:
+            while told < len(outcomes):
+                for outcome in outcomes.since(told):
                     told += 1
-                    yield outcomes[told - 1]
+                    yield outcome
                     if told % AT_A_TIME == 0:
                         await anyio.lowlevel.checkpoint()
-                if self._report is not None:
-                    break
-                await self._books.change()
-        finally:
-            self._leave()
-        if self._books.error is not None:
-            raise self._books.error
+            if self._report is not None:
+                break
+            await self._change()
+        self._raise_error()
+
+    async def __aenter__(self) -> Self:
+        check_loop(self._loop, "the run")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel(let_go=error is not None)
+        if error is None:
+            await self._wait()
+            return
+        # Of foreign code only `on_outcome` could hold it up, and that it must not do for ever.
+        with anyio.move_on_after(_LEAVING, shield=True):
+            while self._report is None:
+                await self._change()
 
     if not TYPE_CHECKING:  # a type checker finds these mistakes by itself
 
@@ -188,8 +221,7 @@ class FleetRun:
         finally:
             if bound is not None:
                 bound.cancel()
-            with anyio.CancelScope(shield=True):
-                await self._finish()
+            await self._finish_whatever_comes()
 
     def _end_in_time(self) -> None:
         """End the run, for its `total_timeout` is over."""
@@ -233,17 +265,29 @@ class FleetRun:
             books.unverified = sum(outcome.server_id not in books.judged for outcome in books.held)
             await books.release()
 
-    async def _finish(self) -> None:
+    async def _finish_whatever_comes(self) -> None:
+        """Make the report, also where a client that is being closed cancels a large run again, for it takes long."""
+        cancelled: asyncio.CancelledError | None = None
+        while self._report is None:
+            try:
+                with anyio.CancelScope(shield=True):
+                    await self._finish(tell=cancelled is None)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    async def _finish(self, *, tell: bool) -> None:
         await self._conclude()
-        if self._teller is not None:
+        if self._teller is not None and tell:
             with anyio.move_on_after(_LAST_WORDS):
                 await self._teller.tell_all()
         books = self._books
         self._report = FleetReport(
             action=books.action,
             outcomes=books.outcomes,
-            by_state=MappingProxyType(books.by_state),
-            by_code=MappingProxyType(dict(books.by_code.most_common())),
+            by_state=FrozenDict(books.by_state),
+            by_code=FrozenDict(books.by_code.most_common()),
             batches=books.accepted,
             cancelled=not self._completed and (self._cancelled or not books.timed_out),
             started=books.clock.began,
@@ -259,20 +303,35 @@ class FleetRun:
 
     async def _wait(self) -> FleetReport:
         check_loop(self._loop, "the run")
-        self._consumers += 1
-        try:
-            while self._report is None:
-                await self._books.change()
-        finally:
-            self._leave()
-        if self._books.error is not None:
-            raise self._books.error
+        while self._report is None:
+            await self._change()
+        self._raise_error()
         return self._report
 
-    def _leave(self) -> None:
-        self._consumers -= 1
-        if self._consumers == 0 and self._report is None:
-            self.cancel(let_go=True)
+    async def _change(self) -> None:
+        self._waiters += 1
+        try:
+            await self._books.change()
+        finally:
+            self._waiters -= 1
+
+    def _raise_error(self) -> None:
+        if self._books.error is not None:
+            self._told_error = True
+            raise self._books.error
+
+    def log_error(self) -> None:
+        """Log what broke the run if it has ended and nobody was told: when it is dropped, or its client is closed."""
+        books = self._books
+        unheard = not self._told_error and not self._waiters
+        if self._report is not None and books.error is not None and unheard:
+            self._told_error = True
+            _log.error("%s: nobody fetched the error of the run %r", books.action, self, exc_info=books.error)
+
+    def __del__(self) -> None:
+        # What was refused before it was made has no books.
+        if "_told_error" in self.__dict__:
+            self.log_error()
 
 
 def _unwrapped(error: Exception) -> Exception:

@@ -19,6 +19,7 @@ from bms_async.errors import (
 )
 from bms_async.jobs import JobHandle
 from bms_async.models import JobStatus
+from bms_async.models.ids import canonical_id
 
 from .batch import Batch
 from .books import Books
@@ -94,11 +95,10 @@ class Submitter:
             await self._carry_on(job, batch)
 
     async def _carry_on(self, job: JobHandle, batch: Batch) -> None:
+        # Not where this is cancelled: so are a thousand others in one pass of the loop, and the run goes through them.
         batch.job_id = job.id
-        try:
-            await self._watch(job, batch)
-        finally:
-            self._let_go(batch, OutcomeState.UNKNOWN)
+        await self._watch(job, batch)
+        self._let_go(batch, OutcomeState.UNKNOWN)
 
     def _let_go(self, batch: Batch, state: OutcomeState) -> None:
         """Give what is left of a batch its outcome, unless it is to be looked at once more."""
@@ -184,7 +184,7 @@ class Submitter:
         try:
             await self._tell_job(job)
             async for sub in job.sub_jobs():
-                server_id = sub.server_id
+                server_id = None if sub.server_id is None else canonical_id(sub.server_id)
                 if server_id is None or server_id in batch.moved:
                     continue
                 is_told = sub.status is JobStatus.SUCCESS or sub.error_code or sub.code or sub.reason

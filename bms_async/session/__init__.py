@@ -16,7 +16,7 @@ from bms_async.wire import Operation, Query, RetryPolicy, build_request
 from bms_async.wire.forgetting import forgetful
 
 from .call import Call
-from .core import Core, SessionStatistics
+from .core import Core, SessionStatistics, Unheard
 from .options import CallOptions
 
 if TYPE_CHECKING:
@@ -80,6 +80,10 @@ class Session:
             ClientClosedError: The client is not open.
         """
         self._core.start(function, *args, name=name)
+
+    def listen(self, unheard: Unheard) -> None:
+        """Have something say at the latest when the client is closed what nobody has heard; it is not kept for that."""
+        self._core.listen(unheard)
 
     def check_open(self) -> None:
         """Refuse what needs an open client, and the event loop that it was opened on.

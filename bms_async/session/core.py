@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import anyio
 import msgspec
@@ -44,6 +45,13 @@ class SessionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     tries: int
     failed: int
     retries_left: float
+
+
+class Unheard(Protocol):
+    """What may have an error that nobody came for."""
+
+    def log_error(self) -> None:
+        """Log it if there is one, and nobody waits for it."""
 
 
 class Core:
@@ -94,6 +102,7 @@ class Core:
         self._budget = self._full_budget = retry_budget
         self._owner = TaskOwner("bms_async client")
         self._holds_transport = False
+        self._unheard: WeakSet[Unheard] = WeakSet()
 
     @property
     def is_open(self) -> bool:
@@ -160,10 +169,16 @@ class Core:
         scopes, self.scopes = self.scopes, None
         for scope in scopes or ():
             scope.cancel()
+        for each in tuple(self._unheard):
+            each.log_error()
         # Others may share the transport: it is let go once, and only by who has opened it.
         if self._holds_transport:
             self._holds_transport = False
             await self.transport.aclose()
+
+    def listen(self, unheard: Unheard) -> None:
+        """Have something say at the latest when the client is closed what nobody has heard."""
+        self._unheard.add(unheard)
 
     def statistics(self) -> SessionStatistics:
         """Tell what was done."""

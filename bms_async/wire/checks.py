@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, Iterable
 from ipaddress import ip_address
 
 from bms_async.errors import InvalidRequestError
+from bms_async.models.ids import canonical_id
 
 MOST_SERVERS = 1000
 """How many servers one batch may name (API reference 4.4.3)."""
@@ -16,17 +17,43 @@ _ID_RULE = "an id has letters, digits, '-', '_', '.' or ':' and no space or slas
 
 
 def check_id(argument: str, value: object) -> str:
-    """Return an id that is fit for a path.
+    """Return an id that is fit for a path, in its canonical form.
 
     Raises:
         InvalidRequestError: It is not a string, is empty, or has a character that no id has.
     """
-    if not isinstance(value, str) and isinstance(getattr(value, "id", None), str):
-        raise InvalidRequestError(argument, value, "an id is wanted, its .id and not the whole of it")
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        of_servers = argument.startswith(("ids", "server_id"))
-        raise InvalidRequestError(argument, value, _ID_RULE + "; copy it from servers.list()" * of_servers)
-    return value
+    if not issubclass(type(value), str):
+        rule = "an id is wanted, its .id and not the whole of it" if _has_id(value) else _rule_of(argument)
+        raise InvalidRequestError(argument, value, rule)
+    # What is derived from str may call itself equal to anything, and a path is made of text.
+    text = str.__str__(value)
+    if not _ID.fullmatch(text):
+        raise InvalidRequestError(argument, text, _rule_of(argument))
+    return canonical_id(text)
+
+
+def read_id(argument: str, value: str, *, check: bool) -> str:
+    """Return an id in its canonical form, checked if that is asked for.
+
+    Raises:
+        InvalidRequestError: It is checked and unfit.
+    """
+    if check:
+        return check_id(argument, value)
+    return canonical_id(str.__str__(value)) if issubclass(type(value), str) else value
+
+
+def _rule_of(argument: str) -> str:
+    return _ID_RULE + "; copy it from servers.list()" * argument.startswith(("ids", "server_id"))
+
+
+def _has_id(value: object) -> bool:
+    try:
+        return issubclass(type(value.id), str)  # type: ignore[attr-defined]  # asked for
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - a property is foreign code, and one that raises is no id
+        return False
 
 
 def fits_header(value: str) -> bool:
@@ -43,12 +70,12 @@ def is_loopback(host: str) -> bool:
 
 
 def check_batch(argument: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return the ids of one batch: 1 to 1000, each fit and none twice (API reference 4.4.3).
+    """Return the ids of one batch in their canonical form: 1 to 1000, each fit and none twice (API reference 4.4.3).
 
     Raises:
         InvalidRequestError: There are none or too many, one is unfit, or one comes twice.
     """
-    if isinstance(values, str):
+    if isinstance(values, str | bytes):
         raise InvalidRequestError(argument, values, "a list of ids is wanted, not one string: put it in brackets")
     if isinstance(values, AsyncIterable):
         rule = "a list of ids is wanted: [server.id async for server in ...]; bms.fleet reads an async iterable itself"
@@ -64,9 +91,8 @@ def check_batch(argument: str, values: Iterable[str]) -> tuple[str, ...]:
             f"{len(ids)} ids",
             f"one call takes {MOST_SERVERS} at most; bms.fleet takes any number and batches them",
         )
-    for position, value in enumerate(ids):
-        check_id(f"{argument}[{position}]", value)
-    if len(set(ids)) < len(ids):
-        twice = next(value for position, value in enumerate(ids) if value in ids[:position])
+    fit = tuple(check_id(f"{argument}[{position}]", value) for position, value in enumerate(ids))
+    if len(set(fit)) < len(fit):
+        twice = next(value for position, value in enumerate(fit) if value in fit[:position])
         raise InvalidRequestError(argument, twice, "the same id comes twice")
-    return ids
+    return fit

@@ -64,8 +64,7 @@ class RanFleet:
     @property
     def may_be_let_go(self) -> bool:
         """Whether somebody may have seen to it that what was asked for is not watched to its end."""
-        left = any(consumer.leaves_after is not None for consumer in self.deed.consumers)
-        return left or (self.cancelled_at is not None and self.deed.let_go)
+        return self.cancelled_at is not None and self.deed.let_go
 
 
 @dataclass(slots=True)
@@ -208,9 +207,12 @@ class Deeds:
 
     def _source(self, deed: RunFleet, ran: RanFleet) -> Iterable[str] | AsyncIterator[str]:
         def give() -> Iterable[str]:
+            came: set[str] = set()
             for server_id in ran.handed:
                 ran.given += 1
-                yield server_id
+                # Who names a server twice may well write it in two ways.
+                yield server_id.upper() if server_id in came else server_id
+                came.add(server_id)
 
         async def give_slowly() -> AsyncIterator[str]:
             for server_id in give():
@@ -218,8 +220,7 @@ class Deeds:
                 await anyio.sleep(deed.pause)
 
         if deed.source == "list":
-            ran.given = len(ran.handed)
-            return list(ran.handed)
+            return list(give())
         return give() if deed.source == "iterator" else give_slowly()
 
     async def _cancel(self, run: FleetRun, ran: RanFleet, after: float) -> None:

@@ -136,7 +136,9 @@ class User:
                     await anyio.sleep(random.uniform(0.0, 0.4))
                     run.cancel(let_go=leaves)
         finally:
-            # A run that was left has its end a moment later.
+            # Those who left have ended nothing, and a run that is let go has its end a moment later.
+            if leaves:
+                run.cancel(let_go=True)
             with anyio.move_on_after(_LAST_WORDS, shield=True):
                 while run.report is None:  # noqa: ASYNC110 - waiting for it in the usual way is what was left off
                     await anyio.sleep(0.01)

@@ -10,7 +10,7 @@ from bms_async.models import JobAccepted
 from bms_async.redaction import mask
 from bms_async.session import Session
 from bms_async.wire import Operation
-from bms_async.wire.checks import check_id
+from bms_async.wire.checks import read_id
 
 SERVERS = "/v1/{project_id}/baremetalservers"
 SERVER = SERVERS + "/{server_id}"
@@ -25,7 +25,7 @@ class ServerCalls:
         self._check = check
 
     def _checked(self, server_id: str) -> str:
-        return check_id("server_id", server_id) if self._check else server_id
+        return read_id("server_id", server_id, check=self._check)
 
     def _watch(
         self,

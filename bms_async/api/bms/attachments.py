@@ -6,7 +6,7 @@ from bms_async.api._define import define
 from bms_async.jobs import JobHandle
 from bms_async.models import Interface, JobAccepted, Model, VolumeAttachment
 from bms_async.wire import Safety
-from bms_async.wire.checks import check_id
+from bms_async.wire.checks import read_id
 from bms_async.wire.text_checks import check_device
 
 from ._calls import SERVER, ServerCalls
@@ -117,14 +117,13 @@ class Attachments(ServerCalls):
         Source: API reference 4.7.1; 100 calls a minute.
         """
         path = {"server_id": self._checked(server_id)}
-        if self._check:
-            check_id("volume_id", volume_id)
-            # The reference's own way of saying that the cloud is to pick one.
-            if device not in {None, ""}:
-                check_device("device", device)
-        body = {"volumeAttachment": {"volumeId": volume_id, "device": device or ""}}
+        volume = read_id("volume_id", volume_id, check=self._check)
+        # An empty text is the reference's own way of saying that the cloud is to pick one.
+        if self._check and device not in {None, ""}:
+            check_device("device", device)
+        body = {"volumeAttachment": {"volumeId": volume, "device": device or ""}}
         accepted = await self._session.call(ATTACH_VOLUME, path=path, body=body)
-        return self._watch(accepted, ATTACH_VOLUME, (server_id,))
+        return self._watch(accepted, ATTACH_VOLUME, (path["server_id"],))
 
     async def detach_volume(self, server_id: str, attachment_id: str) -> JobHandle:
         """Take an EVS disk from a server and return the job that does it; it is watched from then on.
@@ -143,8 +142,7 @@ class Attachments(ServerCalls):
 
         Source: API reference 4.7.2; 100 calls a minute.
         """
-        path = {"server_id": self._checked(server_id), "attachment_id": attachment_id}
-        if self._check:
-            check_id("attachment_id", attachment_id)
+        attachment = read_id("attachment_id", attachment_id, check=self._check)
+        path = {"server_id": self._checked(server_id), "attachment_id": attachment}
         accepted = await self._session.call(DETACH_VOLUME, path=path)
-        return self._watch(accepted, DETACH_VOLUME, (server_id,))
+        return self._watch(accepted, DETACH_VOLUME, (path["server_id"],))

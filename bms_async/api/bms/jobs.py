@@ -10,9 +10,10 @@ from bms_async.api._define import define
 from bms_async.jobs import JobEvents, JobHandle, Watcher, read_saved
 from bms_async.limits import Lane
 from bms_async.models import Job, JobGlance
+from bms_async.models.ids import canonical_id
 from bms_async.session import Session
 from bms_async.wire import NO_RETRY, Operation, Safety, read_part
-from bms_async.wire.checks import check_id
+from bms_async.wire.checks import read_id
 
 GET = define(
     "jobs.get",
@@ -49,9 +50,7 @@ class Jobs:
 
         Source: API reference 4.11.1; 2000 calls a minute.
         """
-        if self._check:
-            check_id("job_id", job_id)
-        return await self._session.call(GET, path={"job_id": job_id})
+        return await self._session.call(GET, path={"job_id": read_id("job_id", job_id, check=self._check)})
 
     def watch(self, job_id: str, *, keep: bool = False) -> JobHandle:
         """Watch a job that was started elsewhere, by its id.
@@ -68,9 +67,7 @@ class Jobs:
 
         Source: API reference 4.11.1.
         """
-        if self._check:
-            check_id("job_id", job_id)
-        return self._watcher.watch(job_id, keep=keep, started=False)
+        return self._watcher.watch(read_id("job_id", job_id, check=self._check), keep=keep, started=False)
 
     def restore(self, text: str | bytes, *, keep: bool = False) -> JobHandle:
         """Watch a job again from what `JobHandle.to_json` wrote, in this process or another.
@@ -86,9 +83,10 @@ class Jobs:
         Source: API reference 4.11.1.
         """
         saved = read_saved(text, self._session.project_id)
-        if self._check:
-            check_id("text.job_id", saved.job_id)
-        return self._watcher.watch(saved.job_id, servers=saved.servers, action=saved.action, keep=keep, started=False)
+        job_id = read_id("text.job_id", saved.job_id, check=self._check)
+        # Saved by an older version, they may be as their caller wrote them.
+        servers = tuple(dict.fromkeys(map(canonical_id, saved.servers)))
+        return self._watcher.watch(job_id, servers=servers, action=saved.action, keep=keep, started=False)
 
     def watched(self) -> Sequence[JobHandle]:
         """Return a handle of each job that is watched and has not ended, such as to catch up after an `EventGap`.

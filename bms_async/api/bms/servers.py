@@ -11,7 +11,7 @@ from bms_async.jobs import JobHandle
 from bms_async.limits import Lane
 from bms_async.models import JobAccepted, Server
 from bms_async.wire import Operation, Safety
-from bms_async.wire.checks import check_batch, check_id
+from bms_async.wire.checks import check_batch, read_id
 
 from ._calls import SERVERS
 from ._course import Span
@@ -97,9 +97,7 @@ class Servers(Upkeep, Attachments, Passwords, Creation):
 
         Source: API reference 4.3.1; 1000 calls a minute.
         """
-        if self._check:
-            check_id("server_id", server_id)
-        answer = await self._session.call(GET, path={"server_id": server_id})
+        answer = await self._session.call(GET, path={"server_id": self._checked(server_id)})
         return answer.server
 
     def list(
@@ -240,7 +238,10 @@ class Servers(Upkeep, Attachments, Passwords, Creation):
             on_send: Called when the request is handed to the transport.
             on_refused: Called when the cloud surely did nothing yet, and is to be asked again.
         """
-        ids = check_batch("server_ids", server_ids) if self._check else tuple(server_ids)
+        if self._check:
+            ids = check_batch("server_ids", server_ids)
+        else:
+            ids = tuple(read_id("server_ids", server_id, check=False) for server_id in server_ids)
         field, options = _BODIES[operation.name]
         if type is not None:
             options = {"type": type}

@@ -136,7 +136,7 @@ class Upkeep(ServerCalls):
         body = {"os-reinstall": {name: value for name, value in wanted.items() if value is not None}}
         secrets = (admin_password, data, as_text(user_data))
         accepted = await self._session.call(REINSTALL_OS, path=path, body=body, secrets=secrets)
-        return self._watch(accepted, REINSTALL_OS, (server_id,), secrets)
+        return self._watch(accepted, REINSTALL_OS, (path["server_id"],), secrets)
 
     @forgetful
     async def update_metadata(self, server_id: str, metadata: Mapping[str, str]) -> Mapping[str, str]:

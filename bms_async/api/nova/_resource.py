@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bms_async.errors import NotFoundError
+from bms_async.models.ids import canonical_id
 from bms_async.session import Session
 from bms_async.wire import Operation
 from bms_async.wire.checks import check_id
@@ -23,7 +24,7 @@ class Resource:
         self._check = check
 
     def _id(self, argument: str, value: str) -> str:
-        return check_id(argument, value) if self._check else check_segment(argument, value)
+        return check_id(argument, value) if self._check else canonical_id(check_segment(argument, value))
 
     def _versioned(
         self, microversion: str | None, *, default: str | None = None, at_least: str | None = None
