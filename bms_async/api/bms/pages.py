@@ -17,7 +17,9 @@ from bms_async.models import Model, Server
 from bms_async.session import Session
 from bms_async.wire import read_part
 
-from ._course import Course, Span
+from ._course import ASK_AGAIN_DELAYS, USUAL_CAPS, Course, Span
+
+__all__ = ["ASK_AGAIN_DELAYS", "LONGEST_PAGE", "USUAL_CAPS", "ServerList", "ServerPage"]
 
 LONGEST_PAGE = 1000
 """How many servers a page may hold (API reference 4.3.2)."""
