@@ -123,6 +123,7 @@ class StateReader:
         found: dict[str, Glimpse] = {}
         await self._turn_pages([1], tally, found, wanted, retry)
         for delay in (0.0, *ASK_AGAIN_DELAYS):
+            await self._read_on(tally, found, wanted, retry)
             missing = await _missing(wanted, found)
             numbers = tally.open_pages()
             if not missing or not numbers:
@@ -134,7 +135,6 @@ class StateReader:
                     return found | await self._read_each(missing, retry)
             await anyio.sleep(delay)
             await self._turn_pages(numbers, tally, found, wanted, retry)
-        await self._read_on(tally, found, wanted, retry)
         missing = await _missing(wanted, found)
         # While pages are turned a server may slip from one to another; pages that leave something out prove nothing.
         if len(missing) <= (_FEW if tally.is_whole else _MOST_SINGLY if at_any_price else _SOME):
@@ -164,7 +164,7 @@ class StateReader:
 
         async def take_turns() -> None:
             for number in left:
-                if len(found) == len(wanted):
+                if len(found) == len(wanted) or number > max(tally.pages, numbers[0]):
                     break
                 page = await self._fetch(number, retry)
                 servers = page.servers or ()

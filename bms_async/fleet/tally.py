@@ -6,7 +6,7 @@ from bms_async.api.bms.pages import USUAL_CAPS
 
 
 class Tally:
-    """The pages that were read, each of them as large as the first where nothing is missing.
+    """The pages that were read, each of them as large as the largest where nothing is missing.
 
     A server that is on no page is only gone if the pages were whole: as large as the cloud's count wants them, or,
     where it gives no count, alike up to the last one, with nothing beyond.
@@ -33,7 +33,7 @@ class Tally:
     @property
     def size(self) -> int:
         """How many servers a page holds."""
-        return self._sizes.get(1, 0)
+        return max(self._sizes.values(), default=0)
 
     @property
     def pages(self) -> int:
@@ -47,10 +47,7 @@ class Tally:
             return False
         if not self._may_go_on:
             return not self.open_pages()
-        sizes = [self._sizes[number] for number in sorted(self._sizes)]
-        while sizes and not sizes[-1]:
-            sizes.pop()
-        return self.next_page() is None and all(size == self.size for size in sizes[:-1])
+        return self.next_page() is None and not self.open_pages()
 
     def note(self, number: int, size: int, first: str | None, count: int | None) -> None:
         """Note a page.
@@ -66,22 +63,23 @@ class Tally:
             self._is_stuck, size = True, 0
         self._times_empty = 0 if size else self._times_empty + 1
         self._sizes[number] = max(self._sizes.get(number, 0), size)
-        if size and number > 1 and count == size and self.size + size > count:
+        if size and number > 1 and count == size < self._sizes.get(1, 0) + size:
             self._counts_pages = True
         if self._counts_pages:
             self.count = None
             self._counts.clear()
-        elif count is not None and count >= max(0, size):
+        elif count is not None and count >= size and (count > 0 or not self.size):
             self.count = count
             self._counts.add(count)
 
     def open_pages(self) -> list[int]:
-        """Return the pages that were not read, or are smaller than the cloud's count wants them."""
-        if not self.count:
-            return []
+        """Return the pages that were not read, or are smaller than the cloud's count or the other pages want them."""
         size = self.size
+        if self.count is None:
+            last = max((number for number, size in self._sizes.items() if size), default=0)
+            return [number for number in range(1, last) if self._sizes.get(number, 0) < size]
         if not size:
-            return [1]
+            return [1] if self.count else []
         wanted = ((number, min(size, self.count - (number - 1) * size)) for number in range(1, self.pages + 1))
         return [number for number, least in wanted if self._sizes.get(number, 0) < least]
 
