@@ -195,6 +195,28 @@ async def test_a_cloud_that_gives_its_first_page_for_any_is_an_error(own: bool) 
     assert shelf.calls < 300
 
 
+@pytest.mark.parametrize("page_size", [30, 10])
+@virtually
+async def test_a_server_that_another_page_spells_in_capitals_comes_once(page_size: int) -> None:
+    ids = [f"{number:08x}-aaaa-4222-8333-123456789abc" for number in range(4 * page_size)]
+    calls = 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal calls
+        calls += 1
+        size, number = int(request.url.params["limit"]), int(request.url.params["offset"])
+        # A server appears at the front, so that pages without an overlap hold the last one of the page before.
+        page = ids[max(0, (number - 1) * size - (calls > 1)) : number * size - (calls > 1)]
+        shown = [{"id": each.upper() if calls % 2 else each} for each in page]
+        return httpx.Response(200, json={"servers": shown, "count": len(ids) + (calls > 1)})
+
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(side_effect=answer)
+        read = [server.id async for server in bms.servers.list(page_size=page_size)]
+
+    assert sorted(each.lower() for each in read) == ids
+
+
 @virtually
 async def test_an_answer_without_servers_is_no_page() -> None:
     async with mocked() as (bms, cloud):
