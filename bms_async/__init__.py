@@ -276,7 +276,7 @@ def __getattr__(name: str) -> object:
     if name in _ON_DEMAND:
         try:
             return getattr(_import(_ON_DEMAND[name]), name)
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             if name not in _EXTRAS:
                 raise
             raise _missing_extra(__name__, name, _EXTRAS[name][0]) from error

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
+from types import ModuleType
 
 _IMPORT_SYSTEM = ("_frozen_importlib", "importlib._bootstrap")
 
@@ -23,8 +24,13 @@ def is_installed(module: str) -> bool:
     path: Iterable[str] | None = None
     for end in [place for place, sign in enumerate(module) if sign == "."] + [len(module)]:
         name = module[:end]
-        if name in sys.modules and sys.modules[name] is None:
-            return False
+        if name in sys.modules:
+            # None is what a program puts there to keep a module from being imported.
+            known: ModuleType | None = sys.modules[name]
+            if known is None:
+                return False
+            path = getattr(known, "__path__", ())
+            continue
         # A parent would be imported by `find_spec`, and so only the first is left to it.
         spec = find_spec(name) if path is None else PathFinder.find_spec(name, list(path))
         if spec is None:

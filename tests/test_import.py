@@ -192,6 +192,24 @@ def test_a_name_whose_extra_is_missing_is_no_attribute_and_says_what_brings_it(
     assert told["star"] == sorted(told["all"])
 
 
+def test_a_name_whose_extra_is_too_old_is_no_attribute_either() -> None:
+    program = """
+import sys, types
+old = types.ModuleType("aiohttp")
+old.__path__ = []
+sys.modules["aiohttp"] = old
+import bms_async
+assert not hasattr(bms_async, "AiohttpTransport")
+try:
+    from bms_async import AiohttpTransport
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("bms_async.AiohttpTransport needs the extra 'speedups'")
+
+
 @pytest.mark.parametrize("module", ["bms_async", *(name for name in SUBPACKAGES)])
 def test_help_and_a_star_import_work_without_any_extra(module: str) -> None:
     """The names that come on demand are those of the packages below as well."""

@@ -22,7 +22,7 @@ def __getattr__(name: str) -> object:
     if name == "Telemetry":
         try:
             from .telemetry import Telemetry  # noqa: PLC0415
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             raise _missing_extra(__name__, name, "otel") from error
 
         return Telemetry

@@ -23,7 +23,7 @@ def with_telemetry(given: tuple[Hook, ...]) -> tuple[Hook, ...]:
         from .telemetry import Telemetry, shared  # noqa: PLC0415 - most programs have no OpenTelemetry
 
         return given if any(isinstance(hook, Telemetry) for hook in given) else (*given, shared())
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise ConfigurationError(
             "telemetry=True: it needs the extra 'otel': pip install 'bms-async[otel]', or give telemetry=False"
         ) from error

@@ -186,9 +186,9 @@ class Course:
     def _take_new(self, span: Span, size: int) -> Step:
         self.asked_again = self._stale = 0
         self._fresh_pages += 1
-        is_short = size < span.size
         if self._reread == span.number:
             return self._take_reread(span, size)
+        is_short = size < span.size
         before = self.end
         self.end = span.begin + size if self._checked else self.end + size + self._stale_places
         self._stale_places = 0
@@ -197,27 +197,24 @@ class Course:
             self._largest = size
             self._checked = self._checked and size >= SMALLEST_CHECKED
             self._may_be_all = True
+        # A later page that is cut short is no news where a count goes on: whether the next one joins on is looked at.
         keep = size == span.size or (is_short and span.number > 1 and not (self._checked and self.count is None))
+        keep = keep and not self._fell
         if not keep:
             self._planned, self._number = self.end, span.number
-        left = None if self.count is None else self.count - self.end
-        if left is None and self._was_short and span.number > 2:  # noqa: PLR2004 - the first page sets the size
-            # The list goes on behind a page that was short.
-            return self._reread_page(span.number - 1, span.number - int(not is_short)) or Step(1, keep)
-        if left is None:
-            return Step(1, keep)
-        if left > 0 and is_short and span.number > 1:
-            self._reread_from = before
-            step = self._reread_page(span.number, span.number)
-            if step is not None:
-                return step
-        if left > 0:
-            return Step(max(int(not is_short), -(-left // self._largest)), keep)
-        # A count may mean the page and not the list, and so a full page says that there may be one more.
-        may_be_a_page = span.number == 1 and size == self.count and size in USUAL_CAPS
-        if self._fell:
-            self._planned, self._number = self.end, span.number
-        return Step(int(not is_short or may_be_a_page or self._fell), keep and not self._fell)
+        if self.count is None:
+            # Where the list goes on behind a short page, some of that one may be missing; the first sets the size.
+            is_cut = self._was_short and span.number > 2  # noqa: PLR2004
+            step = self._reread_page(span.number - 1, span.number - int(not is_short)) if is_cut else None
+            return step or Step(1, keep)
+        left = self.count - self.end
+        if left <= 0:
+            # A count may mean the page and not the list, and so a full page says that there may be one more.
+            may_be_a_page = span.number == 1 and size == self.count and size in USUAL_CAPS
+            return Step(int(not is_short or may_be_a_page or self._fell), keep)
+        self._reread_from = before
+        step = self._reread_page(span.number, span.number) if is_short and span.number > 1 else None
+        return step or Step(self._pages_for(left, is_full=not is_short), keep)
 
     def _take_stale(self, span: Span, size: int) -> Step:
         """A page of what was read is the end where the cloud counts no more, or where it gives no more at once."""
@@ -238,7 +235,7 @@ class Course:
         if left <= 0:
             return Step(0)
         if self._checked:
-            return Step(max(1, -(-left // self._largest)), keep=True)
+            return Step(self._pages_for(left), keep=True)
         if self._stale > _MAX_STALE + self._fresh_pages:
             return Step(0, is_lost=True)
         self._number = span.number
@@ -262,8 +259,10 @@ class Course:
             self._reread, self._number = span.number + 1, span.number
             return Step(1)
         self._number = self._resume
-        left = 1 if self.count is None else self.count - self.end
-        return Step(max(int(left > 0), -(-left // self._largest)))
+        return Step(1 if self.count is None else self._pages_for(self.count - self.end))
+
+    def _pages_for(self, left: int, *, is_full: bool = False) -> int:
+        return max(int(is_full), -(-left // self._largest), 0)
 
     def _ask_again(self, span: Span) -> Step:
         delay = ASK_AGAIN_DELAYS[min(self.asked_again, len(ASK_AGAIN_DELAYS) - 1)]
