@@ -6,6 +6,8 @@ As fast as the documented limits allow and never faster, and one outcome for eve
 from importlib import import_module as _import
 from typing import TYPE_CHECKING
 
+from bms_async._extras import missing_extra as _missing_extra
+from bms_async._extras import present as _present
 from bms_async._version import __version__
 from bms_async.api import CreationJob
 from bms_async.auth import Auth, StaticToken
@@ -264,23 +266,24 @@ _ON_DEMAND = {
     "RetryPlanned": "bms_async.hooks",
     "RunEnded": "bms_async.hooks",
     "RunStarted": "bms_async.hooks",
-    "Telemetry": "bms_async.telemetry",
+    "Telemetry": "bms_async.telemetry.telemetry",
     "TryEnded": "bms_async.hooks",
 }
 
 
-_EXTRAS = {"AiohttpTransport": "speedups", "Telemetry": "otel"}
+# The extra of each, and a module that it brings.
+_EXTRAS = {"AiohttpTransport": ("speedups", "aiohttp"), "Telemetry": ("otel", "opentelemetry.trace")}
+__all__[:] = _present(__all__, _EXTRAS)
 
 
 def __getattr__(name: str) -> object:
     if name in _ON_DEMAND:
         try:
             return getattr(_import(_ON_DEMAND[name]), name)
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             if name not in _EXTRAS:
                 raise
-            extra = _EXTRAS[name]
-            raise ImportError(f"{name} needs the extra {extra!r}: pip install 'bms-async[{extra}]'") from error
+            raise _missing_extra(__name__, name, _EXTRAS[name][0]) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

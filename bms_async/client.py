@@ -25,7 +25,7 @@ from bms_async.errors import ClientClosedError, ConfigurationError, InvalidReque
 from bms_async.jobs import SHARE, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pace, prepare_pace
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
-from bms_async.telemetry import gather_hooks
+from bms_async.telemetry import make_hooks, with_telemetry
 from bms_async.transport import DefaultTransport, Transport
 from bms_async.view import ClientView
 from bms_async.wire import DEFAULT_RETRY, RetryPolicy, Service
@@ -51,6 +51,7 @@ class ClientOptions(TypedDict, total=False):
     patience: Patience
     check: bool
     hooks: Hook | Iterable[Hook] | None
+    telemetry: bool
 
 
 class ClientStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,8 +99,9 @@ class BmsClient(ClientView):
         patience: How long the cloud may tell nothing new of a job or a server before a wait for it ends.
         check: Whether arguments are checked against the reference before anything is sent.
         hooks: A function that is called with each `HookEvent`, or several of them: right where it happens and before
-            anything goes on, so that it must not block. What it raises is logged and does no harm. Where the program
-            has set up OpenTelemetry, a `Telemetry` is added when the client is opened, unless one is among them.
+            anything goes on, so that it must not block. What it raises is logged and does no harm.
+        telemetry: Whether a `Telemetry` is one of them, which makes OpenTelemetry spans and metrics by the global
+            providers; it needs the extra ``otel``, and all clients that ask for it so share one.
 
     Raises:
         ConfigurationError: An argument cannot be right; the text says which, and what to do.
@@ -128,6 +130,7 @@ class BmsClient(ClientView):
         patience: Patience = Patience(),  # noqa: B008 - it is frozen
         check: bool = True,
         hooks: Hook | Iterable[Hook] | None = None,
+        telemetry: bool = False,
     ) -> None:
         if not isinstance(auth, Auth):
             raise ConfigurationError(f"auth={type(auth).__name__}: credentials are needed, such as StaticToken(token)")
@@ -143,6 +146,8 @@ class BmsClient(ClientView):
             domain=domain,
         )
         self._hooks = _read_hooks(hooks)
+        if telemetry:
+            self._hooks = with_telemetry(self._hooks)
         if not isinstance(limits, Limits | None):
             raise ConfigurationError(
                 f"limits={type(limits).__name__}: a Limits is needed, such as Limits({{'servers.stop': 20}})"
@@ -209,7 +214,7 @@ class BmsClient(ClientView):
 
         Args:
             options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``deadline``, ``max_wait``,
-                ``retry``, ``patience``, ``check`` and ``hooks`` of `BmsClient`.
+                ``retry``, ``patience``, ``check``, ``hooks`` and ``telemetry`` of `BmsClient`.
 
         Raises:
             ConfigurationError: Something is missing, or contradicts another; the text names all that is missing, and
@@ -247,7 +252,7 @@ class BmsClient(ClientView):
         Args:
             name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one that there is.
             options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``deadline``, ``max_wait``,
-                ``retry``, ``patience``, ``check`` and ``hooks`` of `BmsClient`.
+                ``retry``, ``patience``, ``check``, ``hooks`` and ``telemetry`` of `BmsClient`.
 
         Raises:
             ConfigurationError: A file cannot be read, there is no such cloud, or its settings do not do; the text
@@ -281,7 +286,7 @@ class BmsClient(ClientView):
             # Before anything is opened: it may be refused.
             self._core.limits = self._membership.open()
             await prepare_pace()
-            self._core.hooks = self._watcher.hooks = await gather_hooks(self._hooks)
+            self._core.hooks = self._watcher.hooks = make_hooks(self._hooks)
             await self._core.open()
             await self._watcher.open()
         except BaseException:

@@ -16,6 +16,9 @@ settings.register_profile("random", deadline=None)
 settings.load_profile("bms_async")
 
 
+pytest_plugins = ["bms_async.testing.plugin"]
+
+
 @pytest.fixture(autouse=True)
 def nothing_blocks_the_loop() -> Iterator[BlockBuster]:
     # The virtual clock's loop is in the package, and below it is every test's own code.

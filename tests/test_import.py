@@ -13,8 +13,14 @@ from typing import Any
 import pytest
 
 import bms_async
+from bms_async._extras import is_installed
 
 ROOT = Path(__file__).parents[1]
+SUBPACKAGES = sorted(
+    f"bms_async.{folder.name}"
+    for folder in (ROOT / "bms_async").iterdir()
+    if "__all__" in ((folder / "__init__.py").read_text() if (folder / "__init__.py").is_file() else "")
+)
 
 PROGRAM = """
 import json, sys, threading
@@ -125,6 +131,118 @@ def test_a_star_import_brings_the_public_names() -> None:
     space: dict[str, Any] = {}
     exec("from bms_async import *", space)
     assert set(bms_async.__all__) <= space.keys()
+
+
+WITHOUT = """
+import importlib, inspect, json, pydoc, sys
+for name in {missing}:
+    sys.modules[name] = None
+module = importlib.import_module({module!r})
+pydoc.render_doc(module)
+inspect.getmembers(module)
+space = {{}}
+exec(f"from {module} import *", space)
+
+def reading():
+    getattr(module, {name!r})
+
+def importing():
+    exec("from {module} import {name}")
+
+def told(ask):
+    try:
+        ask()
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+
+print(json.dumps({{
+    "all": list(module.__all__),
+    "dir": dir(module),
+    "star": sorted(set(space) & set(module.__all__)),
+    "has": hasattr(module, {name!r}),
+    "read": told(reading),
+    "imported": told(importing),
+}}))
+"""
+
+EXTRAS = [
+    ("bms_async", "Telemetry", "otel", ["opentelemetry"]),
+    ("bms_async", "Telemetry", "otel", ["opentelemetry.trace", "opentelemetry.metrics"]),
+    ("bms_async", "AiohttpTransport", "speedups", ["aiohttp"]),
+    ("bms_async.telemetry", "Telemetry", "otel", ["opentelemetry"]),
+    ("bms_async.testing", "SimulatedCloud", "simulator", ["starlette"]),
+    ("bms_async.testing", "FaultPlan", "simulator", ["starlette"]),
+    ("bms_async.testing", "CutAfter", "simulator", ["starlette"]),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "extra", "missing"), EXTRAS)
+def test_a_name_whose_extra_is_missing_is_no_attribute_and_says_what_brings_it(
+    module: str, name: str, extra: str, missing: list[str]
+) -> None:
+    program = WITHOUT.format(module=module, name=name, missing=missing)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    text = f"{module}.{name} needs the extra {extra!r}: pip install 'bms-async[{extra}]'"
+    assert told["read"] == ["AttributeError", text]
+    assert told["imported"] == ["ImportError", text]
+    assert not told["has"]
+    assert name not in told["all"] + told["dir"]
+    assert told["star"] == sorted(told["all"])
+
+
+def test_a_name_whose_extra_is_too_old_is_no_attribute_either() -> None:
+    program = """
+import sys, types
+old = types.ModuleType("aiohttp")
+old.__path__ = []
+sys.modules["aiohttp"] = old
+import bms_async
+assert not hasattr(bms_async, "AiohttpTransport")
+try:
+    from bms_async import AiohttpTransport
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("bms_async.AiohttpTransport needs the extra 'speedups'")
+
+
+@pytest.mark.parametrize("module", ["bms_async", *(name for name in SUBPACKAGES)])
+def test_help_and_a_star_import_work_without_any_extra(module: str) -> None:
+    """The names that come on demand are those of the packages below as well."""
+    missing = ["aiohttp", "asyncpg", "opentelemetry", "redis", "rich", "typer", "uvloop", "yaml"]
+    program = WITHOUT.format(module=module, name="Nothing", missing=missing)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["has"] is False
+
+
+@pytest.mark.parametrize(
+    ("module", "is_there"),
+    [
+        ("bms_async", True),
+        ("opentelemetry.trace", True),
+        ("opentelemetry.nothing", False),
+        ("json.decoder", True),
+        ("json.decoder.nothing", False),
+        ("nothing.at_all", False),
+    ],
+)
+def test_whether_a_module_is_installed_is_told_without_importing_it(module: str, is_there: bool) -> None:
+    assert is_installed(module) is is_there
+
+
+def test_no_test_run_of_others_loads_anything_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "test_theirs.py").write_text(
+        "import sys\n\ndef test_x():\n    assert not [each for each in sys.modules if each.startswith('bms_async')]\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "entry-points" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def test_the_wheel_tells_type_checkers_that_the_package_is_typed() -> None:

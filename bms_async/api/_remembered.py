@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from bms_async.models.ids import canonical_id
+
 MOST_REMEMBERED = 20_000
 """How many ids are remembered: about 3 MB."""
 
@@ -11,7 +13,7 @@ _BATCH = 1000
 
 
 class Remembered:
-    """The ids that came last.
+    """The ids that came last, in whatever way they are spelled.
 
     Args:
         most: How many, in round thousands, of which the oldest are forgotten together; None for all.
@@ -26,10 +28,11 @@ class Remembered:
         self._batch: list[str] = []
 
     def __contains__(self, server_id: str) -> bool:
-        return server_id in self._ids
+        return canonical_id(server_id) in self._ids
 
     def is_new(self, server_id: str) -> bool:
         """Remember an id; return whether it was not remembered before."""
+        server_id = canonical_id(server_id)
         if server_id in self._ids:
             return False
         self._ids.add(server_id)

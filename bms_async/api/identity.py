@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 from bms_async.api._define import define
+from bms_async.api._pages import next_of, read_pages
 from bms_async.auth import TOKEN_OPERATION
-from bms_async.errors import InvalidRequestError, PermissionDeniedError
+from bms_async.errors import DecodeError, InvalidRequestError, PermissionDeniedError
 from bms_async.models import Model, Project
 from bms_async.session import Session
-from bms_async.wire import Operation, Safety, Service
+from bms_async.wire import Operation, Query, Safety, Service
 
 
 class ProjectsAnswer(Model, frozen=True, kw_only=True):
-    """Projects in their envelope."""
+    """Projects in their envelope.
 
-    projects: tuple[Project, ...] = ()
+    Attributes:
+        links: The addresses of the next page and of others, by their kind.
+        truncated: Whether there are more than the service gives, and no way to the others.
+    """
+
+    projects: tuple[Project, ...] | Literal[""] | None
+    links: Mapping[str, str | None] | None = None
+    truncated: bool | None = None
 
 
 PROJECTS = define(
@@ -68,14 +79,35 @@ class Identity:
         Raises:
             InvalidRequestError: The name is empty; nothing was sent.
             PermissionDeniedError: The caller may see no projects at all.
+            DecodeError: The service says that there are more projects, and does not give them.
 
         Source: API reference A.1; no limit is documented.
         """
         if self._check and name is not None and (not isinstance(name, str) or not name.strip()):
             raise InvalidRequestError("name", name, "the name of a project, or None for all of them")
         try:
-            answer = await self._session.call(PROJECTS, query={"name": name})
+            projects = await self._read(PROJECTS, {"name": name})
         except PermissionDeniedError:
-            answer = await self._session.call(_OWN_PROJECTS)
+            projects = await self._read(_OWN_PROJECTS, {})
         # The second call has no filter of its own.
-        return tuple(project for project in answer.projects if name is None or project.name == name)
+        return tuple(project for project in projects if name is None or project.name == name)
+
+    async def _read(self, operation: Operation[ProjectsAnswer], query: Query) -> tuple[Project, ...]:
+        async def fetch(query: Query) -> ProjectsAnswer:
+            answer = await self._session.call(operation, query=query)
+            if answer.truncated:
+                raise DecodeError(
+                    f"expected all projects, got {len(answer.projects or ())} and the word that there are more, which "
+                    "the identity service does not give; ask for one by its name",
+                    status=200,
+                    operation=operation.name,
+                )
+            return answer
+
+        return await read_pages(
+            fetch,
+            query,
+            items=lambda answer: [(project.id, project) for project in answer.projects or ()],
+            link=lambda answer: next_of(answer.links),
+            operation=operation.name,
+        )

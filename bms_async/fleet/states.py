@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import anyio
 import anyio.lowlevel
 import msgspec
 
-from bms_async.api.bms.pages import LONGEST_PAGE, ServerPage
+from bms_async.api._ahead import TURN, read_id
+from bms_async.api.bms.pages import ASK_AGAIN_DELAYS, LONGEST_PAGE, ServerPage
 from bms_async.api.bms.servers import GET, LIST
 from bms_async.errors import NotFoundError
 from bms_async.limits import Lane
 from bms_async.models.base import Model
+from bms_async.models.ids import canonical_id
 from bms_async.session import Session
 from bms_async.wire import Operation, RetryPolicy, read_part
 
 from .evidence import Glimpse
+from .tally import Tally
 
 _FEW = 8
 """How many servers are read one by one without asking how long the list is."""
 
 _SOME = 50
 """How many are read one by one where the list is too long; more are told apart by asking for half of them."""
+
+_MOST_SINGLY = 1000
+"""How many are read one by one at any price where pages leave something out: what a minute allows."""
 
 _FEW_PAGES = 10
 """How many pages of the list are read for any number of servers."""
@@ -32,6 +38,9 @@ _SERVERS_A_PAGE = 4
 """How many servers that are looked for make a further page worth its call."""
 
 _AT_ONCE = 4
+
+_AT_A_TIME = 10_000
+"""Ids that are looked up before others get their turn."""
 
 
 class _Answer(Model, frozen=True, kw_only=True):
@@ -75,7 +84,7 @@ class StateReader:
             retry: How calls that fail are tried again; None as the client's calls are.
 
         Returns:
-            The states; None where it would take too many calls.
+            The states; None where it would take too many calls, or where the pages of the list leave something out.
 
         Raises:
             CallError: They could not be read.
@@ -110,44 +119,60 @@ class StateReader:
     async def _read_many(
         self, wanted: Collection[str], *, at_any_price: bool, retry: RetryPolicy | None
     ) -> dict[str, Glimpse] | None:
-        first = await self._fetch(1, retry)
-        found = _pick(first, wanted)
-        size, count = len(first.servers or ()), first.count
-        if count is None:
-            return await self._read_to_the_end(found, wanted, size, retry)
-        pages = -(-count // size) if size else 1
-        if pages > max(_FEW_PAGES, len(wanted) // _SERVERS_A_PAGE):
-            missing = [server_id for server_id in wanted if server_id not in found]
-            if len(missing) > _SOME and not at_any_price:
-                return None
-            if len(missing) < 2 * pages:
-                return found | await self._read_each(missing, retry)
-        numbers = iter(range(2, pages + 1))
+        tally = Tally(LONGEST_PAGE)
+        found: dict[str, Glimpse] = {}
+        await self._turn_pages([1], tally, found, wanted, retry)
+        for delay in (0.0, *ASK_AGAIN_DELAYS):
+            await self._read_on(tally, found, wanted, retry)
+            missing = await _missing(wanted, found)
+            numbers = tally.open_pages()
+            if not missing or not numbers:
+                break
+            if tally.pages > max(_FEW_PAGES, len(wanted) // _SERVERS_A_PAGE):
+                if len(missing) > _SOME and not at_any_price:
+                    return None
+                if len(missing) < 2 * tally.pages:
+                    return found | await self._read_each(missing, retry)
+            await anyio.sleep(delay)
+            await self._turn_pages(numbers, tally, found, wanted, retry)
+        missing = await _missing(wanted, found)
+        # While pages are turned a server may slip from one to another; pages that leave something out prove nothing.
+        if len(missing) <= (_FEW if tally.is_whole else _MOST_SINGLY if at_any_price else _SOME):
+            return found | await self._read_each(missing, retry)
+        return found if tally.is_whole or at_any_price else None
 
-        async def turn_pages() -> None:
-            for number in numbers:
-                if len(found) == len(wanted):
+    async def _read_on(
+        self, tally: Tally, found: dict[str, Glimpse], wanted: Collection[str], retry: RetryPolicy | None
+    ) -> None:
+        """Read page after page where no count says how many there are."""
+        before = None
+        while len(found) < len(wanted) and (number := tally.next_page()) is not None:
+            if number == before:
+                await anyio.sleep(ASK_AGAIN_DELAYS[0])
+            before = number
+            await self._turn_pages([number], tally, found, wanted, retry)
+
+    async def _turn_pages(
+        self,
+        numbers: Sequence[int],
+        tally: Tally,
+        found: dict[str, Glimpse],
+        wanted: Collection[str],
+        retry: RetryPolicy | None,
+    ) -> None:
+        left = iter(numbers)
+
+        async def take_turns() -> None:
+            for number in left:
+                if len(found) == len(wanted) or number > max(tally.pages, numbers[0]):
                     break
-                found.update(_pick(await self._fetch(number, retry), wanted))
-                await anyio.lowlevel.checkpoint()
+                page = await self._fetch(number, retry)
+                servers = page.servers or ()
+                first = read_id(servers[0]) if servers else None
+                tally.note(number, len(servers), first, page.count)
+                await _pick(servers, wanted, found)
 
-        await _together(turn_pages, min(_AT_ONCE, pages - 1))
-        missing = [server_id for server_id in wanted if server_id not in found]
-        if len(missing) <= _FEW:
-            # While pages are turned a server may slip from one to another.
-            found.update(await self._read_each(missing, retry))
-        return found
-
-    async def _read_to_the_end(
-        self, found: dict[str, Glimpse], wanted: Collection[str], size: int, retry: RetryPolicy | None
-    ) -> dict[str, Glimpse]:
-        number = 1
-        while size and len(found) < len(wanted):
-            number += 1
-            page = await self._fetch(number, retry)
-            found.update(_pick(page, wanted))
-            size = size if len(page.servers or ()) == size else 0
-        return found
+        await _together(take_turns, min(_AT_ONCE, len(numbers)))
 
     async def _read_each(self, ids: Iterable[str], retry: RetryPolicy | None) -> dict[str, Glimpse]:
         found: dict[str, Glimpse] = {}
@@ -162,7 +187,7 @@ class StateReader:
                     )
                 except NotFoundError:
                     continue
-                found[server_id] = answer.server
+                found[server_id] = _under(server_id, answer.server)
 
         await _together(take_turns, _AT_ONCE)
         return found
@@ -191,6 +216,27 @@ async def _together(work: Callable[[], object], number: int) -> None:
         raise errors[0]
 
 
-def _pick(page: ServerPage, wanted: Collection[str]) -> dict[str, Glimpse]:
-    glimpses = (read_part(LIST.name, raw, Glimpse) for raw in page.servers or ())
-    return {glimpse.id: glimpse for glimpse in glimpses if glimpse.id in wanted}
+async def _pick(servers: Sequence[msgspec.Raw], wanted: Collection[str], found: dict[str, Glimpse]) -> None:
+    for number, raw in enumerate(servers, 1):
+        glimpse = read_part(LIST.name, raw, Glimpse)
+        server_id = glimpse.id if glimpse.id in wanted else canonical_id(glimpse.id)
+        if server_id in wanted:
+            found[server_id] = _under(server_id, glimpse)
+        if number % TURN == 0:
+            # Each may need repairs, which are slow.
+            await anyio.lowlevel.checkpoint()
+
+
+def _under(server_id: str, glimpse: Glimpse) -> Glimpse:
+    """Return a state under the id by which it is looked for; the cloud may spell it in another way."""
+    return glimpse if glimpse.id == server_id else msgspec.structs.replace(glimpse, id=server_id)
+
+
+async def _missing(wanted: Iterable[str], found: Mapping[str, Glimpse]) -> list[str]:
+    missing = []
+    for number, server_id in enumerate(wanted, 1):
+        if server_id not in found:
+            missing.append(server_id)
+        if number % _AT_A_TIME == 0:
+            await anyio.lowlevel.checkpoint()
+    return missing

@@ -125,13 +125,18 @@ class _Calls:
     async def list_servers(self, call: Call) -> bytes:
         """API reference 4.3.2."""
         cloud = self._cloud
-        page = read_page(dict(call.request.query_params))
+        settings = cloud.settings
+        page = read_page(dict(call.request.query_params), cap=settings.page_cap)
         count, servers = await cloud.find(page.filters, page.first, page.most)
         written = []
         for number, server in enumerate(servers, 1):
             written.append(server_document(server, cloud.extra_of(server), cloud.view, full=False))
             if number % _AT_A_TIME == 0:
                 await anyio.lowlevel.checkpoint()
+        if settings.list_count == "none":
+            return b'{"servers":[%b]}' % b",".join(written)
+        if settings.list_count == "page":
+            count = len(written)
         return b'{"count":%d,"servers":[%b]}' % (count, b",".join(written))
 
     async def act(self, call: Call) -> bytes:

@@ -11,6 +11,7 @@ __all__ = [
     "CutAfter",
     "CutBefore",
     "Delay",
+    "DroppedMarker",
     "Fault",
     "FaultHook",
     "GarbledJob",
@@ -19,10 +20,12 @@ __all__ = [
     "NotFoundJob",
     "Script",
     "ScriptedFault",
+    "ShortPage",
     "SimulatedCut",
     "Throttled",
     "Unauthorized",
     "garble",
+    "shorten",
 ]
 
 
@@ -114,7 +117,40 @@ class GarbledJob(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         _check("GarbledJob(share)", self.share, "from 0 to 1", 0 <= self.share <= 1)
 
 
-Fault = Answer | Throttled | Unauthorized | NotFoundJob | Delay | CutBefore | CutAfter | HalfBody | GarbledJob
+class ShortPage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Show only the first servers of a page of a list.
+
+    Attributes:
+        share: How many of them, about; 0 leaves an empty page.
+        counted: Say all the same how many there are on all pages, where the list says so.
+        linked: Link all the same to the next page, where the list does so.
+    """
+
+    share: float = 0.0
+    counted: bool = True
+    linked: bool = True
+
+    def __post_init__(self) -> None:
+        _check("ShortPage(share)", self.share, "from 0 to below 1", 0 <= self.share < 1)
+
+
+class DroppedMarker(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Answer with the first page of a list, whichever was asked for: a proxy has dropped the marker, or the offset."""
+
+
+Fault = (
+    Answer
+    | Throttled
+    | Unauthorized
+    | NotFoundJob
+    | Delay
+    | CutBefore
+    | CutAfter
+    | HalfBody
+    | GarbledJob
+    | ShortPage
+    | DroppedMarker
+)
 
 FaultHook = Callable[[str, int, str], Fault | None]
 """Called with the operation, which call of it this is (from 1) and the path; None lets it be."""
@@ -184,6 +220,17 @@ def garble(body: bytes, fault: GarbledJob) -> bytes:
     if "shuffled" in fault.how:
         rng.shuffle(told)
     return msgspec.json.encode({**document, "entities": {**entities, "sub_jobs": told}})
+
+
+def shorten(body: bytes, fault: ShortPage) -> bytes:
+    """A list's page as a short one tells it; what is no page stays as it is."""
+    document = msgspec.json.decode(body)
+    if not isinstance(document, dict) or not isinstance(document.get("servers"), list):
+        return body
+    servers = document["servers"]
+    left_out = {name for name, kept in (("count", fault.counted), ("servers_links", fault.linked)) if not kept}
+    shown = {name: value for name, value in document.items() if name not in left_out}
+    return msgspec.json.encode({**shown, "servers": servers[: int(len(servers) * fault.share)]})
 
 
 def _unended(sub: dict[str, Any]) -> dict[str, Any]:

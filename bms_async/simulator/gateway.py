@@ -3,6 +3,7 @@
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 import anyio
 from starlette.requests import Request
@@ -15,14 +16,17 @@ from bms_async.simulator.faults import (
     CutAfter,
     CutBefore,
     Delay,
+    DroppedMarker,
     Fault,
     GarbledJob,
     HalfBody,
     NotFoundJob,
+    ShortPage,
     SimulatedCut,
     Throttled,
     Unauthorized,
     garble,
+    shorten,
 )
 from bms_async.simulator.refusals import Refusal, bad_request, not_this_token, throttled
 from bms_async.simulator.requests import read_object
@@ -118,6 +122,10 @@ class Gateway:
     async def _carry_out(self, operation: str, nth: int, call: Call, handler: Handler, *, public: bool) -> Response:
         cloud = self._cloud
 
+        fault = cloud.fault(operation, nth, call.request.url.path)
+        if isinstance(fault, DroppedMarker):
+            call = _without_place(call)
+
         async def act() -> Response:
             try:
                 if not public:
@@ -128,7 +136,6 @@ class Gateway:
             except Refusal as refusal:
                 return refuse(cloud, refusal)
 
-        fault = cloud.fault(operation, nth, call.request.url.path)
         if fault is None:
             return await act()
         return await self._go_wrong(fault, operation, act)
@@ -141,8 +148,10 @@ class Gateway:
             if fault.acted:
                 await anyio.sleep(fault.seconds)
             return response
-        if isinstance(fault, HalfBody | GarbledJob):
+        if isinstance(fault, HalfBody | GarbledJob | ShortPage):
             return _spoil(await act(), fault)
+        if isinstance(fault, DroppedMarker):
+            return await act()
         if isinstance(fault, CutAfter) or (isinstance(fault, Answer) and fault.acted):
             await act()
         return self._say(fault, operation)
@@ -205,12 +214,19 @@ class _Cut(Response):
         raise SimulatedCut(delivered=self._delivered)
 
 
-def _spoil(response: Response, fault: HalfBody | GarbledJob) -> Response:
+def _without_place(call: Call) -> Call:
+    """The same call, without what says where in a list its page begins."""
+    query = call.request.query_params.multi_items()
+    left = urlencode([(name, value) for name, value in query if name not in {"marker", "offset"}])
+    return Call(Request({**call.request.scope, "query_string": left.encode()}), call.content)
+
+
+def _spoil(response: Response, fault: HalfBody | GarbledJob | ShortPage) -> Response:
     body = bytes(response.body)
     if isinstance(fault, HalfBody):
         body = body[: int(len(body) * fault.share)]
     elif response.status_code == _OK:
-        body = garble(body, fault)
+        body = shorten(body, fault) if isinstance(fault, ShortPage) else garble(body, fault)
     headers = {name: value for name, value in response.headers.items() if name != "content-length"}
     return Response(body, response.status_code, headers)
 

@@ -97,7 +97,7 @@ class _Calls:
             _ENCODE(brief_document(server, name_of(server, cloud.extra_of(server)), cloud.view, call.base))
             for server in found
         ]
-        return _listed(call, servers, found[-1].id if more else None)
+        return _listed(call, servers, found[-1].id if more and cloud.settings.list_links else None)
 
     async def list_details(self, call: Call) -> bytes:
         """API reference 5.2.5."""
@@ -109,7 +109,7 @@ class _Calls:
             servers.append(_ENCODE(native_document(server, extra, cloud.view, call.base, version, listed=True)))
             if number % _AT_A_TIME == 0:
                 await anyio.lowlevel.checkpoint()
-        return _listed(call, servers, found[-1].id if more else None)
+        return _listed(call, servers, found[-1].id if more and cloud.settings.list_links else None)
 
     async def rename(self, call: Call) -> bytes:
         """API reference 5.3.1."""

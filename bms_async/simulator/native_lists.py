@@ -47,6 +47,7 @@ async def find_machines(cloud: Cloud, query: QueryParams, version: Microversion)
         Refusal: A parameter cannot be used.
     """
     wish = _read(cloud, query, version)
+    most = min(wish.most, cloud.settings.page_cap)
     await cloud.settle()
     rows, tests = cloud.machines(), wish.tests
     # In the order in which they were made nobody has to look at more than one page of them.
@@ -58,7 +59,7 @@ async def find_machines(cloud: Cloud, query: QueryParams, version: Microversion)
         inline = _after(inline, wish.marker)
     found: list[Server] = []
     async for server in _matching(cloud, inline, tests):
-        if len(found) == wish.most:
+        if len(found) == most:
             return found, True
         found.append(server)
     return found, False

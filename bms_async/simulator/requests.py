@@ -109,13 +109,17 @@ def _read_ids(servers: object) -> list[str]:
     return named
 
 
-def read_page(query: dict[str, str]) -> PageRequest:
+def read_page(query: dict[str, str], *, cap: int = _MOST) -> PageRequest:
     """Check what a list is asked for (API reference 4.3.2); `offset` counts pages from 1.
+
+    Args:
+        query: What is asked for.
+        cap: Servers a page at most, whatever is asked for.
 
     Raises:
         Refusal: A number is none, or is out of its range.
     """
-    most = _read_number(query, "limit", _DEFAULT_PAGE, _MOST)
+    most = min(_read_number(query, "limit", _DEFAULT_PAGE, _MOST), cap)
     page = _read_number(query, "offset", 1, None)
     filters = Filters(**{name: query[name] for name in Filters._fields if query.get(name)})
     return PageRequest(filters, (page - 1) * most, most)

@@ -2,7 +2,7 @@
 
 import math
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -10,6 +10,7 @@ from bms_async.simulator.operations import ANY_POWER, DOCUMENTED_LIMITS, NATIVE,
 
 __all__ = ["ANY_POWER", "DOCUMENTED_LIMITS", "CloudSettings", "ReasonPlace", "ThrottleKind"]
 
+ListCount = Literal["all", "page", "none"]
 ThrottleKind = Literal["fixed", "sliding", "bucket", "none"]
 ReasonPlace = Literal["sub_job", "entities", "job", "nowhere"]
 
@@ -49,6 +50,10 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
             reason at the job, and nothing done to any server.
         reason_place: Where it is told why a sub-job failed: at the sub-job, in its entities (``errorcode_message``,
             which the vendor's SDK knows), only at the job, or nowhere.
+        page_cap: Servers a page at most, in both lists, whatever is asked for.
+        list_count: What the BMS list says of its length: how many match on all pages, how many are on this one, or
+            nothing.
+        list_links: Whether native lists link to the next page.
         job_hidden_seconds: How long a new job answers 404.
         job_kept_seconds: How long an ended job can still be read.
         quota_instances: How many bare-metal servers there may be; -1 sets no limit, here and below.
@@ -92,6 +97,9 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     stuck_share: float = 0.0
     stillborn_share: float = 0.0
     reason_place: ReasonPlace = "sub_job"
+    page_cap: int = 1000
+    list_count: ListCount = "all"
+    list_links: bool = True
     job_hidden_seconds: float = 0.0
     job_kept_seconds: float = math.inf
     quota_instances: int = -1
@@ -168,6 +176,10 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("servers", "virtual_machines"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
+        if self.page_cap < 1:
+            raise ValueError(f"page_cap must be 1 or more: {self.page_cap}")
+        if self.list_count not in get_args(ListCount):
+            raise ValueError(f"list_count must be one of {', '.join(get_args(ListCount))}: {self.list_count!r}")
         for name in ("quota_instances", "quota_cores", "quota_ram", "quota_keypairs"):
             if getattr(self, name) < -1:
                 raise ValueError(f"{name} must be -1 or more: {getattr(self, name)}")

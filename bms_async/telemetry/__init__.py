@@ -1,22 +1,29 @@
 """OpenTelemetry: spans and metrics of all that a client does (extra ``otel``).
 
-`Telemetry` is a hook like any other. It is imported when it is asked for, or when a program that has set OpenTelemetry
-up opens a client; whoever never imports ``opentelemetry`` does not pay for it.
+`Telemetry` is a hook like any other. It is there where a program asks for it, by ``hooks=Telemetry()`` or by
+``telemetry=True``; whoever does not never imports ``opentelemetry``.
 """
 
 from typing import TYPE_CHECKING
 
-from .found import gather_hooks
+from bms_async._extras import missing_extra as _missing_extra
+from bms_async._extras import present as _present
+
+from .choose import make_hooks, with_telemetry
 
 if TYPE_CHECKING:
     from .telemetry import Telemetry
 
-__all__ = ["Telemetry", "gather_hooks"]
+__all__ = ["Telemetry", "make_hooks", "with_telemetry"]
+__all__[:] = _present(__all__, {"Telemetry": ("otel", "opentelemetry.trace")})
 
 
 def __getattr__(name: str) -> object:
     if name == "Telemetry":
-        from .telemetry import Telemetry  # noqa: PLC0415
+        try:
+            from .telemetry import Telemetry  # noqa: PLC0415
+        except ImportError as error:
+            raise _missing_extra(__name__, name, "otel") from error
 
         return Telemetry
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,14 +26,13 @@ class Telemetry:
 
         async with BmsClient(..., hooks=Telemetry()) as bms: ...
 
-    A client that is opened once a tracer or meter provider is set has one by itself. One may serve many clients.
+    One may serve many clients; ``BmsClient(..., telemetry=True)`` takes one that is shared.
 
     Args:
         tracer_provider: Where spans go; the global one by default, also if it is set later.
         meter_provider: Where metrics go; likewise.
 
-    Raises:
-        ImportError: The extra ``otel`` is not installed.
+    Where the extra ``otel`` is not installed, importing it raises ImportError.
     """
 
     __slots__ = ("_handlers", "_spans")
@@ -66,7 +65,7 @@ class Telemetry:
 
 @functools.cache
 def shared() -> Telemetry:
-    """Return the one of all clients that have none of their own.
+    """Return the one of all clients that ask for ``telemetry=True``.
 
     Jobs are known to it whichever client has started them, and instruments are made once: as long as no meter provider
     is set, the API keeps all that were ever asked for.

@@ -1,12 +1,15 @@
 """What we test ourselves with, for testing what is built on `bms_async`.
 
 A simulated cloud with faults on demand (`SimulatedCloud`, `SimulatorProcess`), a clock on which hours take no time
-(`run_virtually`), and the pytest fixtures ``bms_simulator`` and ``bms_client``, which are found once the package is
-installed. It needs the extra ``simulator``.
+(`run_virtually`), and the pytest fixtures ``bms_simulator`` and ``bms_client``, which come with
+``pytest_plugins = ["bms_async.testing.plugin"]`` in a ``conftest.py``. It needs the extra ``simulator``.
 """
 
 from importlib import import_module as _import
 from typing import TYPE_CHECKING
+
+from bms_async._extras import missing_extra as _missing_extra
+from bms_async._extras import present as _present
 
 if TYPE_CHECKING:
     from bms_async.simulator import (
@@ -15,10 +18,12 @@ if TYPE_CHECKING:
         CutAfter,
         CutBefore,
         Delay,
+        DroppedMarker,
         Fault,
         GarbledJob,
         HalfBody,
         NotFoundJob,
+        ShortPage,
         Throttled,
         Unauthorized,
     )
@@ -36,12 +41,14 @@ __all__ = [
     "CutBefore",
     "DeadlockError",
     "Delay",
+    "DroppedMarker",
     "Fault",
     "FaultPlan",
     "GarbledJob",
     "HalfBody",
     "NotFoundJob",
     "PlannedFault",
+    "ShortPage",
     "SimulatedCloud",
     "SimulatedJob",
     "SimulatorProcess",
@@ -53,34 +60,47 @@ __all__ = [
     "suspend",
 ]
 
-# The pytest plugin lies in this package, and is loaded by test runs that need nothing of it.
+# The pytest plugin lies in this package, and is loaded by test runs of which many tests need nothing of it.
 _ON_DEMAND = {
+    "Answer": "bms_async.simulator",
     "ArrivedCall": "bms_async.testing._witness",
+    "CloudSettings": "bms_async.simulator",
+    "CutAfter": "bms_async.simulator",
+    "CutBefore": "bms_async.simulator",
     "DeadlockError": "bms_async.testing.clock",
+    "Delay": "bms_async.simulator",
+    "DroppedMarker": "bms_async.simulator",
+    "Fault": "bms_async.simulator",
     "FaultPlan": "bms_async.testing.faults",
+    "GarbledJob": "bms_async.simulator",
+    "HalfBody": "bms_async.simulator",
+    "NotFoundJob": "bms_async.simulator",
     "PlannedFault": "bms_async.testing.faults",
+    "ShortPage": "bms_async.simulator",
     "SimulatedCloud": "bms_async.testing.cloud",
     "SimulatedJob": "bms_async.testing._witness",
     "SimulatorProcess": "bms_async.testing.process",
+    "Throttled": "bms_async.simulator",
+    "Unauthorized": "bms_async.simulator",
     "VirtualClockLoop": "bms_async.testing.clock",
     "advance": "bms_async.testing.clock",
     "run_virtually": "bms_async.testing.clock",
     "suspend": "bms_async.testing.clock",
 }
 _NEEDED = frozenset({"starlette", "uvicorn"})
+_ON_CLOCK = frozenset({"DeadlockError", "VirtualClockLoop", "advance", "run_virtually"})
+__all__[:] = _present(__all__, {name: ("simulator", "starlette") for name in __all__ if name not in _ON_CLOCK})
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in _ON_DEMAND:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(_import(_ON_DEMAND.get(name, "bms_async.simulator")), name)
+        return getattr(_import(_ON_DEMAND[name]), name)
     except ModuleNotFoundError as error:
-        if error.name not in _NEEDED:
+        if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
-        raise ImportError(
-            f"bms_async.testing.{name} needs the extra 'simulator': pip install 'bms-async[simulator]'"
-        ) from error
+        raise _missing_extra(__name__, name, "simulator") from error
 
 
 def __dir__() -> list[str]:

@@ -73,8 +73,8 @@ class FaultPlan:
 
         Args:
             operation: The operation's name, such as ``servers.stop``; see `OPERATIONS`.
-            fault: What goes wrong: `Answer`, `CutAfter`, `CutBefore`, `Delay`, `GarbledJob`, `HalfBody`, `NotFoundJob`,
-                `Throttled` or `Unauthorized`.
+            fault: What goes wrong: `Answer`, `CutAfter`, `CutBefore`, `Delay`, `DroppedMarker`, `GarbledJob`,
+                `HalfBody`, `NotFoundJob`, `ShortPage`, `Throttled` or `Unauthorized`.
             nth: With which call of the operation it begins, counted from now: 1 is the next one.
             times: With how many calls in a row; None for all that follow.
 

@@ -1,6 +1,7 @@
 """The pytest plugin: the fixtures `bms_simulator` and `bms_client`, and the marker `bms`.
 
-It is loaded by every test run where the package is installed, and imports what it needs when a fixture is used.
+A test run loads it where its ``conftest.py`` says ``pytest_plugins = ["bms_async.testing.plugin"]``, and no other does.
+It imports what it needs when a fixture is used.
 """
 
 from __future__ import annotations

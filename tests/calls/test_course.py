@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bms_async.api._remembered import Remembered
-from bms_async.api.bms._course import SMALLEST_CHECKED, STEPS_BACK, Course, Span
+from bms_async.api.bms._course import ASK_AGAIN_DELAYS, SMALLEST_CHECKED, STEPS_BACK, USUAL_CAPS, Course, Span
 
 
 def read_all(course: Course, total: int) -> list[Span]:
@@ -17,12 +17,11 @@ def read_all(course: Course, total: int) -> list[Span]:
         span = course.plan()
         spans.append(span)
         size = max(0, min(span.size, total - span.begin))
-        course.take(span, size, total)
-        if not course.missing(span, size, total):
+        if not course.take(span, size, total, is_new=size > 0).pages:
             return spans
 
 
-@given(page_size=st.integers(SMALLEST_CHECKED, 1000), total=st.integers(0, 30_000))
+@given(page_size=st.integers(SMALLEST_CHECKED, 1000), total=st.integers(501, 30_000))
 def test_each_page_holds_the_end_of_the_one_before_and_not_much_more(page_size: int, total: int) -> None:
     spans = read_all(Course(page_size), total)
 
@@ -42,6 +41,7 @@ def test_overlaps_cost_few_calls(total: int, calls: int) -> None:
 
 @given(page_size=st.integers(1, SMALLEST_CHECKED - 1), total=st.integers(0, 200))
 def test_small_pages_go_by_number_and_do_not_overlap(page_size: int, total: int) -> None:
+    assume(total >= page_size or total not in USUAL_CAPS)
     spans = read_all(Course(page_size), total)
 
     assert spans == [Span(number, page_size) for number in range(1, total // page_size + 2)]
@@ -95,6 +95,38 @@ def test_a_page_larger_than_asked_for_ends_the_overlaps() -> None:
     assert not course.must_join(span, 100)
     course.take(span, 100, 500)
     assert course.plan() == Span(3, 100)
+
+
+@pytest.mark.parametrize("size", sorted(USUAL_CAPS))
+def test_a_first_page_as_short_as_clouds_like_them_has_one_more_asked_for(size: int) -> None:
+    course = Course(1000)
+
+    assert course.take(course.plan(), size, size).pages == 1
+    beyond = course.plan()
+    assert course.take(beyond, size - beyond.begin, size, is_new=False).pages == 0
+
+
+def test_a_page_that_brings_nothing_is_asked_for_at_growing_distances_and_then_is_lost() -> None:
+    course = Course(10)
+    course.take(course.plan(), 10, 30)
+
+    steps = []
+    for _ in range(len(ASK_AGAIN_DELAYS) + 1):
+        span = course.plan()
+        assert span == Span(2, 10)
+        steps.append(course.take(span, 0, 30))
+
+    assert [step.delay for step in steps[:-1]] == list(ASK_AGAIN_DELAYS)
+    assert steps[-1].is_lost
+    assert not any(step.is_lost for step in steps[:-1])
+
+
+def test_a_count_that_is_the_pages_own_counts_for_nothing() -> None:
+    course = Course(10)
+    for _ in range(3):
+        assert course.take(course.plan(), 10, 10).pages == 1
+
+    assert course.count is None
 
 
 @given(most=st.sampled_from([1000, 3000]), number=st.integers(0, 9000))

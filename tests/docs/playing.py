@@ -106,7 +106,7 @@ class _Page:
 
     def _run_tests(self) -> None:
         tests = next(block for block in self.blocks if block.file and block.file.startswith("test_"))
-        if not any((self.folder / name).exists() for name in ("pytest.ini", "pyproject.toml", "conftest.py")):
+        if not any((self.folder / name).exists() for name in ("pytest.ini", "pyproject.toml")):
             (self.folder / "pytest.ini").write_text(PYTEST, encoding="utf-8")
         self._run(tests, [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "."])
 

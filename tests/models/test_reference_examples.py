@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bms_async.api.bms import jobs, servers
+from bms_async.errors import DecodeError
 from bms_async.models import (
     Address,
     JobAccepted,
@@ -288,9 +289,14 @@ def test_a_young_job_shows_fewer_sub_jobs_than_it_has(entities: object, shown: i
     assert job.sub_jobs_total == total
 
 
-def test_a_page_whose_servers_are_absent_is_an_empty_page() -> None:
-    for document in ({}, {"servers": None}, {"servers": [], "count": 0}, {"count": None}):
+def test_a_page_with_no_servers_is_an_empty_page_and_one_without_the_field_is_none() -> None:
+    empty: list[object] = [{"servers": None}, {"servers": ""}, {"servers": [], "count": 0}]
+    for document in empty:
         assert read_page(document) == []
+    unlisted: list[object] = [{}, {"count": None}, {"count": 5}]
+    for document in unlisted:
+        with pytest.raises(DecodeError, match="missing required field `servers`"):
+            read_page(document)
 
 
 def test_an_answer_is_read_from_bytes_that_begin_with_blanks() -> None:

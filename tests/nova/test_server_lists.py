@@ -28,6 +28,7 @@ from tests.support.virtual_clock import advance
 from .native import MICROVERSION, SERVERS, a_server
 
 DETAIL = f"{SERVERS}/detail"
+NOTHING: dict[str, Any] = {"servers": [], "servers_links": []}
 PHYSICAL: dict[str, Any] = {"flavor": {"id": "physical.83.medium"}}
 
 
@@ -56,7 +57,10 @@ def cloud_of(ids: list[str], *, cap: int = 1000) -> Any:
 async def test_the_brief_list_asks_the_cloud_for_bare_metal() -> None:
     async with mocked() as (bms, cloud):
         cloud.get(SERVERS).respond(
-            json={"servers": [{"name": "bms", "links": [{"rel": "self", "href": "https://x"}], "id": SERVER_ID}]}
+            json={
+                "servers": [{"name": "bms", "links": [{"rel": "self", "href": "https://x"}], "id": SERVER_ID}],
+                "servers_links": [],
+            }
         )
 
         (server,) = [each async for each in bms.nova.servers.list()]
@@ -70,7 +74,7 @@ async def test_the_brief_list_asks_the_cloud_for_bare_metal() -> None:
 
 async def test_the_brief_list_of_everything_needs_no_microversion() -> None:
     async with mocked() as (bms, cloud):
-        cloud.get(SERVERS).respond(json={"servers": []})
+        cloud.get(SERVERS).respond(json=NOTHING)
         assert [each async for each in bms.nova.servers.list(bare_metal_only=False)] == []
         (request,) = sent(cloud)
         assert str(request.url) == f"{SERVERS}?limit=1000"
@@ -80,7 +84,7 @@ async def test_the_brief_list_of_everything_needs_no_microversion() -> None:
 @pytest.mark.parametrize(("method", "url"), [("list", SERVERS), ("list_details", DETAIL)])
 async def test_every_documented_filter_is_sent(method: str, url: str) -> None:
     async with mocked() as (bms, cloud):
-        cloud.get(url).respond(json={"servers": []})
+        cloud.get(url).respond(json=NOTHING)
 
         listed = getattr(bms.nova.servers, method)(
             changes_since=datetime(2013, 6, 9, 8, 42, 18, 999999, timezone(timedelta(hours=2))),
@@ -107,7 +111,7 @@ async def test_every_documented_filter_is_sent(method: str, url: str) -> None:
 
 async def test_ones_own_tags_are_asked_for_beside_the_clouds() -> None:
     async with mocked() as (bms, cloud):
-        cloud.get(SERVERS).respond(json={"servers": []})
+        cloud.get(SERVERS).respond(json=NOTHING)
         assert [each async for each in bms.nova.servers.list(tags="rack-7")] == []
         assert asked(cloud) == [{"limit": ["1000"], "tags": ["__type_baremetal,rack-7"]}]
 
@@ -115,7 +119,7 @@ async def test_ones_own_tags_are_asked_for_beside_the_clouds() -> None:
 @pytest.mark.parametrize("filters", [{"tags": "a"}, {"not_tags": ["a", "b"]}, {"reservation_id": "r-1"}])
 async def test_filters_that_earlier_versions_do_not_know_bring_their_microversion(filters: dict[str, Any]) -> None:
     async with mocked() as (bms, cloud):
-        cloud.get(DETAIL).respond(json={"servers": []})
+        cloud.get(DETAIL).respond(json=NOTHING)
         servers = bms.nova.servers
         assert [each async for each in servers.list_details(bare_metal_only=False, **filters)] == []
         assert [
@@ -133,7 +137,8 @@ async def test_details_pass_over_virtual_machines_by_tag_and_flavor() -> None:
             a_server(server_id="by-tag", flavor={"id": "odd"}, tags=["__type_baremetal"]),
             a_server(server_id="virtual", flavor={"id": "s6.small.1"}, tags=["a"]),
             a_server(server_id="unknown"),
-        ]
+        ],
+        "servers_links": [],
     }
     async with mocked() as (bms, cloud):
         cloud.get(DETAIL).respond(json=answer)
@@ -332,11 +337,114 @@ async def test_another_refusal_of_a_page_is_the_readers() -> None:
             await anext(reader)
 
 
-async def test_a_cloud_that_does_not_know_markers_is_not_read_for_ever() -> None:
+@pytest.mark.parametrize("links", [{}, {"servers_links": [{"rel": "next", "href": "https://x"}]}])
+@virtually
+async def test_a_cloud_that_drops_the_marker_is_asked_again_and_then_is_an_error(links: dict[str, Any]) -> None:
     async with mocked() as (bms, cloud):
-        first = httpx.Response(200, json=page("a", "b"))
-        cloud.get(DETAIL).mock(side_effect=[first] * 5)
-        assert [server.id async for server in bms.nova.servers.list_details(limit=2)] == ["a", "b"]
+        cloud.get(DETAIL).respond(json=page("a", "b", **links))
+        read: list[str] = []
+
+        async def read_all() -> None:
+            async for server in bms.nova.servers.list_details(limit=2):
+                read.append(server.id)  # noqa: PERF401 - what came before the error counts
+
+        with pytest.raises(
+            DecodeError,
+            match=r"nova\.servers\.list_details: expected more servers after b, for the cloud says that there are "
+            r"some, got only servers that came before 4 times; 2 were read: list them again later",
+        ):
+            await read_all()
+        assert read == ["a", "b"]
+        assert [query.get("marker") for query in asked(cloud)] == [None, ["b"], ["b"], ["b"], ["b"]]
+
+
+@pytest.mark.parametrize("dropped", [(2,), (4,), (2, 3, 4), (3, 6)])
+@virtually
+async def test_a_marker_that_is_dropped_for_a_while_costs_some_calls_and_no_server(dropped: tuple[int, ...]) -> None:
+    ids = [f"s-{number}" for number in range(9)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        number = len(cloud.calls) + 1
+        found: httpx.Response = cloud_of(ids)(
+            httpx.Request("GET", f"{DETAIL}?limit=2") if number in dropped else request
+        )
+        return found
+
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(side_effect=answer)
+        assert [server.id async for server in bms.nova.servers.list_details(limit=2)] == ids
+
+
+@pytest.mark.parametrize("empty", [(1,), (2,), (4,), (2, 5)])
+@pytest.mark.parametrize("linked", [True, False])
+@virtually
+async def test_a_page_that_comes_empty_once_does_not_end_the_list(empty: tuple[int, ...], linked: bool) -> None:
+    ids = [f"s-{number}" for number in range(9)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        document = cloud_of(ids)(request).json()
+        if len(cloud.calls) + 1 in empty:
+            document = {"servers": [], "servers_links": document["servers_links"]}
+        # As the compute service does it: what has no link has no list of links.
+        links = {"servers_links": document["servers_links"]} if linked and document["servers_links"] else {}
+        return httpx.Response(200, json={"servers": document["servers"], **links})
+
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(side_effect=answer)
+        assert [server.id async for server in bms.nova.servers.list_details(limit=2)] == ids
+
+
+@virtually
+async def test_a_page_that_links_to_a_next_one_and_stays_empty_is_an_error() -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).respond(json=page(servers_links=[{"rel": "next", "href": "https://x"}]))
+
+        with pytest.raises(
+            DecodeError, match=r"expected more servers on the first page, .* got none 4 times; 0 were read"
+        ):
+            await _read(bms)
+
+
+@pytest.mark.parametrize(("total", "calls"), [(250, 4), (200, 4), (99, 2), (1, 2), (0, 2)])
+@virtually
+async def test_a_cloud_that_gives_a_hundred_at_once_and_no_links_is_read_to_the_end(total: int, calls: int) -> None:
+    ids = [f"s-{number:03}" for number in range(total)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        found = cloud_of(ids, cap=100)(request).json()
+        return httpx.Response(200, json={"servers": found["servers"]})
+
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(side_effect=answer)
+        assert await _read(bms) == ids
+        assert len(sent(cloud)) == calls
+
+
+async def test_a_short_page_ends_a_list_whose_other_pages_link_to_the_next() -> None:
+    ids = [f"s-{number}" for number in range(5)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        found = cloud_of(ids)(request).json()
+        return httpx.Response(200, json={name: value for name, value in found.items() if value})
+
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(side_effect=answer)
+        assert [server.id async for server in bms.nova.servers.list_details(limit=2)] == ids
+        assert len(sent(cloud)) == 3
+
+
+async def test_a_cloud_that_has_no_pages_at_all_is_read_once_and_asked_once_more() -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).respond(json=page("a", "b", "c"))
+        assert await _read(bms) == ["a", "b", "c"]
+        assert [query.get("marker") for query in asked(cloud)] == [None, ["c"]]
+
+
+async def test_an_answer_without_servers_is_no_page() -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).respond(json={})
+        with pytest.raises(DecodeError, match="servers"):
+            await _read(bms)
 
 
 async def test_an_image_goes_alone_and_has_one_page() -> None:
@@ -392,7 +500,7 @@ async def test_an_unfit_filter_is_refused_before_anything_is_sent(argument: str,
 
 async def test_without_checks_everything_is_sent_as_it_is() -> None:
     async with mocked(check=False) as (bms, cloud):
-        cloud.get(SERVERS).respond(json={"servers": []})
+        cloud.get(SERVERS).respond(json=NOTHING)
         listed = bms.nova.servers.list(status="STOPPED", sort_dir="asc", microversion="2.1")
         assert [each async for each in listed] == []
         assert asked(cloud) == [

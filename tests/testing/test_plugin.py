@@ -13,7 +13,7 @@ import pytest
 
 INI = """
 [pytest]
-addopts = --strict-markers --strict-config -p no:cacheprovider -p no:xdist
+addopts = --strict-markers --strict-config -p no:cacheprovider -p no:xdist -p bms_async.testing.plugin
 filterwarnings = error
 asyncio_default_fixture_loop_scope = function
 """

@@ -712,7 +712,7 @@ def test_an_answer_is_read_the_same_when_all_numbers_are_texts(row: Answer) -> N
 # Links that lead to the thing itself, by an address that no call of ours takes; and a field that no table knows, which
 # stands where a page breaks.
 NOT_KEPT: Mapping[str, tuple[str, ...]] = {
-    "projects_answer": ("$.links", "$.projects[].links"),
+    "projects_answer": ("$.projects[].links",),
     "server_list": ("$.servers[].imageRef",),
 }
 

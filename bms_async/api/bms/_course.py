@@ -4,6 +4,10 @@ A page is known by its number and its size alone, so a server deleted before it 
 first of them into the page that was read already. No marker tells. What tells is an overlap: a page whose size is a
 little smaller can begin a few servers before the end of the last one. If one of its servers was read before, all
 between the two was; if none was, the list has moved, and is read again from further back.
+
+The end is what the cloud says it is, and what it leaves out says nothing. Without a count, a page that is short may be
+short because the cloud gives no more at once: the end is a page beyond that brings nothing. With a count that says that
+there are more, a page that brings nothing is asked for again, and is an error if it stays so.
 """
 
 from __future__ import annotations
@@ -16,10 +20,22 @@ SMALLEST_CHECKED = 20
 STEPS_BACK = (64, 1000, 4000, 15_000)
 """How many servers before the end reading begins anew, one after the other until it joins on."""
 
+ASK_AGAIN_DELAYS = (1.0, 2.0, 4.0)
+"""Seconds before a page is asked for again that brought nothing although the cloud says that there is more."""
+
+USUAL_CAPS = frozenset({10, 20, 25, 50, 100, 200, 250, 500})
+"""Servers a page that clouds like to give whatever is asked for.
+
+Where the first page is as short as that and the count says the same, the count may be the page's own, and so one more
+page is asked for.
+"""
+
 _PATIENCE = 16
 """Steps back at first; every page's worth of new servers allows for one more."""
 _SIZES_TRIED = 128
 _PAGES_AN_OVERLAP = 100
+_MAX_STALE = 8
+"""Pages in a row, beyond as many as brought something, that bring only what was read where pages do not overlap."""
 
 
 class Span(NamedTuple):
@@ -39,6 +55,22 @@ class Span(NamedTuple):
         return self.number * self.size
 
 
+class Step(NamedTuple):
+    """What follows a page.
+
+    Attributes:
+        pages: How many more there may be; 0 at the end.
+        keep: Whether the pages that were planned after it still follow it.
+        delay: Seconds to wait before the next one is asked for.
+        is_lost: Whether the list ends here although the cloud says that there are more.
+    """
+
+    pages: int
+    keep: bool = False
+    delay: float = 0.0
+    is_lost: bool = False
+
+
 class Course:
     """The way through a list.
 
@@ -48,18 +80,29 @@ class Course:
     Attributes:
         end: How many places of the list have been read.
         calm: How many pages have been read since the list was last found to have moved.
+        count: How many servers there are on all pages; None where the cloud does not say.
+        asked_again: How often in a row a page was asked for again that brought nothing.
     """
 
-    __slots__ = ("_checked", "_largest", "_number", "_patience", "_planned", "_steps", "calm", "end")
+    __slots__ = (
+        "_checked", "_counts_pages", "_fell", "_fresh_pages", "_largest", "_may_be_all", "_number", "_patience",
+        "_planned", "_reread", "_reread_from", "_reread_last", "_resume", "_stale", "_stale_places", "_steps",
+        "_uneven", "_was_short", "asked_again", "calm", "count", "end",
+    )  # fmt: skip
 
     def __init__(self, page_size: int) -> None:
         self.end = 0
+        self.count: int | None = None
+        self.asked_again = 0
         self._largest = page_size
         self._checked = page_size >= SMALLEST_CHECKED
         self._number = 0
         self._planned = 0
         self._steps = self.calm = 0
         self._patience: float = _PATIENCE
+        self._counts_pages = self._fell = self._may_be_all = self._was_short = self._uneven = False
+        self._fresh_pages = self._stale = self._stale_places = 0
+        self._reread = self._reread_from = self._reread_last = self._resume = 0
 
     def plan(self) -> Span:
         """Return the page after those that were planned."""
@@ -96,38 +139,137 @@ class Course:
             self._number = self.end // self._largest
             self.end = self._number * self._largest
 
-    def take(self, span: Span, size: int, count: int | None) -> bool:
-        """Note a page that is read; return whether those that were planned after it still follow it.
+    def take(self, span: Span, size: int, count: int | None, *, is_new: bool = True) -> Step:
+        """Note a page that is read; return what follows it.
 
         Args:
             span: The page.
             size: How many servers came.
-            count: How many there are on all pages; None where the cloud does not tell.
+            count: How many there are on all pages, as the page says; None where it does not.
+            is_new: Whether one of its servers was not read before.
         """
         self.calm += 1
-        self.end = span.begin + size if self._checked else self.end + size
-        # A later page that is cut short is no news: whether the next one joins on is looked at anyway.
-        if size == span.size or self.end >= (count or 0) or (size < span.size and span.number > 1):
-            return True
-        if span.number == 1:
-            self._largest = size
-            self._checked = self._checked and size >= SMALLEST_CHECKED
-        self._planned, self._number = self.end, span.number
-        return False
+        self._learn_count(span, size, count)
+        if size == 0:
+            return self._take_empty(span)
+        step = self._take_new(span, size) if is_new else self._take_stale(span, size)
+        # The first page sets the size, and so is not shorter than others.
+        self._was_short = size < min(span.size, self._largest)
+        return step
 
     def advance(self) -> None:
         """Note that a server is new. Only that allows for more steps back, so that no list is read for ever."""
         self._steps = 0
         self._patience += 1 / self._largest
 
-    def missing(self, span: Span, size: int, count: int | None) -> int:
-        """Return how many more pages there may be after one: as many as the count says, and one after a full page."""
-        if size == 0:
-            return 0
-        if count is None:
-            return int(size >= span.size)
-        # A count may mean the page and not the list, and so a full page says that there may be one more.
-        return max(int(size >= span.size), -((self.end - count) // self._largest))
+    def _learn_count(self, span: Span, size: int, count: int | None) -> None:
+        """Note what a page says of the whole list; a count that cannot be one says nothing."""
+        self._fell = False
+        if size and count == size and span.number > 1 and self.end > size:
+            self._counts_pages = True
+        if self._counts_pages:
+            self.count = None
+        elif count is not None and count >= size:
+            # By more than what may have vanished since: the next page says whether it is so.
+            self._fell = self.count is not None and count < self.count - self._largest
+            self.count = count
+
+    def _take_empty(self, span: Span) -> Step:
+        """An empty page is the end where the cloud says so, or where it was asked for beyond a short page."""
+        read = self.end + self._stale_places
+        is_lost = self.count is not None and self.count > read
+        is_doubtful = self._fell or (self.count is None and not self._was_short)
+        if self.asked_again >= (len(ASK_AGAIN_DELAYS) if is_lost else int(is_doubtful)):
+            return Step(0, is_lost=is_lost)
+        return self._ask_again(span)
+
+    def _take_new(self, span: Span, size: int) -> Step:
+        self.asked_again = self._stale = 0
+        self._fresh_pages += 1
+        if self._reread == span.number:
+            return self._take_reread(span, size)
+        is_short = size < span.size
+        before = self.end
+        self.end = span.begin + size if self._checked else self.end + size + self._stale_places
+        self._stale_places = 0
+        if span.number == 1 and is_short:
+            # As large as the cloud likes its pages, or all that there is.
+            self._largest = size
+            self._checked = self._checked and size >= SMALLEST_CHECKED
+            self._may_be_all = True
+        # A later page that is cut short is no news where a count goes on: whether the next one joins on is looked at.
+        keep = size == span.size or (is_short and span.number > 1 and not (self._checked and self.count is None))
+        keep = keep and not self._fell
+        if not keep:
+            self._planned, self._number = self.end, span.number
+        if self.count is None:
+            # Where the list goes on behind a short page, some of that one may be missing; the first sets the size.
+            is_cut = self._was_short and span.number > 2  # noqa: PLR2004
+            step = self._reread_page(span.number - 1, span.number - int(not is_short)) if is_cut else None
+            return step or Step(1, keep)
+        left = self.count - self.end
+        if left <= 0:
+            # A count may mean the page and not the list, and so a full page says that there may be one more.
+            may_be_a_page = span.number == 1 and size == self.count and size in USUAL_CAPS
+            return Step(int(not is_short or may_be_a_page or self._fell), keep)
+        self._reread_from = before
+        step = self._reread_page(span.number, span.number) if is_short and span.number > 1 else None
+        return step or Step(self._pages_for(left, is_full=not is_short), keep)
+
+    def _take_stale(self, span: Span, size: int) -> Step:
+        """A page of what was read is the end where the cloud counts no more, or where it gives no more at once."""
+        if self._reread == span.number:
+            return self._take_reread(span, size)
+        self._stale += 1
+        is_short = size < span.size
+        is_beyond = not self._checked or span.end > self.end
+        if self._checked:
+            self.end = span.begin + size if is_short else min(self.end, span.begin + size)
+        else:
+            # They count once the list goes on; a cloud that gives one page for ever never comes to what it counts.
+            self._stale_places += size
+        if self.count is None:
+            may_be_all = self._was_short or (self._may_be_all and self._fresh_pages == 1)
+            return Step(int(not is_short and not (may_be_all and is_beyond)), keep=True)
+        left = self.count - self.end
+        if left <= 0:
+            return Step(0)
+        if self._checked:
+            return Step(self._pages_for(left), keep=True)
+        if self._stale > _MAX_STALE + self._fresh_pages:
+            return Step(0, is_lost=True)
+        self._number = span.number
+        return Step(1, delay=ASK_AGAIN_DELAYS[min(self._stale, len(ASK_AGAIN_DELAYS)) - 1])
+
+    def _reread_page(self, number: int, last: int) -> Step | None:
+        """Have pages asked for again that were shorter than those around them; None where pages are like that."""
+        if self._checked or self._uneven or self._reread == number:
+            return None
+        self._reread, self._reread_last, self._resume = number, last, max(last, number + int(self.count is None))
+        self._number = number - 1
+        self.calm = 0
+        return Step(1, delay=ASK_AGAIN_DELAYS[0])
+
+    def _take_reread(self, span: Span, size: int) -> Step:
+        """Go on behind a page that was asked for again; as short as before it is one of a cloud with uneven pages."""
+        self._uneven = size < span.size
+        if self.count is not None:
+            self.end = self._reread_from + size
+        if span.number < self._reread_last:
+            self._reread, self._number = span.number + 1, span.number
+            return Step(1)
+        self._number = self._resume
+        return Step(1 if self.count is None else self._pages_for(self.count - self.end))
+
+    def _pages_for(self, left: int, *, is_full: bool = False) -> int:
+        return max(int(is_full), -(-left // self._largest), 0)
+
+    def _ask_again(self, span: Span) -> Step:
+        delay = ASK_AGAIN_DELAYS[min(self.asked_again, len(ASK_AGAIN_DELAYS) - 1)]
+        self.asked_again += 1
+        self.calm = 0
+        self._planned, self._number = self.end, span.number - 1
+        return Step(1, delay=delay)
 
 
 def _overlapping(end: int, largest: int) -> Span:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from bms_async.api._define import define
 from bms_async.jobs import JobHandle
 from bms_async.models import Interface, JobAccepted, Model, VolumeAttachment
@@ -15,13 +17,13 @@ from ._calls import SERVER, ServerCalls
 class InterfacesAnswer(Model, frozen=True, kw_only=True, rename={"interfaces": "interfaceAttachments"}):
     """NICs in their envelope."""
 
-    interfaces: tuple[Interface, ...] = ()
+    interfaces: tuple[Interface, ...] | Literal[""] | None
 
 
 class VolumesAnswer(Model, frozen=True, kw_only=True, rename={"volumes": "volumeAttachments"}):
     """Disks in their envelope."""
 
-    volumes: tuple[VolumeAttachment, ...] = ()
+    volumes: tuple[VolumeAttachment, ...] | Literal[""] | None
 
 
 LIST_INTERFACES = define(
@@ -81,7 +83,7 @@ class Attachments(ServerCalls):
         Source: API reference 4.6.1; 500 calls a minute.
         """
         answer = await self._session.call(LIST_INTERFACES, path={"server_id": self._checked(server_id)})
-        return answer.interfaces
+        return answer.interfaces or ()
 
     async def list_volumes(self, server_id: str) -> tuple[VolumeAttachment, ...]:
         """Return the EVS disks that a server has.
@@ -96,7 +98,7 @@ class Attachments(ServerCalls):
         Source: API reference 4.7.3; 500 calls a minute.
         """
         answer = await self._session.call(LIST_VOLUMES, path={"server_id": self._checked(server_id)})
-        return answer.volumes
+        return answer.volumes or ()
 
     async def attach_volume(self, server_id: str, volume_id: str, *, device: str | None = None) -> JobHandle:
         """Give a server an EVS disk and return the job that does it; it is watched from then on.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from bms_async.api._define import define
 from bms_async.models import Flavor, Model
 from bms_async.session import Session
@@ -14,7 +16,7 @@ from ._calls import SERVERS
 class FlavorsAnswer(Model, frozen=True, kw_only=True):
     """Flavors in their envelope."""
 
-    flavors: tuple[Flavor, ...] = ()
+    flavors: tuple[Flavor, ...] | Literal[""] | None
 
 
 LIST = define(
@@ -55,4 +57,4 @@ class Flavors:
         if self._check and availability_zone is not None:
             check_id("availability_zone", availability_zone)
         answer = await self._session.call(LIST, query={"availability_zone": availability_zone})
-        return answer.flavors
+        return answer.flavors or ()

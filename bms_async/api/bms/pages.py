@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import anyio
 import msgspec
 
 from bms_async.api._ahead import TURN, PageAhead, read_id, refuse_to_be_read_at_once
@@ -16,7 +17,9 @@ from bms_async.models import Model, Server
 from bms_async.session import Session
 from bms_async.wire import read_part
 
-from ._course import Course, Span
+from ._course import ASK_AGAIN_DELAYS, USUAL_CAPS, Course, Span
+
+__all__ = ["ASK_AGAIN_DELAYS", "LONGEST_PAGE", "USUAL_CAPS", "ServerList", "ServerPage"]
 
 LONGEST_PAGE = 1000
 """How many servers a page may hold (API reference 4.3.2)."""
@@ -31,7 +34,8 @@ _BYTES_AHEAD = 12 * 2**20
 class ServerPage(Model, frozen=True, kw_only=True, rename={"_count": "count"}):
     """One page; its servers are decoded when the reader comes to them, so that no page holds up the event loop."""
 
-    servers: tuple[msgspec.Raw, ...] | None = None
+    # An answer without them is no page: nobody could tell it from the last one.
+    servers: tuple[msgspec.Raw, ...] | Literal[""] | None
     # Raw too: for a count that is no number the whole page would be taken apart to mend it.
     _count: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -61,6 +65,10 @@ class ServerList:
     neither do those of a cloud that has a page size of its own whatever it is asked for: there a server can be missed
     when another one vanishes.
 
+    The list ends where the cloud's count says so. A page that brings nothing although the count says that there are
+    more is asked for again for some seconds, and then raises `DecodeError`. A cloud that gives no count is asked for
+    the page behind a short one, and twice for one that is empty.
+
     The memory that this takes does not grow with the list: the pages ahead, and the last 20,000 ids.
     """
 
@@ -89,14 +97,17 @@ class ServerList:
                     _drop(coming)
                     coming.append(self._begin(course.plan()))
                     continue
-                if not course.take(span, len(servers), page.count):
+                is_new = any(read_id(raw) not in remembered for raw in servers)
+                step = course.take(span, len(servers), page.count, is_new=is_new)
+                if step.is_lost:
+                    raise _lost(span, course, fresh)
+                if not step.keep or not step.pages:
                     _drop(coming)
-                wanted = course.missing(span, len(servers), page.count)
-                if not wanted:
-                    _drop(coming)
-                elif len(coming) < wanted:
+                if step.delay:
+                    coming.append(self._begin(course.plan(), step.delay))
+                elif len(coming) < step.pages:
                     # Few at first: many readers want no more than the beginning.
-                    most = min(wanted, course.calm + 1, self._most_ahead(servers))
+                    most = min(step.pages, course.calm + 1, self._most_ahead(servers))
                     coming.extend(self._begin(course.plan()) for _ in range(most - len(coming)))
                 for number, raw in enumerate(servers, 1):
                     server = read_part("servers.list", raw, Server)
@@ -118,8 +129,13 @@ class ServerList:
         finally:
             _drop(coming)
 
-    def _begin(self, span: Span) -> _Coming:
-        return _Coming(span, PageAhead(self._session, lambda: self._fetch(span)))
+    def _begin(self, span: Span, delay: float = 0.0) -> _Coming:
+        async def fetch() -> ServerPage:
+            if delay:
+                await anyio.sleep(delay)
+            return await self._fetch(span)
+
+        return _Coming(span, PageAhead(self._session, fetch))
 
     def _most_ahead(self, servers: Sequence[msgspec.Raw]) -> int:
         """Return how many pages like this one may be under way: as many as are light enough and as have a slot free.
@@ -135,6 +151,16 @@ class ServerList:
 
 def _joins(servers: Sequence[msgspec.Raw], remembered: Remembered) -> bool:
     return any(read_id(raw) in remembered for raw in servers)
+
+
+def _lost(span: Span, course: Course, read: int) -> DecodeError:
+    times = f" {course.asked_again + 1} times" if course.asked_again else ""
+    return DecodeError(
+        f"expected {course.count} servers, as the cloud counts them, got {read}: page {span.number} of {span.size} "
+        f"servers brought nothing new{times}; list them again later",
+        status=200,
+        operation="servers.list",
+    )
 
 
 def _drop(coming: deque[_Coming]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from bms_async.api._define import define
 from bms_async.models import ApiVersion, Model
 from bms_async.session import Session
@@ -12,7 +14,7 @@ from bms_async.wire.checks import check_id
 class VersionsAnswer(Model, frozen=True, kw_only=True):
     """Versions in their envelope."""
 
-    versions: tuple[ApiVersion, ...] = ()
+    versions: tuple[ApiVersion, ...] | Literal[""] | None
 
 
 class VersionAnswer(Model, frozen=True, kw_only=True):
@@ -56,7 +58,7 @@ class Versions:
 
         Source: API reference 4.2.1; 2000 calls a minute.
         """
-        return (await self._session.call(LIST)).versions
+        return (await self._session.call(LIST)).versions or ()
 
     async def get(self, version: str) -> ApiVersion:
         """Return what the service tells of one version of the API.

@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from bms_async.api._define import define
-from bms_async.models import ExtraSpecs, Flavor, Model
+from bms_async.api._pages import next_link, read_pages
+from bms_async.models import ExtraSpecs, Flavor, Link, Model
 from bms_async.wire import Safety, Service
 from bms_async.wire.native_checks import FLAVOR_SORT_KEYS, check_sorting, check_whole
 
@@ -17,10 +18,11 @@ from ._resource import Resource
 FlavorSortKey: TypeAlias = Literal["name", "memory_mb", "vcpus", "root_gb", "flavorid"]
 
 
-class FlavorsAnswer(Model, frozen=True, kw_only=True):
-    """What `GET` of all flavors answers."""
+class FlavorsAnswer(Model, frozen=True, kw_only=True, rename={"links": "flavors_links"}):
+    """What `GET` of all flavors answers, or of as many as come at once."""
 
-    flavors: tuple[Flavor, ...] = ()
+    flavors: tuple[Flavor, ...] | Literal[""] | None
+    links: tuple[Link, ...] = ()
 
 
 class FlavorAnswer(Model, frozen=True, kw_only=True):
@@ -94,6 +96,7 @@ class NovaFlavors(Resource):
 
         Raises:
             InvalidRequestError: An argument is unfit; nothing was sent.
+            DecodeError: The answer links to a next page, and nothing new comes of it.
 
         Source: API reference 5.6.1.
         """
@@ -109,8 +112,14 @@ class NovaFlavors(Resource):
             "sort_dir": sort_dir,
             "is_public": is_public,
         }
-        answer = await self._session.call(LIST, query=query)
-        return tuple(flavor for flavor in answer.flavors if flavor.is_bare_metal or not bare_metal_only)
+        flavors = await read_pages(
+            lambda query: self._session.call(LIST, query=query),
+            query,
+            items=lambda answer: [(flavor.id, flavor) for flavor in answer.flavors or ()],
+            link=lambda answer: next_link(answer.links),
+            operation=LIST.name,
+        )
+        return tuple(flavor for flavor in flavors if flavor.is_bare_metal or not bare_metal_only)
 
     async def get(self, flavor_id: str) -> Flavor:
         """Return one flavor.

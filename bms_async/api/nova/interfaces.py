@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from bms_async.api._define import define
 from bms_async.models import Interface, Model
 from bms_async.wire import Safety, Service
@@ -12,7 +14,7 @@ from ._resource import SERVER, Resource
 class InterfacesAnswer(Model, frozen=True, kw_only=True, rename={"interfaces": "interfaceAttachments"}):
     """What `GET` of all NICs answers."""
 
-    interfaces: tuple[Interface, ...] = ()
+    interfaces: tuple[Interface, ...] | Literal[""] | None
 
 
 class InterfaceAnswer(Model, frozen=True, kw_only=True, rename={"interface": "interfaceAttachment"}):
@@ -59,7 +61,7 @@ class NovaInterfaces(Resource):
         Source: API reference 5.7.1.
         """
         answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
-        return answer.interfaces
+        return answer.interfaces or ()
 
     async def get(self, server_id: str, port_id: str) -> Interface:
         """Return one NIC of a server.

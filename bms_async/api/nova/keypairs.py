@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from bms_async.api._define import define
+from bms_async.api._pages import next_link, read_pages
 from bms_async.errors import InvalidRequestError
-from bms_async.models import KeyPair, Model
+from bms_async.models import KeyPair, Link, Model
 from bms_async.wire import Safety, Service
 from bms_async.wire.forgetting import forgetful
 from bms_async.wire.native_checks import check_segment
@@ -19,10 +22,11 @@ class KeyPairAnswer(Model, frozen=True, kw_only=True, rename={"key_pair": "keypa
     key_pair: KeyPair
 
 
-class KeyPairsAnswer(Model, frozen=True, kw_only=True, rename={"key_pairs": "keypairs"}):
-    """What `GET` of all key pairs answers."""
+class KeyPairsAnswer(Model, frozen=True, kw_only=True, rename={"key_pairs": "keypairs", "links": "keypairs_links"}):
+    """What `GET` of all key pairs answers, or of as many as come at once."""
 
-    key_pairs: tuple[KeyPairAnswer, ...] = ()
+    key_pairs: tuple[KeyPairAnswer, ...] | Literal[""] | None
+    links: tuple[Link, ...] = ()
 
 
 _KEY_PAIRS = "/v2.1/{project_id}/os-keypairs"
@@ -77,10 +81,18 @@ class KeyPairs(Resource):
     async def list(self) -> tuple[KeyPair, ...]:
         """Return the caller's key pairs, with their public keys.
 
+        Raises:
+            DecodeError: The answer links to a next page, and nothing new comes of it.
+
         Source: API reference 5.9.1.
         """
-        answer = await self._session.call(LIST)
-        return tuple(each.key_pair for each in answer.key_pairs)
+        return await read_pages(
+            lambda query: self._session.call(LIST, query=query),
+            {},
+            items=lambda answer: [(each.key_pair.name, each.key_pair) for each in answer.key_pairs or ()],
+            link=lambda answer: next_link(answer.links),
+            operation=LIST.name,
+        )
 
     async def get(self, name: str) -> KeyPair:
         """Return one key pair, with its public key.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from bms_async.api._define import define
 from bms_async.errors import NotFoundError
@@ -17,7 +18,7 @@ from ._resource import MICROVERSION, SERVER, Resource
 class TagsAnswer(Model, frozen=True, kw_only=True):
     """What `GET` and `PUT` of all tags answer."""
 
-    tags: tuple[str, ...] = ()
+    tags: tuple[str, ...] | Literal[""] | None
 
 
 _TAGS = SERVER + "/tags"
@@ -115,7 +116,7 @@ class Tags(Resource):
         Source: API reference 5.10.1.
         """
         answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
-        return answer.tags
+        return answer.tags or ()
 
     async def replace(self, server_id: str, tags: Iterable[str]) -> tuple[str, ...]:
         """Give a server these tags instead of all that it has, and return what it has then.
@@ -133,7 +134,7 @@ class Tags(Resource):
         path = {"server_id": self._id("server_id", server_id)}
         wanted = check_tags("tags", tags) if self._check else tuple(tags)
         answer = await self._session.call(REPLACE, path=path, body={"tags": list(dict.fromkeys(wanted))})
-        return answer.tags
+        return answer.tags or ()
 
     async def clear(self, server_id: str) -> None:
         """Take all tags off a server, ``__type_baremetal`` included.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from bms_async.api._define import define
 from bms_async.models import Model, VolumeAttachment
 from bms_async.wire import Safety, Service
@@ -13,7 +15,7 @@ from ._resource import SERVER, Resource
 class VolumesAnswer(Model, frozen=True, kw_only=True, rename={"volumes": "volumeAttachments"}):
     """What `GET` of all disks answers; where the reference prints one alone, it is a list of one."""
 
-    volumes: tuple[VolumeAttachment, ...] = ()
+    volumes: tuple[VolumeAttachment, ...] | Literal[""] | None
 
 
 class VolumeAnswer(Model, frozen=True, kw_only=True, rename={"volume": "volumeAttachment"}):
@@ -82,7 +84,7 @@ class NovaVolumes(Resource):
         Source: API reference 5.8.1.
         """
         answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
-        return answer.volumes
+        return answer.volumes or ()
 
     async def get(self, server_id: str, volume_id: str) -> VolumeAttachment:
         """Return one EVS disk that a server has.
