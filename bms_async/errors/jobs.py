@@ -33,7 +33,8 @@ class JobFailedError(JobError):
 
     def __init__(self, job: Job) -> None:
         failed = [sub for sub in job.sub_jobs if sub.is_final and sub.status != "SUCCESS"]
-        codes = sorted({code for code in (job.error_code, *(sub.error_code for sub in failed)) if code})
+        # As texts of their own: what the cloud said may be masked where it is told.
+        codes = sorted({str(code) for code in (job.error_code, *(sub.error_code for sub in failed)) if code})
         reason = job.fail_reason or next((sub.fail_reason for sub in failed if sub.fail_reason), None)
         text = f"job {job.job_id} failed"
         if failed:
@@ -54,6 +55,7 @@ class SubJobFailedError(JobError):
 
     def __init__(self, *, server_id: str, job_id: str, code: str | None, reason: str | None) -> None:
         self.server_id = server_id
+        code = None if code is None else str(code)
         self.code = code
         self.reason = reason
         text = f"server {server_id} failed in job {job_id}"

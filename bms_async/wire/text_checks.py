@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 
 from bms_async.errors import InvalidRequestError
+from bms_async.redaction import veil
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _DEVICE = re.compile(r"/dev/[a-z][a-z0-9]*")
@@ -148,10 +149,10 @@ def encode_user_data(argument: str, value: str | bytes, *, check: bool = True) -
         raise InvalidRequestError(argument, type(value).__name__, "text or bytes are wanted")
     if isinstance(value, str):
         _check_writable(argument, value)
-    data = value.encode() if isinstance(value, str) else bytes(value)
+    data = veil(value.encode() if isinstance(value, str) else value)
     if check and len(data) > _LONGEST_DATA:
         raise InvalidRequestError(argument, f"{len(data)} bytes", f"injected data has at most {_LONGEST_DATA} bytes")
-    return b64encode(data).decode()
+    return veil(b64encode(data).decode())
 
 
 def _check_writable(argument: str, value: str) -> None:
