@@ -26,11 +26,11 @@ _USELESS = "it would be refused like the one before"
 class Brake:
     """Keeps what was refused from being asked for again at once, and longer each time that it is refused again."""
 
-    __slots__ = ("_advice", "_pause", "_refusal", "_until")
+    __slots__ = ("_advice", "_pause", "_refusal", "_since", "_until")
 
     def __init__(self) -> None:
         self._pause = 0.0
-        self._until = -math.inf
+        self._since = self._until = -math.inf
         self._refusal: AuthenticationError | None = None
         self._advice = ""
 
@@ -46,7 +46,7 @@ class Brake:
             # What was wrong then was mended since.
             self._pause = 0.0
         self._pause = min(max(_SHORTEST_BRAKE, _BRAKE_GROWTH * self._pause), _LONGEST_BRAKE)
-        self._until = now + self._pause
+        self._since, self._until = now, now + self._pause
         self._refusal = refusal
         self._advice = _USELESS if young else _LOCKED
 
@@ -54,7 +54,7 @@ class Brake:
         """Note that a token was given: the password is right, whereas the token may be refused like the one before."""
         if self._advice != _USELESS:
             self._pause = 0.0
-        self._refusal = None
+        self._refusal, self._since = None, math.inf
 
     @property
     def until(self) -> float:
@@ -64,7 +64,7 @@ class Brake:
     def is_on(self, now: float) -> bool:
         """Tell whether it may not be asked for yet."""
         # Of another event loop's time nothing is known.
-        return 0 < self._until - now <= self._pause
+        return self._since <= now < self._until
 
     def check(self, now: float) -> None:
         """Raise the refusal as long as it stands."""

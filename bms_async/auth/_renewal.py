@@ -94,8 +94,8 @@ class Renewals:
 
     # Whether the token came, and the next one will, in place of one that a service refused.
     __slots__ = (
-        "_bindings", "_brake", "_is_next_second", "_is_second", "_loop", "_obtain", "_outage", "_owner", "_paused_until", "_refused", "_renewal",
-        "_token", "audience",
+        "_bindings", "_brake", "_is_next_second", "_is_second", "_loop", "_obtain", "_outage", "_owner",
+        "_paused_until", "_refused", "_renewal", "_token", "audience",
     )  # fmt: skip
 
     _token: Token | None

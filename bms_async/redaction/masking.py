@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 
 MASK = "***"
 
@@ -37,18 +38,30 @@ def _mask(text: str, secret: str) -> str:
     # No spelling touches letters and digits, and to look for them costs next to nothing; only a short text is cut.
     if _head(secret) not in text:
         return text
-    is_long = len(text) > _LONGEST_CUT
-    if is_long and not all(any(sign in text for sign in signs) for signs in _signs(secret)):
-        return text
     parts: list[str] = []
     done = 0
-    runs = _runs(secret) if is_long else ()
-    for hit in _near(text, secret, runs) if runs else _ways(secret[0]).finditer(text):
+    for hit in _starts(text, secret):
         end = None if hit.start() < done else _follow(text, hit.end(), secret)
         if end is not None:
             parts += [text[done : hit.start()], MASK]
             done = end
     return "".join(parts) + text[done:]
+
+
+def _starts(text: str, secret: str) -> Iterator[re.Match[str]]:
+    """Yield where the first character of a secret may stand."""
+    first = _ways(secret[0])
+    if len(text) <= _LONGEST_CUT:
+        return first.finditer(text)
+    runs = _runs(secret)
+    found = iter(()) if _lacks(text, secret) else _near(text, secret, runs) if runs else first.finditer(text)
+    # At its end it may be cut in the middle of what the secret is looked for by.
+    return chain(found, first.finditer(text, len(text) - _LONGEST_CUT))
+
+
+def _lacks(text: str, secret: str) -> bool:
+    """Tell whether a text surely does not hold a secret, for a character of it is there in no spelling."""
+    return not all(any(sign in text for sign in signs) for signs in _signs(secret[:_LONGEST_PREFIX]))
 
 
 def _near(text: str, secret: str, runs: tuple[tuple[int, str], ...]) -> Iterator[re.Match[str]]:

@@ -70,7 +70,7 @@ def redact_safely(redact: Callable[[str], str], text: str) -> str:
     """
     try:
         masked: object = redact(text)
-    except (KeyboardInterrupt, GeneratorExit):
+    except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - the text is of an error that must not be lost for this one
         return MASK
