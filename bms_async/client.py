@@ -23,7 +23,7 @@ from bms_async.auth import Auth, ScopedAuth
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.jobs import SHARE, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pace, prepare_pace
-from bms_async.redaction import veil, veil_address
+from bms_async.redaction import kind_of, veil, veil_address
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import gather_hooks
 from bms_async.transport import DefaultTransport, Transport
@@ -128,7 +128,7 @@ class BmsClient(ClientView):
         endpoint, compute_endpoint = veil_address(endpoint), veil_address(compute_endpoint)
         identity_endpoint, auth = veil_address(identity_endpoint), veil(auth)
         if not isinstance(auth, Auth):
-            raise ConfigurationError(f"auth={type(auth).__name__}: credentials are needed, such as StaticToken(token)")
+            raise ConfigurationError(f"auth={kind_of(auth)}: credentials are needed, such as StaticToken(token)")
         try:
             options = CallOptions().changed(timeout=timeout, deadline=deadline, retry=retry, max_wait=max_wait)
         except InvalidRequestError as error:

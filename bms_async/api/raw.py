@@ -131,9 +131,12 @@ def _check_method(method: object) -> str:
 
 def _check_path(path: object) -> str:
     if not isinstance(path, str) or not _PATH.fullmatch(path) or path.startswith("//"):
-        raise InvalidRequestError("path", path, _PATH_RULE)
+        shown = path.partition("?")[0].partition("#")[0] if isinstance(path, str) else path
+        raise InvalidRequestError("path", shown, _PATH_RULE)
     if "?" in path or "#" in path:
-        raise InvalidRequestError("path", path.partition("?")[0], "a path without a query; give that as query={...}")
+        raise InvalidRequestError(
+            "path", path.partition("?")[0].partition("#")[0], "a path without a query; give that as query={...}"
+        )
     unknown = [part for part in _PART.findall(path) if part != "project_id"]
     if unknown or len(_PART.findall(path)) != path.count("{") or path.count("{") != path.count("}"):
         raise InvalidRequestError("path", path, "of what is in braces only {project_id} is filled in")

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from .jobs import Job, JobEntities, SubJob
+from .jobs import Job, JobEntities, SubJob, SubJobEntities
 from .servers import Fault, Server
 
 T = TypeVar("T", Job, Server)
@@ -15,11 +15,13 @@ T = TypeVar("T", Job, Server)
 _WORDS: Final[Mapping[type, tuple[str, ...]]] = {
     Job: ("error_code", "fail_reason", "message", "code"),
     SubJob: ("error_code", "fail_reason", "message", "code"),
+    SubJobEntities: ("errorcode_message",),
     Fault: ("message", "details"),
 }
 _PARTS: Final[Mapping[type, tuple[str, ...]]] = {
     Job: ("entities",),
     JobEntities: ("sub_jobs",),
+    SubJob: ("about",),
     Server: ("fault",),
 }
 
@@ -43,7 +45,7 @@ def _conceal(told: Any, hold: Callable[[str], str]) -> Any:
     changed: dict[str, Any] = {}
     # Most say nothing at all.
     for name in _WORDS.get(kind, ()):
-        if (text := getattr(told, name)) and (held := hold(text)) is not text:
+        if (text := getattr(told, name, None)) and (held := hold(text)) is not text:
             changed[name] = held
     for name in _PARTS.get(kind, ()):
         if (part := getattr(told, name)) is not None and (held := _conceal(part, hold)) is not part:

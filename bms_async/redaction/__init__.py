@@ -13,7 +13,7 @@ and masking response bodies before they are decoded, which changes names, ids an
 from .masking import MASK, mask
 from .secret import Secret, SecretBytes, SecretStr
 from .told import MaskedStr, redact_safely, veil_text
-from .veil import Unencodable, encode_secretly, veil, veil_address, write_secret
+from .veil import Unencodable, encode_secretly, kind_of, veil, veil_address, write_secret
 
 __all__ = [
     "MASK",
@@ -23,6 +23,7 @@ __all__ = [
     "SecretStr",
     "Unencodable",
     "encode_secretly",
+    "kind_of",
     "mask",
     "redact_safely",
     "veil",

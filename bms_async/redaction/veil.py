@@ -37,6 +37,11 @@ def _veil(value: Any) -> Any:
     return value
 
 
+def kind_of(value: object) -> str:
+    """Return the name of a value's type, as whoever gave the value knows it: a veiled text is a ``str``."""
+    return next((kind.__name__ for kind in (str, bytes) if isinstance(value, kind)), type(value).__name__)
+
+
 def veil_address(value: T) -> T:
     """Return an address that may hold credentials or a signed query as a text that does not show itself.
 

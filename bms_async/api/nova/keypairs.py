@@ -5,7 +5,7 @@ from __future__ import annotations
 from bms_async.api._define import define
 from bms_async.errors import InvalidRequestError
 from bms_async.models import KeyPair, Model
-from bms_async.redaction import veil
+from bms_async.redaction import kind_of, veil
 from bms_async.wire import Safety, Service
 from bms_async.wire.native_checks import check_segment
 from bms_async.wire.text_checks import check_native_name, check_public_key
@@ -131,7 +131,7 @@ class KeyPairs(Resource):
         # Whatever else is checked or not: a private key must not leave the house, not even in an error.
         public_key = veil(public_key)
         if not isinstance(public_key, str):
-            raise InvalidRequestError("public_key", type(public_key).__name__, "a text is wanted")
+            raise InvalidRequestError("public_key", kind_of(public_key), "a text is wanted")
         if "PRIVATE KEY" in public_key or "Private-Lines:" in public_key:
             raise InvalidRequestError("public_key", None, "this is a private key: the public one is wanted")
         if self._check:
