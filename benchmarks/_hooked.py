@@ -17,7 +17,6 @@ from typing import Any
 from benchmarks.calls import JOB
 from bms_async import BmsClient, Hook, HookEvent, HttpRequest, HttpResponse, Lane, Limits, StaticToken
 from bms_async.session import Session
-from bms_async.wire.forgetting import forgetful
 
 PROJECT = "bbf1946d374b44a0a2a95533562ba954"
 CALLS, ROUNDS = 400, 60
@@ -40,7 +39,6 @@ class AtOnce:
 class Plain(Session):
     """Makes calls as they were made when there were no hooks: without the look for them, and a coroutine less."""
 
-    @forgetful
     def call(
         self,
         operation: Any,

@@ -24,13 +24,13 @@ from bms_async.auth import Auth, ScopedAuth
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.jobs import SHARE, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pace, prepare_pace
+from bms_async.redaction import kind_of, veil, veil_address
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import make_hooks, with_telemetry
 from bms_async.transport import DefaultTransport, Transport
 from bms_async.view import ClientView
 from bms_async.wire import DEFAULT_RETRY, RetryPolicy, Service
 from bms_async.wire.checks import check_id
-from bms_async.wire.forgetting import forgetful_call
 
 if TYPE_CHECKING:
     from bms_async.hooks import Hook
@@ -107,7 +107,6 @@ class BmsClient(ClientView):
         ConfigurationError: An argument cannot be right; the text says which, and what to do.
     """
 
-    @forgetful_call
     def __init__(
         self,
         *,
@@ -132,8 +131,11 @@ class BmsClient(ClientView):
         hooks: Hook | Iterable[Hook] | None = None,
         telemetry: bool = False,
     ) -> None:
+        # An address that is refused may hold a password, and a text that is no credentials may well be a token.
+        endpoint, compute_endpoint = veil_address(endpoint), veil_address(compute_endpoint)
+        identity_endpoint, auth = veil_address(identity_endpoint), veil(auth)
         if not isinstance(auth, Auth):
-            raise ConfigurationError(f"auth={type(auth).__name__}: credentials are needed, such as StaticToken(token)")
+            raise ConfigurationError(f"auth={kind_of(auth)}: credentials are needed, such as StaticToken(token)")
         try:
             options = CallOptions().changed(timeout=timeout, deadline=deadline, retry=retry, max_wait=max_wait)
         except InvalidRequestError as error:
@@ -338,6 +340,9 @@ class BmsClient(ClientView):
                     self._membership.close()
 
     def __repr__(self) -> str:
+        if "_core" not in vars(self):
+            # A debugger looks at one whose arguments were just refused.
+            return "<BmsClient, not made>"
         state = "open" if self._core.is_open else "closed"
         return f"<BmsClient {state}, {self._core.endpoints[Service.BMS]}, project {self.project_id}>"
 

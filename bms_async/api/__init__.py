@@ -12,7 +12,7 @@ from .identity import Identity
 from .nova.nova import Nova
 from .nova.polling import ServerPoller
 from .nova.servers import make_poller
-from .raw import ServiceName, request
+from .raw import ServiceName, hold_body, request
 
 __all__ = [
     "CreationJob",
@@ -26,6 +26,7 @@ __all__ = [
     "ServiceName",
     "Versions",
     "find_project",
+    "hold_body",
     "make_poller",
     "operations",
     "poll_job",

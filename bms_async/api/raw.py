@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from bms_async.errors import InvalidRequestError
+from bms_async.redaction import Unencodable, veil, write_secret
 from bms_async.session import Session
 from bms_async.wire import Operation, Query, Safety, Service
 
@@ -46,7 +47,7 @@ async def request(
         method: GET, HEAD, POST, PUT, PATCH or DELETE.
         path: The path, where ``{project_id}`` stands for the client's project.
         query: None values are left out, sequences repeat their name.
-        body: What is sent as JSON.
+        body: What is sent as JSON, as `hold_body` made it.
         headers: Beside those that all calls have.
         service: Whose endpoint it goes to.
 
@@ -54,7 +55,8 @@ async def request(
         InvalidRequestError: An argument cannot be sent.
     """
     verb = _check_method(method)
-    body = _plain(body)
+    if isinstance(body, Unencodable):
+        raise InvalidRequestError("body", body.kind, f"what JSON can hold: {body.error}")
     operation = _operation(verb, _check_path(path), _check_service(service), body)
     _check_headers(headers or {})
     return await session.call(operation, query=query, body=body, headers=headers)
@@ -105,12 +107,19 @@ def _template(path: str) -> re.Pattern[str]:
     return re.compile("".join("[^/]+" if number % 2 else re.escape(text) for number, text in enumerate(parts)))
 
 
-def _plain(body: object) -> object:
-    """Return a body as dicts and lists, whose keys tell the actions of one path apart."""
+def hold_body(body: object) -> object:
+    """Return a body as dicts and lists, whose keys tell the actions of one path apart and whose texts show nothing.
+
+    Args:
+        body: What is to be sent as JSON.
+
+    Returns:
+        What `request` takes; of what JSON cannot hold, it tells there.
+    """
     try:
-        return msgspec.to_builtins(body)
-    except TypeError as error:
-        raise InvalidRequestError("body", type(body).__name__, f"what JSON can hold: {error}") from error
+        return veil(msgspec.to_builtins(body, enc_hook=write_secret))
+    except (TypeError, ValueError, RecursionError) as error:
+        return Unencodable(error.with_traceback(None), kind=type(body).__name__)
 
 
 def _check_method(method: object) -> str:
@@ -122,9 +131,12 @@ def _check_method(method: object) -> str:
 
 def _check_path(path: object) -> str:
     if not isinstance(path, str) or not _PATH.fullmatch(path) or path.startswith("//"):
-        raise InvalidRequestError("path", path, _PATH_RULE)
+        shown = path.partition("?")[0].partition("#")[0] if isinstance(path, str) else path
+        raise InvalidRequestError("path", shown, _PATH_RULE)
     if "?" in path or "#" in path:
-        raise InvalidRequestError("path", path.partition("?")[0], "a path without a query; give that as query={...}")
+        raise InvalidRequestError(
+            "path", path.partition("?")[0].partition("#")[0], "a path without a query; give that as query={...}"
+        )
     unknown = [part for part in _PART.findall(path) if part != "project_id"]
     if unknown or len(_PART.findall(path)) != path.count("{") or path.count("{") != path.count("}"):
         raise InvalidRequestError("path", path, "of what is in braces only {project_id} is filled in")

@@ -12,9 +12,10 @@ import anyio
 import msgspec
 
 from bms_async.errors import CallError, DecodeError
-from bms_async.redaction import Secret, mask
+from bms_async.redaction import Secret, SecretStr, mask
 from bms_async.wire import HttpRequest, HttpResponse, RetryPolicy, read_error, retry_delay
 from bms_async.wire.checks import fits_header
+from bms_async.wire.request import check_body, encode_body
 
 from ._keystone import CHECK, OPERATION, Answer, Granted, failure, margin_of, may_pass, read_lifetime, refusal
 from ._renewal import ATTEMPTS, Token
@@ -63,13 +64,13 @@ class Exchange:
         self._margin = margin
         self._cache = cache
         self._random = random
-        self._issued: deque[str] = deque(maxlen=_TOKENS_REMEMBERED)
+        self._issued: deque[SecretStr] = deque(maxlen=_TOKENS_REMEMBERED)
 
     def redact(self, text: str) -> str:
         """Return the text without the password, however it is spelled in JSON or a URL, and without the tokens."""
-        return mask(text, self._password.reveal(), *self._issued)
+        return mask(text, self._password.text, *self._issued)
 
-    async def obtain(self, send: Send, refused: str | None, attempts: int) -> Token:
+    async def obtain(self, send: Send, refused: SecretStr | None, attempts: int) -> Token:
         """Return a token, from the file if there is a good one that is not the refused one.
 
         Raises:
@@ -90,33 +91,35 @@ class Exchange:
         """Return the request for a token; the password is in its body."""
         identity = {
             "methods": ["password"],
-            "password": {"user": {**self.user, "password": self._password.reveal()}},
+            "password": {"user": {**self.user, "password": self._password.text}},
         }
         return HttpRequest(
             operation=OPERATION,
             method="POST",
             url=f"{self.auth_url}/v3/auth/tokens",
             headers={"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "bms-async"},
-            body=msgspec.json.encode({"auth": {"identity": identity, "scope": {"project": self.project}}}),
+            body=check_body(encode_body({"auth": {"identity": identity, "scope": {"project": self.project}}})),
             timeout=_TIMEOUT,
         )
 
     @property
     def _check(self) -> str:
-        password = self._password.reveal()
+        password = self._password.text
         return CHECK + "; the password begins or ends with a blank" * (password != password.strip())
 
-    async def _load(self, cache: TokenCache, refused: str | None) -> Token | None:
+    async def _load(self, cache: TokenCache, refused: SecretStr | None) -> Token | None:
         kept = await cache.load()
         if kept is None or kept.token == refused or not fits_header(kept.token):
             return None
         left = kept.remaining(cache.now())
         if left <= margin_of(kept.lifetime, self._margin):
             return None
-        self._issued.append(kept.token)
+        token, now = SecretStr(kept.token), anyio.current_time()
+        self._issued.append(token)
         return Token(
-            kept.token,
-            deadline=anyio.current_time() + left,
+            token,
+            since=now - (kept.lifetime - left),
+            deadline=now + left,
             lifetime=kept.lifetime,
             margin=self._margin,
             project_id=kept.project_id,
@@ -157,7 +160,7 @@ class Exchange:
             await anyio.sleep(retry_delay(_RETRY, attempt=attempt, asked=asked, draw=self._random.random()))
 
     def _read(self, response: HttpResponse, asked_at: float) -> tuple[Token, Granted]:
-        value = (response.header("X-Subject-Token") or "").strip()
+        value = SecretStr((response.header("X-Subject-Token") or "").strip())
         if value:
             # Whatever the status is: what came must not be shown from now on.
             self._issued.append(value)
@@ -176,6 +179,7 @@ class Exchange:
         _log.info("%s: a token for %.0f s", OPERATION, lifetime)
         token = Token(
             value,
+            since=anyio.current_time(),
             # From before it was asked for: the cloud's clock stood still for nobody while the answer came.
             deadline=asked_at + lifetime,
             lifetime=lifetime,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bms_async.errors import ConfigurationError
-from bms_async.redaction import MASK, Secret
+from bms_async.redaction import MASK, SecretStr, veil
 from bms_async.wire import HttpRequest
 from bms_async.wire.checks import fits_header
 from bms_async.wire.signing import SigningKey
@@ -14,7 +14,7 @@ class Keys:
 
     __slots__ = ("access_key", "secrets", "security_token", "signing")
 
-    def __init__(self, access_key: str, secret_key: str, security_token: str | None) -> None:
+    def __init__(self, access_key: str, secret_key: SecretStr, security_token: SecretStr | None) -> None:
         self.access_key = access_key
         self.security_token = security_token
         self.signing = SigningKey(secret_key)
@@ -42,21 +42,20 @@ class Keys:
 
 def read_keys(access_key: object, secret_key: object, security_token: object) -> Keys:
     # An empty token is what an unset variable gives: permanent keys have none.
-    bare = security_token.reveal() if isinstance(security_token, Secret) else security_token
-    token = None if bare is None or bare == "" else check_text("security_token", bare)
-    name = check_text("access_key", access_key)
+    secret_key, security_token = veil(secret_key), veil(security_token)
+    token = None if security_token is None or security_token == "" else check_text("security_token", security_token)
+    name = str(check_text("access_key", access_key))
     if "," in name:
         raise ConfigurationError("AkSkAuth: access_key has a comma, which ends it in the header")
     return Keys(name, check_text("secret_key", secret_key), token)
 
 
-def check_text(argument: str, value: object) -> str:
+def check_text(argument: str, value: object) -> SecretStr:
     """Return a text that a header can carry, without the blanks that a file or a shell adds."""
-    if isinstance(value, Secret):
-        value = value.reveal()
+    value = veil(value)
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"AkSkAuth: {argument} is empty")
-    value = value.strip()
+    value = SecretStr(value.strip())
     if not fits_header(value):
         raise ConfigurationError(f"AkSkAuth: {argument} has blanks or other characters that it cannot have")
     return value

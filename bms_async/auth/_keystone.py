@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -21,8 +21,7 @@ from bms_async.errors import (
     TransportError,
 )
 from bms_async.models.base import read_moment
-from bms_async.redaction import Secret
-from bms_async.wire import HttpResponse
+from bms_async.wire import HttpRequest, HttpResponse, read_error
 from bms_async.wire.checks import is_loopback
 
 from .base import TOKEN_OPERATION
@@ -106,6 +105,25 @@ def refusal(error: CallError, check: str = CHECK) -> AuthenticationError:
     )
 
 
+def young_refusal(request: HttpRequest, response: HttpResponse, redact: Callable[[str], str]) -> AuthenticationError:
+    """Return what it means to later calls that a token was refused a moment after it was given.
+
+    Args:
+        request: What was sent with it.
+        response: The refusal.
+        redact: Takes secrets out of what the cloud says.
+    """
+    error = read_error(request.operation, response, redact=redact)
+    return AuthenticationError(
+        status=error.status,
+        code=error.code,
+        message=f"{request.operation} was refused with a new token ({error.message.rstrip('.') or error.status}); "
+        "check that the token is for this cloud and this project",
+        request_id=error.request_id,
+        operation=OPERATION,
+    )
+
+
 def failure(error: CallError, attempts: int) -> TransportError:
     """Return what a failure means to the call that needed the token: it was not sent, whatever became of ours."""
     status = getattr(error, "status", None)
@@ -148,7 +166,7 @@ def find_problems(given: Mapping[str, object], password: object) -> list[str]:
         problems.append("user_domain_name or user_domain_id is missing (the account that the user belongs to)")
     if not has & {"project_name", "project_id"}:
         problems.append("project_name or project_id is missing")
-    if not is_text(password.reveal() if isinstance(password, Secret) else password):
+    if not is_text(password):
         problems.append("password is missing, or no text that can be sent")
     return problems
 

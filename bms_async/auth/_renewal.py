@@ -12,9 +12,12 @@ from typing import TypeAlias
 
 import anyio
 
+from bms_async._foreign import call_foreign
 from bms_async.errors import AuthenticationError, BmsError, ClientClosedError, ConfigurationError, TransportError
+from bms_async.redaction import SecretStr
 
 from ._audience import Audience
+from ._brake import Brake, Outage, is_young
 from ._keystone import OPERATION, margin_of
 from .base import Send, Start
 
@@ -22,31 +25,45 @@ _log = logging.getLogger("bms_async.auth")
 
 # After a renewal ahead of time has failed, while the old token is still good.
 _PAUSE = 30.0
-# After a refused password: clouds lock an account that is tried wrongly five times within a quarter of an hour, and
-# people try too. So it is three times in the first, and once in each after that.
-_SHORTEST_BRAKE, _BRAKE_GROWTH, _LONGEST_BRAKE = 30.0, 6, 900.0
 ATTEMPTS = 4
 """How often a renewal asks for a token."""
 
-# After a renewal that failed for good: thousands of polls and calls would else each ask four times, for hours.
-_SHORTEST_REST, _LONGEST_REST = 1.0, 10.0
 _UNAUTHORIZED = 401
 
 
 class Token:
-    """A token and its times by the loop's clock."""
+    """A token and its times by the loop's clock.
 
-    __slots__ = ("deadline", "headers", "project_id", "renew_at", "value")
+    Args:
+        value: The token.
+        since: When the cloud gave it.
+        deadline: When it ends.
+        lifetime: For how many seconds it was given.
+        margin: Seconds before its end at which it is renewed.
+        project_id: The project that it is for.
+    """
 
-    def __init__(self, value: str, *, deadline: float, lifetime: float, margin: float, project_id: str | None) -> None:
+    __slots__ = ("deadline", "headers", "project_id", "renew_at", "since", "value")
+
+    def __init__(
+        self,
+        value: SecretStr,
+        *,
+        since: float,
+        deadline: float,
+        lifetime: float,
+        margin: float,
+        project_id: str | None,
+    ) -> None:
         self.value = value
         self.headers: Mapping[str, str] = {"X-Auth-Token": value}
+        self.since = since
         self.deadline = deadline
         self.renew_at = deadline - margin_of(lifetime, margin)
         self.project_id = project_id
 
 
-Obtain: TypeAlias = Callable[[Send, str | None, int], Awaitable[Token]]
+Obtain: TypeAlias = Callable[[Send, SecretStr | None, int], Awaitable[Token]]
 """Gets a token by this way to send, other than the one that was refused; how often it may ask."""
 
 
@@ -64,65 +81,6 @@ class _Renewal:
         self.via: Send | None = None
 
 
-class _Brake:
-    """Keeps a refused password from being sent again at once, and longer each time that it is refused again."""
-
-    __slots__ = ("_pause", "_refusal", "_until")
-
-    def __init__(self) -> None:
-        self._pause = 0.0
-        self._until = -math.inf
-        self._refusal: AuthenticationError | None = None
-
-    def press(self, refusal: AuthenticationError, now: float) -> None:
-        self._pause = min(max(_SHORTEST_BRAKE, _BRAKE_GROWTH * self._pause), _LONGEST_BRAKE)
-        self._until = now + self._pause
-        self._refusal = refusal
-
-    @property
-    def until(self) -> float:
-        """The moment from which the password may be sent again."""
-        return self._until
-
-    def check(self, now: float) -> None:
-        """Raise the refusal as long as it stands."""
-        left = self._until - now
-        refusal = self._refusal
-        if refusal is None or left <= 0:
-            return
-        raise AuthenticationError(
-            status=refusal.status,
-            code=refusal.code,
-            message=f"{refusal.message}; it was not asked again, and will not be for {max(left, 0.1):.1f} s: "
-            "an account is locked after a few wrong tries",
-            request_id=refusal.request_id,
-            operation=OPERATION,
-        )
-
-
-class _Outage:
-    """Has an identity service that is out of order asked once in a while, however many calls need a token."""
-
-    __slots__ = ("_rest", "_until")
-
-    def __init__(self) -> None:
-        self._rest = 0.0
-        self._until = -math.inf
-
-    @property
-    def is_on(self) -> bool:
-        """Whether nothing has been heard since a renewal failed."""
-        return self._rest > 0
-
-    def note(self, now: float) -> None:
-        self._rest = min(max(_SHORTEST_REST, 2 * self._rest), _LONGEST_REST)
-        self._until = now + self._rest
-
-    async def rest(self) -> None:
-        """Wait until it may be asked again."""
-        await anyio.sleep(max(0.0, self._until - anyio.current_time()))
-
-
 class Renewals:
     """The token of some credentials, and the clients that it can be asked for through.
 
@@ -134,16 +92,19 @@ class Renewals:
         audience: Who is told of each renewal.
     """
 
+    # Whether the token came, and the next one will, in place of one that a service refused.
     __slots__ = (
-        "_bindings", "_brake", "_loop", "_obtain", "_outage", "_owner", "_paused_until", "_refused", "_renewal",
-        "_token", "audience",
+        "_bindings", "_brake", "_is_next_second", "_is_second", "_loop", "_obtain", "_outage", "_owner",
+        "_paused_until", "_refused", "_renewal", "_token", "audience",
     )  # fmt: skip
 
     _token: Token | None
+    _is_second: bool
+    _is_next_second: bool
     _renewal: _Renewal | None
     _paused_until: float
-    _brake: _Brake
-    _outage: _Outage
+    _brake: Brake
+    _outage: Outage
 
     def __init__(self, obtain: Obtain, owner: str) -> None:
         self._obtain = obtain
@@ -151,7 +112,7 @@ class Renewals:
         self.audience = Audience(owner)
         self._bindings: list[tuple[Send, Start]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._refused: str | None = None
+        self._refused: SecretStr | None = None
         self._forget()
 
     def bind(self, send: Send, start: Start) -> None:
@@ -206,19 +167,37 @@ class Renewals:
         # Each gets one of his own: the session writes on it, and a traceback grows with every raise.
         raise copy.copy(renewal.error) from renewal.error.__cause__
 
-    async def replace(self, refused: str | None) -> None:
-        """Get another token than the one that a call was refused with, unless somebody did so meanwhile."""
+    async def replace(self, refused: SecretStr | None, refusal: Callable[[], AuthenticationError]) -> bool:
+        """Get another token than the one that a call was refused with, unless somebody did so meanwhile.
+
+        One that came for a refused one, and is refused young, is its user's refusal: the cloud gives tokens, and does
+        not take them. Calls then get that refusal, and no other token is asked for before the brake is off.
+
+        Args:
+            refused: The token.
+            refusal: Returns what the cloud said.
+
+        Returns:
+            Whether the call is worth another try.
+        """
+        now = anyio.current_time()
         if self._token is None or refused != self._token.value:
             # The next try takes (or waits for) what came of it.
-            return
-        self._token, self._refused = None, refused
+            return not (refused == self._refused and self._renewal is None and self._brake.is_on(now))
+        young = self._is_second and is_young(self._token.since, now)
+        self._token, self._refused, self._is_next_second = None, refused, True
+        if young:
+            self._brake.press(refusal(), now, young=True)
+            return False
         await self.current()
+        return True
 
     def _forget(self) -> None:
         self._token = self._renewal = None
+        self._is_second = self._is_next_second = False
         self._paused_until = -math.inf
-        self._brake = _Brake()
-        self._outage = _Outage()
+        self._brake = Brake()
+        self._outage = Outage()
 
     def _begin(self) -> _Renewal | None:
         renewal = _Renewal()
@@ -252,7 +231,8 @@ class Renewals:
         try:
             if self._outage.is_on:
                 await self._outage.rest()
-            token = await self._obtain(send, self._refused, 1 if self._outage.is_on else ATTEMPTS)
+            attempts = 1 if self._outage.is_on else ATTEMPTS
+            token = await call_foreign("asking for a token", self._obtain, send, self._refused, attempts)
         except (asyncio.CancelledError, ClientClosedError) as error:
             self._hand_over(renewal, send)
             if isinstance(error, asyncio.CancelledError):
@@ -289,11 +269,13 @@ class Renewals:
             self._renewal = None
         if token is not None:
             self._token = token
-            self._brake, self._outage = _Brake(), _Outage()
+            self._is_second, self._is_next_second = self._is_next_second, False
+            self._brake.ease()
+            self._outage = Outage()
             return
         now = math.inf if self._loop is None else self._loop.time()
         if isinstance(error, AuthenticationError):
-            self._outage = _Outage()
+            self._outage = Outage()
             if error.status == _UNAUTHORIZED:
                 self._brake.press(error, now)
         elif isinstance(error, TransportError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
@@ -13,13 +14,14 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.to_thread
 
+from bms_async._foreign import call_foreign
 from bms_async.errors import BmsError, ConfigurationError, InvalidRequestError, TransportError
-from bms_async.redaction import MASK, Secret, mask
+from bms_async.redaction import MASK, Secret, SecretStr, mask, veil
 from bms_async.wire import HttpRequest, HttpResponse
-from bms_async.wire.forgetting import forgetful_call
 from bms_async.wire.signing import DATE_HEADER, format_date, sign
 
 from ._audience import Audience
+from ._brake import Brake, is_young
 from ._clock import CloudClock
 from ._keys import Keys, check_text, read_keys
 from .base import Tell
@@ -72,7 +74,9 @@ class AkSkAuth:
             ``/v1/{project_id}/...`` and ``/v2.1/{project_id}/...``; a request that names none is sent without.
         provider: In place of keys, for keys that change: an async function that returns the access key, the secret key
             and the security token or None. It is called before the first request, and again when the cloud refuses
-            the keys that it gave; however many calls need it, it runs once.
+            the keys that it gave; however many calls need it, it runs once. Keys that are refused within a minute, or
+            that it gives again, are a refusal: it is then left alone for 30 seconds, for 3 minutes, and then for a
+            quarter of an hour each time.
         clock: Returns the time, aware; by default it is this machine's.
 
     Raises:
@@ -81,6 +85,7 @@ class AkSkAuth:
 
     __slots__ = (
         "_audience",
+        "_brake",
         "_failure",
         "_fetched",
         "_fetching",
@@ -89,11 +94,11 @@ class AkSkAuth:
         "_offset",
         "_project_id",
         "_provider",
+        "_taken_at",
         "_time",
         "_veil",
     )
 
-    @forgetful_call
     def __init__(
         self,
         access_key: str | None = None,
@@ -104,22 +109,27 @@ class AkSkAuth:
         provider: KeyProvider | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
+        access_key, secret_key, security_token = veil(access_key), veil(secret_key), veil(security_token)
+        # A provider that is a text is likely a key.
+        provider = veil(provider)
         self._keys: Keys | None = None
         self._latest: _Latest | None = None
-        self._veil: tuple[str, ...] = ()
+        self._veil: tuple[SecretStr, ...] = ()
         if provider is None:
             self._take(read_keys(access_key, secret_key, security_token))
         elif access_key is not None or secret_key is not None or security_token is not None:
             raise ConfigurationError("AkSkAuth: give keys or a provider of keys, not both")
         elif not callable(provider):
             raise ConfigurationError("AkSkAuth: provider must be an async function without arguments")
-        self._project_id = None if project_id is None else check_text("project_id", project_id)
+        self._project_id = None if project_id is None else str(check_text("project_id", project_id))
         self._provider = provider
         self._time = CloudClock(clock)
         self._audience = Audience("AkSkAuth")
         self._fetching = anyio.Lock()
         self._fetched = 0
         self._failure: Exception | None = None
+        self._taken_at = -math.inf
+        self._brake = Brake()
 
     def __repr__(self) -> str:
         keys = "no keys yet" if self._keys is None else self._keys.access_key
@@ -189,12 +199,26 @@ class AkSkAuth:
         if refused is None or not refused.signed(request):
             # Another call that was refused has brought new keys meanwhile.
             return refused is not None
+        return await self._replace(refused)
+
+    async def _replace(self, refused: Keys) -> bool:
+        """Have the provider give other keys than the refused ones, unless that was in vain a moment ago."""
+        now = anyio.current_time()
+        if self._brake.is_on(now):
+            return False
+        if is_young(self._taken_at, now):
+            # The provider gives keys, and the cloud does not take them: others would be refused like these.
+            self._brake.press(None, now)
+            return False
         try:
-            return await self._fetch(refused) != refused
+            changed = await self._fetch(refused) != refused
         except BmsError as error:
             # The refusal is what the caller must hear of.
             _log.warning("new keys could not be fetched: %s", error)
-            return False
+            changed = False
+        if not changed and not self._brake.is_on(now):
+            self._brake.press(None, now)
+        return changed
 
     def redact(self, text: str) -> str:
         """Return the text without the secret key and the security token."""
@@ -233,6 +257,8 @@ class AkSkAuth:
                     # The same keys again stay the same object, and so are seen not to have changed.
                     if keys != self._keys:
                         self._take(keys)
+                        # The first ones a provider may have had for long.
+                        self._taken_at = -math.inf if refused is None else anyio.current_time()
                 self._fetched += 1
                 self._audience.hear(anyio.current_time() - begun, error=self._failure)
             if self._failure is not None:
@@ -242,7 +268,7 @@ class AkSkAuth:
 
     async def _ask_provider(self) -> Keys:
         assert self._provider is not None  # noqa: S101 - without one there are keys from the beginning
-        given: object = await self._provider()
+        given: object = veil(await call_foreign("the provider of keys", self._provider))
         if not isinstance(given, tuple) or len(given) != 3:  # noqa: PLR2004 - a key, its secret, its token
             raise ConfigurationError(
                 "AkSkAuth: the provider must return (access key, secret key, security token or None)"

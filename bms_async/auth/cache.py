@@ -21,6 +21,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import msgspec
+from msgspec.structs import force_setattr
+
+from bms_async.redaction import SecretBytes, SecretStr, write_secret
 
 _log = logging.getLogger("bms_async.auth")
 
@@ -62,6 +65,9 @@ class CachedToken(msgspec.Struct, frozen=True, kw_only=True):
         """
         until = (time.time() if now is None else now) + lifetime
         return cls(token=token, expires_at=expires_at, until=until, lifetime=lifetime, project_id=project_id)
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "token", SecretStr(self.token))
 
     def remaining(self, now: float) -> float:
         """Tell how many seconds it has left; none if the clock was set back meanwhile, for then nobody knows."""
@@ -160,7 +166,8 @@ class TokenCache:
         now = self.now()
         # Tokens of others who share the file are kept as long as they are good.
         others = {key: other for key, other in self._read().items() if other.remaining(now) > 0}
-        data = msgspec.json.encode(_Content(_VERSION, {**others, self._key: token}))
+        content = _Content(_VERSION, {**others, self._key: token})
+        data = SecretBytes(msgspec.json.encode(content, enc_hook=write_secret))
         # Whoever was killed while writing left this behind; the lock says that nobody is at it now.
         unfinished = self._path.with_name(f".{self._path.name}.tmp")
         unfinished.unlink(missing_ok=True)
@@ -186,7 +193,7 @@ class TokenCache:
         with os.fdopen(descriptor, "rb") as file:
             if not _is_private(os.fstat(file.fileno()), self._path):
                 return {}
-            data = file.read(_LONGEST_FILE)
+            data = SecretBytes(file.read(_LONGEST_FILE))
         try:
             content = msgspec.json.decode(data, type=_Content)
         except (msgspec.DecodeError, ValueError, RecursionError):
@@ -217,7 +224,11 @@ class _Lock:
     def release(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            os.close(descriptor)
+            try:
+                # A child that was forked meanwhile has the file open too, and closing it here would not unlock it.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+            finally:
+                os.close(descriptor)
 
 
 def _is_private(status: os.stat_result, path: Path) -> bool:

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING
 
+from bms_async._foreign import call_foreign_now
 from bms_async.errors import ConfigurationError
-from bms_async.redaction import MASK, Secret
+from bms_async.redaction import MASK, Secret, SecretStr, veil, veil_address
 from bms_async.wire import HttpRequest, HttpResponse
-from bms_async.wire.forgetting import forgetful_call
 
 from ._exchange import Exchange
-from ._keystone import find_margin_problems, find_problems, find_url_problems, shorten, without_none
+from ._keystone import find_margin_problems, find_problems, find_url_problems, shorten, without_none, young_refusal
 from ._renewal import Renewals
 from .base import Send, Start, Tell
 
@@ -32,7 +32,8 @@ class PasswordAuth:
 
     A password that was refused with 401 is not sent again at once, for clouds lock an account that is tried wrongly a
     few times in a row: for 30 seconds, then for 3 minutes, then for a quarter of an hour each time, calls get the same
-    error without a request.
+    error without a request. Likewise for a token that came in place of a refused one and is refused within a minute
+    too: another one would be refused like it.
 
     Args:
         auth_url: The address of the IAM service (Keystone), with or without ``/v3``.
@@ -57,7 +58,6 @@ class PasswordAuth:
 
     __slots__ = ("_exchange", "_project_id", "_renewals")
 
-    @forgetful_call
     def __init__(
         self,
         *,
@@ -76,6 +76,8 @@ class PasswordAuth:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         random: Random | None = None,
     ) -> None:
+        # An address that is refused may hold a password too.
+        auth_url, password = veil_address(auth_url), veil(password)
         given = {
             "username": username,
             "user_id": user_id,
@@ -105,6 +107,9 @@ class PasswordAuth:
         self._renewals = Renewals(self._exchange.obtain, "PasswordAuth")
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_exchange"):
+            # A debugger looks at one whose arguments were just refused.
+            return f"PasswordAuth({MASK})"
         user, project = (each.get("name") or each["id"] for each in (self._exchange.user, self._exchange.project))
         return f"PasswordAuth({self._exchange.auth_url!r}, user={user!r}, project={project!r}, password={MASK})"
 
@@ -156,15 +161,19 @@ class PasswordAuth:
     async def renew(self, request: HttpRequest, response: HttpResponse) -> bool:
         """Get a new token after a 401; a 403 is about what the user may do, which no new token changes.
 
+        One that came for a refused one and is refused within a minute too is a refusal of the user, for whom another
+        would be refused like it.
+
         Raises:
             AuthenticationError: The identity service refused; the text says what to check.
             TransportError: It could not be reached or was out of order.
         """
         if response.status != _UNAUTHORIZED:
             return False
-        refused = next((value for name, value in request.headers.items() if name.lower() == "x-auth-token"), None)
-        await self._renewals.replace(refused)
-        return True
+        sent = next((value for name, value in request.headers.items() if name.lower() == "x-auth-token"), None)
+        return await self._renewals.replace(
+            None if sent is None else SecretStr(sent), lambda: young_refusal(request, response, self.redact)
+        )
 
     async def find_project_id(self) -> str | None:
         """Return the id of the project, as the token tells it if only its name was given; None if it does not."""
@@ -184,4 +193,4 @@ def _open_cache(
         from .cache import TokenCache  # noqa: PLC0415 - it needs locks that not every system has
     except ImportError as error:
         raise ConfigurationError("PasswordAuth: cache_file is not supported on this system") from error
-    return TokenCache(path, identity, clock=lambda: clock().timestamp())
+    return TokenCache(path, identity, clock=lambda: call_foreign_now("PasswordAuth's clock", clock).timestamp())

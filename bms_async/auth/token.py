@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from bms_async.errors import ConfigurationError
-from bms_async.redaction import mask
+from bms_async.redaction import Secret, SecretStr, mask, veil
 from bms_async.wire import HttpRequest
 from bms_async.wire.checks import fits_header
-from bms_async.wire.forgetting import forgetful_call
-
-if TYPE_CHECKING:
-    from bms_async.redaction import Secret
 
 _SHORTEST = 8
 
@@ -31,13 +26,11 @@ class StaticToken:
 
     __slots__ = ("_headers", "_token")
 
-    @forgetful_call
     def __init__(self, token: str | Secret) -> None:
-        if not isinstance(token, str):
-            token = _reveal(token)
-        if not token.strip():
+        token = veil(token)
+        token = SecretStr(token.strip() if isinstance(token, str) else "")
+        if not token:
             raise ConfigurationError("StaticToken: the token is empty")
-        token = token.strip()
         if not fits_header(token):
             raise ConfigurationError("StaticToken: the token has characters that no header can carry")
         self._token = token
@@ -60,9 +53,3 @@ class StaticToken:
         One of less than eight characters is no cloud's, and to take it out of every answer would spoil the answers.
         """
         return mask(text, self._token) if len(self._token) >= _SHORTEST else text
-
-
-def _reveal(token: object) -> str:
-    from bms_async.redaction import Secret  # noqa: PLC0415 - a token that is a text needs none of what this brings
-
-    return token.reveal() if isinstance(token, Secret) else ""

@@ -11,6 +11,7 @@ from enum import Enum
 import msgspec
 
 from bms_async.models import Model
+from bms_async.redaction import MaskedStr
 
 from .cells import cell_len, padded
 
@@ -44,7 +45,13 @@ def plain(value: object) -> object:
 
 def json_line(value: object) -> str:
     """Return one line of JSON, with its end."""
-    return msgspec.json.encode(value).decode() + "\n"
+    return msgspec.json.encode(value, enc_hook=_tell).decode() + "\n"
+
+
+def _tell(value: object) -> str:
+    if isinstance(value, MaskedStr):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
 
 
 def write(text: str) -> None:
@@ -55,6 +62,8 @@ def write(text: str) -> None:
 
 def clean(text: str) -> str:
     """Return a text of the cloud's without what would move a cursor or begin another column."""
+    # A text of its own, for the cloud's may hold a secret that is masked when it is told.
+    text = str(text)
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

@@ -69,7 +69,8 @@ def quote(error: BmsError) -> str:
 
 
 def _words(text: str | None, *, job_id: str | None = None, request_id: str | None = None) -> Words | None:
-    line = clean(" ".join(text.split())) if text else ""
+    # As a text of its own: the cloud's may hold a secret that is masked when it is told.
+    line = clean(" ".join(str(text).split())) if text else ""
     if not line:
         return None
     return Words(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…", job_id, request_id)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from bms_async.errors import ConfigurationError
-from bms_async.wire.forgetting import forgetful_call
+from bms_async.redaction import veil
 
 from .files import Tree, find_places, merge, read_first
 from .settings import Settings, Source, read_settings
@@ -42,7 +42,6 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-@forgetful_call
 def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """Read a cloud's settings from clouds.yaml, with secure.yaml laid over it.
 
@@ -56,7 +55,7 @@ def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = 
         ConfigurationError: A file cannot be read, there is no such cloud, or its settings do not do. The text says
             which files were looked at, and never what stands in them.
     """
-    environment = os.environ if environment is None else environment
+    environment = veil(os.environ if environment is None else environment)
     places = find_places("clouds", "OS_CLIENT_CONFIG_FILE", environment)
     secure_places = find_places("secure", "OS_CLIENT_SECURE_FILE", environment)
     file, tree = read_first(places)
@@ -67,7 +66,7 @@ def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = 
         raise ConfigurationError(f"{secure_places[0]}: there is no such file; OS_CLIENT_SECURE_FILE names it")
     looked = " with ".join(str(each) for each in (file, secure_file) if each is not None)
     clouds = merge(_branch(tree, "clouds", str(file)), _branch(secure, "clouds", str(secure_file)))
-    name = _select(name or environment.get("OS_CLOUD") or None, [str(each) for each in clouds], looked)
+    name = _select(name or str(environment.get("OS_CLOUD", "")) or None, [str(each) for each in clouds], looked)
     where = f"cloud {name!r} of {looked}"
     cloud, where = _with_profile(_normalized(_branch(clouds, name, where)), where, environment)
     cloud = _pick_region(cloud, where)

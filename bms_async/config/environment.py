@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from bms_async.wire.forgetting import forgetful_call
+from bms_async.redaction import veil
 
 from .settings import Settings, Source, read_settings
 
@@ -40,7 +40,6 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-@forgetful_call
 def read_environment(environment: Mapping[str, str] | None = None) -> Settings:
     """Read settings from environment variables; an empty one counts as not set.
 
@@ -51,7 +50,7 @@ def read_environment(environment: Mapping[str, str] | None = None) -> Settings:
         ConfigurationError: Something is missing or contradicts another; the text names all that is missing, and where
             it was looked for.
     """
-    environment = os.environ if environment is None else environment
+    environment = veil(os.environ if environment is None else environment)
     names = {name for several in VARIABLES.values() for name in several}
     values = {name: value for name, value in environment.items() if name in names}
     where = "the environment"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from bms_async.errors import ConfigurationError
+from bms_async.redaction import SecretBytes, SecretStr, veil
 
 Tree: TypeAlias = dict[str, Any]
 
@@ -46,7 +47,7 @@ def read_first(places: list[Path]) -> tuple[Path | None, Tree]:
     """
     for place in places:
         try:
-            content = place.read_bytes()
+            content = SecretBytes(place.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
@@ -71,7 +72,7 @@ def _expand(path: str) -> Path:
         return Path(path)  # Nobody's home is known; the error shows it as it was written.
 
 
-def _read(place: Path, content: bytes) -> Tree:
+def _read(place: Path, content: SecretBytes) -> Tree:
     parse = _parse_json if place.suffix == ".json" else _yaml_parser(place)
     # Errors of decoders and parsers hold the text that they stumbled over, so that ours is raised when theirs is gone.
     tree: object = None
@@ -81,7 +82,7 @@ def _read(place: Path, content: bytes) -> Tree:
         line = content.count(10, 0, error.start) + 1
         trouble = f", line {line}: not UTF-8"
     else:
-        tree, trouble = parse(text)
+        tree, trouble = _parse_secretly(parse, text)
     if trouble:
         raise ConfigurationError(f"{place}{trouble}")
     if tree is None:
@@ -89,6 +90,15 @@ def _read(place: Path, content: bytes) -> Tree:
     if not isinstance(tree, dict):
         raise ConfigurationError(f"{place}: a mapping with the key 'clouds' is needed")
     return tree
+
+
+def _parse_secretly(parse: Callable[[str], tuple[object, str]], text: SecretStr) -> tuple[object, str]:
+    """Return what stands in a file, with all of its texts as ones that do not show themselves, and what is wrong."""
+    try:
+        tree, trouble = parse(str(text))
+        return veil(tree), trouble
+    except RecursionError:
+        return None, ": nested too deeply"
 
 
 def _parse_json(text: str) -> tuple[object, str]:

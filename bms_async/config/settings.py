@@ -11,6 +11,7 @@ import msgspec
 
 from bms_async.auth import AkSkAuth, Auth, PasswordAuth, StaticToken
 from bms_async.errors import ConfigurationError
+from bms_async.redaction import veil, veil_address
 
 from .endpoints import check_domain, check_endpoint, check_region, find_endpoints, without_version
 
@@ -45,6 +46,10 @@ _SIGNS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "password": ("username", "user_id", "password"),
     "keys": ("access_key", "secret_key"),
 }
+
+
+# What shows nothing: the secrets, and what takes the place of one when somebody mixes settings up.
+_UNSHOWN: Final = frozenset({"token", "password", "secret_key", "security_token", "region", "domain", "auth_type"})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,13 +88,13 @@ class Source:
     Args:
         where: What the source is, for errors.
         names: The names that each setting may have; several are other names of the same, and must agree.
-        values: What was found, by name. An empty value counts as not set.
+        values: What was found, by name, as texts that do not show themselves. An empty value counts as not set.
     """
 
     def __init__(self, where: str, names: Mapping[str, tuple[str, ...]], values: Mapping[str, str]) -> None:
         self.where = where
         self._names = names
-        self._values = {name: value for name, value in values.items() if value.strip()}
+        self._values = {name: veil(value) for name, value in values.items() if value.strip()}
 
     def __repr__(self) -> str:
         return f"<Source {self.where}>"
@@ -103,7 +108,10 @@ class Source:
         found = self._found(setting)
         if len({self._values[name] for name in found}) > 1:
             raise ConfigurationError(f"{' and '.join(found)} contradict each other in {self.where}: unset one")
-        return self._values[found[0]] if found else None
+        if not found:
+            return None
+        value = self._values[found[0]]
+        return value if setting in _UNSHOWN else veil_address(str(value))
 
     def needed(self, setting: str) -> str:
         """Return a setting that is known to be there."""
@@ -179,7 +187,7 @@ def _choose(source: Source) -> tuple[Kind | None, list[str]]:
     if asked is not None:
         name = source.used(["auth_type"])
         if asked.strip().lower() not in _TYPES:
-            raise ConfigurationError(f"{name} in {source.where} is {asked!r}; known here are {', '.join(_TYPES)}")
+            raise ConfigurationError(f"{name} in {source.where} is {str(asked)!r}; known here are {', '.join(_TYPES)}")
         chosen = _TYPES[asked.strip().lower()]
         return chosen, _lacking(source, chosen)
     complete = [kind for kind in _NEEDS if not _lacking(source, kind)]

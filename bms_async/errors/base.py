@@ -17,7 +17,11 @@ class BmsError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What an exception does by itself is call its class with its text, which no class below takes alone.
-        return _restore, (type(self), self.args, self.__dict__)
+        state = dict(self.__dict__)
+        if "__notes__" in state:
+            # A list, which a copy would share with the error that it is a copy of.
+            state["__notes__"] = list(state["__notes__"])
+        return _restore, (type(self), self.args, state)
 
 
 class ConfigurationError(BmsError):

@@ -40,7 +40,8 @@ class JobFailedError(JobError):
 
     def __init__(self, job: Job) -> None:
         failed = [sub for sub in job.sub_jobs if sub.is_final and sub.status != "SUCCESS"]
-        codes = sorted({code for code in (job.error_code, *(sub.error_code for sub in failed)) if code})
+        # As texts of their own: what the cloud said may be masked where it is told.
+        codes = sorted({str(code) for code in (job.error_code, *(sub.error_code for sub in failed)) if code})
         text = f"job {job.job_id} failed"
         if failed:
             text += f" for {len(failed)} of {job.sub_jobs_total} servers"
@@ -73,6 +74,7 @@ class SubJobFailedError(JobError):
         self, *, server_id: str, job_id: str, code: str | None, reason: str | None, job_reason: str | None = None
     ) -> None:
         self.server_id = server_id
+        code = None if code is None else str(code)
         self.code = code
         self.reason = reason
         self.job_reason = None if code or reason else job_reason

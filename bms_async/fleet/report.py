@@ -11,7 +11,6 @@ import msgspec
 
 from bms_async.errorcodes import explain
 from bms_async.errors import FleetError, InvalidRequestError
-from bms_async.wire.forgetting import forgetful_call
 
 from .outcome import Outcome, OutcomeState, reason_of
 from .outcomes import Outcomes
@@ -141,7 +140,6 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         end = " aborted" if self.aborted else " timed out" if self.timed_out else ""
         return f"<FleetReport {self.action}{end} of {len(self)} servers: {counts or 'none'} in {self.seconds:.1f} s>"
 
-    @forgetful_call
     def raise_for_failures(self) -> None:
         """Raise if any server is not as it was asked to be.
 

@@ -16,7 +16,9 @@ from bms_async.errors import BmsError, JobLostError
 from bms_async.errors.base import own_copy
 from bms_async.models import Job, JobGlance, SubJob
 from bms_async.models.ids import canonical_id
-from bms_async.models.jobs import conceal, condense
+from bms_async.models.jobs import condense
+from bms_async.models.telling import conceal
+from bms_async.redaction import veil_text
 
 from .events import EventBoard, JobChanged, JobEnded, JobLost, SubJobEnded
 from .progress import NO_PROGRESS, advance
@@ -47,7 +49,7 @@ class JobRecord:
         job: What the last poll with news showed, None before the first.
         ended: The sub-jobs that have ended, in the order in which that was seen.
         finished: Whether nothing more will be learned: it ended, or was lost.
-        redact: Takes what its call sent as secrets out of what the cloud says of it; None where it sent none.
+        redact: Takes what its call sent as secrets out of what is told of it; None where it sent none.
         keep: Whether it is polled also when nobody waits for it.
         looked_at: Whether somebody asked how far it is since the last poll.
         since: When watching it began; ages are counted from there.
@@ -264,7 +266,7 @@ class JobRecord:
         if self.finished:
             return
         if self.redact is not None:
-            job = conceal(job, self.redact)
+            job = conceal(job, self._hold)
         job = condense(job, self._named, self.expected)
         before, self.job = self.job, job
         if len(self._board) and not job.is_final and (before is None or before.status != job.status):
@@ -302,6 +304,9 @@ class JobRecord:
         if isinstance(error, JobLostError):
             self._board.publish(JobLost(job_id=self.job_id, error=own_copy(error)))
         self._notify()
+
+    def _hold(self, text: str) -> str:
+        return text if self.redact is None else veil_text(text, self.redact)
 
     def _end(self, name: str, sub: SubJob) -> None:
         self._named[name] = sub

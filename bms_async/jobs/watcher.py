@@ -123,7 +123,7 @@ class Watcher:
             job_id: The job.
             servers: The servers it was started for, if known.
             action: The call that started it, if known.
-            redact: Takes what that call sent as secrets out of what the cloud says of the job.
+            redact: Takes what that call sent as secrets out of what is told of the job.
             keep: Whether to poll it also when nobody waits for it.
             started: Whether it was accepted just now; its age is not known otherwise.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -13,9 +13,6 @@ from bms_async.errorcodes import explain
 from .base import Model, Moment, OpenEnum
 from .ids import canonical_id
 
-T = TypeVar("T", "Job", "SubJob")
-
-_WORDS: Final = ("error_code", "fail_reason", "message", "code")
 _REPEATED: Final = ("job_type", "error_code", "fail_reason")
 
 
@@ -171,26 +168,6 @@ class Job(Model, frozen=True, kw_only=True):
     def is_final(self) -> bool:
         """Whether the job has ended."""
         return self.status.is_final
-
-
-def conceal(job: Job, redact: Callable[[str], str]) -> Job:
-    """Return a job without what must not be told; the same one where it tells nothing of it.
-
-    Args:
-        job: The job.
-        redact: Takes secrets out of a text.
-    """
-    subs = tuple(_conceal(sub, redact) for sub in job.sub_jobs)
-    if job.entities is not None and any(new is not old for new, old in zip(subs, job.sub_jobs, strict=True)):
-        job = msgspec.structs.replace(job, entities=msgspec.structs.replace(job.entities, sub_jobs=subs))
-    return _conceal(job, redact)
-
-
-def _conceal(told: T, redact: Callable[[str], str]) -> T:
-    # Most say nothing at all.
-    texts = {name: text for name in _WORDS if (text := getattr(told, name))}
-    changed = {name: redacted for name, text in texts.items() if (redacted := redact(text)) != text}
-    return msgspec.structs.replace(told, **changed) if changed else told
 
 
 def condense(job: Job, ended: Mapping[str, SubJob], server_ids: Mapping[str, str]) -> Job:

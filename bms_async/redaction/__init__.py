@@ -12,5 +12,22 @@ and masking response bodies before they are decoded, which changes names, ids an
 
 from .masking import MASK, mask
 from .secret import Secret, SecretBytes, SecretStr
+from .told import MaskedStr, redact_safely, veil_text
+from .veil import Unencodable, encode_secretly, kind_of, veil, veil_address, write_secret
 
-__all__ = ["MASK", "Secret", "SecretBytes", "SecretStr", "mask"]
+__all__ = [
+    "MASK",
+    "MaskedStr",
+    "Secret",
+    "SecretBytes",
+    "SecretStr",
+    "Unencodable",
+    "encode_secretly",
+    "kind_of",
+    "mask",
+    "redact_safely",
+    "veil",
+    "veil_address",
+    "veil_text",
+    "write_secret",
+]

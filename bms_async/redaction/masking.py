@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 
 MASK = "***"
 
 _SHORTEST_PART = 4
 _LONGEST_ESCAPE = 12
 _LONGEST_CUT = 1024
+_LONGEST_SPELLING = 32
+_LONGEST_PREFIX = 64
 _LAST_OF_ASCII = 127
 _PLAIN = re.compile("[A-Za-z0-9]+")
 _NAMED = {"\n": ["n"], "\r": ["r"], "\t": ["t"], "'": ["&apos;"], " ": [r"\+"]}
@@ -32,16 +36,55 @@ def mask(text: str, *secrets: str) -> str:
 
 def _mask(text: str, secret: str) -> str:
     # No spelling touches letters and digits, and to look for them costs next to nothing; only a short text is cut.
-    if _head(secret) not in text or (len(text) > _LONGEST_CUT and _core(secret) not in text):
+    if _head(secret) not in text:
         return text
     parts: list[str] = []
     done = 0
-    for hit in _ways(secret[0]).finditer(text):
+    for hit in _starts(text, secret):
         end = None if hit.start() < done else _follow(text, hit.end(), secret)
         if end is not None:
             parts += [text[done : hit.start()], MASK]
             done = end
     return "".join(parts) + text[done:]
+
+
+def _starts(text: str, secret: str) -> Iterator[re.Match[str]]:
+    """Yield where the first character of a secret may stand."""
+    first = _ways(secret[0])
+    if len(text) <= _LONGEST_CUT:
+        return first.finditer(text)
+    runs = _runs(secret)
+    found = iter(()) if _lacks(text, secret) else _near(text, secret, runs) if runs else first.finditer(text)
+    # At its end it may be cut in the middle of what the secret is looked for by.
+    return chain(found, first.finditer(text, len(text) - _LONGEST_CUT))
+
+
+def _lacks(text: str, secret: str) -> bool:
+    """Tell whether a text surely does not hold a secret, for a character of it is there in no spelling."""
+    return not all(any(sign in text for sign in signs) for signs in _signs(secret[:_LONGEST_PREFIX]))
+
+
+def _near(text: str, secret: str, runs: tuple[tuple[int, str], ...]) -> Iterator[re.Match[str]]:
+    """Yield where the first character of a secret may stand: before its rarest run of letters and digits.
+
+    To look at each place where that character stands takes a second for a page of a list.
+    """
+    counts = {run: text.count(run) for _, run in runs}
+    before, run = min(runs, key=lambda each: counts[each[1]])
+    if not counts[run]:
+        return
+    prefix, first = _prefix(secret[:before], run), _ways(secret[0])
+    place = text.find(run)
+    while place >= 0:
+        end = place + len(run)
+        found = prefix.search(text, max(0, place - before * _LONGEST_SPELLING), end)
+        while found is not None:
+            # One that ends before this run belongs to a run before it.
+            hit = first.match(text, found.start()) if found.end() == end else None
+            if hit is not None:
+                yield hit
+            found = prefix.search(text, found.start() + 1, end)
+        place = text.find(run, place + 1)
 
 
 def _follow(text: str, place: int, secret: str) -> int | None:
@@ -63,8 +106,28 @@ def _head(secret: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _core(secret: str) -> str:
-    return max(_PLAIN.findall(secret), key=len, default="")
+def _signs(secret: str) -> tuple[tuple[str, ...], ...]:
+    """Return, for each special character of a secret, what there is one of wherever the character is spelled."""
+    special = {each for each in secret if each.isascii() and not each.isalnum() and each not in _NAMED}
+    codes = {each: f"{ord(each):02x}" for each in special}
+    return tuple(
+        (each, "%", "&", *(f"{mark}{code}" for mark in ("x", "X", "u00", "U00") for code in (hexed, hexed.upper())))
+        for each, hexed in codes.items()
+    )
+
+
+@lru_cache(maxsize=64)
+def _runs(secret: str) -> tuple[tuple[int, str], ...]:
+    """Return the runs of letters and digits near the beginning of a secret, each with its place."""
+    return tuple((found.start(), found[0]) for found in _PLAIN.finditer(secret[:_LONGEST_PREFIX]))
+
+
+@lru_cache(maxsize=64)
+def _prefix(before: str, run: str) -> re.Pattern[str]:
+    """Return what finds the beginning of a secret up to the end of a run, in any spelling."""
+    # Letters are looked for as they are, in all other spellings their case does not count.
+    spelled = (each if _PLAIN.fullmatch(each) else f"(?i:{_ways(each).pattern})" for each in before)
+    return re.compile("".join(spelled) + run)
 
 
 @lru_cache(maxsize=1024)

@@ -11,9 +11,10 @@ import anyio
 
 from bms_async.errors import CallError, CallTimeoutError, ClientClosedError
 from bms_async.limits import Lane, Limits
-from bms_async.redaction import mask
+from bms_async.models import Job, Server
+from bms_async.models.telling import conceal
+from bms_async.redaction import mask, veil_text
 from bms_async.wire import Operation, Query, RetryPolicy, build_request
-from bms_async.wire.forgetting import forgetful
 
 from .call import Call
 from .core import Core, SessionStatistics, Unheard
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["CallOptions", "Core", "Session", "SessionStatistics"]
 
 T = TypeVar("T")
+Told = TypeVar("Told", Job, Server)
 Ts = TypeVarTuple("Ts")
 
 
@@ -93,7 +95,6 @@ class Session:
         """
         self._core.check_open()
 
-    @forgetful
     async def call(
         self,
         operation: Operation[T],
@@ -213,6 +214,16 @@ class Session:
             f"the project was not found within {options.deadline} s", maybe_delivered=False, operation=operation.name
         )
 
+    def veil(self, told: Told) -> Told:
+        """Return what the cloud told of a job or a server, such that its words show no credentials when they are told.
+
+        The words stay what the cloud sent.
+
+        Args:
+            told: A job or a server.
+        """
+        return conceal(told, lambda text: veil_text(text, self._core.redact))
+
     def _announce(self, operation: Operation[Any], path: Mapping[str, str], lane: Lane) -> CallNews:
         from .news import CallNews  # noqa: PLC0415 - most clients have no hooks
 
@@ -229,6 +240,6 @@ class Session:
         )
 
     def _redactor(self, secrets: Sequence[str | None]) -> Callable[[str], str]:
-        redact = self._core.auth.redact
+        redact = self._core.redact
         known = [secret for secret in secrets if isinstance(secret, str)]
         return (lambda text: mask(redact(text), *known)) if known else redact

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio.lowlevel
-import msgspec
 
+from bms_async._foreign import call_foreign
 from bms_async.auth import RenewableAuth
 from bms_async.errors import (
     AuthenticationError,
@@ -21,6 +21,7 @@ from bms_async.errors import (
     WaitTooLongError,
 )
 from bms_async.limits import Lane, Slot, WindowLimiter
+from bms_async.redaction import veil
 from bms_async.transport import Flight
 from bms_async.wire import (
     LONGEST_RETRY_AFTER,
@@ -170,7 +171,7 @@ class Call(Generic[T]):
                 self._tell_failure(failure, limiter, attempt, waited)
                 raise failure
             finally:
-                # It has a traceback, which has this frame.
+                # It has a traceback, which has this frame: a cycle that only the collector would end.
                 del failure
         if self._news is not None:
             self._news.answered(response)
@@ -194,7 +195,7 @@ class Call(Generic[T]):
         """Sign the request now that its turn has come, and hand it on."""
         core, request = self._core, self._request
         try:
-            credentials = await core.auth.headers(request)
+            credentials = veil(await call_foreign("the credentials' headers()", core.auth.headers, request))
             flight = core.transport.submit(
                 HttpRequest(
                     operation=request.operation,
@@ -217,14 +218,7 @@ class Call(Generic[T]):
         return flight
 
     def _read(self, response: HttpResponse) -> T:
-        if response.body:
-            # A cloud or a proxy may echo what it was sent, in a job's reason for failing too, and what it says ends up
-            # in errors, logs and reprs. What a call itself sent may well be what it is answered, if the answer is good.
-            refused = response.status >= 300  # noqa: PLR2004 - not a 2xx
-            told = response.body.decode(errors="replace")
-            redacted = (self._redact if refused else self._core.auth.redact)(told)
-            if redacted != told:
-                response = msgspec.structs.replace(response, body=redacted.encode())
+        # What a good answer holds is what the cloud sent; only an error tells of an answer, and only that is masked.
         return read_response(self._operation, response, redact=self._redact)
 
     async def _renew(self) -> tuple[bool, CallError | None]:
@@ -240,7 +234,7 @@ class Call(Generic[T]):
         # It was refused and so not done, should the deadline come meanwhile.
         flight, self._flight = self._flight, None
         try:
-            return await auth.renew(flight.request, self._response), None
+            return await call_foreign("the credentials' renew()", auth.renew, flight.request, self._response), None
         except CallError as failure:
             return False, failure
 

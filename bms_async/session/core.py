@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol, TypeVarTuple
@@ -11,11 +12,13 @@ from weakref import WeakSet
 import anyio
 import msgspec
 
+from bms_async._foreign import call_foreign, call_foreign_now
 from bms_async._once import Once
 from bms_async._owner import TaskOwner, check_loop
 from bms_async.auth import Auth, ObservableAuth, ScopedAuth, SendingAuth
 from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.limits import Limits, Slot
+from bms_async.redaction import redact_safely
 from bms_async.transport import Flight, OwningTransport, SendQueue, TaskRunningTransport, Transport
 from bms_async.wire import HttpRequest, HttpResponse, Service, read_error
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from bms_async.hooks import Hooks
 
 Ts = TypeVarTuple("Ts")
+
+_log = logging.getLogger("bms_async.session")
 
 _CONNECTIONS = 64
 _RETRY_COST = 1.0
@@ -116,9 +121,9 @@ class Core:
         await self._owner.open()
         self.scopes = set()
         if isinstance(self.auth, SendingAuth):
-            self.auth.bind(self.send, self.start)
+            call_foreign_now("the credentials' bind()", self.auth.bind, self.send, self.start)
         if self.hooks is not None and isinstance(self.auth, ObservableAuth):
-            self.auth.observe(self.hooks.tell)
+            call_foreign_now("the credentials' observe()", self.auth.observe, self.hooks.tell)
 
     def start(self, function: Callable[[*Ts], Coroutine[Any, Any, None]], *args: *Ts, name: str | None = None) -> None:
         """Start work that outlives the call that asked for it; it is cancelled when the client is closed.
@@ -163,9 +168,9 @@ class Core:
         """End every call that is under way with `ClientClosedError`, and let the transport go."""
         await self.stop_work()
         if self.scopes is not None and isinstance(self.auth, SendingAuth):
-            self.auth.unbind(self.send)
+            _let_go("the credentials' unbind()", self.auth.unbind, self.send)
         if self.scopes is not None and self.hooks is not None and isinstance(self.auth, ObservableAuth):
-            self.auth.unobserve(self.hooks.tell)
+            _let_go("the credentials' unobserve()", self.auth.unobserve, self.hooks.tell)
         scopes, self.scopes = self.scopes, None
         for scope in scopes or ():
             scope.cancel()
@@ -234,7 +239,7 @@ class Core:
         except BaseException as error:  # noqa: BLE001 - it is raised again
             failure = error
         if failure is None and response.status >= 300:  # noqa: PLR2004 - not a 2xx
-            refusal = read_error(request.operation, response, redact=self.auth.redact)
+            refusal = read_error(request.operation, response, redact=self.redact)
             news.failed(refusal, None)
             news.ended(error=refusal)
         elif failure is None:
@@ -247,9 +252,13 @@ class Core:
             try:
                 raise failure
             finally:
-                # It has a traceback, which has this frame.
+                # It has a traceback, which has this frame: a cycle that only the collector would end.
                 del failure
         return response
+
+    def redact(self, text: str) -> str:
+        """Return a text without any secret of the credentials; all masked where they fail to do that."""
+        return redact_safely(self.auth.redact, text)
 
     def spend_retry(self) -> bool:
         """Pay for a retry; False when nothing is left."""
@@ -269,7 +278,9 @@ class Core:
         Raises:
             ConfigurationError: Nobody can tell it.
         """
-        project_id = await self.auth.find_project_id() if isinstance(self.auth, ScopedAuth) else None
+        project_id: str | None = None
+        if isinstance(self.auth, ScopedAuth):
+            project_id = await call_foreign("the credentials' find_project_id()", self.auth.find_project_id)
         if project_id is None:
             if self._project is None:
                 raise ConfigurationError(
@@ -280,3 +291,11 @@ class Core:
         if self._on_project is not None and self.is_open:
             self.limits = self._on_project(project_id)
         return project_id
+
+
+def _let_go(what: str, function: Callable[[*Ts], object], *args: *Ts) -> None:
+    """Call what credentials do at the client's end; what it raises must not keep the connections open."""
+    try:
+        call_foreign_now(what, function, *args)
+    except Exception:  # noqa: BLE001 - credentials may be the application's, and raise anything
+        _log.exception("%s raised while the client was closed", what)

@@ -32,8 +32,8 @@ T = TypeVar("T")
 class CallNews:
     """Tells a client's hooks of one call.
 
-    It is told where no error is being handled: a hook that reports the error at hand would send its traceback with all
-    variables, which are not emptied yet.
+    It is told where no error is being handled: a hook that reports the error at hand would report one that the call
+    may yet mend.
 
     Args:
         core: The client's; it has hooks.
@@ -65,7 +65,7 @@ class CallNews:
     ) -> None:
         assert core.hooks is not None  # noqa: S101 - for the type checker
         self._tell = core.hooks.tell
-        self._redact = core.auth.redact
+        self._redact = core.redact
         self._operation = operation
         self._has_template = template is not None
         self._number = number_call()
@@ -185,7 +185,7 @@ class CallNews:
             try:
                 raise failure
             finally:
-                # It has a traceback, which has this frame.
+                # It has a traceback, which has this frame: a cycle that only the collector would end.
                 del failure
         self.ended(result)
         return result

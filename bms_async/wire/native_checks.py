@@ -9,6 +9,7 @@ from ipaddress import ip_address
 
 from bms_async.errors import InvalidRequestError
 from bms_async.models import Network, ServerStatus
+from bms_async.redaction import kind_of
 
 TAGS_MICROVERSION = "2.26"
 """The first microversion that knows tags (API reference 5.10)."""
@@ -49,7 +50,7 @@ def check_new_metadata(argument: str, values: object) -> dict[str, str]:
     A value may be a password, and so is in no error.
     """
     if not isinstance(values, Mapping):
-        raise InvalidRequestError(argument, type(values).__name__, "a mapping of keys to values is wanted")
+        raise InvalidRequestError(argument, kind_of(values), "a mapping of keys to values is wanted")
     for key, value in values.items():
         check_metadata_lookup(argument, key)
         if not isinstance(value, str) or len(value) > _LONGEST_TEXT:

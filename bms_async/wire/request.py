@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from bms_async.errors import InvalidRequestError
+from bms_async.redaction import SecretBytes, Unencodable, encode_secretly
 
 from .messages import HttpRequest
 from .operation import Operation, Service
@@ -39,7 +40,8 @@ def build_request(
         endpoint: Scheme and host, and a path before the documented one if a proxy wants it.
         path: A value for each part in braces; each is percent-encoded as one segment.
         query: None values are left out, sequences repeat their name.
-        body: What msgspec can encode as JSON; None for no body.
+        body: What msgspec can encode as JSON, with what is secret as texts that do not show themselves; what
+            `encode_body` made of it; None for no body.
         headers: Over the operation's own; what a single call needs.
         user_agent: The ``User-Agent`` header.
         timeout: Seconds for one try.
@@ -59,11 +61,7 @@ def build_request(
         sent["Connection"] = "close"
     content = b""
     if body is not None:
-        # Raised once the encoder's own error is gone, which holds the text: it would be the context of this one.
-        encoded = _encode(body)
-        if encoded is None:
-            raise InvalidRequestError("body", None, "text that cannot be written as UTF-8")
-        content = encoded
+        content = body if isinstance(body, SecretBytes) else check_body(encode_body(body))
         sent["Content-Type"] = "application/json"
     sent.update(operation.headers)
     sent.update(headers or {})
@@ -77,11 +75,24 @@ def build_request(
     )
 
 
-def _encode(body: object) -> bytes | None:
-    try:
-        return msgspec.json.encode(body)
-    except UnicodeEncodeError:
-        return None
+def encode_body(body: object) -> SecretBytes | Unencodable:
+    """Return a body as JSON that does not show itself; what cannot be written is for `check_body` to tell."""
+    return encode_secretly(msgspec.json.encode, body)
+
+
+def check_body(encoded: SecretBytes | Unencodable) -> SecretBytes:
+    """Return what `encode_body` made of a body.
+
+    Raises:
+        InvalidRequestError: A text in it is half a character.
+        TypeError: It is nothing that JSON can hold.
+    """
+    if isinstance(encoded, SecretBytes):
+        return encoded
+    # Raised here, where the body is no more: the encoder's own error holds the text, and its frame the body.
+    if encoded.error is None:
+        raise InvalidRequestError("body", None, "text that cannot be written as UTF-8")
+    raise encoded.error
 
 
 @lru_cache(maxsize=256)

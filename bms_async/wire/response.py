@@ -14,7 +14,6 @@ from bms_async.errors import ApiError, DecodeError
 from bms_async.errors.calls import error_class
 from bms_async.models import decode
 
-from .forgetting import forgetful_call
 from .messages import HttpResponse
 from .operation import Operation
 
@@ -25,6 +24,7 @@ _OF_A_QUOTA = "quota exceeded"
 _REQUEST_IDS = ("X-Request-Id", "X-Openstack-Request-Id", "X-Compute-Request-Id")
 _LONGEST_MESSAGE = 256
 _LONGEST_WORD = 80
+_LONGEST_TOLD = 4096
 # No more digits than a limit can have: a number without end is an error for Python.
 _QUOTA = re.compile(
     r"ratelimit\s*,?\s*limit:\s*(\d{1,9})\s*,\s*time:\s*(\d{1,9})\s*(second|minute|hour|day)?", re.IGNORECASE
@@ -52,16 +52,16 @@ def read_response(operation: Operation[T], response: HttpResponse, *, redact: Ca
     try:
         return decode(response.body, operation.result)
     except _UNREADABLE as error:
-        raise DecodeError(
-            f"answered {response.status} with {_describe(response)}, which cannot be read: {error}",
-            status=response.status,
-            request_id=response.header(*_REQUEST_IDS),
-            operation=operation.name,
-        ) from error
+        reason = _Reason(error, redact)
+    raise DecodeError(
+        f"answered {response.status} with {_describe(response, redact)}, which cannot be read: {reason.text}",
+        status=response.status,
+        request_id=read_request_id(response, redact=redact),
+        operation=operation.name,
+    ) from reason.cause
 
 
-@forgetful_call
-def read_part(operation: str, part: bytes | msgspec.Raw, into: type[T]) -> T:
+def read_part(operation: str, part: bytes | msgspec.Raw, into: type[T], *, redact: Callable[[str], str] = str) -> T:
     """Read one part of a good answer that was kept as it came, by the same rules.
 
     Raises:
@@ -70,8 +70,28 @@ def read_part(operation: str, part: bytes | msgspec.Raw, into: type[T]) -> T:
     try:
         return decode(part, into)
     except _UNREADABLE as error:
-        text = f"answered with a part that cannot be read as {into.__name__}: {error}"
-        raise DecodeError(text, status=200, operation=operation) from error
+        reason = _Reason(error, redact)
+    text = f"answered with a part that cannot be read as {into.__name__}: {reason.text}"
+    raise DecodeError(text, status=200, operation=operation) from reason.cause
+
+
+class _Reason:
+    """Why something cannot be read, without any of what it says: that may be an echo of what was sent.
+
+    Attributes:
+        text: What may be told of it.
+        cause: The decoder's own error, without the frames that have the answer taken apart; None where the error has a
+            part of the answer in it.
+    """
+
+    __slots__ = ("cause", "text")
+
+    def __init__(self, error: BaseException, redact: Callable[[str], str]) -> None:
+        told = str(error)
+        self.text = redact(told)
+        quotes = self.text != told or not isinstance(error, msgspec.DecodeError | RecursionError)
+        error.__context__ = None
+        self.cause = None if quotes else error.with_traceback(None)
 
 
 def read_request_id(response: HttpResponse, *, redact: Callable[[str], str] = str) -> str | None:
@@ -90,8 +110,9 @@ def read_error(operation: str, response: HttpResponse, *, redact: Callable[[str]
     """
     code, message, request_id = _read_error_body(response)
     request_id = response.header(*_REQUEST_IDS) or request_id
-    code, request_id = (None if text is None else redact(text) for text in (code, request_id))
-    message = redact(message)
+    # Cut first, for a proxy's page may be long: what is cut in the middle of a secret is masked all the same.
+    code, request_id = (None if text is None else redact(text[:_LONGEST_TOLD]) for text in (code, request_id))
+    message = redact(message[:_LONGEST_TOLD])
     if 300 <= response.status < 400:  # noqa: PLR2004
         message = f"the endpoint redirects, which is never followed: check the endpoint ({message or 'no message'})"
     quota = _QUOTA.search(message)
@@ -180,14 +201,14 @@ def _texts(value: object) -> list[str]:
     return [] if text is None else [text]
 
 
-def _describe(response: HttpResponse) -> str:
+def _describe(response: HttpResponse, redact: Callable[[str], str] = str) -> str:
     """Name a body without quoting it: what is not JSON may be anything, secrets included."""
     if not response.body:
         return "no body"
     kind = (response.header("Content-Type") or "").partition(";")[0].strip()[:_LONGEST_WORD]
     if "html" in kind or response.body.lstrip()[:1] == b"<":
         kind = "an HTML page (a proxy or another service? check the endpoint)"
-    return f"{kind or 'a body of unknown type'}, {len(response.body)} bytes"
+    return f"{redact(kind) or 'a body of unknown type'}, {len(response.body)} bytes"
 
 
 def _text(value: object) -> str | None:

@@ -14,6 +14,8 @@ from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
 
+from bms_async.redaction import SecretBytes, SecretStr
+
 ALGORITHM = "SDK-HMAC-SHA256"
 DATE_HEADER = "X-Sdk-Date"
 HASH_HEADER = "X-Sdk-Content-Sha256"
@@ -39,10 +41,11 @@ class SigningKey:
     __slots__ = ("_inner", "_outer")
 
     def __init__(self, secret_key: str) -> None:
+        secret_key = SecretStr(secret_key)
         key = secret_key.encode()
         if len(key) > _BLOCK:
-            key = sha256(key).digest()
-        key = key.ljust(_BLOCK, b"\0")
+            key = SecretBytes(sha256(key).digest())
+        key = SecretBytes(key.ljust(_BLOCK, b"\0"))
         self._inner = sha256(key.translate(_INNER))
         self._outer = sha256(key.translate(_OUTER))
 
@@ -70,7 +73,9 @@ def format_date(moment: datetime) -> str:
     return moment.strftime("%Y%m%dT%H%M%SZ")
 
 
-def sign(method: str, url: str, headers: Mapping[str, str], body: bytes, *, access_key: str, key: SigningKey) -> str:
+def sign(
+    method: str, url: str, headers: Mapping[str, str], body: bytes, *, access_key: str, key: SigningKey
+) -> SecretStr:
     """Return the ``Authorization`` header of a request.
 
     The body's hash is signed, whatever its type is. Where the headers have an ``X-Sdk-Content-Sha256``, that is signed
@@ -95,10 +100,11 @@ def sign(method: str, url: str, headers: Mapping[str, str], body: bytes, *, acce
     else:
         told = headers[told_hash].strip() if told_hash is not None else ""
         digest = told or sha256(body).hexdigest()
-    lines = "".join([f"{name}:{headers[given].strip()}\n" for name, given in signed])
+    # A security token is among them.
+    lines = SecretStr("".join([f"{name}:{headers[given].strip()}\n" for name, given in signed]))
     canonical = sha256(f"{method.upper()}\n{path}\n{query}\n{lines}\n{names}\n{digest}".encode()).hexdigest()
-    signature = key.sign(f"{ALGORITHM}\n{headers[dated].strip()}\n{canonical}".encode())
-    return f"{ALGORITHM} Access={access_key}, SignedHeaders={names}, Signature={signature}"
+    signature = SecretStr(key.sign(f"{ALGORITHM}\n{headers[dated].strip()}\n{canonical}".encode()))
+    return SecretStr(f"{ALGORITHM} Access={access_key}, SignedHeaders={names}, Signature={signature}")
 
 
 class _Order(NamedTuple):

@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 
 from bms_async.errors import InvalidRequestError
+from bms_async.redaction import kind_of, veil
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _DEVICE = re.compile(r"/dev/[a-z][a-z0-9]*")
@@ -69,7 +70,7 @@ def check_metadata(argument: str, values: object) -> dict[str, str]:
     The text of a value may be a password, and so is in no error.
     """
     if not isinstance(values, Mapping):
-        raise InvalidRequestError(argument, type(values).__name__, "a mapping of keys to values is wanted")
+        raise InvalidRequestError(argument, kind_of(values), "a mapping of keys to values is wanted")
     for key, value in values.items():
         if not isinstance(key, str) or not _METADATA_KEY.fullmatch(key):
             raise InvalidRequestError(
@@ -128,7 +129,7 @@ def check_one_login(password: object, key_name: object) -> None:
 def check_public_key(argument: str, value: object) -> str:
     """Return a public key to be imported: at most 1024 bytes (API reference 5.9.3)."""
     if not isinstance(value, str) or not value.strip() or len(value.encode(errors="replace")) > _LONGEST_KEY:
-        raise InvalidRequestError(argument, value, f"a public key has 1 to {_LONGEST_KEY} bytes")
+        raise InvalidRequestError(argument, None, f"a public key has 1 to {_LONGEST_KEY} bytes")
     return value
 
 
@@ -148,10 +149,10 @@ def encode_user_data(argument: str, value: str | bytes, *, check: bool = True) -
         raise InvalidRequestError(argument, type(value).__name__, "text or bytes are wanted")
     if isinstance(value, str):
         _check_writable(argument, value)
-    data = value.encode() if isinstance(value, str) else bytes(value)
+    data = veil(value.encode() if isinstance(value, str) else value)
     if check and len(data) > _LONGEST_DATA:
         raise InvalidRequestError(argument, f"{len(data)} bytes", f"injected data has at most {_LONGEST_DATA} bytes")
-    return b64encode(data).decode()
+    return veil(b64encode(data).decode())
 
 
 def _check_writable(argument: str, value: str) -> None:

@@ -269,6 +269,27 @@ async def test_a_process_killed_while_writing_leaves_a_readable_file_and_no_lock
     assert not left.exists()
 
 
+async def test_a_child_that_was_forked_while_the_lock_was_held_does_not_keep_it(file: Path) -> None:
+    async with TokenCache(file, ("me",)).hold() as held:
+        assert held
+        # What a child of this process has open after a fork: the very same file.
+        inherited = [os.dup(int(each.name)) for each in Path("/proc/self/fd").iterdir() if _leads_to_a_lock(each, file)]
+        assert inherited
+    try:
+        async with TokenCache(file, ("me",)).hold(wait=0) as again:
+            assert again
+    finally:
+        for descriptor in inherited:
+            os.close(descriptor)
+
+
+def _leads_to_a_lock(descriptor: Path, file: Path) -> bool:
+    try:
+        return descriptor.readlink().name == f"{file.name}.lock"
+    except OSError:
+        return False
+
+
 async def test_a_lock_that_is_never_given_back_is_not_waited_for_without_end(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

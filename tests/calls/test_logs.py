@@ -9,7 +9,7 @@ import httpx
 import pytest
 import respx
 
-from bms_async import CallError, Limits
+from bms_async import CallError, JobFailedError, Limits
 from tests.calls.mocked import BASE, SERVER, SERVER_ID, TOKEN, client_of, error, mocked, virtually
 
 GOOD = httpx.Response(200, json={"server": {"id": SERVER_ID}}, headers={"X-Request-Id": "req-1"})
@@ -80,7 +80,9 @@ async def test_the_clouds_words_are_for_the_application_and_not_for_the_log(capl
 
 
 @virtually
-async def test_a_token_that_a_good_answer_quotes_is_in_no_log_and_in_no_model(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_token_that_a_good_answer_quotes_is_its_value_and_shows_nowhere(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.DEBUG, "bms_async")
     document = {"job_id": "j", "status": "FAIL", "fail_reason": f"cannot act with {TOKEN}", "entities": {}}
     async with mocked() as (bms, cloud):
@@ -88,6 +90,8 @@ async def test_a_token_that_a_good_answer_quotes_is_in_no_log_and_in_no_model(ca
         cloud.get(f"{BASE}/jobs/j").mock(return_value=answer)
         job = await bms.jobs.get("j")
 
-    assert job.fail_reason == "cannot act with ***"
+    assert job.fail_reason == f"cannot act with {TOKEN}"
+    assert TOKEN not in repr(job)
+    assert str(JobFailedError(job)).endswith("cannot act with ***")
     assert TOKEN not in json.dumps([vars(record) for record in of_the_session(caplog)], default=repr)
     assert "request id req-***" in caplog.text

@@ -7,6 +7,7 @@ import logging
 import pickle
 import traceback
 import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,7 +89,17 @@ class Eye:
             code = frame.f_code
             if code.co_filename.startswith(_PACKAGE):
                 for name, value in frame.f_locals.items():
-                    self.search(f"{where}: {name} in {code.co_name} of {Path(code.co_filename).stem}", repr(value))
+                    self._walk(f"{where}: {name} in {code.co_name} of {Path(code.co_filename).stem}", value, set())
+
+    def _walk(self, where: str, value: object, seen: set[int], depth: int = 5) -> None:
+        """Look at a variable as error reporters do: into collections, and into the objects of the package."""
+        if id(value) in seen or isinstance(value, type):
+            return
+        seen.add(id(value))
+        self.search(where, repr(value))
+        if depth:
+            for part in _parts(value):
+                self._walk(where, part, seen, depth - 1)
 
 
 def family(error: BaseException) -> Iterator[BaseException]:
@@ -158,8 +169,24 @@ def _pickled(error: BaseException) -> bytes | None:
         return None
 
 
+def _parts(value: object) -> Iterator[object]:
+    """Yield what is in a collection, or in the attributes of an object of the package."""
+    if isinstance(value, Mapping):
+        yield from value.values()
+    elif isinstance(value, list | tuple | set | frozenset | deque):
+        yield from value
+    elif type(value).__module__.partition(".")[0] == "bms_async":
+        yield from getattr(value, "__dict__", {}).values()
+        for kind in type(value).__mro__:
+            slots = getattr(kind, "__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                mangled = f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") else name
+                yield getattr(value, mangled, None)
+
+
 def _texts(value: Any, depth: int = 6) -> Iterator[str | bytes]:
-    if isinstance(value, str | bytes | bytearray):
+    # Of a text that does not show itself, all that is seen is its repr.
+    if type(value) in (str, bytes, bytearray):
         yield value if isinstance(value, str) else bytes(value)
     elif depth and isinstance(value, Mapping):
         for key, each in value.items():

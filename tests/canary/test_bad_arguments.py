@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -152,6 +153,7 @@ def test_r5_a_secret_in_an_argument_that_is_refused_does_not_show(
             with pytest.raises((BmsError, TypeError, ValueError, AttributeError)) as caught:
                 await make(bms)
             eye.look_at_error("error", caught.value)
+            assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
 
     with watching() as eye:
         run_virtually(lambda: use(eye))

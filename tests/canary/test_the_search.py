@@ -18,6 +18,7 @@ import pytest
 
 from bms_async import BmsError, HttpRequest, TransportError
 from bms_async.errors import ApiError
+from bms_async.redaction import SecretStr
 from tests.support.virtual_clock import run_virtually
 
 from .canaries import ALL, PASSWORD, TOKEN, secrets_in
@@ -133,6 +134,46 @@ def test_a_variable_of_ours_is_found_in_a_traceback_and_one_of_others_is_not() -
             eye.look_at_error("error", error)
         assert bool(eye.found) is found
     assert eye.found == {"error: BmsError: token in fails of __init__": {"TOKEN"}}
+
+
+class Holds:
+    """Shows nothing of itself, and has what it holds in its attributes."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+    def __repr__(self) -> str:
+        return "Holds(***)"
+
+
+Holds.__module__ = "bms_async.of_the_test"
+
+WAYS: dict[str, Callable[[str], object]] = {
+    "a list": lambda token: [token],
+    "a dict in a tuple": lambda token: ({"X-Auth-Token": token},),
+    "an attribute": Holds,
+    "an attribute of an attribute": lambda token: Holds([Holds(token)]),
+    "bytes in an attribute": lambda token: Holds(token.encode()),
+}
+
+
+@pytest.mark.parametrize("hold", WAYS.values(), ids=WAYS)
+def test_a_secret_within_a_variable_of_ours_is_found(hold: Callable[[str], object]) -> None:
+    def fails(held: object) -> None:
+        raise BmsError("no")
+
+    import bms_async.session as ours
+
+    code = fails.__code__.replace(co_filename=ours.__file__)
+    for text, found in ((TOKEN, True), (SecretStr(TOKEN), False)):
+        eye = Eye()
+        try:
+            FunctionType(code, globals())(hold(text))
+        except BmsError as error:
+            eye.look_at_error("error", error)
+        assert bool(eye.found) is found
 
 
 LOGS: dict[str, Callable[[logging.Logger], None]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from bms_async.errors import DecodeError
@@ -37,5 +38,9 @@ class ServerCalls:
         if not accepted.job_id:
             raise DecodeError("answered without the id of a job", status=200, operation=operation.name)
         known = [secret for secret in secrets if isinstance(secret, str)]
-        redact = (lambda text: mask(text, *known)) if known else None
+        redact = functools.partial(_without, known) if known else None
         return self._watcher.watch(accepted.job_id, servers=servers, action=operation.name, redact=redact)
+
+
+def _without(secrets: list[str], text: str) -> str:
+    return mask(text, *secrets)

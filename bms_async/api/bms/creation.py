@@ -12,9 +12,9 @@ from bms_async.api._hiding import as_text
 from bms_async.errors import InvalidRequestError
 from bms_async.jobs import JobHandle
 from bms_async.models import DataVolume, ExtendParam, JobAccepted, Nic, PublicIp, RootVolume
+from bms_async.redaction import veil
 from bms_async.wire import Safety
 from bms_async.wire.checks import check_id
-from bms_async.wire.forgetting import forgetful
 from bms_async.wire.text_checks import (
     check_metadata,
     check_native_name,
@@ -64,7 +64,6 @@ class CreationJob(JobHandle):
 class Creation(ServerCalls):
     """New servers."""
 
-    @forgetful
     async def create(
         self,
         *,
@@ -129,6 +128,8 @@ class Creation(ServerCalls):
 
         Source: API reference 7.2 and 6.3.2; no limit is documented.
         """
+        # The administrator's password of a Windows server is in its metadata.
+        admin_password, metadata, user_data = veil(admin_password), veil(metadata), veil(user_data)
         groups = (security_groups,) if isinstance(security_groups, str) else tuple(security_groups)
         if self._check:
             check_native_name("name", name)
@@ -163,7 +164,6 @@ class Creation(ServerCalls):
             "server_tags": [{"key": key, "value": value} for key, value in (server_tags or {}).items()] or None,
         }
         body = {"server": {field: value for field, value in wanted.items() if value is not None}}
-        # The administrator's password of a Windows server is in its metadata.
         secrets = (admin_password, data, as_text(user_data), (metadata or {}).get("admin_pass"))
         accepted = await self._session.call(CREATE, body=body, secrets=secrets)
         return CreationJob(self._watch(accepted, CREATE, secrets=secrets), accepted.order_id or None)

@@ -50,7 +50,8 @@ class Jobs:
 
         Source: API reference 4.11.1; 2000 calls a minute.
         """
-        return await self._session.call(GET, path={"job_id": read_id("job_id", job_id, check=self._check)})
+        job_id = read_id("job_id", job_id, check=self._check)
+        return self._session.veil(await self._session.call(GET, path={"job_id": job_id}))
 
     def watch(self, job_id: str, *, keep: bool = False) -> JobHandle:
         """Watch a job that was started elsewhere, by its id.
@@ -140,4 +141,4 @@ async def poll_job(session: Session, job_id: str, has_news: Callable[[JobGlance]
     body = await session.call(_POLL, path={"job_id": job_id}, lane=Lane.BULK, retry=NO_RETRY)
     if not has_news(read_part(GET.name, body, JobGlance)):
         return None
-    return read_part(GET.name, body, Job)
+    return session.veil(read_part(GET.name, body, Job))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bms_async.api._define import define
 from bms_async.models import Model, WindowsPassword
+from bms_async.redaction import veil
 from bms_async.wire import Safety
-from bms_async.wire.forgetting import forgetful
 from bms_async.wire.text_checks import check_password
 
 from ._calls import SERVER, ServerCalls
@@ -112,7 +112,6 @@ class Passwords(ServerCalls):
         answer = await self._session.call(CAN_RESET_PASSWORD, path={"server_id": self._checked(server_id)})
         return answer.resetpwd_flag
 
-    @forgetful
     async def reset_password(self, server_id: str, new_password: str) -> None:
         """Set the administrator's password anew.
 
@@ -126,6 +125,7 @@ class Passwords(ServerCalls):
 
         Source: API reference 7.8; no limit is documented.
         """
+        new_password = veil(new_password)
         path = {"server_id": self._checked(server_id)}
         if self._check:
             check_password("new_password", new_password)

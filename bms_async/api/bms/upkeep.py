@@ -11,9 +11,9 @@ from bms_async.api._hiding import as_text
 from bms_async.errors import InvalidRequestError
 from bms_async.jobs import JobHandle
 from bms_async.models import JobAccepted, Model, Server
+from bms_async.redaction import veil
 from bms_async.wire import Safety
 from bms_async.wire.checks import check_id
-from bms_async.wire.forgetting import forgetful
 from bms_async.wire.text_checks import (
     check_metadata,
     check_name,
@@ -94,7 +94,6 @@ class Upkeep(ServerCalls):
         answer = await self._session.call(RENAME, path=path, body={"server": {"name": name}})
         return answer.server
 
-    @forgetful
     async def reinstall_os(
         self,
         server_id: str,
@@ -124,6 +123,7 @@ class Upkeep(ServerCalls):
 
         Source: API reference 4.4.2; 50 calls a minute.
         """
+        admin_password, user_data = veil(admin_password), veil(user_data)
         path = {"server_id": self._checked(server_id)}
         if self._check:
             _check_login(admin_password, key_name, user_data)
@@ -138,7 +138,6 @@ class Upkeep(ServerCalls):
         accepted = await self._session.call(REINSTALL_OS, path=path, body=body, secrets=secrets)
         return self._watch(accepted, REINSTALL_OS, (path["server_id"],), secrets)
 
-    @forgetful
     async def update_metadata(self, server_id: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
         """Add to a server's metadata, or change it, and return what the cloud now has.
 
@@ -154,9 +153,10 @@ class Upkeep(ServerCalls):
 
         Source: API reference 4.8.1; 100 calls a minute.
         """
+        # The administrator's password of a Windows server is in its metadata.
+        metadata = veil(metadata)
         path = {"server_id": self._checked(server_id)}
         values = check_metadata("metadata", metadata) if self._check else dict(metadata)
-        # The administrator's password of a Windows server is in its metadata.
         answer = await self._session.call(
             UPDATE_METADATA, path=path, body={"metadata": values}, secrets=(values.get("admin_pass"),)
         )

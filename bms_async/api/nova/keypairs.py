@@ -8,8 +8,8 @@ from bms_async.api._define import define
 from bms_async.api._pages import next_link, read_pages
 from bms_async.errors import InvalidRequestError
 from bms_async.models import KeyPair, Link, Model
+from bms_async.redaction import kind_of, veil
 from bms_async.wire import Safety, Service
-from bms_async.wire.forgetting import forgetful
 from bms_async.wire.native_checks import check_segment
 from bms_async.wire.text_checks import check_native_name, check_public_key
 
@@ -127,7 +127,6 @@ class KeyPairs(Resource):
         answer = await self._session.call(CREATE, body={"keypair": {"name": self._name(name)}})
         return answer.key_pair
 
-    @forgetful
     async def import_key(self, name: str, public_key: str) -> KeyPair:
         """Give the cloud a public key that you made yourself; nobody else ever has the private one.
 
@@ -142,8 +141,9 @@ class KeyPairs(Resource):
         Source: API reference 5.9.3.
         """
         # Whatever else is checked or not: a private key must not leave the house, not even in an error.
+        public_key = veil(public_key)
         if not isinstance(public_key, str):
-            raise InvalidRequestError("public_key", type(public_key).__name__, "a text is wanted")
+            raise InvalidRequestError("public_key", kind_of(public_key), "a text is wanted")
         if "PRIVATE KEY" in public_key or "Private-Lines:" in public_key:
             raise InvalidRequestError("public_key", None, "this is a private key: the public one is wanted")
         if self._check:

@@ -8,8 +8,8 @@ import msgspec
 
 from bms_async.api._define import define
 from bms_async.models import Model
+from bms_async.redaction import veil
 from bms_async.wire import Safety, Service
-from bms_async.wire.forgetting import forgetful
 from bms_async.wire.native_checks import check_changed_metadata, check_metadata_lookup, check_segment
 
 from ._resource import SERVER, Resource
@@ -91,7 +91,6 @@ class Metadata(Resource):
         answer = await self._session.call(GET, path={"server_id": self._id("server_id", server_id)})
         return answer.metadata
 
-    @forgetful
     async def update(self, server_id: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
         r"""Add keys to a server's metadata or change them, leave the others, and return what the cloud answers.
 
@@ -107,6 +106,7 @@ class Metadata(Resource):
 
         Source: API reference 5.4.2.
         """
+        metadata = veil(metadata)
         path = {"server_id": self._id("server_id", server_id)}
         changed = check_changed_metadata("metadata", metadata) if self._check else dict(metadata)
         answer = await self._session.call(
@@ -114,7 +114,6 @@ class Metadata(Resource):
         )
         return answer.metadata
 
-    @forgetful
     async def set(self, server_id: str, key: str, value: str) -> Mapping[str, str]:
         """Set one key of a server's metadata, and return the pair as the cloud keeps it.
 
@@ -130,6 +129,7 @@ class Metadata(Resource):
 
         Source: API reference 5.4.3.
         """
+        value = veil(value)
         path = {"server_id": self._id("server_id", server_id), "key": check_segment("key", key)}
         changed = check_changed_metadata("metadata", {key: value}) if self._check else {key: value}
         answer = await self._session.call(SET, path=path, body={"meta": changed}, secrets=(changed.get(_PASSWORD),))

@@ -9,9 +9,9 @@ from bms_async.errors import InvalidRequestError
 from bms_async.jobs import SHARE, Patience
 from bms_async.limits import Lane, Pace
 from bms_async.models import CreatedServer, Network, Server
+from bms_async.redaction import veil
 from bms_async.session import Session
 from bms_async.wire import NO_RETRY, Operation
-from bms_async.wire.forgetting import forgetful
 from bms_async.wire.native_checks import check_status, check_text
 from bms_async.wire.text_checks import check_native_name
 
@@ -31,7 +31,6 @@ class NovaServers(ServerLists):
         super().__init__(session, check=check)
         self._poller = poller
 
-    @forgetful
     async def create(
         self,
         *,
@@ -76,6 +75,8 @@ class NovaServers(ServerLists):
 
         Source: API reference 5.2.1.
         """
+        # The administrator's password of a Windows server is in its metadata.
+        admin_password, metadata, user_data = veil(admin_password), veil(metadata), veil(user_data)
         headers = self._versioned(microversion)
         new = NewServer(
             name=name,
@@ -273,7 +274,7 @@ def make_poller(session: Session, patience: Patience | None = None) -> ServerPol
 
     async def poll(server_id: str) -> Server:
         path = {"server_id": server_id}
-        return (await patient.call(calls.GET, path=path, lane=Lane.BULK, retry=NO_RETRY)).server
+        return patient.veil((await patient.call(calls.GET, path=path, lane=Lane.BULK, retry=NO_RETRY)).server)
 
     polls = session.limits[calls.GET.name].limit or _POLLS_A_MINUTE
     return ServerPoller(poll, session.start, pace=Pace(polls * SHARE), patience=patience)

@@ -1,0 +1,77 @@
+"""What the cloud says that holds a secret: its own words as a value, and masked where they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self, SupportsIndex
+
+from .masking import MASK
+
+
+class MaskedStr(str):
+    """A text of the cloud's in which a secret of ours stands, such as a job's ``fail_reason`` that echoes a password.
+
+    It is the cloud's text byte for byte: it compares, hashes, encodes and slices as such. What tells of it is masked:
+    its repr, ``str()`` of it, what an f-string makes of it, and its pickle.
+
+    Args:
+        text: What the cloud said.
+        masked: What may be told of it.
+    """
+
+    __slots__ = ("masked",)
+
+    masked: str
+
+    def __new__(cls, text: str, masked: str) -> Self:
+        """Hold a text, and what may be told of it."""
+        made = super().__new__(cls, str.__str__(text))
+        made.masked = masked
+        return made
+
+    def __repr__(self) -> str:
+        return repr(self.masked)
+
+    def __str__(self) -> str:
+        return self.masked
+
+    def __format__(self, spec: str) -> str:
+        return format(self.masked, spec)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[type[str], tuple[str]]:
+        # A pickle is a store, and a secret is in none.
+        return str, (self.masked,)
+
+
+def veil_text(text: str, redact: Callable[[str], str]) -> str:
+    """Return a text of the cloud's that shows no secret when it is told; the same one where it has none.
+
+    Args:
+        text: What the cloud said.
+        redact: Takes secrets out of a text.
+    """
+    told = str(text)
+    masked = redact(told)
+    return text if masked == told else MaskedStr(text, masked)
+
+
+def redact_safely(redact: Callable[[str], str], text: str) -> str:
+    """Return a text without secrets; all of it is masked where that cannot be done.
+
+    Args:
+        redact: Takes secrets out of a text. It may be the application's, and raise anything.
+        text: The text.
+    """
+    try:
+        masked: object = redact(text)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - the text is of an error that must not be lost for this one
+        return MASK
+    return masked if isinstance(masked, str) else MASK
