@@ -13,11 +13,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 
-import anyio
 import msgspec
 
 from bms_async._owner import TaskOwner, check_loop
-from bms_async.errors import BmsError, CallTimeoutError, ClientClosedError, TransportError
+from bms_async.errors import BmsError, ClientClosedError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -233,11 +232,17 @@ def _fail(flight: Flight, error: BmsError) -> None:
 
 
 def refuse_unsendable(request: HttpRequest) -> None:
-    """Refuse a header that no library can send, without showing its value: theirs would, and it may be a secret.
+    """Refuse what no library can send, without showing it: their errors would, and it may be a secret.
 
     Raises:
-        TransportError: A header cannot be sent; nothing was.
+        TransportError: The method or a header cannot be sent; nothing was.
     """
+    if _NAME.fullmatch(request.method) is None:
+        raise TransportError(
+            "LocalProtocolError: the method is not a word that HTTP knows",
+            maybe_delivered=False,
+            operation=request.operation,
+        )
     for name, value in request.headers.items():
         if _NAME.fullmatch(name) is None:
             raise TransportError(
@@ -249,14 +254,3 @@ def refuse_unsendable(request: HttpRequest) -> None:
                 maybe_delivered=False,
                 operation=request.operation,
             )
-
-
-async def within(request: HttpRequest, seconds: float, exchange: Awaitable[HttpResponse]) -> HttpResponse:
-    """Await an exchange for so long and no longer.
-
-    Raises:
-        CallTimeoutError: The time ran out.
-    """
-    with anyio.move_on_after(seconds):
-        return await exchange
-    raise CallTimeoutError(f"no whole answer within {seconds:g} s", maybe_delivered=True, operation=request.operation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bms_async import HttpRequest, HttpxTransport
-from bms_async.transport._proxies import proxy_from_environment
+from bms_async.transport._proxies import Proxy, proxy_from_environment
 from bms_async.transport.aiohttp import AiohttpTransport
 from tests.transport.carriers import Carrier
 from tests.transport.loopback import Loopback, answer, answers
@@ -61,5 +61,5 @@ def test_what_no_proxy_names_is_reached_directly_whether_its_port_is_told_or_not
     monkeypatch.setenv("NO_PROXY", named)
     assert proxy_from_environment("https", host, port) is None
     assert proxy_from_environment("https", "elsewhere.example.org", port) == (
-        None if named == "*" else "http://proxy.example.com:3128"
+        None if named == "*" else Proxy("http://proxy.example.com:3128")
     )
