@@ -35,6 +35,7 @@ from bms_async.wire import (
 )
 
 from .core import Core
+from .large import LARGE, read_large
 from .log import logger, tell_try
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class Call(Generic[T]):
         failure: BaseException | None = None
         try:
             self._response = response = await flight.wait()
-            result = self._read(response)
+            result = self._read(response) if len(response.body) < LARGE else await self._read_large(response)
         except BaseException as error:  # noqa: BLE001 - it is raised again
             failure = error
         if failure is not None:
@@ -226,6 +227,11 @@ class Call(Generic[T]):
             if redacted != told:
                 response = msgspec.structs.replace(response, body=redacted.encode())
         return read_response(self._operation, response, redact=self._redact)
+
+    async def _read_large(self, response: HttpResponse) -> T:
+        if self._operation.result in (bytes, type(None)):
+            return self._read(response)
+        return await read_large(self._operation, response, redact=self._redact)
 
     async def _renew(self) -> tuple[bool, CallError | None]:
         """Have refused credentials mended, once a call; a second refusal is an error.
