@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 from bms_async.errors import AnswerTooLargeError
+from bms_async.redaction import SecretBytes
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._unpack import PIECE, Unpacker, unpacker
@@ -22,6 +23,7 @@ _INFORMATIONAL = range(100, 200)
 _SWITCHING = 101
 # Servers announce when they close, and a request needs time to get there.
 _MARGIN = 1.0
+_TRIAL_BODY = b"{}"
 
 
 class Line:
@@ -64,7 +66,7 @@ class Line:
             transport.abort()
         self._connection.close()
 
-    async def talk(self, request: HttpRequest, text: bytes, bound: int) -> HttpResponse:
+    async def talk(self, request: HttpRequest, text: SecretBytes, bound: int) -> HttpResponse:
         """Write a request and read its answer.
 
         Args:
@@ -112,6 +114,44 @@ class Line:
         if (told := headers.get("Keep-Alive")) is not None:
             self.keeps = min(self._keep_alive, announced(told))
         return HttpResponse(status=message.code, headers=tuple(headers.items()), body=body)
+
+
+async def try_parser(protocol: Any, request: HttpRequest) -> None:
+    """Have a protocol of aiohttp read an answer that nobody sent.
+
+    Args:
+        protocol: A new one, without a connection.
+        request: For its method.
+
+    Raises:
+        Exception: It is another protocol than the one that is known here.
+    """
+    line = Line(_Trial(protocol), math.inf)
+    response = await line.talk(request, SecretBytes(), len(_TRIAL_BODY))
+    if (response.status, response.body, line.usable) != (200, _TRIAL_BODY, True):
+        raise ValueError("the answer was read as another one")
+    line.close()
+
+
+class _Trial(asyncio.Transport):
+    """A connection to nobody, whose answer comes when something is written."""
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__()
+        self.protocol = protocol
+        protocol.connection_made(self)
+
+    def write(self, data: object) -> None:
+        del data
+        self.protocol.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(_TRIAL_BODY) + _TRIAL_BODY)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self.protocol.connection_lost(None)
+
+    close = abort
 
 
 async def _read(payload: Any, unpack: Unpacker | None, bound: int) -> bytes | None:

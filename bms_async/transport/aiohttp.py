@@ -17,6 +17,7 @@ import aiohttp
 import anyio
 import anyio.to_thread
 import certifi
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
@@ -32,9 +33,10 @@ from bms_async.redaction import SecretStr
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._causes import keep_cause
+from ._fitness import check_version, unfit
 from ._head import refused, split_url, write_request
 from ._idle import REPEATABLE, IdleLines
-from ._line import Line
+from ._line import Line, try_parser
 from ._proxies import Proxy, proxy_from_environment, read_proxy, write_basic
 from ._queued import QueuedTransport
 from ._reach import tell_proxy_refused, tell_proxy_unreachable, tell_proxy_unusable, tell_unreachable
@@ -45,6 +47,7 @@ _CONNECTIONS = 100
 _LONGEST_CONNECT = 10.0
 _KEEP_ALIVE = 15.0
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+_TRIAL = HttpRequest(operation="versions.list", method="GET", url="http://127.0.0.1:1", headers={})
 
 
 class AiohttpTransport(QueuedTransport):
@@ -71,8 +74,9 @@ class AiohttpTransport(QueuedTransport):
         keep_alive: Seconds after which an idle connection is closed.
 
     Raises:
-        ConfigurationError: There are to be less than 1 connections or bytes, or not more than 0 seconds; or
-            `ca_bundle` is given beside a session, which has certificates of its own.
+        ConfigurationError: There are to be less than 1 connections or bytes, or not more than 0 seconds;
+            `ca_bundle` is given beside a session, which has certificates of its own; or aiohttp is there in a version
+            that this was not tested with.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class AiohttpTransport(QueuedTransport):
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         keep_alive: float = _KEEP_ALIVE,
     ) -> None:
+        check_version(aiohttp.__version__)
         if session is not None and ca_bundle is not None:
             raise ConfigurationError(
                 "AiohttpTransport(ca_bundle=...): a session's connector has certificates, its ssl="
@@ -107,8 +112,28 @@ class AiohttpTransport(QueuedTransport):
         super().__init__(connections=self._connections)
         self._ways: dict[tuple[str, str], _Way] = {}
         self._idle: IdleLines = IdleLines(keep_alive)
+        self._is_tried = False
+
+    async def try_library(self) -> None:
+        """See that the parts of aiohttp that are not public do what they have to, with an answer that nobody sent.
+
+        Raises:
+            ConfigurationError: They do not.
+        """
+        if self._is_tried:
+            return
+        why = None
+        try:
+            _way(_TRIAL, URL(_TRIAL.url), None)
+            await try_parser(ResponseHandler(asyncio.get_running_loop()), _TRIAL)
+        except Exception as error:  # noqa: BLE001 - what another version does instead may raise anything
+            why = f"{type(error).__name__} at a trial: {error}"
+        if why is not None:
+            raise unfit(aiohttp.__version__, why)
+        self._is_tried = True
 
     async def _prepare(self) -> None:
+        await self.try_library()
         if self._connector is None:
             # Reading the certificates takes tens of milliseconds, which the loop has no time for.
             context = await anyio.to_thread.run_sync(_context, self._ca_bundle)
