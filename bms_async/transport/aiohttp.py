@@ -47,6 +47,8 @@ _CONNECTIONS = 100
 _LONGEST_CONNECT = 10.0
 _KEEP_ALIVE = 15.0
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+# All of it is there before it is read, so that nothing is waited for.
+_LONGEST_TRIAL = 1.0
 _TRIAL = HttpRequest(operation="versions.list", method="GET", url="http://127.0.0.1:1", headers={})
 
 
@@ -125,7 +127,8 @@ class AiohttpTransport(QueuedTransport):
         why = None
         try:
             _way(_TRIAL, URL(_TRIAL.url), None)
-            await try_parser(ResponseHandler(asyncio.get_running_loop()), _TRIAL)
+            async with asyncio.timeout(_LONGEST_TRIAL):
+                await try_parser(ResponseHandler(asyncio.get_running_loop()), _TRIAL)
         except Exception as error:  # noqa: BLE001 - what another version does instead may raise anything
             why = f"{type(error).__name__} at a trial: {error}"
         if why is not None:
