@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -71,6 +72,7 @@ async def test_r4_a_request_whose_worker_was_ended_before_it_began_is_told_so() 
     assert "was closed before the answer came" in await told(flight)
     assert queue.statistics().queued == 0
     await queue.aclose()
+    gc.collect()
 
 
 async def test_r4_what_waits_behind_a_worker_that_is_ended_alone_is_told_so_and_the_queue_goes_on() -> None:
