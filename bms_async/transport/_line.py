@@ -35,10 +35,11 @@ class Line:
 
     Attributes:
         since: When it became idle, by the loop's clock.
+        wrote: Whether anything of the last request was handed to the socket.
         keeps: Seconds that it may be idle.
     """
 
-    __slots__ = ("_bodiless", "_connection", "_keep_alive", "_protocol", "keeps", "since")
+    __slots__ = ("_bodiless", "_connection", "_keep_alive", "_protocol", "keeps", "since", "wrote")
 
     def __init__(self, connection: Any, keep_alive: float) -> None:
         self._connection = connection
@@ -46,6 +47,7 @@ class Line:
         self._bodiless: bool | None = None
         self._keep_alive = self.keeps = keep_alive
         self.since = 0.0
+        self.wrote = False
 
     @property
     def usable(self) -> bool:
@@ -78,6 +80,7 @@ class Line:
             AnswerTooLargeError: It has more.
             Exception: What broke, in aiohttp's words or a socket's.
         """
+        self.wrote = False
         protocol = self._protocol
         transport = protocol.transport
         if transport is None:
@@ -93,6 +96,7 @@ class Line:
                 max_line_size=_LONGEST_HEADER,
                 max_field_size=_LONGEST_HEADER,
             )
+        self.wrote = True
         transport.write(text)
         message, payload = await protocol.read()
         while message.code in _INFORMATIONAL and message.code != _SWITCHING:

@@ -164,7 +164,7 @@ class AiohttpTransport(QueuedTransport):
             # Its frames hold what came.
             failure = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - the library has many errors, and sockets theirs
-            failure = _describe(error, request, sending=line.sending)
+            failure = _describe(error, request, line)
         except BaseException:
             line.close()
             raise
@@ -307,14 +307,14 @@ def _is_about(error: Exception, proxy: str) -> bool:
     return f"{host}:{error.port}" == proxy
 
 
-def _describe(error: Exception, request: HttpRequest, *, sending: bool) -> TransportError:
-    """Tell what became of a request that was written, in the words that httpx has for it.
+def _describe(error: Exception, request: HttpRequest, line: Line) -> TransportError:
+    """Tell what became of a request on a connection, in the words that httpx has for it.
 
     Nothing that the server said is quoted, and no error that quotes it is kept as the cause: a strange server may well
     send back what it was sent.
     """
     if isinstance(error, TimeoutError):
-        kind = "WriteTimeout" if sending else "ReadTimeout"
+        kind = "WriteTimeout" if line.sending else "ReadTimeout"
         return CallTimeoutError(
             f"{kind}: no whole answer within {request.timeout:g} s", maybe_delivered=True, operation=request.operation
         )
@@ -331,8 +331,8 @@ def _describe(error: Exception, request: HttpRequest, *, sending: bool) -> Trans
         text = "DecodingError: the body of the answer is not packed as its headers say"
     else:
         text, cause = f"{type(error).__name__} while sending", error
-    described = TransportError(text, maybe_delivered=True, operation=request.operation)
-    described.__cause__ = None if cause is None else keep_cause(cause, request, written=True)
+    described = TransportError(text, maybe_delivered=line.wrote, operation=request.operation)
+    described.__cause__ = None if cause is None else keep_cause(cause, request, written=line.wrote)
     return described
 
 
