@@ -39,7 +39,7 @@ class Progress:
     Args:
         request: The request.
         deadline: What ends the exchange; it is set when the connection is there.
-        timeouts: What the libraries wait for, which changes at the same moment.
+        timeouts: What the libraries wait for at each step, which is another thing for a tunnel.
 
     Attributes:
         began: Whether anything was traced at all; without a pool below nothing is.
@@ -85,6 +85,8 @@ class Progress:
     def _begin(self, info: dict[str, Any]) -> None:
         if info["request"].method == b"CONNECT" != self._request.method.encode():
             self.asked = True
+            # A tunnel is a part of connecting.
+            self._timeouts["read"] = self._timeouts["write"] = self._timeouts["connect"]
             return
         self.sent = True
         self._timeouts["read"] = self._timeouts["write"] = self._request.timeout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 import anyio
@@ -113,6 +112,8 @@ class DefaultTransport:
 
 def _find_fastest() -> tuple[type[AiohttpTransport] | None, str | None]:
     """Return the transport over aiohttp, and else why it cannot be used; neither where aiohttp is not installed."""
+    from importlib import metadata  # noqa: PLC0415 - it takes long too
+
     try:
         # Asked before it is imported, which takes long.
         check_version(metadata.version("aiohttp"))

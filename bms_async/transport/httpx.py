@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import re
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Hashable
@@ -16,19 +15,18 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from bms_async.errors import AnswerTooLargeError, CallTimeoutError, ConfigurationError, TransportError
+from bms_async.errors import AnswerTooLargeError, ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._carriers import Carriers
-from ._causes import keep_cause
+from ._failures import describe, describe_timeout, longest_connect
 from ._head import refused, split_url
 from ._idle import REPEATABLE
-from ._masking import mask_told
 from ._progress import Progress, quiet
 from ._proxies import Proxy, proxy_from_environment
 from ._queue import refuse_unsendable
 from ._queued import QueuedTransport
-from ._reach import tell_proxy_refused, tell_proxy_unreachable, tell_proxy_unusable, tell_unreachable
+from ._reach import tell_proxy_unusable
 from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
 from ._trust import trust
 
@@ -39,15 +37,8 @@ Client: TypeAlias = "httpx.AsyncClient | httpx2.AsyncClient"
 
 _CONNECTIONS = 64
 _ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-_LONGEST_CONNECT = 10.0
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "Connection": "keep-alive"}
 
-# By name, because httpx2 raises classes of its own with the names of httpx. They are asked only where nothing was
-# traced: whatever carries requests then, these say that it had not come to carry this one.
-_BEFORE_SENDING = frozenset(
-    {"ConnectError", "ConnectTimeout", "InvalidURL", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
-)
-_NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout"})
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -164,16 +155,17 @@ class HttpxTransport(QueuedTransport):
         with anyio.CancelScope() as scope:
             try:
                 async with self._carriers.borrow(way, once=request.method not in REPEATABLE) as carrier:
-                    progress, timeouts = self._follow(request, carrier, scope)
-                    built = self._build(carrier, request, {"timeout": timeouts, "trace": progress})
+                    following, timeouts = self._follow(request, carrier, scope)
+                    built = self._build(carrier, request, {"timeout": timeouts, "trace": following})
+                    progress = following
                     return await self._carry(carrier, request, built)
             except AnswerTooLargeError as error:
                 # Its frames hold what came.
                 failure = error.with_traceback(None)
             except Exception as error:  # noqa: BLE001 - each library has errors of its own
-                failure = _describe(error, request, progress)
+                failure = describe(error, request, progress, _proxy_met(request, progress))
         try:
-            raise failure or _describe_timeout(request, progress)
+            raise failure or describe_timeout(request, progress, _proxy_met(request, progress))
         finally:
             # It has a traceback, which has this frame.
             del failure
@@ -186,10 +178,10 @@ class HttpxTransport(QueuedTransport):
         Until the connection is there httpx bounds each step of connecting. From then on all that is left has the
         request's timeout, counted by the loop's clock.
         """
-        connect = _longest_connect(request)
+        connect = longest_connect(request)
         pooled = self._is_ours or _pool_of(carrier) is not None
-        step = connect if pooled else request.timeout
-        timeouts: dict[str, float | None] = {"connect": connect, "read": step, "write": step, "pool": None}
+        each = request.timeout
+        timeouts: dict[str, float | None] = {"connect": connect, "read": each, "write": each, "pool": None}
         # Cut from outside, what is being connected would leave its socket open, and its place in a given pool taken
         # (encode/httpcore#1093). So the bound lies beyond all that httpx does until then.
         seconds = request.timeout + 3 * connect if pooled else request.timeout
@@ -262,65 +254,9 @@ def _as_httpx_takes_it(proxy: Proxy, context: ssl.SSLContext | None) -> httpx.Pr
     )
 
 
-def _longest_connect(request: HttpRequest) -> float:
-    return min(request.timeout, _LONGEST_CONNECT)
-
-
-def _describe(error: Exception, request: HttpRequest, progress: Progress | None) -> TransportError:
-    """Tell what became of a request.
-
-    Args:
-        error: What a library raised.
-        request: The request.
-        progress: How far it got; None where no library was asked for it.
-    """
-    if isinstance(error, TransportError):
-        return error
-    kind, text = type(error).__name__, mask_told(str(error), request)
-    told = f"{kind}: {text}" if text else kind
-    traced = progress is not None and progress.began
-    sent = progress is not None and (progress.sent if traced else kind not in _BEFORE_SENDING)
-    if progress is not None and traced and not sent:
-        told = _tell_no_connection(kind, text, request, progress)
-    elif kind in _NO_CONNECTION and not sent:
-        told = tell_unreachable(request, told)
-    elif kind in {"ReadTimeout", "WriteTimeout"}:
-        told = f"{kind}: no whole answer within {request.timeout:g} s"
-    described = (CallTimeoutError if kind.endswith("Timeout") else TransportError)(
-        told, maybe_delivered=sent, operation=request.operation
-    )
-    written = progress is not None and (progress.sent or progress.asked)
-    described.__cause__ = keep_cause(error, request, written=written)
-    return described
-
-
-def _describe_timeout(request: HttpRequest, progress: Progress | None) -> CallTimeoutError:
-    if progress is not None and progress.began and not progress.sent:
-        told = _tell_no_connection("ConnectTimeout", "", request, progress)
-        return CallTimeoutError(told, maybe_delivered=False, operation=request.operation)
-    kind = "WriteTimeout" if progress is not None and progress.sent and not progress.written else "ReadTimeout"
-    told = f"{kind}: no whole answer within {request.timeout:g} s"
-    return CallTimeoutError(told, maybe_delivered=True, operation=request.operation)
-
-
-def _tell_no_connection(kind: str, text: str, request: HttpRequest, progress: Progress) -> str:
-    proxy = _proxy_met(request, progress)
-    if kind.endswith("Timeout"):
-        return tell_unreachable(request, f"ConnectTimeout: nothing within {_longest_connect(request):g} s", proxy)
-    told = f"{kind}: {text}" if text else kind
-    if proxy is None:
-        return tell_unreachable(request, told)
-    if not progress.asked:
-        return tell_proxy_unreachable(request, text or kind, proxy)
-    if not progress.answered:
-        return tell_proxy_refused(request, None, proxy)
-    status = re.match(r"\d{3}", text) if kind == "ProxyError" else None
-    return tell_proxy_refused(request, int(status[0]), proxy) if status else tell_unreachable(request, told, proxy)
-
-
-def _proxy_met(request: HttpRequest, progress: Progress) -> str | None:
+def _proxy_met(request: HttpRequest, progress: Progress | None) -> str | None:
     """Return host and port of what a connection was made to, if it was not the server."""
-    if progress.place is None:
+    if progress is None or progress.place is None:
         return None
     url = httpx.URL(request.url)
     if progress.place == (url.raw_host.decode(), url.port or _PORTS.get(url.scheme)):
