@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 
 from bms_async.errors import CallTimeoutError, TransportError
 from bms_async.wire import HttpRequest
@@ -46,6 +47,8 @@ def describe(error: Exception, request: HttpRequest, progress: Progress | None, 
         told = _tell_no_connection(kind, text, request, progress, proxy)
     elif kind in _NO_CONNECTION and not sent:
         told = tell_unreachable(request, told)
+    elif isinstance(error, zlib.error):
+        told = "DecodingError: the body of the answer is not packed as its headers say"
     elif kind in {"ReadTimeout", "WriteTimeout"}:
         told = f"{kind}: no whole answer within {request.timeout:g} s"
     described = (CallTimeoutError if kind.endswith("Timeout") else TransportError)(

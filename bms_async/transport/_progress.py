@@ -62,17 +62,21 @@ class Progress:
     async def __call__(self, name: str, info: dict[str, Any]) -> None:
         self.began = True
         part, _, event = name.partition(".")
-        match event:
-            case "send_request_headers.started":
-                self._begin(info)
-            case "send_request_body.complete":
-                self.written = self.sent
-            case "connect_tcp.started":
-                self.place = (info["host"], info["port"])
-            case "receive_response_headers.complete":
-                self.answered = True
-        # httpcore logs what it has traced, after this and out of the same dictionary.
-        if event.endswith(("headers.complete", ".failed")) and _is_logged(part):
+        if event == "send_request_headers.started":
+            self._begin(info)
+        elif event == "send_request_body.complete":
+            self.written = self.sent
+        elif event == "receive_response_headers.complete":
+            self.answered = True
+            self._mask(part, info)
+        elif event == "connect_tcp.started":
+            self.place = (info["host"], info["port"])
+        elif "exception" in info:
+            self._mask(part, info)
+
+    def _mask(self, part: str, info: dict[str, Any]) -> None:
+        """Take secrets out of what httpcore logs when this has returned, out of the same dictionary."""
+        if any(each.isEnabledFor(logging.DEBUG) for each in _LOGGERS.get(part, ())):
             if "return_value" in info:
                 info["return_value"] = mask_headers(info["return_value"], self._request)
             if "exception" in info:
@@ -91,10 +95,6 @@ class Progress:
         self.sent = True
         self._timeouts["read"] = self._timeouts["write"] = self._request.timeout
         self._deadline.deadline = asyncio.get_running_loop().time() + self._request.timeout
-
-
-def _is_logged(part: str) -> bool:
-    return any(each.isEnabledFor(logging.DEBUG) for each in _LOGGERS.get(part, ()))
 
 
 def quiet(client: C) -> C:

@@ -122,7 +122,8 @@ def _find_fastest() -> tuple[type[AiohttpTransport] | None, str | None]:
         return None, None
     except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
         missing = isinstance(error, ModuleNotFoundError) and error.name == "aiohttp"
-        return None, None if missing else f"{type(error).__name__}: {error}"
+        told = str(error) if isinstance(error, UnfitError) else f"{type(error).__name__}: {error}"
+        return None, None if missing else told
     return AiohttpTransport, None
 
 

@@ -29,6 +29,7 @@ from ._queued import QueuedTransport
 from ._reach import tell_proxy_unusable
 from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
 from ._trust import trust
+from ._unpack import PIECE, unpacker
 
 if TYPE_CHECKING:
     import httpx2
@@ -221,14 +222,26 @@ class HttpxTransport(QueuedTransport):
         """Return a whole body; None where there is more of it than may be."""
         parts = []
         size = 0
-        # What is not packed needs none of the layers that unpack.
-        plain = self._is_ours and "content-encoding" not in response.headers
-        stream: Any = response.stream if plain else response.aiter_bytes()
+        encoding = response.headers.get("content-encoding")
+        unpack = unpacker(encoding)
+        stream: Any
+        if response.is_stream_consumed or (encoding and unpack is None):
+            # It was read already, as those of a mock are; or only httpx knows how it is packed.
+            stream, unpack = response.aiter_bytes(), None
+        else:
+            # What is not packed needs none of httpx's layers, which unpack what they are given in one turn.
+            stream = response.stream if self._is_ours else response.aiter_raw()
         async for part in stream:
-            size += len(part)
-            if size > self._max_response_bytes:
-                return None
-            parts.append(part)
+            for piece in (part,) if unpack is None else unpack.feed(part):
+                size += len(piece)
+                if size > self._max_response_bytes:
+                    return None
+                parts.append(piece)
+                if len(piece) == PIECE:
+                    # There is more in this part than one turn of the loop should take.
+                    await asyncio.sleep(0)
+        if unpack is not None:
+            unpack.finish()
         return b"".join(parts)
 
 
