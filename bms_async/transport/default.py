@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .aiohttp import AiohttpTransport
     from .httpx import HttpxTransport
 
-_log = logging.getLogger("bms_async")
+_log = logging.getLogger("bms_async.transport")
 
 
 class DefaultTransport:
