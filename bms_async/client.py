@@ -146,6 +146,7 @@ class BmsClient(ClientView):
             identity_endpoint=identity_endpoint,
             region=region,
             domain=domain,
+            project_id=project_id,
         )
         self._hooks = _read_hooks(hooks)
         if telemetry:

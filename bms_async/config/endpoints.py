@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,8 +26,19 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     identity: str
 
 
-_BMS_VERSION = "/v1(/[0-9a-f]{32})?"
-"""With the project's id, as catalogs have it."""
+_PROJECT = (
+    r"[%$]?[({](?:project|tenant)_id[)}]s?"
+    r"|[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+)
+"""A project at the end of an address, as catalogs have it: filled in, or left to whoever reads it."""
+
+_VERSIONS: Final[Mapping[str, str]] = {
+    "endpoint": r"/v1",
+    "compute_endpoint": r"/v2(?:\.1)?(?:/[^/]+)?",
+    "identity_endpoint": r"/v3(?:/auth/tokens)?",
+}
+_UNFILLED = re.compile(r"[%$]\(\w*\)s?|\$?\{\w*\}")
+_OLD_IDENTITY = re.compile(r"/v2\.0$")
 
 
 def find_endpoints(
@@ -35,6 +48,7 @@ def find_endpoints(
     identity_endpoint: str | None = None,
     region: str | None = None,
     domain: str | None = None,
+    project_id: str | None = None,
 ) -> Endpoints:
     """Return where the services are.
 
@@ -47,6 +61,7 @@ def find_endpoints(
         identity_endpoint: The address of the IAM service.
         region: The region's id, such as ``ae-ad-1``.
         domain: The DNS domain of the cloud, such as ``example.com``.
+        project_id: The project, which an address may end in.
 
     Raises:
         ConfigurationError: Something cannot be right, or nothing tells where the BMS service is.
@@ -64,25 +79,50 @@ def find_endpoints(
     def made(service: str) -> str | None:
         return f"https://{service}.{region}.{domain}" if region is not None and domain is not None else None
 
-    bms = without_version(check_endpoint("endpoint", made("bms") if endpoint is None else endpoint), _BMS_VERSION)
+    def read(setting: str, address: str | None) -> str:
+        return read_endpoint(setting, setting, address, project_id)
+
+    bms = read("endpoint", made("bms") if endpoint is None else endpoint)
     return Endpoints(
         bms=bms,
-        compute=without_version(
-            check_endpoint("compute_endpoint", compute_endpoint or made("ecs") or bms), r"/v2(\.1)?(/[^/]+)?"
-        ),
-        identity=without_version(check_endpoint("identity_endpoint", identity_endpoint or made("iam") or bms), "/v3"),
+        compute=read("compute_endpoint", compute_endpoint or made("ecs") or bms),
+        identity=read("identity_endpoint", identity_endpoint or made("iam") or bms),
     )
 
 
-def without_version(address: str, version: str) -> str:
-    """Return an address without the version of the API at its end, which the calls bring along.
+def read_endpoint(argument: str, setting: str, value: object, project_id: str | None = None) -> str:
+    """Return the address of a service as calls need it, which bring version and project along.
+
+    Catalogs and OpenStack's tools have them at its end: ``/v1/%(project_id)s``, ``/v2.1/$(tenant_id)s``, or filled in.
 
     Args:
-        address: An address, as OpenStack's catalogs have it.
-        version: What the version looks like, as a regular expression.
+        argument: What the address is called where it was given, for an error.
+        setting: Which it is: ``endpoint``, ``compute_endpoint`` or ``identity_endpoint``.
+        value: What was given.
+        project_id: The project, which it may end in.
+
+    Raises:
+        ConfigurationError: It is no address, or something in it is not filled in.
     """
+    address = check_endpoint(argument, value)
+    # Whether the project's id can be one is checked elsewhere, with a better text.
+    known = isinstance(project_id, str) and project_id.strip()
+    project = f"{_PROJECT}|{re.escape(known)}" if known else _PROJECT
     # Not right after a slash: there it would be the host.
-    return re.sub(f"(?<!/){version}$", "", address)
+    versions = rf"(?<!/)(?:/v\d+(?:\.\d+)?/(?:{project})|{_VERSIONS[setting]})$"
+    plain = re.sub(versions, "", address, flags=re.IGNORECASE)
+    unfilled = _UNFILLED.search(plain)
+    if unfilled is not None:
+        raise ConfigurationError(
+            f"{argument}={address!r}: {unfilled[0]!r} in it is not filled in; give the address of the service alone, "
+            "such as 'https://bms.region.example.com', for each call adds version and project itself"
+        )
+    if setting == "identity_endpoint" and _OLD_IDENTITY.search(plain):
+        raise ConfigurationError(
+            f"{argument}={address!r}: version 2.0 of the identity service is not spoken here; expected 3, "
+            f"give {_OLD_IDENTITY.sub('', plain)!r}"
+        )
+    return plain
 
 
 def check_region(argument: str, value: object) -> str:

@@ -13,7 +13,7 @@ from bms_async.auth import AkSkAuth, Auth, PasswordAuth, StaticToken
 from bms_async.errors import ConfigurationError
 from bms_async.redaction import veil, veil_address
 
-from .endpoints import check_domain, check_endpoint, check_region, find_endpoints, without_version
+from .endpoints import check_domain, check_region, find_endpoints, read_endpoint
 
 Kind: TypeAlias = Literal["token", "password", "keys"]
 
@@ -24,6 +24,11 @@ _TYPES: Final[Mapping[str, Kind]] = {
     "v3password": "password",
     # OpenStack has no word for it, but who has all kinds set must be able to choose this one too.
     "aksk": "keys",
+}
+# Keystone's own address is that of the identity service.
+_ADDRESSES: Final[Mapping[str, str]] = {
+    **{each: each for each in ("endpoint", "compute_endpoint", "identity_endpoint")},
+    "auth_url": "identity_endpoint",
 }
 _USER_DOMAIN: Final = ("user_domain_name", "user_domain_id")
 _PROJECT_DOMAIN: Final = ("project_domain_name", "project_domain_id")
@@ -152,8 +157,8 @@ def read_settings(source: Source) -> Settings:
         raise ConfigurationError(f"not set in {source.where}: {'; '.join(missing)}")
     _check_verified(source)
     checked = {
-        setting: check_endpoint(source.used([setting]), value)
-        for setting in ("endpoint", "compute_endpoint", "identity_endpoint", "auth_url")
+        setting: read_endpoint(source.used([setting]), kind_of_address, value, source.get("project_id"))
+        for setting, kind_of_address in _ADDRESSES.items()
         if (value := source.get(setting)) is not None
     }
     keystone = checked.get("auth_url")
@@ -170,7 +175,7 @@ def read_settings(source: Source) -> Settings:
         project_name = project_name or region
     cacert = source.get("cacert")
     return Settings(
-        auth=_build(source, kind, endpoints.identity if keystone is None else without_version(keystone, "/v3")),
+        auth=_build(source, kind, keystone or endpoints.identity),
         project_id=project_id,
         # A password's token is for the project already, and tells its id.
         project_name=None if project_id is not None or kind == "password" else project_name,

@@ -173,7 +173,7 @@ def describe_failure(code: str | None, reason: str | None) -> str | None:
         code: The code it gave, if any.
         reason: Its own words, if any.
     """
-    told = ": ".join(part for part in (code, _shorten(reason) if reason else None) if part)
+    told = ": ".join(part for part in (str(code or ""), _shorten(reason or "")) if part)
     documented = explain(code)
     return f"{told} [{documented.meaning} {documented.measure}]" if documented else told or None
 
@@ -188,4 +188,6 @@ def _list_reasons(reasons: Counter[str]) -> list[str]:
 
 
 def _shorten(text: str) -> str:
+    # What may be told of it: joining and slicing would give what a masked text hides.
+    text = str(text)
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 3] + "..."

@@ -36,6 +36,7 @@ from bms_async.wire import (
 )
 
 from .core import Core
+from .large import LARGE, read_large
 from .log import logger, tell_try
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Call(Generic[T]):
         failure: BaseException | None = None
         try:
             self._response = response = await flight.wait()
-            result = self._read(response)
+            result = self._read(response) if len(response.body) < LARGE else await self._read_large(response)
         except BaseException as error:  # noqa: BLE001 - it is raised again
             failure = error
         if failure is not None:
@@ -220,6 +221,11 @@ class Call(Generic[T]):
     def _read(self, response: HttpResponse) -> T:
         # What a good answer holds is what the cloud sent; only an error tells of an answer, and only that is masked.
         return read_response(self._operation, response, redact=self._redact)
+
+    async def _read_large(self, response: HttpResponse) -> T:
+        if self._operation.result in (bytes, type(None)):
+            return self._read(response)
+        return await read_large(self._operation, response, redact=self._redact)
 
     async def _renew(self) -> tuple[bool, CallError | None]:
         """Have refused credentials mended, once a call; a second refusal is an error.

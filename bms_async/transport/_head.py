@@ -6,11 +6,11 @@ import re
 from urllib.parse import quote
 
 from bms_async.errors import TransportError
+from bms_async.redaction import SecretBytes
 from bms_async.wire import HttpRequest
 
 from ._queue import refuse_unsendable
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(r"[\x21-\x22\x24-\x7e]+")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -43,8 +43,8 @@ def split_url(request: HttpRequest) -> tuple[str, str, str]:
     return scheme, netloc, target
 
 
-def write_request(request: HttpRequest, target: str, host: str, more: str = "") -> tuple[bytes, bool]:
-    """Return a whole request, and whether its connection may be kept.
+def write_request(request: HttpRequest, target: str, host: str, more: str = "") -> tuple[SecretBytes, bool]:
+    """Return a whole request, which does not show itself, and whether its connection may be kept.
 
     Args:
         request: Its headers go as they are; those that every request needs are added where it has none.
@@ -56,28 +56,37 @@ def write_request(request: HttpRequest, target: str, host: str, more: str = "") 
         TransportError: It cannot be sent, and nothing was.
     """
     refuse_unsendable(request)
-    method = request.method
-    if _TOKEN.fullmatch(method) is None:
-        raise refused(request, "LocalProtocolError: the method is not a word that HTTP knows")
-    lines = [f"{method} {target} HTTP/1.1"]
-    given: dict[str, str] = {}
-    for name, value in request.headers.items():
-        given[name.lower()] = value
-        lines.append(f"{name}: {value}")
+    given = {name.lower() for name in request.headers}
+    lines = []
     if "host" not in given:
-        lines.insert(1, f"Host: {host}")
+        lines.append(f"Host: {host}\r\n")
     if "accept" not in given:
-        lines.append("Accept: */*")
+        lines.append("Accept: */*\r\n")
     if "accept-encoding" not in given:
-        lines.append("Accept-Encoding: gzip, deflate")
+        lines.append("Accept-Encoding: gzip, deflate\r\n")
     if "connection" not in given:
-        lines.append("Connection: keep-alive")
+        lines.append("Connection: keep-alive\r\n")
     body = request.body
-    if (body or method in _WITH_BODY) and "content-length" not in given:
-        lines.append(f"Content-Length: {len(body)}")
-    head = "\r\n".join(lines)
-    keeps = given.get("connection", "").lower() != "close"
-    return f"{head}\r\n{more}\r\n".encode("ascii") + body, keeps
+    if (body or request.method in _WITH_BODY) and "content-length" not in given:
+        lines.append(f"Content-Length: {len(body)}\r\n")
+    keeps = "connection" not in given or not _asks_to_close(request)
+    # In one expression: no variable has the secrets among the headers as plain text.
+    return SecretBytes(
+        "".join(
+            (
+                f"{request.method} {target} HTTP/1.1\r\n",
+                *lines,
+                *[f"{name}: {value}\r\n" for name, value in request.headers.items()],
+                more,
+                "\r\n",
+            )
+        ).encode("ascii")
+        + body
+    ), keeps
+
+
+def _asks_to_close(request: HttpRequest) -> bool:
+    return any(name.lower() == "connection" and value.lower() == "close" for name, value in request.headers.items())
 
 
 def refused(request: HttpRequest, text: str) -> TransportError:

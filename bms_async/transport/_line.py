@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 from bms_async.errors import AnswerTooLargeError
+from bms_async.redaction import SecretBytes
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._unpack import PIECE, Unpacker, unpacker
@@ -22,6 +23,7 @@ _INFORMATIONAL = range(100, 200)
 _SWITCHING = 101
 # Servers announce when they close, and a request needs time to get there.
 _MARGIN = 1.0
+_TRIAL_BODY = b"{}"
 
 
 class Line:
@@ -33,10 +35,11 @@ class Line:
 
     Attributes:
         since: When it became idle, by the loop's clock.
+        wrote: Whether anything of the last request was handed to the socket.
         keeps: Seconds that it may be idle.
     """
 
-    __slots__ = ("_bodiless", "_connection", "_keep_alive", "_protocol", "keeps", "since")
+    __slots__ = ("_bodiless", "_connection", "_keep_alive", "_protocol", "keeps", "since", "wrote")
 
     def __init__(self, connection: Any, keep_alive: float) -> None:
         self._connection = connection
@@ -44,6 +47,7 @@ class Line:
         self._bodiless: bool | None = None
         self._keep_alive = self.keeps = keep_alive
         self.since = 0.0
+        self.wrote = False
 
     @property
     def usable(self) -> bool:
@@ -64,7 +68,7 @@ class Line:
             transport.abort()
         self._connection.close()
 
-    async def talk(self, request: HttpRequest, text: bytes, bound: int) -> HttpResponse:
+    async def talk(self, request: HttpRequest, text: SecretBytes, bound: int) -> HttpResponse:
         """Write a request and read its answer.
 
         Args:
@@ -76,6 +80,7 @@ class Line:
             AnswerTooLargeError: It has more.
             Exception: What broke, in aiohttp's words or a socket's.
         """
+        self.wrote = False
         protocol = self._protocol
         transport = protocol.transport
         if transport is None:
@@ -91,6 +96,7 @@ class Line:
                 max_line_size=_LONGEST_HEADER,
                 max_field_size=_LONGEST_HEADER,
             )
+        self.wrote = True
         transport.write(text)
         message, payload = await protocol.read()
         while message.code in _INFORMATIONAL and message.code != _SWITCHING:
@@ -112,6 +118,44 @@ class Line:
         if (told := headers.get("Keep-Alive")) is not None:
             self.keeps = min(self._keep_alive, announced(told))
         return HttpResponse(status=message.code, headers=tuple(headers.items()), body=body)
+
+
+async def try_parser(protocol: Any, request: HttpRequest) -> None:
+    """Have a protocol of aiohttp read an answer that nobody sent.
+
+    Args:
+        protocol: A new one, without a connection.
+        request: For its method.
+
+    Raises:
+        Exception: It is another protocol than the one that is known here.
+    """
+    line = Line(_Trial(protocol), math.inf)
+    response = await line.talk(request, SecretBytes(), len(_TRIAL_BODY))
+    if (response.status, response.body, line.usable) != (200, _TRIAL_BODY, True):
+        raise ValueError("the answer was read as another one")
+    line.close()
+
+
+class _Trial(asyncio.Transport):
+    """A connection to nobody, whose answer comes when something is written."""
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__()
+        self.protocol = protocol
+        protocol.connection_made(self)
+
+    def write(self, data: object) -> None:
+        del data
+        self.protocol.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(_TRIAL_BODY) + _TRIAL_BODY)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        self.protocol.connection_lost(None)
+
+    close = abort
 
 
 async def _read(payload: Any, unpack: Unpacker | None, bound: int) -> bytes | None:

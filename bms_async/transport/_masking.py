@@ -1,31 +1,23 @@
-"""Keeping what we send and are given as secrets out of the HTTP libraries' own logs.
+"""Keeping what we send and are given as secrets out of what the HTTP libraries tell of it.
 
-At DEBUG httpcore logs the headers of every answer as they came, and quotes what it cannot read; httpx tells an answer's
-status text at INFO. Keystone hands out its token in a header, and a strange server may send back what it was sent. What
-an application logs, and where to, stays its own; only the secrets in the records of our own requests are masked.
+httpcore quotes what it cannot read, and logs the headers of every answer at DEBUG. Keystone hands out its token in a
+header, and a strange server may send back what it was sent.
 """
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from typing import Any
 
 import msgspec
 
-from bms_async.redaction import mask
+from bms_async.redaction import MASK, mask
 from bms_async.wire import HttpRequest
 
-_LOGGERS = (
-    *(f"{library}.{part}" for library in ("httpcore", "httpcore2") for part in ("http11", "http2", "proxy")),
-    "httpx",
-    "httpx2",
-)
-_TOKEN = re.compile(r"""(x-subject-token['"]\s*,\s*b?)(['"]).*?\2""", re.IGNORECASE)
+_TOKEN = b"x-subject-token"
 _BASIC = re.compile(r"(?<=Basic )[\w+/=-]+")
-_SHORTEST_SECRET = 8
+_PAIR = 2
+SHORTEST_SECRET = 8
 _NO_SECRETS = frozenset(
     {
         "accept",
@@ -39,40 +31,45 @@ _NO_SECRETS = frozenset(
     }
 )
 
-_sending: ContextVar[HttpRequest | None] = ContextVar("bms_async_sending", default=None)
+
+class Told:
+    """Stands in for a value whose repr would show a secret."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
 
 
-class _MaskSecrets(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        masked = text
-        if "x-subject-token" in text.lower():
-            masked = _TOKEN.sub(r"\1'***'", text)
-        request = _sending.get()
-        if request is not None:
-            masked = mask(_BASIC.sub("***", masked), *secrets_of(request))
-        if masked != text:
-            record.msg, record.args = masked, None
-        return True
+def mask_told(text: str, request: HttpRequest) -> str:
+    """Return a text of a library's without the secrets of a request, and without a proxy's password."""
+    return mask(_BASIC.sub(MASK, text), *secrets_of(request)) if text else text
 
 
-_MASK = _MaskSecrets()
+def mask_headers(value: Any, request: HttpRequest) -> Any:
+    """Return what a library logs of an answer's head, without secrets.
+
+    Args:
+        value: Texts, numbers and headers, in tuples and lists.
+        request: What was sent, and may have been sent back.
+    """
+    if isinstance(value, bytes):
+        return mask_told(value.decode("latin-1"), request).encode("latin-1")
+    if isinstance(value, list | tuple):
+        if len(value) == _PAIR and isinstance(value[0], bytes) and value[0].lower() == _TOKEN:
+            return (value[0], MASK.encode())
+        return type(value)([mask_headers(each, request) for each in value])
+    return value
 
 
-def mask_logs() -> None:
-    """Mask secrets in the logs of httpcore, httpx and their successors; once is enough, and more changes nothing."""
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_MASK)
-
-
-@contextmanager
-def masking(request: HttpRequest) -> Iterator[None]:
-    """Mask what this request carries in all that this task logs meanwhile, and hold it no longer."""
-    before = _sending.set(request)
-    try:
-        yield
-    finally:
-        _sending.reset(before)
+def mask_exception(error: object, request: HttpRequest) -> object:
+    """Return an exception for a log: itself, or what shows the same text without secrets."""
+    text = repr(error)
+    masked = mask_told(text, request)
+    return error if masked == text else Told(masked)
 
 
 def secrets_of(request: HttpRequest) -> list[str]:
@@ -88,4 +85,4 @@ def secrets_of(request: HttpRequest) -> list[str]:
             texts.append(value)
         elif isinstance(value, dict | list):
             pending += value.values() if isinstance(value, dict) else value
-    return [text for text in texts if len(text) >= _SHORTEST_SECRET]
+    return [text for text in texts if len(text) >= SHORTEST_SECRET]

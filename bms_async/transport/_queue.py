@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 
-import anyio
 import msgspec
 
+from bms_async._foreign import contain, is_own_cancellation
 from bms_async._owner import TaskOwner, check_loop
-from bms_async.errors import BmsError, CallTimeoutError, ClientClosedError, TransportError
+from bms_async.errors import BmsError, ClientClosedError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -98,12 +98,12 @@ class SendQueue:
         self._owner = TaskOwner("bms_async sending")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = Context()
-        self._closed = False
+        self._closed = self._guarded = False
 
     @property
     def is_open(self) -> bool:
         """Whether requests are taken."""
-        return self._owner.is_open
+        return self._guarded and self._owner.is_open
 
     @property
     def has_current_task(self) -> bool:
@@ -126,6 +126,9 @@ class SendQueue:
         await self._owner.open()
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
+        if not self._guarded and self._owner.is_open:
+            self._guarded = True
+            self._owner.start(self._guard, name="bms_async queue")
 
     async def aclose(self) -> None:
         """Count one user less; after the last one, end what is under way."""
@@ -133,11 +136,7 @@ class SendQueue:
         self._closed = self._closed or self._owner.users <= 1
         await self._owner.aclose()
         if self._closed:
-            for flight in self._waiting:
-                _close(flight)
-                flight.end()
-            self._waiting.clear()
-            self._idle.clear()
+            self._end_all()
 
     def submit(self, request: HttpRequest) -> Flight:
         """Take a request; it is sent as soon as a connection is free.
@@ -145,7 +144,7 @@ class SendQueue:
         Raises:
             ClientClosedError: The queue is not open, or was opened on another event loop.
         """
-        if not self._owner.is_open:
+        if not self.is_open:
             state = "was closed" if self._closed else "is not open"
             if self._loop is not None and not self._closed:
                 state = "is not open any more, for its tasks were ended with its event loop or by hand"
@@ -153,9 +152,13 @@ class SendQueue:
         check_loop(self._loop, f"{request.operation}: the client")
         flight = Flight(request)
         self._waiting.append(flight)
-        if self._idle:
-            self._idle.pop().set_result(None)
-        elif self._workers < self._connections:
+        while self._idle:
+            turn = self._idle.pop()
+            # One that was cancelled meanwhile is not going to take it.
+            if not turn.done():
+                turn.set_result(None)
+                return flight
+        if self._workers < self._connections:
             self._workers += 1
             # It sends for many callers, and what the first of them has set is nobody else's.
             self._context.copy().run(lambda: self._owner.start(self._work, name="bms_async send"))
@@ -167,9 +170,24 @@ class SendQueue:
             connections=self._connections, in_flight=self._flying, queued=len(self._waiting), sent=self._sent
         )
 
+    async def _guard(self) -> None:
+        """Close the queue as soon as its tasks are being ended, by whomever, and fail what nobody will send then."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._guarded = False
+            self._end_all()
+
+    def _end_all(self) -> None:
+        while self._waiting:
+            flight = self._waiting.popleft()
+            _close(flight)
+            flight.end()
+
     async def _work(self) -> None:
         """Send what waits, and then wait for more: a task for each request would cost as much as all the rest."""
         loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] | None = None
         try:
             while True:
                 while self._waiting:
@@ -188,6 +206,10 @@ class SendQueue:
                 await turn
         finally:
             self._workers -= 1
+            if turn in self._idle:
+                self._idle.remove(turn)
+            if not self._workers:
+                self._end_all()
 
     async def _send(self, flight: Flight) -> None:
         flight.sent = True
@@ -195,18 +217,16 @@ class SendQueue:
         self._flying += 1
         try:
             response = await self._exchange(flight.request)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                _close(flight)
-                raise
-            # It is not us that was cancelled but something the transport waited for. Let out of this task, it would
-            # cancel everything that the client does.
-            _fail(flight, _unexpected(flight.request, error))
         except BmsError as error:
             _fail(flight, error)
-        except Exception as error:  # noqa: BLE001 - whatever a transport raises must reach the caller, not end us
+        except BaseException as error:
+            # Whatever a transport raises is for the caller of this request. Let out of this task it would end all that
+            # the client does; only what ends this very task, and Ctrl-C, do so.
+            if is_own_cancellation(error):
+                _close(flight)
+                raise
             _fail(flight, _unexpected(flight.request, error))
+            contain("the transport", error)
         else:
             if not flight.answer.done():
                 flight.answer.set_result(response)
@@ -233,11 +253,17 @@ def _fail(flight: Flight, error: BmsError) -> None:
 
 
 def refuse_unsendable(request: HttpRequest) -> None:
-    """Refuse a header that no library can send, without showing its value: theirs would, and it may be a secret.
+    """Refuse what no library can send, without showing it: their errors would, and it may be a secret.
 
     Raises:
-        TransportError: A header cannot be sent; nothing was.
+        TransportError: The method or a header cannot be sent; nothing was.
     """
+    if _NAME.fullmatch(request.method) is None:
+        raise TransportError(
+            "LocalProtocolError: the method is not a word that HTTP knows",
+            maybe_delivered=False,
+            operation=request.operation,
+        )
     for name, value in request.headers.items():
         if _NAME.fullmatch(name) is None:
             raise TransportError(
@@ -249,14 +275,3 @@ def refuse_unsendable(request: HttpRequest) -> None:
                 maybe_delivered=False,
                 operation=request.operation,
             )
-
-
-async def within(request: HttpRequest, seconds: float, exchange: Awaitable[HttpResponse]) -> HttpResponse:
-    """Await an exchange for so long and no longer.
-
-    Raises:
-        CallTimeoutError: The time ran out.
-    """
-    with anyio.move_on_after(seconds):
-        return await exchange
-    raise CallTimeoutError(f"no whole answer within {seconds:g} s", maybe_delivered=True, operation=request.operation)

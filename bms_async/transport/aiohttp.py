@@ -12,13 +12,14 @@ import os
 import ssl
 import sys
 import zlib
-from base64 import b64encode
 
 import aiohttp
 import anyio
 import anyio.to_thread
 import certifi
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict
 from yarl import URL
 
 from bms_async.errors import (
@@ -28,14 +29,17 @@ from bms_async.errors import (
     ConfigurationError,
     TransportError,
 )
+from bms_async.redaction import SecretStr
 from bms_async.wire import HttpRequest, HttpResponse
 
+from ._causes import keep_cause
+from ._fitness import check_version, unfit
 from ._head import refused, split_url, write_request
 from ._idle import REPEATABLE, IdleLines
-from ._line import Line
-from ._proxies import proxy_from_environment
+from ._line import Line, try_parser
+from ._proxies import Proxy, proxy_from_environment, read_proxy, write_basic
 from ._queued import QueuedTransport
-from ._reach import tell_unreachable
+from ._reach import tell_proxy_refused, tell_proxy_unreachable, tell_proxy_unusable, tell_unreachable
 from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
 from ._trust import trust
 
@@ -43,6 +47,9 @@ _CONNECTIONS = 100
 _LONGEST_CONNECT = 10.0
 _KEEP_ALIVE = 15.0
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+# All of it is there before it is read, so that nothing is waited for.
+_LONGEST_TRIAL = 1.0
+_TRIAL = HttpRequest(operation="versions.list", method="GET", url="http://127.0.0.1:1", headers={})
 
 
 class AiohttpTransport(QueuedTransport):
@@ -69,8 +76,9 @@ class AiohttpTransport(QueuedTransport):
         keep_alive: Seconds after which an idle connection is closed.
 
     Raises:
-        ConfigurationError: There are to be less than 1 connections or bytes, or not more than 0 seconds; or
-            `ca_bundle` is given beside a session, which has certificates of its own.
+        ConfigurationError: There are to be less than 1 connections or bytes, or not more than 0 seconds;
+            `ca_bundle` is given beside a session, which has certificates of its own; or aiohttp is there in a version
+            that this was not tested with.
     """
 
     def __init__(
@@ -82,6 +90,7 @@ class AiohttpTransport(QueuedTransport):
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         keep_alive: float = _KEEP_ALIVE,
     ) -> None:
+        check_version(aiohttp.__version__)
         if session is not None and ca_bundle is not None:
             raise ConfigurationError(
                 "AiohttpTransport(ca_bundle=...): a session's connector has certificates, its ssl="
@@ -105,8 +114,29 @@ class AiohttpTransport(QueuedTransport):
         super().__init__(connections=self._connections)
         self._ways: dict[tuple[str, str], _Way] = {}
         self._idle: IdleLines = IdleLines(keep_alive)
+        self._is_tried = False
+
+    async def try_library(self) -> None:
+        """See that the parts of aiohttp that are not public do what they have to, with an answer that nobody sent.
+
+        Raises:
+            ConfigurationError: They do not.
+        """
+        if self._is_tried:
+            return
+        why = None
+        try:
+            _way(_TRIAL, URL(_TRIAL.url), None)
+            async with asyncio.timeout(_LONGEST_TRIAL):
+                await try_parser(ResponseHandler(asyncio.get_running_loop()), _TRIAL)
+        except Exception as error:  # noqa: BLE001 - what another version does instead may raise anything
+            why = f"{type(error).__name__} at a trial: {error}"
+        if why is not None:
+            raise unfit(aiohttp.__version__, why)
+        self._is_tried = True
 
     async def _prepare(self) -> None:
+        await self.try_library()
         if self._connector is None:
             # Reading the certificates takes tens of milliseconds, which the loop has no time for.
             context = await anyio.to_thread.run_sync(_context, self._ca_bundle)
@@ -130,17 +160,21 @@ class AiohttpTransport(QueuedTransport):
         try:
             async with asyncio.timeout(request.timeout):
                 response = await line.talk(request, text, self._max_response_bytes)
-        except AnswerTooLargeError:
-            line.close()
-            raise
+        except AnswerTooLargeError as error:
+            # Its frames hold what came.
+            failure = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - the library has many errors, and sockets theirs
-            failure = _describe(error, request, sending=line.sending)
+            failure = _describe(error, request, line)
         except BaseException:
             line.close()
             raise
         if failure is not None:
             line.close()
-            raise failure
+            try:
+                raise failure
+            finally:
+                # It has a traceback, which has this frame.
+                del failure
         if keeps and line.keeps > 0 and line.usable and not line.sending:
             self._idle.put(way, line)
         else:
@@ -154,13 +188,9 @@ class AiohttpTransport(QueuedTransport):
             raise refused(request, "InvalidURL: the URL has a host or a port that cannot be") from None
         if not url.raw_host or url.raw_user or url.raw_password:
             raise refused(request, "InvalidURL: the URL has no host, or a user name, which is not sent")
-        proxy: str | None = None
-        if self._session is None or self._session.trust_env:
+        proxy = None if self._session is None else _proxy_of(self._session)
+        if proxy is None and (self._session is None or self._session.trust_env):
             proxy = await anyio.to_thread.run_sync(proxy_from_environment, scheme, url.raw_host, url.port)
-        if self._session is not None:
-            # There is no public name for it.
-            given = getattr(self._session, "_default_proxy", None)
-            proxy = proxy if given is None else str(given)
         return self._ways.setdefault((scheme, netloc), _way(request, url, proxy))
 
     async def _connect(self, request: HttpRequest, way: _Way) -> Line:
@@ -175,19 +205,17 @@ class AiohttpTransport(QueuedTransport):
                 return Line(await connector.connect(way.asks, [], _NO_TIMEOUT), self._keep_alive)
         except TimeoutError:
             failure = CallTimeoutError(
-                tell_unreachable(request, f"ConnectTimeout: nothing within {seconds:g} s"),
+                tell_unreachable(request, f"ConnectTimeout: nothing within {seconds:g} s", way.proxy),
                 maybe_delivered=False,
                 operation=request.operation,
             )
-        except aiohttp.ClientHttpProxyError as error:
-            failure = refused(request, f"ProxyError: the proxy answered {error.status}")
-        except aiohttp.ClientProxyConnectionError as error:
-            failure = refused(request, f"ProxyError: {error.os_error}")
-        except Exception as error:  # noqa: BLE001 - whatever it was, nothing was written
-            cause = error.__cause__ or error
-            failure = refused(request, tell_unreachable(request, f"ConnectError: {cause}"))
-            failure.__cause__ = cause
-        raise failure
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing of the request was written
+            failure = _describe_no_connection(error, request, way)
+        try:
+            raise failure
+        finally:
+            # It has a traceback, which has this frame.
+            del failure
 
 
 class _Way:
@@ -198,35 +226,51 @@ class _Way:
         host: What ``Host`` says.
         prefix: What is written before a request's path.
         more: Header lines for a proxy.
+        proxy: Host and port of the proxy; None where there is none.
     """
 
-    __slots__ = ("asks", "host", "more", "prefix")
+    __slots__ = ("asks", "host", "more", "prefix", "proxy")
 
-    def __init__(self, asks: aiohttp.ClientRequest, host: str, prefix: str, more: str) -> None:
+    def __init__(
+        self, asks: aiohttp.ClientRequest, *, host: str, prefix: str = "", more: str = "", proxy: str | None = None
+    ) -> None:
         self.asks = asks
         self.host = host
         self.prefix = prefix
         self.more = more
+        self.proxy = proxy
 
 
-def _way(request: HttpRequest, url: URL, proxy: str | None) -> _Way:
+def _way(request: HttpRequest, url: URL, proxy: Proxy | None) -> _Way:
     host = url.host_port_subcomponent or ""
-    prefix = more = ""
-    through: URL | None = None
-    if proxy is not None:
-        try:
-            through = URL(proxy if "://" in proxy else f"http://{proxy}")
-        except ValueError:
-            through = URL()
-        if through.scheme not in ("http", "https") or not through.raw_host:
-            raise refused(request, "ProxyError: only proxies with an address of http:// or https:// can be used")
-        if url.scheme == "http":
-            prefix = f"http://{host}"
-            if through.user is not None:
-                password = f"{through.user}:{through.password or ''}".encode()
-                more = f"Proxy-Authorization: Basic {b64encode(password).decode()}\r\n"
     loop = asyncio.get_running_loop()
-    return _Way(aiohttp.ClientRequest("GET", url, loop=loop, proxy=through), host, prefix, more)
+    if proxy is None:
+        return _Way(aiohttp.ClientRequest("GET", url, loop=loop), host=host)
+    if proxy.trouble is not None:
+        raise refused(request, tell_proxy_unusable(request, proxy.trouble))
+    try:
+        through = URL(proxy.address)
+    except ValueError:
+        raise refused(request, tell_proxy_unusable(request, "its address has a host that cannot be")) from None
+    # The password goes as a header of its own: in the address it would show in the repr of each connection.
+    headers = CIMultiDict({} if proxy.authorization is None else {"Proxy-Authorization": proxy.authorization})
+    asks = aiohttp.ClientRequest("GET", url, loop=loop, proxy=through, proxy_headers=headers)
+    if url.scheme != "http":
+        return _Way(asks, host=host, proxy=proxy.place)
+    # No tunnel leads through it then: the proxy reads each request, and its password is among the headers.
+    more = SecretStr("" if proxy.authorization is None else f"Proxy-Authorization: {proxy.authorization}\r\n")
+    return _Way(asks, host=host, prefix=f"http://{host}", more=more, proxy=proxy.place)
+
+
+def _proxy_of(session: aiohttp.ClientSession) -> Proxy | None:
+    """Return the proxy that a session was made with; there are no public names for it."""
+    if getattr(session, "_default_proxy", None) is None:
+        return None
+    proxy = read_proxy(str(session._default_proxy))  # noqa: SLF001
+    auth: aiohttp.BasicAuth | None = getattr(session, "_default_proxy_auth", None)
+    if auth is None:
+        return proxy
+    return proxy._replace(authorization=write_basic(auth.login.encode(), auth.password.encode()))
 
 
 def _context(ca_bundle: str | os.PathLike[str] | None) -> ssl.SSLContext:
@@ -237,19 +281,43 @@ def _context(ca_bundle: str | os.PathLike[str] | None) -> ssl.SSLContext:
     return context
 
 
-def _describe(error: Exception, request: HttpRequest, *, sending: bool) -> TransportError:
-    """Tell what became of a request that was written, in the words that httpx has for it.
+def _describe_no_connection(error: Exception, request: HttpRequest, way: _Way) -> TransportError:
+    """Tell why there is no connection, in the words that the transport over httpx has for it."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return refused(request, tell_proxy_refused(request, error.status, way.proxy or ""))
+    if way.proxy is not None and not isinstance(error, aiohttp.ClientConnectorError):
+        # What breaks between the proxy's own connection and the server's is the request for a tunnel.
+        return refused(request, tell_proxy_refused(request, None, way.proxy))
+    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+    why = str(cause)
+    if way.proxy is not None and _is_about(error, way.proxy):
+        failure = refused(request, tell_proxy_unreachable(request, why, way.proxy))
+    else:
+        failure = refused(request, tell_unreachable(request, f"ConnectError: {why}", way.proxy))
+    failure.__cause__ = keep_cause(cause, request, written=way.proxy is not None)
+    return failure
+
+
+def _is_about(error: Exception, proxy: str) -> bool:
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return True
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return False
+    host = f"[{error.host}]" if error.host and ":" in error.host else error.host
+    return f"{host}:{error.port}" == proxy
+
+
+def _describe(error: Exception, request: HttpRequest, line: Line) -> TransportError:
+    """Tell what became of a request on a connection, in the words that httpx has for it.
 
     Nothing that the server said is quoted, and no error that quotes it is kept as the cause: a strange server may well
     send back what it was sent.
     """
     if isinstance(error, TimeoutError):
-        kind = "WriteTimeout" if sending else "ReadTimeout"
-        timed_out = CallTimeoutError(
+        kind = "WriteTimeout" if line.sending else "ReadTimeout"
+        return CallTimeoutError(
             f"{kind}: no whole answer within {request.timeout:g} s", maybe_delivered=True, operation=request.operation
         )
-        timed_out.__cause__ = error
-        return timed_out
     cause: Exception | None = None
     if isinstance(error, OSError):
         text, cause = f"ReadError: {error.strerror or type(error).__name__}", error
@@ -263,8 +331,8 @@ def _describe(error: Exception, request: HttpRequest, *, sending: bool) -> Trans
         text = "DecodingError: the body of the answer is not packed as its headers say"
     else:
         text, cause = f"{type(error).__name__} while sending", error
-    described = TransportError(text, maybe_delivered=True, operation=request.operation)
-    described.__cause__ = cause
+    described = TransportError(text, maybe_delivered=line.wrote, operation=request.operation)
+    described.__cause__ = None if cause is None else keep_cause(cause, request, written=line.wrote)
     return described
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import anyio.to_thread
 from bms_async.errors import ClientClosedError
 from bms_async.wire import HttpRequest, HttpResponse
 
+from ._fitness import UnfitError, check_version
 from ._queue import Flight, TransportStatistics
 from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
 
@@ -18,9 +20,13 @@ if TYPE_CHECKING:
     from .aiohttp import AiohttpTransport
     from .httpx import HttpxTransport
 
+_log = logging.getLogger("bms_async.transport")
+
 
 class DefaultTransport:
     """Carries requests over aiohttp where the extra ``speedups`` is installed, and else over httpx.
+
+    An aiohttp that is there in a version that does not do is left alone, and a warning in the log says so.
 
     The library is imported when the transport is opened, in a thread: importing one takes longer than an event loop has
     time for, and a process needs but one.
@@ -59,9 +65,23 @@ class DefaultTransport:
         """
         async with self._making:
             if self._made is None:
-                kind = await anyio.to_thread.run_sync(_find_fastest)
-                self._made = kind(ca_bundle=self._ca_bundle, max_response_bytes=self._max_response_bytes)
+                self._made = await self._make()
         await self._made.open()
+
+    async def _make(self) -> AiohttpTransport | HttpxTransport:
+        fastest, trouble = await anyio.to_thread.run_sync(_find_fastest)
+        if fastest is not None:
+            try:
+                made = fastest(ca_bundle=self._ca_bundle, max_response_bytes=self._max_response_bytes)
+                await made.try_library()
+            except UnfitError as error:
+                trouble = str(error)
+            else:
+                return made
+        if trouble is not None:
+            _log.warning("requests are carried over httpx, which is slower: %s", trouble)
+        kind = await anyio.to_thread.run_sync(_find_other)
+        return kind(ca_bundle=self._ca_bundle, max_response_bytes=self._max_response_bytes)
 
     async def aclose(self) -> None:
         """Count one client less; after the last one, end what is under way and close the connections."""
@@ -90,11 +110,24 @@ class DefaultTransport:
         return self._made.statistics()
 
 
-def _find_fastest() -> type[AiohttpTransport | HttpxTransport]:
-    try:
-        from .aiohttp import AiohttpTransport  # noqa: PLC0415 - only when it is asked for, and there
-    except ImportError:
-        from .httpx import HttpxTransport  # noqa: PLC0415
+def _find_fastest() -> tuple[type[AiohttpTransport] | None, str | None]:
+    """Return the transport over aiohttp, and else why it cannot be used; neither where aiohttp is not installed."""
+    from importlib import metadata  # noqa: PLC0415 - it takes long too
 
-        return HttpxTransport
-    return AiohttpTransport
+    try:
+        # Asked before it is imported, which takes long.
+        check_version(metadata.version("aiohttp"))
+        from .aiohttp import AiohttpTransport  # noqa: PLC0415 - only when it is asked for, and there
+    except metadata.PackageNotFoundError:
+        return None, None
+    except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "aiohttp"
+        told = str(error) if isinstance(error, UnfitError) else f"{type(error).__name__}: {error}"
+        return None, None if missing else told
+    return AiohttpTransport, None
+
+
+def _find_other() -> type[HttpxTransport]:
+    from .httpx import HttpxTransport  # noqa: PLC0415
+
+    return HttpxTransport

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import ssl
@@ -14,20 +15,21 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from bms_async.errors import AnswerTooLargeError, CallTimeoutError, ConfigurationError, TransportError
-from bms_async.redaction import mask
+from bms_async.errors import AnswerTooLargeError, ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._carriers import Carriers
-from ._head import split_url
+from ._failures import describe, describe_timeout, longest_connect
+from ._head import refused, split_url
 from ._idle import REPEATABLE
-from ._masking import mask_logs, masking, secrets_of
-from ._proxies import proxy_from_environment
-from ._queue import refuse_unsendable, within
+from ._progress import Progress, quiet
+from ._proxies import Proxy, proxy_from_environment
+from ._queue import refuse_unsendable
 from ._queued import QueuedTransport
-from ._reach import tell_unreachable
+from ._reach import tell_proxy_unusable
 from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
 from ._trust import trust
+from ._unpack import PIECE, unpacker
 
 if TYPE_CHECKING:
     import httpx2
@@ -36,23 +38,9 @@ Client: TypeAlias = "httpx.AsyncClient | httpx2.AsyncClient"
 
 _CONNECTIONS = 64
 _ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-_LONGEST_CONNECT = 10.0
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "Connection": "keep-alive"}
 
-# By name, because httpx2 raises classes of its own with the names of httpx. Whatever is not named here may have
-# been delivered: also a write that failed, for the other side may have read it all before it went away.
-_NEVER_DELIVERED = frozenset(
-    {
-        "ConnectError",
-        "ConnectTimeout",
-        "InvalidURL",
-        "LocalProtocolError",
-        "PoolTimeout",
-        "ProxyError",
-        "UnsupportedProtocol",
-    }
-)
-_NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout"})
+_PORTS = {"http": 80, "https": 443}
 
 
 class HttpxTransport(QueuedTransport):
@@ -63,6 +51,9 @@ class HttpxTransport(QueuedTransport):
     closes with the last of them. Requests run in tasks of its own, so cancelling a caller leaves the connections whole.
     What is not a GET or HEAD goes on a connection that was in use within the last second, or on a new one: a server may
     be closing one that was idle.
+
+    What httpcore and httpx log is theirs, and goes where the application has it go: httpx tells method, address and
+    status of each request of a given client at INFO. Secrets are masked in what they log, without a filter on a logger.
 
     ::
 
@@ -93,7 +84,6 @@ class HttpxTransport(QueuedTransport):
         ca_bundle: str | os.PathLike[str] | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
-        mask_logs()
         if client is not None and ca_bundle is not None:
             raise ConfigurationError("HttpxTransport(ca_bundle=...): a client has certificates of its own, its verify=")
         if connections is not None and connections < 1:
@@ -105,7 +95,7 @@ class HttpxTransport(QueuedTransport):
         # More than the pool holds would queue in it, where a request that is given up leaves its place taken.
         connections = min(connections or pool or _CONNECTIONS, pool or sys.maxsize)
         super().__init__(connections=connections)
-        self._proxies: dict[Hashable, httpx.Proxy | None] = {}
+        self._proxies: dict[Hashable, Proxy | None] = {}
         self._is_ours = client is None
         self._carriers: Carriers[Any] | _Shared
         if client is None:
@@ -113,10 +103,10 @@ class HttpxTransport(QueuedTransport):
         # A client cannot be called, and whatever can be called makes clients.
         elif callable(client):
             # In a thread, for making one may read certificates.
-            make = functools.partial(anyio.to_thread.run_sync, client)
+            make = functools.partial(anyio.to_thread.run_sync, lambda: quiet(client()))
             self._carriers = Carriers(lambda _: make(), most=connections)
         else:
-            self._carriers = _Shared(client)
+            self._carriers = _Shared(quiet(client))
 
     async def _prepare(self) -> None:
         if self._is_ours and self._trust is None:
@@ -134,45 +124,84 @@ class HttpxTransport(QueuedTransport):
 
     async def _make_pool(self, way: Hashable) -> httpx.AsyncHTTPTransport:
         """Make a connection's pool, without a client around it: that would keep cookies, and costs a tenth more."""
-        if way not in self._proxies:
-            url = httpx.URL(str(way))
-            named = await anyio.to_thread.run_sync(proxy_from_environment, url.scheme, url.host, url.port)
-            self._proxies[way] = None if named is None else httpx.Proxy(named)
+        proxy = self._proxies[way]
         return httpx.AsyncHTTPTransport(
-            verify=self._trust or True, trust_env=False, limits=_ONE_CONNECTION, proxy=self._proxies[way]
+            verify=self._trust or True,
+            trust_env=False,
+            limits=_ONE_CONNECTION,
+            proxy=None if proxy is None else _as_httpx_takes_it(proxy, self._trust),
         )
+
+    async def _find_way(self, request: HttpRequest) -> Hashable:
+        """Return where a request goes, and see that its proxy is known and can be used."""
+        if not self._is_ours:
+            return None
+        way = "://".join(split_url(request)[:2])
+        if way not in self._proxies:
+            try:
+                url = httpx.URL(way)
+            except httpx.InvalidURL:
+                raise refused(request, "InvalidURL: the URL has a host or a port that cannot be") from None
+            self._proxies[way] = await anyio.to_thread.run_sync(proxy_from_environment, url.scheme, url.host, url.port)
+        proxy = self._proxies[way]
+        if proxy is not None and proxy.trouble is not None:
+            raise refused(request, tell_proxy_unusable(request, proxy.trouble))
+        return way
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
         refuse_unsendable(request)
-        connect = min(request.timeout, _LONGEST_CONNECT)
-        # Connecting (name, TCP, TLS, a proxy before it) is bounded by httpx itself: cut from outside it would leak
-        # its place in a given client's pool. What is bounded from outside begins well after that can have ended.
-        with masking(request):
-            return await within(request, request.timeout + 3 * connect, self._carry(request, connect))
-
-    async def _carry(self, request: HttpRequest, connect: float) -> HttpResponse:
-        timeouts = {"connect": connect, "read": request.timeout, "write": request.timeout, "pool": None}
+        way = await self._find_way(request)
+        progress: Progress | None = None
         failure: Exception | None = None
-        handed_over = False
+        with anyio.CancelScope() as scope:
+            try:
+                async with self._carriers.borrow(way, once=request.method not in REPEATABLE) as carrier:
+                    following, timeouts = self._follow(request, carrier, scope)
+                    built = self._build(carrier, request, {"timeout": timeouts, "trace": following})
+                    progress = following
+                    return await self._carry(carrier, request, built)
+            except AnswerTooLargeError as error:
+                # Its frames hold what came.
+                failure = error.with_traceback(None)
+            except Exception as error:  # noqa: BLE001 - each library has errors of its own
+                failure = describe(error, request, progress, _proxy_met(request, progress))
         try:
-            way = "://".join(split_url(request)[:2]) if self._is_ours else None
-            async with self._carriers.borrow(way, once=request.method not in REPEATABLE) as carrier:
-                built = self._build(carrier, request, {"timeout": timeouts})
-                handed_over = True
-                response = await self._begin(carrier, built)
-                try:
-                    body = await self._read_body(request, response)
-                finally:
-                    await response.aclose()
-                if self._is_ours and _has_more(carrier):
-                    # Nobody asked for what came after the answer, and the next request must not get it for its own.
-                    await carrier.aclose()
-        except (AnswerTooLargeError, TransportError):
-            raise
-        except Exception as error:  # noqa: BLE001 - each library has errors of its own
-            failure = error
-        if failure is not None:
-            raise _describe(failure, request, handed_over=handed_over)
+            raise failure or describe_timeout(request, progress, _proxy_met(request, progress))
+        finally:
+            # It has a traceback, which has this frame.
+            del failure
+
+    def _follow(
+        self, request: HttpRequest, carrier: Any, scope: anyio.CancelScope
+    ) -> tuple[Progress, dict[str, float | None]]:
+        """Bound what follows, and return what tells how far it gets.
+
+        Until the connection is there httpx bounds each step of connecting. From then on all that is left has the
+        request's timeout, counted by the loop's clock.
+        """
+        connect = longest_connect(request)
+        pooled = self._is_ours or _pool_of(carrier) is not None
+        each = request.timeout
+        timeouts: dict[str, float | None] = {"connect": connect, "read": each, "write": each, "pool": None}
+        # Cut from outside, what is being connected would leave its socket open, and its place in a given pool taken
+        # (encode/httpcore#1093). So the bound lies beyond all that httpx does until then.
+        seconds = request.timeout + 3 * connect if pooled else request.timeout
+        scope.deadline = asyncio.get_running_loop().time() + seconds
+        return Progress(request, scope, timeouts), timeouts
+
+    async def _carry(self, carrier: Any, request: HttpRequest, built: httpx.Request) -> HttpResponse:
+        response = await self._begin(carrier, built)
+        try:
+            body = await self._read_body(response)
+        finally:
+            await response.aclose()
+        if body is None:
+            raise AnswerTooLargeError(
+                limit=self._max_response_bytes, status=response.status_code, operation=request.operation
+            )
+        if self._is_ours and _has_more(carrier):
+            # Nobody asked for what came after the answer, and the next request must not get it for its own.
+            await carrier.aclose()
         return HttpResponse(status=response.status_code, headers=tuple(response.headers.multi_items()), body=body)
 
     def _build(self, carrier: Any, request: HttpRequest, extensions: dict[str, Any]) -> httpx.Request:
@@ -189,19 +218,30 @@ class HttpxTransport(QueuedTransport):
             return cast("httpx.Response", await carrier.handle_async_request(built))
         return cast("httpx.Response", await carrier.send(built, follow_redirects=False, stream=True))
 
-    async def _read_body(self, request: HttpRequest, response: httpx.Response) -> bytes:
+    async def _read_body(self, response: httpx.Response) -> bytes | None:
+        """Return a whole body; None where there is more of it than may be."""
         parts = []
         size = 0
-        # What is not packed needs none of the layers that unpack.
-        plain = self._is_ours and "content-encoding" not in response.headers
-        stream: Any = response.stream if plain else response.aiter_bytes()
+        encoding = response.headers.get("content-encoding")
+        unpack = unpacker(encoding)
+        stream: Any
+        if response.is_stream_consumed or (encoding and unpack is None):
+            # It was read already, as those of a mock are; or only httpx knows how it is packed.
+            stream, unpack = response.aiter_bytes(), None
+        else:
+            # What is not packed needs none of httpx's layers, which unpack what they are given in one turn.
+            stream = response.stream if self._is_ours else response.aiter_raw()
         async for part in stream:
-            size += len(part)
-            if size > self._max_response_bytes:
-                raise AnswerTooLargeError(
-                    limit=self._max_response_bytes, status=response.status_code, operation=request.operation
-                )
-            parts.append(part)
+            for piece in (part,) if unpack is None else unpack.feed(part):
+                size += len(piece)
+                if size > self._max_response_bytes:
+                    return None
+                parts.append(piece)
+                if len(piece) == PIECE:
+                    # There is more in this part than one turn of the loop should take.
+                    await asyncio.sleep(0)
+        if unpack is not None:
+            unpack.finish()
         return b"".join(parts)
 
 
@@ -220,22 +260,22 @@ class _Shared:
         await self._client.aclose()
 
 
-def _describe(error: Exception, request: HttpRequest, *, handed_over: bool) -> TransportError:
-    kind, text = type(error).__name__, str(error)
-    # The libraries quote what they cannot read, and a strange server may well send back what it was sent.
-    masked = mask(text, *secrets_of(request)) if text else text
-    quoted, text = masked != text, masked
-    if getattr(error, "_request", None) is not None:
-        # It has the headers in it, and whoever keeps or pickles the error keeps them.
-        error._request = None  # type: ignore[attr-defined]  # noqa: SLF001 - both libraries have it, and no setter
-    told = f"{kind}: {text}" if text else kind
-    described = (CallTimeoutError if kind.endswith("Timeout") else TransportError)(
-        tell_unreachable(request, told) if kind in _NO_CONNECTION else told,
-        maybe_delivered=handed_over and kind not in _NEVER_DELIVERED,
-        operation=request.operation,
+def _as_httpx_takes_it(proxy: Proxy, context: ssl.SSLContext | None) -> httpx.Proxy:
+    headers = None if proxy.authorization is None else {"Proxy-Authorization": proxy.authorization}
+    return httpx.Proxy(
+        proxy.address, headers=headers, ssl_context=context if proxy.address.startswith("https:") else None
     )
-    described.__cause__ = None if quoted else error
-    return described
+
+
+def _proxy_met(request: HttpRequest, progress: Progress | None) -> str | None:
+    """Return host and port of what a connection was made to, if it was not the server."""
+    if progress is None or progress.place is None:
+        return None
+    url = httpx.URL(request.url)
+    if progress.place == (url.raw_host.decode(), url.port or _PORTS.get(url.scheme)):
+        return None
+    host, port = progress.place
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _has_more(carrier: httpx.AsyncHTTPTransport) -> bool:
@@ -254,6 +294,9 @@ def _pool_size(client: object) -> int | None:
     httpx does not tell, so this reads its private parts, and a test on both libraries tells if they move; where
     there is no pool (a transport for ASGI or a mock) there is no such number.
     """
-    pool = None if callable(client) else getattr(getattr(client, "_transport", None), "_pool", None)
-    size = getattr(pool, "_max_connections", None)
+    size = None if callable(client) else getattr(_pool_of(client), "_max_connections", None)
     return size if isinstance(size, int) and 0 < size < 1_000_000 else None  # noqa: PLR2004 - httpx: no limit
+
+
+def _pool_of(client: object) -> object:
+    return getattr(getattr(client, "_transport", None), "_pool", None)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bms_async import BmsClient, ConfigurationError, StaticToken
-from bms_async.config import Endpoints, find_endpoints
+from bms_async.config import Endpoints, find_endpoints, read_environment
 from bms_async.wire import Service
 
 PLACE = {"region": "ae-ad-1", "domain": "cloud.example.com"}
@@ -89,3 +89,75 @@ def test_whatever_region_and_domain_are_the_host_ends_in_them_or_it_is_an_error(
         return
     assert found.bms == f"https://bms.{region.strip()}.{domain.strip()}"
     assert set(found.bms.removeprefix("https://")).isdisjoint("/:@?# \\%")
+
+
+PROJECT = "0605767a9000f5e02f84c0151b4f2be1"
+PROJECTS = [
+    "%(project_id)s",
+    "%(tenant_id)s",
+    "$(project_id)s",
+    "$(tenant_id)s",
+    "{project_id}",
+    PROJECT,
+    PROJECT.upper(),
+    "0605767a-9000-f5e0-2f84-c0151b4f2be1",
+]
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_version_and_project_at_the_end_of_an_address_are_left_to_the_calls_as_catalogs_have_them(project: str) -> None:
+    found = find_endpoints(
+        endpoint=f"https://bms.example.org/v1/{project}",
+        compute_endpoint=f"https://ecs.example.org/v2.1/{project}/",
+        identity_endpoint="https://iam.example.org/v3/auth/tokens",
+    )
+    assert found == Endpoints(
+        bms="https://bms.example.org", compute="https://ecs.example.org", identity="https://iam.example.org"
+    )
+
+
+@pytest.mark.parametrize("setting", ["endpoint", "compute_endpoint", "identity_endpoint"])
+def test_an_address_may_end_in_the_very_project_that_the_client_is_for(setting: str) -> None:
+    given: dict[str, Any] = {"endpoint": "https://bms.example.org", setting: "https://other.example.org/gate/v1/demo"}
+    service = Service[{"endpoint": "BMS", "compute_endpoint": "COMPUTE"}.get(setting, "IDENTITY")]
+    bms = BmsClient(project_id="demo", auth=StaticToken("t"), **given)
+    assert bms._core.endpoints[service] == "https://other.example.org/gate"
+
+
+@pytest.mark.parametrize("path", ["", "/gate", "/v1/bms", "/v1/demonstration", "/v1x", "/v1/%2F"])
+def test_a_path_before_the_documented_one_is_kept(path: str) -> None:
+    assert find_endpoints(endpoint=f"https://gate.example.org{path}", project_id="demo").bms.endswith(path)
+
+
+@pytest.mark.parametrize(
+    ("address", "named"),
+    [
+        ("https://bms.%(region)s.example.org/v1/%(project_id)s", "%(region)s"),
+        ("https://bms.example.org/%(project_id)s/v1", "%(project_id)s"),
+        ("https://bms.$(region)s.example.org", "$(region)s"),
+        ("https://bms.{region}.example.org", "{region}"),
+        ("https://bms.example.org/v1/AUTH_%(tenant_id)s", "%(tenant_id)s"),
+    ],
+)
+def test_what_is_not_filled_in_is_refused_by_its_name(address: str, named: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not filled in; give the address of the service alone") as caught:
+        find_endpoints(endpoint=address)
+    assert f"{named!r} in it" in str(caught.value)
+
+
+def test_the_old_version_of_the_identity_service_is_refused_with_what_to_give() -> None:
+    with pytest.raises(ConfigurationError, match=r"expected 3, give 'https://iam\.example\.org'"):
+        find_endpoints(endpoint="https://bms.example.org", identity_endpoint="https://iam.example.org/v2.0")
+
+
+def test_the_environment_names_the_variable_whose_address_is_not_filled_in() -> None:
+    environment = {
+        "BMS_ENDPOINT": "https://bms.example.org/v1/$(tenant_id)s",
+        "BMS_COMPUTE_ENDPOINT": "https://%(region)s.example.org",
+        "OS_TOKEN": "t",
+        "OS_PROJECT_ID": "p",
+    }
+    with pytest.raises(ConfigurationError, match=r"^BMS_COMPUTE_ENDPOINT="):
+        read_environment(environment)
+    settings = read_environment({**environment, "BMS_COMPUTE_ENDPOINT": "https://ecs.example.org/v2.1/p"})
+    assert (settings.endpoint, settings.compute_endpoint) == ("https://bms.example.org", "https://ecs.example.org")

@@ -8,26 +8,26 @@ from types import ModuleType
 from typing import TypeAlias
 
 import aiohttp
-import httpx
 
 from bms_async import HttpxTransport
+from bms_async.transport._proxies import Proxy, read_proxy
 from bms_async.transport.aiohttp import AiohttpTransport
 
 POOLS = ModuleType("httpx")
 """httpx as `HttpxTransport` uses it when it is given no client."""
 
 
-class _Through(dict[Hashable, httpx.Proxy | None]):
+class _Through(dict[Hashable, Proxy | None]):
     """Has one proxy for all addresses, or none for any."""
 
     def __init__(self, proxy: str | None) -> None:
         super().__init__()
-        self._proxy = None if proxy is None else httpx.Proxy(proxy)
+        self._proxy = None if proxy is None else read_proxy(proxy)
 
     def __contains__(self, way: object) -> bool:
         return True
 
-    def __missing__(self, way: Hashable) -> httpx.Proxy | None:
+    def __missing__(self, way: Hashable) -> Proxy | None:
         return self._proxy
 
 

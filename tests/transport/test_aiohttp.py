@@ -229,7 +229,7 @@ async def test_r5_a_proxy_that_cannot_be_used_is_told_of_without_its_password(
     forget_proxies(monkeypatch)
     monkeypatch.setenv("ALL_PROXY", proxy)
     async with AiohttpTransport() as transport:
-        with pytest.raises(TransportError, match="ProxyError: only proxies") as caught:
+        with pytest.raises(TransportError, match=r"ProxyError: the proxy to .* cannot be used: ") as caught:
             await transport.send(request("http://cloud.invalid/x"))
     assert not caught.value.maybe_delivered
     assert "open-sesame" not in shown(caught.value)
@@ -251,3 +251,39 @@ async def test_a_method_that_is_no_word_is_not_sent(method: str) -> None:
             await transport.send(request(server.url, method=method))
         assert not caught.value.maybe_delivered
         assert server.heard == []
+
+
+async def test_r3_on_a_connection_that_broke_before_anything_was_written_nothing_was_delivered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Loopback(answers(answer())) as server, AiohttpTransport() as transport:
+        connect = transport._connect
+
+        async def connects_and_loses_it(*arguments: Any) -> Any:
+            line = await connect(*arguments)
+            line._protocol.transport.abort()
+            await asyncio.sleep(0)
+            return line
+
+        monkeypatch.setattr(transport, "_connect", connects_and_loses_it)
+        with pytest.raises(TransportError, match="ReadError") as caught:
+            await transport.send(request(server.url, method="POST"))
+        assert not caught.value.maybe_delivered
+        assert server.heard == []
+
+
+# aiohttp 3.14 would have it otherwise, which 3.11 did not know.
+@pytest.mark.filterwarnings("ignore:.* (is deprecated|parameter is deprecated):DeprecationWarning")
+async def test_r5_the_proxy_password_of_a_session_goes_as_utf_8_and_shows_nowhere() -> None:
+    async with Loopback(answers(answer(407))) as proxy:
+        auth = aiohttp.BasicAuth("üser", "пароль-密码-100")
+        session = aiohttp.ClientSession(proxy=proxy.url, proxy_auth=auth)
+        async with AiohttpTransport(session) as transport:
+            with pytest.raises(TransportError, match="answered 407 to CONNECT") as caught:
+                await transport.send(request("https://cloud.invalid/x"))
+            ways = [(way.asks, way.asks.connection_key, way.asks.proxy_headers) for way in transport._ways.values()]
+        expected = base64.b64encode("üser:пароль-密码-100".encode())
+        assert b"Proxy-Authorization: Basic " + expected in proxy.heard[0]
+    assert len(ways) == 1
+    assert "пароль" not in shown(caught.value) + repr(ways)
+    assert expected.decode() not in shown(caught.value) + repr(ways)

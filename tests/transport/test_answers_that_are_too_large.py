@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import ssl
 from types import ModuleType
 
 import pytest
 
-from bms_async import AnswerTooLargeError, BmsClient, ConfigurationError, Limits, StaticToken
+from bms_async import AnswerTooLargeError, BmsClient, ConfigurationError, HttpRequest, Limits, StaticToken
+from bms_async.transport._unpack import PIECE
 
 from .carriers import carrier
 from .loopback import Behaviour, Loopback, Talk, answer, answers
@@ -64,6 +66,31 @@ async def test_an_answer_above_the_bound_is_an_error_that_says_so_after_one_try(
 
     assert (caught.value.operation, caught.value.status, caught.value.limit) == ("servers.get", 200, BOUND)
     assert len(server.heard) == 1
+
+
+async def test_r9_an_answer_that_unpacks_to_a_hundred_times_its_size_does_so_in_many_turns(
+    library: ModuleType, trusting: ssl.SSLContext
+) -> None:
+    turns = 0
+
+    async def tick() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    packed = gzip.compress(b"\0" * 64 * PIECE)
+    behaviour = answers(answer(body=packed, content_encoding="gzip"))
+    async with Loopback(behaviour) as server, carrier(library, trusting) as transport:
+        request = HttpRequest(operation="servers.get", method="GET", url=server.url, headers={})
+        ticker = asyncio.create_task(tick())
+        response = await transport.send(request)
+        before = turns
+        await transport.send(request)
+        ticker.cancel()
+    assert response.body == b"\0" * 64 * PIECE
+    # Others had a turn after each piece.
+    assert turns - before >= 64
 
 
 async def test_the_next_call_works_after_an_answer_that_was_too_large(
