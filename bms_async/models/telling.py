@@ -15,6 +15,7 @@ T = TypeVar("T", Job, Server)
 _WORDS: Final[Mapping[type, tuple[str, ...]]] = {
     Job: ("error_code", "fail_reason", "message", "code"),
     SubJob: ("error_code", "fail_reason", "message", "code"),
+    JobEntities: ("errorcode_message",),
     SubJobEntities: ("errorcode_message",),
     Fault: ("message", "details"),
 }
