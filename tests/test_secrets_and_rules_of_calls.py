@@ -136,7 +136,7 @@ def test_a_blank_filter_is_refused_and_not_left_out(name: str) -> None:
 
 
 async def test_a_page_of_servers_that_came_before_does_not_end_the_list() -> None:
-    pages = {None: ["a", "b"], "b": ["b", "a"], "a": ["c"]}
+    pages = {None: ["a", "b"], "b": ["c", "d"], "d": ["b", "a"], "a": ["e"], "e": []}
 
     def answer(request: httpx.Request) -> httpx.Response:
         found = pages[request.url.params.get("marker")]
@@ -144,4 +144,4 @@ async def test_a_page_of_servers_that_came_before_does_not_end_the_list() -> Non
 
     async with mocked() as (bms, cloud):
         cloud.get(url__regex=r".*/servers\?.*").mock(side_effect=answer)
-        assert [each.id async for each in bms.nova.servers.list(limit=2)] == ["a", "b", "c"]
+        assert [each.id async for each in bms.nova.servers.list(limit=2)] == ["a", "b", "c", "d", "e"]

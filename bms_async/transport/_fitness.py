@@ -12,25 +12,21 @@ from bms_async.errors import ConfigurationError
 _OLDEST, _UNTESTED = (3, 11), (3, 15)
 
 
-class UnfitError(ConfigurationError):
-    """A library is there that cannot be used."""
-
-
 def check_version(version: str) -> None:
     """Refuse a version of aiohttp that cannot be used.
 
     Raises:
-        UnfitError: The version is too old, or newer than any that was tested.
+        ConfigurationError: The version is too old, or newer than any that was tested.
     """
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is None or not _OLDEST <= (int(found[1]), int(found[2])) < _UNTESTED:
         raise unfit(version, "it is not among the versions that this package was tested with")
 
 
-def unfit(version: str, why: str) -> UnfitError:
+def unfit(version: str, why: str) -> ConfigurationError:
     """Make the error for a library that cannot be used."""
     oldest, untested = (".".join(map(str, each)) for each in (_OLDEST, _UNTESTED))
-    return UnfitError(
+    return ConfigurationError(
         f"aiohttp {version} cannot carry requests ({why}): expected aiohttp>={oldest},<{untested}; "
         "install 'bms-async[speedups]', or use HttpxTransport"
     )

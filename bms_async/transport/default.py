@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from bms_async.errors import ClientClosedError
+from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._fitness import UnfitError, check_version
+from ._fitness import check_version
 from ._queue import Flight, TransportStatistics
 from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
 
@@ -74,7 +74,7 @@ class DefaultTransport:
             try:
                 made = fastest(ca_bundle=self._ca_bundle, max_response_bytes=self._max_response_bytes)
                 await made.try_library()
-            except UnfitError as error:
+            except ConfigurationError as error:
                 trouble = str(error)
             else:
                 return made
@@ -122,7 +122,7 @@ def _find_fastest() -> tuple[type[AiohttpTransport] | None, str | None]:
         return None, None
     except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
         missing = isinstance(error, ModuleNotFoundError) and error.name == "aiohttp"
-        told = str(error) if isinstance(error, UnfitError) else f"{type(error).__name__}: {error}"
+        told = str(error) if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
         return None, None if missing else told
     return AiohttpTransport, None
 
