@@ -137,3 +137,12 @@ def test_the_last_ids_are_remembered_and_the_oldest_forgotten(most: int, number:
 
     assert not any(remembered.is_new(each) for each in ids[-most:])
     assert sum(each in remembered for each in ids) < most + 1000
+
+
+def test_a_count_that_leaves_no_room_for_what_a_page_brings_is_not_the_lists() -> None:
+    course = Course(1000)
+
+    assert course.take(course.plan(), 10, 10).pages == 1
+    # The page is cut short, and counts what it would have held.
+    assert course.take(course.plan(), 5, 10).pages == 1
+    assert course.count is None

@@ -32,6 +32,7 @@ class Shelf:
         uncounted: The calls that it answers without a count.
         counts: What it counts at some calls instead.
         stuck: Whether it gives its first page for any.
+        dropped: The calls that it answers with its first page.
     """
 
     total: int
@@ -43,6 +44,7 @@ class Shelf:
     uncounted: tuple[int, ...] = ()
     counts: dict[int, int] = dataclasses.field(default_factory=dict)
     stuck: bool = False
+    dropped: tuple[int, ...] = ()
     calls: int = 0
     at: list[float] = dataclasses.field(default_factory=list)
 
@@ -55,7 +57,7 @@ class Shelf:
         self.at.append(asyncio.get_running_loop().time())
         size, number = int(request.url.params["limit"]), int(request.url.params["offset"])
         size = (self.cap or size) if self.own else min(size, self.cap or size)
-        begin = 0 if self.stuck else (number - 1) * size
+        begin = 0 if self.stuck or self.calls in self.dropped else (number - 1) * size
         page = self.ids[begin : begin + size]
         if self.calls in self.short:
             page = page[: len(page) // 2]
@@ -80,6 +82,26 @@ async def test_a_page_that_comes_empty_for_a_while_is_asked_for_again(empty: tup
     shelf = Shelf(5 * page_size, empty=empty)
 
     assert await shelf.read(page_size) == shelf.ids
+
+
+@pytest.mark.parametrize("dropped", [(2,), (3,), (4,)])
+@pytest.mark.parametrize("count", ["list", "page", "none"])
+@virtually
+async def test_a_page_that_is_another_than_was_asked_for_hides_nobody(dropped: tuple[int, ...], count: Count) -> None:
+    shelf = Shelf(49, cap=10, count=count, dropped=dropped)
+    assert await shelf.read() == shelf.ids
+
+
+@virtually
+async def test_a_page_that_is_cut_short_and_then_another_one_hides_nobody() -> None:
+    shelf = Shelf(49, cap=10, short=(2,), dropped=(3,))
+    assert await shelf.read() == shelf.ids
+
+
+@virtually
+async def test_an_empty_page_that_counts_less_than_was_read_is_asked_for_again() -> None:
+    shelf = Shelf(46, cap=25, count="page", empty=(2,), counts={2: 21})
+    assert await shelf.read() == shelf.ids
 
 
 @virtually

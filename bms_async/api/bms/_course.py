@@ -85,9 +85,9 @@ class Course:
     """
 
     __slots__ = (
-        "_checked", "_counts_pages", "_fell", "_fresh_pages", "_largest", "_may_be_all", "_number", "_patience",
-        "_planned", "_reread", "_reread_from", "_reread_last", "_resume", "_stale", "_stale_places", "_steps",
-        "_uneven", "_was_short", "asked_again", "calm", "count", "end",
+        "_asked_beyond", "_asked_twice", "_checked", "_counts_pages", "_fell", "_fresh_pages", "_largest",
+        "_may_be_all", "_number", "_patience", "_planned", "_reread", "_reread_from", "_reread_last", "_resume",
+        "_stale", "_stale_places", "_steps", "_uneven", "_was_short", "asked_again", "calm", "count", "end",
     )  # fmt: skip
 
     def __init__(self, page_size: int) -> None:
@@ -100,9 +100,9 @@ class Course:
         self._planned = 0
         self._steps = self.calm = 0
         self._patience: float = _PATIENCE
-        self._counts_pages = self._fell = self._may_be_all = self._was_short = self._uneven = False
+        self._asked_beyond = self._counts_pages = self._fell = self._may_be_all = self._was_short = self._uneven = False
         self._fresh_pages = self._stale = self._stale_places = 0
-        self._reread = self._reread_from = self._reread_last = self._resume = 0
+        self._reread = self._reread_from = self._reread_last = self._resume = self._asked_twice = 0
 
     def plan(self) -> Span:
         """Return the page after those that were planned."""
@@ -149,7 +149,7 @@ class Course:
             is_new: Whether one of its servers was not read before.
         """
         self.calm += 1
-        self._learn_count(span, size, count)
+        self._learn_count(span, size, count, is_new=is_new)
         if size == 0:
             return self._take_empty(span)
         step = self._take_new(span, size) if is_new else self._take_stale(span, size)
@@ -162,11 +162,13 @@ class Course:
         self._steps = 0
         self._patience += 1 / self._largest
 
-    def _learn_count(self, span: Span, size: int, count: int | None) -> None:
+    def _learn_count(self, span: Span, size: int, count: int | None, *, is_new: bool) -> None:
         """Note what a page says of the whole list; a count that cannot be one says nothing."""
         self._fell = False
-        if size and count == size and span.number > 1 and self.end > size:
-            self._counts_pages = True
+        if size and count is not None and span.number > 1:
+            # The page's own, or one that leaves no room for the servers that this page brings.
+            is_of_page = (count == size < self.end) or (is_new and not self._checked and count <= self.end)
+            self._counts_pages = self._counts_pages or is_of_page
         if self._counts_pages:
             self.count = None
         elif count is not None and count >= size:
@@ -178,7 +180,8 @@ class Course:
         """An empty page is the end where the cloud says so, or where it was asked for beyond a short page."""
         read = self.end + self._stale_places
         is_lost = self.count is not None and self.count > read
-        is_doubtful = self._fell or (self.count is None and not self._was_short)
+        # A count of less than was read may be that of the page, had it come.
+        is_doubtful = self._fell or (0 < self.count < self.end if self.count is not None else not self._was_short)
         if self.asked_again >= (len(ASK_AGAIN_DELAYS) if is_lost else int(is_doubtful)):
             return Step(0, is_lost=is_lost)
         return self._ask_again(span)
@@ -217,9 +220,18 @@ class Course:
         return step or Step(self._pages_for(left, is_full=not is_short), keep)
 
     def _take_stale(self, span: Span, size: int) -> Step:
-        """A page of what was read is the end where the cloud counts no more, or where it gives no more at once."""
+        """A page of what was read already may be the end, or another page than the one that was asked for."""
+        if not self._checked and self._asked_twice != span.number:
+            # It may be another page than the one that was asked for, and is asked for once more.
+            self._asked_twice, self._number = span.number, span.number - 1
+            self.calm = 0
+            return Step(1, delay=ASK_AGAIN_DELAYS[0])
         if self._reread == span.number:
             return self._take_reread(span, size)
+        return self._take_known(span, size)
+
+    def _take_known(self, span: Span, size: int) -> Step:
+        """A page of what was read is the end where the cloud counts no more, or where it gives no more at once."""
         self._stale += 1
         is_short = size < span.size
         is_beyond = not self._checked or span.end > self.end
@@ -233,7 +245,10 @@ class Course:
             return Step(int(not is_short and not (may_be_all and is_beyond)), keep=True)
         left = self.count - self.end
         if left <= 0:
-            return Step(0)
+            # As on the first page, which was read again because the next one did not join on.
+            may_be_a_page = size == self.count and size in USUAL_CAPS and not self._asked_beyond
+            self._asked_beyond = True
+            return Step(int(may_be_a_page and not is_short), keep=True)
         if self._checked:
             return Step(self._pages_for(left), keep=True)
         if self._stale > _MAX_STALE + self._fresh_pages:
