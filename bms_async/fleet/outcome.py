@@ -206,7 +206,8 @@ def judge_sub_job(
     remedy = remedy_of(error)
     if is_already_so(action, error):
         return OutcomeState.UNCHANGED, None
-    on_its_way = in_doubt and (remedy is Remedy.IN_TRANSITION or code is None)
+    # What failed before the cloud made a part for this server says nothing of what was asked for before.
+    on_its_way = in_doubt and (remedy is Remedy.IN_TRANSITION or code is None or sub.job_id is None)
     return OutcomeState.UNKNOWN if on_its_way else OutcomeState.FAILED, error
 
 

@@ -138,3 +138,15 @@ def test_a_code_says_that_a_server_is_as_asked_only_where_it_was_asked_for_that(
     assert judged is state
     assert (error is None) == state.is_good
     assert judge_refusal(action, ApiError(status=400, code=code), 1) is state
+
+
+def test_what_failed_before_it_came_to_a_server_says_nothing_of_an_earlier_request_whose_answer_was_lost() -> None:
+    of_the_job = SubJob(status=JobStatus.FAIL, error_code="BMS.0006")
+    of_the_server = SubJob(status=JobStatus.FAIL, error_code="BMS.0006", job_id="its own")
+
+    judged = [
+        judge_sub_job("servers.start", sub, "a", "j", in_doubt=in_doubt)[0]
+        for sub in (of_the_job, of_the_server)
+        for in_doubt in (True, False)
+    ]
+    assert judged == [OutcomeState.UNKNOWN, OutcomeState.FAILED, OutcomeState.FAILED, OutcomeState.FAILED]
