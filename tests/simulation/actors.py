@@ -10,11 +10,26 @@ from typing import Any
 
 import anyio
 
-from bms_async import BmsClient, BmsError, ClientClosedError, FleetRun, Job, JobHandle, Outcome, SubJob
+from bms_async import (
+    BmsClient,
+    BmsError,
+    ClientClosedError,
+    FleetError,
+    FleetRun,
+    ForeignCodeError,
+    Job,
+    JobHandle,
+    Outcome,
+    SubJob,
+)
+from bms_async.models.ids import canonical_id
+from bms_async.testing import suspend
 
+from .foreign import ForeignFault, Raiser
 from .ledger import RecordingCloud
 from .network import Network
-from .scenario import Call, Close, Consumer, Deed, Listen, Read, Rename, Revoke, RunFleet, Scenario
+from .scenario import Call, Close, Consumer, Deed, Listen, Read, Rename, Revoke, RunFleet, Scenario, Suspend
+from .world_time import world_time
 
 _LOOK = 3.0
 """Seconds between two looks at a run that nobody may be seen to wait for."""
@@ -28,6 +43,7 @@ class Seen:
 
     outcomes: list[Outcome] = field(default_factory=list)
     stayed: bool = False
+    raised: BaseException | None = None
 
 
 @dataclass(slots=True)
@@ -37,6 +53,7 @@ class RanFleet:
     Attributes:
         handed: The ids in the order in which they were handed over.
         given: How many of them the source had given when the run ended.
+        raiser: What has a callback or the source break.
     """
 
     deed: RunFleet
@@ -49,6 +66,7 @@ class RanFleet:
     told_back: list[str] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
+    raiser: Raiser = field(default_factory=lambda: Raiser(None))
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -110,6 +128,7 @@ class Done:
     calls: list[Called] = field(default_factory=list)
     heard: list[Heard] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
+    lists: list[list[str]] = field(default_factory=list)
     closed_at: float | None = None
     surprises: list[str] = field(default_factory=list)
     whole: bool = False
@@ -151,8 +170,10 @@ class Deeds:
                     await self._listen(deed)
                 case Revoke():
                     self._cloud.revoke_tokens()
+                case Suspend():
+                    suspend(deed.seconds)
                 case Close():
-                    self.done.closed_at = anyio.current_time()
+                    self.done.closed_at = world_time()
                     await self._bms.aclose()
         except Exception as error:  # noqa: BLE001 - it is what the harness looks for
             self.done.surprises.append(f"{deed}: {error!r}")
@@ -164,7 +185,9 @@ class Deeds:
         ids = self._pick(deed.first, deed.count, deed.step)
         ids += UNFIT[: deed.odd] + tuple(ids[: deed.odd])
         ids += [f"no-such-server-{number}" for number in range(deed.unknown)]
-        ran = RanFleet(deed, ids, anyio.current_time())
+        if deed.spelling == "both":
+            ids = [server_id for server_id in ids for _ in range(2)]
+        ran = RanFleet(deed, ids, world_time(), raiser=Raiser(deed.foreign))
         self.done.runs.append(ran)
         start: Callable[..., FleetRun] = getattr(self._bms.fleet, deed.action)
         ran.options = self._options(deed, ran, start)
@@ -180,17 +203,25 @@ class Deeds:
             while run.report is None:
                 await anyio.sleep(_LOOK)
                 self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
-            ran.ended = anyio.current_time()
+            ran.ended = world_time()
 
     def _options(self, deed: RunFleet, ran: RanFleet, start: Callable[..., FleetRun]) -> dict[str, Any]:
         """Return the options that this version of a fleet run takes, of those that were drawn."""
 
+        breaks = None if deed.foreign is None else deed.foreign.where
+
         def note(outcome: Outcome) -> None:
             ran.told_back.append(outcome.server_id)
+            if breaks == "on_outcome":
+                ran.raiser.call()
 
         async def note_later(outcome: Outcome) -> None:
             await anyio.sleep(0.01)
-            ran.told_back.append(outcome.server_id)
+            note(outcome)
+
+        async def save(_: JobHandle) -> None:
+            await anyio.sleep(0.01)
+            ran.raiser.call()
 
         drawn = deed.options
         wanted: dict[str, Any] = {
@@ -199,56 +230,77 @@ class Deeds:
             "abort_sample": None if drawn.abort_above is None else drawn.abort_sample,
             "verify": drawn.verify or None,
             "retry_transient": drawn.retry_transient,
+            "on_outcome": {"sync": note, "async": note_later}.get(
+                drawn.on_outcome or ("async" if breaks == "on_outcome" else "")
+            ),
+            "on_job": save if breaks == "on_job" else None,
             "total_timeout": drawn.total_timeout,
-            "on_outcome": {"sync": note, "async": note_later}.get(drawn.on_outcome or ""),
         }
         known = inspect.signature(start).parameters
         return {name: value for name, value in wanted.items() if value is not None and name in known}
 
     def _source(self, deed: RunFleet, ran: RanFleet) -> Iterable[str] | AsyncIterator[str]:
+        breaks = deed.foreign is not None and deed.foreign.where == "source"
+
+        def in_capitals(number: int) -> bool:
+            return deed.spelling == "capitals" or (deed.spelling == "both" and number % 2 == 0)
+
         def give() -> Iterable[str]:
             came: set[str] = set()
-            for server_id in ran.handed:
+            for number, server_id in enumerate(ran.handed):
+                if breaks:
+                    ran.raiser.call()
                 ran.given += 1
                 # Who names a server twice may well write it in two ways.
-                yield server_id.upper() if server_id in came else server_id
+                written = server_id.upper() if in_capitals(number) or server_id in came else server_id
                 came.add(server_id)
+                # What is not a UUID is another id in capitals.
+                yield written if canonical_id(written) == server_id else server_id
 
         async def give_slowly() -> AsyncIterator[str]:
             for server_id in give():
                 yield server_id
                 await anyio.sleep(deed.pause)
 
-        if deed.source == "list":
+        if deed.source == "list" and not breaks:
             return list(give())
-        return give() if deed.source == "iterator" else give_slowly()
+        return give_slowly() if deed.source == "slow" else give()
 
     async def _cancel(self, run: FleetRun, ran: RanFleet, after: float) -> None:
         await anyio.sleep(after)
         if run.report is None:
-            ran.cancelled_at = anyio.current_time()
+            ran.cancelled_at = world_time()
         run.cancel(let_go=ran.deed.let_go)
 
     async def _consume(self, run: FleetRun, ran: RanFleet, consumer: Consumer) -> None:
         seen = Seen()
         ran.seen.append(seen)
-        with anyio.move_on_after(consumer.leaves_after):
-            if consumer.kind == "await":
-                seen.outcomes = list((await run).outcomes)
-            else:
-                async for outcome in run:
-                    seen.outcomes.append(outcome)
-            seen.stayed = True
+        try:
+            with anyio.move_on_after(consumer.leaves_after):
+                if consumer.kind == "await":
+                    seen.outcomes = list((await run).outcomes)
+                else:
+                    async for outcome in run:
+                        seen.outcomes.append(outcome)
+                seen.stayed = True
+        except (ForeignFault, FleetError, ForeignCodeError, SystemExit) as error:
+            if not ran.raiser.raised and not self._scenario.foreign:
+                raise
+            # It comes once all has ended.
+            seen.stayed, seen.raised = True, error
+            seen.outcomes = ran.outcomes
 
     async def _call(self, deed: Call) -> None:
         servers = self._pick(deed.first, deed.count)
-        called = Called(deed, servers, anyio.current_time())
+        called = Called(deed, servers, world_time())
         self.done.calls.append(called)
         ask: Callable[[list[str]], Awaitable[JobHandle]] = getattr(self._bms.servers, deed.action)
         try:
             called.handle = handle = await ask(servers)
         except BmsError as error:
             called.error = error
+            return
+        except ForeignFault:
             return
         async with anyio.create_task_group() as users:
             for consumer in deed.waiters:
@@ -275,7 +327,7 @@ class Deeds:
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
         finally:
-            waited.ended = anyio.current_time()
+            waited.ended = world_time()
             if waited.left:
                 # Who leaves takes his own futures with him, and nobody else's.
                 for future in waited.futures.values():
@@ -287,21 +339,20 @@ class Deeds:
                 if deed.what == "get":
                     await self._bms.servers.get(self._ids[deed.server])
                 else:
-                    async for _ in self._bms.servers.list():
-                        pass
+                    self.done.lists.append([server.id async for server in self._bms.servers.list()])
                 self.done.reads.append("answered")
-            except BmsError as error:
+            except (BmsError, ForeignFault) as error:
                 self.done.reads.append(type(error).__name__)
 
     async def _rename(self, deed: Rename) -> None:
         try:
             await self._bms.servers.rename(self._ids[deed.server], f"renamed-at-{deed.at:g}")
             self.done.reads.append("renamed")
-        except BmsError as error:
+        except (BmsError, ForeignFault) as error:
             self.done.reads.append(type(error).__name__)
 
     async def _listen(self, deed: Listen) -> None:
-        heard = Heard(deed, began=anyio.current_time())
+        heard = Heard(deed, began=world_time())
         self.done.heard.append(heard)
         try:
             with anyio.move_on_after(deed.leaves_after):

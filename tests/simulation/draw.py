@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -12,9 +13,11 @@ from bms_async.simulator import (
     CutAfter,
     CutBefore,
     Delay,
+    DroppedMarker,
     GarbledJob,
     HalfBody,
     NotFoundJob,
+    ShortPage,
     Throttled,
     Unauthorized,
 )
@@ -26,6 +29,7 @@ from .scenario import (
     Close,
     Consumer,
     Deed,
+    Foreign,
     Listen,
     LostBack,
     LostThere,
@@ -38,6 +42,7 @@ from .scenario import (
     RunFleet,
     Scenario,
     Slow,
+    Suspend,
     Torn,
     Trouble,
 )
@@ -51,12 +56,15 @@ def draw_scenario(seed: int, random: Random | None = None) -> Scenario:
         random: What the scenario is drawn from, by default the same seed.
     """
     draw = _Draw(random or Random(f"scenario {seed}"))
-    return draw.with_bounds_and_renames(draw.with_listeners(draw.scenario(seed)))
+    scenario = draw.with_bounds_and_renames(draw.with_listeners(draw.scenario(seed)))
+    # Drawn apart, so that what a seed had before is what it has with these.
+    return _Draw(random or Random(f"shapes {seed}")).with_odd_shapes(scenario)
 
 
 _OPERATIONS = ("servers.start", "servers.stop", "servers.reboot", "jobs.get", "servers.get", "servers.list")
 _ACTIONS: tuple[Action, ...] = ("start", "stop", "reboot")
 _MOST_BATCHES = 25
+_FEW = 60
 _GARBLINGS: tuple[Garbling, ...] = get_args(Garbling)
 
 
@@ -142,6 +150,60 @@ class _Draw:
             return deed
         options = msgspec.structs.replace(deed.options, total_timeout=self.seconds(1, 300))
         return msgspec.structs.replace(deed, options=options)
+
+    def with_odd_shapes(self, scenario: Scenario) -> Scenario:
+        """Add what clouds, machines and applications do that nobody expects of them."""
+        deeds = tuple(self.with_odd_ways(deed) if isinstance(deed, RunFleet) else deed for deed in scenario.deeds)
+        if self.chance(0.12):
+            deeds = (*deeds, Suspend(self.when(), self.random.choice((5.0, 600.0, 7200.0))))
+        is_stuck = self.chance(0.08)
+        counts: tuple[Literal["all", "page", "none"], ...] = ("all", "all", "page", "none")
+        list_count = self.random.choice(counts)
+        return msgspec.structs.replace(
+            scenario,
+            early_failures=self.chance(0.25),
+            stuck_share=self.random.choice((0.1, 0.5)) if is_stuck else 0.0,
+            stillborn_share=self.random.choice((0.3, 1.0)) if self.chance(0.06) else 0.0,
+            reason_place=self.random.choice(("sub_job", "sub_job", "entities", "job", "nowhere")),
+            # An end is to be seen, also where the slowest server takes a minute and a half.
+            no_news=self.random.choice((300.0, 900.0)) if is_stuck else 7200.0,
+            # A cap that no cloud has, and a count that means the page, look like the whole of a small project.
+            page_cap=self.random.choice((1000, 1000, 10, 25)) if scenario.servers <= _FEW else 1000,
+            list_count=list_count,
+            foreign=tuple(self.foreign("credentials", "transport", "hook") for _ in range(self.chance(0.12))),
+            mishaps=(*scenario.mishaps, *self.short_pages(counted=list_count == "all")),
+            deeds=tuple(sorted(deeds, key=lambda deed: deed.at)),
+        )
+
+    def with_odd_ways(self, deed: RunFleet) -> RunFleet:
+        return msgspec.structs.replace(
+            deed,
+            spelling=self.random.choice(("plain", "plain", "plain", "capitals", "both")),
+            foreign=self.foreign("on_outcome", "on_job", "source") if self.chance(0.12) else None,
+        )
+
+    def foreign(self, *where: Any) -> Foreign:
+        return Foreign(
+            self.random.choice(where),
+            self.random.choice(("cancelled", "cancelled", "exit", "error")),
+            self.number(1, 6),
+            self.random.choice((0, 0, 1, 5)),
+        )
+
+    def short_pages(self, *, counted: bool) -> Iterator[Mishap]:
+        """Pages of lists that are cut short, or are not the one that was asked for.
+
+        Where nothing counts what is left out, it is one page, and not an empty one: that looks like the end.
+        """
+        if not counted:
+            if self.chance(0.3):
+                yield Mishap("servers.list", self.number(1, 4), 1, ShortPage(share=0.5))
+            return
+        for _ in range(self.random.choice((0, 0, 0, 1, 2))):
+            trouble: Trouble = ShortPage(share=self.random.choice((0.0, 0.5)))
+            if self.chance(0.2):
+                trouble = DroppedMarker()
+            yield Mishap("servers.list", self.number(1, 4), self.random.choice((1, 1, 2, 40)), trouble)
 
     def limits(self) -> dict[str, int]:
         power = self.number(1, 12)

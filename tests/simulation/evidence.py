@@ -37,6 +37,7 @@ class Evidence:
             self._mention(set(ran.handed))
         for called in played.done.calls:
             self._mention(set(called.servers))
+        self.breaks = any(each.where in ("credentials", "transport") for each in played.scenario.foreign)
         self.closed_early = any(type(deed).__name__ == "Close" for deed in played.scenario.deeds)
         self.token_failed = [
             each
@@ -86,6 +87,8 @@ class Evidence:
 
     def why_lost(self, job_id: str, at: float) -> str | None:
         """Why it may not be known how a job ended; None if that should be known."""
+        if job_id in self.ledger.stuck or job_id in self.ledger.stillborn:
+            return "it says RUNNING for ever, or ended before it had told of any server"
         polls = [each for each in self.polls.get(job_id, ()) if each.ended is not None and each.ended <= at]
         if any(each.garbled and each.status is not None and each.status < 300 for each in polls) and self.is_garbled():
             return "its sub-jobs were told in a garbled way"
@@ -96,13 +99,17 @@ class Evidence:
         told = [each for each in tail if each.status not in (None, 401) and (each.status or 0) < 500]
         if _spans(_last(told, {404}), _MISSING):
             return "it answered 404 for a minute"
-        token_fails = any(each.began >= since for each in self.token_failed)
+        token_fails = self.may_be_barred() or any(each.began >= since for each in self.token_failed)
         # What could not even be sent for want of a token is no exchange.
         if at - since >= _BARRED and (token_fails or _spans(_last(tail, {401, 403}), _BARRED)):
             return "nobody was allowed to look at it"
-        if at - since >= _FAILING and tail:
+        if at - since >= _FAILING and (tail or self.breaks):
             return "it could not be read for an hour"
         return None
+
+    def may_be_barred(self) -> bool:
+        """Whether a token may have been refused young, after which no other is asked for at once."""
+        return self.played.scenario.auth == "password" and any(each.status == 401 for each in self.played.exchanges)
 
     def is_garbled(self) -> bool:
         return any(isinstance(mishap.trouble, GarbledJob) for mishap in self.played.scenario.mishaps)
@@ -133,8 +140,8 @@ class Evidence:
             return "the run's time was over"
         if "abort_above" in ran.options:
             return "the run may have been aborted"
-        if self.token_failed:
-            return "no token came"
+        if self.token_failed or self.breaks or self.may_be_barred():
+            return "no token came, or the credentials or the transport broke"
         if any(not each.sent for each in self.played.exchanges if each.operation == f"servers.{ran.deed.action}"):
             return "nobody took the connection"
         return None

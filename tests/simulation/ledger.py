@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from bms_async.simulator import Answer, Cloud, CloudSettings, GarbledJob, HalfBody
+from bms_async.simulator import Answer, Cloud, CloudSettings, DroppedMarker, GarbledJob, HalfBody, ShortPage
 from bms_async.simulator.jobs import BatchJob
 from bms_async.simulator.state import PowerAction
 
@@ -94,6 +94,8 @@ class Ledger:
     """All of them, by when they began; and what each server was made to do.
 
     Attributes:
+        stuck: The jobs of which a part says RUNNING for ever, and those parts.
+        stillborn: The jobs that failed before any server heard of them.
         fired: How often which kind of trouble came about.
     """
 
@@ -102,6 +104,8 @@ class Ledger:
     jobs: dict[str, dict[str, Part]] = field(default_factory=dict)
     powered: dict[str, bool] = field(default_factory=dict)
     revoked: list[float] = field(default_factory=list)
+    stuck: dict[str, frozenset[str]] = field(default_factory=dict)
+    stillborn: set[str] = field(default_factory=set)
     fired: dict[str, int] = field(default_factory=dict)
 
     def note(self, trouble: Trouble) -> None:
@@ -191,6 +195,10 @@ class RecordingCloud(Cloud):
             for place, server in enumerate(inside._servers)
         }
         self.ledger.jobs[job.id] = parts
+        if inside._shape.is_stillborn:
+            self.ledger.stillborn.add(job.id)
+        elif inside._shape.stuck:
+            self.ledger.stuck[job.id] = frozenset(inside._servers[place].id for place in inside._shape.stuck)
         for server_id, part in parts.items():
             self.ledger.parts.setdefault(server_id, []).append(part)
         if (exchange := CURRENT.get()) is not None:
@@ -213,6 +221,6 @@ class RecordingCloud(Cloud):
         if trouble is not None:
             self.ledger.note(trouble)
             exchange = CURRENT.get()
-            if exchange is not None and isinstance(trouble, HalfBody | GarbledJob):
+            if exchange is not None and isinstance(trouble, HalfBody | GarbledJob | ShortPage | DroppedMarker):
                 exchange.garbled = True
         return trouble

@@ -166,9 +166,10 @@ def _a_404_believed_at_once() -> AbstractContextManager[None]:
 
 
 def _a_token_renewed_by_each_caller() -> AbstractContextManager[None]:
-    async def replace(self: Renewals, refused: str | None) -> None:
+    async def replace(self: Renewals, refused: Any, refusal: Any) -> bool:
         self._token = None
         await self.current()
+        return True
 
     return patched(Renewals, replace=replace)
 

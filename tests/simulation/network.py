@@ -20,8 +20,10 @@ from bms_async import HttpRequest, HttpResponse, TransportError
 from bms_async.errors import CallTimeoutError
 from bms_async.simulator import SimulatedCut
 
+from .foreign import Raiser
 from .ledger import CURRENT, Exchange, Ledger, Troubles
 from .scenario import LostBack, LostThere, Refused, Scenario, Slow, Torn, Trouble
+from .world_time import world_time
 
 _ACTIONS = {b"os-start": "servers.start", b"os-stop": "servers.stop", b"reboot": "servers.reboot"}
 NETWORK_TROUBLES = (Refused, LostThere, LostBack, Torn, Slow)
@@ -70,14 +72,19 @@ class Network:
         """How many tasks are the network's own."""
         return len(self._at_work)
 
+    def lose(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> None:
+        """Write down a request that nothing becomes of, though its client cannot know that."""
+        exchange = _describe(method, url, headers, body, world_time())
+        exchange.ended = exchange.began
+        self._ledger.exchanges.append(exchange)
+
     async def exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Carry one request and bring its answer back.
 
         Raises:
             Broken: No answer comes.
         """
-        loop = asyncio.get_running_loop()
-        exchange = _describe(method, url, headers, body, loop.time())
+        exchange = _describe(method, url, headers, body, world_time())
         trouble = self._troubles.next(exchange.operation)
         if trouble is not None:
             self._ledger.note(trouble)
@@ -90,7 +97,7 @@ class Network:
             exchange.garbled |= answer.status < 300 and not _is_meant(exchange, answer)
             return answer
         finally:
-            exchange.ended = loop.time()
+            exchange.ended = world_time()
             self.open.discard(exchange)
 
     async def _carry(
@@ -231,12 +238,23 @@ def _code_of(answer: Answer) -> str | None:
 
 
 class DirectTransport:
-    """The transport that a client is given when nothing but the network is to stand behind it."""
+    """The transport that a client is given when nothing but the network is to stand behind it.
 
-    def __init__(self, network: Network) -> None:
+    Args:
+        network: What carries requests.
+        raiser: Has it break now and then, of which its client cannot know whether anything was sent.
+    """
+
+    def __init__(self, network: Network, raiser: Raiser) -> None:
         self._network = network
+        self._raiser = raiser
 
     async def send(self, request: HttpRequest) -> HttpResponse:
+        try:
+            self._raiser.call()
+        except BaseException:
+            self._network.lose(request.method, request.url, request.headers, request.body)
+            raise
         try:
             with anyio.move_on_after(request.timeout):
                 answer = await self._network.exchange(request.method, request.url, request.headers, request.body)

@@ -11,6 +11,7 @@ from bms_async.errors import ServerStateError
 from .actors import UNFIT, RanFleet
 from .evidence import Evidence
 from .ledger import Exchange
+from .scenario import Suspend
 
 # A last look, what callbacks are given, and how seldom it is looked whether a run has ended.
 _LAST_SECONDS = 10.0 + 5.0 + 5.0 + 4.0
@@ -25,7 +26,7 @@ def judge_runs(evidence: Evidence) -> Iterator[str]:
                 yield f"R2 a run of {ran.deed.action} was not begun"
             continue
         yield from _count(evidence, ran)
-        yield from _judge_time(ran)
+        yield from _judge_time(evidence, ran)
         yield from _judge_wave(evidence, ran)
         for outcome in ran.outcomes:
             wrong = _judge(evidence, ran, outcome)
@@ -50,6 +51,13 @@ def _count(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
     states = Counter(outcome.state for outcome in report.outcomes)
     if {state: count for state, count in report.by_state.items() if count} != states:
         yield f"R2 the report counts {dict(report.by_state)}, and its outcomes are {dict(states)}"
+    # What breaks while a closing client ends the run looks like the closing itself.
+    if (
+        ran.raiser.raised
+        and not evidence.closed_early
+        and any(seen.stayed and seen.raised is None for seen in ran.seen)
+    ):
+        yield f"R2 a fault of {ran.deed.foreign} was told to nobody who waited for the run"
     for seen in ran.seen:
         if seen.stayed and seen.outcomes != report.outcomes:
             yield f"R2 somebody saw {len(seen.outcomes)} outcomes of {len(report.outcomes)}, or in another order"
@@ -60,13 +68,15 @@ def _count(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
             yield f"R2 on_outcome was called for {len(called)} ids of {len(told)}, or twice for one"
 
 
-def _judge_time(ran: RanFleet) -> Iterator[str]:
+def _judge_time(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
     bound = ran.options.get("total_timeout")
+    # A machine that sleeps counts no seconds.
+    slept = sum(deed.seconds for deed in evidence.played.scenario.deeds if isinstance(deed, Suspend))
     if bound is None:
         if ran.timed_out:
             yield "R2 a run's time was over, and it had no bound"
         return
-    if ran.ended is not None and ran.ended - ran.began > bound + _LAST_SECONDS:
+    if ran.ended is not None and ran.ended - ran.began > bound + _LAST_SECONDS + slept:
         yield f"R2 a run had {bound:g} s, and took {ran.ended - ran.began:.0f}"
     if ran.timed_out and ran.ended is not None and ran.ended - ran.began < bound:
         yield f"R2 a run had {bound:g} s, and its time was over after {ran.ended - ran.began:.3f}"
@@ -179,7 +189,8 @@ def _judge_code(evidence: Evidence, outcome: Outcome) -> str | None:
     part = evidence.ledger.jobs.get(job_id, {}).get(outcome.server_id)
     if part is None or part.code is None:
         return f"its part of job {job_id} did not fail"
-    vague = evidence.played.scenario.anonymous_failures or evidence.is_garbled()
+    scenario = evidence.played.scenario
+    vague = scenario.anonymous_failures or evidence.is_garbled() or scenario.reason_place in ("job", "nowhere")
     if outcome.code != part.code and not (vague and outcome.code in (None, *_codes(evidence, job_id))):
         return f"it says {outcome.code}, and the cloud {part.code}"
     return None
@@ -191,7 +202,8 @@ def _judge_state(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | N
     if outcome.code is not None:
         busy = any(part.obeyed and part.ends >= ran.began for part in evidence.ledger.parts.get(outcome.server_id, ()))
         unknown = outcome.server_id not in evidence.ledger.powered
-        return None if busy or unknown else f"it never was at anything ({outcome.code})"
+        of_its_job = outcome.code in _codes(evidence, outcome.job_id or "")
+        return None if busy or unknown or of_its_job else f"it never was at anything ({outcome.code})"
     wanted = ran.deed.action != "stop"
     was_not_so = evidence.ledger.ever_powered(outcome.server_id, not wanted, ran.began, at)
     return None if was_not_so else "it always was as asked"
@@ -199,7 +211,7 @@ def _judge_state(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | N
 
 def _codes(evidence: Evidence, job_id: str) -> set[str]:
     """What any server of a job failed with: that of a nameless one may be another's."""
-    return {part.code for part in evidence.ledger.jobs[job_id].values() if part.code is not None}
+    return {part.code for part in evidence.ledger.jobs.get(job_id, {}).values() if part.code is not None}
 
 
 def _judge_skipped(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | None:

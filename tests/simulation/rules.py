@@ -10,7 +10,7 @@ from bms_async.simulator import DOCUMENTED_LIMITS, Answer
 from .evidence import Evidence
 from .ledger import Exchange
 from .outcomes import judge_runs
-from .scenario import Call, Close, Deed, RunFleet, Scenario
+from .scenario import Call, Close, Deed, RunFleet, Scenario, Suspend
 from .waiters import judge_calls, judge_listeners
 from .world import Played
 
@@ -31,6 +31,8 @@ _READS_A_SERVER = 4
 _FEW = 50
 _A_POLL = 30.0
 _A_TOLD_LIMIT = 5
+# For so long a server is watched that is at something.
+_MOVING = 1800.0
 
 
 def broken_rules(played: Played) -> list[str]:
@@ -46,6 +48,7 @@ def broken_rules(played: Played) -> list[str]:
         *_r4_and_r10(played),
         *_r6(evidence),
         *_r8(played),
+        *_lists(played),
         *(f"a surprise: {text}" for text in played.done.surprises),
         *(f"the SDK complains of itself: {text}" for text in played.complaints),
     ]
@@ -79,7 +82,16 @@ def longest(scenario: Scenario) -> float:
         + _WAYS * scenario.latency[1]
         + _GRACE
     )
+    pages = -(scenario.servers // -scenario.page_cap)
+    dictated += _MINUTE * _TRIES * pages / scenario.limits.get("servers.list", 500)
     mishaps = sum(_A_MISHAP * min(mishap.count, 20) for mishap in scenario.mishaps)
+    if scenario.stuck_share:
+        mishaps += _TRIES * (2 * scenario.no_news + _MOVING + _GRACE)
+    if scenario.stillborn_share:
+        mishaps += _TRIES * _GRACE
+    if any(foreign.where in ("credentials", "transport") for foreign in scenario.foreign):
+        mishaps += _TRIES * _PATIENCE
+    mishaps += sum(deed.seconds for deed in scenario.deeds if isinstance(deed, Suspend))
     # Each of the tries of a server may end in a job that nothing can be learned of.
     mishaps += _TRIES * _PATIENCE * sum(mishap.count > 20 for mishap in scenario.mishaps)
     if scenario.latency[1] > scenario.timeout:
@@ -98,7 +110,8 @@ def _waves(scenario: Scenario, deed: Deed) -> float:
     if not isinstance(deed, RunFleet) or deed.options.wave_size is None:
         return 0.0
     waves = -(deed.count // -deed.options.wave_size)
-    lost = 0.0 if scenario.job_kept_seconds is None else _GRACE
+    lost = _GRACE if scenario.job_kept_seconds is not None or scenario.stillborn_share else 0.0
+    lost += 2 * scenario.no_news + _MOVING if scenario.stuck_share else 0.0
     return waves * (scenario.job_seconds[1] + scenario.job_hidden_seconds + 4 * scenario.latency[1] + _A_POLL + lost)
 
 
@@ -119,6 +132,15 @@ def _batches(scenario: Scenario, deed: Deed) -> int:
         return int(isinstance(deed, Call))
     # A slow source may give each server a batch of its own.
     return deed.count + deed.unknown if deed.source == "slow" else -(deed.count // -scenario.batch) + 1
+
+
+def _lists(played: Played) -> Iterator[str]:
+    """A list that ends without an error holds each server once: nobody makes or deletes one meanwhile."""
+    there = played.ledger.powered.keys()
+    for listed in played.done.lists:
+        if set(listed) != there or len(listed) != len(there):
+            found = f"{len(listed)} entries, {len(set(listed))} of {len(there)} servers"
+            yield f"R2 a list ended with {found}, and no error"
 
 
 def _r1(played: Played) -> Iterator[str]:
@@ -183,6 +205,7 @@ def _leaves(deed: object) -> bool:
         or getattr(deed, "cancel_after", None) is not None
         or getattr(deed, "leaves_after", None) is not None
         or any(person.leaves_after is not None for person in people)
+        or (isinstance(deed, RunFleet) and deed.options.total_timeout is not None)
     )
 
 

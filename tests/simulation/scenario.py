@@ -41,6 +41,20 @@ class Slow(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
 Trouble: TypeAlias = Fault | Refused | LostThere | LostBack | Torn | Slow
 
 
+class Foreign(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What code of the application's raises: at its `nth` call, counted from 1, and at each `every`th later one.
+
+    Attributes:
+        where: ``credentials``, ``transport`` and ``hook`` are the client's; the others are a fleet run's.
+        raised: A `CancelledError` that is not the task's own, a `SystemExit`, or an ordinary error.
+    """
+
+    where: Literal["credentials", "transport", "hook", "on_outcome", "on_job", "source"]
+    raised: Literal["cancelled", "exit", "error"] = "cancelled"
+    nth: int = 1
+    every: int = 0
+
+
 class Mishap(msgspec.Struct, frozen=True, omit_defaults=True):
     """Trouble for `count` calls of an operation, from the `first` of them on, which are counted from 1; * is any."""
 
@@ -78,6 +92,8 @@ class RunFleet(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
         unknown: How many ids come with them that no server has.
         cancel_after: Seconds after which it is cancelled.
         let_go: Whether that also lets go of what was asked for.
+        spelling: How the ids are written: as the cloud does, in capitals, or each in both ways.
+        foreign: What a callback or the source raises.
     """
 
     at: float
@@ -93,6 +109,8 @@ class RunFleet(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     let_go: bool = False
     consumers: tuple[Consumer, ...] = (Consumer("await"),)
     options: Options = Options()
+    spelling: Literal["plain", "capitals", "both"] = "plain"
+    foreign: Foreign | None = None
 
 
 class Call(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
@@ -148,13 +166,20 @@ class Revoke(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     at: float
 
 
+class Suspend(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """The machine sleeps for so many seconds: the loop's clock stands still, and the world goes on."""
+
+    at: float
+    seconds: float
+
+
 class Close(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """The client is closed, whatever is under way."""
 
     at: float
 
 
-Deed: TypeAlias = RunFleet | Call | Read | Rename | Listen | Revoke | Close
+Deed: TypeAlias = RunFleet | Call | Read | Rename | Listen | Revoke | Suspend | Close
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -168,6 +193,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         auth: What the client has: a token without end, a password that tokens are given for, or an access key.
         carrier: Whether httpx stands between the client and the network.
         timeout: Seconds for one try of a call.
+        early_failures: Whether a job says FAIL as soon as one of its servers has failed.
+        stuck_share: Share of the sub-jobs that say RUNNING for ever.
+        stillborn_share: Share of the jobs that fail before their sub-jobs are made.
+        no_news: Seconds of nothing new after which a job counts as lost.
+        page_cap: Servers a page at most, whatever is asked for.
+        list_count: What a list says of its length.
+        foreign: What credentials, the transport or a hook raise.
     """
 
     seed: int
@@ -194,5 +226,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     clock_skew: float = 0.0
     carrier: Literal["direct", "httpx"] = "direct"
     timeout: float = 60.0
+    early_failures: bool = False
+    stuck_share: float = 0.0
+    stillborn_share: float = 0.0
+    reason_place: Literal["sub_job", "entities", "job", "nowhere"] = "sub_job"
+    no_news: float = 7200.0
+    page_cap: int = 1000
+    list_count: Literal["all", "page", "none"] = "all"
+    foreign: tuple[Foreign, ...] = ()
     deeds: tuple[Deed, ...] = ()
     mishaps: tuple[Mishap, ...] = ()
