@@ -124,7 +124,8 @@ class ClientView:
                 percent-encoded.
             query: None values are left out, sequences repeat their name.
             body: What is sent as JSON; None sends no body.
-            headers: Beside those that all calls have.
+            headers: Beside those that all calls have. Its texts and the body's may be secrets, and are masked in what
+                an error tells, unless they are ids or have less than 8 characters.
             service: Whose endpoint it goes to: ``bms``, ``compute`` or ``identity``.
 
         Returns:

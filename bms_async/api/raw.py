@@ -27,6 +27,8 @@ _PART = re.compile(r"\{(\w*)\}")
 _PATH = re.compile(r"/[!-~]*")
 _PATH_RULE = "a path such as '/v1/{project_id}/anything': it begins with '/', and what is no ASCII is percent-encoded"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_ID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
+_SHORTEST_SECRET = 8
 _HEADER_VALUE = re.compile(r"[ -~]*")
 
 
@@ -59,7 +61,22 @@ async def request(
         raise InvalidRequestError("body", body.kind, f"what JSON can hold: {body.error}")
     operation = _operation(verb, _check_path(path), _check_service(service), body)
     _check_headers(headers or {})
-    return await session.call(operation, query=query, body=body, headers=headers)
+    return await session.call(operation, query=query, body=body, headers=headers, secrets=_texts(body, headers or {}))
+
+
+def _texts(body: object, headers: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what a call sends that may be a secret, as nobody can tell of an unknown one; ids are none."""
+    pending: list[object] = [body, *headers.values()]
+    texts: list[str] = []
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, Mapping):
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+    return tuple(text for text in texts if len(text) >= _SHORTEST_SECRET and not _ID.fullmatch(text))
 
 
 def find(method: str, path: str, service: Service, body: object = None) -> Operation[Any] | None:

@@ -124,6 +124,7 @@ class ApiError(CallError):
         operation: str | None = None,
         retry_after: float | None = None,
         quota: tuple[int, float] | None = None,
+        said: str | None = None,
     ) -> None:
         self.status = status
         self.code = code
@@ -132,6 +133,7 @@ class ApiError(CallError):
         self.operation = operation
         self.retry_after = retry_after
         self.quota = quota
+        self._said = message if said is None else said
         text = f"{_prefix(operation)}{status}"
         if code and code != str(status):
             text += f" {code}"
@@ -140,6 +142,14 @@ class ApiError(CallError):
         if self.measure:
             text += f" [{self.meaning} {self.measure}]"
         super().__init__(text + _suffix(request_id))
+
+    def says(self, words: str) -> bool:
+        """Tell whether the cloud's own words have these in them, also where `message` masks them by chance.
+
+        Args:
+            words: In lower case; how the cloud spells them does not count.
+        """
+        return words in self._said.lower()
 
     @property
     def documented(self) -> ErrorCode | None:

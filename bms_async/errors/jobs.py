@@ -74,7 +74,6 @@ class SubJobFailedError(JobError):
         self, *, server_id: str, job_id: str, code: str | None, reason: str | None, job_reason: str | None = None
     ) -> None:
         self.server_id = server_id
-        code = None if code is None else str(code)
         self.code = code
         self.reason = reason
         self.job_reason = None if code or reason else job_reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bms_async.hooks import Hooks, OutcomeTold, RunEnded, RunStarted, current_run, number_run
+from bms_async.redaction import tell
 
 from .options import RunOptions
 from .outcome import Outcome
@@ -47,7 +48,7 @@ class RunNews:
                 action=self._action,
                 server_id=outcome.server_id,
                 state=outcome.state.value,
-                code=outcome.code,
+                code=tell(outcome.code),
                 error=None if error is None else type(error).__name__,
                 job_id=outcome.job_id,
                 attempts=outcome.attempts,

@@ -147,7 +147,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 def reason_of(outcome: Outcome) -> str:
     """Return what failures are counted by: the code or, without one, the name of the error or the state."""
     if outcome.code:
-        return outcome.code
+        return str(outcome.code)
     return type(outcome.error).__name__ if outcome.error else outcome.state.value
 
 

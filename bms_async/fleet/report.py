@@ -11,6 +11,7 @@ import msgspec
 
 from bms_async.errorcodes import explain
 from bms_async.errors import FleetError, InvalidRequestError
+from bms_async.redaction import tell
 
 from .outcome import Outcome, OutcomeState, reason_of
 from .outcomes import Outcomes
@@ -178,5 +179,6 @@ def _fleet_error(action: str, reason: str, outcomes: list[Outcome]) -> FleetErro
 def _plain(outcome: Outcome) -> dict[str, Any]:
     plain = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
     if outcome.error is not None:
-        plain["error"] = {"type": type(outcome.error).__name__, "code": outcome.code, "message": str(outcome.error)}
+        error, code = outcome.error, tell(outcome.code)
+        plain["error"] = {"type": type(error).__name__, "code": code, "message": str(error)}
     return plain

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bms_async.errors import ApiError
 from bms_async.hooks import Hooks, JobFinished, JobPolled
 from bms_async.models import JobStatus
+from bms_async.redaction import tell
 
 from .record import JobRecord
 
@@ -27,7 +28,7 @@ def tell_poll(hooks: Hooks, record: JobRecord, error: Exception | None, now: flo
             ended=len(ended),
             total=record.total,
             error=None if error is None else type(error).__name__,
-            code=error.code if isinstance(error, ApiError) else None,
+            code=tell(error.code) if isinstance(error, ApiError) else None,
         )
     )
     if record.finished:

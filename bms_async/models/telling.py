@@ -7,6 +7,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from bms_async.errorcodes import explain
+
 from .jobs import Job, JobEntities, SubJob, SubJobEntities
 from .servers import Fault, Server
 
@@ -19,6 +21,8 @@ _WORDS: Final[Mapping[type, tuple[str, ...]]] = {
     SubJobEntities: ("errorcode_message",),
     Fault: ("message", "details"),
 }
+# A code that the reference prints is no secret, and what is done about a failure goes by it.
+_CODES: Final = frozenset({"error_code", "code"})
 _PARTS: Final[Mapping[type, tuple[str, ...]]] = {
     Job: ("entities",),
     JobEntities: ("sub_jobs",),
@@ -46,7 +50,8 @@ def _conceal(told: Any, hold: Callable[[str], str]) -> Any:
     changed: dict[str, Any] = {}
     # Most say nothing at all.
     for name in _WORDS.get(kind, ()):
-        if (text := getattr(told, name, None)) and (held := hold(text)) is not text:
+        text = getattr(told, name, None)
+        if text and not (name in _CODES and explain(text)) and (held := hold(text)) is not text:
             changed[name] = held
     for name in _PARTS.get(kind, ()):
         if (part := getattr(told, name)) is not None and (held := _conceal(part, hold)) is not part:

@@ -12,7 +12,7 @@ and masking response bodies before they are decoded, which changes names, ids an
 
 from .masking import MASK, mask
 from .secret import Secret, SecretBytes, SecretStr
-from .told import MaskedStr, redact_safely, veil_text
+from .told import MaskedStr, redact_safely, tell, veil_text
 from .veil import Unencodable, encode_secretly, kind_of, veil, veil_address, write_secret
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "kind_of",
     "mask",
     "redact_safely",
+    "tell",
     "veil",
     "veil_address",
     "veil_text",

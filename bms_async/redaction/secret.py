@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import hmac
-from typing import Any, Never, Self
+from typing import TYPE_CHECKING, Any, Never, Self, SupportsIndex, overload
 
 from bms_async.errors import ConfigurationError
 
 from .masking import MASK
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 
 class SecretStr(str):
     """A text whose repr is ``'***'``: a token, a signature or a password on its way to the socket.
 
-    It equals the plain text and can be used as such. Encoding it gives `SecretBytes`; every other method of a text
-    gives plain text, which belongs into an expression and not into a variable.
+    It equals the plain text and can be used as such. Encoding it gives `SecretBytes`, and a part of it is such a text
+    too, for what prints a long text prints its beginning. Every other method of a text gives plain text, which belongs
+    into an expression and not into a variable.
     """
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return repr(MASK)
+
+    def __getitem__(self, place: SupportsIndex | slice) -> SecretStr:
+        return SecretStr(super().__getitem__(place))
+
+    def strip(self, characters: str | None = None, /) -> SecretStr:
+        """Return the text without what is round it, which does not show itself either."""
+        return SecretStr(super().strip(characters))
 
     def __copy__(self) -> Self:
         return self
@@ -37,7 +48,7 @@ class SecretStr(str):
 
 
 class SecretBytes(bytes):
-    """Bytes whose repr is ``b'***'``: a request body or a header value that holds a secret."""
+    """Bytes whose repr is ``b'***'``: a request body or a header value that holds a secret; a part is such too."""
 
     __slots__ = ()
 
@@ -45,6 +56,20 @@ class SecretBytes(bytes):
         return repr(MASK.encode())
 
     __str__ = __repr__
+
+    @overload
+    def __getitem__(self, place: SupportsIndex, /) -> int: ...
+
+    @overload
+    def __getitem__(self, place: slice, /) -> SecretBytes: ...
+
+    def __getitem__(self, place: SupportsIndex | slice, /) -> int | SecretBytes:
+        found = super().__getitem__(place)
+        return found if isinstance(found, int) else SecretBytes(found)
+
+    def strip(self, characters: Buffer | None = None, /) -> SecretBytes:
+        """Return the bytes without what is round them, which do not show themselves either."""
+        return SecretBytes(super().strip(characters))
 
     def __copy__(self) -> Self:
         return self

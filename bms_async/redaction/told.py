@@ -12,7 +12,7 @@ class MaskedStr(str):
     """A text of the cloud's in which a secret of ours stands, such as a job's ``fail_reason`` that echoes a password.
 
     It is the cloud's text byte for byte: it compares, hashes, encodes and slices as such. What tells of it is masked:
-    its repr, ``str()`` of it, what an f-string makes of it, and its pickle.
+    its repr, ``str()`` of it, what an f-string makes of it, and its pickle; and so is what tells of a part of it.
 
     Args:
         text: What the cloud said.
@@ -38,6 +38,11 @@ class MaskedStr(str):
     def __format__(self, spec: str) -> str:
         return format(self.masked, spec)
 
+    def __getitem__(self, place: SupportsIndex | slice) -> MaskedStr:
+        # What prints a long text prints its beginning.
+        told = str.__getitem__(self.masked, place) if isinstance(place, slice) else MASK
+        return MaskedStr(super().__getitem__(place), told)
+
     def __copy__(self) -> Self:
         return self
 
@@ -59,6 +64,11 @@ def veil_text(text: str, redact: Callable[[str], str]) -> str:
     told = str(text)
     masked = redact(told)
     return text if masked == told else MaskedStr(text, masked)
+
+
+def tell(text: str | None) -> str | None:
+    """Return what is told of a text of the cloud's, as a plain text for what writes it down; None for none."""
+    return None if text is None else str(text)
 
 
 def redact_safely(redact: Callable[[str], str], text: str) -> str:

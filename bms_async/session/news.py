@@ -21,6 +21,7 @@ from bms_async.hooks import (
 )
 from bms_async.limits import Lane, WindowLimiter
 from bms_async.models import JobAccepted
+from bms_async.redaction import tell
 from bms_async.wire import HttpRequest, HttpResponse, read_request_id
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class CallNews:
     def answered(self, response: HttpResponse) -> None:
         """A try was answered, and the answer could be read."""
         self._status = response.status
-        self._request_id = read_request_id(response, redact=self._redact)
+        self._request_id = tell(read_request_id(response, redact=self._redact))
         self._end_try(None)
 
     def failed(self, error: BaseException, limiter: WindowLimiter | None) -> None:
@@ -147,7 +148,7 @@ class CallNews:
                 attempt=self._attempts,
                 delay=delay,
                 error=type(error).__name__,
-                code=error.code if isinstance(error, ApiError) else None,
+                code=tell(error.code) if isinstance(error, ApiError) else None,
             )
         )
 
@@ -195,8 +196,8 @@ class CallNews:
             # Credentials of the application's may raise what has anything by these names.
             return
         self._status = getattr(error, "status", self._status)
-        self._code = getattr(error, "code", self._code)
-        self._request_id = getattr(error, "request_id", self._request_id)
+        self._code = tell(getattr(error, "code", self._code))
+        self._request_id = tell(getattr(error, "request_id", self._request_id))
 
     def _end_try(self, error: str | None) -> None:
         self._tell(

@@ -10,9 +10,11 @@ from typing import TypeVar, cast
 
 import msgspec
 
+from bms_async.errorcodes import explain
 from bms_async.errors import ApiError, DecodeError
 from bms_async.errors.calls import error_class
 from bms_async.models import decode
+from bms_async.redaction import MaskedStr, veil_text
 
 from .messages import HttpResponse
 from .operation import Operation
@@ -97,7 +99,7 @@ class _Reason:
 def read_request_id(response: HttpResponse, *, redact: Callable[[str], str] = str) -> str | None:
     """Return the cloud's id of a call, by which its support finds it; None if it gave none."""
     request_id = response.header(*_REQUEST_IDS)
-    return None if request_id is None else redact(request_id)
+    return None if request_id is None else veil_text(request_id, redact)
 
 
 def read_error(operation: str, response: HttpResponse, *, redact: Callable[[str], str] = str) -> ApiError:
@@ -106,16 +108,21 @@ def read_error(operation: str, response: HttpResponse, *, redact: Callable[[str]
     Args:
         operation: The name of the call.
         response: The answer.
-        redact: Takes secrets out of what the answer says; JSON may have spelled them in a way that its bytes hide.
+        redact: Takes secrets out of what is told of the answer. What is concluded goes by what the cloud said, in whose
+            words a secret may stand by chance.
     """
-    code, message, request_id = _read_error_body(response)
+    code, said, request_id = _read_error_body(response)
     request_id = response.header(*_REQUEST_IDS) or request_id
     # Cut first, for a proxy's page may be long: what is cut in the middle of a secret is masked all the same.
-    code, request_id = (None if text is None else redact(text[:_LONGEST_TOLD]) for text in (code, request_id))
-    message = redact(message[:_LONGEST_TOLD])
+    request_id = None if request_id is None else veil_text(request_id[:_LONGEST_TOLD], redact)
+    # A code that the reference prints is no secret, and the status is none either.
+    if code is not None and code != str(response.status) and not explain(code):
+        code = veil_text(code, redact)
+    said = said[:_LONGEST_TOLD]
+    message = redact(said)
     if 300 <= response.status < 400:  # noqa: PLR2004
         message = f"the endpoint redirects, which is never followed: check the endpoint ({message or 'no message'})"
-    quota = _QUOTA.search(message)
+    quota = _QUOTA.search(said)
     retry_after = _read_retry_after(response)
     is_over_limit = False
     if response.status in _COUNTED_OUT:
@@ -123,7 +130,7 @@ def read_error(operation: str, response: HttpResponse, *, redact: Callable[[str]
         retry_after = told if retry_after is None else retry_after
         # Nova's older releases say the same of a quota of servers or cores, which no waiting mends, and ask for none.
         is_over_limit = (is_over_limit or retry_after is not None) and not (
-            not retry_after and _OF_A_QUOTA in message.lower()
+            not retry_after and _OF_A_QUOTA in said.lower()
         )
     return error_class(response.status, code, is_over_limit=is_over_limit)(
         status=response.status,
@@ -133,6 +140,7 @@ def read_error(operation: str, response: HttpResponse, *, redact: Callable[[str]
         operation=operation,
         retry_after=retry_after,
         quota=(int(quota[1]), int(quota[2]) * _SECONDS[(quota[3] or "second").lower()]) if quota else None,
+        said=message if message == said else MaskedStr(said, message),
     )
 
 

@@ -6,9 +6,10 @@ import pickle
 import traceback
 
 import pytest
+from rich.pretty import pretty_repr
 
-from bms_async import Secret
-from bms_async.redaction import SecretBytes, SecretStr
+from bms_async import InvalidRequestError, Secret
+from bms_async.redaction import MaskedStr, SecretBytes, SecretStr
 
 TEXT = "s3cret-of-mine"
 
@@ -24,6 +25,10 @@ TEXT = "s3cret-of-mine"
         f"{SecretStr(TEXT)!r}",
         repr(copy.deepcopy([SecretStr(TEXT), SecretBytes(TEXT.encode())])),
         repr(Secret(TEXT).text),
+        repr(SecretStr(TEXT)[:6]),
+        repr(SecretBytes(TEXT.encode())[1:6]),
+        repr(SecretStr(f" {TEXT} ").strip()),
+        repr(SecretBytes(f" {TEXT} ".encode()).strip()),
     ],
 )
 def test_no_repr_shows_it(shown: str) -> None:
@@ -39,6 +44,25 @@ def test_it_is_the_text_all_the_same() -> None:
     assert f"Bearer {text}" == f"Bearer {TEXT}"
     assert text.encode() == TEXT.encode()
     assert text.encode().decode() == TEXT
+
+
+def test_a_part_of_it_is_that_part() -> None:
+    text = SecretStr(f" {TEXT} ")
+
+    assert text.strip() == TEXT
+    assert (text[1], text[1:4]) == ("s", "s3c")
+    assert (text.encode()[1], text.encode()[1:4], text.encode().strip()) == (ord("s"), b"s3c", TEXT.encode())
+
+
+@pytest.mark.parametrize(
+    "told",
+    [SecretStr(TEXT * 20), SecretBytes(TEXT.encode() * 20), MaskedStr(f"no {TEXT}" * 20, "no ***" * 20)],
+    ids=["text", "bytes", "the cloud's text"],
+)
+def test_what_prints_the_beginning_of_a_long_one_does_not_show_it(told: object) -> None:
+    # As rich shows the variables of a traceback, and our errors an argument.
+    assert TEXT not in pretty_repr({"told": told}, max_string=80)
+    assert TEXT not in str(InvalidRequestError("argument", told, "a rule"))
 
 
 def test_what_was_asked_for_by_name_is_plain_text() -> None:

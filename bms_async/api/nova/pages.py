@@ -232,7 +232,7 @@ class NativeServerList(Generic[ServerT]):
             try:
                 return await self._fetch(marker)
             except (BadRequestError, NotFoundError) as error:
-                if "marker" not in error.message.lower():
+                if not error.says("marker"):
                     raise
         return await self._fetch(markers[-1])
 

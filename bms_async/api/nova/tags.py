@@ -213,4 +213,4 @@ class Tags(Resource):
 def _says_no_tag(error: NotFoundError) -> bool:
     # An id has no blank, so that these words cannot come from the id of a server that does not exist. The compute
     # service's own 404 has its number for a code; a gateway's has a code of its own, and a proxy's page has none.
-    return "no tag" in error.message.lower() or (error.code == "404" and not error.message)
+    return error.says("no tag") or (error.code == "404" and not error.message)
