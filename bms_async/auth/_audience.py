@@ -22,7 +22,7 @@ class Audience:
 
     def join(self, tell: Tell) -> None:
         """Tell one more, from its loop."""
-        # Who was never closed is gone with his loop.
+        # A client that was never closed is gone with its loop.
         alive = [(other, loop) for other, loop in self._tells if not loop.is_closed()]
         self._tells = [*alive, (tell, asyncio.get_running_loop())]
 

@@ -92,15 +92,17 @@ class Renewals:
         audience: Who is told of each renewal.
     """
 
-    # Whether the token came, and the next one will, in place of one that a service refused.
+    # Whether the token came, and the next one will, in place of one that a service refused; and whether it is kept
+    # although it was refused itself.
     __slots__ = (
-        "_bindings", "_brake", "_is_next_second", "_is_second", "_loop", "_obtain", "_outage", "_owner",
+        "_bindings", "_brake", "_is_kept", "_is_next_second", "_is_second", "_loop", "_obtain", "_outage", "_owner",
         "_paused_until", "_refused", "_renewal", "_token", "audience",
     )  # fmt: skip
 
     _token: Token | None
     _is_second: bool
     _is_next_second: bool
+    _is_kept: bool
     _renewal: _Renewal | None
     _paused_until: float
     _brake: Brake
@@ -151,7 +153,12 @@ class Renewals:
         now = anyio.current_time()
         token = self._token
         if token is not None and now < token.deadline:
-            if now >= token.renew_at and now >= self._paused_until and self._renewal is None:
+            if (
+                now >= token.renew_at
+                and now >= self._paused_until
+                and self._renewal is None
+                and not self._brake.is_on(now)
+            ):
                 self._begin()
             return token
         renewal = self._renewal
@@ -164,14 +171,15 @@ class Renewals:
         if renewal.token is not None:
             return renewal.token
         assert renewal.error is not None  # noqa: S101 - for the type checker
-        # Each gets one of his own: the session writes on it, and a traceback grows with every raise.
+        # Each waiter gets one of its own: the session writes on it, and a traceback grows with every raise.
         raise copy.copy(renewal.error) from renewal.error.__cause__
 
     async def replace(self, refused: SecretStr | None, refusal: Callable[[], AuthenticationError]) -> bool:
         """Get another token than the one that a call was refused with, unless somebody did so meanwhile.
 
         One that came for a refused one, and is refused young, is its user's refusal: the cloud gives tokens, and does
-        not take them. Calls then get that refusal, and no other token is asked for before the brake is off.
+        not take them. No other token is asked for then before the brake is off. This one is kept so long, for it may
+        be a single call that is refused with it.
 
         Args:
             refused: The token.
@@ -179,22 +187,28 @@ class Renewals:
 
         Returns:
             Whether the call is worth another try.
+
+        Raises:
+            AuthenticationError: A token was refused a moment ago, or asking for one was.
         """
         now = anyio.current_time()
         if self._token is None or refused != self._token.value:
             # The next try takes (or waits for) what came of it.
             return not (refused == self._refused and self._renewal is None and self._brake.is_on(now))
-        young = self._is_second and is_young(self._token.since, now)
-        self._token, self._refused, self._is_next_second = None, refused, True
-        if young:
+        if self._is_kept:
+            self._brake.check(now)
+        if self._is_second and not self._is_kept and is_young(self._token.since, now):
+            # Until the brake is off; then it is replaced.
+            self._is_kept = True
             self._brake.press(refusal(), now, young=True)
             return False
+        self._token, self._refused, self._is_next_second = None, refused, True
         await self.current()
         return True
 
     def _forget(self) -> None:
         self._token = self._renewal = None
-        self._is_second = self._is_next_second = False
+        self._is_second = self._is_next_second = self._is_kept = False
         self._paused_until = -math.inf
         self._brake = Brake()
         self._outage = Outage()
@@ -269,7 +283,7 @@ class Renewals:
             self._renewal = None
         if token is not None:
             self._token = token
-            self._is_second, self._is_next_second = self._is_next_second, False
+            self._is_second, self._is_next_second, self._is_kept = self._is_next_second, False, False
             self._brake.ease()
             self._outage = Outage()
             return

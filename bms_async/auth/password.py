@@ -32,8 +32,8 @@ class PasswordAuth:
 
     A password that was refused with 401 is not sent again at once, for clouds lock an account that is tried wrongly a
     few times in a row: for 30 seconds, then for 3 minutes, then for a quarter of an hour each time, calls get the same
-    error without a request. Likewise for a token that came in place of a refused one and is refused within a minute
-    too: another one would be refused like it.
+    error without a request. Where a token that came in place of a refused one is refused within a minute too, no other
+    is asked for so long: it would be refused like it. Calls that the cloud takes it for go on.
 
     Args:
         auth_url: The address of the IAM service (Keystone), with or without ``/v3``.

@@ -74,11 +74,28 @@ async def test_a_cloud_that_takes_tokens_again_is_served_once_the_brake_is_off()
         for _ in range(2):
             with pytest.raises(AuthenticationError):
                 await bms.servers.get("s-1")
+        cloud.revoke()
         cloud.broken = None
         await advance(31)
         assert (await bms.servers.get("s-1")).id == "s-1"
 
     assert len(cloud.asked) == 3
+
+
+@virtually
+async def test_a_call_that_is_refused_with_every_token_stops_no_other_call() -> None:
+    cloud = FakeCloud()
+    errors: list[object] = []
+    async with opened(cloud, auth_of()) as bms:
+        for _ in range(SIX_MINUTES):
+            cloud.broken = 401
+            errors += await asyncio.gather(bms.servers.get("s-1"), return_exceptions=True)
+            cloud.broken = None
+            assert (await bms.servers.get("s-2")).id
+            await advance(1)
+
+    assert {type(error) for error in errors} == {AuthenticationError}
+    assert len(cloud.asked) == 4
 
 
 @virtually
