@@ -22,7 +22,7 @@ from bms_async.errors import (
 )
 from bms_async.models.base import read_moment
 from bms_async.wire import HttpRequest, HttpResponse, read_error
-from bms_async.wire.checks import is_loopback
+from bms_async.wire.checks import find_unfilled, is_loopback
 
 from .base import TOKEN_OPERATION
 
@@ -199,6 +199,8 @@ def find_url_problems(auth_url: object) -> list[str]:
         problem = "no https address"
     elif parts.scheme == "http" and not is_loopback(parts.hostname):
         problem = "plain http would show the password to everybody on the way; use https (http is for loopback only)"
+    elif (unfilled := find_unfilled(text)) is not None:
+        problem = f"{unfilled!r} in it is not filled in; give the address of the identity service alone"
     elif shorten(text).endswith("/v2.0"):
         problem = "version 3 of the identity service is needed"
     return [f"auth_url={text!r}: {problem}"] if problem else []

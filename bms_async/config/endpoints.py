@@ -11,7 +11,7 @@ import msgspec
 
 from bms_async.errors import ConfigurationError
 from bms_async.redaction import veil, veil_address
-from bms_async.wire.checks import is_loopback
+from bms_async.wire.checks import find_unfilled, is_loopback
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _REGION = re.compile(_LABEL)
@@ -27,17 +27,16 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _PROJECT = (
-    r"[%$]?[({](?:project|tenant)_id[)}]s?"
+    r"[%$]?[({<](?:project|tenant)_id[)}>]s?"
     r"|[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 )
 """A project at the end of an address, as catalogs have it: filled in, or left to whoever reads it."""
 
 _VERSIONS: Final[Mapping[str, str]] = {
-    "endpoint": r"/v1",
+    "endpoint": r"/v1(?:\.0)?",
     "compute_endpoint": r"/v2(?:\.1)?(?:/[^/]+)?",
     "identity_endpoint": r"/v3(?:/auth/tokens)?",
 }
-_UNFILLED = re.compile(r"[%$]\(\w*\)s?|\$?\{\w*\}")
 _OLD_IDENTITY = re.compile(r"/v2\.0$")
 
 
@@ -111,10 +110,10 @@ def read_endpoint(argument: str, setting: str, value: object, project_id: str | 
     # Not right after a slash: there it would be the host.
     versions = rf"(?<!/)(?:/v\d+(?:\.\d+)?/(?:{project})|{_VERSIONS[setting]})$"
     plain = re.sub(versions, "", address, flags=re.IGNORECASE)
-    unfilled = _UNFILLED.search(plain)
+    unfilled = find_unfilled(plain)
     if unfilled is not None:
         raise ConfigurationError(
-            f"{argument}={address!r}: {unfilled[0]!r} in it is not filled in; give the address of the service alone, "
+            f"{argument}={address!r}: {unfilled!r} in it is not filled in; give the address of the service alone, "
             "such as 'https://bms.region.example.com', for each call adds version and project itself"
         )
     if setting == "identity_endpoint" and _OLD_IDENTITY.search(plain):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 from bms_async.wire import HttpRequest
 
 from ._masking import mask_told
 
+E = TypeVar("E", bound=BaseException)
 
-def keep_cause(error: Exception, request: HttpRequest, *, written: bool) -> Exception | None:
+
+def keep_cause(error: E, request: HttpRequest, *, written: bool) -> E | None:
     """Return an error as one that may be the cause of ours; None where it, or what it came of, holds what was sent.
 
     Args:
@@ -40,3 +43,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             seen.add(id(each))
             yield each
             line += [other for other in (each.__cause__, each.__context__) if other is not None]
+            line += each.exceptions if isinstance(each, BaseExceptionGroup) else ()

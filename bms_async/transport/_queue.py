@@ -20,6 +20,8 @@ from bms_async._owner import TaskOwner, check_loop
 from bms_async.errors import BmsError, ClientClosedError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 
+from ._causes import keep_cause
+
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _SENDABLE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
 
@@ -237,7 +239,7 @@ class SendQueue:
 
 def _unexpected(request: HttpRequest, error: BaseException) -> TransportError:
     failure = TransportError(f"{type(error).__name__} while sending", maybe_delivered=True, operation=request.operation)
-    failure.__cause__ = error
+    failure.__cause__ = keep_cause(error, request, written=False)
     return failure
 
 

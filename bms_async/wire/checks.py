@@ -13,6 +13,8 @@ MOST_SERVERS = 1000
 """How many servers one batch may name (API reference 4.4.3)."""
 
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:-]{1,255}")
+# As catalogs, templates, shells and pages of a manual write what their reader has to put there.
+_UNFILLED = re.compile(r"%(?:25)?\(\w*\)s?|\$\(\w*\)s?|\$?\{\w*\}|\$\w+|<\w+>|(?<=/):\w+")
 _ID_RULE = "an id has letters, digits, '-', '_', '.' or ':' and no space or slash"
 
 
@@ -30,6 +32,12 @@ def check_id(argument: str, value: object) -> str:
     if not _ID.fullmatch(text):
         raise InvalidRequestError(argument, text, _rule_of(argument))
     return canonical_id(text)
+
+
+def find_unfilled(address: str) -> str | None:
+    """Return what in an address was to be filled in and is not, such as ``%(project_id)s``; None for nothing."""
+    found = _UNFILLED.search(address)
+    return None if found is None else found[0]
 
 
 def read_id(argument: str, value: str, *, check: bool) -> str:

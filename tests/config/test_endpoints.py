@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bms_async import BmsClient, ConfigurationError, StaticToken
+from bms_async import BmsClient, ConfigurationError, PasswordAuth, StaticToken
 from bms_async.config import Endpoints, find_endpoints, read_environment
 from bms_async.wire import Service
 
@@ -98,6 +98,8 @@ PROJECTS = [
     "$(project_id)s",
     "$(tenant_id)s",
     "{project_id}",
+    "${tenant_id}",
+    "<project_id>",
     PROJECT,
     PROJECT.upper(),
     "0605767a-9000-f5e0-2f84-c0151b4f2be1",
@@ -137,11 +139,20 @@ def test_a_path_before_the_documented_one_is_kept(path: str) -> None:
         ("https://bms.$(region)s.example.org", "$(region)s"),
         ("https://bms.{region}.example.org", "{region}"),
         ("https://bms.example.org/v1/AUTH_%(tenant_id)s", "%(tenant_id)s"),
+        ("https://bms.example.org/v1/%25(tenant_id)s", "%25(tenant_id)s"),
+        ("https://bms.example.org/v1/$OS_PROJECT_ID", "$OS_PROJECT_ID"),
+        ("https://bms.<region>.example.org", "<region>"),
+        ("https://bms.example.org/v1/:project_id", ":project_id"),
     ],
 )
 def test_what_is_not_filled_in_is_refused_by_its_name(address: str, named: str) -> None:
     with pytest.raises(ConfigurationError, match="is not filled in; give the address of the service alone") as caught:
         find_endpoints(endpoint=address)
+    assert f"{named!r} in it" in str(caught.value)
+    with pytest.raises(
+        ConfigurationError, match="is not filled in; give the address of the identity service"
+    ) as caught:
+        PasswordAuth(auth_url=address, user_id="u", password="p", project_id="p")
     assert f"{named!r} in it" in str(caught.value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
@@ -171,3 +172,33 @@ async def test_what_a_caller_has_set_is_not_set_while_the_requests_of_others_are
         who.set("the second caller")
         await bms.servers.get("s-1")
     assert seen == ["the application", "the application"]
+
+
+TOKEN = "token-of-the-transport"
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        lambda request: ValueError(f"cannot send {request.headers['X-Auth-Token']}"),
+        lambda request: UnicodeEncodeError("ascii", request.headers["X-Auth-Token"], 0, 1, "no"),
+        lambda request: ExceptionGroup(
+            "two", [KeyError(dict(request.headers)), OSError(request.headers["X-Auth-Token"])]
+        ),
+    ],
+    ids=["a ValueError", "a UnicodeEncodeError", "a group"],
+)
+async def test_r5_what_a_transport_raises_is_no_cause_where_it_quotes_what_was_sent(
+    raised: Callable[[HttpRequest], Exception],
+) -> None:
+    async def fail(request: HttpRequest) -> HttpResponse:
+        raise raised(request)
+
+    bms = BmsClient(endpoint="http://localhost:1", project_id="p", auth=StaticToken(TOKEN), transport=Minimal(fail))
+    async with bms:
+        with pytest.raises(TransportError) as caught:
+            await bms.servers.reboot(["s-1"])
+
+    assert caught.value.maybe_delivered
+    assert caught.value.__cause__ is None
+    assert TOKEN not in "".join(traceback.format_exception_only(caught.value))
