@@ -39,7 +39,7 @@ def request(url: str, *, timeout: float = 5.0) -> HttpRequest:
 
 
 def everything_held(error: BaseException) -> Iterator[tuple[str, str]]:
-    """Yield what an error reporter collects: every variable of every frame, also of the libraries, as its repr."""
+    """Yield what an error reporter collects: every variable of every frame, also of the libraries, and its parts."""
     line, seen = [error], set[int]()
     while line:
         each = line.pop()
@@ -49,8 +49,25 @@ def everything_held(error: BaseException) -> Iterator[tuple[str, str]]:
         line += [other for other in (each.__cause__, each.__context__) if other is not None]
         yield type(each).__name__, f"{each!r} {each} {vars(each)!r} {each.args!r}"
         for frame, _ in traceback.walk_tb(each.__traceback__):
+            # The test's own have the server, which heard it all.
+            depth = 0 if frame.f_code.co_filename == __file__ else 3
             for name, value in frame.f_locals.items():
-                yield f"{name} in {frame.f_code.co_qualname}", repr(value)
+                for part, each_part in parts_of(value, depth):
+                    yield f"{name}{part} in {frame.f_code.co_qualname}", repr(each_part)
+
+
+def parts_of(value: object, depth: int) -> Iterator[tuple[str, object]]:
+    """Yield a value and what it is made of, each with the way to it."""
+    yield "", value
+    if not depth or isinstance(value, type | ModuleType | asyncio.AbstractEventLoop):
+        return
+    parts = {f"[{key!r}]": each for key, each in value.items()} if isinstance(value, dict) else {}
+    if isinstance(value, list | tuple):
+        parts = {f"[{number}]": each for number, each in enumerate(value)}
+    parts |= {f".{name}": each for name, each in getattr(value, "__dict__", {}).items()}
+    for name, each in parts.items():
+        for way, part in parts_of(each, depth - 1):
+            yield f"{name}{way}", part
 
 
 def suspended(coroutine: Any) -> Iterator[FrameType]:
