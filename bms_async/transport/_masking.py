@@ -16,6 +16,8 @@ from bms_async.wire import HttpRequest
 
 _TOKEN = b"x-subject-token"
 _BASIC = re.compile(r"(?<=Basic )[\w+/=-]+")
+# What came in place of an answer, which may be what was sent; a short secret in it could not be told from a word.
+_QUOTE = re.compile(r"(?:bytearray\()?\bb\\*['\"].*", re.DOTALL)
 _PAIR = 2
 SHORTEST_SECRET = 8
 _NO_SECRETS = frozenset(
@@ -45,8 +47,8 @@ class Told:
 
 
 def mask_told(text: str, request: HttpRequest) -> str:
-    """Return a text of a library's without the secrets of a request, and without a proxy's password."""
-    return mask(_BASIC.sub(MASK, text), *secrets_of(request)) if text else text
+    """Return a text of a library's without what it quotes, without the secrets of a request and a proxy's password."""
+    return mask(_BASIC.sub(MASK, _QUOTE.sub(MASK, text)), *secrets_of(request)) if text else text
 
 
 def mask_headers(value: Any, request: HttpRequest) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from types import FrameType, ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 
 from bms_async import HttpRequest, HttpResponse, HttpxTransport, TransportError
@@ -126,6 +127,22 @@ async def test_r5_no_frame_of_an_error_holds_what_was_sent(
     held = list(everything_held(caught.value))
     assert any("_exchange" in where for where, _ in held)
     assert [where for where, text in held if TOKEN in text or PASSWORD in text] == []
+
+
+@pytest.mark.parametrize("name", ["no HTTP", "a bad header", "half a body"])
+async def test_r5_a_short_secret_that_is_sent_back_is_not_quoted(
+    library: ModuleType, trusting: ssl.SSLContext, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    short = HttpRequest(
+        operation="request", method="POST", url="", headers={}, timeout=1.0, body=SecretBytes(b'{"p":"%s"}' % b"Hun7er")
+    )
+    caplog.set_level(logging.DEBUG)
+    async with Loopback(BEHAVIOURS[name]) as server, carrier(library, trusting, 1) as transport:
+        with pytest.raises(TransportError) as caught:
+            await transport.send(msgspec.structs.replace(short, url=f"{server.url}/x"))
+        assert b"Hun7er" in server.heard[0]
+    told = "".join(traceback.format_exception_only(caught.value)) + repr(caught.value.__cause__)
+    assert "Hun7er" not in told + caplog.text
 
 
 async def test_r5_no_frame_holds_a_request_that_is_being_sent(library: ModuleType, trusting: ssl.SSLContext) -> None:
