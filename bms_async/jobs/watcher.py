@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import anyio
 import anyio.lowlevel
 
+from bms_async._foreign import contain, is_own_cancellation
 from bms_async._owner import TaskOwner, check_loop
 from bms_async.errors import CallError, ClientClosedError, InvalidRequestError, JobLostError
 from bms_async.limits import Pace
@@ -262,14 +263,13 @@ class Watcher:
             # Somebody closed the transport under us.
             failure = error
             delay = self._lose(record, "cannot be polled any more", error)
-        except CallError as error:
+        except BaseException as error:
+            if is_own_cancellation(error):
+                raise
+            # Code of the application's may raise anything, and that is one failed poll like any other.
             self._failed += 1
-            failure = error
-            delay = self._take_failure(record, error)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not leave anybody waiting for ever
-            _log.exception("polling job %s broke", record.job_id)
-            failure = error
-            delay = self._lose(record, "could not be polled", error)
+            failure = contain(f"what polls job {record.job_id}", error)
+            delay = self._take_failure(record, failure)
         else:
             delay = self._take(record, job)
         finally:
@@ -324,7 +324,9 @@ class Watcher:
         if learned is not None:
             self._courses[kind] = learned
 
-    def _take_failure(self, record: JobRecord, error: CallError) -> float:
+    def _take_failure(self, record: JobRecord, error: Exception) -> float:
+        if not isinstance(error, CallError) and not record.failures:
+            _log.error("polling job %s broke", record.job_id, exc_info=error)
         why = blame(record, error, anyio.current_time(), self._patience)
         if why is not None:
             return self._lose(record, why, error)
