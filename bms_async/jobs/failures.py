@@ -17,12 +17,13 @@ from .record import JobRecord
 _POLL = "jobs.get"
 
 
-def blame(record: JobRecord, error: Exception, now: float, patience: Patience) -> str | None:
+def blame(record: JobRecord, error: Exception, *, began: float, now: float, patience: Patience) -> str | None:
     """Note a failed poll, and return why the job is lost, None as long as it is not.
 
     Args:
         record: The job.
         error: What the poll ended in; credentials and transports of the application's may raise anything.
+        began: When the poll began, by the loop's clock.
         now: The loop's time.
         patience: For how long polls may fail.
     """
@@ -35,7 +36,7 @@ def blame(record: JobRecord, error: Exception, now: float, patience: Patience) -
         missing = now - record.missing_since >= patience.not_found
         return "is not known to the cloud (any more)" if missing else None
     record.missing_since = None
-    record.failing_since = now if record.failing_since is None else record.failing_since
+    record.failing_since = began if record.failing_since is None else record.failing_since
     since, longest = record.failing_since, patience.failing
     if _is_barred(error):
         since = record.barred_since = now if record.barred_since is None else record.barred_since

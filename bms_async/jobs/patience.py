@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import anyio
 import msgspec
 
 from bms_async.errors import InvalidRequestError
+
+T = TypeVar("T")
+
+_SHORTEST_BOUND = 600.0
+"""Seconds that each poll may take, however short the patience: it may have to wait for a slot."""
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,3 +53,19 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if not is_number or not value >= 0:
                 raise InvalidRequestError(name, value, "expected seconds, 0 or more; math.inf waits for ever")
+
+
+async def end_in_time(poll: Awaitable[T], patience: Patience) -> T:
+    """Await a poll for as long as polls may fail: credentials that never answer would have it go on for ever.
+
+    Args:
+        poll: The poll.
+        patience: For how long polls may fail.
+
+    Raises:
+        TimeoutError: It has not ended by then.
+    """
+    longest = max(patience.failing, _SHORTEST_BOUND)
+    with anyio.move_on_after(longest):
+        return await poll
+    raise TimeoutError(f"the poll had no end for {longest:g} s: its credentials or its transport do not answer")

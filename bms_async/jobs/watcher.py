@@ -22,7 +22,7 @@ from . import schedule
 from .events import EventBoard, JobEvents, JobStarted
 from .failures import blame
 from .handle import JobHandle, WatchedJobs
-from .patience import Patience
+from .patience import Patience, end_in_time
 from .queue import PollQueue
 from .record import JobRecord, Rank
 from .statistics import WatcherStatistics
@@ -254,9 +254,11 @@ class Watcher:
 
     async def _poll(self, record: JobRecord) -> None:
         self._polls += 1
+        began = anyio.current_time()
         failure: Exception | None = None
         try:
-            job = await self._fetch(record.job_id, functools.partial(self._has_news, record))
+            poll = self._fetch(record.job_id, functools.partial(self._has_news, record))
+            delay = self._take(record, await end_in_time(poll, self._patience))
         except ClientClosedError as error:
             if self._is_closing or not self._owner.is_open:
                 return
@@ -269,9 +271,7 @@ class Watcher:
             # Code of the application's may raise anything, and that is one failed poll like any other.
             self._failed += 1
             failure = contain(f"what polls job {record.job_id}", error)
-            delay = self._take_failure(record, failure)
-        else:
-            delay = self._take(record, job)
+            delay = self._take_failure(record, failure, began)
         finally:
             self._in_flight -= 1
             self._wake.set()
@@ -324,10 +324,10 @@ class Watcher:
         if learned is not None:
             self._courses[kind] = learned
 
-    def _take_failure(self, record: JobRecord, error: Exception) -> float:
+    def _take_failure(self, record: JobRecord, error: Exception, began: float) -> float:
         if not isinstance(error, CallError) and not record.failures:
             _log.error("polling job %s broke", record.job_id, exc_info=error)
-        why = blame(record, error, anyio.current_time(), self._patience)
+        why = blame(record, error, began=began, now=anyio.current_time(), patience=self._patience)
         if why is not None:
             return self._lose(record, why, error)
         _log.info("poll %d of job %s in a row failed: %s", record.failures, record.job_id, type(error).__name__)

@@ -127,3 +127,53 @@ def test_what_foreign_code_raises_for_a_page_is_raised_to_its_reader(
             assert {server.id async for server in servers.list()} == set(cloud.ids)
 
     run_virtually(main)
+
+
+class SilentCredentials(Credentials):
+    """Credentials that never answer at one operation."""
+
+    async def headers(self, request: HttpRequest) -> Mapping[str, str]:
+        if request.operation == self._operation:
+            await anyio.sleep_forever()
+        return await self._inner.headers(request)
+
+
+def test_a_job_whose_polls_have_no_end_is_lost_once_patience_is_over() -> None:
+    async def main() -> None:
+        cloud = SimulatedCloud(CloudSettings(servers=3, job_seconds=(5, 20)))
+        async with cloud.client(auth=SilentCredentials(cloud, "jobs.get", KeyError, 0)) as bms:
+            job = await bms.servers.stop(cloud.ids)
+            begun = anyio.current_time()
+            with anyio.fail_after(7200), pytest.raises(JobLostError) as caught:
+                await job
+            assert 3600 <= anyio.current_time() - begun < 3700
+        assert isinstance(caught.value.__cause__, TimeoutError)
+
+    run_virtually(main)
+
+
+def test_a_wait_for_a_server_whose_polls_have_no_end_is_over_once_patience_is() -> None:
+    async def main() -> None:
+        cloud = SimulatedCloud(CloudSettings(servers=3))
+        async with cloud.client(auth=SilentCredentials(cloud, "nova.servers.get", KeyError, 0)) as bms:
+            with anyio.fail_after(7200), pytest.raises(ServerLostError, match="not answered a poll for 3600 s"):
+                await bms.nova.servers.wait_for(cloud.ids[0], "SHUTOFF")
+
+    run_virtually(main)
+
+
+def test_a_short_patience_cuts_no_poll_short_that_has_to_wait() -> None:
+    class Slow(SilentCredentials):
+        async def headers(self, request: HttpRequest) -> Mapping[str, str]:
+            if request.operation == self._operation:
+                await anyio.sleep(100)
+            return await self._inner.headers(request)
+
+    async def main() -> None:
+        cloud = SimulatedCloud(CloudSettings(servers=3, job_seconds=(5, 20)))
+        auth = Slow(cloud, "jobs.get", KeyError, 0)
+        async with cloud.client(auth=auth, patience=Patience(failing=1.0)) as bms:
+            done = await (await bms.servers.stop(cloud.ids))
+        assert done.status is JobStatus.SUCCESS
+
+    run_virtually(main)

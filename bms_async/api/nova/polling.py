@@ -26,7 +26,7 @@ from bms_async.errors import (
     PermissionDeniedError,
     ServerWaitTimeoutError,
 )
-from bms_async.jobs import Patience, schedule
+from bms_async.jobs import Patience, end_in_time, schedule
 from bms_async.limits import Pace
 from bms_async.models import Server
 from bms_async.models.ids import canonical_id
@@ -202,7 +202,7 @@ class ServerPoller:
         self._polls += 1
         self._in_flight += 1
         try:
-            server = await self._fetch(record.server_id)
+            server = await end_in_time(self._fetch(record.server_id), self._patience)
         except NotFoundError as error:
             self._failed += 1
             for waiter in _concerned(record, number):
@@ -234,7 +234,7 @@ class ServerPoller:
             _log.error("polling server %s broke", record.server_id, exc_info=error)
         now = anyio.current_time()
         record.failures += 1
-        record.failing_since = now if record.failing_since is None else record.failing_since
+        record.failing_since = record.last if record.failing_since is None else record.failing_since
         since, longest = record.failing_since, self._patience.failing
         if isinstance(error, _BARRED):
             since = record.barred_since = now if record.barred_since is None else record.barred_since
