@@ -267,6 +267,9 @@ class Watcher:
             delay = self._lose(record, "cannot be polled any more", error)
         except BaseException as error:
             if is_own_cancellation(error):
+                if self._owner.is_open and not self._is_closing:
+                    # It is this one poll that was cancelled, by what it calls: whoever waits goes on waiting.
+                    self._schedule(record, schedule.failure_delay(1))
                 raise
             # Code of the application's may raise anything, and that is one failed poll like any other.
             self._failed += 1
