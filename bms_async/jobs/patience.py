@@ -30,7 +30,8 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         not_found: How long a 404 is not believed: a job may be unknown for some seconds after it was accepted.
         unauthorized: How long there may be nothing but 401 and 403, or no credentials to be had.
-        failing: How long there may be nothing but other failed polls.
+        failing: How long there may be nothing but other failed polls; also how long one poll may take, if that is more
+            than ten minutes.
         incomplete: How long a job that has ended may leave untold what became of a sub-job that it never showed.
         no_news: How long polls may succeed and show nothing new: no sub-job that begins or ends, no other status. It
             also holds for a sub-job that is shown as RUNNING in a job that has ended. Two hours by default: making a
