@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import anyio
 
+from bms_async._foreign import contain, is_own_cancellation
 from bms_async.errors import BmsError, ClientClosedError, ForeignCodeError
 
 T = TypeVar("T")
@@ -56,10 +57,12 @@ class Once(Generic[T]):
             search.found.append(await self._find())
         except BmsError as error:
             search.error = error
-        except Exception as error:  # noqa: BLE001 - see below
+        except BaseException as error:
+            if is_own_cancellation(error):
+                raise
             # Credentials may raise anything, and each who waits is to hear what it was.
             search.error = ForeignCodeError(f"what was looked for was not found: {type(error).__name__}")
-            search.error.__cause__ = error
+            search.error.__cause__ = contain("what looks for it", error)
         finally:
             if not search.found:
                 search.error = search.error or ClientClosedError("the client was closed before the answer came")

@@ -9,6 +9,7 @@ from typing import Any, Generic, Never, TypeVar
 import anyio
 import msgspec
 
+from bms_async._foreign import contain, is_own_cancellation
 from bms_async.errors import ClientClosedError
 from bms_async.models import Model
 from bms_async.session import Session
@@ -48,8 +49,11 @@ class PageAhead(Generic[P]):
                 # A reader who was cancelled has cancelled the future that he waited for.
                 if not self.page.done():
                     self.page.set_result(page)
-        except Exception as error:  # noqa: BLE001 - it is the reader's, and raised where he waits
-            self._fail(error)
+        except BaseException as error:
+            if is_own_cancellation(error):
+                raise
+            # It is the reader's, and raised where the reader waits.
+            self._fail(contain("what fetches a page", error))
         finally:
             # Also when it is the client's closing that ends this task.
             self._fail(ClientClosedError("the client was closed before the page came"))

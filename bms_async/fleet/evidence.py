@@ -185,14 +185,15 @@ def verify(action: str, known: OutcomeState, glimpse: Glimpse | None, seen: Seen
     if glimpse is None or glimpse.is_busy:
         return OutcomeState.UNKNOWN if last else None
     is_so = glimpse.status == _WANTED[action]
+    # A status that is missing, that nobody knows, or that is no rest contradicts nothing.
+    otherwise = OutcomeState.UNKNOWN if glimpse.status not in _RESTING else OutcomeState.FAILED
     if known.is_good:
-        return known if is_so else OutcomeState.FAILED if last else None
+        return known if is_so else otherwise if last else None
     proved = prove(action, glimpse, seen)
     if proved is not None or not last:
         return proved
     # A reboot shows nowhere once it is over, whatever the server is now.
-    is_open = action == "servers.reboot" or is_so or glimpse.status is None
-    return OutcomeState.UNKNOWN if is_open else OutcomeState.FAILED
+    return OutcomeState.UNKNOWN if action == "servers.reboot" or is_so else otherwise
 
 
 def explain_state(

@@ -58,8 +58,8 @@ class Fleet:
             retry_transient: Ask again for a server that is busy (BMS.0035 to BMS.0037, BMS.1001, BMS.1006): after 10 s,
                 then after twice as long each time, six times in all.
             verify: When all have ended, read the states back. A server that is not as it was said to be is FAILED, or
-                UNKNOWN while it is busy; one that nothing was told of has what its state proves. Outcomes other than
-                FAILED and SKIPPED are told only then.
+                UNKNOWN while it is busy or shows no status that is known; one that nothing was told of has what its
+                state proves. Outcomes other than FAILED and SKIPPED are told only then.
             total_timeout: Seconds after which the run ends, whatever it waits for; None waits as long as it takes. What
                 was not asked for then is SKIPPED. The states of what is under way are read once, for some seconds, and
                 what they do not prove is UNKNOWN, with a `FleetTimeoutError`. The report says so in `timed_out`.
@@ -126,8 +126,8 @@ class Fleet:
             retry_transient: Ask again for a server that is busy (BMS.0035 to BMS.0037, BMS.1001, BMS.1006): after 10 s,
                 then after twice as long each time, six times in all.
             verify: When all have ended, read the states back. A server that is not as it was said to be is FAILED, or
-                UNKNOWN while it is busy; one that nothing was told of has what its state proves. Outcomes other than
-                FAILED and SKIPPED are told only then.
+                UNKNOWN while it is busy or shows no status that is known; one that nothing was told of has what its
+                state proves. Outcomes other than FAILED and SKIPPED are told only then.
             total_timeout: Seconds after which the run ends, whatever it waits for; None waits as long as it takes. What
                 was not asked for then is SKIPPED. The states of what is under way are read once, for some seconds, and
                 what they do not prove is UNKNOWN, with a `FleetTimeoutError`. The report says so in `timed_out`.
@@ -195,8 +195,8 @@ class Fleet:
                 then after twice as long each time, six times in all.
                 One whose part of a job failed with BMS.0037 is not: that reboot may be this one.
             verify: When all have ended, read the states back. A server that is not as it was said to be is FAILED, or
-                UNKNOWN while it is busy; one that nothing was told of has what its state proves. Outcomes other than
-                FAILED and SKIPPED are told only then.
+                UNKNOWN while it is busy or shows no status that is known; one that nothing was told of has what its
+                state proves. Outcomes other than FAILED and SKIPPED are told only then.
             total_timeout: Seconds after which the run ends, whatever it waits for; None waits as long as it takes. What
                 was not asked for then is SKIPPED. The states of what is under way are read once, for some seconds, and
                 what they do not prove is UNKNOWN, with a `FleetTimeoutError`. The report says so in `timed_out`.

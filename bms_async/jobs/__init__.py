@@ -2,7 +2,7 @@
 
 from .events import EventGap, JobChanged, JobEnded, JobEvent, JobEvents, JobLost, JobStarted, SubJobEnded
 from .handle import JobHandle, SavedJob, read_saved
-from .patience import Patience
+from .patience import Patience, end_in_time
 from .schedule import SHARE
 from .statistics import WatcherStatistics
 from .watcher import Watcher
@@ -22,5 +22,6 @@ __all__ = [
     "SubJobEnded",
     "Watcher",
     "WatcherStatistics",
+    "end_in_time",
     "read_saved",
 ]

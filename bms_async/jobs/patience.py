@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import anyio
 import msgspec
 
 from bms_async.errors import InvalidRequestError
+
+T = TypeVar("T")
+
+_SHORTEST_BOUND = 600.0
+"""Seconds that each poll may take, however short the patience: it may have to wait for a slot."""
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +30,8 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         not_found: How long a 404 is not believed: a job may be unknown for some seconds after it was accepted.
         unauthorized: How long there may be nothing but 401 and 403, or no credentials to be had.
-        failing: How long there may be nothing but other failed polls.
+        failing: How long there may be nothing but other failed polls; also how long one poll may take, if that is more
+            than ten minutes.
         incomplete: How long a job that has ended may leave untold what became of a sub-job that it never showed.
         no_news: How long polls may succeed and show nothing new: no sub-job that begins or ends, no other status. It
             also holds for a sub-job that is shown as RUNNING in a job that has ended. Two hours by default: making a
@@ -44,3 +54,19 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if not is_number or not value >= 0:
                 raise InvalidRequestError(name, value, "expected seconds, 0 or more; math.inf waits for ever")
+
+
+async def end_in_time(poll: Awaitable[T], patience: Patience) -> T:
+    """Await a poll for as long as polls may fail: credentials that never answer would have it go on for ever.
+
+    Args:
+        poll: The poll.
+        patience: For how long polls may fail.
+
+    Raises:
+        TimeoutError: It has not ended by then.
+    """
+    longest = max(patience.failing, _SHORTEST_BOUND)
+    with anyio.move_on_after(longest):
+        return await poll
+    raise TimeoutError(f"the poll had no end for {longest:g} s: its credentials or its transport do not answer")

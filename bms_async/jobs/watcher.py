@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 import anyio
 import anyio.lowlevel
 
+from bms_async._foreign import contain, is_own_cancellation
 from bms_async._owner import TaskOwner, check_loop
 from bms_async.errors import CallError, ClientClosedError, InvalidRequestError, JobLostError
 from bms_async.limits import Pace
@@ -21,7 +22,7 @@ from . import schedule
 from .events import EventBoard, JobEvents, JobStarted
 from .failures import blame
 from .handle import JobHandle, WatchedJobs
-from .patience import Patience
+from .patience import Patience, end_in_time
 from .queue import PollQueue
 from .record import JobRecord, Rank
 from .statistics import WatcherStatistics
@@ -253,25 +254,27 @@ class Watcher:
 
     async def _poll(self, record: JobRecord) -> None:
         self._polls += 1
+        began = anyio.current_time()
         failure: Exception | None = None
         try:
-            job = await self._fetch(record.job_id, functools.partial(self._has_news, record))
+            poll = self._fetch(record.job_id, functools.partial(self._has_news, record))
+            delay = self._take(record, await end_in_time(poll, self._patience))
         except ClientClosedError as error:
             if self._is_closing or not self._owner.is_open:
                 return
             # Somebody closed the transport under us.
             failure = error
             delay = self._lose(record, "cannot be polled any more", error)
-        except CallError as error:
+        except BaseException as error:
+            if is_own_cancellation(error):
+                if self._owner.is_open and not self._is_closing:
+                    # It is this one poll that was cancelled, by what it calls: whoever waits goes on waiting.
+                    self._schedule(record, schedule.failure_delay(1))
+                raise
+            # Code of the application's may raise anything, and that is one failed poll like any other.
             self._failed += 1
-            failure = error
-            delay = self._take_failure(record, error)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not leave anybody waiting for ever
-            _log.exception("polling job %s broke", record.job_id)
-            failure = error
-            delay = self._lose(record, "could not be polled", error)
-        else:
-            delay = self._take(record, job)
+            failure = contain(f"what polls job {record.job_id}", error)
+            delay = self._take_failure(record, failure, began)
         finally:
             self._in_flight -= 1
             self._wake.set()
@@ -324,8 +327,10 @@ class Watcher:
         if learned is not None:
             self._courses[kind] = learned
 
-    def _take_failure(self, record: JobRecord, error: CallError) -> float:
-        why = blame(record, error, anyio.current_time(), self._patience)
+    def _take_failure(self, record: JobRecord, error: Exception, began: float) -> float:
+        if not isinstance(error, CallError) and not record.failures:
+            _log.error("polling job %s broke", record.job_id, exc_info=error)
+        why = blame(record, error, began=began, now=anyio.current_time(), patience=self._patience)
         if why is not None:
             return self._lose(record, why, error)
         _log.info("poll %d of job %s in a row failed: %s", record.failures, record.job_id, type(error).__name__)

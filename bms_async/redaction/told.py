@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Self, SupportsIndex
 
 from .masking import MASK
+
+_log = logging.getLogger("bms_async.redaction")
 
 
 class MaskedStr(str):
@@ -82,6 +85,8 @@ def redact_safely(redact: Callable[[str], str], text: str) -> str:
         masked: object = redact(text)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - the text is of an error that must not be lost for this one
+    except BaseException as error:  # noqa: BLE001 - the text is of an error that must not be lost for this one
+        # Its type alone: what it says may well be the text that it was to take the secrets out of.
+        _log.error("redact() raised %s; what it was to take secrets out of is masked as a whole", type(error).__name__)
         return MASK
     return masked if isinstance(masked, str) else MASK

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio.lowlevel
 
-from bms_async._foreign import call_foreign
+from bms_async._foreign import call_foreign, call_foreign_now
 from bms_async.auth import RenewableAuth
 from bms_async.errors import (
     AuthenticationError,
@@ -197,16 +197,15 @@ class Call(Generic[T]):
         core, request = self._core, self._request
         try:
             credentials = veil(await call_foreign("the credentials' headers()", core.auth.headers, request))
-            flight = core.transport.submit(
-                HttpRequest(
-                    operation=request.operation,
-                    method=request.method,
-                    url=request.url,
-                    headers={**request.headers, **credentials},
-                    body=request.body,
-                    timeout=request.timeout,
-                )
+            signed = HttpRequest(
+                operation=request.operation,
+                method=request.method,
+                url=request.url,
+                headers={**request.headers, **credentials},
+                body=request.body,
+                timeout=request.timeout,
             )
+            flight = call_foreign_now("the transport's submit()", core.transport.submit, signed)
         except BaseException:
             slot.give_back()
             raise

@@ -116,7 +116,7 @@ class Core:
 
     async def open(self) -> None:
         """Open the transport."""
-        await self.transport.open()
+        await call_foreign("the transport's open()", self.transport.open)
         self._holds_transport = True
         await self._owner.open()
         self.scopes = set()
@@ -179,7 +179,7 @@ class Core:
         # Others may share the transport: it is let go once, and only by who has opened it.
         if self._holds_transport:
             self._holds_transport = False
-            await self.transport.aclose()
+            await call_foreign("the transport's aclose()", self.transport.aclose)
 
     def listen(self, unheard: Unheard) -> None:
         """Have something say at the latest when the client is closed what nobody has heard."""
@@ -212,7 +212,7 @@ class Core:
 
     def _submit(self, request: HttpRequest, slot: Slot) -> Flight:
         try:
-            flight = self.transport.submit(request)
+            flight = call_foreign_now("the transport's submit()", self.transport.submit, request)
         except BaseException:
             slot.give_back()
             raise

@@ -65,6 +65,13 @@ class Flight:
         """
         try:
             return await self.answer
+        except Exception:
+            raise
+        except BaseException as error:
+            if is_own_cancellation(error):
+                raise
+            # A transport of the application's resolves it as it likes, and the caller was not cancelled.
+            raise _unexpected(self.request, error) from error
         finally:
             if not self.sent:
                 self.end()

@@ -149,6 +149,8 @@ def _read_error_body(response: HttpResponse) -> tuple[str | None, str, str | Non
         body = msgspec.json.decode(response.body)
     except _UNREADABLE:
         return None, f"answered with {_describe(response)}", None
+    if isinstance(body, list) and body and all(isinstance(each, dict) for each in body):
+        body = {"errors": body}
     if not isinstance(body, dict):
         return None, f"answered with {_describe(response)}", None
     parts, texts = _find_parts(body)
@@ -165,7 +167,7 @@ def _read_error_body(response: HttpResponse) -> tuple[str | None, str, str | Non
         if not any(text in each for each in told):
             told.append(text)
     if not told:
-        told = [text for part in parts for text in _texts(_first(part, _TITLES))][:1]
+        told = [text for part in parts for text in _texts(_first(part, _TITLES))][:1] or _leaves(parts)
     request_id = next((word for part in parts if (word := _word(_first(part, _REQUEST_ID)))), None)
     return code, "; ".join(told), request_id
 
@@ -177,6 +179,7 @@ _TITLES = ("title", "type")
 _REQUEST_ID = ("request_id", "requestId")
 _NESTED = ("errors", "error", "details", "detail", "fault")
 _MOST_PARTS = 8
+_MOST_LEAVES = 64
 
 
 def _find_parts(body: dict[str, object]) -> tuple[list[dict[str, object]], list[str]]:
@@ -207,6 +210,25 @@ def _texts(value: object) -> list[str]:
         return [each for each in value[:_MOST_PARTS] if isinstance(each, str) and each]
     text = _text(value)
     return [] if text is None else [text]
+
+
+def _leaves(parts: list[dict[str, object]]) -> list[str]:
+    """Return the texts below what is named like errors and is in no known shape, each with the name it stands at.
+
+    Below other names there may be anything, a password that was just made included.
+    """
+    told: list[str] = []
+    named = [(name, part[name]) for part in parts for name in (*_NESTED, *_MESSAGES) if name in part]
+    left: list[tuple[str, object]] = [("", value) for _, value in named[:_MOST_PARTS]]
+    for name, value in left:
+        room = max(0, _MOST_LEAVES - len(left))
+        if isinstance(value, str) and value and name not in (*_CODES, *_REQUEST_ID):
+            told.append(f"{name}: {value}" if name else value)
+        elif isinstance(value, list):
+            left += [(name, each) for each in value[:room]]
+        elif isinstance(value, dict):
+            left += list(value.items())[:room]
+    return list(dict.fromkeys(told))[:_MOST_PARTS]
 
 
 def _describe(response: HttpResponse, redact: Callable[[str], str] = str) -> str:

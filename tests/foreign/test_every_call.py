@@ -6,7 +6,7 @@ A row is a place where foreign code is called. What is added to the package and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -27,8 +27,9 @@ from bms_async import (
     Secret,
     StaticToken,
 )
-from bms_async.simulator import Unauthorized
+from bms_async.simulator import Answer, Unauthorized
 from bms_async.testing import CloudSettings, SimulatedCloud
+from bms_async.transport.base import OwningTransport
 from tests.runs.fleets import assert_one_outcome_each
 from tests.support.virtual_clock import run_virtually
 
@@ -106,6 +107,24 @@ def on_outcome_that_waits(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
     return Setup(run={"on_outcome": hear})
 
 
+def a_source(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
+    def ids() -> Iterator[str]:
+        yield from cloud.ids
+        breaks()
+
+    return Setup(ids=ids())
+
+
+def a_source_that_waits(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
+    async def ids() -> AsyncIterator[str]:
+        for server_id in cloud.ids:
+            yield server_id
+        await anyio.sleep(0.1)
+        breaks()
+
+    return Setup(ids=ids())
+
+
 def a_hook(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
     def hook(event: HookEvent) -> None:
         breaks()
@@ -142,9 +161,35 @@ def headers_of_credentials(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
     return Setup(client={"auth": Credentials(cloud, breaks, "headers")})
 
 
+def headers_of_credentials_once_jobs_are_polled(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
+    class Late(Credentials):
+        async def headers(self, request: HttpRequest) -> Mapping[str, str]:
+            if request.operation == "jobs.get":
+                breaks()
+            return await self._inner.headers(request)
+
+    return Setup(client={"auth": Late(cloud, breaks, "")}, told=False)
+
+
+def headers_of_credentials_once_states_are_read(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
+    class Late(Credentials):
+        async def headers(self, request: HttpRequest) -> Mapping[str, str]:
+            if request.operation == "servers.get":
+                breaks()
+            return await self._inner.headers(request)
+
+    return Setup(client={"auth": Late(cloud, breaks, "")}, run={"verify": True})
+
+
 def renewal_of_credentials(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
     cloud.faults.add("servers.stop", Unauthorized())
     return Setup(client={"auth": Credentials(cloud, breaks, "renew")})
+
+
+def redaction_of_credentials(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
+    cloud.faults.add("servers.stop", Answer(status=400))
+    # What it raises may hold what it was to redact, so that its type alone is logged.
+    return Setup(client={"auth": Credentials(cloud, breaks, "redact")}, told=False)
 
 
 def a_search_for_the_project(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
@@ -177,18 +222,42 @@ def a_provider_of_keys(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
     return Setup(client={"auth": AkSkAuth(provider=provider)}, told=False)
 
 
+def a_transport(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
+    inner = cloud.transport()
+    assert isinstance(inner, OwningTransport)
+    carries: OwningTransport = inner
+
+    class Own:
+        is_open = False
+
+        async def send(self, request: HttpRequest) -> HttpResponse:
+            breaks()
+            if not self.is_open:
+                self.is_open = True
+                await carries.open()
+            return await carries.send(request)
+
+    return Setup(client={"transport": Own()}, told=False)
+
+
 PLACES: list[Place] = [
     on_job,
     on_job_that_waits,
     on_job_that_awaits_what_was_cancelled,
     on_outcome,
     on_outcome_that_waits,
+    a_source,
+    a_source_that_waits,
     a_hook,
     headers_of_credentials,
+    headers_of_credentials_once_jobs_are_polled,
+    headers_of_credentials_once_states_are_read,
     renewal_of_credentials,
+    redaction_of_credentials,
     a_search_for_the_project,
     a_clock_of_credentials,
     a_provider_of_keys,
+    a_transport,
 ]
 
 

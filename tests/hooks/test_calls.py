@@ -401,7 +401,7 @@ def test_of_an_error_that_is_not_ours_only_its_name_is_told() -> None:
         assert {(event.error, event.code) for event in ear.heard(JobPolled)} == {("OddError", None)}
         for event in ear.events:
             assert msgspec.json.decode(msgspec.json.encode(event), type=HookEvent) == event
-        (ended, _) = ear.heard(CallEnded)
+        ended, *_ = ear.heard(CallEnded)
         assert (ended.status, ended.code, ended.request_id) == (None, None, None)
 
     run_virtually(main)

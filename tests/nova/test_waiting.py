@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from bms_async import (
     BmsError,
     ClientClosedError,
+    ConfigurationError,
     InvalidRequestError,
     Limits,
     NotFoundError,
@@ -405,11 +406,19 @@ async def test_one_server_in_two_spellings_is_polled_once(poller_of: Any) -> Non
 
 
 @polled
-async def test_a_fault_of_ours_leaves_nobody_waiting(poller_of: Any) -> None:
+async def test_polls_that_break_for_long_leave_nobody_waiting(poller_of: Any) -> None:
     broken = ZeroDivisionError("ours")
-    with pytest.raises(ServerLostError, match="could not be polled") as caught:
+    with pytest.raises(ServerLostError, match="not answered a poll for 3600 s") as caught:
         await poller_of(Script(broken)).wait("a", "ACTIVE", None)
     assert caught.value.__cause__ is broken
+
+
+@polled
+async def test_what_no_later_poll_can_mend_ends_a_wait_at_once(poller_of: Any) -> None:
+    script = Script(ConfigurationError("no such project"))
+    with pytest.raises(ServerLostError, match="could not be polled"):
+        await poller_of(script).wait("a", "ACTIVE", None)
+    assert len(script.polls) == 1
 
 
 @polled

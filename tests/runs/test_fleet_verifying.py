@@ -6,7 +6,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bms_async import FleetReport, OutcomeState, Progress, ServerStateError, SubJobFailedError
+from bms_async import FleetReport, OutcomeState, Progress, ServerStateError, ServerStatus, SubJobFailedError
+from bms_async.fleet.evidence import Glimpse, Seen, verify
 from bms_async.simulator import Cloud, CutBefore
 from tests.runs.fleets import assert_one_outcome_each, refuse, states, told
 from tests.support.clouds import simulated
@@ -53,6 +54,21 @@ def test_states_are_read_back_and_what_is_not_so_is_not_succeeded(servers: int) 
             assert sim.arrived("servers.list") == (0 if servers == 5 else 3)
 
     run_virtually(main)
+
+
+@pytest.mark.parametrize("action", ["servers.stop", "servers.start", "servers.reboot"])
+@pytest.mark.parametrize("status", [None, "VERIFY_RESIZE", "MIGRATING", "of another release"])
+def test_a_state_that_tells_nothing_contradicts_no_job(action: str, status: str | None) -> None:
+    shown = Glimpse(id="s", status=None if status is None else ServerStatus(status))
+    assert verify(action, S.SUCCEEDED, shown, Seen.NOTHING, last=False) is None
+    assert verify(action, S.SUCCEEDED, shown, Seen.NOTHING, last=True) is S.UNKNOWN
+    assert verify(action, S.UNKNOWN, shown, Seen.NOTHING, last=True) is S.UNKNOWN
+
+
+@pytest.mark.parametrize("known", [S.SUCCEEDED, S.UNKNOWN])
+def test_a_server_that_rests_otherwise_was_not_stopped(known: OutcomeState) -> None:
+    shown = Glimpse(id="s", status=ServerStatus.ACTIVE)
+    assert verify("servers.stop", known, shown, Seen.NOTHING, last=True) is S.FAILED
 
 
 def test_verifying_a_good_run_costs_a_page_for_each_thousand_servers_and_changes_nothing() -> None:

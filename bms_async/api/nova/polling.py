@@ -14,16 +14,19 @@ from typing import Any
 import anyio
 import msgspec
 
+from bms_async._foreign import contain, is_own_cancellation
 from bms_async.errors import (
     AuthenticationError,
     BadRequestError,
     CallError,
     ClientClosedError,
+    ConfigurationError,
+    InvalidRequestError,
     NotFoundError,
     PermissionDeniedError,
     ServerWaitTimeoutError,
 )
-from bms_async.jobs import Patience, schedule
+from bms_async.jobs import Patience, end_in_time, schedule
 from bms_async.limits import Pace
 from bms_async.models import Server
 from bms_async.models.ids import canonical_id
@@ -172,8 +175,7 @@ class ServerPoller:
         except Exception as error:  # noqa: BLE001 - see below
             # A fault of ours must not leave anybody waiting for ever, nor end the tasks of others.
             _log.exception("polling server %s broke", record.server_id)
-            for waiter in record.waiters:
-                waiter.fail(lost(waiter, record.server, "could not be polled", error))
+            _fail_all(record, "could not be polled", error)
         finally:
             # Also when it is the client's closing that ends this task.
             self._records.pop(canonical_id(record.server_id), None)
@@ -200,15 +202,20 @@ class ServerPoller:
         self._polls += 1
         self._in_flight += 1
         try:
-            server = await self._fetch(record.server_id)
+            server = await end_in_time(self._fetch(record.server_id), self._patience)
         except NotFoundError as error:
             self._failed += 1
             for waiter in _concerned(record, number):
                 waiter.take_missing(error, record.server)
             return _SHORTEST
-        except CallError as error:
+        except ClientClosedError:
+            raise
+        except BaseException as error:
+            if is_own_cancellation(error):
+                raise
             self._failed += 1
-            return self._take_failure(record, error)
+            # Code of the application's may raise anything, and that is one failed poll like any other.
+            return self._take_failure(record, contain(f"what polls server {record.server_id}", error))
         finally:
             self._in_flight -= 1
         now = anyio.current_time()
@@ -220,10 +227,14 @@ class ServerPoller:
             waiter.take(server, now, outage=outage, longest=self._patience.no_news)
         return schedule.poll_delay(age=now - record.asked, live=len(self._records), rate=self._pace.rate)
 
-    def _take_failure(self, record: _Record, error: CallError) -> float:
+    def _take_failure(self, record: _Record, error: Exception) -> float:
+        if isinstance(error, ConfigurationError | InvalidRequestError):
+            _fail_all(record, "could not be polled", error)
+        elif not isinstance(error, CallError) and not record.failures:
+            _log.error("polling server %s broke", record.server_id, exc_info=error)
         now = anyio.current_time()
         record.failures += 1
-        record.failing_since = now if record.failing_since is None else record.failing_since
+        record.failing_since = record.last if record.failing_since is None else record.failing_since
         since, longest = record.failing_since, self._patience.failing
         if isinstance(error, _BARRED):
             since = record.barred_since = now if record.barred_since is None else record.barred_since
@@ -231,10 +242,14 @@ class ServerPoller:
         else:
             record.barred_since = None
         if now - since >= longest:
-            for waiter in record.waiters:
-                waiter.fail(lost(waiter, record.server, f"has not answered a poll for {longest:g} s", error))
+            _fail_all(record, f"has not answered a poll for {longest:g} s", error)
         _log.info("poll %d of server %s in a row failed: %s", record.failures, record.server_id, type(error).__name__)
         return schedule.failure_delay(record.failures)
+
+
+def _fail_all(record: _Record, why: str, error: Exception) -> None:
+    for waiter in record.waiters:
+        waiter.fail(lost(waiter, record.server, why, error))
 
 
 def _concerned(record: _Record, number: int) -> list[Waiter]:
