@@ -70,6 +70,8 @@ class FakeCloud:
         if request.headers.get("X-Auth-Token") not in self.good:
             text = f"Incorrect IAM token {request.headers.get('X-Auth-Token')}"
             return httpx.Response(401, json={"error_code": "APIGW.0301", "error_msg": text})
+        if request.url.path.endswith("/projects"):
+            return httpx.Response(200, json={"projects": []})
         return httpx.Response(200, json={"server": {"id": request.url.path.rpartition("/")[2], "name": "bms"}})
 
     async def _identify(self, request: httpx.Request) -> httpx.Response:
