@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,7 +18,7 @@ import pytest
 
 from bms_async import BmsClient, ClientClosedError, FleetRun, Outcome, StaticToken
 from bms_async._owner import GRACE, TaskOwner
-from bms_async.testing import CloudSettings, SimulatedCloud, run_virtually
+from bms_async.testing import CloudSettings, SimulatedCloud, SimulatorProcess, run_virtually
 from bms_async.wire import HttpRequest, HttpResponse
 
 SERVERS = 3
@@ -305,3 +309,70 @@ async def test_an_outcome_has_come_before_a_callback_is_asked() -> None:
         with anyio.fail_after(60):
             await report_of(run)
     assert [outcome.server_id for outcome in told] == list(cloud.ids)
+
+
+DRIVEN_BY_HAND = """
+import asyncio, os, sys, threading
+
+import anyio.to_thread
+
+from bms_async import AiohttpTransport, BmsClient, HttpxTransport, PasswordAuth
+
+kind, cache_file = sys.argv[1:]
+transports = {"aiohttp": AiohttpTransport, "httpx": HttpxTransport, "default": lambda: None}
+auth = PasswordAuth(
+    auth_url=os.environ["OS_AUTH_URL"],
+    username=os.environ["OS_USERNAME"],
+    password=os.environ["OS_PASSWORD"],
+    user_domain_name=os.environ["OS_USER_DOMAIN_NAME"],
+    project_id=os.environ["OS_PROJECT_ID"],
+    cache_file=cache_file,
+)
+
+
+async def main():
+    if kind == "a pool of anyio":
+        await anyio.to_thread.run_sync(int)
+    else:
+        async with BmsClient(endpoint=os.environ["BMS_ENDPOINT"], auth=auth, transport=transports[kind]()) as bms:
+            assert len([server async for server in bms.servers.list()]) == 3
+    print(threading.active_count(), flush=True)
+    loop.stop()
+
+
+loop = asyncio.new_event_loop()
+task = loop.create_task(main())
+loop.run_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[SimulatorProcess]:
+    with SimulatorProcess(CloudSettings(servers=SERVERS)) as process:
+        yield process
+
+
+def driven_by_hand(simulator: SimulatorProcess, folder: Path, kind: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVEN_BY_HAND, kind, str(folder / "tokens")],
+        env={**os.environ, **simulator.environment("password")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("kind", ["aiohttp", "httpx", "default"])
+def test_r4_a_program_whose_loop_is_driven_by_hand_ends(simulator: SimulatorProcess, tmp_path: Path, kind: str) -> None:
+    with driven_by_hand(simulator, tmp_path, kind) as program:
+        told, errors = program.communicate(timeout=60)
+
+    assert (told, errors, program.returncode) == ("1\n", "", 0)
+    assert (tmp_path / "tokens").exists()
+
+
+def test_a_pool_of_threads_would_be_left_then(simulator: SimulatorProcess, tmp_path: Path) -> None:
+    with driven_by_hand(simulator, tmp_path, "a pool of anyio") as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "2\n"
+        program.kill()
