@@ -64,12 +64,12 @@ asyncio.run(main())
 def test_who_asks_for_aiohttp_without_the_extra_is_told_what_to_install() -> None:
     program = """
 try:
-    bms_async.AiohttpTransport
+    from bms_async import AiohttpTransport
 except ImportError as error:
     print(error)
 """
     told = run(program, hidden="aiohttp")
-    assert told == "AiohttpTransport needs the extra 'speedups': pip install 'bms-async[speedups]'"
+    assert told == "bms_async.AiohttpTransport needs the extra 'speedups': pip install 'bms-async[speedups]'"
 
 
 LOGGED = """
