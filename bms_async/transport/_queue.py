@@ -134,9 +134,11 @@ class SendQueue:
         """Count one user less; after the last one, end what is under way."""
         # It is closed before anything is waited for, so that nobody moves in while the last one moves out.
         self._closed = self._closed or self._owner.users <= 1
-        await self._owner.aclose()
-        if self._closed:
-            self._end_all()
+        try:
+            await self._owner.aclose()
+        finally:
+            if self._closed:
+                self._end_all()
 
     def submit(self, request: HttpRequest) -> Flight:
         """Take a request; it is sent as soon as a connection is free.

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
-from bms_async import BmsClient, ClientClosedError, FleetRun, Outcome, StaticToken
+from bms_async import BmsClient, ClientClosedError, FleetRun, HttpxTransport, Outcome, StaticToken
 from bms_async._owner import GRACE, TaskOwner
 from bms_async.testing import CloudSettings, SimulatedCloud, SimulatorProcess, run_virtually
 from bms_async.wire import HttpRequest, HttpResponse
@@ -309,6 +310,83 @@ async def test_an_outcome_has_come_before_a_callback_is_asked() -> None:
         with anyio.fail_after(60):
             await report_of(run)
     assert [outcome.server_id for outcome in told] == list(cloud.ids)
+
+
+@pytest.mark.parametrize("passes", range(1, 12))
+def test_r4_a_client_that_is_closed_while_it_is_opened_is_closed(passes: int) -> None:
+    async def main() -> BmsClient:
+        cloud = SimulatedCloud(CloudSettings(servers=SERVERS))
+        bms = cloud.client()
+        with nothing_is_left():
+            opening = asyncio.ensure_future(bms.__aenter__())
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            await bms.aclose()
+            (told,) = await asyncio.gather(opening, return_exceptions=True)
+            assert told is bms or isinstance(told, ClientClosedError)
+            with pytest.raises(ClientClosedError):
+                await bms.servers.get(cloud.ids[0])
+        return bms
+
+    assert repr(run_virtually(main)).startswith("<BmsClient closed")
+
+
+@pytest.mark.parametrize("which", ["on_outcome", "on_job"])
+def test_r4_callbacks_of_two_clients_close_the_other_one(which: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> list[FleetRun]:
+        cloud = SimulatedCloud(CloudSettings(servers=SERVERS))
+        one, other = cloud.client(), cloud.client()
+
+        async def close_one(_: object) -> None:
+            await one.aclose()
+
+        async def close_other(_: object) -> None:
+            await other.aclose()
+
+        callbacks: list[dict[str, Any]] = [{which: close_other}, {which: close_one}]
+        with nothing_is_left():
+            await one.__aenter__()
+            await other.__aenter__()
+            runs = [one.fleet.stop(cloud.ids, **callbacks[0]), other.fleet.stop(cloud.ids, **callbacks[1])]
+            await asyncio.gather(*map(report_of, runs))
+            await one.aclose()
+            await other.aclose()
+        return runs
+
+    runs = run_virtually(main)
+    assert [len(run.report or ()) for run in runs] == [SERVERS] * 2
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("passes", range(8))
+def test_r4_a_client_is_closed_after_somebody_has_cancelled_the_closing_too(passes: int, times: int) -> None:
+    closed: list[None] = []
+
+    class Watched(HttpxTransport):
+        async def _close_connections(self) -> None:
+            await super()._close_connections()
+            closed.append(None)
+
+    async def main() -> None:
+        with nothing_is_left():
+            bms = client_over(Watched(httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(500)))))
+            await bms.__aenter__()
+            job = bms.jobs.watch("j")
+            closing = asyncio.ensure_future(bms.aclose())
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            for _ in range(times):
+                for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                    task.cancel()
+                await asyncio.sleep(0)
+            await asyncio.gather(closing, return_exceptions=True)
+            await bms.aclose()
+            with pytest.raises(ClientClosedError):
+                await job
+
+    run_virtually(main)
+    assert closed == [None]
 
 
 DRIVEN_BY_HAND = """
