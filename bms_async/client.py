@@ -162,9 +162,7 @@ class BmsClient(ClientView):
             )
         name = choose_project_name(project_id, project_name, auth)
         project_id = None if name is not None else self._check_project(project_id, auth)
-        self._membership = Membership(
-            Account.at(endpoints.bms, endpoints.compute, project_id or tell_project(auth)), limits
-        )
+        self._membership = Membership(Account.at(endpoints.bms, project_id or tell_project(auth)), limits)
         self._core = Core(
             transport=choose_transport(transport, ca_bundle, max_response_bytes),
             auth=auth,
