@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import anyio
 import httpx
 import pytest
 
-from bms_async import BmsClient, ClientClosedError, FleetRun, HttpxTransport, Outcome, StaticToken
+from bms_async import BmsClient, ClientClosedError, FleetRun, HttpxTransport, Limits, Outcome, StaticToken
 from bms_async._owner import GRACE, TaskOwner
 from bms_async.testing import CloudSettings, SimulatedCloud, SimulatorProcess, run_virtually
 from bms_async.wire import HttpRequest, HttpResponse
@@ -125,9 +126,9 @@ def test_r4_a_transport_closes_its_client() -> None:
     run_virtually(main)
 
 
-def client_over(transport: Any) -> BmsClient:
+def client_over(transport: Any, limits: Limits | None = None) -> BmsClient:
     auth = StaticToken("a-token-of-some-length")
-    return BmsClient(endpoint="http://127.0.0.1:1", project_id="p", auth=auth, transport=transport)
+    return BmsClient(endpoint="http://127.0.0.1:1", project_id="p", auth=auth, transport=transport, limits=limits)
 
 
 class Silent:
@@ -387,6 +388,28 @@ def test_r4_a_client_is_closed_after_somebody_has_cancelled_the_closing_too(pass
 
     run_virtually(main)
     assert closed == [None]
+
+
+@pytest.mark.parametrize("limits", [None, Limits.unlimited()], ids=["waiting for slots", "waiting for connections"])
+def test_r9_closing_ends_many_calls_some_at_a_time(limits: Limits | None) -> None:
+    many = 5_000
+
+    async def main() -> list[int]:
+        bms = client_over(Silent(), limits=limits)
+        await bms.__aenter__()
+        calls = [asyncio.ensure_future(bms.servers.get("a")) for _ in range(many)]
+        await asyncio.sleep(1)
+        closing = asyncio.ensure_future(bms.aclose())
+        done = [0]
+        while not closing.done():
+            await asyncio.sleep(0)
+            done.append(sum(call.done() for call in calls))
+        assert {type(call.exception()) for call in calls} == {ClientClosedError}
+        return done
+
+    done = run_virtually(main)
+    assert done[-1] == many
+    assert max(later - before for before, later in pairwise(done)) < many / 10
 
 
 DRIVEN_BY_HAND = """
