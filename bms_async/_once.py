@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import anyio
 
 from bms_async._foreign import contain, is_own_cancellation
-from bms_async.errors import BmsError, ClientClosedError, ForeignCodeError
+from bms_async.errors import ClientClosedError
+from bms_async.errors.base import own_copy
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Once(Generic[T]):
         """Return it.
 
         Raises:
-            BmsError: It could not be found; each caller gets an error of his own.
+            Exception: What the search raised; each caller gets one of its own.
             ClientClosedError: The client is not open, or was closed meanwhile.
         """
         search = self._search
@@ -48,21 +48,16 @@ class Once(Generic[T]):
             self._search = search
         await search.done.wait()
         if search.error is not None:
-            # The session writes on an error, and a traceback grows with every raise.
-            raise copy.copy(search.error) from search.error.__cause__
+            raise own_copy(search.error)
         return search.found[0]
 
     async def _look(self, search: _Search[T]) -> None:
         try:
             search.found.append(await self._find())
-        except BmsError as error:
-            search.error = error
         except BaseException as error:
             if is_own_cancellation(error):
                 raise
-            # Credentials may raise anything, and each who waits is to hear what it was.
-            search.error = ForeignCodeError(f"what was looked for was not found: {type(error).__name__}")
-            search.error.__cause__ = contain("what looks for it", error)
+            search.error = contain("what was looked for", error)
         finally:
             if not search.found:
                 search.error = search.error or ClientClosedError("the client was closed before the answer came")
@@ -77,5 +72,5 @@ class _Search(Generic[T]):
 
     def __init__(self) -> None:
         self.done = anyio.Event()
-        self.error: BmsError | None = None
+        self.error: Exception | None = None
         self.found: list[T] = []

@@ -94,6 +94,11 @@ def check_loop(loop: asyncio.AbstractEventLoop | None, what: str) -> None:
         )
 
 
+def is_owned() -> bool:
+    """Tell whether this is called from a task of any owner, or from one that such a task has started."""
+    return bool(_owners.get())
+
+
 def runs_on(loop: asyncio.AbstractEventLoop) -> bool:
     """Tell whether the caller runs on an event loop, and not on another one or in another thread."""
     try:
@@ -176,12 +181,16 @@ class TaskOwner:
     async def aclose(self) -> None:
         """Count one user less; after the last one, cancel every task and wait until each has ended.
 
-        Called from one of its own tasks it does not wait, for that one waits for this call.
+        Called from one of its own tasks it does not wait, for that one waits for this call. Called again after it was
+        cancelled, it waits for what it had not seen end.
 
         Raises:
             ClientClosedError: It is open on another event loop.
         """
         if self._keeper is None or self._loop is None:
+            if not self.has_current_task:
+                here = asyncio.get_running_loop()
+                await _wait_for(self._name, [task for task in self._tasks if task.get_loop() is here])
             return
         if not self._loop.is_closed():
             check_loop(self._loop, self._name)

@@ -13,7 +13,7 @@ import msgspec
 
 from bms_async import config
 from bms_async._foreign import is_own_cancellation
-from bms_async._owner import check_loop, finish_task, outside_of_all
+from bms_async._owner import check_loop, finish_task, is_owned, outside_of_all
 from bms_async._version import __version__
 from bms_async.api import (
     find_project,
@@ -21,13 +21,14 @@ from bms_async.api import (
     poll_job,
 )
 from bms_async.auth import Auth, ScopedAuth
+from bms_async.config.arguments import choose_project_name, choose_transport, read_hooks, tell_project
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.jobs import SHARE, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pace, prepare_pace
 from bms_async.redaction import kind_of, veil, veil_address
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import make_hooks, with_telemetry
-from bms_async.transport import DefaultTransport, Transport
+from bms_async.transport import Transport
 from bms_async.view import ClientView
 from bms_async.wire import DEFAULT_RETRY, RetryPolicy, Service
 from bms_async.wire.checks import check_id
@@ -148,7 +149,7 @@ class BmsClient(ClientView):
             domain=domain,
             project_id=project_id,
         )
-        self._hooks = _read_hooks(hooks)
+        self._hooks = read_hooks(hooks)
         if telemetry:
             self._hooks = with_telemetry(self._hooks)
         if not isinstance(limits, Limits | None):
@@ -159,13 +160,11 @@ class BmsClient(ClientView):
             raise ConfigurationError(
                 f"patience={type(patience).__name__}: expected a Patience, such as Patience(no_news=3600)"
             )
-        name = _choose_project_name(project_id, project_name, auth)
+        name = choose_project_name(project_id, project_name, auth)
         project_id = None if name is not None else self._check_project(project_id, auth)
-        self._membership = Membership(
-            Account.at(endpoints.bms, endpoints.compute, project_id or _tell_project(auth)), limits
-        )
+        self._membership = Membership(Account.at(endpoints.bms, project_id or tell_project(auth)), limits)
         self._core = Core(
-            transport=_choose_transport(transport, ca_bundle, max_response_bytes),
+            transport=choose_transport(transport, ca_bundle, max_response_bytes),
             auth=auth,
             limits=self._membership.limits,
             endpoints={
@@ -187,7 +186,7 @@ class BmsClient(ClientView):
             patience=patience,
         )
         super().__init__(session, watcher, check=check, poller=make_poller(session.polling(), patience))
-        self._opened = False
+        self._opened = self._is_closed = self._has_more = False
         self._closing: asyncio.Task[None] | None = None
 
     @classmethod
@@ -292,10 +291,17 @@ class BmsClient(ClientView):
             self._core.hooks = self._watcher.hooks = make_hooks(self._hooks)
             await self._core.open()
             await self._watcher.open()
+            self._check_not_closed()
         except BaseException:
+            # What was opened since somebody closed it is closed, too.
+            self._is_closed, self._has_more = False, True
             await self.aclose()
             raise
         return self
+
+    def _check_not_closed(self) -> None:
+        if self._closing is not None:
+            raise ClientClosedError("the client was closed while it was being opened")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -312,33 +318,43 @@ class BmsClient(ClientView):
         Raises:
             ClientClosedError: It is open on another event loop, and goes on there.
         """
-        if not self._opened:
-            return
-        if self._closing is None:
-            self._core.check_closing()
-            self._closing = outside_of_all(self._close, "bms_async closing")
-        if self._core.has_current_task or self._watcher.has_current_task or self._closing.get_loop().is_closed():
-            return
-        check_loop(self._closing.get_loop(), "the client")
-        try:
-            await finish_task(self._closing)
-        except asyncio.CancelledError as error:
-            # Somebody has cancelled every task of the loop, and the closing among them, which did all that it could.
-            if is_own_cancellation(error):
-                raise
+        cancelled: asyncio.CancelledError | None = None
+        while self._opened and not self._is_closed:
+            if self._closing is None or self._closing.done():
+                # Whoever cancels every task of the loop cancels the closing among them, and so it begins again.
+                self._core.check_closing()
+                self._closing = outside_of_all(self._close, "bms_async closing")
+            closing = self._closing
+            if self._core.has_current_task or self._watcher.has_current_task or closing.get_loop().is_closed():
+                break
+            check_loop(closing.get_loop(), "the client")
+            try:
+                # A task of another client may be what that one's closing waits for, and must not wait for this one.
+                await (asyncio.shield(closing) if is_owned() else finish_task(closing))
+            except asyncio.CancelledError as error:
+                if is_own_cancellation(error):
+                    cancelled = error
+                    if is_owned() or not closing.done():
+                        break
+        if cancelled is not None:
+            raise cancelled
 
     async def _close(self) -> None:
         self._watcher.begin_closing()
-        try:
-            await self._core.stop_work()
-        finally:
+        self._has_more = True
+        while self._has_more:
+            self._has_more = False
             try:
-                await self._watcher.aclose()
+                await self._core.stop_work()
             finally:
                 try:
-                    await self._core.aclose()
+                    await self._watcher.aclose()
                 finally:
-                    self._membership.close()
+                    try:
+                        await self._core.aclose()
+                    finally:
+                        self._membership.close()
+        self._is_closed = True
 
     def __repr__(self) -> str:
         if "_core" not in vars(self):
@@ -359,45 +375,3 @@ class BmsClient(ClientView):
             return check_id("project_id", value)
         except InvalidRequestError as error:
             raise ConfigurationError(str(error)) from error
-
-
-def _tell_project(auth: Auth) -> str | None:
-    """Return the project that credentials are for, where they can tell it without asking."""
-    own: object = getattr(auth, "project_id", None)
-    return own if isinstance(own, str) else None
-
-
-def _choose_project_name(project_id: str | None, project_name: str | None, auth: Auth) -> str | None:
-    """Return the name to look a project up by, where that may be needed."""
-    # What the credentials are for, which they may not be able to tell the id of.
-    own: str | None = getattr(auth, "project_name", None)
-    if project_name is None:
-        return own if project_id is None else None
-    if project_id is not None:
-        raise ConfigurationError("project_id, project_name: give one of them")
-    if not isinstance(project_name, str) or not project_name.strip():
-        raise ConfigurationError(f"project_name={project_name!r}: the name of a project is needed, such as 'ae-ad-1'")
-    if isinstance(auth, ScopedAuth) and own != project_name.strip():
-        raise ConfigurationError(
-            f"project_name={project_name!r}: {type(auth).__name__} is for a project of its own; name it there"
-        )
-    return project_name.strip()
-
-
-def _read_hooks(given: Hook | Iterable[Hook] | None) -> tuple[Hook, ...]:
-    if given is None:
-        return ()
-    from bms_async.hooks import read_hooks  # noqa: PLC0415 - most clients have no hooks
-
-    return read_hooks(given)
-
-
-def _choose_transport(
-    given: Transport | None, ca_bundle: str | os.PathLike[str] | None, max_response_bytes: int | None
-) -> Transport:
-    if given is None:
-        return DefaultTransport(ca_bundle=ca_bundle, max_response_bytes=max_response_bytes)
-    for name, value in (("ca_bundle", ca_bundle), ("max_response_bytes", max_response_bytes)):
-        if value is not None:
-            raise ConfigurationError(f"{name}: it is for the default transport; give it to {type(given).__name__}(...)")
-    return given

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import functools
 import logging
 import math
@@ -14,6 +13,7 @@ import anyio
 
 from bms_async._foreign import call_foreign
 from bms_async.errors import AuthenticationError, BmsError, ClientClosedError, ConfigurationError, TransportError
+from bms_async.errors.base import own_copy
 from bms_async.redaction import SecretStr
 
 from ._audience import Audience
@@ -171,8 +171,7 @@ class Renewals:
         if renewal.token is not None:
             return renewal.token
         assert renewal.error is not None  # noqa: S101 - for the type checker
-        # Each waiter gets one of its own: the session writes on it, and a traceback grows with every raise.
-        raise copy.copy(renewal.error) from renewal.error.__cause__
+        raise own_copy(renewal.error)
 
     async def replace(self, refused: SecretStr | None, refusal: Callable[[], AuthenticationError]) -> bool:
         """Get another token than the one that a call was refused with, unless somebody did so meanwhile.

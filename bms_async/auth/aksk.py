@@ -12,9 +12,9 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import anyio
-import anyio.to_thread
 
 from bms_async._foreign import call_foreign
+from bms_async._threads import run_in_thread
 from bms_async.errors import BmsError, ConfigurationError, InvalidRequestError, TransportError
 from bms_async.redaction import MASK, Secret, SecretStr, mask, veil
 from bms_async.wire import HttpRequest, HttpResponse
@@ -178,7 +178,7 @@ class AkSkAuth:
             work = functools.partial(
                 sign, request.method, url, signed, body, access_key=keys.access_key, key=keys.signing
             )
-            made = await anyio.to_thread.run_sync(work)
+            made = await run_in_thread(work)
         added["Authorization"] = made
         return added
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import msgspec
 from msgspec.structs import force_setattr
 
+from bms_async._threads import run_in_thread
 from bms_async.redaction import SecretBytes, SecretStr, write_secret
 
 _log = logging.getLogger("bms_async.auth")
@@ -126,11 +126,11 @@ class TokenCache:
         try:
             try:
                 # One short try at a time: a thread that waits for a lock could not be called back.
-                held = await anyio.to_thread.run_sync(lock.try_acquire)
+                held = await run_in_thread(lock.try_acquire)
                 with anyio.move_on_after(wait):
                     while not held:
                         await anyio.sleep(_LOCK_POLL)
-                        held = await anyio.to_thread.run_sync(lock.try_acquire)
+                        held = await run_in_thread(lock.try_acquire)
             except OSError as error:
                 _log.warning("the token cache %s cannot be locked (%s); it is not used", self._path, _reason(error))
             else:
@@ -139,7 +139,7 @@ class TokenCache:
             yield held
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(lock.release)
+                await run_in_thread(lock.release)
 
     async def load(self) -> CachedToken | None:
         """Return our token, None if there is none that can be used; only while it is held."""
@@ -151,7 +151,7 @@ class TokenCache:
 
     async def _try(self, work: Callable[[], CachedToken | None], done: str) -> CachedToken | None:
         try:
-            return await anyio.to_thread.run_sync(work)
+            return await run_in_thread(work)
         except OSError as error:
             # A cache that does not work costs a request and nothing else.
             _log.warning("the token cache %s cannot be %s (%s)", self._path, done, _reason(error))

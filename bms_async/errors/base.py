@@ -6,7 +6,7 @@ import copy
 import pickle
 from typing import Any, TypeVar
 
-E = TypeVar("E", bound="BmsError")
+E = TypeVar("E", bound=Exception)
 
 _LONGEST_SHOWN = 80
 """Characters of a value that an error shows."""
@@ -106,7 +106,16 @@ def own_copy(error: E) -> E:
     Args:
         error: The error that is kept.
     """
-    copied = copy.copy(error)
+    try:
+        copied = copy.copy(error)
+    except Exception:  # noqa: BLE001 - one of other code may be made of anything but its text
+        copied = error
+    if copied is error or type(copied) is not type(error):
+        copied = type(error).__new__(type(error), *error.args)
+        copied.args = error.args
+        copied.__dict__.update(error.__dict__)
+    if notes := getattr(error, "__notes__", None):
+        copied.__notes__ = list(notes)
     copied.__cause__ = error.__cause__
     copied.__suppress_context__ = error.__suppress_context__
     return copied

@@ -96,8 +96,9 @@ class Outcomes(Sequence[Outcome]):
         more = f", and {len(self) - _SHOWN:,} more" if len(self) > _SHOWN else ""
         return f"[{', '.join(map(repr, islice(self, _SHOWN)))}{more}]"
 
-    def __reduce__(self) -> tuple[type[Outcomes], tuple[list[Outcome]]]:
-        return Outcomes, (list(self),)
+    def __reduce__(self) -> tuple[type[Outcomes], tuple[()], None, Iterator[Outcome]]:
+        # One by one: a list is taken as a whole, which would hold all threads up until it is done.
+        return Outcomes, (), None, iter(self)
 
     def _at(self, place: int) -> Outcome:
         number, rest = divmod(place, PIECE)

@@ -66,6 +66,7 @@ class Watcher:
         self._records: dict[str, JobRecord] = {}
         # Nobody waits for these: who drops the last handle of one lets it go.
         self._asleep: WeakValueDictionary[str, JobRecord] = WeakValueDictionary()
+        self._ending: list[JobRecord] = []
         self._queue = PollQueue(pace.rate)
         self._board = EventBoard(self._rouse_all)
         self._wake = asyncio.Event()
@@ -91,8 +92,15 @@ class Watcher:
 
     async def aclose(self) -> None:
         """Stop polling; everyone who waits for a job gets `ClientClosedError`."""
-        await self._owner.aclose()
-        records = [*self._records.values(), *_alive(self._asleep)]
+        try:
+            await self._owner.aclose()
+        finally:
+            await self._end_all()
+
+    async def _end_all(self) -> None:
+        # Kept where one that is called again, after it was cancelled, finds what is left.
+        records = self._ending
+        records += [*self._records.values(), *_alive(self._asleep)]
         self._records.clear()
         self._asleep.clear()
         await anyio.lowlevel.cancel_shielded_checkpoint()

@@ -27,26 +27,26 @@ _log = logging.getLogger("bms_async.limits")
 class Account(msgspec.Struct, frozen=True):
     """Whose calls a cloud counts together.
 
+    The address of the ECS service is no part of it: clients that were given one reach the same BMS service as others.
+
     Attributes:
         bms: The address of the BMS service.
-        compute: The address of the ECS service.
         project: The project's id; None as long as nobody has told it.
     """
 
     bms: str
-    compute: str
     project: str | None
 
     @classmethod
-    def at(cls, bms: str, compute: str, project: str | None) -> Self:
-        """Return an account, whatever way its addresses and its project are written."""
-        return cls(_plain(bms), _plain(compute), None if project is None else canonical_id(project))
+    def at(cls, bms: str, project: str | None) -> Self:
+        """Return an account, whatever way its address and its project are written."""
+        return cls(_plain(bms), None if project is None else canonical_id(project))
 
 
 def _plain(address: str) -> str:
     parts = urlsplit(address)
     port = parts.port or (80 if parts.scheme == "http" else 443)
-    return f"{parts.scheme}://{parts.hostname}:{port}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{(parts.hostname or '').rstrip('.')}:{port}{parts.path.rstrip('/')}"
 
 
 class _Shelf:
@@ -165,7 +165,7 @@ class Membership:
         """
         if self._account.project is not None:
             return self.limits
-        account = Account.at(self._account.bms, self._account.compute, project_id)
+        account = Account.at(self._account.bms, project_id)
         limits = self.limits if self._is_given else _accounts.find(account, self.limits)
         self.close()
         self._account, self.limits = account, limits

@@ -53,6 +53,24 @@ def run_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> Non
     function()
 
 
+class _Moving:
+    """The lock under which homes move, one at a time."""
+
+    __slots__ = ("lock",)
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Take another lock: a child process has a copy of this one, which nobody may ever let go there."""
+        self.lock = threading.Lock()
+
+
+_moving = _Moving()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_moving.renew)
+
+
 class Home:
     """The event loop of some limiters.
 
@@ -64,12 +82,11 @@ class Home:
         loop: It; None before the first use.
     """
 
-    __slots__ = ("_has_own_clock", "_is_left", "_lock", "_lodgers", "_number", "_process", "_users", "loop")
+    __slots__ = ("_has_own_clock", "_is_left", "_lodgers", "_number", "_process", "_users", "loop")
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._lodgers: list[Lodger] = []
-        self._lock = threading.Lock()
         self._process = os.getpid()
         self._number = self._users = 0
         self._is_left = self._has_own_clock = False
@@ -124,7 +141,7 @@ class Home:
         return self.loop.time() if self.loop is not None and self._has_own_clock else time.monotonic()
 
     def _move(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self._lock:
+        with _moving.lock:
             former = self.loop
             if former is loop:
                 return

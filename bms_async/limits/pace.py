@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
+from bms_async._threads import run_in_thread
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
@@ -53,4 +53,4 @@ async def prepare_pace() -> None:
     It costs a fifth of what importing this package costs, and so is not imported with it.
     """
     if "aiolimiter" not in sys.modules:
-        await anyio.to_thread.run_sync(import_module, "aiolimiter")
+        await run_in_thread(import_module, "aiolimiter")

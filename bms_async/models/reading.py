@@ -142,7 +142,8 @@ def _table(mend: Callable[[Any], Any], empty: Any) -> Callable[[Any], Any]:
         parts = raw if isinstance(raw, list) else [raw]
         pairs = [pair for part in parts if isinstance(part, dict) for pair in part.items()]
         if not pairs:
-            return _ABSENT
+            # An empty list is how some write an empty mapping.
+            return {} if isinstance(raw, list) and not any(raw) else _ABSENT
         mended = {name: mend(value) for name, value in pairs}
         whole = {name: empty if value is _ABSENT else value for name, value in mended.items()}
         return {name: value for name, value in whole.items() if value is not _ABSENT}

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from bms_async._foreign import call_foreign, call_foreign_now
@@ -30,6 +31,7 @@ Ts = TypeVarTuple("Ts")
 _log = logging.getLogger("bms_async.session")
 
 _CONNECTIONS = 64
+_AT_A_TIME = 200
 _RETRY_COST = 1.0
 _RETRY_REFUND = 0.1
 
@@ -100,6 +102,7 @@ class Core:
             transport if isinstance(transport, OwningTransport) else SendQueue(transport.send, connections=_CONNECTIONS)
         )
         self.scopes: set[anyio.CancelScope] | None = None
+        self._ending: list[anyio.CancelScope] = []
         self.hooks: Hooks | None = None
         self.calls = self.tries = self.failed = 0
         self._on_project = on_project
@@ -171,9 +174,14 @@ class Core:
             _let_go("the credentials' unbind()", self.auth.unbind, self.send)
         if self.scopes is not None and self.hooks is not None and isinstance(self.auth, ObservableAuth):
             _let_go("the credentials' unobserve()", self.auth.unobserve, self.hooks.tell)
-        scopes, self.scopes = self.scopes, None
-        for scope in scopes or ():
-            scope.cancel()
+        # Kept where one that is called again, after it was cancelled, finds what is left.
+        self._ending += self.scopes or ()
+        self.scopes = None
+        while self._ending:
+            for scope in self._ending[-_AT_A_TIME:]:
+                scope.cancel()
+            del self._ending[-_AT_A_TIME:]
+            await anyio.lowlevel.cancel_shielded_checkpoint()
         for each in tuple(self._unheard):
             each.log_error()
         # Others may share the transport: it is let go once, and only by who has opened it.

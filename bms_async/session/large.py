@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import anyio.lowlevel
-import anyio.to_thread
 import msgspec
 
+from bms_async._threads import run_in_thread
 from bms_async.wire import HttpResponse, Operation, read_response
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ async def read_large(operation: Operation[T], response: HttpResponse, *, redact:
         except _UNREADABLE:
             # The way below says what is wrong with it.
             pass
-    return await anyio.to_thread.run_sync(functools.partial(read_response, operation, response, redact=redact))
+    return await run_in_thread(functools.partial(read_response, operation, response, redact=redact))
 
 
 async def _decode(part: bytes | msgspec.Raw, depth: int = 0) -> Any:
@@ -53,11 +53,11 @@ async def _decode(part: bytes | msgspec.Raw, depth: int = 0) -> Any:
         return value
     begins = bytes(memoryview(part)[:_PIECE]).lstrip()[:1]
     if depth >= _DEEPEST or begins not in (_OBJECT, _LIST):
-        return await anyio.to_thread.run_sync(msgspec.json.decode, part)
+        return await run_in_thread(msgspec.json.decode, part)
     if begins == _OBJECT:
-        named = await anyio.to_thread.run_sync(_NAMED.decode, part)
+        named = await run_in_thread(_NAMED.decode, part)
         return {name: await _decode(each, depth + 1) for name, each in named.items()}
-    items = await anyio.to_thread.run_sync(_ITEMS.decode, part)
+    items = await run_in_thread(_ITEMS.decode, part)
     whole: list[Any] = []
     several = max(1, _PIECE * len(items) // len(memoryview(part)))
     for place in range(0, len(items), several):

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 
+import anyio.lowlevel
 import msgspec
 
 from bms_async._foreign import contain, is_own_cancellation
@@ -22,6 +23,7 @@ from bms_async.wire import HttpRequest, HttpResponse
 
 from ._causes import keep_cause
 
+_AT_A_TIME = 500
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _SENDABLE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
 
@@ -143,9 +145,13 @@ class SendQueue:
         """Count one user less; after the last one, end what is under way."""
         # It is closed before anything is waited for, so that nobody moves in while the last one moves out.
         self._closed = self._closed or self._owner.users <= 1
-        await self._owner.aclose()
-        if self._closed:
-            self._end_all()
+        try:
+            if self._closed:
+                await self._drop_unwaited()
+            await self._owner.aclose()
+        finally:
+            if self._closed:
+                self._end_all()
 
     def submit(self, request: HttpRequest) -> Flight:
         """Take a request; it is sent as soon as a connection is free.
@@ -186,6 +192,15 @@ class SendQueue:
         finally:
             self._guarded = False
             self._end_all()
+
+    async def _drop_unwaited(self) -> None:
+        """End the requests that nobody waits for any more, some at a time: when a client is closed, that is all."""
+        ended = 0
+        while self._waiting and self._waiting[0].answer.done():
+            self._waiting.popleft().end()
+            ended += 1
+            if ended % _AT_A_TIME == 0:
+                await anyio.lowlevel.cancel_shielded_checkpoint()
 
     def _end_all(self) -> None:
         while self._waiting:

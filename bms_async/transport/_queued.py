@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
@@ -49,12 +50,22 @@ class QueuedTransport(ABC):
 
     async def aclose(self) -> None:
         """Count one client less; after the last one, end what is under way and close the connections."""
-        await finish(self._close())
+        begun: list[None] = []
+        try:
+            await finish(self._close(begun))
+        except asyncio.CancelledError:
+            if not begun:
+                # Whoever cancels every task of the loop cancels what has not begun, too.
+                await finish(self._close(begun))
+            raise
 
-    async def _close(self) -> None:
-        await self._queue.aclose()
-        if self._queue.is_closed:
-            await self._close_connections()
+    async def _close(self, begun: list[None]) -> None:
+        begun.append(None)
+        try:
+            await self._queue.aclose()
+        finally:
+            if self._queue.is_closed:
+                await self._close_connections()
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -14,14 +14,13 @@ import sys
 import zlib
 
 import aiohttp
-import anyio
-import anyio.to_thread
 import certifi
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
+from bms_async._threads import run_in_thread
 from bms_async.errors import (
     AnswerTooLargeError,
     CallTimeoutError,
@@ -139,7 +138,7 @@ class AiohttpTransport(QueuedTransport):
         await self.try_library()
         if self._connector is None:
             # Reading the certificates takes tens of milliseconds, which the loop has no time for.
-            context = await anyio.to_thread.run_sync(_context, self._ca_bundle)
+            context = await run_in_thread(_context, self._ca_bundle)
             self._connector = aiohttp.TCPConnector(limit=self._connections, ssl=context)
 
     async def _close_connections(self) -> None:
@@ -190,7 +189,7 @@ class AiohttpTransport(QueuedTransport):
             raise refused(request, "InvalidURL: the URL has no host, or a user name, which is not sent")
         proxy = None if self._session is None else _proxy_of(self._session)
         if proxy is None and (self._session is None or self._session.trust_env):
-            proxy = await anyio.to_thread.run_sync(proxy_from_environment, scheme, url.raw_host, url.port)
+            proxy = await run_in_thread(proxy_from_environment, scheme, url.raw_host, url.port)
         return self._ways.setdefault((scheme, netloc), _way(request, url, proxy))
 
     async def _connect(self, request: HttpRequest, way: _Way) -> Line:

@@ -7,8 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 
+from bms_async._threads import run_in_thread
 from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
@@ -69,7 +69,7 @@ class DefaultTransport:
         await self._made.open()
 
     async def _make(self) -> AiohttpTransport | HttpxTransport:
-        fastest, trouble = await anyio.to_thread.run_sync(_find_fastest)
+        fastest, trouble = await run_in_thread(_find_fastest)
         if fastest is not None:
             try:
                 made = fastest(ca_bundle=self._ca_bundle, max_response_bytes=self._max_response_bytes)
@@ -80,7 +80,7 @@ class DefaultTransport:
                 return made
         if trouble is not None:
             _log.warning("requests are carried over httpx, which is slower: %s", trouble)
-        kind = await anyio.to_thread.run_sync(_find_other)
+        kind = await run_in_thread(_find_other)
         return kind(ca_bundle=self._ca_bundle, max_response_bytes=self._max_response_bytes)
 
     async def aclose(self) -> None:

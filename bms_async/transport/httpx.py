@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio
-import anyio.to_thread
 import httpx
 
+from bms_async._threads import run_in_thread
 from bms_async.errors import AnswerTooLargeError, ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
@@ -103,7 +103,7 @@ class HttpxTransport(QueuedTransport):
         # A client cannot be called, and whatever can be called makes clients.
         elif callable(client):
             # In a thread, for making one may read certificates.
-            make = functools.partial(anyio.to_thread.run_sync, lambda: quiet(client()))
+            make = functools.partial(run_in_thread, lambda: quiet(client()))
             self._carriers = Carriers(lambda _: make(), most=connections)
         else:
             self._carriers = _Shared(quiet(client))
@@ -111,7 +111,7 @@ class HttpxTransport(QueuedTransport):
     async def _prepare(self) -> None:
         if self._is_ours and self._trust is None:
             # Reading the certificates takes tens of milliseconds, which the loop has no time for.
-            self._trust = await anyio.to_thread.run_sync(self._find_trust)
+            self._trust = await run_in_thread(self._find_trust)
 
     async def _close_connections(self) -> None:
         await self._carriers.aclose()
@@ -142,7 +142,7 @@ class HttpxTransport(QueuedTransport):
                 url = httpx.URL(way)
             except httpx.InvalidURL:
                 raise refused(request, "InvalidURL: the URL has a host or a port that cannot be") from None
-            self._proxies[way] = await anyio.to_thread.run_sync(proxy_from_environment, url.scheme, url.host, url.port)
+            self._proxies[way] = await run_in_thread(proxy_from_environment, url.scheme, url.host, url.port)
         proxy = self._proxies[way]
         if proxy is not None and proxy.trouble is not None:
             raise refused(request, tell_proxy_unusable(request, proxy.trouble))

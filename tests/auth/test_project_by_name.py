@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ from bms_async import (
     StaticToken,
     TransportError,
 )
+from bms_async.wire import HttpRequest
 from tests.auth.keystone import auth_of
 from tests.calls.mocked import virtually
 
@@ -163,6 +164,29 @@ async def test_a_look_up_that_fails_is_told_as_what_it_is(answer: Any, kind: typ
     assert "project" in str(caught.value)
     assert not getattr(caught.value, "maybe_done", False)
     assert directory.called == []
+
+
+class KeysAreGoneError(Exception):
+    """An error of the application's that is made of more than its text, so that it cannot simply be copied."""
+
+    def __init__(self, vault: str, *, sealed: bool) -> None:
+        self.sealed = sealed
+        super().__init__(f"the vault {vault} is sealed")
+
+
+@pytest.mark.parametrize("raised", [KeysAreGoneError("v", sealed=True), LookupError("no key"), TimeoutError("slow")])
+@virtually
+async def test_what_credentials_raise_at_a_look_up_reaches_each_call_as_its_own_error(raised: Exception) -> None:
+    class Broken(StaticToken):
+        async def headers(self, request: HttpRequest) -> Mapping[str, str]:
+            raise raised
+
+    async with opened(Directory(MINE), Broken("token")) as bms:
+        told = await asyncio.gather(*(bms.servers.get("s-1") for _ in range(3)), return_exceptions=True)
+
+    assert [(type(each), str(each)) for each in told] == [(type(raised), str(raised))] * 3
+    assert len({id(each) for each in (*told, raised)}) == 4
+    assert [vars(each) for each in told if isinstance(each, Exception)] == [vars(raised)] * 3
 
 
 @virtually

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 
-from bms_async import BmsClient, ClientClosedError, FleetRun, Outcome, StaticToken
+from bms_async import BmsClient, ClientClosedError, FleetRun, HttpxTransport, Limits, Outcome, StaticToken
 from bms_async._owner import GRACE, TaskOwner
-from bms_async.testing import CloudSettings, SimulatedCloud, run_virtually
+from bms_async.testing import CloudSettings, SimulatedCloud, SimulatorProcess, run_virtually
 from bms_async.wire import HttpRequest, HttpResponse
 
 SERVERS = 3
@@ -120,9 +126,9 @@ def test_r4_a_transport_closes_its_client() -> None:
     run_virtually(main)
 
 
-def client_over(transport: Any) -> BmsClient:
+def client_over(transport: Any, limits: Limits | None = None) -> BmsClient:
     auth = StaticToken("a-token-of-some-length")
-    return BmsClient(endpoint="http://127.0.0.1:1", project_id="p", auth=auth, transport=transport)
+    return BmsClient(endpoint="http://127.0.0.1:1", project_id="p", auth=auth, transport=transport, limits=limits)
 
 
 class Silent:
@@ -305,3 +311,169 @@ async def test_an_outcome_has_come_before_a_callback_is_asked() -> None:
         with anyio.fail_after(60):
             await report_of(run)
     assert [outcome.server_id for outcome in told] == list(cloud.ids)
+
+
+@pytest.mark.parametrize("passes", range(1, 12))
+def test_r4_a_client_that_is_closed_while_it_is_opened_is_closed(passes: int) -> None:
+    async def main() -> BmsClient:
+        cloud = SimulatedCloud(CloudSettings(servers=SERVERS))
+        bms = cloud.client()
+        with nothing_is_left():
+            opening = asyncio.ensure_future(bms.__aenter__())
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            await bms.aclose()
+            (told,) = await asyncio.gather(opening, return_exceptions=True)
+            assert told is bms or isinstance(told, ClientClosedError)
+            with pytest.raises(ClientClosedError):
+                await bms.servers.get(cloud.ids[0])
+        return bms
+
+    assert repr(run_virtually(main)).startswith("<BmsClient closed")
+
+
+@pytest.mark.parametrize("which", ["on_outcome", "on_job"])
+def test_r4_callbacks_of_two_clients_close_the_other_one(which: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> list[FleetRun]:
+        cloud = SimulatedCloud(CloudSettings(servers=SERVERS))
+        one, other = cloud.client(), cloud.client()
+
+        async def close_one(_: object) -> None:
+            await one.aclose()
+
+        async def close_other(_: object) -> None:
+            await other.aclose()
+
+        callbacks: list[dict[str, Any]] = [{which: close_other}, {which: close_one}]
+        with nothing_is_left():
+            await one.__aenter__()
+            await other.__aenter__()
+            runs = [one.fleet.stop(cloud.ids, **callbacks[0]), other.fleet.stop(cloud.ids, **callbacks[1])]
+            await asyncio.gather(*map(report_of, runs))
+            await one.aclose()
+            await other.aclose()
+        return runs
+
+    runs = run_virtually(main)
+    assert [len(run.report or ()) for run in runs] == [SERVERS] * 2
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("passes", range(8))
+def test_r4_a_client_is_closed_after_somebody_has_cancelled_the_closing_too(passes: int, times: int) -> None:
+    closed: list[None] = []
+
+    class Watched(HttpxTransport):
+        async def _close_connections(self) -> None:
+            await super()._close_connections()
+            closed.append(None)
+
+    async def main() -> None:
+        with nothing_is_left():
+            bms = client_over(Watched(httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(500)))))
+            await bms.__aenter__()
+            job = bms.jobs.watch("j")
+            closing = asyncio.ensure_future(bms.aclose())
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            for _ in range(times):
+                for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                    task.cancel()
+                await asyncio.sleep(0)
+            await asyncio.gather(closing, return_exceptions=True)
+            await bms.aclose()
+            with pytest.raises(ClientClosedError):
+                await job
+
+    run_virtually(main)
+    assert closed == [None]
+
+
+@pytest.mark.parametrize("limits", [None, Limits.unlimited()], ids=["waiting for slots", "waiting for connections"])
+def test_r9_closing_ends_many_calls_some_at_a_time(limits: Limits | None) -> None:
+    many = 5_000
+
+    async def main() -> list[int]:
+        bms = client_over(Silent(), limits=limits)
+        await bms.__aenter__()
+        calls = [asyncio.ensure_future(bms.servers.get("a")) for _ in range(many)]
+        await asyncio.sleep(1)
+        closing = asyncio.ensure_future(bms.aclose())
+        done = [0]
+        while not closing.done():
+            await asyncio.sleep(0)
+            done.append(sum(call.done() for call in calls))
+        assert {type(call.exception()) for call in calls} == {ClientClosedError}
+        return done
+
+    done = run_virtually(main)
+    assert done[-1] == many
+    assert max(later - before for before, later in pairwise(done)) < many / 10
+
+
+DRIVEN_BY_HAND = """
+import asyncio, os, sys, threading
+
+import anyio.to_thread
+
+from bms_async import AiohttpTransport, BmsClient, HttpxTransport, PasswordAuth
+
+kind, cache_file = sys.argv[1:]
+transports = {"aiohttp": AiohttpTransport, "httpx": HttpxTransport, "default": lambda: None}
+auth = PasswordAuth(
+    auth_url=os.environ["OS_AUTH_URL"],
+    username=os.environ["OS_USERNAME"],
+    password=os.environ["OS_PASSWORD"],
+    user_domain_name=os.environ["OS_USER_DOMAIN_NAME"],
+    project_id=os.environ["OS_PROJECT_ID"],
+    cache_file=cache_file,
+)
+
+
+async def main():
+    if kind == "a pool of anyio":
+        await anyio.to_thread.run_sync(int)
+    else:
+        async with BmsClient(endpoint=os.environ["BMS_ENDPOINT"], auth=auth, transport=transports[kind]()) as bms:
+            assert len([server async for server in bms.servers.list()]) == 3
+    print(threading.active_count(), flush=True)
+    loop.stop()
+
+
+loop = asyncio.new_event_loop()
+task = loop.create_task(main())
+loop.run_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[SimulatorProcess]:
+    with SimulatorProcess(CloudSettings(servers=SERVERS)) as process:
+        yield process
+
+
+def driven_by_hand(simulator: SimulatorProcess, folder: Path, kind: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVEN_BY_HAND, kind, str(folder / "tokens")],
+        env={**os.environ, **simulator.environment("password")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("kind", ["aiohttp", "httpx", "default"])
+def test_r4_a_program_whose_loop_is_driven_by_hand_ends(simulator: SimulatorProcess, tmp_path: Path, kind: str) -> None:
+    with driven_by_hand(simulator, tmp_path, kind) as program:
+        told, errors = program.communicate(timeout=60)
+
+    assert (told, errors, program.returncode) == ("1\n", "", 0)
+    assert (tmp_path / "tokens").exists()
+
+
+def test_a_pool_of_threads_would_be_left_then(simulator: SimulatorProcess, tmp_path: Path) -> None:
+    with driven_by_hand(simulator, tmp_path, "a pool of anyio") as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "2\n"
+        program.kill()

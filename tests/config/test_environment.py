@@ -328,7 +328,7 @@ def test_certificates_to_trust_are_named_and_never_left_unchecked(monkeypatch: p
 def test_a_client_trusts_the_certificates_that_the_environment_names(tmp_path: Path) -> None:
     environment = ENDPOINT | PROJECT | TOKEN | {"OS_CACERT": str(tmp_path / "absent.pem")}
     with mock.patch.dict(os.environ, environment, clear=True):
-        with mock.patch("bms_async.client.DefaultTransport") as made_of:
+        with mock.patch("bms_async.config.arguments.DefaultTransport") as made_of:
             BmsClient.from_env()
         assert made_of.call_args.kwargs["ca_bundle"] == tmp_path / "absent.pem"
         # One that is given trusts what it was told to.

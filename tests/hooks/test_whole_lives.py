@@ -32,7 +32,7 @@ SEEDS = range(12)
 def every_client_has(monkeypatch: pytest.MonkeyPatch, *hooks: Hook) -> Iterator[Callable[[int], Verdict]]:
     """Yield what plays a seed, with hooks that the scenario knows nothing of."""
     with monkeypatch.context() as patched:
-        patched.setattr("bms_async.client._read_hooks", lambda given: hooks)
+        patched.setattr("bms_async.client.read_hooks", lambda given: hooks)
         yield try_seed
 
 

@@ -86,7 +86,13 @@ def test_clients_of_one_project_share_however_it_is_written_and_others_do_not() 
                 auth_url=ADDRESS, username="u", password="p-w-1", user_domain_name="d", project_id=project
             ),
         )
-        assert one.limits is same.limits is by_password.limits
+        with_compute = BmsClient(
+            endpoint=f"{ADDRESS}.",
+            compute_endpoint="https://ecs.accounts.example",
+            project_id=project,
+            auth=StaticToken("t"),
+        )
+        assert one.limits is same.limits is by_password.limits is with_compute.limits
         assert one.limits is not client_of(gateway, "p-2").limits
         assert one.limits is not client_of(gateway, project, endpoint="https://bms.elsewhere.example").limits
         own = Limits()

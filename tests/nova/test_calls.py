@@ -573,3 +573,29 @@ async def test_a_deletion_of_what_never_was_is_an_error() -> None:
         cloud.delete(SERVER).respond(404, json=GONE)
         with pytest.raises(NotFoundError, match="could not be found"):
             await bms.nova.servers.delete(SERVER_ID)
+
+
+def extra_specs_of(bms: BmsClient) -> Awaitable[object]:
+    return bms.nova.flavors.extra_specs("physical.o2.medium")
+
+
+@pytest.mark.parametrize(
+    ("read", "field"),
+    [
+        (lambda bms: bms.nova.addresses.list(SERVER_ID), "addresses"),
+        (lambda bms: bms.nova.metadata.get(SERVER_ID), "metadata"),
+        (extra_specs_of, "extra_specs"),
+    ],
+)
+async def test_a_mapping_that_is_empty_is_none_and_an_answer_without_it_is_no_answer(
+    read: Callable[[BmsClient], Awaitable[object]], field: str
+) -> None:
+    empty: list[object] = [{}, None, "", [], [{}]]
+    for nothing in empty:
+        async with mocked() as (bms, cloud):
+            cloud.get(url__startswith=NOVA).respond(json={field: nothing})
+            assert await read(bms) == {}
+    async with mocked() as (bms, cloud):
+        cloud.get(url__startswith=NOVA).respond(json={"other": {}})
+        with pytest.raises(DecodeError, match=f"missing required field `{field}`"):
+            await read(bms)

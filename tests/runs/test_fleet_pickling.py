@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, get_args, get_origin
 
@@ -158,3 +159,26 @@ def test_an_error_about_any_argument_can_be_pickled(value: object) -> None:
     assert str(again) == str(error)
     assert (again.argument, again.rule) == ("server_id", "an id is wanted")
     assert type(again.value) in (type(value), str)
+
+
+def test_r9_outcomes_are_pickled_one_by_one_so_that_a_thread_that_does_it_holds_nobody_up() -> None:
+    taken: list[Outcome] = []
+    taken_at: list[int] = []
+
+    class Watched(Outcomes):
+        def _read(self, place: int) -> Iterator[Outcome]:
+            for outcome in super()._read(place):
+                taken.append(outcome)
+                yield outcome
+
+    class Written(io.BytesIO):
+        def write(self, data: Any) -> int:
+            taken_at.append(len(taken))
+            return super().write(data)
+
+    outcomes = Watched(make_outcome(f"server-{number}", S.SUCCEEDED) for number in range(20_000))
+    written = Written()
+    pickle.dump(outcomes, written)
+
+    assert taken_at[0] < 5_000
+    assert pickle.loads(written.getvalue()) == outcomes

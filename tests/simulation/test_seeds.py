@@ -67,7 +67,7 @@ def test_a_thousand_seeds_draw_every_trouble_for_every_operation() -> None:
             troubles[type(mishap.trouble).__name__ + str(getattr(mishap.trouble, "status", ""))] += 1
             if isinstance(mishap.trouble, GarbledJob):
                 garbled.update(mishap.trouble.how)
-    assert len(troubles) == 21, sorted(troubles)
+    assert len(troubles) == 23, sorted(troubles)
     assert min(troubles.values()) >= 20
     assert len(garbled) == 5
     assert {"servers.stop", "servers.reboot", "jobs.get", "identity.create_token", "*"} <= operations.keys()

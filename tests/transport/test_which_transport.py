@@ -64,8 +64,8 @@ asyncio.run(main())
 def test_who_asks_for_aiohttp_without_the_extra_is_told_what_to_install() -> None:
     program = """
 try:
-    bms_async.AiohttpTransport
-except AttributeError as error:
+    from bms_async import AiohttpTransport
+except ImportError as error:
     print(error)
 """
     told = run(program, hidden="aiohttp")

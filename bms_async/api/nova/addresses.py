@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import msgspec
+from typing import Literal
 
 from bms_async.api._define import define
 from bms_async.errors import DecodeError
@@ -15,9 +14,9 @@ from ._resource import SERVER, Resource
 
 
 class AddressesAnswer(Model, frozen=True, kw_only=True):
-    """What `GET` of all addresses answers."""
+    """What `GET` of all addresses answers; one that says nothing of addresses does not say that there are none."""
 
-    addresses: Mapping[str, tuple[Address, ...]] = msgspec.field(default_factory=dict)
+    addresses: Mapping[str, tuple[Address, ...]] | Literal[""] | None
 
 
 LIST = define(
@@ -58,7 +57,7 @@ class Addresses(Resource):
         Source: API reference 5.5.1.
         """
         answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
-        return answer.addresses
+        return answer.addresses or {}
 
     async def get(self, server_id: str, vpc_id: str) -> tuple[Address, ...]:
         """Return a server's addresses in one VPC.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-import msgspec
-
 from bms_async.api._define import define
 from bms_async.api._pages import next_link, read_pages
 from bms_async.models import ExtraSpecs, Flavor, Link, Model
@@ -34,7 +32,7 @@ class FlavorAnswer(Model, frozen=True, kw_only=True):
 class ExtraSpecsAnswer(Model, frozen=True, kw_only=True):
     """What `GET` of one flavor's extra specs answers."""
 
-    extra_specs: Mapping[str, str] = msgspec.field(default_factory=dict)
+    extra_specs: Mapping[str, str] | Literal[""] | None
 
 
 _FLAVORS = "/v2.1/{project_id}/flavors"
@@ -149,4 +147,4 @@ class NovaFlavors(Resource):
         Source: API reference 5.6.3.
         """
         answer = await self._session.call(EXTRA_SPECS, path={"flavor_id": self._id("flavor_id", flavor_id)})
-        return ExtraSpecs(answer.extra_specs)
+        return ExtraSpecs(answer.extra_specs or {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
@@ -16,7 +17,13 @@ from ._resource import SERVER, Resource
 
 
 class MetadataAnswer(Model, frozen=True, kw_only=True):
-    """What `GET` and `POST` answer."""
+    """What `GET` answers; one that says nothing of metadata does not say that there are none."""
+
+    metadata: Mapping[str, str] | Literal[""] | None
+
+
+class UpdatedAnswer(Model, frozen=True, kw_only=True):
+    """What `POST` answers."""
 
     metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
 
@@ -44,7 +51,7 @@ UPDATE = define(
     "nova.metadata.update",
     "POST",
     _METADATA,
-    MetadataAnswer,
+    UpdatedAnswer,
     title="Add or change keys of a server's metadata",
     chapter="5.4.2",
     safety=Safety.IDEMPOTENT,
@@ -89,7 +96,7 @@ class Metadata(Resource):
         Source: API reference 5.4.1.
         """
         answer = await self._session.call(GET, path={"server_id": self._id("server_id", server_id)})
-        return answer.metadata
+        return answer.metadata or {}
 
     async def update(self, server_id: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
         r"""Add keys to a server's metadata or change them, leave the others, and return what the cloud answers.
