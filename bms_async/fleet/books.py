@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import anyio.lowlevel
@@ -64,6 +65,7 @@ class Books:
         self.why_skipped: BmsError | None = None
         self.aborted: str | None = None
         self.error: BaseException | None = None
+        self._error_trace: TracebackType | None = None
         self.wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._abort = abort
@@ -190,7 +192,15 @@ class Books:
 
     def break_down(self, error: BaseException) -> None:
         """Keep what broke, for whoever waits; the first counts."""
-        self.error = self.error or error
+        if self.error is None:
+            self.error = error
+            self._error_trace = error.__traceback__
+
+    def raise_error(self) -> None:
+        """Raise what broke, with the traceback that it came with: one error is raised to all who wait."""
+        if self.error is not None:
+            # Each raise adds to the traceback of an error, which would hold the frames of all waiters.
+            raise self.error.with_traceback(self._error_trace)
 
     def keep_fault(self, error: Exception) -> None:
         """Keep what a call ended in, if it is the fault of code that was handed over, such as credentials."""

@@ -318,7 +318,7 @@ class FleetRun:
     def _raise_error(self) -> None:
         if self._books.error is not None:
             self._told_error = True
-            raise self._books.error
+            self._books.raise_error()
 
     def log_error(self) -> None:
         """Log what broke the run if it has ended and nobody was told: when it is dropped, or its client is closed."""

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -320,3 +321,22 @@ def test_a_run_that_is_cancelled_again_and_again_has_an_outcome_for_each_server_
                 await task
 
     run_virtually(main)
+
+
+def test_the_error_of_a_run_holds_the_frames_of_one_waiter_however_many_there_were() -> None:
+    def breaks(_: object) -> None:
+        raise KeyError("mine")
+
+    async def main() -> list[int]:
+        async with simulated(servers=3) as sim:
+            run = sim.bms.fleet.stop(sim.ids, on_outcome=breaks)
+            lengths = []
+            for _ in range(5):
+                with pytest.raises(KeyError, match="mine") as caught:
+                    await run
+                lengths.append(len(list(traceback.walk_tb(caught.value.__traceback__))))
+            return lengths
+
+    lengths = run_virtually(main)
+    assert len(set(lengths)) == 1
+    assert lengths[0] > 3
