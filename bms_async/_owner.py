@@ -168,7 +168,7 @@ class TaskOwner:
         """
         if self._loop is None or not self.is_open:
             raise RuntimeError(f"{self._name} is not open")
-        create = partial(self._loop.create_task, _contained(function, args), name=name)
+        create = partial(self._loop.create_task, _contained(self, function, args), name=name)
         if self.has_current_task:
             task = create()
         else:
@@ -255,13 +255,16 @@ async def _wait_for(owner: str, tasks: Iterable[asyncio.Task[None]]) -> None:
         _log.error("%s: %s does not end though it was cancelled, and is given up", owner, task.get_name())
 
 
-async def _contained(function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]) -> None:
+async def _contained(
+    owner: TaskOwner, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
+) -> None:
     """Log what breaks in a task: nobody waits for it who could be told."""
     try:
         await function(*args)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        if is_own_cancellation(error):
+        # A scope of anyio that is cancelled in the same pass counts the owner's cancellation as its own.
+        if is_own_cancellation(error) or (isinstance(error, asyncio.CancelledError) and not owner.is_open):
             raise
         _log.exception("a task of the client broke")
