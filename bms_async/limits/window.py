@@ -336,7 +336,7 @@ class WindowLimiter:
             return
         self._ended += 1
         self._cooling.append(loop.time())
-        if not self._sure and self._timer is None:
+        if not self._sure and (self._timer is None or len(self._cooling) == 1):
             self._arm(loop)
 
     def end_anywhere(self, stay: int, *, sent: bool) -> None:
@@ -375,14 +375,22 @@ class WindowLimiter:
         self._arm(loop)
 
     def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have one timer for the next moment at which something can change, and only while somebody waits."""
+        """Have one timer for the next moment at which something can change, and only while somebody waits.
+
+        It may be set already for a later moment: while all slots are in flight, the next change is that of the ration,
+        and the first slot that cools comes back long before.
+        """
         if not self.is_waited_for or loop.is_closed():
             return
-        if self._timer is not None and not self._timer.cancelled():
+        now = loop.time()
+        due = self._next_change(now)
+        if due is None:
             return
-        due = self._next_change(loop.time())
-        if due is not None:
-            self._timer = loop.call_later(due, self._ring, loop)
+        if self._timer is not None and not self._timer.cancelled():
+            if self._timer.when() <= now + due:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(due, self._ring, loop)
 
     def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop is self._home.loop:

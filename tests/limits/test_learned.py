@@ -215,3 +215,23 @@ def test_without_a_limit_an_operation_stands_still_for_as_long_as_the_cloud_asks
         assert (told.next_slot, told.refused, told.used, told.waiting_interactive) == (None, 2, 0, 0)
 
     run_virtually(main)
+
+
+def test_a_slot_comes_back_a_window_later_also_where_the_caller_began_to_wait_while_all_were_in_flight() -> None:
+    async def main() -> list[float]:
+        limiter, times = WindowLimiter("servers.start", 2), []
+        limiter.refuse(0, quota=(1, 60.0))
+
+        async def call() -> None:
+            slot = await limiter.acquire()
+            times.append(anyio.current_time())
+            await anyio.sleep(2)
+            slot.release()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(call)
+        return times
+
+    # What is next while the only slot is in flight is the end of the quota, ten minutes away.
+    assert run_virtually(main) == pytest.approx([1 + 62 * number for number in range(4)], abs=1)
