@@ -98,6 +98,19 @@ async def test_a_page_that_is_cut_short_and_then_another_one_hides_nobody() -> N
     assert await shelf.read() == shelf.ids
 
 
+@pytest.mark.parametrize(
+    "shelf",
+    [
+        pytest.param(Shelf(35, cap=10, dropped=(3, 4)), id="another page, twice in a row"),
+        pytest.param(Shelf(72, short=tuple(range(1, 27))), id="page after page cut short"),
+    ],
+)
+@virtually
+async def test_servers_that_the_cloud_counts_and_never_shows_are_an_error(shelf: Shelf) -> None:
+    with pytest.raises(DecodeError, match=rf"expected {shelf.total} servers, as the cloud counts them, got \d+: pages"):
+        await dataclasses.replace(shelf).read()
+
+
 @virtually
 async def test_an_empty_page_that_counts_less_than_was_read_is_asked_for_again() -> None:
     shelf = Shelf(46, cap=25, count="page", empty=(2,), counts={2: 21})

@@ -193,11 +193,10 @@ class _Draw:
     def short_pages(self, *, counted: bool) -> Iterator[Mishap]:
         """Pages of lists that are cut short, or are not the one that was asked for.
 
-        Where nothing counts what is left out, it is one page, and not an empty one: that looks like the end.
+        There are none where nothing counts what is left out: the last page of such a list, cut short, is its end to
+        whoever reads it.
         """
         if not counted:
-            if self.chance(0.3):
-                yield Mishap("servers.list", self.number(1, 4), 1, ShortPage(share=0.5))
             return
         for _ in range(self.random.choice((0, 0, 0, 1, 2))):
             trouble: Trouble = ShortPage(share=self.random.choice((0.0, 0.5)))

@@ -82,18 +82,21 @@ class Course:
         calm: How many pages have been read since the list was last found to have moved.
         count: How many servers there are on all pages; None where the cloud does not say.
         asked_again: How often in a row a page was asked for again that brought nothing.
+        has_gaps: Whether places count as read whose servers did not come: of a page cut short within the list, or of
+            one that was another than was asked for. What was read is then no longer to be told from the places.
     """
 
     __slots__ = (
         "_asked_beyond", "_asked_twice", "_checked", "_counts_pages", "_fell", "_fresh_pages", "_largest",
         "_may_be_all", "_number", "_patience", "_planned", "_reread", "_reread_from", "_reread_last", "_resume",
-        "_stale", "_stale_places", "_steps", "_uneven", "_was_short", "asked_again", "calm", "count", "end",
+        "_stale", "_stale_places", "_steps", "_uneven", "_was_short", "asked_again", "calm", "count", "end", "has_gaps",
     )  # fmt: skip
 
     def __init__(self, page_size: int) -> None:
         self.end = 0
         self.count: int | None = None
         self.asked_again = 0
+        self.has_gaps = False
         self._largest = page_size
         self._checked = page_size >= SMALLEST_CHECKED
         self._number = 0
@@ -193,6 +196,7 @@ class Course:
             return self._take_reread(span, size)
         is_short = size < span.size
         before = self.end
+        self.has_gaps = self.has_gaps or self._stale_places > 0
         self.end = span.begin + size if self._checked else self.end + size + self._stale_places
         self._stale_places = 0
         if span.number == 1 and is_short:
@@ -216,6 +220,7 @@ class Course:
             may_be_a_page = span.number == 1 and size == self.count and size in USUAL_CAPS
             return Step(int(not is_short or may_be_a_page or self._fell), keep)
         self._reread_from = before
+        self.has_gaps = self.has_gaps or (is_short and span.number > 1)
         step = self._reread_page(span.number, span.number) if is_short and span.number > 1 else None
         return step or Step(self._pages_for(left, is_full=not is_short), keep)
 

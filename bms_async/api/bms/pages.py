@@ -126,6 +126,7 @@ class ServerList:
                         status=200,
                         operation="servers.list",
                     )
+            _refuse_gaps(course, fresh)
         finally:
             _drop(coming)
 
@@ -161,6 +162,16 @@ def _lost(span: Span, course: Course, read: int) -> DecodeError:
         status=200,
         operation="servers.list",
     )
+
+
+def _refuse_gaps(course: Course, read: int) -> None:
+    if course.has_gaps and course.count is not None and read < course.count:
+        raise DecodeError(
+            f"expected {course.count} servers, as the cloud counts them, got {read}: pages within the list were cut "
+            "short, or were not those that were asked for; list them again later",
+            status=200,
+            operation="servers.list",
+        )
 
 
 def _drop(coming: deque[_Coming]) -> None:
