@@ -20,7 +20,7 @@ from .display import Display
 from .exit import Code, say, swallow_output
 from .failures import explain_code
 from .journal import Journal
-from .output import clean, is_terminal, json_line, number, write
+from .output import clean, is_terminal, json_line, number, write_aside
 from .progress import Screen
 from .results import tell_results
 from .signals import Interruption
@@ -150,8 +150,7 @@ class Follower:
         if not text or self._no_output is not None:
             return
         try:
-            # Who reads slowly must not hold up the run.
-            await anyio.to_thread.run_sync(write, text)
+            await write_aside(text)
         except OSError as error:
             self._lose_output(error)
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 from rich.text import Text
 
 from bms_async import (
@@ -31,7 +30,7 @@ from .display import Polls
 from .exit import Code, UsageError, say, swallow_output
 from .failures import Failures, explain_code
 from .follow import tell_doubtful
-from .output import clean, duration, json_line, number, plain, terminal_width, text_of, write
+from .output import clean, duration, json_line, number, plain, terminal_width, text_of, write, write_aside
 from .progress import Screen, draw_bar
 from .results import reason_line, reason_lines
 from .saved import Saved, read_saved, restore_jobs
@@ -213,7 +212,7 @@ class _Watch:
         if not text or self._broken is not None:
             return
         try:
-            await anyio.to_thread.run_sync(write, text)
+            await write_aside(text)
         except OSError as error:
             swallow_output()
             self._broken = error

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 
+import anyio
+import anyio.to_thread
 import msgspec
 
 from bms_async.models import Model
@@ -26,6 +28,7 @@ __all__ = [
     "terminal_width",
     "text_of",
     "write",
+    "write_aside",
 ]
 
 _FIRST_ROWS = 100
@@ -58,6 +61,15 @@ def write(text: str) -> None:
     """Write to standard output, and let whoever reads it have it now."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+async def write_aside(text: str) -> None:
+    """Write to standard output while the loop goes on: a slow reader must not hold up a run.
+
+    The text is written also where the caller is cancelled: it was taken from what waits, and nobody writes it later.
+    """
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(write, text)
 
 
 def clean(text: str) -> str:

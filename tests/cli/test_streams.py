@@ -6,8 +6,10 @@ import json
 import subprocess
 from pathlib import Path
 
+import anyio
 import pytest
 
+from bms_async.cli.output import write_aside
 from tests.cli.running import COMMAND, PATIENCE, Bms, Ended
 
 
@@ -155,3 +157,13 @@ def test_a_name_that_the_locale_has_no_letters_for_is_written_all_the_same(healt
     ended = in_a_shell(healthy_cloud, "</dev/null", "start", "caf\u00e9", "--json", **ascii_only)
     told = json.loads(ended.out.splitlines()[0])
     assert (ended.code, told["state"], "Traceback" in ended.err) == (1, "SKIPPED", False)
+
+
+async def test_what_was_taken_to_be_written_is_written_though_its_writer_is_cancelled_at_that_moment(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await write_aside("the end of a job\n")
+
+    assert capsys.readouterr().out == "the end of a job\n"

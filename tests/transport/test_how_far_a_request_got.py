@@ -15,7 +15,7 @@ import httpcore
 import httpx
 import pytest
 
-from bms_async import BmsClient, BmsError, HttpRequest, HttpxTransport, StaticToken, TransportError
+from bms_async import BmsClient, BmsError, HttpRequest, HttpxTransport, Limits, StaticToken, TransportError
 from tests.support.virtual_clock import run_virtually
 
 from .carriers import carrier
@@ -38,7 +38,9 @@ def request(url: str, **headers: str) -> HttpRequest:
 
 
 def bms_over(transport: HttpxTransport, url: str = "http://127.0.0.1:1") -> BmsClient:
-    return BmsClient(endpoint=url, project_id="p", auth=StaticToken("t"), transport=transport)
+    return BmsClient(
+        endpoint=url, project_id="p", auth=StaticToken("t"), transport=transport, limits=Limits.unlimited()
+    )
 
 
 def every_error(library: ModuleType) -> list[type[Exception]]:
