@@ -213,7 +213,7 @@ def main() -> int:
             "no gateway refuses a call": not any(row[f"refused, {kind}"] for row in mine for kind in GATEWAYS),
             f"all calls within 1 % of the bound under 300 ms: {late:.2f} %": late <= 1,
             f"a call whose slot is free under 1 µs: {taken['bms_async']:.2f} µs": taken["bms_async"] < 1,
-            f"a waiter under 300 bytes beyond his coroutine: {weight:.0f}": weight < 300,
+            f"a waiter under 300 bytes beyond its coroutine: {weight:.0f}": weight < 300,
         }
     )
 
