@@ -97,7 +97,7 @@ class WindowLimiter:
     async def acquire(self, lane: Lane = Lane.INTERACTIVE, *, max_wait: float | None = None) -> Slot:
         """Wait for the right to make one call.
 
-        A caller cancelled while waiting leaves no trace; his place goes to the next.
+        A caller cancelled while waiting leaves no trace; its place goes to the next.
 
         Args:
             lane: INTERACTIVE for a call that somebody waits for, BULK for one of very many.

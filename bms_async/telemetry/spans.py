@@ -227,5 +227,5 @@ def _tell_end(
     told = {**own, "bms.code": code, "bms.request_id": request_id, "error.type": error}
     span.set_attributes(without_none(told))
     if error is not None and error != _CANCELLED:
-        # Who leaves has his reasons, and they are no error.
+        # A caller that leaves has its reasons, and they are no error.
         span.set_status(StatusCode.ERROR, because)
