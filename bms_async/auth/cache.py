@@ -22,6 +22,7 @@ import anyio
 import msgspec
 from msgspec.structs import force_setattr
 
+from bms_async._files import sync_folder
 from bms_async._threads import run_in_thread
 from bms_async.redaction import SecretBytes, SecretStr, write_secret
 
@@ -182,7 +183,7 @@ class TokenCache:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
             raise
-        _sync_folder(self._path.parent)
+        sync_folder(self._path.parent)
 
     def _read(self) -> dict[str, CachedToken]:
         try:
@@ -243,16 +244,6 @@ def _is_private(status: os.stat_result, path: Path) -> bool:
     if problem is not None:
         _log.warning("the token cache %s is not used: %s", path, problem)
     return problem is None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name on the disk too; not every file system can."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _reason(error: OSError) -> str:

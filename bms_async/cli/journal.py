@@ -20,6 +20,7 @@ import anyio.to_thread
 import msgspec
 
 from bms_async import BmsError, CallError, JobHandle
+from bms_async._files import sync_folder
 
 from .exit import UsageError, say
 from .output import number
@@ -36,7 +37,7 @@ from .saved import (
     restore_jobs,
     taken_over,
 )
-from .state import let_go, state_folder, sync_folder, try_lock
+from .state import let_go, state_folder, try_lock
 
 __all__ = ["Journal", "NotNotedError", "Saved", "make_head", "read_saved", "restore_jobs", "taken_over"]
 

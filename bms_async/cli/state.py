@@ -18,7 +18,7 @@ import msgspec
 from bms_async import ConfigurationError, Limits
 
 __all__ = [
-    "Ledger", "let_go", "own_part", "state_folder", "sync_folder", "try_lock", "write_atomically",
+    "Ledger", "let_go", "own_part", "state_folder", "try_lock", "write_atomically",
 ]  # fmt: skip
 
 _log = logging.getLogger("bms_async.cli")
@@ -66,16 +66,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         with suppress(OSError):
             Path(name).unlink(missing_ok=True)
         raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the name of a new file on the disk too; not every disk can."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def try_lock(descriptor: int) -> bool:
