@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bms_async import BmsClient, StaticToken
+from tests.support.programs import run_program
 
 CLIENT = "BmsClient(endpoint='https://bms.example.com', project_id='0' * 32, auth=StaticToken('x'){})"
 PROGRAM = """
@@ -49,17 +47,7 @@ def opened(before: str = "", arguments: str = "", **environment: str) -> dict[st
 
 
 def run(program: str, **environment: str) -> str:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        env=ours | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.strip()
+    return run_program(program, environment, without=("OTEL_",)).strip()
 
 
 def test_a_program_that_does_not_use_opentelemetry_never_imports_it() -> None:

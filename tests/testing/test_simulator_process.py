@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import math
-import os
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import msgspec
 import pytest
 
 from bms_async.testing import CloudSettings, CutAfter, SimulatorProcess, run_virtually
+from tests.support.programs import run_program
 
 PROGRAM = """
 import asyncio
@@ -40,17 +40,7 @@ def cloud() -> Iterator[SimulatorProcess]:
 
 
 def run(environment: dict[str, str]) -> list[str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("BMS_", "OS_", "HUAWEI"))}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM],
-        env=ours | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.split()
+    return run_program(PROGRAM, environment, without=("BMS_", "OS_", "HUAWEI")).split()
 
 
 @pytest.mark.parametrize("credentials", ["token", "password", "aksk"])
