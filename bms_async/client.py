@@ -13,7 +13,7 @@ import msgspec
 
 from bms_async import config
 from bms_async._foreign import is_own_cancellation
-from bms_async._owner import check_loop, finish_task, is_owned, outside_of_all
+from bms_async._tasks import check_loop, finish_task, is_owned, outside_of_all
 from bms_async._version import __version__
 from bms_async.api import (
     find_project,
@@ -29,9 +29,9 @@ from bms_async.redaction import kind_of, veil, veil_address
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import make_hooks, with_telemetry
 from bms_async.transport import Transport
+from bms_async.validation.common import check_id
 from bms_async.view import ClientView
 from bms_async.wire import DEFAULT_RETRY, RetryPolicy, Service
-from bms_async.wire.checks import check_id
 
 if TYPE_CHECKING:
     from bms_async.hooks import Hook

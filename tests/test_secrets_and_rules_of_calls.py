@@ -20,7 +20,7 @@ from bms_async import (
     explain,
 )
 from bms_async.models import decode
-from bms_async.wire.text_checks import check_metadata, check_password
+from bms_async.validation.text import check_metadata, check_password
 from tests.calls.mocked import mocked, sent
 
 SECRET = "Hunter2-hunter2"

@@ -1,16 +1,15 @@
 """What can be asked of the cloud: one module a resource, one Operation a documented call."""
 
-from ._define import operations
-from ._find_project import find_project
+from ._registry import operations
 from .bms.creation import CreationJob
 from .bms.flavors import Flavors
 from .bms.jobs import Jobs, poll_job
 from .bms.quotas import ProjectQuotas
 from .bms.servers import Servers
 from .bms.versions import Versions
-from .identity import Identity
+from .identity import Identity, find_project
 from .nova.nova import Nova
-from .nova.polling import ServerPoller
+from .nova.server_poller import ServerPoller
 from .nova.servers import make_poller
 from .raw import ServiceName, hold_body, request
 

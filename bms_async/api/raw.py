@@ -14,7 +14,7 @@ from bms_async.redaction import Unencodable, veil, write_secret
 from bms_async.session import Session
 from bms_async.wire import Operation, Query, Safety, Service
 
-from ._define import operations
+from ._registry import operations
 
 ServiceName: TypeAlias = Literal["bms", "compute", "identity"]
 

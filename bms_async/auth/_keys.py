@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bms_async.errors import ConfigurationError
 from bms_async.redaction import MASK, SecretStr, veil
+from bms_async.validation.common import fits_header
 from bms_async.wire import HttpRequest
-from bms_async.wire.checks import fits_header
 from bms_async.wire.signing import SigningKey
 
 

@@ -21,8 +21,8 @@ from bms_async.errors import (
     TransportError,
 )
 from bms_async.models.base import read_moment
+from bms_async.validation.common import find_unfilled, is_loopback
 from bms_async.wire import HttpRequest, HttpResponse, read_error
-from bms_async.wire.checks import find_unfilled, is_loopback
 
 from .base import TOKEN_OPERATION
 

@@ -20,10 +20,10 @@ from bms_async.redaction import MASK, Secret, SecretStr, mask, veil
 from bms_async.wire import HttpRequest, HttpResponse
 from bms_async.wire.signing import DATE_HEADER, format_date, sign
 
-from ._audience import Audience
-from ._brake import Brake, is_young
 from ._clock import CloudClock
 from ._keys import Keys, check_text, read_keys
+from ._lockout_guard import Brake, is_young
+from ._observers import Audience
 from .base import Tell
 
 KeyProvider: TypeAlias = Callable[[], Awaitable[tuple[str, str | Secret, str | Secret | None]]]

@@ -13,9 +13,9 @@ from bms_async.errors import ConfigurationError
 from bms_async.redaction import MASK, Secret, SecretStr, veil, veil_address
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._exchange import Exchange
 from ._keystone import find_margin_problems, find_problems, find_url_problems, shorten, without_none, young_refusal
-from ._renewal import Renewals
+from ._token_renewal import Renewals
+from ._token_request import Exchange
 from .base import Send, Start, Tell
 
 if TYPE_CHECKING:

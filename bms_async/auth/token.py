@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from bms_async.errors import ConfigurationError
 from bms_async.redaction import Secret, SecretStr, mask, veil
+from bms_async.validation.common import fits_header
 from bms_async.wire import HttpRequest
-from bms_async.wire.checks import fits_header
 
 _SHORTEST = 8
 

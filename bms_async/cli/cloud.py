@@ -13,8 +13,8 @@ from bms_async import BmsClient, Limits
 from bms_async.config import Settings, read_cloud, read_environment
 
 from .exit import say
+from .limit_usage import Ledger, state_folder
 from .output import clean
-from .state import Ledger, state_folder
 
 __all__ = ["Cloud", "ledger_of", "open_cloud", "read_settings"]
 

@@ -20,15 +20,15 @@ from .display import Display
 from .exit import Code, say, swallow_output
 from .failures import explain_code
 from .journal import Journal
+from .limit_usage import write_atomically
 from .output import clean, is_terminal, json_line, number, write_aside
 from .progress import Screen
 from .results import tell_results
 from .signals import Interruption
-from .state import write_atomically
 from .words import words_of
 
 if TYPE_CHECKING:
-    from .page import CallHistory
+    from .report_page import CallHistory
 
 __all__ = ["Follower", "tell_doubtful"]
 
@@ -230,7 +230,7 @@ class Follower:
             say(f"the report {path} was not written: {error}")
 
     def _history(self, report: FleetReport) -> CallHistory:
-        from .page import CallHistory  # noqa: PLC0415 - only a report needs it
+        from .report_page import CallHistory  # noqa: PLC0415 - only a report needs it
 
         return CallHistory(
             operation=f"servers.{self._action}",
@@ -249,7 +249,7 @@ def write_page(path: Path, report: FleetReport, history: CallHistory) -> None:
         OSError: It cannot be written.
         ImportError: What renders it is not installed.
     """
-    from .page import render_report  # noqa: PLC0415 - only a report needs it
+    from .report_page import render_report  # noqa: PLC0415 - only a report needs it
 
     write_atomically(path, render_report(report, history).encode())
 

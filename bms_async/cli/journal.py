@@ -23,6 +23,7 @@ from bms_async import BmsError, CallError, JobHandle
 from bms_async._files import sync_folder
 
 from .exit import UsageError, say
+from .limit_usage import let_go, state_folder, try_lock
 from .output import number
 from .saved import (
     VERSION,
@@ -37,7 +38,6 @@ from .saved import (
     restore_jobs,
     taken_over,
 )
-from .state import let_go, state_folder, try_lock
 
 __all__ = ["Journal", "NotNotedError", "Saved", "make_head", "read_saved", "restore_jobs", "taken_over"]
 

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from bms_async import FleetRun, InvalidRequestError, NotFoundError, PermissionDeniedError
-from bms_async.api.bms.servers import REBOOT, START, STOP
+from bms_async.api.bms.power import REBOOT, START, STOP
 from bms_async.fleet.options import RunOptions
 from bms_async.fleet.plan import Waves
 from bms_async.models.ids import canonical_id

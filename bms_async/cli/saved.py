@@ -17,7 +17,7 @@ from bms_async import BmsClient, InvalidRequestError, JobHandle
 from bms_async.models.ids import canonical_id
 
 from .exit import UsageError
-from .state import let_go, try_lock
+from .limit_usage import let_go, try_lock
 
 __all__ = [
     "AskedLine", "EndLine", "Head", "JobLine", "RefusedLine", "ResumedLine", "Saved", "read_saved", "restore_jobs",

@@ -11,7 +11,7 @@ import msgspec
 
 from bms_async.errors import ConfigurationError
 from bms_async.redaction import veil, veil_address
-from bms_async.wire.checks import find_unfilled, is_loopback
+from bms_async.validation.common import find_unfilled, is_loopback
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _REGION = re.compile(_LABEL)

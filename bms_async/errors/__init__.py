@@ -51,17 +51,9 @@ from .calls import (
     TransportError,
     WaitTooLongError,
 )
-from .jobs import (
-    FleetError,
-    FleetTimeoutError,
-    JobError,
-    JobFailedError,
-    JobLostError,
-    JobTimeoutError,
-    ServerStateError,
-    SubJobFailedError,
-)
-from .waits import ServerFaultError, ServerLostError, ServerWaitError, ServerWaitTimeoutError
+from .fleet import FleetError, FleetTimeoutError, ServerStateError
+from .jobs import JobError, JobFailedError, JobLostError, JobTimeoutError, SubJobFailedError
+from .servers import ServerFaultError, ServerLostError, ServerWaitError, ServerWaitTimeoutError
 
 __all__ = [
     "AnswerTooLargeError",

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import nullcontext
 
 from bms_async.api import Servers
-from bms_async.api.bms.servers import REBOOT, START, STOP
+from bms_async.api.bms.power import REBOOT, START, STOP
 from bms_async.jobs import JobHandle
 from bms_async.limits import Lane
 from bms_async.models import JobAccepted
@@ -15,7 +15,7 @@ from bms_async.wire import Operation
 
 from .options import ABORT_SAMPLE, OnJob, OnOutcome, RunOptions, read_jobs
 from .run import FleetRun
-from .states import StateReader
+from .state_reader import StateReader
 
 Ids = Iterable[str] | AsyncIterable[str]
 

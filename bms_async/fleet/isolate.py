@@ -11,11 +11,11 @@ from bms_async.errorcodes import Remedy
 from bms_async.errors import ApiError, CallError, ClientClosedError
 
 from .batch import Batch
-from .books import Books
 from .evidence import Glimpse, Suspicion, code_of, explain_state, sort_out
-from .line import Line
 from .outcome import OutcomeState, is_transient, judge_refusal, may_be_of_one, remedy_of, speaks_of_one
-from .states import StateReader
+from .scheduler import Line
+from .state_reader import StateReader
+from .tracker import Books
 
 _log = logging.getLogger("bms_async.fleet")
 

@@ -10,9 +10,9 @@ from typing import Generic, TypeVar
 from bms_async.errors import InvalidRequestError
 from bms_async.errors.base import show_value
 from bms_async.models.ids import canonical_id
-from bms_async.wire.checks import MOST_SERVERS, check_id
+from bms_async.validation.common import MOST_SERVERS, check_id
 
-from .table import Queue, Table
+from .sharded import Queue, Table
 
 T = TypeVar("T")
 

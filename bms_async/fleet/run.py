@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Never, Self
 import anyio
 import anyio.lowlevel
 
-from bms_async._owner import check_loop, runs_on
+from bms_async._tasks import check_loop, runs_on
 
-from .books import AT_A_TIME, Books
+from .callbacks import Teller
 from .frozen import FrozenDict
 from .isolate import Isolation
-from .line import Line
 from .options import RunOptions
 from .outcome import Outcome, Progress
-from .overtime import Overtime
 from .plan import AbortRule, Intake, Waves
+from .reconcile import Settler
 from .report import FleetReport
-from .settle import Settler
+from .run_timeout import Overtime
+from .scheduler import Line
 from .source import Source
-from .states import StateReader
+from .state_reader import StateReader
 from .submit import Act, Submitter
-from .telling import Teller
+from .tracker import AT_A_TIME, Books
 
 if TYPE_CHECKING:
     from bms_async.hooks import Hooks
@@ -82,7 +82,7 @@ class FleetRun:
             hold=options.verify,
         )
         if hooks is not None:
-            from .news import RunNews  # noqa: PLC0415 - most clients have no hooks
+            from .hook_events import RunNews  # noqa: PLC0415 - most clients have no hooks
 
             books.news = RunNews(hooks, action)
         self._loop = asyncio.get_running_loop()

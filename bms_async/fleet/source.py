@@ -14,7 +14,7 @@ import anyio.lowlevel
 from bms_async._foreign import call_foreign, call_foreign_now, iterate_foreign, iterate_foreign_async
 from bms_async.errors import InvalidRequestError
 
-from .books import AT_A_TIME, Books
+from .tracker import AT_A_TIME, Books
 
 _log = logging.getLogger("bms_async.fleet")
 

@@ -22,12 +22,12 @@ from bms_async.models import JobStatus
 from bms_async.models.ids import canonical_id
 
 from .batch import Batch
-from .books import Books
 from .isolate import Isolation
-from .line import Line
 from .options import OnJob
 from .outcome import OutcomeState, judge_sub_job, may_repeat_sub_job
-from .settle import Settler
+from .reconcile import Settler
+from .scheduler import Line
+from .tracker import Books
 
 _log = logging.getLogger("bms_async.fleet")
 

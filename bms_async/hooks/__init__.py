@@ -3,6 +3,7 @@
 Nothing here is imported before a client is given hooks, for most are not.
 """
 
+from .dispatch import Hook, Hooks, current_run, number_call, number_run, read_hooks
 from .events import (
     CallEnded,
     CallStarted,
@@ -18,7 +19,6 @@ from .events import (
     RunStarted,
     TryEnded,
 )
-from .telling import Hook, Hooks, current_run, number_call, number_run, read_hooks
 
 __all__ = [
     "CallEnded",

@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from bms_async._owner import check_loop
+from bms_async._tasks import check_loop
 from bms_async.errors import ClientClosedError, JobLostError
 from bms_async.models import Job, JobStatus, SubJob
 

@@ -11,19 +11,19 @@ import math
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
-from bms_async._owner import check_loop
+from bms_async._tasks import check_loop
 from bms_async.errors import BmsError, JobLostError
 from bms_async.errors.base import own_copy
 from bms_async.models import Job, JobGlance, SubJob
+from bms_async.models.free_text import conceal
 from bms_async.models.ids import canonical_id
 from bms_async.models.jobs import condense
-from bms_async.models.telling import conceal
 from bms_async.redaction import veil_text
 
+from .attribution import is_whole, mend, settle, unended
 from .events import EventBoard, JobChanged, JobEnded, JobLost, SubJobEnded
 from .progress import NO_PROGRESS, advance
 from .schedule import SAMPLES
-from .settle import is_whole, mend, settle, unended
 
 _CLOCK_STEP = 5.0
 

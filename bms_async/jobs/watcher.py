@@ -13,17 +13,17 @@ import anyio
 import anyio.lowlevel
 
 from bms_async._foreign import contain, is_own_cancellation
-from bms_async._owner import TaskOwner, check_loop
+from bms_async._tasks import TaskOwner, check_loop
 from bms_async.errors import CallError, ClientClosedError, InvalidRequestError, JobLostError
 from bms_async.limits import Pace
 from bms_async.models import Job, JobGlance, JobStatus
 
 from . import schedule
 from .events import EventBoard, JobEvents, JobStarted
-from .failures import blame
 from .handle import JobHandle, WatchedJobs
 from .patience import Patience, end_in_time
-from .queue import PollQueue
+from .poll_failures import blame
+from .poll_queue import PollQueue
 from .record import JobRecord, Rank
 from .statistics import WatcherStatistics
 
@@ -292,7 +292,7 @@ class Watcher:
         else:
             self._schedule(record, delay)
         if self.hooks is not None:
-            from .news import tell_poll  # noqa: PLC0415 - most clients have no hooks
+            from .hook_events import tell_poll  # noqa: PLC0415 - most clients have no hooks
 
             tell_poll(self.hooks, record, failure, anyio.current_time())
         # It has a traceback, which has this frame.

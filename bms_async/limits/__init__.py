@@ -2,11 +2,11 @@
 
 from .accounts import Account, Membership
 from .limits import Limits
-from .pace import Pace, prepare_pace
+from .pacer import Pace, prepare_pace
 from .slot import Slot
 from .statistics import LimiterStatistics
 from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS
-from .waiting import Lane
+from .wait_queue import Lane
 from .window import WindowLimiter
 
 __all__ = [

@@ -18,8 +18,8 @@ import msgspec
 
 from bms_async.models.ids import canonical_id
 
-from .home import has_own_clock
 from .limits import Limits
+from .loop_owner import has_own_clock
 
 _log = logging.getLogger("bms_async.limits")
 

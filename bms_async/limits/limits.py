@@ -8,7 +8,7 @@ from typing import Self
 
 from bms_async.errors import ConfigurationError
 
-from .home import Home
+from .loop_owner import Home
 from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS, UNDOCUMENTED_OPERATIONS
 from .window import WindowLimiter
 

@@ -19,11 +19,11 @@ from threading import get_ident
 
 from bms_async.errors import WaitTooLongError
 
-from .home import Home, run_on
-from .ration import Ration
+from .capacity import Ration
+from .loop_owner import Home, run_on
 from .slot import Slot
 from .statistics import LimiterStatistics, tell_unlimited
-from .waiting import Lane, WaitingLine
+from .wait_queue import Lane, WaitingLine
 
 
 class WindowLimiter:

@@ -10,10 +10,10 @@ Rejected: clearing the frames of every error, which blinds debuggers and depends
 and masking response bodies before they are decoded, which changes names, ids and statuses.
 """
 
+from .masked_str import MaskedStr, redact_safely, tell, veil_text
 from .masking import MASK, mask
 from .secret import Secret, SecretBytes, SecretStr
-from .told import MaskedStr, redact_safely, tell, veil_text
-from .veil import Unencodable, encode_secretly, kind_of, veil, veil_address, write_secret
+from .wrapping import Unencodable, encode_secretly, kind_of, veil, veil_address, write_secret
 
 __all__ = [
     "MASK",

@@ -36,11 +36,11 @@ from bms_async.wire import (
 )
 
 from .core import Core
-from .large import LARGE, read_large
+from .large_bodies import LARGE, read_large
 from .log import logger, tell_try
 
 if TYPE_CHECKING:
-    from .news import CallNews
+    from .hook_events import CallNews
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ import anyio.lowlevel
 import msgspec
 
 from bms_async._foreign import call_foreign, call_foreign_now
-from bms_async._once import Once
-from bms_async._owner import TaskOwner, check_loop
+from bms_async._single_flight import Once
+from bms_async._tasks import TaskOwner, check_loop
 from bms_async.auth import Auth, ObservableAuth, ScopedAuth, SendingAuth
 from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.limits import Limits, Slot
@@ -228,7 +228,7 @@ class Core:
         return flight
 
     async def _send_and_tell(self, request: HttpRequest, slot: Slot) -> HttpResponse:
-        from .news import CallNews  # noqa: PLC0415 - most clients have no hooks
+        from .hook_events import CallNews  # noqa: PLC0415 - most clients have no hooks
 
         news = CallNews(
             self,

@@ -16,9 +16,8 @@ except ModuleNotFoundError as error:
         "the simulator needs an extra: pip install 'bms-async[simulator]'", name=error.name
     ) from error
 
-from bms_async.simulator.app import create_app
-from bms_async.simulator.cloud import Cloud
-from bms_async.simulator.faults import (
+from bms_async.simulator.core.cloud import Cloud
+from bms_async.simulator.core.faults import (
     Answer,
     CutAfter,
     CutBefore,
@@ -36,10 +35,10 @@ from bms_async.simulator.faults import (
     Throttled,
     Unauthorized,
 )
-from bms_async.simulator.operations import DOCUMENTED_LIMITS, OPERATIONS
-from bms_async.simulator.settings import CloudSettings
-from bms_async.simulator.state import Server
-from bms_async.simulator.throttle import (
+from bms_async.simulator.core.operations import DOCUMENTED_LIMITS, OPERATIONS
+from bms_async.simulator.core.servers import Server
+from bms_async.simulator.core.settings import CloudSettings
+from bms_async.simulator.core.throttle import (
     Books,
     CallBook,
     FixedWindow,
@@ -48,6 +47,7 @@ from bms_async.simulator.throttle import (
     TokenBucket,
     Unlimited,
 )
+from bms_async.simulator.http.app import create_app
 
 __all__ = [
     "DOCUMENTED_LIMITS",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bms_async._extras import missing_extra as _missing_extra
 from bms_async._extras import present as _present
 
-from .choose import make_hooks, with_telemetry
+from .detect import make_hooks, with_telemetry
 
 if TYPE_CHECKING:
     from .telemetry import Telemetry

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Throttled,
         Unauthorized,
     )
-    from bms_async.testing._witness import ArrivedCall, SimulatedJob
+    from bms_async.testing._recording_cloud import ArrivedCall, SimulatedJob
     from bms_async.testing.clock import DeadlockError, VirtualClockLoop, advance, run_virtually, suspend
     from bms_async.testing.cloud import SimulatedCloud
     from bms_async.testing.faults import FaultPlan, PlannedFault
@@ -63,7 +63,7 @@ __all__ = [
 # The pytest plugin lies in this package, and is loaded by test runs of which many tests need nothing of it.
 _ON_DEMAND = {
     "Answer": "bms_async.simulator",
-    "ArrivedCall": "bms_async.testing._witness",
+    "ArrivedCall": "bms_async.testing._recording_cloud",
     "CloudSettings": "bms_async.simulator",
     "CutAfter": "bms_async.simulator",
     "CutBefore": "bms_async.simulator",
@@ -78,7 +78,7 @@ _ON_DEMAND = {
     "PlannedFault": "bms_async.testing.faults",
     "ShortPage": "bms_async.simulator",
     "SimulatedCloud": "bms_async.testing.cloud",
-    "SimulatedJob": "bms_async.testing._witness",
+    "SimulatedJob": "bms_async.testing._recording_cloud",
     "SimulatorProcess": "bms_async.testing.process",
     "Throttled": "bms_async.simulator",
     "Unauthorized": "bms_async.simulator",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from bms_async.testing.plugin import check_loop
+from bms_async.testing._marker import check_loop
 
 if TYPE_CHECKING:
     from bms_async import BmsClient

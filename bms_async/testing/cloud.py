@@ -14,7 +14,7 @@ from bms_async.simulator import Cloud, CloudSettings, Server, create_app
 from ._client import ADDRESS, client_of, transport_to
 from ._environment import Credentials, environment_of
 from ._loop_time import LoopTime
-from ._witness import ArrivedCall, SimulatedJob, Witness
+from ._recording_cloud import ArrivedCall, SimulatedJob, Witness
 from .faults import FaultPlan, check_operation
 
 __all__ = ["SimulatedCloud"]

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bms_async.testing._marker import check_loop, read_marker
+
 if TYPE_CHECKING:
     from bms_async import BmsClient
     from bms_async.testing.cloud import SimulatedCloud
@@ -156,18 +158,6 @@ async def _bms_client_of_anyio(request: pytest.FixtureRequest, bms_simulator: Si
         yield bms
 
 
-def check_loop(item: pytest.Item) -> None:
-    """Fail a test that has asked for the virtual clock and runs on a loop that others of its module had before."""
-    from bms_async.testing.clock import is_virtual  # noqa: PLC0415
-
-    if read_marker(item).get("virtual") is True and not is_virtual():
-        pytest.fail(
-            "@pytest.mark.bms(virtual=True) did not get its clock: async fixtures of a wider scope have a real loop"
-            " already; mark the whole module",
-            pytrace=False,
-        )
-
-
 def make_cloud(marker: dict[str, Any]) -> SimulatedCloud:
     """Make the cloud that a test asks for by its markers."""
     import msgspec  # noqa: PLC0415
@@ -231,16 +221,6 @@ def _check_clock(request: pytest.FixtureRequest) -> None:
                 f" {backend!r}; take one of them away",
                 pytrace=False,
             )
-
-
-def read_marker(item: pytest.Item) -> dict[str, Any]:
-    """Return what the markers of a test say together; the nearest one has the last word."""
-    said: dict[str, Any] = {}
-    for mark in item.iter_markers("bms"):
-        if mark.args:
-            pytest.fail(f"@pytest.mark.bms takes names, such as servers=3, and was given {mark.args}", pytrace=False)
-        said = {**mark.kwargs, **said}
-    return said
 
 
 def _is_async(item: pytest.Item) -> bool:

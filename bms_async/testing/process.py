@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import anyio.to_thread
 import msgspec
 
-from bms_async._owner import finish
+from bms_async._tasks import finish
 from bms_async.simulator import Books, CloudSettings, Fault, ScriptedFault
 
 from ._environment import Credentials, environment_of

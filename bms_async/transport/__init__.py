@@ -4,8 +4,7 @@
 """
 
 from ._queue import Flight, SendQueue, TransportStatistics
-from ._size import MAX_RESPONSE_BYTES
-from .base import OwningTransport, TaskRunningTransport, Transport
+from .base import MAX_RESPONSE_BYTES, OwningTransport, TaskRunningTransport, Transport
 from .default import DefaultTransport
 
 __all__ = [

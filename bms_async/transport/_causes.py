@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from bms_async.wire import HttpRequest
 
-from ._masking import mask_told
+from ._log_filter import mask_told
 
 E = TypeVar("E", bound=BaseException)
 

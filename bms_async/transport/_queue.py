@@ -8,7 +8,6 @@ requests queue in scans its queue for each of them, so the queue is ours, and no
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
@@ -17,15 +16,13 @@ import anyio.lowlevel
 import msgspec
 
 from bms_async._foreign import contain, is_own_cancellation
-from bms_async._owner import TaskOwner, check_loop
+from bms_async._tasks import TaskOwner, check_loop
 from bms_async.errors import BmsError, ClientClosedError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._causes import keep_cause
 
 _AT_A_TIME = 500
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_SENDABLE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
 
 
 class Flight:
@@ -274,28 +271,3 @@ def _fail(flight: Flight, error: BmsError) -> None:
         flight.answer.set_exception(error)
         # The caller may have left; a failure that nobody waits for any more is no news.
         flight.answer.exception()
-
-
-def refuse_unsendable(request: HttpRequest) -> None:
-    """Refuse what no library can send, without showing it: their errors would, and it may be a secret.
-
-    Raises:
-        TransportError: The method or a header cannot be sent; nothing was.
-    """
-    if _NAME.fullmatch(request.method) is None:
-        raise TransportError(
-            "LocalProtocolError: the method is not a word that HTTP knows",
-            maybe_delivered=False,
-            operation=request.operation,
-        )
-    for name, value in request.headers.items():
-        if _NAME.fullmatch(name) is None:
-            raise TransportError(
-                "a header has a name that no header can have", maybe_delivered=False, operation=request.operation
-            )
-        if _SENDABLE.fullmatch(value) is None:
-            raise TransportError(
-                f"header {name} has characters that no header can carry",
-                maybe_delivered=False,
-                operation=request.operation,
-            )

@@ -31,16 +31,23 @@ from bms_async.errors import (
 from bms_async.redaction import SecretStr
 from bms_async.wire import HttpRequest, HttpResponse
 
+from ._aiohttp_version import check_version, unfit
 from ._causes import keep_cause
-from ._fitness import check_version, unfit
-from ._head import refused, split_url, write_request
-from ._idle import REPEATABLE, IdleLines
-from ._line import Line, try_parser
-from ._proxies import Proxy, proxy_from_environment, read_proxy, write_basic
-from ._queued import QueuedTransport
-from ._reach import tell_proxy_refused, tell_proxy_unreachable, tell_proxy_unusable, tell_unreachable
-from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
-from ._trust import trust
+from ._connect import (
+    Proxy,
+    proxy_from_environment,
+    read_proxy,
+    tell_proxy_refused,
+    tell_proxy_unreachable,
+    tell_proxy_unusable,
+    tell_unreachable,
+    trust,
+    write_basic,
+)
+from ._connection import Line, try_parser
+from ._http1 import refused, split_url, write_request
+from ._pool import REPEATABLE, IdleLines
+from .base import MAX_RESPONSE_BYTES, QueuedTransport, check_max_response_bytes
 
 _CONNECTIONS = 100
 _LONGEST_CONNECT = 10.0

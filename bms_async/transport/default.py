@@ -12,9 +12,9 @@ from bms_async._threads import run_in_thread
 from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._fitness import check_version
+from ._aiohttp_version import check_version
 from ._queue import Flight, TransportStatistics
-from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
+from .base import MAX_RESPONSE_BYTES, check_max_response_bytes
 
 if TYPE_CHECKING:
     from .aiohttp import AiohttpTransport

@@ -18,18 +18,13 @@ from bms_async._threads import run_in_thread
 from bms_async.errors import AnswerTooLargeError, ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._carriers import Carriers
-from ._failures import describe, describe_timeout, longest_connect
-from ._head import refused, split_url
-from ._idle import REPEATABLE
-from ._progress import Progress, quiet
-from ._proxies import Proxy, proxy_from_environment
-from ._queue import refuse_unsendable
-from ._queued import QueuedTransport
-from ._reach import tell_proxy_unusable
-from ._size import MAX_RESPONSE_BYTES, check_max_response_bytes
-from ._trust import trust
-from ._unpack import PIECE, unpacker
+from ._connect import Proxy, proxy_from_environment, tell_proxy_unusable, trust
+from ._decompress import PIECE, unpacker
+from ._http1 import refuse_unsendable, refused, split_url
+from ._httpx_errors import describe, describe_timeout, longest_connect
+from ._httpx_trace import Progress, quiet
+from ._pool import REPEATABLE, Carriers
+from .base import MAX_RESPONSE_BYTES, QueuedTransport, check_max_response_bytes
 
 if TYPE_CHECKING:
     import httpx2

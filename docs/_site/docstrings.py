@@ -5,8 +5,6 @@
 - All fields of a Struct and all members of an enum are listed, whether the docstring tells of them or not.
 """
 
-# ruff: noqa: INP001 - a part of the site, and of no package
-
 from __future__ import annotations
 
 import re

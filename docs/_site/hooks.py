@@ -1,7 +1,5 @@
 """Pages of wide tables have the room of the table of contents too, and addresses in them break at slashes."""
 
-# ruff: noqa: INP001 - a part of the site, and of no package
-
 from __future__ import annotations
 
 import re

@@ -36,7 +36,7 @@ from bms_async import (
 from bms_async.auth import Auth, RenewableAuth, aksk
 from bms_async.auth.aksk import LONG, MOST_BYTES
 from bms_async.simulator import Cloud, CloudSettings, create_app
-from bms_async.simulator.signatures import AccessKey
+from bms_async.simulator.core.tokens import AccessKey
 from bms_async.wire.signing import SigningKey, sign
 from tests.support.virtual_clock import advance, run_virtually
 

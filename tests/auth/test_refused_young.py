@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from bms_async import AkSkAuth, AuthenticationError, BmsClient, HttpxTransport, Limits
-from bms_async.auth._brake import YOUNG
+from bms_async.auth._lockout_guard import YOUNG
 from tests.auth.keystone import ENDPOINT, PROJECT, FakeCloud, auth_of, opened
 from tests.calls.mocked import virtually
 from tests.support.virtual_clock import advance

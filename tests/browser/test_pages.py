@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from bms_async import BmsClient, FleetReport, Outcome, OutcomeState, StaticToken
-from bms_async.cli.page import CallHistory, render_report
+from bms_async.cli.report_page import CallHistory, render_report
 from bms_async.errors import SubJobFailedError
 from tests.browser.devtools import Page, browsing, find_browser
 

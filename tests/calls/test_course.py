@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bms_async.api._remembered import Remembered
-from bms_async.api.bms._course import ASK_AGAIN_DELAYS, SMALLEST_CHECKED, STEPS_BACK, USUAL_CAPS, Course, Span
+from bms_async.api._recent_ids import Remembered
+from bms_async.api.bms._page_planner import ASK_AGAIN_DELAYS, SMALLEST_CHECKED, STEPS_BACK, USUAL_CAPS, Course, Span
 
 
 def read_all(course: Course, total: int) -> list[Span]:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from bms_async import ApiError, BmsClient, DecodeError, HttpRequest, HttpResponse, StaticToken
-from bms_async.session.large import LARGE
+from bms_async.session.large_bodies import LARGE
 from bms_async.wire import read_response
 
 ROW = {"id": "0123456789abcdef", "name": 'ünï "quoted" \\ {[,]}', "n": -1.5e3, "none": None, "deep": {"a": [[], {}]}}
@@ -90,7 +90,7 @@ async def test_r9_a_large_answer_with_a_model_and_a_large_refusal_are_read_in_a_
         threads.append(threading.current_thread())
         return read_response(*args, **options)
 
-    monkeypatch.setattr("bms_async.session.large.read_response", watched)
+    monkeypatch.setattr("bms_async.session.large_bodies.read_response", watched)
     padding = "x" * (2 * LARGE)
     async with bms_with(json.dumps({"server": {"id": "s-1", "name": "n", "padding": padding}}).encode()) as bms:
         assert (await bms.servers.get("s-1")).id == "s-1"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bms_async import BmsClient, ClientClosedError, DecodeError, NotFoundError, Server, ServerError
-from bms_async.api.bms._course import USUAL_CAPS
+from bms_async.api.bms._page_planner import USUAL_CAPS
 from tests.calls.mocked import DETAIL, client_of, error, mocked, sent, virtually
 from tests.support.virtual_clock import run_virtually
 

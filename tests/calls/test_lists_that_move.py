@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bms_async import BmsClient, Limits, Server
-from bms_async.api.bms.pages import ServerPage
+from bms_async.api.bms.server_list import ServerPage
 from bms_async.models import decode
 from bms_async.simulator import Cloud
-from bms_async.simulator.extras import Birth
-from bms_async.simulator.flavors import FLAVORS
+from bms_async.simulator.core.attributes import Birth
+from bms_async.simulator.core.flavors import FLAVORS
 from tests.calls.mocked import DETAIL, mocked, sent, virtually
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import advance, run_virtually

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 from bms_async import BmsClient, Network, Nic
-
-from .canaries import ADMIN, FIRST, METADATA, PRIVATE_KEY, RESET, USER_DATA, WINDOWS
+from tests.canary.canaries import ADMIN, FIRST, METADATA, PRIVATE_KEY, RESET, USER_DATA, WINDOWS
 
 SERVER = "53206ed0-56de-4d6b-b7ee-ffc62ca26f43"
 JOB = "ff808082739334d80173941ec8b42f1a"

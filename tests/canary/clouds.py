@@ -23,10 +23,9 @@ from bms_async import (
     StaticToken,
 )
 from bms_async.transport import Flight
-
-from .canaries import ISSUED, PASSWORD, SECRET_KEY, SECURITY_TOKEN, TOKEN, secrets_in
-from .failures import Behaviour
-from .looking import Eye
+from tests.canary.canaries import ISSUED, PASSWORD, SECRET_KEY, SECURITY_TOKEN, TOKEN, secrets_in
+from tests.canary.failures import Behaviour
+from tests.canary.looking import Eye
 
 ENDPOINT = "https://bms.example.com"
 AUTH_URL = "https://iam.example.com/v3"

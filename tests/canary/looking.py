@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import bms_async
-
-from .canaries import secrets_in
+from tests.canary.canaries import secrets_in
 
 _PACKAGE = str(Path(bms_async.__file__).parent)
 

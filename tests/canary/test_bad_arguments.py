@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 
 from bms_async import AkSkAuth, BmsClient, BmsError, HttpRequest, InvalidRequestError, PasswordAuth, Secret, StaticToken
-from tests.support.virtual_clock import run_virtually
-
-from .calls import NEW, NEW_NATIVE, SERVER
-from .canaries import (
+from tests.canary.calls import NEW, NEW_NATIVE, SERVER
+from tests.canary.canaries import (
     ADMIN,
     METADATA,
     PASSWORD,
@@ -23,9 +21,10 @@ from .canaries import (
     TOKEN,
     USER_DATA,
 )
-from .clouds import CREDENTIALS, ENDPOINT, Cloud, client_of
-from .failures import FAILURES
-from .looking import Eye, watching
+from tests.canary.clouds import CREDENTIALS, ENDPOINT, Cloud, client_of
+from tests.canary.failures import FAILURES
+from tests.canary.looking import Eye, watching
+from tests.support.virtual_clock import run_virtually
 
 HALF = "\ud800"
 

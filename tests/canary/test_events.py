@@ -14,13 +14,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from bms_async import BmsError, HookEvent, Telemetry
+from tests.canary.calls import CALLS, SERVER
+from tests.canary.clouds import CREDENTIALS, Cloud, client_of
+from tests.canary.failures import FAILURES, Behaviour
+from tests.canary.looking import Eye, watching
+from tests.canary.test_jobs_and_fleets import Jobs
 from tests.support.virtual_clock import run_virtually
-
-from .calls import CALLS, SERVER
-from .clouds import CREDENTIALS, Cloud, client_of
-from .failures import FAILURES, Behaviour
-from .looking import Eye, watching
-from .test_jobs_and_fleets import Jobs
 
 
 class Witness:

@@ -10,12 +10,11 @@ import httpx
 import pytest
 
 from bms_async import BmsError
+from tests.canary.calls import CALLS, Call, other_shape, wrong_type
+from tests.canary.clouds import CREDENTIALS, Cloud, client_of
+from tests.canary.failures import FAILURES, Behaviour, answers, never
+from tests.canary.looking import Eye, watching
 from tests.support.virtual_clock import run_virtually
-
-from .calls import CALLS, Call, other_shape, wrong_type
-from .clouds import CREDENTIALS, Cloud, client_of
-from .failures import FAILURES, Behaviour, answers, never
-from .looking import Eye, watching
 
 
 async def make(eye: Eye, bms: object, call: Call, name: str) -> None:

@@ -8,13 +8,12 @@ import httpx
 import pytest
 
 from bms_async import BmsClient, BmsError
+from tests.canary.calls import CALLS, JOB, SERVER
+from tests.canary.canaries import METADATA, RESET, USER_DATA
+from tests.canary.clouds import CREDENTIALS, Cloud, client_of
+from tests.canary.failures import FAILURES, Behaviour, told
+from tests.canary.looking import Eye, watching
 from tests.support.virtual_clock import run_virtually
-
-from .calls import CALLS, JOB, SERVER
-from .canaries import METADATA, RESET, USER_DATA
-from .clouds import CREDENTIALS, Cloud, client_of
-from .failures import FAILURES, Behaviour, told
-from .looking import Eye, watching
 
 OTHER = "616fb98f-46ca-475e-917e-2563e5a8cd19"
 SECRETS_OF = ("servers.reinstall_os", "servers.create", "servers.start")

@@ -10,8 +10,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from bms_async.redaction.masking import mask
-
-from .canaries import ALL, secrets_in
+from tests.canary.canaries import ALL, secrets_in
 
 SPELLINGS: dict[str, Callable[[str], str]] = {
     "plain": str,

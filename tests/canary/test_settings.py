@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from bms_async import BmsClient, ConfigurationError
-
-from .canaries import PASSWORD, SECRET_KEY, SECURITY_TOKEN, TOKEN
-from .looking import watching
+from tests.canary.canaries import PASSWORD, SECRET_KEY, SECURITY_TOKEN, TOKEN
+from tests.canary.looking import watching
 
 SET = {
     "OS_TOKEN": TOKEN,

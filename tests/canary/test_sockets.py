@@ -16,13 +16,12 @@ import httpx2
 import pytest
 
 from bms_async import BmsClient, BmsError, HttpxTransport, StaticToken
+from tests.canary.calls import CALLS
+from tests.canary.canaries import PROXY, TOKEN, secrets_in
+from tests.canary.clouds import CREDENTIALS, PROJECT, look_at_client
+from tests.canary.looking import Eye, watching
 from tests.transport.carriers import Carrier, carrier
 from tests.transport.loopback import Behaviour, Loopback, Talk, answer, server_context
-
-from .calls import CALLS
-from .canaries import PROXY, TOKEN, secrets_in
-from .clouds import CREDENTIALS, PROJECT, look_at_client
-from .looking import Eye, watching
 
 # Reading the certificates takes longer than most tests.
 _TRUST = ssl.create_default_context()

@@ -19,12 +19,11 @@ import pytest
 from bms_async import BmsError, HttpRequest, TransportError
 from bms_async.errors import ApiError
 from bms_async.redaction import SecretStr
+from tests.canary.canaries import ALL, PASSWORD, TOKEN, secrets_in
+from tests.canary.clouds import Cloud
+from tests.canary.failures import answers
+from tests.canary.looking import Eye, watching
 from tests.support.virtual_clock import run_virtually
-
-from .canaries import ALL, PASSWORD, TOKEN, secrets_in
-from .clouds import Cloud
-from .failures import answers
-from .looking import Eye, watching
 
 SPELLINGS: dict[str, Callable[[str], str]] = {
     "plain": str,

@@ -10,12 +10,11 @@ import pytest
 
 from bms_async import BmsError
 from bms_async.auth.cache import TokenCache
-
-from .calls import SERVER
-from .canaries import CACHED, ISSUED, secrets_in
-from .clouds import Cloud, client_of, password_auth
-from .failures import FAILURES
-from .looking import Eye, watching
+from tests.canary.calls import SERVER
+from tests.canary.canaries import CACHED, ISSUED, secrets_in
+from tests.canary.clouds import Cloud, client_of, password_auth
+from tests.canary.failures import FAILURES
+from tests.canary.looking import Eye, watching
 
 
 async def _fill(file: Path) -> None:

@@ -9,11 +9,10 @@ import pytest
 
 from bms_async import BmsError, HttpRequest
 from bms_async.redaction import SecretBytes, SecretStr
-
-from .calls import CALLS
-from .clouds import CREDENTIALS, Cloud, client_of
-from .failures import FAILURES
-from .looking import Eye, watching
+from tests.canary.calls import CALLS
+from tests.canary.clouds import CREDENTIALS, Cloud, client_of
+from tests.canary.failures import FAILURES
+from tests.canary.looking import Eye, watching
 
 
 def frames_of(error: BaseException) -> dict[str, FrameType]:

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bms_async import BadRequestError, BmsError, FleetReport, Outcome, OutcomeState, TransportError
-from bms_async.cli.page import CallHistory, render_report
-from bms_async.cli.page.charts import HEIGHT, bucket_of, ceiling, duration, minutes, peaks, stack, steps, ticks
-from bms_async.cli.page.failures import failures_of, printable
+from bms_async.cli.report_page import CallHistory, render_report
+from bms_async.cli.report_page.charts import HEIGHT, bucket_of, ceiling, duration, minutes, peaks, stack, steps, ticks
+from bms_async.cli.report_page.reasons import failures_of, printable
 from bms_async.errors import SubJobFailedError
 from bms_async.fleet.outcome import reason_of
 

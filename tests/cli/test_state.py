@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from bms_async import LimiterStatistics, Limits
 from bms_async.cli.exit import UsageError
 from bms_async.cli.journal import Journal, make_head, read_saved, taken_over
-from bms_async.cli.state import Ledger, let_go, own_part, state_folder, try_lock, write_atomically
+from bms_async.cli.limit_usage import Ledger, let_go, own_part, state_folder, try_lock, write_atomically
 from tests.support.virtual_clock import run_virtually
 
 
@@ -167,7 +167,7 @@ def test_a_book_that_is_kept_locked_or_cannot_be_read_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(tmp_path, "servers.stop", 1)
-    monkeypatch.setattr("bms_async.cli.state._LOCK_SECONDS", 0.0)
+    monkeypatch.setattr("bms_async.cli.limit_usage._LOCK_SECONDS", 0.0)
     lock = os.open(tmp_path / "limits.lock", os.O_RDWR)
     assert try_lock(lock)
     used, shown = trouble_of(tmp_path)

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from bms_async import BmsClient, ClientClosedError, FleetRun, HttpxTransport, Limits, Outcome, StaticToken
-from bms_async._owner import GRACE, TaskOwner
+from bms_async._tasks import GRACE, TaskOwner
 from bms_async.testing import CloudSettings, SimulatedCloud, SimulatorProcess, run_virtually
 from bms_async.wire import HttpRequest, HttpResponse
 

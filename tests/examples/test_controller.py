@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .processes import NOBODY, ROOT, Program, Simulator, running, simulator, wait_until
+from tests.examples.processes import NOBODY, ROOT, Program, Simulator, running, simulator, wait_until
 
 CONTROLLER = str(ROOT / "examples" / "controller.py")
 FLAGS = ("--seed", "7", "--throttle", "none")

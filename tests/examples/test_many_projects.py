@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import ROOT, Program, running, simulator, wait_until
+from tests.examples.processes import ROOT, Program, running, simulator, wait_until
 
 PROGRAM = str(ROOT / "examples" / "many_projects.py")
 TWICE = """

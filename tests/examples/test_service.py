@@ -16,10 +16,9 @@ import httpx
 import pytest
 
 from examples import service as example
+from tests.examples.processes import NOBODY, ROOT, Program, Simulator, running, simulator, wait_until
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import run_virtually
-
-from .processes import NOBODY, ROOT, Program, Simulator, running, simulator, wait_until
 
 SERVICE = str(ROOT / "examples" / "service.py")
 QUICK = ("--servers", "120", "--seed", "7", "--job-seconds", "0.1", "0.4", "--throttle", "none")

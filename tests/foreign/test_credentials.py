@@ -22,7 +22,7 @@ from bms_async import (
     OutcomeState,
     TransportError,
 )
-from bms_async._once import Once
+from bms_async._single_flight import Once
 from tests.support.virtual_clock import run_virtually
 
 SERVER = "53206ed0-56de-4d6b-b7ee-ffc62ca26f43"

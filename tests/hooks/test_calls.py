@@ -32,11 +32,10 @@ from bms_async import (
     TryEnded,
     WaitTooLongError,
 )
-from bms_async.auth._audience import Audience
+from bms_async.auth._observers import Audience
 from bms_async.simulator import Answer, CutBefore, Delay, Throttled, Unauthorized
+from tests.hooks.listening import Ear, first, hooked, password_auth
 from tests.support.virtual_clock import run_virtually
-
-from .listening import Ear, first, hooked, password_auth
 
 MISSING = "616fb98f-46ca-475e-917e-2563e5a8cd19"
 

@@ -10,9 +10,8 @@ import pytest
 
 from bms_async import BmsClient, CallStarted, ConfigurationError, Hook, HookEvent, StaticToken
 from bms_async.hooks import Hooks
+from tests.hooks.listening import Ear, hooked
 from tests.support.virtual_clock import run_virtually
-
-from .listening import Ear, hooked
 
 
 class _Async:
@@ -138,8 +137,7 @@ def test_no_error_is_being_handled_while_a_hook_is_told_of_it() -> None:
     import sys
 
     from bms_async.simulator import Answer, Throttled
-
-    from .listening import first
+    from tests.hooks.listening import first
 
     at_hand: list[tuple[str, BaseException | None]] = []
 

@@ -22,9 +22,8 @@ from bms_async import (
     TryEnded,
 )
 from bms_async.simulator import Answer, CutAfter, NotFoundJob, Script, ScriptedFault, Throttled
+from tests.hooks.listening import Ear, first, hooked
 from tests.support.virtual_clock import run_virtually
-
-from .listening import Ear, first, hooked
 
 
 def test_each_poll_of_a_job_is_told_and_then_its_end() -> None:

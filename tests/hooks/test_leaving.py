@@ -19,10 +19,9 @@ from bms_async import (
     TryEnded,
 )
 from bms_async.simulator import Answer, Throttled, Unauthorized
+from tests.hooks.listening import Ear, first, hooked, password_auth
 from tests.support.virtual_clock import run_virtually
 from tests.telemetry.recording import Recorder
-
-from .listening import Ear, first, hooked, password_auth
 
 FAULTS = (Unauthorized(), Answer(status=503), Throttled(retry_after=9))
 

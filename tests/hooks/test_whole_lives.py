@@ -20,10 +20,9 @@ from bms_async import (
     RunStarted,
     TryEnded,
 )
+from tests.hooks.listening import Ear
 from tests.simulation.seeds import Verdict, try_seed
 from tests.telemetry.recording import Recorder
-
-from .listening import Ear
 
 SEEDS = range(12)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bms_async import JobStatus, SubJob
-from bms_async.jobs.settle import settle
+from bms_async.jobs.attribution import settle
 from bms_async.models import SubJobEntities
 from tests.jobs.watching import job
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bms_async.api.bms import jobs, servers
+from bms_async.api.bms import jobs, power, servers
 from bms_async.errors import DecodeError
 from bms_async.models import (
     Address,
@@ -189,7 +189,7 @@ def test_a_server_of_a_page_reads_the_same_as_one_shown_alone() -> None:
 
 
 def test_the_answer_to_a_power_call_is_the_id_of_its_job() -> None:
-    for operation in (servers.START, servers.REBOOT, servers.STOP):
+    for operation in (power.START, power.REBOOT, power.STOP):
         accepted = read_response(operation, HttpResponse(status=200, body=repair(ACTION_ANSWER).encode()))
 
         assert accepted == JobAccepted(job_id="70a599e0-31e7-49b7-b260-868f441e862b")

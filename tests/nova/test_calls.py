@@ -15,8 +15,7 @@ from bms_async.api import operations
 from bms_async.models import Address
 from bms_async.wire import Safety, Service
 from tests.calls.mocked import ENDPOINT, PROJECT, SERVER_ID, TOKEN, client_of, mocked, sent
-
-from .native import (
+from tests.nova.native import (
     FLAVOR,
     GONE,
     MICROVERSION,

@@ -15,8 +15,7 @@ from bms_async import BmsClient, InvalidRequestError, Network
 from bms_async.api import operations
 from bms_async.wire import build_request
 from tests.calls.mocked import ENDPOINT, PROJECT, SERVER_ID, mocked, sent
-
-from .native import SERVERS, VOLUME_ID, body_of
+from tests.nova.native import SERVERS, VOLUME_ID, body_of
 
 NET = Network(uuid="n-1")
 GOOD: dict[str, Any] = {"name": "b", "image": "i", "flavor": "f", "availability_zone": "z", "networks": [NET]}

@@ -9,8 +9,7 @@ import pytest
 
 from bms_async import BmsClient, DecodeError, PermissionDeniedError
 from tests.calls.mocked import BASE, ENDPOINT, SERVER_ID, mocked, sent, virtually
-
-from .native import FLAVOR, NOVA
+from tests.nova.native import FLAVOR, NOVA
 
 FLAVORS = f"{NOVA}/flavors/detail"
 KEY_PAIRS = f"{NOVA}/os-keypairs"

@@ -12,8 +12,7 @@ import pytest
 
 from bms_async import BadRequestError, BmsClient, CallError, InvalidRequestError, Network
 from tests.calls.mocked import mocked
-
-from .native import NOVA, SERVERS
+from tests.nova.native import NOVA, SERVERS
 
 SECRET = "Hunter2-hunter2"
 PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n" + "A" * 1200

@@ -22,10 +22,9 @@ from bms_async import (
     Server,
 )
 from tests.calls.mocked import SERVER_ID, mocked, sent, virtually
+from tests.nova.native import MICROVERSION, SERVERS, a_server
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import advance
-
-from .native import MICROVERSION, SERVERS, a_server
 
 DETAIL = f"{SERVERS}/detail"
 NOTHING: dict[str, Any] = {"servers": [], "servers_links": []}
@@ -530,6 +529,6 @@ async def _read(bms: BmsClient) -> list[str]:
 
 
 def test_a_moment_is_written_in_utc() -> None:
-    from bms_async.wire.native_checks import write_moment
+    from bms_async.validation.native import write_moment
 
     assert write_moment(datetime(2019, 5, 22, 3, 30, 52, tzinfo=UTC)) == "2019-05-22T03:30:52Z"

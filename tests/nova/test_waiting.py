@@ -32,12 +32,11 @@ from bms_async import (
     ServerWaitTimeoutError,
     TransportError,
 )
-from bms_async.api.nova.polling import ServerPoller
+from bms_async.api.nova.server_poller import ServerPoller
 from bms_async.limits import Pace
 from tests.calls.mocked import SERVER_ID, client_of, mocked, sent, virtually
+from tests.nova.native import GONE, SERVER, a_server
 from tests.support.virtual_clock import advance, run_virtually
-
-from .native import GONE, SERVER, a_server
 
 
 def seen(status: str, *, task: str | None = None, fault: dict[str, Any] | None = None) -> Server:

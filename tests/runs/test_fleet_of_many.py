@@ -15,8 +15,8 @@ import pytest
 from bms_async import FleetReport, FleetRun, Outcome, OutcomeState
 from bms_async.fleet.outcomes import PIECE
 from bms_async.fleet.plan import Intake
-from bms_async.fleet.table import PIECE as PIECE_OF_A_LINE
-from bms_async.fleet.table import SHARDS, Queue, Table
+from bms_async.fleet.sharded import PIECE as PIECE_OF_A_LINE
+from bms_async.fleet.sharded import SHARDS, Queue, Table
 from tests.runs.fleets import states
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import advance, run_virtually

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bms_async import BmsClient, OutcomeState, StaticToken
-from bms_async.fleet.states import StateReader
-from bms_async.fleet.tally import Tally
+from bms_async.fleet.page_totals import Tally
+from bms_async.fleet.state_reader import StateReader
 from bms_async.limits import Lane
 from bms_async.simulator import DroppedMarker, Fault, ShortPage
 from bms_async.wire import HttpRequest, HttpResponse

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from .draw import draw_scenario
-from .scenario import Scenario
-from .seeds import replay_line, shrink, try_scenario
-from .soak import soak
-from .world import play
+from tests.simulation.draw import draw_scenario
+from tests.simulation.scenario import Scenario
+from tests.simulation.seeds import replay_line, shrink, try_scenario
+from tests.simulation.soak import soak
+from tests.simulation.world import play
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,12 +24,23 @@ from bms_async import (
 )
 from bms_async.models.ids import canonical_id
 from bms_async.testing import suspend
-
-from .foreign import ForeignFault, Raiser
-from .ledger import RecordingCloud
-from .network import Network
-from .scenario import Call, Close, Consumer, Deed, Listen, Read, Rename, Revoke, RunFleet, Scenario, Suspend
-from .world_time import world_time
+from tests.simulation.foreign import ForeignFault, Raiser
+from tests.simulation.ledger import RecordingCloud
+from tests.simulation.network import Network
+from tests.simulation.scenario import (
+    Call,
+    Close,
+    Consumer,
+    Deed,
+    Listen,
+    Read,
+    Rename,
+    Revoke,
+    RunFleet,
+    Scenario,
+    Suspend,
+)
+from tests.simulation.world_time import world_time
 
 _LOOK = 3.0
 """Seconds between two looks at a run that nobody may be seen to wait for."""

@@ -21,9 +21,8 @@ from bms_async.simulator import (
     Throttled,
     Unauthorized,
 )
-from bms_async.simulator.faults import Garbling
-
-from .scenario import (
+from bms_async.simulator.core.faults import Garbling
+from tests.simulation.scenario import (
     Action,
     Call,
     Close,

@@ -5,11 +5,10 @@ from __future__ import annotations
 from bms_async import Outcome
 from bms_async.errors import ServerStateError
 from bms_async.simulator import GarbledJob
-
-from .actors import RanFleet
-from .ledger import Exchange, Part
-from .scenario import Call, RunFleet
-from .world import Played
+from tests.simulation.actors import RanFleet
+from tests.simulation.ledger import Exchange, Part
+from tests.simulation.scenario import Call, RunFleet
+from tests.simulation.world import Played
 
 SLACK = 0.01
 """Seconds by which times that are told in different ways may differ."""

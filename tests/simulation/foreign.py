@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from bms_async import Auth, HttpRequest
-
-from .scenario import Foreign, Scenario
+from tests.simulation.scenario import Foreign, Scenario
 
 
 class ForeignFault(Exception):  # noqa: N818 - it is not an error of the SDK's

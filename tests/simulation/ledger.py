@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bms_async.simulator import Answer, Cloud, CloudSettings, DroppedMarker, GarbledJob, HalfBody, ShortPage
-from bms_async.simulator.jobs import BatchJob
-from bms_async.simulator.state import PowerAction
-
-from .scenario import Mishap, Scenario, Trouble
+from bms_async.simulator.core.jobs import BatchJob
+from bms_async.simulator.core.servers import PowerAction
+from tests.simulation.scenario import Mishap, Scenario, Trouble
 
 
 @dataclass(slots=True)

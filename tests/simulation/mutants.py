@@ -16,9 +16,9 @@ import bms_async.client
 import bms_async.session.call
 from bms_async import OutcomeState, Patience, TransportError
 from bms_async.api import Servers
-from bms_async.auth._renewal import Renewals
+from bms_async.auth._token_renewal import Renewals
 from bms_async.errors import CallError, ClientClosedError
-from bms_async.fleet import settle
+from bms_async.fleet import reconcile
 from bms_async.fleet.batch import Batch
 from bms_async.fleet.evidence import Seen
 from bms_async.fleet.plan import Intake, Waves
@@ -29,8 +29,7 @@ from bms_async.jobs.watcher import Watcher
 from bms_async.models import JobStatus, SubJob, SubJobEntities
 from bms_async.simulator import Answer, CutAfter
 from bms_async.transport import Flight
-
-from .scenario import Call, Close, LostBack, Mishap, Revoke, RunFleet, Scenario, Torn
+from tests.simulation.scenario import Call, Close, LostBack, Mishap, Revoke, RunFleet, Scenario, Torn
 
 Concerns = Callable[[Scenario], bool]
 
@@ -105,7 +104,7 @@ def _a_future_dropped_on_close() -> AbstractContextManager[None]:
 
 
 def _a_change_taken_for_a_reboot() -> AbstractContextManager[None]:
-    return patched(settle, sight=lambda *_: Seen.AT_IT)
+    return patched(reconcile, sight=lambda *_: Seen.AT_IT)
 
 
 def _a_bound_that_is_not_kept() -> AbstractContextManager[None]:

@@ -19,11 +19,10 @@ from starlette.types import ASGIApp
 from bms_async import HttpRequest, HttpResponse, TransportError
 from bms_async.errors import CallTimeoutError
 from bms_async.simulator import SimulatedCut
-
-from .foreign import Raiser
-from .ledger import CURRENT, Exchange, Ledger, Troubles
-from .scenario import LostBack, LostThere, Refused, Scenario, Slow, Torn, Trouble
-from .world_time import world_time
+from tests.simulation.foreign import Raiser
+from tests.simulation.ledger import CURRENT, Exchange, Ledger, Troubles
+from tests.simulation.scenario import LostBack, LostThere, Refused, Scenario, Slow, Torn, Trouble
+from tests.simulation.world_time import world_time
 
 _ACTIONS = {b"os-start": "servers.start", b"os-stop": "servers.stop", b"reboot": "servers.reboot"}
 NETWORK_TROUBLES = (Refused, LostThere, LostBack, Torn, Slow)

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 from bms_async import CallError, Outcome, OutcomeState, TransportError
 from bms_async.errors import ServerStateError
-
-from .actors import UNFIT, RanFleet
-from .evidence import Evidence
-from .ledger import Exchange
-from .scenario import Suspend
+from tests.simulation.actors import UNFIT, RanFleet
+from tests.simulation.evidence import Evidence
+from tests.simulation.ledger import Exchange
+from tests.simulation.scenario import Suspend
 
 # A last look, what callbacks are given, and how seldom it is looked whether a run has ended.
 _LAST_SECONDS = 10.0 + 5.0 + 5.0 + 4.0

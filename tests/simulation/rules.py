@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from bms_async.simulator import DOCUMENTED_LIMITS, Answer
-
-from .evidence import Evidence
-from .ledger import Exchange
-from .outcomes import judge_runs
-from .scenario import Call, Close, Deed, RunFleet, Scenario, Suspend
-from .waiters import judge_calls, judge_listeners
-from .world import Played
+from tests.simulation.evidence import Evidence
+from tests.simulation.ledger import Exchange
+from tests.simulation.outcomes import judge_runs
+from tests.simulation.scenario import Call, Close, Deed, RunFleet, Scenario, Suspend
+from tests.simulation.waiters import judge_calls, judge_listeners
+from tests.simulation.world import Played
 
 _MINUTE = 60.0
 _POWER = ("servers.start", "servers.stop", "servers.reboot")

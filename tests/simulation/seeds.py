@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import msgspec
 
-from .draw import draw_scenario
-from .rules import broken_rules
-from .scenario import Call, Mishap, RunFleet, Scenario
-from .world import play
+from tests.simulation.draw import draw_scenario
+from tests.simulation.rules import broken_rules
+from tests.simulation.scenario import Call, Mishap, RunFleet, Scenario
+from tests.simulation.world import play
 
 T = TypeVar("T")
 

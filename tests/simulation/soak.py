@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
-from .seeds import Verdict, try_seed
+from tests.simulation.seeds import Verdict, try_seed
 
 _AT_A_TIME = 25
 _TOLD_EVERY = 10.0

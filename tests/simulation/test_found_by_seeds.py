@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from bms_async import Lane, Limits
-from bms_async.api.bms.servers import REBOOT
+from bms_async.api.bms.power import REBOOT
 from bms_async.simulator import Script, ScriptedFault, Throttled
 from tests.simulation.seeds import try_seed
 from tests.support.clouds import simulated

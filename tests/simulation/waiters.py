@@ -18,10 +18,9 @@ from bms_async import (
     TransportError,
 )
 from bms_async.models import JobStatus
-
-from .actors import Called, Waited
-from .evidence import SLACK, Evidence
-from .ledger import Part
+from tests.simulation.actors import Called, Waited
+from tests.simulation.evidence import SLACK, Evidence
+from tests.simulation.ledger import Part
 
 _MANY = 1000
 

@@ -20,14 +20,13 @@ from starlette.types import ASGIApp
 from bms_async import AkSkAuth, Auth, BmsClient, HttpxTransport, Limits, PasswordAuth, Patience, StaticToken
 from bms_async.fleet import plan
 from bms_async.simulator import CloudSettings, create_app
+from tests.simulation.actors import Deeds, Done
+from tests.simulation.foreign import RaisingAuth, raisers
+from tests.simulation.ledger import Exchange, Ledger, RecordingCloud, Troubles
+from tests.simulation.network import NETWORK_TROUBLES, DirectTransport, Network, Wire
+from tests.simulation.scenario import Scenario
+from tests.simulation.world_time import world_time
 from tests.support.virtual_clock import VirtualClockLoop
-
-from .actors import Deeds, Done
-from .foreign import RaisingAuth, raisers
-from .ledger import Exchange, Ledger, RecordingCloud, Troubles
-from .network import NETWORK_TROUBLES, DirectTransport, Network, Wire
-from .scenario import Scenario
-from .world_time import world_time
 
 ADDRESS = "http://localhost"
 HORIZON = 24 * 3600.0

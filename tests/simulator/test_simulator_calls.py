@@ -309,7 +309,7 @@ async def test_a_delay_comes_before_or_after_the_work(
     async def sleep(seconds: float) -> None:
         slept.append((seconds, next(iter(cloud.servers.values())).action == "stop"))
 
-    monkeypatch.setattr("bms_async.simulator.gateway.anyio.sleep", sleep)
+    monkeypatch.setattr("bms_async.simulator.http.gateway.anyio.sleep", sleep)
     cloud.faults.append(lambda *_: Delay(seconds=7.0, acted=acted))
     answer = await client.post("/baremetalservers/action", json=batch("os-stop", list(cloud.servers)[:1]))
     assert answer.status_code == 200
@@ -323,7 +323,7 @@ async def test_latency_is_spent_on_both_ways_and_adds_up(served: Open, monkeypat
     async def sleep(seconds: float) -> None:
         hand.now += seconds
 
-    monkeypatch.setattr("bms_async.simulator.gateway.anyio.sleep", sleep)
+    monkeypatch.setattr("bms_async.simulator.http.gateway.anyio.sleep", sleep)
     for _ in range(20):
         sent = hand.now
         await client.get("/baremetalservers/detail?limit=1")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bms_async.simulator import GarbledJob, HalfBody, Script, ScriptedFault
-from bms_async.simulator.faults import Fault, Garbling
+from bms_async.simulator.core.faults import Fault, Garbling
 from tests.simulator.served import World, Worlds
 
 SERVERS = 12

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from bms_async.simulator import Cloud, CloudSettings, Server
-from bms_async.simulator.jobs import REASONS
-from bms_async.simulator.refusals import Refusal
-from bms_async.simulator.settings import ReasonPlace
-from bms_async.simulator.state import Filters, PowerAction
+from bms_async.simulator.core.jobs import REASONS
+from bms_async.simulator.core.refusals import Refusal
+from bms_async.simulator.core.servers import Filters, PowerAction
+from bms_async.simulator.core.settings import ReasonPlace
 
 
 class Hand:

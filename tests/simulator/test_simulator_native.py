@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bms_async.simulator.state import Filters
+from bms_async.simulator.core.servers import Filters
 from tests.simulator.served import TAGS, World, Worlds, native_code_of
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bms_async.simulator import CloudSettings, DroppedMarker, Script, ScriptedFault, ShortPage
-from bms_async.simulator.faults import Fault
+from bms_async.simulator.core.faults import Fault
 from tests.simulator.served import World, Worlds
 
 LIST = "/baremetalservers/detail"

@@ -21,7 +21,7 @@ from huaweicloudsdkcore.signer.signer import Signer
 
 from bms_async import AkSkAuth, BmsClient
 from bms_async.simulator import Cloud, CloudSettings
-from bms_async.simulator.signatures import AccessKey
+from bms_async.simulator.core.tokens import AccessKey
 from tests.simulator.served import Hand, Open, code_of, make_cloud
 
 REFUSED = (401, "APIGW.0301")

@@ -23,7 +23,7 @@ from bms_async.simulator import (
     TokenBucket,
     create_app,
 )
-from bms_async.simulator.status import prefers_html, read_status
+from bms_async.simulator.http.status_page import prefers_html, read_status
 from tests.simulator.served import Hand, Open, Worlds
 
 ROOT = "http://bms.test/"

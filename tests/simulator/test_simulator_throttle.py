@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bms_async.simulator import Cloud, CloudSettings, FixedWindow, SlidingWindow, TokenBucket, Unlimited
-from bms_async.simulator.throttle import MINUTE, Book, Gate, Throttle
+from bms_async.simulator.core.throttle import MINUTE, Book, Gate, Throttle
 
 
 def steps(most: float = 90.0) -> st.SearchStrategy[list[float]]:

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .play import TRANSPORTS, soak
+from tests.soak.play import TRANSPORTS, soak
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from random import Random
 from typing import Literal, get_args
 
 from bms_async.simulator import Delay, Fault, GarbledJob, HalfBody, NotFoundJob, ScriptedFault, Throttled
-from bms_async.simulator.faults import Garbling
+from bms_async.simulator.core.faults import Garbling
 
 Mishap = Literal[
     # The cloud never sees it.

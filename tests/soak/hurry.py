@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from unittest.mock import patch
 
-from bms_async.fleet import isolate, line, plan, settle
+from bms_async.fleet import isolate, plan, reconcile, scheduler
 from bms_async.jobs import schedule
 
 PATIENCE = 1.0
@@ -15,13 +15,13 @@ PATIENCE = 1.0
 
 _SHORTER: tuple[tuple[ModuleType, str, object], ...] = (
     (plan, "MOST_SERVERS", 20),
-    (line, "REFILL_PATIENCE", 0.5),
-    (line, "RETRY_DELAYS", (0.3, 0.6, 1.2)),
+    (scheduler, "REFILL_PATIENCE", 0.5),
+    (scheduler, "RETRY_DELAYS", (0.3, 0.6, 1.2)),
     # Longer than what the proxy holds back may take to arrive.
-    (settle, "_QUIET", 3 * PATIENCE),
-    (settle, "_LOOKS", (0.2, 0.4, 0.8)),
-    (settle, "_SECONDS_A_CALL", 0.02),
-    (settle, "_VERIFYING", (0.0, 0.2, 0.4, 0.8)),
+    (reconcile, "_QUIET", 3 * PATIENCE),
+    (reconcile, "_LOOKS", (0.2, 0.4, 0.8)),
+    (reconcile, "_SECONDS_A_CALL", 0.02),
+    (reconcile, "_VERIFYING", (0.0, 0.2, 0.4, 0.8)),
     (isolate, "_SHOWING", 0.5),
     (schedule, "_SHORTEST", 0.1),
 )

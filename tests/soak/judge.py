@@ -8,11 +8,10 @@ from statistics import median
 
 from bms_async import FleetReport, Outcome, OutcomeState
 from bms_async.simulator import Books
-
-from .faults import draw_script
-from .processes import LIMITS
-from .proxy import ProxyBooks
-from .remains import SENDING, Remains
+from tests.soak.faults import draw_script
+from tests.soak.processes import LIMITS
+from tests.soak.proxy import ProxyBooks
+from tests.soak.remains import SENDING, Remains
 
 
 def judge_report(

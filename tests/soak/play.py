@@ -24,15 +24,14 @@ from bms_async import (
 )
 from bms_async.auth import Auth
 from bms_async.simulator import Books
-
-from .faults import draw_script
-from .hurry import PATIENCE, hurried
-from .judge import judge_books, judge_growth, judge_remains
-from .messages import ask
-from .processes import LIMITS, SERVERS, Surroundings, surroundings
-from .proxy import ProxyBooks
-from .remains import Remains, count_sockets, listening, look
-from .users import Told, User, read_proxy, read_work
+from tests.soak.faults import draw_script
+from tests.soak.hurry import PATIENCE, hurried
+from tests.soak.judge import judge_books, judge_growth, judge_remains
+from tests.soak.messages import ask
+from tests.soak.processes import LIMITS, SERVERS, Surroundings, surroundings
+from tests.soak.proxy import ProxyBooks
+from tests.soak.remains import Remains, count_sockets, listening, look
+from tests.soak.users import Told, User, read_proxy, read_work
 
 TRANSPORTS: dict[str, Callable[..., AiohttpTransport | HttpxTransport]] = {
     "aiohttp": AiohttpTransport,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from .faults import BINDING
+from tests.soak.faults import BINDING
 
 SERVERS = 600
 LIMITS = {

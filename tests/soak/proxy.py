@@ -16,8 +16,8 @@ from collections import Counter
 
 import msgspec
 
-from .faults import Mishap, draw_mishap
-from .messages import Message, make_answer, read_message
+from tests.soak.faults import Mishap, draw_mishap
+from tests.soak.messages import Message, make_answer, read_message
 
 _KEPT = 2.0
 """Seconds that a connection to the cloud is kept, which closes it after five."""

@@ -15,12 +15,11 @@ import anyio
 import msgspec
 
 from bms_async import BmsClient, BmsError, ClientClosedError, FleetRun, JobHandle, Outcome, WaitTooLongError
-
-from .judge import judge_deeds, judge_report
-from .messages import ask
-from .processes import Surroundings
-from .proxy import ProxyBooks
-from .remains import tell_waits
+from tests.soak.judge import judge_deeds, judge_report
+from tests.soak.messages import ask
+from tests.soak.processes import Surroundings
+from tests.soak.proxy import ProxyBooks
+from tests.soak.remains import tell_waits
 
 ACTIONS = ("stop", "start", "reboot")
 _ENDLESS = 45.0

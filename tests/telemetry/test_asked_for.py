@@ -55,7 +55,7 @@ def test_a_program_that_does_not_use_opentelemetry_never_imports_it() -> None:
     assert told["hooks"] == []
     assert told["imported"] == []
     # Nor is anything of ours there that only events need.
-    assert told["ours"] == ["bms_async.telemetry.choose"]
+    assert told["ours"] == ["bms_async.telemetry.detect"]
 
 
 @pytest.mark.parametrize(

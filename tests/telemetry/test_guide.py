@@ -15,8 +15,7 @@ from bms_async.simulator import Answer, Throttled
 from bms_async.telemetry.meters import Meters
 from tests.hooks.listening import first, hooked
 from tests.support.virtual_clock import run_virtually
-
-from .recording import Recorder
+from tests.telemetry.recording import Recorder
 
 ROOT = Path(bms_async.__file__).parents[1]
 GUIDE = (ROOT / "docs" / "guides" / "observability.md").read_text(encoding="utf-8")

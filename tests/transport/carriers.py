@@ -10,7 +10,7 @@ from typing import TypeAlias
 import aiohttp
 
 from bms_async import HttpxTransport
-from bms_async.transport._proxies import Proxy, read_proxy
+from bms_async.transport._connect import Proxy, read_proxy
 from bms_async.transport.aiohttp import AiohttpTransport
 
 POOLS = ModuleType("httpx")

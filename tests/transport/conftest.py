@@ -12,8 +12,8 @@ import httpx
 import httpx2
 import pytest
 
-from .carriers import POOLS
-from .loopback import CERTIFICATE
+from tests.transport.carriers import POOLS
+from tests.transport.loopback import CERTIFICATE
 
 MakeClient: TypeAlias = Callable[..., Any]
 

@@ -13,9 +13,17 @@ import pytest
 from bms_async import ClientClosedError, ConfigurationError, HttpRequest, Transport, TransportError
 from bms_async.transport import OwningTransport
 from bms_async.transport.aiohttp import AiohttpTransport
-
-from .loopback import CERTIFICATE, Behaviour, Loopback, Talk, answer, answers, answers_when, server_context
-from .test_connections import forget_proxies
+from tests.transport.loopback import (
+    CERTIFICATE,
+    Behaviour,
+    Loopback,
+    Talk,
+    answer,
+    answers,
+    answers_when,
+    server_context,
+)
+from tests.transport.test_connections import forget_proxies
 
 
 def request(url: str, **more: Any) -> HttpRequest:

@@ -10,10 +10,9 @@ from types import ModuleType
 import pytest
 
 from bms_async import AnswerTooLargeError, BmsClient, ConfigurationError, HttpRequest, Limits, StaticToken
-from bms_async.transport._unpack import PIECE
-
-from .carriers import carrier
-from .loopback import Behaviour, Loopback, Talk, answer, answers
+from bms_async.transport._decompress import PIECE
+from tests.transport.carriers import carrier
+from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers
 
 BOUND = 100_000
 

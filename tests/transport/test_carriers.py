@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable
 
 import pytest
 
-from bms_async.transport._carriers import Carriers
+from bms_async.transport._pool import Carriers
 from tests.support.virtual_clock import advance, run_virtually
 
 

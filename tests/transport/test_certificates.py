@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from bms_async import BmsClient, ConfigurationError, HttpxTransport, Limits, StaticToken, TransportError
-
-from .loopback import CERTIFICATE, Loopback, Talk, answer, answers, server_context
+from tests.transport.loopback import CERTIFICATE, Loopback, Talk, answer, answers, server_context
 
 SERVER = answer(body=b'{"server": {"id": "s-1", "name": "bms-1"}}')
 

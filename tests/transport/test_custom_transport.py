@@ -20,8 +20,7 @@ from bms_async import (
     Transport,
     TransportError,
 )
-
-from .loopback import eventually
+from tests.transport.loopback import eventually
 
 GOOD = HttpResponse(status=200, body=b'{"server": {"id": "s-1", "name": "bms-1"}}')
 

@@ -12,9 +12,8 @@ import pytest
 
 from bms_async import CallTimeoutError, HttpRequest, TransportError
 from bms_async.transport.aiohttp import AiohttpTransport
-
-from .carriers import carrier
-from .loopback import Behaviour, Loopback, Talk, answer
+from tests.transport.carriers import carrier
+from tests.transport.loopback import Behaviour, Loopback, Talk, answer
 
 GOOD = answer()
 FAULTS = [GOOD[:-1], b"", b"HTTP/1.1 20", b"garbage\r\n\r\n", answer(connection="close"), GOOD]

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from bms_async import HttpRequest, TransportError
-from bms_async.transport._idle import IdleLines
+from bms_async.transport._pool import IdleLines
 from bms_async.transport.aiohttp import AiohttpTransport
 from tests.support.virtual_clock import run_virtually
-
-from .carriers import carrier
-from .loopback import Behaviour, Loopback, Talk, answer, answers, answers_when
+from tests.transport.carriers import carrier
+from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers, answers_when
 
 
 def request(url: str, method: str = "GET", body: bytes = b"") -> HttpRequest:

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from bms_async import HttpRequest, HttpxTransport, TransportError
-
-from .carriers import Carrier, carrier
-from .loopback import Behaviour, Loopback, Talk, answer, answers, server_context
+from tests.transport.carriers import Carrier, carrier
+from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers, server_context
 
 BODY = b'{"reboot": {"type": "HARD"}}'
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from bms_async import HttpRequest, HttpxTransport, TransportError
-from bms_async.transport._proxies import Proxy, proxy_from_environment, read_proxy
+from bms_async.transport._connect import Proxy, proxy_from_environment, read_proxy
 from bms_async.transport.aiohttp import AiohttpTransport
 from tests.transport.carriers import Carrier
 from tests.transport.loopback import Loopback, answer, answers

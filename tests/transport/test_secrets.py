@@ -25,10 +25,9 @@ from bms_async import (
     StaticToken,
     TransportError,
 )
-
-from .carriers import Carrier, carrier
-from .loopback import Behaviour, Loopback, Talk, answer, answers
-from .served import served
+from tests.transport.carriers import Carrier, carrier
+from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers
+from tests.transport.served import served
 
 TOKEN = "MIIFvgYJKoZIhvcNAQcCsecretZ7Qx"
 

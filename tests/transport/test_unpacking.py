@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from bms_async.transport._unpack import PIECE, unpacker
+from bms_async.transport._decompress import PIECE, unpacker
 
 
 def test_a_bomb_comes_in_pieces_that_fit() -> None:

@@ -16,11 +16,10 @@ import pytest
 from bms_async import HttpRequest, HttpResponse, HttpxTransport, TransportError
 from bms_async.errors import AnswerTooLargeError
 from bms_async.redaction import SecretBytes, SecretStr
-from bms_async.transport._proxies import read_proxy
+from bms_async.transport._connect import read_proxy
 from bms_async.transport.aiohttp import AiohttpTransport
-
-from .carriers import Carrier, carrier
-from .loopback import Behaviour, Loopback, Talk, answer, answers, answers_when
+from tests.transport.carriers import Carrier, carrier
+from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers, answers_when
 
 TOKEN = "MIIFvgYJKoZIhvcNAQcCsecretZ7Qx"
 PASSWORD = "open-sesame-3000"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bms_async.api.bms import jobs, servers
+from bms_async.api.bms import jobs, power, servers
 from bms_async.errors import (
     ApiError,
     AuthenticationError,
@@ -104,7 +104,7 @@ def test_no_answer_raises_anything_but_an_api_error_or_a_decode_error(
     response = HttpResponse(
         status=status, headers=(("Content-Type", kind), ("Retry-After", again), ("Date", date)), body=body
     )
-    operations: tuple[Operation[Any], ...] = (jobs.GET, servers.GET, servers.LIST, servers.STOP)
+    operations: tuple[Operation[Any], ...] = (jobs.GET, servers.GET, servers.LIST, power.STOP)
     for operation in operations:
         error = None
         try:
@@ -158,7 +158,7 @@ def test_half_a_body_cannot_be_read(cut: int) -> None:
     [
         (jobs.GET, {"status": "SUCCESS"}),
         (jobs.GET, {"job_id": None}),
-        (servers.STOP, {}),
+        (power.STOP, {}),
         (servers.GET, {"server": {"name": "no id"}}),
         (servers.GET, {"server": None}),
         (servers.GET, {}),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
 from bms_async import InvalidRequestError
-from bms_async.api.bms import jobs, servers
+from bms_async.api.bms import jobs, power
 from bms_async.models import Job
 from bms_async.wire import HttpRequest, HttpResponse, Operation, Query, Safety, build_request
 
@@ -83,7 +83,7 @@ def test_an_endpoint_may_have_a_path_and_a_slash_at_its_end(endpoint: str, begin
 
 def test_a_body_is_json_and_says_so() -> None:
     body = {"os-stop": {"type": "HARD", "servers": [{"id": "ä"}]}}
-    request = build_request(servers.STOP, endpoint=ENDPOINT, path=PROJECT, body=body)
+    request = build_request(power.STOP, endpoint=ENDPOINT, path=PROJECT, body=body)
 
     assert json.loads(request.body) == body
     assert request.headers["Content-Type"] == "application/json"
@@ -91,7 +91,7 @@ def test_a_body_is_json_and_says_so() -> None:
 
 
 def test_an_empty_body_is_still_a_body() -> None:
-    request = build_request(servers.STOP, endpoint=ENDPOINT, path=PROJECT, body={})
+    request = build_request(power.STOP, endpoint=ENDPOINT, path=PROJECT, body={})
 
     assert request.body == b"{}"
     assert "Content-Type" in request.headers

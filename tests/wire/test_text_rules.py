@@ -6,7 +6,7 @@ import pytest
 
 from bms_async import Flavor, InvalidRequestError, Server
 from bms_async.models import decode
-from bms_async.wire.text_checks import check_password, check_public_key, check_tags
+from bms_async.validation.text import check_password, check_public_key, check_tags
 
 
 def test_a_tag_that_comes_twice_counts_once() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bms_async.api._define import define
+from bms_async.api._registry import define
 from bms_async.jobs import JobHandle
 from bms_async.models import Interface, JobAccepted, Model, VolumeAttachment
+from bms_async.validation.common import read_id
+from bms_async.validation.text import check_device
 from bms_async.wire import Safety
-from bms_async.wire.checks import read_id
-from bms_async.wire.text_checks import check_device
 
-from ._calls import SERVER, ServerCalls
+from ._base import SERVER, ServerCalls
 
 
 class InterfacesAnswer(Model, frozen=True, kw_only=True, rename={"interfaces": "interfaceAttachments"}):

@@ -7,23 +7,23 @@ from typing import Literal
 
 import msgspec
 
-from bms_async.api._define import define
-from bms_async.api._hiding import as_text
+from bms_async.api._registry import define
 from bms_async.errors import InvalidRequestError
 from bms_async.jobs import JobHandle
 from bms_async.models import DataVolume, ExtendParam, JobAccepted, Nic, PublicIp, RootVolume
 from bms_async.redaction import veil
-from bms_async.wire import Safety
-from bms_async.wire.checks import check_id
-from bms_async.wire.text_checks import (
+from bms_async.validation.common import check_id
+from bms_async.validation.text import (
+    as_text,
     check_metadata,
     check_native_name,
     check_one_login,
     check_password,
     encode_user_data,
 )
+from bms_async.wire import Safety
 
-from ._calls import SERVERS, ServerCalls
+from ._base import SERVERS, ServerCalls
 
 CREATE = define(
     "servers.create",

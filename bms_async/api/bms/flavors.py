@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bms_async.api._define import define
+from bms_async.api._registry import define
 from bms_async.models import Flavor, Model
 from bms_async.session import Session
+from bms_async.validation.common import check_id
 from bms_async.wire import Safety
-from bms_async.wire.checks import check_id
 
-from ._calls import SERVERS
+from ._base import SERVERS
 
 
 class FlavorsAnswer(Model, frozen=True, kw_only=True):

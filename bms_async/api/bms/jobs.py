@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from bms_async.api._define import define
+from bms_async.api._registry import define
 from bms_async.jobs import JobEvents, JobHandle, Watcher, read_saved
 from bms_async.limits import Lane
 from bms_async.models import Job, JobGlance
 from bms_async.models.ids import canonical_id
 from bms_async.session import Session
+from bms_async.validation.common import read_id
 from bms_async.wire import NO_RETRY, Operation, Safety, read_part
-from bms_async.wire.checks import read_id
 
 GET = define(
     "jobs.get",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bms_async.api._define import define
+from bms_async.api._registry import define
 from bms_async.models import Model, WindowsPassword
 from bms_async.redaction import veil
+from bms_async.validation.text import check_password
 from bms_async.wire import Safety
-from bms_async.wire.text_checks import check_password
 
-from ._calls import SERVER, ServerCalls
+from ._base import SERVER, ServerCalls
 
 
 class ResetFlag(Model, frozen=True, kw_only=True):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bms_async.api._define import define
+from bms_async.api._registry import define
 from bms_async.models import Model, Quotas
 from bms_async.session import Session
 from bms_async.wire import Safety
 
-from ._calls import SERVERS
+from ._base import SERVERS
 
 
 class QuotasAnswer(Model, frozen=True, kw_only=True):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bms_async.api._define import define
+from bms_async.api._registry import define
 from bms_async.models import ApiVersion, Model
 from bms_async.session import Session
+from bms_async.validation.common import check_id
 from bms_async.wire import Safety
-from bms_async.wire.checks import check_id
 
 
 class VersionsAnswer(Model, frozen=True, kw_only=True):

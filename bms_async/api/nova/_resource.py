@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from bms_async.errors import NotFoundError
 from bms_async.models.ids import canonical_id
 from bms_async.session import Session
+from bms_async.validation.common import check_id
+from bms_async.validation.native import check_microversion, check_segment
 from bms_async.wire import Operation
-from bms_async.wire.checks import check_id
-from bms_async.wire.native_checks import check_microversion, check_segment
 
 SERVERS = "/v2.1/{project_id}/servers"
 SERVER = SERVERS + "/{server_id}"

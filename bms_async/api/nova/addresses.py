@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from bms_async.api._define import define
+from bms_async.api._registry import define
 from bms_async.errors import DecodeError
 from bms_async.models import Address, Model
 from bms_async.wire import Safety, Service

@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from bms_async.api._hiding import as_text
 from bms_async.models import Network
-from bms_async.wire.native_checks import (
+from bms_async.validation.native import (
     check_networks,
     check_new_metadata,
     check_security_groups,
     check_text,
     check_zone,
 )
-from bms_async.wire.text_checks import check_native_name, check_password, encode_user_data
+from bms_async.validation.text import as_text, check_native_name, check_password, encode_user_data
 
 
 class NewServer(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-from bms_async.api._define import define
 from bms_async.api._pages import next_link, read_pages
+from bms_async.api._registry import define
 from bms_async.models import ExtraSpecs, Flavor, Link, Model
+from bms_async.validation.native import FLAVOR_SORT_KEYS, check_sorting, check_whole
 from bms_async.wire import Safety, Service
-from bms_async.wire.native_checks import FLAVOR_SORT_KEYS, check_sorting, check_whole
 
 from ._resource import Resource
 

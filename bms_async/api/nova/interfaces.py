@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bms_async.api._define import define
+from bms_async.api._registry import define
 from bms_async.models import Interface, Model
 from bms_async.wire import Safety, Service
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bms_async.api._define import define
 from bms_async.api._pages import next_link, read_pages
+from bms_async.api._registry import define
 from bms_async.errors import InvalidRequestError
 from bms_async.models import KeyPair, Link, Model
 from bms_async.redaction import kind_of, veil
+from bms_async.validation.native import check_segment
+from bms_async.validation.text import check_native_name, check_public_key
 from bms_async.wire import Safety, Service
-from bms_async.wire.native_checks import check_segment
-from bms_async.wire.text_checks import check_native_name, check_public_key
 
 from ._resource import Resource
 

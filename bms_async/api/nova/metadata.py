@@ -7,11 +7,11 @@ from typing import Literal
 
 import msgspec
 
-from bms_async.api._define import define
+from bms_async.api._registry import define
 from bms_async.models import Model
 from bms_async.redaction import veil
+from bms_async.validation.native import check_changed_metadata, check_metadata_lookup, check_segment
 from bms_async.wire import Safety, Service
-from bms_async.wire.native_checks import check_changed_metadata, check_metadata_lookup, check_segment
 
 from ._resource import SERVER, Resource
 

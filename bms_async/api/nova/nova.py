@@ -9,7 +9,7 @@ from .flavors import NovaFlavors
 from .interfaces import NovaInterfaces
 from .keypairs import KeyPairs
 from .metadata import Metadata
-from .polling import ServerPoller
+from .server_poller import ServerPoller
 from .servers import NovaServers
 from .tags import Tags
 from .volumes import NovaVolumes

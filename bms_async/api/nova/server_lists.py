@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from bms_async.models import BriefServer, Server
+from bms_async.validation.native import TAGS_MICROVERSION
 from bms_async.wire import Operation
-from bms_async.wire.native_checks import TAGS_MICROVERSION
 
 from ._resource import Resource
-from .listing import ServerFilters, ServerSortKey, SortDirection
-from .pages import NativePage, NativeServerList, ServerT
-from .server_calls import LIST, LIST_DETAILS
+from .server_filters import ServerFilters, ServerSortKey, SortDirection
+from .server_operations import LIST, LIST_DETAILS
+from .server_pages import NativePage, NativeServerList, ServerT
 
 
 class ServerLists(Resource):

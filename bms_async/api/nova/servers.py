@@ -11,14 +11,14 @@ from bms_async.limits import Lane, Pace
 from bms_async.models import CreatedServer, Network, Server
 from bms_async.redaction import veil
 from bms_async.session import Session
+from bms_async.validation.native import check_status, check_text
+from bms_async.validation.text import check_native_name
 from bms_async.wire import NO_RETRY, Operation
-from bms_async.wire.native_checks import check_status, check_text
-from bms_async.wire.text_checks import check_native_name
 
-from . import server_calls as calls
+from . import server_operations as calls
 from .creation import NewServer, check_new_server, secrets_of, write_new_server
-from .polling import ServerPoller
 from .server_lists import ServerLists
+from .server_poller import ServerPoller
 
 _POLLS_A_MINUTE = 1000
 """Polls for all waits where no limit is set: what the BMS service's own read of a server allows (table 2-2)."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from bms_async.api._define import define
+from bms_async.api._registry import define
 from bms_async.errors import NotFoundError
 from bms_async.models import Model
+from bms_async.validation.native import TAGS_MICROVERSION, check_segment
+from bms_async.validation.text import check_tag, check_tags
 from bms_async.wire import Safety, Service
-from bms_async.wire.native_checks import TAGS_MICROVERSION, check_segment
-from bms_async.wire.text_checks import check_tag, check_tags
 
 from ._resource import MICROVERSION, SERVER, Resource
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bms_async.api._define import define
+from bms_async.api._registry import define
 from bms_async.models import Model, VolumeAttachment
+from bms_async.validation.text import check_device
 from bms_async.wire import Safety, Service
-from bms_async.wire.text_checks import check_device
 
 from ._resource import SERVER, Resource
 

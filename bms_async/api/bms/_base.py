@@ -1,0 +1,46 @@
+"""What all calls to servers share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from bms_async.errors import DecodeError
+from bms_async.jobs import JobHandle, Watcher
+from bms_async.models import JobAccepted
+from bms_async.redaction import mask
+from bms_async.session import Session
+from bms_async.validation.common import read_id
+from bms_async.wire import Operation
+
+SERVERS = "/v1/{project_id}/baremetalservers"
+SERVER = SERVERS + "/{server_id}"
+
+
+class ServerCalls:
+    """The base of the themes that ``bms.servers`` is made of."""
+
+    def __init__(self, session: Session, watcher: Watcher, *, check: bool) -> None:
+        self._session = session
+        self._watcher = watcher
+        self._check = check
+
+    def _checked(self, server_id: str) -> str:
+        return read_id("server_id", server_id, check=self._check)
+
+    def _watch(
+        self,
+        accepted: JobAccepted,
+        operation: Operation[JobAccepted],
+        servers: tuple[str, ...] = (),
+        secrets: Sequence[str | None] = (),
+    ) -> JobHandle:
+        if not accepted.job_id:
+            raise DecodeError("answered without the id of a job", status=200, operation=operation.name)
+        known = [secret for secret in secrets if isinstance(secret, str)]
+        redact = functools.partial(_without, known) if known else None
+        return self._watcher.watch(accepted.job_id, servers=servers, action=operation.name, redact=redact)
+
+
+def _without(secrets: list[str], text: str) -> str:
+    return mask(text, *secrets)

@@ -1,0 +1,118 @@
+"""The calls about servers themselves, as data (API reference 5.2 and 5.3)."""
+
+from __future__ import annotations
+
+from bms_async.api._registry import define
+from bms_async.models import CreatedServer, Model, Server
+from bms_async.wire import Safety, Service
+
+from ._resource import SERVER, SERVERS
+from .server_pages import NativePage
+
+
+class ServerAnswer(Model, frozen=True, kw_only=True):
+    """What `GET` and `PUT` of one server answer: the server in an envelope."""
+
+    server: Server
+
+
+class CreatedAnswer(Model, frozen=True, kw_only=True):
+    """What creating a server answers, in an envelope."""
+
+    server: CreatedServer
+
+
+CREATE = define(
+    "nova.servers.create",
+    "POST",
+    SERVERS,
+    CreatedAnswer,
+    title="Create a server",
+    chapter="5.2.1",
+    safety=Safety.UNSAFE,
+    service=Service.COMPUTE,
+)
+DELETE = define(
+    "nova.servers.delete",
+    "DELETE",
+    SERVER,
+    type(None),
+    title="Delete a server",
+    chapter="5.2.2",
+    safety=Safety.IDEMPOTENT,
+    success=(204,),
+    service=Service.COMPUTE,
+)
+GET = define(
+    "nova.servers.get",
+    "GET",
+    SERVER,
+    ServerAnswer,
+    title="Read one server",
+    chapter="5.2.3",
+    safety=Safety.READ,
+    service=Service.COMPUTE,
+)
+LIST = define(
+    "nova.servers.list",
+    "GET",
+    SERVERS,
+    NativePage,
+    title="Read the ids and names of the servers that match, virtual machines too",
+    chapter="5.2.4",
+    safety=Safety.READ,
+    service=Service.COMPUTE,
+)
+LIST_DETAILS = define(
+    "nova.servers.list_details",
+    "GET",
+    SERVERS + "/detail",
+    NativePage,
+    title="Read the servers that match, virtual machines too",
+    chapter="5.2.5",
+    safety=Safety.READ,
+    service=Service.COMPUTE,
+)
+RENAME = define(
+    "nova.servers.rename",
+    "PUT",
+    SERVER,
+    ServerAnswer,
+    title="Give a server another name",
+    chapter="5.3.1",
+    safety=Safety.IDEMPOTENT,
+    service=Service.COMPUTE,
+)
+START = define(
+    "nova.servers.start",
+    "POST",
+    SERVER + "/action",
+    type(None),
+    title="Start one server",
+    chapter="5.3.2",
+    safety=Safety.IDEMPOTENT,
+    success=(204,),
+    service=Service.COMPUTE,
+)
+REBOOT = define(
+    "nova.servers.reboot",
+    "POST",
+    SERVER + "/action",
+    type(None),
+    title="Restart one server",
+    chapter="5.3.3",
+    safety=Safety.UNSAFE,
+    success=(204,),
+    service=Service.COMPUTE,
+)
+STOP = define(
+    "nova.servers.stop",
+    "POST",
+    SERVER + "/action",
+    type(None),
+    title="Stop one server",
+    chapter="5.3.4",
+    safety=Safety.IDEMPOTENT,
+    success=(204,),
+    service=Service.COMPUTE,
+)

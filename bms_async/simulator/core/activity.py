@@ -1,0 +1,213 @@
+"""What is being done and what was: jobs that can be asked after, and work that shows only on servers."""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from bms_async.simulator.core.clock import Wall
+from bms_async.simulator.core.jobs import STEM, BatchJob, Shape
+from bms_async.simulator.core.refusals import Refusal
+from bms_async.simulator.core.servers import Action, Server, Work
+from bms_async.simulator.core.settings import CloudSettings
+from bms_async.simulator.core.single_jobs import NativeWork, SoloJob
+
+__all__ = ["Board", "JobCounts"]
+
+_JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
+_NO_ID: Final = "0" * 32
+
+
+class JobCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs there have been, how many of them have ended, and how many of those failed in part or all."""
+
+    begun: int
+    ended: int
+    failed: int
+
+
+class Board:
+    """Begins work, and lets it happen when somebody looks.
+
+    Args:
+        settings: How long things take.
+        clock: The cloud's.
+        draw: Makes a source of drawn values of a name.
+        life: What the ids of jobs are mixed with, and nothing else; see `Cloud`.
+    """
+
+    __slots__ = (
+        "_clock", "_draw", "_due", "_failed", "_followed", "_jobs", "_life", "_order", "_over", "_settings", "_tallied",
+        "_tally", "_works",
+    )  # fmt: skip
+
+    def __init__(
+        self, settings: CloudSettings, clock: Callable[[], float], draw: Callable[[str], random.Random], life: int = 0
+    ) -> None:
+        self._life = life
+        self._settings = settings
+        self._clock = clock
+        self._draw = draw
+        self._order = draw("order")
+        self._jobs: dict[str, BatchJob | SoloJob] = {}
+        self._due: list[tuple[float, int, Work]] = []
+        self._works = self._followed = self._tallied = 0
+        self._over = self._failed = 0
+        self._tally: dict[str, Counter[str]] = {"start": Counter(), "stop": Counter(), "reboot": Counter()}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def batch(self, action: Action, servers: Sequence[Server]) -> BatchJob:
+        """Begin one thing with many servers, as a job."""
+        job_id, rng = self._next_job()
+        job = BatchJob(
+            job_id,
+            action,
+            servers,
+            now=self._clock(),
+            rng=rng,
+            job_seconds=self._settings.job_seconds,
+            shape=self._shape_of(action, len(servers)),
+        )
+        self._jobs[job.stem] = job
+        self._follow(job)
+        return job
+
+    def solo(
+        self,
+        job_type: str,
+        server: Server,
+        entities: Mapping[str, str],
+        *,
+        failure: str,
+        action: Action | None = None,
+        then: Callable[[bool], None] | None = None,
+    ) -> SoloJob:
+        """Begin something with one server, as a job without sub-jobs; `failure` is what a faulty server makes of it."""
+        job_id, rng = self._next_job()
+        job = SoloJob(
+            job_id,
+            job_type,
+            server,
+            entities,
+            now=self._clock(),
+            rng=rng,
+            job_seconds=self._settings.job_seconds,
+            code=failure if server.faulty else None,
+            action=action,
+            then=then,
+        )
+        self._jobs[job.stem] = job
+        self._follow(job)
+        return job
+
+    def alone(self, action: Action, server: Server, on_failure: Callable[[float], None]) -> None:
+        """Begin something with one server that nobody gets a job for."""
+        seconds = self._settings.job_seconds
+        rng = self._next_work()
+        self._follow(NativeWork(action, server, now=self._clock(), rng=rng, job_seconds=seconds, on_failure=on_failure))
+
+    def quietly(self, action: Action, server: Server, then: Callable[[bool], None]) -> None:
+        """Begin something with one server that cannot fail, and that nobody gets a job for."""
+        seconds = self._settings.job_seconds
+        rng = self._next_work()
+        self._follow(
+            SoloJob(_NO_ID, "", server, {}, now=self._clock(), rng=rng, job_seconds=seconds, action=action, then=then)
+        )
+
+    def document(self, job_id: str, wall: Wall) -> bytes:
+        """A job, or one of its sub-jobs, as it is answered now (API reference 4.11.1).
+
+        Raises:
+            Refusal: There is none, not yet, or no more.
+        """
+        now, settings = self._clock(), self._settings
+        job = self._jobs.get(job_id[:STEM]) if _JOB_ID.fullmatch(job_id) else None
+        document = None
+        if job is not None and job.accepted + settings.job_hidden_seconds <= now:
+            job.advance(now)
+            is_stuck = isinstance(job, BatchJob) and job.is_stuck
+            if is_stuck or job.last_end + settings.job_kept_seconds > now:
+                document = self._write(job, job_id, now, wall)
+        if document is None:
+            raise Refusal(404, "BMS.0018", f"No job has the id {job_id}.")
+        return document.encode()
+
+    def tally(self) -> Mapping[str, Mapping[str, int]]:
+        """How often which power operation was begun with which server, as part of a batch.
+
+        It is counted when somebody asks: a million servers would pay for it with every batch.
+        """
+        for job in islice(self._jobs.values(), self._tallied, None):
+            if isinstance(job, BatchJob):
+                self._tally.setdefault(job.action, Counter()).update(server.id for server in job.obeyed)
+        self._tallied = len(self._jobs)
+        return self._tally
+
+    def catch_up(self, most: float) -> bool:
+        """Let what was due in up to `most` pieces of work happen; say whether more is due."""
+        now = self._clock()
+        while self._due and self._due[0][0] <= now:
+            if most <= 0:
+                return True
+            most -= 1
+            _, number, work = heappop(self._due)
+            # Others who looked may have advanced it already: then this only finds its next time.
+            work.advance(now)
+            if not work.ended:
+                heappush(self._due, (work.next_event, number, work))
+            elif isinstance(work, BatchJob | SoloJob) and work.id != _NO_ID:
+                self._over += 1
+                self._failed += work.standing.failed > 0
+        return False
+
+    def counts(self) -> JobCounts:
+        """How many jobs there are, as far as what was due has been let happen."""
+        return JobCounts(begun=len(self._jobs), ended=self._over, failed=self._failed)
+
+    def latest(self, most: int) -> list[BatchJob | SoloJob]:
+        """The jobs that were accepted last, the last first."""
+        return list(islice(reversed(self._jobs.values()), most))
+
+    def under_way(self) -> Iterator[BatchJob | SoloJob]:
+        """All work that had not ended when this was called, also such as nobody got a job for."""
+        return (work for _, _, work in list(self._due) if isinstance(work, BatchJob | SoloJob))
+
+    def _write(self, job: BatchJob | SoloJob, job_id: str, now: float, wall: Wall) -> str | None:
+        anonymous = self._settings.anonymous_failures
+        if job_id == job.id:
+            order = self._order if self._settings.shuffle_sub_jobs else None
+            return job.document(now, wall, anonymous=anonymous, order=order)
+        return job.sub_document(job_id, now, wall, anonymous=anonymous)
+
+    def _next_job(self) -> tuple[str, random.Random]:
+        rng = self._draw(f"job/{len(self._jobs)}")
+        return f"{rng.getrandbits(128) ^ self._life:032x}", rng
+
+    def _shape_of(self, action: Action, servers: int) -> Shape:
+        settings = self._settings
+        # Of its own source, so that the shape of jobs changes nothing else that is drawn.
+        rng = self._draw(f"shape/{len(self._jobs)}")
+        return Shape(
+            early_failure=settings.early_failures,
+            is_stillborn=action != "create" and rng.random() < settings.stillborn_share,
+            stuck=frozenset(place for place in range(servers) if rng.random() < settings.stuck_share)
+            if settings.stuck_share
+            else frozenset(),
+            reason_place=settings.reason_place,
+        )
+
+    def _next_work(self) -> random.Random:
+        rng = self._draw(f"work/{self._works}")
+        self._works += 1
+        return rng
+
+    def _follow(self, work: Work) -> None:
+        self._followed += 1
+        heappush(self._due, (work.next_event, self._followed, work))

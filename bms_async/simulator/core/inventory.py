@@ -1,0 +1,221 @@
+"""All machines of the project: found by what they are, without a search where their place in line tells it."""
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import compress, islice
+from typing import Final
+
+from bms_async.simulator.core.attributes import Birth, Extra, flavor_of, name_of, reservation_of, tags_of
+from bms_async.simulator.core.flavors import FLAVORS, Flavor
+from bms_async.simulator.core.servers import (
+    ACTIVE,
+    BUILD,
+    GONE,
+    RACK_SIZE,
+    SHUTOFF,
+    STATUSES,
+    Filters,
+    Server,
+    VirtualMachine,
+)
+from bms_async.simulator.core.settings import CloudSettings
+
+__all__ = ["Park"]
+
+_TAG_NAMES: Final = {"", "__type_baremetal", "_type_baremetal"}
+
+
+class Park:
+    """All machines of the project.
+
+    A server's rack, flavor, name and reservation follow from its place in line, so that a filter is
+    a range and not a search. Those that were made or changed since are few, and are looked at one by one.
+
+    Attributes:
+        by_id: The bare-metal servers.
+        machines: The virtual machines, by id.
+        extras: What does not follow from a machine's place, by its id.
+    """
+
+    __slots__ = ("_base", "_gone", "_order", "_rows", "_seed", "_statuses", "_strange", "_totals", "_vm_statuses",
+                 "by_id", "extras", "machines")  # fmt: skip
+
+    def __init__(self, settings: CloudSettings) -> None:
+        total, seed = settings.servers, settings.seed
+        self._seed = seed
+        self._base = total
+        self._gone = 0
+        self._strange: set[int] = set()
+        self._statuses = bytearray([ACTIVE]) * total
+        draw = random.Random(f"{seed}/ids").getrandbits  # noqa: S311 - drawn again from a seed
+        self._order = [Server(_uuid(draw(128)), i, self._statuses) for i in range(total)]
+        self.by_id = {server.id: server for server in self._order}
+        self.extras: dict[str, Extra] = {}
+        for i in _share(f"{seed}/stopped", total, settings.stopped_share):
+            self._statuses[i] = SHUTOFF
+        for i in _share(f"{seed}/faulty", total, settings.fail_share):
+            self._order[i].faulty = True
+        for i in _share(f"{seed}/windows", total, settings.windows_share):
+            extra = self.record(self._order[i])
+            extra.windows, extra.password = True, f"simulated/encrypted+{i:06d}=="
+        self._vm_statuses = bytearray([ACTIVE]) * settings.virtual_machines
+        draw = random.Random(f"{seed}/machines").getrandbits  # noqa: S311
+        machines = [VirtualMachine(_uuid(draw(128)), i, self._vm_statuses) for i in range(settings.virtual_machines)]
+        self.machines = {machine.id: machine for machine in machines}
+        self._rows = _mix(self._order, machines) if machines else None
+        self._totals = [total, 0, 0]
+        for place, flavor in enumerate(FLAVORS):
+            number = len(range(place, total, len(FLAVORS)))
+            self._totals[1] += number * int(flavor.vcpus)
+            self._totals[2] += number * int(flavor.ram)
+
+    @property
+    def used(self) -> tuple[int, int, int]:
+        """Bare-metal servers, their cores and their memory."""
+        servers, cores, ram = self._totals
+        return servers, cores, ram
+
+    def record(self, server: Server) -> Extra:
+        """What is known of a server beyond its place, to be written to."""
+        return self.extras.setdefault(server.id, Extra())
+
+    def mark(self, server: Server) -> None:
+        """Note that a filter cannot tell any more what a server is by its place."""
+        if not server.virtual:
+            self._strange.add(server.index)
+
+    def add(self, birth: Birth, name: str, rng: random.Random) -> Server:
+        """Make room for one more machine; it is being built."""
+        virtual = not birth.flavor.board
+        statuses = self._vm_statuses if virtual else self._statuses
+        kind = VirtualMachine if virtual else Server
+        server = kind(_uuid(rng.getrandbits(128)), len(statuses), statuses)
+        statuses.append(BUILD)
+        if isinstance(server, VirtualMachine):
+            self.machines[server.id] = server
+            self._rows = self._rows or list(self._order)
+        else:
+            self._order.append(server)
+            self.by_id[server.id] = server
+            self._count(birth.flavor, 1)
+            self.mark(server)
+        if self._rows is not None:
+            self._rows.append(server)
+        extra = self.record(server)
+        extra.birth, extra.name = birth, name
+        return server
+
+    def remove(self, server: Server) -> None:
+        """Forget a machine; its place stays empty."""
+        if isinstance(server, VirtualMachine):
+            self.machines.pop(server.id, None)
+        elif self.by_id.pop(server.id, None) is not None:
+            self._gone += 1
+            self._count(flavor_of(server, self.extras.get(server.id)), -1)
+        self.extras.pop(server.id, None)
+
+    def rows(self) -> Sequence[Server]:
+        """All machines, the oldest first, with holes where one is gone."""
+        return self._order if self._rows is None else self._rows
+
+    def count(self) -> dict[str, int]:
+        """How many servers have which status; the rarer ones only when there are some."""
+        counts = dict.fromkeys(STATUSES.values(), 0)
+        for code, name in STATUSES.items():
+            counts[name] += self._statuses.count(code)
+        return {name: n for name, n in counts.items() if n or name not in {"BUILD", "ERROR"}}
+
+    def find(self, filters: Filters, first: int, most: int) -> tuple[int, list[Server]]:
+        """How many servers match, and `most` of them from the `first` one on."""
+        candidates = self._candidates(filters)
+        if filters.status is None and not self._gone:
+            return len(candidates), [self._order[i] for i in candidates[first : first + most]]
+        status = filters.status
+        fits = (code != GONE if status is None else STATUSES.get(code) == status for code in range(256))
+        mask = self._codes(candidates).translate(bytes(fits))
+        page = islice(compress(candidates, mask), first, first + most)
+        return mask.count(1), [self._order[i] for i in page]
+
+    def _codes(self, candidates: Sequence[int]) -> bytes | bytearray:
+        if isinstance(candidates, range):
+            return self._statuses[candidates.start : candidates.stop : candidates.step]
+        return bytes(self._statuses[i] for i in candidates)
+
+    def _candidates(self, filters: Filters) -> Sequence[int]:
+        ranges = list(self._ranges(filters))
+        if not ranges:
+            return range(len(self._order))
+        smallest = min(ranges, key=len)
+        others = [each for each in ranges if each is not smallest]
+        if not self._strange:
+            return [i for i in smallest if all(i in each for each in others)] if others else smallest
+        strange = self._strange
+        found = [i for i in smallest if i not in strange and all(i in each for each in others)]
+        found.extend(i for i in strange if self._matches(self._order[i], filters))
+        found.sort()
+        return found
+
+    def _matches(self, server: Server, filters: Filters) -> bool:
+        extra = self.extras.get(server.id)
+        return (
+            filters.flavor in {None, flavor_of(server, extra).name}
+            and filters.name in {None, name_of(server, extra)}
+            and _asked(filters) <= {*tags_of(server, extra), *_TAG_NAMES}
+            and filters.reservation_id in {None, reservation_of(server, extra)}
+            and filters.enterprise_project_id in {None, "0", "all_granted_eps"}
+        )
+
+    def _ranges(self, filters: Filters) -> Iterator[range]:
+        """What each filter leaves of the servers of the beginning."""
+        total = self._base
+        if filters.flavor is not None:
+            names = [flavor.name for flavor in FLAVORS]
+            kind = names.index(filters.flavor) if filters.flavor in names else total
+            yield range(kind, total, len(FLAVORS))
+        if filters.name is not None:
+            place = _number(filters.name, "bms-")
+            yield _within(place, 1, total) if place is None or filters.name == f"bms-{place:06d}" else range(0)
+        for tag in _asked(filters):
+            yield _within(_number(tag, "rack-"), RACK_SIZE, total)
+        if filters.reservation_id is not None:
+            yield _within(_number(filters.reservation_id, "r-rack"), RACK_SIZE, total)
+        if filters.enterprise_project_id not in {None, "0", "all_granted_eps"}:
+            yield range(0)
+
+    def _count(self, flavor: Flavor, sign: int) -> None:
+        for place, number in enumerate((1, int(flavor.vcpus), int(flavor.ram))):
+            self._totals[place] += sign * number
+
+
+def _asked(filters: Filters) -> set[str]:
+    return set((filters.tags or "").split(",")) - _TAG_NAMES
+
+
+def _mix(servers: list[Server], machines: list[VirtualMachine]) -> list[Server]:
+    """Put the virtual machines evenly between the servers, as if both had been made in turn."""
+    places = [((i + 0.5) / len(servers), 0, server) for i, server in enumerate(servers)]
+    places += [((i + 0.5) / len(machines), 1, machine) for i, machine in enumerate(machines)]
+    places.sort(key=lambda place: place[:2])
+    return [machine for _, _, machine in places]
+
+
+def _uuid(bits: int) -> str:
+    text = f"{bits:032x}"
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
+
+
+def _share(seed: str, total: int, share: float) -> list[int]:
+    return random.Random(seed).sample(range(total), round(total * share))  # noqa: S311
+
+
+def _number(text: str, prefix: str) -> int | None:
+    digits = text.removeprefix(prefix)
+    if not text.startswith(prefix) or not digits.isdecimal() or not digits.isascii():
+        return None
+    return int(digits)
+
+
+def _within(place: int | None, size: int, total: int) -> range:
+    if place is None:
+        return range(0)
+    return range(min(place * size, total), min((place + 1) * size, total))

@@ -1,0 +1,209 @@
+"""What a simulated cloud is like: its size, its limits, its temper."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+
+from bms_async.simulator.core.operations import ANY_POWER, DOCUMENTED_LIMITS, NATIVE, OPERATIONS
+
+__all__ = ["ANY_POWER", "DOCUMENTED_LIMITS", "CloudSettings", "ReasonPlace", "ThrottleKind"]
+
+ListCount = Literal["all", "page", "none"]
+ThrottleKind = Literal["fixed", "sliding", "bucket", "none"]
+ReasonPlace = Literal["sub_job", "entities", "job", "nowhere"]
+
+_SECRET: Final = frozenset({"password", "token", "secret_key", "security_token"})
+_NEVER_EMPTY: Final = (
+    "project_id", "project_name", "username", "user_id", "password", "user_domain_name", "user_domain_id", "token",
+    "access_key", "secret_key",
+)  # fmt: skip
+_LONGEST_LIFETIME: Final = 10 * 366 * 86400.0
+
+
+class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a simulated cloud behaves; equal settings and an equal order of calls give equal answers.
+
+    Attributes:
+        servers: How many servers the project has.
+        seed: Where every drawn value comes from.
+        throttle: How calls are counted against a minute's limit.
+        limits: Calls a minute by operation, over the documented ones; `nova` is one budget for all native calls.
+        shared_power_budget: Count start, stop and reboot as one operation, by their URI.
+        retry_after: Send `Retry-After` with a 429.
+        fail_share: Share of the servers on which every job fails; of those that are made here, too.
+        stopped_share: Share of the servers that are off at the beginning.
+        windows_share: Share of the servers that run Windows, and have a password to be read.
+        virtual_machines: How many virtual machines the native lists show in between.
+        job_seconds: Shortest and longest time from the acceptance of a batch to a sub-job's end, and of a native
+            operation to its effect.
+        latency: Shortest and longest time on the wire, split at random into the way there, before the
+            call is counted, and the way back.
+        refuse_batches: Refuse a whole batch for one server in the wrong state, instead of failing
+            that server's sub-job.
+        shuffle_sub_jobs: List the sub-jobs in another order at every poll.
+        anonymous_failures: Leave `server_id` out of sub-jobs that failed.
+        early_failures: Have a job say FAIL as soon as one of its sub-jobs has failed, while the others go on.
+        stuck_share: Share of the sub-jobs that say RUNNING for ever, though their servers do what was asked.
+        stillborn_share: Share of the batches of power operations that fail before their sub-jobs are made: a code and a
+            reason at the job, and nothing done to any server.
+        reason_place: Where it is told why a sub-job failed: at the sub-job, in its entities (``errorcode_message``,
+            which the vendor's SDK knows), only at the job, or nowhere.
+        page_cap: Servers a page at most, in both lists, whatever is asked for.
+        list_count: What the BMS list says of its length: how many match on all pages, how many are on this one, or
+            nothing.
+        list_links: Whether native lists link to the next page.
+        job_hidden_seconds: How long a new job answers 404.
+        job_kept_seconds: How long an ended job can still be read.
+        quota_instances: How many bare-metal servers there may be; -1 sets no limit, here and below.
+        quota_cores: How many cores they may have.
+        quota_ram: How much memory they may have, in MB.
+        quota_keypairs: How many key pairs there may be.
+        administrator: Whether the caller may list all projects, which a plain Keystone allows only to such.
+        project_id: The project that the servers are in.
+        project_name: What it is called.
+        other_projects: Ids, by name, of projects that the user may log in to as well, and that have nothing in them.
+        username: The user who may ask for tokens.
+        user_id: The user's id.
+        password: The user's password.
+        user_domain_name: The name of the account (domain) that the user and the projects belong to.
+        user_domain_id: Its id.
+        token_lifetime: Seconds that a token is good which the user was given.
+        token: A token that is good from the beginning and does not end; `Cloud.tokens` can change while the cloud runs.
+        access_key: The access key that signed calls must name.
+        secret_key: What they must be signed with; `Cloud.access_keys` can change while the cloud runs.
+        security_token: What signed calls must carry, as with temporary keys; empty for permanent ones.
+        clock_skew: Seconds by which the cloud's clock, as `Date` and signatures know it, is ahead.
+        epoch: Wall-clock time at the cloud's beginning.
+    """
+
+    servers: int = 1000
+    seed: int = 0
+    throttle: ThrottleKind = "sliding"
+    limits: dict[str, int] = msgspec.field(default_factory=dict)
+    shared_power_budget: bool = False
+    retry_after: bool = False
+    fail_share: float = 0.0
+    stopped_share: float = 0.0
+    windows_share: float = 0.0
+    virtual_machines: int = 0
+    job_seconds: tuple[float, float] = (20.0, 90.0)
+    latency: tuple[float, float] = (0.0, 0.0)
+    refuse_batches: bool = False
+    shuffle_sub_jobs: bool = False
+    anonymous_failures: bool = False
+    early_failures: bool = False
+    stuck_share: float = 0.0
+    stillborn_share: float = 0.0
+    reason_place: ReasonPlace = "sub_job"
+    page_cap: int = 1000
+    list_count: ListCount = "all"
+    list_links: bool = True
+    job_hidden_seconds: float = 0.0
+    job_kept_seconds: float = math.inf
+    quota_instances: int = -1
+    quota_cores: int = -1
+    quota_ram: int = -1
+    quota_keypairs: int = 100
+    administrator: bool = True
+    project_id: str = "51a0c10d51a0c10d51a0c10d51a0c10d"
+    project_name: str = "simulated"
+    other_projects: dict[str, str] = msgspec.field(default_factory=dict)
+    username: str = "operator"
+    user_id: str = "0be1f0c10d51a0c10d51a0c10d51a0c1"
+    password: str = "simulated-password"  # noqa: S105 - opens nothing but a toy on the loopback
+    user_domain_name: str = "simulated-account"
+    user_domain_id: str = "5d3b6d0e0f634c518a5e6b0d5f6f1c08"
+    token_lifetime: float = 86400.0
+    token: str = "simulated-token"  # noqa: S105 - as above
+    access_key: str = "SIMULATEDACCESSKEY"
+    secret_key: str = "simulated-secret-key"  # noqa: S105 - as above
+    security_token: str = ""
+    clock_skew: float = 0.0
+    epoch: datetime = datetime(2024, 1, 1, tzinfo=UTC)
+
+    def __post_init__(self) -> None:
+        """Refuse what no cloud can be.
+
+        Raises:
+            ValueError: A value is out of its range; the text names the setting.
+        """
+        self._check_numbers()
+        for name in ("job_seconds", "latency"):
+            low, high = getattr(self, name)
+            if not 0.0 <= low <= high < math.inf:
+                raise ValueError(f"{name} must be two times, the shorter one first: {low} {high}")
+        if self.job_hidden_seconds < 0 or self.job_kept_seconds < 0:
+            raise ValueError("job_hidden_seconds and job_kept_seconds must not be negative")
+        self._check_identity()
+        if not math.isfinite(self.clock_skew):
+            raise ValueError(f"clock_skew must be a number of seconds: {self.clock_skew}")
+        if self.epoch.tzinfo is None:
+            raise ValueError("epoch must be an aware datetime")
+        self._check_limits()
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"CloudSettings({shown})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The settings as they may be shown: what opens something is left out."""
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in _SECRET]
+
+    @property
+    def projects(self) -> dict[str, str]:
+        """The ids of all projects by name, the one with the servers first."""
+        return {self.project_name: self.project_id, **self.other_projects}
+
+    def limit_of(self, operation: str) -> int | None:
+        """Calls a minute that this cloud allows for an operation; None where it sets no limit."""
+        return self.limits.get(operation, DOCUMENTED_LIMITS.get(operation))
+
+    def budget_of(self, operation: str) -> str:
+        """The name under which an operation's calls are counted against a limit."""
+        if self.shared_power_budget and operation in {
+            "servers.start",
+            "servers.stop",
+            "servers.reboot",
+        }:
+            return ANY_POWER
+        if NATIVE in self.limits and operation.startswith(f"{NATIVE}."):
+            return NATIVE
+        return operation
+
+    def _check_numbers(self) -> None:
+        for name in ("servers", "virtual_machines"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
+        if self.page_cap < 1:
+            raise ValueError(f"page_cap must be 1 or more: {self.page_cap}")
+        if self.list_count not in get_args(ListCount):
+            raise ValueError(f"list_count must be one of {', '.join(get_args(ListCount))}: {self.list_count!r}")
+        for name in ("quota_instances", "quota_cores", "quota_ram", "quota_keypairs"):
+            if getattr(self, name) < -1:
+                raise ValueError(f"{name} must be -1 or more: {getattr(self, name)}")
+        for name in ("fail_share", "stopped_share", "windows_share", "stuck_share", "stillborn_share"):
+            share = getattr(self, name)
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name} must lie between 0 and 1: {share}")
+
+    def _check_identity(self) -> None:
+        for name in _NEVER_EMPTY:
+            if not getattr(self, name):
+                raise ValueError(f"{name} must not be empty")
+        ids = [self.project_id, *self.other_projects.values()]
+        if self.project_name in self.other_projects or len(set(ids)) != len(ids) or not all([*self.projects, *ids]):
+            raise ValueError(f"other_projects must have names and ids of their own: {self.other_projects}")
+        if not 0.0 < self.token_lifetime <= _LONGEST_LIFETIME:
+            raise ValueError(
+                f"token_lifetime must be seconds, more than 0 and at most ten years: {self.token_lifetime}"
+            )
+
+    def _check_limits(self) -> None:
+        for operation, limit in self.limits.items():
+            if operation not in OPERATIONS:
+                known = ", ".join(OPERATIONS)
+                raise ValueError(f"limits: no operation is called {operation!r}; there are {known}")
+            if limit < 1:
+                raise ValueError(f"limits: {operation} must allow at least one call: {limit}")

@@ -1,0 +1,149 @@
+"""What is done with one server alone: jobs without sub-jobs, and native operations, which nobody can ask after."""
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from bms_async.simulator.core.clock import Wall
+from bms_async.simulator.core.jobs import REASONS, STEM, BatchJob, Standing, write_job
+from bms_async.simulator.core.servers import Action, Server
+
+__all__ = ["NativeWork", "SoloJob"]
+
+_ENCODE: Final = msgspec.json.Encoder().encode
+
+
+class SoloJob:
+    """A job that works on one server and has no sub-jobs (API reference 4.11.1).
+
+    Args:
+        job_id: Its id.
+        job_type: What kind of work it is.
+        server: The server.
+        entities: What it is about, besides the server.
+        now: When it is accepted.
+        rng: Draws how long it takes.
+        job_seconds: Shortest and longest time.
+        code: What it will fail with, if it does.
+        action: What keeps the server from anything else meanwhile; None lets it be.
+        then: Does the work, when it has gone well or not.
+    """
+
+    __slots__ = ("_action", "_begin", "_begun", "_code", "_end", "_entities", "_server", "_then", "_type", "accepted",
+                 "ended", "id", "stem")  # fmt: skip
+
+    def __init__(
+        self,
+        job_id: str,
+        job_type: str,
+        server: Server,
+        entities: Mapping[str, str],
+        *,
+        now: float,
+        rng: random.Random,
+        job_seconds: tuple[float, float],
+        code: str | None = None,
+        action: Action | None = None,
+        then: Callable[[bool], None] | None = None,
+    ) -> None:
+        self.id, self.stem = job_id, job_id[:STEM]
+        self.accepted = now
+        self.ended = False
+        length = rng.uniform(*job_seconds)
+        self._begin, self._end = now + length * rng.uniform(0.02, 0.2), now + length
+        self._begun = False
+        self._type, self._server, self._action, self._code, self._then = job_type, server, action, code, then
+        self._entities = {"server_id": server.id, **entities, "sub_jobs_total": 0, "sub_jobs": []}
+        if action is not None:
+            server.accept(action, self)
+
+    @property
+    def last_end(self) -> float:
+        """When it ends."""
+        return self._end
+
+    @property
+    def standing(self) -> Standing:
+        """How far it has been advanced."""
+        return Standing(1, int(self._begun), int(self.ended), int(self.ended and self._code is not None))
+
+    @property
+    def kind(self) -> str:
+        """What is done, for people."""
+        return self._action or self._type
+
+    @property
+    def action(self) -> Action | None:
+        """What keeps the server from anything else meanwhile."""
+        return self._action
+
+    @property
+    def next_event(self) -> float:
+        """When something happens next; a job that has ended says so for ever."""
+        return float("inf") if self.ended else self._end if self._begun else self._begin
+
+    def advance(self, now: float) -> None:
+        """Let everything happen that was due until now."""
+        server, ours = self._server, self._server.work is self
+        if not self._begun and self._begin <= now:
+            self._begun = True
+            if ours and self._action is not None:
+                server.begin(self._action, self._begin)
+        if not self.ended and self._end <= now:
+            self.ended = True
+            done = self._code is None
+            if ours and self._action is not None:
+                server.end(self._action, self._end, done=done)
+            if self._then is not None:
+                self._then(done)
+
+    def document(self, now: float, wall: Wall, *, anonymous: bool, order: random.Random | None) -> str:  # noqa: ARG002
+        """The job as it is answered; see `BatchJob.document`."""
+        failed = self.ended and self._code is not None
+        status = "FAIL" if failed else "SUCCESS" if self.ended else "RUNNING" if self._begun else "INIT"
+        code = self._code if failed else None
+        return write_job(
+            status,
+            _ENCODE(self._entities).decode(),
+            job_id=self.id,
+            job_type=self._type,
+            begin=wall.millis(self._begin) if self._begun else None,
+            end=wall.millis(self._end) if self.ended else None,
+            code=code,
+            reason=None if code is None else REASONS[code],
+        )
+
+    def sub_document(self, job_id: str, now: float, wall: Wall, *, anonymous: bool) -> None:
+        """Nothing: there are no sub-jobs."""
+
+
+class NativeWork(BatchJob):
+    """A native operation: a batch of one that has no id to ask for, and calls back when it fails.
+
+    Nova writes the task down before it answers, so that whoever asks next sees it.
+    """
+
+    __slots__ = ("_on_failure", "_told")
+
+    def __init__(
+        self,
+        action: Action,
+        server: Server,
+        *,
+        now: float,
+        rng: random.Random,
+        job_seconds: tuple[float, float],
+        on_failure: Callable[[float], None],
+    ) -> None:
+        super().__init__("0" * 32, action, [server], now=now, rng=rng, job_seconds=job_seconds, at_once=True)
+        self._on_failure = on_failure
+        self._told = False
+
+    def advance(self, now: float) -> None:
+        """Let everything happen that was due until now."""
+        super().advance(now)
+        if self.failed and not self._told:
+            self._told = True
+            self._on_failure(self.last_end)

@@ -1,0 +1,1 @@
+"""The cloud over HTTP: its gateway, what it reads and what it answers."""

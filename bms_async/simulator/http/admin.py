@@ -1,0 +1,71 @@
+"""Calls for whoever runs the simulator: not counted, no credentials, loopback only."""
+
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from bms_async.simulator.core.cloud import Cloud
+from bms_async.simulator.core.faults import Script, ScriptedFault
+from bms_async.simulator.core.refusals import Refusal
+from bms_async.simulator.http.gateway import answer, refuse
+from bms_async.simulator.http.requests import read_page
+from bms_async.simulator.http.status_page import read_status
+
+__all__ = ["admin_routes"]
+
+_JSON: Final = "application/json"
+_ENCODE: Final = msgspec.json.Encoder().encode
+_DECODE: Final = msgspec.json.Decoder(list[ScriptedFault]).decode
+
+
+def admin_routes(cloud: Cloud) -> list[Route]:
+    """The routes under `/_admin` for one cloud."""
+
+    async def calls(_request: Request) -> Response:
+        return answer(cloud, 200, _ENCODE(cloud.books()))
+
+    async def servers(_request: Request) -> Response:
+        await cloud.settle()
+        return answer(cloud, 200, _ENCODE(cloud.count_servers()))
+
+    async def work(_request: Request) -> Response:
+        return answer(cloud, 200, _ENCODE(cloud.board.tally()))
+
+    async def status(_request: Request) -> Response:
+        # No request id is drawn for it: a cloud that is looked at gives the same answers as one that is not.
+        return Response(_ENCODE(await read_status(cloud)), headers={"Cache-Control": "no-store"}, media_type=_JSON)
+
+    async def ids(request: Request) -> Response:
+        query = dict(request.query_params)
+        most = query.pop("limit", "")
+        try:
+            filters = read_page(query).filters
+        except Refusal as refusal:
+            return refuse(cloud, refusal)
+        limit = int(most) if most.isascii() and most.isdecimal() else cloud.settings.servers
+        count, found = await cloud.find(filters, 0, limit)
+        return answer(cloud, 200, _ENCODE({"count": count, "ids": [server.id for server in found]}))
+
+    async def faults(request: Request) -> Response:
+        try:
+            script = Script(_DECODE(await request.body()))
+        except msgspec.DecodeError as error:
+            return refuse(cloud, Refusal(400, "BMS.0001", f"No script of faults: {error}"))
+        cloud.faults.append(script)
+        return answer(cloud, 200, b"{}")
+
+    async def revoke(_request: Request) -> Response:
+        return answer(cloud, 200, _ENCODE({"revoked": cloud.revoke_tokens()}))
+
+    return [
+        Route("/_admin/calls", calls),
+        Route("/_admin/servers", servers),
+        Route("/_admin/servers/ids", ids),
+        Route("/_admin/status", status),
+        Route("/_admin/servers/work", work),
+        Route("/_admin/faults", faults, methods=["POST"]),
+        Route("/_admin/tokens", revoke, methods=["DELETE"]),
+    ]

@@ -1,0 +1,1 @@
+"""What can be asked of the cloud: one module a resource."""

@@ -1,0 +1,108 @@
+"""A cloud that remembers what it was asked for, and whose servers can be changed behind everybody's back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from bms_async.simulator import Cloud, CloudSettings, Server
+from bms_async.simulator.core.jobs import BatchJob
+from bms_async.simulator.core.servers import Action, PowerAction
+
+__all__ = ["ArrivedCall", "SimulatedJob", "Witness"]
+
+
+class ArrivedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that came to the cloud.
+
+    Attributes:
+        operation: The operation's name, such as ``servers.stop``.
+        nth: Which call of the operation it was, from 1.
+        at: When it came, in seconds of the cloud's clock.
+        refused: Whether the cloud's limit refused it with 429; a planned `Throttled` does not count here.
+    """
+
+    operation: str
+    nth: int
+    at: float
+    refused: bool
+
+
+class SimulatedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A power job as it stands in the cloud, whether or not its answer got to anybody.
+
+    Attributes:
+        id: Its id.
+        action: ``start``, ``stop`` or ``reboot``.
+        server_ids: What it was asked for, in that order.
+        accepted: When, in seconds of the cloud's clock.
+        status: ``INIT``, ``RUNNING``, ``SUCCESS`` or ``FAIL``.
+        failed: How many of its sub-jobs have failed until now.
+    """
+
+    id: str
+    action: str
+    server_ids: tuple[str, ...]
+    accepted: float
+    status: str
+    failed: int
+
+
+class Witness(Cloud):
+    """A cloud that remembers its calls and its power jobs."""
+
+    def __init__(self, settings: CloudSettings | None, clock: Callable[[], float]) -> None:
+        super().__init__(settings, clock)
+        self._seen: list[ArrivedCall] = []
+        self._accepted: list[tuple[BatchJob, tuple[str, ...]]] = []
+
+    @property
+    def seen(self) -> list[ArrivedCall]:
+        """The calls that came, in their order."""
+        return list(self._seen)
+
+    def arrive(self, operation: str) -> tuple[int, float]:
+        """Count a call, and remember it."""
+        nth, wait = super().arrive(operation)
+        self._seen.append(ArrivedCall(operation=operation, nth=nth, at=self.now(), refused=wait > 0.0))
+        return nth, wait
+
+    def act(self, action: PowerAction, server_ids: Sequence[str]) -> BatchJob:
+        """Accept a batch, and remember it."""
+        job = super().act(action, server_ids)
+        self._accepted.append((job, tuple(server_ids)))
+        return job
+
+    def power_jobs(self) -> list[SimulatedJob]:
+        """The power jobs as they stand now, in the order in which they were accepted."""
+        now = self.now()
+        for job, _ in self._accepted:
+            job.advance(now)
+        return [
+            SimulatedJob(
+                id=job.id,
+                action=job.action,
+                server_ids=server_ids,
+                accepted=job.accepted,
+                status=job.status(),
+                failed=job.failed,
+            )
+            for job, server_ids in self._accepted
+        ]
+
+    def shift(self, server: Server, action: Action) -> None:
+        """Have a server be as after an action that nobody asked the cloud for; what is being done to it goes on."""
+        server.look(self.now())
+        kept = server.action, server.task, server.work
+        counts = server.starts, server.stops
+        server.end(action, self.now(), done=True)
+        server.action, server.task, server.work = kept
+        server.starts, server.stops = counts
+
+    def drop(self, server: Server) -> None:
+        """Have a server be gone at once."""
+        server.look(self.now())
+        server.end("delete", self.now(), done=True)
+        self._park.remove(server)
+        self.volumes = {volume: owner for volume, owner in self.volumes.items() if owner != server.id}

@@ -1,0 +1,1 @@
+"""Arguments, checked before anything is sent."""

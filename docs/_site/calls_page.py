@@ -1,0 +1,153 @@
+"""The page of all calls, ``docs/calls.md``, made of the table of operations.
+
+::
+
+    python -m docs._site.calls_page            # write it anew
+    python -m docs._site.calls_page --check    # end with 1 when it is stale
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bms_async.api import operations
+from bms_async.api.identity import CREATE_TOKEN
+from bms_async.wire import Operation
+
+PAGE = Path(__file__).resolve().parents[1] / "calls.md"
+
+COMMAND = "python -m docs._site.calls_page"
+
+_HEAD = f"""\
+# Every call
+
+What the SDK asks of the cloud, call by call: {{count}} of them. A limit is the calls a minute that the API reference
+allows (table 2-2), and what `Limits()` keeps to; where there is none, none is documented. Safety tells whether a call
+is sent again when its answer was lost: a `read` and what is `idempotent` are, what is `unsafe` never is. Every method
+tells more in its docstring.
+
+This page is made of the code by `{COMMAND}`; edit the definitions, not the page.
+"""
+
+_CHAPTERS = {
+    "4": ("BMS calls", "The service's own, under `/v1`; they go to `endpoint`."),
+    "5": ("Native OpenStack calls", "Nova's, under `/v2.1`; they go to `compute_endpoint`."),
+    "7": ("Calls that only the permissions name", "Chapter 7 lists actions, and with them calls found nowhere else."),
+    "A": (
+        "Identity calls",
+        "Tokens, and the projects of an account; they go to `identity_endpoint`, and tokens to the `auth_url`.",
+    ),
+}
+_TABLES = {"3": "A"}
+"""Chapters whose calls stand in the table of another one."""
+
+_MADE_BY = {CREATE_TOKEN.name: "PasswordAuth"}
+"""What makes a call that no method of the client makes."""
+
+_COLUMNS = ("Call", "Method", "Request", "Limit", "Safety", "Chapter", "IAM action")
+
+
+def render(calls: Iterable[Operation[Any]]) -> str:
+    """Return the page.
+
+    Args:
+        calls: In the order in which they are to stand in the tables.
+
+    Raises:
+        ValueError: A call belongs to a chapter that has no table.
+    """
+    tables: dict[str, list[Operation[Any]]] = {chapter: [] for chapter in _CHAPTERS}
+    for call in calls:
+        chapter = call.chapter.partition(".")[0]
+        chapter = _TABLES.get(chapter, chapter)
+        if chapter not in tables:
+            raise ValueError(f"{call.name}: there is no table for chapter {call.chapter}")
+        tables[chapter].append(call)
+    parts = [_HEAD.format(count=sum(map(len, tables.values())))]
+    for chapter, rows in tables.items():
+        if rows:
+            title, text = _CHAPTERS[chapter]
+            lines = [_row(_COLUMNS), _row(["---"] * len(_COLUMNS)), *map(_row_of, rows)]
+            parts.append(f"## {title}\n\n{text}\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _row_of(call: Operation[Any]) -> str:
+    return _row(
+        (
+            call.title.replace("|", "\\|"),
+            f"`{call.name}`, by `{_MADE_BY[call.name]}`" if call.name in _MADE_BY else f"`bms.{call.name}`",
+            f"`{call.method} {call.path}`",
+            "" if call.limit is None else str(call.limit),
+            call.safety.value,
+            call.chapter,
+            "" if call.permission is None else f"`{call.permission}`",
+        )
+    )
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def write(page: Path, text: str) -> None:
+    """Put a text into a file, whole or not at all.
+
+    Args:
+        page: The file.
+        text: What it is to hold.
+    """
+    handle, written = tempfile.mkstemp(dir=page.parent, prefix=f".{page.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        # A temporary file is its owner's alone; a page is for everybody.
+        Path(written).chmod(0o644)
+        Path(written).replace(page)
+    except BaseException:
+        Path(written).unlink(missing_ok=True)
+        raise
+
+
+def main(arguments: Sequence[str] | None = None, *, page: Path = PAGE) -> int:
+    """Write the page, or tell whether it is stale; return the exit status.
+
+    Args:
+        arguments: Those of the command line.
+        page: The file.
+    """
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Write docs/calls.md from the table of operations.")
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 when the page is stale")
+    check = parser.parse_args(arguments).check
+    if not page.parent.is_dir():
+        sys.stderr.write(f"there is no folder {page.parent}: run this in a checkout, where docs/ is\n")
+        return 2
+    text = render(operations())
+    before = page.read_text(encoding="utf-8") if page.exists() else None
+    if before == text:
+        return 0
+    if check:
+        what = "is not there" if before is None else f"is stale ({_first_difference(before, text)})"
+        sys.stderr.write(f"{page} {what}; write it with: {COMMAND}\n")
+        return 1
+    write(page, text)
+    sys.stdout.write(f"{page} is written\n")
+    return 0
+
+
+def _first_difference(before: str, after: str) -> str:
+    old, new = before.splitlines(), after.splitlines()
+    number = next(
+        (at for at, (was, now) in enumerate(zip(old, new, strict=False)) if was != now), min(len(old), len(new))
+    )
+    return f"from line {number + 1} on"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
