@@ -16,7 +16,7 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from pyrate_limiter import Duration, InMemoryBucket, Limiter, Rate, SingleBucketFactory
 
-from bms_async.limits import Pace, Slot, WindowLimiter
+from bms_async.limits import Pacer, Slot, WindowLimiter
 
 PACKAGES = ("aiolimiter", "limits", "pyrate-limiter", "throttled-py")
 
@@ -41,7 +41,7 @@ def leaky_bucket(limit: int) -> Acquire:
 
 def leaky_bucket_with_a_small_burst(limit: int) -> Acquire:
     """The same with its burst chosen so that burst and leak together stay within the limit."""
-    return Pace(limit).acquire
+    return Pacer(limit).acquire
 
 
 def moving_window(limit: int) -> Acquire:

@@ -41,7 +41,7 @@ from benchmarks._report import judge, report
 from benchmarks._schedules import Kind, clairvoyant_delay, foresighted_delay
 from bms_async import Job, JobStatus, SubJob
 from bms_async.jobs import SHARE, Watcher
-from bms_async.limits import Pace
+from bms_async.limits import Pacer
 from bms_async.models import JobEntities, SubJobEntities
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import run_virtually
@@ -153,7 +153,7 @@ def watch(live: int, together: int, warm_up: float, measured: float) -> tuple[li
 
     async def main() -> tuple[list[Work], int]:
         cloud = Cloud(together, random.Random(live), (warm_up, warm_up + measured))
-        watcher = Watcher(cloud.fetch, pace=Pace(LIMIT * SHARE), project=lambda: "p")
+        watcher = Watcher(cloud.fetch, pace=Pacer(LIMIT * SHARE), project=lambda: "p")
         await watcher.open()
         async with anyio.create_task_group() as tasks:
             for number in range(live):

@@ -24,7 +24,7 @@ from bms_async.auth import Auth, ScopedAuth
 from bms_async.config.arguments import choose_project_name, choose_transport, read_hooks, tell_project
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.jobs import SHARE, Patience, Watcher, WatcherStatistics
-from bms_async.limits import Account, Limits, Membership, Pace, prepare_pace
+from bms_async.limits import Account, Limits, Membership, Pacer, preload_aiolimiter
 from bms_async.redaction import kind_of, veil, veil_address
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import make_hooks, with_telemetry
@@ -181,7 +181,7 @@ class BmsClient(ClientView):
         polls = self._core.limits["jobs.get"].limit
         watcher = Watcher(
             functools.partial(poll_job, session.patient().polling()),
-            pace=Pace(_PACE_WITHOUT_LIMIT if polls is None else polls * SHARE),
+            pace=Pacer(_PACE_WITHOUT_LIMIT if polls is None else polls * SHARE),
             project=lambda: self._core.project_id,
             patience=patience,
         )
@@ -287,7 +287,7 @@ class BmsClient(ClientView):
         try:
             # Before anything is opened: it may be refused.
             self._core.limits = self._membership.open()
-            await prepare_pace()
+            await preload_aiolimiter()
             self._core.hooks = self._watcher.hooks = make_hooks(self._hooks)
             await self._core.open()
             await self._watcher.open()

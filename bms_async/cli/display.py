@@ -140,7 +140,7 @@ class Display:
         )
         still = statistics.next_slot if not statistics.free and statistics.next_slot is not None else 0.0
         return look_ahead(
-            standing, self.durations, spent=self.limiter.spent(), capacity=statistics.capacity, still=still
+            standing, self.durations, spent=self.limiter.snapshot(), capacity=statistics.capacity, still=still
         )
 
     def _states(self) -> str:

@@ -135,7 +135,7 @@ class Ledger:
         """Count in what others have used; before the first call."""
         used = await anyio.to_thread.run_sync(self.used)
         try:
-            limits.occupy(used)
+            limits.restore(used)
         except ConfigurationError as error:
             _log.debug("what was used is not taken into account: %s", error)
 
@@ -144,7 +144,7 @@ class Ledger:
         now = time.time()
         ours = {
             operation: own_part(seconds, limits[operation].statistics().calls)
-            for operation, seconds in limits.spent().items()
+            for operation, seconds in limits.snapshot().items()
         }
         section = Section(
             written=now,

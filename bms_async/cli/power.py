@@ -232,7 +232,7 @@ class _Task:
         options, limiter = self._options, self._cloud.bms.limits[f"servers.{self._action}"]
         batch = Waves(self._wave or None).size
         calls = -(-len(ids) // batch)
-        least = last_send(calls, spent=limiter.spent(), capacity=limiter.limit)
+        least = last_send(calls, spent=limiter.snapshot(), capacity=limiter.limit)
         used = limiter.statistics().used
         if options.json:
             write(

@@ -15,7 +15,7 @@ import anyio.lowlevel
 from bms_async._foreign import contain, is_own_cancellation
 from bms_async._tasks import TaskOwner, check_loop
 from bms_async.errors import CallError, ClientClosedError, InvalidRequestError, JobLostError
-from bms_async.limits import Pace
+from bms_async.limits import Pacer
 from bms_async.models import Job, JobGlance, JobStatus
 
 from . import schedule
@@ -55,7 +55,7 @@ class Watcher:
     """
 
     def __init__(
-        self, fetch: Fetch, *, pace: Pace, project: Callable[[], str | None], patience: Patience | None = None
+        self, fetch: Fetch, *, pace: Pacer, project: Callable[[], str | None], patience: Patience | None = None
     ) -> None:
         self._fetch = fetch
         self._pace = pace

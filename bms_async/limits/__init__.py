@@ -2,7 +2,7 @@
 
 from .accounts import Account, Membership
 from .limits import Limits
-from .pacer import Pace, prepare_pace
+from .pacer import Pacer, preload_aiolimiter
 from .slot import Slot
 from .statistics import LimiterStatistics
 from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS
@@ -17,8 +17,8 @@ __all__ = [
     "LimiterStatistics",
     "Limits",
     "Membership",
-    "Pace",
+    "Pacer",
     "Slot",
     "WindowLimiter",
-    "prepare_pace",
+    "preload_aiolimiter",
 ]

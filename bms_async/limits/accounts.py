@@ -19,7 +19,7 @@ import msgspec
 from bms_async.models.ids import canonical_id
 
 from .limits import Limits
-from .loop_owner import has_own_clock
+from .loop_binding import has_own_clock
 
 _log = logging.getLogger("bms_async.limits")
 
@@ -49,7 +49,7 @@ def _plain(address: str) -> str:
     return f"{parts.scheme}://{(parts.hostname or '').rstrip('.')}:{port}{parts.path.rstrip('/')}"
 
 
-class _Shelf:
+class _LimitsCache:
     """The limits of all accounts, in the time of one clock."""
 
     __slots__ = ("_kept", "_known")
@@ -61,7 +61,7 @@ class _Shelf:
     def find(self, account: Account, otherwise: Limits | None = None) -> Limits:
         """Return the limits of an account; new ones, or others, where it has none."""
         for each, kept in list(self._kept.items()):
-            if each != account and kept._is_rested():  # noqa: SLF001 - who keeps them is a part of them
+            if each != account and kept._is_idle():  # noqa: SLF001 - who keeps them is a part of them
                 del self._kept[each]
         limits = self._known.get(account)
         if limits is None:
@@ -75,9 +75,9 @@ class _Accounts:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._shelf = _Shelf()
+        self._shelf = _LimitsCache()
         # A loop that has a clock of its own shares with no other one: its minutes are not theirs.
-        self._shelves: dict[asyncio.AbstractEventLoop, _Shelf] = {}
+        self._shelves: dict[asyncio.AbstractEventLoop, _LimitsCache] = {}
         self._open: dict[Account, WeakSet[Membership]] = {}
         self._warned: set[Account] = set()
 
@@ -89,7 +89,7 @@ class _Accounts:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
                 return self._shelf.find(account, otherwise)
-            shelf = self._shelves.setdefault(loop, _Shelf()) if has_own_clock(loop) else self._shelf
+            shelf = self._shelves.setdefault(loop, _LimitsCache()) if has_own_clock(loop) else self._shelf
             return shelf.find(account, otherwise)
 
     def open(self, account: Account, member: Membership) -> None:
@@ -176,13 +176,13 @@ class Membership:
         """Take part no longer."""
         if self._number is not None:
             number, self._number = self._number, None
-            self.limits._home.leave(number)  # noqa: SLF001 - who takes part is told by it
+            self.limits._binding.remove_user(number)  # noqa: SLF001 - who takes part is told by it
             _accounts.close(self._account, self)
 
     def _enter(self) -> None:
         if self.limits.is_unlimited:
             # They hold nothing that loops could contend for, and keep within nothing.
             return
-        self._number = self.limits._home.enter()  # noqa: SLF001
+        self._number = self.limits._binding.add_user()  # noqa: SLF001
         if self._account.project is not None:
             _accounts.open(self._account, self)

@@ -8,7 +8,7 @@ from typing import Self
 
 from bms_async.errors import ConfigurationError
 
-from .loop_owner import Home
+from .loop_binding import LoopBinding
 from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS, UNDOCUMENTED_OPERATIONS
 from .window import WindowLimiter
 
@@ -51,12 +51,12 @@ class Limits:
             raise ConfigurationError(f"Limits(reserve={reserve!r}): a share, at least 0 and less than 1")
         self._limited = True
         self._reserve = reserve
-        self._home = Home()
+        self._binding = LoopBinding()
         self._limiters: dict[str, WindowLimiter] = {}
         self._limits: dict[str, int | None] = {**DOCUMENTED_LIMITS, **_checked(changes or {})}
         if shared_power_budget:
             given = [limit for name in POWER_OPERATIONS if (limit := self._limits[name]) is not None]
-            budget = WindowLimiter(_POWER_BUDGET, min(given, default=None), reserve=reserve, home=self._home)
+            budget = WindowLimiter(_POWER_BUDGET, min(given, default=None), reserve=reserve, home=self._binding)
             self._limiters = dict.fromkeys(POWER_OPERATIONS, budget)
 
     @classmethod
@@ -72,7 +72,7 @@ class Limits:
         if limiter is None:
             limit = self._limits.get(operation) if self._limited else None
             limiter = self._limiters[operation] = WindowLimiter(
-                operation, limit, reserve=self._reserve, home=self._home
+                operation, limit, reserve=self._reserve, home=self._binding
             )
         return limiter
 
@@ -81,13 +81,13 @@ class Limits:
         """Whether they limit nothing at all."""
         return not self._limited
 
-    def _is_rested(self) -> bool:
+    def _is_idle(self) -> bool:
         """Tell whether nothing of them is used, and nothing is left of what refusals taught."""
-        now = self._home.now()
-        return all(limiter.is_rested(now) for limiter in list(self._limiters.values()))
+        now = self._binding.now()
+        return all(limiter.is_idle(now) for limiter in list(self._limiters.values()))
 
-    def spent(self) -> dict[str, list[float]]:
-        """Return what is used now, for another process to `occupy`: a program that goes on where one has ended.
+    def snapshot(self) -> dict[str, list[float]]:
+        """Return what is used now, for another process to `restore`: a program that goes on where one has ended.
 
         It is called inside the event loop.
 
@@ -97,11 +97,11 @@ class Limits:
         """
         # Operations that share a budget have one limiter.
         own = {id(limiter): name for name, limiter in reversed(self._limiters.items())}
-        used = {name: self._limiters[name].spent() for name in reversed(own.values())}
+        used = {name: self._limiters[name].snapshot() for name in reversed(own.values())}
         return {name: seconds for name, seconds in used.items() if seconds}
 
-    def occupy(self, spent: Mapping[str, Iterable[float]]) -> None:
-        """Count calls in that another process made for this account, as its `spent` told.
+    def restore(self, spent: Mapping[str, Iterable[float]]) -> None:
+        """Count calls in that another process made for this account, as its `snapshot` told.
 
         It is called inside the event loop, before the first call. What those slots hold is not given out before they
         come back, so that both together keep within the limits. Two processes that work at the same time are not
@@ -117,7 +117,7 @@ class Limits:
             _check_name(name)
         checked = {name: _checked_seconds(name, seconds) for name, seconds in spent.items()}
         for name, seconds in checked.items():
-            self[name].occupy(seconds)
+            self[name].restore(seconds)
 
     def __repr__(self) -> str:
         if not self._limited:
@@ -147,5 +147,5 @@ def _checked_seconds(name: str, spent: Iterable[float]) -> list[float]:
     seconds = list(spent)
     for each in seconds:
         if isinstance(each, bool) or not isinstance(each, int | float) or math.isnan(each):
-            raise ConfigurationError(f"Limits.occupy: {name!r}: {each!r} is not a number of seconds")
+            raise ConfigurationError(f"Limits.restore: {name!r}: {each!r} is not a number of seconds")
     return seconds

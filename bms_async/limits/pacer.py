@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
 
-class Pace:
+class Pacer:
     """Lets through at most `quota` a window, a few at once and then one by one.
 
     aiolimiter's leaky bucket starts empty, and so lets through its capacity at once and as many again within the
@@ -47,7 +47,7 @@ class Pace:
         await self._limiter.acquire()
 
 
-async def prepare_pace() -> None:
+async def preload_aiolimiter() -> None:
     """Import what paces, in a thread: it reads its own version from the disk, for which the loop has no time.
 
     It costs a fifth of what importing this package costs, and so is not imported with it.

@@ -36,7 +36,9 @@ class LimiterStatistics(msgspec.Struct, frozen=True, kw_only=True):
     forgotten_in: float | None = None
 
 
-def tell_unlimited(still: float | None, interactive: int, bulk: int, calls: int, refused: int) -> LimiterStatistics:
+def unlimited_statistics(
+    still: float | None, interactive: int, bulk: int, calls: int, refused: int
+) -> LimiterStatistics:
     """Return what a limiter without a limit tells, which stands still for so many seconds."""
     return LimiterStatistics(
         capacity=None, limit=None, used=0, free=None, waiting_interactive=interactive, waiting_bulk=bulk,

@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_FEW = 64
-"""Dead tickets that are not worth clearing away."""
+_PURGE_THRESHOLD = 64
+"""Dead waiters that are not worth clearing away."""
 
 
 class Lane(IntEnum):
@@ -20,36 +20,36 @@ class Lane(IntEnum):
     BULK = 1
 
 
-class WaitingLine(Generic[T]):
+class WaitQueue(Generic[T]):
     """Tickets in the order in which they came.
 
-    Who leaves stays in the line as a ticket that is done and is passed over, for taking it out of the middle would cost
+    Who leaves stays in the line as a waiter that is done and is passed over, for taking it out of the middle would cost
     more than it weighs; when most are such, they are cleared away together. So joining, leaving and serving cost the
     same however many wait.
     """
 
-    __slots__ = ("_tickets", "length")
+    __slots__ = ("_waiters", "length")
 
     def __init__(self) -> None:
-        self._tickets: deque[asyncio.Future[T]] = deque()
+        self._waiters: deque[asyncio.Future[T]] = deque()
         self.length = 0
 
-    def join(self, ticket: asyncio.Future[T]) -> None:
-        """Put a ticket at the end."""
-        self._tickets.append(ticket)
+    def append(self, waiter: asyncio.Future[T]) -> None:
+        """Put a waiter at the end."""
+        self._waiters.append(waiter)
         self.length += 1
 
-    def leave(self) -> None:
-        """Count out one whose ticket is done without having been served."""
+    def discard(self) -> None:
+        """Count out one whose waiter is done without having been served."""
         self.length -= 1
-        if len(self._tickets) > 2 * self.length + _FEW:
-            self._tickets = deque(ticket for ticket in self._tickets if not ticket.done())
+        if len(self._waiters) > 2 * self.length + _PURGE_THRESHOLD:
+            self._waiters = deque(waiter for waiter in self._waiters if not waiter.done())
 
-    def serve(self) -> asyncio.Future[T] | None:
+    def pop(self) -> asyncio.Future[T] | None:
         """Take the first who still waits; None when nobody does."""
-        while self._tickets:
-            ticket = self._tickets.popleft()
-            if not ticket.done():
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
                 self.length -= 1
-                return ticket
+                return waiter
         return None

@@ -185,7 +185,7 @@ class Call(Generic[T]):
         """Tell the limiter, the log and the hooks how a try failed, each what is its business."""
         if isinstance(error, RateLimitedError):
             asked = None if error.retry_after is None else min(error.retry_after, LONGEST_RETRY_AFTER)
-            limiter.refuse(asked, quota=error.quota)
+            limiter.on_rate_limited(asked, quota=error.quota)
             tell_try(logging.WARNING, self._operation.name, attempt, waited, error)
         elif isinstance(error, CallError):
             tell_try(logging.INFO, self._operation.name, attempt, waited, error)
@@ -207,10 +207,10 @@ class Call(Generic[T]):
             )
             flight = call_foreign_now("the transport's submit()", core.transport.submit, signed)
         except BaseException:
-            slot.give_back()
+            slot.refund()
             raise
         # The slot follows the request and not the caller, who may leave before the server has counted it.
-        flight.on_end(lambda flight: slot.release() if flight.sent else slot.give_back())
+        flight.on_end(lambda flight: slot.release() if flight.sent else slot.refund())
         self._flight = flight
         core.tries += 1
         if self._on_send is not None:

@@ -222,9 +222,9 @@ class Core:
         try:
             flight = call_foreign_now("the transport's submit()", self.transport.submit, request)
         except BaseException:
-            slot.give_back()
+            slot.refund()
             raise
-        flight.on_end(lambda flight: slot.release() if flight.sent else slot.give_back())
+        flight.on_end(lambda flight: slot.release() if flight.sent else slot.refund())
         return flight
 
     async def _send_and_tell(self, request: HttpRequest, slot: Slot) -> HttpResponse:

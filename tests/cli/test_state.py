@@ -48,7 +48,7 @@ def use(folder: Path, operation: str, calls: int) -> LimiterStatistics:
 
 def make_calls(limits: Limits, operation: str, calls: int) -> None:
     for _ in range(calls):
-        slot = limits[operation].take()
+        slot = limits[operation].acquire_nowait()
         assert slot is not None
         slot.release()
 
@@ -234,10 +234,10 @@ def test_a_run_is_free_as_soon_as_it_is_let_go_also_where_a_child_has_its_file_s
 def test_of_all_that_is_used_as_much_is_ours_as_was_not_loaded(loaded: list[float], calls: int, pause: float) -> None:
     async def main() -> None:
         limits = Limits({"servers.stop": 200})
-        limits.occupy({"servers.stop": loaded})
+        limits.restore({"servers.stop": loaded})
         make_calls(limits, "servers.stop", calls)
         await anyio.sleep(pause)
-        spent = limits.spent().get("servers.stop", [])
+        spent = limits.snapshot().get("servers.stop", [])
         own = own_part(spent, limits["servers.stop"].statistics().calls)
         assert list(own) == pytest.approx([60.01 - pause] * (calls if pause < 60 else 0), abs=1e-3)
 

@@ -216,7 +216,7 @@ def test_a_call_that_is_left_tells_the_end_of_all_that_it_began(leaving: str, wh
                 first("servers.get", Answer(status=503) if where == "between tries" else Delay(seconds=50.0))
             )
             if limits is not None:
-                limits["servers.get"].take()
+                limits["servers.get"].acquire_nowait()
             seconds = 20.0 if leaving == "deadline" else None
             # So that the delay is a long one.
             sim.bms._core.random.random = lambda: 0.5  # type: ignore[method-assign]

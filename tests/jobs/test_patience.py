@@ -29,7 +29,7 @@ from bms_async import (
     SubJobEnded,
 )
 from bms_async.jobs import Watcher
-from bms_async.limits import Pace
+from bms_async.limits import Pacer
 from tests.jobs.watching import Told, job, sub_job
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import advance, run_virtually
@@ -41,7 +41,7 @@ HURRIED = Patience(no_news=NO_NEWS)
 @asynccontextmanager
 async def watching(patience: Patience = HURRIED) -> AsyncIterator[tuple[Watcher, Told]]:
     told = Told()
-    watcher = Watcher(told.fetch, pace=Pace(1800), project=lambda: "p", patience=patience)
+    watcher = Watcher(told.fetch, pace=Pacer(1800), project=lambda: "p", patience=patience)
     await watcher.open()
     try:
         yield watcher, told

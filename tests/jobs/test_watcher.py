@@ -28,7 +28,7 @@ from bms_async import (
 )
 from bms_async.errors import ApiError, AuthenticationError, CallError, ServerError
 from bms_async.jobs import SHARE, Watcher
-from bms_async.limits import Pace
+from bms_async.limits import Pacer
 from bms_async.models import JobEntities, SubJobEntities
 from tests.support.clouds import client_of, simulated
 from tests.support.virtual_clock import advance, run_virtually
@@ -57,7 +57,7 @@ async def watched(
             raise told
         return told
 
-    watcher = Watcher(fetch, pace=Pace(1800), project=lambda: "p")
+    watcher = Watcher(fetch, pace=Pacer(1800), project=lambda: "p")
     await watcher.open()
     try:
         await use(watcher)
@@ -145,7 +145,7 @@ def test_r6_a_job_has_one_poll_in_flight_however_many_wait_for_it() -> None:
         return Job(job_id=job_id, status=JobStatus.SUCCESS if done else JobStatus.RUNNING)
 
     async def main() -> None:
-        watcher = Watcher(fetch, pace=Pace(1800), project=lambda: "p")
+        watcher = Watcher(fetch, pace=Pacer(1800), project=lambda: "p")
         await watcher.open()
 
         async def wait(handle: JobHandle) -> None:
@@ -253,7 +253,7 @@ def test_a_poll_that_breaks_in_our_own_hands_leaves_nobody_waiting(caplog: pytes
 
 
 def test_closing_in_the_very_pass_in_which_a_poll_gets_its_turn_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
-    class Gate(Pace):
+    class Gate(Pacer):
         def __init__(self) -> None:
             super().__init__(1800)
             self.turn = asyncio.Event()
@@ -289,7 +289,7 @@ def test_more_polls_than_may_be_under_way_wait_and_are_made_when_others_have_end
         return Job(job_id=job_id, status=JobStatus.SUCCESS)
 
     async def main() -> None:
-        watcher = Watcher(fetch, pace=Pace(60_000), project=lambda: "p")
+        watcher = Watcher(fetch, pace=Pacer(60_000), project=lambda: "p")
         await watcher.open()
         for handle in [watcher.watch(f"j{number}", keep=True) for number in range(100)]:
             await handle

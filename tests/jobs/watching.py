@@ -11,7 +11,7 @@ import anyio
 
 from bms_async import Job, JobStatus, SubJob
 from bms_async.jobs import Watcher
-from bms_async.limits import Pace
+from bms_async.limits import Pacer
 from bms_async.models import JobEntities, SubJobEntities
 
 
@@ -47,7 +47,7 @@ class Told:
 @asynccontextmanager
 async def watching(*, polls_a_minute: float = 1800) -> AsyncIterator[tuple[Watcher, Told]]:
     told = Told()
-    watcher = Watcher(told.fetch, pace=Pace(polls_a_minute), project=lambda: "p")
+    watcher = Watcher(told.fetch, pace=Pacer(polls_a_minute), project=lambda: "p")
     await watcher.open()
     try:
         yield watcher, told

@@ -147,7 +147,7 @@ def test_what_refusals_taught_outlives_the_client_that_was_refused() -> None:
     async def main() -> None:
         gateway = Gateway()
         async with client_of(gateway) as bms:
-            bms.limits["servers.stop"].refuse(1000, quota=(10, 60.0))
+            bms.limits["servers.stop"].on_rate_limited(1000, quota=(10, 60.0))
         del bms
         for _ in range(20):
             await anyio.sleep(61)

@@ -66,7 +66,7 @@ def test_r1_whatever_quotas_were_named_no_window_holds_more_than_the_limit_and_a
             callers.start_soon(call, limiter)
             for after, asked, quota in refused:
                 await advance(after)
-                limiter.refuse(asked, quota=quota)
+                limiter.on_rate_limited(asked, quota=quota)
             await advance(1000)
             callers.cancel_scope.cancel()
 
@@ -78,7 +78,7 @@ def test_r1_whatever_quotas_were_named_no_window_holds_more_than_the_limit_and_a
 def test_a_quota_of_nothing_or_over_no_time_never_shortens_the_window(quota: tuple[int, float]) -> None:
     async def main() -> int:
         limiter, times = Limits()["servers.reboot"], []
-        limiter.refuse(quota=quota)
+        limiter.on_rate_limited(quota=quota)
         for _ in range(120):
             slot = await limiter.acquire()
             times.append(anyio.current_time())
@@ -91,7 +91,7 @@ def test_a_quota_of_nothing_or_over_no_time_never_shortens_the_window(quota: tup
 def test_a_quota_over_a_longer_window_is_kept_in_that_window_too() -> None:
     async def main() -> list[float]:
         limiter, times = WindowLimiter("x", 50), []
-        limiter.refuse(0, quota=(100, 90.0))
+        limiter.on_rate_limited(0, quota=(100, 90.0))
         while anyio.current_time() < 600:
             slot = await limiter.acquire()
             times.append(anyio.current_time())
@@ -104,8 +104,8 @@ def test_a_quota_over_a_longer_window_is_kept_in_that_window_too() -> None:
 def test_a_second_quota_does_not_widen_what_the_first_one_narrowed() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 50)
-        limiter.refuse(1, quota=(10, 60.0))
-        limiter.refuse(1, quota=(40, 60.0))
+        limiter.on_rate_limited(1, quota=(10, 60.0))
+        limiter.on_rate_limited(1, quota=(40, 60.0))
         told = limiter.statistics()
         assert (told.capacity, told.limit, told.learned) == (8, 50, (10, 60.0))
 
@@ -115,7 +115,7 @@ def test_a_second_quota_does_not_widen_what_the_first_one_narrowed() -> None:
 def test_a_wrong_quota_is_told_and_forgotten_ten_windows_later_and_the_limit_grows_back() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 50)
-        limiter.refuse(1, quota=(1, DAY))
+        limiter.on_rate_limited(1, quota=(1, DAY))
         told = limiter.statistics()
         assert (told.capacity, told.limit, told.learned) == (1, 50, (1, DAY))
         assert told.forgotten_in == pytest.approx(1 + 600, abs=1)
@@ -134,9 +134,9 @@ def test_a_wrong_quota_is_told_and_forgotten_ten_windows_later_and_the_limit_gro
 def test_each_refusal_has_a_quota_kept_for_longer() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 50)
-        limiter.refuse(1, quota=(10, 60.0))
+        limiter.on_rate_limited(1, quota=(10, 60.0))
         await advance(500)
-        limiter.refuse(1)
+        limiter.on_rate_limited(1)
         await advance(500)
         assert limiter.statistics().learned == (10, 60.0)
         await advance(200)
@@ -149,8 +149,8 @@ def test_who_waits_for_what_a_wrong_quota_holds_is_not_told_that_it_takes_a_day(
     async def main() -> None:
         limiter = WindowLimiter("x", 50)
         (await limiter.acquire()).release()
-        limiter.refuse(1, quota=(1, DAY))
-        assert limiter.foresee() < 700
+        limiter.on_rate_limited(1, quota=(1, DAY))
+        assert limiter.estimate_wait() < 700
         await limiter.acquire(max_wait=700.0)
 
     run_virtually(main)
@@ -159,7 +159,7 @@ def test_who_waits_for_what_a_wrong_quota_holds_is_not_told_that_it_takes_a_day(
 def test_a_large_limit_grows_back_within_as_many_windows_as_a_small_one() -> None:
     async def main() -> None:
         limiter = WindowLimiter("jobs.get", 2000)
-        limiter.refuse(1)
+        limiter.on_rate_limited(1)
         assert limiter.statistics().capacity == 1600
         await advance(61 * 11)
         assert limiter.statistics().capacity == 2000
@@ -170,7 +170,7 @@ def test_a_large_limit_grows_back_within_as_many_windows_as_a_small_one() -> Non
 def test_who_waits_while_nothing_is_answered_is_served_when_the_capacity_grows_back() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 3)
-        limiter.refuse(1)
+        limiter.on_rate_limited(1)
         await limiter.acquire()
         await limiter.acquire()
         async with asyncio.timeout(300):
@@ -185,14 +185,14 @@ def test_what_is_used_is_told_and_counted_in_as_if_nothing_had_been_learned() ->
         limits = Limits({"servers.stop": 5})
         limiter = limits["servers.stop"]
         (await limiter.acquire()).release()
-        limiter.refuse(1, quota=(1, DAY))
+        limiter.on_rate_limited(1, quota=(1, DAY))
         await advance(20)
-        assert limits.spent() == {"servers.stop": pytest.approx([40.01], abs=0.01)}
-        limits.occupy({"servers.stop": [50.0]})
+        assert limits.snapshot() == {"servers.stop": pytest.approx([40.01], abs=0.01)}
+        limits.restore({"servers.stop": [50.0]})
         await advance(21)
-        assert limits.spent() == {"servers.stop": pytest.approx([19.0, 29.0], abs=0.02)}
+        assert limits.snapshot() == {"servers.stop": pytest.approx([19.0, 29.0], abs=0.02)}
         await advance(30)
-        assert limits.spent() == {}
+        assert limits.snapshot() == {}
 
     run_virtually(main)
 
@@ -200,17 +200,17 @@ def test_what_is_used_is_told_and_counted_in_as_if_nothing_had_been_learned() ->
 def test_without_a_limit_an_operation_stands_still_for_as_long_as_the_cloud_asks_and_no_longer() -> None:
     async def main() -> None:
         limiter = Limits()["nova.servers.get"]
-        limiter.refuse()
+        limiter.on_rate_limited()
         await limiter.acquire()
-        limiter.refuse(30)
-        assert limiter.take() is None
-        assert limiter.foresee() == pytest.approx(30, abs=0.1)
+        limiter.on_rate_limited(30)
+        assert limiter.acquire_nowait() is None
+        assert limiter.estimate_wait() == pytest.approx(30, abs=0.1)
         assert limiter.statistics().next_slot == pytest.approx(30, abs=0.1)
         async with anyio.create_task_group() as callers:
             for _ in range(100):
                 callers.start_soon(limiter.acquire)
         assert anyio.current_time() == pytest.approx(30, abs=0.1)
-        assert limiter.take() is not None
+        assert limiter.acquire_nowait() is not None
         told = limiter.statistics()
         assert (told.next_slot, told.refused, told.used, told.waiting_interactive) == (None, 2, 0, 0)
 
@@ -220,7 +220,7 @@ def test_without_a_limit_an_operation_stands_still_for_as_long_as_the_cloud_asks
 def test_a_slot_comes_back_a_window_later_also_where_the_caller_began_to_wait_while_all_were_in_flight() -> None:
     async def main() -> list[float]:
         limiter, times = WindowLimiter("servers.start", 2), []
-        limiter.refuse(0, quota=(1, 60.0))
+        limiter.on_rate_limited(0, quota=(1, 60.0))
 
         async def call() -> None:
             slot = await limiter.acquire()

@@ -19,11 +19,11 @@ async def hold(limiter: WindowLimiter) -> None:
     try:
         await asyncio.Event().wait()
     finally:
-        slot.give_back()
+        slot.refund()
 
 
 async def wait(limiter: WindowLimiter, lane: Lane) -> None:
-    (await limiter.acquire(lane)).give_back()
+    (await limiter.acquire(lane)).refund()
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))

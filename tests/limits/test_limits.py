@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bms_async import ConfigurationError, Limits
 from bms_async.api import operations
-from bms_async.limits import DOCUMENTED_LIMITS, Pace
+from bms_async.limits import DOCUMENTED_LIMITS, Pacer
 from tests.limits.test_window import worst_window
 from tests.support.virtual_clock import run_virtually
 
@@ -106,7 +106,7 @@ def test_no_window_holds_more_turns_than_the_pace_allows(quota: int, burst: int)
     turns: list[float] = []
 
     async def main() -> None:
-        pace = Pace(quota, burst=burst)
+        pace = Pacer(quota, burst=burst)
         for _ in range(quota * 3):
             await pace.acquire()
             turns.append(anyio.current_time())
@@ -117,7 +117,7 @@ def test_no_window_holds_more_turns_than_the_pace_allows(quota: int, burst: int)
 
 def test_a_pace_is_even_after_its_burst() -> None:
     async def main() -> None:
-        pace = Pace(1800)
+        pace = Pacer(1800)
         await pace.acquire()
         begun = anyio.current_time()
         for _ in range(600):
@@ -139,11 +139,11 @@ def test_one_process_goes_on_where_another_has_ended_and_both_keep_within_the_li
         await anyio.sleep(20)
         await take(limits, 10)
         await limits["servers.stop"].acquire()
-        return limits.spent()
+        return limits.snapshot()
 
     async def second() -> list[float]:
         limits = Limits()
-        limits.occupy(spent)
+        limits.restore(spent)
         began = anyio.current_time()
         sent = []
         for _ in range(50):
@@ -160,8 +160,8 @@ def test_one_process_goes_on_where_another_has_ended_and_both_keep_within_the_li
 def test_what_is_past_counts_for_nothing_and_nothing_stays_away_longer_than_a_window() -> None:
     async def main() -> None:
         limits = Limits({"servers.stop": 3})
-        limits.occupy({"servers.stop": [1e9, -5, 0, 10]})
-        assert limits.spent() == {"servers.stop": pytest.approx([10, 60.01], abs=1e-3)}
+        limits.restore({"servers.stop": [1e9, -5, 0, 10]})
+        assert limits.snapshot() == {"servers.stop": pytest.approx([10, 60.01], abs=1e-3)}
         assert limits["servers.stop"].statistics().free == 1
 
     run_virtually(main)
@@ -170,7 +170,7 @@ def test_what_is_past_counts_for_nothing_and_nothing_stays_away_longer_than_a_wi
 def test_what_another_process_spent_may_be_more_than_there_is_and_calls_wait_for_it_all() -> None:
     async def main() -> float:
         limits = Limits({"servers.stop": 2})
-        limits.occupy({"servers.stop": [30, 10, 20]})
+        limits.restore({"servers.stop": [30, 10, 20]})
         await take(limits, 1)
         return anyio.current_time()
 
@@ -182,14 +182,14 @@ def test_a_budget_that_is_shared_is_told_once_and_one_without_a_limit_not_at_all
         limits = Limits(shared_power_budget=True)
         await take(limits, 2, "servers.reboot")
         await take(limits, 2, "nova.servers.get")
-        spent = limits.spent()
+        spent = limits.snapshot()
         assert [len(seconds) for seconds in spent.values()] == [2]
         other = Limits(shared_power_budget=True)
-        other.occupy(spent)
+        other.restore(spent)
         assert other["servers.stop"].statistics().used == 2
         unlimited = Limits.unlimited()
-        unlimited.occupy(spent)
-        assert unlimited.spent() == {}
+        unlimited.restore(spent)
+        assert unlimited.snapshot() == {}
 
     run_virtually(main)
 
@@ -208,8 +208,8 @@ def test_what_cannot_have_been_spent_is_refused_as_a_whole(spent: dict[str, list
     async def main() -> None:
         limits = Limits()
         with pytest.raises(ConfigurationError, match=re.escape(told)):
-            limits.occupy({"servers.start": [5.0]} | spent)
-        assert limits.spent() == {}
+            limits.restore({"servers.start": [5.0]} | spent)
+        assert limits.snapshot() == {}
 
     run_virtually(main)
 
@@ -233,11 +233,11 @@ def test_no_window_holds_more_than_the_limit_across_two_processes(before: list[f
     async def first() -> tuple[dict[str, list[float]], float]:
         limits = Limits({"servers.stop": 5})
         await play(limits, before, 0.0)
-        return limits.spent(), anyio.current_time()
+        return limits.snapshot(), anyio.current_time()
 
     async def second() -> None:
         limits = Limits({"servers.stop": 5})
-        limits.occupy({name: [each - rest for each in seconds] for name, seconds in spent.items()})
+        limits.restore({name: [each - rest for each in seconds] for name, seconds in spent.items()})
         await play(limits, [0.0] * after, ended + rest)
 
     spent, ended = run_virtually(first)

@@ -18,15 +18,15 @@ from bms_async.limits import Slot, WindowLimiter
 from tests.support.virtual_clock import VirtualClockLoop, run_virtually
 
 ENTRIES: dict[str, Callable[[Limits], object]] = {
-    "take": lambda limits: limits["servers.stop"].take(),
+    "take": lambda limits: limits["servers.stop"].acquire_nowait(),
     "acquire": lambda limits: limits["servers.stop"].acquire(),
-    "foresee": lambda limits: limits["servers.stop"].foresee(),
-    "refuse": lambda limits: limits["servers.stop"].refuse(5.0, quota=(1, 60.0)),
+    "estimate_wait": lambda limits: limits["servers.stop"].estimate_wait(),
+    "refuse": lambda limits: limits["servers.stop"].on_rate_limited(5.0, quota=(1, 60.0)),
     "statistics": lambda limits: limits["servers.stop"].statistics(),
-    "spent of one": lambda limits: limits["servers.stop"].spent(),
-    "spent of all": lambda limits: limits.spent(),
-    "occupy": lambda limits: limits.occupy({"servers.stop": [30.0]}),
-    "another operation": lambda limits: limits["servers.start"].take(),
+    "spent of one": lambda limits: limits["servers.stop"].snapshot(),
+    "spent of all": lambda limits: limits.snapshot(),
+    "occupy": lambda limits: limits.restore({"servers.stop": [30.0]}),
+    "another operation": lambda limits: limits["servers.start"].acquire_nowait(),
 }
 
 
@@ -51,7 +51,7 @@ async def enter(limits: Limits, entry: Callable[[Limits], object]) -> None:
 
 
 async def take(limits: Limits) -> Slot | None:
-    return limits["servers.stop"].take()
+    return limits["servers.stop"].acquire_nowait()
 
 
 async def used(limits: Limits) -> tuple[int, int, int]:
@@ -94,10 +94,10 @@ def test_who_waits_on_the_first_loop_is_served_though_a_second_one_came() -> Non
 
 
 async def ask_for_a_slot(limiter: WindowLimiter) -> None:
-    limiter.take()
+    limiter.acquire_nowait()
 
 
-@pytest.mark.parametrize("end", [Slot.release, Slot.give_back])
+@pytest.mark.parametrize("end", [Slot.release, Slot.refund])
 def test_a_slot_may_be_ended_on_another_thread_while_its_loop_runs(end: Callable[[Slot], None]) -> None:
     limits = Limits()
     with loop_in_a_thread() as on_the_first:
@@ -111,9 +111,9 @@ def test_a_slot_may_be_ended_on_another_thread_while_its_loop_runs(end: Callable
 
 def test_who_waits_is_served_when_a_slot_is_given_back_on_another_thread() -> None:
     async def wait(limiter: WindowLimiter) -> None:
-        held = limiter.take()
+        held = limiter.acquire_nowait()
         assert held is not None
-        thread = threading.Timer(0.05, held.give_back)
+        thread = threading.Timer(0.05, held.refund)
         thread.start()
         async with asyncio.timeout(10):
             await limiter.acquire()
@@ -129,7 +129,7 @@ def test_a_loop_that_is_closed_hands_over_what_it_used() -> None:
 
     async def main() -> None:
         assert limits["servers.stop"].statistics().used == 2
-        assert limits["servers.stop"].take() is None
+        assert limits["servers.stop"].acquire_nowait() is None
         await limits["servers.stop"].acquire()
         assert anyio.current_time() == pytest.approx(60, abs=0.1)
 
@@ -137,7 +137,7 @@ def test_a_loop_that_is_closed_hands_over_what_it_used() -> None:
     run_virtually(main)
 
 
-@pytest.mark.parametrize("end", [Slot.release, Slot.give_back])
+@pytest.mark.parametrize("end", [Slot.release, Slot.refund])
 def test_a_slot_of_a_loop_that_is_gone_frees_nothing_on_another(end: Callable[[Slot], None]) -> None:
     limits = Limits({"servers.stop": 2})
     slot = run_virtually(lambda: take(limits))
@@ -146,12 +146,12 @@ def test_a_slot_of_a_loop_that_is_gone_frees_nothing_on_another(end: Callable[[S
         limiter = limits["servers.stop"]
         assert limiter.statistics().used == 1
         assert slot is not None
-        own = limiter.take()
+        own = limiter.acquire_nowait()
         end(slot)
         assert limiter.statistics().used >= 2
-        assert limiter.take() is None
+        assert limiter.acquire_nowait() is None
         assert own is not None
-        own.give_back()
+        own.refund()
         await anyio.sleep(61)
         told = limiter.statistics()
         assert (told.used, told.free) == (0, 2)
@@ -165,10 +165,10 @@ def test_a_clock_that_stands_elsewhere_is_translated() -> None:
         (await limits["servers.stop"].acquire()).release()
         await anyio.sleep(20)
         # Whoever looks last, the moments are those of this loop.
-        limits["servers.stop"].refuse(15)
+        limits["servers.stop"].on_rate_limited(15)
 
     async def use_again() -> None:
-        assert limits.spent() == {"servers.stop": pytest.approx([40.0], abs=0.1)}
+        assert limits.snapshot() == {"servers.stop": pytest.approx([40.0], abs=0.1)}
         await limits["servers.stop"].acquire()
         assert anyio.current_time() == pytest.approx(40, abs=0.1)
 

@@ -81,7 +81,7 @@ def test_who_is_cancelled_in_the_very_moment_in_which_his_time_is_over_is_cancel
         asyncio.get_running_loop().call_at(60.5, waiting.cancel)
         with pytest.raises((asyncio.CancelledError, WaitTooLongError)):
             await waiting
-        held.give_back()
+        held.refund()
         told = limiter.statistics()
         assert (told.used, told.free, told.waiting_interactive) == (0, 1, 0)
 
@@ -91,8 +91,8 @@ def test_who_is_cancelled_in_the_very_moment_in_which_his_time_is_over_is_cancel
 def test_while_an_operation_stands_still_the_wait_is_what_is_left_of_that() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 50)
-        limiter.refuse(30.0)
-        assert limiter.foresee() == pytest.approx(30, abs=0.1)
+        limiter.on_rate_limited(30.0)
+        assert limiter.estimate_wait() == pytest.approx(30, abs=0.1)
         with pytest.raises(WaitTooLongError):
             await limiter.acquire(max_wait=29.0)
         await limiter.acquire(max_wait=31.0)
@@ -103,7 +103,7 @@ def test_while_an_operation_stands_still_the_wait_is_what_is_left_of_that() -> N
 def test_without_a_limit_nothing_is_waited_for() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", None)
-        assert limiter.foresee(Lane.BULK) == 0.0
+        assert limiter.estimate_wait(Lane.BULK) == 0.0
         await limiter.acquire(max_wait=0.0)
 
     run_virtually(main)
@@ -126,7 +126,7 @@ def test_what_is_foreseen_comes_true_when_every_answer_comes_at_once_and_nobody_
     async def main() -> None:
         limiter = WindowLimiter("x", limit, reserve=reserve)
         for gap in gaps:
-            slot: Slot | None = limiter.take()
+            slot: Slot | None = limiter.acquire_nowait()
             if slot is not None:
                 slot.release()
             await advance(gap)
@@ -134,7 +134,7 @@ def test_what_is_foreseen_comes_true_when_every_answer_comes_at_once_and_nobody_
             for each in waiting:
                 callers.start_soon(call, limiter, each)
             await anyio.lowlevel.checkpoint()
-            foreseen = limiter.foresee(lane)
+            foreseen = limiter.estimate_wait(lane)
             begun = anyio.current_time()
             await limiter.acquire(lane)
             took = anyio.current_time() - begun
@@ -156,7 +156,7 @@ def test_what_is_foreseen_for_bulk_behind_several_rounds_of_bulk_counts_what_it_
                 callers.start_soon(call, limiter)
             await advance(1)
             assert limiter.statistics().waiting_bulk == 9
-            assert limiter.foresee(Lane.BULK) == pytest.approx(179, abs=0.1)
+            assert limiter.estimate_wait(Lane.BULK) == pytest.approx(179, abs=0.1)
             await limiter.acquire(Lane.BULK)
             assert anyio.current_time() == pytest.approx(180, abs=0.1)
 

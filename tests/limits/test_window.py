@@ -119,8 +119,8 @@ def test_a_slot_that_was_not_used_is_free_at_once_and_ending_it_twice_changes_no
     async def main() -> None:
         limiter = WindowLimiter("x", 1)
         slot = await limiter.acquire()
-        slot.give_back()
-        slot.give_back()
+        slot.refund()
+        slot.refund()
         slot.release()
         await limiter.acquire()
         assert anyio.current_time() < 0.01
@@ -183,13 +183,13 @@ def test_a_cancelled_waiter_gives_his_place_on_even_when_he_was_just_served() ->
         leaving = asyncio.ensure_future(limiter.acquire())
         staying = asyncio.ensure_future(limiter.acquire())
         await anyio.lowlevel.checkpoint()
-        first.give_back()
+        first.refund()
         # The slot is his already, and his task has not run since.
         leaving.cancel()
         slot = await staying
         assert anyio.current_time() < 0.01
         assert leaving.cancelled()
-        slot.give_back()
+        slot.refund()
         assert limiter.statistics().free == 1
 
     run_virtually(main)
@@ -198,7 +198,7 @@ def test_a_cancelled_waiter_gives_his_place_on_even_when_he_was_just_served() ->
 def test_a_refusal_stops_the_operation_for_as_long_as_the_server_asked() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 10)
-        limiter.refuse(17)
+        limiter.on_rate_limited(17)
         await limiter.acquire()
         assert anyio.current_time() == pytest.approx(17, abs=0.1)
 
@@ -208,7 +208,7 @@ def test_a_refusal_stops_the_operation_for_as_long_as_the_server_asked() -> None
 def test_a_refusal_without_a_time_stops_the_operation_for_a_window() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 10)
-        limiter.refuse()
+        limiter.on_rate_limited()
         await limiter.acquire()
         assert anyio.current_time() == pytest.approx(60, abs=0.1)
 
@@ -219,7 +219,7 @@ def test_a_refusal_shrinks_the_capacity_once_an_outburst_and_it_grows_back_by_on
     async def main() -> None:
         limiter = WindowLimiter("x", 50)
         for _ in range(20):
-            limiter.refuse(10)
+            limiter.on_rate_limited(10)
         assert limiter.statistics().capacity == 40
         assert limiter.statistics().refused == 20
         await advance(10 + 61)
@@ -234,7 +234,7 @@ def test_refusals_of_one_outburst_that_ask_for_no_wait_shrink_the_capacity_once(
     async def main() -> None:
         limiter = WindowLimiter("x", 50)
         for _ in range(20):
-            limiter.refuse(0)
+            limiter.on_rate_limited(0)
             await advance(0.01)
         assert limiter.statistics().capacity == 40
         await limiter.acquire()
@@ -246,7 +246,7 @@ def test_refusals_of_one_outburst_that_ask_for_no_wait_shrink_the_capacity_once(
 def test_a_limit_over_a_time_that_no_limit_has_is_not_learned() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 50)
-        limiter.refuse(quota=(1, 999_999_999 * 86_400.0))
+        limiter.on_rate_limited(quota=(1, 999_999_999 * 86_400.0))
         await limiter.acquire()
         assert anyio.current_time() == pytest.approx(60, abs=0.1)
 
@@ -257,7 +257,7 @@ def test_waiting_callers_are_served_after_a_refusal_although_nothing_else_happen
     async def main() -> None:
         limiter = WindowLimiter("x", 1)
         slot = await limiter.acquire()
-        limiter.refuse(30)
+        limiter.on_rate_limited(30)
         slot.release()
         await limiter.acquire()
         assert anyio.current_time() == pytest.approx(60, abs=0.1)
@@ -272,7 +272,7 @@ def test_waiting_callers_are_served_after_a_refusal_although_nothing_else_happen
 def test_a_limit_that_the_server_names_is_learned_where_it_is_lower(quota: tuple[int, float], expected: int) -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 50)
-        limiter.refuse(quota=quota)
+        limiter.on_rate_limited(quota=quota)
         assert limiter.statistics().capacity == expected
 
     run_virtually(main)
@@ -293,7 +293,7 @@ def test_who_waits_while_all_calls_are_in_flight_is_served_after_a_refusal_thoug
     async def main() -> None:
         limiter = WindowLimiter("x", 3)
         await limiter.acquire()
-        limiter.refuse(30)
+        limiter.on_rate_limited(30)
         async with anyio.create_task_group() as callers:
             callers.start_soon(limiter.acquire)
             await advance(31)
@@ -305,8 +305,8 @@ def test_who_waits_while_all_calls_are_in_flight_is_served_after_a_refusal_thoug
 def test_a_shorter_refusal_does_not_end_a_longer_one() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 10)
-        limiter.refuse(60)
-        limiter.refuse(1)
+        limiter.on_rate_limited(60)
+        limiter.on_rate_limited(1)
         await limiter.acquire()
         assert anyio.current_time() == pytest.approx(60, abs=0.1)
 
@@ -328,7 +328,7 @@ def test_nobody_overtakes_who_waits_in_his_lane() -> None:
             callers.start_soon(call, "first")
             await advance(1)
             held = await limiter.acquire(Lane.INTERACTIVE)
-            held.give_back()
+            held.refund()
             callers.start_soon(call, "second")
             await advance(1)
             assert served == []
@@ -340,7 +340,7 @@ def test_nobody_overtakes_who_waits_in_his_lane() -> None:
 def test_a_server_that_allows_less_than_one_call_a_window_is_obeyed() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 50)
-        limiter.refuse(1, quota=(2, 600.0))
+        limiter.on_rate_limited(1, quota=(2, 600.0))
         begun = []
         for _ in range(3):
             slot = await limiter.acquire()
@@ -356,7 +356,7 @@ def test_bulk_work_goes_on_when_refusals_have_shrunk_the_capacity_below_the_rese
     async def main() -> None:
         limiter = WindowLimiter("x", 100, reserve=0.5)
         for _ in range(30):
-            limiter.refuse(0.001)
+            limiter.on_rate_limited(0.001)
             await advance(1.01)
         assert limiter.statistics().capacity == 1
         slot = await limiter.acquire(Lane.BULK)
@@ -371,7 +371,7 @@ def test_a_limiter_without_a_limit_never_waits() -> None:
         limiter = WindowLimiter("x", None)
         for _ in range(1000):
             await limiter.acquire(Lane.BULK)
-        limiter.refuse()
+        limiter.on_rate_limited()
         await limiter.acquire()
         assert anyio.current_time() < 0.01
         assert limiter.statistics().calls == 1001
@@ -445,10 +445,10 @@ def test_a_call_that_follows_a_burst_of_quick_ones_waits_like_any_other() -> Non
         limiter = WindowLimiter("x", 60)
         for _ in range(59):
             (await limiter.acquire(Lane.BULK)).release()
-        assert limiter.take(Lane.BULK) is None
-        (await limiter.acquire()).give_back()
-        limiter.refuse(5)
-        assert limiter.take() is None
+        assert limiter.acquire_nowait(Lane.BULK) is None
+        (await limiter.acquire()).refund()
+        limiter.on_rate_limited(5)
+        assert limiter.acquire_nowait() is None
         await limiter.acquire(Lane.BULK)
         # The refusal took away a fifth, so that the oldest calls had to be forgotten first.
         assert anyio.current_time() >= 60

@@ -33,7 +33,7 @@ from bms_async import (
     TransportError,
 )
 from bms_async.api.nova.server_poller import ServerPoller
-from bms_async.limits import Pace
+from bms_async.limits import Pacer
 from tests.calls.mocked import SERVER_ID, client_of, mocked, sent, virtually
 from tests.nova.native import GONE, SERVER, a_server
 from tests.support.virtual_clock import advance, run_virtually
@@ -86,7 +86,7 @@ def polled(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[[], None]
                 group.start_soon(run)
 
             def poller_of(script: Callable[[str], Awaitable[Server]]) -> ServerPoller:
-                return ServerPoller(script, start, pace=Pace(900))
+                return ServerPoller(script, start, pace=Pacer(900))
 
             await test(poller_of)
 
@@ -559,7 +559,7 @@ def test_whatever_happens_everybody_gets_an_end_and_one_poll_is_under_way_at_mos
             def start(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
                 group.start_soon(run)
 
-            poller = ServerPoller(script, start, pace=Pace(900))
+            poller = ServerPoller(script, start, pace=Pacer(900))
 
             async def come(after: float, wanted: str | None, timeout: float | None) -> None:
                 await anyio.sleep(after)

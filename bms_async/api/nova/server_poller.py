@@ -27,7 +27,7 @@ from bms_async.errors import (
     ServerWaitTimeoutError,
 )
 from bms_async.jobs import Patience, end_in_time, schedule
-from bms_async.limits import Pace
+from bms_async.limits import Pacer
 from bms_async.models import Server
 from bms_async.models.ids import canonical_id
 
@@ -92,7 +92,7 @@ class ServerPoller:
         fetch: Callable[[str], Awaitable[Server]],
         start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
         *,
-        pace: Pace,
+        pace: Pacer,
         patience: Patience | None = None,
     ) -> None:
         self._patience = patience or Patience()

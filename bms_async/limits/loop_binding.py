@@ -17,7 +17,7 @@ _SAME_CLOCK = 5.0
 pass."""
 
 
-class Lodger(Protocol):
+class LoopBound(Protocol):
     """A limiter, as its home sees it."""
 
     @property
@@ -25,11 +25,11 @@ class Lodger(Protocol):
         """Whether calls wait in it."""
         ...
 
-    def move(self, loop: asyncio.AbstractEventLoop, shift: float) -> None:
+    def rebind(self, loop: asyncio.AbstractEventLoop, shift: float) -> None:
         """Go on on another loop, whose clock is so many seconds ahead."""
         ...
 
-    def look_again(self) -> None:
+    def invalidate_fast_path(self) -> None:
         """Let no call go without a look at the loop."""
         ...
 
@@ -53,7 +53,7 @@ def run_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> Non
     function()
 
 
-class _Moving:
+class _RebindLock:
     """The lock under which homes move, one at a time."""
 
     __slots__ = ("lock",)
@@ -66,12 +66,12 @@ class _Moving:
         self.lock = threading.Lock()
 
 
-_moving = _Moving()
+_rebind_lock = _RebindLock()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_moving.renew)
+    os.register_at_fork(after_in_child=_rebind_lock.renew)
 
 
-class Home:
+class LoopBinding:
     """The event loop of some limiters.
 
     Another loop is refused before anything is changed, as long as calls wait on this one, or it runs and has not been
@@ -82,20 +82,20 @@ class Home:
         loop: It; None before the first use.
     """
 
-    __slots__ = ("_has_own_clock", "_is_left", "_lodgers", "_number", "_process", "_users", "loop")
+    __slots__ = ("_bound_objects", "_has_own_clock", "_is_left", "_number", "_process", "_users", "loop")
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._lodgers: list[Lodger] = []
+        self._bound_objects: list[LoopBound] = []
         self._process = os.getpid()
         self._number = self._users = 0
         self._is_left = self._has_own_clock = False
 
-    def add(self, lodger: Lodger) -> None:
+    def add(self, lodger: LoopBound) -> None:
         """Have it told when the loop is another one."""
-        self._lodgers.append(lodger)
+        self._bound_objects.append(lodger)
 
-    def settle(self) -> asyncio.AbstractEventLoop:
+    def bind(self) -> asyncio.AbstractEventLoop:
         """Return the running loop.
 
         Raises:
@@ -103,7 +103,7 @@ class Home:
         """
         loop = asyncio.get_running_loop()
         if loop is not self.loop:
-            self._move(loop)
+            self._rebind(loop)
         return loop
 
     def use(self) -> asyncio.AbstractEventLoop:
@@ -112,12 +112,12 @@ class Home:
         Raises:
             ConfigurationError: The limiters are in use on another one.
         """
-        loop = self.settle()
+        loop = self.bind()
         self._is_left = False
         return loop
 
-    def enter(self) -> int:
-        """Count a client in that is opened; what is returned is for `leave`.
+    def add_user(self) -> int:
+        """Count a client in that is opened; what is returned is for `remove_user`.
 
         Raises:
             ConfigurationError: The limiters are in use on another event loop.
@@ -126,22 +126,22 @@ class Home:
         self._users += 1
         return self._number
 
-    def leave(self, number: int) -> None:
+    def remove_user(self, number: int) -> None:
         """Count a client out that was closed, on this loop or on one that was left long since."""
         if number != self._number:
             return
         self._users -= 1
         if not self._users:
             self._is_left = True
-            for each in self._lodgers:
-                each.look_again()
+            for each in self._bound_objects:
+                each.invalidate_fast_path()
 
     def now(self) -> float:
         """Return the time by the clock that all moments are told in, on any thread."""
         return self.loop.time() if self.loop is not None and self._has_own_clock else time.monotonic()
 
-    def _move(self, loop: asyncio.AbstractEventLoop) -> None:
-        with _moving.lock:
+    def _rebind(self, loop: asyncio.AbstractEventLoop) -> None:
+        with _rebind_lock.lock:
             former = self.loop
             if former is loop:
                 return
@@ -151,8 +151,8 @@ class Home:
             # tell the time any more.
             foreign = former is not None and (has_own_clock_now or self._has_own_clock)
             shift = loop.time() - former.time() if foreign and former is not None else 0.0
-            for each in self._lodgers:
-                each.move(loop, shift)
+            for each in self._bound_objects:
+                each.rebind(loop, shift)
             self.loop, self._has_own_clock, self._process = loop, has_own_clock_now, os.getpid()
             self._number += 1
             self._users = 0
@@ -161,7 +161,7 @@ class Home:
     def _check(self, former: asyncio.AbstractEventLoop | None) -> None:
         if former is None or former.is_closed() or self._process != os.getpid():
             return
-        waits = any(each.is_waited_for for each in self._lodgers)
+        waits = any(each.is_waited_for for each in self._bound_objects)
         if waits or (former.is_running() and not self._is_left):
             how = "calls wait" if waits else "they are in use"
             raise ConfigurationError(
