@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import bms_async.client
 import bms_async.session.call
 from bms_async import OutcomeState, Patience, TransportError
-from bms_async.api import Servers
+from bms_async.api.bms.power import Power
 from bms_async.auth._token_renewal import Renewals
 from bms_async.errors import CallError, ClientClosedError
 from bms_async.fleet import reconcile
@@ -63,15 +63,15 @@ def patched(owner: object, **values: object) -> Iterator[None]:
 
 
 def _a_reboot_sent_twice() -> AbstractContextManager[None]:
-    honest = Servers.act
+    honest = Power.act
 
-    async def act(self: Servers, *args: Any, **options: Any) -> Any:
+    async def act(self: Power, *args: Any, **options: Any) -> Any:
         try:
             return await honest(self, *args, **options)
         except TransportError:
             return await honest(self, *args, **options)
 
-    return patched(Servers, act=act)
+    return patched(Power, act=act)
 
 
 def _an_unsafe_call_repeated_after_a_lost_answer() -> AbstractContextManager[None]:
