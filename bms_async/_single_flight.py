@@ -16,7 +16,7 @@ T = TypeVar("T")
 StartTask: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 
 
-class Once(Generic[T]):
+class SingleFlight(Generic[T]):
     """Finds something when it is first asked for; all who ask meanwhile share what comes of it.
 
     The task that looks is the client's, so that no caller who leaves takes it away from the others. What was found is
@@ -32,7 +32,7 @@ class Once(Generic[T]):
     def __init__(self, find: Callable[[], Awaitable[T]], start: StartTask) -> None:
         self._find = find
         self._start = start
-        self._search: _Search[T] | None = None
+        self._search: _Flight[T] | None = None
 
     async def get(self) -> T:
         """Return it.
@@ -43,15 +43,15 @@ class Once(Generic[T]):
         """
         search = self._search
         if search is None:
-            search = _Search()
-            self._start(lambda: self._look(search))
+            search = _Flight()
+            self._start(lambda: self._run(search))
             self._search = search
         await search.done.wait()
         if search.error is not None:
             raise own_copy(search.error)
         return search.found[0]
 
-    async def _look(self, search: _Search[T]) -> None:
+    async def _run(self, search: _Flight[T]) -> None:
         try:
             search.found.append(await self._find())
         except BaseException as error:
@@ -65,7 +65,7 @@ class Once(Generic[T]):
             search.done.set()
 
 
-class _Search(Generic[T]):
+class _Flight(Generic[T]):
     """One search, and what came of it."""
 
     __slots__ = ("done", "error", "found")

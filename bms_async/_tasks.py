@@ -36,10 +36,10 @@ GRACE = 10.0
 
 _LAST_CHANCE = 1.0
 
-_owners: ContextVar[tuple[TaskOwner, ...]] = ContextVar("bms_async owners", default=())
+_owners: ContextVar[tuple[BackgroundTasks, ...]] = ContextVar("bms_async owners", default=())
 
 
-async def finish(work: Coroutine[Any, Any, T], *, grace: float | None = GRACE) -> T:
+async def run_to_completion(work: Coroutine[Any, Any, T], *, grace: float | None = GRACE) -> T:
     """Run work to completion even if the caller is cancelled meanwhile; the cancellation is raised afterwards.
 
     A cancel scope's shield does not hold off `asyncio.timeout` and `Task.cancel`, which know nothing of it.
@@ -107,7 +107,7 @@ def runs_on(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-class TaskOwner:
+class BackgroundTasks:
     """Owns tasks from when it is first opened until it was closed as often as it was opened."""
 
     __slots__ = ("_keeper", "_loop", "_name", "_tasks", "_users")
@@ -168,7 +168,7 @@ class TaskOwner:
         """
         if self._loop is None or not self.is_open:
             raise RuntimeError(f"{self._name} is not open")
-        create = partial(self._loop.create_task, _contained(self, function, args), name=name)
+        create = partial(self._loop.create_task, _run_contained(self, function, args), name=name)
         if self.has_current_task:
             task = create()
         else:
@@ -255,8 +255,8 @@ async def _wait_for(owner: str, tasks: Iterable[asyncio.Task[None]]) -> None:
         _log.error("%s: %s does not end though it was cancelled, and is given up", owner, task.get_name())
 
 
-async def _contained(
-    owner: TaskOwner, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
+async def _run_contained(
+    owner: BackgroundTasks, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
 ) -> None:
     """Log what breaks in a task: nobody waits for it who could be told."""
     try:

@@ -46,7 +46,7 @@ class ClientOptions(TypedDict, total=False):
     max_response_bytes: int | None
     limits: Limits | None
     timeout: float
-    deadline: float | None
+    total_timeout: float | None
     max_wait: float | None
     retry: RetryPolicy | None
     patience: Patience
@@ -92,8 +92,8 @@ class BmsClient(ClientView):
         limits: The calls a minute that are allowed. By default all clients of one project in this process share one
             `Limits` as documented; clients that are given others of their own are not counted with them.
         timeout: Seconds that one try of a call may take once it is connected; waiting for a slot does not count.
-        deadline: Seconds that a whole call may take, with all its waiting and all its tries; None for no end. A fleet
-            run, and what waits for a job, is no single call.
+        total_timeout: Seconds that a whole call may take, with all its waiting and all its tries; None for no end. A
+            fleet run, and what waits for a job, is no single call.
         max_wait: Seconds that a call may wait for its slot: if it would be longer it fails at once with a
             `WaitTooLongError`. None waits for as long as the limit asks. `with_options` changes these for some calls.
         retry: How failed calls are tried again; None never does.
@@ -124,7 +124,7 @@ class BmsClient(ClientView):
         max_response_bytes: int | None = None,
         limits: Limits | None = None,
         timeout: float = 60.0,
-        deadline: float | None = None,
+        total_timeout: float | None = None,
         max_wait: float | None = None,
         retry: RetryPolicy | None = DEFAULT_RETRY,
         patience: Patience = Patience(),  # noqa: B008 - it is frozen
@@ -138,7 +138,9 @@ class BmsClient(ClientView):
         if not isinstance(auth, Auth):
             raise ConfigurationError(f"auth={kind_of(auth)}: credentials are needed, such as StaticToken(token)")
         try:
-            options = CallOptions().changed(timeout=timeout, deadline=deadline, retry=retry, max_wait=max_wait)
+            options = CallOptions().replace(
+                timeout=timeout, total_timeout=total_timeout, retry=retry, max_wait=max_wait
+            )
         except InvalidRequestError as error:
             raise ConfigurationError(str(error)) from error
         endpoints = config.find_endpoints(
@@ -180,12 +182,12 @@ class BmsClient(ClientView):
         session = Session(self._core, options)
         polls = self._core.limits["jobs.get"].limit
         watcher = Watcher(
-            functools.partial(poll_job, session.patient().polling()),
+            functools.partial(poll_job, session.unbounded().for_polling()),
             pace=Pacer(_PACE_WITHOUT_LIMIT if polls is None else polls * SHARE),
             project=lambda: self._core.project_id,
             patience=patience,
         )
-        super().__init__(session, watcher, check=check, poller=make_poller(session.polling(), patience))
+        super().__init__(session, watcher, check=check, poller=make_poller(session.for_polling(), patience))
         self._opened = self._is_closed = self._has_more = False
         self._closing: asyncio.Task[None] | None = None
 
@@ -215,7 +217,7 @@ class BmsClient(ClientView):
         is refused, for certificates are always verified. An empty variable counts as not set.
 
         Args:
-            options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``deadline``, ``max_wait``,
+            options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``total_timeout``, ``max_wait``,
                 ``retry``, ``patience``, ``check``, ``hooks`` and ``telemetry`` of `BmsClient`.
 
         Raises:
@@ -253,7 +255,7 @@ class BmsClient(ClientView):
 
         Args:
             name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one that there is.
-            options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``deadline``, ``max_wait``,
+            options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``total_timeout``, ``max_wait``,
                 ``retry``, ``patience``, ``check``, ``hooks`` and ``telemetry`` of `BmsClient`.
 
         Raises:

@@ -38,7 +38,7 @@ class ClientView:
         self._session = session
         self._watcher = watcher
         self._check = check
-        self._poller = poller or make_poller(session.polling())
+        self._poller = poller or make_poller(session.for_polling())
         self.servers = Servers(session, watcher, check=check)
         self.flavors = Flavors(session, check=check)
         self.quotas = ProjectQuotas(session)
@@ -46,7 +46,7 @@ class ClientView:
         self.identity = Identity(session, check=check)
         self.nova = Nova(session, self._poller, check=check)
         self.jobs = Jobs(session, watcher, check=check)
-        patient = session.patient()
+        patient = session.unbounded()
         self.fleet = Fleet(Servers(patient, watcher, check=check), patient, check=check)
 
     def __repr__(self) -> str:
@@ -66,7 +66,7 @@ class ClientView:
         self,
         *,
         timeout: float | UnsetType = UNSET,
-        deadline: float | UnsetType | None = UNSET,
+        total_timeout: float | UnsetType | None = UNSET,
         retry: RetryPolicy | UnsetType | None = UNSET,
         lane: Lane | UnsetType | None = UNSET,
         max_wait: float | UnsetType | None = UNSET,
@@ -77,11 +77,11 @@ class ClientView:
 
         ::
 
-            server = await bms.with_options(max_wait=2.0, deadline=10.0).servers.get(server_id)
+            server = await bms.with_options(max_wait=2.0, total_timeout=10.0).servers.get(server_id)
 
         Args:
             timeout: Seconds that one try of a call may take once it is connected; waiting for a slot does not count.
-            deadline: Seconds that a whole call may take, with all its waiting and all its tries; None for no end.
+            total_timeout: Seconds that a whole call may take, with all its waiting and all its tries; None for no end.
             retry: How failed calls are tried again; None never does.
             lane: Who goes first when calls must wait; it wins over what a single call says. None leaves it to the
                 call.
@@ -91,10 +91,10 @@ class ClientView:
         Raises:
             InvalidRequestError: One of them cannot be right.
 
-        A fleet run waits for as long as it takes, whatever `deadline` and `max_wait` say.
+        A fleet run waits for as long as it takes, whatever `total_timeout` and `max_wait` say.
         """
-        options = self._session.options.changed(
-            timeout=timeout, deadline=deadline, retry=retry, lane=lane, max_wait=max_wait
+        options = self._session.options.replace(
+            timeout=timeout, total_timeout=total_timeout, retry=retry, lane=lane, max_wait=max_wait
         )
         session = self._session.with_options(options)
         return ClientView(session, self._watcher, check=self._check, poller=self._poller)

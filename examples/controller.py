@@ -199,7 +199,7 @@ class Controller:
         """
         self._seen = await self._stamp()
         self._desired = await anyio.to_thread.run_sync(read_desired, self._options.desired)
-        await anext(aiter(self._bms.with_options(retry=None, deadline=10.0).servers.list(page_size=1)), None)
+        await anext(aiter(self._bms.with_options(retry=None, total_timeout=10.0).servers.list(page_size=1)), None)
         try:
             jobs = [self._bms.jobs.restore(text) for text in self._ledger.jobs.values()]
         except bms_async.InvalidRequestError as error:

@@ -120,7 +120,7 @@ class Service:
 
     def __init__(self, bms: BmsClient, tasks: TaskGroup, *, max_wait: float, heartbeat: float) -> None:
         self._fleet = bms.fleet
-        self._calls = bms.with_options(max_wait=max_wait, deadline=60.0)
+        self._calls = bms.with_options(max_wait=max_wait, total_timeout=60.0)
         self._tasks = tasks
         self._heartbeat = heartbeat
         self._records: dict[str, Record] = {}
@@ -354,7 +354,7 @@ async def serve(options: argparse.Namespace, listener: socket.socket) -> None:
     """Serve until a signal comes; a second one does not wait for whoever is still answered."""
     async with BmsClient.from_env() as bms:
         # What is wrong with the settings is better told now than to whoever comes first.
-        await anext(aiter(bms.with_options(retry=None, deadline=10.0).servers.list(page_size=1)), None)
+        await anext(aiter(bms.with_options(retry=None, total_timeout=10.0).servers.list(page_size=1)), None)
         async with anyio.create_task_group() as tasks:
             service = Service(bms, tasks, max_wait=options.max_wait, heartbeat=options.heartbeat)
             config = uvicorn.Config(service.app, lifespan="off", log_config=None, timeout_graceful_shutdown=5)

@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 
 from bms_async._foreign import contain, is_own_cancellation
-from bms_async._tasks import TaskOwner, check_loop
+from bms_async._tasks import BackgroundTasks, check_loop
 from bms_async.errors import CallError, ClientClosedError, InvalidRequestError, JobLostError
 from bms_async.limits import Pacer
 from bms_async.models import Job, JobGlance, JobStatus
@@ -62,7 +62,7 @@ class Watcher:
         self._project = project
         self._patience = patience or Patience()
         self.hooks: Hooks | None = None
-        self._owner = TaskOwner("bms_async watcher")
+        self._owner = BackgroundTasks("bms_async watcher")
         self._records: dict[str, JobRecord] = {}
         # Nobody waits for these: who drops the last handle of one lets it go.
         self._asleep: WeakValueDictionary[str, JobRecord] = WeakValueDictionary()

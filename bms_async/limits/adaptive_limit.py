@@ -37,9 +37,10 @@ class AdaptiveLimit:
 
     Attributes:
         capacity: Calls a window now.
-        window: Seconds until a slot comes back; longer than `base_window` where the server allows less than a call in that.
-        plain: Seconds until a slot comes back where nothing was learned.
-        still_until: The moment from which calls may go again.
+        window: Seconds until a slot comes back; longer than `base_window` where the server allows less than one call
+            in that.
+        base_window: Seconds until a slot comes back where nothing was learned.
+        blocked_until: The moment from which calls may go again.
         quota: The quota that the server named last, as long as it is kept: calls, and its window in seconds.
         forget_at: The moment when that is forgotten.
     """

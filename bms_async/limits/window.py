@@ -391,8 +391,8 @@ class WindowLimiter:
     def _schedule_wakeup(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have one timer for the next moment at which something can change, and only while somebody waits.
 
-        It may be set already for a later moment: while all slots are in flight, the next change is that of the adaptive,
-        and the first slot that cools comes back long before.
+        It may be set already for a later moment: while all slots are in flight, the next change is that of the
+        capacity, and the first slot that cools comes back long before.
         """
         if not self.is_waited_for or loop.is_closed():
             return

@@ -37,10 +37,10 @@ from bms_async.wire import (
 
 from .core import Core
 from .large_bodies import LARGE, read_large
-from .log import logger, tell_try
+from .log import log_attempt, logger
 
 if TYPE_CHECKING:
-    from .hook_events import CallNews
+    from .hook_events import CallHookEvents
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ class Call(Generic[T]):
         on_send: Callable[[], None] | None,
         on_refused: Callable[[], None] | None,
         redact: Callable[[str], str],
-        news: CallNews | None = None,
+        news: CallHookEvents | None = None,
     ) -> None:
         self._core = core
         self._operation = operation
@@ -107,7 +107,7 @@ class Call(Generic[T]):
         failures = refusals = 0
         while True:
             try:
-                result = await self._try()
+                result = await self._attempt()
             except CallError as caught:
                 error = caught
             else:
@@ -116,9 +116,9 @@ class Call(Generic[T]):
             if isinstance(error, AuthenticationError | PermissionDeniedError):
                 renewed, failure = await self._renew()
                 if renewed or failure is not None:
-                    self._note(error)
+                    self._remember(error)
                 if renewed:
-                    self._tell_retry(error, 0.0)
+                    self._emit_retry(error, 0.0)
                     # Who was told may have ended the call, which must not be sent any more then.
                     await anyio.lowlevel.checkpoint_if_cancelled()
                     continue
@@ -129,16 +129,16 @@ class Call(Generic[T]):
             failures += not refused
             spent = refusals > self._policy.refusals if refused else failures >= self._policy.attempts
             # A refused call needs no delay of its own where its operation stands still for a while.
-            stands = refused and self._stands_still(error)
+            stands = refused and self._is_blocked(error)
             delay = 0.0 if stands else self._delay(error, refusals if refused else failures)
-            if spent or not self._may_go_on(error, delay):
-                self._conclude(error)
+            if spent or not self._may_retry(error, delay):
+                self._attach_previous(error)
                 raise error from error.__cause__
-            self._note(error)
-            self._tell_retry(error, delay)
+            self._remember(error)
+            self._emit_retry(error, delay)
             await (anyio.lowlevel.checkpoint_if_cancelled() if stands else asyncio.sleep(delay))
 
-    def run_out(self, seconds: float | None) -> CallTimeoutError:
+    def deadline_error(self, seconds: float | None) -> CallTimeoutError:
         """Return the error for a call whose deadline has come."""
         sent = self._flight is not None and self._flight.sent
         error = CallTimeoutError(
@@ -146,21 +146,21 @@ class Call(Generic[T]):
             maybe_delivered=sent,
             operation=self._operation.name,
         )
-        self._conclude(error)
+        self._attach_previous(error)
         return error
 
-    async def _try(self) -> T:
+    async def _attempt(self) -> T:
         core, operation = self._core, self._operation
         limiter = core.limits[operation.name]
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         self._flight = None
-        slot = await limiter.acquire(self._lane, max_wait=self._longest_wait(asked_at))
+        slot = await limiter.acquire(self._lane, max_wait=self._max_wait_left(asked_at))
         waited = loop.time() - asked_at
         attempt = len(self._errors) + 1
         flight = await self._send(slot)
         if self._news is not None:
-            self._news.sent(self._request, waited, limiter)
+            self._news.on_sent(self._request, waited, limiter)
         failure: BaseException | None = None
         try:
             self._response = response = await flight.wait()
@@ -169,28 +169,28 @@ class Call(Generic[T]):
             failure = error
         if failure is not None:
             try:
-                self._tell_failure(failure, limiter, attempt, waited)
+                self._report_failure(failure, limiter, attempt, waited)
                 raise failure
             finally:
                 # It has a traceback, which has this frame: a cycle that only the collector would end.
                 del failure
         if self._news is not None:
-            self._news.answered(response)
+            self._news.on_response(response)
         if logger.isEnabledFor(logging.DEBUG):
             request_id = read_request_id(response, redact=self._redact)
-            tell_try(logging.DEBUG, operation.name, attempt, waited, status=response.status, request_id=request_id)
+            log_attempt(logging.DEBUG, operation.name, attempt, waited, status=response.status, request_id=request_id)
         return result
 
-    def _tell_failure(self, error: BaseException, limiter: WindowLimiter, attempt: int, waited: float) -> None:
+    def _report_failure(self, error: BaseException, limiter: WindowLimiter, attempt: int, waited: float) -> None:
         """Tell the limiter, the log and the hooks how a try failed, each what is its business."""
         if isinstance(error, RateLimitedError):
             asked = None if error.retry_after is None else min(error.retry_after, LONGEST_RETRY_AFTER)
             limiter.on_rate_limited(asked, quota=error.quota)
-            tell_try(logging.WARNING, self._operation.name, attempt, waited, error)
+            log_attempt(logging.WARNING, self._operation.name, attempt, waited, error)
         elif isinstance(error, CallError):
-            tell_try(logging.INFO, self._operation.name, attempt, waited, error)
+            log_attempt(logging.INFO, self._operation.name, attempt, waited, error)
         if self._news is not None:
-            self._news.failed(error, limiter)
+            self._news.on_failure(error, limiter)
 
     async def _send(self, slot: Slot) -> Flight:
         """Sign the request now that its turn has come, and hand it on."""
@@ -212,7 +212,7 @@ class Call(Generic[T]):
         # The slot follows the request and not the caller, who may leave before the server has counted it.
         flight.on_end(lambda flight: slot.release() if flight.sent else slot.refund())
         self._flight = flight
-        core.tries += 1
+        core.attempts += 1
         if self._on_send is not None:
             self._on_send()
         return flight
@@ -243,11 +243,11 @@ class Call(Generic[T]):
         except CallError as failure:
             return False, failure
 
-    def _tell_retry(self, error: CallError, delay: float) -> None:
+    def _emit_retry(self, error: CallError, delay: float) -> None:
         if self._news is not None:
-            self._news.retried(error, delay)
+            self._news.on_retry(error, delay)
 
-    def _note(self, error: CallError) -> None:
+    def _remember(self, error: CallError) -> None:
         """Remember what a try ended with that is not the last one."""
         self._errors.append(error)
         if self._on_refused is not None and not any(each.maybe_done for each in self._errors):
@@ -257,12 +257,12 @@ class Call(Generic[T]):
         asked = getattr(error, "retry_after", None)
         return retry_delay(self._policy, attempt=failures, asked=asked, draw=self._core.random.random())
 
-    def _stands_still(self, error: CallError) -> bool:
+    def _is_blocked(self, error: CallError) -> bool:
         """Tell whether the operation waits as a whole after this refusal: without a limit only if the cloud said so."""
         asked: float | None = getattr(error, "retry_after", None)
         return asked is not None or self._core.limits[self._operation.name].limit is not None
 
-    def _may_go_on(self, error: CallError, delay: float) -> bool:
+    def _may_retry(self, error: CallError, delay: float) -> bool:
         if not may_repeat(self._operation.safety, error):
             return False
         if self._max_wait is not None and delay > self._max_wait and getattr(error, "retry_after", None) is not None:
@@ -273,13 +273,13 @@ class Call(Generic[T]):
             return False
         return self._core.spend_retry()
 
-    def _longest_wait(self, now: float) -> float | None:
+    def _max_wait_left(self, now: float) -> float | None:
         if self._ends_at == math.inf:
             return self._max_wait
         left = max(0.0, self._ends_at - now)
         return left if self._max_wait is None else min(left, self._max_wait)
 
-    def _conclude(self, error: CallError) -> None:
+    def _attach_previous(self, error: CallError) -> None:
         """Have the error that the caller gets tell of those before it."""
         error.previous = tuple(self._errors)
         for attempt, each in enumerate(self._errors, 1):

@@ -14,8 +14,8 @@ import anyio.lowlevel
 import msgspec
 
 from bms_async._foreign import call_foreign, call_foreign_now
-from bms_async._single_flight import Once
-from bms_async._tasks import TaskOwner, check_loop
+from bms_async._single_flight import SingleFlight
+from bms_async._tasks import BackgroundTasks, check_loop
 from bms_async.auth import Auth, ObservableAuth, ScopedAuth, SendingAuth
 from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.limits import Limits, Slot
@@ -31,7 +31,7 @@ Ts = TypeVarTuple("Ts")
 _log = logging.getLogger("bms_async.session")
 
 _CONNECTIONS = 64
-_AT_A_TIME = 200
+_YIELD_EVERY = 200
 _RETRY_COST = 1.0
 _RETRY_REFUND = 0.1
 
@@ -42,14 +42,14 @@ class SessionStatistics(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         open_calls: Calls under way, waiting for their slot included.
         calls: Calls begun.
-        tries: Requests sent for them.
+        attempts: Requests sent for them.
         failed: Calls that ended in an error.
         retries_left: What is left of the budget that all retries are paid from.
     """
 
     open_calls: int
     calls: int
-    tries: int
+    attempts: int
     failed: int
     retries_left: float
 
@@ -104,11 +104,11 @@ class Core:
         self.scopes: set[anyio.CancelScope] | None = None
         self._ending: list[anyio.CancelScope] = []
         self.hooks: Hooks | None = None
-        self.calls = self.tries = self.failed = 0
+        self.calls = self.attempts = self.failed = 0
         self._on_project = on_project
-        self._project = None if find_project is None else Once(find_project, self.start)
+        self._project = None if find_project is None else SingleFlight(find_project, self.start)
         self._budget = self._full_budget = retry_budget
-        self._owner = TaskOwner("bms_async client")
+        self._owner = BackgroundTasks("bms_async client")
         self._holds_transport = False
         self._unheard: WeakSet[Unheard] = WeakSet()
 
@@ -171,16 +171,16 @@ class Core:
         """End every call that is under way with `ClientClosedError`, and let the transport go."""
         await self.stop_work()
         if self.scopes is not None and isinstance(self.auth, SendingAuth):
-            _let_go("the credentials' unbind()", self.auth.unbind, self.send)
+            _call_quietly("the credentials' unbind()", self.auth.unbind, self.send)
         if self.scopes is not None and self.hooks is not None and isinstance(self.auth, ObservableAuth):
-            _let_go("the credentials' unobserve()", self.auth.unobserve, self.hooks.tell)
+            _call_quietly("the credentials' unobserve()", self.auth.unobserve, self.hooks.tell)
         # Kept where one that is called again, after it was cancelled, finds what is left.
         self._ending += self.scopes or ()
         self.scopes = None
         while self._ending:
-            for scope in self._ending[-_AT_A_TIME:]:
+            for scope in self._ending[-_YIELD_EVERY:]:
                 scope.cancel()
-            del self._ending[-_AT_A_TIME:]
+            del self._ending[-_YIELD_EVERY:]
             await anyio.lowlevel.cancel_shielded_checkpoint()
         for each in tuple(self._unheard):
             each.log_error()
@@ -198,7 +198,7 @@ class Core:
         return SessionStatistics(
             open_calls=len(self.scopes or ()),
             calls=self.calls,
-            tries=self.tries,
+            attempts=self.attempts,
             failed=self.failed,
             retries_left=self._budget,
         )
@@ -212,11 +212,11 @@ class Core:
         """
         if self.scopes is None:
             raise ClientClosedError(f"{request.operation}: the client is not open")
-        self.tries += 1
+        self.attempts += 1
         slot = await self.limits[request.operation].acquire()
         if self.hooks is None:
             return await self._submit(request, slot).wait()
-        return await self._send_and_tell(request, slot)
+        return await self._send_with_events(request, slot)
 
     def _submit(self, request: HttpRequest, slot: Slot) -> Flight:
         try:
@@ -227,10 +227,10 @@ class Core:
         flight.on_end(lambda flight: slot.release() if flight.sent else slot.refund())
         return flight
 
-    async def _send_and_tell(self, request: HttpRequest, slot: Slot) -> HttpResponse:
-        from .hook_events import CallNews  # noqa: PLC0415 - most clients have no hooks
+    async def _send_with_events(self, request: HttpRequest, slot: Slot) -> HttpResponse:
+        from .hook_events import CallHookEvents  # noqa: PLC0415 - most clients have no hooks
 
-        news = CallNews(
+        news = CallHookEvents(
             self,
             request.operation,
             method=request.method,
@@ -242,21 +242,21 @@ class Core:
         flight: Flight | None = None
         try:
             flight = self._submit(request, slot)
-            news.sent(request, 0.0, None)
+            news.on_sent(request, 0.0, None)
             response = await flight.wait()
         except BaseException as error:  # noqa: BLE001 - it is raised again
             failure = error
         if failure is None and response.status >= 300:  # noqa: PLR2004 - not a 2xx
             refusal = read_error(request.operation, response, redact=self.redact)
-            news.failed(refusal, None)
-            news.ended(error=refusal)
+            news.on_failure(refusal, None)
+            news.on_end(error=refusal)
         elif failure is None:
-            news.answered(response)
-            news.ended()
+            news.on_response(response)
+            news.on_end()
         else:
             if flight is not None:
-                news.failed(failure, None)
-            news.ended(error=failure)
+                news.on_failure(failure, None)
+            news.on_end(error=failure)
             try:
                 raise failure
             finally:
@@ -301,7 +301,7 @@ class Core:
         return project_id
 
 
-def _let_go(what: str, function: Callable[[*Ts], object], *args: *Ts) -> None:
+def _call_quietly(what: str, function: Callable[[*Ts], object], *args: *Ts) -> None:
     """Call what credentials do at the client's end; what it raises must not keep the connections open."""
     try:
         call_foreign_now(what, function, *args)

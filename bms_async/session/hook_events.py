@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class CallNews:
+class CallHookEvents:
     """Tells a client's hooks of one call.
 
     It is told where no error is being handled: a hook that reports the error at hand would report one that the call
@@ -78,7 +78,7 @@ class CallNews:
         self._status: int | None = None
         self._code: str | None = None
         self._request_id: str | None = None
-        host, port = _place(address)
+        host, port = _host_and_port(address)
         self._tell(
             CallStarted(
                 call=self._number,
@@ -95,7 +95,7 @@ class CallNews:
             )
         )
 
-    def sent(self, request: HttpRequest, waited: float, limiter: WindowLimiter | None) -> None:
+    def on_sent(self, request: HttpRequest, waited: float, limiter: WindowLimiter | None) -> None:
         """A try was handed to the transport, after waiting so long for its slot; None limits it."""
         self._attempts += 1
         self._sent_at = self._loop.time()
@@ -115,16 +115,16 @@ class CallNews:
             )
         )
 
-    def answered(self, response: HttpResponse) -> None:
+    def on_response(self, response: HttpResponse) -> None:
         """A try was answered, and the answer could be read."""
         self._status = response.status
         self._request_id = tell(read_request_id(response, redact=self._redact))
-        self._end_try(None)
+        self._end_attempt(None)
 
-    def failed(self, error: BaseException, limiter: WindowLimiter | None) -> None:
+    def on_failure(self, error: BaseException, limiter: WindowLimiter | None) -> None:
         """A try ended in an error, or its caller left."""
-        self._note(error)
-        self._end_try(type(error).__name__)
+        self._remember(error)
+        self._end_attempt(type(error).__name__)
         if limiter is not None and isinstance(error, RateLimitedError):
             statistics = limiter.statistics()
             self._tell(
@@ -139,7 +139,7 @@ class CallNews:
                 )
             )
 
-    def retried(self, error: CallError, delay: float) -> None:
+    def on_retry(self, error: CallError, delay: float) -> None:
         """The call is to be tried again."""
         self._tell(
             RetryPlanned(
@@ -152,12 +152,12 @@ class CallNews:
             )
         )
 
-    def ended(self, result: object = None, error: BaseException | None = None) -> None:
+    def on_end(self, result: object = None, error: BaseException | None = None) -> None:
         """The call came to its end."""
         name = None
         if error is not None:
             name = type(error).__name__
-            self._note(error)
+            self._remember(error)
         self._tell(
             CallEnded(
                 call=self._number,
@@ -174,7 +174,7 @@ class CallNews:
             )
         )
 
-    async def follow(self, work: Coroutine[Any, Any, T]) -> T:
+    async def wrap(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the work of the call, and tell how it ended."""
         failure: BaseException | None = None
         try:
@@ -182,16 +182,16 @@ class CallNews:
         except BaseException as error:  # noqa: BLE001 - it is raised again
             failure = error
         if failure is not None:
-            self.ended(error=failure)
+            self.on_end(error=failure)
             try:
                 raise failure
             finally:
                 # It has a traceback, which has this frame: a cycle that only the collector would end.
                 del failure
-        self.ended(result)
+        self.on_end(result)
         return result
 
-    def _note(self, error: BaseException) -> None:
+    def _remember(self, error: BaseException) -> None:
         if not isinstance(error, CallError):
             # Credentials of the application's may raise what has anything by these names.
             return
@@ -199,7 +199,7 @@ class CallNews:
         self._code = tell(getattr(error, "code", self._code))
         self._request_id = tell(getattr(error, "request_id", self._request_id))
 
-    def _end_try(self, error: str | None) -> None:
+    def _end_attempt(self, error: str | None) -> None:
         self._tell(
             TryEnded(
                 call=self._number,
@@ -215,7 +215,7 @@ class CallNews:
 
 
 @lru_cache(maxsize=64)
-def _place(address: str) -> tuple[str, int]:
+def _host_and_port(address: str) -> tuple[str, int]:
     """Return the host and the port of an address."""
     parts = urlsplit(address)
     return parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)

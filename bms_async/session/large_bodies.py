@@ -23,8 +23,8 @@ T = TypeVar("T")
 LARGE = 2**20
 """Bytes from which on an answer is read so: one of that size takes some 5 ms, and fewer are not worth a thread."""
 
-_PIECE = 2**18
-_DEEPEST = 8
+_CHUNK_SIZE = 2**18
+_MAX_DEPTH = 8
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 _OBJECT, _LIST = b"{", b"["
 
@@ -47,27 +47,27 @@ async def read_large(operation: Operation[T], response: HttpResponse, *, redact:
 
 async def _decode(part: bytes | msgspec.Raw, depth: int = 0) -> Any:
     """Decode JSON without a model in turns of one piece."""
-    if len(memoryview(part)) <= _PIECE:
+    if len(memoryview(part)) <= _CHUNK_SIZE:
         value = msgspec.json.decode(part)
         await anyio.lowlevel.checkpoint()
         return value
-    begins = bytes(memoryview(part)[:_PIECE]).lstrip()[:1]
-    if depth >= _DEEPEST or begins not in (_OBJECT, _LIST):
+    begins = bytes(memoryview(part)[:_CHUNK_SIZE]).lstrip()[:1]
+    if depth >= _MAX_DEPTH or begins not in (_OBJECT, _LIST):
         return await run_in_thread(msgspec.json.decode, part)
     if begins == _OBJECT:
         named = await run_in_thread(_NAMED.decode, part)
         return {name: await _decode(each, depth + 1) for name, each in named.items()}
     items = await run_in_thread(_ITEMS.decode, part)
     whole: list[Any] = []
-    several = max(1, _PIECE * len(items) // len(memoryview(part)))
+    several = max(1, _CHUNK_SIZE * len(items) // len(memoryview(part)))
     for place in range(0, len(items), several):
-        whole += await _decode_several(items[place : place + several], depth)
+        whole += await _decode_items(items[place : place + several], depth)
     return whole
 
 
-async def _decode_several(items: list[msgspec.Raw], depth: int) -> list[Any]:
+async def _decode_items(items: list[msgspec.Raw], depth: int) -> list[Any]:
     joined = b"[" + b",".join(items) + b"]"
-    if len(joined) <= 2 * _PIECE:
+    if len(joined) <= 2 * _CHUNK_SIZE:
         values: list[Any] = msgspec.json.decode(joined)
         await anyio.lowlevel.checkpoint()
         return values

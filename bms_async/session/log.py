@@ -10,7 +10,7 @@ from bms_async.redaction import tell
 logger = logging.getLogger("bms_async.session")
 
 
-def tell_try(
+def log_attempt(
     level: int,
     operation: str,
     attempt: int,

@@ -17,26 +17,26 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         timeout: Seconds that one try may take once it is connected.
-        deadline: Seconds that the whole call may take, its waiting and all its tries included; None for no end.
+        total_timeout: Seconds that the whole call may take, its waiting and all its tries included; None for no end.
         retry: How it is tried again.
         lane: Who goes first when calls must wait; None leaves it to the call.
         max_wait: Seconds that it may wait for its slot; None for as long as the limit asks.
     """
 
     timeout: float = 60.0
-    deadline: float | None = None
+    total_timeout: float | None = None
     retry: RetryPolicy = DEFAULT_RETRY
     lane: Lane | None = None
     max_wait: float | None = None
 
-    def changed(self, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> Self:
         """Return options with some of these changed; what is UNSET stays.
 
         Raises:
             InvalidRequestError: One of them cannot be right.
         """
         given = {name: value for name, value in changes.items() if value is not msgspec.UNSET}
-        for name in ("timeout", "deadline", "max_wait"):
+        for name in ("timeout", "total_timeout", "max_wait"):
             if name in given and not (given[name] is None and name != "timeout"):
                 _check_seconds(name, given[name], zero=name == "max_wait")
         if "retry" in given:
@@ -46,9 +46,9 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequestError("lane", lane, "Lane.INTERACTIVE or Lane.BULK is needed, or None")
         return msgspec.structs.replace(self, **given)
 
-    def without_end(self) -> Self:
+    def unbounded(self) -> Self:
         """Return the same without a bound on waiting, for work that is meant to wait."""
-        if self.deadline is None and self.max_wait is None:
+        if self.total_timeout is None and self.max_wait is None:
             return self
         return msgspec.structs.replace(self, deadline=None, max_wait=None)
 

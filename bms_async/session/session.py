@@ -23,7 +23,7 @@ from .options import CallOptions
 if TYPE_CHECKING:
     from bms_async.hooks import Hooks
 
-    from .hook_events import CallNews
+    from .hook_events import CallHookEvents
 
 T = TypeVar("T")
 Told = TypeVar("Told", Job, Server)
@@ -50,13 +50,13 @@ class Session:
         """Return a session of the same client that makes its calls in another way."""
         return Session(self._core, options, polls=self._polls)
 
-    def polling(self) -> Session:
+    def for_polling(self) -> Session:
         """Return a session for calls that nobody asked for; the hooks are told that they are such."""
         return Session(self._core, self.options, polls=True)
 
-    def patient(self) -> Session:
+    def unbounded(self) -> Session:
         """Return a session whose calls wait as long as the limits ask, for work that is meant to."""
-        return self.with_options(self.options.without_end())
+        return self.with_options(self.options.unbounded())
 
     @property
     def limits(self) -> Limits:
@@ -133,7 +133,7 @@ class Session:
             raise ClientClosedError(f"{operation.name}: the client is not open; use it inside `async with`")
         core.calls += 1
         lane = lane if self.options.lane is None else self.options.lane
-        news = None if core.hooks is None else self._announce(operation, path or {}, lane)
+        news = None if core.hooks is None else self._hook_events(operation, path or {}, lane)
         work = self._make(
             operation,
             core.scopes,
@@ -148,13 +148,13 @@ class Session:
             on_refused=on_refused,
             secrets=secrets,
         )
-        return await (work if news is None else news.follow(work))
+        return await (work if news is None else news.wrap(work))
 
     async def _make(
         self,
         operation: Operation[T],
         scopes: set[anyio.CancelScope],
-        news: CallNews | None,
+        news: CallHookEvents | None,
         *,
         path: Mapping[str, str] | None,
         query: Query | None,
@@ -167,7 +167,8 @@ class Session:
         secrets: Sequence[str | None],
     ) -> T:
         core, options = self._core, self.options
-        ends_at = math.inf if options.deadline is None else asyncio.get_running_loop().time() + options.deadline
+        seconds = options.total_timeout
+        ends_at = math.inf if seconds is None else asyncio.get_running_loop().time() + seconds
         call: Call[T] | None = None
         with anyio.CancelScope(deadline=ends_at) as scope:
             scopes.add(scope)
@@ -207,9 +208,11 @@ class Session:
             raise ClientClosedError(f"{operation.name}: the client was closed before the answer came")
         core.failed += 1
         if call is not None:
-            raise call.run_out(options.deadline)
+            raise call.deadline_error(seconds)
         raise CallTimeoutError(
-            f"the project was not found within {options.deadline} s", maybe_delivered=False, operation=operation.name
+            f"the project was not found within {seconds} s",
+            maybe_delivered=False,
+            operation=operation.name,
         )
 
     def veil(self, told: Told) -> Told:
@@ -222,10 +225,10 @@ class Session:
         """
         return conceal(told, lambda text: veil_text(text, self._core.redact))
 
-    def _announce(self, operation: Operation[Any], path: Mapping[str, str], lane: Lane) -> CallNews:
-        from .hook_events import CallNews  # noqa: PLC0415 - most clients have no hooks
+    def _hook_events(self, operation: Operation[Any], path: Mapping[str, str], lane: Lane) -> CallHookEvents:
+        from .hook_events import CallHookEvents  # noqa: PLC0415 - most clients have no hooks
 
-        return CallNews(
+        return CallHookEvents(
             self._core,
             operation.name,
             method=operation.method,

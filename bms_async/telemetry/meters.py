@@ -68,7 +68,7 @@ class Meters:
         return {
             CallStarted: self._start_call,
             RequestSent: self._send,
-            TryEnded: self._end_try,
+            TryEnded: self._end_attempt,
             RateLimited: self._refuse,
             RetryPlanned: self._retry,
             CallEnded: self._end_call,
@@ -97,7 +97,7 @@ class Meters:
             self._used.set(event.used, operation)
             self._limit.set(event.limit, operation)
 
-    def _end_try(self, event: TryEnded) -> None:
+    def _end_attempt(self, event: TryEnded) -> None:
         place = self._places.get(event.call, {})
         answer = without_none({"http.response.status_code": event.status, "error.type": try_error(event)})
         self._requests.record(event.seconds, {**place, **answer})

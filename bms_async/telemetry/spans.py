@@ -86,7 +86,7 @@ class Spans:
         return {
             CallStarted: self._start_call,
             RequestSent: self._start_try,
-            TryEnded: self._end_try,
+            TryEnded: self._end_attempt,
             RateLimited: self._note_refusal,
             RetryPlanned: self._note_retry,
             CallEnded: self._end_call,
@@ -136,7 +136,7 @@ class Spans:
         )
         call.tries += 1
 
-    def _end_try(self, event: TryEnded) -> None:
+    def _end_attempt(self, event: TryEnded) -> None:
         call = self._calls.get(event.call)
         if call is None or call.trying is None:
             return

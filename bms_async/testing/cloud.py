@@ -98,7 +98,7 @@ class SimulatedCloud:
             auth: The credentials; by default the cloud's token. `password_auth` and `access_key_auth` make others.
             **options: The other arguments of `BmsClient`, but for its addresses and its project: `limits` (by default
                 the documented ones, whatever this cloud's are, which its clients
-                share), `timeout`, `deadline`, `max_wait`, `retry`, `check`, `hooks`, `max_response_bytes`, and
+                share), `timeout`, `total_timeout`, `max_wait`, `retry`, `check`, `hooks`, `max_response_bytes`, and
                 `transport`, such as one around that of `transport()`.
         """
         if options.get("limits") is None:

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import anyio.to_thread
 import msgspec
 
-from bms_async._tasks import finish
+from bms_async._tasks import run_to_completion
 from bms_async.simulator import Books, CloudSettings, Fault, ScriptedFault
 
 from ._environment import Credentials, environment_of
@@ -129,17 +129,17 @@ class SimulatorProcess:
         if is_virtual():
             raise RuntimeError("a SimulatorProcess needs a real clock; on a virtual one, use a SimulatedCloud")
         try:
-            await finish(anyio.to_thread.run_sync(self.start), grace=None)
+            await run_to_completion(anyio.to_thread.run_sync(self.start), grace=None)
         except BaseException:
             # Also when it was cancelled meanwhile: nobody else would end the process.
-            await finish(anyio.to_thread.run_sync(self.kill), grace=None)
+            await run_to_completion(anyio.to_thread.run_sync(self.kill), grace=None)
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await finish(anyio.to_thread.run_sync(self.stop), grace=None)
+        await run_to_completion(anyio.to_thread.run_sync(self.stop), grace=None)
 
     @property
     def is_running(self) -> bool:

@@ -16,7 +16,7 @@ import anyio.lowlevel
 import msgspec
 
 from bms_async._foreign import contain, is_own_cancellation
-from bms_async._tasks import TaskOwner, check_loop
+from bms_async._tasks import BackgroundTasks, check_loop
 from bms_async.errors import BmsError, ClientClosedError, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 
@@ -103,7 +103,7 @@ class SendQueue:
         self._idle: list[asyncio.Future[None]] = []
         self._workers = 0
         self._sent = 0
-        self._owner = TaskOwner("bms_async sending")
+        self._owner = BackgroundTasks("bms_async sending")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = Context()
         self._closed = self._guarded = False

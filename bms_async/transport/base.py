@@ -9,7 +9,7 @@ from typing import Protocol, Self, runtime_checkable
 
 import anyio
 
-from bms_async._tasks import finish
+from bms_async._tasks import run_to_completion
 from bms_async.errors import ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
@@ -109,11 +109,11 @@ class QueuedTransport(ABC):
         """Count one client less; after the last one, end what is under way and close the connections."""
         begun: list[None] = []
         try:
-            await finish(self._close(begun))
+            await run_to_completion(self._close(begun))
         except asyncio.CancelledError:
             if not begun:
                 # Whoever cancels every task of the loop cancels what has not begun, too.
-                await finish(self._close(begun))
+                await run_to_completion(self._close(begun))
             raise
 
     async def _close(self, begun: list[None]) -> None:

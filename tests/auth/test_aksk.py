@@ -452,10 +452,10 @@ def test_a_client_whose_clock_is_an_hour_wrong_corrects_itself_once(
                     group.start_soon(bms.servers.get, server_id)
             statistics = bms.statistics().session
             assert (statistics.failed, statistics.calls) == (0, 40)
-            assert 41 <= statistics.tries <= 80
+            assert 41 <= statistics.attempts <= 80
             await advance(3600)
             await bms.servers.get(next(iter(cloud.servers)))
-            assert bms.statistics().session.tries == statistics.tries + 1
+            assert bms.statistics().session.attempts == statistics.attempts + 1
 
     run_virtually(run)
     told = [record.getMessage() for record in caplog.records if record.name == "bms_async.auth"]
@@ -470,7 +470,7 @@ async def test_a_wrong_secret_key_is_one_error_after_one_try() -> None:
     async with client_of(cloud, auth) as bms:
         with pytest.raises(AuthenticationError, match=r"APIGW\.0301"):
             await bms.servers.get(next(iter(cloud.servers)))
-        assert bms.statistics().session.tries == 1
+        assert bms.statistics().session.attempts == 1
 
 
 @virtual

@@ -90,7 +90,7 @@ async def test_a_deadline_counts_all_tries_and_their_delays() -> None:
     async with mocked(retry=RetryPolicy(attempts=10, base=3.0, cap=3.0)) as (bms, cloud):
         cloud.get(SERVER).mock(side_effect=slow(1.0, BUSY))
         with pytest.raises((ServerError, CallTimeoutError)) as caught:
-            await bms.with_options(deadline=8.0).servers.get(SERVER_ID)
+            await bms.with_options(total_timeout=8.0).servers.get(SERVER_ID)
         assert now() <= 8.1
         assert 1 <= len(caught.value.previous) <= 7
         assert {type(each) for each in caught.value.previous} == {ServerError}
@@ -101,7 +101,7 @@ async def test_a_deadline_that_comes_before_the_answer_says_that_the_call_may_ha
     async with mocked() as (bms, cloud):
         cloud.get(SERVER).mock(side_effect=slow(30.0))
         with pytest.raises(CallTimeoutError, match=r"within 5\.0 s, all waiting included") as caught:
-            await bms.with_options(deadline=5.0).servers.get(SERVER_ID)
+            await bms.with_options(total_timeout=5.0).servers.get(SERVER_ID)
         assert now() == pytest.approx(5, abs=0.1)
         assert caught.value.maybe_delivered
         # The cloud has counted the call, whether somebody waits for its answer or not.
@@ -116,7 +116,7 @@ async def test_a_deadline_that_comes_while_it_waits_for_its_slot_has_sent_nothin
             group.start_soon(bms.servers.get, SERVER_ID)
             await anyio.sleep(1)
             with pytest.raises(WaitTooLongError) as caught:
-                await bms.with_options(deadline=20.0).servers.get(SERVER_ID)
+                await bms.with_options(total_timeout=20.0).servers.get(SERVER_ID)
             assert not caught.value.maybe_done
         assert len(sent(cloud)) == 1
 
@@ -156,7 +156,7 @@ async def test_a_view_of_a_lane_makes_its_calls_in_that_lane() -> None:
 @virtually
 async def test_a_client_may_have_a_shortest_patience_of_its_own_and_its_fleet_still_waits() -> None:
     async with simulated(servers=3000, limits=Limits({"servers.stop": 1}), job_seconds=(2, 8)) as sim:
-        report = await sim.bms.with_options(max_wait=0.5, deadline=5.0).fleet.stop(sim.ids)
+        report = await sim.bms.with_options(max_wait=0.5, total_timeout=5.0).fleet.stop(sim.ids)
         assert report.by_state[OutcomeState.SUCCEEDED] == 3000
         assert now() > 120
 
@@ -164,7 +164,7 @@ async def test_a_client_may_have_a_shortest_patience_of_its_own_and_its_fleet_st
 @virtually
 async def test_the_watcher_waits_for_its_polls_whatever_the_client_says() -> None:
     async with simulated(servers=10, job_seconds=(20, 30)) as sim:
-        impatient = sim.bms.with_options(max_wait=0.0, deadline=1.0)
+        impatient = sim.bms.with_options(max_wait=0.0, total_timeout=1.0)
         job = await impatient.servers.stop(sim.ids)
         assert (await job).status == "SUCCESS"
 
@@ -175,7 +175,7 @@ async def test_the_watcher_waits_for_its_polls_whatever_the_client_says() -> Non
         ({"timeout": 0}, "timeout=0: more than 0 seconds"),
         ({"timeout": None}, "timeout=None: more than 0 seconds"),
         ({"timeout": "5"}, "timeout='5': more than 0 seconds"),
-        ({"deadline": -1.0}, "deadline=-1.0: more than 0 seconds"),
+        ({"total_timeout": -1.0}, "total_timeout=-1.0: more than 0 seconds"),
         ({"max_wait": -0.1}, "max_wait=-0.1: 0 seconds are needed or more"),
         ({"max_wait": float("nan")}, "max_wait=nan"),
         ({"retry": 3}, "retry=3: a RetryPolicy is needed"),
@@ -187,7 +187,7 @@ async def test_options_that_cannot_be_are_refused(options: dict[str, Any], told:
         client_of().with_options(**options)
 
 
-@pytest.mark.parametrize("name", ["timeout", "deadline", "max_wait"])
+@pytest.mark.parametrize("name", ["timeout", "total_timeout", "max_wait"])
 async def test_a_client_with_such_options_is_refused_as_well(name: str) -> None:
     options: dict[str, Any] = {name: -1.0}
     with pytest.raises(ConfigurationError, match=rf"{name}=-1\.0"):

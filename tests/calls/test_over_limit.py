@@ -101,7 +101,7 @@ async def test_who_cannot_wait_that_long_is_told_at_once_how_long_it_would_be(
         began = asyncio.get_running_loop().time()
 
         with pytest.raises(WaitTooLongError, match=r"(599\.\d|600\.0) s") as caught:
-            await bms.with_options(max_wait=max_wait, deadline=deadline).servers.stop(IDS)
+            await bms.with_options(max_wait=max_wait, total_timeout=deadline).servers.stop(IDS)
 
         assert asyncio.get_running_loop().time() - began < 1
         assert [type(each) for each in caught.value.previous] == [RateLimitedError]
@@ -118,7 +118,7 @@ async def test_who_cannot_wait_for_a_cloud_that_is_out_of_order_gets_its_answer_
         began = asyncio.get_running_loop().time()
 
         with pytest.raises(ServerError) as caught:
-            await bms.with_options(max_wait=max_wait, deadline=deadline).servers.get(SERVER_ID)
+            await bms.with_options(max_wait=max_wait, total_timeout=deadline).servers.get(SERVER_ID)
 
         assert asyncio.get_running_loop().time() - began < 1
         assert caught.value.retry_after == 600

@@ -51,7 +51,7 @@ def test_a_deadline_that_comes_while_the_token_is_renewed_knows_that_the_call_wa
             sim.cloud.revoke_tokens()
             sim.cloud.faults.append(breaks_tokens())
             with pytest.raises(CallTimeoutError) as caught:
-                await sim.bms.with_options(deadline=0.5).servers.stop(sim.ids)
+                await sim.bms.with_options(total_timeout=0.5).servers.stop(sim.ids)
             return caught.value
 
     error = run_virtually(main)

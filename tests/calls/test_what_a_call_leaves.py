@@ -66,7 +66,7 @@ async def test_a_deadline_that_comes_while_a_refused_call_waits_for_its_next_cre
     refused = httpx.Response(429, headers={"Retry-After": "2"})
     async with client_with(SlowCredentials(good=1), refused) as bms:
         with pytest.raises(CallTimeoutError) as caught:
-            await bms.with_options(deadline=10.0).servers.stop(IDS)
+            await bms.with_options(total_timeout=10.0).servers.stop(IDS)
         assert not caught.value.maybe_delivered
         assert not caught.value.maybe_done
         assert bms.statistics().session.failed == 1
@@ -78,7 +78,7 @@ async def test_a_deadline_that_comes_while_a_call_waits_for_a_connection_has_sen
         others.start_soon(bms.servers.get, SERVER_ID)
         await advance(1)
         with pytest.raises(CallTimeoutError) as caught:
-            await bms.with_options(deadline=5.0).servers.stop(IDS)
+            await bms.with_options(total_timeout=5.0).servers.stop(IDS)
         assert not caught.value.maybe_delivered
         others.cancel_scope.cancel()
 
@@ -97,7 +97,7 @@ async def test_an_error_comes_at_once_when_the_delay_before_the_next_try_would_o
         cloud.get(SERVER).mock(return_value=httpx.Response(503, headers={"Retry-After": "50"}))
         begun = anyio.current_time()
         with pytest.raises(ServerError):
-            await bms.with_options(deadline=10.0).servers.get(SERVER_ID)
+            await bms.with_options(total_timeout=10.0).servers.get(SERVER_ID)
         assert anyio.current_time() - begun < 1.0
 
 
@@ -107,7 +107,7 @@ async def test_a_call_waits_for_its_slot_until_the_earlier_of_two_ends(max_wait:
     async with mocked(limits=Limits({"servers.get": 1})) as (bms, _):
         (await bms.limits["servers.get"].acquire()).release()
         with pytest.raises(WaitTooLongError) as caught:
-            await bms.with_options(max_wait=max_wait, deadline=deadline).servers.get(SERVER_ID)
+            await bms.with_options(max_wait=max_wait, total_timeout=deadline).servers.get(SERVER_ID)
         assert caught.value.max_wait == pytest.approx(5.0, abs=0.1)
 
 

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from bms_async import BmsClient, ClientClosedError, FleetRun, HttpxTransport, Limits, Outcome, StaticToken
-from bms_async._tasks import GRACE, TaskOwner
+from bms_async._tasks import GRACE, BackgroundTasks
 from bms_async.testing import CloudSettings, SimulatedCloud, SimulatorProcess, run_virtually
 from bms_async.wire import HttpRequest, HttpResponse
 
@@ -285,7 +285,7 @@ def test_a_task_that_is_cleaning_up_is_not_cancelled_again() -> None:
                 await asyncio.sleep(1)
                 seen.append("ended")
 
-        owner = TaskOwner("an owner")
+        owner = BackgroundTasks("an owner")
         await owner.open()
         owner.start(work)
         await asyncio.sleep(0)

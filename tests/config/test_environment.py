@@ -461,7 +461,7 @@ async def test_what_is_no_matter_of_the_environment_is_given_beside_it(monkeypat
     for name, value in {"BMS_ENDPOINT": "http://localhost:1", "OS_PROJECT_ID": "p", "OS_TOKEN": "t"}.items():
         monkeypatch.setenv(name, value)
     limits = Limits({"servers.get": 1})
-    client = BmsClient.from_env(limits=limits, max_wait=0.0, deadline=5.0, retry=None, timeout=3.0, check=False)
+    client = BmsClient.from_env(limits=limits, max_wait=0.0, total_timeout=5.0, retry=None, timeout=3.0, check=False)
     async with client as bms:
         (await bms.limits["servers.get"].acquire()).release()
         with pytest.raises(WaitTooLongError):

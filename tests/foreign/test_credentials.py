@@ -22,7 +22,7 @@ from bms_async import (
     OutcomeState,
     TransportError,
 )
-from bms_async._single_flight import Once
+from bms_async._single_flight import SingleFlight
 from tests.support.virtual_clock import run_virtually
 
 SERVER = "53206ed0-56de-4d6b-b7ee-ffc62ca26f43"
@@ -229,7 +229,7 @@ async def _finds_nothing() -> str:
 def test_what_a_search_for_the_project_raises_is_told_to_all_who_wait_for_it() -> None:
     async def use() -> None:
         async with _client(Credentials("", ValueError), TAKEN) as bms:
-            once = Once(_finds_nothing, bms._core.start)
+            once = SingleFlight(_finds_nothing, bms._core.start)
             told = await asyncio.gather(*(once.get() for _ in range(3)), return_exceptions=True)
         assert {type(error) for error in told} == {ValueError}
         assert len({id(error) for error in told}) == 3

@@ -17,7 +17,9 @@ E = TypeVar("E", bound=HookEvent)
 @asynccontextmanager
 async def hooked(hooks: Hook | Iterable[Hook] | None, *, auth: Any = None, **given: Any) -> AsyncIterator[Simulated]:
     """Yield a client that has these hooks, and its cloud; what is no argument of a client is the cloud's."""
-    own = {name: given.pop(name) for name in ("limits", "retry", "timeout", "deadline", "max_wait") if name in given}
+    own = {
+        name: given.pop(name) for name in ("limits", "retry", "timeout", "total_timeout", "max_wait") if name in given
+    }
     cloud = Cloud(CloudSettings(**given), clock=asyncio.get_running_loop().time)
     async with client_of(cloud, auth, hooks=hooks, **own) as bms:
         yield Simulated(bms, cloud)

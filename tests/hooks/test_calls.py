@@ -220,7 +220,7 @@ def test_a_call_that_is_left_tells_the_end_of_all_that_it_began(leaving: str, wh
             seconds = 20.0 if leaving == "deadline" else None
             # So that the delay is a long one.
             sim.bms._core.random.random = lambda: 0.5  # type: ignore[method-assign]
-            bms = sim.bms.with_options(deadline=seconds)
+            bms = sim.bms.with_options(total_timeout=seconds)
             with anyio.CancelScope() as scope:
                 async with anyio.create_task_group() as group:
 

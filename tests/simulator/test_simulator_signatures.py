@@ -250,7 +250,7 @@ def test_the_served_simulator_accepts_calls_of_now_and_corrects_clocks_that_diff
             servers = [server async for server in bms.servers.list()]
             assert len(servers) == 20
             await bms.nova.tags.add(servers[0].id, "rack 7 ü+~")
-            return bms.statistics().session.tries
+            return bms.statistics().session.attempts
 
     with running("--secret-key", "my-own", "--security-token", "temporary", "--clock-skew", str(skew)) as line:
         assert line["secret_key"] == "my-own"

@@ -270,7 +270,7 @@ def make_poller(session: Session, patience: Patience | None = None) -> ServerPol
         session: What makes the calls; whatever bounds others have, a poll waits for its slot.
         patience: How long the cloud may tell nothing new of a server.
     """
-    patient = session.patient()
+    patient = session.unbounded()
 
     async def poll(server_id: str) -> Server:
         path = {"server_id": server_id}
