@@ -168,7 +168,7 @@ class Ledger:
 class Grudge(NamedTuple):
     """A server that was asked for and is not seen to be as it should: how often, and when it may be asked for again."""
 
-    tries: int
+    attempts: int
     until: float
 
 
@@ -307,11 +307,11 @@ class Controller:
         if (state is OutcomeState.SKIPPED and outcome.error is None) or self._desired.get(server_id) != action:
             return
         # Also one that is as asked by the cloud's word: if the list never shows it, we would ask for ever.
-        tries = self._grudges[server_id].tries + 1 if server_id in self._grudges else 1
-        delay = min(self._options.backoff * 2.0 ** min(tries - 1, 30), LONGEST_DELAY)
-        self._grudges[server_id] = Grudge(tries, anyio.current_time() + delay)
+        attempts = self._grudges[server_id].attempts + 1 if server_id in self._grudges else 1
+        delay = min(self._options.backoff * 2.0 ** min(attempts - 1, 30), LONGEST_DELAY)
+        self._grudges[server_id] = Grudge(attempts, anyio.current_time() + delay)
         if not state.is_good:
-            say("back off", server=server_id, state=state, tries=tries, seconds=delay, why=str(outcome.error))
+            say("back off", server=server_id, state=state, attempts=attempts, seconds=delay, why=str(outcome.error))
 
     async def _hear(self, events: JobEvents) -> None:
         """Forget saved jobs as they end."""

@@ -22,7 +22,7 @@ from bms_async.errors import (
 )
 from bms_async.limits import Lane, Slot, WindowLimiter
 from bms_async.redaction import veil
-from bms_async.transport import Flight
+from bms_async.transport import PendingRequest
 from bms_async.wire import (
     LONGEST_RETRY_AFTER,
     HttpRequest,
@@ -94,7 +94,7 @@ class Call(Generic[T]):
         self._redact = redact
         self._news = news
         self._errors: list[CallError] = []
-        self._flight: Flight | None = None
+        self._flight: PendingRequest | None = None
         self._response: HttpResponse | None = None
         self._renewed = False
 
@@ -158,12 +158,12 @@ class Call(Generic[T]):
         slot = await limiter.acquire(self._lane, max_wait=self._max_wait_left(asked_at))
         waited = loop.time() - asked_at
         attempt = len(self._errors) + 1
-        flight = await self._send(slot)
+        pending = await self._send(slot)
         if self._news is not None:
             self._news.on_sent(self._request, waited, limiter)
         failure: BaseException | None = None
         try:
-            self._response = response = await flight.wait()
+            self._response = response = await pending.wait()
             result = self._read(response) if len(response.body) < LARGE else await self._read_large(response)
         except BaseException as error:  # noqa: BLE001 - it is raised again
             failure = error
@@ -192,7 +192,7 @@ class Call(Generic[T]):
         if self._news is not None:
             self._news.on_failure(error, limiter)
 
-    async def _send(self, slot: Slot) -> Flight:
+    async def _send(self, slot: Slot) -> PendingRequest:
         """Sign the request now that its turn has come, and hand it on."""
         core, request = self._core, self._request
         try:
@@ -205,17 +205,17 @@ class Call(Generic[T]):
                 body=request.body,
                 timeout=request.timeout,
             )
-            flight = call_foreign_now("the transport's submit()", core.transport.submit, signed)
+            pending = call_foreign_now("the transport's submit()", core.transport.submit, signed)
         except BaseException:
             slot.refund()
             raise
         # The slot follows the request and not the caller, who may leave before the server has counted it.
-        flight.on_end(lambda flight: slot.release() if flight.sent else slot.refund())
-        self._flight = flight
+        pending.add_done_callback(lambda pending: slot.release() if pending.sent else slot.refund())
+        self._flight = pending
         core.attempts += 1
         if self._on_send is not None:
             self._on_send()
-        return flight
+        return pending
 
     def _read(self, response: HttpResponse) -> T:
         # What a good answer holds is what the cloud sent; only an error tells of an answer, and only that is masked.
@@ -237,9 +237,9 @@ class Call(Generic[T]):
             return False, None
         self._renewed = True
         # It was refused and so not done, should the deadline come meanwhile.
-        flight, self._flight = self._flight, None
+        pending, self._flight = self._flight, None
         try:
-            return await call_foreign("the credentials' renew()", auth.renew, flight.request, self._response), None
+            return await call_foreign("the credentials' renew()", auth.renew, pending.request, self._response), None
         except CallError as failure:
             return False, failure
 

@@ -20,7 +20,7 @@ from bms_async.auth import Auth, ObservableAuth, ScopedAuth, SendingAuth
 from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.limits import Limits, Slot
 from bms_async.redaction import redact_safely
-from bms_async.transport import Flight, OwningTransport, SendQueue, TaskRunningTransport, Transport
+from bms_async.transport import OwningTransport, PendingRequest, SendQueue, TaskRunningTransport, Transport
 from bms_async.wire import HttpRequest, HttpResponse, Service, read_error
 
 if TYPE_CHECKING:
@@ -218,14 +218,14 @@ class Core:
             return await self._submit(request, slot).wait()
         return await self._send_with_events(request, slot)
 
-    def _submit(self, request: HttpRequest, slot: Slot) -> Flight:
+    def _submit(self, request: HttpRequest, slot: Slot) -> PendingRequest:
         try:
-            flight = call_foreign_now("the transport's submit()", self.transport.submit, request)
+            pending = call_foreign_now("the transport's submit()", self.transport.submit, request)
         except BaseException:
             slot.refund()
             raise
-        flight.on_end(lambda flight: slot.release() if flight.sent else slot.refund())
-        return flight
+        pending.add_done_callback(lambda pending: slot.release() if pending.sent else slot.refund())
+        return pending
 
     async def _send_with_events(self, request: HttpRequest, slot: Slot) -> HttpResponse:
         from .hook_events import CallHookEvents  # noqa: PLC0415 - most clients have no hooks
@@ -239,11 +239,11 @@ class Core:
             address=request.url.partition("?")[0],
         )
         failure: BaseException | None = None
-        flight: Flight | None = None
+        pending: PendingRequest | None = None
         try:
-            flight = self._submit(request, slot)
+            pending = self._submit(request, slot)
             news.on_sent(request, 0.0, None)
-            response = await flight.wait()
+            response = await pending.wait()
         except BaseException as error:  # noqa: BLE001 - it is raised again
             failure = error
         if failure is None and response.status >= 300:  # noqa: PLR2004 - not a 2xx
@@ -254,7 +254,7 @@ class Core:
             news.on_response(response)
             news.on_end()
         else:
-            if flight is not None:
+            if pending is not None:
                 news.on_failure(failure, None)
             news.on_end(error=failure)
             try:

@@ -50,7 +50,7 @@ class CallOptions(msgspec.Struct, frozen=True, kw_only=True):
         """Return the same without a bound on waiting, for work that is meant to wait."""
         if self.total_timeout is None and self.max_wait is None:
             return self
-        return msgspec.structs.replace(self, deadline=None, max_wait=None)
+        return msgspec.structs.replace(self, total_timeout=None, max_wait=None)
 
 
 def _check_seconds(name: str, value: object, *, zero: bool) -> None:

@@ -33,18 +33,18 @@ class _Open:
     """A span that others are below of, and what it takes to end it.
 
     Attributes:
-        started: What it was begun with, for the tries of a call; None for a run.
+        started: What it was begun with, for the attempts of a call; None for a run.
         trying: The span of the try that is under way.
-        tries: How many were sent.
+        attempts: How many were sent.
     """
 
-    __slots__ = ("_context", "_token", "span", "started", "tries", "trying")
+    __slots__ = ("_context", "_token", "attempts", "span", "started", "trying")
 
     def __init__(self, span: Span, context: Context | None, started: CallStarted | None = None) -> None:
         self.span = span
         self.started = started
         self.trying: Span | None = None
-        self.tries = 0
+        self.attempts = 0
         self._context = set_span_in_context(span, context)
         self._token: Token[Context] = attach(self._context)
 
@@ -125,7 +125,7 @@ class Spans:
             without_none(
                 {
                     "http.request.method": started.method,
-                    "http.request.resend_count": call.tries or None,
+                    "http.request.resend_count": call.attempts or None,
                     "server.address": started.host,
                     "server.port": started.port,
                     "url.full": event.url,
@@ -134,7 +134,7 @@ class Spans:
                 }
             ),
         )
-        call.tries += 1
+        call.attempts += 1
 
     def _end_attempt(self, event: TryEnded) -> None:
         call = self._calls.get(event.call)

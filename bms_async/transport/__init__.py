@@ -3,15 +3,15 @@
 `HttpxTransport` lives in `bms_async.transport.httpx`, so that importing the package does not import httpx.
 """
 
-from ._queue import Flight, SendQueue, TransportStatistics
+from ._queue import PendingRequest, SendQueue, TransportStatistics
 from .base import MAX_RESPONSE_BYTES, OwningTransport, TaskRunningTransport, Transport
 from .default import DefaultTransport
 
 __all__ = [
     "MAX_RESPONSE_BYTES",
     "DefaultTransport",
-    "Flight",
     "OwningTransport",
+    "PendingRequest",
     "SendQueue",
     "TaskRunningTransport",
     "Transport",

@@ -20,10 +20,10 @@ def check_version(version: str) -> None:
     """
     found = re.match(r"(\d+)\.(\d+)", version)
     if found is None or not _OLDEST <= (int(found[1]), int(found[2])) < _UNTESTED:
-        raise unfit(version, "it is not among the versions that this package was tested with")
+        raise unusable_error(version, "it is not among the versions that this package was tested with")
 
 
-def unfit(version: str, why: str) -> ConfigurationError:
+def unusable_error(version: str, why: str) -> ConfigurationError:
     """Make the error for a library that cannot be used."""
     oldest, untested = (".".join(map(str, each)) for each in (_OLDEST, _UNTESTED))
     return ConfigurationError(

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from bms_async.wire import HttpRequest
 
-from ._log_filter import mask_told
+from ._log_filter import mask_message
 
 E = TypeVar("E", bound=BaseException)
 
@@ -27,7 +27,7 @@ def keep_cause(error: E, request: HttpRequest, *, written: bool) -> E | None:
             # It has the headers in it, and whoever keeps or pickles the error keeps them.
             each._request = None  # type: ignore[attr-defined]  # noqa: SLF001 - both libraries have it, and no setter
         text = str(each)
-        if isinstance(each, UnicodeError) or mask_told(text, request) != text:
+        if isinstance(each, UnicodeError) or mask_message(text, request) != text:
             return None
     if written:
         for each in chain:

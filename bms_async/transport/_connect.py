@@ -152,7 +152,7 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
 _WANTS_A_PASSWORD = 407
 
 
-def tell_unreachable(request: HttpRequest, why: str, proxy: str | None = None) -> str:
+def describe_connect_failure(request: HttpRequest, why: str, proxy: str | None = None) -> str:
     """Tell why there is no connection, to whom, and what to look at.
 
     Args:
@@ -170,7 +170,7 @@ def tell_unreachable(request: HttpRequest, why: str, proxy: str | None = None) -
     return f"{why}; no connection to {_shown_address(request)}{through}: {look}"
 
 
-def tell_proxy_unreachable(request: HttpRequest, why: str, proxy: str) -> str:
+def describe_proxy_unreachable(request: HttpRequest, why: str, proxy: str) -> str:
     """Tell that the proxy is not there, or says nothing; of the server nothing is known then.
 
     Args:
@@ -184,7 +184,7 @@ def tell_proxy_unreachable(request: HttpRequest, why: str, proxy: str) -> str:
     )
 
 
-def tell_proxy_refused(request: HttpRequest, status: int | None, proxy: str) -> str:
+def describe_proxy_refusal(request: HttpRequest, status: int | None, proxy: str) -> str:
     """Tell that the proxy does not lead to the server.
 
     Args:
@@ -201,7 +201,7 @@ def tell_proxy_refused(request: HttpRequest, status: int | None, proxy: str) -> 
     return f"ProxyError: the proxy {proxy} {did}, and so {_shown_address(request)} was not reached: {look}"
 
 
-def tell_proxy_unusable(request: HttpRequest, trouble: str) -> str:
+def describe_proxy_unusable(request: HttpRequest, trouble: str) -> str:
     """Tell why the proxy that is named cannot be used."""
     return f"ProxyError: the proxy to {_shown_address(request)} cannot be used: {trouble}"
 
@@ -212,7 +212,7 @@ def _shown_address(request: HttpRequest) -> str:
     return f"{place.scheme}://{place.netloc.rpartition('@')[2]}"
 
 
-def trust(ca_bundle: str | os.PathLike[str]) -> ssl.SSLContext:
+def create_ssl_context(ca_bundle: str | os.PathLike[str]) -> ssl.SSLContext:
     """Return a context that trusts these certificates and no others; it reads files, and so belongs into a thread.
 
     Args:

@@ -15,10 +15,10 @@ from bms_async.errors import AnswerTooLargeError
 from bms_async.redaction import SecretBytes
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._decompress import PIECE, Unpacker, unpacker
+from ._decompress import CHUNK_SIZE, Decompressor, make_decompressor
 
 # A Keystone token alone may pass aiohttp's usual 8 KB.
-_LONGEST_HEADER = 64 * 1024
+_MAX_HEADER = 64 * 1024
 _INFORMATIONAL = range(100, 200)
 _SWITCHING = 101
 # Servers announce when they close, and a request needs time to get there.
@@ -26,7 +26,7 @@ _MARGIN = 1.0
 _TRIAL_BODY = b"{}"
 
 
-class Line:
+class Connection:
     """One connection, and one request after another on it.
 
     Args:
@@ -34,19 +34,19 @@ class Line:
         keep_alive: Seconds that it may be idle, unless the server says less.
 
     Attributes:
-        since: When it became idle, by the loop's clock.
+        idle_since: When it became idle, by the loop's clock.
         wrote: Whether anything of the last request was handed to the socket.
-        keeps: Seconds that it may be idle.
+        idle_limit: Seconds that it may be idle.
     """
 
-    __slots__ = ("_bodiless", "_connection", "_keep_alive", "_protocol", "keeps", "since", "wrote")
+    __slots__ = ("_connection", "_keep_alive", "_protocol", "_skip_body", "idle_limit", "idle_since", "wrote")
 
     def __init__(self, connection: Any, keep_alive: float) -> None:
         self._connection = connection
         self._protocol = connection.protocol
-        self._bodiless: bool | None = None
-        self._keep_alive = self.keeps = keep_alive
-        self.since = 0.0
+        self._skip_body: bool | None = None
+        self._keep_alive = self.idle_limit = keep_alive
+        self.idle_since = 0.0
         self.wrote = False
 
     @property
@@ -68,7 +68,7 @@ class Line:
             transport.abort()
         self._connection.close()
 
-    async def talk(self, request: HttpRequest, text: SecretBytes, bound: int) -> HttpResponse:
+    async def exchange(self, request: HttpRequest, text: SecretBytes, bound: int) -> HttpResponse:
         """Write a request and read its answer.
 
         Args:
@@ -86,15 +86,15 @@ class Line:
         if transport is None:
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         bodiless = request.method == "HEAD"
-        if bodiless is not self._bodiless:
+        if bodiless is not self._skip_body:
             # The parser reads one answer after another, and is told only what changes.
-            self._bodiless = bodiless
+            self._skip_body = bodiless
             protocol.set_response_params(
                 skip_payload=bodiless,
                 read_until_eof=True,
                 auto_decompress=False,
-                max_line_size=_LONGEST_HEADER,
-                max_field_size=_LONGEST_HEADER,
+                max_line_size=_MAX_HEADER,
+                max_field_size=_MAX_HEADER,
             )
         self.wrote = True
         transport.write(text)
@@ -103,7 +103,7 @@ class Line:
             message, payload = await protocol.read()
         headers = message.headers
         length = headers.get("Content-Length", "")
-        unpack = unpacker(headers.get("Content-Encoding"))
+        unpack = make_decompressor(headers.get("Content-Encoding"))
         if length.isdecimal() and int(length) > bound and not bodiless:
             body = None
         elif unpack is None and payload.is_eof():
@@ -116,7 +116,7 @@ class Line:
             # A body that ends with its connection is whole only if that was closed, and did not break.
             raise broken
         if (told := headers.get("Keep-Alive")) is not None:
-            self.keeps = min(self._keep_alive, announced(told))
+            self.idle_limit = min(self._keep_alive, parse_keep_alive(told))
         return HttpResponse(status=message.code, headers=tuple(headers.items()), body=body)
 
 
@@ -130,8 +130,8 @@ async def try_parser(protocol: Any, request: HttpRequest) -> None:
     Raises:
         Exception: It is another protocol than the one that is known here.
     """
-    line = Line(_Trial(protocol), math.inf)
-    response = await line.talk(request, SecretBytes(), len(_TRIAL_BODY))
+    line = Connection(_Trial(protocol), math.inf)
+    response = await line.exchange(request, SecretBytes(), len(_TRIAL_BODY))
     if (response.status, response.body, line.usable) != (200, _TRIAL_BODY, True):
         raise ValueError("the answer was read as another one")
     line.close()
@@ -158,7 +158,7 @@ class _Trial(asyncio.Transport):
     close = abort
 
 
-async def _read(payload: Any, unpack: Unpacker | None, bound: int) -> bytes | None:
+async def _read(payload: Any, unpack: Decompressor | None, bound: int) -> bytes | None:
     """Return a whole body; None when there is more of it than that."""
     parts: list[bytes] = []
     size = 0
@@ -168,7 +168,7 @@ async def _read(payload: Any, unpack: Unpacker | None, bound: int) -> bytes | No
             if size > bound:
                 return None
             parts.append(piece)
-            if len(piece) == PIECE:
+            if len(piece) == CHUNK_SIZE:
                 # There is more in this part than one turn of the loop should take.
                 await asyncio.sleep(0)
     if unpack is not None:
@@ -176,7 +176,7 @@ async def _read(payload: Any, unpack: Unpacker | None, bound: int) -> bytes | No
     return b"".join(parts)
 
 
-def announced(keep_alive: str) -> float:
+def parse_keep_alive(keep_alive: str) -> float:
     """Return how long a server says that it keeps an idle connection, less what its word may take to get here."""
     for part in keep_alive.split(","):
         name, _, value = part.partition("=")

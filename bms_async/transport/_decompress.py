@@ -5,20 +5,20 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-PIECE = 2**18
+CHUNK_SIZE = 2**18
 """No piece is larger, however small what it was packed into."""
 
 _GZIP = frozenset({"gzip", "x-gzip"})
-_EITHER_FORM = 32 + zlib.MAX_WBITS
+_GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
 
-class Unpacker:
+class Decompressor:
     """Unpacks one body that is packed with gzip, or with deflate in either of the two forms that servers send."""
 
     __slots__ = ("_begun", "_inflate", "_may_be_raw")
 
     def __init__(self, encoding: str) -> None:
-        self._inflate = zlib.decompressobj(_EITHER_FORM)
+        self._inflate = zlib.decompressobj(_GZIP_OR_ZLIB)
         self._may_be_raw = encoding not in _GZIP
         self._begun = False
 
@@ -30,7 +30,7 @@ class Unpacker:
         """
         while data and not self._inflate.eof:
             try:
-                piece = self._inflate.decompress(data, PIECE)
+                piece = self._inflate.decompress(data, CHUNK_SIZE)
             except zlib.error:
                 if self._begun or not self._may_be_raw:
                     raise
@@ -50,7 +50,7 @@ class Unpacker:
             raise zlib.error("it ends in the middle")
 
 
-def unpacker(encoding: str | None) -> Unpacker | None:
+def make_decompressor(encoding: str | None) -> Decompressor | None:
     """Return what unpacks an encoding; None for a body that is to be left as it is."""
     name = (encoding or "").strip().lower()
-    return Unpacker(name) if name in _GZIP or name == "deflate" else None
+    return Decompressor(name) if name in _GZIP or name == "deflate" else None

@@ -55,7 +55,7 @@ def write_request(request: HttpRequest, target: str, host: str, more: str = "") 
     Raises:
         TransportError: It cannot be sent, and nothing was.
     """
-    refuse_unsendable(request)
+    check_headers(request)
     given = {name.lower() for name in request.headers}
     lines = []
     if "host" not in given:
@@ -94,7 +94,7 @@ def refused(request: HttpRequest, text: str) -> TransportError:
     return TransportError(text, maybe_delivered=False, operation=request.operation)
 
 
-def refuse_unsendable(request: HttpRequest) -> None:
+def check_headers(request: HttpRequest) -> None:
     """Refuse what no library can send, without showing it: their errors would, and it may be a secret.
 
     Raises:

@@ -9,11 +9,11 @@ from bms_async.errors import CallTimeoutError, TransportError
 from bms_async.wire import HttpRequest
 
 from ._causes import keep_cause
-from ._connect import tell_proxy_refused, tell_proxy_unreachable, tell_unreachable
+from ._connect import describe_connect_failure, describe_proxy_refusal, describe_proxy_unreachable
 from ._httpx_trace import Progress
-from ._log_filter import mask_told
+from ._log_filter import mask_message
 
-_LONGEST_CONNECT = 10.0
+_CONNECT_TIMEOUT = 10.0
 
 # By name, because httpx2 raises classes of its own with the names of httpx. They are asked only where nothing was
 # traced: whatever carries requests then, these say that it had not come to carry this one.
@@ -23,9 +23,9 @@ _BEFORE_SENDING = frozenset(
 _NO_CONNECTION = frozenset({"ConnectError", "ConnectTimeout"})
 
 
-def longest_connect(request: HttpRequest) -> float:
+def connect_timeout(request: HttpRequest) -> float:
     """Return the seconds that each step of connecting may take."""
-    return min(request.timeout, _LONGEST_CONNECT)
+    return min(request.timeout, _CONNECT_TIMEOUT)
 
 
 def describe(error: Exception, request: HttpRequest, progress: Progress | None, proxy: str | None) -> TransportError:
@@ -39,14 +39,14 @@ def describe(error: Exception, request: HttpRequest, progress: Progress | None, 
     """
     if isinstance(error, TransportError):
         return error
-    kind, text = type(error).__name__, mask_told(str(error), request)
+    kind, text = type(error).__name__, mask_message(str(error), request)
     told = f"{kind}: {text}" if text else kind
     traced = progress is not None and progress.began
     sent = progress is not None and (progress.sent if traced else kind not in _BEFORE_SENDING)
     if progress is not None and traced and not sent:
-        told = _tell_no_connection(kind, text, request, progress, proxy)
+        told = _describe_no_connection(kind, text, request, progress, proxy)
     elif kind in _NO_CONNECTION and not sent:
-        told = tell_unreachable(request, told)
+        told = describe_connect_failure(request, told)
     elif isinstance(error, zlib.error):
         told = "DecodingError: the body of the answer is not packed as its headers say"
     elif kind in {"ReadTimeout", "WriteTimeout"}:
@@ -62,22 +62,28 @@ def describe(error: Exception, request: HttpRequest, progress: Progress | None, 
 def describe_timeout(request: HttpRequest, progress: Progress | None, proxy: str | None) -> CallTimeoutError:
     """Tell that the time was over, and for what."""
     if progress is not None and progress.began and not progress.sent:
-        told = _tell_no_connection("ConnectTimeout", "", request, progress, proxy)
+        told = _describe_no_connection("ConnectTimeout", "", request, progress, proxy)
         return CallTimeoutError(told, maybe_delivered=False, operation=request.operation)
     kind = "WriteTimeout" if progress is not None and progress.sent and not progress.written else "ReadTimeout"
     told = f"{kind}: no whole answer within {request.timeout:g} s"
     return CallTimeoutError(told, maybe_delivered=True, operation=request.operation)
 
 
-def _tell_no_connection(kind: str, text: str, request: HttpRequest, progress: Progress, proxy: str | None) -> str:
+def _describe_no_connection(kind: str, text: str, request: HttpRequest, progress: Progress, proxy: str | None) -> str:
     if kind.endswith("Timeout"):
-        return tell_unreachable(request, f"ConnectTimeout: nothing within {longest_connect(request):g} s", proxy)
+        return describe_connect_failure(
+            request, f"ConnectTimeout: nothing within {connect_timeout(request):g} s", proxy
+        )
     told = f"{kind}: {text}" if text else kind
     if proxy is None:
-        return tell_unreachable(request, told)
+        return describe_connect_failure(request, told)
     if not progress.asked:
-        return tell_proxy_unreachable(request, text or kind, proxy)
+        return describe_proxy_unreachable(request, text or kind, proxy)
     if not progress.answered:
-        return tell_proxy_refused(request, None, proxy)
+        return describe_proxy_refusal(request, None, proxy)
     status = re.match(r"\d{3}", text) if kind == "ProxyError" else None
-    return tell_proxy_refused(request, int(status[0]), proxy) if status else tell_unreachable(request, told, proxy)
+    return (
+        describe_proxy_refusal(request, int(status[0]), proxy)
+        if status
+        else describe_connect_failure(request, told, proxy)
+    )

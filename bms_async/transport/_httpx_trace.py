@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from bms_async.wire import HttpRequest
 
-from ._log_filter import SHORTEST_SECRET, mask_exception, mask_headers
+from ._log_filter import MIN_SECRET_LENGTH, mask_exception, mask_headers
 
 C = TypeVar("C")
 
@@ -139,4 +139,4 @@ class _Quiet:
 
 
 def _is_odd(reason: bytes) -> bool:
-    return len(reason) >= SHORTEST_SECRET and reason not in _PHRASES
+    return len(reason) >= MIN_SECRET_LENGTH and reason not in _PHRASES

@@ -19,8 +19,8 @@ _BASIC = re.compile(r"(?<=Basic )[\w+/=-]+")
 # What came in place of an answer, which may be what was sent; a short secret in it could not be told from a word.
 _QUOTE = re.compile(r"(?:bytearray\()?\bb\\*['\"].*", re.DOTALL)
 _PAIR = 2
-SHORTEST_SECRET = 8
-_NO_SECRETS = frozenset(
+MIN_SECRET_LENGTH = 8
+_PUBLIC_HEADERS = frozenset(
     {
         "accept",
         "connection",
@@ -34,7 +34,7 @@ _NO_SECRETS = frozenset(
 )
 
 
-class Told:
+class MaskedArgs:
     """Stands in for a value whose repr would show a secret."""
 
     __slots__ = ("_text",)
@@ -46,7 +46,7 @@ class Told:
         return self._text
 
 
-def mask_told(text: str, request: HttpRequest) -> str:
+def mask_message(text: str, request: HttpRequest) -> str:
     """Return a text of a library's without what it quotes, without the secrets of a request and a proxy's password."""
     return mask(_BASIC.sub(MASK, _QUOTE.sub(MASK, text)), *secrets_of(request)) if text else text
 
@@ -59,7 +59,7 @@ def mask_headers(value: Any, request: HttpRequest) -> Any:
         request: What was sent, and may have been sent back.
     """
     if isinstance(value, bytes):
-        return mask_told(value.decode("latin-1"), request).encode("latin-1")
+        return mask_message(value.decode("latin-1"), request).encode("latin-1")
     if isinstance(value, list | tuple):
         if len(value) == _PAIR and isinstance(value[0], bytes) and value[0].lower() == _TOKEN:
             return (value[0], MASK.encode())
@@ -70,13 +70,13 @@ def mask_headers(value: Any, request: HttpRequest) -> Any:
 def mask_exception(error: object, request: HttpRequest) -> object:
     """Return an exception for a log: itself, or what shows the same text without secrets."""
     text = repr(error)
-    masked = mask_told(text, request)
-    return error if masked == text else Told(masked)
+    masked = mask_message(text, request)
+    return error if masked == text else MaskedArgs(masked)
 
 
 def secrets_of(request: HttpRequest) -> list[str]:
     """Return what a request says that may be a secret: its headers, and the texts of its body."""
-    texts = [value for name, value in request.headers.items() if name.lower() not in _NO_SECRETS]
+    texts = [value for name, value in request.headers.items() if name.lower() not in _PUBLIC_HEADERS]
     try:
         pending = [msgspec.json.decode(request.body)] if request.body else []
     except (msgspec.DecodeError, ValueError):
@@ -87,4 +87,4 @@ def secrets_of(request: HttpRequest) -> list[str]:
             texts.append(value)
         elif isinstance(value, dict | list):
             pending += value.values() if isinstance(value, dict) else value
-    return [text for text in texts if len(text) >= SHORTEST_SECRET]
+    return [text for text in texts if len(text) >= MIN_SECRET_LENGTH]

@@ -14,10 +14,10 @@ from typing import Generic, Protocol, TypeVar
 
 import anyio
 
-from ._connection import Line
+from ._connection import Connection
 
 
-class Closable(Protocol):
+class SupportsAclose(Protocol):
     """Something that holds a connection."""
 
     async def aclose(self) -> None:
@@ -25,13 +25,13 @@ class Closable(Protocol):
         ...
 
 
-C = TypeVar("C", bound=Closable)
+C = TypeVar("C", bound=SupportsAclose)
 
-_LONGEST_IDLE = 15.0
+_MAX_IDLE = 15.0
 """Seconds after which a carrier that waits is closed, when the next one comes to wait: servers have hung up by then."""
 
 
-class Carriers(Generic[C]):
+class ClientPool(Generic[C]):
     """A carrier for each request that is under way; of those that wait, the one that was used last goes first.
 
     So few connections stay warm, and the others are closed when they have been idle for long. One that has failed is
@@ -50,70 +50,70 @@ class Carriers(Generic[C]):
         self._waiting = 0
 
     @asynccontextmanager
-    async def borrow(self, way: Hashable, *, once: bool) -> AsyncIterator[C]:
+    async def borrow(self, route: Hashable, *, once: bool) -> AsyncIterator[C]:
         """Lend one; who fails with it has it closed.
 
         Args:
-            way: Where it must lead.
+            route: Where it must lead.
             once: Whether the request must not be repeated.
         """
-        carrier = await self._take(way, once=once)
+        client = await self._take(route, once=once)
         try:
-            yield carrier
+            yield client
         except BaseException:
-            await _close(carrier)
+            await _close(client)
             raise
         now = _now()
-        while (oldest := self._oldest()) and (self._waiting >= self._most or now - oldest[0][1] > _LONGEST_IDLE):
-            await self._drop(oldest)
-        self._idle.setdefault(way, []).append((carrier, _now()))
+        while (oldest := self._oldest()) and (self._waiting >= self._most or now - oldest[0][1] > _MAX_IDLE):
+            await self._evict(oldest)
+        self._idle.setdefault(route, []).append((client, _now()))
         self._waiting += 1
 
     async def aclose(self) -> None:
         """Close all that wait."""
         idle, self._idle, self._waiting = self._idle, {}, 0
         for several in idle.values():
-            for carrier, _ in several:
-                await carrier.aclose()
+            for client, _ in several:
+                await client.aclose()
 
-    async def _take(self, way: Hashable, *, once: bool) -> C:
-        several = self._idle.get(way)
+    async def _take(self, route: Hashable, *, once: bool) -> C:
+        several = self._idle.get(route)
         if not several:
-            return await self._make(way)
-        carrier, since = several.pop()
+            return await self._make(route)
+        client, since = several.pop()
         self._waiting -= 1
-        if once and _now() - since > LONGEST_FOR_ONCE:
-            await _close(carrier)
-            return await self._make(way)
-        return carrier
+        if once and _now() - since > MAX_IDLE_FOR_UNSAFE:
+            await _close(client)
+            return await self._make(route)
+        return client
 
     def _oldest(self) -> list[tuple[C, float]] | None:
         """Return those that go the way of the one that has waited longest, which is the first of them."""
         return min(filter(None, self._idle.values()), key=lambda each: each[0][1], default=None)
 
-    async def _drop(self, several: list[tuple[C, float]]) -> None:
-        carrier, _ = several.pop(0)
+    async def _evict(self, several: list[tuple[C, float]]) -> None:
+        client, _ = several.pop(0)
         self._waiting -= 1
-        await _close(carrier)
+        await _close(client)
 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def _close(carrier: Closable) -> None:
+async def _close(client: SupportsAclose) -> None:
     with anyio.CancelScope(shield=True):
-        await carrier.aclose()
+        await client.aclose()
 
 
-REPEATABLE = frozenset({"GET", "HEAD"})
+SAFE_METHODS = frozenset({"GET", "HEAD"})
 """The methods of requests that can be repeated."""
 
-LONGEST_FOR_ONCE = 1.0
+MAX_IDLE_FOR_UNSAFE = 1.0
 """Seconds that a connection may have been idle for a request that cannot be repeated."""
 
 
-class IdleLines(dict[Hashable, list[Line]]):
+class IdleConnections(dict[Hashable, list[Connection]]):
     """Holds idle connections, for each way to a server those used last on top.
 
     Args:
@@ -123,66 +123,68 @@ class IdleLines(dict[Hashable, list[Line]]):
     def __init__(self, keep_alive: float) -> None:
         super().__init__()
         self._keep_alive = keep_alive
-        self._sweeping: asyncio.TimerHandle | None = None
+        self._eviction_timer: asyncio.TimerHandle | None = None
 
     @property
     def number(self) -> int:
         """How many there are."""
         return sum(map(len, self.values()))
 
-    def put(self, way: Hashable, line: Line) -> None:
+    def put(self, route: Hashable, connection: Connection) -> None:
         """Keep a connection for the next request."""
         loop = asyncio.get_running_loop()
-        line.since = loop.time()
-        self.setdefault(way, []).append(line)
-        if self._sweeping is None:
-            self._sweeping = loop.call_later(self._keep_alive, self._sweep)
+        connection.idle_since = loop.time()
+        self.setdefault(route, []).append(connection)
+        if self._eviction_timer is None:
+            self._eviction_timer = loop.call_later(self._keep_alive, self._evict_expired)
 
-    def take(self, way: Hashable, *, once: bool) -> Line | None:
+    def pop_idle(self, route: Hashable, *, once: bool) -> Connection | None:
         """Take the connection used last, if it can be relied on.
 
         Args:
-            way: Where it leads.
+            route: Where it leads.
             once: Whether the request must not be repeated.
         """
-        lines = self.get(way)
-        while lines:
-            line = lines[-1]
-            idle = asyncio.get_running_loop().time() - line.since
-            if not line.usable or idle > line.keeps:
-                lines.pop().close()
+        connections = self.get(route)
+        while connections:
+            connection = connections[-1]
+            idle = asyncio.get_running_loop().time() - connection.idle_since
+            if not connection.usable or idle > connection.idle_limit:
+                connections.pop().close()
                 continue
-            if once and idle > min(LONGEST_FOR_ONCE, line.keeps / 2):
+            if once and idle > min(MAX_IDLE_FOR_UNSAFE, connection.idle_limit / 2):
                 return None
-            return lines.pop()
+            return connections.pop()
         return None
 
-    def drop_oldest(self) -> None:
+    def evict_oldest(self) -> None:
         """Close the connection that was idle longest."""
-        lines = min(filter(None, self.values()), key=lambda lines: lines[0].since)
-        lines.pop(0).close()
+        connections = min(filter(None, self.values()), key=lambda connections: connections[0].idle_since)
+        connections.pop(0).close()
 
     def close(self) -> None:
         """Close all."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
-        for lines in self.values():
-            for line in lines:
-                line.close()
+        if self._eviction_timer is not None:
+            self._eviction_timer.cancel()
+            self._eviction_timer = None
+        for connections in self.values():
+            for connection in connections:
+                connection.close()
         self.clear()
 
-    def _sweep(self) -> None:
+    def _evict_expired(self) -> None:
         now = asyncio.get_running_loop().time()
-        for way, lines in list(self.items()):
+        for route, connections in list(self.items()):
             kept = []
-            for line in lines:
-                if line.usable and now - line.since <= line.keeps:
-                    kept.append(line)
+            for connection in connections:
+                if connection.usable and now - connection.idle_since <= connection.idle_limit:
+                    kept.append(connection)
                 else:
-                    line.close()
+                    connection.close()
             if kept:
-                self[way] = kept
+                self[route] = kept
             else:
-                del self[way]
-        self._sweeping = asyncio.get_running_loop().call_later(self._keep_alive / 2, self._sweep) if self else None
+                del self[route]
+        self._eviction_timer = (
+            asyncio.get_running_loop().call_later(self._keep_alive / 2, self._evict_expired) if self else None
+        )

@@ -22,33 +22,33 @@ from bms_async.wire import HttpRequest, HttpResponse
 
 from ._causes import keep_cause
 
-_AT_A_TIME = 500
+_YIELD_EVERY = 500
 
 
-class Flight:
+class PendingRequest:
     """A request on its way.
 
     Attributes:
-        answer: Resolves with the answer, or with what came instead of it; cancelled when the caller has left.
+        response: Resolves with the answer, or with what came instead of it; cancelled when the caller has left.
         sent: Whether anything of it may have left; a flight abandoned before that never leaves.
     """
 
-    __slots__ = ("_on_end", "answer", "ended", "request", "sent")
+    __slots__ = ("_on_end", "ended", "request", "response", "sent")
 
     def __init__(self, request: HttpRequest) -> None:
         self.request = request
-        self.answer: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
+        self.response: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         self.sent = self.ended = False
-        self._on_end: Callable[[Flight], None] | None = None
+        self._on_end: Callable[[PendingRequest], None] | None = None
 
-    def on_end(self, call: Callable[[Flight], None]) -> None:
+    def add_done_callback(self, call: Callable[[PendingRequest], None]) -> None:
         """Have something called when the exchange is over, which may be long after the caller has left."""
         if self.ended:
             call(self)
         else:
             self._on_end = call
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Tell that the exchange is over; once is enough, and more changes nothing."""
         if not self.ended:
             self.ended = True
@@ -63,30 +63,30 @@ class Flight:
             ClientClosedError: The transport was closed before one came.
         """
         try:
-            return await self.answer
+            return await self.response
         except Exception:
             raise
         except BaseException as error:
             if is_own_cancellation(error):
                 raise
             # A transport of the application's resolves it as it likes, and the caller was not cancelled.
-            raise _unexpected(self.request, error) from error
+            raise _as_transport_error(self.request, error) from error
         finally:
             if not self.sent:
-                self.end()
+                self.finish()
 
 
 class TransportStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What a transport is doing.
 
     Attributes:
-        connections: How many requests it sends at once at most.
+        max_connections: How many requests it sends at once at most.
         in_flight: How many it is sending now.
         queued: How many wait for one of those to end.
         sent: How many it has sent in all.
     """
 
-    connections: int
+    max_connections: int
     in_flight: int
     queued: int
     sent: int
@@ -98,8 +98,8 @@ class SendQueue:
     def __init__(self, exchange: Callable[[HttpRequest], Awaitable[HttpResponse]], *, connections: int) -> None:
         self._exchange = exchange
         self._connections = connections
-        self._waiting: deque[Flight] = deque()
-        self._flying = 0
+        self._waiting: deque[PendingRequest] = deque()
+        self._in_flight = 0
         self._idle: list[asyncio.Future[None]] = []
         self._workers = 0
         self._sent = 0
@@ -150,7 +150,7 @@ class SendQueue:
             if self._closed:
                 self._end_all()
 
-    def submit(self, request: HttpRequest) -> Flight:
+    def submit(self, request: HttpRequest) -> PendingRequest:
         """Take a request; it is sent as soon as a connection is free.
 
         Raises:
@@ -162,24 +162,24 @@ class SendQueue:
                 state = "is not open any more, for its tasks were ended with its event loop or by hand"
             raise ClientClosedError(f"{request.operation}: the transport {state}; use it inside `async with`")
         check_loop(self._loop, f"{request.operation}: the client")
-        flight = Flight(request)
-        self._waiting.append(flight)
+        pending = PendingRequest(request)
+        self._waiting.append(pending)
         while self._idle:
             turn = self._idle.pop()
             # One that was cancelled meanwhile is not going to take it.
             if not turn.done():
                 turn.set_result(None)
-                return flight
+                return pending
         if self._workers < self._connections:
             self._workers += 1
             # It sends for many callers, and what the first of them has set is nobody else's.
             self._context.copy().run(lambda: self._owner.start(self._work, name="bms_async send"))
-        return flight
+        return pending
 
     def statistics(self) -> TransportStatistics:
         """Tell what is under way."""
         return TransportStatistics(
-            connections=self._connections, in_flight=self._flying, queued=len(self._waiting), sent=self._sent
+            max_connections=self._connections, in_flight=self._in_flight, queued=len(self._waiting), sent=self._sent
         )
 
     async def _guard(self) -> None:
@@ -193,17 +193,17 @@ class SendQueue:
     async def _drop_unwaited(self) -> None:
         """End the requests that nobody waits for any more, some at a time: when a client is closed, that is all."""
         ended = 0
-        while self._waiting and self._waiting[0].answer.done():
-            self._waiting.popleft().end()
+        while self._waiting and self._waiting[0].response.done():
+            self._waiting.popleft().finish()
             ended += 1
-            if ended % _AT_A_TIME == 0:
+            if ended % _YIELD_EVERY == 0:
                 await anyio.lowlevel.cancel_shielded_checkpoint()
 
     def _end_all(self) -> None:
         while self._waiting:
-            flight = self._waiting.popleft()
-            _close(flight)
-            flight.end()
+            pending = self._waiting.popleft()
+            _fail_closed(pending)
+            pending.finish()
 
     async def _work(self) -> None:
         """Send what waits, and then wait for more: a task for each request would cost as much as all the rest."""
@@ -212,13 +212,13 @@ class SendQueue:
         try:
             while True:
                 while self._waiting:
-                    flight = self._waiting.popleft()
-                    if flight.answer.done():
-                        flight.end()
+                    pending = self._waiting.popleft()
+                    if pending.response.done():
+                        pending.finish()
                     else:
-                        await self._send(flight)
+                        await self._send(pending)
                     # Who waits for the next request does not hold the answer to the last one.
-                    del flight
+                    del pending
                 if not self._owner.is_open:
                     # A transport has swallowed the cancellation of this task.
                     break
@@ -232,42 +232,42 @@ class SendQueue:
             if not self._workers:
                 self._end_all()
 
-    async def _send(self, flight: Flight) -> None:
-        flight.sent = True
+    async def _send(self, pending: PendingRequest) -> None:
+        pending.sent = True
         self._sent += 1
-        self._flying += 1
+        self._in_flight += 1
         try:
-            response = await self._exchange(flight.request)
+            response = await self._exchange(pending.request)
         except BmsError as error:
-            _fail(flight, error)
+            _fail(pending, error)
         except BaseException as error:
             # Whatever a transport raises is for the caller of this request. Let out of this task it would end all that
             # the client does; only what ends this very task, and Ctrl-C, do so.
             if is_own_cancellation(error):
-                _close(flight)
+                _fail_closed(pending)
                 raise
-            _fail(flight, _unexpected(flight.request, error))
+            _fail(pending, _as_transport_error(pending.request, error))
             contain("the transport", error)
         else:
-            if not flight.answer.done():
-                flight.answer.set_result(response)
+            if not pending.response.done():
+                pending.response.set_result(response)
         finally:
-            self._flying -= 1
-            flight.end()
+            self._in_flight -= 1
+            pending.finish()
 
 
-def _unexpected(request: HttpRequest, error: BaseException) -> TransportError:
+def _as_transport_error(request: HttpRequest, error: BaseException) -> TransportError:
     failure = TransportError(f"{type(error).__name__} while sending", maybe_delivered=True, operation=request.operation)
     failure.__cause__ = keep_cause(error, request, written=False)
     return failure
 
 
-def _close(flight: Flight) -> None:
-    _fail(flight, ClientClosedError(f"{flight.request.operation}: the transport was closed before the answer came"))
+def _fail_closed(pending: PendingRequest) -> None:
+    _fail(pending, ClientClosedError(f"{pending.request.operation}: the transport was closed before the answer came"))
 
 
-def _fail(flight: Flight, error: BmsError) -> None:
-    if not flight.answer.done():
-        flight.answer.set_exception(error)
+def _fail(pending: PendingRequest, error: BmsError) -> None:
+    if not pending.response.done():
+        pending.response.set_exception(error)
         # The caller may have left; a failure that nobody waits for any more is no news.
-        flight.answer.exception()
+        pending.response.exception()

@@ -31,30 +31,30 @@ from bms_async.errors import (
 from bms_async.redaction import SecretStr
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._aiohttp_version import check_version, unfit
+from ._aiohttp_version import check_version, unusable_error
 from ._causes import keep_cause
 from ._connect import (
     Proxy,
+    create_ssl_context,
+    describe_connect_failure,
+    describe_proxy_refusal,
+    describe_proxy_unreachable,
+    describe_proxy_unusable,
     proxy_from_environment,
     read_proxy,
-    tell_proxy_refused,
-    tell_proxy_unreachable,
-    tell_proxy_unusable,
-    tell_unreachable,
-    trust,
     write_basic,
 )
-from ._connection import Line, try_parser
+from ._connection import Connection, try_parser
 from ._http1 import refused, split_url, write_request
-from ._pool import REPEATABLE, IdleLines
+from ._pool import SAFE_METHODS, IdleConnections
 from .base import MAX_RESPONSE_BYTES, QueuedTransport, check_max_response_bytes
 
 _CONNECTIONS = 100
-_LONGEST_CONNECT = 10.0
+_CONNECT_TIMEOUT = 10.0
 _KEEP_ALIVE = 15.0
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 # All of it is there before it is read, so that nothing is waited for.
-_LONGEST_TRIAL = 1.0
+_TRIAL_TIMEOUT = 1.0
 _TRIAL = HttpRequest(operation="versions.list", method="GET", url="http://127.0.0.1:1", headers={})
 
 
@@ -118,8 +118,8 @@ class AiohttpTransport(QueuedTransport):
         # More than the connector allows would wait in it.
         self._connections = min(connections or pool or _CONNECTIONS, pool or sys.maxsize)
         super().__init__(connections=self._connections)
-        self._ways: dict[tuple[str, str], _Way] = {}
-        self._idle: IdleLines = IdleLines(keep_alive)
+        self._routes: dict[tuple[str, str], _Route] = {}
+        self._idle: IdleConnections = IdleConnections(keep_alive)
         self._is_tried = False
 
     async def try_library(self) -> None:
@@ -132,20 +132,20 @@ class AiohttpTransport(QueuedTransport):
             return
         why = None
         try:
-            _way(_TRIAL, URL(_TRIAL.url), None)
-            async with asyncio.timeout(_LONGEST_TRIAL):
+            _make_route(_TRIAL, URL(_TRIAL.url), None)
+            async with asyncio.timeout(_TRIAL_TIMEOUT):
                 await try_parser(ResponseHandler(asyncio.get_running_loop()), _TRIAL)
         except Exception as error:  # noqa: BLE001 - what another version does instead may raise anything
             why = f"{type(error).__name__} at a trial: {error}"
         if why is not None:
-            raise unfit(aiohttp.__version__, why)
+            raise unusable_error(aiohttp.__version__, why)
         self._is_tried = True
 
-    async def _prepare(self) -> None:
+    async def _load_files(self) -> None:
         await self.try_library()
         if self._connector is None:
             # Reading the certificates takes tens of milliseconds, which the loop has no time for.
-            context = await run_in_thread(_context, self._ca_bundle)
+            context = await run_in_thread(_default_ssl_context, self._ca_bundle)
             self._connector = aiohttp.TCPConnector(limit=self._connections, ssl=context)
 
     async def _close_connections(self) -> None:
@@ -157,37 +157,37 @@ class AiohttpTransport(QueuedTransport):
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
         scheme, netloc, target = split_url(request)
-        way = self._ways.get((scheme, netloc)) or await self._find_way(request, scheme, netloc)
-        text, keeps = write_request(request, way.prefix + target, way.host, way.more)
-        line = self._idle.take(way, once=request.method not in REPEATABLE)
-        if line is None:
-            line = await self._connect(request, way)
+        route = self._routes.get((scheme, netloc)) or await self._route_to(request, scheme, netloc)
+        text, keeps = write_request(request, route.prefix + target, route.host, route.more)
+        connection = self._idle.pop_idle(route, once=request.method not in SAFE_METHODS)
+        if connection is None:
+            connection = await self._connect(request, route)
         failure: Exception | None = None
         try:
             async with asyncio.timeout(request.timeout):
-                response = await line.talk(request, text, self._max_response_bytes)
+                response = await connection.exchange(request, text, self._max_response_bytes)
         except AnswerTooLargeError as error:
             # Its frames hold what came.
             failure = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - the library has many errors, and sockets theirs
-            failure = _describe(error, request, line)
+            failure = _to_transport_error(error, request, connection)
         except BaseException:
-            line.close()
+            connection.close()
             raise
         if failure is not None:
-            line.close()
+            connection.close()
             try:
                 raise failure
             finally:
                 # It has a traceback, which has this frame.
                 del failure
-        if keeps and line.keeps > 0 and line.usable and not line.sending:
-            self._idle.put(way, line)
+        if keeps and connection.idle_limit > 0 and connection.usable and not connection.sending:
+            self._idle.put(route, connection)
         else:
-            line.close()
+            connection.close()
         return response
 
-    async def _find_way(self, request: HttpRequest, scheme: str, netloc: str) -> _Way:
+    async def _route_to(self, request: HttpRequest, scheme: str, netloc: str) -> _Route:
         try:
             url = URL(f"{scheme}://{netloc}")
         except ValueError:
@@ -197,26 +197,26 @@ class AiohttpTransport(QueuedTransport):
         proxy = None if self._session is None else _proxy_of(self._session)
         if proxy is None and (self._session is None or self._session.trust_env):
             proxy = await run_in_thread(proxy_from_environment, scheme, url.raw_host, url.port)
-        return self._ways.setdefault((scheme, netloc), _way(request, url, proxy))
+        return self._routes.setdefault((scheme, netloc), _make_route(request, url, proxy))
 
-    async def _connect(self, request: HttpRequest, way: _Way) -> Line:
+    async def _connect(self, request: HttpRequest, route: _Route) -> Connection:
         while self._idle.number and self._idle.number + self._queue.statistics().in_flight > self._connections:
-            self._idle.drop_oldest()
-        connector, seconds = self._connector, min(request.timeout, _LONGEST_CONNECT)
+            self._idle.evict_oldest()
+        connector, seconds = self._connector, min(request.timeout, _CONNECT_TIMEOUT)
         if connector is None:
             raise ClientClosedError(f"{request.operation}: the transport is not open; use it inside `async with`")
         failure: Exception
         try:
             async with asyncio.timeout(seconds):
-                return Line(await connector.connect(way.asks, [], _NO_TIMEOUT), self._keep_alive)
+                return Connection(await connector.connect(route.asks, [], _NO_TIMEOUT), self._keep_alive)
         except TimeoutError:
             failure = CallTimeoutError(
-                tell_unreachable(request, f"ConnectTimeout: nothing within {seconds:g} s", way.proxy),
+                describe_connect_failure(request, f"ConnectTimeout: nothing within {seconds:g} s", route.proxy),
                 maybe_delivered=False,
                 operation=request.operation,
             )
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing of the request was written
-            failure = _describe_no_connection(error, request, way)
+            failure = _describe_no_connection(error, request, route)
         try:
             raise failure
         finally:
@@ -224,7 +224,7 @@ class AiohttpTransport(QueuedTransport):
             del failure
 
 
-class _Way:
+class _Route:
     """How requests to one address are sent.
 
     Attributes:
@@ -247,25 +247,25 @@ class _Way:
         self.proxy = proxy
 
 
-def _way(request: HttpRequest, url: URL, proxy: Proxy | None) -> _Way:
+def _make_route(request: HttpRequest, url: URL, proxy: Proxy | None) -> _Route:
     host = url.host_port_subcomponent or ""
     loop = asyncio.get_running_loop()
     if proxy is None:
-        return _Way(aiohttp.ClientRequest("GET", url, loop=loop), host=host)
+        return _Route(aiohttp.ClientRequest("GET", url, loop=loop), host=host)
     if proxy.trouble is not None:
-        raise refused(request, tell_proxy_unusable(request, proxy.trouble))
+        raise refused(request, describe_proxy_unusable(request, proxy.trouble))
     try:
         through = URL(proxy.address)
     except ValueError:
-        raise refused(request, tell_proxy_unusable(request, "its address has a host that cannot be")) from None
+        raise refused(request, describe_proxy_unusable(request, "its address has a host that cannot be")) from None
     # The password goes as a header of its own: in the address it would show in the repr of each connection.
     headers = CIMultiDict({} if proxy.authorization is None else {"Proxy-Authorization": proxy.authorization})
     asks = aiohttp.ClientRequest("GET", url, loop=loop, proxy=through, proxy_headers=headers)
     if url.scheme != "http":
-        return _Way(asks, host=host, proxy=proxy.place)
+        return _Route(asks, host=host, proxy=proxy.place)
     # No tunnel leads through it then: the proxy reads each request, and its password is among the headers.
     more = SecretStr("" if proxy.authorization is None else f"Proxy-Authorization: {proxy.authorization}\r\n")
-    return _Way(asks, host=host, prefix=f"http://{host}", more=more, proxy=proxy.place)
+    return _Route(asks, host=host, prefix=f"http://{host}", more=more, proxy=proxy.place)
 
 
 def _proxy_of(session: aiohttp.ClientSession) -> Proxy | None:
@@ -279,28 +279,28 @@ def _proxy_of(session: aiohttp.ClientSession) -> Proxy | None:
     return proxy._replace(authorization=write_basic(auth.login.encode(), auth.password.encode()))
 
 
-def _context(ca_bundle: str | os.PathLike[str] | None) -> ssl.SSLContext:
+def _default_ssl_context(ca_bundle: str | os.PathLike[str] | None) -> ssl.SSLContext:
     if ca_bundle is None:
         ca_bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or certifi.where()
-    context = trust(ca_bundle)
+    context = create_ssl_context(ca_bundle)
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
-def _describe_no_connection(error: Exception, request: HttpRequest, way: _Way) -> TransportError:
+def _describe_no_connection(error: Exception, request: HttpRequest, route: _Route) -> TransportError:
     """Tell why there is no connection, in the words that the transport over httpx has for it."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return refused(request, tell_proxy_refused(request, error.status, way.proxy or ""))
-    if way.proxy is not None and not isinstance(error, aiohttp.ClientConnectorError):
+        return refused(request, describe_proxy_refusal(request, error.status, route.proxy or ""))
+    if route.proxy is not None and not isinstance(error, aiohttp.ClientConnectorError):
         # What breaks between the proxy's own connection and the server's is the request for a tunnel.
-        return refused(request, tell_proxy_refused(request, None, way.proxy))
+        return refused(request, describe_proxy_refusal(request, None, route.proxy))
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
     why = str(cause)
-    if way.proxy is not None and _is_about(error, way.proxy):
-        failure = refused(request, tell_proxy_unreachable(request, why, way.proxy))
+    if route.proxy is not None and _is_about(error, route.proxy):
+        failure = refused(request, describe_proxy_unreachable(request, why, route.proxy))
     else:
-        failure = refused(request, tell_unreachable(request, f"ConnectError: {why}", way.proxy))
-    failure.__cause__ = keep_cause(cause, request, written=way.proxy is not None)
+        failure = refused(request, describe_connect_failure(request, f"ConnectError: {why}", route.proxy))
+    failure.__cause__ = keep_cause(cause, request, written=route.proxy is not None)
     return failure
 
 
@@ -313,14 +313,14 @@ def _is_about(error: Exception, proxy: str) -> bool:
     return f"{host}:{error.port}" == proxy
 
 
-def _describe(error: Exception, request: HttpRequest, line: Line) -> TransportError:
+def _to_transport_error(error: Exception, request: HttpRequest, connection: Connection) -> TransportError:
     """Tell what became of a request on a connection, in the words that httpx has for it.
 
     Nothing that the server said is quoted, and no error that quotes it is kept as the cause: a strange server may well
     send back what it was sent.
     """
     if isinstance(error, TimeoutError):
-        kind = "WriteTimeout" if line.sending else "ReadTimeout"
+        kind = "WriteTimeout" if connection.sending else "ReadTimeout"
         return CallTimeoutError(
             f"{kind}: no whole answer within {request.timeout:g} s", maybe_delivered=True, operation=request.operation
         )
@@ -337,8 +337,8 @@ def _describe(error: Exception, request: HttpRequest, line: Line) -> TransportEr
         text = "DecodingError: the body of the answer is not packed as its headers say"
     else:
         text, cause = f"{type(error).__name__} while sending", error
-    described = TransportError(text, maybe_delivered=line.wrote, operation=request.operation)
-    described.__cause__ = None if cause is None else keep_cause(cause, request, written=line.wrote)
+    described = TransportError(text, maybe_delivered=connection.wrote, operation=request.operation)
+    described.__cause__ = None if cause is None else keep_cause(cause, request, written=connection.wrote)
     return described
 
 

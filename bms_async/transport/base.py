@@ -13,7 +13,7 @@ from bms_async._tasks import run_to_completion
 from bms_async.errors import ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._queue import Flight, SendQueue, TransportStatistics
+from ._queue import PendingRequest, SendQueue, TransportStatistics
 
 
 @runtime_checkable
@@ -53,7 +53,7 @@ class OwningTransport(Transport, Protocol):
         """Count one client less; the last one closes the connections."""
         ...
 
-    def submit(self, request: HttpRequest) -> Flight:
+    def submit(self, request: HttpRequest) -> PendingRequest:
         """Take a request and return at once."""
         ...
 
@@ -86,7 +86,7 @@ class QueuedTransport(ABC):
     def __repr__(self) -> str:
         state = "open" if self._queue.is_open else "closed"
         figures = self._queue.statistics()
-        return f"<{type(self).__name__} {state}, {figures.in_flight} of {figures.connections} in flight>"
+        return f"<{type(self).__name__} {state}, {figures.in_flight} of {figures.max_connections} in flight>"
 
     @property
     def has_current_task(self) -> bool:
@@ -102,7 +102,7 @@ class QueuedTransport(ABC):
         """
         async with self._preparing:
             if not self._queue.is_closed:
-                await self._prepare()
+                await self._load_files()
         await self._queue.open()
 
     async def aclose(self) -> None:
@@ -133,7 +133,7 @@ class QueuedTransport(ABC):
     ) -> None:
         await self.aclose()
 
-    def submit(self, request: HttpRequest) -> Flight:
+    def submit(self, request: HttpRequest) -> PendingRequest:
         """Take a request and return at once; it is sent as soon as a connection is free."""
         return self._queue.submit(request)
 
@@ -151,7 +151,7 @@ class QueuedTransport(ABC):
         return self._queue.statistics()
 
     @abstractmethod
-    async def _prepare(self) -> None:
+    async def _load_files(self) -> None:
         """Read what it needs from the disk, in a thread; before the first client, and again before each."""
 
     @abstractmethod

@@ -13,7 +13,7 @@ from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._aiohttp_version import check_version
-from ._queue import Flight, TransportStatistics
+from ._queue import PendingRequest, TransportStatistics
 from .base import MAX_RESPONSE_BYTES, check_max_response_bytes
 
 if TYPE_CHECKING:
@@ -45,16 +45,16 @@ class DefaultTransport:
         bound = MAX_RESPONSE_BYTES if max_response_bytes is None else max_response_bytes
         self._max_response_bytes = check_max_response_bytes("BmsClient", bound)
         self._ca_bundle = ca_bundle
-        self._making = anyio.Lock()
-        self._made: AiohttpTransport | HttpxTransport | None = None
+        self._lock = anyio.Lock()
+        self._transport: AiohttpTransport | HttpxTransport | None = None
 
     def __repr__(self) -> str:
-        return "<DefaultTransport, not opened>" if self._made is None else repr(self._made)
+        return "<DefaultTransport, not opened>" if self._transport is None else repr(self._transport)
 
     @property
     def has_current_task(self) -> bool:
         """Whether this is called from one of its tasks, or from one that such a task has started."""
-        return self._made is not None and self._made.has_current_task
+        return self._transport is not None and self._transport.has_current_task
 
     async def open(self) -> None:
         """Open it, or count one more client of an open one.
@@ -63,13 +63,13 @@ class DefaultTransport:
             ClientClosedError: It was closed before; make a new one.
             ConfigurationError: `ca_bundle` cannot be read.
         """
-        async with self._making:
-            if self._made is None:
-                self._made = await self._make()
-        await self._made.open()
+        async with self._lock:
+            if self._transport is None:
+                self._transport = await self._make()
+        await self._transport.open()
 
     async def _make(self) -> AiohttpTransport | HttpxTransport:
-        fastest, trouble = await run_in_thread(_find_fastest)
+        fastest, trouble = await run_in_thread(_fastest_installed)
         if fastest is not None:
             try:
                 made = fastest(ca_bundle=self._ca_bundle, max_response_bytes=self._max_response_bytes)
@@ -85,14 +85,14 @@ class DefaultTransport:
 
     async def aclose(self) -> None:
         """Count one client less; after the last one, end what is under way and close the connections."""
-        if self._made is not None:
-            await self._made.aclose()
+        if self._transport is not None:
+            await self._transport.aclose()
 
-    def submit(self, request: HttpRequest) -> Flight:
+    def submit(self, request: HttpRequest) -> PendingRequest:
         """Take a request and return at once; it is sent as soon as a connection is free."""
-        if self._made is None:
+        if self._transport is None:
             raise ClientClosedError(f"{request.operation}: the transport is not open; use it inside `async with`")
-        return self._made.submit(request)
+        return self._transport.submit(request)
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Send a request once and return the whole answer.
@@ -105,12 +105,12 @@ class DefaultTransport:
 
     def statistics(self) -> TransportStatistics:
         """Tell what is under way."""
-        if self._made is None:
-            return TransportStatistics(connections=0, in_flight=0, queued=0, sent=0)
-        return self._made.statistics()
+        if self._transport is None:
+            return TransportStatistics(max_connections=0, in_flight=0, queued=0, sent=0)
+        return self._transport.statistics()
 
 
-def _find_fastest() -> tuple[type[AiohttpTransport] | None, str | None]:
+def _fastest_installed() -> tuple[type[AiohttpTransport] | None, str | None]:
     """Return the transport over aiohttp, and else why it cannot be used; neither where aiohttp is not installed."""
     from importlib import metadata  # noqa: PLC0415 - it takes long too
 

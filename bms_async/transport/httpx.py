@@ -18,12 +18,12 @@ from bms_async._threads import run_in_thread
 from bms_async.errors import AnswerTooLargeError, ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._connect import Proxy, proxy_from_environment, tell_proxy_unusable, trust
-from ._decompress import PIECE, unpacker
-from ._http1 import refuse_unsendable, refused, split_url
-from ._httpx_errors import describe, describe_timeout, longest_connect
+from ._connect import Proxy, create_ssl_context, describe_proxy_unusable, proxy_from_environment
+from ._decompress import CHUNK_SIZE, make_decompressor
+from ._http1 import check_headers, refused, split_url
+from ._httpx_errors import connect_timeout, describe, describe_timeout
 from ._httpx_trace import Progress, quiet
-from ._pool import REPEATABLE, Carriers
+from ._pool import SAFE_METHODS, ClientPool
 from .base import MAX_RESPONSE_BYTES, QueuedTransport, check_max_response_bytes
 
 if TYPE_CHECKING:
@@ -85,76 +85,76 @@ class HttpxTransport(QueuedTransport):
             raise ConfigurationError(f"HttpxTransport(connections={connections!r}): at least 1 is needed")
         self._ca_bundle = ca_bundle
         self._max_response_bytes = check_max_response_bytes("HttpxTransport", max_response_bytes)
-        self._trust: ssl.SSLContext | None = None
+        self._ssl_context: ssl.SSLContext | None = None
         pool = _pool_size(client)
         # More than the pool holds would queue in it, where a request that is given up leaves its place taken.
         connections = min(connections or pool or _CONNECTIONS, pool or sys.maxsize)
         super().__init__(connections=connections)
         self._proxies: dict[Hashable, Proxy | None] = {}
-        self._is_ours = client is None
-        self._carriers: Carriers[Any] | _Shared
+        self._owns_clients = client is None
+        self._pool: ClientPool[Any] | _SharedClient
         if client is None:
-            self._carriers = Carriers(self._make_pool, most=connections)
+            self._pool = ClientPool(self._make_pool, most=connections)
         # A client cannot be called, and whatever can be called makes clients.
         elif callable(client):
             # In a thread, for making one may read certificates.
             make = functools.partial(run_in_thread, lambda: quiet(client()))
-            self._carriers = Carriers(lambda _: make(), most=connections)
+            self._pool = ClientPool(lambda _: make(), most=connections)
         else:
-            self._carriers = _Shared(quiet(client))
+            self._pool = _SharedClient(quiet(client))
 
-    async def _prepare(self) -> None:
-        if self._is_ours and self._trust is None:
+    async def _load_files(self) -> None:
+        if self._owns_clients and self._ssl_context is None:
             # Reading the certificates takes tens of milliseconds, which the loop has no time for.
-            self._trust = await run_in_thread(self._find_trust)
+            self._ssl_context = await run_in_thread(self._load_ssl_context)
 
     async def _close_connections(self) -> None:
-        await self._carriers.aclose()
+        await self._pool.aclose()
 
-    def _find_trust(self) -> ssl.SSLContext:
-        context = httpx.create_ssl_context() if self._ca_bundle is None else trust(self._ca_bundle)
+    def _load_ssl_context(self) -> ssl.SSLContext:
+        context = httpx.create_ssl_context() if self._ca_bundle is None else create_ssl_context(self._ca_bundle)
         # The first transport imports what httpx is built on, for which the loop has no time either.
         httpx.AsyncHTTPTransport(verify=context)
         return context
 
-    async def _make_pool(self, way: Hashable) -> httpx.AsyncHTTPTransport:
+    async def _make_pool(self, route: Hashable) -> httpx.AsyncHTTPTransport:
         """Make a connection's pool, without a client around it: that would keep cookies, and costs a tenth more."""
-        proxy = self._proxies[way]
+        proxy = self._proxies[route]
         return httpx.AsyncHTTPTransport(
-            verify=self._trust or True,
+            verify=self._ssl_context or True,
             trust_env=False,
             limits=_ONE_CONNECTION,
-            proxy=None if proxy is None else _as_httpx_takes_it(proxy, self._trust),
+            proxy=None if proxy is None else _as_httpx_takes_it(proxy, self._ssl_context),
         )
 
-    async def _find_way(self, request: HttpRequest) -> Hashable:
+    async def _route_to(self, request: HttpRequest) -> Hashable:
         """Return where a request goes, and see that its proxy is known and can be used."""
-        if not self._is_ours:
+        if not self._owns_clients:
             return None
-        way = "://".join(split_url(request)[:2])
-        if way not in self._proxies:
+        route = "://".join(split_url(request)[:2])
+        if route not in self._proxies:
             try:
-                url = httpx.URL(way)
+                url = httpx.URL(route)
             except httpx.InvalidURL:
                 raise refused(request, "InvalidURL: the URL has a host or a port that cannot be") from None
-            self._proxies[way] = await run_in_thread(proxy_from_environment, url.scheme, url.host, url.port)
-        proxy = self._proxies[way]
+            self._proxies[route] = await run_in_thread(proxy_from_environment, url.scheme, url.host, url.port)
+        proxy = self._proxies[route]
         if proxy is not None and proxy.trouble is not None:
-            raise refused(request, tell_proxy_unusable(request, proxy.trouble))
-        return way
+            raise refused(request, describe_proxy_unusable(request, proxy.trouble))
+        return route
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
-        refuse_unsendable(request)
-        way = await self._find_way(request)
+        check_headers(request)
+        route = await self._route_to(request)
         progress: Progress | None = None
         failure: Exception | None = None
         with anyio.CancelScope() as scope:
             try:
-                async with self._carriers.borrow(way, once=request.method not in REPEATABLE) as carrier:
+                async with self._pool.borrow(route, once=request.method not in SAFE_METHODS) as carrier:
                     following, timeouts = self._follow(request, carrier, scope)
-                    built = self._build(carrier, request, {"timeout": timeouts, "trace": following})
+                    built = self._build_request(carrier, request, {"timeout": timeouts, "trace": following})
                     progress = following
-                    return await self._carry(carrier, request, built)
+                    return await self._exchange_once(carrier, request, built)
             except AnswerTooLargeError as error:
                 # Its frames hold what came.
                 failure = error.with_traceback(None)
@@ -174,8 +174,8 @@ class HttpxTransport(QueuedTransport):
         Until the connection is there httpx bounds each step of connecting. From then on all that is left has the
         request's timeout, counted by the loop's clock.
         """
-        connect = longest_connect(request)
-        pooled = self._is_ours or _pool_of(carrier) is not None
+        connect = connect_timeout(request)
+        pooled = self._owns_clients or _pool_of(carrier) is not None
         each = request.timeout
         timeouts: dict[str, float | None] = {"connect": connect, "read": each, "write": each, "pool": None}
         # Cut from outside, what is being connected would leave its socket open, and its place in a given pool taken
@@ -184,8 +184,8 @@ class HttpxTransport(QueuedTransport):
         scope.deadline = asyncio.get_running_loop().time() + seconds
         return Progress(request, scope, timeouts), timeouts
 
-    async def _carry(self, carrier: Any, request: HttpRequest, built: httpx.Request) -> HttpResponse:
-        response = await self._begin(carrier, built)
+    async def _exchange_once(self, carrier: Any, request: HttpRequest, built: httpx.Request) -> HttpResponse:
+        response = await self._send(carrier, built)
         try:
             body = await self._read_body(response)
         finally:
@@ -194,15 +194,15 @@ class HttpxTransport(QueuedTransport):
             raise AnswerTooLargeError(
                 limit=self._max_response_bytes, status=response.status_code, operation=request.operation
             )
-        if self._is_ours and _has_more(carrier):
+        if self._owns_clients and _has_more(carrier):
             # Nobody asked for what came after the answer, and the next request must not get it for its own.
             await carrier.aclose()
         return HttpResponse(status=response.status_code, headers=tuple(response.headers.multi_items()), body=body)
 
-    def _build(self, carrier: Any, request: HttpRequest, extensions: dict[str, Any]) -> httpx.Request:
+    def _build_request(self, carrier: Any, request: HttpRequest, extensions: dict[str, Any]) -> httpx.Request:
         headers = dict(request.headers)
-        make = httpx.Request if self._is_ours else carrier.build_request
-        if self._is_ours:
+        make = httpx.Request if self._owns_clients else carrier.build_request
+        if self._owns_clients:
             given = {name.lower() for name in headers}
             headers |= {name: value for name, value in _HEADERS.items() if name.lower() not in given}
         built = make(request.method, request.url, headers=headers, content=request.body, extensions=extensions)
@@ -211,8 +211,8 @@ class HttpxTransport(QueuedTransport):
             built._content = request.body  # noqa: SLF001
         return cast("httpx.Request", built)
 
-    async def _begin(self, carrier: Any, built: httpx.Request) -> httpx.Response:
-        if self._is_ours:
+    async def _send(self, carrier: Any, built: httpx.Request) -> httpx.Response:
+        if self._owns_clients:
             return cast("httpx.Response", await carrier.handle_async_request(built))
         return cast("httpx.Response", await carrier.send(built, follow_redirects=False, stream=True))
 
@@ -221,21 +221,21 @@ class HttpxTransport(QueuedTransport):
         parts = []
         size = 0
         encoding = response.headers.get("content-encoding")
-        unpack = unpacker(encoding)
+        unpack = make_decompressor(encoding)
         stream: Any
         if response.is_stream_consumed or (encoding and unpack is None):
             # It was read already, as those of a mock are; or only httpx knows how it is packed.
             stream, unpack = response.aiter_bytes(), None
         else:
             # What is not packed needs none of httpx's layers, which unpack what they are given in one turn.
-            stream = response.stream if self._is_ours else response.aiter_raw()
+            stream = response.stream if self._owns_clients else response.aiter_raw()
         async for part in stream:
             for piece in (part,) if unpack is None else unpack.feed(part):
                 size += len(piece)
                 if size > self._max_response_bytes:
                     return None
                 parts.append(piece)
-                if len(piece) == PIECE:
+                if len(piece) == CHUNK_SIZE:
                     # There is more in this part than one turn of the loop should take.
                     await asyncio.sleep(0)
         if unpack is not None:
@@ -243,15 +243,15 @@ class HttpxTransport(QueuedTransport):
         return b"".join(parts)
 
 
-class _Shared:
+class _SharedClient:
     """The one client that a user gave, for all requests at once."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
 
     @asynccontextmanager
-    async def borrow(self, way: Hashable, *, once: bool) -> AsyncIterator[Any]:
-        del way, once
+    async def borrow(self, route: Hashable, *, once: bool) -> AsyncIterator[Any]:
+        del route, once
         yield self._client
 
     async def aclose(self) -> None:

@@ -235,7 +235,7 @@ async def test_a_client_tells_what_it_has_done() -> None:
             await bms.servers.get(SERVER_ID)
 
         done: Any = bms.statistics().session
-        assert (done.calls, done.tries, done.failed, done.open_calls) == (2, 2, 1, 0)
+        assert (done.calls, done.attempts, done.failed, done.open_calls) == (2, 2, 1, 0)
 
 
 async def test_r5_a_token_that_the_cloud_echoes_in_another_spelling_is_not_shown() -> None:

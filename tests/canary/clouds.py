@@ -22,7 +22,7 @@ from bms_async import (
     RetryPolicy,
     StaticToken,
 )
-from bms_async.transport import Flight
+from bms_async.transport import PendingRequest
 from tests.canary.canaries import ISSUED, PASSWORD, SECRET_KEY, SECURITY_TOKEN, TOKEN, secrets_in
 from tests.canary.failures import Behaviour
 from tests.canary.looking import Eye
@@ -100,10 +100,10 @@ class Spy(HttpxTransport):
         super().__init__(client)
         self.seen: list[HttpRequest | HttpResponse] = []
 
-    def submit(self, request: HttpRequest) -> Flight:
+    def submit(self, request: HttpRequest) -> PendingRequest:
         flight = super().submit(request)
         self.seen.append(request)
-        flight.answer.add_done_callback(
+        flight.response.add_done_callback(
             lambda done: None if done.cancelled() or done.exception() else self.seen.append(done.result())
         )
         return flight

@@ -226,7 +226,7 @@ def test_servers_that_fail_are_tried_again_later_and_later(tmp_path: Path) -> No
         write(tmp_path / "desired", {one: "off", other: "on"})
         with controlling(cloud, tmp_path) as program:
             told = [decision(program, "back off") for _ in range(2)]
-            assert [(each["server"], each["tries"], each["seconds"]) for each in told] == [
+            assert [(each["server"], each["attempts"], each["seconds"]) for each in told] == [
                 (one, 1, 0.5),
                 (one, 2, 1.0),
             ]

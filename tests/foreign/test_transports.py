@@ -11,7 +11,7 @@ import pytest
 
 from bms_async import ForeignCodeError, HttpRequest, HttpResponse, JobStatus, StaticToken, TransportError
 from bms_async.testing import CloudSettings, SimulatedCloud
-from bms_async.transport import Flight
+from bms_async.transport import PendingRequest
 from bms_async.transport.base import OwningTransport
 from tests.support.virtual_clock import run_virtually
 
@@ -41,15 +41,15 @@ class Own:
         await self._inner.aclose()
         self._come_to("aclose")
 
-    def submit(self, request: HttpRequest) -> Flight:
+    def submit(self, request: HttpRequest) -> PendingRequest:
         self._come_to("submit")
         flight = self._inner.submit(request)
         if self._fails == "answer":
             self._fails = None
             if self._raised is asyncio.CancelledError:
-                flight.answer.cancel()
+                flight.response.cancel()
             else:
-                flight.answer.set_exception(self._raised("of the application"))
+                flight.response.set_exception(self._raised("of the application"))
         return flight
 
     async def send(self, request: HttpRequest) -> HttpResponse:

@@ -28,7 +28,7 @@ from bms_async.jobs.record import JobRecord
 from bms_async.jobs.watcher import Watcher
 from bms_async.models import JobStatus, SubJob, SubJobEntities
 from bms_async.simulator import Answer, CutAfter
-from bms_async.transport import Flight
+from bms_async.transport import PendingRequest
 from tests.simulation.scenario import Call, Close, LostBack, Mishap, Revoke, RunFleet, Scenario, Torn
 
 Concerns = Callable[[Scenario], bool]
@@ -79,17 +79,17 @@ def _an_unsafe_call_repeated_after_a_lost_answer() -> AbstractContextManager[Non
 
 
 def _a_slot_freed_at_send() -> AbstractContextManager[None]:
-    def on_end(self: Flight, call: Callable[[Any], None]) -> None:
+    def on_end(self: PendingRequest, call: Callable[[Any], None]) -> None:
         call(SimpleNamespace(sent=False))
 
-    return patched(Flight, on_end=on_end)
+    return patched(PendingRequest, add_done_callback=on_end)
 
 
 def _a_slot_that_cools_from_the_sending_on() -> AbstractContextManager[None]:
-    def on_end(self: Flight, call: Callable[[Any], None]) -> None:
+    def on_end(self: PendingRequest, call: Callable[[Any], None]) -> None:
         call(SimpleNamespace(sent=True))
 
-    return patched(Flight, on_end=on_end)
+    return patched(PendingRequest, add_done_callback=on_end)
 
 
 def _a_future_dropped_on_close() -> AbstractContextManager[None]:

@@ -21,7 +21,7 @@ import msgspec
 
 _STATUS = Path("/proc/self/statm")
 _DESCRIPTORS = Path("/dev/fd")
-_ONES_WITH_AN_END = frozenset({"FleetRun", "Flight", "Call", "JobRecord", "BmsClient", "AiohttpTransport"})
+_ONES_WITH_AN_END = frozenset({"FleetRun", "PendingRequest", "Call", "JobRecord", "BmsClient", "AiohttpTransport"})
 SENDING = "bms_async send"
 
 

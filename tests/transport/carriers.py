@@ -49,7 +49,7 @@ def carrier(
         return AiohttpTransport(session, max_response_bytes=max_response_bytes)
     if library is POOLS:
         transport = HttpxTransport(connections=connections, max_response_bytes=max_response_bytes)
-        transport._trust, transport._proxies = trust, _Through(proxy)
+        transport._ssl_context, transport._proxies = trust, _Through(proxy)
         return transport
     limits = library.Limits(max_connections=connections, max_keepalive_connections=connections)
     client = library.AsyncClient(verify=trust, trust_env=False, limits=limits, proxy=proxy)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from bms_async import ClientClosedError, HttpRequest, HttpResponse, TransportError
-from bms_async.transport import Flight, SendQueue
+from bms_async.transport import PendingRequest, SendQueue
 
 REQUEST = HttpRequest(operation="servers.get", method="GET", url="http://127.0.0.1:1/x", headers={})
 GOOD = HttpResponse(status=200)
@@ -32,7 +32,7 @@ def cancel_all() -> None:
         task.cancel()
 
 
-async def told(flight: Flight) -> str:
+async def told(flight: PendingRequest) -> str:
     async with asyncio.timeout(5):
         with pytest.raises(ClientClosedError) as caught:
             await flight.wait()
@@ -54,7 +54,7 @@ async def test_r4_once_all_tasks_are_cancelled_a_queue_refuses_and_what_waited_i
     with pytest.raises(ClientClosedError, match="its tasks were ended"):
         queue.submit(REQUEST)
     await asyncio.sleep(0.01)
-    assert all(flight.answer.done() for flight in before)
+    assert all(flight.response.done() for flight in before)
     await queue.aclose()
 
 
@@ -72,7 +72,7 @@ async def test_r4_what_is_submitted_while_those_that_send_are_being_ended_is_tol
     assert "was closed before the answer came" in await told(late)
     assert not queue.is_open
     assert late.ended
-    assert all(flight.answer.done() for flight in before)
+    assert all(flight.response.done() for flight in before)
     await queue.aclose()
 
 

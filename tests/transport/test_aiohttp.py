@@ -41,8 +41,8 @@ def test_it_is_a_transport_that_owns_its_sending() -> None:
     assert isinstance(transport, Transport)
     assert isinstance(transport, OwningTransport)
     assert repr(transport) == "<AiohttpTransport closed, 0 of 7 in flight>"
-    assert transport.statistics().connections == 7
-    assert AiohttpTransport().statistics().connections == 100
+    assert transport.statistics().max_connections == 7
+    assert AiohttpTransport().statistics().max_connections == 100
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ async def test_the_size_of_the_pool_is_read_from_the_connector(
 ) -> None:
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(**limits))
     async with AiohttpTransport(session, connections=asked) as transport:
-        assert transport.statistics().connections == given
+        assert transport.statistics().max_connections == given
 
 
 async def test_a_session_that_is_given_is_closed_with_the_transport() -> None:
@@ -289,7 +289,7 @@ async def test_r5_the_proxy_password_of_a_session_goes_as_utf_8_and_shows_nowher
         async with AiohttpTransport(session) as transport:
             with pytest.raises(TransportError, match="answered 407 to CONNECT") as caught:
                 await transport.send(request("https://cloud.invalid/x"))
-            ways = [(way.asks, way.asks.connection_key, way.asks.proxy_headers) for way in transport._ways.values()]
+            ways = [(way.asks, way.asks.connection_key, way.asks.proxy_headers) for way in transport._routes.values()]
         expected = base64.b64encode("üser:пароль-密码-100".encode())
         assert b"Proxy-Authorization: Basic " + expected in proxy.heard[0]
     assert len(ways) == 1

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from bms_async import AnswerTooLargeError, BmsClient, ConfigurationError, HttpRequest, Limits, StaticToken
-from bms_async.transport._decompress import PIECE
+from bms_async.transport._decompress import CHUNK_SIZE
 from tests.transport.carriers import carrier
 from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers
 
@@ -78,7 +78,7 @@ async def test_r9_an_answer_that_unpacks_to_a_hundred_times_its_size_does_so_in_
             turns += 1
             await asyncio.sleep(0)
 
-    packed = gzip.compress(b"\0" * 64 * PIECE)
+    packed = gzip.compress(b"\0" * 64 * CHUNK_SIZE)
     behaviour = answers(answer(body=packed, content_encoding="gzip"))
     async with Loopback(behaviour) as server, carrier(library, trusting) as transport:
         request = HttpRequest(operation="servers.get", method="GET", url=server.url, headers={})
@@ -87,7 +87,7 @@ async def test_r9_an_answer_that_unpacks_to_a_hundred_times_its_size_does_so_in_
         before = turns
         await transport.send(request)
         ticker.cancel()
-    assert response.body == b"\0" * 64 * PIECE
+    assert response.body == b"\0" * 64 * CHUNK_SIZE
     # Others had a turn after each piece.
     assert turns - before >= 64
 

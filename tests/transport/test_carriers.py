@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable
 
 import pytest
 
-from bms_async.transport._pool import Carriers
+from bms_async.transport._pool import ClientPool
 from tests.support.virtual_clock import advance, run_virtually
 
 
@@ -34,11 +34,11 @@ class Factory:
         return [carrier.closed for carrier in self.made]
 
 
-def virtually(test: Callable[[Factory, Carriers[Carrier]], Awaitable[None]]) -> Callable[[], None]:
+def virtually(test: Callable[[Factory, ClientPool[Carrier]], Awaitable[None]]) -> Callable[[], None]:
     def run() -> None:
         async def main() -> None:
             make = Factory()
-            await test(make, Carriers(make, most=3))
+            await test(make, ClientPool(make, most=3))
 
         run_virtually(main)
 
@@ -46,14 +46,14 @@ def virtually(test: Callable[[Factory, Carriers[Carrier]], Awaitable[None]]) -> 
     return run
 
 
-async def use(carriers: Carriers[Carrier], way: str = "here", *, once: bool = False, seconds: float = 0.0) -> Carrier:
+async def use(carriers: ClientPool[Carrier], way: str = "here", *, once: bool = False, seconds: float = 0.0) -> Carrier:
     async with carriers.borrow(way, once=once) as carrier:
         await asyncio.sleep(seconds)
         return carrier
 
 
 @virtually
-async def test_the_one_used_last_is_used_first(make: Factory, carriers: Carriers[Carrier]) -> None:
+async def test_the_one_used_last_is_used_first(make: Factory, carriers: ClientPool[Carrier]) -> None:
     async with asyncio.TaskGroup() as group:
         for seconds in (3.0, 1.0, 2.0):
             group.create_task(use(carriers, seconds=seconds))
@@ -62,7 +62,7 @@ async def test_the_one_used_last_is_used_first(make: Factory, carriers: Carriers
 
 
 @virtually
-async def test_each_goes_its_own_way(make: Factory, carriers: Carriers[Carrier]) -> None:
+async def test_each_goes_its_own_way(make: Factory, carriers: ClientPool[Carrier]) -> None:
     here, there = await use(carriers, "here"), await use(carriers, "there")
     assert (here.way, there.way) == ("here", "there")
     assert await use(carriers, "here") is here
@@ -70,7 +70,7 @@ async def test_each_goes_its_own_way(make: Factory, carriers: Carriers[Carrier])
 
 @virtually
 async def test_what_must_not_be_repeated_goes_on_one_used_just_now_or_on_a_new_one(
-    make: Factory, carriers: Carriers[Carrier]
+    make: Factory, carriers: ClientPool[Carrier]
 ) -> None:
     first = await use(carriers)
     await advance(0.9)
@@ -84,7 +84,7 @@ async def test_what_must_not_be_repeated_goes_on_one_used_just_now_or_on_a_new_o
 
 
 @virtually
-async def test_one_that_failed_is_closed_and_not_used_again(make: Factory, carriers: Carriers[Carrier]) -> None:
+async def test_one_that_failed_is_closed_and_not_used_again(make: Factory, carriers: ClientPool[Carrier]) -> None:
     with pytest.raises(ValueError, match="no"):
         async with carriers.borrow("here", once=False):
             raise ValueError("no")
@@ -93,7 +93,7 @@ async def test_one_that_failed_is_closed_and_not_used_again(make: Factory, carri
 
 
 @virtually
-async def test_one_whose_user_is_cancelled_is_closed(make: Factory, carriers: Carriers[Carrier]) -> None:
+async def test_one_whose_user_is_cancelled_is_closed(make: Factory, carriers: ClientPool[Carrier]) -> None:
     using = asyncio.ensure_future(use(carriers, seconds=10.0))
     await advance(1)
     using.cancel()
@@ -103,7 +103,7 @@ async def test_one_whose_user_is_cancelled_is_closed(make: Factory, carriers: Ca
 
 
 @virtually
-async def test_no_more_wait_than_are_wanted_whatever_way_they_go(make: Factory, carriers: Carriers[Carrier]) -> None:
+async def test_no_more_wait_than_are_wanted_whatever_way_they_go(make: Factory, carriers: ClientPool[Carrier]) -> None:
     for way in ("a", "b", "c", "d"):
         await use(carriers, way)
         await advance(0.1)
@@ -111,7 +111,7 @@ async def test_no_more_wait_than_are_wanted_whatever_way_they_go(make: Factory, 
 
 
 @virtually
-async def test_closing_closes_all_that_wait(make: Factory, carriers: Carriers[Carrier]) -> None:
+async def test_closing_closes_all_that_wait(make: Factory, carriers: ClientPool[Carrier]) -> None:
     await use(carriers, "a")
     await use(carriers, "b")
     await carriers.aclose()
@@ -120,7 +120,7 @@ async def test_closing_closes_all_that_wait(make: Factory, carriers: Carriers[Ca
 
 @virtually
 async def test_those_that_have_waited_for_long_are_closed_while_others_are_used(
-    make: Factory, carriers: Carriers[Carrier]
+    make: Factory, carriers: ClientPool[Carrier]
 ) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(3):

@@ -44,14 +44,14 @@ async def test_never_more_calls_than_connections_reach_the_library(
         calls = [asyncio.create_task(transport.send(request(server.url))) for _ in range(200)]
         await server.until(lambda it: len(it.heard) == 5)
         held = transport.statistics()
-        assert (held.connections, held.in_flight, held.queued, held.sent) == (5, 5, 195, 5)
+        assert (held.max_connections, held.in_flight, held.queued, held.sent) == (5, 5, 195, 5)
         assert repr(transport) == "<HttpxTransport open, 5 of 5 in flight>"
         gate.set()
         async with asyncio.timeout(20):
             assert [each.status for each in await asyncio.gather(*calls)] == [200] * 200
         assert (server.peak, most, len(server.heard)) == (5, 5, 200)
         done = transport.statistics()
-        assert (done.connections, done.in_flight, done.queued, done.sent) == (5, 0, 0, 200)
+        assert (done.max_connections, done.in_flight, done.queued, done.sent) == (5, 0, 0, 200)
 
 
 @pytest.mark.parametrize(("size", "connections"), [(1, 1), (7, 7), (500, 500), (None, 64)])
@@ -60,13 +60,13 @@ async def test_the_size_of_the_pool_is_read_from_the_client(
 ) -> None:
     client = one_of_httpx.AsyncClient(verify=trusting, limits=one_of_httpx.Limits(max_connections=size))
     async with HttpxTransport(client) as transport:
-        assert transport.statistics().connections == connections
+        assert transport.statistics().max_connections == connections
 
 
 async def test_a_client_without_a_pool_sends_64_at_once(one_of_httpx: ModuleType) -> None:
     nowhere = one_of_httpx.MockTransport(lambda _: one_of_httpx.Response(200))
     async with HttpxTransport(one_of_httpx.AsyncClient(transport=nowhere)) as transport:
-        assert transport.statistics().connections == 64
+        assert transport.statistics().max_connections == 64
         assert (await transport.send(request("http://localhost"))).status == 200
 
 
@@ -76,7 +76,7 @@ async def test_more_connections_than_the_pool_holds_are_not_used(
 ) -> None:
     client = one_of_httpx.AsyncClient(verify=trusting, limits=one_of_httpx.Limits(max_connections=10))
     async with HttpxTransport(client, connections=asked) as transport:
-        assert transport.statistics().connections == given
+        assert transport.statistics().max_connections == given
 
 
 @pytest.mark.parametrize("number", [0, -1])
@@ -200,7 +200,7 @@ async def test_without_a_client_the_transport_makes_one(monkeypatch: pytest.Monk
         async with bms:
             assert (await bms.servers.get("s-1")).name == "bms-1"
         async with HttpxTransport(connections=3) as transport:
-            assert transport.statistics().connections == 3
+            assert transport.statistics().max_connections == 3
             assert (await transport.send(request(server.url))).status == 200
 
 
@@ -215,5 +215,5 @@ async def test_a_client_of_a_class_of_ones_own_is_taken(trusting: ssl.SSLContext
         pass
 
     async with Loopback(answers(answer())) as server, HttpxTransport(Ours(verify=trusting, trust_env=False)) as ours:
-        assert ours.statistics().connections == 100
+        assert ours.statistics().max_connections == 100
         assert (await ours.send(request(server.url))).status == 200

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bms_async import HttpRequest, TransportError
-from bms_async.transport._pool import IdleLines
+from bms_async.transport._pool import IdleConnections
 from bms_async.transport.aiohttp import AiohttpTransport
 from tests.support.virtual_clock import run_virtually
 from tests.transport.carriers import carrier
@@ -72,7 +72,7 @@ async def idle_for(transport: AiohttpTransport, seconds: float) -> None:
     """Make the idle connections look as if they had been idle so long."""
     for lines in transport._idle.values():
         for line in lines:
-            line.since -= seconds
+            line.idle_since -= seconds
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,9 @@ async def test_idle_connections_to_one_address_make_room_for_another() -> None:
 class FakeLine:
     """Takes the place of a connection."""
 
-    def __init__(self, keeps: float = 15.0) -> None:
-        self.since = 0.0
-        self.keeps = keeps
+    def __init__(self, idle_limit: float = 15.0) -> None:
+        self.idle_since = 0.0
+        self.idle_limit = idle_limit
         self.usable = True
         self.closed = 0
 
@@ -180,8 +180,8 @@ class FakeLine:
 
 def test_idle_connections_are_swept_by_one_timer_for_all() -> None:
     async def scenario() -> list[int]:
-        idle: Any = IdleLines(15.0)
-        lines = [FakeLine(), FakeLine(keeps=4.0), FakeLine()]
+        idle: Any = IdleConnections(15.0)
+        lines = [FakeLine(), FakeLine(idle_limit=4.0), FakeLine()]
         for line in lines:
             idle.put("way", line)
         lines[2].usable = False
@@ -192,8 +192,8 @@ def test_idle_connections_are_swept_by_one_timer_for_all() -> None:
         late = FakeLine()
         idle.put("way", late)
         await asyncio.sleep(10.0)
-        assert idle.take("way", once=True) is None
-        assert idle.take("way", once=False) is late
+        assert idle.pop_idle("way", once=True) is None
+        assert idle.pop_idle("way", once=False) is late
         idle.close()
         return [line.closed for line in lines]
 

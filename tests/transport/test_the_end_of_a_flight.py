@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bms_async import ClientClosedError
-from bms_async.transport import Flight, SendQueue
+from bms_async.transport import PendingRequest, SendQueue
 from bms_async.wire import HttpRequest, HttpResponse
 from tests.support.virtual_clock import advance, run_virtually
 
@@ -27,8 +27,8 @@ def test_a_flight_that_nobody_waits_for_ends_with_the_transport_once(place: int)
         queue = SendQueue(never, connections=1)
         await queue.open()
         flights = [queue.submit(request()) for _ in range(2)]
-        ended: list[Flight] = []
-        flights[place].on_end(ended.append)
+        ended: list[PendingRequest] = []
+        flights[place].add_done_callback(ended.append)
         await advance(1)
         assert [flight.sent for flight in flights] == [True, False]
         assert ended == []
@@ -52,8 +52,8 @@ def test_a_flight_that_is_left_before_it_is_sent_ends_at_once_and_once() -> None
         queue = SendQueue(exchange, connections=1)
         await queue.open()
         first, second = queue.submit(request()), queue.submit(request())
-        ended: list[Flight] = []
-        second.on_end(ended.append)
+        ended: list[PendingRequest] = []
+        second.add_done_callback(ended.append)
         waiting = asyncio.ensure_future(second.wait())
         await advance(1)
         waiting.cancel()
@@ -65,8 +65,8 @@ def test_a_flight_that_is_left_before_it_is_sent_ends_at_once_and_once() -> None
         # It was passed over, and not sent.
         assert queue.statistics().sent == 1
         assert ended == [second]
-        late: list[Flight] = []
-        second.on_end(late.append)
+        late: list[PendingRequest] = []
+        second.add_done_callback(late.append)
         assert late == [second]
         await queue.aclose()
 

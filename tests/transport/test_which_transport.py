@@ -29,7 +29,7 @@ bms = client()
 assert not any(sys.modules.get(name) for name in LIBRARIES)
 async def main():
     async with bms:
-        made = bms._core.transport._made
+        made = bms._core.transport._transport
         print(type(made).__name__, *(name for name in LIBRARIES if sys.modules.get(name)))
 asyncio.run(main())
 """
