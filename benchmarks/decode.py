@@ -28,7 +28,7 @@ from huaweicloudsdkbms import v1 as vendor
 
 from benchmarks._report import report
 from bms_async.api.bms import jobs, servers
-from bms_async.models import Job, JobGlance, Server, decode
+from bms_async.models import Job, JobSummary, Server, decode
 from bms_async.wire import HttpResponse, read_part, read_response
 from tests.reference.examples import JOB_ANSWER, SERVER_LIST, repair
 
@@ -169,7 +169,7 @@ def readers_of_poll(body: bytes) -> list[Reader]:
     """Return the ways to learn what a poll must know; the vendor's client has none but to read it all."""
     by_vendor = vendor_reader("ShowJobInfosResponse")
     return [
-        Reader("bms_async", lambda: decode(body, JobGlance)),
+        Reader("bms_async", lambda: decode(body, JobSummary)),
         Reader("huaweicloudsdkcore", lambda: by_vendor(body)),
     ]
 

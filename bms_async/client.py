@@ -23,7 +23,7 @@ from bms_async.api import (
 from bms_async.auth import Auth, ScopedAuth
 from bms_async.config.arguments import choose_project_name, choose_transport, read_hooks, tell_project
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
-from bms_async.jobs import SHARE, Patience, Watcher, WatcherStatistics
+from bms_async.jobs import POLL_BUDGET_SHARE, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pacer, preload_aiolimiter
 from bms_async.redaction import kind_of, veil, veil_address
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
@@ -183,7 +183,7 @@ class BmsClient(ClientView):
         polls = self._core.limits["jobs.get"].limit
         watcher = Watcher(
             functools.partial(poll_job, session.unbounded().for_polling()),
-            pace=Pacer(_PACE_WITHOUT_LIMIT if polls is None else polls * SHARE),
+            pace=Pacer(_PACE_WITHOUT_LIMIT if polls is None else polls * POLL_BUDGET_SHARE),
             project=lambda: self._core.project_id,
             patience=patience,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bms_async.redaction import Secret
 
-from .base import TOKEN_OPERATION, Auth, ObservableAuth, RenewableAuth, ScopedAuth, Send, SendingAuth, Start, Tell
+from .base import TOKEN_OPERATION, Auth, Notify, ObservableAuth, RenewableAuth, ScopedAuth, Send, SendingAuth, StartTask
 from .token import StaticToken
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ __all__ = [
     "TOKEN_OPERATION",
     "AkSkAuth",
     "Auth",
+    "Notify",
     "ObservableAuth",
     "PasswordAuth",
     "RenewableAuth",
@@ -26,9 +27,8 @@ __all__ = [
     "Secret",
     "Send",
     "SendingAuth",
-    "Start",
+    "StartTask",
     "StaticToken",
-    "Tell",
 ]
 
 _ON_DEMAND = {"AkSkAuth": "aksk", "PasswordAuth": "password"}

@@ -31,11 +31,11 @@ _log = logging.getLogger("bms_async.auth")
 OPERATION = TOKEN_OPERATION
 CHECK = "check the user's name, password and domain, the project, and auth_url"
 # Where an answer does not tell how long its token lives, which is a day as documented. A 401 mends what is left wrong.
-_UNTOLD_LIFETIME = 3600.0
+_DEFAULT_LIFETIME = 3600.0
 _WHOLE_SECOND = 1.0
 
 
-class Granted(msgspec.Struct):
+class IssuedToken(msgspec.Struct):
     # Of no type, for a field that is not as documented is no reason to have no token.
     expires_at: object = None
     issued_at: object = None
@@ -47,28 +47,30 @@ class Granted(msgspec.Struct):
         return value if isinstance(value, str) and value else None
 
 
-class Answer(msgspec.Struct):
-    token: Granted
+class TokenResponse(msgspec.Struct):
+    token: IssuedToken
 
 
-def margin_of(lifetime: float, margin: float) -> float:
+def renewal_margin(lifetime: float, margin: float) -> float:
     """Return how long before its end a token is renewed; a short-lived one would otherwise be renewed at every call."""
     return min(margin, lifetime / 2)
 
 
-def read_lifetime(granted: Granted, response: HttpResponse) -> float:
+def read_lifetime(issued: IssuedToken, response: HttpResponse) -> float:
     """Return the seconds that a token lives, by the cloud's clock alone: ours may be years off."""
-    end = read_moment(granted.expires_at)
+    end = read_moment(issued.expires_at)
     if end is not None:
-        for now in (read_date(response.header("Date")), read_moment(granted.issued_at)):
+        for now in (read_date(response.header("Date")), read_moment(issued.issued_at)):
             if now is None:
                 continue
             # A time in whole seconds, as `Date` always is, was up to one later than it says.
             lifetime = (end - now).total_seconds() - (_WHOLE_SECOND if now.microsecond == 0 else 0.0)
             if lifetime > 0:
                 return lifetime
-    _log.warning("%s: the answer does not tell how long its token lives; %g s are assumed", OPERATION, _UNTOLD_LIFETIME)
-    return _UNTOLD_LIFETIME
+    _log.warning(
+        "%s: the answer does not tell how long its token lives; %g s are assumed", OPERATION, _DEFAULT_LIFETIME
+    )
+    return _DEFAULT_LIFETIME
 
 
 def read_date(value: str | None) -> datetime | None:
@@ -79,14 +81,14 @@ def read_date(value: str | None) -> datetime | None:
     return date.replace(tzinfo=UTC) if date and date.tzinfo is None else date
 
 
-def may_pass(error: CallError) -> bool:
+def is_retryable(error: CallError) -> bool:
     """Tell whether the same request may be answered better later."""
     if isinstance(error, ApiError):
         return isinstance(error, RateLimitedError) or error.status == 408 or error.status >= 500  # noqa: PLR2004
     return True
 
 
-def refusal(error: CallError, check: str = CHECK) -> AuthenticationError:
+def refused_error(error: CallError, check: str = CHECK) -> AuthenticationError:
     """Return what a refusal means to the call that needed the token.
 
     Always of this class: a 404 of the identity service would else be read as "no such server", a 403 as the call's own.
@@ -124,7 +126,7 @@ def young_refusal(request: HttpRequest, response: HttpResponse, redact: Callable
     )
 
 
-def failure(error: CallError, attempts: int) -> TransportError:
+def unavailable_error(error: CallError, attempts: int) -> TransportError:
     """Return what a failure means to the call that needed the token: it was not sent, whatever became of ours."""
     status = getattr(error, "status", None)
     last = type(error).__name__ if status is None else f"{type(error).__name__} {status}"
@@ -134,7 +136,7 @@ def failure(error: CallError, attempts: int) -> TransportError:
     return kind(text, maybe_delivered=False, operation=OPERATION)
 
 
-def shorten(auth_url: str) -> str:
+def normalize_auth_url(auth_url: str) -> str:
     return auth_url.strip().rstrip("/").removesuffix("/auth/tokens").removesuffix("/v3").rstrip("/")
 
 
@@ -142,10 +144,12 @@ def without_none(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def find_problems(given: Mapping[str, object], password: object) -> list[str]:
+def validate_user(given: Mapping[str, object], password: object) -> list[str]:
     """Return all that is wrong with who the token is for; no password is in it."""
     problems = [
-        f"{name} is no text" if value is not None else "" for name, value in given.items() if not is_text(value)
+        f"{name} is no text" if value is not None else ""
+        for name, value in given.items()
+        if not is_encodable_text(value)
     ]
     problems = [problem for problem in problems if problem]
     has = {name for name, value in given.items() if value is not None}
@@ -166,23 +170,23 @@ def find_problems(given: Mapping[str, object], password: object) -> list[str]:
         problems.append("user_domain_name or user_domain_id is missing (the account that the user belongs to)")
     if not has & {"project_name", "project_id"}:
         problems.append("project_name or project_id is missing")
-    if not is_text(password):
+    if not is_encodable_text(password):
         problems.append("password is missing, or no text that can be sent")
     return problems
 
 
-def find_margin_problems(margin: object) -> list[str]:
+def validate_margin(margin: object) -> list[str]:
     if isinstance(margin, int | float) and not isinstance(margin, bool) and 0 <= margin < math.inf:
         return []
     return [f"margin={margin!r} is no number of seconds"]
 
 
-def is_text(value: object) -> bool:
+def is_encodable_text(value: object) -> bool:
     """Tell whether something can be sent: half a character cannot, and what the encoder raises would show the text."""
     return isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= each <= "\udfff" for each in value)
 
 
-def find_url_problems(auth_url: object) -> list[str]:
+def validate_auth_url(auth_url: object) -> list[str]:
     """Return what is wrong with the address that the password goes to; no part of it that may be secret is shown."""
     if not isinstance(auth_url, str) or not auth_url.strip():
         return ["auth_url is missing (such as 'https://iam.region.example.com/v3')"]
@@ -201,6 +205,6 @@ def find_url_problems(auth_url: object) -> list[str]:
         problem = "plain http would show the password to everybody on the way; use https (http is for loopback only)"
     elif (unfilled := find_unfilled(text)) is not None:
         problem = f"{unfilled!r} in it is not filled in; give the address of the identity service alone"
-    elif shorten(text).endswith("/v2.0"):
+    elif normalize_auth_url(text).endswith("/v2.0"):
         problem = "version 3 of the identity service is needed"
     return [f"auth_url={text!r}: {problem}"] if problem else []

@@ -23,7 +23,7 @@ _LOCKED = "an account is locked after a few wrong tries"
 _USELESS = "it would be refused like the one before"
 
 
-class Brake:
+class LockoutGuard:
     """Keeps what was refused from being asked for again at once, and longer each time that it is refused again."""
 
     __slots__ = ("_advice", "_pause", "_refusal", "_since", "_until")
@@ -34,7 +34,7 @@ class Brake:
         self._refusal: AuthenticationError | None = None
         self._advice = ""
 
-    def press(self, refusal: AuthenticationError | None, now: float, *, young: bool = False) -> None:
+    def trip(self, refusal: AuthenticationError | None, now: float, *, young: bool = False) -> None:
         """Note a refusal.
 
         Args:
@@ -50,7 +50,7 @@ class Brake:
         self._refusal = refusal
         self._advice = _USELESS if young else _LOCKED
 
-    def ease(self) -> None:
+    def reset(self) -> None:
         """Note that a token was given: the password is right, whereas the token may be refused like the one before."""
         if self._advice != _USELESS:
             self._pause = 0.0
@@ -81,7 +81,7 @@ class Brake:
         )
 
 
-class Outage:
+class OutageBackoff:
     """Has an identity service that is out of order asked once in a while, however many calls need a token."""
 
     __slots__ = ("_rest", "_until")
@@ -91,16 +91,16 @@ class Outage:
         self._until = -math.inf
 
     @property
-    def is_on(self) -> bool:
+    def is_active(self) -> bool:
         """Whether nothing has been heard since a renewal failed."""
         return self._rest > 0
 
-    def note(self, now: float) -> None:
+    def record_failure(self, now: float) -> None:
         """Note that a renewal failed."""
         self._rest = min(max(_SHORTEST_REST, 2 * self._rest), _LONGEST_REST)
         self._until = now + self._rest
 
-    async def rest(self) -> None:
+    async def wait(self) -> None:
         """Wait until it may be asked again."""
         await anyio.sleep(max(0.0, self._until - anyio.current_time()))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from .base import Tell
+from .base import Notify
 
 
-class Audience:
+class Observers:
     """The clients that are told.
 
     Args:
@@ -18,19 +18,19 @@ class Audience:
 
     def __init__(self, credentials: str) -> None:
         self._credentials = credentials
-        self._tells: list[tuple[Tell, asyncio.AbstractEventLoop]] = []
+        self._tells: list[tuple[Notify, asyncio.AbstractEventLoop]] = []
 
-    def join(self, tell: Tell) -> None:
+    def add(self, tell: Notify) -> None:
         """Tell one more, from its loop."""
         # A client that was never closed is gone with its loop.
         alive = [(other, loop) for other, loop in self._tells if not loop.is_closed()]
         self._tells = [*alive, (tell, asyncio.get_running_loop())]
 
-    def leave(self, tell: Tell) -> None:
+    def remove(self, tell: Notify) -> None:
         """Tell one less."""
         self._tells = [(other, loop) for other, loop in self._tells if other != tell]
 
-    def hear(self, seconds: float, *, lifetime: float | None = None, error: BaseException | None = None) -> None:
+    def notify(self, seconds: float, *, lifetime: float | None = None, error: BaseException | None = None) -> None:
         """Tell all that credentials were renewed, or in vain.
 
         Args:

@@ -16,10 +16,10 @@ from bms_async.errors import AuthenticationError, BmsError, ClientClosedError, C
 from bms_async.errors.base import own_copy
 from bms_async.redaction import SecretStr
 
-from ._keystone import OPERATION, margin_of
-from ._lockout_guard import Brake, Outage, is_young
-from ._observers import Audience
-from .base import Send, Start
+from ._keystone import OPERATION, renewal_margin
+from ._lockout_guard import LockoutGuard, OutageBackoff, is_young
+from ._observers import Observers
+from .base import Send, StartTask
 
 _log = logging.getLogger("bms_async.auth")
 
@@ -59,29 +59,29 @@ class Token:
         self.headers: Mapping[str, str] = {"X-Auth-Token": value}
         self.since = since
         self.deadline = deadline
-        self.renew_at = deadline - margin_of(lifetime, margin)
+        self.renew_at = deadline - renewal_margin(lifetime, margin)
         self.project_id = project_id
 
 
-Obtain: TypeAlias = Callable[[Send, SecretStr | None, int], Awaitable[Token]]
+Fetch: TypeAlias = Callable[[Send, SecretStr | None, int], Awaitable[Token]]
 """Gets a token by this way to send, other than the one that was refused; how often it may ask."""
 
 
 class _Renewal:
-    """One token on its way, for all who wait for it; `via` is the client that sends for it."""
+    """One token on its way, for all who wait for it; `client` is the client that sends for it."""
 
-    __slots__ = ("begun", "done", "error", "token", "told", "via")
+    __slots__ = ("client", "done", "error", "notified", "started_at", "token")
 
     def __init__(self) -> None:
-        self.begun = anyio.current_time()
+        self.started_at = anyio.current_time()
         self.done = anyio.Event()
         self.token: Token | None = None
         self.error: BmsError | None = None
-        self.told = False
-        self.via: Send | None = None
+        self.notified = False
+        self.client: Send | None = None
 
 
-class Renewals:
+class TokenSource:
     """The token of some credentials, and the clients that it can be asked for through.
 
     Args:
@@ -89,14 +89,26 @@ class Renewals:
         owner: What to call the credentials in errors.
 
     Attributes:
-        audience: Who is told of each renewal.
+        observers: Who is told of each renewal.
     """
 
     # Whether the token came, and the next one will, in place of one that a service refused; and whether it is kept
     # although it was refused itself.
     __slots__ = (
-        "_bindings", "_brake", "_is_kept", "_is_next_second", "_is_second", "_loop", "_obtain", "_outage", "_owner",
-        "_paused_until", "_refused", "_renewal", "_token", "audience",
+        "_bindings",
+        "_fetch",
+        "_guard",
+        "_is_kept",
+        "_is_next_second",
+        "_is_second",
+        "_loop",
+        "_outage",
+        "_owner",
+        "_paused_until",
+        "_refused",
+        "_renewal",
+        "_token",
+        "observers",
     )  # fmt: skip
 
     _token: Token | None
@@ -105,19 +117,19 @@ class Renewals:
     _is_kept: bool
     _renewal: _Renewal | None
     _paused_until: float
-    _brake: Brake
-    _outage: Outage
+    _guard: LockoutGuard
+    _outage: OutageBackoff
 
-    def __init__(self, obtain: Obtain, owner: str) -> None:
-        self._obtain = obtain
+    def __init__(self, obtain: Fetch, owner: str) -> None:
+        self._fetch = obtain
         self._owner = owner
-        self.audience = Audience(owner)
-        self._bindings: list[tuple[Send, Start]] = []
+        self.observers = Observers(owner)
+        self._bindings: list[tuple[Send, StartTask]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._refused: SecretStr | None = None
         self._forget()
 
-    def bind(self, send: Send, start: Start) -> None:
+    def bind(self, send: Send, start: StartTask) -> None:
         """Take a way to send, from a client that is being opened.
 
         Raises:
@@ -142,7 +154,7 @@ class Renewals:
         if self._renewal is not None:
             self._hand_over(self._renewal, send)
 
-    async def current(self) -> Token:
+    async def get(self) -> Token:
         """Return the token, after getting one if there is none.
 
         Raises:
@@ -157,13 +169,13 @@ class Renewals:
                 now >= token.renew_at
                 and now >= self._paused_until
                 and self._renewal is None
-                and not self._brake.is_on(now)
+                and not self._guard.is_on(now)
             ):
                 self._begin()
             return token
         renewal = self._renewal
         if renewal is None:
-            self._brake.check(now)
+            self._guard.check(now)
             renewal = self._begin()
         if renewal is None:
             raise ClientClosedError(f"{OPERATION}: no client that uses this {self._owner} is open")
@@ -173,7 +185,7 @@ class Renewals:
         assert renewal.error is not None  # noqa: S101 - for the type checker
         raise own_copy(renewal.error)
 
-    async def replace(self, refused: SecretStr | None, refusal: Callable[[], AuthenticationError]) -> bool:
+    async def renew(self, refused: SecretStr | None, refusal: Callable[[], AuthenticationError]) -> bool:
         """Get another token than the one that a call was refused with, unless somebody did so meanwhile.
 
         One that came for a refused one, and is refused young, is its user's refusal: the cloud gives tokens, and does
@@ -193,86 +205,86 @@ class Renewals:
         now = anyio.current_time()
         if self._token is None or refused != self._token.value:
             # The next try takes (or waits for) what came of it.
-            return not (refused == self._refused and self._renewal is None and self._brake.is_on(now))
+            return not (refused == self._refused and self._renewal is None and self._guard.is_on(now))
         if self._is_kept:
-            self._brake.check(now)
+            self._guard.check(now)
         if self._is_second and not self._is_kept and is_young(self._token.since, now):
             # Until the brake is off; then it is replaced.
             self._is_kept = True
-            self._brake.press(refusal(), now, young=True)
+            self._guard.trip(refusal(), now, young=True)
             return False
         self._token, self._refused, self._is_next_second = None, refused, True
-        await self.current()
+        await self.get()
         return True
 
     def _forget(self) -> None:
         self._token = self._renewal = None
         self._is_second = self._is_next_second = self._is_kept = False
         self._paused_until = -math.inf
-        self._brake = Brake()
-        self._outage = Outage()
+        self._guard = LockoutGuard()
+        self._outage = OutageBackoff()
 
     def _begin(self) -> _Renewal | None:
         renewal = _Renewal()
-        if not self._launch(renewal):
+        if not self._start_in_some_client(renewal):
             return None
         self._renewal = renewal
         return renewal
 
-    def _launch(self, renewal: _Renewal, *, but: Send | None = None) -> bool:
+    def _start_in_some_client(self, renewal: _Renewal, *, except_: Send | None = None) -> bool:
         """Start the renewal's task in a client that takes it: no call owns it, so no call's end is its end."""
         for send, start in self._bindings:
-            if send == but:
+            if send == except_:
                 continue
             try:
                 start(functools.partial(self._run, renewal, send))
             except ClientClosedError:
                 continue
-            renewal.via = send
+            renewal.client = send
             return True
         return False
 
     def _hand_over(self, renewal: _Renewal, send: Send) -> None:
         """Have another client go on with what this one was asking for."""
-        if renewal.done.is_set() or renewal.via != send:
+        if renewal.done.is_set() or renewal.client != send:
             return
-        if not self._launch(renewal, but=send):
-            self._settle(renewal, error=ClientClosedError(f"{OPERATION}: the client was closed before a token came"))
+        if not self._start_in_some_client(renewal, except_=send):
+            self._resolve(renewal, error=ClientClosedError(f"{OPERATION}: the client was closed before a token came"))
 
     async def _run(self, renewal: _Renewal, send: Send) -> None:
         fault: Exception | None = None
         try:
-            if self._outage.is_on:
-                await self._outage.rest()
-            attempts = 1 if self._outage.is_on else ATTEMPTS
-            token = await call_foreign("asking for a token", self._obtain, send, self._refused, attempts)
+            if self._outage.is_active:
+                await self._outage.wait()
+            attempts = 1 if self._outage.is_active else ATTEMPTS
+            token = await call_foreign("asking for a token", self._fetch, send, self._refused, attempts)
         except (asyncio.CancelledError, ClientClosedError) as error:
             self._hand_over(renewal, send)
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
         except BmsError as error:
-            self._settle(renewal, error=error)
+            self._resolve(renewal, error=error)
         except Exception as error:  # noqa: BLE001 - it is raised again
             fault = error
             failure = TransportError(f"{type(error).__name__} while asking", maybe_delivered=False, operation=OPERATION)
             failure.__cause__ = error
-            self._settle(renewal, error=failure)
+            self._resolve(renewal, error=failure)
         else:
-            self._settle(renewal, token=token)
-        self._tell(renewal)
+            self._resolve(renewal, token=token)
+        self._notify(renewal)
         if fault is not None:
             raise fault
 
-    def _tell(self, renewal: _Renewal) -> None:
-        if renewal.told:
+    def _notify(self, renewal: _Renewal) -> None:
+        if renewal.notified:
             return
-        renewal.told = True
+        renewal.notified = True
         now, token = anyio.current_time(), renewal.token
         lifetime = None if token is None else token.deadline - now
-        self.audience.hear(now - renewal.begun, lifetime=lifetime, error=renewal.error)
+        self.observers.notify(now - renewal.started_at, lifetime=lifetime, error=renewal.error)
 
-    def _settle(self, renewal: _Renewal, *, token: Token | None = None, error: BmsError | None = None) -> None:
+    def _resolve(self, renewal: _Renewal, *, token: Token | None = None, error: BmsError | None = None) -> None:
         if renewal.done.is_set():
             # It was handed over, and this client's answer came all the same.
             return
@@ -283,17 +295,17 @@ class Renewals:
         if token is not None:
             self._token = token
             self._is_second, self._is_next_second, self._is_kept = self._is_next_second, False, False
-            self._brake.ease()
-            self._outage = Outage()
+            self._guard.reset()
+            self._outage = OutageBackoff()
             return
         now = math.inf if self._loop is None else self._loop.time()
         if isinstance(error, AuthenticationError):
-            self._outage = Outage()
+            self._outage = OutageBackoff()
             if error.status == _UNAUTHORIZED:
-                self._brake.press(error, now)
+                self._guard.trip(error, now)
         elif isinstance(error, TransportError):
-            self._outage.note(now)
+            self._outage.record_failure(now)
         if self._token is not None and now < self._token.deadline:
             # Calls go on with the token they have, and must not each ask again at once.
-            self._paused_until = max(now + _PAUSE, self._brake.until)
+            self._paused_until = max(now + _PAUSE, self._guard.until)
             _log.warning("%s: a renewal ahead of time failed: %s", OPERATION, type(error).__name__)

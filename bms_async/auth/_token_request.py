@@ -17,7 +17,17 @@ from bms_async.validation.common import fits_header
 from bms_async.wire import HttpRequest, HttpResponse, RetryPolicy, read_error, retry_delay
 from bms_async.wire.request import check_body, encode_body
 
-from ._keystone import CHECK, OPERATION, Answer, Granted, failure, margin_of, may_pass, read_lifetime, refusal
+from ._keystone import (
+    CHECK,
+    OPERATION,
+    IssuedToken,
+    TokenResponse,
+    is_retryable,
+    read_lifetime,
+    refused_error,
+    renewal_margin,
+    unavailable_error,
+)
 from ._token_renewal import ATTEMPTS, Token
 from .base import Send
 
@@ -31,7 +41,7 @@ _TIMEOUT = 30.0
 _TOKENS_REMEMBERED = 32
 
 
-class Exchange:
+class TokenClient:
     """Gets tokens for one user and one project.
 
     Args:
@@ -70,7 +80,7 @@ class Exchange:
         """Return the text without the password, however it is spelled in JSON or a URL, and without the tokens."""
         return mask(text, self._password.text, *self._issued)
 
-    async def obtain(self, send: Send, refused: SecretStr | None, attempts: int) -> Token:
+    async def fetch(self, send: Send, refused: SecretStr | None, attempts: int) -> Token:
         """Return a token, from the file if there is a good one that is not the refused one.
 
         Raises:
@@ -78,13 +88,13 @@ class Exchange:
             TransportError: There was no answer that helps, each time.
         """
         if self._cache is None:
-            return (await self._ask(send, attempts))[0]
-        async with self._cache.hold() as held:
+            return (await self._request(send, attempts))[0]
+        async with self._cache.lock() as held:
             if held and (token := await self._load(self._cache, refused)):
                 return token
-            token, granted = await self._ask(send, attempts)
+            token, issued = await self._request(send, attempts)
             if held:
-                await self._store(self._cache, token, granted)
+                await self._store(self._cache, token, issued)
             return token
 
     def build_request(self) -> HttpRequest:
@@ -103,7 +113,7 @@ class Exchange:
         )
 
     @property
-    def _check(self) -> str:
+    def _hint(self) -> str:
         password = self._password.text
         return CHECK + "; the password begins or ends with a blank" * (password != password.strip())
 
@@ -112,7 +122,7 @@ class Exchange:
         if kept is None or kept.token == refused or not fits_header(kept.token):
             return None
         left = kept.remaining(cache.now())
-        if left <= margin_of(kept.lifetime, self._margin):
+        if left <= renewal_margin(kept.lifetime, self._margin):
             return None
         token, now = SecretStr(kept.token), anyio.current_time()
         self._issued.append(token)
@@ -125,17 +135,17 @@ class Exchange:
             project_id=kept.project_id,
         )
 
-    async def _store(self, cache: TokenCache, token: Token, granted: Granted) -> None:
+    async def _store(self, cache: TokenCache, token: Token, issued: IssuedToken) -> None:
         from .cache import CachedToken  # noqa: PLC0415
 
-        expires_at = granted.expires_at if isinstance(granted.expires_at, str) else None
+        expires_at = issued.expires_at if isinstance(issued.expires_at, str) else None
         left = token.deadline - anyio.current_time()
-        kept = CachedToken.lasting(
+        kept = CachedToken.issued(
             token.value, left, expires_at=expires_at, project_id=token.project_id, now=cache.now()
         )
         await cache.store(kept)
 
-    async def _ask(self, send: Send, attempts: int) -> tuple[Token, Granted]:
+    async def _request(self, send: Send, attempts: int) -> tuple[Token, IssuedToken]:
         """Ask for a token, and again if that may help.
 
         Raises:
@@ -149,17 +159,17 @@ class Exchange:
             try:
                 return self._read(await send(self.build_request()), asked_at)
             except CallError as error:
-                if not may_pass(error):
-                    told = refusal(error, self._check)
-                    _log.warning("%s was refused (%d); %s", OPERATION, told.status, self._check)
+                if not is_retryable(error):
+                    told = refused_error(error, self._hint)
+                    _log.warning("%s was refused (%d); %s", OPERATION, told.status, self._hint)
                     raise told from None
                 if attempt >= attempts:
-                    raise failure(error, attempt) from error
+                    raise unavailable_error(error, attempt) from error
                 _log.info("%s attempt %d failed: %s", OPERATION, attempt, type(error).__name__)
                 asked = getattr(error, "retry_after", None)
             await anyio.sleep(retry_delay(_RETRY, attempt=attempt, asked=asked, draw=self._random.random()))
 
-    def _read(self, response: HttpResponse, asked_at: float) -> tuple[Token, Granted]:
+    def _read(self, response: HttpResponse, asked_at: float) -> tuple[Token, IssuedToken]:
         value = SecretStr((response.header("X-Subject-Token") or "").strip())
         if value:
             # Whatever the status is: what came must not be shown from now on.
@@ -171,11 +181,11 @@ class Exchange:
                 "answered without a token in X-Subject-Token", status=response.status, operation=OPERATION
             )
         try:
-            granted = msgspec.json.decode(response.body, type=Answer).token
+            issued = msgspec.json.decode(response.body, type=TokenResponse).token
         except (msgspec.DecodeError, ValueError, RecursionError):
             text = f"answered with {len(response.body)} bytes that tell of no token"
             raise DecodeError(text, status=response.status, operation=OPERATION) from None
-        lifetime = read_lifetime(granted, response)
+        lifetime = read_lifetime(issued, response)
         _log.info("%s: a token for %.0f s", OPERATION, lifetime)
         token = Token(
             value,
@@ -184,6 +194,6 @@ class Exchange:
             deadline=asked_at + lifetime,
             lifetime=lifetime,
             margin=self._margin,
-            project_id=granted.project_id,
+            project_id=issued.project_id,
         )
-        return token, granted
+        return token, issued

@@ -22,14 +22,14 @@ from bms_async.wire.signing import DATE_HEADER, format_date, sign
 
 from ._clock import CloudClock
 from ._keys import Keys, check_text, read_keys
-from ._lockout_guard import Brake, is_young
-from ._observers import Audience
-from .base import Tell
+from ._lockout_guard import LockoutGuard, is_young
+from ._observers import Observers
+from .base import Notify
 
 KeyProvider: TypeAlias = Callable[[], Awaitable[tuple[str, str | Secret, str | Secret | None]]]
 """Fetches an access key, its secret key and, with temporary keys, their security token."""
 
-MOST_BYTES = 12 * 1024 * 1024
+MAX_SIGNED_BYTES = 12 * 1024 * 1024
 """How long a signed body may be (API reference 3.2)."""
 
 LONG = 1024 * 1024
@@ -84,13 +84,13 @@ class AkSkAuth:
     """
 
     __slots__ = (
-        "_audience",
-        "_brake",
         "_failure",
         "_fetched",
         "_fetching",
+        "_guard",
+        "_header_cache",
         "_keys",
-        "_latest",
+        "_observers",
         "_offset",
         "_project_id",
         "_provider",
@@ -113,10 +113,10 @@ class AkSkAuth:
         # A provider that is a text is likely a key.
         provider = veil(provider)
         self._keys: Keys | None = None
-        self._latest: _Latest | None = None
+        self._header_cache: _HeaderCache | None = None
         self._veil: tuple[SecretStr, ...] = ()
         if provider is None:
-            self._take(read_keys(access_key, secret_key, security_token))
+            self._use_keys(read_keys(access_key, secret_key, security_token))
         elif access_key is not None or secret_key is not None or security_token is not None:
             raise ConfigurationError("AkSkAuth: give keys or a provider of keys, not both")
         elif not callable(provider):
@@ -124,12 +124,12 @@ class AkSkAuth:
         self._project_id = None if project_id is None else str(check_text("project_id", project_id))
         self._provider = provider
         self._time = CloudClock(clock)
-        self._audience = Audience("AkSkAuth")
+        self._observers = Observers("AkSkAuth")
         self._fetching = anyio.Lock()
         self._fetched = 0
         self._failure: Exception | None = None
         self._taken_at = -math.inf
-        self._brake = Brake()
+        self._guard = LockoutGuard()
 
     def __repr__(self) -> str:
         keys = "no keys yet" if self._keys is None else self._keys.access_key
@@ -138,13 +138,13 @@ class AkSkAuth:
     def __reduce__(self) -> str:
         raise TypeError("an AkSkAuth is not pickled: its secret key would be readable in the pickle")
 
-    def observe(self, tell: Tell) -> None:
+    def observe(self, tell: Notify) -> None:
         """Tell a client that is being opened whenever the provider was asked for keys; there may be several."""
-        self._audience.join(tell)
+        self._observers.add(tell)
 
-    def unobserve(self, tell: Tell) -> None:
+    def unobserve(self, tell: Notify) -> None:
         """Tell it no more, when it is closed."""
-        self._audience.leave(tell)
+        self._observers.remove(tell)
 
     async def headers(self, request: HttpRequest) -> Mapping[str, str]:
         """Return the signature and the headers that it needs.
@@ -155,7 +155,7 @@ class AkSkAuth:
             ConfigurationError: The provider gave what are no keys.
         """
         body = request.body
-        if len(body) > MOST_BYTES:
+        if len(body) > MAX_SIGNED_BYTES:
             raise InvalidRequestError(
                 "body",
                 f"{len(body)} bytes",
@@ -164,11 +164,11 @@ class AkSkAuth:
         keys = self._keys or await self._fetch(None)
         url, given = request.url, request.headers
         second = self._time.second()
-        latest = self._latest
+        latest = self._header_cache
         if latest is not None and url.startswith(latest.head) and latest.second == second and latest.keys is keys:
             added = latest.added.copy()
         else:
-            added = self._add(url, second, keys)
+            added = self._headers_to_add(url, second, keys)
         signed = added.copy()
         for name in _to_sign(tuple(given)):
             signed[name] = given[name]
@@ -204,11 +204,11 @@ class AkSkAuth:
     async def _replace(self, refused: Keys) -> bool:
         """Have the provider give other keys than the refused ones, unless that was in vain a moment ago."""
         now = anyio.current_time()
-        if self._brake.is_on(now):
+        if self._guard.is_on(now):
             return False
         if is_young(self._taken_at, now):
             # The provider gives keys, and the cloud does not take them: others would be refused like these.
-            self._brake.press(None, now)
+            self._guard.trip(None, now)
             return False
         try:
             changed = await self._fetch(refused) != refused
@@ -216,15 +216,15 @@ class AkSkAuth:
             # The refusal is what the caller must hear of.
             _log.warning("new keys could not be fetched: %s", error)
             changed = False
-        if not changed and not self._brake.is_on(now):
-            self._brake.press(None, now)
+        if not changed and not self._guard.is_on(now):
+            self._guard.trip(None, now)
         return changed
 
     def redact(self, text: str) -> str:
         """Return the text without the secret key and the security token."""
         return mask(text, *self._veil)
 
-    def _add(self, url: str, second: int, keys: Keys) -> dict[str, str]:
+    def _headers_to_add(self, url: str, second: int, keys: Keys) -> dict[str, str]:
         """Return the headers that a request gets beside its signature."""
         start = url.find("/", _SHORTEST)
         added = {"Host": _authority(url if start < 0 else url[:start]), DATE_HEADER: _dated(second)}
@@ -236,7 +236,7 @@ class AkSkAuth:
         if keys.security_token is not None:
             added["X-Security-Token"] = keys.security_token
         if found is not None:
-            self._latest = _Latest(url[: found.end()], second, keys, added.copy())
+            self._header_cache = _HeaderCache(url[: found.end()], second, keys, added.copy())
         return added
 
     async def _fetch(self, refused: Keys | None) -> Keys:
@@ -256,11 +256,11 @@ class AkSkAuth:
                 else:
                     # The same keys again stay the same object, and so are seen not to have changed.
                     if keys != self._keys:
-                        self._take(keys)
+                        self._use_keys(keys)
                         # The first ones a provider may have had for long.
                         self._taken_at = -math.inf if refused is None else anyio.current_time()
                 self._fetched += 1
-                self._audience.hear(anyio.current_time() - begun, error=self._failure)
+                self._observers.notify(anyio.current_time() - begun, error=self._failure)
             if self._failure is not None:
                 raise _failed(self._failure) from self._failure
             assert self._keys is not None  # noqa: S101 - a fetch brings keys or a failure
@@ -275,14 +275,14 @@ class AkSkAuth:
             )
         return read_keys(*given)
 
-    def _take(self, keys: Keys) -> None:
+    def _use_keys(self, keys: Keys) -> None:
         # Answers to what the former keys have signed may still be on their way.
         former = self._keys.secrets if self._keys is not None else ()
         self._keys = keys
         self._veil = (*keys.secrets, *former)
 
 
-class _Latest:
+class _HeaderCache:
     """What requests of one second to one project of one service have in common: nearly all of them are such.
 
     Args:

@@ -16,7 +16,7 @@ Send: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
 TOKEN_OPERATION = "identity.create_token"  # noqa: S105 - a call's name
 """The call that a password is exchanged by; limits and logs know it by this name."""
 
-Start: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+StartTask: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 """Starts a task that belongs to the client and outlives the call that asked for it."""
 
 
@@ -51,7 +51,7 @@ class RenewableAuth(Auth, Protocol):
 class SendingAuth(Auth, Protocol):
     """Credentials that have to ask a service for what they put on requests."""
 
-    def bind(self, send: Send, start: Start) -> None:
+    def bind(self, send: Send, start: StartTask) -> None:
         """Take a way to send, from a client that is being opened; there may be several."""
         ...
 
@@ -60,7 +60,7 @@ class SendingAuth(Auth, Protocol):
         ...
 
 
-Tell: TypeAlias = Callable[["CredentialsRenewed"], None]
+Notify: TypeAlias = Callable[["CredentialsRenewed"], None]
 """Tells the hooks of a client."""
 
 
@@ -68,11 +68,11 @@ Tell: TypeAlias = Callable[["CredentialsRenewed"], None]
 class ObservableAuth(Auth, Protocol):
     """Credentials that get new tokens or keys, and tell of it."""
 
-    def observe(self, tell: Tell) -> None:
+    def observe(self, tell: Notify) -> None:
         """Tell a client that is being opened of it, from now on; there may be several."""
         ...
 
-    def unobserve(self, tell: Tell) -> None:
+    def unobserve(self, tell: Notify) -> None:
         """Tell it no more, when it is closed."""
         ...
 

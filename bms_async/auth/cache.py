@@ -32,7 +32,7 @@ _LOCK_WAIT = 30.0
 _LOCK_POLL = 0.05
 _OTHERS = 0o077
 _VERSION = 1
-_LONGEST_FILE = 4 * 1024 * 1024
+_MAX_FILE_BYTES = 4 * 1024 * 1024
 
 
 class CachedToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ class CachedToken(msgspec.Struct, frozen=True, kw_only=True):
     project_id: str | None
 
     @classmethod
-    def lasting(
+    def issued(
         cls, token: str, lifetime: float, *, expires_at: str | None, project_id: str | None, now: float | None = None
     ) -> CachedToken:
         """Return a token that has this many seconds left.
@@ -116,7 +116,7 @@ class TokenCache:
         return f"TokenCache({str(self._path)!r})"
 
     @asynccontextmanager
-    async def hold(self, *, wait: float = _LOCK_WAIT) -> AsyncIterator[bool]:
+    async def lock(self, *, wait: float = _LOCK_WAIT) -> AsyncIterator[bool]:
         """Keep all others from the file while one asks for a token; yields False if it could not be had in time.
 
         Args:
@@ -194,7 +194,7 @@ class TokenCache:
         with os.fdopen(descriptor, "rb") as file:
             if not _is_private(os.fstat(file.fileno()), self._path):
                 return {}
-            data = SecretBytes(file.read(_LONGEST_FILE))
+            data = SecretBytes(file.read(_MAX_FILE_BYTES))
         try:
             content = msgspec.json.decode(data, type=_Content)
         except (msgspec.DecodeError, ValueError, RecursionError):

@@ -13,10 +13,17 @@ from bms_async.errors import ConfigurationError
 from bms_async.redaction import MASK, Secret, SecretStr, veil, veil_address
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._keystone import find_margin_problems, find_problems, find_url_problems, shorten, without_none, young_refusal
-from ._token_renewal import Renewals
-from ._token_request import Exchange
-from .base import Send, Start, Tell
+from ._keystone import (
+    normalize_auth_url,
+    validate_auth_url,
+    validate_margin,
+    validate_user,
+    without_none,
+    young_refusal,
+)
+from ._token_renewal import TokenSource
+from ._token_request import TokenClient
+from .base import Notify, Send, StartTask
 
 if TYPE_CHECKING:
     from .cache import TokenCache
@@ -88,14 +95,14 @@ class PasswordAuth:
             "project_domain_name": project_domain_name,
             "project_domain_id": project_domain_id,
         }
-        problems = [*find_url_problems(auth_url), *find_problems(given, password), *find_margin_problems(margin)]
+        problems = [*validate_auth_url(auth_url), *validate_user(given, password), *validate_margin(margin)]
         if problems:
             raise ConfigurationError(f"PasswordAuth: {'; '.join(problems)}")
-        auth_url = shorten(auth_url)
+        auth_url = normalize_auth_url(auth_url)
         user_domain = without_none(id=user_domain_id, name=user_domain_name) or None
         project_domain = without_none(id=project_domain_id, name=project_domain_name) or None
         self._project_id = project_id
-        self._exchange = Exchange(
+        self._exchange = TokenClient(
             auth_url=auth_url,
             user=without_none(id=user_id, name=username, domain=user_domain),
             password=Secret(password),
@@ -104,7 +111,7 @@ class PasswordAuth:
             cache=None if cache_file is None else _open_cache(cache_file, (auth_url, *given.values()), clock),
             random=random or Random(),  # noqa: S311 - jitter, not a secret
         )
-        self._renewals = Renewals(self._exchange.obtain, "PasswordAuth")
+        self._renewals = TokenSource(self._exchange.fetch, "PasswordAuth")
 
     def __repr__(self) -> str:
         if not hasattr(self, "_exchange"):
@@ -127,7 +134,7 @@ class PasswordAuth:
         """The project that the token is for, where its id was given or a token has told it."""
         return self._project_id
 
-    def bind(self, send: Send, start: Start) -> None:
+    def bind(self, send: Send, start: StartTask) -> None:
         """Take a way to send, from a client that is being opened.
 
         Raises:
@@ -139,13 +146,13 @@ class PasswordAuth:
         """Let go of it again; another client takes over what it was asking for."""
         self._renewals.unbind(send)
 
-    def observe(self, tell: Tell) -> None:
+    def observe(self, tell: Notify) -> None:
         """Tell a client that is being opened of each new token; there may be several."""
-        self._renewals.audience.join(tell)
+        self._renewals.observers.add(tell)
 
-    def unobserve(self, tell: Tell) -> None:
+    def unobserve(self, tell: Notify) -> None:
         """Tell it no more, when it is closed."""
-        self._renewals.audience.leave(tell)
+        self._renewals.observers.remove(tell)
 
     async def headers(self, request: HttpRequest) -> Mapping[str, str]:
         """Return the token's header, after getting a token if there is none.
@@ -156,7 +163,7 @@ class PasswordAuth:
             ClientClosedError: No client that uses these credentials is open.
         """
         del request
-        return (await self._renewals.current()).headers
+        return (await self._renewals.get()).headers
 
     async def renew(self, request: HttpRequest, response: HttpResponse) -> bool:
         """Get a new token after a 401; a 403 is about what the user may do, which no new token changes.
@@ -171,14 +178,14 @@ class PasswordAuth:
         if response.status != _UNAUTHORIZED:
             return False
         sent = next((value for name, value in request.headers.items() if name.lower() == "x-auth-token"), None)
-        return await self._renewals.replace(
+        return await self._renewals.renew(
             None if sent is None else SecretStr(sent), lambda: young_refusal(request, response, self.redact)
         )
 
     async def find_project_id(self) -> str | None:
         """Return the id of the project, as the token tells it if only its name was given; None if it does not."""
         if self._project_id is None:
-            self._project_id = (await self._renewals.current()).project_id
+            self._project_id = (await self._renewals.get()).project_id
         return self._project_id
 
     def redact(self, text: str) -> str:

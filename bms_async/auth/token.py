@@ -9,7 +9,7 @@ from bms_async.redaction import Secret, SecretStr, mask, veil
 from bms_async.validation.common import fits_header
 from bms_async.wire import HttpRequest
 
-_SHORTEST = 8
+_MIN_SECRET_LENGTH = 8
 
 
 class StaticToken:
@@ -52,4 +52,4 @@ class StaticToken:
 
         One of less than eight characters is no cloud's, and to take it out of every answer would spoil the answers.
         """
-        return mask(text, self._token) if len(self._token) >= _SHORTEST else text
+        return mask(text, self._token) if len(self._token) >= _MIN_SECRET_LENGTH else text

@@ -72,7 +72,9 @@ Wave: TypeAlias = Annotated[
 ]
 AbortAbove: TypeAlias = Annotated[
     str | None,
-    typer.Option("--abort-above", metavar="SHARE", help="Stop asking when more than this share failed: 0.02 or 2%."),
+    typer.Option(
+        "--abort-above", metavar="POLL_BUDGET_SHARE", help="Stop asking when more than this share failed: 0.02 or 2%."
+    ),
 ]
 Verify: TypeAlias = Annotated[
     bool, typer.Option("--verify", metavar=NO_VALUE, help="Read the servers' states back at the end.")

@@ -2,13 +2,13 @@
 
 from .events import EventGap, JobChanged, JobEnded, JobEvent, JobEvents, JobLost, JobStarted, SubJobEnded
 from .handle import JobHandle, SavedJob, read_saved
-from .patience import Patience, end_in_time
-from .schedule import SHARE
+from .patience import Patience, bounded_poll
+from .schedule import POLL_BUDGET_SHARE
 from .statistics import WatcherStatistics
 from .watcher import Watcher
 
 __all__ = [
-    "SHARE",
+    "POLL_BUDGET_SHARE",
     "EventGap",
     "JobChanged",
     "JobEnded",
@@ -22,6 +22,6 @@ __all__ = [
     "SubJobEnded",
     "Watcher",
     "WatcherStatistics",
-    "end_in_time",
+    "bounded_poll",
     "read_saved",
 ]

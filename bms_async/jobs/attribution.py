@@ -20,7 +20,7 @@ def unended(job: Job, ended: Mapping[str, SubJob]) -> Iterator[SubJob]:
     return (sub for sub in job.sub_jobs if not sub.is_final and canonical_id(sub.server_id or "") not in ended)
 
 
-def is_whole(job: Job, ended: Mapping[str, SubJob]) -> bool:
+def is_complete(job: Job, ended: Mapping[str, SubJob]) -> bool:
     """Tell whether an ended job has told of all its sub-jobs; one may fail before the last of them ends.
 
     Args:
@@ -32,7 +32,7 @@ def is_whole(job: Job, ended: Mapping[str, SubJob]) -> bool:
     return job.status is JobStatus.SUCCESS or len(job.sub_jobs) >= job.sub_jobs_total
 
 
-def mend(job: Job, ended: Mapping[str, SubJob]) -> Job:
+def with_first_ends(job: Job, ended: Mapping[str, SubJob]) -> Job:
     """Return the job with the end of each sub-job that was seen first, where this poll shows another."""
     subs = tuple(ended.get(canonical_id(sub.server_id or ""), sub) for sub in job.sub_jobs)
     if job.entities is None or all(new.status == old.status for new, old in zip(subs, job.sub_jobs, strict=True)):
@@ -40,7 +40,7 @@ def mend(job: Job, ended: Mapping[str, SubJob]) -> Job:
     return msgspec.structs.replace(job, entities=msgspec.structs.replace(job.entities, sub_jobs=subs))
 
 
-def settle(job: Job, untold: list[str], nameless: list[SubJob], *, servers: int) -> Iterator[SubJob]:
+def attribute_unnamed(job: Job, untold: list[str], nameless: list[SubJob], *, servers: int) -> Iterator[SubJob]:
     """Tell what became of the servers that an ended job does not name.
 
     A job that succeeded did so for all. As many nameless failures as servers are those servers' failures. A job that

@@ -16,7 +16,7 @@ from bms_async._tasks import check_loop
 from bms_async.errors import ClientClosedError, JobLostError
 from bms_async.models import Job, JobStatus, SubJob
 
-_AT_A_TIME = 500
+_YIELD_EVERY = 500
 
 
 class JobStarted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -103,10 +103,10 @@ class JobEvents:
     As long as it is open, every job of the client counts as waited for.
     """
 
-    __slots__ = ("_board", "_end", "_is_open", "_limit", "_next", "_read")
+    __slots__ = ("_bus", "_end", "_is_open", "_limit", "_next", "_read")
 
-    def __init__(self, board: EventBoard, limit: int) -> None:
-        self._board = board
+    def __init__(self, bus: EventBus, limit: int) -> None:
+        self._bus = bus
         self._limit = limit
         # Which event of the board it reads next, and the first that it may not read any more.
         self._next = 0
@@ -115,16 +115,16 @@ class JobEvents:
         self._read = 0
 
     async def __aenter__(self) -> Self:
-        self._board.add(self)
-        self._next, self._end, self._is_open = self._board.next, None, True
+        self._bus.add(self)
+        self._next, self._end, self._is_open = self._bus.next, None, True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end = self._next
-        self._board.remove(self)
-        while self._board.forget():
+        self._bus.remove(self)
+        while self._bus.forget_subscribers():
             await anyio.lowlevel.cancel_shielded_checkpoint()
 
     def __aiter__(self) -> Self:
@@ -149,15 +149,15 @@ class JobEvents:
                 await self._let_others_run()
                 if self._missed or not self._waiting:
                     continue
-                event = self._board[self._next]
+                event = self._bus[self._next]
                 self._next += 1
                 return event
             if self._end is not None:
                 raise StopAsyncIteration
-            if not self._board.is_open:
+            if not self._bus.is_open:
                 raise ClientClosedError("the client was closed")
-            check_loop(self._board.loop, "the subscription")
-            await self._board.change()
+            check_loop(self._bus.loop, "the subscription")
+            await self._bus.wait_for_change()
 
     @property
     def wanted(self) -> int:
@@ -166,7 +166,7 @@ class JobEvents:
 
     @property
     def _waiting(self) -> int:
-        return (self._board.next if self._end is None else self._end) - self._next
+        return (self._bus.next if self._end is None else self._end) - self._next
 
     @property
     def _missed(self) -> int:
@@ -175,26 +175,26 @@ class JobEvents:
     async def _let_others_run(self) -> None:
         # Whoever has fallen behind does not wait at all until it has caught up.
         self._read += 1
-        if self._read % _AT_A_TIME == 0:
+        if self._read % _YIELD_EVERY == 0:
             await anyio.lowlevel.checkpoint()
 
     def __repr__(self) -> str:
-        is_open = self._is_open and self._end is None and self._board.is_open
+        is_open = self._is_open and self._end is None and self._bus.is_open
         missed = self._missed
         return f"<JobEvents {'open' if is_open else 'closed'}, {self._waiting - missed} waiting, {missed} missed>"
 
 
-class EventBoard:
+class EventBus:
     """Tells every subscriber, and waits for none.
 
     Each event is kept once, however many subscribers there are; each of these remembers which one it reads next. So to
     tell of an event costs the same for one subscriber and for a thousand.
     """
 
-    __slots__ = ("_changed", "_chunks", "_first", "_rouse", "_subscribers", "is_open", "loop", "next")
+    __slots__ = ("_changed", "_chunks", "_first", "_subscribers", "_wake_job", "is_open", "loop", "next")
 
-    def __init__(self, rouse: Callable[[], None]) -> None:
-        self._rouse = rouse
+    def __init__(self, on_wake: Callable[[], None]) -> None:
+        self._wake_job = on_wake
         self._subscribers: list[JobEvents] = []
         # In chunks, which are dropped one after another: a million events at once would hold the event loop.
         self._chunks: deque[list[JobEvent]] = deque()
@@ -209,7 +209,7 @@ class EventBoard:
         return len(self._subscribers)
 
     def __getitem__(self, number: int) -> JobEvent:
-        chunk, place = divmod(number - self._first, _AT_A_TIME)
+        chunk, place = divmod(number - self._first, _YIELD_EVERY)
         return self._chunks[chunk][place]
 
     def add(self, subscriber: JobEvents) -> None:
@@ -222,7 +222,7 @@ class EventBoard:
             raise ClientClosedError("the client is not open; use it inside `async with`")
         check_loop(self.loop, "the client")
         self._subscribers.append(subscriber)
-        self._rouse()
+        self._wake_job()
 
     def remove(self, subscriber: JobEvents) -> None:
         """Tell it no more."""
@@ -234,10 +234,10 @@ class EventBoard:
         """Tell everybody."""
         if not self._subscribers:
             return
-        if not self._chunks or len(self._chunks[-1]) == _AT_A_TIME:
+        if not self._chunks or len(self._chunks[-1]) == _YIELD_EVERY:
             # Two go for one that comes, so that there is never much to drop.
-            self.forget()
-            self.forget()
+            self.forget_subscribers()
+            self.forget_subscribers()
             if not self._chunks:
                 self._first = self.next
             self._chunks.append([])
@@ -245,7 +245,7 @@ class EventBoard:
         self.next += 1
         self._notify()
 
-    async def change(self) -> None:
+    async def wait_for_change(self) -> None:
         """Wait until there is an event more, or there will be none."""
         changed = self._changed = self._changed or asyncio.Event()
         await changed.wait()
@@ -255,7 +255,7 @@ class EventBoard:
         self.is_open = False
         self._notify()
 
-    def forget(self) -> bool:
+    def forget_subscribers(self) -> bool:
         """Drop some of what nobody reads any more, and tell whether there may be more of it."""
         wanted = min((subscriber.wanted for subscriber in self._subscribers), default=self.next)
         if not self._chunks or self._first + len(self._chunks[0]) > wanted:

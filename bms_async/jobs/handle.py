@@ -78,18 +78,18 @@ class JobHandle:
     @property
     def job(self) -> Job | None:
         """What the last poll with news showed, None before the first."""
-        self._record.look()
+        self._record.mark_viewed()
         return self._record.job
 
     @property
     def status(self) -> JobStatus:
         """How far the job is, as the last poll showed it."""
-        self._record.look()
+        self._record.mark_viewed()
         return self._last_status
 
     def done(self) -> bool:
         """Tell whether nothing more will be learned: the job ended, or was lost."""
-        self._record.look()
+        self._record.mark_viewed()
         return self._record.finished
 
     def __await__(self) -> Generator[object, None, Job]:
@@ -129,7 +129,7 @@ class JobHandle:
             InvalidRequestError: The job was not started for this server.
         """
         name = canonical_id(server_id) if isinstance(server_id, str) else server_id
-        stranger = bool(self.servers) and name not in self._record.expected
+        stranger = bool(self.servers) and name not in self._record.expected_ids
         if stranger or not isinstance(name, str) or (self._shares_its_job and name not in self._own_names):
             raise InvalidRequestError("server_id", server_id, f"not a server of job {self.id}")
         return self._record.sub_job(name)
@@ -149,12 +149,12 @@ class JobHandle:
                 sub = record.ended[told]
                 told += 1
                 name = canonical_id(sub.server_id or "")
-                is_of_another_call = self._shares_its_job and name in record.expected and name not in own
+                is_of_another_call = self._shares_its_job and name in record.expected_ids and name not in own
                 if not is_of_another_call:
                     yield sub
             if record.finished:
                 break
-            await record.change()
+            await record.wait_for_change()
         if record.error is not None:
             raise own_copy(record.error)
 
@@ -175,7 +175,7 @@ class JobHandle:
 
     @property
     def _shares_its_job(self) -> bool:
-        return bool(self._own) and len(self._own) < len(self._record.expected)
+        return bool(self._own) and len(self._own) < len(self._record.expected_ids)
 
     @property
     def _own_names(self) -> frozenset[str]:
@@ -184,7 +184,7 @@ class JobHandle:
     async def _result(self) -> Job:
         record = self._record
         while not record.finished:
-            await record.change()
+            await record.wait_for_change()
         if record.error is not None:
             raise own_copy(record.error)
         job = record.job

@@ -10,7 +10,7 @@ from bms_async.redaction import tell
 from .record import JobRecord
 
 
-def tell_poll(hooks: Hooks, record: JobRecord, error: Exception | None, now: float) -> None:
+def emit_poll(hooks: Hooks, record: JobRecord, error: Exception | None, now: float) -> None:
     """Tell of a poll and, if it was the last one, of the job's end.
 
     Args:

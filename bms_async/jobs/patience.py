@@ -12,7 +12,7 @@ from bms_async.errors import InvalidRequestError
 
 T = TypeVar("T")
 
-_SHORTEST_BOUND = 600.0
+_MIN_BOUND = 600.0
 """Seconds that each poll may take, however short the patience: it may have to wait for a slot."""
 
 
@@ -56,7 +56,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidRequestError(name, value, "expected seconds, 0 or more; math.inf waits for ever")
 
 
-async def end_in_time(poll: Awaitable[T], patience: Patience) -> T:
+async def bounded_poll(poll: Awaitable[T], patience: Patience) -> T:
     """Await a poll for as long as polls may fail: credentials that never answer would have it go on for ever.
 
     Args:
@@ -66,7 +66,7 @@ async def end_in_time(poll: Awaitable[T], patience: Patience) -> T:
     Raises:
         TimeoutError: It has not ended by then.
     """
-    longest = max(patience.failing, _SHORTEST_BOUND)
+    longest = max(patience.failing, _MIN_BOUND)
     with anyio.move_on_after(longest):
         return await poll
     raise TimeoutError(f"the poll had no end for {longest:g} s: its credentials or its transport do not answer")

@@ -17,7 +17,9 @@ from .record import JobRecord
 _POLL = "jobs.get"
 
 
-def blame(record: JobRecord, error: Exception, *, began: float, now: float, patience: Patience) -> str | None:
+def classify_failure(
+    record: JobRecord, error: Exception, *, began: float, now: float, patience: Patience
+) -> str | None:
     """Note a failed poll, and return why the job is lost, None as long as it is not.
 
     Args:
@@ -31,22 +33,22 @@ def blame(record: JobRecord, error: Exception, *, began: float, now: float, pati
     if isinstance(error, ConfigurationError | InvalidRequestError):
         return "could not be polled"
     if isinstance(error, NotFoundError):
-        record.barred_since = None
+        record.unauthorized_since = None
         record.missing_since = now if record.missing_since is None else record.missing_since
         missing = now - record.missing_since >= patience.not_found
         return "is not known to the cloud (any more)" if missing else None
     record.missing_since = None
     record.failing_since = began if record.failing_since is None else record.failing_since
     since, longest = record.failing_since, patience.failing
-    if _is_barred(error):
-        since = record.barred_since = now if record.barred_since is None else record.barred_since
+    if _is_unauthorized(error):
+        since = record.unauthorized_since = now if record.unauthorized_since is None else record.unauthorized_since
         longest = patience.unauthorized
     else:
-        record.barred_since = None
+        record.unauthorized_since = None
     return f"could not be read for {longest:g} s" if now - since >= longest else None
 
 
-def _is_barred(error: Exception) -> bool:
+def _is_unauthorized(error: Exception) -> bool:
     """Tell whether it is the credentials that keep polls from being answered, or from being sent at all."""
     # The error of another call than the poll is of one that has to go before it, such as the one for a token.
     if isinstance(error, AuthenticationError | PermissionDeniedError):

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from . import schedule
-from .record import JobRecord, Rank
+from .record import JobRecord, PollPriority
 
 _RESERVE = 0.05
 
@@ -30,14 +30,14 @@ class PollQueue:
         self._order = itertools.count()
         self._ready: tuple[deque[JobRecord], deque[JobRecord]] = (deque(), deque())
 
-    def load(self, rank: Rank = Rank.AWAITED) -> float:
+    def load(self, priority: PollPriority = PollPriority.AWAITED) -> float:
         """How many times more polls jobs want than they may have, at least 1.
 
         Jobs that nobody waits for have what the others leave, and a small part for themselves.
         """
         awaited, kept = self._appetites
         reserve = min(kept, _RESERVE * self._rate)
-        if rank is Rank.KEPT:
+        if priority is PollPriority.BACKGROUND:
             return max(1.0, kept / max(self._rate - awaited, reserve)) if kept else 1.0
         return max(1.0, awaited / (self._rate - reserve))
 
@@ -51,37 +51,37 @@ class PollQueue:
         """Whether a job is due."""
         return any(self._ready)
 
-    def put(self, record: JobRecord, rank: Rank, now: float, delay: float) -> None:
+    def schedule(self, record: JobRecord, priority: PollPriority, now: float, delay: float) -> None:
         """Have a job polled after so many seconds, and take its share of the polls into account."""
-        self.settle(record)
-        record.appetite = schedule.appetite(delay, self.load(rank))
-        record.in_background = rank is Rank.KEPT
-        self._appetites[record.in_background] += record.appetite
+        self.release_demand(record)
+        record.demand = schedule.demand(delay, self.load(priority))
+        record.in_background = priority is PollPriority.BACKGROUND
+        self._appetites[record.in_background] += record.demand
         heapq.heappush(self._heap, (now + delay, next(self._order), record))
 
-    def settle(self, record: JobRecord) -> None:
+    def release_demand(self, record: JobRecord) -> None:
         """Take a job that is not in the queue out of the account."""
-        left = self._appetites[record.in_background] - record.appetite
+        left = self._appetites[record.in_background] - record.demand
         self._appetites[record.in_background] = max(0.0, left)
-        record.appetite = 0.0
+        record.demand = 0.0
 
     def is_due(self, now: float) -> bool:
         """Whether a job is due that was not sorted yet."""
         return bool(self._heap) and self._heap[0][0] <= now
 
-    def sort(self, now: float, rank: Callable[[JobRecord], Rank], *, most: int) -> Iterator[JobRecord]:
+    def pop_due(self, now: float, priority: Callable[[JobRecord], PollPriority], *, most: int) -> Iterator[JobRecord]:
         """Find so many at most of those that are due; yield the ones that nobody wants polled, out of the queue."""
         for _ in range(most):
             if not self.is_due(now):
                 break
             record = heapq.heappop(self._heap)[2]
-            ranked = rank(record)
-            if ranked is Rank.IDLE:
+            ranked = priority(record)
+            if ranked is PollPriority.IDLE:
                 yield record
             else:
-                self._ready[ranked is Rank.KEPT].append(record)
+                self._ready[ranked is PollPriority.BACKGROUND].append(record)
 
-    def take(self) -> JobRecord:
+    def next_ready(self) -> JobRecord:
         """Take out the job that is to be polled now; there must be one."""
         return (self._ready[0] or self._ready[1]).popleft()
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from bms_async.models import Job, JobGlance, JobStatus
+from bms_async.models import Job, JobStatus, JobSummary
 
 Progress: TypeAlias = tuple[int, int, int, int]
 """How far the job itself is (not seen, seen, begun, ended), and at most how many sub-jobs were shown, begun, ended."""
 
 NO_PROGRESS: Progress = (0, 0, 0, 0)
 
-_MOST_SUB_JOBS = 1000
+_MAX_SUB_JOBS = 1000
 
 
-def advance(known: Progress, shown: Job | JobGlance, *, servers: int, ended: int = 0) -> Progress:
+def advance(known: Progress, shown: Job | JobSummary, *, servers: int, ended: int = 0) -> Progress:
     """Return how far a job has got, with what one more poll shows.
 
     Args:
@@ -34,7 +34,7 @@ def advance(known: Progress, shown: Job | JobGlance, *, servers: int, ended: int
     for sub in shown.sub_jobs:
         begun += sub.status != JobStatus.INIT
         shown_ended += sub.status.is_final
-    most = servers or _MOST_SUB_JOBS
+    most = servers or _MAX_SUB_JOBS
     return (
         max(known[0], stage),
         max(known[1], min(len(shown.sub_jobs), most)),

@@ -9,8 +9,8 @@ class WatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """What a watcher is doing.
 
     Attributes:
-        live: Jobs that are polled.
-        asleep: Jobs that nobody waits for, and that are not polled for that reason.
+        polled: Jobs that are polled.
+        idle: Jobs that nobody waits for, and that are not polled for that reason.
         in_flight: Polls under way.
         polls: Polls made.
         failed_polls: Polls that told nothing.
@@ -21,8 +21,8 @@ class WatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
         next_poll: Seconds until the next poll is due, None when there is nothing to poll.
     """
 
-    live: int
-    asleep: int
+    polled: int
+    idle: int
     in_flight: int
     polls: int
     failed_polls: int

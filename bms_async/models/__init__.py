@@ -3,7 +3,7 @@
 from .base import Model, Moment, OpenEnum, OpenIntEnum
 from .creation import Bandwidth, DataVolume, EipTerms, ExtendParam, NewEip, Nic, PublicIp, RootVolume
 from .flavors import BootSource, ExtraSpecs, Flavor, FlavorLink, FlavorStatus
-from .jobs import Job, JobAccepted, JobEntities, JobGlance, JobStatus, SubJob, SubJobEntities
+from .jobs import Job, JobAccepted, JobEntities, JobStatus, JobSummary, SubJob, SubJobEntities
 from .nics import FixedIp, Interface, PortState
 from .nova import BriefServer, CreatedServer, KeyPair, Network
 from .passwords import WindowsPassword
@@ -51,8 +51,8 @@ __all__ = [
     "Job",
     "JobAccepted",
     "JobEntities",
-    "JobGlance",
     "JobStatus",
+    "JobSummary",
     "KeyPair",
     "Link",
     "Model",

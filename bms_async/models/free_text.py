@@ -31,7 +31,7 @@ _PARTS: Final[Mapping[type, tuple[str, ...]]] = {
 }
 
 
-def conceal(told: T, hold: Callable[[str], str]) -> T:
+def with_free_text(told: T, hold: Callable[[str], str]) -> T:
     """Return what the cloud told, with its own words held by something else; the same object where nothing changes.
 
     Args:

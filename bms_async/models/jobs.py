@@ -170,7 +170,7 @@ class Job(Model, frozen=True, kw_only=True):
         return self.status.is_final
 
 
-def condense(job: Job, ended: Mapping[str, SubJob], server_ids: Mapping[str, str]) -> Job:
+def intern_job(job: Job, ended: Mapping[str, SubJob], server_ids: Mapping[str, str]) -> Job:
     """Return an equal job that takes less room: what is held already is no copy, and no text is there twice.
 
     Args:
@@ -205,7 +205,7 @@ def _condense(sub: SubJob, server_ids: Mapping[str, str], texts: dict[str, str])
     return sub
 
 
-class SubJobGlance(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
+class SubJobSummary(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
     """As little of a sub-job as tells whether it has news."""
 
     status: JobStatus = JobStatus.INIT
@@ -217,21 +217,21 @@ class SubJobGlance(Model, frozen=True, kw_only=True, rename={"about": "entities"
         return _server_of(self.about)
 
 
-class JobEntitiesGlance(Model, frozen=True, kw_only=True):
+class JobEntitiesSummary(Model, frozen=True, kw_only=True):
     """As little of a job's entities as tells whether there is news."""
 
-    sub_jobs: tuple[SubJobGlance, ...] | None = None
+    sub_jobs: tuple[SubJobSummary, ...] | None = None
 
 
-class JobGlance(Model, frozen=True, kw_only=True):
+class JobSummary(Model, frozen=True, kw_only=True):
     """As little of a poll as tells whether it has news; the whole `Job` is read only then."""
 
     job_id: str
     status: JobStatus = JobStatus.INIT
-    entities: JobEntitiesGlance | None = None
+    entities: JobEntitiesSummary | None = None
 
     @property
-    def sub_jobs(self) -> tuple[SubJobGlance, ...]:
+    def sub_jobs(self) -> tuple[SubJobSummary, ...]:
         """The sub-jobs that this poll showed."""
         return (self.entities.sub_jobs or ()) if self.entities is not None else ()
 

@@ -200,11 +200,11 @@ def _parser(program: str, prints: str) -> argparse.ArgumentParser:
     add("--shared-power-budget", action="store_true",
         help="count start, stop and reboot as one operation, by their URI")  # fmt: skip
     add("--retry-after", action="store_true", help="send Retry-After with a 429")
-    add("--fail-share", type=float, default=default.fail_share, metavar="SHARE",
+    add("--fail-share", type=float, default=default.fail_share, metavar="POLL_BUDGET_SHARE",
         help="share of the servers on which every power operation fails")  # fmt: skip
-    add("--stopped-share", type=float, default=default.stopped_share, metavar="SHARE",
+    add("--stopped-share", type=float, default=default.stopped_share, metavar="POLL_BUDGET_SHARE",
         help="share of the servers that are off at the beginning")  # fmt: skip
-    add("--windows-share", type=float, default=default.windows_share, metavar="SHARE",
+    add("--windows-share", type=float, default=default.windows_share, metavar="POLL_BUDGET_SHARE",
         help="share of the servers that run Windows")  # fmt: skip
     add("--virtual-machines", type=int, default=default.virtual_machines, metavar="N",
         help="how many virtual machines native lists show in between")  # fmt: skip
@@ -220,7 +220,7 @@ def _parser(program: str, prints: str) -> argparse.ArgumentParser:
         help="refuse a whole batch for one server in the wrong state")  # fmt: skip
     add("--early-failures", action="store_true",
         help="have a job say FAIL as soon as one of its sub-jobs has failed")  # fmt: skip
-    add("--stuck-share", type=float, default=default.stuck_share, metavar="SHARE",
+    add("--stuck-share", type=float, default=default.stuck_share, metavar="POLL_BUDGET_SHARE",
         help="share of the sub-jobs that say RUNNING for ever")  # fmt: skip
     add("--token", default=default.token, help="the token to accept")
     add("--project-id", default=default.project_id, metavar="ID", help="the project of the servers")

@@ -270,13 +270,13 @@ async def test_a_process_killed_while_writing_leaves_a_readable_file_and_no_lock
 
 
 async def test_a_child_that_was_forked_while_the_lock_was_held_does_not_keep_it(file: Path) -> None:
-    async with TokenCache(file, ("me",)).hold() as held:
+    async with TokenCache(file, ("me",)).lock() as held:
         assert held
         # What a child of this process has open after a fork: the very same file.
         inherited = [os.dup(int(each.name)) for each in Path("/proc/self/fd").iterdir() if _leads_to_a_lock(each, file)]
         assert inherited
     try:
-        async with TokenCache(file, ("me",)).hold(wait=0) as again:
+        async with TokenCache(file, ("me",)).lock(wait=0) as again:
             assert again
     finally:
         for descriptor in inherited:
@@ -295,10 +295,10 @@ async def test_a_lock_that_is_never_given_back_is_not_waited_for_without_end(
 ) -> None:
     cache = TokenCache(file, ("who",))
     with locked(file):
-        async with cache.hold(wait=0.01) as held:
+        async with cache.lock(wait=0.01) as held:
             assert not held
     assert "was locked for 0.01 s" in caplog.text
-    async with cache.hold(wait=0) as held:
+    async with cache.lock(wait=0) as held:
         assert held
 
 
@@ -319,7 +319,7 @@ async def test_closing_a_client_does_not_wait_for_the_lock(file: Path, monkeypat
         with pytest.raises(ClientClosedError):
             await call
         assert time.monotonic() - begun < 5
-    async with TokenCache(file, ("who",)).hold(wait=1) as held:
+    async with TokenCache(file, ("who",)).lock(wait=1) as held:
         assert held
 
 

@@ -78,10 +78,10 @@ async def test_r5_no_token_of_a_file_shows(change: Callable[[Path], object], fai
 async def test_r5_a_kept_token_shows_itself_to_nobody(tmp_path: Path) -> None:
     from bms_async.auth.cache import CachedToken
 
-    kept = CachedToken.lasting(CACHED, 100.0, expires_at=None, project_id=None)
+    kept = CachedToken.issued(CACHED, 100.0, expires_at=None, project_id=None)
     cache = TokenCache(tmp_path / "tokens.json", ("u",))
     with watching() as eye:
-        async with cache.hold() as held:
+        async with cache.lock() as held:
             assert held
             await cache.store(kept)
             again = await cache.load()

@@ -32,7 +32,7 @@ from bms_async import (
     TryEnded,
     WaitTooLongError,
 )
-from bms_async.auth._observers import Audience
+from bms_async.auth._observers import Observers
 from bms_async.simulator import Answer, CutBefore, Delay, Throttled, Unauthorized
 from tests.hooks.listening import Ear, first, hooked, password_auth
 from tests.support.virtual_clock import run_virtually
@@ -342,7 +342,7 @@ def test_a_token_that_is_refused_is_told_of_once_to_every_client_that_shares_the
         assert (ended.error, ended.attempts) == ("AuthenticationError", 0)
         async with hooked(one, servers=1, auth=auth):
             pass
-        assert auth._renewals.audience._tells == []
+        assert auth._renewals.observers._tells == []
 
     run_virtually(main)
 
@@ -364,14 +364,14 @@ def test_a_call_for_a_token_that_the_transport_refuses_is_told_to_end() -> None:
 
 def test_a_client_that_was_never_closed_is_told_of_no_token_once_its_loop_is_gone() -> None:
     ear = Ear()
-    audience = Audience("PasswordAuth")
+    observers = Observers("PasswordAuth")
 
     async def join() -> None:
-        audience.join(ear)
+        observers.add(ear)
 
     async def hear() -> None:
-        audience.join(ear)
-        audience.hear(1.0)
+        observers.add(ear)
+        observers.notify(1.0)
 
     run_virtually(join)
     run_virtually(hear)
@@ -442,6 +442,6 @@ def test_keys_that_a_provider_gives_or_cannot_give_are_told_of() -> None:
             ("AkSkAuth", None, 3),
         ]
         assert "simulated-secret-key" not in repr(ear.events)
-        assert auth._audience._tells == []
+        assert auth._observers._tells == []
 
     run_virtually(main)

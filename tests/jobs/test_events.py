@@ -186,7 +186,7 @@ def test_a_subscription_that_was_left_ends_and_one_that_was_not_opened_tells_so(
 def test_a_limit_that_is_none_is_refused(limit: int) -> None:
     async def main() -> None:
         async with simulated(servers=1) as sim:
-            with pytest.raises(InvalidRequestError, match="limit="):
-                sim.bms.jobs.events(limit=limit)
+            with pytest.raises(InvalidRequestError, match="max_buffer_size="):
+                sim.bms.jobs.events(max_buffer_size=limit)
 
     run_virtually(main)

@@ -64,9 +64,9 @@ def test_r9_many_jobs_that_are_due_at_once_are_sorted_some_at_a_time() -> None:
         handles = [watcher.watch(f"j{number}") for number in range(JOBS)]
         await advance(0.99)
         # While passes are counted one is always ready, and the clock does not jump but creeps.
-        async with Passes(lambda: watcher.statistics().asleep) as counted:
+        async with Passes(lambda: watcher.statistics().idle) as counted:
             await advance(0.011)
-        assert watcher.statistics().asleep == len(handles)
+        assert watcher.statistics().idle == len(handles)
         assert counted.changed == JOBS
         assert counted.most <= AT_ONCE
 
@@ -77,7 +77,7 @@ def test_r9_many_jobs_that_slept_are_woken_some_at_a_time_and_each_is_polled() -
     async def use(watcher: Watcher, told: Told) -> None:
         handles = [watcher.watch(f"j{number}") for number in range(JOBS)]
         await advance(10)
-        async with Passes(lambda: watcher.statistics().live) as counted, watcher.events(10):
+        async with Passes(lambda: watcher.statistics().polled) as counted, watcher.events(10):
             await advance(0.001)
         assert counted.changed >= JOBS
         assert counted.most <= AT_ONCE
@@ -120,7 +120,7 @@ def test_r9_an_event_is_kept_once_for_all_subscribers_and_no_longer_than_any_of_
     names = tuple(f"s{number}" for number in range(1000))
 
     async def use(watcher: Watcher, told: Told) -> None:
-        board = watcher._board
+        board = watcher._bus
         told.says["j"] = job("SUCCESS", *(sub_job(name, "SUCCESS") for name in names))
         subscribers = [watcher.events(10_000) for _ in range(200)]
         for events in subscribers:
@@ -147,7 +147,7 @@ def test_what_a_slow_subscriber_will_never_read_is_kept_for_nobody() -> None:
         told.says["j"] = job("SUCCESS", *(sub_job(name, "SUCCESS") for name in names))
         async with watcher.events(10) as slow:
             await watcher.watch("j", servers=names)
-            assert sum(map(len, watcher._board._chunks)) <= 1000
+            assert sum(map(len, watcher._bus._chunks)) <= 1000
             assert await anext(slow) == EventGap(missed=len(names) + 2 - 10)
 
     watch(use)

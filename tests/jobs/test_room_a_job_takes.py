@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from bms_async import Job, JobStatus, SubJob
-from bms_async.jobs.events import EventBoard
+from bms_async.jobs.events import EventBus
 from bms_async.jobs.record import JobRecord
-from bms_async.models.jobs import condense
+from bms_async.models.jobs import intern_job
 from bms_async.models.reading import decode
 from tests.support.virtual_clock import run_virtually
 
@@ -48,7 +48,7 @@ def ids(count: int) -> tuple[str, ...]:
 
 
 def record_of(servers: tuple[str, ...]) -> JobRecord:
-    return JobRecord("j", servers, "servers.stop", since=0.0, started=True, board=EventBoard(lambda: None))
+    return JobRecord("j", servers, "servers.stop", since=0.0, started=True, bus=EventBus(lambda: None))
 
 
 def test_r10_a_job_that_is_polled_again_and_again_takes_little_room_for_each_server() -> None:
@@ -97,7 +97,7 @@ def test_a_sub_job_that_is_shown_otherwise_after_its_end_stays_as_it_is_shown() 
 
 def test_what_sub_jobs_have_in_common_is_there_once() -> None:
     told = decode(poll(["a", "b"], 2), Job)
-    one, other = condense(told, {}, {}).sub_jobs
+    one, other = intern_job(told, {}, {}).sub_jobs
 
     assert one.job_type is other.job_type
     assert one.error_code is other.error_code
@@ -117,7 +117,7 @@ def test_a_server_id_that_is_held_anyway_is_not_kept_twice_wherever_it_is_told()
     for told in (as_object, as_list):
         assert [sub.server_id for sub in told.sub_jobs] == list(held)
         assert not any(sub.server_id is name for sub, name in zip(told.sub_jobs, held, strict=True))
-        condensed = condense(told, {}, names)
+        condensed = intern_job(told, {}, names)
         assert all(sub.server_id is name for sub, name in zip(condensed.sub_jobs, held, strict=True))
 
 
@@ -127,5 +127,5 @@ def test_a_job_without_sub_jobs_and_a_sub_job_without_a_server_are_left_as_they_
         b'{"job_id":"j","entities":{"sub_jobs":[{"status":"FAIL"},{"status":"FAIL","entities":{}}]}}', Job
     )
 
-    assert condense(bare, {"a": SubJob()}, {"a": "a"}) is bare
-    assert condense(nameless, {"a": SubJob()}, {"a": "a"}) is nameless
+    assert intern_job(bare, {"a": SubJob()}, {"a": "a"}) is bare
+    assert intern_job(nameless, {"a": SubJob()}, {"a": "a"}) is nameless

@@ -12,15 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bms_async.jobs import schedule
-from bms_async.jobs.schedule import Course, course_delay, failure_delay, learn, poll_delay
+from bms_async.jobs.schedule import (
+    DurationProfile,
+    failure_delay,
+    next_poll_delay,
+    unprofiled_poll_delay,
+    update_profile,
+)
 
 
-def learned(jobs: Sequence[Sequence[float]]) -> Course:
-    course = None
+def learned(jobs: Sequence[Sequence[float]]) -> DurationProfile:
+    profile = None
     for durations in jobs:
-        course = learn(course, durations)
-    assert course is not None
-    return course
+        profile = update_profile(profile, durations)
+    assert profile is not None
+    return profile
 
 
 def drawn(median: float, jobs: int, *, seed: int = 1) -> list[list[float]]:
@@ -28,11 +34,11 @@ def drawn(median: float, jobs: int, *, seed: int = 1) -> list[list[float]]:
     return [[median * rng.lognormvariate(0, 0.2)] for _ in range(jobs)]
 
 
-def polls(course: Course | None, *, until: float, total: int = 1, load: float = 1.0) -> Iterator[float]:
+def polls(profile: DurationProfile | None, *, until: float, total: int = 1, load: float = 1.0) -> Iterator[float]:
     """The ages at which a job is polled of which nothing ends."""
     age = 0.0
     while age < until:
-        age += course_delay(age=age, course=course, total=total, left=total, load=load)
+        age += next_poll_delay(age=age, profile=profile, total=total, left=total, load=load)
         yield age
 
 
@@ -48,15 +54,15 @@ def test_a_kind_of_job_that_nothing_is_known_of_is_polled_soon_and_then_by_its_a
 
 
 def test_the_first_polls_come_when_jobs_of_the_kind_have_ended_before() -> None:
-    course = learned(drawn(300, 40))
-    ages = list(polls(course, until=600))
+    profile = learned(drawn(300, 40))
+    ages = list(polls(profile, until=600))
     assert len([age for age in ages if age < 150]) <= 6
     assert len([age for age in ages if 200 <= age < 450]) >= 25
 
 
 def test_polls_are_the_densest_where_most_ends_were() -> None:
-    course = learned(drawn(300, 40))
-    around = {age: course_delay(age=age, course=course) for age in (100.0, 290.0)}
+    profile = learned(drawn(300, 40))
+    around = {age: next_poll_delay(age=age, profile=profile) for age in (100.0, 290.0)}
     assert around[290.0] < 6 < around[100.0]
 
 
@@ -67,41 +73,41 @@ def test_a_job_is_never_left_alone_for_longer_than_is_said() -> None:
 
 
 def test_two_jobs_of_one_server_are_not_yet_enough_to_know_a_kind_by() -> None:
-    assert course_delay(age=0, course=learned(drawn(300, 2))) == 1.0
-    assert course_delay(age=0, course=learned(drawn(300, 3))) > 10.0
-    assert course_delay(age=0, course=learned([[290.0, 300.0, 310.0]])) > 10.0
+    assert next_poll_delay(age=0, profile=learned(drawn(300, 2))) == 1.0
+    assert next_poll_delay(age=0, profile=learned(drawn(300, 3))) > 10.0
+    assert next_poll_delay(age=0, profile=learned([[290.0, 300.0, 310.0]])) > 10.0
 
 
 def test_what_was_long_ago_is_forgotten_in_favour_of_what_is_now() -> None:
-    course = learned([*drawn(900, 100), *drawn(60, 150, seed=2)])
-    assert len([age for age in polls(course, until=90) if age < 90]) >= 15
+    profile = learned([*drawn(900, 100), *drawn(60, 150, seed=2)])
+    assert len([age for age in polls(profile, until=90) if age < 90]) >= 15
 
 
 def test_batches_are_polled_more_often_than_jobs_of_one_server() -> None:
-    course = learned(drawn(300, 40))
-    alone = len([age for age in polls(course, until=400) if age > 200])
-    together = len([age for age in polls(course, until=400, total=1000) if age > 200])
+    profile = learned(drawn(300, 40))
+    alone = len([age for age in polls(profile, until=400) if age > 200])
+    together = len([age for age in polls(profile, until=400, total=1000) if age > 200])
     assert alone < together <= 2 * alone
 
 
 def test_a_batch_that_is_behind_is_polled_more_often_and_one_that_is_ahead_less() -> None:
-    course = learned([[200.0 + index for index in range(100)]] * 10)
-    delays = [course_delay(age=260, course=course, total=100, left=left) for left in (100, 40, 5)]
+    profile = learned([[200.0 + index for index in range(100)]] * 10)
+    delays = [next_poll_delay(age=260, profile=profile, total=100, left=left) for left in (100, 40, 5)]
     assert delays == sorted(delays)
     assert delays[0] < delays[-1]
 
 
 def test_more_load_thins_out_all_polls_and_moves_the_first_one_hardly() -> None:
-    course = learned(drawn(300, 40))
-    few = list(polls(course, until=600, load=10.0))
-    assert len(few) <= len(list(polls(course, until=600))) / 6
+    profile = learned(drawn(300, 40))
+    few = list(polls(profile, until=600, load=10.0))
+    assert len(few) <= len(list(polls(profile, until=600))) / 6
     assert 150 < few[0] < 300
 
 
 def test_nothing_learned_changes_nothing() -> None:
-    assert learn(None, []) is None
-    course = learned(drawn(300, 5))
-    assert learn(course, []) is course
+    assert update_profile(None, []) is None
+    profile = learned(drawn(300, 5))
+    assert update_profile(profile, []) is profile
 
 
 def test_failed_polls_are_made_again_after_ever_longer_and_at_most_half_a_minute() -> None:
@@ -110,9 +116,9 @@ def test_failed_polls_are_made_again_after_ever_longer_and_at_most_half_a_minute
 
 
 def test_what_nothing_is_known_of_keeps_within_the_rate() -> None:
-    assert poll_delay(age=0, live=1, rate=30) == 1.0
-    assert poll_delay(age=100, live=1, rate=30) == 10.0
-    assert poll_delay(age=1000, live=3000, rate=30) == 100.0
+    assert unprofiled_poll_delay(age=0, live=1, rate=30) == 1.0
+    assert unprofiled_poll_delay(age=100, live=1, rate=30) == 10.0
+    assert unprofiled_poll_delay(age=1000, live=3000, rate=30) == 100.0
 
 
 DURATIONS = st.lists(st.lists(st.floats(0, 1e6), min_size=1, max_size=8), min_size=1, max_size=8)
@@ -123,16 +129,20 @@ def test_whatever_was_learned_a_poll_comes_and_not_too_soon(
     jobs: list[list[float]], age: float, total: int, data: st.DataObject, load: float
 ) -> None:
     left = data.draw(st.integers(0, total))
-    delay = course_delay(age=age, course=learned(jobs), total=total, left=left, load=load)
+    delay = next_poll_delay(age=age, profile=learned(jobs), total=total, left=left, load=load)
     assert 1.0 <= delay <= 30.0 * load
-    assert 0 < schedule.appetite(delay, load) <= 1.0
+    assert 0 < schedule.demand(delay, load) <= 1.0
 
 
 @given(DURATIONS)
 def test_a_course_is_a_law(jobs: list[list[float]]) -> None:
-    course = learned(jobs)
-    assert all(math.isfinite(value) for curve in (course.left, course.many, course.few) for value in curve)
-    assert list(course.left) == sorted(course.left, reverse=True)
-    assert list(course.many) == sorted(course.many)
-    assert list(course.few) == sorted(course.few)
-    assert course.left[-1] == pytest.approx(0.0, abs=1e-9)
+    profile = learned(jobs)
+    assert all(
+        math.isfinite(value)
+        for curve in (profile.remaining, profile.poll_curve_many, profile.poll_curve_few)
+        for value in curve
+    )
+    assert list(profile.remaining) == sorted(profile.remaining, reverse=True)
+    assert list(profile.poll_curve_many) == sorted(profile.poll_curve_many)
+    assert list(profile.poll_curve_few) == sorted(profile.poll_curve_few)
+    assert profile.remaining[-1] == pytest.approx(0.0, abs=1e-9)

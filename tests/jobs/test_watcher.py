@@ -27,7 +27,7 @@ from bms_async import (
     TransportError,
 )
 from bms_async.errors import ApiError, AuthenticationError, CallError, ServerError
-from bms_async.jobs import SHARE, Watcher
+from bms_async.jobs import POLL_BUDGET_SHARE, Watcher
 from bms_async.limits import Pacer
 from bms_async.models import JobEntities, SubJobEntities
 from tests.support.clouds import client_of, simulated
@@ -291,7 +291,7 @@ def test_more_polls_than_may_be_under_way_wait_and_are_made_when_others_have_end
     async def main() -> None:
         watcher = Watcher(fetch, pace=Pacer(60_000), project=lambda: "p")
         await watcher.open()
-        for handle in [watcher.watch(f"j{number}", keep=True) for number in range(100)]:
+        for handle in [watcher.watch(f"j{number}", keep_polling=True) for number in range(100)]:
             await handle
         assert watcher.statistics().in_flight == 0
         await watcher.aclose()
@@ -383,7 +383,7 @@ def test_a_job_that_has_ended_is_polled_and_held_no_more() -> None:
         await watcher.watch("j")
         await advance(100)
         told = watcher.statistics()
-        assert (told.live, told.ended, told.next_poll) == (0, 1, None)
+        assert (told.polled, told.ended, told.next_poll) == (0, 1, None)
 
     assert run_virtually(lambda: watched([job("SUCCESS")], use)) == 1
 
@@ -564,7 +564,7 @@ def test_a_server_that_the_job_was_not_started_for_is_refused() -> None:
 def test_a_poll_without_news_is_only_glanced_at_and_one_with_news_is_read() -> None:
     async def main() -> None:
         async with simulated(servers=1000, job_seconds=(200, 220)) as sim:
-            handle = sim.bms.jobs.watch((await sim.bms.servers.stop(sim.ids)).id, keep=True)
+            handle = sim.bms.jobs.watch((await sim.bms.servers.stop(sim.ids)).id, keep_polling=True)
             await advance(100)
             seen = handle.job
             assert seen is not None
@@ -590,7 +590,7 @@ def test_the_polls_of_many_jobs_keep_within_their_share_of_the_limit() -> None:
                 await advance(180)
             book = sim.cloud.books().operations["jobs.get"]
             assert sim.cloud.books().refused == 0
-            assert book.worst_minute <= 2000 * SHARE
+            assert book.worst_minute <= 2000 * POLL_BUDGET_SHARE
             assert book.worst_minute > 1500
 
     run_virtually(main)

@@ -30,7 +30,7 @@ def test_a_handle_that_merely_exists_costs_no_poll() -> None:
         await advance(1000)
         assert told.counts["j"] == 0
         statistics = watcher.statistics()
-        assert (statistics.live, statistics.asleep, statistics.next_poll) == (0, 1, None)
+        assert (statistics.polled, statistics.idle, statistics.next_poll) == (0, 1, None)
         assert repr(handle) == "<JobHandle j INIT, 0 ended>"
         assert told.counts["j"] == 0
 
@@ -120,7 +120,7 @@ def test_a_job_that_is_kept_is_polled_to_its_end_though_nobody_waits() -> None:
         async with simulated(servers=2, job_seconds=(40, 60)) as sim:
             started = await sim.bms.servers.stop(sim.ids)
             async with client_of(sim.cloud) as another:
-                another.jobs.watch(started.id, keep=True)
+                another.jobs.watch(started.id, keep_polling=True)
                 await advance(100)
                 assert another.statistics().watcher.ended == 1
             assert sim.bms.statistics().watcher.polls == 0
@@ -132,7 +132,7 @@ def test_a_sleeping_job_can_be_kept_later() -> None:
     async def use(watcher: Watcher, told: Told) -> None:
         handle = watcher.watch("j")
         await advance(100)
-        watcher.watch("j", keep=True)
+        watcher.watch("j", keep_polling=True)
         told.says["j"] = job("SUCCESS")
         await advance(1)
         assert watcher.statistics().ended == 1
@@ -153,7 +153,7 @@ def test_a_job_picked_up_by_its_id_is_polled_once_at_once() -> None:
 
 def test_jobs_that_somebody_waits_for_are_polled_before_jobs_that_nobody_does() -> None:
     async def use(watcher: Watcher, told: Told) -> None:
-        handles = [watcher.watch(f"kept-{number}", keep=True) for number in range(300)]
+        handles = [watcher.watch(f"kept-{number}", keep_polling=True) for number in range(300)]
         handles += [watcher.watch(f"awaited-{number}") for number in range(100)]
         futures = [handle.sub_job("a") for handle in handles[300:]]
         await advance(13)
@@ -169,7 +169,7 @@ def test_jobs_that_somebody_waits_for_are_polled_before_jobs_that_nobody_does() 
 
 def test_jobs_that_nobody_waits_for_are_not_starved_when_there_are_too_few_polls() -> None:
     async def use(watcher: Watcher, told: Told) -> None:
-        kept = [watcher.watch(f"kept-{number}", keep=True) for number in range(5)]
+        kept = [watcher.watch(f"kept-{number}", keep_polling=True) for number in range(5)]
         futures = [watcher.watch(f"awaited-{number}").sub_job("a") for number in range(100)]
         await advance(3000)
         assert watcher.statistics().load > 1.5
@@ -184,11 +184,11 @@ def test_a_sleeping_job_whose_last_handle_is_gone_is_forgotten() -> None:
     async def use(watcher: Watcher, told: Told) -> None:
         handles = [watcher.watch(f"j{number}") for number in range(100)]
         await advance(100)
-        assert watcher.statistics().asleep == 100
+        assert watcher.statistics().idle == 100
         assert {handle.id for handle in watcher.watched()} == {handle.id for handle in handles}
         del handles[10:]
         gc.collect()
-        assert watcher.statistics().asleep == 10
+        assert watcher.statistics().idle == 10
 
     watch(use)
 

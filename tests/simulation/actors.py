@@ -367,7 +367,7 @@ class Deeds:
         self.done.heard.append(heard)
         try:
             with anyio.move_on_after(deed.leaves_after):
-                async with self._bms.jobs.events(limit=deed.limit) as events:
+                async with self._bms.jobs.events(max_buffer_size=deed.limit) as events:
                     async for event in events:
                         heard.events.append(event)
                         await anyio.sleep(deed.pause)

@@ -16,7 +16,7 @@ import bms_async.client
 import bms_async.session.call
 from bms_async import OutcomeState, Patience, TransportError
 from bms_async.api.bms.power import Power
-from bms_async.auth._token_renewal import Renewals
+from bms_async.auth._token_renewal import TokenSource
 from bms_async.errors import CallError, ClientClosedError
 from bms_async.fleet import reconcile
 from bms_async.fleet.batch import Batch
@@ -165,12 +165,12 @@ def _a_404_believed_at_once() -> AbstractContextManager[None]:
 
 
 def _a_token_renewed_by_each_caller() -> AbstractContextManager[None]:
-    async def replace(self: Renewals, refused: Any, refusal: Any) -> bool:
+    async def replace(self: TokenSource, refused: Any, refusal: Any) -> bool:
         self._token = None
-        await self.current()
+        await self.get()
         return True
 
-    return patched(Renewals, replace=replace)
+    return patched(TokenSource, renew=replace)
 
 
 def _unknown_reported_as_succeeded() -> AbstractContextManager[None]:
@@ -202,11 +202,11 @@ def _one_future_for_all_who_ask() -> AbstractContextManager[None]:
 
 
 def _nameless_failures_taken_for_successes() -> AbstractContextManager[None]:
-    def settle(job: Any, untold: list[str], nameless: list[SubJob], **_: Any) -> Iterator[SubJob]:
+    def attribute_unnamed(job: Any, untold: list[str], nameless: list[SubJob], **_: Any) -> Iterator[SubJob]:
         for server_id in untold:
             yield SubJob(status=JobStatus.SUCCESS, about=SubJobEntities(server_id=server_id))
 
-    return patched(record, settle=settle)
+    return patched(record, attribute_unnamed=attribute_unnamed)
 
 
 def _a_watcher_that_outlives_its_client() -> AbstractContextManager[None]:

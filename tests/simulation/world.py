@@ -269,7 +269,7 @@ def _sizes(bms: BmsClient) -> dict[str, int]:
     told = bms.statistics()
     sizes = {
         "open calls": told.session.open_calls,
-        "live jobs": told.watcher.live,
+        "live jobs": told.watcher.polled,
         "polls in flight": told.watcher.in_flight,
         "due polls": len(getattr(bms._watcher, "_due", ())),
         "records": len(getattr(bms._watcher, "_records", ())),

@@ -251,8 +251,8 @@ class _Soak:
             books = await read_proxy(self._around)
             under_way = {
                 "open calls": session.open_calls,
-                "live jobs": watcher.live,
-                "sleeping jobs": watcher.asleep,
+                "live jobs": watcher.polled,
+                "sleeping jobs": watcher.idle,
                 "polls": watcher.in_flight,
                 "requests at the proxy": books.open,
             }

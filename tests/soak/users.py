@@ -197,7 +197,7 @@ class User:
     async def listen(self) -> None:
         """Hear of jobs for a moment."""
         with anyio.move_on_after(self._random.uniform(0.0, 0.5)):
-            async with self._bms.jobs.events(limit=50) as events:
+            async with self._bms.jobs.events(max_buffer_size=50) as events:
                 async for _ in events:
                     await anyio.sleep(0.001)
 

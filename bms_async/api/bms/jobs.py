@@ -9,7 +9,7 @@ import msgspec
 from bms_async.api._registry import define
 from bms_async.jobs import JobEvents, JobHandle, Watcher, read_saved
 from bms_async.limits import Lane
-from bms_async.models import Job, JobGlance
+from bms_async.models import Job, JobSummary
 from bms_async.models.ids import canonical_id
 from bms_async.session import Session
 from bms_async.validation.common import read_id
@@ -53,14 +53,14 @@ class Jobs:
         job_id = read_id("job_id", job_id, check=self._check)
         return self._session.veil(await self._session.call(GET, path={"job_id": job_id}))
 
-    def watch(self, job_id: str, *, keep: bool = False) -> JobHandle:
+    def watch(self, job_id: str, *, keep_polling: bool = False) -> JobHandle:
         """Watch a job that was started elsewhere, by its id.
 
         It is polled at once, and then for as long as somebody waits for it or events are subscribed to.
 
         Args:
             job_id: The job.
-            keep: Whether to poll it to its end also when nobody waits; such polls are made after all others.
+            keep_polling: Whether to poll it to its end also when nobody waits; such polls are made after all others.
 
         Raises:
             InvalidRequestError: The id is unfit.
@@ -68,14 +68,16 @@ class Jobs:
 
         Source: API reference 4.11.1.
         """
-        return self._watcher.watch(read_id("job_id", job_id, check=self._check), keep=keep, started=False)
+        return self._watcher.watch(
+            read_id("job_id", job_id, check=self._check), keep_polling=keep_polling, started=False
+        )
 
-    def restore(self, text: str | bytes, *, keep: bool = False) -> JobHandle:
+    def restore(self, text: str | bytes, *, keep_polling: bool = False) -> JobHandle:
         """Watch a job again from what `JobHandle.to_json` wrote, in this process or another.
 
         Args:
             text: The JSON.
-            keep: As in `watch`.
+            keep_polling: As in `watch`.
 
         Raises:
             InvalidRequestError: The text is no saved job, or one of another project.
@@ -87,7 +89,9 @@ class Jobs:
         job_id = read_id("text.job_id", saved.job_id, check=self._check)
         # Saved by an older version, they may be as their caller wrote them.
         servers = tuple(dict.fromkeys(map(canonical_id, saved.servers)))
-        return self._watcher.watch(job_id, servers=servers, action=saved.action, keep=keep, started=False)
+        return self._watcher.watch(
+            job_id, servers=servers, action=saved.action, keep_polling=keep_polling, started=False
+        )
 
     def watched(self) -> Sequence[JobHandle]:
         """Return a handle of each job that is watched and has not ended, such as to catch up after an `EventGap`.
@@ -98,7 +102,7 @@ class Jobs:
         """
         return self._watcher.watched()
 
-    def events(self, *, limit: int = 10_000) -> JobEvents:
+    def events(self, *, max_buffer_size: int = 10_000) -> JobEvents:
         """Subscribe to all that is learned of the jobs of this client, from now on.
 
         ::
@@ -115,17 +119,18 @@ class Jobs:
         the last event was read, reading raises `ClientClosedError`.
 
         Args:
-            limit: How many events may wait to be read, at least 1. A batch of 1000 servers tells of up to 1000 at once.
+            max_buffer_size: How many events may wait to be read, at least 1. A batch of 1000 servers tells of up to
+                1000 at once.
 
         Raises:
-            InvalidRequestError: The limit is none.
+            InvalidRequestError: The max_buffer_size is none.
 
         Source: API reference 4.11.1.
         """
-        return self._watcher.events(limit)
+        return self._watcher.events(max_buffer_size)
 
 
-async def poll_job(session: Session, job_id: str, has_news: Callable[[JobGlance], bool]) -> Job | None:
+async def poll_job(session: Session, job_id: str, has_changes: Callable[[JobSummary], bool]) -> Job | None:
     """Fetch a job for the watcher: behind everybody who waits for a call, and without retries of its own.
 
     A poll of a thousand sub-jobs is mostly what was known before, and a glance costs half of reading it all.
@@ -133,12 +138,12 @@ async def poll_job(session: Session, job_id: str, has_news: Callable[[JobGlance]
     Args:
         session: What makes the call.
         job_id: The job.
-        has_news: Tells whether a glance at it shows anything that was not known.
+        has_changes: Tells whether a glance at it shows anything that was not known.
 
     Returns:
         The whole job, None if there is nothing new.
     """
     body = await session.call(_POLL, path={"job_id": job_id}, lane=Lane.BULK, retry=NO_RETRY)
-    if not has_news(read_part(GET.name, body, JobGlance)):
+    if not has_changes(read_part(GET.name, body, JobSummary)):
         return None
     return session.veil(read_part(GET.name, body, Job))

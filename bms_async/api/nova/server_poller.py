@@ -26,7 +26,7 @@ from bms_async.errors import (
     PermissionDeniedError,
     ServerWaitTimeoutError,
 )
-from bms_async.jobs import Patience, end_in_time, schedule
+from bms_async.jobs import Patience, bounded_poll, schedule
 from bms_async.limits import Pacer
 from bms_async.models import Server
 from bms_async.models.ids import canonical_id
@@ -61,7 +61,16 @@ class _Record:
     """One server that is polled, and who waits for it."""
 
     __slots__ = (
-        "asked", "barred_since", "begun", "failing_since", "failures", "last", "server", "server_id", "waiters", "wake",
+        "asked",
+        "begun",
+        "failing_since",
+        "failures",
+        "last",
+        "server",
+        "server_id",
+        "unauthorized_since",
+        "waiters",
+        "wake",
     )  # fmt: skip
 
     def __init__(self, server_id: str) -> None:
@@ -74,7 +83,7 @@ class _Record:
         self.server: Server | None = None
         self.failures = 0
         self.failing_since: float | None = None
-        self.barred_since: float | None = None
+        self.unauthorized_since: float | None = None
 
 
 class ServerPoller:
@@ -202,7 +211,7 @@ class ServerPoller:
         self._polls += 1
         self._in_flight += 1
         try:
-            server = await end_in_time(self._fetch(record.server_id), self._patience)
+            server = await bounded_poll(self._fetch(record.server_id), self._patience)
         except NotFoundError as error:
             self._failed += 1
             for waiter in _concerned(record, number):
@@ -222,10 +231,10 @@ class ServerPoller:
         outage = 0.0 if record.failing_since is None else now - record.failing_since
         record.server = server
         record.failures = 0
-        record.failing_since = record.barred_since = None
+        record.failing_since = record.unauthorized_since = None
         for waiter in _concerned(record, number):
             waiter.take(server, now, outage=outage, longest=self._patience.no_news)
-        return schedule.poll_delay(age=now - record.asked, live=len(self._records), rate=self._pace.rate)
+        return schedule.unprofiled_poll_delay(age=now - record.asked, live=len(self._records), rate=self._pace.rate)
 
     def _take_failure(self, record: _Record, error: Exception) -> float:
         if isinstance(error, ConfigurationError | InvalidRequestError):
@@ -237,10 +246,10 @@ class ServerPoller:
         record.failing_since = record.last if record.failing_since is None else record.failing_since
         since, longest = record.failing_since, self._patience.failing
         if isinstance(error, _BARRED):
-            since = record.barred_since = now if record.barred_since is None else record.barred_since
+            since = record.unauthorized_since = now if record.unauthorized_since is None else record.unauthorized_since
             longest = self._patience.unauthorized
         else:
-            record.barred_since = None
+            record.unauthorized_since = None
         if now - since >= longest:
             _fail_all(record, f"has not answered a poll for {longest:g} s", error)
         _log.info("poll %d of server %s in a row failed: %s", record.failures, record.server_id, type(error).__name__)

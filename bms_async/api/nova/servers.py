@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from bms_async.errors import InvalidRequestError
-from bms_async.jobs import SHARE, Patience
+from bms_async.jobs import POLL_BUDGET_SHARE, Patience
 from bms_async.limits import Lane, Pacer
 from bms_async.models import CreatedServer, Network, Server
 from bms_async.redaction import veil
@@ -277,7 +277,7 @@ def make_poller(session: Session, patience: Patience | None = None) -> ServerPol
         return patient.veil((await patient.call(calls.GET, path=path, lane=Lane.BULK, retry=NO_RETRY)).server)
 
     polls = session.limits[calls.GET.name].limit or _POLLS_A_MINUTE
-    return ServerPoller(poll, session.start, pace=Pacer(polls * SHARE), patience=patience)
+    return ServerPoller(poll, session.start, pace=Pacer(polls * POLL_BUDGET_SHARE), patience=patience)
 
 
 def _check_timeout(timeout: object) -> None:
