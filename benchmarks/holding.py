@@ -107,7 +107,7 @@ async def _to_the_end(run: FleetRun, _: BmsClient) -> None:
 async def _let_go(run: FleetRun, _: BmsClient) -> None:
     while run.progress.submitted < _half(run):
         await advance(1)
-    run.cancel(let_go=True)
+    run.cancel(detach=True)
     await run
 
 

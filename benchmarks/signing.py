@@ -30,7 +30,7 @@ from bms_async.wire import HttpRequest
 from bms_async.wire.signing import SigningKey, sign
 
 ROUNDS = 400
-AT_A_TIME = 50
+YIELD_EVERY = 50
 TARGET = 1.5
 """How many times the floor a signature of ours may cost."""
 
@@ -116,9 +116,9 @@ def costs_of(signers: dict[str, Callable[[], object]], rounds: int) -> dict[str,
         for _ in range(rounds):
             for name, signer in signers.items():
                 begun = time.process_time()
-                for _ in range(AT_A_TIME):
+                for _ in range(YIELD_EVERY):
                     signer()
-                least[name] = min(least[name], (time.process_time() - begun) / AT_A_TIME)
+                least[name] = min(least[name], (time.process_time() - begun) / YIELD_EVERY)
     finally:
         gc.enable()
     return {name: 1e6 * cost for name, cost in least.items()}

@@ -310,7 +310,7 @@ class Controller:
         attempts = self._grudges[server_id].attempts + 1 if server_id in self._grudges else 1
         delay = min(self._options.backoff * 2.0 ** min(attempts - 1, 30), LONGEST_DELAY)
         self._grudges[server_id] = Grudge(attempts, anyio.current_time() + delay)
-        if not state.is_good:
+        if not state.is_success:
             say("back off", server=server_id, state=state, attempts=attempts, seconds=delay, why=str(outcome.error))
 
     async def _hear(self, events: JobEvents) -> None:

@@ -53,7 +53,7 @@ class Interruption:
         if self.run is None or self.signal:
             self.scope.cancel()
         else:
-            self.run.cancel(let_go=True)
+            self.run.cancel(detach=True)
         self.signal = number
 
 
@@ -335,7 +335,7 @@ async def operate(options: argparse.Namespace, named: list[str] | None) -> int:
             refused = await print_calls(bms, simulator, console)
             whole = [sum_up(report, ids) for report in reports]
             print(f"calls refused by the {'simulator' if simulator else 'cloud'}: {refused}")
-            as_asked = all(outcome.state.is_good for report in reports for outcome in report.outcomes)
+            as_asked = all(outcome.state.is_success for report in reports for outcome in report.outcomes)
             code = 0 if all(whole) and (as_asked or not options.strict) else 1
     if stop.signal:
         asked = "what was asked for goes on in the cloud" if stop.run else "nothing was asked for"

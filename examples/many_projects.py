@@ -108,7 +108,7 @@ class Part:
     def interrupt(self) -> None:
         """Ask for nothing more, and tell what is known."""
         if self.run is not None:
-            self.run.cancel(let_go=True)
+            self.run.cancel(detach=True)
         elif self.scope is not None:
             self.scope.cancel()
 
@@ -119,7 +119,7 @@ class Part:
             remedy = bms_async.explain(getattr(self.error, "code", None))
             refused = isinstance(self.error, bms_async.AuthenticationError | bms_async.PermissionDeniedError)
             return 3 if refused or (remedy and remedy.remedy is bms_async.Remedy.PERMISSION) else 4
-        return int(self.report is not None and not all(outcome.state.is_good for outcome in self.report.outcomes))
+        return int(self.report is not None and not all(outcome.state.is_success for outcome in self.report.outcomes))
 
     @property
     def problems(self) -> list[str]:

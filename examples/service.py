@@ -142,7 +142,7 @@ class Service:
         """Let all runs go and take no more; what the cloud was asked for goes on there."""
         self._ending = True
         for record in self._records.values():
-            record.run.cancel(let_go=True)
+            record.run.cancel(detach=True)
 
     async def begin_run(self, request: Request) -> Response:
         """Begin a run; with an Idempotency-Key once, however often the request comes."""
@@ -165,9 +165,9 @@ class Service:
         return answer(self._find(request).describe())
 
     async def cancel_run(self, request: Request) -> Response:
-        """Ask for nothing more; with ?let_go=true, do not wait for what was asked for either."""
+        """Ask for nothing more; with ?detach=true, do not wait for what was asked for either."""
         record = self._find(request)
-        record.run.cancel(let_go=request.query_params.get("let_go") == "true")
+        record.run.cancel(detach=request.query_params.get("detach") == "true")
         return answer(record.describe(), 202)
 
     async def follow_run(self, request: Request) -> Response:

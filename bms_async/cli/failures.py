@@ -85,7 +85,7 @@ class Failures:
 
     def add(self, outcome: Outcome) -> str | None:
         """Take an outcome in; returns what to tell of it if it is the first of its kind."""
-        if outcome.state.is_good:
+        if outcome.state.is_success:
             return None
         words = words_of(outcome)
         return self.add_reason(reason_of(outcome), _what(outcome, words), outcome.server_id, words)

@@ -64,7 +64,7 @@ class Follower:
 
     def interrupt(self) -> None:
         """Ask for nothing more, and do not wait for what was asked for."""
-        self._run.cancel(let_go=True)
+        self._run.cancel(detach=True)
 
     async def follow(self) -> int:
         """Show the run until it has ended; return the exit code."""
@@ -77,7 +77,9 @@ class Follower:
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self._screen.close()
-        return Code.OK if all(state.is_good or not count for state, count in report.by_state.items()) else Code.FAILED
+        return (
+            Code.OK if all(state.is_success or not count for state, count in report.by_state.items()) else Code.FAILED
+        )
 
     async def conclude(
         self, journal: Journal, code: int, *, where: str, quiet: bool, report: str | None, stop: Interruption
@@ -159,7 +161,7 @@ class Follower:
         swallow_output()
         if isinstance(error, BrokenPipeError):
             self._no_output = Code.NO_READER
-            self._run.cancel(let_go=True)
+            self._run.cancel(detach=True)
         else:
             self._no_output = Code.USAGE
             self._screen.note(f"bms: results cannot be written any more: {error}; the run goes on")

@@ -14,7 +14,7 @@ import msgspec
 from bms_async import FleetRun, InvalidRequestError, NotFoundError, PermissionDeniedError
 from bms_async.api.bms.power import REBOOT, START, STOP
 from bms_async.fleet.options import RunOptions
-from bms_async.fleet.plan import Waves
+from bms_async.fleet.plan import WaveLimit
 from bms_async.models.ids import canonical_id
 
 from .cloud import Cloud, open_cloud, read_settings
@@ -230,7 +230,7 @@ class _Task:
 
     def _tell_plan(self, ids: list[str]) -> None:
         options, limiter = self._options, self._cloud.bms.limits[f"servers.{self._action}"]
-        batch = Waves(self._wave or None).size
+        batch = WaveLimit(self._wave or None).size
         calls = -(-len(ids) // batch)
         least = last_send(calls, spent=limiter.snapshot(), capacity=limiter.limit)
         used = limiter.statistics().used

@@ -23,13 +23,17 @@ _WANTED: Mapping[str, ServerStatus] = {
     "servers.stop": ServerStatus.SHUTOFF,
     "servers.reboot": ServerStatus.ACTIVE,
 }
-_AT_IT: Mapping[str, str] = {"servers.start": "BMS.0035", "servers.stop": "BMS.0036", "servers.reboot": REBOOTING}
+_IN_PROGRESS_CODES: Mapping[str, str] = {
+    "servers.start": "BMS.0035",
+    "servers.stop": "BMS.0036",
+    "servers.reboot": REBOOTING,
+}
 _REBOOTING = (ServerStatus.REBOOT, ServerStatus.HARD_REBOOT)
 _RESTING = (ServerStatus.ACTIVE, ServerStatus.SHUTOFF, ServerStatus.ERROR)
 _UNKNOWN_SERVER = "BMS.0040"
 
 
-class Glimpse(
+class ServerState(
     Model,
     frozen=True,
     kw_only=True,
@@ -68,7 +72,7 @@ class Glimpse(
         return "BMS.1001"
 
 
-class Suspicion(Enum):
+class RefusalCause(Enum):
     """Why a batch may have been refused because of a server."""
 
     ALREADY_SO = auto()
@@ -79,29 +83,29 @@ class Suspicion(Enum):
     FAULTY = auto()
 
 
-def suspect(action: str, glimpse: Glimpse | None) -> Suspicion | None:
+def find_cause(action: str, server_state: ServerState | None) -> RefusalCause | None:
     """Tell what speaks against an action on a server, None if nothing does.
 
     Args:
         action: Such as ``servers.stop``.
-        glimpse: The server's state, None if the cloud does not show it.
+        server_state: The server's state, None if the cloud does not show it.
     """
-    if glimpse is None:
-        return Suspicion.MISSING
-    if glimpse.is_busy:
-        return Suspicion.BUSY
-    if action in ALREADY and glimpse.status == _WANTED[action]:
-        return Suspicion.ALREADY_SO
-    if glimpse.locked:
-        return Suspicion.LOCKED
-    if glimpse.status == ServerStatus.ERROR and action != "servers.stop":
-        return Suspicion.FAULTY
+    if server_state is None:
+        return RefusalCause.MISSING
+    if server_state.is_busy:
+        return RefusalCause.BUSY
+    if action in ALREADY and server_state.status == _WANTED[action]:
+        return RefusalCause.ALREADY_SO
+    if server_state.locked:
+        return RefusalCause.LOCKED
+    if server_state.status == ServerStatus.ERROR and action != "servers.stop":
+        return RefusalCause.FAULTY
     return None
 
 
-def sort_out(
-    action: str, ids: Iterable[str], states: Mapping[str, Glimpse]
-) -> tuple[list[str], dict[Suspicion, list[str]]]:
+def partition_by_cause(
+    action: str, ids: Iterable[str], states: Mapping[str, ServerState]
+) -> tuple[list[str], dict[RefusalCause, list[str]]]:
     """Part the servers of a refused batch into those against which nothing speaks, and the others by why.
 
     Args:
@@ -110,41 +114,41 @@ def sort_out(
         states: What the cloud shows of them.
     """
     innocent: list[str] = []
-    suspects: dict[Suspicion, list[str]] = {}
+    suspects: dict[RefusalCause, list[str]] = {}
     for server_id in ids:
-        why = suspect(action, states.get(server_id))
+        why = find_cause(action, states.get(server_id))
         (innocent if why is None else suspects.setdefault(why, [])).append(server_id)
     return innocent, suspects
 
 
-class Seen(Flag):
+class Evidence(Flag):
     """What a run saw of a server after it had asked for it."""
 
     NOTHING = 0
-    AT_IT = auto()
+    IN_PROGRESS = auto()
     """It was at what it was asked for: starting, stopping or being rebooted."""
-    OTHERWISE = auto()
+    NOT_AS_ASKED = auto()
     """It was not as asked, such as ACTIVE where it was to be stopped."""
 
 
-def sight(action: str, glimpse: Glimpse) -> Seen:
+def evidence_of(action: str, server_state: ServerState) -> Evidence:
     """Tell what one look at a server shows of an action.
 
     Nothing else counts: that a server has changed, or when, may be a rename, a tag, another disk.
 
     Args:
         action: What it was asked for.
-        glimpse: Its state, read after it was asked for.
+        server_state: Its state, read after it was asked for.
     """
-    seen = Seen.NOTHING
-    if glimpse.is_busy and glimpse.busy_code == _AT_IT[action]:
-        seen |= Seen.AT_IT
-    if glimpse.status is not None and glimpse.status != _WANTED[action]:
-        seen |= Seen.OTHERWISE
+    seen = Evidence.NOTHING
+    if server_state.is_busy and server_state.busy_code == _IN_PROGRESS_CODES[action]:
+        seen |= Evidence.IN_PROGRESS
+    if server_state.status is not None and server_state.status != _WANTED[action]:
+        seen |= Evidence.NOT_AS_ASKED
     return seen
 
 
-def prove(action: str, glimpse: Glimpse, seen: Seen) -> OutcomeState | None:
+def infer_outcome(action: str, server_state: ServerState, seen: Evidence) -> OutcomeState | None:
     """Tell what became of a server of which no answer and no job tells, None if nothing proves it.
 
     ========== ======================= ============= ===================
@@ -159,37 +163,39 @@ def prove(action: str, glimpse: Glimpse, seen: Seen) -> OutcomeState | None:
 
     Args:
         action: What it was asked for.
-        glimpse: Its state now. One that is busy, or in a state that is no rest, proves nothing.
+        server_state: Its state now. One that is busy, or in a state that is no rest, proves nothing.
         seen: All that was seen of it since it was asked for.
     """
-    if glimpse.is_busy or glimpse.status not in _RESTING:
+    if server_state.is_busy or server_state.status not in _RESTING:
         return None
-    is_so = glimpse.status == _WANTED[action]
-    if Seen.AT_IT in seen:
+    is_so = server_state.status == _WANTED[action]
+    if Evidence.IN_PROGRESS in seen:
         return OutcomeState.SUCCEEDED if is_so else OutcomeState.FAILED
     if action == "servers.reboot" or not is_so:
         return None
-    return OutcomeState.SUCCEEDED if Seen.OTHERWISE in seen else OutcomeState.UNCHANGED
+    return OutcomeState.SUCCEEDED if Evidence.NOT_AS_ASKED in seen else OutcomeState.UNCHANGED
 
 
-def verify(action: str, known: OutcomeState, glimpse: Glimpse | None, seen: Seen, *, last: bool) -> OutcomeState | None:
+def verify(
+    action: str, known: OutcomeState, server_state: ServerState | None, seen: Evidence, *, last: bool
+) -> OutcomeState | None:
     """Tell what a server's state makes of an outcome, None to look again.
 
     Args:
         action: What it was asked for.
         known: SUCCEEDED, UNCHANGED or UNKNOWN.
-        glimpse: Its state now, None if the cloud does not show it.
+        server_state: Its state now, None if the cloud does not show it.
         seen: All that was seen of it since it was asked for.
         last: Whether there is no other look.
     """
-    if glimpse is None or glimpse.is_busy:
+    if server_state is None or server_state.is_busy:
         return OutcomeState.UNKNOWN if last else None
-    is_so = glimpse.status == _WANTED[action]
+    is_so = server_state.status == _WANTED[action]
     # A status that is missing, that nobody knows, or that is no rest contradicts nothing.
-    otherwise = OutcomeState.UNKNOWN if glimpse.status not in _RESTING else OutcomeState.FAILED
-    if known.is_good:
+    otherwise = OutcomeState.UNKNOWN if server_state.status not in _RESTING else OutcomeState.FAILED
+    if known.is_success:
         return known if is_so else otherwise if last else None
-    proved = prove(action, glimpse, seen)
+    proved = infer_outcome(action, server_state, seen)
     if proved is not None or not last:
         return proved
     # A reboot shows nowhere once it is over, whatever the server is now.
@@ -197,20 +203,20 @@ def verify(action: str, known: OutcomeState, glimpse: Glimpse | None, seen: Seen
 
 
 def explain_state(
-    action: str, server_id: str, glimpse: Glimpse | None, *, text: str, code: str | None = None
+    action: str, server_id: str, server_state: ServerState | None, *, text: str, code: str | None = None
 ) -> ServerStateError:
     """Return the error for a server whose own state speaks against it.
 
     Args:
         action: What it was asked for.
         server_id: The server.
-        glimpse: Its state, None if the cloud does not show it.
+        server_state: Its state, None if the cloud does not show it.
         text: What its state means.
         code: The code of chapter 6.2 that fits, if one does.
     """
-    status = glimpse.status.value if glimpse is not None and glimpse.status is not None else None
-    task = (glimpse.task_state or None) if glimpse is not None else None
-    shown = "the cloud does not show it" if glimpse is None else f"it is {status}" + (f", {task}" if task else "")
+    status = server_state.status.value if server_state is not None and server_state.status is not None else None
+    task = (server_state.task_state or None) if server_state is not None else None
+    shown = "the cloud does not show it" if server_state is None else f"it is {status}" + (f", {task}" if task else "")
     documented = explain(code)
     advice = f" [{documented.meaning} {documented.measure}]" if documented else ""
     return ServerStateError(
@@ -222,10 +228,10 @@ def explain_state(
     )
 
 
-def code_of(action: str, why: Suspicion, glimpse: Glimpse | None) -> str | None:
+def code_of(action: str, why: RefusalCause, server_state: ServerState | None) -> str | None:
     """Return the code of chapter 6.2 for why a server cannot be acted on, None if there is none."""
-    if why is Suspicion.MISSING:
+    if why is RefusalCause.MISSING:
         return _UNKNOWN_SERVER
-    if why is Suspicion.BUSY and glimpse is not None:
-        return glimpse.busy_code
-    return ALREADY.get(action) if why is Suspicion.ALREADY_SO else None
+    if why is RefusalCause.BUSY and server_state is not None:
+        return server_state.busy_code
+    return ALREADY.get(action) if why is RefusalCause.ALREADY_SO else None

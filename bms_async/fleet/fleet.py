@@ -80,7 +80,7 @@ class Fleet:
                 SKIPPED.
             ClientClosedError: The client is not open.
 
-        Source: API reference 4.4.3; 50 calls a minute, 1000 servers a call.
+        IdSource: API reference 4.4.3; 50 calls a minute, 1000 servers a call.
         """
         options = RunOptions(
             lane=lane,
@@ -148,7 +148,7 @@ class Fleet:
                 SKIPPED.
             ClientClosedError: The client is not open.
 
-        Source: API reference 4.4.5; 50 calls a minute, 1000 servers a call.
+        IdSource: API reference 4.4.5; 50 calls a minute, 1000 servers a call.
         """
         options = RunOptions(
             lane=lane,
@@ -217,7 +217,7 @@ class Fleet:
                 SKIPPED.
             ClientClosedError: The client is not open.
 
-        Source: API reference 4.4.4; 50 calls a minute, 1000 servers a call.
+        IdSource: API reference 4.4.4; 50 calls a minute, 1000 servers a call.
         """
         options = RunOptions(
             lane=lane,

@@ -10,7 +10,7 @@ from .outcome import Outcome
 from .report import FleetReport
 
 
-class RunNews:
+class RunHookEvents:
     """Tells a client's hooks of one run.
 
     Args:
@@ -25,7 +25,7 @@ class RunNews:
         self._action = action
         self._number = number_run()
 
-    def begin(self, options: RunOptions) -> None:
+    def on_start(self, options: RunOptions) -> None:
         """The run begins; the task that this is told in is its own, and so are the calls of that task."""
         current_run.set(self._number)
         self._hooks.tell(
@@ -39,7 +39,7 @@ class RunNews:
             )
         )
 
-    def tell(self, outcome: Outcome) -> None:
+    def on_outcome(self, outcome: Outcome) -> None:
         """What became of a server is known."""
         error = outcome.error
         self._hooks.tell(
@@ -56,7 +56,7 @@ class RunNews:
             )
         )
 
-    def end(self, report: FleetReport, error: BaseException | None) -> None:
+    def on_end(self, report: FleetReport, error: BaseException | None) -> None:
         """The run is over."""
         self._hooks.tell(
             RunEnded(

@@ -27,12 +27,12 @@ class OutcomeState(StrEnum):
     SKIPPED = "SKIPPED"
 
     @property
-    def is_good(self) -> bool:
+    def is_success(self) -> bool:
         """Whether the server is now as it was asked to be."""
         return self is OutcomeState.SUCCEEDED or self is OutcomeState.UNCHANGED
 
     @property
-    def is_bad(self) -> bool:
+    def is_failure(self) -> bool:
         """Whether it counts against a run: it was asked for in vain, or nobody knows."""
         return self is OutcomeState.FAILED or self is OutcomeState.UNKNOWN
 
@@ -107,7 +107,7 @@ def make_outcome(
     ended: datetime | None = None,
 ) -> Outcome:
     """Return an outcome, of the class that its error needs; one that is good has no error."""
-    if state.is_good:
+    if state.is_success:
         error = None
     kind = Outcome if error is None else FaultyOutcome
     return kind(
@@ -250,14 +250,14 @@ def is_transient(error: BmsError) -> bool:
     return remedy_of(error) is Remedy.IN_TRANSITION
 
 
-def may_be_of_one(error: CallError) -> bool:
+def may_concern_one_server(error: CallError) -> bool:
     """Tell whether a batch may have been refused because of some of its servers only."""
     if error.maybe_done or not isinstance(error, ApiError) or error.status in _OF_ALL:
         return False
     return remedy_of(error) not in (Remedy.OVERLOADED, Remedy.PERMISSION, Remedy.QUOTA)
 
 
-def speaks_of_one(error: CallError) -> bool:
+def concerns_one_server(error: CallError) -> bool:
     """Tell whether the code of a refusal is about a server, and cannot be about the whole request."""
     return remedy_of(error) in (Remedy.ALREADY_THERE, Remedy.IN_TRANSITION, Remedy.NOT_FOUND)
 

@@ -42,7 +42,7 @@ class Outcomes(Sequence[Outcome]):
 
     def append(self, outcome: Outcome) -> None:
         """Add one at the end."""
-        if not outcome.state.is_good:
+        if not outcome.state.is_success:
             self.bad += 1
         if outcome.error is None:
             self._tail.append(outcome)
@@ -58,7 +58,7 @@ class Outcomes(Sequence[Outcome]):
         """Iterate over those whose servers are not as asked; the others are looked at only where none has an error."""
         if self.bad == len(self._apart):
             return iter(self._apart)
-        return (outcome for outcome in self if not outcome.state.is_good)
+        return (outcome for outcome in self if not outcome.state.is_success)
 
     def since(self, place: int) -> Iterator[Outcome]:
         """Iterate over those from a place on that are there now."""

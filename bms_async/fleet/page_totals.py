@@ -5,7 +5,7 @@ from __future__ import annotations
 from bms_async.api.bms.server_list import USUAL_CAPS
 
 
-class Tally:
+class PageTotals:
     """The pages that were read, each of them as large as the largest where nothing is missing.
 
     A server that is on no page is only gone if the pages were whole: as large as the cloud's count wants them, or,

@@ -16,19 +16,19 @@ from .sharded import Queue, Table
 
 T = TypeVar("T")
 
-REFILL = 4
+REFILL_FRACTION = 4
 """A wave is refilled when a quarter of it has ended: a call is scarcer than a server that waits a little."""
 
-REFILL_PATIENCE = 5.0
+REFILL_TIMEOUT = 5.0
 """Seconds after which a wave is refilled all the same, so that a run needs 12 calls a minute for it at most."""
 
 RETRY_DELAYS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Seconds before a server that was busy is asked for again; after the last it is given up."""
 
-_LONGEST_NAME = 255
+_MAX_NAME = 255
 """Characters of what an entry that is no id is called, as many as an id may have."""
 
-_COARSEST = 60.0
+_MAX_GRID = 60.0
 """Seconds: servers that are due within the same ones go together, in as few calls as they can."""
 
 
@@ -39,10 +39,10 @@ class Intake:
 
     Attributes:
         admitted: How many different ids came in.
-        unsettled: All ids that came in: the id itself as long as it has no outcome, None once it has.
+        pending: All ids that came in: the id itself as long as it has no outcome, None once it has.
     """
 
-    __slots__ = ("_check", "_handed_over", "_ready", "_size", "_unfit", "admitted", "unsettled")
+    __slots__ = ("_check", "_handed_over", "_ready", "_size", "_unfit", "admitted", "pending")
 
     def __init__(self, *, size: int = MOST_SERVERS, check: bool = True) -> None:
         self._size = size
@@ -54,7 +54,7 @@ class Intake:
         self.admitted = 0
         # One table is both what came in and what has no outcome yet: at a million ids a second one would be felt. It
         # gives the id as it came in, too, so that the copies in the cloud's answers need not be kept.
-        self.unsettled = Table()
+        self.pending = Table()
 
     @property
     def ready(self) -> int:
@@ -81,7 +81,7 @@ class Intake:
             return self._refuse(name, _error_of(value), is_whole=is_whole)
         # What is derived from str may raise when it is compared, and what it is made of does not.
         text = canonical_id(str.__str__(value))
-        if text in self.unsettled:
+        if text in self.pending:
             return None
         if self._check:
             try:
@@ -89,15 +89,15 @@ class Intake:
             except InvalidRequestError as error:
                 return self._refuse(text, error.with_traceback(None))
         self.admitted += 1
-        self.unsettled[text] = text
+        self.pending[text] = text
         self._ready.append(text)
         return None
 
     def adopt(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Take in ids that need no batch, for they were asked for before; return those that are new."""
-        new = tuple(server_id for server_id in dict.fromkeys(map(canonical_id, ids)) if server_id not in self.unsettled)
+        new = tuple(server_id for server_id in dict.fromkeys(map(canonical_id, ids)) if server_id not in self.pending)
         for server_id in new:
-            self.unsettled[server_id] = server_id
+            self.pending[server_id] = server_id
         self.admitted += len(new)
         return new
 
@@ -109,19 +109,19 @@ class Intake:
         """
         return self._ready.take(self._size if most is None else min(most, self._size))
 
-    def settle(self, server_id: str) -> str | None:
+    def mark_done(self, server_id: str) -> str | None:
         """Note that an id has its outcome; return it as it is known here, None unless this is the first for it."""
-        first = self.unsettled.get(server_id) or self.unsettled.get(canonical_id(server_id))
+        first = self.pending.get(server_id) or self.pending.get(canonical_id(server_id))
         if first is not None:
-            self.unsettled[first] = None
+            self.pending[first] = None
         return first
 
     def _refuse(
         self, name: str, error: InvalidRequestError, *, is_whole: bool = True
     ) -> tuple[str, InvalidRequestError] | None:
-        if not is_whole or len(name) > _LONGEST_NAME or name in self.unsettled:
+        if not is_whole or len(name) > _MAX_NAME or name in self.pending:
             # It says too little to tell two of them apart.
-            name = f"{name[:_LONGEST_NAME]}... (entry {self._handed_over:,} of the ids)"
+            name = f"{name[:_MAX_NAME]}... (entry {self._handed_over:,} of the ids)"
         if name in self._unfit:
             return None
         self._unfit[name] = None
@@ -151,7 +151,7 @@ def _error_of(value: object) -> InvalidRequestError:
     raise AssertionError("what is no text passed for an id")
 
 
-class Waves:
+class WaveLimit:
     """Tells how many servers may go.
 
     Args:
@@ -168,7 +168,7 @@ class Waves:
         """Return how many servers may go now, at most a batch."""
         return self.size if self._wave is None else max(0, min(self.size, self._wave - in_flight))
 
-    def how_many(self, *, ready: int, in_flight: int, complete: bool, waited: float) -> int:
+    def batch_size(self, *, ready: int, in_flight: int, complete: bool, waited: float) -> int:
         """Return how many of those that are ready make the next batch; 0 to wait for more of them, or for room.
 
         Args:
@@ -183,10 +183,10 @@ class Waves:
             return number
         if number == ready:
             return number if complete else 0
-        return number if number * REFILL >= self.size or waited >= REFILL_PATIENCE else 0
+        return number if number * REFILL_FRACTION >= self.size or waited >= REFILL_TIMEOUT else 0
 
 
-class Later(Generic[T]):
+class DelayQueue(Generic[T]):
     """What is to be done again when its time has come, as much of it together as can be."""
 
     __slots__ = ("_bins", "_due")
@@ -211,7 +211,7 @@ class Later(Generic[T]):
             now: The time.
             delay: Seconds.
         """
-        grid = min(delay, _COARSEST)
+        grid = min(delay, _MAX_GRID)
         at = -(-(now + delay) // grid) * grid
         if at not in self._bins:
             self._bins[at] = deque()
@@ -244,7 +244,7 @@ class AbortRule:
         self._above = above
         self._sample = sample
 
-    def verdict(self, *, bad: int, ended: int) -> str | None:
+    def reason_to_abort(self, *, bad: int, ended: int) -> str | None:
         """Return why to stop, None if there is no reason.
 
         Args:

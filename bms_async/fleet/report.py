@@ -66,16 +66,16 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         documented = {code: explain(code) for code in self.by_code}
         return {code: row.measure for code, row in documented.items() if row is not None}
 
-    def slowest(self, most: int = 10) -> list[Outcome]:
+    def slowest(self, n: int = 10) -> list[Outcome]:
         """Return the outcomes that took longest, the longest first.
 
         It goes through all outcomes, in about half a second for 1,000,000: from a coroutine, call it in a thread.
 
         Args:
-            most: How many.
+            n: How many.
         """
         timed = ((took, place, each) for place, each in enumerate(self.outcomes) if (took := each.seconds) is not None)
-        return [outcome for _, _, outcome in nlargest(most, timed)]
+        return [outcome for _, _, outcome in nlargest(n, timed)]
 
     def timeline(self, bucket: float = 10.0) -> list[Mapping[OutcomeState, int]]:
         """Return how many servers ended in each state, for each stretch of time from the beginning of the run.
@@ -164,7 +164,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     def _not_as_asked(self) -> Iterator[Outcome]:
         if isinstance(self.outcomes, Outcomes):
             return self.outcomes.not_as_asked()
-        return (outcome for outcome in self.outcomes if not outcome.state.is_good)
+        return (outcome for outcome in self.outcomes if not outcome.state.is_success)
 
 
 def _fleet_error(action: str, reason: str, outcomes: list[Outcome]) -> FleetError:

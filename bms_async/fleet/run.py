@@ -15,27 +15,27 @@ import anyio.lowlevel
 
 from bms_async._tasks import check_loop, runs_on
 
-from .callbacks import Teller
+from .callbacks import OutcomeCallback
 from .frozen import FrozenDict
 from .isolate import Isolation
 from .options import RunOptions
 from .outcome import Outcome, Progress
-from .plan import AbortRule, Intake, Waves
-from .reconcile import Settler
+from .plan import AbortRule, Intake, WaveLimit
+from .reconcile import Reconciler
 from .report import FleetReport
-from .run_timeout import Overtime
-from .scheduler import Line
-from .source import Source
+from .run_timeout import RunTimeout
+from .scheduler import BatchScheduler
+from .source import IdSource
 from .state_reader import StateReader
-from .submit import Act, Submitter
-from .tracker import AT_A_TIME, Books
+from .submit import SendBatch, Submitter
+from .tracker import YIELD_EVERY, RunTracker
 
 if TYPE_CHECKING:
     from bms_async.hooks import Hooks
 
 _log = logging.getLogger("bms_async.fleet")
 
-_LAST_WORDS = 5.0
+_CALLBACK_GRACE = 5.0
 """Seconds that `on_outcome` has for what is left to tell when the client is closed, or the run's time is over."""
 
 
@@ -67,36 +67,38 @@ class FleetRun:
         self,
         action: str,
         ids: Iterable[str] | AsyncIterable[str],
-        act: Act,
+        act: SendBatch,
         reader: StateReader,
         options: RunOptions,
         *,
         check: bool = True,
         hooks: Hooks | None = None,
     ) -> None:
-        waves = Waves(options.wave_size)
-        self._books = books = Books(
+        waves = WaveLimit(options.wave_size)
+        self._tracker = tracker = RunTracker(
             action,
             Intake(size=waves.size, check=check),
             AbortRule(options.abort_above, options.abort_sample),
             hold=options.verify,
         )
         if hooks is not None:
-            from .hook_events import RunNews  # noqa: PLC0415 - most clients have no hooks
+            from .hook_events import RunHookEvents  # noqa: PLC0415 - most clients have no hooks
 
-            books.news = RunNews(hooks, action)
+            tracker.hook_events = RunHookEvents(hooks, action)
         self._loop = asyncio.get_running_loop()
         self._options = options
-        self._source = Source(ids, books)
+        self._source = IdSource(ids, tracker)
         self._reader = reader
-        self._settler = Settler(books, reader)
-        self._line = line = Line(books, self._source, waves, retry=options.retry_transient)
-        isolation = Isolation(books, line, reader)
-        self._submitter = Submitter(books, line, act, isolation=isolation, settler=self._settler, on_job=options.on_job)
-        self._teller = Teller(books, options.on_outcome) if options.on_outcome is not None else None
+        self._reconciler = Reconciler(tracker, reader)
+        self._scheduler = scheduler = BatchScheduler(tracker, self._source, waves, retry=options.retry_transient)
+        isolation = Isolation(tracker, scheduler, reader)
+        self._submitter = Submitter(
+            tracker, scheduler, act, isolation=isolation, reconciler=self._reconciler, on_job=options.on_job
+        )
+        self._teller = OutcomeCallback(tracker, options.on_outcome) if options.on_outcome is not None else None
         self._whole = anyio.CancelScope()
         timeout = options.total_timeout
-        self._overtime = Overtime(books, line, self._settler, timeout) if timeout is not None else None
+        self._overtime = RunTimeout(tracker, scheduler, self._reconciler, timeout) if timeout is not None else None
         self._telling: anyio.CancelScope | None = None
         self._cancelled = self._completed = self._told_error = False
         self._waiters = 0
@@ -105,14 +107,14 @@ class FleetRun:
     @property
     def progress(self) -> Progress:
         """How far the run is."""
-        books = self._books
+        tracker = self._tracker
         return Progress(
-            total=books.intake.admitted if books.told_all else None,
-            submitted=books.submitted,
-            done=len(books.outcomes),
-            by_state=FrozenDict(books.by_state),
-            in_flight=books.in_flight,
-            to_verify=len(books.held or ()),
+            total=tracker.intake.admitted if tracker.source_exhausted else None,
+            submitted=tracker.submitted,
+            done=len(tracker.outcomes),
+            by_state=FrozenDict(tracker.by_state),
+            in_flight=tracker.in_flight,
+            to_verify=len(tracker.awaiting_verification or ()),
             extra_calls=self._extra_calls,
         )
 
@@ -121,35 +123,35 @@ class FleetRun:
         """The report, None as long as the run goes on."""
         return self._report
 
-    def cancel(self, *, let_go: bool = False) -> None:
+    def cancel(self, *, detach: bool = False) -> None:
         """Stop asking: servers that were not asked for yet, or were refused and wait for their turn, are SKIPPED.
 
         The cloud has no call that aborts a job, so what was asked for goes on there. From another thread it may be
         called as well; the run is then told a moment later.
 
         Args:
-            let_go: Do not wait for that either: its servers are UNKNOWN. By default they are watched to their end.
+            detach: Do not wait for that either: its servers are UNKNOWN. By default they are watched to their end.
         """
         if runs_on(self._loop):
-            self._cancel(let_go=let_go)
+            self._cancel(detach=detach)
             return
         with suppress(RuntimeError):  # a loop that is closed has ended the run
-            self._loop.call_soon_threadsafe(partial(self._cancel, let_go=let_go))
+            self._loop.call_soon_threadsafe(partial(self._cancel, detach=detach))
 
-    def _cancel(self, *, let_go: bool) -> None:
+    def _cancel(self, *, detach: bool) -> None:
         if self._report is not None:
             return
         self._cancelled = True
         self._source.scope.cancel()
-        self._books.stop()
-        if let_go:
+        self._tracker.stop()
+        if detach:
             self._whole.cancel()
 
     def __await__(self) -> Generator[object, None, FleetReport]:
         return self._wait().__await__()
 
     async def __aiter__(self) -> AsyncIterator[Outcome]:
-        outcomes = self._books.outcomes
+        outcomes = self._tracker.outcomes
         told = 0
         check_loop(self._loop, "the run")
         while True:
@@ -157,7 +159,7 @@ class FleetRun:
                 for outcome in outcomes.since(told):
                     told += 1
                     yield outcome
-                    if told % AT_A_TIME == 0:
+                    if told % YIELD_EVERY == 0:
                         await anyio.lowlevel.checkpoint()
             if self._report is not None:
                 break
@@ -171,7 +173,7 @@ class FleetRun:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.cancel(let_go=error is not None)
+        self.cancel(detach=error is not None)
         if error is None:
             await self._wait()
             return
@@ -191,13 +193,13 @@ class FleetRun:
 
     def __repr__(self) -> str:
         state = "ended" if self._report else "running"
-        books = self._books
-        return f"<FleetRun {books.action} {state}: {books.submitted} submitted, {len(books.outcomes)} done>"
+        tracker = self._tracker
+        return f"<FleetRun {tracker.action} {state}: {tracker.submitted} submitted, {len(tracker.outcomes)} done>"
 
     async def run(self) -> None:
         """Do it all; the client runs this in a task of its own."""
-        if self._books.news is not None:
-            self._books.news.begin(self._options)
+        if self._tracker.hook_events is not None:
+            self._tracker.hook_events.on_start(self._options)
         timeout = self._options.total_timeout
         bound = None if timeout is None else self._loop.call_later(timeout, self._end_in_time)
         try:
@@ -207,17 +209,17 @@ class FleetRun:
                 with self._whole:
                     await self._carry_out()
                     self._completed = not self._cancelled
-                if self._overtime is not None and self._books.timed_out:
+                if self._overtime is not None and self._tracker.timed_out:
                     await self._overtime.look()
                 await self._conclude()
                 if self._teller is not None:
                     self._teller.close()
                 self._telling = telling.cancel_scope
-                if self._books.timed_out:
+                if self._tracker.timed_out:
                     self._hurry()
         except Exception as error:  # noqa: BLE001 - R2 holds for faults of ours too, and the caller gets them
-            _log.exception("%s broke", self._books.action)
-            self._books.break_down(_unwrapped(error))
+            _log.exception("%s broke", self._tracker.action)
+            self._tracker.record_error(_unwrapped(error))
         finally:
             if bound is not None:
                 bound.cancel()
@@ -233,11 +235,11 @@ class FleetRun:
     def _hurry(self) -> None:
         """Give `on_outcome` a bound, once it alone is left."""
         if self._telling is not None:
-            self._telling.deadline = self._loop.time() + _LAST_WORDS
+            self._telling.deadline = self._loop.time() + _CALLBACK_GRACE
 
     @property
     def _extra_calls(self) -> int:
-        return self._books.extra_calls + self._reader.calls
+        return self._tracker.extra_calls + self._reader.calls
 
     async def _carry_out(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -247,23 +249,25 @@ class FleetRun:
             await self._submitter.run(tasks)
             # Nothing more is asked for: what the source has not told yet is not waited for.
             self._source.scope.cancel()
-        if self._books.held:
-            await self._settler.verify()
+        if self._tracker.awaiting_verification:
+            await self._reconciler.verify()
 
     async def _conclude(self) -> None:
         """Give an outcome to whatever has none; once all is done there is nothing of that kind."""
-        books = self._books
+        tracker = self._tracker
         if self._overtime is not None:
             await self._overtime.conclude()
-        await self._source.finish(admit=not self._completed or books.stopping)
-        await self._line.clear()
-        await books.skip_unasked()
-        for batch in tuple(books.open):
-            books.conclude_batch(batch, batch.fate, batch.error, job_id=batch.job_id)
+        await self._source.finish(admit=not self._completed or tracker.stopping)
+        await self._scheduler.drain()
+        await tracker.skip_unasked()
+        for batch in tuple(tracker.open_batches):
+            tracker.conclude_batch(batch, batch.default_state, batch.error, job_id=batch.job_id)
             await anyio.lowlevel.checkpoint()
-        if books.held:
-            books.unverified = sum(outcome.server_id not in books.judged for outcome in books.held)
-            await books.release()
+        if tracker.awaiting_verification:
+            tracker.unverified = sum(
+                outcome.server_id not in tracker.judged for outcome in tracker.awaiting_verification
+            )
+            await tracker.release_held()
 
     async def _finish_whatever_comes(self) -> None:
         """Make the report, also where a client that is being closed cancels a large run again, for it takes long."""
@@ -280,26 +284,26 @@ class FleetRun:
     async def _finish(self, *, tell: bool) -> None:
         await self._conclude()
         if self._teller is not None and tell:
-            with anyio.move_on_after(_LAST_WORDS):
-                await self._teller.tell_all()
-        books = self._books
+            with anyio.move_on_after(_CALLBACK_GRACE):
+                await self._teller.drain()
+        tracker = self._tracker
         self._report = FleetReport(
-            action=books.action,
-            outcomes=books.outcomes,
-            by_state=FrozenDict(books.by_state),
-            by_code=FrozenDict(books.by_code.most_common()),
-            batches=books.accepted,
-            cancelled=not self._completed and (self._cancelled or not books.timed_out),
-            started=books.clock.began,
-            ended=books.clock.now(),
-            aborted=books.aborted,
-            timed_out=books.timed_out,
+            action=tracker.action,
+            outcomes=tracker.outcomes,
+            by_state=FrozenDict(tracker.by_state),
+            by_code=FrozenDict(tracker.by_code.most_common()),
+            batches=tracker.accepted,
+            cancelled=not self._completed and (self._cancelled or not tracker.timed_out),
+            started=tracker.clock.began,
+            ended=tracker.clock.now(),
+            aborted=tracker.aborted,
+            timed_out=tracker.timed_out,
             extra_calls=self._extra_calls,
-            unverified=books.unverified,
+            unverified=tracker.unverified,
         )
-        if books.news is not None:
-            books.news.end(self._report, books.error)
-        books.notify()
+        if tracker.hook_events is not None:
+            tracker.hook_events.on_end(self._report, tracker.error)
+        tracker.notify()
 
     async def _wait(self) -> FleetReport:
         check_loop(self._loop, "the run")
@@ -311,22 +315,22 @@ class FleetRun:
     async def _change(self) -> None:
         self._waiters += 1
         try:
-            await self._books.change()
+            await self._tracker.wait_for_change()
         finally:
             self._waiters -= 1
 
     def _raise_error(self) -> None:
-        if self._books.error is not None:
+        if self._tracker.error is not None:
             self._told_error = True
-            self._books.raise_error()
+            self._tracker.raise_error()
 
     def log_error(self) -> None:
         """Log what broke the run if it has ended and nobody was told: when it is dropped, or its client is closed."""
-        books = self._books
+        tracker = self._tracker
         unheard = not self._told_error and not self._waiters
-        if self._report is not None and books.error is not None and unheard:
+        if self._report is not None and tracker.error is not None and unheard:
             self._told_error = True
-            _log.error("%s: nobody fetched the error of the run %r", books.action, self, exc_info=books.error)
+            _log.error("%s: nobody fetched the error of the run %r", tracker.action, self, exc_info=tracker.error)
 
     def __del__(self) -> None:
         # What was refused before it was made has no books.

@@ -11,71 +11,71 @@ from bms_async.errors import BmsError, FleetTimeoutError
 
 from .batch import Batch
 from .outcome import OutcomeState
-from .reconcile import Settler
-from .scheduler import Line
-from .tracker import AT_A_TIME, Books
+from .reconcile import Reconciler
+from .scheduler import BatchScheduler
+from .tracker import YIELD_EVERY, RunTracker
 
 _log = logging.getLogger("bms_async.fleet")
 
-_LAST_LOOK = 10.0
+_LAST_READ_TIMEOUT = 10.0
 """Seconds that reading the states of what is under way may take."""
 
 
-class Overtime:
+class RunTimeout:
     """Ends a run whose time is over.
 
     Args:
-        books: The run's.
+        tracker: The run's.
         line: Where those are that wait to be asked again.
-        settler: What looks at states.
+        reconciler: What looks at states.
         total_timeout: Seconds that the run had.
     """
 
-    def __init__(self, books: Books, line: Line, settler: Settler, total_timeout: float) -> None:
-        self._books = books
-        self._line = line
-        self._settler = settler
-        self._over = f"{books.action}: the run's total_timeout of {total_timeout:g} s is over"
+    def __init__(self, tracker: RunTracker, line: BatchScheduler, reconciler: Reconciler, total_timeout: float) -> None:
+        self._tracker = tracker
+        self._scheduler = line
+        self._reconciler = reconciler
+        self._over = f"{tracker.action}: the run's total_timeout of {total_timeout:g} s is over"
         self._batches: list[Batch] = []
         self._errors: dict[int, FleetTimeoutError] = {}
 
     def begin(self) -> None:
         """Note that the time is over: from now on nothing is asked for."""
-        books = self._books
-        books.timed_out = books.stopping = True
-        books.why_skipped = FleetTimeoutError(
+        tracker = self._tracker
+        tracker.timed_out = tracker.stopping = True
+        tracker.why_skipped = FleetTimeoutError(
             f"{self._over}, and the server was not asked for; run it again", code=None, server_ids=()
         )
-        _log.warning("%s: %d servers are under way", self._over, books.in_flight)
+        _log.warning("%s: %d servers are under way", self._over, tracker.in_flight)
 
     async def look(self) -> None:
         """Look once at what is under way, and conclude what its states prove."""
-        await self._line.clear(unknown=self._batches)
-        self._batches += [batch for batch in self._books.open if batch.fate is OutcomeState.UNKNOWN]
+        await self._scheduler.drain(unknown=self._batches)
+        self._batches += [batch for batch in self._tracker.open_batches if batch.default_state is OutcomeState.UNKNOWN]
         try:
-            with anyio.move_on_after(_LAST_LOOK):
-                await self._settler.settle_at_once(self._batches)
+            with anyio.move_on_after(_LAST_READ_TIMEOUT):
+                await self._reconciler.reconcile_now(self._batches)
         except BmsError as error:
             _log.info("%s, and states cannot be read: %s", self._over, type(error).__name__)
 
     async def conclude(self) -> None:
         """Give what was looked at and proves nothing its outcome."""
-        books = self._books
+        tracker = self._tracker
         while self._batches:
             batch = self._batches.pop()
-            for place, server_id in enumerate(batch.staying, 1):
-                past = batch.past.get(server_id)
+            for place, server_id in enumerate(batch.remaining, 1):
+                past = batch.earlier.get(server_id)
                 error = batch.error or (past.error if past is not None else None)
-                books.conclude(
+                tracker.conclude(
                     server_id,
                     OutcomeState.UNKNOWN,
                     batch=batch,
                     job_id=batch.job_id or (past.job_id if past is not None else None),
                     error=self._why(error),
                 )
-                if place % AT_A_TIME == 0:
+                if place % YIELD_EVERY == 0:
                     await anyio.lowlevel.checkpoint()
-            books.open.discard(batch)
+            tracker.open_batches.discard(batch)
 
     def _why(self, cause: BmsError | None) -> FleetTimeoutError:
         """Return the error for servers that prove nothing: one for all that have the same cause."""

@@ -10,53 +10,53 @@ import anyio.lowlevel
 
 from bms_async.errors import BmsError
 
-from .batch import Batch, Past
+from .batch import Batch, EarlierAttempts
 from .outcome import OutcomeState
-from .plan import REFILL_PATIENCE, RETRY_DELAYS, Later, Waves
-from .source import LINGER, Source
-from .tracker import AT_A_TIME, Books
+from .plan import REFILL_TIMEOUT, RETRY_DELAYS, DelayQueue, WaveLimit
+from .source import LINGER, IdSource
+from .tracker import YIELD_EVERY, RunTracker
 
 
-class Line:
+class BatchScheduler:
     """Cuts batches: first what was parted from a refused one, then what was put off and is due, then new ids.
 
     Args:
-        books: The run's.
+        tracker: The run's.
         source: Where new ids come from.
         waves: How many servers may be under way.
         retry: Whether servers that were busy are asked for again.
     """
 
-    def __init__(self, books: Books, source: Source, waves: Waves, *, retry: bool) -> None:
-        self._books = books
+    def __init__(self, tracker: RunTracker, source: IdSource, waves: WaveLimit, *, retry: bool) -> None:
+        self._tracker = tracker
         self._source = source
         self._waves = waves
         self._retry = retry
-        self._urgent: deque[Batch] = deque()
-        self._later: Later[Past] = Later()
-        self._short_since: float | None = None
+        self._requeued: deque[Batch] = deque()
+        self._deferred: DelayQueue[EarlierAttempts] = DelayQueue()
+        self._waiting_for_room_since: float | None = None
 
-    async def next(self) -> Batch | None:
+    async def next_batch(self) -> Batch | None:
         """Return the next batch once it may go; None when there is no other, or no other may go."""
-        books = self._books
-        while not books.stopping:
-            books.wake.clear()
+        tracker = self._tracker
+        while not tracker.stopping:
+            tracker.wake.clear()
             batch = self._cut(anyio.current_time())
             if batch is not None:
                 return batch
-            if books.is_over:
+            if tracker.is_over:
                 break
-            with anyio.move_on_after(self._doze_for(anyio.current_time())):
-                await books.wake.wait()
+            with anyio.move_on_after(self._next_wakeup(anyio.current_time())):
+                await tracker.wake.wait()
         return None
 
-    def push(self, batch: Batch) -> None:
+    def requeue(self, batch: Batch) -> None:
         """Have a part of a refused batch go next."""
-        self._books.open.add(batch)
-        self._urgent.append(batch)
-        self._books.wake.set()
+        self._tracker.open_batches.add(batch)
+        self._requeued.append(batch)
+        self._tracker.wake.set()
 
-    def put_off(
+    def defer(
         self,
         server_id: str,
         batch: Batch,
@@ -76,15 +76,15 @@ class Line:
             job_id: Its job, if it came to one.
             sub_job_id: Its part of that.
         """
-        past = batch.past.get(server_id)
-        tries = past.tries if past is not None else 0
-        if not self._retry or self._books.stopping or tries >= len(RETRY_DELAYS):
+        past = batch.earlier.get(server_id)
+        tries = past.deferrals if past is not None else 0
+        if not self._retry or self._tracker.stopping or tries >= len(RETRY_DELAYS):
             return False
-        if self._books.intake.unsettled.get(server_id) is None:
+        if self._tracker.intake.pending.get(server_id) is None:
             return True
-        again = Past(
+        again = EarlierAttempts(
             server_id=server_id,
-            tries=tries + 1,
+            deferrals=tries + 1,
             attempts=batch.attempts_of(server_id),
             started=batch.started_for(server_id),
             state=state,
@@ -93,65 +93,67 @@ class Line:
             sub_job_id=sub_job_id,
         )
         batch.moved.add(server_id)
-        self._later.add(again, anyio.current_time(), RETRY_DELAYS[tries])
-        self._books.wake.set()
+        self._deferred.add(again, anyio.current_time(), RETRY_DELAYS[tries])
+        self._tracker.wake.set()
         return True
 
-    async def clear(self, *, unknown: list[Batch] | None = None) -> None:
+    async def drain(self, *, unknown: list[Batch] | None = None) -> None:
         """Give what was put off its outcome: there will be no other try.
 
         Args:
             unknown: Takes those of which nobody knows what became of them, instead of giving them one; None to give all
                 of them one.
         """
-        while put_off := self._later.take(math.inf, AT_A_TIME):
+        while put_off := self._deferred.take(math.inf, YIELD_EVERY):
             if unknown is not None:
                 batch = _batch_of([past for past in put_off if past.state is OutcomeState.UNKNOWN])
                 unknown += [batch] if batch.ids else []
                 put_off = [past for past in put_off if past.state is not OutcomeState.UNKNOWN]
-            self._books.conclude_batch(_batch_of(put_off), OutcomeState.SKIPPED)
+            self._tracker.conclude_batch(_batch_of(put_off), OutcomeState.SKIPPED)
             await anyio.lowlevel.checkpoint()
 
     def _cut(self, now: float) -> Batch | None:
-        if self._urgent:
-            return self._urgent.popleft()
-        due = self._later.take(now, self._waves.size)
+        if self._requeued:
+            return self._requeued.popleft()
+        due = self._deferred.take(now, self._waves.size)
         if due:
             batch = _batch_of(due)
-            self._books.open.add(batch)
+            self._tracker.open_batches.add(batch)
             return batch
         return self._cut_new(now)
 
     def _cut_new(self, now: float) -> Batch | None:
-        books = self._books
-        ready = books.intake.ready
+        tracker = self._tracker
+        ready = tracker.intake.ready
         lingering = self._source.last is not None and now - self._source.last >= LINGER
-        number = self._waves.how_many(
+        number = self._waves.batch_size(
             ready=ready,
-            in_flight=books.in_flight,
-            complete=books.told_all or lingering,
-            waited=0.0 if self._short_since is None else now - self._short_since,
+            in_flight=tracker.in_flight,
+            complete=tracker.source_exhausted or lingering,
+            waited=0.0 if self._waiting_for_room_since is None else now - self._waiting_for_room_since,
         )
         if number == 0:
-            has_room = ready > self._waves.room(books.in_flight) > 0
-            self._short_since = (now if self._short_since is None else self._short_since) if has_room else None
+            has_room = ready > self._waves.room(tracker.in_flight) > 0
+            self._waiting_for_room_since = (
+                (now if self._waiting_for_room_since is None else self._waiting_for_room_since) if has_room else None
+            )
             return None
-        self._short_since = None
-        batch = Batch(books.intake.take(number))
-        books.begin(batch)
-        self._source.feed()
+        self._waiting_for_room_since = None
+        batch = Batch(tracker.intake.take(number))
+        tracker.start_batch(batch)
+        self._source.resume()
         return batch
 
-    def _doze_for(self, now: float) -> float | None:
+    def _next_wakeup(self, now: float) -> float | None:
         """Return the seconds until something is due by itself."""
-        due = [self._later.next_due]
-        if self._short_since is not None:
-            due.append(self._short_since + REFILL_PATIENCE)
-        if self._source.last is not None and self._books.intake.ready and self._source.last + LINGER > now:
+        due = [self._deferred.next_due]
+        if self._waiting_for_room_since is not None:
+            due.append(self._waiting_for_room_since + REFILL_TIMEOUT)
+        if self._source.last is not None and self._tracker.intake.ready and self._source.last + LINGER > now:
             due.append(self._source.last + LINGER)
         times = [time for time in due if time is not None]
         return max(0.0, min(times) - now) if times else None
 
 
-def _batch_of(put_off: list[Past]) -> Batch:
+def _batch_of(put_off: list[EarlierAttempts]) -> Batch:
     return Batch(tuple(past.server_id for past in put_off), past=put_off)

@@ -14,7 +14,7 @@ import anyio.lowlevel
 from bms_async._foreign import call_foreign, call_foreign_now, iterate_foreign, iterate_foreign_async
 from bms_async.errors import InvalidRequestError
 
-from .tracker import AT_A_TIME, Books
+from .tracker import YIELD_EVERY, RunTracker
 
 _log = logging.getLogger("bms_async.fleet")
 
@@ -30,7 +30,7 @@ _CLOSING = 5.0
 _WHAT = "the source of ids"
 
 
-class Source:
+class IdSource:
     """Reads ids into the books.
 
     The ids are foreign code. Whatever making an iterator of them, iterating and closing raise is the run's error; the
@@ -41,7 +41,7 @@ class Source:
         last: When the last id came, by the loop's clock; None where ids cannot come slowly.
     """
 
-    def __init__(self, ids: Iterable[str] | AsyncIterable[str], books: Books) -> None:
+    def __init__(self, ids: Iterable[str] | AsyncIterable[str], tracker: RunTracker) -> None:
         if isinstance(ids, str):
             raise InvalidRequestError("ids", ids, "an iterable of ids is wanted, not one string: put it in brackets")
         if isinstance(ids, bytes) or not isinstance(ids, Iterable | AsyncIterable):
@@ -49,8 +49,8 @@ class Source:
         self._ids = _take_over(ids)
         # From here on what is not copied must not change.
         self._steps: Iterator[object] | None = _steps_of(ids) if type(ids) in _COPIED and self._ids is ids else None
-        self._books = books
-        self._hungry = asyncio.Event()
+        self._tracker = tracker
+        self._demand = asyncio.Event()
         self.scope = anyio.CancelScope()
         self.last: float | None = None
 
@@ -65,9 +65,9 @@ class Source:
                 else:
                     await self._read_now(self._ids)
             except Exception as error:  # noqa: BLE001 - the source's own fault; the caller gets it once all has ended
-                self._books.break_down(error)
-        self._books.told_all = True
-        self._books.wake.set()
+                self._tracker.record_error(error)
+        self._tracker.source_exhausted = True
+        self._tracker.wake.set()
 
     async def finish(self, *, admit: bool) -> None:
         """Let go of the ids.
@@ -79,36 +79,36 @@ class Source:
             try:
                 await self._admit_all(self._ids)
             except Exception as error:  # noqa: BLE001 - what it gave before has its outcomes, and the caller is told
-                self._books.break_down(error)
+                self._tracker.record_error(error)
         # Whoever keeps the run does not keep its source open.
         self._ids, self._steps = (), None
-        self._books.told_all = True
+        self._tracker.source_exhausted = True
 
-    def feed(self) -> None:
+    def resume(self) -> None:
         """Go on reading: ids have left for a batch."""
-        self._hungry.set()
+        self._demand.set()
 
     async def _admit_all(self, source: Collection[str]) -> None:
         """Take in a collection from where it was left off: what was read of it is not read again."""
         if self._steps is None:
             self._steps = iterate_foreign(_WHAT, call_foreign_now(_WHAT, iter, source))
         for position, value in enumerate(self._steps, 1):
-            self._books.admit(value)
-            if position % AT_A_TIME == 0:
+            self._tracker.admit(value)
+            if position % YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()
 
     async def _read_now(self, source: Iterable[str]) -> None:
         steps = call_foreign_now(_WHAT, iter, source)
         try:
             for number, value in enumerate(iterate_foreign(_WHAT, steps), 1):
-                await self._take_in(value, number)
+                await self._admit_one(value, number)
         finally:
             # A file, say, is its caller's to close.
             if isinstance(steps, Generator):
                 try:
                     call_foreign_now(f"closing {_WHAT}", steps.close)
                 except Exception as error:  # noqa: BLE001 - it must not take the place of a cancellation
-                    self._books.break_down(error)
+                    self._tracker.record_error(error)
 
     async def _read_async(self, source: AsyncIterable[str]) -> None:
         steps: AsyncIterator[str] = call_foreign_now(_WHAT, aiter, source)
@@ -118,9 +118,9 @@ class Source:
                 async for value in values:
                     number += 1
                     self.last = anyio.current_time()
-                    await self._take_in(value, number)
+                    await self._admit_one(value, number)
                     # Lets the line know that its ids may linger now.
-                    self._books.wake.set()
+                    self._tracker.wake.set()
         finally:
             await self._close(steps)
 
@@ -132,20 +132,20 @@ class Source:
                 if close is not None:
                     await call_foreign(f"closing {_WHAT}", close)
             except Exception as error:  # noqa: BLE001 - it must not take the place of a cancellation
-                self._books.break_down(error)
+                self._tracker.record_error(error)
         if scope.cancelled_caught:
             _log.warning(
-                "%s: closing the source of ids took longer than %g s and was given up", self._books.action, _CLOSING
+                "%s: closing the source of ids took longer than %g s and was given up", self._tracker.action, _CLOSING
             )
 
-    async def _take_in(self, value: object, number: int) -> None:
-        self._books.admit(value)
-        if self._books.intake.is_full:
-            self._books.wake.set()
-            while self._books.intake.is_full:
-                self._hungry.clear()
-                await self._hungry.wait()
-        elif number % AT_A_TIME == 0:
+    async def _admit_one(self, value: object, number: int) -> None:
+        self._tracker.admit(value)
+        if self._tracker.intake.is_full:
+            self._tracker.wake.set()
+            while self._tracker.intake.is_full:
+                self._demand.clear()
+                await self._demand.wait()
+        elif number % YIELD_EVERY == 0:
             await anyio.lowlevel.checkpoint()
 
 
@@ -163,9 +163,9 @@ def _steps_of(ids: Iterable[str] | AsyncIterable[str]) -> Iterator[object]:
 
 
 def _read_list(ids: list[str], size: int) -> Iterator[object]:
-    for place in range(0, size, AT_A_TIME):
+    for place in range(0, size, YIELD_EVERY):
         if len(ids) == size:
-            yield from ids[place : place + AT_A_TIME]
+            yield from ids[place : place + YIELD_EVERY]
         if len(ids) != size:
             raise RuntimeError(
                 f"the list of ids changed: it had {size:,} when it was handed over, and {len(ids):,} before all were "

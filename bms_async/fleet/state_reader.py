@@ -19,32 +19,32 @@ from bms_async.models.ids import canonical_id
 from bms_async.session import Session
 from bms_async.wire import Operation, RetryPolicy, read_part
 
-from .evidence import Glimpse
-from .page_totals import Tally
+from .evidence import ServerState
+from .page_totals import PageTotals
 
-_FEW = 8
+_READ_SINGLY = 8
 """How many servers are read one by one without asking how long the list is."""
 
-_SOME = 50
+_MAX_SINGLE_READS = 50
 """How many are read one by one where the list is too long; more are told apart by asking for half of them."""
 
-_MOST_SINGLY = 1000
+_MAX_SINGLE_READS_EXHAUSTIVE = 1000
 """How many are read one by one at any price where pages leave something out: what a minute allows."""
 
-_FEW_PAGES = 10
+_MAX_PAGES = 10
 """How many pages of the list are read for any number of servers."""
 
 _SERVERS_A_PAGE = 4
 """How many servers that are looked for make a further page worth its call."""
 
-_AT_ONCE = 4
+_CONCURRENT_READS = 4
 
-_AT_A_TIME = 10_000
+_YIELD_EVERY = 10_000
 """Ids that are looked up before others get their turn."""
 
 
 class _Answer(Model, frozen=True, kw_only=True):
-    server: Glimpse
+    server: ServerState
 
 
 _GLANCE: Operation[_Answer] = msgspec.structs.replace(GET, result=_Answer)  # type: ignore[arg-type]  # same call
@@ -55,7 +55,7 @@ class _Request:
 
     def __init__(self, ids: Collection[str]) -> None:
         self.ids = ids
-        self.found: dict[str, Glimpse] | None = None
+        self.found: dict[str, ServerState] | None = None
         self.answered = False
 
 
@@ -74,13 +74,13 @@ class StateReader:
         self.calls = 0
 
     async def read(
-        self, ids: Collection[str], *, at_any_price: bool = False, retry: RetryPolicy | None = None
-    ) -> dict[str, Glimpse] | None:
+        self, ids: Collection[str], *, exhaustive: bool = False, retry: RetryPolicy | None = None
+    ) -> dict[str, ServerState] | None:
         """Return the states of servers; one that the cloud does not show is left out.
 
         Args:
             ids: The servers.
-            at_any_price: Read them also where the list is long and they are many.
+            exhaustive: Read them also where the list is long and they are many.
             retry: How calls that fail are tried again; None as the client's calls are.
 
         Returns:
@@ -89,24 +89,24 @@ class StateReader:
         Raises:
             CallError: They could not be read.
         """
-        if len(ids) <= _FEW:
+        if len(ids) <= _READ_SINGLY:
             return await self._read_each(ids, retry)
         request = _Request(ids if isinstance(ids, AbstractSet | Mapping) else frozenset(ids))
         self._pending.append(request)
         try:
             async with self._reading:
                 if not request.answered:
-                    await self._answer(self._pending.copy(), at_any_price=at_any_price, retry=retry)
+                    await self._answer(self._pending.copy(), exhaustive=exhaustive, retry=retry)
         finally:
             if request in self._pending:
                 self._pending.remove(request)
         return request.found
 
-    async def _answer(self, requests: list[_Request], *, at_any_price: bool, retry: RetryPolicy | None) -> None:
+    async def _answer(self, requests: list[_Request], *, exhaustive: bool, retry: RetryPolicy | None) -> None:
         wanted: Collection[str] = requests[0].ids
         if len(requests) > 1:
             wanted = frozenset().union(*(request.ids for request in requests))
-        found = await self._read_many(wanted, at_any_price=at_any_price, retry=retry)
+        found = await self._read_many(wanted, exhaustive=exhaustive, retry=retry)
         for request in requests:
             request.answered = True
             if request in self._pending:
@@ -117,10 +117,10 @@ class StateReader:
                 request.found = {server_id: found[server_id] for server_id in request.ids if server_id in found}
 
     async def _read_many(
-        self, wanted: Collection[str], *, at_any_price: bool, retry: RetryPolicy | None
-    ) -> dict[str, Glimpse] | None:
-        tally = Tally(LONGEST_PAGE)
-        found: dict[str, Glimpse] = {}
+        self, wanted: Collection[str], *, exhaustive: bool, retry: RetryPolicy | None
+    ) -> dict[str, ServerState] | None:
+        tally = PageTotals(LONGEST_PAGE)
+        found: dict[str, ServerState] = {}
         await self._turn_pages([1], tally, found, wanted, retry)
         for delay in (0.0, *ASK_AGAIN_DELAYS):
             await self._read_on(tally, found, wanted, retry)
@@ -128,8 +128,8 @@ class StateReader:
             numbers = tally.open_pages()
             if not missing or not numbers:
                 break
-            if tally.pages > max(_FEW_PAGES, len(wanted) // _SERVERS_A_PAGE):
-                if len(missing) > _SOME and not at_any_price:
+            if tally.pages > max(_MAX_PAGES, len(wanted) // _SERVERS_A_PAGE):
+                if len(missing) > _MAX_SINGLE_READS and not exhaustive:
                     return None
                 if len(missing) < 2 * tally.pages:
                     return found | await self._read_each(missing, retry)
@@ -137,12 +137,14 @@ class StateReader:
             await self._turn_pages(numbers, tally, found, wanted, retry)
         missing = await _missing(wanted, found)
         # While pages are turned a server may slip from one to another; pages that leave something out prove nothing.
-        if len(missing) <= (_FEW if tally.is_whole else _MOST_SINGLY if at_any_price else _SOME):
+        if len(missing) <= (
+            _READ_SINGLY if tally.is_whole else _MAX_SINGLE_READS_EXHAUSTIVE if exhaustive else _MAX_SINGLE_READS
+        ):
             return found | await self._read_each(missing, retry)
-        return found if tally.is_whole or at_any_price else None
+        return found if tally.is_whole or exhaustive else None
 
     async def _read_on(
-        self, tally: Tally, found: dict[str, Glimpse], wanted: Collection[str], retry: RetryPolicy | None
+        self, tally: PageTotals, found: dict[str, ServerState], wanted: Collection[str], retry: RetryPolicy | None
     ) -> None:
         """Read page after page where no count says how many there are."""
         before = None
@@ -155,8 +157,8 @@ class StateReader:
     async def _turn_pages(
         self,
         numbers: Sequence[int],
-        tally: Tally,
-        found: dict[str, Glimpse],
+        tally: PageTotals,
+        found: dict[str, ServerState],
         wanted: Collection[str],
         retry: RetryPolicy | None,
     ) -> None:
@@ -172,10 +174,10 @@ class StateReader:
                 tally.note(number, len(servers), first, page.count)
                 await _pick(servers, wanted, found)
 
-        await _together(take_turns, min(_AT_ONCE, len(numbers)))
+        await _run_workers(take_turns, min(_CONCURRENT_READS, len(numbers)))
 
-    async def _read_each(self, ids: Iterable[str], retry: RetryPolicy | None) -> dict[str, Glimpse]:
-        found: dict[str, Glimpse] = {}
+    async def _read_each(self, ids: Iterable[str], retry: RetryPolicy | None) -> dict[str, ServerState]:
+        found: dict[str, ServerState] = {}
         left = iter(list(ids))
 
         async def take_turns() -> None:
@@ -189,7 +191,7 @@ class StateReader:
                     continue
                 found[server_id] = _under(server_id, answer.server)
 
-        await _together(take_turns, _AT_ONCE)
+        await _run_workers(take_turns, _CONCURRENT_READS)
         return found
 
     async def _fetch(self, number: int, retry: RetryPolicy | None) -> ServerPage:
@@ -198,7 +200,7 @@ class StateReader:
         return await self._session.call(LIST, query=query, lane=self._lane, retry=retry)
 
 
-async def _together(work: Callable[[], object], number: int) -> None:
+async def _run_workers(work: Callable[[], object], number: int) -> None:
     """Do the same work in several tasks; the first error ends all and is raised as it is."""
     errors: list[Exception] = []
 
@@ -216,27 +218,27 @@ async def _together(work: Callable[[], object], number: int) -> None:
         raise errors[0]
 
 
-async def _pick(servers: Sequence[msgspec.Raw], wanted: Collection[str], found: dict[str, Glimpse]) -> None:
+async def _pick(servers: Sequence[msgspec.Raw], wanted: Collection[str], found: dict[str, ServerState]) -> None:
     for number, raw in enumerate(servers, 1):
-        glimpse = read_part(LIST.name, raw, Glimpse)
-        server_id = glimpse.id if glimpse.id in wanted else canonical_id(glimpse.id)
+        server_state = read_part(LIST.name, raw, ServerState)
+        server_id = server_state.id if server_state.id in wanted else canonical_id(server_state.id)
         if server_id in wanted:
-            found[server_id] = _under(server_id, glimpse)
+            found[server_id] = _under(server_id, server_state)
         if number % TURN == 0:
             # Each may need repairs, which are slow.
             await anyio.lowlevel.checkpoint()
 
 
-def _under(server_id: str, glimpse: Glimpse) -> Glimpse:
+def _under(server_id: str, server_state: ServerState) -> ServerState:
     """Return a state under the id by which it is looked for; the cloud may spell it in another way."""
-    return glimpse if glimpse.id == server_id else msgspec.structs.replace(glimpse, id=server_id)
+    return server_state if server_state.id == server_id else msgspec.structs.replace(server_state, id=server_id)
 
 
-async def _missing(wanted: Iterable[str], found: Mapping[str, Glimpse]) -> list[str]:
+async def _missing(wanted: Iterable[str], found: Mapping[str, ServerState]) -> list[str]:
     missing = []
     for number, server_id in enumerate(wanted, 1):
         if server_id not in found:
             missing.append(server_id)
-        if number % _AT_A_TIME == 0:
+        if number % _YIELD_EVERY == 0:
             await anyio.lowlevel.checkpoint()
     return missing

@@ -25,8 +25,8 @@ def breaks_tokens(times: int | None = None) -> Callable[..., Answer | None]:
     return fault
 
 
-@pytest.mark.parametrize("let_go", [False, True])
-def test_a_cancelled_run_does_not_send_a_batch_again_that_was_refused_for_its_token(let_go: bool) -> None:
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_cancelled_run_does_not_send_a_batch_again_that_was_refused_for_its_token(detach: bool) -> None:
     async def main() -> FleetReport:
         async with logged_in(servers=2, limits=Limits({"servers.stop": 1})) as sim:
             await sim.bms.servers.get(sim.ids[0])
@@ -34,7 +34,7 @@ def test_a_cancelled_run_does_not_send_a_batch_again_that_was_refused_for_its_to
             run = sim.bms.fleet.stop(sim.ids)
             # It was answered 401, the token is there, and the batch waits for its next slot.
             await advance(10)
-            run.cancel(let_go=let_go)
+            run.cancel(detach=detach)
             report = await run
             await advance(100)
             assert sim.arrived("servers.stop") == 1

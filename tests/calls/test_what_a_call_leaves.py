@@ -123,7 +123,7 @@ def test_a_run_that_lets_go_does_not_know_of_a_batch_that_may_have_been_done_bef
             run = sim.bms.fleet.stop(sim.ids)
             await advance(10)
             assert sim.arrived("servers.stop") == 2
-            run.cancel(let_go=True)
+            run.cancel(detach=True)
             return await run
 
     assert run_virtually(main).by_state[OutcomeState.UNKNOWN] == 2

@@ -55,7 +55,7 @@ def report_of(outcomes: Sequence[Outcome], action: str = "servers.stop", **more:
     by_code: dict[str, int] = {}
     for each in outcomes:
         by_state[each.state] += 1
-        if not each.state.is_good:
+        if not each.state.is_success:
             by_code[reason_of(each)] = by_code.get(reason_of(each), 0) + 1
     ends = [each.ended for each in outcomes if each.ended is not None]
     plain = FleetReport(
@@ -70,7 +70,7 @@ def report_of(outcomes: Sequence[Outcome], action: str = "servers.stop", **more:
         aborted=str(more["aborted"]) if "aborted" in more else None,
         unverified=int(str(more["unverified"])) if "unverified" in more else None,
     )
-    assert sum(by_code.values()) == sum(not each.state.is_good for each in outcomes)
+    assert sum(by_code.values()) == sum(not each.state.is_success for each in outcomes)
     return plain
 
 

@@ -113,7 +113,7 @@ def test_a_stream_on_which_nothing_happens_tells_that_it_lives(slow: Served) -> 
     events = slow.events(run)
     assert [next(events)[0] for _ in range(5)] == ["progress"] * 5
     assert slow.http.get(f"{run}/report").status_code == 409
-    slow.http.delete(run, params={"let_go": "true"})
+    slow.http.delete(run, params={"detach": "true"})
     assert list(events)[-1][2]["by_state"]["UNKNOWN"] == 2
 
 
@@ -241,7 +241,7 @@ def test_a_run_that_is_cancelled_skips_what_was_not_asked_for(slow: Served) -> N
     wait_until(lambda: slow.http.get(run).json()["progress"]["submitted"] == 10, slow.program)
     assert slow.http.delete(run).status_code == 202
     wait_until(lambda: slow.http.get(run).json()["progress"]["by_state"]["SKIPPED"] == 30, slow.program)
-    assert slow.http.delete(run, params={"let_go": "true"}).status_code == 202
+    assert slow.http.delete(run, params={"detach": "true"}).status_code == 202
     *_, (_, _, report) = slow.events(run)
     assert (report["cancelled"], report["by_state"]["SKIPPED"], report["by_state"]["UNKNOWN"]) == (True, 30, 10)
     assert slow.http.delete(run).json() == report

@@ -283,7 +283,7 @@ def test_what_foreign_code_raises_ends_no_run_no_batch_and_no_watcher_and_is_not
             else:
                 # It is logged, or is why an outcome is not good, or has not harmed any.
                 assert "of the application" in caplog.text or all(
-                    each.state.is_good or is_of_the_application(each.error, raised) for each in outcomes
+                    each.state.is_success or is_of_the_application(each.error, raised) for each in outcomes
                 )
             breaks.left = 0
             await assert_works(bms, cloud)

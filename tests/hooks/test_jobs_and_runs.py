@@ -152,7 +152,7 @@ def test_r2_holds_by_the_events_of_a_run_that_ends_before_its_end(ending: str) -
             if ending == "closed":
                 await sim.bms.aclose()
             elif ending != "aborted":
-                run.cancel(let_go=ending == "let go")
+                run.cancel(detach=ending == "let go")
             report = await run
             assert_told_by_events(ear, sim.ids, report, "servers.stop")
             (ended,) = ear.heard(RunEnded)

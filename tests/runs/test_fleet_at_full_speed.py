@@ -40,8 +40,8 @@ def stop_everything(throttle: str, *, limiter: WindowLimiter | None = None) -> t
                 bms.limits._limiters["servers.stop"] = limiter
             report = await bms.fleet.stop(list(cloud.servers))
             await cloud.settle()
-            books = cloud.books()
-            return report, books.operations["servers.stop"], books.refused
+            tracker = cloud.books()
+            return report, tracker.operations["servers.stop"], tracker.refused
 
     return run_virtually(main)
 

@@ -408,7 +408,7 @@ def test_a_source_is_closed_when_its_run_ends_however_it_ends(how: str, kind: st
             if how == "closed":
                 await sim.bms.aclose()
             elif how != "aborted":
-                run.cancel(let_go=how == "let go")
+                run.cancel(detach=how == "let go")
             await run
             assert len(closed) == 1
 
@@ -433,7 +433,7 @@ def test_an_iterator_with_a_close_of_its_own_is_closed_too() -> None:
         async with simulated(servers=1) as sim:
             run = sim.bms.fleet.stop(Pages())
             await advance(1)
-            run.cancel(let_go=True)
+            run.cancel(detach=True)
             await run
             assert closed == [True]
 
@@ -468,7 +468,7 @@ def test_a_source_whose_closing_hangs_is_given_up() -> None:
         async with simulated(servers=1) as sim:
             run = sim.bms.fleet.stop(Cursor(closed, hang=True).read(), wave_size=10)
             await advance(1)
-            run.cancel(let_go=True)
+            run.cancel(detach=True)
             await run
             assert asyncio.get_running_loop().time() < 30
             assert closed == []

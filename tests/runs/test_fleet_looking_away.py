@@ -273,21 +273,21 @@ def test_an_error_that_somebody_fetched_is_not_logged(how: str, caplog: pytest.L
     assert told_of(caplog) == []
 
 
-@pytest.mark.parametrize("let_go", [False, True])
-def test_a_run_may_be_cancelled_from_another_thread(let_go: bool) -> None:
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_run_may_be_cancelled_from_another_thread(detach: bool) -> None:
     async def main() -> None:
         async with simulated(servers=5000, job_seconds=(20, 30)) as sim:
             run = sim.bms.fleet.stop(sim.ids)
             await advance(5)
             before = run.progress
-            thread = threading.Thread(target=lambda: run.cancel(let_go=let_go))
+            thread = threading.Thread(target=lambda: run.cancel(detach=detach))
             thread.start()
             thread.join()
             # Nothing was touched from there: the loop does it, in its next pass.
             assert run.progress == before
             report = await run
             assert report.cancelled
-            assert states(report.outcomes) == {S.UNKNOWN if let_go else S.SUCCEEDED: 5000}
+            assert states(report.outcomes) == {S.UNKNOWN if detach else S.SUCCEEDED: 5000}
 
     run_virtually(main)
 

@@ -81,7 +81,7 @@ def test_a_stop_whose_answers_are_all_lost_is_settled_by_states_and_asked_for_ag
         async with simulated(servers=50, job_seconds=(5, 20)) as sim:
             sim.cloud.faults.append(first("servers.stop", *[fault] * 4))
             report = await sim.bms.fleet.stop(sim.ids)
-            assert all(outcome.state.is_good for outcome in report.outcomes)
+            assert all(outcome.state.is_success for outcome in report.outcomes)
             assert {server.stops for server in sim.cloud.servers.values()} == {1}
 
     run_virtually(main)
@@ -156,7 +156,7 @@ def test_a_run_that_is_let_go_while_states_are_looked_at_leaves_servers_unknown(
             run = sim.bms.fleet.reboot(sim.ids)
             await advance(30)
             assert run.progress.done == 0
-            run.cancel(let_go=True)
+            run.cancel(detach=True)
             assert states((await run).outcomes) == {S.UNKNOWN: 20}
 
     run_virtually(main)

@@ -48,10 +48,10 @@ def test_a_run_and_its_report_are_gone_when_nobody_holds_them(how: str) -> None:
             run = sim.bms.fleet.stop([*sim.ids, "no/id"])
             await advance(8)
             if how == "let go":
-                run.cancel(let_go=True)
+                run.cancel(detach=True)
             report = await run
             assert len(report) == 3001
-            return [weakref.ref(run), weakref.ref(run._books)]
+            return [weakref.ref(run), weakref.ref(run._tracker)]
 
     left = run_virtually(main)
     gc.collect()
@@ -101,7 +101,7 @@ def test_r9_batches_that_are_let_go_together_are_gone_through_one_in_a_pass_of_t
                 tasks.start_soon(count, run)
                 await asyncio.sleep(0)
                 if how == "let go":
-                    run.cancel(let_go=True)
+                    run.cancel(detach=True)
                 else:
                     tasks.start_soon(sim.bms.aclose)
                 report = await run
@@ -123,7 +123,7 @@ def test_r9_a_call_reads_no_more_of_its_ids_than_takes_no_time(kind: Callable[..
             counts = [before.done]
             while run.report is None:
                 await asyncio.sleep(0)
-                counts.append(run._books.intake.admitted)
+                counts.append(run._tracker.intake.admitted)
             assert max(later - sooner for sooner, later in pairwise(counts)) <= 1000
             assert states((await run).outcomes) == {S.SKIPPED: 300_000}
 

@@ -7,13 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bms_async import OutcomeState, ServerStatus
-from bms_async.fleet.evidence import Glimpse, Seen, Suspicion, prove, sight, sort_out, suspect, verify
-from bms_async.fleet.plan import REFILL_PATIENCE, AbortRule, Intake, Later, Waves
+from bms_async.fleet.evidence import (
+    Evidence,
+    RefusalCause,
+    ServerState,
+    evidence_of,
+    find_cause,
+    infer_outcome,
+    partition_by_cause,
+    verify,
+)
+from bms_async.fleet.plan import REFILL_TIMEOUT, AbortRule, DelayQueue, Intake, WaveLimit
 
 S = OutcomeState
 ACTIONS = st.sampled_from(["servers.start", "servers.stop", "servers.reboot"])
 GLIMPSES = st.builds(
-    Glimpse,
+    ServerState,
     id=st.just("a"),
     status=st.one_of(st.none(), st.sampled_from(list(ServerStatus))),
     task_state=st.sampled_from([None, "", "powering-off", "powering-on", "reboot_started_hard", "migrating"]),
@@ -29,14 +38,14 @@ GLIMPSES = st.builds(
 def test_a_wave_is_never_too_large_no_batch_is_and_everybody_goes_in_the_end(
     wave: int | None, arrivals: list[int], steps: list[tuple[float, float]]
 ) -> None:
-    waves, ready, in_flight, waited = Waves(wave), 0, 0, 0.0
+    waves, ready, in_flight, waited = WaveLimit(wave), 0, 0, 0.0
     for arrival, (passed, share) in zip([*arrivals, *[0] * len(steps)], steps, strict=False):
         ready += arrival
         complete = arrival == 0
-        number = waves.how_many(ready=ready, in_flight=in_flight, complete=complete, waited=waited)
+        number = waves.batch_size(ready=ready, in_flight=in_flight, complete=complete, waited=waited)
         assert 0 <= number <= min(ready, waves.size)
         assert wave is None or in_flight + number <= max(wave, in_flight)
-        if complete and waited >= REFILL_PATIENCE and ready and waves.room(in_flight):
+        if complete and waited >= REFILL_TIMEOUT and ready and waves.room(in_flight):
             assert number > 0
         ready, in_flight = ready - number, in_flight + number
         waited = 0.0 if number else waited + passed
@@ -44,7 +53,7 @@ def test_a_wave_is_never_too_large_no_batch_is_and_everybody_goes_in_the_end(
     for _ in range(100_000):
         if not ready:
             break
-        number = waves.how_many(ready=ready, in_flight=0, complete=True, waited=REFILL_PATIENCE)
+        number = waves.batch_size(ready=ready, in_flight=0, complete=True, waited=REFILL_TIMEOUT)
         assert number > 0
         ready -= number
     assert ready == 0
@@ -57,7 +66,7 @@ def test_a_wave_is_never_too_large_no_batch_is_and_everybody_goes_in_the_end(
 def test_what_is_put_off_comes_back_once_not_too_early_and_not_much_too_late(
     items: list[tuple[float, float]], most: int
 ) -> None:
-    later: Later[int] = Later()
+    later: DelayQueue[int] = DelayQueue()
     for number, (now, delay) in enumerate(items):
         later.add(number, now, delay)
     assert len(later) == len(items)
@@ -80,9 +89,9 @@ def test_what_is_put_off_comes_back_once_not_too_early_and_not_much_too_late(
 def test_a_run_is_aborted_only_by_enough_servers_and_only_above_the_share(
     above: float, sample: int, bad: int, good: int
 ) -> None:
-    why = AbortRule(above, sample).verdict(bad=bad, ended=bad + good)
+    why = AbortRule(above, sample).reason_to_abort(bad=bad, ended=bad + good)
     assert (why is not None) == (bad + good >= sample and bad > above * (bad + good))
-    assert AbortRule(None, sample).verdict(bad=bad, ended=bad + good) is None
+    assert AbortRule(None, sample).reason_to_abort(bad=bad, ended=bad + good) is None
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "d"])), st.lists(st.sampled_from(["b", "d", "e"]), unique=True))
@@ -99,42 +108,44 @@ def test_each_id_is_taken_once_and_settled_once_whoever_brings_it(ids: list[str]
     assert sorted(taken) == sorted({*ids, *adopted})
     assert intake.admitted == len(taken)
     for server_id in taken:
-        assert intake.settle(server_id) == server_id
-        assert intake.settle(server_id) is None
-    assert intake.settle("never came") is None
+        assert intake.mark_done(server_id) == server_id
+        assert intake.mark_done(server_id) is None
+    assert intake.mark_done("never came") is None
 
 
 @given(ACTIONS, st.lists(st.one_of(st.none(), GLIMPSES), max_size=20))
 def test_every_server_of_a_refused_batch_is_either_innocent_or_suspected_of_one_thing(
-    action: str, glimpses: list[Glimpse | None]
+    action: str, glimpses: list[ServerState | None]
 ) -> None:
     ids = [str(number) for number in range(len(glimpses))]
     shown = {server_id: glimpse for server_id, glimpse in zip(ids, glimpses, strict=True) if glimpse is not None}
-    innocent, suspects = sort_out(action, ids, shown)
+    innocent, suspects = partition_by_cause(action, ids, shown)
     assert sorted(innocent + [each for group in suspects.values() for each in group]) == sorted(ids)
     for server_id in innocent:
         glimpse = shown[server_id]
         assert not glimpse.is_busy
         assert not glimpse.locked
-    assert Suspicion.ALREADY_SO not in suspects or action != "servers.reboot"
+    assert RefusalCause.ALREADY_SO not in suspects or action != "servers.reboot"
 
 
-SEEN = st.builds(lambda at_it, otherwise: at_it | otherwise, *(st.sampled_from([Seen.NOTHING, each]) for each in Seen))
+SEEN = st.builds(
+    lambda at_it, otherwise: at_it | otherwise, *(st.sampled_from([Evidence.NOTHING, each]) for each in Evidence)
+)
 
 
 @given(ACTIONS, GLIMPSES, SEEN)
-def test_a_state_proves_no_success_that_it_does_not_show(action: str, glimpse: Glimpse, seen: Seen) -> None:
-    state = prove(action, glimpse, seen)
+def test_a_state_proves_no_success_that_it_does_not_show(action: str, glimpse: ServerState, seen: Evidence) -> None:
+    state = infer_outcome(action, glimpse, seen)
     wanted = "SHUTOFF" if action == "servers.stop" else "ACTIVE"
     if state is not None:
         assert not glimpse.is_busy
-        assert state.is_good == (glimpse.status == wanted)
+        assert state.is_success == (glimpse.status == wanted)
         assert seen or state is S.UNCHANGED
-    if action == "servers.reboot" and Seen.AT_IT not in seen:
+    if action == "servers.reboot" and Evidence.IN_PROGRESS not in seen:
         assert state is None
 
 
-AT_IT, OTHERWISE, NOTHING = Seen.AT_IT, Seen.OTHERWISE, Seen.NOTHING
+AT_IT, OTHERWISE, NOTHING = Evidence.IN_PROGRESS, Evidence.NOT_AS_ASKED, Evidence.NOTHING
 
 
 @pytest.mark.parametrize(
@@ -165,9 +176,9 @@ AT_IT, OTHERWISE, NOTHING = Seen.AT_IT, Seen.OTHERWISE, Seen.NOTHING
         ("reboot", AT_IT, None, None),
     ],
 )
-def test_what_proves_what(action: str, seen: Seen, status: str | None, proved: OutcomeState | None) -> None:
+def test_what_proves_what(action: str, seen: Evidence, status: str | None, proved: OutcomeState | None) -> None:
     shown = None if status is None else ServerStatus(status)
-    assert prove(f"servers.{action}", Glimpse(id="a", status=shown), seen) is proved
+    assert infer_outcome(f"servers.{action}", ServerState(id="a", status=shown), seen) is proved
 
 
 @pytest.mark.parametrize(
@@ -189,9 +200,9 @@ def test_what_proves_what(action: str, seen: Seen, status: str | None, proved: O
         ("start", None, None, NOTHING),
     ],
 )
-def test_what_one_look_shows(action: str, status: str | None, task: str | None, seen: Seen) -> None:
+def test_what_one_look_shows(action: str, status: str | None, task: str | None, seen: Evidence) -> None:
     shown = None if status is None else ServerStatus(status)
-    assert sight(f"servers.{action}", Glimpse(id="a", status=shown, task_state=task)) == seen
+    assert evidence_of(f"servers.{action}", ServerState(id="a", status=shown, task_state=task)) == seen
 
 
 @given(
@@ -202,19 +213,19 @@ def test_what_one_look_shows(action: str, status: str | None, task: str | None, 
     st.booleans(),
 )
 def test_what_is_verified_as_good_is_shown_to_be_so_and_the_last_look_decides(
-    action: str, known: OutcomeState, glimpse: Glimpse | None, seen: Seen, last: bool
+    action: str, known: OutcomeState, glimpse: ServerState | None, seen: Evidence, last: bool
 ) -> None:
     state = verify(action, known, glimpse, seen, last=last)
     wanted = "SHUTOFF" if action == "servers.stop" else "ACTIVE"
     assert state is not None or not last
-    if state is not None and state.is_good:
+    if state is not None and state.is_success:
         assert glimpse is not None
         assert glimpse.status == wanted
         assert not glimpse.is_busy
     if state is S.FAILED:
         assert glimpse is not None
         assert glimpse.status != wanted
-    if action == "servers.reboot" and known is S.UNKNOWN and Seen.AT_IT not in seen:
+    if action == "servers.reboot" and known is S.UNKNOWN and Evidence.IN_PROGRESS not in seen:
         assert state in (S.UNKNOWN, None)
 
 
@@ -229,6 +240,6 @@ def test_what_is_verified_as_good_is_shown_to_be_so_and_the_last_look_decides(
     ],
 )
 def test_what_a_busy_server_is_at_has_a_code(task: str | None, status: ServerStatus, code: str) -> None:
-    glimpse = Glimpse(id="a", task_state=task, status=status)
+    glimpse = ServerState(id="a", task_state=task, status=status)
     assert glimpse.busy_code == code
-    assert suspect("servers.stop", glimpse) is Suspicion.BUSY
+    assert find_cause("servers.stop", glimpse) is RefusalCause.BUSY

@@ -94,7 +94,7 @@ def test_where_states_cannot_be_read_one_bad_server_is_found_by_halves() -> None
 def test_in_a_list_that_is_too_long_halves_are_tried_until_the_rest_can_be_read_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reading, "_FEW_PAGES", 3)
+    monkeypatch.setattr(reading, "_MAX_PAGES", 3)
     monkeypatch.setattr(reading, "_SERVERS_A_PAGE", 1000)
 
     async def main() -> None:

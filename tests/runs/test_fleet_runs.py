@@ -152,7 +152,7 @@ def test_r2_every_id_ends_in_one_outcome_and_r3_no_reboot_happens_twice_whatever
                     await bms.aclose()
                 await run
             if looking_on.cancelled_caught:
-                run.cancel(let_go=True)
+                run.cancel(detach=True)
             report: FleetReport = await run
             assert_one_outcome_each(ids, report.outcomes)
             assert run.progress.done == run.progress.total == len(ids)
@@ -439,7 +439,7 @@ def test_a_run_that_is_let_go_ends_at_once_with_what_is_known() -> None:
             ids = sim.ids
             run = sim.bms.fleet.stop(ids)
             await advance(30)
-            run.cancel(let_go=True)
+            run.cancel(detach=True)
             report = await run
             assert anyio.current_time() < 31
             assert_one_outcome_each(ids, report.outcomes)
@@ -485,7 +485,7 @@ def test_r4_a_run_that_is_let_go_in_the_middle_leaves_no_task_and_no_pending_fut
             async for _ in run:
                 break
             left_at = anyio.current_time()
-            run.cancel(let_go=True)
+            run.cancel(detach=True)
             report = await run
             assert anyio.current_time() - left_at < 0.1
             await settled()
@@ -612,8 +612,8 @@ def test_r4_a_source_that_is_cancelled_by_others_touches_no_other_run(odd: BaseE
     run_virtually(main)
 
 
-@pytest.mark.parametrize("let_go", [False, True])
-def test_a_batch_that_was_counted_out_is_not_asked_for_again_after_the_run_was_cancelled(let_go: bool) -> None:
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_batch_that_was_counted_out_is_not_asked_for_again_after_the_run_was_cancelled(detach: bool) -> None:
     async def main() -> None:
         async with simulated(servers=2000, latency=(1, 1)) as sim:
             sim.cloud.faults.append(
@@ -621,7 +621,7 @@ def test_a_batch_that_was_counted_out_is_not_asked_for_again_after_the_run_was_c
             )
             run = sim.bms.fleet.reboot(sim.ids)
             await advance(5)
-            run.cancel(let_go=let_go)
+            run.cancel(detach=detach)
             report = await run
             assert anyio.current_time() < 6
             assert states(report.outcomes) == {S.SKIPPED: 2000}
@@ -758,7 +758,7 @@ def test_r9_a_hundred_thousand_ids_that_need_no_call_do_not_hold_up_the_loop(how
             if handed_over is not None:
                 while run.progress.total is None:
                     await anyio.lowlevel.checkpoint()
-                run.cancel(let_go=True)
+                run.cancel(detach=True)
             if how == "read again":
                 await run
             counting = asyncio.ensure_future(count(run))
@@ -794,7 +794,7 @@ def test_a_run_waits_in_its_lane() -> None:
             assert (stopping.waiting_bulk, stopping.waiting_interactive) == (1, 0)
             assert (starting.waiting_bulk, starting.waiting_interactive) == (0, 1)
             for run in (bulk, urgent):
-                run.cancel(let_go=True)
+                run.cancel(detach=True)
                 await run
 
     run_virtually(main)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bms_async import BmsClient, OutcomeState, StaticToken
-from bms_async.fleet.page_totals import Tally
+from bms_async.fleet.page_totals import PageTotals
 from bms_async.fleet.state_reader import StateReader
 from bms_async.limits import Lane
 from bms_async.simulator import DroppedMarker, Fault, ShortPage
@@ -79,7 +79,7 @@ def test_pages_that_stay_short_have_the_others_read_one_by_one_or_prove_nothing(
             sim.cloud.faults.append(always(ShortPage(share=0.5)))
             assert await read(sim, sim.ids) is None
             assert sim.arrived("servers.get") == 0
-            assert await read(sim, sim.ids, at_any_price=True) == set(sim.ids)
+            assert await read(sim, sim.ids, exhaustive=True) == set(sim.ids)
 
     run_virtually(main)
 
@@ -142,7 +142,7 @@ def test_a_state_is_found_however_the_cloud_spells_its_id() -> None:
     run_virtually(main)
 
 
-def note(tally: Tally, *pages: tuple[int, int, int | None]) -> None:
+def note(tally: PageTotals, *pages: tuple[int, int, int | None]) -> None:
     for number, size, count in pages:
         tally.note(number, size, f"first of {number}" if size else None, count)
 
@@ -170,6 +170,6 @@ def note(tally: Tally, *pages: tuple[int, int, int | None]) -> None:
 def test_pages_are_whole_where_each_is_as_large_as_the_count_or_the_first_page_wants_it(
     pages: list[tuple[int, int, int | None]], is_whole: bool
 ) -> None:
-    tally = Tally(1000)
+    tally = PageTotals(1000)
     note(tally, *pages)
     assert tally.is_whole is is_whole

@@ -148,7 +148,7 @@ def test_jobs_are_told_as_they_are_accepted_and_another_run_goes_on_with_them() 
 
             run = sim.bms.fleet.reboot(sim.ids, on_job=save)
             await advance(20)
-            run.cancel(let_go=True)
+            run.cancel(detach=True)
             assert states((await run).outcomes) == {S.UNKNOWN: 2000, S.SKIPPED: 1500}
             assert len(saved) == 2
             jobs = [sim.bms.jobs.restore(text) for text in saved]

@@ -216,16 +216,16 @@ def test_a_run_that_ends_in_time_is_as_it_would_be_without() -> None:
     run_virtually(main)
 
 
-@pytest.mark.parametrize("let_go", [False, True])
-def test_a_run_that_is_cancelled_before_is_cancelled(let_go: bool) -> None:
+@pytest.mark.parametrize("detach", [False, True])
+def test_a_run_that_is_cancelled_before_is_cancelled(detach: bool) -> None:
     async def main() -> None:
         async with simulated(servers=5, job_seconds=(9000, 9000)) as sim:
             run = sim.bms.fleet.stop(sim.ids, total_timeout=BOUND)
             await advance(10)
-            run.cancel(let_go=let_go)
+            run.cancel(detach=detach)
             report = await run
             assert report.cancelled
-            assert report.timed_out is not let_go
+            assert report.timed_out is not detach
             assert anyio.current_time() < BOUND + 5
 
     run_virtually(main)

@@ -7,7 +7,7 @@ import anyio.lowlevel
 import pytest
 
 from bms_async import FleetReport, OutcomeState, Progress, ServerStateError, ServerStatus, SubJobFailedError
-from bms_async.fleet.evidence import Glimpse, Seen, verify
+from bms_async.fleet.evidence import Evidence, ServerState, verify
 from bms_async.simulator import Cloud, CutBefore
 from tests.runs.fleets import assert_one_outcome_each, refuse, states, told
 from tests.support.clouds import simulated
@@ -59,16 +59,16 @@ def test_states_are_read_back_and_what_is_not_so_is_not_succeeded(servers: int) 
 @pytest.mark.parametrize("action", ["servers.stop", "servers.start", "servers.reboot"])
 @pytest.mark.parametrize("status", [None, "VERIFY_RESIZE", "MIGRATING", "of another release"])
 def test_a_state_that_tells_nothing_contradicts_no_job(action: str, status: str | None) -> None:
-    shown = Glimpse(id="s", status=None if status is None else ServerStatus(status))
-    assert verify(action, S.SUCCEEDED, shown, Seen.NOTHING, last=False) is None
-    assert verify(action, S.SUCCEEDED, shown, Seen.NOTHING, last=True) is S.UNKNOWN
-    assert verify(action, S.UNKNOWN, shown, Seen.NOTHING, last=True) is S.UNKNOWN
+    shown = ServerState(id="s", status=None if status is None else ServerStatus(status))
+    assert verify(action, S.SUCCEEDED, shown, Evidence.NOTHING, last=False) is None
+    assert verify(action, S.SUCCEEDED, shown, Evidence.NOTHING, last=True) is S.UNKNOWN
+    assert verify(action, S.UNKNOWN, shown, Evidence.NOTHING, last=True) is S.UNKNOWN
 
 
 @pytest.mark.parametrize("known", [S.SUCCEEDED, S.UNKNOWN])
 def test_a_server_that_rests_otherwise_was_not_stopped(known: OutcomeState) -> None:
-    shown = Glimpse(id="s", status=ServerStatus.ACTIVE)
-    assert verify("servers.stop", known, shown, Seen.NOTHING, last=True) is S.FAILED
+    shown = ServerState(id="s", status=ServerStatus.ACTIVE)
+    assert verify("servers.stop", known, shown, Evidence.NOTHING, last=True) is S.FAILED
 
 
 def test_verifying_a_good_run_costs_a_page_for_each_thousand_servers_and_changes_nothing() -> None:
@@ -108,18 +108,18 @@ def test_states_that_cannot_be_read_back_leave_outcomes_as_they_are_and_are_coun
     run_virtually(main)
 
 
-@pytest.mark.parametrize("let_go", [True, False])
-def test_a_run_cancelled_with_all_to_be_verified_tells_what_it_knows(let_go: bool) -> None:
+@pytest.mark.parametrize("detach", [True, False])
+def test_a_run_cancelled_with_all_to_be_verified_tells_what_it_knows(detach: bool) -> None:
     async def main() -> None:
         async with simulated(servers=2000, job_seconds=(5, 60)) as sim:
             run = sim.bms.fleet.stop(sim.ids, verify=True)
             await advance(30)
             assert run.progress.to_verify > 0
-            run.cancel(let_go=let_go)
+            run.cancel(detach=detach)
             report: FleetReport = await run
             assert_one_outcome_each(sim.ids, report.outcomes)
-            assert set(states(report.outcomes)) == ({S.SUCCEEDED, S.UNKNOWN} if let_go else {S.SUCCEEDED})
-            assert bool(report.unverified) == let_go
+            assert set(states(report.outcomes)) == ({S.SUCCEEDED, S.UNKNOWN} if detach else {S.SUCCEEDED})
+            assert bool(report.unverified) == detach
         assert report.ended >= max(outcome.ended for outcome in report.outcomes if outcome.ended)
 
     run_virtually(main)
@@ -180,12 +180,12 @@ def test_servers_that_wait_to_be_asked_again_keep_what_the_cloud_said_when_the_r
         async with simulated(servers=3, job_seconds=(400, 400)) as sim:
             await sim.bms.servers.stop(sim.ids)
             run = sim.bms.fleet.start(sim.ids)
-            while len(run._line._later) < 3:
+            while len(run._scheduler._deferred) < 3:
                 await advance(1)
             if how == "closed":
                 await sim.bms.aclose()
             else:
-                run.cancel(let_go=how == "let go")
+                run.cancel(detach=how == "let go")
             report = await run
             assert told(report.outcomes) == {("FAILED", "BMS.0036"): 3}
             assert all(outcome.attempts >= 2 for outcome in report.outcomes)
@@ -205,7 +205,7 @@ def test_a_server_in_two_runs_at_once_has_an_outcome_in_each() -> None:
                 report = await run
                 assert_one_outcome_each(ids, report.outcomes)
                 assert report.by_state[S.UNKNOWN] == 0
-            assert all(outcome.state.is_good for outcome in (await one).outcomes)
+            assert all(outcome.state.is_success for outcome in (await one).outcomes)
             assert {server.stops for server in sim.cloud.servers.values()} <= {1, 2}
 
     run_virtually(main)
@@ -215,7 +215,7 @@ def test_a_job_that_is_lost_after_all_its_servers_ended_costs_nothing() -> None:
     async def main() -> None:
         async with simulated(servers=20, job_seconds=(5, 30), job_kept_seconds=0.0) as sim:
             report = await sim.bms.fleet.stop(sim.ids)
-            assert all(outcome.state.is_good for outcome in report.outcomes)
+            assert all(outcome.state.is_success for outcome in report.outcomes)
             # Those of which the job had told are that; the others are off, and nobody saw that it was this run's doing.
             assert report.by_state[S.SUCCEEDED] > report.by_state[S.UNCHANGED] > 0
             assert sim.arrived("servers.stop") == 1
@@ -223,24 +223,24 @@ def test_a_job_that_is_lost_after_all_its_servers_ended_costs_nothing() -> None:
     run_virtually(main)
 
 
-@pytest.mark.parametrize("let_go", [False, True])
-def test_r9_many_outcomes_that_were_held_back_do_not_hold_up_the_loop(let_go: bool) -> None:
+@pytest.mark.parametrize("detach", [False, True])
+def test_r9_many_outcomes_that_were_held_back_do_not_hold_up_the_loop(detach: bool) -> None:
     async def main() -> None:
         async with simulated(servers=20_000, job_seconds=(1, 5)) as sim:
             run = sim.bms.fleet.stop(sim.ids, verify=True)
             most = before = 0
             while run.progress.to_verify < 10_000:
                 await advance(0.1)
-            if let_go:
-                run.cancel(let_go=True)
+            if detach:
+                run.cancel(detach=True)
             while run.report is None:
                 # The rest of the jobs takes a while; telling what was held back does not.
-                await (advance(0.1) if run.progress.in_flight and not let_go else anyio.lowlevel.checkpoint())
+                await (advance(0.1) if run.progress.in_flight and not detach else anyio.lowlevel.checkpoint())
                 done = run.progress.done
                 most, before = max(most, done - before), done
             assert run.progress.done == 20_000
             assert 0 < most <= 1000
-            if not let_go:
+            if not detach:
                 assert states((await run).outcomes) == {S.SUCCEEDED: 20_000}
 
     run_virtually(main)

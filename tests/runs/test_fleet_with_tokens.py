@@ -22,14 +22,14 @@ FEWER, FEWER_AT_ONCE = 10_000, {"servers.stop": 5}
 
 class Ran(NamedTuple):
     report: FleetReport
-    books: Books
+    tracker: Books
     unauthorized: dict[str, int]
     seconds: float
     asked_at: list[float]
     stops: set[int]
 
     def arrived(self, operation: str) -> int:
-        return self.books.operations[operation].arrived
+        return self.tracker.operations[operation].arrived
 
 
 def stop_everything(
@@ -64,7 +64,7 @@ def assert_every_server_was_stopped_once(ran: Ran, servers: int) -> None:
     assert ran.report.by_state[OutcomeState.SUCCEEDED] == servers
     assert len({outcome.server_id for outcome in ran.report.outcomes}) == len(ran.report) == servers
     assert ran.stops == {1}
-    assert ran.books.refused == 0
+    assert ran.tracker.refused == 0
 
 
 def test_r8_a_token_revoked_in_the_middle_of_a_run_is_renewed_once_and_costs_no_time() -> None:
@@ -73,7 +73,7 @@ def test_r8_a_token_revoked_in_the_middle_of_a_run_is_renewed_once_and_costs_no_
     assert_every_server_was_stopped_once(ran, SERVERS)
     assert ran.arrived("identity.create_token") == 2
     assert ran.unauthorized.keys() == {"jobs.get"}
-    book = ran.books.operations["servers.stop"]
+    book = ran.tracker.operations["servers.stop"]
     assert book.arrived == 100
     assert book.last is not None
     assert DICTATED <= book.last <= DICTATED * 1.02
@@ -100,7 +100,7 @@ def test_r8_a_token_revoked_while_batches_are_on_their_way_is_renewed_once_and_n
     assert ran.arrived("identity.create_token") == 2
     refused = ran.unauthorized["servers.stop"]
     assert 1 <= refused <= 5
-    book = ran.books.operations["servers.stop"]
+    book = ran.tracker.operations["servers.stop"]
     # What was refused was counted as well, and waits for the next minute.
     assert book.arrived == 10 + refused
     assert book.worst_minute <= 5

@@ -136,7 +136,7 @@ def test_a_code_says_that_a_server_is_as_asked_only_where_it_was_asked_for_that(
     sub = SubJob(status=JobStatus.FAIL, error_code=code)
     judged, error = judge_sub_job(action, sub, "a", "j")
     assert judged is state
-    assert (error is None) == state.is_good
+    assert (error is None) == state.is_success
     assert judge_refusal(action, ApiError(status=400, code=code), 1) is state
 
 

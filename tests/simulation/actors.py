@@ -49,7 +49,7 @@ UNFIT = ("no/such id", "")
 
 
 @dataclass(slots=True)
-class Seen:
+class Evidence:
     """What somebody saw of a run: its outcomes, and whether he stayed to the end."""
 
     outcomes: list[Outcome] = field(default_factory=list)
@@ -75,7 +75,7 @@ class RanFleet:
     given: int = 0
     cancelled_at: float | None = None
     told_back: list[str] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[Evidence] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     raiser: Raiser = field(default_factory=lambda: Raiser(None))
 
@@ -281,10 +281,10 @@ class Deeds:
         await anyio.sleep(after)
         if run.report is None:
             ran.cancelled_at = world_time()
-        run.cancel(let_go=ran.deed.let_go)
+        run.cancel(detach=ran.deed.let_go)
 
     async def _consume(self, run: FleetRun, ran: RanFleet, consumer: Consumer) -> None:
-        seen = Seen()
+        seen = Evidence()
         ran.seen.append(seen)
         try:
             with anyio.move_on_after(consumer.leaves_after):

@@ -20,8 +20,8 @@ from bms_async.auth._token_renewal import TokenSource
 from bms_async.errors import CallError, ClientClosedError
 from bms_async.fleet import reconcile
 from bms_async.fleet.batch import Batch
-from bms_async.fleet.evidence import Seen
-from bms_async.fleet.plan import Intake, Waves
+from bms_async.fleet.evidence import Evidence
+from bms_async.fleet.plan import Intake, WaveLimit
 from bms_async.fleet.run import FleetRun
 from bms_async.jobs import record
 from bms_async.jobs.record import JobRecord
@@ -104,7 +104,7 @@ def _a_future_dropped_on_close() -> AbstractContextManager[None]:
 
 
 def _a_change_taken_for_a_reboot() -> AbstractContextManager[None]:
-    return patched(reconcile, sight=lambda *_: Seen.AT_IT)
+    return patched(reconcile, evidence_of=lambda *_: Evidence.IN_PROGRESS)
 
 
 def _a_bound_that_is_not_kept() -> AbstractContextManager[None]:
@@ -122,18 +122,18 @@ def _an_id_lost_when_a_batch_is_cut() -> AbstractContextManager[None]:
 
 
 def _an_id_lost_when_a_refused_batch_is_parted() -> AbstractContextManager[None]:
-    honest = Batch.part
+    honest = Batch.split_off
 
     def part(self: Batch, ids: Iterable[str], **options: Any) -> Batch:
         wanted = tuple(ids)
         self.moved.update(wanted)
         return honest(self, wanted[:-1] if len(wanted) > 1 else wanted, **options)
 
-    return patched(Batch, part=part)
+    return patched(Batch, split_off=part)
 
 
 def _a_wave_without_bound() -> AbstractContextManager[None]:
-    return patched(Waves, room=lambda self, in_flight: self.size)
+    return patched(WaveLimit, room=lambda self, in_flight: self.size)
 
 
 def _a_poll_started_twice() -> AbstractContextManager[None]:
@@ -174,17 +174,17 @@ def _a_token_renewed_by_each_caller() -> AbstractContextManager[None]:
 
 
 def _unknown_reported_as_succeeded() -> AbstractContextManager[None]:
-    honest: Any = Batch.fate
+    honest: Any = Batch.default_state
 
     def fate(self: Batch) -> OutcomeState:
         state = honest.fget(self)
         return OutcomeState.SUCCEEDED if state is OutcomeState.UNKNOWN else OutcomeState(state)
 
-    return patched(Batch, fate=property(fate))
+    return patched(Batch, default_state=property(fate))
 
 
 def _unknown_reported_as_skipped() -> AbstractContextManager[None]:
-    return patched(Batch, fate=property(lambda self: OutcomeState.SKIPPED))
+    return patched(Batch, default_state=property(lambda self: OutcomeState.SKIPPED))
 
 
 def _a_lost_answer_taken_for_a_refusal() -> AbstractContextManager[None]:

@@ -20,7 +20,7 @@ from tests.simulation.seeds import replay_line, shrink, try_scenario, try_seed
 from tests.simulation.world import play
 
 FIRST, SEEDS = 100, 40
-AT_A_TIME = 10
+YIELD_EVERY = 10
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def counts() -> Counter[str]:
     return Counter()
 
 
-@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, AT_A_TIME))
+@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, YIELD_EVERY))
 def test_no_rule_is_broken_whatever_happens(first: int, counts: Counter[str]) -> None:
-    verdicts = [try_seed(seed) for seed in range(first, first + AT_A_TIME)]
+    verdicts = [try_seed(seed) for seed in range(first, first + YIELD_EVERY)]
     for verdict in verdicts:
         counts.update(verdict.counts)
     assert not [str(verdict) for verdict in verdicts if verdict.broken]

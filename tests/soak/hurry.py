@@ -15,15 +15,15 @@ PATIENCE = 1.0
 
 _SHORTER: tuple[tuple[ModuleType, str, object], ...] = (
     (plan, "MOST_SERVERS", 20),
-    (scheduler, "REFILL_PATIENCE", 0.5),
+    (scheduler, "REFILL_TIMEOUT", 0.5),
     (scheduler, "RETRY_DELAYS", (0.3, 0.6, 1.2)),
     # Longer than what the proxy holds back may take to arrive.
-    (reconcile, "_QUIET", 3 * PATIENCE),
-    (reconcile, "_LOOKS", (0.2, 0.4, 0.8)),
+    (reconcile, "_IDLE_TIMEOUT", 3 * PATIENCE),
+    (reconcile, "_POLL_DELAYS", (0.2, 0.4, 0.8)),
     (reconcile, "_SECONDS_A_CALL", 0.02),
-    (reconcile, "_VERIFYING", (0.0, 0.2, 0.4, 0.8)),
-    (isolate, "_SHOWING", 0.5),
-    (schedule, "_SHORTEST", 0.1),
+    (reconcile, "_VERIFY_DELAYS", (0.0, 0.2, 0.4, 0.8)),
+    (isolate, "_SETTLE_DELAY", 0.5),
+    (schedule, "_MIN_DELAY", 0.1),
 )
 
 

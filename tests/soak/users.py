@@ -25,7 +25,7 @@ ACTIONS = ("stop", "start", "reboot")
 _ENDLESS = 45.0
 """Seconds after which a run, a call or a wait counts as one that never ends."""
 
-_LAST_WORDS = 6.0
+_CALLBACK_GRACE = 6.0
 """Seconds that a run which was left has for its report."""
 
 
@@ -133,12 +133,12 @@ class User:
                         consumers.start_soon(self._consume, run, seen)
                 if random.random() < 0.1:
                     await anyio.sleep(random.uniform(0.0, 0.4))
-                    run.cancel(let_go=leaves)
+                    run.cancel(detach=leaves)
         finally:
             # Those who left have ended nothing, and a run that is let go has its end a moment later.
             if leaves:
-                run.cancel(let_go=True)
-            with anyio.move_on_after(_LAST_WORDS, shield=True):
+                run.cancel(detach=True)
+            with anyio.move_on_after(_CALLBACK_GRACE, shield=True):
                 while run.report is None:  # noqa: ASYNC110 - waiting for it in the usual way is what was left off
                     await anyio.sleep(0.01)
             told.runs += 1

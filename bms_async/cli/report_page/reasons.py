@@ -119,7 +119,7 @@ def failures_of(report: FleetReport) -> list[Failure]:
     most = min(_MOST_OF_A_CODE, ROWS // max(1, len(ranked)))
     groups = {code: _Group() for code, _ in ranked}
     for outcome in report.outcomes:
-        if outcome.state.is_good:
+        if outcome.state.is_success:
             continue
         group = groups.get(reason_of(outcome))
         if group is not None:

@@ -97,7 +97,7 @@ def render_report(report: FleetReport, calls: CallHistory) -> str:
         action=printable(report.action),
         verb=printable(report.action).rpartition(".")[2],
         total=len(report),
-        good=sum(report.by_state.get(state, 0) for state in OutcomeState if state.is_good),
+        good=sum(report.by_state.get(state, 0) for state in OutcomeState if state.is_success),
         report=report,
         aborted=printable(report.aborted, 400) if report.aborted else "",
         states=[(state, *STATES[state], report.by_state.get(state, 0)) for state in OutcomeState],
@@ -156,7 +156,7 @@ def _timeline(report: FleetReport, last: float) -> Timeline | None:
             words = ", ".join(
                 f"{_number(counts[state])} {STATES[state][1]}" for state in OutcomeState if state in counts
             )
-            bad = any(state.is_bad for state in counts)
+            bad = any(state.is_failure for state in counts)
             begin, end = duration(place * width), duration((place + 1) * width)
             columns.append(Column(begin, end, place * 10.0, stack(counts, top), words, bad))
     most = max(range(len(buckets)), key=lambda place: sum(buckets[place].values()))
