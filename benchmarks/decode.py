@@ -29,7 +29,7 @@ from huaweicloudsdkbms import v1 as vendor
 from benchmarks._report import report
 from bms_async.api.bms import jobs, servers
 from bms_async.models import Job, JobSummary, Server, decode
-from bms_async.wire import HttpResponse, read_part, read_response
+from bms_async.wire import HttpResponse, read_fragment, read_response
 from tests.reference.examples import JOB_ANSWER, SERVER_LIST, repair
 
 SERVERS = 1000
@@ -77,7 +77,7 @@ def job_document() -> bytes:
 def read_page(answer: HttpResponse) -> list[Server]:
     """Read a page as `ServerList` does: the envelope, then each server by itself."""
     page = read_response(servers.LIST, answer)
-    return [read_part("servers.list", raw, Server) for raw in page.servers or ()]
+    return [read_fragment("servers.list", raw, Server) for raw in page.servers or ()]
 
 
 def vendor_reader(kind: str) -> Callable[[bytes], object]:

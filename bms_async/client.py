@@ -25,7 +25,7 @@ from bms_async.config.arguments import choose_project_name, choose_transport, re
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.jobs import POLL_BUDGET_SHARE, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pacer, preload_aiolimiter
-from bms_async.redaction import kind_of, veil, veil_address
+from bms_async.redaction import kind_of, wrap_address, wrap_secrets
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import make_hooks, with_telemetry
 from bms_async.transport import Transport
@@ -133,8 +133,8 @@ class BmsClient(ClientView):
         telemetry: bool = False,
     ) -> None:
         # An address that is refused may hold a password, and a text that is no credentials may well be a token.
-        endpoint, compute_endpoint = veil_address(endpoint), veil_address(compute_endpoint)
-        identity_endpoint, auth = veil_address(identity_endpoint), veil(auth)
+        endpoint, compute_endpoint = wrap_address(endpoint), wrap_address(compute_endpoint)
+        identity_endpoint, auth = wrap_address(identity_endpoint), wrap_secrets(auth)
         if not isinstance(auth, Auth):
             raise ConfigurationError(f"auth={kind_of(auth)}: credentials are needed, such as StaticToken(token)")
         try:

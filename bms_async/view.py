@@ -23,7 +23,7 @@ from bms_async.api import (
 from bms_async.fleet import Fleet
 from bms_async.jobs import Watcher
 from bms_async.limits import Lane, Limits
-from bms_async.redaction import veil, veil_address
+from bms_async.redaction import wrap_address, wrap_secrets
 from bms_async.session import Session
 from bms_async.wire import Query, RetryPolicy
 
@@ -138,5 +138,5 @@ class ClientView:
         Source: API reference 3.1; table 2-2 for the limits.
         """
         # What an unknown call sends, and in which header, nobody can tell: all of it may be secret.
-        path, headers, body = veil_address(path), veil(headers), hold_body(body)
+        path, headers, body = wrap_address(path), wrap_secrets(headers), hold_body(body)
         return await request(self._session, method, path, query=query, body=body, headers=headers, service=service)

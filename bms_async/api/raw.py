@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from bms_async.errors import InvalidRequestError
-from bms_async.redaction import Unencodable, veil, write_secret
+from bms_async.redaction import Unencodable, wrap_secrets, write_secret
 from bms_async.session import Session
 from bms_async.wire import Operation, Query, Safety, Service
 
@@ -134,7 +134,7 @@ def hold_body(body: object) -> object:
         What `request` takes; of what JSON cannot hold, it tells there.
     """
     try:
-        return veil(msgspec.to_builtins(body, enc_hook=write_secret))
+        return wrap_secrets(msgspec.to_builtins(body, enc_hook=write_secret))
     except (TypeError, ValueError, RecursionError) as error:
         return Unencodable(error.with_traceback(None), kind=type(body).__name__)
 

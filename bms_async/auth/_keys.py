@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bms_async.errors import ConfigurationError
-from bms_async.redaction import MASK, SecretStr, veil
-from bms_async.validation.common import fits_header
+from bms_async.redaction import MASK, SecretStr, wrap_secrets
+from bms_async.validation.common import is_header_safe
 from bms_async.wire import HttpRequest
 from bms_async.wire.signing import SigningKey
 
@@ -42,7 +42,7 @@ class Keys:
 
 def read_keys(access_key: object, secret_key: object, security_token: object) -> Keys:
     # An empty token is what an unset variable gives: permanent keys have none.
-    secret_key, security_token = veil(secret_key), veil(security_token)
+    secret_key, security_token = wrap_secrets(secret_key), wrap_secrets(security_token)
     token = None if security_token is None or security_token == "" else check_text("security_token", security_token)
     name = str(check_text("access_key", access_key))
     if "," in name:
@@ -52,10 +52,10 @@ def read_keys(access_key: object, secret_key: object, security_token: object) ->
 
 def check_text(argument: str, value: object) -> SecretStr:
     """Return a text that a header can carry, without the blanks that a file or a shell adds."""
-    value = veil(value)
+    value = wrap_secrets(value)
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"AkSkAuth: {argument} is empty")
     value = SecretStr(value.strip())
-    if not fits_header(value):
+    if not is_header_safe(value):
         raise ConfigurationError(f"AkSkAuth: {argument} has blanks or other characters that it cannot have")
     return value

@@ -40,9 +40,9 @@ class Observers:
         """
         if not self._tells:
             return
-        from bms_async.hooks import CredentialsRenewed  # noqa: PLC0415 - most clients have no hooks
+        from bms_async.hooks import CredentialsRenewalEnded  # noqa: PLC0415 - most clients have no hooks
 
         name = None if error is None else type(error).__name__
-        event = CredentialsRenewed(credentials=self._credentials, seconds=seconds, lifetime=lifetime, error=name)
+        event = CredentialsRenewalEnded(credentials=self._credentials, seconds=seconds, lifetime=lifetime, error=name)
         for tell, _ in self._tells:
             tell(event)

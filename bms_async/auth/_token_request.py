@@ -13,7 +13,7 @@ import msgspec
 
 from bms_async.errors import CallError, DecodeError
 from bms_async.redaction import Secret, SecretStr, mask
-from bms_async.validation.common import fits_header
+from bms_async.validation.common import is_header_safe
 from bms_async.wire import HttpRequest, HttpResponse, RetryPolicy, read_error, retry_delay
 from bms_async.wire.request import check_body, encode_body
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("bms_async.auth")
 
-_RETRY = RetryPolicy(attempts=ATTEMPTS, base=0.5, cap=30.0)
+_RETRY = RetryPolicy(attempts=ATTEMPTS, initial_delay=0.5, max_delay=30.0)
 _TIMEOUT = 30.0
 _TOKENS_REMEMBERED = 32
 
@@ -119,7 +119,7 @@ class TokenClient:
 
     async def _load(self, cache: TokenCache, refused: SecretStr | None) -> Token | None:
         kept = await cache.load()
-        if kept is None or kept.token == refused or not fits_header(kept.token):
+        if kept is None or kept.token == refused or not is_header_safe(kept.token):
             return None
         left = kept.remaining(cache.now())
         if left <= renewal_margin(kept.lifetime, self._margin):
@@ -167,7 +167,7 @@ class TokenClient:
                     raise unavailable_error(error, attempt) from error
                 _log.info("%s attempt %d failed: %s", OPERATION, attempt, type(error).__name__)
                 asked = getattr(error, "retry_after", None)
-            await anyio.sleep(retry_delay(_RETRY, attempt=attempt, asked=asked, draw=self._random.random()))
+            await anyio.sleep(retry_delay(_RETRY, attempt=attempt, retry_after=asked, jitter=self._random.random()))
 
     def _read(self, response: HttpResponse, asked_at: float) -> tuple[Token, IssuedToken]:
         value = SecretStr((response.header("X-Subject-Token") or "").strip())
@@ -176,7 +176,7 @@ class TokenClient:
             self._issued.append(value)
         if not 200 <= response.status < 300:  # noqa: PLR2004
             raise read_error(OPERATION, response, redact=self.redact)
-        if not fits_header(value):
+        if not is_header_safe(value):
             raise DecodeError(
                 "answered without a token in X-Subject-Token", status=response.status, operation=OPERATION
             )

@@ -16,7 +16,7 @@ import anyio
 from bms_async._foreign import call_foreign
 from bms_async._threads import run_in_thread
 from bms_async.errors import BmsError, ConfigurationError, InvalidRequestError, TransportError
-from bms_async.redaction import MASK, Secret, SecretStr, mask, veil
+from bms_async.redaction import MASK, Secret, SecretStr, mask, wrap_secrets
 from bms_async.wire import HttpRequest, HttpResponse
 from bms_async.wire.signing import DATE_HEADER, format_date, sign
 
@@ -55,7 +55,7 @@ _NEVER_SIGNED = frozenset(
     }
 )
 _search_project = re.compile(r"/v(?:1|2\.1)/([^/?#]+)/").search
-_SHORTEST = len("http://h")
+_MIN_LENGTH = len("http://h")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 
@@ -94,9 +94,9 @@ class AkSkAuth:
         "_offset",
         "_project_id",
         "_provider",
+        "_redacted_values",
         "_taken_at",
         "_time",
-        "_veil",
     )
 
     def __init__(
@@ -109,12 +109,16 @@ class AkSkAuth:
         provider: KeyProvider | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        access_key, secret_key, security_token = veil(access_key), veil(secret_key), veil(security_token)
+        access_key, secret_key, security_token = (
+            wrap_secrets(access_key),
+            wrap_secrets(secret_key),
+            wrap_secrets(security_token),
+        )
         # A provider that is a text is likely a key.
-        provider = veil(provider)
+        provider = wrap_secrets(provider)
         self._keys: Keys | None = None
         self._header_cache: _HeaderCache | None = None
-        self._veil: tuple[SecretStr, ...] = ()
+        self._redacted_values: tuple[SecretStr, ...] = ()
         if provider is None:
             self._use_keys(read_keys(access_key, secret_key, security_token))
         elif access_key is not None or secret_key is not None or security_token is not None:
@@ -222,11 +226,11 @@ class AkSkAuth:
 
     def redact(self, text: str) -> str:
         """Return the text without the secret key and the security token."""
-        return mask(text, *self._veil)
+        return mask(text, *self._redacted_values)
 
     def _headers_to_add(self, url: str, second: int, keys: Keys) -> dict[str, str]:
         """Return the headers that a request gets beside its signature."""
-        start = url.find("/", _SHORTEST)
+        start = url.find("/", _MIN_LENGTH)
         added = {"Host": _authority(url if start < 0 else url[:start]), DATE_HEADER: _dated(second)}
         end = url.find("?", max(start, 0))
         found = None if start < 0 else _search_project(url, start, len(url) if end < 0 else end)
@@ -268,7 +272,7 @@ class AkSkAuth:
 
     async def _ask_provider(self) -> Keys:
         assert self._provider is not None  # noqa: S101 - without one there are keys from the beginning
-        given: object = veil(await call_foreign("the provider of keys", self._provider))
+        given: object = wrap_secrets(await call_foreign("the provider of keys", self._provider))
         if not isinstance(given, tuple) or len(given) != 3:  # noqa: PLR2004 - a key, its secret, its token
             raise ConfigurationError(
                 "AkSkAuth: the provider must return (access key, secret key, security token or None)"
@@ -279,7 +283,7 @@ class AkSkAuth:
         # Answers to what the former keys have signed may still be on their way.
         former = self._keys.secrets if self._keys is not None else ()
         self._keys = keys
-        self._veil = (*keys.secrets, *former)
+        self._redacted_values = (*keys.secrets, *former)
 
 
 class _HeaderCache:

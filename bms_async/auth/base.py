@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from bms_async.wire import HttpRequest, HttpResponse
 
 if TYPE_CHECKING:
-    from bms_async.hooks import CredentialsRenewed
+    from bms_async.hooks import CredentialsRenewalEnded
 
 Send: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
 """Sends a request as it is, without credentials; it waits only where its operation was given a limit."""
@@ -60,7 +60,7 @@ class SendingAuth(Auth, Protocol):
         ...
 
 
-Notify: TypeAlias = Callable[["CredentialsRenewed"], None]
+Notify: TypeAlias = Callable[["CredentialsRenewalEnded"], None]
 """Tells the hooks of a client."""
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bms_async._foreign import call_foreign_now
 from bms_async.errors import ConfigurationError
-from bms_async.redaction import MASK, Secret, SecretStr, veil, veil_address
+from bms_async.redaction import MASK, Secret, SecretStr, wrap_address, wrap_secrets
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._keystone import (
@@ -84,7 +84,7 @@ class PasswordAuth:
         random: Random | None = None,
     ) -> None:
         # An address that is refused may hold a password too.
-        auth_url, password = veil_address(auth_url), veil(password)
+        auth_url, password = wrap_address(auth_url), wrap_secrets(password)
         given = {
             "username": username,
             "user_id": user_id,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bms_async.errors import ConfigurationError
-from bms_async.redaction import Secret, SecretStr, mask, veil
-from bms_async.validation.common import fits_header
+from bms_async.redaction import Secret, SecretStr, mask, wrap_secrets
+from bms_async.validation.common import is_header_safe
 from bms_async.wire import HttpRequest
 
 _MIN_SECRET_LENGTH = 8
@@ -27,11 +27,11 @@ class StaticToken:
     __slots__ = ("_headers", "_token")
 
     def __init__(self, token: str | Secret) -> None:
-        token = veil(token)
+        token = wrap_secrets(token)
         token = SecretStr(token.strip() if isinstance(token, str) else "")
         if not token:
             raise ConfigurationError("StaticToken: the token is empty")
-        if not fits_header(token):
+        if not is_header_safe(token):
             raise ConfigurationError("StaticToken: the token has characters that no header can carry")
         self._token = token
         self._headers = {"X-Auth-Token": token}

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from bms_async import BmsClient, FleetReport, FleetRun, Outcome, OutcomeState
 from bms_async.fleet.outcome import reason_of
-from bms_async.redaction import tell
+from bms_async.redaction import shown_text
 
 from .display import Display
 from .exit import Code, say, swallow_output
@@ -260,7 +260,7 @@ def describe(outcome: Outcome) -> dict[str, object]:
     """Return an outcome as its line of JSON tells it."""
     told: dict[str, object] = {"type": "outcome", "server_id": outcome.server_id, "state": outcome.state.value}
     if outcome.error is not None:
-        told["code"] = tell(outcome.code)
+        told["code"] = shown_text(outcome.code)
         told["error"] = str(outcome.error)
         told["what"] = explain_code(outcome.code)
         words = words_of(outcome)

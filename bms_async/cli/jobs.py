@@ -22,7 +22,7 @@ from bms_async import (
     SubJob,
 )
 from bms_async.models import JobStatus
-from bms_async.redaction import tell
+from bms_async.redaction import shown_text
 
 from .cells import wrap
 from .cloud import open_cloud, read_settings
@@ -163,7 +163,7 @@ class _Watch:
 
     def _take(self, handle: JobHandle, sub: SubJob) -> None:
         self._done += 1
-        code, words = tell(sub.error_code or sub.code), words_of_part(sub, handle.id)
+        code, words = shown_text(sub.error_code or sub.code), words_of_part(sub, handle.id)
         what = explain_code(code, words, "The cloud does not tell why.")
         if self._json:
             told: dict[str, object] = {"type": "sub_job", "job_id": handle.id, "server_id": sub.server_id}
@@ -277,7 +277,7 @@ def _describe(job: Job) -> str:
     failures = Failures()
     for sub in subs:
         if sub.status is JobStatus.FAIL:
-            code = tell(sub.error_code or sub.code)
+            code = shown_text(sub.error_code or sub.code)
             words = words_of_part(sub, job.job_id)
             failures.add_reason(code or "no code", explain_code(code, words), sub.server_id or "?", words)
     lines += reason_lines(failures)
@@ -286,7 +286,7 @@ def _describe(job: Job) -> str:
 
 def _describe_failure(job: Job) -> list[str]:
     """Return what is told of a job as a whole, which may be all that is told."""
-    code = tell(job.error_code or job.code)
+    code = shown_text(job.error_code or job.code)
     words = words_of_part(job) if code or job.status is JobStatus.FAIL else None
     told = [(f"{clean(code or 'no code')}: {explain_code(code, words)}", "  ")] if code or words else []
     if words is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from bms_async import ApiError, BmsError, Job, JobError, JobFailedError, Outcome, SubJob
-from bms_async.redaction import tell
+from bms_async.redaction import shown_text
 
 from .output import clean
 
@@ -74,4 +74,4 @@ def _words(text: str | None, *, job_id: str | None = None, request_id: str | Non
     line = clean(" ".join(str(text).split())) if text else ""
     if not line:
         return None
-    return Words(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…", job_id, tell(request_id))
+    return Words(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…", job_id, shown_text(request_id))

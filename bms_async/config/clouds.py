@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from bms_async.errors import ConfigurationError
-from bms_async.redaction import veil
+from bms_async.redaction import wrap_secrets
 
 from .files import Tree, find_places, merge, read_first
 from .settings import Settings, Source, read_settings
@@ -55,7 +55,7 @@ def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = 
         ConfigurationError: A file cannot be read, there is no such cloud, or its settings do not do. The text says
             which files were looked at, and never what stands in them.
     """
-    environment = veil(os.environ if environment is None else environment)
+    environment = wrap_secrets(os.environ if environment is None else environment)
     places = find_places("clouds", "OS_CLIENT_CONFIG_FILE", environment)
     secure_places = find_places("secure", "OS_CLIENT_SECURE_FILE", environment)
     file, tree = read_first(places)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bms_async.errors import ConfigurationError
-from bms_async.redaction import veil, veil_address
+from bms_async.redaction import wrap_address, wrap_secrets
 from bms_async.validation.common import find_unfilled, is_loopback
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -130,7 +130,7 @@ def check_region(argument: str, value: object) -> str:
     Raises:
         ConfigurationError: It is not. It is not shown: who mixes settings up may have put a secret here.
     """
-    text = veil(value.strip()) if isinstance(value, str) else ""
+    text = wrap_secrets(value.strip()) if isinstance(value, str) else ""
     if not _REGION.fullmatch(text):
         raise ConfigurationError(f"{argument}: a region's id such as 'ae-ad-1' is needed; letters, digits and hyphens")
     return str(text)
@@ -142,7 +142,7 @@ def check_domain(argument: str, value: object) -> str:
     Raises:
         ConfigurationError: It is none. It is not shown: who mixes settings up may have put a secret here.
     """
-    text = veil(value.strip()) if isinstance(value, str) else ""
+    text = wrap_secrets(value.strip()) if isinstance(value, str) else ""
     if not _DOMAIN.fullmatch(text):
         raise ConfigurationError(
             f"{argument}: the cloud's DNS domain is needed, such as 'example.com'; no scheme or path"
@@ -163,8 +163,8 @@ def check_endpoint(argument: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         given = repr(value) if value is None or isinstance(value, str) else type(value).__name__
         raise ConfigurationError(f"{argument}={given}: an address such as 'https://bms.region.example.com' is needed")
-    value = veil_address(value)
-    text = veil_address(value.strip().rstrip("/"))
+    value = wrap_address(value)
+    text = wrap_address(value.strip().rstrip("/"))
     if "@" in text:
         # Not shown, nor taken apart to see which half is the secret.
         raise ConfigurationError(f"{argument}: credentials do not belong into an address; pass them as auth=")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from bms_async.redaction import veil
+from bms_async.redaction import wrap_secrets
 
 from .settings import Settings, Source, read_settings
 
@@ -50,7 +50,7 @@ def read_environment(environment: Mapping[str, str] | None = None) -> Settings:
         ConfigurationError: Something is missing or contradicts another; the text names all that is missing, and where
             it was looked for.
     """
-    environment = veil(os.environ if environment is None else environment)
+    environment = wrap_secrets(os.environ if environment is None else environment)
     names = {name for several in VARIABLES.values() for name in several}
     values = {name: value for name, value in environment.items() if name in names}
     where = "the environment"

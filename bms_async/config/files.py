@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from bms_async.errors import ConfigurationError
-from bms_async.redaction import SecretBytes, SecretStr, veil
+from bms_async.redaction import SecretBytes, SecretStr, wrap_secrets
 
 Tree: TypeAlias = dict[str, Any]
 
@@ -96,7 +96,7 @@ def _parse_secretly(parse: Callable[[str], tuple[object, str]], text: SecretStr)
     """Return what stands in a file, with all of its texts as ones that do not show themselves, and what is wrong."""
     try:
         tree, trouble = parse(str(text))
-        return veil(tree), trouble
+        return wrap_secrets(tree), trouble
     except RecursionError:
         return None, ": nested too deeply"
 

@@ -11,7 +11,7 @@ import msgspec
 
 from bms_async.auth import AkSkAuth, Auth, PasswordAuth, StaticToken
 from bms_async.errors import ConfigurationError
-from bms_async.redaction import veil, veil_address
+from bms_async.redaction import wrap_address, wrap_secrets
 
 from .endpoints import check_domain, check_region, find_endpoints, read_endpoint
 
@@ -99,7 +99,7 @@ class Source:
     def __init__(self, where: str, names: Mapping[str, tuple[str, ...]], values: Mapping[str, str]) -> None:
         self.where = where
         self._names = names
-        self._values = {name: veil(value) for name, value in values.items() if value.strip()}
+        self._values = {name: wrap_secrets(value) for name, value in values.items() if value.strip()}
 
     def __repr__(self) -> str:
         return f"<Source {self.where}>"
@@ -116,7 +116,7 @@ class Source:
         if not found:
             return None
         value = self._values[found[0]]
-        return value if setting in _UNSHOWN else veil_address(str(value))
+        return value if setting in _UNSHOWN else wrap_address(str(value))
 
     def needed(self, setting: str) -> str:
         """Return a setting that is known to be there."""

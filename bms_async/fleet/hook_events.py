@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bms_async.hooks import Hooks, OutcomeTold, RunEnded, RunStarted, current_run, number_run
-from bms_async.redaction import tell
+from bms_async.hooks import Hooks, OutcomeRecorded, RunEnded, RunStarted, current_run, next_run_number
+from bms_async.redaction import shown_text
 
 from .options import RunOptions
 from .outcome import Outcome
@@ -23,12 +23,12 @@ class RunHookEvents:
     def __init__(self, hooks: Hooks, action: str) -> None:
         self._hooks = hooks
         self._action = action
-        self._number = number_run()
+        self._number = next_run_number()
 
     def on_start(self, options: RunOptions) -> None:
         """The run begins; the task that this is told in is its own, and so are the calls of that task."""
         current_run.set(self._number)
-        self._hooks.tell(
+        self._hooks.emit(
             RunStarted(
                 run=self._number,
                 action=self._action,
@@ -42,13 +42,13 @@ class RunHookEvents:
     def on_outcome(self, outcome: Outcome) -> None:
         """What became of a server is known."""
         error = outcome.error
-        self._hooks.tell(
-            OutcomeTold(
+        self._hooks.emit(
+            OutcomeRecorded(
                 run=self._number,
                 action=self._action,
                 server_id=outcome.server_id,
                 state=outcome.state.value,
-                code=tell(outcome.code),
+                code=shown_text(outcome.code),
                 error=None if error is None else type(error).__name__,
                 job_id=outcome.job_id,
                 attempts=outcome.attempts,
@@ -58,7 +58,7 @@ class RunHookEvents:
 
     def on_end(self, report: FleetReport, error: BaseException | None) -> None:
         """The run is over."""
-        self._hooks.tell(
+        self._hooks.emit(
             RunEnded(
                 run=self._number,
                 action=self._action,

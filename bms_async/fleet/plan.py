@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from bms_async.errors import InvalidRequestError
 from bms_async.errors.base import show_value
 from bms_async.models.ids import canonical_id
-from bms_async.validation.common import MOST_SERVERS, check_id
+from bms_async.validation.common import MAX_BATCH_SIZE, check_id
 
 from .sharded import Queue, Table
 
@@ -44,7 +44,7 @@ class Intake:
 
     __slots__ = ("_check", "_handed_over", "_ready", "_size", "_unfit", "admitted", "pending")
 
-    def __init__(self, *, size: int = MOST_SERVERS, check: bool = True) -> None:
+    def __init__(self, *, size: int = MAX_BATCH_SIZE, check: bool = True) -> None:
         self._size = size
         self._check = check
         self._ready = Queue()
@@ -162,7 +162,7 @@ class WaveLimit:
 
     def __init__(self, wave_size: int | None = None) -> None:
         self._wave = wave_size
-        self.size = MOST_SERVERS if wave_size is None else min(MOST_SERVERS, wave_size)
+        self.size = MAX_BATCH_SIZE if wave_size is None else min(MAX_BATCH_SIZE, wave_size)
 
     def room(self, in_flight: int) -> int:
         """Return how many servers may go now, at most a batch."""

@@ -11,7 +11,7 @@ import msgspec
 
 from bms_async.errorcodes import explain
 from bms_async.errors import FleetError, InvalidRequestError
-from bms_async.redaction import tell
+from bms_async.redaction import shown_text
 
 from .outcome import Outcome, OutcomeState, reason_of
 from .outcomes import Outcomes
@@ -179,6 +179,6 @@ def _fleet_error(action: str, reason: str, outcomes: list[Outcome]) -> FleetErro
 def _plain(outcome: Outcome) -> dict[str, Any]:
     plain = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
     if outcome.error is not None:
-        error, code = outcome.error, tell(outcome.code)
+        error, code = outcome.error, shown_text(outcome.code)
         plain["error"] = {"type": type(error).__name__, "code": code, "message": str(error)}
     return plain

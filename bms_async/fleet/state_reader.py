@@ -10,14 +10,14 @@ import anyio.lowlevel
 import msgspec
 
 from bms_async.api._prefetch import TURN, read_id
-from bms_async.api.bms.server_list import ASK_AGAIN_DELAYS, LONGEST_PAGE, ServerPage
+from bms_async.api.bms.server_list import ASK_AGAIN_DELAYS, MAX_PAGE_SIZE, ServerPage
 from bms_async.api.bms.servers import GET, LIST
 from bms_async.errors import NotFoundError
 from bms_async.limits import Lane
 from bms_async.models.base import Model
 from bms_async.models.ids import canonical_id
 from bms_async.session import Session
-from bms_async.wire import Operation, RetryPolicy, read_part
+from bms_async.wire import Operation, RetryPolicy, read_fragment
 
 from .evidence import ServerState
 from .page_totals import PageTotals
@@ -119,7 +119,7 @@ class StateReader:
     async def _read_many(
         self, wanted: Collection[str], *, exhaustive: bool, retry: RetryPolicy | None
     ) -> dict[str, ServerState] | None:
-        tally = PageTotals(LONGEST_PAGE)
+        tally = PageTotals(MAX_PAGE_SIZE)
         found: dict[str, ServerState] = {}
         await self._turn_pages([1], tally, found, wanted, retry)
         for delay in (0.0, *ASK_AGAIN_DELAYS):
@@ -196,7 +196,7 @@ class StateReader:
 
     async def _fetch(self, number: int, retry: RetryPolicy | None) -> ServerPage:
         self.calls += 1
-        query = {"limit": LONGEST_PAGE, "offset": number}
+        query = {"limit": MAX_PAGE_SIZE, "offset": number}
         return await self._session.call(LIST, query=query, lane=self._lane, retry=retry)
 
 
@@ -220,7 +220,7 @@ async def _run_workers(work: Callable[[], object], number: int) -> None:
 
 async def _pick(servers: Sequence[msgspec.Raw], wanted: Collection[str], found: dict[str, ServerState]) -> None:
     for number, raw in enumerate(servers, 1):
-        server_state = read_part(LIST.name, raw, ServerState)
+        server_state = read_fragment(LIST.name, raw, ServerState)
         server_id = server_state.id if server_state.id in wanted else canonical_id(server_state.id)
         if server_id in wanted:
             found[server_id] = _under(server_id, server_state)

@@ -3,41 +3,41 @@
 Nothing here is imported before a client is given hooks, for most are not.
 """
 
-from .dispatch import Hook, Hooks, current_run, number_call, number_run, read_hooks
+from .dispatch import Hook, Hooks, current_run, next_call_number, next_run_number, read_hooks
 from .events import (
+    AttemptEnded,
     CallEnded,
     CallStarted,
-    CredentialsRenewed,
+    CredentialsRenewalEnded,
     HookEvent,
     JobFinished,
     JobPolled,
-    OutcomeTold,
+    OutcomeRecorded,
     RateLimited,
     RequestSent,
-    RetryPlanned,
+    RetryScheduled,
     RunEnded,
     RunStarted,
-    TryEnded,
 )
 
 __all__ = [
+    "AttemptEnded",
     "CallEnded",
     "CallStarted",
-    "CredentialsRenewed",
+    "CredentialsRenewalEnded",
     "Hook",
     "HookEvent",
     "Hooks",
     "JobFinished",
     "JobPolled",
-    "OutcomeTold",
+    "OutcomeRecorded",
     "RateLimited",
     "RequestSent",
-    "RetryPlanned",
+    "RetryScheduled",
     "RunEnded",
     "RunStarted",
-    "TryEnded",
     "current_run",
-    "number_call",
-    "number_run",
+    "next_call_number",
+    "next_run_number",
     "read_hooks",
 ]

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from bms_async._foreign import call_foreign_now
 from bms_async.errors import ConfigurationError, ForeignCodeError
 
-from .events import CallEnded, HookEvent, RunEnded, TryEnded
+from .events import AttemptEnded, CallEnded, HookEvent, RunEnded
 
 _log = logging.getLogger("bms_async.hooks")
 
@@ -21,7 +21,7 @@ Hook: TypeAlias = Callable[[HookEvent], object]
 
 _WANTED = "a function that takes one event, or several of them in an iterable"
 
-_ENDS = frozenset({TryEnded, CallEnded, RunEnded})
+_END_EVENTS = frozenset({AttemptEnded, CallEnded, RunEnded})
 
 _calls = itertools.count(1)
 _runs = itertools.count(1)
@@ -30,12 +30,12 @@ current_run: ContextVar[int | None] = ContextVar("bms_async run", default=None)
 """The fleet run that calls of this context are made for."""
 
 
-def number_call() -> int:
+def next_call_number() -> int:
     """Return a number that no other call of this process has."""
     return next(_calls)
 
 
-def number_run() -> int:
+def next_run_number() -> int:
     """Return a number that no other fleet run of this process has."""
     return next(_runs)
 
@@ -83,17 +83,17 @@ class Hooks:
     def __repr__(self) -> str:
         return f"<Hooks: {len(self._hooks)}>"
 
-    def tell(self, event: HookEvent) -> None:
+    def emit(self, event: HookEvent) -> None:
         """Tell all hooks of an event; what one of them raises is logged, and the next one is told all the same."""
-        for place in self._backward if type(event) in _ENDS else self._forward:
+        for place in self._backward if type(event) in _END_EVENTS else self._forward:
             try:
                 answer = call_foreign_now("a hook", self._hooks[place], event)
                 if answer is not None and inspect.iscoroutine(answer):
                     _refuse(answer)
             except Exception as error:  # noqa: BLE001 - a hook is an onlooker, and no fault of the call
-                self._blame(place, event, error)
+                self._log_error(place, event, error)
 
-    def _blame(self, place: int, event: HookEvent, error: Exception) -> None:
+    def _log_error(self, place: int, event: HookEvent, error: Exception) -> None:
         name = type(event).__name__
         # Once for each kind of event: a hook that is broken is told of a hundred thousand outcomes all the same.
         level = logging.DEBUG if (place, name) in self._blamed else logging.ERROR

@@ -68,7 +68,7 @@ class RequestSent(_Event, frozen=True, kw_only=True):
     limit: int | None
 
 
-class TryEnded(_Event, frozen=True, kw_only=True):
+class AttemptEnded(_Event, frozen=True, kw_only=True):
     """A try that was sent came to its end: with an answer, without one, or because the caller left.
 
     Attributes:
@@ -117,7 +117,7 @@ class RateLimited(_Event, frozen=True, kw_only=True):
     limit: int | None
 
 
-class RetryPlanned(_Event, frozen=True, kw_only=True):
+class RetryScheduled(_Event, frozen=True, kw_only=True):
     """A call is to be tried again.
 
     Attributes:
@@ -232,7 +232,7 @@ class RunStarted(_Event, frozen=True, kw_only=True):
     verify: bool
 
 
-class OutcomeTold(_Event, frozen=True, kw_only=True):
+class OutcomeRecorded(_Event, frozen=True, kw_only=True):
     """What became of a server of a run is known; each of its servers is told of once.
 
     Attributes:
@@ -286,7 +286,7 @@ class RunEnded(_Event, frozen=True, kw_only=True):
     error: str | None
 
 
-class CredentialsRenewed(_Event, frozen=True, kw_only=True):
+class CredentialsRenewalEnded(_Event, frozen=True, kw_only=True):
     """Credentials got a new token or new keys, or failed to. All clients that share them are told.
 
     Attributes:
@@ -305,15 +305,15 @@ class CredentialsRenewed(_Event, frozen=True, kw_only=True):
 HookEvent: TypeAlias = (
     CallStarted
     | RequestSent
-    | TryEnded
+    | AttemptEnded
     | RateLimited
-    | RetryPlanned
+    | RetryScheduled
     | CallEnded
     | JobPolled
     | JobFinished
     | RunStarted
-    | OutcomeTold
+    | OutcomeRecorded
     | RunEnded
-    | CredentialsRenewed
+    | CredentialsRenewalEnded
 )
 """What a hook is told."""

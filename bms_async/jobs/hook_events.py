@@ -5,7 +5,7 @@ from __future__ import annotations
 from bms_async.errors import ApiError
 from bms_async.hooks import Hooks, JobFinished, JobPolled
 from bms_async.models import JobStatus
-from bms_async.redaction import tell
+from bms_async.redaction import shown_text
 
 from .record import JobRecord
 
@@ -20,7 +20,7 @@ def emit_poll(hooks: Hooks, record: JobRecord, error: Exception | None, now: flo
         now: The loop's time.
     """
     job, ended = record.job, record.ended
-    hooks.tell(
+    hooks.emit(
         JobPolled(
             job_id=record.job_id,
             action=record.action,
@@ -28,13 +28,13 @@ def emit_poll(hooks: Hooks, record: JobRecord, error: Exception | None, now: flo
             ended=len(ended),
             total=record.total,
             error=None if error is None else type(error).__name__,
-            code=tell(error.code) if isinstance(error, ApiError) else None,
+            code=shown_text(error.code) if isinstance(error, ApiError) else None,
         )
     )
     if record.finished:
         lost = record.error
         succeeded = sum(sub.status is JobStatus.SUCCESS for sub in ended)
-        hooks.tell(
+        hooks.emit(
             JobFinished(
                 job_id=record.job_id,
                 action=record.action,

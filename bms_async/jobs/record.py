@@ -18,7 +18,7 @@ from bms_async.models import Job, JobSummary, SubJob
 from bms_async.models.free_text import with_free_text
 from bms_async.models.ids import canonical_id
 from bms_async.models.jobs import intern_job
-from bms_async.redaction import veil_text
+from bms_async.redaction import mask_when_shown
 
 from .attribution import attribute_unnamed, is_complete, unended, with_first_ends
 from .events import EventBus, JobChanged, JobEnded, JobLost, SubJobEnded
@@ -307,7 +307,7 @@ class JobRecord:
         self._notify()
 
     def _hold(self, text: str) -> str:
-        return text if self.redact is None else veil_text(text, self.redact)
+        return text if self.redact is None else mask_when_shown(text, self.redact)
 
     def _end(self, name: str, sub: SubJob) -> None:
         self._ended_by_server[name] = sub

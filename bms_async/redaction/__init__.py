@@ -10,10 +10,10 @@ Rejected: clearing the frames of every error, which blinds debuggers and depends
 and masking response bodies before they are decoded, which changes names, ids and statuses.
 """
 
-from .masked_str import MaskedStr, redact_safely, tell, veil_text
+from .masked_str import MaskedStr, mask_when_shown, redact_safely, shown_text
 from .masking import MASK, mask
 from .secret import Secret, SecretBytes, SecretStr
-from .wrapping import Unencodable, encode_secretly, kind_of, veil, veil_address, write_secret
+from .wrapping import Unencodable, encode_secretly, kind_of, wrap_address, wrap_secrets, write_secret
 
 __all__ = [
     "MASK",
@@ -25,10 +25,10 @@ __all__ = [
     "encode_secretly",
     "kind_of",
     "mask",
+    "mask_when_shown",
     "redact_safely",
-    "tell",
-    "veil",
-    "veil_address",
-    "veil_text",
+    "shown_text",
+    "wrap_address",
+    "wrap_secrets",
     "write_secret",
 ]

@@ -57,7 +57,7 @@ class MaskedStr(str):
         return str, (self.masked,)
 
 
-def veil_text(text: str, redact: Callable[[str], str]) -> str:
+def mask_when_shown(text: str, redact: Callable[[str], str]) -> str:
     """Return a text of the cloud's that shows no secret when it is told; the same one where it has none.
 
     Args:
@@ -69,7 +69,7 @@ def veil_text(text: str, redact: Callable[[str], str]) -> str:
     return text if masked == told else MaskedStr(text, masked)
 
 
-def tell(text: str | None) -> str | None:
+def shown_text(text: str | None) -> str | None:
     """Return what is told of a text of the cloud's, as a plain text for what writes it down; None for none."""
     return None if text is None else str(text)
 

@@ -9,14 +9,14 @@ from itertools import chain
 
 MASK = "***"
 
-_SHORTEST_PART = 4
-_LONGEST_ESCAPE = 12
-_LONGEST_CUT = 1024
-_LONGEST_SPELLING = 32
-_LONGEST_PREFIX = 64
+_MIN_PART = 4
+_MAX_ESCAPE = 12
+_MAX_TRUNCATED = 1024
+_MAX_SPELLING = 32
+_MAX_PREFIX = 64
 _LAST_OF_ASCII = 127
 _PLAIN = re.compile("[A-Za-z0-9]+")
-_NAMED = {"\n": ["n"], "\r": ["r"], "\t": ["t"], "'": ["&apos;"], " ": [r"\+"]}
+_NAMED_ESCAPES = {"\n": ["n"], "\r": ["r"], "\t": ["t"], "'": ["&apos;"], " ": [r"\+"]}
 
 
 def mask(text: str, *secrets: str) -> str:
@@ -36,12 +36,12 @@ def mask(text: str, *secrets: str) -> str:
 
 def _mask(text: str, secret: str) -> str:
     # No spelling touches letters and digits, and to look for them costs next to nothing; only a short text is cut.
-    if _head(secret) not in text:
+    if _first_chars(secret) not in text:
         return text
     parts: list[str] = []
     done = 0
     for hit in _starts(text, secret):
-        end = None if hit.start() < done else _follow(text, hit.end(), secret)
+        end = None if hit.start() < done else _match_at(text, hit.end(), secret)
         if end is not None:
             parts += [text[done : hit.start()], MASK]
             done = end
@@ -50,18 +50,18 @@ def _mask(text: str, secret: str) -> str:
 
 def _starts(text: str, secret: str) -> Iterator[re.Match[str]]:
     """Yield where the first character of a secret may stand."""
-    first = _ways(secret[0])
-    if len(text) <= _LONGEST_CUT:
+    first = _escapes_of(secret[0])
+    if len(text) <= _MAX_TRUNCATED:
         return first.finditer(text)
     runs = _runs(secret)
     found = iter(()) if _lacks(text, secret) else _near(text, secret, runs) if runs else first.finditer(text)
     # At its end it may be cut in the middle of what the secret is looked for by.
-    return chain(found, first.finditer(text, len(text) - _LONGEST_CUT))
+    return chain(found, first.finditer(text, len(text) - _MAX_TRUNCATED))
 
 
 def _lacks(text: str, secret: str) -> bool:
     """Tell whether a text surely does not hold a secret, for a character of it is there in no spelling."""
-    return not all(any(sign in text for sign in signs) for signs in _signs(secret[:_LONGEST_PREFIX]))
+    return not all(any(sign in text for sign in signs) for signs in _signs(secret[:_MAX_PREFIX]))
 
 
 def _near(text: str, secret: str, runs: tuple[tuple[int, str], ...]) -> Iterator[re.Match[str]]:
@@ -73,11 +73,11 @@ def _near(text: str, secret: str, runs: tuple[tuple[int, str], ...]) -> Iterator
     before, run = min(runs, key=lambda each: counts[each[1]])
     if not counts[run]:
         return
-    prefix, first = _prefix(secret[:before], run), _ways(secret[0])
+    prefix, first = _prefix(secret[:before], run), _escapes_of(secret[0])
     place = text.find(run)
     while place >= 0:
         end = place + len(run)
-        found = prefix.search(text, max(0, place - before * _LONGEST_SPELLING), end)
+        found = prefix.search(text, max(0, place - before * _MAX_SPELLING), end)
         while found is not None:
             # One that ends before this run belongs to a run before it.
             hit = first.match(text, found.start()) if found.end() == end else None
@@ -87,28 +87,28 @@ def _near(text: str, secret: str, runs: tuple[tuple[int, str], ...]) -> Iterator
         place = text.find(run, place + 1)
 
 
-def _follow(text: str, place: int, secret: str) -> int | None:
+def _match_at(text: str, place: int, secret: str) -> int | None:
     """Return where a secret ends whose first character ends here; None where the text says something else."""
     for number, character in enumerate(secret[1:], start=1):
-        found = _ways(character).match(text, place)
+        found = _escapes_of(character).match(text, place)
         if found is None:
-            cut = place == len(text) or (text[place] in "\\%&" and len(text) - place < _LONGEST_ESCAPE)
-            return len(text) if cut and number >= _SHORTEST_PART else None
+            cut = place == len(text) or (text[place] in "\\%&" and len(text) - place < _MAX_ESCAPE)
+            return len(text) if cut and number >= _MIN_PART else None
         place = found.end()
     return place
 
 
 @lru_cache(maxsize=64)
-def _head(secret: str) -> str:
+def _first_chars(secret: str) -> str:
     """Return what even the least of a secret that is masked begins with, in any spelling."""
-    head = secret[:_SHORTEST_PART]
-    return head if len(head) == _SHORTEST_PART and _PLAIN.fullmatch(head) else ""
+    head = secret[:_MIN_PART]
+    return head if len(head) == _MIN_PART and _PLAIN.fullmatch(head) else ""
 
 
 @lru_cache(maxsize=64)
 def _signs(secret: str) -> tuple[tuple[str, ...], ...]:
     """Return, for each special character of a secret, what there is one of wherever the character is spelled."""
-    special = {each for each in secret if each.isascii() and not each.isalnum() and each not in _NAMED}
+    special = {each for each in secret if each.isascii() and not each.isalnum() and each not in _NAMED_ESCAPES}
     codes = {each: f"{ord(each):02x}" for each in special}
     return tuple(
         (each, "%", "&", *(f"{mark}{code}" for mark in ("x", "X", "u00", "U00") for code in (hexed, hexed.upper())))
@@ -119,19 +119,19 @@ def _signs(secret: str) -> tuple[tuple[str, ...], ...]:
 @lru_cache(maxsize=64)
 def _runs(secret: str) -> tuple[tuple[int, str], ...]:
     """Return the runs of letters and digits near the beginning of a secret, each with its place."""
-    return tuple((found.start(), found[0]) for found in _PLAIN.finditer(secret[:_LONGEST_PREFIX]))
+    return tuple((found.start(), found[0]) for found in _PLAIN.finditer(secret[:_MAX_PREFIX]))
 
 
 @lru_cache(maxsize=64)
 def _prefix(before: str, run: str) -> re.Pattern[str]:
     """Return what finds the beginning of a secret up to the end of a run, in any spelling."""
     # Letters are looked for as they are, in all other spellings their case does not count.
-    spelled = (each if _PLAIN.fullmatch(each) else f"(?i:{_ways(each).pattern})" for each in before)
+    spelled = (each if _PLAIN.fullmatch(each) else f"(?i:{_escapes_of(each).pattern})" for each in before)
     return re.compile("".join(spelled) + run)
 
 
 @lru_cache(maxsize=1024)
-def _ways(character: str) -> re.Pattern[str]:
+def _escapes_of(character: str) -> re.Pattern[str]:
     """Return what finds a character in any of its spellings."""
     if character.isascii() and character.isalnum():
         return re.compile(character)
@@ -149,7 +149,7 @@ def _ways(character: str) -> re.Pattern[str]:
         f"x{code:02x}",
         # What HTTP libraries make of UTF-8 in a header or a status text: they misread it, or leave it out.
         *((re.escape(data.decode("latin-1")), "[?\ufffd]+", "") if code > _LAST_OF_ASCII else ()),
-        *_NAMED.get(character, ()),
+        *_NAMED_ESCAPES.get(character, ()),
     ]
     # JSON in JSON doubles the backslashes, and so on.
     return re.compile(rf"\\*(?:{'|'.join(ways)})", re.IGNORECASE)

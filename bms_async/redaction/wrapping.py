@@ -10,7 +10,7 @@ from .secret import Secret, SecretBytes, SecretStr
 T = TypeVar("T")
 
 
-def veil(value: T) -> T:
+def wrap_secrets(value: T) -> T:
     """Return the same value with every text and all bytes in it as ones that do not show themselves.
 
     A public method does this first with what may be a secret, in place of its own variable: whatever is refused later,
@@ -19,10 +19,10 @@ def veil(value: T) -> T:
     Args:
         value: A text, bytes, a `Secret`, or a mapping, list or tuple of them.
     """
-    return cast("T", _veil(value))
+    return cast("T", _wrap(value))
 
 
-def _veil(value: Any) -> Any:
+def _wrap(value: Any) -> Any:
     if isinstance(value, str):
         return value if isinstance(value, SecretStr) else SecretStr(str.__str__(value))
     if isinstance(value, bytes | bytearray | memoryview):
@@ -30,10 +30,10 @@ def _veil(value: Any) -> Any:
     if isinstance(value, Secret):
         return value.text
     if isinstance(value, Mapping):
-        return {key: _veil(each) for key, each in value.items()}
+        return {key: _wrap(each) for key, each in value.items()}
     for kind in (list, tuple, set, frozenset):
         if isinstance(value, kind):
-            return kind([_veil(each) for each in value])
+            return kind([_wrap(each) for each in value])
     return value
 
 
@@ -42,13 +42,13 @@ def kind_of(value: object) -> str:
     return next((kind.__name__ for kind in (str, bytes) if isinstance(value, kind)), type(value).__name__)
 
 
-def veil_address(value: T) -> T:
+def wrap_address(value: T) -> T:
     """Return an address that may hold credentials or a signed query as a text that does not show itself.
 
     Args:
         value: An address; one that holds nothing of the kind is returned as it is.
     """
-    return veil(value) if isinstance(value, str) and not {"@", "?", "#"}.isdisjoint(value) else value
+    return wrap_secrets(value) if isinstance(value, str) and not {"@", "?", "#"}.isdisjoint(value) else value
 
 
 class Unencodable:

@@ -21,15 +21,15 @@ from bms_async.errors import (
     WaitTooLongError,
 )
 from bms_async.limits import Lane, Slot, WindowLimiter
-from bms_async.redaction import veil
+from bms_async.redaction import wrap_secrets
 from bms_async.transport import PendingRequest
 from bms_async.wire import (
-    LONGEST_RETRY_AFTER,
+    MAX_RETRY_AFTER,
     HttpRequest,
     HttpResponse,
     Operation,
     RetryPolicy,
-    may_repeat,
+    may_retry,
     read_request_id,
     read_response,
     retry_delay,
@@ -127,7 +127,7 @@ class Call(Generic[T]):
             refused = isinstance(error, RateLimitedError)
             refusals += refused
             failures += not refused
-            spent = refusals > self._policy.refusals if refused else failures >= self._policy.attempts
+            spent = refusals > self._policy.rate_limit_attempts if refused else failures >= self._policy.attempts
             # A refused call needs no delay of its own where its operation stands still for a while.
             stands = refused and self._is_blocked(error)
             delay = 0.0 if stands else self._delay(error, refusals if refused else failures)
@@ -184,7 +184,7 @@ class Call(Generic[T]):
     def _report_failure(self, error: BaseException, limiter: WindowLimiter, attempt: int, waited: float) -> None:
         """Tell the limiter, the log and the hooks how a try failed, each what is its business."""
         if isinstance(error, RateLimitedError):
-            asked = None if error.retry_after is None else min(error.retry_after, LONGEST_RETRY_AFTER)
+            asked = None if error.retry_after is None else min(error.retry_after, MAX_RETRY_AFTER)
             limiter.on_rate_limited(asked, quota=error.quota)
             log_attempt(logging.WARNING, self._operation.name, attempt, waited, error)
         elif isinstance(error, CallError):
@@ -196,7 +196,7 @@ class Call(Generic[T]):
         """Sign the request now that its turn has come, and hand it on."""
         core, request = self._core, self._request
         try:
-            credentials = veil(await call_foreign("the credentials' headers()", core.auth.headers, request))
+            credentials = wrap_secrets(await call_foreign("the credentials' headers()", core.auth.headers, request))
             signed = HttpRequest(
                 operation=request.operation,
                 method=request.method,
@@ -255,7 +255,7 @@ class Call(Generic[T]):
 
     def _delay(self, error: CallError, failures: int) -> float:
         asked = getattr(error, "retry_after", None)
-        return retry_delay(self._policy, attempt=failures, asked=asked, draw=self._core.random.random())
+        return retry_delay(self._policy, attempt=failures, retry_after=asked, jitter=self._core.random.random())
 
     def _is_blocked(self, error: CallError) -> bool:
         """Tell whether the operation waits as a whole after this refusal: without a limit only if the cloud said so."""
@@ -263,7 +263,7 @@ class Call(Generic[T]):
         return asked is not None or self._core.limits[self._operation.name].limit is not None
 
     def _may_retry(self, error: CallError, delay: float) -> bool:
-        if not may_repeat(self._operation.safety, error):
+        if not may_retry(self._operation.safety, error):
             return False
         if self._max_wait is not None and delay > self._max_wait and getattr(error, "retry_after", None) is not None:
             # Who cannot wait that long for a slot cannot wait that long for a cloud that is out of order.

@@ -126,7 +126,7 @@ class Core:
         if isinstance(self.auth, SendingAuth):
             call_foreign_now("the credentials' bind()", self.auth.bind, self.send, self.start)
         if self.hooks is not None and isinstance(self.auth, ObservableAuth):
-            call_foreign_now("the credentials' observe()", self.auth.observe, self.hooks.tell)
+            call_foreign_now("the credentials' observe()", self.auth.observe, self.hooks.emit)
 
     def start(self, function: Callable[[*Ts], Coroutine[Any, Any, None]], *args: *Ts, name: str | None = None) -> None:
         """Start work that outlives the call that asked for it; it is cancelled when the client is closed.
@@ -173,7 +173,7 @@ class Core:
         if self.scopes is not None and isinstance(self.auth, SendingAuth):
             _call_quietly("the credentials' unbind()", self.auth.unbind, self.send)
         if self.scopes is not None and self.hooks is not None and isinstance(self.auth, ObservableAuth):
-            _call_quietly("the credentials' unobserve()", self.auth.unobserve, self.hooks.tell)
+            _call_quietly("the credentials' unobserve()", self.auth.unobserve, self.hooks.emit)
         # Kept where one that is called again, after it was cancelled, finds what is left.
         self._ending += self.scopes or ()
         self.scopes = None

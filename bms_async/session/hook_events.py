@@ -10,18 +10,18 @@ from urllib.parse import urlsplit
 
 from bms_async.errors import ApiError, CallError, RateLimitedError
 from bms_async.hooks import (
+    AttemptEnded,
     CallEnded,
     CallStarted,
     RateLimited,
     RequestSent,
-    RetryPlanned,
-    TryEnded,
+    RetryScheduled,
     current_run,
-    number_call,
+    next_call_number,
 )
 from bms_async.limits import Lane, WindowLimiter
 from bms_async.models import JobAccepted
-from bms_async.redaction import tell
+from bms_async.redaction import shown_text
 from bms_async.wire import HttpRequest, HttpResponse, read_request_id
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ class CallHookEvents:
         is_poll: bool = False,
     ) -> None:
         assert core.hooks is not None  # noqa: S101 - for the type checker
-        self._tell = core.hooks.tell
+        self._tell = core.hooks.emit
         self._redact = core.redact
         self._operation = operation
         self._has_template = template is not None
-        self._number = number_call()
+        self._number = next_call_number()
         self._is_poll = is_poll
         self._run = current_run.get()
         self._loop = asyncio.get_running_loop()
@@ -118,7 +118,7 @@ class CallHookEvents:
     def on_response(self, response: HttpResponse) -> None:
         """A try was answered, and the answer could be read."""
         self._status = response.status
-        self._request_id = tell(read_request_id(response, redact=self._redact))
+        self._request_id = shown_text(read_request_id(response, redact=self._redact))
         self._end_attempt(None)
 
     def on_failure(self, error: BaseException, limiter: WindowLimiter | None) -> None:
@@ -142,13 +142,13 @@ class CallHookEvents:
     def on_retry(self, error: CallError, delay: float) -> None:
         """The call is to be tried again."""
         self._tell(
-            RetryPlanned(
+            RetryScheduled(
                 call=self._number,
                 operation=self._operation,
                 attempt=self._attempts,
                 delay=delay,
                 error=type(error).__name__,
-                code=tell(error.code) if isinstance(error, ApiError) else None,
+                code=shown_text(error.code) if isinstance(error, ApiError) else None,
             )
         )
 
@@ -196,12 +196,12 @@ class CallHookEvents:
             # Credentials of the application's may raise what has anything by these names.
             return
         self._status = getattr(error, "status", self._status)
-        self._code = tell(getattr(error, "code", self._code))
-        self._request_id = tell(getattr(error, "request_id", self._request_id))
+        self._code = shown_text(getattr(error, "code", self._code))
+        self._request_id = shown_text(getattr(error, "request_id", self._request_id))
 
     def _end_attempt(self, error: str | None) -> None:
         self._tell(
-            TryEnded(
+            AttemptEnded(
                 call=self._number,
                 operation=self._operation,
                 attempt=self._attempts,

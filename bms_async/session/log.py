@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from bms_async.errors import CallError
-from bms_async.redaction import tell
+from bms_async.redaction import shown_text
 
 logger = logging.getLogger("bms_async.session")
 
@@ -26,9 +26,9 @@ def log_attempt(
     """
     code: str | None = None
     if error is not None:
-        status, code = getattr(error, "status", None), tell(getattr(error, "code", None))
+        status, code = getattr(error, "status", None), shown_text(getattr(error, "code", None))
         request_id = getattr(error, "request_id", None)
-    request_id = tell(request_id)
+    request_id = shown_text(request_id)
     ended = [f"failed with {type(error).__name__}"] if error else []
     ended += [str(part) for part in (status, code) if part is not None]
     logger.log(

@@ -13,7 +13,7 @@ from bms_async.errors import CallError, CallTimeoutError, ClientClosedError
 from bms_async.limits import Lane, Limits
 from bms_async.models import Job, Server
 from bms_async.models.free_text import with_free_text
-from bms_async.redaction import mask, veil_text
+from bms_async.redaction import mask, mask_when_shown
 from bms_async.wire import Operation, Query, RetryPolicy, build_request
 
 from .call import Call
@@ -215,7 +215,7 @@ class Session:
             operation=operation.name,
         )
 
-    def veil(self, told: Told) -> Told:
+    def with_masked_text(self, told: Told) -> Told:
         """Return what the cloud told of a job or a server, such that its words show no credentials when they are told.
 
         The words stay what the cloud sent.
@@ -223,7 +223,7 @@ class Session:
         Args:
             told: A job or a server.
         """
-        return with_free_text(told, lambda text: veil_text(text, self._core.redact))
+        return with_free_text(told, lambda text: mask_when_shown(text, self._core.redact))
 
     def _hook_events(self, operation: Operation[Any], path: Mapping[str, str], lane: Lane) -> CallHookEvents:
         from .hook_events import CallHookEvents  # noqa: PLC0415 - most clients have no hooks

@@ -10,20 +10,20 @@ from typing import Any
 from opentelemetry.metrics import Histogram, Meter
 
 from bms_async.hooks import (
+    AttemptEnded,
     CallEnded,
     CallStarted,
-    CredentialsRenewed,
+    CredentialsRenewalEnded,
     JobFinished,
     JobPolled,
-    OutcomeTold,
+    OutcomeRecorded,
     RateLimited,
     RequestSent,
-    RetryPlanned,
+    RetryScheduled,
     RunEnded,
-    TryEnded,
 )
 
-from .spans import try_error, without_none
+from .spans import attempt_error, without_none
 
 _OF_CALLS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Bounds in seconds, as the conventions want them for HTTP clients."""
@@ -46,7 +46,7 @@ class Meters:
         self._places: dict[int, Mapping[str, Any]] = {}
         self._told: Counter[tuple[str, str]] = Counter()
         # There may be clients in several threads, each with a loop of its own.
-        self._telling = Lock()
+        self._recording = Lock()
         self._requests = seconds("http.client.request.duration", "Duration of HTTP client requests.", _OF_CALLS)
         self._calls = seconds("bms.call.duration", "Duration of calls, with waiting and all tries.", _OF_WAITS)
         self._active = meter.create_up_down_counter("bms.call.active", "{call}", "Calls under way, waiting included.")
@@ -68,15 +68,15 @@ class Meters:
         return {
             CallStarted: self._start_call,
             RequestSent: self._send,
-            TryEnded: self._end_attempt,
+            AttemptEnded: self._end_attempt,
             RateLimited: self._refuse,
-            RetryPlanned: self._retry,
+            RetryScheduled: self._retry,
             CallEnded: self._end_call,
             JobPolled: self._poll,
             JobFinished: self._finish_job,
-            OutcomeTold: self._tell_outcome,
+            OutcomeRecorded: self._record_outcome,
             RunEnded: self._end_run,
-            CredentialsRenewed: self._renew,
+            CredentialsRenewalEnded: self._renew,
         }
 
     def _start_call(self, event: CallStarted) -> None:
@@ -97,9 +97,9 @@ class Meters:
             self._used.set(event.used, operation)
             self._limit.set(event.limit, operation)
 
-    def _end_attempt(self, event: TryEnded) -> None:
+    def _end_attempt(self, event: AttemptEnded) -> None:
         place = self._places.get(event.call, {})
-        answer = without_none({"http.response.status_code": event.status, "error.type": try_error(event)})
+        answer = without_none({"http.response.status_code": event.status, "error.type": attempt_error(event)})
         self._requests.record(event.seconds, {**place, **answer})
 
     def _refuse(self, event: RateLimited) -> None:
@@ -107,7 +107,7 @@ class Meters:
         if event.capacity is not None:
             self._limit.set(event.capacity, {"bms.operation": event.operation})
 
-    def _retry(self, event: RetryPlanned) -> None:
+    def _retry(self, event: RetryScheduled) -> None:
         self._retries.add(1, {"bms.operation": event.operation, "error.type": event.error})
 
     def _end_call(self, event: CallEnded) -> None:
@@ -125,13 +125,13 @@ class Meters:
             status = event.status or "LOST"
             self._jobs.record(event.seconds, without_none({"bms.action": event.action, "bms.status": status}))
 
-    def _tell_outcome(self, event: OutcomeTold) -> None:
+    def _record_outcome(self, event: OutcomeRecorded) -> None:
         # A poll may tell of a thousand, for each of which the SDK would take its time, while the loop stands still.
-        with self._telling:
+        with self._recording:
             self._told[event.action, event.state] += 1
 
     def _count_outcomes(self) -> None:
-        with self._telling:
+        with self._recording:
             told, self._told = self._told, Counter()
         for (action, state), number in told.items():
             self._outcomes.add(number, {"bms.action": action, "bms.state": state})
@@ -140,5 +140,5 @@ class Meters:
         self._count_outcomes()
         self._runs.record(event.seconds, {"bms.action": event.action})
 
-    def _renew(self, event: CredentialsRenewed) -> None:
+    def _renew(self, event: CredentialsRenewalEnded) -> None:
         self._renewals.add(1, without_none({"bms.credentials": event.credentials, "error.type": event.error}))

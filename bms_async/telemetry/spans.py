@@ -11,15 +11,15 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, Tracer, set_span_in_context
 
 from bms_async.hooks import (
+    AttemptEnded,
     CallEnded,
     CallStarted,
     JobFinished,
     RateLimited,
     RequestSent,
-    RetryPlanned,
+    RetryScheduled,
     RunEnded,
     RunStarted,
-    TryEnded,
 )
 
 _JOBS_REMEMBERED = 10_000
@@ -29,7 +29,7 @@ _CANCELLED = "CancelledError"
 _REFUSED = 400
 
 
-class _Open:
+class _OpenSpan:
     """A span that others are below of, and what it takes to end it.
 
     Attributes:
@@ -72,8 +72,8 @@ class Spans:
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self._calls: dict[int, _Open] = {}
-        self._runs: dict[int, _Open] = {}
+        self._calls: dict[int, _OpenSpan] = {}
+        self._runs: dict[int, _OpenSpan] = {}
         self._jobs: OrderedDict[str, SpanContext] = OrderedDict()
 
     @property
@@ -85,10 +85,10 @@ class Spans:
         """Return what is to be done for which event."""
         return {
             CallStarted: self._start_call,
-            RequestSent: self._start_try,
-            TryEnded: self._end_attempt,
+            RequestSent: self._start_attempt,
+            AttemptEnded: self._end_attempt,
             RateLimited: self._note_refusal,
-            RetryPlanned: self._note_retry,
+            RetryScheduled: self._note_retry,
             CallEnded: self._end_call,
             JobFinished: self._forget_job,
             RunStarted: self._start_run,
@@ -111,9 +111,9 @@ class Spans:
             ),
             links=[Link(job)] if job is not None else None,
         )
-        self._calls[event.call] = _Open(span, context, event)
+        self._calls[event.call] = _OpenSpan(span, context, event)
 
-    def _start_try(self, event: RequestSent) -> None:
+    def _start_attempt(self, event: RequestSent) -> None:
         call = self._calls.get(event.call)
         if call is None or call.started is None:
             return
@@ -136,13 +136,13 @@ class Spans:
         )
         call.attempts += 1
 
-    def _end_attempt(self, event: TryEnded) -> None:
+    def _end_attempt(self, event: AttemptEnded) -> None:
         call = self._calls.get(event.call)
         if call is None or call.trying is None:
             return
         span, call.trying = call.trying, None
         status = {"http.response.status_code": event.status}
-        _tell_end(span, status, event.code, event.request_id, try_error(event))
+        _set_end(span, status, event.code, event.request_id, attempt_error(event))
         span.end()
 
     def _note_refusal(self, event: RateLimited) -> None:
@@ -153,7 +153,7 @@ class Spans:
                 without_none({"bms.retry_after": event.retry_after, "bms.slot.limit": event.capacity}),
             )
 
-    def _note_retry(self, event: RetryPlanned) -> None:
+    def _note_retry(self, event: RetryScheduled) -> None:
         call = self._calls.get(event.call)
         if call is not None:
             call.span.add_event("bms.retry", {"bms.retry.delay": event.delay, "error.type": event.error})
@@ -163,7 +163,7 @@ class Spans:
         if call is None:
             return
         own = {"bms.attempts": event.attempts, "bms.job_id": event.job_id}
-        _tell_end(call.span, own, event.code, event.request_id, event.error)
+        _set_end(call.span, own, event.code, event.request_id, event.error)
         if event.job_id is not None:
             self._remember_job(event.job_id, call.span.get_span_context())
         call.end()
@@ -190,7 +190,7 @@ class Spans:
                 }
             ),
         )
-        self._runs[event.run] = _Open(span, None)
+        self._runs[event.run] = _OpenSpan(span, None)
 
     def _end_run(self, event: RunEnded) -> None:
         run = self._runs.pop(event.run, None)
@@ -199,11 +199,11 @@ class Spans:
         own = {f"bms.outcomes.{state.lower()}": count for state, count in event.by_state.items()}
         own |= {"bms.batches": event.batches, "bms.extra_calls": event.extra_calls, "bms.cancelled": event.cancelled}
         aborted = None if event.aborted is None else "aborted"
-        _tell_end(run.span, own, None, None, event.error or aborted, because=event.aborted)
+        _set_end(run.span, own, None, None, event.error or aborted, because=event.aborted)
         run.end()
 
 
-def try_error(event: TryEnded) -> str | None:
+def attempt_error(event: AttemptEnded) -> str | None:
     """Return what the conventions want as ``error.type``: the status where there is one that is an error."""
     if event.status is not None and event.status >= _REFUSED:
         return str(event.status)
@@ -215,7 +215,7 @@ def without_none(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if value is not None}
 
 
-def _tell_end(
+def _set_end(
     span: Span,
     own: Mapping[str, Any],
     code: str | None,

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from bms_async.errors import InvalidRequestError
 from bms_async.models.ids import canonical_id
 
-MOST_SERVERS = 1000
+MAX_BATCH_SIZE = 1000
 """How many servers one batch may name (API reference 4.4.3)."""
 
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:-]{1,255}")
@@ -64,7 +64,7 @@ def _has_id(value: object) -> bool:
         return False
 
 
-def fits_header(value: str) -> bool:
+def is_header_safe(value: str) -> bool:
     """Tell whether a header can carry a token or a key: ASCII that prints, and no blanks."""
     return bool(value) and value.isascii() and value.isprintable() and " " not in value
 
@@ -93,11 +93,11 @@ def check_batch(argument: str, values: Iterable[str]) -> tuple[str, ...]:
     ids = tuple(values)
     if not ids:
         raise InvalidRequestError(argument, ids, "at least one id is needed")
-    if len(ids) > MOST_SERVERS:
+    if len(ids) > MAX_BATCH_SIZE:
         raise InvalidRequestError(
             argument,
             f"{len(ids)} ids",
-            f"one call takes {MOST_SERVERS} at most; bms.fleet takes any number and batches them",
+            f"one call takes {MAX_BATCH_SIZE} at most; bms.fleet takes any number and batches them",
         )
     fit = tuple(check_id(f"{argument}[{position}]", value) for position, value in enumerate(ids))
     if len(set(fit)) < len(fit):

@@ -116,7 +116,7 @@ def check_security_groups(argument: str, values: object) -> tuple[str, ...]:
     return tuple(check_text(f"{argument}[{position}]", name) for position, name in enumerate(values))
 
 
-def check_zone(argument: str, value: object) -> str:
+def check_availability_zone(argument: str, value: object) -> str:
     """Return an availability zone, without a host in it (API reference table 5-2)."""
     zone = check_text(argument, value)
     if ":" in zone:
@@ -167,22 +167,22 @@ def check_microversion(argument: str, value: object, *, at_least: str | None = N
     return value
 
 
-def check_whole(argument: str, value: object, *, least: int, most: int | None = None) -> None:
+def check_int(argument: str, value: object, *, minimum: int, maximum: int | None = None) -> None:
     """Refuse what is not a whole number within bounds."""
-    fits = type(value) is int and least <= value and (most is None or value <= most)
+    fits = type(value) is int and minimum <= value and (maximum is None or value <= maximum)
     if not fits:
-        bounds = f"at least {least}" if most is None else f"{least} to {most}"
+        bounds = f"at minimum {minimum}" if maximum is None else f"{minimum} to {maximum}"
         raise InvalidRequestError(argument, value, f"a whole number, {bounds}")
 
 
-def check_moment(argument: str, value: object) -> datetime:
+def check_datetime(argument: str, value: object) -> datetime:
     """Return a moment that knows its zone."""
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise InvalidRequestError(argument, value, "a datetime with its zone, such as datetime.now(UTC)")
     return value
 
 
-def write_moment(moment: datetime) -> str:
+def format_datetime(moment: datetime) -> str:
     """Write a moment as the reference does, in UTC and whole seconds: a part of one is left off, to miss nothing."""
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC)

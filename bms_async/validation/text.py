@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 
 from bms_async.errors import InvalidRequestError
-from bms_async.redaction import kind_of, veil
+from bms_async.redaction import kind_of, wrap_secrets
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _DEVICE = re.compile(r"/dev/[a-z][a-z0-9]*")
@@ -149,10 +149,10 @@ def encode_user_data(argument: str, value: str | bytes, *, check: bool = True) -
         raise InvalidRequestError(argument, type(value).__name__, "text or bytes are wanted")
     if isinstance(value, str):
         _check_writable(argument, value)
-    data = veil(value.encode() if isinstance(value, str) else value)
+    data = wrap_secrets(value.encode() if isinstance(value, str) else value)
     if check and len(data) > _LONGEST_DATA:
         raise InvalidRequestError(argument, f"{len(data)} bytes", f"injected data has at most {_LONGEST_DATA} bytes")
-    return veil(b64encode(data).decode())
+    return wrap_secrets(b64encode(data).decode())
 
 
 def _check_writable(argument: str, value: str) -> None:
@@ -161,8 +161,8 @@ def _check_writable(argument: str, value: str) -> None:
         raise InvalidRequestError(argument, None, "text that can be written as UTF-8 is wanted")
 
 
-def as_text(user_data: str | bytes | None) -> str | None:
+def user_data_as_text(user_data: str | bytes | None) -> str | None:
     """Return injected data as an error may quote it; None for what is no text."""
     if user_data is None or isinstance(user_data, str):
         return user_data
-    return veil(user_data).decode(errors="replace")
+    return wrap_secrets(user_data).decode(errors="replace")

@@ -3,12 +3,12 @@
 from .messages import HttpRequest, HttpResponse
 from .operation import Operation, Safety, Service
 from .request import Query, build_request
-from .response import read_error, read_part, read_request_id, read_response
-from .retry import DEFAULT_RETRY, LONGEST_RETRY_AFTER, NO_RETRY, RetryPolicy, may_repeat, retry_delay
+from .response import read_error, read_fragment, read_request_id, read_response
+from .retry import DEFAULT_RETRY, MAX_RETRY_AFTER, NO_RETRY, RetryPolicy, may_retry, retry_delay
 
 __all__ = [
     "DEFAULT_RETRY",
-    "LONGEST_RETRY_AFTER",
+    "MAX_RETRY_AFTER",
     "NO_RETRY",
     "HttpRequest",
     "HttpResponse",
@@ -18,9 +18,9 @@ __all__ = [
     "Safety",
     "Service",
     "build_request",
-    "may_repeat",
+    "may_retry",
     "read_error",
-    "read_part",
+    "read_fragment",
     "read_request_id",
     "read_response",
     "retry_delay",

@@ -14,19 +14,19 @@ from bms_async.errorcodes import explain
 from bms_async.errors import ApiError, DecodeError
 from bms_async.errors.calls import error_class
 from bms_async.models import decode
-from bms_async.redaction import MaskedStr, veil_text
+from bms_async.redaction import MaskedStr, mask_when_shown
 
 from .messages import HttpResponse
 from .operation import Operation
 
 T = TypeVar("T")
 
-_COUNTED_OUT = frozenset({413, 429})
+_RATE_LIMITED = frozenset({413, 429})
 _OF_A_QUOTA = "quota exceeded"
 _REQUEST_IDS = ("X-Request-Id", "X-Openstack-Request-Id", "X-Compute-Request-Id")
-_LONGEST_MESSAGE = 256
-_LONGEST_WORD = 80
-_LONGEST_TOLD = 4096
+_MAX_MESSAGE = 256
+_MAX_CODE = 80
+_MAX_QUOTED = 4096
 # No more digits than a limit can have: a number without end is an error for Python.
 _QUOTA = re.compile(
     r"ratelimit\s*,?\s*limit:\s*(\d{1,9})\s*,\s*time:\s*(\d{1,9})\s*(second|minute|hour|day)?", re.IGNORECASE
@@ -63,7 +63,7 @@ def read_response(operation: Operation[T], response: HttpResponse, *, redact: Ca
     ) from reason.cause
 
 
-def read_part(operation: str, part: bytes | msgspec.Raw, into: type[T], *, redact: Callable[[str], str] = str) -> T:
+def read_fragment(operation: str, part: bytes | msgspec.Raw, into: type[T], *, redact: Callable[[str], str] = str) -> T:
     """Read one part of a good answer that was kept as it came, by the same rules.
 
     Raises:
@@ -99,7 +99,7 @@ class _Reason:
 def read_request_id(response: HttpResponse, *, redact: Callable[[str], str] = str) -> str | None:
     """Return the cloud's id of a call, by which its support finds it; None if it gave none."""
     request_id = response.header(*_REQUEST_IDS)
-    return None if request_id is None else veil_text(request_id, redact)
+    return None if request_id is None else mask_when_shown(request_id, redact)
 
 
 def read_error(operation: str, response: HttpResponse, *, redact: Callable[[str], str] = str) -> ApiError:
@@ -114,18 +114,18 @@ def read_error(operation: str, response: HttpResponse, *, redact: Callable[[str]
     code, said, request_id = _read_error_body(response)
     request_id = response.header(*_REQUEST_IDS) or request_id
     # Cut first, for a proxy's page may be long: what is cut in the middle of a secret is masked all the same.
-    request_id = None if request_id is None else veil_text(request_id[:_LONGEST_TOLD], redact)
+    request_id = None if request_id is None else mask_when_shown(request_id[:_MAX_QUOTED], redact)
     # A code that the reference prints is no secret, and the status is none either.
     if code is not None and code != str(response.status) and not explain(code):
-        code = veil_text(code, redact)
-    said = said[:_LONGEST_TOLD]
+        code = mask_when_shown(code, redact)
+    said = said[:_MAX_QUOTED]
     message = redact(said)
     if 300 <= response.status < 400:  # noqa: PLR2004
         message = f"the endpoint redirects, which is never followed: check the endpoint ({message or 'no message'})"
     quota = _QUOTA.search(said)
     retry_after = _read_retry_after(response)
     is_over_limit = False
-    if response.status in _COUNTED_OUT:
+    if response.status in _RATE_LIMITED:
         is_over_limit, told = _read_over_limit(response)
         retry_after = told if retry_after is None else retry_after
         # Nova's older releases say the same of a quota of servers or cores, which no waiting mends, and ask for none.
@@ -135,7 +135,7 @@ def read_error(operation: str, response: HttpResponse, *, redact: Callable[[str]
     return error_class(response.status, code, is_over_limit=is_over_limit)(
         status=response.status,
         code=code,
-        message=message[:_LONGEST_MESSAGE],
+        message=message[:_MAX_MESSAGE],
         request_id=request_id,
         operation=operation,
         retry_after=retry_after,
@@ -154,7 +154,7 @@ def _read_error_body(response: HttpResponse) -> tuple[str | None, str, str | Non
     if not isinstance(body, dict):
         return None, f"answered with {_describe(response)}", None
     parts, texts = _find_parts(body)
-    codes = [word for part in parts if (word := _word(_first(part, _CODES)))]
+    codes = [word for part in parts if (word := _short_text(_first(part, _CODES)))]
     # A number is mostly the status once more, and a code beside it says more.
     code = next((word for word in codes if not word.isdigit()), codes[0] if codes else None)
     told: list[str] = []
@@ -168,7 +168,7 @@ def _read_error_body(response: HttpResponse) -> tuple[str | None, str, str | Non
             told.append(text)
     if not told:
         told = [text for part in parts for text in _texts(_first(part, _TITLES))][:1] or _leaves(parts)
-    request_id = next((word for part in parts if (word := _word(_first(part, _REQUEST_ID)))), None)
+    request_id = next((word for part in parts if (word := _short_text(_first(part, _REQUEST_ID)))), None)
     return code, "; ".join(told), request_id
 
 
@@ -178,8 +178,8 @@ _DETAILS = ("details", "detail", "error_description", "reason", "msg")
 _TITLES = ("title", "type")
 _REQUEST_ID = ("request_id", "requestId")
 _NESTED = ("errors", "error", "details", "detail", "fault")
-_MOST_PARTS = 8
-_MOST_LEAVES = 64
+_MAX_PARTS = 8
+_MAX_LEAVES = 64
 
 
 def _find_parts(body: dict[str, object]) -> tuple[list[dict[str, object]], list[str]]:
@@ -194,9 +194,9 @@ def _find_parts(body: dict[str, object]) -> tuple[list[dict[str, object]], list[
         for name, value in part.items():
             items = value if isinstance(value, list) else [value]
             if part is body or name in _NESTED:
-                parts += [item for item in items if isinstance(item, dict)][: _MOST_PARTS - len(parts)]
+                parts += [item for item in items if isinstance(item, dict)][: _MAX_PARTS - len(parts)]
             if name in ("errors", "error"):
-                texts += [item for item in items if isinstance(item, str)][: _MOST_PARTS - len(texts)]
+                texts += [item for item in items if isinstance(item, str)][: _MAX_PARTS - len(texts)]
     return parts, texts
 
 
@@ -207,7 +207,7 @@ def _first(part: dict[str, object], names: tuple[str, ...]) -> object:
 def _texts(value: object) -> list[str]:
     """Return what may be a text or a list of them; objects in a list are parts of their own."""
     if isinstance(value, list):
-        return [each for each in value[:_MOST_PARTS] if isinstance(each, str) and each]
+        return [each for each in value[:_MAX_PARTS] if isinstance(each, str) and each]
     text = _text(value)
     return [] if text is None else [text]
 
@@ -219,23 +219,23 @@ def _leaves(parts: list[dict[str, object]]) -> list[str]:
     """
     told: list[str] = []
     named = [(name, part[name]) for part in parts for name in (*_NESTED, *_MESSAGES) if name in part]
-    left: list[tuple[str, object]] = [("", value) for _, value in named[:_MOST_PARTS]]
+    left: list[tuple[str, object]] = [("", value) for _, value in named[:_MAX_PARTS]]
     for name, value in left:
-        room = max(0, _MOST_LEAVES - len(left))
+        room = max(0, _MAX_LEAVES - len(left))
         if isinstance(value, str) and value and name not in (*_CODES, *_REQUEST_ID):
             told.append(f"{name}: {value}" if name else value)
         elif isinstance(value, list):
             left += [(name, each) for each in value[:room]]
         elif isinstance(value, dict):
             left += list(value.items())[:room]
-    return list(dict.fromkeys(told))[:_MOST_PARTS]
+    return list(dict.fromkeys(told))[:_MAX_PARTS]
 
 
 def _describe(response: HttpResponse, redact: Callable[[str], str] = str) -> str:
     """Name a body without quoting it: what is not JSON may be anything, secrets included."""
     if not response.body:
         return "no body"
-    kind = (response.header("Content-Type") or "").partition(";")[0].strip()[:_LONGEST_WORD]
+    kind = (response.header("Content-Type") or "").partition(";")[0].strip()[:_MAX_CODE]
     if "html" in kind or response.body.lstrip()[:1] == b"<":
         kind = "an HTML page (a proxy or another service? check the endpoint)"
     return f"{redact(kind) or 'a body of unknown type'}, {len(response.body)} bytes"
@@ -245,9 +245,9 @@ def _text(value: object) -> str | None:
     return None if value is None or value == "" else str(value)
 
 
-def _word(value: object) -> str | None:
+def _short_text(value: object) -> str | None:
     text = None if isinstance(value, list) else _text(value)
-    return None if text is None else text[:_LONGEST_WORD]
+    return None if text is None else text[:_MAX_CODE]
 
 
 def _read_over_limit(response: HttpResponse) -> tuple[bool, float | None]:

@@ -18,10 +18,10 @@ from bms_async.errors import (
 
 from .operation import Safety
 
-_TRY_AGAIN = frozenset({408, 500, 502, 503, 504})
-_MOST_DOUBLINGS = 64
+_RETRYABLE_STATUSES = frozenset({408, 500, 502, 503, 504})
+_MAX_DOUBLINGS = 64
 
-LONGEST_RETRY_AFTER = 3600.0
+MAX_RETRY_AFTER = 3600.0
 """Seconds that a ``Retry-After`` is obeyed for; who asks for more is asked again after them."""
 
 
@@ -30,37 +30,38 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         attempts: Tries in all, the first one included.
-        base: Seconds that the first delay is drawn from; it doubles with each try.
-        cap: The longest delay in seconds that is drawn; what a ``Retry-After`` asks for is waited for, up to an hour.
-        refusals: How often a call that was counted out (429) is sent again, beside the `attempts`; each time it
-            waits until its operation may go on or, where that has no limit, like any other call that failed.
+        initial_delay: Seconds that the first delay is drawn from; it doubles with each try.
+        max_delay: The longest delay in seconds that is drawn; what a ``Retry-After`` asks for is waited for, up to an
+            hour.
+        rate_limit_attempts: How often a call that was counted out (429) is sent again, beside the `attempts`; each time
+            it waits until its operation may go on or, where that has no limit, like any other call that failed.
 
     Raises:
         InvalidRequestError: One of them cannot be.
     """
 
     attempts: int = 4
-    base: float = 0.5
-    cap: float = 120.0
-    refusals: int = 10
+    initial_delay: float = 0.5
+    max_delay: float = 120.0
+    rate_limit_attempts: int = 10
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
-        for name, least in (("attempts", 1), ("refusals", 0)):
+        for name, least in (("attempts", 1), ("rate_limit_attempts", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InvalidRequestError(name, value, f"a whole number, {least} or more")
-        for name in ("base", "cap"):
+        for name in ("initial_delay", "max_delay"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise InvalidRequestError(name, value, "seconds, 0 or more")
 
 
 DEFAULT_RETRY = RetryPolicy()
-NO_RETRY = RetryPolicy(attempts=1, refusals=0)
+NO_RETRY = RetryPolicy(attempts=1, rate_limit_attempts=0)
 
 
-def may_repeat(safety: Safety, error: CallError) -> bool:
+def may_retry(safety: Safety, error: CallError) -> bool:
     """Tell whether a call may be sent again after this.
 
     What the cloud refused at the door was not done and may always be sent again. What it may have done may be
@@ -73,20 +74,20 @@ def may_repeat(safety: Safety, error: CallError) -> bool:
     if isinstance(error, TransportError):
         return safety is not Safety.UNSAFE or not error.maybe_delivered
     if isinstance(error, ApiError):
-        return safety is not Safety.UNSAFE and error.status in _TRY_AGAIN
+        return safety is not Safety.UNSAFE and error.status in _RETRYABLE_STATUSES
     return isinstance(error, DecodeError) and safety is Safety.READ
 
 
-def retry_delay(policy: RetryPolicy, *, attempt: int, asked: float | None, draw: float) -> float:
+def retry_delay(policy: RetryPolicy, *, attempt: int, retry_after: float | None, jitter: float) -> float:
     """Return the seconds to wait before the next try.
 
     Args:
-        policy: Whose `base` and `cap` count.
+        policy: Whose `initial_delay` and `max_delay` count.
         attempt: How many tries have failed, from 1.
-        asked: What ``Retry-After`` asked for; it wins, up to `LONGEST_RETRY_AFTER`.
-        draw: A random number in [0, 1): full jitter.
+        retry_after: What ``Retry-After`` retry_after for; it wins, up to `MAX_RETRY_AFTER`.
+        jitter: A random number in [0, 1): full jitter.
     """
-    if asked is not None:
-        return min(max(0.0, asked), LONGEST_RETRY_AFTER)
-    ceiling: float = policy.base * 2 ** min(attempt - 1, _MOST_DOUBLINGS)
-    return draw * min(policy.cap, ceiling)
+    if retry_after is not None:
+        return min(max(0.0, retry_after), MAX_RETRY_AFTER)
+    ceiling: float = policy.initial_delay * 2 ** min(attempt - 1, _MAX_DOUBLINGS)
+    return jitter * min(policy.max_delay, ceiling)

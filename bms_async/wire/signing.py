@@ -25,7 +25,7 @@ _BLOCK = 64
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 _is_plain = re.compile(r"/[A-Za-z0-9/._~-]*").fullmatch
-_SHORTEST = len("http://h")
+_MIN_LENGTH = len("http://h")
 
 
 class SigningKey:
@@ -94,11 +94,11 @@ def sign(
         ValueError: There is no ``X-Sdk-Date``.
     """
     path, query = _target(url)
-    signed, names, dated, told_hash = _order(tuple(headers))
+    signed, names, dated, payload_hash_header = _header_order(tuple(headers))
     if not body:
         digest = _EMPTY
     else:
-        told = headers[told_hash].strip() if told_hash is not None else ""
+        told = headers[payload_hash_header].strip() if payload_hash_header is not None else ""
         digest = told or sha256(body).hexdigest()
     # A security token is among them.
     lines = SecretStr("".join([f"{name}:{headers[given].strip()}\n" for name, given in signed]))
@@ -107,24 +107,24 @@ def sign(
     return SecretStr(f"{ALGORITHM} Access={access_key}, SignedHeaders={names}, Signature={signature}")
 
 
-class _Order(NamedTuple):
+class _HeaderOrder(NamedTuple):
     """What only depends on which headers there are.
 
     Attributes:
         signed: The name as it is signed and the one that has its value, in the order of the signature.
         names: The signed names, joined.
         date: The header that is the date.
-        told_hash: The header that stands for the body's hash.
+        payload_hash_header: The header that stands for the body's hash.
     """
 
     signed: tuple[tuple[str, str], ...]
     names: str
     date: str
-    told_hash: str | None
+    payload_hash_header: str | None
 
 
 @lru_cache(maxsize=128)
-def _order(given: tuple[str, ...]) -> _Order:
+def _header_order(given: tuple[str, ...]) -> _HeaderOrder:
     # Of two names that differ in their case the last one's value counts, but both are listed; the vendor's signer
     # is what the server is known to agree with.
     last = {name.lower(): name for name in given}
@@ -132,11 +132,11 @@ def _order(given: tuple[str, ...]) -> _Order:
     date = next((name for name in given if name.lower() == DATE_HEADER.lower()), None)
     if date is None:
         raise ValueError(f"a request is signed with its date: there is no {DATE_HEADER}")
-    return _Order(
+    return _HeaderOrder(
         signed=tuple((name, last[name]) for name in names),
         names=";".join(names),
         date=date,
-        told_hash=next((name for name in given if name.lower() == HASH_HEADER.lower()), None),
+        payload_hash_header=next((name for name in given if name.lower() == HASH_HEADER.lower()), None),
     )
 
 
@@ -144,7 +144,7 @@ def _target(url: str) -> tuple[str, str]:
     """Return the canonical path and the canonical query of a URL."""
     if "?" not in url:
         # Most are as plain as this, and to decode and encode a path costs more than to hash it.
-        path = url[url.find("/", _SHORTEST) :]
+        path = url[url.find("/", _MIN_LENGTH) :]
         if _is_plain(path):
             return path if path[-1] == "/" else path + "/", ""
     target, _, query = url.partition("?")

@@ -87,7 +87,7 @@ async def test_a_call_that_would_wait_too_long_fails_at_once_and_says_how_long()
 
 @virtually
 async def test_a_deadline_counts_all_tries_and_their_delays() -> None:
-    async with mocked(retry=RetryPolicy(attempts=10, base=3.0, cap=3.0)) as (bms, cloud):
+    async with mocked(retry=RetryPolicy(attempts=10, initial_delay=3.0, max_delay=3.0)) as (bms, cloud):
         cloud.get(SERVER).mock(side_effect=slow(1.0, BUSY))
         with pytest.raises((ServerError, CallTimeoutError)) as caught:
             await bms.with_options(total_timeout=8.0).servers.get(SERVER_ID)
@@ -123,7 +123,7 @@ async def test_a_deadline_that_comes_while_it_waits_for_its_slot_has_sent_nothin
 
 @virtually
 async def test_the_error_tells_of_every_attempt() -> None:
-    async with mocked(retry=RetryPolicy(attempts=3, base=0.1)) as (bms, cloud):
+    async with mocked(retry=RetryPolicy(attempts=3, initial_delay=0.1)) as (bms, cloud):
         cloud.get(SERVER).mock(side_effect=[BUSY, httpx.ConnectError("no"), BUSY])
         with pytest.raises(ServerError) as caught:
             await bms.servers.get(SERVER_ID)

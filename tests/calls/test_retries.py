@@ -187,7 +187,7 @@ async def test_a_refused_operation_stands_still_as_long_as_retry_after_says_and_
 @virtually
 async def test_what_retry_after_asks_for_is_obeyed_up_to_an_hour(asked: str, waited: float) -> None:
     refusal = httpx.Response(429, json=THROTTLED, headers={"Retry-After": asked})
-    async with mocked(retry=RetryPolicy(cap=1)) as (bms, cloud):
+    async with mocked(retry=RetryPolicy(max_delay=1)) as (bms, cloud):
         times = answer_in_turn(cloud.post(ACTION), refusal, YES)
 
         await bms.servers.stop(IDS)
@@ -226,7 +226,7 @@ async def test_others_who_ask_for_a_refused_operation_wait_with_it_and_other_ope
 
 @virtually
 async def test_refusals_are_no_failures_and_have_their_own_patience() -> None:
-    policy = RetryPolicy(attempts=1, refusals=3)
+    policy = RetryPolicy(attempts=1, rate_limit_attempts=3)
     async with mocked(retry=policy) as (bms, cloud):
         cloud.get(SERVER).respond(429, headers={"Retry-After": "1"})
 
@@ -307,7 +307,7 @@ async def test_an_error_that_ends_a_second_try_still_tells_what_the_first_may_ha
 
 @virtually
 async def test_retry_after_of_a_failure_is_obeyed_whatever_the_cap_up_to_an_hour() -> None:
-    policy = RetryPolicy(attempts=4, cap=30)
+    policy = RetryPolicy(attempts=4, max_delay=30)
     async with mocked(retry=policy) as (bms, cloud):
         told = (httpx.Response(503, headers={"Retry-After": after}) for after in ("12", "600", "7200"))
         times = answer_in_turn(cloud.get(SERVER), *told, GOOD)

@@ -113,7 +113,7 @@ class Spy(HttpxTransport):
 async def client_of(eye: Eye, cloud: Cloud, auth: Auth, **arguments: Any) -> AsyncIterator[BmsClient]:
     """Yield an open client of a cloud; at the end everything that it is made of is looked at."""
     transport = Spy(httpx.AsyncClient(transport=httpx.MockTransport(cloud), verify=_TLS))
-    retry = RetryPolicy(attempts=2, refusals=1)
+    retry = RetryPolicy(attempts=2, rate_limit_attempts=1)
     given = {"endpoint": ENDPOINT, "project_id": PROJECT, "retry": retry, "timeout": 10.0, **arguments}
     async with BmsClient(auth=auth, transport=transport, **given) as bms:
         yield bms

@@ -72,7 +72,7 @@ def test_r5_no_secret_shows_in_what_is_told_of_calls(failure: Behaviour, credent
                     await call.make(bms)
                 except (BmsError, asyncio.CancelledError):
                     continue
-        assert {"CallStarted", "RequestSent", "TryEnded", "CallEnded"} <= witness.seen
+        assert {"CallStarted", "RequestSent", "AttemptEnded", "CallEnded"} <= witness.seen
 
     with watching() as eye:
         run_virtually(lambda: use(eye))
@@ -89,7 +89,7 @@ def test_r5_no_secret_shows_in_what_is_told_of_jobs_and_runs_whose_cloud_echoes(
         hooks = [witness, traces.telemetry]
         async with client_of(eye, Cloud(eye, Jobs("FAIL", "FAIL")), CREDENTIALS[credentials](), hooks=hooks) as bms:
             await bms.fleet.stop([SERVER, "no/id"])
-        assert {"JobPolled", "JobFinished", "RunStarted", "OutcomeTold", "RunEnded"} <= witness.seen
+        assert {"JobPolled", "JobFinished", "RunStarted", "OutcomeRecorded", "RunEnded"} <= witness.seen
 
     with watching() as eye:
         run_virtually(lambda: use(eye))

@@ -13,10 +13,11 @@ import pytest
 
 from bms_async import (
     AkSkAuth,
+    AttemptEnded,
     BmsError,
     CallEnded,
     CallStarted,
-    CredentialsRenewed,
+    CredentialsRenewalEnded,
     HookEvent,
     HttpRequest,
     InvalidRequestError,
@@ -27,9 +28,8 @@ from bms_async import (
     PasswordAuth,
     RateLimited,
     RequestSent,
-    RetryPlanned,
     RetryPolicy,
-    TryEnded,
+    RetryScheduled,
     WaitTooLongError,
 )
 from bms_async.auth._observers import Observers
@@ -63,7 +63,7 @@ def test_a_good_call_is_told_from_its_beginning_to_its_end() -> None:
         assert isinstance(sent, RequestSent)
         assert (sent.call, sent.attempt, sent.used, sent.limit) == (started.call, 1, 1, 1000)
         assert sent.url == f"http://localhost/v1/{sim.cloud.settings.project_id}/baremetalservers/{server_id}"
-        assert isinstance(tried, TryEnded)
+        assert isinstance(tried, AttemptEnded)
         assert isinstance(ended, CallEnded)
         assert tried.request_id
         assert tried.request_id == ended.request_id
@@ -122,17 +122,17 @@ def test_a_call_that_is_tried_again_tells_each_try_and_the_delay_between_them() 
             await sim.bms.servers.get(sim.ids[0])
         assert ear.names == [
             "CallStarted",
-            *("RequestSent", "TryEnded", "RetryPlanned") * 2,
+            *("RequestSent", "AttemptEnded", "RetryScheduled") * 2,
             "RequestSent",
-            "TryEnded",
+            "AttemptEnded",
             "CallEnded",
         ]
-        assert [(event.attempt, event.status, event.error) for event in ear.heard(TryEnded)] == [
+        assert [(event.attempt, event.status, event.error) for event in ear.heard(AttemptEnded)] == [
             (1, 503, "ServerError"),
             (2, None, "TransportError"),
             (3, 200, None),
         ]
-        first_retry, second_retry = ear.heard(RetryPlanned)
+        first_retry, second_retry = ear.heard(RetryScheduled)
         assert (first_retry.attempt, second_retry.attempt) == (1, 2)
         assert 0 < first_retry.delay <= 0.5
         assert second_retry.delay <= 1.0
@@ -150,7 +150,7 @@ def test_a_429_is_told_with_what_it_does_to_the_limit() -> None:
             await sim.bms.servers.get(sim.ids[0])
         (limited,) = ear.heard(RateLimited)
         assert (limited.retry_after, limited.wait, limited.capacity, limited.limit) == (7.0, 7.0, 800, 1000)
-        assert ear.names.index("TryEnded") < ear.names.index("RateLimited") < ear.names.index("RetryPlanned")
+        assert ear.names.index("AttemptEnded") < ear.names.index("RateLimited") < ear.names.index("RetryScheduled")
         second = ear.heard(RequestSent)[1]
         assert (second.attempt, second.limit) == (2, 800)
         assert second.waited == pytest.approx(7.0, abs=0.1)
@@ -194,7 +194,7 @@ def test_an_error_is_told_by_its_class_status_and_code() -> None:
             with pytest.raises(NotFoundError) as caught:
                 await sim.bms.servers.get(MISSING)
             assert caught.value.code
-            (tried,), (ended,) = ear.heard(TryEnded), ear.heard(CallEnded)
+            (tried,), (ended,) = ear.heard(AttemptEnded), ear.heard(CallEnded)
             told = ("NotFoundError", 404, caught.value.code, caught.value.request_id)
             assert (tried.error, tried.status, tried.code, tried.request_id) == told
             assert (ended.error, ended.status, ended.code, ended.request_id) == told
@@ -210,7 +210,7 @@ def test_a_call_that_is_left_tells_the_end_of_all_that_it_began(leaving: str, wh
     async def main() -> None:
         ear = Ear()
         limits = Limits({"servers.get": 1}) if where == "in the queue" else None
-        patience = RetryPolicy(base=100.0)
+        patience = RetryPolicy(initial_delay=100.0)
         async with hooked(ear, servers=1, limits=limits, retry=patience) as sim:
             sim.cloud.faults.append(
                 first("servers.get", Answer(status=503) if where == "between tries" else Delay(seconds=50.0))
@@ -245,9 +245,9 @@ def test_a_call_that_is_left_tells_the_end_of_all_that_it_began(leaving: str, wh
             assert ended.error == expected[leaving]
         assert ended.seconds <= 20.1
         assert len(ear.heard(CallStarted)) == 1
-        assert len(ear.heard(RequestSent)) == len(ear.heard(TryEnded)) == ended.attempts
+        assert len(ear.heard(RequestSent)) == len(ear.heard(AttemptEnded)) == ended.attempts
         if where == "on the wire":
-            assert [event.error for event in ear.heard(TryEnded)] == ["CancelledError"]
+            assert [event.error for event in ear.heard(AttemptEnded)] == ["CancelledError"]
 
     run_virtually(main)
 
@@ -271,7 +271,7 @@ def test_the_hooks_of_a_call_are_called_in_the_task_and_context_of_its_caller() 
 
             for server_id in sim.ids:
                 group.start_soon(caller, server_id)
-        assert set(seen) == {"CallStarted", "RequestSent", "TryEnded", "CallEnded"}
+        assert set(seen) == {"CallStarted", "RequestSent", "AttemptEnded", "CallEnded"}
         assert all(where == tasks for where in seen.values())
 
     run_virtually(main)
@@ -288,7 +288,7 @@ def test_the_events_of_many_calls_at_once_are_told_apart_by_their_numbers() -> N
         for number in numbers:
             assert [
                 type(event).__name__ for event in ear.events if getattr(event, "call", None) == number
-            ] == ["CallStarted", "RequestSent", "TryEnded", "CallEnded"]  # fmt: skip
+            ] == ["CallStarted", "RequestSent", "AttemptEnded", "CallEnded"]  # fmt: skip
 
     run_virtually(main)
 
@@ -300,10 +300,10 @@ def test_a_call_that_needs_a_new_token_tells_the_renewal_and_the_call_for_it() -
         async with hooked(ear, servers=1, auth=auth) as sim:
             sim.cloud.faults.append(first("servers.get", Unauthorized()))
             await sim.bms.servers.get(sim.ids[0])
-        assert [(event.credentials, event.error) for event in ear.heard(CredentialsRenewed)] == [
+        assert [(event.credentials, event.error) for event in ear.heard(CredentialsRenewalEnded)] == [
             ("PasswordAuth", None)
         ] * 2
-        assert all(0 < event.lifetime <= 86400 for event in ear.heard(CredentialsRenewed) if event.lifetime)
+        assert all(0 < event.lifetime <= 86400 for event in ear.heard(CredentialsRenewalEnded) if event.lifetime)
         asked = ear.heard(CallStarted, operation="identity.create_token")
         assert [(event.template, event.method, event.host) for event in asked] == [
             ("/v3/auth/tokens", "POST", "localhost")
@@ -311,7 +311,7 @@ def test_a_call_that_needs_a_new_token_tells_the_renewal_and_the_call_for_it() -
         assert [event.error for event in ear.heard(CallEnded, operation="identity.create_token")] == [None, None]
         (ended,) = ear.heard(CallEnded, operation="servers.get")
         assert (ended.attempts, ended.error) == (2, None)
-        assert [(event.attempt, event.error, event.delay) for event in ear.heard(RetryPlanned)] == [
+        assert [(event.attempt, event.error, event.delay) for event in ear.heard(RetryScheduled)] == [
             (1, "AuthenticationError", 0.0)
         ]
         assert "simulated-password" not in repr(ear.events)
@@ -333,7 +333,7 @@ def test_a_token_that_is_refused_is_told_of_once_to_every_client_that_shares_the
             with pytest.raises(BmsError):
                 await sim.bms.servers.get(sim.ids[0])
         for ear in (one, other):
-            assert [(event.lifetime, event.error) for event in ear.heard(CredentialsRenewed)] == [
+            assert [(event.lifetime, event.error) for event in ear.heard(CredentialsRenewalEnded)] == [
                 (None, "AuthenticationError")
             ]
         (refused,) = one.heard(CallEnded, operation="identity.create_token")
@@ -375,7 +375,7 @@ def test_a_client_that_was_never_closed_is_told_of_no_token_once_its_loop_is_gon
 
     run_virtually(join)
     run_virtually(hear)
-    assert ear.names == ["CredentialsRenewed"]
+    assert ear.names == ["CredentialsRenewalEnded"]
 
 
 def test_of_an_error_that_is_not_ours_only_its_name_is_told() -> None:
@@ -414,7 +414,9 @@ def test_every_event_can_be_written_as_json_and_read_back() -> None:
             await sim.bms.fleet.stop(sim.ids)
         read = [msgspec.json.decode(msgspec.json.encode(event), type=HookEvent) for event in ear.events]
         assert read == ear.events
-        assert {"CallStarted", "RateLimited", "JobPolled", "JobFinished", "OutcomeTold", "RunEnded"} <= set(ear.names)
+        assert {"CallStarted", "RateLimited", "JobPolled", "JobFinished", "OutcomeRecorded", "RunEnded"} <= set(
+            ear.names
+        )
 
     run_virtually(main)
 
@@ -437,7 +439,9 @@ def test_keys_that_a_provider_gives_or_cannot_give_are_told_of() -> None:
             fails = False
             await sim.bms.servers.get(sim.ids[0])
             await sim.bms.servers.get(sim.ids[0])
-        assert [(event.credentials, event.error, round(event.seconds)) for event in ear.heard(CredentialsRenewed)] == [
+        assert [
+            (event.credentials, event.error, round(event.seconds)) for event in ear.heard(CredentialsRenewalEnded)
+        ] == [
             ("AkSkAuth", "LookupError", 3),
             ("AkSkAuth", None, 3),
         ]

@@ -86,7 +86,7 @@ def test_what_a_hook_raises_is_logged_once_a_kind_of_event_and_goes_no_further(
     said = [record for record in caplog.records if record.name == "bms_async.hooks"]
     assert [record.getMessage() for record in said[:4]] == [
         f"hook 1 raised on {name}, and is told of later events all the same"
-        for name in ("CallStarted", "RequestSent", "TryEnded", "CallEnded")
+        for name in ("CallStarted", "RequestSent", "AttemptEnded", "CallEnded")
     ]
     assert len(said) == len(set(ear.names))
     assert all(record.levelno == logging.ERROR and record.exc_info and record.exc_info[1] is error for record in said)
@@ -98,7 +98,7 @@ def test_ctrl_c_that_comes_while_a_hook_is_called_ends_the_program() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Hooks((interrupted,)).tell(_event())
+        Hooks((interrupted,)).emit(_event())
 
 
 def test_a_hook_that_returns_a_coroutine_is_told_so_and_the_coroutine_is_closed(
@@ -107,7 +107,7 @@ def test_a_hook_that_returns_a_coroutine_is_told_so_and_the_coroutine_is_closed(
     def hook(event: HookEvent) -> object:
         return _coroutine(event)
 
-    Hooks((hook,)).tell(_event())
+    Hooks((hook,)).emit(_event())
     (record,) = caplog.records
     assert record.exc_info
     assert "put the event into a queue" in str(record.exc_info[1])

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from bms_async import (
+    AttemptEnded,
     CallEnded,
     CallStarted,
     FleetReport,
@@ -15,11 +16,10 @@ from bms_async import (
     JobFinished,
     JobLostError,
     JobPolled,
-    OutcomeTold,
+    OutcomeRecorded,
     RequestSent,
     RunEnded,
     RunStarted,
-    TryEnded,
 )
 from bms_async.simulator import Answer, CutAfter, NotFoundJob, Script, ScriptedFault, Throttled
 from tests.hooks.listening import Ear, first, hooked
@@ -92,7 +92,7 @@ def test_a_poll_that_fails_and_a_job_that_is_lost_are_told_as_such() -> None:
 def assert_told_by_events(ear: Ear, ids: list[str], report: FleetReport, action: str) -> None:
     """R2 from the events alone, and their sums beside the report's."""
     (started,) = ear.heard(RunStarted, action=action)
-    outcomes = ear.heard(OutcomeTold, run=started.run)
+    outcomes = ear.heard(OutcomeRecorded, run=started.run)
     assert sorted(event.server_id for event in outcomes) == sorted(set(ids))
     (ended,) = ear.heard(RunEnded, run=started.run)
     assert ear.events.index(ended) > ear.events.index(outcomes[-1])
@@ -133,7 +133,7 @@ def test_r2_holds_by_the_events_of_a_run_that_meets_every_kind_of_fault(action: 
             assert all(event.run is None for event in ear.heard(CallStarted) if event.is_poll)
             for operation, book in sim.cloud.books().operations.items():
                 assert len(ear.heard(RequestSent, operation=operation)) == book.arrived
-            assert len(ear.heard(RequestSent)) == len(ear.heard(TryEnded))
+            assert len(ear.heard(RequestSent)) == len(ear.heard(AttemptEnded))
             assert len(ear.heard(CallStarted)) == len(ear.heard(CallEnded))
             started = {event.job_id for event in ear.heard(CallEnded, operation=name)} - {None}
             assert started == {event.job_id for event in ear.heard(JobFinished)}
@@ -170,8 +170,8 @@ def test_runs_at_the_same_time_are_told_apart() -> None:
             for run in (one, other):
                 await run
             stop, reboot = (ear.heard(RunStarted, action=f"servers.{name}")[0].run for name in ("stop", "reboot"))
-            assert len(ear.heard(OutcomeTold, run=stop)) == 10
-            assert len(ear.heard(OutcomeTold, run=reboot)) == 30
+            assert len(ear.heard(OutcomeRecorded, run=stop)) == 10
+            assert len(ear.heard(OutcomeRecorded, run=reboot)) == 30
             assert [event.run for event in ear.heard(CallEnded, operation="servers.reboot")] == [reboot]
             await sim.bms.servers.get(sim.ids[0])
             assert [event.run for event in ear.heard(CallEnded, operation="servers.get")] == [None]

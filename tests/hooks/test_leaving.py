@@ -9,6 +9,7 @@ import pytest
 from opentelemetry.context import get_current
 
 from bms_async import (
+    AttemptEnded,
     BmsError,
     CallEnded,
     CallStarted,
@@ -16,7 +17,6 @@ from bms_async import (
     RateLimited,
     RequestSent,
     RetryPolicy,
-    TryEnded,
 )
 from bms_async.simulator import Answer, Throttled, Unauthorized
 from tests.hooks.listening import Ear, first, hooked, password_auth
@@ -31,7 +31,7 @@ async def leave_after(passes: int, leaving: str, recorder: Recorder) -> bool:
     ear = Ear()
     auth = password_auth()
     hooks: list[Hook] = [ear, recorder.telemetry]
-    async with hooked(hooks, servers=1, auth=auth, retry=RetryPolicy(base=0.0)) as sim:
+    async with hooked(hooks, servers=1, auth=auth, retry=RetryPolicy(initial_delay=0.0)) as sim:
         sim.cloud.faults.append(first("servers.get", *FAULTS))
 
         async def call() -> None:
@@ -54,7 +54,9 @@ async def leave_after(passes: int, leaving: str, recorder: Recorder) -> bool:
         await asyncio.wait({task})
         assert task.cancelled() or task.exception() is None
     assert sorted(event.call for event in ear.heard(CallStarted)) == sorted(e.call for e in ear.heard(CallEnded))
-    sent, tried = (Counter(event.call for event in events) for events in (ear.heard(RequestSent), ear.heard(TryEnded)))
+    sent, tried = (
+        Counter(event.call for event in events) for events in (ear.heard(RequestSent), ear.heard(AttemptEnded))
+    )
     assert sent == tried == Counter({event.call: event.attempts for event in ear.heard(CallEnded) if event.attempts})
     assert repr(recorder.telemetry) == "<Telemetry: 0 spans open>"
     return waits

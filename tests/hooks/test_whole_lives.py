@@ -10,15 +10,15 @@ from contextlib import contextmanager
 import pytest
 
 from bms_async import (
+    AttemptEnded,
     CallEnded,
     CallStarted,
     Hook,
     HookEvent,
-    OutcomeTold,
+    OutcomeRecorded,
     RequestSent,
     RunEnded,
     RunStarted,
-    TryEnded,
 )
 from tests.hooks.listening import Ear
 from tests.simulation.seeds import Verdict, try_seed
@@ -45,13 +45,15 @@ def test_all_rules_hold_and_what_began_is_told_to_end(
     assert not verdict.broken
     started, ended = ear.heard(CallStarted), ear.heard(CallEnded)
     assert sorted(event.call for event in started) == sorted(event.call for event in ended)
-    sent, tried = (Counter(event.call for event in events) for events in (ear.heard(RequestSent), ear.heard(TryEnded)))
+    sent, tried = (
+        Counter(event.call for event in events) for events in (ear.heard(RequestSent), ear.heard(AttemptEnded))
+    )
     assert sent == tried == Counter({event.call: event.attempts for event in ended if event.attempts})
     assert started
     runs = ear.heard(RunEnded)
     assert [event.run for event in ear.heard(RunStarted)] == sorted(event.run for event in runs)
     for run in runs:
-        outcomes = ear.heard(OutcomeTold, run=run.run)
+        outcomes = ear.heard(OutcomeRecorded, run=run.run)
         assert len({event.server_id for event in outcomes}) == len(outcomes) == sum(run.by_state.values())
     assert repr(recorder.telemetry) == "<Telemetry: 0 spans open>"
     assert len(recorder.spans) == len(started) + len(ear.heard(RequestSent)) + len(runs)

@@ -529,6 +529,6 @@ async def _read(bms: BmsClient) -> list[str]:
 
 
 def test_a_moment_is_written_in_utc() -> None:
-    from bms_async.validation.native import write_moment
+    from bms_async.validation.native import format_datetime
 
-    assert write_moment(datetime(2019, 5, 22, 3, 30, 52, tzinfo=UTC)) == "2019-05-22T03:30:52Z"
+    assert format_datetime(datetime(2019, 5, 22, 3, 30, 52, tzinfo=UTC)) == "2019-05-22T03:30:52Z"

@@ -75,7 +75,7 @@ def _a_reboot_sent_twice() -> AbstractContextManager[None]:
 
 
 def _an_unsafe_call_repeated_after_a_lost_answer() -> AbstractContextManager[None]:
-    return patched(bms_async.session.call, may_repeat=lambda *_: True)
+    return patched(bms_async.session.call, may_retry=lambda *_: True)
 
 
 def _a_slot_freed_at_send() -> AbstractContextManager[None]:

@@ -124,12 +124,12 @@ def _is_of_foreign_code(complaint: str) -> bool:
 def small_batches(size: int) -> Iterator[None]:
     """Have fleet runs cut their servers into batches of this size, so that few servers make many batches."""
     names = vars(plan)
-    before = names["MOST_SERVERS"]
-    names["MOST_SERVERS"] = size
+    before = names["MAX_BATCH_SIZE"]
+    names["MAX_BATCH_SIZE"] = size
     try:
         yield
     finally:
-        names["MOST_SERVERS"] = before
+        names["MAX_BATCH_SIZE"] = before
 
 
 @contextmanager

@@ -14,7 +14,7 @@ PATIENCE = 1.0
 """Seconds that the client gives an answer."""
 
 _SHORTER: tuple[tuple[ModuleType, str, object], ...] = (
-    (plan, "MOST_SERVERS", 20),
+    (plan, "MAX_BATCH_SIZE", 20),
     (scheduler, "REFILL_TIMEOUT", 0.5),
     (scheduler, "RETRY_DELAYS", (0.3, 0.6, 1.2)),
     # Longer than what the proxy holds back may take to arrive.

@@ -42,7 +42,7 @@ _GUESTS_CONNECTIONS = 4
 _USERS = 8
 _GUESTS = 2
 _REST = 20.0
-_RETRY = RetryPolicy(base=0.05, cap=1.0)
+_RETRY = RetryPolicy(initial_delay=0.05, max_delay=1.0)
 _WINDOW = 62.0
 
 

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from opentelemetry.sdk.metrics.export import Histogram, HistogramDataPoint
 
-from bms_async import Limits, NotFoundError, OutcomeTold
+from bms_async import Limits, NotFoundError, OutcomeRecorded
 from bms_async.simulator import Answer, Throttled
 from tests.hooks.listening import first, hooked, password_auth
 from tests.support.virtual_clock import run_virtually
@@ -115,7 +115,7 @@ def test_a_poll_that_tells_of_a_thousand_servers_does_not_call_the_sdk_for_each(
         async with hooked(recorder.telemetry, servers=1000, job_seconds=(30.0, 30.0)) as sim:
             await sim.bms.fleet.stop(sim.ids)
 
-    counter = recorder.telemetry._handlers[OutcomeTold][0].__self__._outcomes  # type: ignore[attr-defined]
+    counter = recorder.telemetry._handlers[OutcomeRecorded][0].__self__._outcomes  # type: ignore[attr-defined]
     monkeypatch.setattr(counter, "add", lambda number, attributes: added.append((number, attributes["bms.state"])))
     run_virtually(main)
     assert added == [(1000, "SUCCEEDED")]

@@ -79,7 +79,7 @@ def everything_about(error: BaseException) -> Iterator[str]:
 
 
 def bms_at(url: str, transport: Carrier, project_id: str = "p", limits: Limits | None = None) -> BmsClient:
-    retry = RetryPolicy(attempts=2, base=0.001, refusals=0)
+    retry = RetryPolicy(attempts=2, initial_delay=0.001, rate_limit_attempts=0)
     return BmsClient(
         endpoint=url, project_id=project_id, auth=StaticToken(TOKEN), transport=transport, limits=limits, retry=retry
     )

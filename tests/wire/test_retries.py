@@ -16,7 +16,7 @@ from bms_async.errors import (
     TransportError,
 )
 from bms_async.errors.calls import error_class
-from bms_async.wire import NO_RETRY, RetryPolicy, Safety, may_repeat, retry_delay
+from bms_async.wire import NO_RETRY, RetryPolicy, Safety, may_retry, retry_delay
 
 READ, IDEMPOTENT, UNSAFE = Safety.READ, Safety.IDEMPOTENT, Safety.UNSAFE
 ALL = (READ, IDEMPOTENT, UNSAFE)
@@ -70,47 +70,47 @@ def refused(status: int, code: str | None = None) -> CallError:
     ids=str,
 )
 def test_what_may_be_sent_again(error: CallError, repeatable: tuple[Safety, ...]) -> None:
-    assert {safety for safety in Safety if may_repeat(safety, error)} == set(repeatable)
+    assert {safety for safety in Safety if may_retry(safety, error)} == set(repeatable)
 
 
 @given(status=st.integers(300, 599), code=st.sampled_from([None, "BMS.0212", "BMS.0036", "X"]))
 def test_an_unsafe_call_is_never_sent_again_when_it_may_have_been_done(status: int, code: str | None) -> None:
     error = refused(status, code)
 
-    assert not (may_repeat(UNSAFE, error) and error.maybe_done)
-    assert not may_repeat(UNSAFE, error) or may_repeat(IDEMPOTENT, error)
-    assert not may_repeat(IDEMPOTENT, error) or may_repeat(READ, error)
+    assert not (may_retry(UNSAFE, error) and error.maybe_done)
+    assert not may_retry(UNSAFE, error) or may_retry(IDEMPOTENT, error)
+    assert not may_retry(IDEMPOTENT, error) or may_retry(READ, error)
 
 
 @given(policy=POLICIES, attempt=st.integers(1, 10_000), draw=DRAWS)
 def test_a_delay_is_never_negative_and_never_above_the_cap(policy: RetryPolicy, attempt: int, draw: float) -> None:
-    assert 0 <= retry_delay(policy, attempt=attempt, asked=None, draw=draw) <= policy.cap
+    assert 0 <= retry_delay(policy, attempt=attempt, retry_after=None, jitter=draw) <= policy.max_delay
 
 
 @given(policy=POLICIES, attempt=st.integers(1, 10_000), asked=st.floats(-100, 1e9), draw=DRAWS)
 def test_what_the_cloud_asked_for_wins_whatever_the_cap_up_to_an_hour(
     policy: RetryPolicy, attempt: int, asked: float, draw: float
 ) -> None:
-    assert retry_delay(policy, attempt=attempt, asked=asked, draw=draw) == min(max(asked, 0.0), 3600)
+    assert retry_delay(policy, attempt=attempt, retry_after=asked, jitter=draw) == min(max(asked, 0.0), 3600)
 
 
 @given(policy=POLICIES, attempt=st.integers(1, 50), draw=DRAWS)
 def test_the_room_for_jitter_doubles_with_each_failure_until_the_cap(
     policy: RetryPolicy, attempt: int, draw: float
 ) -> None:
-    now = retry_delay(policy, attempt=attempt, asked=None, draw=draw)
-    later = retry_delay(policy, attempt=attempt + 1, asked=None, draw=draw)
+    now = retry_delay(policy, attempt=attempt, retry_after=None, jitter=draw)
+    later = retry_delay(policy, attempt=attempt + 1, retry_after=None, jitter=draw)
 
-    assert later == pytest.approx(min(2 * now, draw * policy.cap))
+    assert later == pytest.approx(min(2 * now, draw * policy.max_delay))
 
 
 def test_the_first_delay_is_drawn_below_the_base() -> None:
-    assert retry_delay(RetryPolicy(base=0.5), attempt=1, asked=None, draw=0.999) < 0.5
-    assert retry_delay(RetryPolicy(base=0.5), attempt=1, asked=None, draw=0.0) == 0.0
+    assert retry_delay(RetryPolicy(initial_delay=0.5), attempt=1, retry_after=None, jitter=0.999) < 0.5
+    assert retry_delay(RetryPolicy(initial_delay=0.5), attempt=1, retry_after=None, jitter=0.0) == 0.0
 
 
 def test_no_retry_is_one_try_and_no_patience() -> None:
-    assert (NO_RETRY.attempts, NO_RETRY.refusals) == (1, 0)
+    assert (NO_RETRY.attempts, NO_RETRY.rate_limit_attempts) == (1, 0)
 
 
 @pytest.mark.parametrize(

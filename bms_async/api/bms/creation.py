@@ -11,15 +11,15 @@ from bms_async.api._registry import define
 from bms_async.errors import InvalidRequestError
 from bms_async.jobs import JobHandle
 from bms_async.models import DataVolume, ExtendParam, JobAccepted, Nic, PublicIp, RootVolume
-from bms_async.redaction import veil
+from bms_async.redaction import wrap_secrets
 from bms_async.validation.common import check_id
 from bms_async.validation.text import (
-    as_text,
     check_metadata,
     check_native_name,
     check_one_login,
     check_password,
     encode_user_data,
+    user_data_as_text,
 )
 from bms_async.wire import Safety
 
@@ -129,7 +129,11 @@ class Creation(ServerCalls):
         Source: API reference 7.2 and 6.3.2; no limit is documented.
         """
         # The administrator's password of a Windows server is in its metadata.
-        admin_password, metadata, user_data = veil(admin_password), veil(metadata), veil(user_data)
+        admin_password, metadata, user_data = (
+            wrap_secrets(admin_password),
+            wrap_secrets(metadata),
+            wrap_secrets(user_data),
+        )
         groups = (security_groups,) if isinstance(security_groups, str) else tuple(security_groups)
         if self._check:
             check_native_name("name", name)
@@ -164,7 +168,7 @@ class Creation(ServerCalls):
             "server_tags": [{"key": key, "value": value} for key, value in (server_tags or {}).items()] or None,
         }
         body = {"server": {field: value for field, value in wanted.items() if value is not None}}
-        secrets = (admin_password, data, as_text(user_data), (metadata or {}).get("admin_pass"))
+        secrets = (admin_password, data, user_data_as_text(user_data), (metadata or {}).get("admin_pass"))
         accepted = await self._session.call(CREATE, body=body, secrets=secrets)
         return CreationJob(self._watch(accepted, CREATE, secrets=secrets), accepted.order_id or None)
 

@@ -13,7 +13,7 @@ from bms_async.models import Job, JobSummary
 from bms_async.models.ids import canonical_id
 from bms_async.session import Session
 from bms_async.validation.common import read_id
-from bms_async.wire import NO_RETRY, Operation, Safety, read_part
+from bms_async.wire import NO_RETRY, Operation, Safety, read_fragment
 
 GET = define(
     "jobs.get",
@@ -51,7 +51,7 @@ class Jobs:
         Source: API reference 4.11.1; 2000 calls a minute.
         """
         job_id = read_id("job_id", job_id, check=self._check)
-        return self._session.veil(await self._session.call(GET, path={"job_id": job_id}))
+        return self._session.with_masked_text(await self._session.call(GET, path={"job_id": job_id}))
 
     def watch(self, job_id: str, *, keep_polling: bool = False) -> JobHandle:
         """Watch a job that was started elsewhere, by its id.
@@ -144,6 +144,6 @@ async def poll_job(session: Session, job_id: str, has_changes: Callable[[JobSumm
         The whole job, None if there is nothing new.
     """
     body = await session.call(_POLL, path={"job_id": job_id}, lane=Lane.BULK, retry=NO_RETRY)
-    if not has_changes(read_part(GET.name, body, JobSummary)):
+    if not has_changes(read_fragment(GET.name, body, JobSummary)):
         return None
-    return session.veil(read_part(GET.name, body, Job))
+    return session.with_masked_text(read_fragment(GET.name, body, Job))

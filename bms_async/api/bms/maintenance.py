@@ -10,16 +10,16 @@ from bms_async.api._registry import define
 from bms_async.errors import InvalidRequestError
 from bms_async.jobs import JobHandle
 from bms_async.models import JobAccepted, Model, Server
-from bms_async.redaction import veil
+from bms_async.redaction import wrap_secrets
 from bms_async.validation.common import check_id
 from bms_async.validation.text import (
-    as_text,
     check_metadata,
     check_name,
     check_native_name,
     check_one_login,
     check_password,
     encode_user_data,
+    user_data_as_text,
 )
 from bms_async.wire import Safety
 
@@ -123,7 +123,7 @@ class Maintenance(ServerCalls):
 
         Source: API reference 4.4.2; 50 calls a minute.
         """
-        admin_password, user_data = veil(admin_password), veil(user_data)
+        admin_password, user_data = wrap_secrets(admin_password), wrap_secrets(user_data)
         path = {"server_id": self._checked(server_id)}
         if self._check:
             _check_login(admin_password, key_name, user_data)
@@ -134,7 +134,7 @@ class Maintenance(ServerCalls):
         if data is not None:
             wanted["metadata"] = {"user_data": data}
         body = {"os-reinstall": {name: value for name, value in wanted.items() if value is not None}}
-        secrets = (admin_password, data, as_text(user_data))
+        secrets = (admin_password, data, user_data_as_text(user_data))
         accepted = await self._session.call(REINSTALL_OS, path=path, body=body, secrets=secrets)
         return self._watch(accepted, REINSTALL_OS, (path["server_id"],), secrets)
 
@@ -154,7 +154,7 @@ class Maintenance(ServerCalls):
         Source: API reference 4.8.1; 100 calls a minute.
         """
         # The administrator's password of a Windows server is in its metadata.
-        metadata = veil(metadata)
+        metadata = wrap_secrets(metadata)
         path = {"server_id": self._checked(server_id)}
         values = check_metadata("metadata", metadata) if self._check else dict(metadata)
         answer = await self._session.call(

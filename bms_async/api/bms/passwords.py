@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bms_async.api._registry import define
 from bms_async.models import Model, WindowsPassword
-from bms_async.redaction import veil
+from bms_async.redaction import wrap_secrets
 from bms_async.validation.text import check_password
 from bms_async.wire import Safety
 
@@ -125,7 +125,7 @@ class Passwords(ServerCalls):
 
         Source: API reference 7.8; no limit is documented.
         """
-        new_password = veil(new_password)
+        new_password = wrap_secrets(new_password)
         path = {"server_id": self._checked(server_id)}
         if self._check:
             check_password("new_password", new_password)

@@ -15,13 +15,13 @@ from bms_async.api._recent_ids import Remembered
 from bms_async.errors import DecodeError
 from bms_async.models import Model, Server
 from bms_async.session import Session
-from bms_async.wire import read_part
+from bms_async.wire import read_fragment
 
 from ._page_planner import ASK_AGAIN_DELAYS, USUAL_CAPS, Course, Span
 
-__all__ = ["ASK_AGAIN_DELAYS", "LONGEST_PAGE", "USUAL_CAPS", "ServerList", "ServerPage"]
+__all__ = ["ASK_AGAIN_DELAYS", "MAX_PAGE_SIZE", "USUAL_CAPS", "ServerList", "ServerPage"]
 
-LONGEST_PAGE = 1000
+MAX_PAGE_SIZE = 1000
 """How many servers a page may hold (API reference 4.3.2)."""
 
 _MOST_AHEAD = 8
@@ -110,7 +110,7 @@ class ServerList:
                     most = min(step.pages, course.calm + 1, self._most_ahead(servers))
                     coming.extend(self._begin(course.plan()) for _ in range(most - len(coming)))
                 for number, raw in enumerate(servers, 1):
-                    server = read_part("servers.list", raw, Server)
+                    server = read_fragment("servers.list", raw, Server)
                     if remembered.is_new(server.id):
                         course.advance()
                         fresh, passed_over = fresh + 1, 0

@@ -15,7 +15,7 @@ from .creation import Creation
 from .maintenance import Maintenance, ServerAnswer
 from .passwords import Passwords
 from .power import Power
-from .server_list import LONGEST_PAGE, ServerList, ServerPage
+from .server_list import MAX_PAGE_SIZE, ServerList, ServerPage
 
 GET = define(
     "servers.get",
@@ -66,7 +66,7 @@ class Servers(Power, Maintenance, Attachments, Passwords, Creation):
         tags: str | None = None,
         reservation_id: str | None = None,
         enterprise_project_id: str | None = None,
-        page_size: int = LONGEST_PAGE,
+        page_size: int = MAX_PAGE_SIZE,
         lane: Lane = Lane.INTERACTIVE,
     ) -> ServerList:
         """Iterate over the servers that match all filters; pages are fetched ahead of the reader.
@@ -94,8 +94,8 @@ class Servers(Power, Maintenance, Attachments, Passwords, Creation):
 
         Source: API reference 4.3.2; 500 calls a minute.
         """
-        if self._check and (type(page_size) is not int or not 1 <= page_size <= LONGEST_PAGE):
-            raise InvalidRequestError("page_size", page_size, f"1 to {LONGEST_PAGE} servers a page")
+        if self._check and (type(page_size) is not int or not 1 <= page_size <= MAX_PAGE_SIZE):
+            raise InvalidRequestError("page_size", page_size, f"1 to {MAX_PAGE_SIZE} servers a page")
         filters = {
             "flavor": flavor,
             "name": name,

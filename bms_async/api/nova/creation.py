@@ -8,13 +8,13 @@ import msgspec
 
 from bms_async.models import Network
 from bms_async.validation.native import (
+    check_availability_zone,
     check_networks,
     check_new_metadata,
     check_security_groups,
     check_text,
-    check_zone,
 )
-from bms_async.validation.text import as_text, check_native_name, check_password, encode_user_data
+from bms_async.validation.text import check_native_name, check_password, encode_user_data, user_data_as_text
 
 
 class NewServer(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ def check_new_server(new: NewServer) -> None:
     check_text("name", check_native_name("name", new.name))
     check_text("image", new.image)
     check_text("flavor", new.flavor)
-    check_zone("availability_zone", new.availability_zone)
+    check_availability_zone("availability_zone", new.availability_zone)
     check_networks("networks", new.networks)
     if new.key_name is not None:
         check_text("key_name", check_native_name("key_name", new.key_name))
@@ -97,7 +97,7 @@ def secrets_of(new: NewServer, body: Mapping[str, object]) -> tuple[str | None, 
     encoded = server.get("user_data") if isinstance(server, Mapping) else None
     # The administrator's password of a Windows server is in its metadata.
     password = (new.metadata or {}).get("admin_pass")
-    return new.admin_password, password, as_text(new.user_data), encoded
+    return new.admin_password, password, user_data_as_text(new.user_data), encoded
 
 
 def _write_network(network: Network) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from bms_async.api._pages import next_link, read_pages
 from bms_async.api._registry import define
 from bms_async.models import ExtraSpecs, Flavor, Link, Model
-from bms_async.validation.native import FLAVOR_SORT_KEYS, check_sorting, check_whole
+from bms_async.validation.native import FLAVOR_SORT_KEYS, check_int, check_sorting
 from bms_async.wire import Safety, Service
 
 from ._resource import Resource
@@ -101,7 +101,7 @@ class NovaFlavors(Resource):
         if self._check:
             for name, value in (("min_disk", min_disk), ("min_ram", min_ram)):
                 if value is not None:
-                    check_whole(name, value, least=0)
+                    check_int(name, value, minimum=0)
             check_sorting(sort_key, sort_dir, allowed=FLAVOR_SORT_KEYS)
         query = {
             "minDisk": min_disk,

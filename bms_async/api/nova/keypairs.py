@@ -8,7 +8,7 @@ from bms_async.api._pages import next_link, read_pages
 from bms_async.api._registry import define
 from bms_async.errors import InvalidRequestError
 from bms_async.models import KeyPair, Link, Model
-from bms_async.redaction import kind_of, veil
+from bms_async.redaction import kind_of, wrap_secrets
 from bms_async.validation.native import check_segment
 from bms_async.validation.text import check_native_name, check_public_key
 from bms_async.wire import Safety, Service
@@ -141,7 +141,7 @@ class KeyPairs(Resource):
         Source: API reference 5.9.3.
         """
         # Whatever else is checked or not: a private key must not leave the house, not even in an error.
-        public_key = veil(public_key)
+        public_key = wrap_secrets(public_key)
         if not isinstance(public_key, str):
             raise InvalidRequestError("public_key", kind_of(public_key), "a text is wanted")
         if "PRIVATE KEY" in public_key or "Private-Lines:" in public_key:

@@ -9,7 +9,7 @@ import msgspec
 
 from bms_async.api._registry import define
 from bms_async.models import Model
-from bms_async.redaction import veil
+from bms_async.redaction import wrap_secrets
 from bms_async.validation.native import check_changed_metadata, check_metadata_lookup, check_segment
 from bms_async.wire import Safety, Service
 
@@ -113,7 +113,7 @@ class Metadata(Resource):
 
         Source: API reference 5.4.2.
         """
-        metadata = veil(metadata)
+        metadata = wrap_secrets(metadata)
         path = {"server_id": self._id("server_id", server_id)}
         changed = check_changed_metadata("metadata", metadata) if self._check else dict(metadata)
         answer = await self._session.call(
@@ -136,7 +136,7 @@ class Metadata(Resource):
 
         Source: API reference 5.4.3.
         """
-        value = veil(value)
+        value = wrap_secrets(value)
         path = {"server_id": self._id("server_id", server_id), "key": check_segment("key", key)}
         changed = check_changed_metadata("metadata", {key: value}) if self._check else {key: value}
         answer = await self._session.call(SET, path=path, body={"meta": changed}, secrets=(changed.get(_PASSWORD),))

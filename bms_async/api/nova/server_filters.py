@@ -12,17 +12,17 @@ from bms_async.errors import InvalidRequestError
 from bms_async.models import BARE_METAL_TAG
 from bms_async.validation.native import (
     SERVER_SORT_KEYS,
-    check_moment,
+    check_datetime,
+    check_int,
     check_sorting,
     check_status,
     check_text,
-    check_whole,
-    write_moment,
+    format_datetime,
 )
 from bms_async.validation.text import check_tag
 from bms_async.wire import Query
 
-from .server_pages import LONGEST_PAGE
+from .server_pages import MAX_PAGE_SIZE
 
 ServerSortKey: TypeAlias = Literal[
     "uuid", "vm_state", "display_name", "task_state", "power_state", "created_at", "updated_at", "availability_zone"
@@ -61,7 +61,7 @@ class ServerFilters(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def page_size(self) -> int | None:
         """How many servers a page may hold; None where the list is not paged."""
-        return None if self.image is not None else self.limit or LONGEST_PAGE
+        return None if self.image is not None else self.limit or MAX_PAGE_SIZE
 
     def check(self) -> None:
         """Refuse what the reference does not allow.
@@ -73,7 +73,7 @@ class ServerFilters(msgspec.Struct, frozen=True, kw_only=True):
             self._check_image_alone()
             check_text("image", self.image)
         if self.changes_since is not None:
-            check_moment("changes_since", self.changes_since)
+            check_datetime("changes_since", self.changes_since)
         for name in ("flavor", "name", "reservation_id"):
             if getattr(self, name) is not None:
                 check_text(name, getattr(self, name))
@@ -83,7 +83,7 @@ class ServerFilters(msgspec.Struct, frozen=True, kw_only=True):
         _check_tag_filter("not_tags", self.not_tags)
         check_sorting(self.sort_key, self.sort_dir, allowed=SERVER_SORT_KEYS)
         if self.limit is not None:
-            check_whole("limit", self.limit, least=1, most=LONGEST_PAGE)
+            check_int("limit", self.limit, minimum=1, maximum=MAX_PAGE_SIZE)
 
     def with_bare_metal_tag(self, *, check: bool) -> ServerFilters:
         """Return these filters with one more: the tag that bare-metal servers have.
@@ -108,7 +108,7 @@ class ServerFilters(msgspec.Struct, frozen=True, kw_only=True):
             marker: The last server of the page before, None for the first page.
         """
         return {
-            "changes-since": None if self.changes_since is None else write_moment(self.changes_since),
+            "changes-since": None if self.changes_since is None else format_datetime(self.changes_since),
             "image": self.image,
             "flavor": self.flavor,
             "name": self.name,

@@ -15,11 +15,11 @@ from bms_async.api._recent_ids import MOST_REMEMBERED, Remembered
 from bms_async.errors import BadRequestError, DecodeError, NotFoundError
 from bms_async.models import BriefServer, Link, Model, Server
 from bms_async.session import Session
-from bms_async.wire import read_part
+from bms_async.wire import read_fragment
 
 ServerT = TypeVar("ServerT", Server, BriefServer)
 
-LONGEST_PAGE = 1000
+MAX_PAGE_SIZE = 1000
 """How many servers a page may hold: what the compute service gives at most."""
 
 _MOST_ENDS = 16
@@ -191,7 +191,7 @@ class NativeServerList(Generic[ServerT]):
                 page = await ahead.page
                 ahead = self._begin_next(course) if course.take(page, remembered) else None
                 for number, raw in enumerate(page.servers or (), 1):
-                    server = read_part(self._operation, raw, self._into)
+                    server = read_fragment(self._operation, raw, self._into)
                     if remembered.is_new(server.id):
                         came += 1
                         if self._keep(server):

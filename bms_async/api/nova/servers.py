@@ -9,7 +9,7 @@ from bms_async.errors import InvalidRequestError
 from bms_async.jobs import POLL_BUDGET_SHARE, Patience
 from bms_async.limits import Lane, Pacer
 from bms_async.models import CreatedServer, Network, Server
-from bms_async.redaction import veil
+from bms_async.redaction import wrap_secrets
 from bms_async.session import Session
 from bms_async.validation.native import check_status, check_text
 from bms_async.validation.text import check_native_name
@@ -76,7 +76,11 @@ class NovaServers(ServerLists):
         Source: API reference 5.2.1.
         """
         # The administrator's password of a Windows server is in its metadata.
-        admin_password, metadata, user_data = veil(admin_password), veil(metadata), veil(user_data)
+        admin_password, metadata, user_data = (
+            wrap_secrets(admin_password),
+            wrap_secrets(metadata),
+            wrap_secrets(user_data),
+        )
         headers = self._versioned(microversion)
         new = NewServer(
             name=name,
@@ -274,7 +278,9 @@ def make_poller(session: Session, patience: Patience | None = None) -> ServerPol
 
     async def poll(server_id: str) -> Server:
         path = {"server_id": server_id}
-        return patient.veil((await patient.call(calls.GET, path=path, lane=Lane.BULK, retry=NO_RETRY)).server)
+        return patient.with_masked_text(
+            (await patient.call(calls.GET, path=path, lane=Lane.BULK, retry=NO_RETRY)).server
+        )
 
     polls = session.limits[calls.GET.name].limit or _POLLS_A_MINUTE
     return ServerPoller(poll, session.start, pace=Pacer(polls * POLL_BUDGET_SHARE), patience=patience)
