@@ -14,7 +14,6 @@ from bms_async.auth import Auth, StaticToken
 from bms_async.client import BmsClient, ClientOptions, ClientStatistics
 from bms_async.errorcodes import ErrorCode, Remedy, explain
 from bms_async.errors import (
-    AnswerTooLargeError,
     ApiError,
     AuthenticationError,
     BadRequestError,
@@ -36,6 +35,7 @@ from bms_async.errors import (
     NotFoundError,
     PermissionDeniedError,
     RateLimitedError,
+    ResponseTooLargeError,
     ServerError,
     ServerFaultError,
     ServerLostError,
@@ -68,7 +68,7 @@ from bms_async.models import (
     BriefServer,
     CreatedServer,
     DataVolume,
-    EipTerms,
+    EipExtendParam,
     ExtendParam,
     ExtraSpecs,
     FixedIp,
@@ -126,7 +126,6 @@ if TYPE_CHECKING:
 __all__ = [
     "AiohttpTransport",
     "AkSkAuth",
-    "AnswerTooLargeError",
     "ApiError",
     "ApiVersion",
     "AttemptEnded",
@@ -153,7 +152,7 @@ __all__ = [
     "CredentialsRenewalEnded",
     "DataVolume",
     "DecodeError",
-    "EipTerms",
+    "EipExtendParam",
     "ErrorCode",
     "EventGap",
     "ExtendParam",
@@ -214,6 +213,7 @@ __all__ = [
     "RateLimitedError",
     "Remedy",
     "RequestSent",
+    "ResponseTooLargeError",
     "RetryPolicy",
     "RetryScheduled",
     "RootVolume",

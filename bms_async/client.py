@@ -21,7 +21,7 @@ from bms_async.api import (
     poll_job,
 )
 from bms_async.auth import Auth, ScopedAuth
-from bms_async.config.arguments import choose_project_name, choose_transport, read_hooks, tell_project
+from bms_async.config.arguments import choose_project_name, choose_transport, project_of, read_hooks
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.jobs import POLL_BUDGET_SHARE, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pacer, preload_aiolimiter
@@ -164,7 +164,7 @@ class BmsClient(ClientView):
             )
         name = choose_project_name(project_id, project_name, auth)
         project_id = None if name is not None else self._check_project(project_id, auth)
-        self._membership = Membership(Account.at(endpoints.bms, project_id or tell_project(auth)), limits)
+        self._membership = Membership(Account.at(endpoints.bms, project_id or project_of(auth)), limits)
         self._core = Core(
             transport=choose_transport(transport, ca_bundle, max_response_bytes),
             auth=auth,

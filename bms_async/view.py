@@ -16,9 +16,9 @@ from bms_async.api import (
     Servers,
     ServiceName,
     Versions,
-    hold_body,
     make_poller,
     request,
+    wrap_body_secrets,
 )
 from bms_async.fleet import Fleet
 from bms_async.jobs import Watcher
@@ -138,5 +138,5 @@ class ClientView:
         Source: API reference 3.1; table 2-2 for the limits.
         """
         # What an unknown call sends, and in which header, nobody can tell: all of it may be secret.
-        path, headers, body = wrap_address(path), wrap_secrets(headers), hold_body(body)
+        path, headers, body = wrap_address(path), wrap_secrets(headers), wrap_body_secrets(body)
         return await request(self._session, method, path, query=query, body=body, headers=headers, service=service)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import bms_async
 from bms_async import errors
 from bms_async.errors import (
-    AnswerTooLargeError,
     ApiError,
     AuthenticationError,
     BadRequestError,
@@ -36,6 +35,7 @@ from bms_async.errors import (
     NotFoundError,
     PermissionDeniedError,
     RateLimitedError,
+    ResponseTooLargeError,
     ServerError,
     ServerFaultError,
     ServerLostError,
@@ -97,7 +97,7 @@ ONE_OF_EACH: list[BmsError] = [
     CallTimeoutError("no answer within 60 s", maybe_delivered=True, operation="servers.stop"),
     DecodeError("half a body", status=200, request_id="req-1", operation="jobs.get"),
     WaitTooLongError(operation="servers.stop", wait=42.0, max_wait=5.0),
-    AnswerTooLargeError(limit=64, status=200, operation="servers.list"),
+    ResponseTooLargeError(limit=64, status=200, operation="servers.list"),
     *(
         an_api_error(kind)
         for kind in (
@@ -164,7 +164,7 @@ def test_every_error_is_a_public_name_of_the_package() -> None:
         (CallTimeoutError, TransportError),
         (CallTimeoutError, TimeoutError),
         (DecodeError, CallError),
-        (AnswerTooLargeError, DecodeError),
+        (ResponseTooLargeError, DecodeError),
         (WaitTooLongError, CallError),
         (WaitTooLongError, TimeoutError),
         (ApiError, CallError),

@@ -11,7 +11,7 @@ from .identity import Identity, find_project
 from .nova.nova import Nova
 from .nova.server_poller import ServerPoller
 from .nova.servers import make_poller
-from .raw import ServiceName, hold_body, request
+from .raw import ServiceName, request, wrap_body_secrets
 
 __all__ = [
     "CreationJob",
@@ -25,9 +25,9 @@ __all__ = [
     "ServiceName",
     "Versions",
     "find_project",
-    "hold_body",
     "make_poller",
     "operations",
     "poll_job",
     "request",
+    "wrap_body_secrets",
 ]

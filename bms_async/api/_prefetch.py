@@ -16,11 +16,11 @@ from bms_async.session import Session
 
 P = TypeVar("P")
 
-TURN = 50
+YIELD_EVERY = 50
 """How many servers are read before others get their turn: half a millisecond, or some where each needs repairs."""
 
 
-def refuse_to_be_read_at_once(a_list: object) -> Never:
+def raise_not_awaitable(a_list: object) -> Never:
     """Tell who awaits a list, or loops over it by a plain ``for``, how it is read."""
     raise TypeError(
         f"a {type(a_list).__name__} comes page by page: read it by `async for`, "
@@ -28,7 +28,7 @@ def refuse_to_be_read_at_once(a_list: object) -> Never:
     )
 
 
-class PageAhead(Generic[P]):
+class Prefetch(Generic[P]):
     """Fetches a page in a task of the client's; cancelling `scope` ends that.
 
     Attributes:
@@ -40,9 +40,9 @@ class PageAhead(Generic[P]):
     def __init__(self, session: Session, fetch: Callable[[], Coroutine[Any, Any, P]]) -> None:
         self.page: asyncio.Future[P] = asyncio.get_running_loop().create_future()
         self.scope = anyio.CancelScope()
-        session.start(self._bring, fetch, name="bms_async page")
+        session.start(self._run, fetch, name="bms_async page")
 
-    async def _bring(self, fetch: Callable[[], Coroutine[Any, Any, P]]) -> None:
+    async def _run(self, fetch: Callable[[], Coroutine[Any, Any, P]]) -> None:
         try:
             with self.scope:
                 page = await fetch()

@@ -6,13 +6,13 @@ from collections import deque
 
 from bms_async.models.ids import canonical_id
 
-MOST_REMEMBERED = 20_000
+MAX_REMEMBERED = 20_000
 """How many ids are remembered: about 3 MB."""
 
 _BATCH = 1000
 
 
-class Remembered:
+class RecentIds:
     """The ids that came last, in whatever way they are spelled.
 
     Args:
@@ -21,7 +21,7 @@ class Remembered:
 
     __slots__ = ("_batch", "_batches", "_ids", "_most")
 
-    def __init__(self, most: int | None = MOST_REMEMBERED) -> None:
+    def __init__(self, most: int | None = MAX_REMEMBERED) -> None:
         self._most = most
         self._ids: set[str] = set()
         self._batches: deque[list[str]] = deque()
@@ -30,7 +30,7 @@ class Remembered:
     def __contains__(self, server_id: str) -> bool:
         return canonical_id(server_id) in self._ids
 
-    def is_new(self, server_id: str) -> bool:
+    def add(self, server_id: str) -> bool:
         """Remember an id; return whether it was not remembered before."""
         server_id = canonical_id(server_id)
         if server_id in self._ids:

@@ -70,10 +70,10 @@ def operations() -> tuple[Operation[Any], ...]:
         for operation in bms_async.api.operations():
             print(operation.chapter, operation.name, operation.limit)
     """
-    return tuple(sorted(_DEFINED.values(), key=_place))
+    return tuple(sorted(_DEFINED.values(), key=_chapter_key))
 
 
-def _place(operation: Operation[Any]) -> tuple[tuple[int, ...], str]:
+def _chapter_key(operation: Operation[Any]) -> tuple[tuple[int, ...], str]:
     numbers = [int(part) for part in operation.chapter.split(".") if part.isdigit()]
     # The appendix comes last, whatever its letter.
     return (tuple(numbers) if operation.chapter[0].isdigit() else (99, *numbers)), operation.name

@@ -26,7 +26,7 @@ from bms_async.session import Session
 from bms_async.wire import Operation, Query, Safety, Service
 
 
-class ProjectsAnswer(Model, frozen=True, kw_only=True):
+class ProjectsResponse(Model, frozen=True, kw_only=True):
     """Projects in their envelope.
 
     Attributes:
@@ -43,7 +43,7 @@ PROJECTS = define(
     "identity.projects",
     "GET",
     "/v3/projects",
-    ProjectsAnswer,
+    ProjectsResponse,
     title="Read which projects there are",
     chapter="A.1",
     safety=Safety.READ,
@@ -66,7 +66,7 @@ _OWN_PROJECTS = Operation(
     name=PROJECTS.name,
     method="GET",
     path="/v3/auth/projects",
-    result=ProjectsAnswer,
+    result=ProjectsResponse,
     chapter=PROJECTS.chapter,
     safety=Safety.READ,
     service=Service.IDENTITY,
@@ -104,8 +104,8 @@ class Identity:
         # The second call has no filter of its own.
         return tuple(project for project in projects if name is None or project.name == name)
 
-    async def _read(self, operation: Operation[ProjectsAnswer], query: Query) -> tuple[Project, ...]:
-        async def fetch(query: Query) -> ProjectsAnswer:
+    async def _read(self, operation: Operation[ProjectsResponse], query: Query) -> tuple[Project, ...]:
+        async def fetch(query: Query) -> ProjectsResponse:
             answer = await self._session.call(operation, query=query)
             if answer.truncated:
                 raise DecodeError(

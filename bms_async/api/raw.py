@@ -49,7 +49,7 @@ async def request(
         method: GET, HEAD, POST, PUT, PATCH or DELETE.
         path: The path, where ``{project_id}`` stands for the client's project.
         query: None values are left out, sequences repeat their name.
-        body: What is sent as JSON, as `hold_body` made it.
+        body: What is sent as JSON, as `wrap_body_secrets` made it.
         headers: Beside those that all calls have.
         service: Whose endpoint it goes to.
 
@@ -79,7 +79,7 @@ def _texts(body: object, headers: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(text for text in texts if len(text) >= _SHORTEST_SECRET and not _ID.fullmatch(text))
 
 
-def find(method: str, path: str, service: Service, body: object = None) -> Operation[Any] | None:
+def match_operation(method: str, path: str, service: Service, body: object = None) -> Operation[Any] | None:
     """Return the documented call that this is, None if it is none.
 
     Args:
@@ -104,7 +104,7 @@ def find(method: str, path: str, service: Service, body: object = None) -> Opera
 
 
 def _operation(method: str, path: str, service: Service, body: object) -> Operation[Any]:
-    known = find(method, path, service, body)
+    known = match_operation(method, path, service, body)
     return Operation(
         name=known.name if known else UNKNOWN_CALL,
         method=method,
@@ -124,7 +124,7 @@ def _template(path: str) -> re.Pattern[str]:
     return re.compile("".join("[^/]+" if number % 2 else re.escape(text) for number, text in enumerate(parts)))
 
 
-def hold_body(body: object) -> object:
+def wrap_body_secrets(body: object) -> object:
     """Return a body as dicts and lists, whose keys tell the actions of one path apart and whose texts show nothing.
 
     Args:

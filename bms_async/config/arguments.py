@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bms_async.hooks import Hook
 
 
-def tell_project(auth: Auth) -> str | None:
+def project_of(auth: Auth) -> str | None:
     """Return the project that credentials are for, where they can tell it without asking."""
     own: object = getattr(auth, "project_id", None)
     return own if isinstance(own, str) else None

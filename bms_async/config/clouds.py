@@ -9,8 +9,8 @@ from typing import Final
 from bms_async.errors import ConfigurationError
 from bms_async.redaction import wrap_secrets
 
-from .files import Tree, find_places, merge, read_first
-from .settings import Settings, Source, read_settings
+from .files import Tree, candidate_paths, merge, read_first
+from .settings import Settings, SettingsSource, read_settings
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "endpoint": ("bms_endpoint_override",),
@@ -56,12 +56,12 @@ def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = 
             which files were looked at, and never what stands in them.
     """
     environment = wrap_secrets(os.environ if environment is None else environment)
-    places = find_places("clouds", "OS_CLIENT_CONFIG_FILE", environment)
-    secure_places = find_places("secure", "OS_CLIENT_SECURE_FILE", environment)
-    file, tree = read_first(places)
+    paths = candidate_paths("clouds", "OS_CLIENT_CONFIG_FILE", environment)
+    secure_places = candidate_paths("secure", "OS_CLIENT_SECURE_FILE", environment)
+    file, tree = read_first(paths)
     secure_file, secure = read_first(secure_places)
     if file is None and (secure_file is None or environment.get("OS_CLIENT_CONFIG_FILE")):
-        raise ConfigurationError(f"there is no clouds.yaml; looked for {', '.join(map(str, places))}")
+        raise ConfigurationError(f"there is no clouds.yaml; looked for {', '.join(map(str, paths))}")
     if secure_file is None and environment.get("OS_CLIENT_SECURE_FILE"):
         raise ConfigurationError(f"{secure_places[0]}: there is no such file; OS_CLIENT_SECURE_FILE names it")
     looked = " with ".join(str(each) for each in (file, secure_file) if each is not None)
@@ -70,7 +70,7 @@ def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = 
     where = f"cloud {name!r} of {looked}"
     cloud, where = _with_profile(_normalized(_branch(clouds, name, where)), where, environment)
     cloud = _pick_region(cloud, where)
-    return read_settings(Source(where, KEYS, _flatten(cloud, where)))
+    return read_settings(SettingsSource(where, KEYS, _flatten(cloud, where)))
 
 
 def _select(name: str | None, names: list[str], looked: str) -> str:
@@ -104,7 +104,7 @@ def _with_profile(cloud: Tree, where: str, environment: Mapping[str, str]) -> tu
     profile = cloud.get("profile", cloud.get("cloud"))
     if not profile:
         return cloud, where
-    file, tree = read_first(find_places("clouds-public", "", environment))
+    file, tree = read_first(candidate_paths("clouds-public", "", environment))
     profiles = _branch(tree, "public-clouds", str(file))
     if not isinstance(profile, str) or profile not in profiles:
         # No reason to fail as long as nothing is missing; if something is, this is what to know.

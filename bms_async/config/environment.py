@@ -8,7 +8,7 @@ from typing import Final
 
 from bms_async.redaction import wrap_secrets
 
-from .settings import Settings, Source, read_settings
+from .settings import Settings, SettingsSource, read_settings
 
 VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "endpoint": ("BMS_ENDPOINT",),
@@ -57,4 +57,4 @@ def read_environment(environment: Mapping[str, str] | None = None) -> Settings:
     if environment.get("OS_CLOUD"):
         # Who selects a cloud has the settings in a file, and may have called the wrong one of the two.
         where += " (OS_CLOUD is for BmsClient.from_cloud(), which reads clouds.yaml)"
-    return read_settings(Source(where, VARIABLES, values))
+    return read_settings(SettingsSource(where, VARIABLES, values))

@@ -15,10 +15,10 @@ Tree: TypeAlias = dict[str, Any]
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _SITE: Final = Path("/etc/openstack")
-_MOST_VALUES: Final = 100_000
+_MAX_VALUES: Final = 100_000
 
 
-def find_places(stem: str, variable: str, environment: Mapping[str, str]) -> list[Path]:
+def candidate_paths(stem: str, variable: str, environment: Mapping[str, str]) -> list[Path]:
     """Return where a file may be, in the order in which OpenStack's tools look.
 
     Args:
@@ -39,20 +39,20 @@ def find_places(stem: str, variable: str, environment: Mapping[str, str]) -> lis
     return [folder / f"{stem}{suffix}" for folder in dict.fromkeys(folders) for suffix in _SUFFIXES]
 
 
-def read_first(places: list[Path]) -> tuple[Path | None, Tree]:
+def read_first(paths: list[Path]) -> tuple[Path | None, Tree]:
     """Read the first of these files that is there; None and nothing if there is none.
 
     Raises:
         ConfigurationError: It cannot be read; the text names the file and the line, and shows nothing of it.
     """
-    for place in places:
+    for path in paths:
         try:
-            content = SecretBytes(place.read_bytes())
+            content = SecretBytes(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            raise ConfigurationError(f"{place}: {error.strerror or type(error).__name__}") from error
-        return place, _read(place, content)
+            raise ConfigurationError(f"{path}: {error.strerror or type(error).__name__}") from error
+        return path, _read(path, content)
     return None, {}
 
 
@@ -72,8 +72,8 @@ def _expand(path: str) -> Path:
         return Path(path)  # Nobody's home is known; the error shows it as it was written.
 
 
-def _read(place: Path, content: SecretBytes) -> Tree:
-    parse = _parse_json if place.suffix == ".json" else _yaml_parser(place)
+def _read(path: Path, content: SecretBytes) -> Tree:
+    parse = _parse_json if path.suffix == ".json" else _yaml_parser(path)
     # Errors of decoders and parsers hold the text that they stumbled over, so that ours is raised when theirs is gone.
     tree: object = None
     try:
@@ -84,11 +84,11 @@ def _read(place: Path, content: SecretBytes) -> Tree:
     else:
         tree, trouble = _parse_secretly(parse, text)
     if trouble:
-        raise ConfigurationError(f"{place}{trouble}")
+        raise ConfigurationError(f"{path}{trouble}")
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigurationError(f"{place}: a mapping with the key 'clouds' is needed")
+        raise ConfigurationError(f"{path}: a mapping with the key 'clouds' is needed")
     return tree
 
 
@@ -113,12 +113,12 @@ def _parse_json(text: str) -> tuple[object, str]:
         return None, ": nested too deeply"
 
 
-def _yaml_parser(place: Path) -> Callable[[str], tuple[object, str]]:
+def _yaml_parser(path: Path) -> Callable[[str], tuple[object, str]]:
     try:
         import yaml  # noqa: PLC0415 - an extra, and only for those who have such a file
     except ImportError as error:
         raise ConfigurationError(
-            f"{place}: to read YAML, install the extra 'clouds': pip install 'bms-async[clouds]'; JSON needs none"
+            f"{path}: to read YAML, install the extra 'clouds': pip install 'bms-async[clouds]'; JSON needs none"
         ) from error
 
     # The C parser is ten times faster, and the event loop may be waiting.
@@ -177,7 +177,7 @@ def _find_trouble(root: Any) -> str:
         size = size_of(root)
     except _EndlessError:
         return ": an anchor contains itself"
-    return f": its anchors stand for {size} values, which is more than {_MOST_VALUES}" if size > _MOST_VALUES else ""
+    return f": its anchors stand for {size} values, which is more than {_MAX_VALUES}" if size > _MAX_VALUES else ""
 
 
 class _EndlessError(Exception):

@@ -35,7 +35,7 @@ _PROJECT_DOMAIN: Final = ("project_domain_name", "project_domain_id")
 # What YAML takes for a truth and for none; here they are texts.
 _YES, _NO = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
 # What each kind cannot do without: one setting of each group.
-_NEEDS: Final[Mapping[Kind, tuple[tuple[str, ...], ...]]] = {
+_REQUIRED: Final[Mapping[Kind, tuple[tuple[str, ...], ...]]] = {
     "token": (("token",),),
     "password": (
         ("username", "user_id"),
@@ -46,7 +46,7 @@ _NEEDS: Final[Mapping[Kind, tuple[tuple[str, ...], ...]]] = {
     "keys": (("access_key",), ("secret_key",)),
 }
 # What shows that somebody means this kind. A domain or an address does not: they stay in the shell for other tools.
-_SIGNS: Final[Mapping[Kind, tuple[str, ...]]] = {
+_INDICATORS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "token": ("token",),
     "password": ("username", "user_id", "password"),
     "keys": ("access_key", "secret_key"),
@@ -87,12 +87,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return [(name, type(value).__name__ if name == "auth" else value) for name, value in fields]
 
 
-class Source:
+class SettingsSource:
     """Settings as somebody wrote them, by the names that they have there.
 
     Args:
         where: What the source is, for errors.
-        names: The names that each setting may have; several are other names of the same, and must agree.
+        aliases: The names that each setting may have; several are other names of the same, and must agree.
         values: What was found, by name, as texts that do not show themselves. An empty value counts as not set.
     """
 
@@ -118,7 +118,7 @@ class Source:
         value = self._values[found[0]]
         return value if setting in _UNSHOWN else wrap_address(str(value))
 
-    def needed(self, setting: str) -> str:
+    def require(self, setting: str) -> str:
         """Return a setting that is known to be there."""
         value = self.get(setting)
         if value is None:
@@ -129,11 +129,11 @@ class Source:
         """Tell whether one of these is set."""
         return any(self._found(setting) for setting in settings)
 
-    def names(self, *settings: str) -> str:
+    def aliases(self, *settings: str) -> str:
         """Return what these can be called, for an error that asks for one of them."""
         return " or ".join(name for setting in settings for name in self._names[setting])
 
-    def used(self, settings: Iterable[str]) -> str:
+    def used_names(self, settings: Iterable[str]) -> str:
         """Return what those of these that are set are called."""
         return ", ".join(name for setting in settings for name in self._found(setting))
 
@@ -141,23 +141,23 @@ class Source:
         return [name for name in self._names[setting] if name in self._values]
 
 
-def read_settings(source: Source) -> Settings:
+def read_settings(source: SettingsSource) -> Settings:
     """Put together what a source says.
 
     Raises:
         ConfigurationError: Something is missing or contradicts another; the text names all that is missing.
     """
-    kind, missing = _choose(source)
+    kind, missing = _choose_kind(source)
     # The cloud makes a project for each region and names it alike; the vendor's SDK looks for that one too.
     project = ("project_id", "project_name", *(("region",) if kind == "keys" else ()))
     if not source.has(*project):
-        missing.append(f"project ({source.names(*project)})")
+        missing.append(f"project ({source.aliases(*project)})")
     missing += _missing_endpoint(source)
     if missing or kind is None:
         raise ConfigurationError(f"not set in {source.where}: {'; '.join(missing)}")
     _check_verified(source)
     checked = {
-        setting: read_endpoint(source.used([setting]), kind_of_address, value, source.get("project_id"))
+        setting: read_endpoint(source.used_names([setting]), kind_of_address, value, source.get("project_id"))
         for setting, kind_of_address in _ADDRESSES.items()
         if (value := source.get(setting)) is not None
     }
@@ -186,54 +186,56 @@ def read_settings(source: Source) -> Settings:
     )
 
 
-def _choose(source: Source) -> tuple[Kind | None, list[str]]:
+def _choose_kind(source: SettingsSource) -> tuple[Kind | None, list[str]]:
     """Return the kind of credentials, and what is missing of them; None where nothing tells which are meant."""
     asked = source.get("auth_type")
     if asked is not None:
-        name = source.used(["auth_type"])
+        name = source.used_names(["auth_type"])
         if asked.strip().lower() not in _TYPES:
             raise ConfigurationError(f"{name} in {source.where} is {str(asked)!r}; known here are {', '.join(_TYPES)}")
         chosen = _TYPES[asked.strip().lower()]
-        return chosen, _lacking(source, chosen)
-    complete = [kind for kind in _NEEDS if not _lacking(source, kind)]
+        return chosen, _missing(source, chosen)
+    complete = [kind for kind in _REQUIRED if not _missing(source, kind)]
     if len(complete) > 1:
-        sets = "; and ".join(source.used(setting for group in _NEEDS[kind] for setting in group) for kind in complete)
+        sets = "; and ".join(
+            source.used_names(setting for group in _REQUIRED[kind] for setting in group) for kind in complete
+        )
         raise ConfigurationError(
             f"{len(complete)} kinds of credentials contradict each other in {source.where}: {sets}. "
-            f"Unset all but one, or say in {source.names('auth_type')} which: token, password or aksk"
+            f"Unset all but one, or say in {source.aliases('auth_type')} which: token, password or aksk"
         )
     if complete:
         return complete[0], []
-    begun = [kind for kind in _NEEDS if source.has(*_SIGNS[kind])]
+    begun = [kind for kind in _REQUIRED if source.has(*_INDICATORS[kind])]
     if len(begun) == 1:
-        return begun[0], _lacking(source, begun[0])
-    ways = (", ".join(_lacking(source, kind)) for kind in begun or _NEEDS)
+        return begun[0], _missing(source, begun[0])
+    ways = (", ".join(_missing(source, kind)) for kind in begun or _REQUIRED)
     return None, [f"credentials: {', or else '.join(ways)}"]
 
 
-def _lacking(source: Source, kind: Kind) -> list[str]:
+def _missing(source: SettingsSource, kind: Kind) -> list[str]:
     lacking = []
-    for group in _NEEDS[kind]:
+    for group in _REQUIRED[kind]:
         by_id = group == _USER_DOMAIN and source.has("user_id", "default_domain_name", "default_domain_id")
         made = "identity_endpoint" in group and source.has("region") and source.has("domain")
         if not (source.has(*group) or by_id or made):
             title = group[0].removesuffix("_name").replace("_", " ")
-            lacking.append(f"{title} ({source.names(*group)})")
+            lacking.append(f"{title} ({source.aliases(*group)})")
     return lacking
 
 
-def _missing_endpoint(source: Source) -> list[str]:
+def _missing_endpoint(source: SettingsSource) -> list[str]:
     if source.has("endpoint"):
         return []
-    parts = [source.names(part) for part in ("region", "domain") if not source.has(part)]
-    return [f"endpoint ({source.names('endpoint')}, or else {' together with '.join(parts)})"] if parts else []
+    parts = [source.aliases(part) for part in ("region", "domain") if not source.has(part)]
+    return [f"endpoint ({source.aliases('endpoint')}, or else {' together with '.join(parts)})"] if parts else []
 
 
-def _build(source: Source, kind: Kind, auth_url: str) -> Auth:
+def _build(source: SettingsSource, kind: Kind, auth_url: str) -> Auth:
     if kind == "token":
-        return StaticToken(source.needed("token"))
+        return StaticToken(source.require("token"))
     if kind == "keys":
-        return AkSkAuth(source.needed("access_key"), source.needed("secret_key"), source.get("security_token"))
+        return AkSkAuth(source.require("access_key"), source.require("secret_key"), source.get("security_token"))
     # An id names one thing; the name beside it, which shells often have too, could only contradict it.
     by_user_id, by_project_id = source.has("user_id"), source.has("project_id")
     user_domain_name, user_domain_id = (None, None) if by_user_id else _domain(source, *_USER_DOMAIN)
@@ -242,7 +244,7 @@ def _build(source: Source, kind: Kind, auth_url: str) -> Auth:
         auth_url=auth_url,
         username=None if by_user_id else source.get("username"),
         user_id=source.get("user_id"),
-        password=source.needed("password"),
+        password=source.require("password"),
         user_domain_name=user_domain_name,
         user_domain_id=user_domain_id,
         project_name=None if by_project_id else source.get("project_name"),
@@ -252,28 +254,28 @@ def _build(source: Source, kind: Kind, auth_url: str) -> Auth:
     )
 
 
-def _domain(source: Source, name: str, by_id: str) -> tuple[str | None, str | None]:
+def _domain(source: SettingsSource, name: str, by_id: str) -> tuple[str | None, str | None]:
     """Return a domain's name or its id; the default one where none is set."""
     if not source.has(name, by_id):
         name, by_id = "default_domain_name", "default_domain_id"
     return None if source.has(by_id) else source.get(name), source.get(by_id)
 
 
-def _check_verified(source: Source) -> None:
+def _check_verified(source: SettingsSource) -> None:
     """Refuse to leave the cloud's certificate unchecked: whoever is on the way could read the credentials."""
     for setting, fine, refused in (("verify", _YES, _NO), ("insecure", _NO, _YES)):
         value = source.get(setting)
         if value is None or value.strip().lower() in fine:
             continue
-        name, where = source.used([setting]), source.where
+        name, where = source.used_names([setting]), source.where
         if value.strip().lower() not in refused:
             raise ConfigurationError(f"{name} in {where}: true or false is needed")
         raise ConfigurationError(
             f"{name} in {where}: the cloud's certificate is always verified; "
-            f"name the certificates to trust by {source.names('cacert')}"
+            f"name the certificates to trust by {source.aliases('cacert')}"
         )
 
 
-def _checked(source: Source, setting: str, check: Callable[[str, object], str]) -> str | None:
+def _checked(source: SettingsSource, setting: str, check: Callable[[str, object], str]) -> str | None:
     value = source.get(setting)
-    return None if value is None else check(source.used([setting]), value)
+    return None if value is None else check(source.used_names([setting]), value)

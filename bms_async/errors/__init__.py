@@ -7,7 +7,7 @@
     │   └── CallTimeoutError          none came in time (also a TimeoutError)
     ├── WaitTooLongError              the limit would have made it wait longer than `max_wait` (also a TimeoutError)
     ├── DecodeError                   an answer came that cannot be read
-    │   └── AnswerTooLargeError       it was larger than the transport takes
+    │   └── ResponseTooLargeError       it was larger than the transport takes
     ├── ApiError                      the cloud refused
     │   ├── BadRequestError           400 and any other 4xx that has no class of its own
     │   ├── AuthenticationError       401
@@ -36,7 +36,6 @@ Every timeout is the builtin `TimeoutError` or a class of it.
 
 from .base import BmsError, ClientClosedError, ConfigurationError, ForeignCodeError, InvalidRequestError
 from .calls import (
-    AnswerTooLargeError,
     ApiError,
     AuthenticationError,
     BadRequestError,
@@ -47,6 +46,7 @@ from .calls import (
     NotFoundError,
     PermissionDeniedError,
     RateLimitedError,
+    ResponseTooLargeError,
     ServerError,
     TransportError,
     WaitTooLongError,
@@ -56,7 +56,6 @@ from .jobs import JobError, JobFailedError, JobLostError, JobTimeoutError, SubJo
 from .servers import ServerFaultError, ServerLostError, ServerWaitError, ServerWaitTimeoutError
 
 __all__ = [
-    "AnswerTooLargeError",
     "ApiError",
     "AuthenticationError",
     "BadRequestError",
@@ -78,6 +77,7 @@ __all__ = [
     "NotFoundError",
     "PermissionDeniedError",
     "RateLimitedError",
+    "ResponseTooLargeError",
     "ServerError",
     "ServerFaultError",
     "ServerLostError",

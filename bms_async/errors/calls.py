@@ -86,7 +86,7 @@ class DecodeError(CallError):
         return True
 
 
-class AnswerTooLargeError(DecodeError):
+class ResponseTooLargeError(DecodeError):
     """An answer came that is larger than the transport takes; asking again would bring the same.
 
     Attributes:

@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from bms_async.api._prefetch import TURN, read_id
+from bms_async.api._prefetch import YIELD_EVERY, read_id
 from bms_async.api.bms.server_list import ASK_AGAIN_DELAYS, MAX_PAGE_SIZE, ServerPage
 from bms_async.api.bms.servers import GET, LIST
 from bms_async.errors import NotFoundError
@@ -224,7 +224,7 @@ async def _pick(servers: Sequence[msgspec.Raw], wanted: Collection[str], found: 
         server_id = server_state.id if server_state.id in wanted else canonical_id(server_state.id)
         if server_id in wanted:
             found[server_id] = _under(server_id, server_state)
-        if number % TURN == 0:
+        if number % YIELD_EVERY == 0:
             # Each may need repairs, which are slow.
             await anyio.lowlevel.checkpoint()
 

@@ -1,7 +1,7 @@
 """What travels: the cloud's answers as frozen, typed Structs with Python names."""
 
 from .base import Model, Moment, OpenEnum, OpenIntEnum
-from .creation import Bandwidth, DataVolume, EipTerms, ExtendParam, NewEip, Nic, PublicIp, RootVolume
+from .creation import Bandwidth, DataVolume, EipExtendParam, ExtendParam, NewEip, Nic, PublicIp, RootVolume
 from .flavors import BootSource, ExtraSpecs, Flavor, FlavorLink, FlavorStatus
 from .jobs import Job, JobAccepted, JobEntities, JobStatus, JobSummary, SubJob, SubJobEntities
 from .nics import FixedIp, Interface, PortState
@@ -38,7 +38,7 @@ __all__ = [
     "BriefServer",
     "CreatedServer",
     "DataVolume",
-    "EipTerms",
+    "EipExtendParam",
     "ExtendParam",
     "ExtraSpecs",
     "Fault",

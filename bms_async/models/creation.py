@@ -45,13 +45,13 @@ class Bandwidth(
     name: str | None = None
 
 
-class EipTerms(Model, frozen=True, kw_only=True, omit_defaults=True, rename={"charging_mode": "chargingMode"}):
+class EipExtendParam(Model, frozen=True, kw_only=True, omit_defaults=True, rename={"charging_mode": "chargingMode"}):
     """How a new elastic IP address is paid for."""
 
     charging_mode: Literal["prePaid", "postPaid"] | None = None
 
 
-class NewEip(Model, frozen=True, kw_only=True, omit_defaults=True, rename={"type": "iptype", "terms": "extendparam"}):
+class NewEip(Model, frozen=True, kw_only=True, omit_defaults=True, rename={"type": "iptype", "extend_param": "extendparam"}):
     """An elastic IP address that is made together with a server.
 
     Attributes:
@@ -60,7 +60,7 @@ class NewEip(Model, frozen=True, kw_only=True, omit_defaults=True, rename={"type
 
     type: str
     bandwidth: Bandwidth
-    terms: EipTerms | None = None
+    extend_param: EipExtendParam | None = None
 
 
 class PublicIp(Model, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,7 +11,7 @@ import math
 import os
 from typing import Any
 
-from bms_async.errors import AnswerTooLargeError
+from bms_async.errors import ResponseTooLargeError
 from bms_async.redaction import SecretBytes
 from bms_async.wire import HttpRequest, HttpResponse
 
@@ -77,7 +77,7 @@ class Connection:
             bound: How many bytes the unpacked body may have.
 
         Raises:
-            AnswerTooLargeError: It has more.
+            ResponseTooLargeError: It has more.
             Exception: What broke, in aiohttp's words or a socket's.
         """
         self.wrote = False
@@ -111,7 +111,7 @@ class Connection:
         else:
             body = await _read(payload, unpack, bound)
         if body is None or len(body) > bound:
-            raise AnswerTooLargeError(limit=bound, status=message.code, operation=request.operation)
+            raise ResponseTooLargeError(limit=bound, status=message.code, operation=request.operation)
         if not length and not message.chunked and isinstance(broken := protocol.exception(), OSError):
             # A body that ends with its connection is whole only if that was closed, and did not break.
             raise broken

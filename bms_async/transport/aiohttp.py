@@ -22,10 +22,10 @@ from yarl import URL
 
 from bms_async._threads import run_in_thread
 from bms_async.errors import (
-    AnswerTooLargeError,
     CallTimeoutError,
     ClientClosedError,
     ConfigurationError,
+    ResponseTooLargeError,
     TransportError,
 )
 from bms_async.redaction import SecretStr
@@ -166,7 +166,7 @@ class AiohttpTransport(QueuedTransport):
         try:
             async with asyncio.timeout(request.timeout):
                 response = await connection.exchange(request, text, self._max_response_bytes)
-        except AnswerTooLargeError as error:
+        except ResponseTooLargeError as error:
             # Its frames hold what came.
             failure = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - the library has many errors, and sockets theirs

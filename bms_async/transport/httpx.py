@@ -15,7 +15,7 @@ import anyio
 import httpx
 
 from bms_async._threads import run_in_thread
-from bms_async.errors import AnswerTooLargeError, ConfigurationError
+from bms_async.errors import ConfigurationError, ResponseTooLargeError
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._connect import Proxy, create_ssl_context, describe_proxy_unusable, proxy_from_environment
@@ -155,7 +155,7 @@ class HttpxTransport(QueuedTransport):
                     built = self._build_request(carrier, request, {"timeout": timeouts, "trace": following})
                     progress = following
                     return await self._exchange_once(carrier, request, built)
-            except AnswerTooLargeError as error:
+            except ResponseTooLargeError as error:
                 # Its frames hold what came.
                 failure = error.with_traceback(None)
             except Exception as error:  # noqa: BLE001 - each library has errors of its own
@@ -191,7 +191,7 @@ class HttpxTransport(QueuedTransport):
         finally:
             await response.aclose()
         if body is None:
-            raise AnswerTooLargeError(
+            raise ResponseTooLargeError(
                 limit=self._max_response_bytes, status=response.status_code, operation=request.operation
             )
         if self._owns_clients and _has_more(carrier):

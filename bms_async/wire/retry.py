@@ -7,12 +7,12 @@ import math
 import msgspec
 
 from bms_async.errors import (
-    AnswerTooLargeError,
     ApiError,
     CallError,
     DecodeError,
     InvalidRequestError,
     RateLimitedError,
+    ResponseTooLargeError,
     TransportError,
 )
 
@@ -69,7 +69,7 @@ def may_retry(safety: Safety, error: CallError) -> bool:
     """
     if isinstance(error, RateLimitedError):
         return True
-    if isinstance(error, AnswerTooLargeError):
+    if isinstance(error, ResponseTooLargeError):
         return False
     if isinstance(error, TransportError):
         return safety is not Safety.UNSAFE or not error.maybe_delivered

@@ -15,7 +15,7 @@ from bms_async import (
     BmsClient,
     CreationJob,
     DataVolume,
-    EipTerms,
+    EipExtendParam,
     ExtendParam,
     InvalidRequestError,
     JobHandle,
@@ -71,7 +71,7 @@ async def test_everything_that_a_server_can_have() -> None:
     eip = NewEip(
         type="5_bgp",
         bandwidth=Bandwidth(share_type="PER", size=10, charge_mode="traffic", name="bw"),
-        terms=EipTerms(charging_mode="postPaid"),
+        extend_param=EipExtendParam(charging_mode="postPaid"),
     )
     async with mocked() as (bms, cloud):
         cloud.post(SERVERS).respond(202, json=ORDERED)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from bms_async import DecodeError, InvalidRequestError, Limits, NotFoundError, TransportError
-from bms_async.api.raw import UNKNOWN_CALL, find
+from bms_async.api.raw import UNKNOWN_CALL, match_operation
 from bms_async.wire import Service
 from tests.calls.mocked import ACTION, BASE, ENDPOINT, PROJECT, TOKEN, error, mocked, sent, virtually
 
@@ -144,7 +144,7 @@ async def test_a_known_call_keeps_within_its_limit_and_shares_it_with_its_method
     ],
 )
 def test_the_documented_call_is_found(method: str, path: str, body: object, name: str | None) -> None:
-    found = find(method, path, Service.BMS, body)
+    found = match_operation(method, path, Service.BMS, body)
 
     assert (found.name if found else None) == name
 

@@ -99,7 +99,7 @@ def test_our_order_is_the_one_of_openstacksdk(machine: Machine, stem: str, monke
     ).stdout.split()
     monkeypatch.setattr(files, "_SITE", Path("/etc/openstack"))
 
-    ours = [str(place) for place in files.find_places(stem, "OS_CLIENT_CONFIG_FILE", environment)]
+    ours = [str(place) for place in files.candidate_paths(stem, "OS_CLIENT_CONFIG_FILE", environment)]
 
     # /etc/xdg is where nobody puts it; it is not looked at.
     assert ours == list(dict.fromkeys(place for place in told if not place.startswith("/etc/xdg")))
@@ -362,7 +362,7 @@ def test_where_profiles_are_looked_for_is_where_openstacksdk_does(machine: Machi
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
     ).stdout.split()
     site = [str(Path("/etc/openstack") / Path(place).name) for place in told[:3]]
-    ours = [str(place) for place in files.find_places("clouds-public", "", environment)]
+    ours = [str(place) for place in files.candidate_paths("clouds-public", "", environment)]
 
     theirs = list(dict.fromkeys(place for place in told if not place.startswith("/etc/")))
     assert [place for place in ours if not place.startswith(str(machine.site))] == theirs

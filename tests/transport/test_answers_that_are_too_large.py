@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from bms_async import AnswerTooLargeError, BmsClient, ConfigurationError, HttpRequest, Limits, StaticToken
+from bms_async import BmsClient, ConfigurationError, HttpRequest, Limits, ResponseTooLargeError, StaticToken
 from bms_async.transport._decompress import CHUNK_SIZE
 from tests.transport.carriers import carrier
 from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers
@@ -60,7 +60,7 @@ async def test_an_answer_above_the_bound_is_an_error_that_says_so_after_one_try(
     behaviour: Behaviour, library: ModuleType, trusting: ssl.SSLContext
 ) -> None:
     async with Loopback(behaviour) as server, a_client(server, library, trusting) as bms:
-        with pytest.raises(AnswerTooLargeError, match=f"larger than {BOUND} bytes.*max_response_bytes") as caught:
+        with pytest.raises(ResponseTooLargeError, match=f"larger than {BOUND} bytes.*max_response_bytes") as caught:
             await bms.servers.get("s-1")
 
     assert (caught.value.operation, caught.value.status, caught.value.limit) == ("servers.get", 200, BOUND)
@@ -101,7 +101,7 @@ async def test_the_next_call_works_after_an_answer_that_was_too_large(
         await next(turns)(talk)
 
     async with Loopback(behave) as server, a_client(server, library, trusting) as bms:
-        with pytest.raises(AnswerTooLargeError):
+        with pytest.raises(ResponseTooLargeError):
             await bms.servers.get("s-1")
         assert (await bms.servers.get("s-1")).id == "s-1"
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bms_async.errors import (
-    AnswerTooLargeError,
     CallError,
     DecodeError,
     InvalidRequestError,
+    ResponseTooLargeError,
     TransportError,
 )
 from bms_async.errors.calls import error_class
@@ -24,8 +24,8 @@ ALL = (READ, IDEMPOTENT, UNSAFE)
 POLICIES = st.builds(
     RetryPolicy,
     attempts=st.integers(1, 10_000),
-    base=st.floats(0, 1000),
-    cap=st.floats(0, 10_000),
+    initial_delay=st.floats(0, 1000),
+    max_delay=st.floats(0, 10_000),
 )
 DRAWS = st.floats(0, 1, exclude_max=True)
 
@@ -54,7 +54,7 @@ def refused(status: int, code: str | None = None) -> CallError:
         # Done: asking again for a job would start another.
         (DecodeError("half a body", status=200), (READ,)),
         # The same again would be as large.
-        (AnswerTooLargeError(limit=64, status=200), ()),
+        (ResponseTooLargeError(limit=64, status=200), ()),
         # The same again would be refused again.
         (refused(302), ()),
         (refused(400), ()),
@@ -118,12 +118,12 @@ def test_no_retry_is_one_try_and_no_patience() -> None:
     [
         ("attempts", 0, "1 or more"),
         ("attempts", 1.5, "a whole number"),
-        ("refusals", -1, "0 or more"),
-        ("refusals", True, "a whole number"),
-        ("base", -1, "seconds"),
-        ("base", math.nan, "seconds"),
-        ("cap", math.inf, "seconds"),
-        ("cap", "x", "seconds"),
+        ("rate_limit_attempts", -1, "0 or more"),
+        ("rate_limit_attempts", True, "a whole number"),
+        ("initial_delay", -1, "seconds"),
+        ("initial_delay", math.nan, "seconds"),
+        ("max_delay", math.inf, "seconds"),
+        ("max_delay", "x", "seconds"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused_by_its_argument(name: str, value: object, rule: str) -> None:

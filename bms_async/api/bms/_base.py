@@ -17,7 +17,7 @@ SERVERS = "/v1/{project_id}/baremetalservers"
 SERVER = SERVERS + "/{server_id}"
 
 
-class ServerCalls:
+class ServerResource:
     """The base of the themes that ``bms.servers`` is made of."""
 
     def __init__(self, session: Session, watcher: Watcher, *, check: bool) -> None:

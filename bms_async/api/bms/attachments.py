@@ -11,16 +11,16 @@ from bms_async.validation.common import read_id
 from bms_async.validation.text import check_device
 from bms_async.wire import Safety
 
-from ._base import SERVER, ServerCalls
+from ._base import SERVER, ServerResource
 
 
-class InterfacesAnswer(Model, frozen=True, kw_only=True, rename={"interfaces": "interfaceAttachments"}):
+class InterfacesResponse(Model, frozen=True, kw_only=True, rename={"interfaces": "interfaceAttachments"}):
     """NICs in their envelope."""
 
     interfaces: tuple[Interface, ...] | Literal[""] | None
 
 
-class VolumesAnswer(Model, frozen=True, kw_only=True, rename={"volumes": "volumeAttachments"}):
+class VolumesResponse(Model, frozen=True, kw_only=True, rename={"volumes": "volumeAttachments"}):
     """Disks in their envelope."""
 
     volumes: tuple[VolumeAttachment, ...] | Literal[""] | None
@@ -30,7 +30,7 @@ LIST_INTERFACES = define(
     "servers.list_interfaces",
     "GET",
     SERVER + "/os-interface",
-    InterfacesAnswer,
+    InterfacesResponse,
     title="Read a server's NICs",
     chapter="4.6.1",
     safety=Safety.READ,
@@ -60,14 +60,14 @@ LIST_VOLUMES = define(
     "servers.list_volumes",
     "GET",
     SERVER + "/os-volume_attachments",
-    VolumesAnswer,
+    VolumesResponse,
     title="Read which disks a server has",
     chapter="4.7.3",
     safety=Safety.READ,
 )
 
 
-class Attachments(ServerCalls):
+class Attachments(ServerResource):
     """NICs and disks."""
 
     async def list_interfaces(self, server_id: str) -> tuple[Interface, ...]:

@@ -23,7 +23,7 @@ from bms_async.validation.text import (
 )
 from bms_async.wire import Safety
 
-from ._base import SERVERS, ServerCalls
+from ._base import SERVERS, ServerResource
 
 CREATE = define(
     "servers.create",
@@ -61,7 +61,7 @@ class CreationJob(JobHandle):
         return tuple(dict.fromkeys(server_id for server_id in told if server_id))
 
 
-class Creation(ServerCalls):
+class Creation(ServerResource):
     """New servers."""
 
     async def create(
@@ -163,7 +163,7 @@ class Creation(ServerCalls):
             "publicip": public_ip,
             "root_volume": root_volume,
             "data_volumes": data_volumes or None,
-            "extendparam": _spell(extend_param),
+            "extendparam": _encode_extend_param(extend_param),
             "schedulerHints": None if placement is None else {"dec_baremetal": placement},
             "server_tags": [{"key": key, "value": value} for key, value in (server_tags or {}).items()] or None,
         }
@@ -173,7 +173,7 @@ class Creation(ServerCalls):
         return CreationJob(self._watch(accepted, CREATE, secrets=secrets), accepted.order_id or None)
 
 
-def _spell(terms: ExtendParam | None) -> dict[str, object] | None:
+def _encode_extend_param(terms: ExtendParam | None) -> dict[str, object] | None:
     """Return the terms as the cloud takes them: what is true or false here is a text there."""
     if terms is None:
         return None

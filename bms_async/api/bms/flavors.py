@@ -13,7 +13,7 @@ from bms_async.wire import Safety
 from ._base import SERVERS
 
 
-class FlavorsAnswer(Model, frozen=True, kw_only=True):
+class FlavorsResponse(Model, frozen=True, kw_only=True):
     """Flavors in their envelope."""
 
     flavors: tuple[Flavor, ...] | Literal[""] | None
@@ -23,7 +23,7 @@ LIST = define(
     "flavors.list",
     "GET",
     SERVERS + "/flavors",
-    FlavorsAnswer,
+    FlavorsResponse,
     title="Read which flavors there are",
     chapter="4.5.1",
     safety=Safety.READ,

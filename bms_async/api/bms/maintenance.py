@@ -23,16 +23,16 @@ from bms_async.validation.text import (
 )
 from bms_async.wire import Safety
 
-from ._base import SERVER, ServerCalls
+from ._base import SERVER, ServerResource
 
 
-class ServerAnswer(Model, frozen=True, kw_only=True):
+class ServerResponse(Model, frozen=True, kw_only=True):
     """A server in its envelope."""
 
     server: Server
 
 
-class MetadataAnswer(Model, frozen=True, kw_only=True):
+class MetadataResponse(Model, frozen=True, kw_only=True):
     """Metadata in its envelope."""
 
     metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
@@ -42,7 +42,7 @@ RENAME = define(
     "servers.rename",
     "PUT",
     SERVER,
-    ServerAnswer,
+    ServerResponse,
     title="Give a server another name",
     chapter="4.4.1",
     safety=Safety.IDEMPOTENT,
@@ -62,7 +62,7 @@ UPDATE_METADATA = define(
     "servers.update_metadata",
     "POST",
     SERVER + "/metadata",
-    MetadataAnswer,
+    MetadataResponse,
     title="Add to a server's metadata, or change it",
     chapter="4.8.1",
     safety=Safety.IDEMPOTENT,
@@ -70,7 +70,7 @@ UPDATE_METADATA = define(
 )
 
 
-class Maintenance(ServerCalls):
+class Maintenance(ServerResource):
     """Names, metadata and systems."""
 
     async def rename(self, server_id: str, name: str) -> Server:

@@ -8,7 +8,7 @@ from bms_async.redaction import wrap_secrets
 from bms_async.validation.text import check_password
 from bms_async.wire import Safety
 
-from ._base import SERVER, ServerCalls
+from ._base import SERVER, ServerResource
 
 
 class ResetFlag(Model, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ RESET_PASSWORD = define(
 )
 
 
-class Passwords(ServerCalls):
+class Passwords(ServerResource):
     """Passwords."""
 
     async def get_windows_password(self, server_id: str) -> WindowsPassword:

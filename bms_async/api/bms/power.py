@@ -13,7 +13,7 @@ from bms_async.models import JobAccepted
 from bms_async.validation.common import check_batch, read_id
 from bms_async.wire import Operation, Safety
 
-from ._base import SERVERS, ServerCalls
+from ._base import SERVERS, ServerResource
 
 PowerType: TypeAlias = Literal["HARD"]
 
@@ -55,7 +55,7 @@ _BODIES: Mapping[str, tuple[str, Mapping[str, str]]] = {
 }
 
 
-class Power(ServerCalls):
+class Power(ServerResource):
     """Starting, stopping and restarting servers."""
 
     async def start(self, server_ids: Iterable[str], *, lane: Lane = Lane.INTERACTIVE) -> JobHandle:

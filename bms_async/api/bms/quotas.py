@@ -10,7 +10,7 @@ from bms_async.wire import Safety
 from ._base import SERVERS
 
 
-class QuotasAnswer(Model, frozen=True, kw_only=True):
+class QuotasResponse(Model, frozen=True, kw_only=True):
     """Quotas in their envelope."""
 
     absolute: Quotas
@@ -20,7 +20,7 @@ GET = define(
     "quotas.get",
     "GET",
     SERVERS + "/limits",
-    QuotasAnswer,
+    QuotasResponse,
     title="Read how much the project may have, and has",
     chapter="4.9.1",
     safety=Safety.READ,

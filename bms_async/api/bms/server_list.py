@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import anyio
 import msgspec
 
-from bms_async.api._prefetch import TURN, PageAhead, read_id, refuse_to_be_read_at_once
-from bms_async.api._recent_ids import Remembered
+from bms_async.api._prefetch import YIELD_EVERY, Prefetch, raise_not_awaitable, read_id
+from bms_async.api._recent_ids import RecentIds
 from bms_async.errors import DecodeError
 from bms_async.models import Model, Server
 from bms_async.session import Session
 from bms_async.wire import read_fragment
 
-from ._page_planner import ASK_AGAIN_DELAYS, USUAL_CAPS, Course, Span
+from ._page_planner import ASK_AGAIN_DELAYS, USUAL_CAPS, PagePlanner, PageRange
 
 __all__ = ["ASK_AGAIN_DELAYS", "MAX_PAGE_SIZE", "USUAL_CAPS", "ServerList", "ServerPage"]
 
 MAX_PAGE_SIZE = 1000
 """How many servers a page may hold (API reference 4.3.2)."""
 
-_MOST_AHEAD = 8
-_MOST_PASSED_OVER = 20_000
+_MAX_AHEAD = 8
+_MAX_PASSED_OVER = 20_000
 """Servers in a row that were read before, beyond as many as were new; going back in a list that moves takes less."""
 _BYTES_AHEAD = 12 * 2**20
 """What the pages may weigh together that the reader has not come to: four of 1000 servers of 2.5 KB."""
@@ -48,9 +48,9 @@ class ServerPage(Model, frozen=True, kw_only=True, rename={"_count": "count"}):
             return None
 
 
-class _Coming(NamedTuple):
-    span: Span
-    ahead: PageAhead[ServerPage]
+class _FetchingPage(NamedTuple):
+    page_range: PageRange
+    ahead: Prefetch[ServerPage]
 
 
 class ServerList:
@@ -73,107 +73,107 @@ class ServerList:
     """
 
     def __init__(
-        self, fetch: Callable[[Span], Coroutine[Any, Any, ServerPage]], session: Session, *, page_size: int
+        self, fetch: Callable[[PageRange], Coroutine[Any, Any, ServerPage]], session: Session, *, page_size: int
     ) -> None:
         self._fetch = fetch
         self._session = session
         self._page_size = page_size
 
     if not TYPE_CHECKING:  # a type checker finds these mistakes by itself
-        __iter__ = __await__ = refuse_to_be_read_at_once
+        __iter__ = __await__ = raise_not_awaitable
 
     async def __aiter__(self) -> AsyncIterator[Server]:
-        course, remembered = Course(self._page_size), Remembered()
-        coming = deque([self._begin(course.plan())])
+        planner, recent_ids = PagePlanner(self._page_size), RecentIds()
+        fetching = deque([self._begin(planner.plan())])
         fresh = passed_over = 0
         try:
-            while coming:
-                span, ahead = coming[0]
+            while fetching:
+                page_range, ahead = fetching[0]
                 page = await ahead.page
-                coming.popleft()
+                fetching.popleft()
                 servers = page.servers or ()
-                if course.must_join(span, len(servers)) and not _joins(servers, remembered):
-                    course.step_back()
-                    _drop(coming)
-                    coming.append(self._begin(course.plan()))
+                if planner.must_overlap(page_range, len(servers)) and not _overlaps(servers, recent_ids):
+                    planner.back_up()
+                    _cancel_all(fetching)
+                    fetching.append(self._begin(planner.plan()))
                     continue
-                is_new = any(read_id(raw) not in remembered for raw in servers)
-                step = course.take(span, len(servers), page.count, is_new=is_new)
+                is_new = any(read_id(raw) not in recent_ids for raw in servers)
+                step = planner.accept(page_range, len(servers), page.count, is_new=is_new)
                 if step.is_lost:
-                    raise _lost(span, course, fresh)
+                    raise _lost(page_range, planner, fresh)
                 if not step.keep or not step.pages:
-                    _drop(coming)
+                    _cancel_all(fetching)
                 if step.delay:
-                    coming.append(self._begin(course.plan(), step.delay))
-                elif len(coming) < step.pages:
+                    fetching.append(self._begin(planner.plan(), step.delay))
+                elif len(fetching) < step.pages:
                     # Few at first: many readers want no more than the beginning.
-                    most = min(step.pages, course.calm + 1, self._most_ahead(servers))
-                    coming.extend(self._begin(course.plan()) for _ in range(most - len(coming)))
+                    most = min(step.pages, planner.steady_pages + 1, self._max_ahead(servers))
+                    fetching.extend(self._begin(planner.plan()) for _ in range(most - len(fetching)))
                 for number, raw in enumerate(servers, 1):
                     server = read_fragment("servers.list", raw, Server)
-                    if remembered.is_new(server.id):
-                        course.advance()
+                    if recent_ids.add(server.id):
+                        planner.note_new()
                         fresh, passed_over = fresh + 1, 0
                         yield server
                     else:
                         passed_over += 1
-                    if number % TURN == 0:
+                    if number % YIELD_EVERY == 0:
                         # Pages that have come are read without a wait, and others must get their turn.
                         await asyncio.sleep(0)
-                if passed_over > fresh + _MOST_PASSED_OVER:
+                if passed_over > fresh + _MAX_PASSED_OVER:
                     raise DecodeError(
                         "page after page brings the same servers, and says that there are more",
                         status=200,
                         operation="servers.list",
                     )
-            _refuse_gaps(course, fresh)
+            _refuse_gaps(planner, fresh)
         finally:
-            _drop(coming)
+            _cancel_all(fetching)
 
-    def _begin(self, span: Span, delay: float = 0.0) -> _Coming:
+    def _begin(self, page_range: PageRange, delay: float = 0.0) -> _FetchingPage:
         async def fetch() -> ServerPage:
             if delay:
                 await anyio.sleep(delay)
-            return await self._fetch(span)
+            return await self._fetch(page_range)
 
-        return _Coming(span, PageAhead(self._session, fetch))
+        return _FetchingPage(page_range, Prefetch(self._session, fetch))
 
-    def _most_ahead(self, servers: Sequence[msgspec.Raw]) -> int:
+    def _max_ahead(self, servers: Sequence[msgspec.Raw]) -> int:
         """Return how many pages like this one may be under way: as many as are light enough and as have a slot free.
 
         One always may. More would wait in the limit's line for a reader who may never come to them, before the calls
         of others.
         """
         weight = sum(memoryview(raw).nbytes for raw in servers)
-        most = max(1, min(_MOST_AHEAD, _BYTES_AHEAD // max(1, weight)))
+        most = max(1, min(_MAX_AHEAD, _BYTES_AHEAD // max(1, weight)))
         free = self._session.limits["servers.list"].statistics().free
         return most if free is None else max(1, min(most, free))
 
 
-def _joins(servers: Sequence[msgspec.Raw], remembered: Remembered) -> bool:
-    return any(read_id(raw) in remembered for raw in servers)
+def _overlaps(servers: Sequence[msgspec.Raw], recent_ids: RecentIds) -> bool:
+    return any(read_id(raw) in recent_ids for raw in servers)
 
 
-def _lost(span: Span, course: Course, read: int) -> DecodeError:
-    times = f" {course.asked_again + 1} times" if course.asked_again else ""
+def _lost(page_range: PageRange, planner: PagePlanner, read: int) -> DecodeError:
+    times = f" {planner.asked_again + 1} times" if planner.asked_again else ""
     return DecodeError(
-        f"expected {course.count} servers, as the cloud counts them, got {read}: page {span.number} of {span.size} "
-        f"servers brought nothing new{times}; list them again later",
+        f"expected {planner.count} servers, as the cloud counts them, got {read}: page {page_range.number} of "
+        f"{page_range.size} servers brought nothing new{times}; list them again later",
         status=200,
         operation="servers.list",
     )
 
 
-def _refuse_gaps(course: Course, read: int) -> None:
-    if course.has_gaps and course.count is not None and read < course.count:
+def _refuse_gaps(planner: PagePlanner, read: int) -> None:
+    if planner.has_gaps and planner.count is not None and read < planner.count:
         raise DecodeError(
-            f"expected {course.count} servers, as the cloud counts them, got {read}: pages within the list were cut "
+            f"expected {planner.count} servers, as the cloud counts them, got {read}: pages within the list were cut "
             "short, or were not those that were asked for; list them again later",
             status=200,
             operation="servers.list",
         )
 
 
-def _drop(coming: deque[_Coming]) -> None:
-    while coming:
-        coming.popleft().ahead.scope.cancel()
+def _cancel_all(fetching: deque[_FetchingPage]) -> None:
+    while fetching:
+        fetching.popleft().ahead.scope.cancel()

@@ -9,10 +9,10 @@ from bms_async.models import Server
 from bms_async.wire import Safety
 
 from ._base import SERVERS
-from ._page_planner import Span
+from ._page_planner import PageRange
 from .attachments import Attachments
 from .creation import Creation
-from .maintenance import Maintenance, ServerAnswer
+from .maintenance import Maintenance, ServerResponse
 from .passwords import Passwords
 from .power import Power
 from .server_list import MAX_PAGE_SIZE, ServerList, ServerPage
@@ -21,7 +21,7 @@ GET = define(
     "servers.get",
     "GET",
     SERVERS + "/{server_id}",
-    ServerAnswer,
+    ServerResponse,
     title="Read one server",
     chapter="4.3.1",
     safety=Safety.READ,
@@ -109,8 +109,8 @@ class Servers(Power, Maintenance, Attachments, Passwords, Creation):
             if value is not None and not (isinstance(value, str) and value.strip(" ,")):
                 raise InvalidRequestError(argument, value, "a text that says something; None lists all servers")
 
-        async def fetch(span: Span) -> ServerPage:
-            query = {**filters, "limit": span.size, "offset": span.number}
+        async def fetch(page_range: PageRange) -> ServerPage:
+            query = {**filters, "limit": page_range.size, "offset": page_range.number}
             return await self._session.call(LIST, query=query, lane=lane)
 
         return ServerList(fetch, self._session, page_size=page_size)

@@ -11,13 +11,13 @@ from bms_async.validation.common import check_id
 from bms_async.wire import Safety
 
 
-class VersionsAnswer(Model, frozen=True, kw_only=True):
+class VersionsResponse(Model, frozen=True, kw_only=True):
     """Versions in their envelope."""
 
     versions: tuple[ApiVersion, ...] | Literal[""] | None
 
 
-class VersionAnswer(Model, frozen=True, kw_only=True):
+class VersionResponse(Model, frozen=True, kw_only=True):
     """A version in its envelope."""
 
     version: ApiVersion
@@ -27,7 +27,7 @@ LIST = define(
     "versions.list",
     "GET",
     "/",
-    VersionsAnswer,
+    VersionsResponse,
     title="Read which versions of the API there are",
     chapter="4.2.1",
     safety=Safety.READ,
@@ -36,7 +36,7 @@ GET = define(
     "versions.get",
     "GET",
     "/{api_version}",
-    VersionAnswer,
+    VersionResponse,
     title="Read about one version of the API",
     chapter="4.2.2",
     safety=Safety.READ,

@@ -26,7 +26,7 @@ class Resource:
     def _id(self, argument: str, value: str) -> str:
         return check_id(argument, value) if self._check else canonical_id(check_segment(argument, value))
 
-    def _versioned(
+    def _microversion_headers(
         self, microversion: str | None, *, default: str | None = None, at_least: str | None = None
     ) -> Mapping[str, str]:
         """Return the header that names a microversion, if one is asked for or needed."""

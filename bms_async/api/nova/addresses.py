@@ -13,7 +13,7 @@ from bms_async.wire import Safety, Service
 from ._resource import SERVER, Resource
 
 
-class AddressesAnswer(Model, frozen=True, kw_only=True):
+class AddressesResponse(Model, frozen=True, kw_only=True):
     """What `GET` of all addresses answers; one that says nothing of addresses does not say that there are none."""
 
     addresses: Mapping[str, tuple[Address, ...]] | Literal[""] | None
@@ -23,7 +23,7 @@ LIST = define(
     "nova.addresses.list",
     "GET",
     SERVER + "/ips",
-    AddressesAnswer,
+    AddressesResponse,
     title="Read a server's addresses",
     chapter="5.5.1",
     safety=Safety.READ,

@@ -16,20 +16,20 @@ from ._resource import Resource
 FlavorSortKey: TypeAlias = Literal["name", "memory_mb", "vcpus", "root_gb", "flavorid"]
 
 
-class FlavorsAnswer(Model, frozen=True, kw_only=True, rename={"links": "flavors_links"}):
+class FlavorsResponse(Model, frozen=True, kw_only=True, rename={"links": "flavors_links"}):
     """What `GET` of all flavors answers, or of as many as come at once."""
 
     flavors: tuple[Flavor, ...] | Literal[""] | None
     links: tuple[Link, ...] = ()
 
 
-class FlavorAnswer(Model, frozen=True, kw_only=True):
+class FlavorResponse(Model, frozen=True, kw_only=True):
     """What `GET` of one answers: the flavor in an envelope."""
 
     flavor: Flavor
 
 
-class ExtraSpecsAnswer(Model, frozen=True, kw_only=True):
+class ExtraSpecsResponse(Model, frozen=True, kw_only=True):
     """What `GET` of one flavor's extra specs answers."""
 
     extra_specs: Mapping[str, str] | Literal[""] | None
@@ -41,7 +41,7 @@ LIST = define(
     "nova.flavors.list",
     "GET",
     _FLAVORS + "/detail",
-    FlavorsAnswer,
+    FlavorsResponse,
     title="Read the flavors, those of virtual machines too",
     chapter="5.6.1",
     safety=Safety.READ,
@@ -51,7 +51,7 @@ GET = define(
     "nova.flavors.get",
     "GET",
     _FLAVORS + "/{flavor_id}",
-    FlavorAnswer,
+    FlavorResponse,
     title="Read one flavor",
     chapter="5.6.2",
     safety=Safety.READ,
@@ -61,7 +61,7 @@ EXTRA_SPECS = define(
     "nova.flavors.extra_specs",
     "GET",
     _FLAVORS + "/{flavor_id}/os-extra_specs",
-    ExtraSpecsAnswer,
+    ExtraSpecsResponse,
     title="Read what a flavor is made of",
     chapter="5.6.3",
     safety=Safety.READ,

@@ -11,13 +11,13 @@ from bms_async.wire import Safety, Service
 from ._resource import SERVER, Resource
 
 
-class InterfacesAnswer(Model, frozen=True, kw_only=True, rename={"interfaces": "interfaceAttachments"}):
+class InterfacesResponse(Model, frozen=True, kw_only=True, rename={"interfaces": "interfaceAttachments"}):
     """What `GET` of all NICs answers."""
 
     interfaces: tuple[Interface, ...] | Literal[""] | None
 
 
-class InterfaceAnswer(Model, frozen=True, kw_only=True, rename={"interface": "interfaceAttachment"}):
+class InterfaceResponse(Model, frozen=True, kw_only=True, rename={"interface": "interfaceAttachment"}):
     """What `GET` of one answers: the NIC in an envelope."""
 
     interface: Interface
@@ -27,7 +27,7 @@ LIST = define(
     "nova.interfaces.list",
     "GET",
     SERVER + "/os-interface",
-    InterfacesAnswer,
+    InterfacesResponse,
     title="Read a server's NICs",
     chapter="5.7.1",
     safety=Safety.READ,
@@ -37,7 +37,7 @@ GET = define(
     "nova.interfaces.get",
     "GET",
     SERVER + "/os-interface/{id}",
-    InterfaceAnswer,
+    InterfaceResponse,
     title="Read one NIC of a server",
     chapter="5.7.2",
     safety=Safety.READ,

@@ -16,16 +16,16 @@ from bms_async.wire import Safety, Service
 from ._resource import Resource
 
 
-class KeyPairAnswer(Model, frozen=True, kw_only=True, rename={"key_pair": "keypair"}):
+class KeyPairResponse(Model, frozen=True, kw_only=True, rename={"key_pair": "keypair"}):
     """What `GET` of one and `POST` answer: the key pair in an envelope; a list holds each in one, too."""
 
     key_pair: KeyPair
 
 
-class KeyPairsAnswer(Model, frozen=True, kw_only=True, rename={"key_pairs": "keypairs", "links": "keypairs_links"}):
+class KeyPairsResponse(Model, frozen=True, kw_only=True, rename={"key_pairs": "keypairs", "links": "keypairs_links"}):
     """What `GET` of all key pairs answers, or of as many as come at once."""
 
-    key_pairs: tuple[KeyPairAnswer, ...] | Literal[""] | None
+    key_pairs: tuple[KeyPairResponse, ...] | Literal[""] | None
     links: tuple[Link, ...] = ()
 
 
@@ -36,7 +36,7 @@ LIST = define(
     "nova.keypairs.list",
     "GET",
     _KEY_PAIRS,
-    KeyPairsAnswer,
+    KeyPairsResponse,
     title="Read the key pairs",
     chapter="5.9.1",
     safety=Safety.READ,
@@ -46,7 +46,7 @@ GET = define(
     "nova.keypairs.get",
     "GET",
     _KEY_PAIR,
-    KeyPairAnswer,
+    KeyPairResponse,
     title="Read one key pair",
     chapter="5.9.2",
     safety=Safety.READ,
@@ -56,7 +56,7 @@ CREATE = define(
     "nova.keypairs.create",
     "POST",
     _KEY_PAIRS,
-    KeyPairAnswer,
+    KeyPairResponse,
     title="Make a key pair, or import a public key",
     chapter="5.9.3",
     safety=Safety.UNSAFE,

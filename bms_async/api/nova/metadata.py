@@ -16,19 +16,19 @@ from bms_async.wire import Safety, Service
 from ._resource import SERVER, Resource
 
 
-class MetadataAnswer(Model, frozen=True, kw_only=True):
+class MetadataResponse(Model, frozen=True, kw_only=True):
     """What `GET` answers; one that says nothing of metadata does not say that there are none."""
 
     metadata: Mapping[str, str] | Literal[""] | None
 
 
-class UpdatedAnswer(Model, frozen=True, kw_only=True):
+class UpdatedResponse(Model, frozen=True, kw_only=True):
     """What `POST` answers."""
 
     metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-class MetaAnswer(Model, frozen=True, kw_only=True):
+class MetaResponse(Model, frozen=True, kw_only=True):
     """What `PUT` of one key answers."""
 
     meta: Mapping[str, str] = msgspec.field(default_factory=dict)
@@ -41,7 +41,7 @@ GET = define(
     "nova.metadata.get",
     "GET",
     _METADATA,
-    MetadataAnswer,
+    MetadataResponse,
     title="Read a server's metadata",
     chapter="5.4.1",
     safety=Safety.READ,
@@ -51,7 +51,7 @@ UPDATE = define(
     "nova.metadata.update",
     "POST",
     _METADATA,
-    UpdatedAnswer,
+    UpdatedResponse,
     title="Add or change keys of a server's metadata",
     chapter="5.4.2",
     safety=Safety.IDEMPOTENT,
@@ -61,7 +61,7 @@ SET = define(
     "nova.metadata.set",
     "PUT",
     _METADATA + "/{key}",
-    MetaAnswer,
+    MetaResponse,
     title="Set one key of a server's metadata",
     chapter="5.4.3",
     safety=Safety.IDEMPOTENT,

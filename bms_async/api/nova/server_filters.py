@@ -48,12 +48,12 @@ class ServerFilters(msgspec.Struct, frozen=True, kw_only=True):
     limit: int | None
 
     @property
-    def need_microversion(self) -> bool:
+    def needs_microversion(self) -> bool:
         """Whether there is a filter that earlier clouds leave out without a word."""
         return any(value is not None for value in (self.tags, self.not_tags, self.reservation_id))
 
     @property
-    def moving(self) -> bool:
+    def is_unstable_order(self) -> bool:
         """Whether the list is sorted by what changes while it is read."""
         keys = (self.sort_key,) if isinstance(self.sort_key, str) else tuple(self.sort_key or ())
         return not _LASTING_KEYS.issuperset(keys)

@@ -145,8 +145,8 @@ class ServerLists(Resource):
     def _headers_for(
         self, filters: ServerFilters, microversion: str | None, *, default: str | None = None
     ) -> Mapping[str, str]:
-        needed = TAGS_MICROVERSION if filters.need_microversion else None
-        return self._versioned(microversion, default=needed or default, at_least=needed)
+        needed = TAGS_MICROVERSION if filters.needs_microversion else None
+        return self._microversion_headers(microversion, default=needed or default, at_least=needed)
 
     def _iterate(
         self,
@@ -170,5 +170,5 @@ class ServerLists(Resource):
             into=into,
             page_size=filters.page_size,
             keep=is_wanted,
-            moving=filters.moving,
+            moving=filters.is_unstable_order,
         )

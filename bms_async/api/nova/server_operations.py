@@ -10,13 +10,13 @@ from ._resource import SERVER, SERVERS
 from .server_pages import NativePage
 
 
-class ServerAnswer(Model, frozen=True, kw_only=True):
+class ServerResponse(Model, frozen=True, kw_only=True):
     """What `GET` and `PUT` of one server answer: the server in an envelope."""
 
     server: Server
 
 
-class CreatedAnswer(Model, frozen=True, kw_only=True):
+class CreatedResponse(Model, frozen=True, kw_only=True):
     """What creating a server answers, in an envelope."""
 
     server: CreatedServer
@@ -26,7 +26,7 @@ CREATE = define(
     "nova.servers.create",
     "POST",
     SERVERS,
-    CreatedAnswer,
+    CreatedResponse,
     title="Create a server",
     chapter="5.2.1",
     safety=Safety.UNSAFE,
@@ -47,7 +47,7 @@ GET = define(
     "nova.servers.get",
     "GET",
     SERVER,
-    ServerAnswer,
+    ServerResponse,
     title="Read one server",
     chapter="5.2.3",
     safety=Safety.READ,
@@ -77,7 +77,7 @@ RENAME = define(
     "nova.servers.rename",
     "PUT",
     SERVER,
-    ServerAnswer,
+    ServerResponse,
     title="Give a server another name",
     chapter="5.3.1",
     safety=Safety.IDEMPOTENT,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 import anyio
 import msgspec
 
-from bms_async.api._prefetch import TURN, PageAhead, read_id, refuse_to_be_read_at_once
-from bms_async.api._recent_ids import MOST_REMEMBERED, Remembered
+from bms_async.api._prefetch import YIELD_EVERY, Prefetch, raise_not_awaitable, read_id
+from bms_async.api._recent_ids import MAX_REMEMBERED, RecentIds
 from bms_async.errors import BadRequestError, DecodeError, NotFoundError
 from bms_async.models import BriefServer, Link, Model, Server
 from bms_async.session import Session
@@ -22,7 +22,7 @@ ServerT = TypeVar("ServerT", Server, BriefServer)
 MAX_PAGE_SIZE = 1000
 """How many servers a page may hold: what the compute service gives at most."""
 
-_MOST_ENDS = 16
+_MAX_ENDS = 16
 """How many earlier pages' last servers are tried as markers, after those of the last page."""
 
 
@@ -47,7 +47,7 @@ class NativePage(Model, frozen=True, kw_only=True, rename={"links": "servers_lin
         return any(link.rel == "next" for link in self.links or ())
 
 
-class _Course:
+class _LinkPlanner:
     """The way through a list: what each page says of the next one.
 
     Attributes:
@@ -74,7 +74,7 @@ class _Course:
         self.asked_again = 0
         self.is_lost = False
         self._page_size = page_size
-        self._ends: deque[str] = deque(maxlen=_MOST_ENDS)
+        self._ends: deque[str] = deque(maxlen=_MAX_ENDS)
         self._has_links = False
         self._is_stated = True
         self._longest = self._useful = self._stale = 0
@@ -84,7 +84,7 @@ class _Course:
         """How many seconds to wait before the next page is asked for."""
         return _ASK_AGAIN_DELAYS[self.asked_again - 1] if self.asked_again else 0.0
 
-    def take(self, page: NativePage, remembered: Remembered) -> bool:
+    def accept(self, page: NativePage, recent_ids: RecentIds) -> bool:
         """Note a page that came; return whether there is another one to ask for, after `markers`."""
         servers = page.servers or ()
         self._has_links = self._has_links or page.links is not None
@@ -94,11 +94,11 @@ class _Course:
             return self._take_empty(page)
         is_full = len(servers) >= self._page_size
         last = read_id(servers[-1])
-        if last in remembered and self.markers and any(read_id(raw) == self.markers[0] for raw in servers):
+        if last in recent_ids and self.markers and any(read_id(raw) == self.markers[0] for raw in servers):
             # What comes after a server does not hold it: the marker was dropped on the way.
             return self._ask_again(is_stated=is_full or page.has_next)
         self.asked_again = 0
-        is_new = any(read_id(raw) not in remembered for raw in servers)
+        is_new = any(read_id(raw) not in recent_ids for raw in servers)
         self._useful, self._stale = self._useful + is_new, 0 if is_new else self._stale + 1
         if not is_full and not page.has_next:
             if self._has_links or not is_new:
@@ -179,46 +179,46 @@ class NativeServerList(Generic[ServerT]):
         self._moving = moving
 
     if not TYPE_CHECKING:  # a type checker finds these mistakes by itself
-        __iter__ = __await__ = refuse_to_be_read_at_once
+        __iter__ = __await__ = raise_not_awaitable
 
     async def __aiter__(self) -> AsyncIterator[ServerT]:
-        remembered = Remembered(None if self._moving else MOST_REMEMBERED)
-        course = _Course(self._page_size)
+        recent_ids = RecentIds(None if self._moving else MAX_REMEMBERED)
+        planner = _LinkPlanner(self._page_size)
         came = 0
-        ahead: PageAhead[NativePage] | None = PageAhead(self._session, lambda: self._fetch(None))
+        ahead: Prefetch[NativePage] | None = Prefetch(self._session, lambda: self._fetch(None))
         try:
             while ahead is not None:
                 page = await ahead.page
-                ahead = self._begin_next(course) if course.take(page, remembered) else None
+                ahead = self._begin_next(planner) if planner.accept(page, recent_ids) else None
                 for number, raw in enumerate(page.servers or (), 1):
                     server = read_fragment(self._operation, raw, self._into)
-                    if remembered.is_new(server.id):
+                    if recent_ids.add(server.id):
                         came += 1
                         if self._keep(server):
                             yield server
-                    if number % TURN == 0:
+                    if number % YIELD_EVERY == 0:
                         # A page that has come is read without a wait, and others must get their turn.
                         await asyncio.sleep(0)
-                if course.is_lost:
-                    raise self._lost(page, course, came)
+                if planner.is_lost:
+                    raise self._lost(page, planner, came)
         finally:
             if ahead is not None:
                 ahead.scope.cancel()
 
-    def _begin_next(self, course: _Course) -> PageAhead[NativePage]:
-        markers, delay = course.markers, course.delay
+    def _begin_next(self, planner: _LinkPlanner) -> Prefetch[NativePage]:
+        markers, delay = planner.markers, planner.delay
 
         async def fetch() -> NativePage:
             if delay:
                 await anyio.sleep(delay)
             return await self._fetch_after(markers) if markers else await self._fetch(None)
 
-        return PageAhead(self._session, fetch)
+        return Prefetch(self._session, fetch)
 
-    def _lost(self, page: NativePage, course: _Course, came: int) -> DecodeError:
-        after = f"after {course.markers[0]}" if course.markers else "on the first page"
+    def _lost(self, page: NativePage, planner: _LinkPlanner, came: int) -> DecodeError:
+        after = f"after {planner.markers[0]}" if planner.markers else "on the first page"
         got = "only servers that came before" if page.servers else "none"
-        times = f" {course.asked_again + 1} times" if course.asked_again else ""
+        times = f" {planner.asked_again + 1} times" if planner.asked_again else ""
         return DecodeError(
             f"expected more servers {after}, for the cloud says that there are some, got {got}{times}; "
             f"{came} were read: list them again later",

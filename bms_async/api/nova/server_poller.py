@@ -35,8 +35,8 @@ from .server_waiter import Waiter, lost
 
 _log = logging.getLogger("bms_async.nova")
 
-_SHORTEST = 1.0
-_BARRED = (AuthenticationError, PermissionDeniedError, BadRequestError)
+_MIN_DELAY = 1.0
+_UNAUTHORIZED = (AuthenticationError, PermissionDeniedError, BadRequestError)
 
 
 class PollerStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ class PollerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     failed_polls: int
 
 
-class _Record:
+class _PolledServer:
     """One server that is polled, and who waits for it."""
 
     __slots__ = (
@@ -79,7 +79,7 @@ class _Record:
         self.wake = asyncio.Event()
         self.asked = anyio.current_time()
         self.begun = 0
-        self.last = -_SHORTEST
+        self.last = -_MIN_DELAY
         self.server: Server | None = None
         self.failures = 0
         self.failing_since: float | None = None
@@ -108,7 +108,7 @@ class ServerPoller:
         self._fetch = fetch
         self._start = start
         self._pace = pace
-        self._records: dict[str, _Record] = {}
+        self._records: dict[str, _PolledServer] = {}
         self._in_flight = self._polls = self._failed = 0
 
     async def wait(self, server_id: str, wanted: str | None, timeout: float | None) -> Server | None:
@@ -123,7 +123,7 @@ class ServerPoller:
             ServerWaitError: It cannot come to that any more, or the time is over.
             ClientClosedError: The client is not open, or was closed meanwhile.
         """
-        record = self._join(server_id)
+        record = self._record_of(server_id)
         waiter = Waiter(server_id, wanted, after=record.begun)
         record.waiters.add(waiter)
         record.wake.set()
@@ -158,22 +158,22 @@ class ServerPoller:
     def __repr__(self) -> str:
         return f"<ServerPoller of {len(self._records)} servers, {self._polls} polls>"
 
-    def _join(self, server_id: str) -> _Record:
+    def _record_of(self, server_id: str) -> _PolledServer:
         name = canonical_id(server_id)
         record = self._records.get(name)
         if record is None:
-            record = _Record(server_id)
+            record = _PolledServer(server_id)
             self._start(partial(self._run, record))
             self._records[name] = record
         # Whoever has come just now has likely just asked for something, which is soon done.
         record.asked = anyio.current_time()
         return record
 
-    async def _run(self, record: _Record) -> None:
+    async def _run(self, record: _PolledServer) -> None:
         try:
             delay = 0.0
             while record.waiters:
-                await self._rest(record, delay)
+                await self._wait_until_due(record, delay)
                 if record.waiters:
                     await self._pace.acquire()
                 if record.waiters:
@@ -192,7 +192,7 @@ class ServerPoller:
                 text = f"the client was closed while {waiter.goal} of server {record.server_id} was waited for"
                 waiter.fail(ClientClosedError(text))
 
-    async def _rest(self, record: _Record, delay: float) -> None:
+    async def _wait_until_due(self, record: _PolledServer, delay: float) -> None:
         """Wait until the next poll is due, or somebody new waits; never for less than a second between two polls."""
         while record.waiters and all(waiter.after < record.begun for waiter in record.waiters):
             left = record.last + delay - anyio.current_time()
@@ -202,9 +202,9 @@ class ServerPoller:
             with anyio.move_on_after(left):
                 await record.wake.wait()
         if record.waiters:
-            await anyio.sleep(max(0.0, record.last + _SHORTEST - anyio.current_time()))
+            await anyio.sleep(max(0.0, record.last + _MIN_DELAY - anyio.current_time()))
 
-    async def _poll(self, record: _Record) -> float:
+    async def _poll(self, record: _PolledServer) -> float:
         record.begun += 1
         record.last = anyio.current_time()
         number = record.begun
@@ -214,9 +214,9 @@ class ServerPoller:
             server = await bounded_poll(self._fetch(record.server_id), self._patience)
         except NotFoundError as error:
             self._failed += 1
-            for waiter in _concerned(record, number):
-                waiter.take_missing(error, record.server)
-            return _SHORTEST
+            for waiter in _waiters_before(record, number):
+                waiter.take_not_found(error, record.server)
+            return _MIN_DELAY
         except ClientClosedError:
             raise
         except BaseException as error:
@@ -224,7 +224,7 @@ class ServerPoller:
                 raise
             self._failed += 1
             # Code of the application's may raise anything, and that is one failed poll like any other.
-            return self._take_failure(record, contain(f"what polls server {record.server_id}", error))
+            return self._on_failure(record, contain(f"what polls server {record.server_id}", error))
         finally:
             self._in_flight -= 1
         now = anyio.current_time()
@@ -232,11 +232,11 @@ class ServerPoller:
         record.server = server
         record.failures = 0
         record.failing_since = record.unauthorized_since = None
-        for waiter in _concerned(record, number):
-            waiter.take(server, now, outage=outage, longest=self._patience.no_news)
+        for waiter in _waiters_before(record, number):
+            waiter.accept(server, now, outage=outage, longest=self._patience.no_news)
         return schedule.unprofiled_poll_delay(age=now - record.asked, live=len(self._records), rate=self._pace.rate)
 
-    def _take_failure(self, record: _Record, error: Exception) -> float:
+    def _on_failure(self, record: _PolledServer, error: Exception) -> float:
         if isinstance(error, ConfigurationError | InvalidRequestError):
             _fail_all(record, "could not be polled", error)
         elif not isinstance(error, CallError) and not record.failures:
@@ -245,7 +245,7 @@ class ServerPoller:
         record.failures += 1
         record.failing_since = record.last if record.failing_since is None else record.failing_since
         since, longest = record.failing_since, self._patience.failing
-        if isinstance(error, _BARRED):
+        if isinstance(error, _UNAUTHORIZED):
             since = record.unauthorized_since = now if record.unauthorized_since is None else record.unauthorized_since
             longest = self._patience.unauthorized
         else:
@@ -256,11 +256,11 @@ class ServerPoller:
         return schedule.failure_delay(record.failures)
 
 
-def _fail_all(record: _Record, why: str, error: Exception) -> None:
+def _fail_all(record: _PolledServer, why: str, error: Exception) -> None:
     for waiter in record.waiters:
         waiter.fail(lost(waiter, record.server, why, error))
 
 
-def _concerned(record: _Record, number: int) -> list[Waiter]:
+def _waiters_before(record: _PolledServer, number: int) -> list[Waiter]:
     """Return those who waited before a poll began: what it shows may be older than what the others have done."""
     return [waiter for waiter in record.waiters if waiter.after < number]

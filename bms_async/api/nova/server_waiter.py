@@ -10,8 +10,8 @@ from bms_async.models import Server, ServerStatus
 
 _GONE = frozenset({"DELETED", "SOFT_DELETED"})
 _SETTLED = frozenset({ServerStatus.ACTIVE, ServerStatus.SHUTOFF})
-_MOST_SEEN = 256
-_TASK_PATIENCE = 300.0
+_MAX_SEEN = 256
+_TASK_GRACE = 300.0
 """Seconds for which a server in ERROR may still be at work: it can be stopped, restarted and deleted like that."""
 
 
@@ -41,7 +41,7 @@ class Waiter:
         """What is waited for, in words."""
         return self.wanted or "the deletion"
 
-    def take(self, server: Server, now: float, *, outage: float = 0.0, longest: float = math.inf) -> None:
+    def accept(self, server: Server, now: float, *, outage: float = 0.0, longest: float = math.inf) -> None:
         """Take in what a poll showed.
 
         Args:
@@ -50,7 +50,7 @@ class Waiter:
             outage: For how many seconds polls had failed before this one, which do not count as time without news.
             longest: Seconds after which a wait without news ends.
         """
-        has_patience = self._has_patience(server, now, outage, longest)
+        has_patience = self._may_wait_on(server, now, outage, longest)
         if self._is_reached(server):
             self._resolve(server)
         elif server.status in _GONE:
@@ -61,23 +61,23 @@ class Waiter:
             self._faulty_since = now if self._faulty_since is None else self._faulty_since
             # The reference lets a faulty server be stopped (5.3.4), and it is faulty until that is done. One that was
             # well when the wait began has failed now, whatever task it still shows.
-            if self._was_well or not server.task_state or now - self._faulty_since >= _TASK_PATIENCE:
+            if self._was_well or not server.task_state or now - self._faulty_since >= _TASK_GRACE:
                 self.fail(ServerFaultError(server, wanted=self.wanted))
         if not has_patience:
             task = f" ({server.task_state})" if server.task_state else ""
             state = f"is {server.status or 'without a status'}{task}"
             self.fail(lost(self, server, f"{state} and has shown nothing new for {longest:g} s"))
 
-    def _has_patience(self, server: Server, now: float, outage: float, longest: float) -> bool:
+    def _may_wait_on(self, server: Server, now: float, outage: float, longest: float) -> bool:
         shown = (server.status, server.task_state, server.progress)
-        if self._news_at is None or (shown not in self._seen and len(self._seen) < _MOST_SEEN):
+        if self._news_at is None or (shown not in self._seen and len(self._seen) < _MAX_SEEN):
             # What was seen before is no news: a server may go back and forth for ever.
             self._seen.add(shown)
             self._news_at = now
         self._news_at = min(now, self._news_at + outage)
         return now - self._news_at <= longest
 
-    def take_missing(self, error: NotFoundError, server: Server | None) -> None:
+    def take_not_found(self, error: NotFoundError, server: Server | None) -> None:
         """Take in that a poll was answered 404.
 
         Only the compute service's own word for it proves a deletion: a gateway that has lost a route answers 404 too.

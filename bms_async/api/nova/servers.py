@@ -81,7 +81,7 @@ class NovaServers(ServerLists):
             wrap_secrets(metadata),
             wrap_secrets(user_data),
         )
-        headers = self._versioned(microversion)
+        headers = self._microversion_headers(microversion)
         new = NewServer(
             name=name,
             image=image,
@@ -113,7 +113,7 @@ class NovaServers(ServerLists):
 
         Source: API reference 5.2.2.
         """
-        headers = self._versioned(microversion)
+        headers = self._microversion_headers(microversion)
         await self._delete(calls.DELETE, {"server_id": self._id("server_id", server_id)}, headers)
 
     async def get(self, server_id: str, *, microversion: str | None = None) -> Server:
@@ -130,7 +130,7 @@ class NovaServers(ServerLists):
         Source: API reference 5.2.3.
         """
         path = {"server_id": self._id("server_id", server_id)}
-        answer = await self._session.call(calls.GET, path=path, headers=self._versioned(microversion))
+        answer = await self._session.call(calls.GET, path=path, headers=self._microversion_headers(microversion))
         return answer.server
 
     async def rename(self, server_id: str, name: str, *, microversion: str | None = None) -> Server:
@@ -148,7 +148,7 @@ class NovaServers(ServerLists):
         Source: API reference 5.3.1.
         """
         path = {"server_id": self._id("server_id", server_id)}
-        headers = self._versioned(microversion)
+        headers = self._microversion_headers(microversion)
         if self._check:
             check_text("name", check_native_name("name", name))
         answer = await self._session.call(calls.RENAME, path=path, body={"server": {"name": name}}, headers=headers)
@@ -264,7 +264,7 @@ class NovaServers(ServerLists):
         self, operation: Operation[None], server_id: str, body: Mapping[str, object], microversion: str | None
     ) -> None:
         path = {"server_id": self._id("server_id", server_id)}
-        await self._session.call(operation, path=path, body=body, headers=self._versioned(microversion))
+        await self._session.call(operation, path=path, body=body, headers=self._microversion_headers(microversion))
 
 
 def make_poller(session: Session, patience: Patience | None = None) -> ServerPoller:

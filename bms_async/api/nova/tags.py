@@ -15,7 +15,7 @@ from bms_async.wire import Safety, Service
 from ._resource import MICROVERSION, SERVER, Resource
 
 
-class TagsAnswer(Model, frozen=True, kw_only=True):
+class TagsResponse(Model, frozen=True, kw_only=True):
     """What `GET` and `PUT` of all tags answer."""
 
     tags: tuple[str, ...] | Literal[""] | None
@@ -29,7 +29,7 @@ LIST = define(
     "nova.tags.list",
     "GET",
     _TAGS,
-    TagsAnswer,
+    TagsResponse,
     title="Read a server's tags",
     chapter="5.10.1",
     safety=Safety.READ,
@@ -40,7 +40,7 @@ REPLACE = define(
     "nova.tags.replace",
     "PUT",
     _TAGS,
-    TagsAnswer,
+    TagsResponse,
     title="Give a server these tags instead of those it has",
     chapter="5.10.2",
     safety=Safety.IDEMPOTENT,

@@ -12,13 +12,13 @@ from bms_async.wire import Safety, Service
 from ._resource import SERVER, Resource
 
 
-class VolumesAnswer(Model, frozen=True, kw_only=True, rename={"volumes": "volumeAttachments"}):
+class VolumesResponse(Model, frozen=True, kw_only=True, rename={"volumes": "volumeAttachments"}):
     """What `GET` of all disks answers; where the reference prints one alone, it is a list of one."""
 
     volumes: tuple[VolumeAttachment, ...] | Literal[""] | None
 
 
-class VolumeAnswer(Model, frozen=True, kw_only=True, rename={"volume": "volumeAttachment"}):
+class VolumeResponse(Model, frozen=True, kw_only=True, rename={"volume": "volumeAttachment"}):
     """What `GET` of one and `POST` answer: the disk in an envelope."""
 
     volume: VolumeAttachment
@@ -30,7 +30,7 @@ LIST = define(
     "nova.volumes.list",
     "GET",
     _VOLUMES,
-    VolumesAnswer,
+    VolumesResponse,
     title="Read a server's disks",
     chapter="5.8.1",
     safety=Safety.READ,
@@ -40,7 +40,7 @@ GET = define(
     "nova.volumes.get",
     "GET",
     _VOLUMES + "/{volume_id}",
-    VolumeAnswer,
+    VolumeResponse,
     title="Read one disk of a server",
     chapter="5.8.2",
     safety=Safety.READ,
@@ -50,7 +50,7 @@ ATTACH = define(
     "nova.volumes.attach",
     "POST",
     _VOLUMES,
-    VolumeAnswer,
+    VolumeResponse,
     title="Attach a disk to a server",
     chapter="5.8.3",
     safety=Safety.UNSAFE,
