@@ -91,7 +91,7 @@ def stop(servers: int, *, memory: bool) -> dict[str, Any]:
             told = await bms.fleet.stop(ids)
             spent = time.process_time() - begun
             told.raise_for_failures()
-            books = cloud.books()
+            books = cloud.call_counts()
             windows = (-(-servers // BATCH) - 1) // LIMIT
             return {
                 "servers": servers,

@@ -189,7 +189,7 @@ def watch_through_the_client(jobs: int) -> tuple[list[Work], int]:
         async with simulated(servers=1000, job_seconds=(SHORTEST, LONGEST), seed=1) as (bms, cloud):
             for number in range(jobs):
                 action = (bms.servers.stop, bms.servers.start)[number % 2]
-                before = cloud.books().operations["jobs.get"].arrived if number else 0
+                before = cloud.call_counts().operations["jobs.get"].arrived if number else 0
                 begun = anyio.current_time()
                 handle = await action(list(cloud.servers))
                 told = [(sub, anyio.current_time()) async for sub in handle.sub_jobs()]
@@ -198,10 +198,10 @@ def watch_through_the_client(jobs: int) -> tuple[list[Work], int]:
                 began = job.begin_time
                 spans = sorted((begun + (sub.end_time - began).total_seconds(), at) for sub, at in told if sub.end_time)
                 work = Work("", begun, [end for end, _ in spans], number >= jobs // 2)
-                work.polls = cloud.books().operations["jobs.get"].arrived - before
+                work.polls = cloud.call_counts().operations["jobs.get"].arrived - before
                 work.delays = [at - end for end, at in spans]
                 works.append(work)
-            most = cloud.books().operations["jobs.get"].worst_minute
+            most = cloud.call_counts().operations["jobs.get"].worst_minute
         return [work for work in works if work.measured], most
 
     return run_virtually(main)

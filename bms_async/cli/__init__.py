@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .streams import flush_output, mend_streams, say
+from .streams import flush_output, print_error, repair_streams
 
 __all__ = ["main"]
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: What is typed after ``bms``; the process's own by default.
     """
-    mend_streams()
+    repair_streams()
     return flush_output(_run(arguments))
 
 
@@ -35,7 +35,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
-        say(f"{error.name} is not installed: pip install 'bms-async[cli]' brings what bms needs")
+        print_error(f"{error.name} is not installed: pip install 'bms-async[cli]' brings what bms needs")
         return 2
     except KeyboardInterrupt:
         # Ctrl-C before there is anybody to take it in.

@@ -33,7 +33,7 @@ from .options import (
     calls_known,
     columns_known,
 )
-from .streams import say, swallow_output
+from .streams import discard_output, print_error
 
 if TYPE_CHECKING:
     from .ids import Filters
@@ -92,8 +92,8 @@ def run_app(arguments: Sequence[str] | None = None) -> int:
         return _NO_READER
     except OSError as error:
         # Help or a script of completion; what commands write, they look after themselves.
-        swallow_output()
-        say(str(error))
+        discard_output()
+        print_error(str(error))
         return _UNWRITTEN
     finally:
         sys.stdout, sys.stderr = streams
@@ -101,9 +101,9 @@ def run_app(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end(work: Callable[[], int]) -> NoReturn:
-    from .exit import guard  # noqa: PLC0415 - help and completion do without it
+    from .exit import run_guarded  # noqa: PLC0415 - help and completion do without it
 
-    raise typer.Exit(guard(work))
+    raise typer.Exit(run_guarded(work))
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - as typer calls it

@@ -12,11 +12,11 @@ import anyio
 from bms_async import BmsClient, Limits
 from bms_async.config import Settings, read_cloud, read_environment
 
-from .exit import say
-from .limit_usage import Ledger, state_folder
-from .output import clean
+from .exit import print_error
+from .limit_usage import LimitUsage, state_dir
+from .output import strip_control_chars
 
-__all__ = ["Cloud", "ledger_of", "open_cloud", "read_settings"]
+__all__ = ["Cloud", "open_client", "read_settings", "usage_of"]
 
 _CREDENTIALS = ("OS_TOKEN", "OS_AUTH_TOKEN", "OS_PASSWORD", "HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK")
 _SECONDS_BETWEEN_NOTES = 5.0
@@ -32,7 +32,7 @@ class Cloud(NamedTuple):
     def where(self) -> str:
         """The project and the address, for people."""
         project = self.bms.project_id or self.settings.project_name or "?"
-        return f"project {clean(project)} at {self.settings.endpoint}"
+        return f"project {strip_control_chars(project)} at {self.settings.endpoint}"
 
 
 def read_settings(name: str | None) -> Settings:
@@ -52,19 +52,19 @@ def read_settings(name: str | None) -> Settings:
     return read_environment()
 
 
-def ledger_of(settings: Settings) -> Ledger:
+def usage_of(settings: Settings) -> LimitUsage:
     """Return what tells of the slots that were used in this cloud."""
     project = settings.project_id or settings.project_name or ""
     try:
-        return Ledger(settings.endpoint, project, state_folder())
+        return LimitUsage(settings.endpoint, project, state_dir())
     except OSError as error:
-        return Ledger(settings.endpoint, project, None, no_folder=str(error))
+        return LimitUsage(settings.endpoint, project, None, no_folder=str(error))
 
 
 @asynccontextmanager
-async def open_cloud(settings: Settings) -> AsyncIterator[Cloud]:
+async def open_client(settings: Settings) -> AsyncIterator[Cloud]:
     """Open a client; what it uses of the limits is noted for the next command, also when this one is interrupted."""
-    limits, ledger = Limits(), ledger_of(settings)
+    limits, usage = Limits(), usage_of(settings)
     # As `from_env` and `from_cloud` do; here, what they read is needed besides, and must not be read twice.
     client = BmsClient._from_settings(settings, {"limits": limits})  # noqa: SLF001
 
@@ -72,9 +72,9 @@ async def open_cloud(settings: Settings) -> AsyncIterator[Cloud]:
         # Who is killed has told most of it.
         while True:
             await anyio.sleep(_SECONDS_BETWEEN_NOTES)
-            await ledger.save(limits)
+            await usage.save(limits)
 
-    await ledger.load(limits)
+    await usage.load(limits)
     error: Exception | None = None
     try:
         async with client as bms, anyio.create_task_group() as tasks:
@@ -86,10 +86,10 @@ async def open_cloud(settings: Settings) -> AsyncIterator[Cloud]:
             finally:
                 tasks.cancel_scope.cancel()
     finally:
-        await ledger.save(limits)
-        if ledger.trouble is not None:
-            say(
-                f"what was used of the limits cannot be noted ({ledger.trouble}): the next command does not know of it,"
+        await usage.save(limits)
+        if usage.trouble is not None:
+            print_error(
+                f"what was used of the limits cannot be noted ({usage.trouble}): the next command does not know of it,"
                 " and may be refused by the cloud for it"
             )
     if error is not None:

@@ -6,7 +6,7 @@ import sys
 
 import anyio
 
-from .exit import UsageError, say
+from .exit import UsageError, print_error
 
 __all__ = ["confirm"]
 
@@ -25,6 +25,6 @@ async def confirm(question: str) -> None:
     await anyio.wait_readable(sys.stdin)
     answer = sys.stdin.readline()
     if not answer.endswith("\n"):
-        say("", first="")
+        print_error("", first="")
     if answer.strip().lower() not in {"y", "yes"}:
         raise UsageError("nothing was done")

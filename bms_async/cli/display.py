@@ -12,13 +12,13 @@ from rich.text import Text
 from bms_async import BmsClient, FleetRun
 from bms_async.fleet.plan import WaveLimit
 
-from .estimate import Durations, Outlook, Standing, look_ahead
+from .estimate import Durations, Estimate, RunPosition, estimate_end
 from .failures import Failures
-from .output import clean, duration, number
+from .output import duration, pluralize, strip_control_chars
 from .progress import Screen, draw_bar
 from .results import reason_line
 
-__all__ = ["Display", "Polls"]
+__all__ = ["Display", "PollHealth"]
 
 _MOST_SAMPLES = 20_000
 _MOST_REASONS = 5
@@ -26,7 +26,7 @@ _RATE_WIDTH = 7
 """What most rates take, so that the bar beside them keeps its width."""
 
 
-class Polls:
+class PollHealth:
     """Whether the cloud answers when it is asked how far jobs are.
 
     Args:
@@ -45,11 +45,11 @@ class Polls:
         if before != self._known:
             self._are_failing = self._known[0] > before[0]
 
-    def trouble(self) -> str:
+    def message(self) -> str:
         """Return what is wrong; nothing if the last poll was answered."""
         if not self._are_failing:
             return ""
-        return f"the cloud does not answer: {number(self._known[0], 'poll')} failed, and it is tried again"
+        return f"the cloud does not answer: {pluralize(self._known[0], 'poll')} failed, and it is tried again"
 
 
 class Display:
@@ -90,7 +90,7 @@ class Display:
         self.began = anyio.current_time()
         self._recent: deque[tuple[float, int]] = deque()
         self._last_call = (0, self.began)
-        self._answers = Polls(bms)
+        self._answers = PollHealth(bms)
 
     def sample(self) -> None:
         """Look at the run, as is done every now and then."""
@@ -122,16 +122,16 @@ class Display:
         if report is not None:
             end = "interrupted" if report.cancelled else "aborted" if report.aborted else "ended"
             return f"{progress.done / max(seconds, 0.1):,.0f}/s", duration(seconds), end
-        outlook = self._outlook()
-        if outlook.is_least and outlook.seconds < 1:
+        outlook = self._estimate()
+        if outlook.is_lower_bound and outlook.seconds < 1:
             # Nobody knows how long servers take, and the limit holds nothing up.
             return f"{rate:,.0f}/s", duration(seconds), ""
-        mark = ">=" if outlook.is_least else "~"
+        mark = ">=" if outlook.is_lower_bound else "~"
         return f"{rate:,.0f}/s", duration(seconds), f"{mark}{duration(math.ceil(outlook.seconds))} left"
 
-    def _outlook(self) -> Outlook:
+    def _estimate(self) -> Estimate:
         progress, statistics = self._run.progress, self.limiter.statistics()
-        standing = Standing(
+        standing = RunPosition(
             unasked=max(0, self._servers - progress.submitted),
             in_flight=progress.in_flight,
             batch=self._batch,
@@ -139,7 +139,7 @@ class Display:
             since_last=anyio.current_time() - self._last_call[1],
         )
         still = statistics.next_slot if not statistics.free and statistics.next_slot is not None else 0.0
-        return look_ahead(
+        return estimate_end(
             standing, self.durations, spent=self.limiter.snapshot(), capacity=statistics.capacity, still=still
         )
 
@@ -153,8 +153,8 @@ class Display:
         if unasked > 0 and statistics.capacity is not None and not self._run.report:
             calls = -(-unasked // self._batch)
             soon = f"next in {duration(math.ceil(statistics.next_slot))}" if statistics.next_slot else ""
-            parts.append(f"{number(calls, 'call')} to go, {soon or f'{statistics.free} slots free'}")
-        if not self._run.report and (trouble := self._answers.trouble()):
+            parts.append(f"{pluralize(calls, 'call')} to go, {soon or f'{statistics.free} slots free'}")
+        if not self._run.report and (trouble := self._answers.message()):
             parts.append(trouble)
         return ", ".join(parts)
 
@@ -189,7 +189,7 @@ class Display:
         progress = self._run.progress
         rate, so_far, to_come = self._figures()
         counts = list(self.failures.counts().items())[:_MOST_REASONS]
-        failed = ", ".join(f"{count:,} {clean(code)}" for code, count in counts)
+        failed = ", ".join(f"{count:,} {strip_control_chars(code)}" for code, count in counts)
         figures = ", ".join(each for each in (rate, so_far, to_come) if each)
         line = f"{self._action}: {progress.done:,} of {self._servers:,}, {figures}; {self._states()}"
         return f"{line}; {failed}" if failed else line

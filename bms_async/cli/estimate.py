@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-__all__ = ["Durations", "Outlook", "Standing", "last_send", "look_ahead"]
+__all__ = ["Durations", "Estimate", "RunPosition", "estimate_end", "time_of_last_call"]
 
 WINDOW = 60.0
 """Seconds after which a used slot comes back."""
@@ -19,19 +19,19 @@ _BINS = 160
 _LATE = 0.1
 
 
-class Outlook(NamedTuple):
+class Estimate(NamedTuple):
     """How long it will take.
 
     Attributes:
         seconds: From now.
-        is_least: Whether it may well be longer: nobody knows yet how long a server takes.
+        is_lower_bound: Whether it may well be longer: nobody knows yet how long a server takes.
     """
 
     seconds: float
-    is_least: bool
+    is_lower_bound: bool
 
 
-class Standing(NamedTuple):
+class RunPosition(NamedTuple):
     """How far a run is.
 
     Attributes:
@@ -79,7 +79,7 @@ class Durations:
         return float(_SHORTEST * _RATIO ** min(place, _BINS - 1))
 
 
-def last_send(
+def time_of_last_call(
     calls: int, *, spent: Sequence[float], capacity: int | None, still: float = 0.0, window: float = WINDOW
 ) -> float:
     """Return the seconds until the last of so many calls can be sent.
@@ -101,15 +101,15 @@ def last_send(
     return max(free[place], still) + rounds * window
 
 
-def look_ahead(
-    standing: Standing,
+def estimate_end(
+    standing: RunPosition,
     durations: Durations,
     *,
     spent: Sequence[float],
     capacity: int | None,
     still: float = 0.0,
     window: float = WINDOW,
-) -> Outlook:
+) -> Estimate:
     """Tell when a run will have ended.
 
     Args:
@@ -121,18 +121,18 @@ def look_ahead(
         window: Seconds after which a slot that is used comes back.
     """
     calls = -(-standing.unasked // max(1, standing.batch))
-    send = last_send(calls, spent=spent, capacity=capacity, still=still, window=window)
+    send = time_of_last_call(calls, spent=spent, capacity=capacity, still=still, window=window)
     slowest, usual = durations.quantile(0.99), durations.quantile(0.5)
     if standing.wave is not None and usual is not None:
         # Whoever does not fit into this wave waits until as many have ended.
         waiting = max(0, standing.unasked - max(0, standing.wave - standing.in_flight))
         send = max(send, usual * waiting / standing.wave)
     if slowest is None:
-        return Outlook(send, is_least=True)
+        return Estimate(send, is_lower_bound=True)
     # Those that end first are the fastest: as long as more are under way than have ended, the others may take longer.
     is_least = durations.count < standing.in_flight
     if standing.unasked:
-        return Outlook(send + slowest, is_least)
+        return Estimate(send + slowest, is_least)
     # Who is later than nearly all others were is not to be expected at any moment: with its age grows the wait.
     left = max(slowest - standing.since_last, _LATE * standing.since_last, 0.0)
-    return Outlook(left if standing.in_flight else 0.0, is_least)
+    return Estimate(left if standing.in_flight else 0.0, is_least)

@@ -25,10 +25,10 @@ from bms_async import (
     explain,
 )
 
-from .output import clean
-from .streams import say, swallow_output
+from .output import strip_control_chars
+from .streams import discard_output, print_error
 
-__all__ = ["Code", "Trouble", "UsageError", "explain_error", "guard", "say", "swallow_output"]
+__all__ = ["Code", "Failure", "UsageError", "discard_output", "explain_error", "print_error", "run_guarded"]
 
 
 class Code(IntEnum):
@@ -47,7 +47,7 @@ class UsageError(Exception):
     """What was typed makes no sense, or a file that it names cannot be used; the text says why and what to do."""
 
 
-class Trouble(NamedTuple):
+class Failure(NamedTuple):
     """What went wrong, what to do next, and the exit code for it."""
 
     text: str
@@ -63,27 +63,27 @@ _REFUSED = "The credentials were refused. A token lives for a day at most: get a
 _ADDRESS = "Check BMS_ENDPOINT (or OS_REGION_NAME and BMS_DOMAIN), then the network and the proxy."
 
 
-def explain_error(error: BaseException) -> Trouble:  # noqa: PLR0911 - a table of kinds
+def explain_error(error: BaseException) -> Failure:  # noqa: PLR0911 - a table of kinds
     """Return what to tell of an error, and the exit code for it."""
     text = str(error)
     if isinstance(error, UsageError | InvalidRequestError):
-        return Trouble(text, "", Code.USAGE)
+        return Failure(text, "", Code.USAGE)
     if isinstance(error, ConfigurationError):
         # An extra that is missing, and a file that cannot be read, say themselves what to do.
-        return Trouble(text, _SET_UP if "not set in" in text else "", Code.CREDENTIALS)
+        return Failure(text, _SET_UP if "not set in" in text else "", Code.CREDENTIALS)
     documented = explain(getattr(error, "code", None))
     if isinstance(error, AuthenticationError):
-        return Trouble(text, _REFUSED, Code.CREDENTIALS)
+        return Failure(text, _REFUSED, Code.CREDENTIALS)
     if isinstance(error, PermissionDeniedError) or (documented and documented.remedy is Remedy.PERMISSION):
-        return Trouble(text, _grant(error), Code.CREDENTIALS)
+        return Failure(text, _grant(error), Code.CREDENTIALS)
     if isinstance(error, JobError | FleetError):
-        return Trouble(text, "", Code.FAILED)
+        return Failure(text, "", Code.FAILED)
     if isinstance(error, BmsError):
-        return Trouble(text, _what_to_try(error), Code.UNREACHABLE)
-    return Trouble(text, "", Code.USAGE)
+        return Failure(text, _what_to_try(error), Code.UNREACHABLE)
+    return Failure(text, "", Code.USAGE)
 
 
-def guard(work: Callable[[], int]) -> int:
+def run_guarded(work: Callable[[], int]) -> int:
     """Do the work of a command and return its exit code; what goes wrong is told on standard error.
 
     Args:
@@ -93,18 +93,18 @@ def guard(work: Callable[[], int]) -> int:
         code = work()
         sys.stdout.flush()
     except BrokenPipeError:
-        swallow_output()
+        discard_output()
         return Code.NO_READER
     except KeyboardInterrupt:
         return Code.INTERRUPTED
     except (UsageError, BmsError, OSError) as error:
         trouble = explain_error(error)
         # The cloud's own words may be in it, and whoever typed the rest may have pasted anything.
-        say("\n     ".join(clean(line) for line in trouble.text.splitlines()))
+        print_error("\n     ".join(strip_control_chars(line) for line in trouble.text.splitlines()))
         if trouble.advice:
-            say(trouble.advice, first="     ")
+            print_error(trouble.advice, first="     ")
         # Where it is the results that could not be written, that is told now.
-        swallow_output()
+        discard_output()
         return trouble.code
     return code
 

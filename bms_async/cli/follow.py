@@ -17,23 +17,23 @@ from bms_async.fleet.outcome import reason_of
 from bms_async.redaction import shown_text
 
 from .display import Display
-from .exit import Code, say, swallow_output
+from .exit import Code, discard_output, print_error
 from .failures import explain_code
 from .journal import Journal
 from .limit_usage import write_atomically
-from .output import clean, is_terminal, json_line, number, write_aside
+from .output import is_terminal, json_line, pluralize, strip_control_chars, write_aside
 from .progress import Screen
-from .results import tell_results
-from .signals import Interruption
+from .results import print_results
+from .signals import SignalHandler
 from .words import words_of
 
 if TYPE_CHECKING:
     from .report_page import CallHistory
 
-__all__ = ["Follower", "tell_doubtful"]
+__all__ = ["Follower", "print_in_doubt"]
 
 _TICK = 0.25
-_AT_A_TIME = 500
+_YIELD_EVERY = 500
 _MOST_JOBS = 20
 _MOST_DOUBTFUL = 5
 
@@ -82,7 +82,7 @@ class Follower:
         )
 
     async def conclude(
-        self, journal: Journal, code: int, *, where: str, quiet: bool, report: str | None, stop: Interruption
+        self, journal: Journal, code: int, *, where: str, quiet: bool, report: str | None, stop: SignalHandler
     ) -> int:
         """Tell what became of it, keep what is needed to go on, and return the exit code.
 
@@ -106,7 +106,7 @@ class Follower:
         code = 128 + stop.number if stop.number else self._no_output or code
         if self._no_output is None:
             try:
-                tell_results(
+                print_results(
                     told,
                     self._display.failures,
                     self._display.calls(),
@@ -122,7 +122,7 @@ class Follower:
         if report is not None:
             await self._write_page(Path(report), told)
         if ended_early:
-            self._tell_how_to_go_on(journal, told)
+            self._print_how_to_resume(journal, told)
         return code
 
     async def _tell(self) -> FleetReport:
@@ -132,7 +132,7 @@ class Follower:
             self._take(outcome)
             if self._json:
                 lines.append(json_line(describe(outcome)))
-            if len(lines) >= _AT_A_TIME or (lines and self._told >= self._run.progress.done):
+            if len(lines) >= _YIELD_EVERY or (lines and self._told >= self._run.progress.done):
                 await self._write(lines)
         await self._write(lines)
         return await self._run
@@ -143,8 +143,10 @@ class Follower:
             self._display.durations.add(outcome.seconds)
         told = self._display.failures.add(outcome)
         if told is not None and outcome.error is not None:
-            code = (clean(reason_of(outcome)), "red")
-            self._screen.note(Text.assemble(f"{clean(outcome.server_id)} ", code, f": {clean(told)}"))
+            code = (strip_control_chars(reason_of(outcome)), "red")
+            self._screen.print_above(
+                Text.assemble(f"{strip_control_chars(outcome.server_id)} ", code, f": {strip_control_chars(told)}")
+            )
 
     async def _write(self, lines: list[str]) -> None:
         text = "".join(lines)
@@ -158,22 +160,22 @@ class Follower:
 
     def _lose_output(self, error: OSError) -> Code:
         """Do without standard output; return the exit code for that. Who has left ends the run, and a full disk not."""
-        swallow_output()
+        discard_output()
         if isinstance(error, BrokenPipeError):
             self._no_output = Code.NO_READER
             self._run.cancel(detach=True)
         else:
             self._no_output = Code.USAGE
-            self._screen.note(f"bms: results cannot be written any more: {error}; the run goes on")
+            self._screen.print_above(f"bms: results cannot be written any more: {error}; the run goes on")
         return self._no_output
 
     async def _show(self) -> None:
         while True:
             self._display.sample()
             if self._screen.is_live:
-                await self._screen.show(self._display.block())
+                await self._screen.draw(self._display.block())
             elif not self._screen.quiet:
-                await self._screen.line(self._display.line() if self._screen.is_due() else None)
+                await self._screen.log(self._display.line() if self._screen.is_due() else None)
             await anyio.sleep(_TICK)
 
     async def _refresh(self) -> None:
@@ -181,11 +183,11 @@ class Follower:
         self._display.sample()
         if self._screen.is_live:
             # Where the results go to the same terminal, they say the rest.
-            await self._screen.show(
+            await self._screen.draw(
                 self._display.block()[:1] if is_terminal() and not self._json else self._display.block()
             )
         else:
-            await self._screen.line(self._display.line())
+            await self._screen.log(self._display.line())
 
     def _left(self, report: FleetReport) -> list[str]:
         """Return the servers that another run may ask for: nothing was done to them, or twice is as good as once."""
@@ -200,36 +202,36 @@ class Follower:
         unknown = (each for each in report.outcomes if each.state is OutcomeState.UNKNOWN)
         return [each.server_id for each in unknown if each.job_id is None]
 
-    def _tell_how_to_go_on(self, journal: Journal, report: FleetReport) -> None:
-        left, path = number(len(self._left(report)), "server"), journal.path
+    def _print_how_to_resume(self, journal: Journal, report: FleetReport) -> None:
+        left, path = pluralize(len(self._left(report)), "server"), journal.path
         if path is None and not journal.jobs:
-            doubtful = report.by_state[OutcomeState.UNKNOWN]
-            asked = f"{number(doubtful, 'server')} may have been asked for" if doubtful else "nothing was asked for"
-            say(f"no job is known of; {asked}, and there is nothing saved to go on with")
+            in_doubt = report.by_state[OutcomeState.UNKNOWN]
+            asked = f"{pluralize(in_doubt, 'server')} may have been asked for" if in_doubt else "nothing was asked for"
+            print_error(f"no job is known of; {asked}, and there is nothing saved to go on with")
             return
         if path is None:
-            say(f"the {number(len(journal.jobs), 'job')} could not be saved. To follow the first of them:")
-            say(f"bms jobs watch {' '.join(journal.jobs[:_MOST_JOBS])}", first="  ")
+            print_error(f"the {pluralize(len(journal.jobs), 'job')} could not be saved. To follow the first of them:")
+            print_error(f"bms jobs watch {' '.join(journal.jobs[:_MOST_JOBS])}", first="  ")
             return
         # Each command has a line of its own, so that it can be copied whole.
         file = shlex.quote(os.fspath(path))
         if report.cancelled and journal.jobs:
-            say("what was asked for goes on in the cloud. To follow it:")
-            say(f"bms jobs watch --from {file}", first="  ")
+            print_error("what was asked for goes on in the cloud. To follow it:")
+            print_error(f"bms jobs watch --from {file}", first="  ")
         if self._left(report):
             # What failed before counts again, so that the same share would end the next run at once.
             share = " --abort-above 100%" if report.aborted else ""
             whatever = ", whatever fails" if report.aborted else ""
-            say(f"to {'follow it and ' if report.cancelled else ''}go on with the {left} left{whatever}:")
-            say(f"bms {self._action} --resume {file}{share}", first="  ")
+            print_error(f"to {'follow it and ' if report.cancelled else ''}go on with the {left} left{whatever}:")
+            print_error(f"bms {self._action} --resume {file}{share}", first="  ")
         if self._doubtful(report):
-            tell_doubtful(self._doubtful(report))
+            print_in_doubt(self._doubtful(report))
 
     async def _write_page(self, path: Path, report: FleetReport) -> None:
         try:
             await anyio.to_thread.run_sync(lambda: write_page(path, report, self._history(report)))
         except (OSError, ImportError) as error:
-            say(f"the report {path} was not written: {error}")
+            print_error(f"the report {path} was not written: {error}")
 
     def _history(self, report: FleetReport) -> CallHistory:
         from .report_page import CallHistory  # noqa: PLC0415 - only a report needs it
@@ -276,11 +278,13 @@ def describe(outcome: Outcome) -> dict[str, object]:
     return told
 
 
-def tell_doubtful(servers: Sequence[str]) -> None:
+def print_in_doubt(servers: Sequence[str]) -> None:
     """Say which servers are left alone, for nobody knows whether the cloud took them."""
     more = f" and {len(servers) - _MOST_DOUBTFUL:,} more" if len(servers) > _MOST_DOUBTFUL else ""
-    say(f"{number(len(servers), 'server')} may have been rebooted, for no answer came; a --resume leaves them alone:")
-    say(f"{' '.join(map(clean, servers[:_MOST_DOUBTFUL]))}{more}", first="  ")
+    print_error(
+        f"{pluralize(len(servers), 'server')} may have been rebooted, for no answer came; a --resume leaves them alone:"
+    )
+    print_error(f"{' '.join(map(strip_control_chars, servers[:_MOST_DOUBTFUL]))}{more}", first="  ")
 
 
 def _may_be_asked(outcome: Outcome) -> bool:

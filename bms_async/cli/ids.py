@@ -120,9 +120,9 @@ async def list_ids(bms: BmsClient, filters: Sequence[Filters], screen: Screen) -
         ids.append(server.id)
         if len(ids) % _PAGE == 0:
             if screen.is_live:
-                await screen.show([Text(f"servers with {wanted}: {len(ids):,} so far", style="dim")])
+                await screen.draw([Text(f"servers with {wanted}: {len(ids):,} so far", style="dim")])
             elif screen.is_due():
-                await screen.line(f"servers with {wanted}: {len(ids):,} so far")
+                await screen.log(f"servers with {wanted}: {len(ids):,} so far")
     if not ids:
         raise UsageError(f"no server has {wanted}; `bms servers list` shows those that there are")
     return ids

@@ -9,10 +9,10 @@ from bms_async import Quota, Quotas
 from bms_async.api import operations
 from bms_async.limits import DOCUMENTED_LIMITS
 
-from .cloud import ledger_of, open_cloud, read_settings
-from .exit import Code, UsageError, say
-from .output import Columns, json_line, write
-from .signals import Interruption, run_interruptibly
+from .cloud import open_client, read_settings, usage_of
+from .exit import Code, UsageError, print_error
+from .output import TableWriter, json_line, write
+from .signals import SignalHandler, run_interruptibly
 
 __all__ = ["show_calls", "show_limits", "show_quota"]
 
@@ -29,11 +29,13 @@ def show_limits(names: Iterable[str], *, cloud: str | None, json: bool) -> int:
     unknown = [name for name in wanted if name not in DOCUMENTED_LIMITS]
     if unknown:
         raise UsageError(f"{', '.join(unknown)}: no limit is documented for it; `bms calls` lists all calls")
-    ledger = ledger_of(read_settings(cloud))
-    used, trouble = ledger.used(), ledger.try_out()
+    usage = usage_of(read_settings(cloud))
+    used, trouble = usage.used(), usage.try_out()
     if trouble is not None:
-        say(f"commands cannot note here what they use of the limits ({trouble}): what is shown may be too little")
-    columns = Columns(("call", "limit", "used", "left", "next_slot"), right=("limit", "used", "left", "next_slot"))
+        print_error(
+            f"commands cannot note here what they use of the limits ({trouble}): what is shown may be too little"
+        )
+    columns = TableWriter(("call", "limit", "used", "left", "next_slot"), right=("limit", "used", "left", "next_slot"))
     for name in wanted:
         limit, back = DOCUMENTED_LIMITS[name], used.get(name, [])
         left = max(0, limit - len(back))
@@ -56,7 +58,7 @@ def show_calls(word: str | None, *, json: bool) -> int:
         word: What its name, path, title or chapter has in it; None for all.
         json: Whether to write JSON.
     """
-    columns = Columns(("call", "method", "limit", "chapter", "permission", "title"), right=("limit",))
+    columns = TableWriter(("call", "method", "limit", "chapter", "permission", "title"), right=("limit",))
     count = 0
     for each in operations():
         searched = " ".join((each.name, each.path, each.title, each.chapter, each.permission or "")).lower()
@@ -87,10 +89,10 @@ def show_quota(*, cloud: str | None, json: bool) -> int:
     """Write how much the project may have, and has."""
     settings = read_settings(cloud)
 
-    async def main(_stop: Interruption) -> int:
-        async with open_cloud(settings) as opened:
+    async def main(_stop: SignalHandler) -> int:
+        async with open_client(settings) as opened:
             quotas = await opened.bms.quotas.get()
-        columns = Columns(("quota", "limit", "used", "left"), right=("limit", "used", "left"))
+        columns = TableWriter(("quota", "limit", "used", "left"), right=("limit", "used", "left"))
         for name in _QUOTAS:
             quota: Quota = getattr(quotas, name)
             if json:

@@ -25,16 +25,26 @@ from bms_async.models import JobStatus
 from bms_async.redaction import shown_text
 
 from .cells import wrap
-from .cloud import open_cloud, read_settings
-from .display import Polls
-from .exit import Code, UsageError, say, swallow_output
+from .cloud import open_client, read_settings
+from .display import PollHealth
+from .exit import Code, UsageError, discard_output, print_error
 from .failures import Failures, explain_code
-from .follow import tell_doubtful
-from .output import clean, duration, json_line, number, plain, terminal_width, text_of, write, write_aside
+from .follow import print_in_doubt
+from .output import (
+    duration,
+    format_cell,
+    json_line,
+    plain,
+    pluralize,
+    strip_control_chars,
+    terminal_width,
+    write,
+    write_aside,
+)
 from .progress import Screen, draw_bar
 from .results import reason_line, reason_lines
-from .saved import Saved, read_saved, restore_jobs
-from .signals import Interruption, run_interruptibly
+from .saved import SavedRun, read_saved, restore_jobs
+from .signals import SignalHandler, run_interruptibly
 from .words import quote, words_of_error, words_of_part
 
 __all__ = ["show_jobs", "watch_jobs"]
@@ -46,14 +56,14 @@ def show_jobs(ids: Sequence[str], *, cloud: str | None, json: bool) -> int:
     """Write how far jobs are; 1 if one of them is not there or has failed."""
     settings = read_settings(cloud)
 
-    async def main(_stop: Interruption) -> int:
+    async def main(_stop: SignalHandler) -> int:
         code: int = Code.OK
-        async with open_cloud(settings) as opened:
+        async with open_client(settings) as opened:
             for job_id in dict.fromkeys(ids):
                 try:
                     job = await opened.bms.jobs.get(job_id)
                 except NotFoundError as error:
-                    _tell_missing(job_id, error, opened.where)
+                    _print_missing(job_id, error, opened.where)
                     code = Code.FAILED
                     continue
                 write(json_line({**_plain_job(job)}) if json else _describe(job))
@@ -73,8 +83,8 @@ def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, json:
     if file and saved is not None:
         saved.check_cloud(file, settings.endpoint)
 
-    async def main(stop: Interruption) -> int:
-        async with open_cloud(settings) as opened:
+    async def main(stop: SignalHandler) -> int:
+        async with open_client(settings) as opened:
             if file and saved is not None:
                 handles = restore_jobs(opened.bms, file, saved)
             else:
@@ -85,10 +95,10 @@ def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, json:
                 code = code or Code.FAILED
         if stop.number:
             again = f"--from {shlex.quote(os.fspath(Path(file)))}" if file else " ".join(map(shlex.quote, ids[:5]))
-            say("the jobs go on in the cloud. To follow them again:")
-            say(f"bms jobs watch {again}", first="  ")
+            print_error("the jobs go on in the cloud. To follow them again:")
+            print_error(f"bms jobs watch {again}", first="  ")
         elif saved is not None and saved.head is not None:
-            _tell_what_is_left(file or "", saved.head.action, saved)
+            _print_what_is_left(file or "", saved.head.action, saved)
         return code
 
     return run_interruptibly(main)
@@ -101,7 +111,7 @@ async def _find(bms: BmsClient, ids: Sequence[str], where: str) -> list[JobHandl
         try:
             await bms.jobs.get(job_id)
         except NotFoundError as error:
-            _tell_missing(job_id, error, where)
+            _print_missing(job_id, error, where)
         else:
             handles.append(bms.jobs.watch(job_id))
     return handles
@@ -111,7 +121,7 @@ class _Watch:
     """Follows some jobs."""
 
     def __init__(self, bms: BmsClient, handles: Sequence[JobHandle], screen: Screen, *, json: bool) -> None:
-        self._polls = Polls(bms)
+        self._polls = PollHealth(bms)
         self._handles = handles
         self._screen = screen
         self._json = json
@@ -123,10 +133,10 @@ class _Watch:
         self._broken: OSError | None = None
         self._began = anyio.current_time()
 
-    async def follow(self, stop: Interruption) -> int:
+    async def follow(self, stop: SignalHandler) -> int:
         """Follow them until all have ended, or a signal comes."""
         with anyio.CancelScope() as scope:
-            stop.gently = scope.cancel
+            stop.on_first_signal = scope.cancel
             try:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._show, scope)
@@ -175,17 +185,23 @@ class _Watch:
             server = sub.server_id or "a server that is not named"
             first = self._failures.add_reason(code or "no code", what, server, words)
             if first is not None:
-                self._screen.note(Text.assemble(f"{clean(server)} ", (clean(code or ""), "red"), f": {clean(first)}"))
+                self._screen.print_above(
+                    Text.assemble(
+                        f"{strip_control_chars(server)} ",
+                        (strip_control_chars(code or ""), "red"),
+                        f": {strip_control_chars(first)}",
+                    )
+                )
 
     def _end(self, handle: JobHandle, job: Job | None, error: BmsError | None) -> None:
         self._ended += 1
         self._known[handle.id] = job
         words = words_of_error(error) if error is not None else None
         if isinstance(error, JobLostError):
-            self._screen.note(clean(str(error)))
+            self._screen.print_above(strip_control_chars(str(error)))
         elif words is not None:
             # What it says of the job as a whole may be all that it says.
-            self._screen.note(f"job {clean(handle.id)} failed: {words.text}")
+            self._screen.print_above(f"job {strip_control_chars(handle.id)} failed: {words.text}")
         if self._json:
             status = "LOST" if isinstance(error, JobLostError) or job is None else job.status.value
             told: dict[str, object] = {"type": "job", "job_id": handle.id, "status": status}
@@ -203,7 +219,7 @@ class _Watch:
             if self._screen.is_live or self._screen.is_due():
                 await self._draw()
             else:
-                await self._screen.line()
+                await self._screen.log()
             await anyio.sleep(_TICK)
 
     async def _write(self) -> None:
@@ -214,24 +230,24 @@ class _Watch:
         try:
             await write_aside(text)
         except OSError as error:
-            swallow_output()
+            discard_output()
             self._broken = error
 
     async def _draw(self) -> None:
         total, so_far = self._total(), duration(anyio.current_time() - self._began)
-        jobs = f"{self._ended}/{number(len(self._handles), 'job')}"
+        jobs = f"{self._ended}/{pluralize(len(self._handles), 'job')}"
         figures = f"{self._done:,}/{total:,}  {jobs}  {so_far}"
-        failed = ", ".join(f"{count:,} {clean(code)}" for code, count in self._failures.counts().items())
-        trouble = self._polls.trouble()
+        failed = ", ".join(f"{count:,} {strip_control_chars(code)}" for code, count in self._failures.counts().items())
+        trouble = self._polls.message()
         if not self._screen.is_live:
-            await self._screen.line("; ".join(each for each in (f"jobs: {figures}", failed, trouble) if each))
+            await self._screen.log("; ".join(each for each in (f"jobs: {figures}", failed, trouble) if each))
             return
         bar = draw_bar(self._done, total, max(5, self._screen.width - len(figures) - 8), plain=self._screen.is_plain)
         block = [Text.assemble(("jobs", "bold"), "  ", bar, "  ", figures)]
         block += [reason_line(reason) for reason in self._failures.reasons()[:5]]
         if trouble:
             block.append(Text(f"  {trouble}", style="dim"))
-        await self._screen.show(block)
+        await self._screen.draw(block)
 
     def _total(self) -> int:
         total = 0
@@ -248,8 +264,8 @@ class _Watch:
             return
         if self._screen.quiet:
             return
-        lines = [f"{self._ended} of {number(len(self._handles), 'job')} ended: {number(self._done, 'server')}, "
-                 f"{failed:,} failed" + (f", {number(self._lost, 'job')} lost" if self._lost else "")]  # fmt: skip
+        lines = [f"{self._ended} of {pluralize(len(self._handles), 'job')} ended: {pluralize(self._done, 'server')}, "
+                 f"{failed:,} failed" + (f", {pluralize(self._lost, 'job')} lost" if self._lost else "")]  # fmt: skip
         lines += reason_lines(self._failures)
         write("\n".join(lines) + "\n")
 
@@ -268,10 +284,13 @@ def _describe(job: Job) -> str:
     subs = job.sub_jobs
     counts = {status: sum(sub.status == status for sub in subs) for status in dict.fromkeys(sub.status for sub in subs)}
     lines = [
-        f"{clean(job.job_id)}   {clean(job.status.value)}   {text_of(job.job_type)}",
-        f"  begun {text_of(job.begin_time)}, ended {text_of(job.end_time)}",
-        f"  {number(job.sub_jobs_total, 'server')}: "
-        + (", ".join(f"{count:,} {clean(status.value)}" for status, count in counts.items()) or "none is told of yet"),
+        f"{strip_control_chars(job.job_id)}   {strip_control_chars(job.status.value)}   {format_cell(job.job_type)}",
+        f"  begun {format_cell(job.begin_time)}, ended {format_cell(job.end_time)}",
+        f"  {pluralize(job.sub_jobs_total, 'server')}: "
+        + (
+            ", ".join(f"{count:,} {strip_control_chars(status.value)}" for status, count in counts.items())
+            or "none is told of yet"
+        ),
     ]
     lines += _describe_failure(job)
     failures = Failures()
@@ -288,21 +307,23 @@ def _describe_failure(job: Job) -> list[str]:
     """Return what is told of a job as a whole, which may be all that is told."""
     code = shown_text(job.error_code or job.code)
     words = words_of_part(job) if code or job.status is JobStatus.FAIL else None
-    told = [(f"{clean(code or 'no code')}: {explain_code(code, words)}", "  ")] if code or words else []
+    told = [(f"{strip_control_chars(code or 'no code')}: {explain_code(code, words)}", "  ")] if code or words else []
     if words is not None:
         told.append((f"the cloud said of the job: {words.text}", "    "))
     return [line for text, first in told for line in wrap(text, terminal_width(), first=first, rest=f"{first}  ")]
 
 
-def _tell_missing(job_id: str, error: NotFoundError, where: str) -> None:
-    say(f"there is no job {clean(job_id)} in {where}: check the id; a new job may take some seconds to be known, and "
-        f"an old one is forgotten after a while{quote(error)}")  # fmt: skip
+def _print_missing(job_id: str, error: NotFoundError, where: str) -> None:
+    print_error(
+        f"there is no job {strip_control_chars(job_id)} in {where}: check the id; a new job may take some seconds "
+        f"to be known, and an old one is forgotten after a while{quote(error)}"
+    )
 
 
-def _tell_what_is_left(file: str, action: str, saved: Saved) -> None:
-    if saved.doubtful and action == "servers.reboot":
-        tell_doubtful(saved.doubtful)
+def _print_what_is_left(file: str, action: str, saved: SavedRun) -> None:
+    if saved.in_doubt and action == "servers.reboot":
+        print_in_doubt(saved.in_doubt)
     if left := len(saved.unasked):
         name = action.removeprefix("servers.")
-        say(f"{number(left, 'server')} of that run were not asked for. To go on with them:")
-        say(f"bms {name} --resume {shlex.quote(file)}", first="  ")
+        print_error(f"{pluralize(left, 'server')} of that run were not asked for. To go on with them:")
+        print_error(f"bms {name} --resume {shlex.quote(file)}", first="  ")

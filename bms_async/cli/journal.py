@@ -22,27 +22,27 @@ import msgspec
 from bms_async import BmsError, CallError, JobHandle
 from bms_async._files import sync_folder
 
-from .exit import UsageError, say
-from .limit_usage import let_go, state_folder, try_lock
-from .output import number
+from .exit import UsageError, print_error
+from .limit_usage import let_go, state_dir, try_lock
+from .output import pluralize
 from .saved import (
     VERSION,
-    AskedLine,
-    EndLine,
-    Head,
-    JobLine,
-    RefusedLine,
-    ResumedLine,
-    Saved,
+    AskedEntry,
+    EndEntry,
+    JobEntry,
+    RefusedEntry,
+    ResumedEntry,
+    RunHeader,
+    SavedRun,
     read_saved,
     restore_jobs,
-    taken_over,
+    resume_lock,
 )
 
-__all__ = ["Journal", "NotNotedError", "Saved", "make_head", "read_saved", "restore_jobs", "taken_over"]
+__all__ = ["Journal", "NotSavedError", "SavedRun", "make_header", "read_saved", "restore_jobs", "resume_lock"]
 
 
-class NotNotedError(BmsError):
+class NotSavedError(BmsError):
     """Servers were not asked for, since it could not be noted first that they would be."""
 
 
@@ -55,15 +55,15 @@ class Journal:
         path: The file; None names one in the state folder.
         head: What the run is.
         size: How many bytes are in the file already, where the run is resumed; what comes after them goes.
-        doubtful: The servers that may have been rebooted before it was resumed; the file is kept for them.
+        in_doubt: The servers that may have been rebooted before it was resumed; the file is kept for them.
 
     Attributes:
         jobs: The jobs of this run, not those that it was resumed with.
         on_unnoted: Called when a batch was not sent since it could not be noted first.
     """
 
-    def __init__(self, path: Path | None, head: Head, *, size: int = 0, doubtful: Sequence[str] = ()) -> None:
-        self._doubtful = doubtful
+    def __init__(self, path: Path | None, head: RunHeader, *, size: int = 0, in_doubt: Sequence[str] = ()) -> None:
+        self._doubtful = in_doubt
         self._head = head
         self._path = path
         self._waiting: list[bytes] = [] if size else [_encode(head)]
@@ -87,7 +87,7 @@ class Journal:
             UsageError: The file cannot be written.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        line = ResumedLine(resumed=now)
+        line = ResumedEntry(resumed=now)
         if not await self._append(line):
             self._waiting.remove(_encode(line))
             self._release()
@@ -107,43 +107,43 @@ class Journal:
             servers: A batch.
 
         Raises:
-            NotNotedError: The file is there and cannot be written any more; they must not be asked for.
+            NotSavedError: The file is there and cannot be written any more; they must not be asked for.
         """
-        line = AskedLine(asked=servers)
+        line = AskedEntry(asked=servers)
         if not await self._append(line):
             if self._end:
                 self._waiting.remove(_encode(line))
                 if self.on_unnoted is not None:
                     self.on_unnoted()
-                raise NotNotedError(
+                raise NotSavedError(
                     f"not asked for, since {self._path} cannot be written ({self._failure}): whoever goes on with this"
                     " run could not know that it was; make room, then go on by --resume"
                 )
-            self._tell_failure()
+            self._print_failure()
         try:
             yield
         except CallError as error:
             if not error.maybe_done:
-                await self._save(RefusedLine(refused=servers))
+                await self._save(RefusedEntry(refused=servers))
             raise
 
     async def add(self, job: JobHandle) -> None:
         """Save a job."""
         self.jobs.append(job.id)
-        await self._save(JobLine(job=msgspec.Raw(job.to_json().encode())))
+        await self._save(JobEntry(job=msgspec.Raw(job.to_json().encode())))
 
-    async def close(self, left: Sequence[str], doubtful: Sequence[str] = ()) -> None:
+    async def close(self, left: Sequence[str], in_doubt: Sequence[str] = ()) -> None:
         """Save which servers may be asked for again, and which must not be; the run has been ended before its end."""
         if self.jobs or self._end:
-            await self._save(EndLine(left=tuple(left), doubtful=(*self._doubtful, *doubtful)))
+            await self._save(EndEntry(left=tuple(left), in_doubt=(*self._doubtful, *in_doubt)))
         self._release()
 
     async def remove(self) -> None:
         """Remove the file: all has ended. One that names servers in doubt is kept, for nothing else names them all."""
         if self._doubtful:
             await self.close(())
-            whom = number(len(self._doubtful), "server")
-            say(f"the last line of {self._path} names {whom} that may have been rebooted")
+            whom = pluralize(len(self._doubtful), "server")
+            print_error(f"the last line of {self._path} names {whom} that may have been rebooted")
             return
         if self._path is not None and (self._end or self._descriptor is not None):
             with suppress(OSError):
@@ -152,12 +152,12 @@ class Journal:
 
     async def _save(self, line: msgspec.Struct) -> None:
         if not await self._append(line):
-            self._tell_failure()
+            self._print_failure()
 
-    def _tell_failure(self) -> None:
+    def _print_failure(self) -> None:
         if not self._is_told:
             self._is_told = True
-            say(f"jobs cannot be saved ({self._failure}); the run goes on, and it is tried again with each job")
+            print_error(f"jobs cannot be saved ({self._failure}); the run goes on, and it is tried again with each job")
 
     async def _append(self, line: msgspec.Struct) -> bool:
         """Write a line, after those that wait; tell whether it is on the disk."""
@@ -200,13 +200,13 @@ class Journal:
             let_go(descriptor)
 
     def _choose(self) -> Path:
-        folder = state_folder()
+        folder = state_dir()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = self._head.action.removeprefix("servers.")
         return folder / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.jsonl"
 
 
-def make_head(
+def make_header(
     action: str,
     *,
     endpoint: str,
@@ -215,9 +215,9 @@ def make_head(
     wave: int | None,
     abort_above: float | None,
     verify: bool,
-) -> Head:
+) -> RunHeader:
     """Return the first line for a run that begins now."""
-    return Head(
+    return RunHeader(
         bms_run=VERSION,
         action=action,
         endpoint=endpoint,

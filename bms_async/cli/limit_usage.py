@@ -18,7 +18,7 @@ import msgspec
 from bms_async import ConfigurationError, Limits
 
 __all__ = [
-    "Ledger", "let_go", "own_part", "state_folder", "try_lock", "write_atomically",
+    "LimitUsage", "let_go", "own_usage", "state_dir", "try_lock", "write_atomically",
 ]  # fmt: skip
 
 _log = logging.getLogger("bms_async.cli")
@@ -34,7 +34,7 @@ _SLACK = 0.05
 """Seconds by which the day's clock and the loop's may differ over a minute; what is noted is so much later."""
 
 
-def state_folder() -> Path:
+def state_dir() -> Path:
     """Return the folder that state is kept in; it is not made.
 
     Raises:
@@ -86,21 +86,21 @@ def let_go(descriptor: int) -> None:
     os.close(descriptor)
 
 
-class Section(msgspec.Struct):
+class ProcessUsage(msgspec.Struct):
     """What one process has used: when it said so, and by operation when each slot comes back, in seconds since 1970."""
 
     written: float
     until: dict[str, list[float]]
 
 
-class Book(msgspec.Struct):
+class UsageFile(msgspec.Struct):
     """The file: a section a process."""
 
     version: int
-    sections: dict[str, Section]
+    sections: dict[str, ProcessUsage]
 
 
-class Ledger:
+class LimitUsage:
     """The slots that the commands of this machine have used, so that the next one keeps the limit together with them.
 
     What other programs and other machines use is not in it.
@@ -143,10 +143,10 @@ class Ledger:
         """Note what was used here, beside what others have noted."""
         now = time.time()
         ours = {
-            operation: own_part(seconds, limits[operation].statistics().calls)
+            operation: own_usage(seconds, limits[operation].statistics().calls)
             for operation, seconds in limits.snapshot().items()
         }
-        section = Section(
+        section = ProcessUsage(
             written=now,
             until={
                 name: [round(now + each + _SLACK, 2) for each in seconds] for name, seconds in ours.items() if seconds
@@ -170,7 +170,7 @@ class Ledger:
             return str(error)
         return self.trouble
 
-    def _write(self, section: Section) -> None:
+    def _write(self, section: ProcessUsage) -> None:
         if self._path is None:
             self.trouble = self._no_folder if section.until else None
             return
@@ -188,17 +188,17 @@ class Ledger:
                 }
                 if section.until:
                     sections[self._writer] = section
-                write_atomically(self._path, msgspec.json.encode(Book(_VERSION, sections)))
+                write_atomically(self._path, msgspec.json.encode(UsageFile(_VERSION, sections)))
         except OSError as error:
             self.trouble = str(error)
             _log.debug("%s cannot be written: %s", self._path, error)
 
-    def _read(self, now: float) -> Book:
-        nothing = Book(_VERSION, {})
+    def _read(self, now: float) -> UsageFile:
+        nothing = UsageFile(_VERSION, {})
         if self._path is None:
             return nothing
         try:
-            book = msgspec.json.decode(self._path.read_bytes(), type=Book)
+            book = msgspec.json.decode(self._path.read_bytes(), type=UsageFile)
         except FileNotFoundError:
             return nothing
         except (OSError, msgspec.DecodeError, UnicodeError) as error:
@@ -215,7 +215,7 @@ class Ledger:
         return book
 
 
-def own_part(spent: Sequence[float], calls: int) -> Sequence[float]:
+def own_usage(spent: Sequence[float], calls: int) -> Sequence[float]:
     """Return what was used here of all that is used.
 
     Args:

@@ -20,10 +20,10 @@ from bms_async.api import operations
 from bms_async.config import Settings
 from bms_async.models.base import read_moment
 
-from .cloud import open_cloud, read_settings
-from .exit import Code, explain_error, say
-from .output import clean, duration, json_line, write
-from .signals import Interruption, run_interruptibly
+from .cloud import open_client, read_settings
+from .exit import Code, explain_error, print_error
+from .output import duration, json_line, strip_control_chars, write
+from .signals import SignalHandler, run_interruptibly
 
 __all__ = ["log_in"]
 
@@ -41,8 +41,8 @@ def log_in(*, cloud: str | None, json: bool) -> int:
     """Check credentials: whose they are, how long they are good, and what they may read; nothing is changed."""
     settings = read_settings(cloud)
 
-    async def main(_stop: Interruption) -> int:
-        async with open_cloud(settings) as opened:
+    async def main(_stop: SignalHandler) -> int:
+        async with open_client(settings) as opened:
             bms = opened.bms
             checks: list[Check] = []
             for name, read in _reads(bms).items():
@@ -64,7 +64,7 @@ def log_in(*, cloud: str | None, json: bool) -> int:
             return Code.OK
         trouble = [explain_error(check.error) for check in checks if check.error is not None]
         for advice in dict.fromkeys(each.advice for each in trouble if each.advice):
-            say(advice)
+            print_error(advice)
         return max(each.code for each in trouble)
 
     return run_interruptibly(main)
@@ -132,10 +132,12 @@ def _describe(
 
 
 def _tell(told: Mapping[str, object], checks: list[Check], *, allowed: bool) -> None:
-    project = f"{told['project_id']}" + (f" ({clean(str(told['project_name']))})" if told["project_name"] else "")
+    project = f"{told['project_id']}" + (
+        f" ({strip_control_chars(str(told['project_name']))})" if told["project_name"] else ""
+    )
     lines = [f"endpoint     {told['endpoint']}", f"credentials  {told['credentials']}"]
     if told["user"]:
-        lines.append(f"user         {clean(str(told['user']))}")
+        lines.append(f"user         {strip_control_chars(str(told['user']))}")
     lines.append(f"project      {project}")
     seconds = told["expires_in"]
     until = f"until {told['expires_at']}, {duration(seconds)} from now" if isinstance(seconds, int) else _untold(told)
@@ -145,7 +147,7 @@ def _tell(told: Mapping[str, object], checks: list[Check], *, allowed: bool) -> 
             lines.append(f"  allowed  {check.call}")
             continue
         word = "refused" if isinstance(check.error, ApiError) else "failed "
-        text = clean(str(check.error)).removeprefix(f"{check.call}: ")
+        text = strip_control_chars(str(check.error)).removeprefix(f"{check.call}: ")
         lines.append(f"  {word}  {check.call}: {text}")
         if isinstance(check.error, PermissionDeniedError):
             lines.append(f"           {explain_error(check.error).advice}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from .output import clean
-from .streams import say
+from .output import strip_control_chars
+from .streams import print_error
 
 __all__ = ["NOTES", "NoteHandler", "begin_logging"]
 
@@ -25,9 +25,9 @@ class NoteHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Tell a record."""
         # What the cloud said may be in it; a traceback keeps its lines.
-        text = "\n".join(map(clean, self.format(record).splitlines()))
+        text = "\n".join(map(strip_control_chars, self.format(record).splitlines()))
         if self.sink is None:
-            say(text, first="")
+            print_error(text, first="")
         else:
             self.sink(text)
 

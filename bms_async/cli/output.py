@@ -18,15 +18,15 @@ from bms_async.redaction import MaskedStr
 from .cells import cell_len, padded
 
 __all__ = [
-    "Columns",
-    "clean",
+    "TableWriter",
     "duration",
+    "format_cell",
     "is_terminal",
     "json_line",
-    "number",
     "plain",
+    "pluralize",
+    "strip_control_chars",
     "terminal_width",
-    "text_of",
     "write",
     "write_aside",
 ]
@@ -72,7 +72,7 @@ async def write_aside(text: str) -> None:
         await anyio.to_thread.run_sync(write, text)
 
 
-def clean(text: str) -> str:
+def strip_control_chars(text: str) -> str:
     """Return a text of the cloud's without what would move a cursor or begin another column."""
     # A text of its own, for the cloud's may hold a secret that is masked when it is told.
     text = str(text)
@@ -88,12 +88,12 @@ def duration(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-def number(count: int, of: str) -> str:
+def pluralize(count: int, of: str) -> str:
     """Return ``1 server``, ``2 servers``."""
     return f"{count:,} {of}{'' if count == 1 else 's'}"
 
 
-def text_of(value: object) -> str:
+def format_cell(value: object) -> str:
     """Return a value as it stands in a column."""
     if isinstance(value, datetime):
         value = value.strftime("%Y-%m-%d %H:%M")
@@ -105,7 +105,7 @@ def text_of(value: object) -> str:
     elif isinstance(value, Iterable) and not isinstance(value, str):
         # An empty mapping is as good as none.
         value = ", ".join(map(str, value))
-    return "-" if value is None or value == "" else clean(str(value))
+    return "-" if value is None or value == "" else strip_control_chars(str(value))
 
 
 def is_terminal() -> bool:
@@ -121,7 +121,7 @@ def terminal_width() -> int:
         return 80
 
 
-class Columns:
+class TableWriter:
     """Writes rows as they come: aligned under a header on a terminal, else with tabs between and no header.
 
     The first rows tell how wide the columns are; a longer value later moves the rest of its row.
@@ -150,7 +150,7 @@ class Columns:
 
     def add(self, *values: object) -> None:
         """Write a row."""
-        row = [text_of(value) for value in values]
+        row = [format_cell(value) for value in values]
         if self._waiting is None and self._widths is None:
             self._out("\t".join("" if each == "-" else each for each in row) + "\n")
         elif self._waiting is None:

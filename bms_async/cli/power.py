@@ -17,17 +17,17 @@ from bms_async.fleet.options import RunOptions
 from bms_async.fleet.plan import WaveLimit
 from bms_async.models.ids import canonical_id
 
-from .cloud import Cloud, open_cloud, read_settings
+from .cloud import Cloud, open_client, read_settings
 from .confirm import confirm
-from .estimate import last_send
-from .exit import Code, UsageError, say
-from .follow import Follower, tell_doubtful
+from .estimate import time_of_last_call
+from .exit import Code, UsageError, print_error
+from .follow import Follower, print_in_doubt
 from .ids import Filters, list_ids, read_ids
-from .journal import Journal, make_head
-from .output import duration, json_line, number, write
+from .journal import Journal, make_header
+from .output import duration, json_line, pluralize, write
 from .progress import Screen
-from .saved import Saved, read_saved, restore_jobs, taken_over
-from .signals import Interruption, run_interruptibly
+from .saved import SavedRun, read_saved, restore_jobs, resume_lock
+from .signals import SignalHandler, run_interruptibly
 
 __all__ = ["Action", "PowerOptions", "act", "read_share"]
 
@@ -86,7 +86,7 @@ def act(action: Action, options: PowerOptions) -> int:
     """
     if options.resume is not None and (options.ids or options.file or options.filters or options.save):
         raise UsageError("--resume: the file says which servers are meant; give no others, and no --save")
-    with taken_over(options.resume) if options.resume is not None else nullcontext():
+    with resume_lock(options.resume) if options.resume is not None else nullcontext():
         return _act(action, options)
 
 
@@ -101,19 +101,19 @@ def _act(action: Action, options: PowerOptions) -> int:
     if saved is not None and options.resume is not None:
         saved.check_cloud(options.resume, settings.endpoint)
 
-    async def main(stop: Interruption) -> int:
-        async with open_cloud(settings) as cloud:
+    async def main(stop: SignalHandler) -> int:
+        async with open_client(settings) as cloud:
             with Screen(quiet=options.quiet) as screen:
-                return await _Task(action, options, cloud, stop, saved).carry_out(named, screen)
+                return await _PowerCommand(action, options, cloud, stop, saved).run(named, screen)
 
     return run_interruptibly(main)
 
 
-class _Task:
+class _PowerCommand:
     """One action on some servers."""
 
     def __init__(
-        self, action: Action, options: PowerOptions, cloud: Cloud, stop: Interruption, saved: Saved | None
+        self, action: Action, options: PowerOptions, cloud: Cloud, stop: SignalHandler, saved: SavedRun | None
     ) -> None:
         self._action: Action = action
         self._options = options
@@ -122,14 +122,14 @@ class _Task:
         self._saved = saved
         self._adopted: set[str] = set()
 
-    async def carry_out(self, named: list[str] | None, screen: Screen) -> int:
+    async def run(self, named: list[str] | None, screen: Screen) -> int:
         options, cloud = self._options, self._cloud
         if named is None:
             try:
                 ids = await list_ids(cloud.bms, options.filters, screen)
             finally:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(1):
-                    await screen.erase()
+                    await screen.clear()
         else:
             ids = named
         if named:
@@ -144,7 +144,7 @@ class _Task:
         run = self._begin(ids, journal)
         servers = len(self._adopted.union(map(canonical_id, ids)))
         follower = Follower(self._action, run, cloud.bms, screen, json=options.json, wave=self._wave, servers=servers)
-        self._stop.gently = follower.interrupt
+        self._stop.on_first_signal = follower.interrupt
         code = await follower.follow()
         return await follower.conclude(
             journal, code, where=cloud.where, quiet=options.quiet, report=options.report, stop=self._stop
@@ -162,7 +162,7 @@ class _Task:
         abort_above = options.abort_above if options.abort_above is not None or head is None else head.abort_above
         self._adopted = {canonical_id(server) for job in jobs for server in job.servers}
         # One that was put off by its job, and asked for again without an answer, is left alone like all in doubt.
-        in_doubt = self._adopted.intersection(map(canonical_id, saved.doubtful if saved else ()))
+        in_doubt = self._adopted.intersection(map(canonical_id, saved.in_doubt if saved else ()))
         run = self._cloud.bms.fleet._run(  # noqa: SLF001 - what is noted before a batch is sent is no public option
             _CALLS[self._action],
             ids,
@@ -192,9 +192,9 @@ class _Task:
     def _open_journal(self, ids: list[str]) -> Journal:
         options, saved = self._options, self._saved
         if saved is not None and saved.head is not None and options.resume is not None:
-            doubtful = saved.doubtful if self._action == "reboot" else ()
-            return Journal(Path(options.resume), saved.head, size=saved.size, doubtful=doubtful)
-        head = make_head(
+            in_doubt = saved.in_doubt if self._action == "reboot" else ()
+            return Journal(Path(options.resume), saved.head, size=saved.size, in_doubt=in_doubt)
+        head = make_header(
             f"servers.{self._action}",
             endpoint=self._cloud.settings.endpoint,
             project_id=self._cloud.bms.project_id or "",
@@ -217,22 +217,22 @@ class _Task:
         saved = self._saved
         killed = saved is not None and saved.left is None and self._action == "reboot"
         if killed and saved is not None:
-            say(
+            print_error(
                 "the run was killed: so that none may be rebooted twice, those it was just asking for are left alone"
                 if saved.is_certain
                 else "the run was killed: servers that were being asked for just then may be rebooted twice"
             )
-        if saved is not None and saved.doubtful and self._action == "reboot":
-            tell_doubtful(saved.doubtful)
+        if saved is not None and saved.in_doubt and self._action == "reboot":
+            print_in_doubt(saved.in_doubt)
         if self._options.yes or (count <= 1 and not killed):
             return
-        await confirm(f"{self._action} {number(count, 'server')} of {self._cloud.where}?")
+        await confirm(f"{self._action} {pluralize(count, 'server')} of {self._cloud.where}?")
 
     def _tell_plan(self, ids: list[str]) -> None:
         options, limiter = self._options, self._cloud.bms.limits[f"servers.{self._action}"]
         batch = WaveLimit(self._wave or None).size
         calls = -(-len(ids) // batch)
-        least = last_send(calls, spent=limiter.snapshot(), capacity=limiter.limit)
+        least = time_of_last_call(calls, spent=limiter.snapshot(), capacity=limiter.limit)
         used = limiter.statistics().used
         if options.json:
             write(
@@ -250,15 +250,15 @@ class _Task:
             )
             return
         write(
-            f"would {self._action} {number(len(ids), 'server')} of {self._cloud.where}: "
-            f"{number(calls, 'call')} of {batch:,} servers at most\n"
+            f"would {self._action} {pluralize(len(ids), 'server')} of {self._cloud.where}: "
+            f"{pluralize(calls, 'call')} of {batch:,} servers at most\n"
             f"the limit is {limiter.limit} calls a minute, of which {used} are used now; the last call can go after "
             f"{duration(least)} at the earliest, and then come the seconds that servers take\n"
             "nothing was changed\n"
         )
 
 
-def _read_resumed(action: Action, options: PowerOptions) -> Saved | None:
+def _read_resumed(action: Action, options: PowerOptions) -> SavedRun | None:
     if options.resume is None:
         return None
     saved = read_saved(options.resume)

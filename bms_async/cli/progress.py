@@ -14,14 +14,14 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from .exit import say
+from .exit import print_error
 from .logs import NOTES
 
 __all__ = ["Screen", "draw_bar"]
 
 SECONDS_BETWEEN_LINES = 10.0
 _HIDE, _SHOW, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[?25l", "\x1b[?25h", "\x1b[K", "\x1b[J"
-_CUT, _WRAP = "\x1b[?7l", "\x1b[?7h"
+_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 _LEAST_WIDTH = 10
 
 
@@ -53,14 +53,14 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         NOTES.sink = None
         for note in self._notes:
-            say(note.plain, first="")
+            print_error(note.plain, first="")
 
     def _log(self, text: str) -> None:
         """Take what the SDK logs: not across a block, and where nothing is shown yet, at once."""
         if self._is_shown:
-            self.note(text)
+            self.print_above(text)
         elif not self.quiet:
-            say(text, first="")
+            print_error(text, first="")
 
     @property
     def width(self) -> int:
@@ -80,12 +80,12 @@ class Screen:
         self._due = now + SECONDS_BETWEEN_LINES
         return True
 
-    def note(self, text: Text | str) -> None:
-        """Have a line written that stays, above the block; it comes with the next `show` or `line`."""
+    def print_above(self, text: Text | str) -> None:
+        """Have a line written that stays, above the block; it comes with the next `draw` or `log`."""
         if not self.quiet:
             self._notes.append(text if isinstance(text, Text) else Text(text))
 
-    async def show(self, lines: Sequence[Text]) -> None:
+    async def draw(self, lines: Sequence[Text]) -> None:
         """Draw the block."""
         self._is_shown = True
         width, height = self.width, max(2, self.console.height - 1)
@@ -97,12 +97,12 @@ class Screen:
         # A terminal may have become narrower a moment before it says so: what has no room then is cut, and not moved to
         # a line more. The cursor waits at the beginning of the last line, where the ^C of a terminal starts no other.
         drawn = "\n".join(f"{self._styled(line)}{_CLEAR_LINE}" for line in block)
-        parts.append(f"{_CUT}{drawn}{_CLEAR_BELOW}{_WRAP}\r\x1b[C")
+        parts.append(f"{_NO_WRAP}{drawn}{_CLEAR_BELOW}{_WRAP}\r\x1b[C")
         self._drawn = [cell_len(line.plain) for line in block]
         await self._write(("" if self._hidden else _HIDE) + "".join(parts))
         self._hidden = True
 
-    async def line(self, text: str | None = None) -> None:
+    async def log(self, text: str | None = None) -> None:
         """Write what was noted and a line, each with the time, for a log."""
         self._is_shown = True
         notes, self._notes = self._notes, []
@@ -111,7 +111,7 @@ class Screen:
         if told and not self.quiet:
             await self._write("".join(f"{now} {each}\n" for each in told))
 
-    async def erase(self) -> None:
+    async def clear(self) -> None:
         """Take the block away, so that something else can be written."""
         self._is_shown = False
         if self._hidden:
@@ -121,7 +121,7 @@ class Screen:
     async def close(self) -> None:
         """Leave the block as it is, and the cursor below it."""
         if not self.is_live:
-            await self.line()
+            await self.log()
             self._is_shown = False
             return
         self._is_shown = False

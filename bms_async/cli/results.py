@@ -10,17 +10,17 @@ from rich.text import Text
 from bms_async import FleetReport
 
 from .cells import wrap
-from .exit import say
+from .exit import print_error
 from .failures import Failures, Reason
-from .output import clean, duration, json_line, number, terminal_width, write
+from .output import duration, json_line, pluralize, strip_control_chars, terminal_width, write
 
-__all__ = ["reason_line", "reason_lines", "tell_results"]
+__all__ = ["print_results", "reason_line", "reason_lines"]
 
 _MOST_SAID = 3
 _MOST_SAID_IN_JSON = 20
 
 
-def tell_results(
+def print_results(
     report: FleetReport,
     failures: Failures,
     calls: tuple[int, int],
@@ -69,16 +69,17 @@ def tell_results(
         )
         return
     states = ", ".join(f"{count:,} {state.lower()}" for state, count in report.by_state.items() if count)
-    head = f"{action}: {number(len(report), 'server')} of {where} in {duration(seconds)}: {states or 'none'}"
+    head = f"{action}: {pluralize(len(report), 'server')} of {where} in {duration(seconds)}: {states or 'none'}"
     if quiet:
         if failures:
-            say(f"{head}; {', '.join(f'{count:,} {clean(name)}' for name, count in failures.counts().items())}")
+            counts = ", ".join(f"{count:,} {strip_control_chars(name)}" for name, count in failures.counts().items())
+            print_error(f"{head}; {counts}")
         return
-    lines = [head, f"{number(calls[0], 'call')} and {number(calls[1], 'poll')}"]
+    lines = [head, f"{pluralize(calls[0], 'call')} and {pluralize(calls[1], 'poll')}"]
     if report.aborted:
         lines.append(f"aborted: {report.aborted}")
     if report.unverified:
-        lines.append(f"{number(report.unverified, 'outcome')} could not be verified: no state could be read")
+        lines.append(f"{pluralize(report.unverified, 'outcome')} could not be verified: no state could be read")
     lines += reason_lines(failures)
     write("\n".join(lines) + "\n")
 
@@ -92,8 +93,8 @@ def reason_lines(failures: Failures) -> list[str]:
     width, lines = terminal_width(), list[str]()
     for reason in failures.reasons():
         more = "" if reason.total == len(reason.servers) else f" and {reason.total - len(reason.servers):,} more"
-        told = f"{reason.total:,} {clean(reason.code)}: {clean(reason.what)}"
-        servers = f"{', '.join(map(clean, reason.servers))}{more}"
+        told = f"{reason.total:,} {strip_control_chars(reason.code)}: {strip_control_chars(reason.what)}"
+        servers = f"{', '.join(map(strip_control_chars, reason.servers))}{more}"
         lines += wrap(told, width, first="  ", rest="    ")
         for text in (*_words(reason), servers):
             lines += wrap(text, width, first="    ", rest="      ")
@@ -103,17 +104,19 @@ def reason_lines(failures: Failures) -> list[str]:
 def reason_line(reason: Reason) -> Text:
     """Return the line that tells of a reason while it goes on: what the cloud says most often, which fits best."""
     words = reason.said[0].words.text if reason.said else reason.what
-    return Text.assemble("  ", (f"{reason.total:,} {clean(reason.code)}", "red"), f"  {clean(words)}")
+    return Text.assemble(
+        "  ", (f"{reason.total:,} {strip_control_chars(reason.code)}", "red"), f"  {strip_control_chars(words)}"
+    )
 
 
 def _words(reason: Reason) -> Iterator[str]:
     """Tell what the cloud said, most often first, each with a server and what names the case to its support."""
     for said in reason.said[:_MOST_SAID]:
-        many = "" if said.total == 1 else f"{number(said.total, 'server')}, such as "
-        yield f"the cloud said of {many}{clean(said.server)}{said.words.case}: {said.words.text}"
+        many = "" if said.total == 1 else f"{pluralize(said.total, 'server')}, such as "
+        yield f"the cloud said of {many}{strip_control_chars(said.server)}{said.words.case}: {said.words.text}"
     rest = sum(said.total for said in reason.said[_MOST_SAID:]) + reason.unkept
     if rest:
-        yield f"and other words of {number(rest, 'server')}; --json tells all"
+        yield f"and other words of {pluralize(rest, 'server')}; --json tells all"
 
 
 def _plain_words(reason: Reason) -> Iterator[dict[str, object]]:

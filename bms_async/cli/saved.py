@@ -20,14 +20,22 @@ from .exit import UsageError
 from .limit_usage import let_go, try_lock
 
 __all__ = [
-    "AskedLine", "EndLine", "Head", "JobLine", "RefusedLine", "ResumedLine", "Saved", "read_saved", "restore_jobs",
-    "taken_over",
+    "AskedEntry",
+    "EndEntry",
+    "JobEntry",
+    "RefusedEntry",
+    "ResumedEntry",
+    "RunHeader",
+    "SavedRun",
+    "read_saved",
+    "restore_jobs",
+    "resume_lock",
 ]  # fmt: skip
 
 VERSION = 1
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RunHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The first line.
 
     Attributes:
@@ -47,7 +55,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ahead: bool = False
 
 
-class AskedLine(msgspec.Struct, frozen=True, kw_only=True):
+class AskedEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The line of a batch that is about to be sent: whoever reads it last cannot know whether it was.
 
     Attributes:
@@ -57,7 +65,7 @@ class AskedLine(msgspec.Struct, frozen=True, kw_only=True):
     asked: tuple[str, ...]
 
 
-class RefusedLine(msgspec.Struct, frozen=True, kw_only=True):
+class RefusedEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The line of a batch that the cloud surely did not take.
 
     Attributes:
@@ -67,7 +75,7 @@ class RefusedLine(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[str, ...]
 
 
-class JobLine(msgspec.Struct, frozen=True, kw_only=True):
+class JobEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The line of a job.
 
     Attributes:
@@ -77,7 +85,7 @@ class JobLine(msgspec.Struct, frozen=True, kw_only=True):
     job: msgspec.Raw
 
 
-class ResumedLine(msgspec.Struct, frozen=True, kw_only=True):
+class ResumedEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The line of a run that is gone on with: what was left before is not any more.
 
     Attributes:
@@ -87,16 +95,16 @@ class ResumedLine(msgspec.Struct, frozen=True, kw_only=True):
     resumed: str
 
 
-class EndLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class EndEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The line of a run that was ended in order.
 
     Attributes:
         left: The servers that may be asked for again.
-        doubtful: Those that must not be: they were asked for, no answer came, and a second time is not as good as once.
+        in_doubt: Those that must not be: they were asked for, no answer came, and a second time is not as good as once.
     """
 
     left: tuple[str, ...]
-    doubtful: tuple[str, ...] = ()
+    in_doubt: tuple[str, ...] = ()
 
 
 class _OfJob(msgspec.Struct):
@@ -104,7 +112,7 @@ class _OfJob(msgspec.Struct):
     servers: tuple[str, ...] = ()
 
 
-class Saved(msgspec.Struct, frozen=True, kw_only=True):
+class SavedRun(msgspec.Struct, frozen=True, kw_only=True):
     """What a file of saved jobs holds.
 
     Attributes:
@@ -112,17 +120,17 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
         jobs: The handles, as `bms.jobs.restore` takes them.
         left: Servers that are to be asked for; None if the run was killed, so that only what it had told before tells.
         unasked: The servers that no job is about and that, as far as is known, nothing was done to.
-        doubtful: Servers that are left alone: nobody knows whether the cloud took them.
+        in_doubt: Servers that are left alone: nobody knows whether the cloud took them.
         is_certain: Whether `unasked` were surely not asked for. Of a run that was killed and had not told of each batch
             before it was sent, nobody knows.
         size: How many bytes of the file that is.
     """
 
-    head: Head | None
+    head: RunHeader | None
     jobs: tuple[str, ...]
     left: tuple[str, ...] | None
     unasked: tuple[str, ...] = ()
-    doubtful: tuple[str, ...] = ()
+    in_doubt: tuple[str, ...] = ()
     is_certain: bool = True
     size: int
 
@@ -140,7 +148,7 @@ class _Reader:
     """Takes the lines in, one after another."""
 
     def __init__(self) -> None:
-        self.head: Head | None = None
+        self.head: RunHeader | None = None
         self.jobs: list[str] = []
         self.left: tuple[str, ...] | None = None
         self.is_certain = False
@@ -150,15 +158,15 @@ class _Reader:
         self._pending: dict[str, str] = {}
 
     def take_head(self, text: bytes) -> None:
-        self.head = msgspec.json.decode(text, type=Head)
+        self.head = msgspec.json.decode(text, type=RunHeader)
         self.is_certain = self.head.ahead
 
     def take(self, text: bytes) -> None:
         kinds = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         if "left" in kinds:
-            end = msgspec.json.decode(text, type=EndLine)
+            end = msgspec.json.decode(text, type=EndEntry)
             self.left = self._ended_with = end.left
-            self._doubtful |= {canonical_id(each): each for each in end.doubtful}
+            self._doubtful |= {canonical_id(each): each for each in end.in_doubt}
             # Whoever ended it has told of all that were asked for until then.
             self._pending.clear()
             self.is_certain = True
@@ -173,10 +181,10 @@ class _Reader:
             self._doubtful |= self._pending
             self._pending.clear()
         elif "asked" in kinds:
-            asked = msgspec.json.decode(text, type=AskedLine).asked
+            asked = msgspec.json.decode(text, type=AskedEntry).asked
             self._pending |= {canonical_id(each): each for each in asked}
         elif "refused" in kinds:
-            self._forget(msgspec.json.decode(text, type=RefusedLine).refused)
+            self._forget(msgspec.json.decode(text, type=RefusedEntry).refused)
         else:
             job = bytes(kinds["job"]).decode() if "job" in kinds else text.decode()
             servers = msgspec.json.decode(job, type=_OfJob).servers
@@ -188,7 +196,7 @@ class _Reader:
         for each in servers:
             self._pending.pop(canonical_id(each), None)
 
-    def doubtful(self) -> tuple[str, ...]:
+    def in_doubt(self) -> tuple[str, ...]:
         return tuple((self._doubtful | self._pending).values())
 
     def unasked(self) -> tuple[str, ...]:
@@ -200,7 +208,7 @@ class _Reader:
         return tuple(each for each in whole if canonical_id(each) not in asked)
 
 
-def read_saved(path: str) -> Saved:
+def read_saved(path: str) -> SavedRun:
     """Read a file of saved jobs: one that a run left, or handles as `JobHandle.to_json` writes them, one a line.
 
     Raises:
@@ -228,18 +236,18 @@ def read_saved(path: str) -> Saved:
         raise UsageError(f"{path}: there are no saved jobs in it{' (its only line was cut off)' if torn else ''}")
     if head is not None and head.bms_run != VERSION:
         raise UsageError(f"{path}: this version of bms reads version {VERSION} only")
-    return Saved(
+    return SavedRun(
         head=head,
         jobs=tuple(reader.jobs),
         left=reader.left,
         unasked=reader.unasked(),
-        doubtful=reader.doubtful(),
+        in_doubt=reader.in_doubt(),
         is_certain=reader.is_certain,
         size=len(data) - len(torn),
     )
 
 
-def restore_jobs(bms: BmsClient, path: str, saved: Saved) -> list[JobHandle]:
+def restore_jobs(bms: BmsClient, path: str, saved: SavedRun) -> list[JobHandle]:
     """Return handles of the saved jobs.
 
     Raises:
@@ -252,7 +260,7 @@ def restore_jobs(bms: BmsClient, path: str, saved: Saved) -> list[JobHandle]:
 
 
 @contextmanager
-def taken_over(path: str) -> Iterator[None]:
+def resume_lock(path: str) -> Iterator[None]:
     """Keep others from a file of saved jobs, while a run goes on with it.
 
     Raises:

@@ -13,11 +13,11 @@ import msgspec
 from bms_async import BmsClient, BmsError, InvalidRequestError, NotFoundError, Server
 
 from .cells import cell_len, padded
-from .cloud import open_cloud, read_settings
-from .exit import Code, UsageError, say
+from .cloud import open_client, read_settings
+from .exit import Code, UsageError, print_error
 from .ids import Filters, describe, find_servers, read_ids
-from .output import Columns, clean, is_terminal, json_line, plain, text_of, write
-from .signals import Interruption, run_interruptibly
+from .output import TableWriter, format_cell, is_terminal, json_line, plain, strip_control_chars, write
+from .signals import SignalHandler, run_interruptibly
 from .words import quote
 
 __all__ = ["COLUMNS", "ListOptions", "list_servers", "show_servers"]
@@ -72,8 +72,8 @@ def list_servers(options: ListOptions) -> int:
     names = _columns(options.columns)
     settings = read_settings(options.cloud)
 
-    async def main(_stop: Interruption) -> int:
-        async with open_cloud(settings) as cloud:
+    async def main(_stop: SignalHandler) -> int:
+        async with open_client(settings) as cloud:
             await _write_list(cloud.bms, options, names)
         return Code.OK
 
@@ -82,7 +82,7 @@ def list_servers(options: ListOptions) -> int:
 
 async def _write_list(bms: BmsClient, options: ListOptions, names: Sequence[str]) -> None:
     pending = deque[str]()
-    columns = Columns(names, keep=None if options.columns else _ALWAYS, out=pending.append)
+    columns = TableWriter(names, keep=None if options.columns else _ALWAYS, out=pending.append)
     count = 0
 
     async def flush(least: int = 1) -> None:
@@ -109,7 +109,7 @@ async def _write_list(bms: BmsClient, options: ListOptions, names: Sequence[str]
     columns.flush()
     await flush()
     if not count and is_terminal():
-        say(f"there is no server{f' with {describe(options.filters)}' if options.filters else ''}")
+        print_error(f"there is no server{f' with {describe(options.filters)}' if options.filters else ''}")
 
 
 def show_servers(arguments: Sequence[str], *, cloud: str | None, json: bool) -> int:
@@ -117,8 +117,8 @@ def show_servers(arguments: Sequence[str], *, cloud: str | None, json: bool) -> 
     ids = read_ids(arguments, None) or []
     settings = read_settings(cloud)
 
-    async def main(_stop: Interruption) -> int:
-        async with open_cloud(settings) as opened:
+    async def main(_stop: SignalHandler) -> int:
+        async with open_client(settings) as opened:
             code: int = Code.OK
             for start in range(0, len(ids), _AT_ONCE):
                 for server_id, answer in await _read(opened.bms, ids[start : start + _AT_ONCE]):
@@ -126,7 +126,7 @@ def show_servers(arguments: Sequence[str], *, cloud: str | None, json: bool) -> 
                         write(json_line(plain(answer)) if json else _describe(answer))
                     else:
                         code = Code.FAILED
-                        _tell_missing(server_id, answer, opened.where)
+                        _print_missing(server_id, answer, opened.where)
         return code
 
     return run_interruptibly(main)
@@ -152,12 +152,12 @@ async def _read(bms: BmsClient, ids: Sequence[str]) -> list[tuple[str, Server | 
     return [(server_id, found[server_id]) for server_id in ids]
 
 
-def _tell_missing(server_id: str, error: BmsError, where: str) -> None:
+def _print_missing(server_id: str, error: BmsError, where: str) -> None:
     if isinstance(error, NotFoundError):
         advice = "check the id: `bms servers list` shows all"
-        say(f"there is no server {clean(server_id)} in {where}; {advice}{quote(error)}")
+        print_error(f"there is no server {strip_control_chars(server_id)} in {where}; {advice}{quote(error)}")
     else:
-        say(clean(str(error)))
+        print_error(strip_control_chars(str(error)))
 
 
 def _describe(server: Server) -> str:
@@ -169,22 +169,22 @@ def _describe(server: Server) -> str:
 
 def _add_fields(lines: list[str], fields: Sequence[tuple[str, object]], depth: int) -> None:
     indent = "  " * depth
-    width = max((cell_len(clean(name)) for name, _ in fields), default=0) + 1
+    width = max((cell_len(strip_control_chars(name)) for name, _ in fields), default=0) + 1
     for name, value in fields:
         told = plain(value)
         if isinstance(told, dict) and told:
-            lines.append(f"{indent}{clean(name)}:")
+            lines.append(f"{indent}{strip_control_chars(name)}:")
             _add_fields(lines, list(told.items()), depth + 1)
         elif isinstance(told, list) and any(isinstance(each, dict) for each in told):
-            lines.append(f"{indent}{clean(name)}:")
+            lines.append(f"{indent}{strip_control_chars(name)}:")
             for each in told:
                 block: list[str] = []
                 _add_fields(block, list(each.items()), 0)
                 lines += [f"{indent}  {'  ' if number else '- '}{line}" for number, line in enumerate(block)]
         else:
             # An enum has its name, where a number would tell nobody anything.
-            shown = text_of(value if isinstance(value, Enum) else told)
-            lines.append(f"{indent}{padded(f'{clean(name)}:', width)} {shown}")
+            shown = format_cell(value if isinstance(value, Enum) else told)
+            lines.append(f"{indent}{padded(f'{strip_control_chars(name)}:', width)} {shown}")
 
 
 def _columns(text: str | None) -> Sequence[str]:

@@ -11,30 +11,30 @@ from contextlib import suppress
 
 import anyio
 
-from .exit import say
+from .exit import print_error
 
-__all__ = ["Interruption", "run_interruptibly"]
+__all__ = ["SignalHandler", "run_interruptibly"]
 
 _ONE_PRESS = 0.3
 _SHOW_CURSOR = "\x1b[?25h"
 
 
-class Interruption:
+class SignalHandler:
     """Takes signals in.
 
     Attributes:
         number: The signal that came first, 0 as long as none has.
-        gently: What the first one does; None cancels everything that is under way.
+        on_first_signal: What the first one does; None cancels everything that is under way.
         scope: What it cancels.
     """
 
     def __init__(self) -> None:
         self.number = 0
-        self.gently: Callable[[], None] | None = None
+        self.on_first_signal: Callable[[], None] | None = None
         self.scope = anyio.CancelScope()
         self._came_at = 0.0
 
-    def take(self, number: int) -> None:
+    def on_signal(self, number: int) -> None:
         """Take a signal in."""
         now = asyncio.get_running_loop().time()
         if self.number:
@@ -44,10 +44,10 @@ class Interruption:
                 self._leave(number)
             return
         self.number, self._came_at = number, now
-        if self.gently is None:
+        if self.on_first_signal is None:
             self.scope.cancel()
         else:
-            self.gently()
+            self.on_first_signal()
 
     @staticmethod
     def _leave(number: int) -> None:
@@ -60,7 +60,7 @@ class Interruption:
         os._exit(128 + number)
 
 
-def run_interruptibly(main: Callable[[Interruption], Awaitable[int]]) -> int:
+def run_interruptibly(main: Callable[[SignalHandler], Awaitable[int]]) -> int:
     """Run a coroutine function in an event loop, and return its exit code or that of the signal that ended it.
 
     Args:
@@ -68,17 +68,17 @@ def run_interruptibly(main: Callable[[Interruption], Awaitable[int]]) -> int:
     """
 
     async def whole() -> int:
-        stop = Interruption()
+        stop = SignalHandler()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # What whoever started us has switched off stays off: `nohup` does so.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                loop.add_signal_handler(number, stop.take, number)
+                loop.add_signal_handler(number, stop.on_signal, number)
         code = 0
         with stop.scope:
             code = await main(stop)
         if stop.scope.cancelled_caught:
-            say("interrupted; nothing was changed")
+            print_error("interrupted; nothing was changed")
         return 128 + stop.number if stop.number else code
 
     return asyncio.run(whole())

@@ -13,7 +13,7 @@ from typing import TextIO
 
 import msgspec
 
-from .exit import Code, UsageError, say
+from .exit import Code, UsageError, print_error
 from .output import write
 
 __all__ = ["simulate"]
@@ -98,7 +98,7 @@ class _Exports(_Told):
         if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
             exports["NO_PROXY"] = "127.0.0.1"
         values = " ".join(f"{name}={shlex.quote(value)}" for name, value in exports.items())
-        say(f"a cloud of {told.servers:,} servers at {told.address}; Ctrl-C ends it. In another terminal:")
+        print_error(f"a cloud of {told.servers:,} servers at {told.address}; Ctrl-C ends it. In another terminal:")
         self._out.write(f"export {values}\n")
         self._out.flush()
-        say("and then: bms login, bms servers list, bms stop --tag rack-1", first="     ")
+        print_error("and then: bms login, bms servers list, bms stop --tag rack-1", first="     ")

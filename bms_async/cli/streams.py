@@ -7,13 +7,13 @@ import os
 import sys
 from contextlib import suppress
 
-__all__ = ["flush_output", "mend_streams", "say", "swallow_output"]
+__all__ = ["discard_output", "flush_output", "print_error", "repair_streams"]
 
 _UNWRITTEN = 2
 _NO_READER = 128 + 13
 
 
-def mend_streams() -> None:
+def repair_streams() -> None:
     """Have three streams that take what is written to them, whoever started us.
 
     One that is closed becomes nothing to read and nowhere to write, so that no file or socket gets its number. Pipes
@@ -31,16 +31,16 @@ def mend_streams() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def say(text: str, *, first: str = "bms: ") -> None:
+def print_error(text: str, *, first: str = "bms: ") -> None:
     """Write a line to standard error, whatever has become of that."""
     try:
         sys.stderr.write(f"{first}{text}\n")
         sys.stderr.flush()
     except OSError:
-        swallow_output()
+        discard_output()
 
 
-def swallow_output() -> OSError | None:
+def discard_output() -> OSError | None:
     """Write what waits to be written; let it go nowhere if it cannot be, and all that comes after it.
 
     Returns:
@@ -70,10 +70,10 @@ def flush_output(code: int) -> int:
     Returns:
         The exit code.
     """
-    error = swallow_output()
+    error = discard_output()
     if error is None:
         return code
     if isinstance(error, BrokenPipeError):
         return _NO_READER
-    say(str(error))
+    print_error(str(error))
     return code or _UNWRITTEN

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from bms_async import ApiError, BmsError, Job, JobError, JobFailedError, Outcome, SubJob
 from bms_async.redaction import shown_text
 
-from .output import clean
+from .output import strip_control_chars
 
 __all__ = ["Words", "quote", "words_of", "words_of_error", "words_of_part"]
 
@@ -31,7 +31,7 @@ class Words(NamedTuple):
     def case(self) -> str:
         """What names the case to the cloud's support, in brackets; nothing where the cloud named neither."""
         ids = (("job", self.job_id), ("request id", self.request_id))
-        told = ", ".join(f"{name} {clean(each)}" for name, each in ids if each)
+        told = ", ".join(f"{name} {strip_control_chars(each)}" for name, each in ids if each)
         return f" ({told})" if told else ""
 
 
@@ -71,7 +71,7 @@ def quote(error: BmsError) -> str:
 
 def _words(text: str | None, *, job_id: str | None = None, request_id: str | None = None) -> Words | None:
     # As a text of its own: the cloud's may hold a secret that is masked when it is told.
-    line = clean(" ".join(str(text).split())) if text else ""
+    line = strip_control_chars(" ".join(str(text).split())) if text else ""
     if not line:
         return None
     return Words(line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…", job_id, shown_text(request_id))

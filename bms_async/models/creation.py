@@ -51,7 +51,9 @@ class EipExtendParam(Model, frozen=True, kw_only=True, omit_defaults=True, renam
     charging_mode: Literal["prePaid", "postPaid"] | None = None
 
 
-class NewEip(Model, frozen=True, kw_only=True, omit_defaults=True, rename={"type": "iptype", "extend_param": "extendparam"}):
+class NewEip(
+    Model, frozen=True, kw_only=True, omit_defaults=True, rename={"type": "iptype", "extend_param": "extendparam"}
+):
     """An elastic IP address that is made together with a server.
 
     Attributes:

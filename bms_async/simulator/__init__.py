@@ -39,9 +39,9 @@ from bms_async.simulator.core.operations import DOCUMENTED_LIMITS, OPERATIONS
 from bms_async.simulator.core.servers import Server
 from bms_async.simulator.core.settings import CloudSettings
 from bms_async.simulator.core.throttle import (
-    Books,
-    CallBook,
+    CallCounts,
     FixedWindow,
+    OperationCounts,
     SlidingWindow,
     Throttle,
     TokenBucket,
@@ -53,8 +53,7 @@ __all__ = [
     "DOCUMENTED_LIMITS",
     "OPERATIONS",
     "Answer",
-    "Books",
-    "CallBook",
+    "CallCounts",
     "Cloud",
     "CloudSettings",
     "CutAfter",
@@ -67,6 +66,7 @@ __all__ = [
     "GarbledJob",
     "HalfBody",
     "NotFoundJob",
+    "OperationCounts",
     "Script",
     "ScriptedFault",
     "Server",

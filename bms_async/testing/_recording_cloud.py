@@ -10,7 +10,7 @@ from bms_async.simulator import Cloud, CloudSettings, Server
 from bms_async.simulator.core.jobs import BatchJob
 from bms_async.simulator.core.servers import Action, PowerAction
 
-__all__ = ["ArrivedCall", "SimulatedJob", "Witness"]
+__all__ = ["ArrivedCall", "RecordingCloud", "SimulatedJob"]
 
 
 class ArrivedCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class SimulatedJob(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
 
 
-class Witness(Cloud):
+class RecordingCloud(Cloud):
     """A cloud that remembers its calls and its power jobs."""
 
     def __init__(self, settings: CloudSettings | None, clock: Callable[[], float]) -> None:
@@ -58,7 +58,7 @@ class Witness(Cloud):
         self._accepted: list[tuple[BatchJob, tuple[str, ...]]] = []
 
     @property
-    def seen(self) -> list[ArrivedCall]:
+    def calls(self) -> list[ArrivedCall]:
         """The calls that came, in their order."""
         return list(self._seen)
 
@@ -91,7 +91,7 @@ class Witness(Cloud):
             for job, server_ids in self._accepted
         ]
 
-    def shift(self, server: Server, action: Action) -> None:
+    def force_action(self, server: Server, action: Action) -> None:
         """Have a server be as after an action that nobody asked the cloud for; what is being done to it goes on."""
         server.look(self.now())
         kept = server.action, server.task, server.work
@@ -100,7 +100,7 @@ class Witness(Cloud):
         server.action, server.task, server.work = kept
         server.starts, server.stops = counts
 
-    def drop(self, server: Server) -> None:
+    def remove(self, server: Server) -> None:
         """Have a server be gone at once."""
         server.look(self.now())
         server.end("delete", self.now(), done=True)

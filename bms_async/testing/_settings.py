@@ -8,10 +8,10 @@ import msgspec
 
 from bms_async.simulator import CloudSettings
 
-__all__ = ["tell"]
+__all__ = ["to_json_line"]
 
 
-def tell(settings: CloudSettings) -> str:
+def to_json_line(settings: CloudSettings) -> str:
     """Return the settings that are not as by default, as one line of JSON.
 
     Raises:

@@ -139,7 +139,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
             return
         # Who sleeps for ever sets a timer too.
         if due == math.inf:
-            raise DeadlockError(self._tell_deadlock())
+            raise DeadlockError(self._describe_deadlock())
         self._virtual_now = max(self._virtual_now, due)
         super()._run_once()  # type: ignore[misc]
 
@@ -160,7 +160,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
             self._thread_limiter = context.run(anyio.to_thread.current_default_thread_limiter)
         return self._thread_limiter.borrowed_tokens > 0
 
-    def _tell_deadlock(self) -> str:
+    def _describe_deadlock(self) -> str:
         tasks = sorted(asyncio.all_tasks(self), key=lambda task: task.get_name())
         lines = [f"  {task.get_name()}: {_place(task)}" for task in tasks[:_LISTED]]
         if len(tasks) > _LISTED:

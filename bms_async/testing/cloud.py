@@ -14,7 +14,7 @@ from bms_async.simulator import Cloud, CloudSettings, Server, create_app
 from ._client import ADDRESS, client_of, transport_to
 from ._environment import Credentials, environment_of
 from ._loop_time import LoopTime
-from ._recording_cloud import ArrivedCall, SimulatedJob, Witness
+from ._recording_cloud import ArrivedCall, RecordingCloud, SimulatedJob
 from .faults import FaultPlan, check_operation
 
 __all__ = ["SimulatedCloud"]
@@ -47,7 +47,7 @@ class SimulatedCloud:
     __slots__ = ("_limits", "_random", "_witness", "app", "faults")
 
     def __init__(self, settings: CloudSettings | None = None, *, clock: Callable[[], float] | None = None) -> None:
-        self._witness = Witness(settings, clock or LoopTime())
+        self._witness = RecordingCloud(settings, clock or LoopTime())
         self._random = Random(self.settings.seed)  # noqa: S311 - drawn again from a seed
         self.faults = FaultPlan()
         self._witness.faults.append(self.faults)
@@ -55,7 +55,7 @@ class SimulatedCloud:
         self.app: Starlette = create_app(self._witness)
 
     def __repr__(self) -> str:
-        return f"<SimulatedCloud servers={len(self._witness.servers)} calls={len(self._witness.seen)}>"
+        return f"<SimulatedCloud servers={len(self._witness.servers)} calls={len(self._witness.calls)}>"
 
     @property
     def cloud(self) -> Cloud:
@@ -164,7 +164,7 @@ class SimulatedCloud:
     @property
     def calls(self) -> list[ArrivedCall]:
         """The calls that came, in their order, also those that were refused or cut."""
-        return self._witness.seen
+        return self._witness.calls
 
     def arrived(self, operation: str) -> int:
         """Return how many calls of an operation came, also those that were refused or cut.
@@ -173,8 +173,8 @@ class SimulatedCloud:
             ValueError: No operation is called so.
         """
         check_operation(operation)
-        book = self._witness.books().operations.get(operation)
-        return book.arrived if book else 0
+        counter = self._witness.call_counts().operations.get(operation)
+        return counter.arrived if counter else 0
 
     def refused(self, operation: str | None = None) -> int:
         """Return how many calls the cloud's limits have refused with 429; planned faults do not count.
@@ -185,12 +185,12 @@ class SimulatedCloud:
         Raises:
             ValueError: No operation is called so.
         """
-        books = self._witness.books()
+        counts = self._witness.call_counts()
         if operation is None:
-            return books.refused
+            return counts.refused
         check_operation(operation)
-        book = books.operations.get(operation)
-        return book.refused if book else 0
+        counter = counts.operations.get(operation)
+        return counter.refused if counter else 0
 
     def turn_on(self, *server_ids: str) -> None:
         """Have servers be on, as if somebody had pressed the button: no job, no call, nothing counted.
@@ -201,17 +201,17 @@ class SimulatedCloud:
             ValueError: There is none with such an id; so for all that change servers.
         """
         for server in self._each(server_ids):
-            self._witness.shift(server, "start")
+            self._witness.force_action(server, "start")
 
     def turn_off(self, *server_ids: str) -> None:
         """Have servers be off, as if somebody had pressed the button; see `turn_on`."""
         for server in self._each(server_ids):
-            self._witness.shift(server, "stop")
+            self._witness.force_action(server, "stop")
 
     def remove(self, *server_ids: str) -> None:
         """Have servers be gone at once, as if somebody had returned them to the cloud."""
         for server in self._each(server_ids):
-            self._witness.drop(server)
+            self._witness.remove(server)
 
     def rename(self, server_id: str, name: str) -> None:
         """Have a server be called otherwise."""

@@ -18,10 +18,10 @@ import anyio.to_thread
 import msgspec
 
 from bms_async._tasks import run_to_completion
-from bms_async.simulator import Books, CloudSettings, Fault, ScriptedFault
+from bms_async.simulator import CallCounts, CloudSettings, Fault, ScriptedFault
 
 from ._environment import Credentials, environment_of
-from ._settings import tell
+from ._settings import to_json_line
 from .clock import is_virtual
 from .faults import check_occurrence, check_operation
 
@@ -58,7 +58,7 @@ class SimulatorProcess:
 
     def __init__(self, settings: CloudSettings | None = None, *, port: int = 0) -> None:
         self.settings = settings or CloudSettings()
-        self._told = tell(self.settings)
+        self._told = to_json_line(self.settings)
         self._port = port
         self._process: subprocess.Popen[str] | None = None
         self._complaints: IO[str] | None = None
@@ -76,7 +76,7 @@ class SimulatorProcess:
         """
         if self.is_running:
             raise RuntimeError(f"the simulator runs already, at {self.address}")
-        self._let_go()
+        self._release()
         command = [sys.executable, "-m", "bms_async.simulator", "--port", str(self._port)]
         command += ["--settings", "-", "--until-stdin-ends"]
         self._complaints = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - it lives with the process
@@ -90,7 +90,7 @@ class SimulatorProcess:
                 self._process.stdin.flush()
         line = self._read_first_line()
         if not line:
-            raise RuntimeError(self._tell_end())
+            raise RuntimeError(self._describe_end())
         self._port = int(json.loads(line)["address"].rpartition(":")[2])
 
     def stop(self) -> None:
@@ -103,14 +103,14 @@ class SimulatorProcess:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self._let_go()
+        self._release()
 
     def kill(self) -> None:
         """End it without a word, as a crash does; `start` starts it anew, at the same address, as it was first."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        self._let_go()
+        self._release()
 
     def __enter__(self) -> Self:
         try:
@@ -154,7 +154,7 @@ class SimulatorProcess:
             RuntimeError: It does not run.
         """
         if self._process is None or not self.is_running:
-            raise RuntimeError(self._tell_end())
+            raise RuntimeError(self._describe_end())
         return self._process.pid
 
     @property
@@ -213,8 +213,8 @@ class SimulatorProcess:
             ValueError: No operation is called so.
         """
         check_operation(operation)
-        book = self._books().operations.get(operation)
-        return book.arrived if book else 0
+        counter = self._call_counts().operations.get(operation)
+        return counter.arrived if counter else 0
 
     def refused(self, operation: str | None = None) -> int:
         """Return how many calls the cloud's limits have refused with 429; planned faults do not count.
@@ -225,12 +225,12 @@ class SimulatorProcess:
         Raises:
             ValueError: No operation is called so.
         """
-        books = self._books()
+        counts = self._call_counts()
         if operation is None:
-            return books.refused
+            return counts.refused
         check_operation(operation)
-        book = books.operations.get(operation)
-        return book.refused if book else 0
+        counter = counts.operations.get(operation)
+        return counter.refused if counter else 0
 
     def add_fault(self, operation: str, fault: Fault, *, nth: int = 1, times: int = 1) -> None:
         """Plan a fault.
@@ -256,12 +256,12 @@ class SimulatorProcess:
         told: int = self._ask("DELETE", "/_admin/tokens")["revoked"]
         return told
 
-    def _books(self) -> Books:
-        return msgspec.convert(self._ask("GET", "/_admin/calls"), Books)
+    def _call_counts(self) -> CallCounts:
+        return msgspec.convert(self._ask("GET", "/_admin/calls"), CallCounts)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Mapping[str, Any]:
         if not self.is_running:
-            raise RuntimeError(self._tell_end())
+            raise RuntimeError(self._describe_end())
         # Not through a proxy, whatever the environment says.
         connection = http.client.HTTPConnection(_HOST, self._port, timeout=_LONGEST_ANSWER)
         try:
@@ -296,7 +296,7 @@ class SimulatorProcess:
             raise TimeoutError(f"the simulator accepts no calls after {_LONGEST_START:.0f} s")
         return line
 
-    def _tell_end(self) -> str:
+    def _describe_end(self) -> str:
         if self._process is None or self._complaints is None:
             return _NEVER_STARTED if not self._port else "the simulator was ended; start() starts it again"
         code = self._process.wait()
@@ -304,7 +304,7 @@ class SimulatorProcess:
         said = self._complaints.read().strip().splitlines()[-1:] or ["it said nothing"]
         return f"the simulator has ended with exit code {code}: {said[0]}"
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._process is not None:
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:

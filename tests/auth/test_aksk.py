@@ -437,7 +437,7 @@ async def test_a_fleet_is_stopped_with_signed_calls_and_none_is_refused() -> Non
         assert {outcome.state for outcome in report.outcomes} == {OutcomeState.SUCCEEDED}
         assert bms.statistics().session.failed == 0
     assert cloud.count_servers()["SHUTOFF"] == 3000
-    assert sum(book.refused for book in cloud.books().operations.values()) == 0
+    assert sum(book.refused for book in cloud.call_counts().operations.values()) == 0
 
 
 @pytest.mark.parametrize("wrong_by", [3600, -3600])

@@ -50,7 +50,7 @@ async def test_r8_a_thousand_calls_with_an_expired_token_ask_for_one_and_all_suc
         assert told == [sim.ids[0]] * 1000
         assert sim.arrived(TOKEN_CALL) == 2
         assert unauthorized(sim.cloud) == {}
-        assert sim.cloud.books().refused == 0
+        assert sim.cloud.call_counts().refused == 0
 
 
 @virtually
@@ -64,7 +64,7 @@ async def test_r8_a_thousand_calls_at_a_revoked_token_ask_for_one_and_all_succee
         assert told == [sim.ids[0]] * 1000
         assert sim.arrived(TOKEN_CALL) == 2
         assert 1 <= unauthorized(sim.cloud)["servers.get"] <= 1000
-        assert sim.cloud.books().refused == 0
+        assert sim.cloud.call_counts().refused == 0
 
 
 @virtually

@@ -18,7 +18,7 @@ from bms_async import BmsClient, Limits, Server
 from bms_async.api.bms.server_list import ServerPage
 from bms_async.models import decode
 from bms_async.simulator import Cloud
-from bms_async.simulator.core.attributes import Birth
+from bms_async.simulator.core.attributes import CreationSpec
 from bms_async.simulator.core.flavors import FLAVORS
 from tests.calls.mocked import DETAIL, mocked, sent, virtually
 from tests.support.clouds import simulated
@@ -216,7 +216,7 @@ async def test_a_cloud_that_cuts_pages_short_is_read_with_pages_of_that_size() -
 
 def born(cloud: Cloud, number: int) -> str:
     """Have the simulator make one more server, and return its id."""
-    birth = Birth(
+    birth = CreationSpec(
         at=cloud.now(),
         flavor=FLAVORS[0],
         image="image",

@@ -22,7 +22,7 @@ from tests.canary.test_jobs_and_fleets import Jobs
 from tests.support.virtual_clock import run_virtually
 
 
-class Witness:
+class RecordingCloud:
     """A hook that looks at all that it is told, and then breaks."""
 
     def __init__(self, eye: Eye) -> None:
@@ -63,7 +63,7 @@ def test_r5_no_secret_shows_in_what_is_told_of_calls(failure: Behaviour, credent
     traces = Traces()
 
     async def use(eye: Eye) -> None:
-        cloud, witness = Cloud(eye, failure), Witness(eye)
+        cloud, witness = Cloud(eye, failure), RecordingCloud(eye)
         hooks = [witness, traces.telemetry]
         async with client_of(eye, cloud, CREDENTIALS[credentials](), hooks=hooks) as bms:
             for call in CALLS.values():
@@ -85,7 +85,7 @@ def test_r5_no_secret_shows_in_what_is_told_of_jobs_and_runs_whose_cloud_echoes(
     traces = Traces()
 
     async def use(eye: Eye) -> None:
-        witness = Witness(eye)
+        witness = RecordingCloud(eye)
         hooks = [witness, traces.telemetry]
         async with client_of(eye, Cloud(eye, Jobs("FAIL", "FAIL")), CREDENTIALS[credentials](), hooks=hooks) as bms:
             await bms.fleet.stop([SERVER, "no/id"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bms_async.cli.cells import cell_len, padded, wrap
 from bms_async.cli.failures import Failures
-from bms_async.cli.output import Columns
+from bms_async.cli.output import TableWriter
 from bms_async.cli.progress import Screen
 from bms_async.cli.results import reason_line, reason_lines
 from bms_async.cli.servers import _describe
@@ -38,7 +38,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rows_of(*rows: tuple[object, ...], names: tuple[str, ...], right: tuple[str, ...] = ()) -> list[str]:
     lines: list[str] = []
-    columns = Columns(names, right=right, keep=1, out=lines.append)
+    columns = TableWriter(names, right=right, keep=1, out=lines.append)
     for row in rows:
         columns.add(*row)
     columns.flush()
@@ -89,7 +89,7 @@ async def test_a_line_of_the_block_ends_before_a_wide_character_that_has_no_room
     for columns in range(30, 34):
         screen = Screen()
         monkeypatch.setattr(type(screen), "width", columns)
-        await screen.show([reason_line(failures.reasons()[0])])
+        await screen.draw([reason_line(failures.reasons()[0])])
         drawn = ESCAPES.sub("", written.pop()).strip("\r")
         assert columns - 1 <= cells(drawn) <= columns
         assert drawn.endswith("…")

@@ -110,7 +110,7 @@ def add_faults(bms: Bms, *faults: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(("action", "left", "doubtful"), [("stop", 40, 0), ("reboot", 20, 20)])
 def test_servers_whose_answer_was_not_waited_for_are_not_forgotten(
-    tmp_path: Path, action: str, left: int, doubtful: int
+    tmp_path: Path, action: str, left: int, in_doubt: int
 ) -> None:
     file = tmp_path / "run"
     with simulator("--servers", "60", "--job-seconds", "0.2", "0.4") as exports:
@@ -123,9 +123,9 @@ def test_servers_whose_answer_was_not_waited_for_are_not_forgotten(
             terminal.send("\x03")
             assert terminal.end() == 130
             assert f"go on with the {left} servers left" in terminal.text
-            assert ("20 servers may have been rebooted" in terminal.text) == bool(doubtful)
+            assert ("20 servers may have been rebooted" in terminal.text) == bool(in_doubt)
         saved = read_saved(str(file))
-        assert (len(saved.unasked), len(saved.doubtful)) == (left, doubtful)
+        assert (len(saved.unasked), len(saved.in_doubt)) == (left, in_doubt)
         *outcomes, summary = bms(action, "--resume", str(file), "-y", "--json").json
         assert len({each["server_id"] for each in outcomes}) == summary["servers"] == 20 + left
         assert summary["exit_code"] == 0

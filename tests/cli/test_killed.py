@@ -18,8 +18,8 @@ import pytest
 
 from bms_async import TransportError
 from bms_async.cli.exit import UsageError
-from bms_async.cli.journal import Journal, NotNotedError, make_head
-from bms_async.cli.saved import Saved, read_saved
+from bms_async.cli.journal import Journal, NotSavedError, make_header
+from bms_async.cli.saved import SavedRun, read_saved
 from tests.cli.running import COMMAND, PATIENCE, Bms, simulator
 
 IDS = ("a", "b", "c", "d")
@@ -84,7 +84,7 @@ def test_a_reboot_that_was_killed_with_its_first_batch_leaves_that_alone_and_goe
     kill_while_it_asks(bms, "reboot", *ids, "--yes", "--wave", "8", "--save", str(file))
     answer_late(bms, 2)
     kill_while_it_asks(bms, "reboot", "--resume", str(file), "--yes")
-    assert len(read_saved(str(file)).doubtful) == 16
+    assert len(read_saved(str(file)).in_doubt) == 16
     ended = bms("reboot", "--resume", str(file), "--yes", "--json")
     assert "16 servers may have been rebooted" in ended.err
     assert sorted(each["server_id"] for each in ended.json[:-1]) == sorted(ids[16:])
@@ -183,13 +183,13 @@ def test_a_disk_that_fills_up_ends_a_reboot_and_the_rest_is_gone_on_with_once_th
     ],
 )  # fmt: skip
 def test_what_a_run_has_noted_tells_who_may_be_asked_for_however_it_ended(
-    tmp_path: Path, lines: list[object], unasked: tuple[str, ...], doubtful: tuple[str, ...], is_certain: bool
+    tmp_path: Path, lines: list[object], unasked: tuple[str, ...], in_doubt: tuple[str, ...], is_certain: bool
 ) -> None:
     file = tmp_path / "run"
     for torn in ("", '{"asked":["d"'):
         write(file, {**HEAD, "ahead": True}, *lines, torn=torn)
         saved = read_saved(str(file))
-        assert (saved.unasked, saved.doubtful, saved.is_certain) == (unasked, doubtful, is_certain)
+        assert (saved.unasked, saved.in_doubt, saved.is_certain) == (unasked, in_doubt, is_certain)
 
 
 def test_one_server_in_two_spellings_is_not_asked_for_again(tmp_path: Path) -> None:
@@ -208,7 +208,9 @@ def test_a_killed_run_that_noted_nothing_first_may_reboot_twice_and_is_said_to(n
 
 
 def journal(file: Path) -> Journal:
-    head = make_head("servers.reboot", endpoint="", project_id="p", ids=IDS, wave=None, abort_above=None, verify=False)
+    head = make_header(
+        "servers.reboot", endpoint="", project_id="p", ids=IDS, wave=None, abort_above=None, verify=False
+    )
     return Journal(file, head)
 
 
@@ -222,10 +224,10 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_batch_is_on_the_disk_before_it_is_sent_and_what_was_refused_is_taken_back(tmp_path: Path) -> None:
     file = tmp_path / "run"
 
-    async def send(book: Journal, *servers: str, maybe_delivered: bool) -> Saved:
+    async def send(book: Journal, *servers: str, maybe_delivered: bool) -> SavedRun:
         async with book.asking(servers):
             saved = await anyio.to_thread.run_sync(read_saved, str(file))
-            assert saved.doubtful[-len(servers) :] == servers
+            assert saved.in_doubt[-len(servers) :] == servers
             raise TransportError("reset", maybe_delivered=maybe_delivered)
 
     async def main() -> None:
@@ -236,7 +238,7 @@ def test_a_batch_is_on_the_disk_before_it_is_sent_and_what_was_refused_is_taken_
             await send(book, "c", maybe_delivered=True)
 
     asyncio.run(main())
-    assert (read_saved(str(file)).unasked, read_saved(str(file)).doubtful) == (("a", "b", "d"), ("c",))
+    assert (read_saved(str(file)).unasked, read_saved(str(file)).in_doubt) == (("a", "b", "d"), ("c",))
 
 
 def test_once_a_file_is_there_nothing_is_asked_for_that_it_cannot_tell_of(
@@ -255,14 +257,14 @@ def test_once_a_file_is_there_nothing_is_asked_for_that_it_cannot_tell_of(
             pass
         with monkeypatch.context() as full:
             fill_disk(full)
-            with pytest.raises(NotNotedError, match="No space left on device"):
+            with pytest.raises(NotSavedError, match="No space left on device"):
                 await send(book)
         await book.close(["b", "c", "d"], ["a"])
 
     asyncio.run(main())
     assert ended == ["ended"]
     assert "jobs cannot be saved" not in capsys.readouterr().err
-    assert (read_saved(str(file)).unasked, read_saved(str(file)).doubtful) == (("b", "c", "d"), ("a",))
+    assert (read_saved(str(file)).unasked, read_saved(str(file)).in_doubt) == (("b", "c", "d"), ("a",))
 
 
 def test_without_any_file_a_reboot_goes_on_and_says_so_once(
@@ -283,7 +285,7 @@ def test_without_any_file_a_reboot_goes_on_and_says_so_once(
     asyncio.run(main())
     assert sent == ["a", "b"]
     assert capsys.readouterr().err.count("jobs cannot be saved") == 1
-    assert read_saved(str(tmp_path / "run")).doubtful == ("a", "b")
+    assert read_saved(str(tmp_path / "run")).in_doubt == ("a", "b")
 
 
 def test_a_file_that_may_only_be_read_is_not_gone_on_with(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from bms_async import SubJobFailedError
-from bms_async.cli.output import clean, json_line
+from bms_async.cli.output import json_line, strip_control_chars
 from bms_async.cli.words import words_of_error
 from bms_async.redaction import MaskedStr
 
@@ -13,8 +13,8 @@ REASON = MaskedStr("no use for token-1", "no use for ***")
 
 
 def test_a_reason_is_masked_on_the_terminal_and_in_json() -> None:
-    assert clean(REASON) == "no use for ***"
-    assert type(clean(REASON)) is str
+    assert strip_control_chars(REASON) == "no use for ***"
+    assert type(strip_control_chars(REASON)) is str
     assert json.loads(json_line({"reason": REASON, "all": [REASON]})) == {
         "reason": "no use for ***",
         "all": ["no use for ***"],

@@ -100,13 +100,13 @@ def test_servers_are_aligned_under_a_header(slow_cloud: Bms) -> None:
 
 
 def test_what_the_cloud_says_moves_no_cursor() -> None:
-    from bms_async.cli.output import clean
+    from bms_async.cli.output import strip_control_chars
 
     assert (
-        clean("name\x1b[2J\tx\n")
+        strip_control_chars("name\x1b[2J\tx\n")
         == "name\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}x\N{REPLACEMENT CHARACTER}"
     )
-    assert clean("Straße ✓") == "Straße ✓"
+    assert strip_control_chars("Straße ✓") == "Straße ✓"
 
 
 def test_what_is_logged_before_anything_is_drawn_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,5 +114,5 @@ def test_what_is_logged_before_anything_is_drawn_is_told_at_once(capsys: pytest.
     with Screen() as screen:
         NOTES.handle(logging.makeLogRecord({"levelno": logging.WARNING, "levelname": "WARNING", "msg": "it waits"}))
         assert "it waits" in capsys.readouterr().err
-        screen.note("a last word")
+        screen.print_above("a last word")
     assert capsys.readouterr().err == "a last word\n"

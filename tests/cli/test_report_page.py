@@ -231,10 +231,10 @@ def test_nothing_from_the_cloud_becomes_markup() -> None:
 
 @given(text=st.text(), most=st.integers(1, 50))
 def test_any_text_is_made_fit_for_a_page(text: str, most: int) -> None:
-    clean = printable(text, most)
-    assert len(clean) <= most
-    clean.encode()
-    assert not set(clean) & {"\x00", "\x1b", "\n", "\x85"}
+    strip_control_chars = printable(text, most)
+    assert len(strip_control_chars) <= most
+    strip_control_chars.encode()
+    assert not set(strip_control_chars) & {"\x00", "\x1b", "\n", "\x85"}
 
 
 def test_the_page_needs_nothing_from_anywhere_and_runs_nothing() -> None:

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 
 from bms_async import LimiterStatistics, Limits
 from bms_async.cli.exit import UsageError
-from bms_async.cli.journal import Journal, make_head, read_saved, taken_over
-from bms_async.cli.limit_usage import Ledger, let_go, own_part, state_folder, try_lock, write_atomically
+from bms_async.cli.journal import Journal, make_header, read_saved, resume_lock
+from bms_async.cli.limit_usage import LimitUsage, let_go, own_usage, state_dir, try_lock, write_atomically
 from tests.support.virtual_clock import run_virtually
 
 
-def ledger(folder: Path, project: str = "project") -> Ledger:
-    return Ledger("https://bms.example.com", project, folder)
+def usage(folder: Path, project: str = "project") -> LimitUsage:
+    return LimitUsage("https://bms.example.com", project, folder)
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -37,7 +37,7 @@ def use(folder: Path, operation: str, calls: int) -> LimiterStatistics:
     """Be a command that makes calls; return what it sees of the limit then."""
 
     async def main() -> LimiterStatistics:
-        limits, book = Limits(), ledger(folder)
+        limits, book = Limits(), usage(folder)
         await book.load(limits)
         make_calls(limits, operation, calls)
         await book.save(limits)
@@ -58,14 +58,14 @@ def test_commands_that_follow_each_other_keep_the_limit_together(tmp_path: Path)
     use(tmp_path, "servers.stop", 19)
     assert use(tmp_path, "servers.stop", 0).free == 1
     assert use(tmp_path, "servers.start", 0).free == 50
-    assert len(ledger(tmp_path).used()["servers.stop"]) == 49
+    assert len(usage(tmp_path).used()["servers.stop"]) == 49
 
 
 def test_what_others_noted_meanwhile_is_kept(tmp_path: Path) -> None:
     use(tmp_path, "servers.stop", 5)
 
     async def main() -> None:
-        first, limits = ledger(tmp_path), Limits()
+        first, limits = usage(tmp_path), Limits()
         await first.load(limits)
         await anyio.to_thread.run_sync(use, tmp_path, "servers.stop", 7)
         for _ in range(2):
@@ -73,12 +73,12 @@ def test_what_others_noted_meanwhile_is_kept(tmp_path: Path) -> None:
             await first.save(limits)
 
     asyncio.run(main())
-    assert len(ledger(tmp_path).used()["servers.stop"]) == 14
+    assert len(usage(tmp_path).used()["servers.stop"]) == 14
 
 
 def test_each_project_has_limits_of_its_own(tmp_path: Path) -> None:
     use(tmp_path, "servers.stop", 5)
-    assert ledger(tmp_path, "another").used() == {}
+    assert usage(tmp_path, "another").used() == {}
 
 
 def test_the_file_is_its_owners_alone_and_names_neither_cloud_nor_project(tmp_path: Path) -> None:
@@ -110,10 +110,10 @@ def test_a_file_that_is_broken_or_of_the_future_is_ignored_and_logged(
     [file] = files_in(tmp_path)
     file.write_text(content)
     with caplog.at_level(logging.DEBUG, "bms_async.cli"):
-        assert ledger(tmp_path).used() == {}
+        assert usage(tmp_path).used() == {}
     assert str(file) in caplog.text
     assert use(tmp_path, "servers.stop", 3).used == 3
-    assert len(ledger(tmp_path).used()["servers.stop"]) == 3
+    assert len(usage(tmp_path).used()["servers.stop"]) == 3
 
 
 def test_a_call_that_this_version_does_not_know_is_no_trouble(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None
 
 def trouble_of(folder: Path | None) -> tuple[str | None, str | None]:
     """Be a command that makes a call, and then be `bms limits`; return what each says of its notes."""
-    book = Ledger("https://bms.example.com", "project", folder, no_folder="there is no home folder")
+    book = LimitUsage("https://bms.example.com", "project", folder, no_folder="there is no home folder")
 
     async def main() -> None:
         limits = Limits()
@@ -142,7 +142,7 @@ def trouble_of(folder: Path | None) -> tuple[str | None, str | None]:
         await book.save(limits)
 
     asyncio.run(main())
-    return book.trouble, Ledger("https://bms.example.com", "project", folder, no_folder="no home").try_out()
+    return book.trouble, LimitUsage("https://bms.example.com", "project", folder, no_folder="no home").try_out()
 
 
 def test_notes_that_cannot_be_kept_are_told_of_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ def test_a_book_that_is_kept_locked_or_cannot_be_read_is_told_of(
 
 
 def test_what_was_not_used_need_not_be_noted(tmp_path: Path) -> None:
-    book = Ledger("https://bms.example.com", "project", None, no_folder="there is no home folder")
+    book = LimitUsage("https://bms.example.com", "project", None, no_folder="there is no home folder")
     asyncio.run(book.save(Limits()))
     assert book.trouble is None
 
@@ -221,7 +221,7 @@ def test_a_run_is_free_as_soon_as_it_is_let_go_also_where_a_child_has_its_file_s
     assert not try_lock(other)
     asyncio.run(book.remove() if how == "all has ended" else book.close([]))
     if how == "gone on with":
-        with taken_over(str(file)):
+        with resume_lock(str(file)):
             assert not try_lock(other)
     assert try_lock(other)
     for descriptor in (*children, other):
@@ -238,7 +238,7 @@ def test_of_all_that_is_used_as_much_is_ours_as_was_not_loaded(loaded: list[floa
         make_calls(limits, "servers.stop", calls)
         await anyio.sleep(pause)
         spent = limits.snapshot().get("servers.stop", [])
-        own = own_part(spent, limits["servers.stop"].statistics().calls)
+        own = own_usage(spent, limits["servers.stop"].statistics().calls)
         assert list(own) == pytest.approx([60.01 - pause] * (calls if pause < 60 else 0), abs=1e-3)
 
     run_virtually(main)
@@ -246,10 +246,10 @@ def test_of_all_that_is_used_as_much_is_ours_as_was_not_loaded(loaded: list[floa
 
 def test_the_state_folder_is_where_the_desktop_has_such_things(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/somewhere")
-    assert state_folder() == Path("/somewhere/bms")
+    assert state_dir() == Path("/somewhere/bms")
     monkeypatch.setenv("XDG_STATE_HOME", "not/absolute")
     monkeypatch.setenv("HOME", "/home/me")
-    assert state_folder() == Path("/home/me/.local/state/bms")
+    assert state_dir() == Path("/home/me/.local/state/bms")
 
 
 def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,7 +278,7 @@ class Job:
 
 
 def journal(path: Path | None, ids: int = 5) -> Journal:
-    head = make_head(
+    head = make_header(
         "servers.stop",
         endpoint="https://bms.example.com",
         project_id="p",
@@ -336,11 +336,11 @@ def test_servers_that_must_not_be_asked_twice_are_left_alone_also_when_the_next_
     add(book, 0)
     asyncio.run(book.close(["server-1", "server-4"], ["server-2", "server-3"]))
     saved = read_saved(str(file))
-    assert (saved.unasked, saved.doubtful) == (("server-1", "server-4"), ("server-2", "server-3"))
+    assert (saved.unasked, saved.in_doubt) == (("server-1", "server-4"), ("server-2", "server-3"))
     assert saved.head is not None
     add(Journal(file, saved.head, size=saved.size), 4)
     killed = read_saved(str(file))
-    assert (killed.left, killed.unasked, killed.doubtful) == (None, ("server-1",), ("server-2", "server-3"))
+    assert (killed.left, killed.unasked, killed.in_doubt) == (None, ("server-1",), ("server-2", "server-3"))
 
 
 def test_a_run_that_goes_on_cannot_be_gone_on_with(tmp_path: Path) -> None:
@@ -348,12 +348,12 @@ def test_a_run_that_goes_on_cannot_be_gone_on_with(tmp_path: Path) -> None:
     book = journal(file)
     add(book, 0)
     taken = pytest.raises(UsageError, match="goes on with it at this moment")
-    with taken, taken_over(str(file)):
+    with taken, resume_lock(str(file)):
         pass
     asyncio.run(book.close(["server-4"]))
-    with taken_over(str(file)), taken, taken_over(str(file)):
+    with resume_lock(str(file)), taken, resume_lock(str(file)):
         pass
-    with taken_over(str(file)):
+    with resume_lock(str(file)):
         pass
 
 

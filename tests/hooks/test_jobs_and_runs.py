@@ -131,7 +131,7 @@ def test_r2_holds_by_the_events_of_a_run_that_meets_every_kind_of_fault(action: 
             mine = [event for event in ear.heard(CallStarted) if not event.is_poll]
             assert {event.run for event in mine} == {run}
             assert all(event.run is None for event in ear.heard(CallStarted) if event.is_poll)
-            for operation, book in sim.cloud.books().operations.items():
+            for operation, book in sim.cloud.call_counts().operations.items():
                 assert len(ear.heard(RequestSent, operation=operation)) == book.arrived
             assert len(ear.heard(RequestSent)) == len(ear.heard(AttemptEnded))
             assert len(ear.heard(CallStarted)) == len(ear.heard(CallEnded))

@@ -534,7 +534,7 @@ def test_a_wait_that_is_over_resumes_elsewhere_from_what_the_error_holds() -> No
             assert resumed.action == "servers.stop"
             assert resumed.id == handle.id
             assert (await resumed).status == "SUCCESS"
-            assert sim.cloud.books().operations["jobs.get"].arrived < 40
+            assert sim.cloud.call_counts().operations["jobs.get"].arrived < 40
 
     run_virtually(main)
 
@@ -588,8 +588,8 @@ def test_the_polls_of_many_jobs_keep_within_their_share_of_the_limit() -> None:
             handles += [await sim.bms.servers.stop(ids[first : first + 1000]) for first in range(0, 3000, 1000)]
             async with sim.bms.jobs.events():
                 await advance(180)
-            book = sim.cloud.books().operations["jobs.get"]
-            assert sim.cloud.books().refused == 0
+            book = sim.cloud.call_counts().operations["jobs.get"]
+            assert sim.cloud.call_counts().refused == 0
             assert book.worst_minute <= 2000 * POLL_BUDGET_SHARE
             assert book.worst_minute > 1500
 

@@ -7,7 +7,7 @@ from aiolimiter import AsyncLimiter
 
 from bms_async import FleetReport, Lane, OutcomeState
 from bms_async.limits import Slot, WindowLimiter
-from bms_async.simulator import CallBook
+from bms_async.simulator import OperationCounts
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import run_virtually
 
@@ -30,8 +30,8 @@ class LeakyBucket(WindowLimiter):
         return await super().acquire(lane, max_wait=max_wait)
 
 
-def stop_everything(throttle: str, *, limiter: WindowLimiter | None = None) -> tuple[FleetReport, CallBook, int]:
-    async def main() -> tuple[FleetReport, CallBook, int]:
+def stop_everything(throttle: str, *, limiter: WindowLimiter | None = None) -> tuple[FleetReport, OperationCounts, int]:
+    async def main() -> tuple[FleetReport, OperationCounts, int]:
         async with simulated(servers=SERVERS, seed=7, throttle=throttle, latency=(0.02, 0.3), job_seconds=(2, 8)) as (
             bms,
             cloud,
@@ -40,7 +40,7 @@ def stop_everything(throttle: str, *, limiter: WindowLimiter | None = None) -> t
                 bms.limits._limiters["servers.stop"] = limiter
             report = await bms.fleet.stop(list(cloud.servers))
             await cloud.settle()
-            tracker = cloud.books()
+            tracker = cloud.call_counts()
             return report, tracker.operations["servers.stop"], tracker.refused
 
     return run_virtually(main)

@@ -547,7 +547,7 @@ def test_two_clients_that_share_limits_together_keep_them() -> None:
                 third = sim.bms.fleet.reboot([])
                 reports = [await first, await second, await third]
             assert [len(report) for report in reports] == [half, half, 0]
-            assert sim.cloud.books().refused == 0
+            assert sim.cloud.call_counts().refused == 0
 
     run_virtually(main)
 
@@ -558,7 +558,7 @@ def test_one_power_budget_is_kept_where_the_gateway_counts_by_uri() -> None:
             servers=30_000, job_seconds=(1, 2), shared_power_budget=True, limits=limits, stopped_share=0.5
         ) as sim:
             await run_both(sim)
-            return sim.cloud.books().refused
+            return sim.cloud.call_counts().refused
 
     async def run_both(sim: Simulated) -> None:
         on = [server.id for server in sim.cloud.servers.values() if server.powered]

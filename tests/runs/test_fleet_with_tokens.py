@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from bms_async import AuthenticationError, FleetReport, Limits, OutcomeState
-from bms_async.simulator import Answer, Books
+from bms_async.simulator import Answer, CallCounts
 from tests.simulator.logged_in import logged_in, unauthorized
 from tests.support.virtual_clock import advance, run_virtually
 
@@ -22,7 +22,7 @@ FEWER, FEWER_AT_ONCE = 10_000, {"servers.stop": 5}
 
 class Ran(NamedTuple):
     report: FleetReport
-    tracker: Books
+    tracker: CallCounts
     unauthorized: dict[str, int]
     seconds: float
     asked_at: list[float]
@@ -55,7 +55,7 @@ def stop_everything(
                 assert cloud.revoke_tokens() == 1
             report = await run
             stops = {server.stops for server in cloud.servers.values()}
-            return Ran(report, cloud.books(), unauthorized(cloud), loop.time() - began, asked_at, stops)
+            return Ran(report, cloud.call_counts(), unauthorized(cloud), loop.time() - began, asked_at, stops)
 
     return run_virtually(main)
 

@@ -260,7 +260,7 @@ async def _play(scenario: Scenario) -> Played:
         for what, number in (("used", told.used), ("waiting", told.waiting_bulk + told.waiting_interactive)):
             if number:
                 played.left[f"{what} slots of {name}"] = number
-    played.refused = cloud.books().refused
+    played.refused = cloud.call_counts().refused
     return played
 
 

@@ -47,4 +47,4 @@ async def logged_in(
 
 def unauthorized(cloud: Cloud) -> dict[str, int]:
     """How many calls of which operation were answered 401."""
-    return {name: book.unauthorized for name, book in cloud.books().operations.items() if book.unauthorized}
+    return {name: book.unauthorized for name, book in cloud.call_counts().operations.items() if book.unauthorized}

@@ -217,7 +217,7 @@ async def test_one_call_too_many_is_refused_by_the_gateway(served: Open) -> None
     assert answers[-1].headers["Retry-After"] == "60"
     hand.now += 59.25
     assert (await client.get("/baremetalservers/detail")).status_code == 200
-    book = cloud.books().operations["servers.list"]
+    book = cloud.call_counts().operations["servers.list"]
     assert (book.arrived, book.refused, book.worst_minute, book.limit) == (4, 1, 3, 2)
 
 
@@ -327,7 +327,7 @@ async def test_latency_is_spent_on_both_ways_and_adds_up(served: Open, monkeypat
     for _ in range(20):
         sent = hand.now
         await client.get("/baremetalservers/detail?limit=1")
-        arrived = cloud.books().operations["servers.list"].last
+        arrived = cloud.call_counts().operations["servers.list"].last
         assert arrived is not None
         assert sent < arrived < hand.now
         assert 0.5 <= hand.now - sent <= 2.0

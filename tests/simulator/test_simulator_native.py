@@ -154,14 +154,14 @@ async def test_a_list_that_cannot_be_is_refused(world: Worlds, query: dict[str, 
 async def test_a_hundred_thousand_servers_are_paged_without_being_gone_through(world: Worlds) -> None:
     here = world(servers=100_000)
     looked = 0
-    extra_of = here.cloud.extra_of
+    attributes_of = here.cloud.attributes_of
 
     def counted(server: Any) -> Any:
         nonlocal looked
         looked += 1
-        return extra_of(server)
+        return attributes_of(server)
 
-    here.cloud.extra_of = counted  # type: ignore[method-assign]
+    here.cloud.attributes_of = counted  # type: ignore[method-assign]
     [first] = await listed(here, "/servers", tags="__type_baremetal", limit=1)
     assert first["name"] == "bms-099999"
     [after] = await listed(here, "/servers", marker=here.ids[50_000], limit=1)

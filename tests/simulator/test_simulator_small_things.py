@@ -326,7 +326,7 @@ async def test_documented_limits_hold_and_native_calls_are_only_counted(world: W
     assert "limit:50,time:1 minute" in last.json()["error_msg"]
     for _ in range(1500):
         assert (await here.nova.get(f"/servers/{here.ids[0]}/metadata")).status_code == 200
-    books = here.cloud.books().operations
+    books = here.cloud.call_counts().operations
     assert (books["nova.metadata.get"].limit, books["nova.metadata.get"].arrived) == (None, 1500)
     assert (books["servers.get_windows_password"].limit, books["servers.get_windows_password"].refused) == (50, 1)
 
@@ -339,7 +339,7 @@ async def test_native_calls_can_be_limited_one_by_one_and_together(world: Worlds
     together = world(limits={"nova": 2})
     answers = [await together.nova.get(path) for path in ("/servers", "/os-keypairs", "/flavors/detail")]
     assert [each.status_code for each in answers] == [200, 200, 429]
-    assert together.cloud.books().operations["nova"].worst_minute == 3
+    assert together.cloud.call_counts().operations["nova"].worst_minute == 3
 
 
 async def test_a_call_without_a_limit_can_be_throttled_by_others(world: Worlds) -> None:

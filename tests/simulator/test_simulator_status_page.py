@@ -60,7 +60,7 @@ async def test_a_browser_gets_the_page_and_is_not_counted(accept: str, served: O
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert answer.headers["Vary"] == "Accept"
     assert answer.text.startswith("<!doctype html>")
-    assert cloud.books().operations == {}
+    assert cloud.call_counts().operations == {}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ async def test_everybody_else_gets_the_versions_as_before_and_is_counted(accept:
     cloud, client = served()
     answer = await client.get(ROOT, headers={"Accept": accept})
     assert [each["id"] for each in answer.json()["versions"]] == ["v1"]
-    assert cloud.books().operations["versions.list"].arrived == 1
+    assert cloud.call_counts().operations["versions.list"].arrived == 1
 
 
 async def test_a_caller_that_says_nothing_of_what_it_accepts_gets_the_versions(served: Open) -> None:

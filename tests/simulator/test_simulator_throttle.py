@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bms_async.simulator import Cloud, CloudSettings, FixedWindow, SlidingWindow, TokenBucket, Unlimited
-from bms_async.simulator.core.throttle import MINUTE, Book, Gate, Throttle
+from bms_async.simulator.core.throttle import MINUTE, OperationCounter, RateLimitGate, Throttle
 
 
 def steps(most: float = 90.0) -> st.SearchStrategy[list[float]]:
@@ -85,7 +85,7 @@ def test_no_throttle_lets_everything_in() -> None:
 
 @given(times=steps())
 def test_the_books_find_the_worst_minute_exactly(times: list[float]) -> None:
-    book = Book()
+    book = OperationCounter()
     for t in times:
         book.count(t)
     read = book.read(50)
@@ -95,7 +95,7 @@ def test_the_books_find_the_worst_minute_exactly(times: list[float]) -> None:
 
 
 def test_calls_exactly_a_minute_apart_share_no_window() -> None:
-    book = Book()
+    book = OperationCounter()
     for t in (0.1, 60.1, 120.1, 180.1):
         book.count(t)
     assert book.worst_minute == 1
@@ -103,9 +103,9 @@ def test_calls_exactly_a_minute_apart_share_no_window() -> None:
 
 @given(times=steps(10.0), kind=st.sampled_from(["fixed", "sliding", "bucket", "none"]))
 def test_whatever_the_throttle_the_books_count_the_refused_calls_too(times: list[float], kind: str) -> None:
-    gate = Gate(CloudSettings(servers=0, throttle=kind, limits={"servers.stop": 3}))  # type: ignore[arg-type]
+    gate = RateLimitGate(CloudSettings(servers=0, throttle=kind, limits={"servers.stop": 3}))  # type: ignore[arg-type]
     waits = [gate.arrive("servers.stop", t)[1] for t in times]
-    books = gate.books()
+    books = gate.call_counts()
     refused = sum(wait > 0.0 for wait in waits)
     assert books.refused == refused
     if times:
@@ -115,13 +115,13 @@ def test_whatever_the_throttle_the_books_count_the_refused_calls_too(times: list
 
 
 def test_each_call_is_told_its_number() -> None:
-    gate = Gate(CloudSettings(servers=0))
+    gate = RateLimitGate(CloudSettings(servers=0))
     numbers = [gate.arrive(name, 0.0)[0] for name in ("jobs.get", "servers.get", "jobs.get")]
     assert numbers == [1, 1, 2]
 
 
 def test_power_operations_have_budgets_of_their_own() -> None:
-    gate = Gate(CloudSettings(servers=0))
+    gate = RateLimitGate(CloudSettings(servers=0))
     refused = [
         gate.arrive(name, 0.0)[1] > 0.0
         for name in ("servers.start", "servers.stop", "servers.reboot")
@@ -133,10 +133,10 @@ def test_power_operations_have_budgets_of_their_own() -> None:
 @pytest.mark.parametrize("throttle", ["fixed", "sliding", "bucket"])
 def test_power_operations_can_share_one_budget(throttle: str) -> None:
     settings = CloudSettings(servers=0, shared_power_budget=True, throttle=throttle)  # type: ignore[arg-type]
-    gate = Gate(settings)
+    gate = RateLimitGate(settings)
     names = ["servers.start", "servers.stop", "servers.reboot"] * 20
     refused = sum(gate.arrive(name, 100.0)[1] > 0.0 for name in names)
-    books = gate.books()
+    books = gate.call_counts()
     assert refused == books.refused == 10
     assert books.operations["servers.action"].worst_minute == 60
     assert sum(books.operations[name].refused for name in set(names)) == 10
@@ -144,7 +144,7 @@ def test_power_operations_can_share_one_budget(throttle: str) -> None:
 
 def test_the_phase_of_a_fixed_window_comes_from_the_seed() -> None:
     def turn(seed: int) -> float:
-        gate = Gate(CloudSettings(servers=0, seed=seed, throttle="fixed", limits={"jobs.get": 1}))
+        gate = RateLimitGate(CloudSettings(servers=0, seed=seed, throttle="fixed", limits={"jobs.get": 1}))
         gate.arrive("jobs.get", 0.0)
         return gate.arrive("jobs.get", 0.0)[1]
 

@@ -136,7 +136,7 @@ async def test_whoever_is_not_known_learns_nothing_but_that(served: Open, body: 
     error = answer.json()["error"]
     assert (error["code"], error["title"]) == (401, "Unauthorized")
     assert error["message"] == (await client.post(TOKENS, json=login(password="any"))).json()["error"]["message"]
-    book = cloud.books().operations["identity.create_token"]
+    book = cloud.call_counts().operations["identity.create_token"]
     assert (book.arrived, book.unauthorized, book.limit) == (2, 2, None)
 
 
@@ -254,7 +254,7 @@ async def test_a_token_ends_when_the_answer_said_by_the_clouds_clock(served: Ope
     refused = await tried(client, token)
     assert code_of(refused) == (401, "APIGW.0301")
     assert token not in refused.text
-    assert cloud.books().operations["servers.list"].unauthorized == 1
+    assert cloud.call_counts().operations["servers.list"].unauthorized == 1
     assert (await tried(client, await log_in(client))).status_code == 200
 
 
@@ -269,7 +269,7 @@ async def test_tokens_that_ended_are_not_kept_for_ever(served: Open) -> None:
     for _ in range(50):
         await log_in(client)
         hand.now += 1
-    assert repr(cloud._desk) == "<TokenDesk tokens=10>"
+    assert repr(cloud._desk) == "<TokenStore tokens=10>"
 
 
 async def test_tokens_can_be_revoked_and_the_one_of_the_settings_stays(served: Open) -> None:
@@ -302,7 +302,7 @@ async def test_a_request_for_a_token_is_counted_limited_and_goes_wrong_like_any_
     answers = [await client.post(TOKENS, json=login()) for _ in range(3)]
     assert [each.status_code for each in answers] == [503, 201, 429]
     assert "Retry-After" in answers[-1].headers
-    book = cloud.books().operations["identity.create_token"]
+    book = cloud.call_counts().operations["identity.create_token"]
     assert (book.arrived, book.refused, book.limit) == (3, 1, 2)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 from bms_async import FleetReport, Outcome, OutcomeState
-from bms_async.simulator import Books
+from bms_async.simulator import CallCounts
 from tests.soak.faults import draw_script
 from tests.soak.processes import LIMITS
 from tests.soak.proxy import ProxyBooks
@@ -67,7 +67,7 @@ def judge_deeds(
 
 
 def judge_books(
-    cloud: Books, proxy: ProxyBooks, restarted: Mapping[str, int], asked: Mapping[str, int], seed: int
+    cloud: CallCounts, proxy: ProxyBooks, restarted: Mapping[str, int], asked: Mapping[str, int], seed: int
 ) -> Iterator[str]:
     """Tell what the books of the cloud and of the proxy have against the client.
 

@@ -23,7 +23,7 @@ from bms_async import (
     StaticToken,
 )
 from bms_async.auth import Auth
-from bms_async.simulator import Books
+from bms_async.simulator import CallCounts
 from tests.soak.faults import draw_script
 from tests.soak.hurry import PATIENCE, hurried
 from tests.soak.judge import judge_books, judge_growth, judge_remains
@@ -60,7 +60,7 @@ class Soaked:
     seed: int
     told: Told = field(default_factory=Told)
     rounds: list[tuple[float, Remains]] = field(default_factory=list)
-    cloud: Books | None = None
+    cloud: CallCounts | None = None
     proxy: ProxyBooks | None = None
     base: Remains | None = None
     closed: Remains | None = None
@@ -162,7 +162,7 @@ class _Soak:
                 number += 1
             soaked.proxy = await read_proxy(around)
             books = await ask(around.cloud, "GET", "/_admin/calls")
-            soaked.cloud = msgspec.convert(books, Books)
+            soaked.cloud = msgspec.convert(books, CallCounts)
             work = await read_work(around)
         del bms
         self._told.broken += judge_books(soaked.cloud, soaked.proxy, work["reboot"], self._told.asked, soaked.seed)

@@ -68,7 +68,7 @@ class Proxy:
         self._seed, self._share, self._patience = seed, share, patience
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]] = []
         self._counts: Counter[str] = Counter()
-        self._tracker = ProxyBooks()
+        self._books = ProxyBooks()
         self._server: asyncio.Server | None = None
         self._port = 0
         self._taken = 0
@@ -85,7 +85,7 @@ class Proxy:
         return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        books = self._tracker
+        books = self._books
         books.connections += 1
         self._taken += 1
         try:
@@ -112,10 +112,10 @@ class Proxy:
         request = await read_message(reader)
         if request is not None and request.first_line[1].startswith("/outage/") and self._server is not None:
             self._server.close()
-            self._tracker.mishaps["nobody listens"] += 1
+            self._books.mishaps["nobody listens"] += 1
             await asyncio.sleep(float(request.first_line[1].rpartition("/")[2]))
             await self.listen()
-        writer.write(make_answer(200, msgspec.json.encode(self._tracker)))
+        writer.write(make_answer(200, msgspec.json.encode(self._books)))
         await writer.drain()
         writer.close()
 
@@ -124,7 +124,7 @@ class Proxy:
         operation, servers = _sort(request)
         self._counts[operation] += 1
         mishap, much = draw_mishap(self._seed, operation, self._counts[operation], self._share)
-        books = self._tracker
+        books = self._books
         if mishap is not None:
             books.mishaps[mishap] += 1
         books.open += 1
@@ -143,7 +143,7 @@ class Proxy:
 
     async def _deliver(self, request: Message, operation: str, servers: list[str]) -> Message:
         """Have the cloud do what is asked, whatever the client has been told by then."""
-        books = self._tracker
+        books = self._books
         books.delivered[operation] += 1
         try:
             reader, writer = await self._connect()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bms_async import FleetReport, Outcome, OutcomeState
-from bms_async.simulator import Books, CallBook, Throttled
+from bms_async.simulator import CallCounts, OperationCounts, Throttled
 from tests.soak.__main__ import main
 from tests.soak.faults import BINDING, MISHAPS, draw_mishap, draw_script
 from tests.soak.judge import judge_books, judge_deeds, judge_growth, judge_remains, judge_report
@@ -98,11 +98,11 @@ def test_a_second_restart_and_a_word_that_is_not_true_would_be_noticed() -> None
     ]
 
 
-def books(arrived: int, *, refused: int = 0, worst: int = 0) -> Books:
-    book = CallBook(
+def books(arrived: int, *, refused: int = 0, worst: int = 0) -> CallCounts:
+    book = OperationCounts(
         limit=400, arrived=arrived, refused=refused, unauthorized=0, worst_minute=worst, first=None, last=None
     )
-    return Books(operations={BINDING: book}, refused=refused)
+    return CallCounts(operations={BINDING: book}, refused=refused)
 
 
 def test_a_call_too_many_and_a_restart_too_many_would_be_noticed() -> None:

@@ -26,7 +26,7 @@ class Simulated(NamedTuple):
 
     def arrived(self, operation: str) -> int:
         """How many calls of an operation the cloud has counted."""
-        book = self.cloud.books().operations.get(operation)
+        book = self.cloud.call_counts().operations.get(operation)
         return book.arrived if book else 0
 
 

@@ -126,7 +126,7 @@ def test_a_documented_call_is_known_to_the_simulator(call: Call) -> None:
             headers = {"X-Auth-Token": cloud.settings.token, **operation_of(call).headers}
             body = BODIES.get(call.chapter, {}) if call.method in {"POST", "PUT"} else None
             answer = await client.request(call.method, path, headers=headers, json=body)
-        return answer, {name: book.arrived for name, book in cloud.books().operations.items() if book.arrived}
+        return answer, {name: book.arrived for name, book in cloud.call_counts().operations.items() if book.arrived}
 
     answer, arrived = run_virtually(ask)
 

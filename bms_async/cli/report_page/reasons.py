@@ -151,8 +151,8 @@ def printable(text: object, most: int = _LONGEST_TEXT) -> str:
         most: How many characters are left.
     """
     whole = str(text)
-    clean = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", whole[:most])
-    return clean if len(whole) <= most else clean[: most - 1] + "…"
+    strip_control_chars = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", whole[:most])
+    return strip_control_chars if len(whole) <= most else strip_control_chars[: most - 1] + "…"
 
 
 def _failure(code: str, count: int, total: int, group: _Group) -> Failure:

@@ -109,7 +109,7 @@ def render_report(report: FleetReport, calls: CallHistory) -> str:
             chart
             for chart in (
                 _calls("Calls", "call", calls.calls, calls.limit, end=end - offset, of=printable(calls.operation)),
-                _calls("Polls", "poll", calls.polls, calls.poll_limit, end=end - offset),
+                _calls("PollHealth", "poll", calls.polls, calls.poll_limit, end=end - offset),
             )
             if chart is not None
         ],

@@ -10,14 +10,14 @@ from typing import Final
 
 import msgspec
 
-from bms_async.simulator.core.clock import Wall
+from bms_async.simulator.core.clock import WallClock
 from bms_async.simulator.core.jobs import STEM, BatchJob, Shape
 from bms_async.simulator.core.refusals import Refusal
 from bms_async.simulator.core.servers import Action, Server, Work
 from bms_async.simulator.core.settings import CloudSettings
-from bms_async.simulator.core.single_jobs import NativeWork, SoloJob
+from bms_async.simulator.core.single_jobs import NativeAction, SingleServerJob
 
-__all__ = ["Board", "JobCounts"]
+__all__ = ["Activity", "JobCounts"]
 
 _JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
 _NO_ID: Final = "0" * 32
@@ -31,7 +31,7 @@ class JobCounts(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
 
 
-class Board:
+class Activity:
     """Begins work, and lets it happen when somebody looks.
 
     Args:
@@ -54,7 +54,7 @@ class Board:
         self._clock = clock
         self._draw = draw
         self._order = draw("order")
-        self._jobs: dict[str, BatchJob | SoloJob] = {}
+        self._jobs: dict[str, BatchJob | SingleServerJob] = {}
         self._due: list[tuple[float, int, Work]] = []
         self._works = self._followed = self._tallied = 0
         self._over = self._failed = 0
@@ -88,10 +88,10 @@ class Board:
         failure: str,
         action: Action | None = None,
         then: Callable[[bool], None] | None = None,
-    ) -> SoloJob:
+    ) -> SingleServerJob:
         """Begin something with one server, as a job without sub-jobs; `failure` is what a faulty server makes of it."""
         job_id, rng = self._next_job()
-        job = SoloJob(
+        job = SingleServerJob(
             job_id,
             job_type,
             server,
@@ -111,17 +111,21 @@ class Board:
         """Begin something with one server that nobody gets a job for."""
         seconds = self._settings.job_seconds
         rng = self._next_work()
-        self._follow(NativeWork(action, server, now=self._clock(), rng=rng, job_seconds=seconds, on_failure=on_failure))
+        self._follow(
+            NativeAction(action, server, now=self._clock(), rng=rng, job_seconds=seconds, on_failure=on_failure)
+        )
 
     def quietly(self, action: Action, server: Server, then: Callable[[bool], None]) -> None:
         """Begin something with one server that cannot fail, and that nobody gets a job for."""
         seconds = self._settings.job_seconds
         rng = self._next_work()
         self._follow(
-            SoloJob(_NO_ID, "", server, {}, now=self._clock(), rng=rng, job_seconds=seconds, action=action, then=then)
+            SingleServerJob(
+                _NO_ID, "", server, {}, now=self._clock(), rng=rng, job_seconds=seconds, action=action, then=then
+            )
         )
 
-    def document(self, job_id: str, wall: Wall) -> bytes:
+    def document(self, job_id: str, wall: WallClock) -> bytes:
         """A job, or one of its sub-jobs, as it is answered now (API reference 4.11.1).
 
         Raises:
@@ -162,7 +166,7 @@ class Board:
             work.advance(now)
             if not work.ended:
                 heappush(self._due, (work.next_event, number, work))
-            elif isinstance(work, BatchJob | SoloJob) and work.id != _NO_ID:
+            elif isinstance(work, BatchJob | SingleServerJob) and work.id != _NO_ID:
                 self._over += 1
                 self._failed += work.standing.failed > 0
         return False
@@ -171,15 +175,15 @@ class Board:
         """How many jobs there are, as far as what was due has been let happen."""
         return JobCounts(begun=len(self._jobs), ended=self._over, failed=self._failed)
 
-    def latest(self, most: int) -> list[BatchJob | SoloJob]:
+    def latest(self, most: int) -> list[BatchJob | SingleServerJob]:
         """The jobs that were accepted last, the last first."""
         return list(islice(reversed(self._jobs.values()), most))
 
-    def under_way(self) -> Iterator[BatchJob | SoloJob]:
+    def under_way(self) -> Iterator[BatchJob | SingleServerJob]:
         """All work that had not ended when this was called, also such as nobody got a job for."""
-        return (work for _, _, work in list(self._due) if isinstance(work, BatchJob | SoloJob))
+        return (work for _, _, work in list(self._due) if isinstance(work, BatchJob | SingleServerJob))
 
-    def _write(self, job: BatchJob | SoloJob, job_id: str, now: float, wall: Wall) -> str | None:
+    def _write(self, job: BatchJob | SingleServerJob, job_id: str, now: float, wall: WallClock) -> str | None:
         anonymous = self._settings.anonymous_failures
         if job_id == job.id:
             order = self._order if self._settings.shuffle_sub_jobs else None

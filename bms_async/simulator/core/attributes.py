@@ -15,9 +15,9 @@ __all__ = [
     "SUBNET",
     "USER",
     "VPC",
-    "Birth",
+    "Attributes",
+    "CreationSpec",
     "Disk",
-    "Extra",
     "Nic",
     "address_of",
     "disks_of",
@@ -62,7 +62,7 @@ class Nic(NamedTuple):
     vpc: str
 
 
-class Birth(NamedTuple):
+class CreationSpec(NamedTuple):
     """How a server was asked for that was not there at the beginning.
 
     Attributes:
@@ -83,7 +83,7 @@ class Birth(NamedTuple):
     launch_index: int
 
 
-class Extra:
+class Attributes:
     """What is known of one server and does not follow from its place; None is as at the beginning.
 
     Attributes:
@@ -106,13 +106,13 @@ class Extra:
         self.metadata: dict[str, str] | None = None
         self.disks: list[Disk] | None = None
         self.busy_disks: dict[str, Disk] = {}
-        self.birth: Birth | None = None
+        self.birth: CreationSpec | None = None
         self.windows = False
         self.password = ""
         self.fault: tuple[str, float] | None = None
 
 
-def flavor_of(server: Server, extra: Extra | None) -> Flavor:
+def flavor_of(server: Server, extra: Attributes | None) -> Flavor:
     """What kind of machine it is."""
     if extra is not None and extra.birth is not None:
         return extra.birth.flavor
@@ -120,28 +120,28 @@ def flavor_of(server: Server, extra: Extra | None) -> Flavor:
     return flavors[server.index % len(flavors)]
 
 
-def name_of(server: Server, extra: Extra | None) -> str:
+def name_of(server: Server, extra: Attributes | None) -> str:
     """What it is called."""
     if extra is not None and extra.name is not None:
         return extra.name
     return f"{'ecs' if server.virtual else 'bms'}-{server.index:06d}"
 
 
-def tags_of(server: Server, extra: Extra | None) -> list[str]:
+def tags_of(server: Server, extra: Attributes | None) -> list[str]:
     """Its tags; the cloud's own one tells a bare-metal server from a virtual machine."""
     if extra is not None and extra.tags is not None:
         return extra.tags
     return [] if server.virtual else [BARE_METAL_TAG, f"rack-{server.index // RACK_SIZE}"]
 
 
-def zone_of(server: Server, extra: Extra | None) -> str:
+def zone_of(server: Server, extra: Attributes | None) -> str:
     """Where it stands."""
     if extra is not None and extra.birth is not None:
         return extra.birth.zone
     return ZONES[server.index // RACK_SIZE % len(ZONES)]
 
 
-def reservation_of(server: Server, extra: Extra | None) -> str:
+def reservation_of(server: Server, extra: Attributes | None) -> str:
     """What all servers have in common that were asked for together."""
     if extra is not None and extra.birth is not None:
         return extra.birth.reservation
@@ -156,7 +156,7 @@ def address_of(server: Server, nth: int = 0) -> str:
     return f"10.{(index >> 16) + 64 * nth & 255}.{index >> 8 & 255}.{index & 255}"
 
 
-def nics_of(server: Server, extra: Extra | None) -> list[Nic]:
+def nics_of(server: Server, extra: Attributes | None) -> list[Nic]:
     """Its network cards; the first one is the primary."""
     birth = extra.birth if extra is not None else None
     if birth is None:
@@ -173,7 +173,7 @@ def _nic(server: Server, nth: int, place: tuple[str, str, str | None], vpc: str)
     return Nic(port, mac, address or address_of(server, nth), network, subnet, vpc)
 
 
-def disks_of(server: Server, extra: Extra | None) -> list[Disk]:
+def disks_of(server: Server, extra: Attributes | None) -> list[Disk]:
     """Its EVS disks; a flavor that boots from one has its system there."""
     if extra is not None and extra.disks is not None:
         return extra.disks
@@ -187,7 +187,7 @@ def root_volume_of(server: Server) -> str:
     return f"{server.id[:24]}5d3b{server.index:08x}"
 
 
-def metadata_of(server: Server, extra: Extra | None) -> dict[str, str]:
+def metadata_of(server: Server, extra: Attributes | None) -> dict[str, str]:
     """All of its metadata, the cloud's own entries too; a fresh dict."""
     if extra is not None and extra.metadata is not None:
         return dict(extra.metadata)

@@ -5,10 +5,10 @@ from functools import lru_cache
 
 from bms_async.simulator.core.attributes import CREATED
 
-__all__ = ["View", "Wall"]
+__all__ = ["View", "WallClock"]
 
 
-class Wall:
+class WallClock:
     """Wall-clock time, reckoned from a fixed beginning, so that answers depend on nothing else."""
 
     __slots__ = ("_born", "_epoch_ms")
@@ -37,7 +37,7 @@ class View:
 
     __slots__ = ("created", "project_id", "wall")
 
-    def __init__(self, project_id: str, wall: Wall, born: float) -> None:
+    def __init__(self, project_id: str, wall: WallClock, born: float) -> None:
         self.project_id = project_id
         self.wall = wall
         self.created = wall.seconds(born + CREATED)

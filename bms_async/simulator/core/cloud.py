@@ -8,18 +8,18 @@ from typing import Literal
 
 import anyio.lowlevel
 
-from bms_async.simulator.core.activity import Board
-from bms_async.simulator.core.attributes import Birth, Disk, Extra, disks_of
-from bms_async.simulator.core.clock import View, Wall
+from bms_async.simulator.core.activity import Activity
+from bms_async.simulator.core.attributes import Attributes, CreationSpec, Disk, disks_of
+from bms_async.simulator.core.clock import View, WallClock
 from bms_async.simulator.core.faults import Fault, FaultHook
-from bms_async.simulator.core.inventory import Park
+from bms_async.simulator.core.inventory import Inventory
 from bms_async.simulator.core.jobs import REASONS, BatchJob
-from bms_async.simulator.core.keypairs import KeyRing
+from bms_async.simulator.core.keypairs import KeyPairStore
 from bms_async.simulator.core.refusals import Refusal, native
 from bms_async.simulator.core.servers import Filters, PowerAction, Server
 from bms_async.simulator.core.settings import CloudSettings
-from bms_async.simulator.core.throttle import Books, Gate
-from bms_async.simulator.core.tokens import AccessKey, Grant, TokenDesk
+from bms_async.simulator.core.throttle import CallCounts, RateLimitGate
+from bms_async.simulator.core.tokens import AccessKey, Grant, TokenStore
 
 __all__ = ["Cloud"]
 
@@ -67,15 +67,15 @@ class Cloud:
         self._clock = clock
         self._wall_clock = time.time if wall_clock is None and clock is time.monotonic else wall_clock
         self.born = clock()
-        self.wall = Wall(self.settings.epoch, self.born)
+        self.wall = WallClock(self.settings.epoch, self.born)
         self.view = View(self.settings.project_id, self.wall, self.born)
         self.volumes: dict[str, str] = {}
-        self.keys = KeyRing(self.settings, self.born)
-        self._park = Park(self.settings)
-        self._gate = Gate(self.settings)
+        self.keys = KeyPairStore(self.settings, self.born)
+        self._park = Inventory(self.settings)
+        self._gate = RateLimitGate(self.settings)
         self._created = 0
-        self._desk = TokenDesk(self.settings.token_lifetime, self.draw("tokens"))
-        self.board = Board(self.settings, clock, self.draw, life)
+        self._desk = TokenStore(self.settings.token_lifetime, self.draw("tokens"))
+        self.board = Activity(self.settings, clock, self.draw, life)
         self._latency = self.draw("latency")
         self._request_ids = self.draw("requests")
 
@@ -103,16 +103,16 @@ class Cloud:
         self.board.catch_up(math.inf)
         return self._park.count()
 
-    def books(self) -> Books:
+    def call_counts(self) -> CallCounts:
         """What arrived so far, by operation."""
-        return self._gate.books()
+        return self._gate.call_counts()
 
     def minute(self) -> dict[str, tuple[int, int]]:
-        """The minute before, by operation; see `Gate.minute`."""
+        """The minute before, by operation; see `RateLimitGate.minute`."""
         return self._gate.minute(self._clock())
 
     def arrive(self, operation: str) -> tuple[int, float]:
-        """Count a call; see `Gate.arrive`."""
+        """Count a call; see `RateLimitGate.arrive`."""
         return self._gate.arrive(operation, self._clock())
 
     def fault(self, operation: str, nth: int, path: str) -> Fault | None:
@@ -124,7 +124,7 @@ class Cloud:
         return None
 
     def note_unauthorized(self, operation: str) -> None:
-        """Write down a 401; see `Gate.note_unauthorized`."""
+        """Write down a 401; see `RateLimitGate.note_unauthorized`."""
         self._gate.note_unauthorized(operation)
 
     def issue_token(self, project_id: str | None) -> str:
@@ -190,10 +190,10 @@ class Cloud:
         raise native(404, f"Instance {server_id} could not be found.")
 
     def machines(self) -> Sequence[Server]:
-        """All machines there have been, the oldest first; see `Park.rows`."""
+        """All machines there have been, the oldest first; see `Inventory.rows`."""
         return self._park.rows()
 
-    def extra_of(self, server: Server) -> Extra | None:
+    def attributes_of(self, server: Server) -> Attributes | None:
         """What is known of a machine beyond its place in line, to be read."""
         return self._park.extras.get(server.id)
 
@@ -201,13 +201,13 @@ class Cloud:
         """A machine's EVS disks."""
         return disks_of(server, self._park.extras.get(server.id))
 
-    def change(self, server: Server) -> Extra:
+    def change(self, server: Server) -> Attributes:
         """What is known of a machine beyond its place in line, to be written to."""
         self._park.mark(server)
         server.updated = self._clock()
         return self._park.record(server)
 
-    def create(self, birth: Birth, name: str) -> Server:
+    def create(self, birth: CreationSpec, name: str) -> Server:
         """Make room for a machine; whoever asked must begin to build it."""
         rng = self.draw(f"birth/{self._created}")
         self._created += 1
@@ -287,5 +287,5 @@ class Cloud:
         self.board.alone(action, server, note)
 
     def job_document(self, job_id: str) -> bytes:
-        """A job, or one of its sub-jobs, as it is answered now; see `Board.document`."""
+        """A job, or one of its sub-jobs, as it is answered now; see `Activity.document`."""
         return self.board.document(job_id, self.wall)

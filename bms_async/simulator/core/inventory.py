@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import compress, islice
 from typing import Final
 
-from bms_async.simulator.core.attributes import Birth, Extra, flavor_of, name_of, reservation_of, tags_of
+from bms_async.simulator.core.attributes import Attributes, CreationSpec, flavor_of, name_of, reservation_of, tags_of
 from bms_async.simulator.core.flavors import FLAVORS, Flavor
 from bms_async.simulator.core.servers import (
     ACTIVE,
@@ -20,12 +20,12 @@ from bms_async.simulator.core.servers import (
 )
 from bms_async.simulator.core.settings import CloudSettings
 
-__all__ = ["Park"]
+__all__ = ["Inventory"]
 
 _TAG_NAMES: Final = {"", "__type_baremetal", "_type_baremetal"}
 
 
-class Park:
+class Inventory:
     """All machines of the project.
 
     A server's rack, flavor, name and reservation follow from its place in line, so that a filter is
@@ -50,7 +50,7 @@ class Park:
         draw = random.Random(f"{seed}/ids").getrandbits  # noqa: S311 - drawn again from a seed
         self._order = [Server(_uuid(draw(128)), i, self._statuses) for i in range(total)]
         self.by_id = {server.id: server for server in self._order}
-        self.extras: dict[str, Extra] = {}
+        self.extras: dict[str, Attributes] = {}
         for i in _share(f"{seed}/stopped", total, settings.stopped_share):
             self._statuses[i] = SHUTOFF
         for i in _share(f"{seed}/faulty", total, settings.fail_share):
@@ -75,16 +75,16 @@ class Park:
         servers, cores, ram = self._totals
         return servers, cores, ram
 
-    def record(self, server: Server) -> Extra:
+    def record(self, server: Server) -> Attributes:
         """What is known of a server beyond its place, to be written to."""
-        return self.extras.setdefault(server.id, Extra())
+        return self.extras.setdefault(server.id, Attributes())
 
     def mark(self, server: Server) -> None:
         """Note that a filter cannot tell any more what a server is by its place."""
         if not server.virtual:
             self._strange.add(server.index)
 
-    def add(self, birth: Birth, name: str, rng: random.Random) -> Server:
+    def add(self, birth: CreationSpec, name: str, rng: random.Random) -> Server:
         """Make room for one more machine; it is being built."""
         virtual = not birth.flavor.board
         statuses = self._vm_statuses if virtual else self._statuses

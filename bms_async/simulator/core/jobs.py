@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from bms_async.simulator.core.clock import Wall
+from bms_async.simulator.core.clock import WallClock
 from bms_async.simulator.core.servers import Action, Server
 from bms_async.simulator.core.settings import ReasonPlace
 
@@ -227,7 +227,7 @@ class BatchJob:
         hidden = sum(self._codes[i] is not None for i in self._end_order[: self._ended] if i in self._shape.stuck)
         return self._failed - hidden
 
-    def document(self, now: float, wall: Wall, *, anonymous: bool, order: random.Random | None) -> str:
+    def document(self, now: float, wall: WallClock, *, anonymous: bool, order: random.Random | None) -> str:
         """The parent as it is answered.
 
         Args:
@@ -271,7 +271,7 @@ class BatchJob:
             return code, REASONS[code]
         return code, f"{self._seen_failed()} of {len(self._servers)} sub-jobs failed."
 
-    def sub_document(self, job_id: str, now: float, wall: Wall, *, anonymous: bool) -> str | None:
+    def sub_document(self, job_id: str, now: float, wall: WallClock, *, anonymous: bool) -> str | None:
         """One sub-job as it is answered when it is asked for by its own id; None if it is not ours."""
         i = (int(job_id[STEM:], 16) - self._tail - 1) % _TAILS
         if i >= len(self._servers) or self._shape.is_stillborn:
@@ -289,7 +289,7 @@ class BatchJob:
         if self._pieces is not None:
             self._pieces[i] = None
 
-    def _fresh_pieces(self, now: float, wall: Wall, *, anonymous: bool) -> list[str]:
+    def _fresh_pieces(self, now: float, wall: WallClock, *, anonymous: bool) -> list[str]:
         kept = self._pieces or [None] * len(self._servers)
         pieces = [
             self._sub_job(i, now, wall, anonymous=anonymous) if piece is None else piece for i, piece in enumerate(kept)
@@ -298,7 +298,7 @@ class BatchJob:
         self._pieces = None if self.ended else list[str | None](pieces)
         return pieces
 
-    def _sub_job(self, i: int, now: float, wall: Wall, *, anonymous: bool) -> str:
+    def _sub_job(self, i: int, now: float, wall: WallClock, *, anonymous: bool) -> str:
         begun, code = self._begins[i] <= now, self._codes[i]
         ended = self._ends[i] <= now and i not in self._shape.stuck
         failed = ended and code is not None

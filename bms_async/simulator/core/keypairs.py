@@ -11,7 +11,7 @@ from bms_async.simulator.core.attributes import KEY_NAME
 from bms_async.simulator.core.refusals import bad_request, native
 from bms_async.simulator.core.settings import CloudSettings
 
-__all__ = ["KeyPair", "KeyRing"]
+__all__ = ["KeyPair", "KeyPairStore"]
 
 _NAME: Final = re.compile(r"[\w .:@-]{1,255}", re.ASCII)
 _LONGEST: Final = 1024
@@ -28,7 +28,7 @@ class KeyPair(NamedTuple):
     at: float
 
 
-class KeyRing:
+class KeyPairStore:
     """The key pairs of the project; one is there from the beginning, which the servers name."""
 
     __slots__ = ("_draws", "_made", "_most", "_pairs")

@@ -6,16 +6,16 @@ from typing import Final
 
 import msgspec
 
-from bms_async.simulator.core.clock import Wall
+from bms_async.simulator.core.clock import WallClock
 from bms_async.simulator.core.jobs import REASONS, STEM, BatchJob, Standing, write_job
 from bms_async.simulator.core.servers import Action, Server
 
-__all__ = ["NativeWork", "SoloJob"]
+__all__ = ["NativeAction", "SingleServerJob"]
 
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
-class SoloJob:
+class SingleServerJob:
     """A job that works on one server and has no sub-jobs (API reference 4.11.1).
 
     Args:
@@ -99,7 +99,7 @@ class SoloJob:
             if self._then is not None:
                 self._then(done)
 
-    def document(self, now: float, wall: Wall, *, anonymous: bool, order: random.Random | None) -> str:  # noqa: ARG002
+    def document(self, now: float, wall: WallClock, *, anonymous: bool, order: random.Random | None) -> str:  # noqa: ARG002
         """The job as it is answered; see `BatchJob.document`."""
         failed = self.ended and self._code is not None
         status = "FAIL" if failed else "SUCCESS" if self.ended else "RUNNING" if self._begun else "INIT"
@@ -115,11 +115,11 @@ class SoloJob:
             reason=None if code is None else REASONS[code],
         )
 
-    def sub_document(self, job_id: str, now: float, wall: Wall, *, anonymous: bool) -> None:
+    def sub_document(self, job_id: str, now: float, wall: WallClock, *, anonymous: bool) -> None:
         """Nothing: there are no sub-jobs."""
 
 
-class NativeWork(BatchJob):
+class NativeAction(BatchJob):
     """A native operation: a batch of one that has no id to ask for, and calls back when it fails.
 
     Nova writes the task down before it answers, so that whoever asks next sees it.

@@ -11,11 +11,11 @@ from bms_async.simulator.core.settings import CloudSettings, ThrottleKind
 
 __all__ = [
     "MINUTE",
-    "Book",
-    "Books",
-    "CallBook",
+    "CallCounts",
     "FixedWindow",
-    "Gate",
+    "OperationCounter",
+    "OperationCounts",
+    "RateLimitGate",
     "SlidingWindow",
     "Throttle",
     "TokenBucket",
@@ -134,7 +134,7 @@ class Unlimited:
         return 0
 
 
-class CallBook(msgspec.Struct, frozen=True, kw_only=True):
+class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What arrived for one operation.
 
     Attributes:
@@ -156,14 +156,14 @@ class CallBook(msgspec.Struct, frozen=True, kw_only=True):
     last: float | None
 
 
-class Books(msgspec.Struct, frozen=True, kw_only=True):
+class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What arrived, by operation, and how many calls were refused in all."""
 
-    operations: dict[str, CallBook]
+    operations: dict[str, OperationCounts]
     refused: int
 
 
-class Book:
+class OperationCounter:
     """Counts one operation's arrivals exactly, whatever the throttle makes of them."""
 
     __slots__ = ("_recent", "arrived", "first", "last", "refused", "unauthorized", "worst_minute")
@@ -192,9 +192,9 @@ class Book:
         _forget_before(self._recent, now)
         return len(self._recent)
 
-    def read(self, limit: int | None) -> CallBook:
+    def read(self, limit: int | None) -> OperationCounts:
         """The book as it stands."""
-        return CallBook(
+        return OperationCounts(
             limit=limit,
             arrived=self.arrived,
             refused=self.refused,
@@ -205,15 +205,15 @@ class Book:
         )
 
 
-class Gate:
+class RateLimitGate:
     """The gateway's counter: every call passes here before anything else looks at it."""
 
-    __slots__ = ("_books", "_refused", "_settings", "_throttles")
+    __slots__ = ("_counts", "_refused", "_settings", "_throttles")
 
     def __init__(self, settings: CloudSettings) -> None:
         self._settings = settings
         self._throttles: dict[str, Throttle] = {}
-        self._books: dict[str, Book] = {}
+        self._counts: dict[str, OperationCounter] = {}
         self._refused = 0
 
     def arrive(self, operation: str, now: float) -> tuple[int, float]:
@@ -225,34 +225,34 @@ class Gate:
         budget = self._settings.budget_of(operation)
         # A budget that several operations share has a book of its own: its minutes are the law.
         names = (operation,) if budget == operation else (operation, budget)
-        books = [self._books.setdefault(name, Book()) for name in names]
-        for book in books:
-            book.count(now)
+        counts = [self._counts.setdefault(name, OperationCounter()) for name in names]
+        for counter in counts:
+            counter.count(now)
         throttle = self._throttles.get(budget)
         if throttle is None:
             throttle = self._throttles[budget] = self._build(budget)
         wait = throttle.admit(now)
         if wait > 0.0:
             self._refused += 1
-            for book in books:
-                book.refused += 1
-        return books[0].arrived, wait
+            for counter in counts:
+                counter.refused += 1
+        return counts[0].arrived, wait
 
     def note_unauthorized(self, operation: str) -> None:
         """Write down that a call which has arrived was answered 401."""
-        self._books[operation].unauthorized += 1
+        self._counts[operation].unauthorized += 1
 
-    def books(self) -> Books:
+    def call_counts(self) -> CallCounts:
         """What arrived so far."""
-        return Books(
-            operations={name: book.read(self._settings.limit_of(name)) for name, book in self._books.items()},
+        return CallCounts(
+            operations={name: counter.read(self._settings.limit_of(name)) for name, counter in self._counts.items()},
             refused=self._refused,
         )
 
     def minute(self, now: float) -> dict[str, tuple[int, int]]:
         """By name, how much of its budget is taken now, and how many calls arrived during the minute before."""
         taken = {name: throttle.used(now) for name, throttle in self._throttles.items()}
-        return {name: (taken.get(name, 0), book.recent(now)) for name, book in self._books.items()}
+        return {name: (taken.get(name, 0), counter.recent(now)) for name, counter in self._counts.items()}
 
     def _build(self, budget: str) -> Throttle:
         kind: ThrottleKind = self._settings.throttle

@@ -4,7 +4,7 @@ import base64
 import random
 from typing import Final, NamedTuple
 
-__all__ = ["AccessKey", "Grant", "TokenDesk"]
+__all__ = ["AccessKey", "Grant", "TokenStore"]
 
 # Real tokens are signed documents of a few thousand characters; clients must send them on as they are.
 _BEGINNING: Final = "MIIR"
@@ -25,7 +25,7 @@ class AccessKey(NamedTuple):
     security_token: str = ""
 
 
-class TokenDesk:
+class TokenStore:
     """Issues tokens, knows them again, and takes them back.
 
     Args:
@@ -41,7 +41,7 @@ class TokenDesk:
         self._grants: dict[str, Grant] = {}
 
     def __repr__(self) -> str:
-        return f"<TokenDesk tokens={len(self._grants)}>"
+        return f"<TokenStore tokens={len(self._grants)}>"
 
     def issue(self, project_id: str | None, now: float) -> str:
         """Make a token for a project, or for none."""

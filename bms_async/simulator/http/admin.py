@@ -25,7 +25,7 @@ def admin_routes(cloud: Cloud) -> list[Route]:
     """The routes under `/_admin` for one cloud."""
 
     async def calls(_request: Request) -> Response:
-        return answer(cloud, 200, _ENCODE(cloud.books()))
+        return answer(cloud, 200, _ENCODE(cloud.call_counts()))
 
     async def servers(_request: Request) -> Response:
         await cloud.settle()

@@ -46,7 +46,7 @@ def create_app(cloud: Cloud) -> Starlette:
 
     It needs no lifespan. A fault that cuts the connection leaves it as `SimulatedCut`.
     """
-    calls = _Calls(cloud)
+    calls = _BmsRoutes(cloud)
     gateway = Gateway(cloud)
     guard = gateway.guard
     project = "/v1/{project_id}"
@@ -79,7 +79,7 @@ def create_app(cloud: Cloud) -> Starlette:
     return app
 
 
-class _Calls:
+class _BmsRoutes:
     """The documented calls that the simulator serves."""
 
     def __init__(self, cloud: Cloud) -> None:
@@ -100,7 +100,7 @@ class _Calls:
         """API reference 4.3.1."""
         cloud = self._cloud
         server = cloud.server(call.path("server_id"))
-        return b'{"server":%b}' % server_document(server, cloud.extra_of(server), cloud.view, full=True)
+        return b'{"server":%b}' % server_document(server, cloud.attributes_of(server), cloud.view, full=True)
 
     async def rename(self, call: Call) -> bytes:
         """API reference 4.4.1."""
@@ -111,13 +111,13 @@ class _Calls:
             raise Refusal(400, "BMS.0206", "A name has 1 to 63 letters, digits, and _ - and .")
         cloud.change(server).name = name
         # The answer has the native shape, links and all.
-        extra = cloud.extra_of(server)
+        extra = cloud.attributes_of(server)
         return _ENCODE({"server": native_document(server, extra, cloud.view, call.base, NEWEST, listed=True)})
 
     async def list_interfaces(self, call: Call) -> bytes:
         """API reference 4.6.1."""
         server = self._cloud.server(call.path("server_id"))
-        nics = interfaces(server, self._cloud.extra_of(server))
+        nics = interfaces(server, self._cloud.attributes_of(server))
         for place, nic in enumerate(nics):
             nic |= {"driver_mode": "hinic", "pci_address": f"0000:{place + 2:02x}:00.0"}
         return _ENCODE({"interfaceAttachments": nics})
@@ -130,7 +130,7 @@ class _Calls:
         count, servers = await cloud.find(page.filters, page.first, page.most)
         written = []
         for number, server in enumerate(servers, 1):
-            written.append(server_document(server, cloud.extra_of(server), cloud.view, full=False))
+            written.append(server_document(server, cloud.attributes_of(server), cloud.view, full=False))
             if number % _AT_A_TIME == 0:
                 await anyio.lowlevel.checkpoint()
         if settings.list_count == "none":

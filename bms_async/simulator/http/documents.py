@@ -11,7 +11,7 @@ from bms_async.simulator.core.attributes import (
     KEY_NAME,
     USER,
     VPC,
-    Extra,
+    Attributes,
     disks_of,
     first_metadata,
     flavor_of,
@@ -37,7 +37,7 @@ _ZONES: Final = len(ZONES)
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 
-def server_document(server: Server, extra: Extra | None, view: View, *, full: bool) -> bytes:
+def server_document(server: Server, extra: Attributes | None, view: View, *, full: bool) -> bytes:
     """One server (API reference 4.3.1); lists leave `user_data` out, as 4.3.2 does."""
     document = server_fields(server, extra, view)
     if full:
@@ -46,7 +46,7 @@ def server_document(server: Server, extra: Extra | None, view: View, *, full: bo
     return _ENCODE(document)
 
 
-def server_fields(server: Server, extra: Extra | None, view: View) -> dict[str, Any]:
+def server_fields(server: Server, extra: Attributes | None, view: View) -> dict[str, Any]:
     """One server, as the BMS API shows it."""
     # A thousand of these make one page: what most of them are is written out here, and amended for the few.
     index, server_id = server.index, server.id
@@ -120,7 +120,7 @@ def server_fields(server: Server, extra: Extra | None, view: View) -> dict[str, 
         "sys_tags": _SYSTEM_TAGS,
     }
     if extra is not None or server.virtual:
-        _amend(document, server, extra or Extra(), view)
+        _amend(document, server, extra or Attributes(), view)
     return document
 
 
@@ -133,7 +133,7 @@ def _disk_document(volume_id: str, device: str) -> dict[str, str]:
     }
 
 
-def _amend(document: dict[str, Any], server: Server, extra: Extra, view: View) -> None:
+def _amend(document: dict[str, Any], server: Server, extra: Attributes, view: View) -> None:
     """Say what is not as it was at the beginning."""
     flavor, birth = flavor_of(server, extra), extra.birth
     addresses: dict[str, list[dict[str, str]]] = {}

@@ -138,9 +138,9 @@ class Gateway:
 
         if fault is None:
             return await act()
-        return await self._go_wrong(fault, operation, act)
+        return await self._apply_fault(fault, operation, act)
 
-    async def _go_wrong(self, fault: Fault, operation: str, act: Callable[[], Awaitable[Response]]) -> Response:
+    async def _apply_fault(self, fault: Fault, operation: str, act: Callable[[], Awaitable[Response]]) -> Response:
         if isinstance(fault, Delay):
             if not fault.acted:
                 await anyio.sleep(fault.seconds)
@@ -149,7 +149,7 @@ class Gateway:
                 await anyio.sleep(fault.seconds)
             return response
         if isinstance(fault, HalfBody | GarbledJob | ShortPage):
-            return _spoil(await act(), fault)
+            return _corrupt(await act(), fault)
         if isinstance(fault, DroppedMarker):
             return await act()
         if isinstance(fault, CutAfter) or (isinstance(fault, Answer) and fault.acted):
@@ -221,7 +221,7 @@ def _without_place(call: Call) -> Call:
     return Call(Request({**call.request.scope, "query_string": left.encode()}), call.content)
 
 
-def _spoil(response: Response, fault: HalfBody | GarbledJob | ShortPage) -> Response:
+def _corrupt(response: Response, fault: HalfBody | GarbledJob | ShortPage) -> Response:
     body = bytes(response.body)
     if isinstance(fault, HalfBody):
         body = body[: int(len(body) * fault.share)]

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from bms_async.simulator.core.attributes import Extra, nics_of
+from bms_async.simulator.core.attributes import Attributes, nics_of
 from bms_async.simulator.core.clock import View
 from bms_async.simulator.core.servers import Server
 from bms_async.simulator.http.documents import server_fields
@@ -36,7 +36,7 @@ _RENAMED: Final = (
 
 
 def native_document(
-    server: Server, extra: Extra | None, view: View, base: str, version: Microversion, *, listed: bool
+    server: Server, extra: Attributes | None, view: View, base: str, version: Microversion, *, listed: bool
 ) -> dict[str, Any]:
     """One server, with as much as its microversion shows; lists say a little more than 5.2.3 does."""
     document = server_fields(server, extra, view)
@@ -74,7 +74,7 @@ def brief_document(server: Server, name: str, view: View, base: str) -> dict[str
 
 
 def renamed_document(
-    server: Server, extra: Extra | None, view: View, base: str, version: Microversion
+    server: Server, extra: Attributes | None, view: View, base: str, version: Microversion
 ) -> dict[str, Any]:
     """One server after a native change of name (API reference 5.3.1)."""
     document = native_document(server, extra, view, base, version, listed=False)
@@ -82,7 +82,7 @@ def renamed_document(
     return {name: document[name] for name in _RENAMED if name in document}
 
 
-def addresses(server: Server, extra: Extra | None) -> dict[str, list[dict[str, Any]]]:
+def addresses(server: Server, extra: Attributes | None) -> dict[str, list[dict[str, Any]]]:
     """A server's addresses by VPC (API reference 5.5.1)."""
     found: dict[str, list[dict[str, Any]]] = {}
     for nic in nics_of(server, extra):
@@ -90,7 +90,7 @@ def addresses(server: Server, extra: Extra | None) -> dict[str, list[dict[str, A
     return found
 
 
-def interfaces(server: Server, extra: Extra | None) -> list[dict[str, Any]]:
+def interfaces(server: Server, extra: Attributes | None) -> list[dict[str, Any]]:
     """A server's network cards (API reference 5.7.1)."""
     state = {"BUILD": "BUILD", "ERROR": "DOWN"}.get(server.status, "ACTIVE")
     return [

@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from bms_async.simulator.core.attributes import (
     CREATED,
     IMAGE,
-    Extra,
+    Attributes,
     flavor_of,
     name_of,
     reservation_of,
@@ -28,8 +28,8 @@ __all__ = ["find_machines"]
 _MOST: Final = 1000
 _AT_A_TIME: Final = 2000
 
-_Test = Callable[[Server, Extra | None], bool]
-_Key = Callable[[Server, Extra | None], Any]
+_Test = Callable[[Server, Attributes | None], bool]
+_Key = Callable[[Server, Attributes | None], Any]
 
 
 class _Wish(NamedTuple):
@@ -69,7 +69,7 @@ async def _matching(cloud: Cloud, rows: Iterable[Server], tests: list[_Test]) ->
     for number, server in enumerate(rows, 1):
         if server.status == "DELETED":
             continue
-        extra = cloud.extra_of(server)
+        extra = cloud.attributes_of(server)
         if all(test(server, extra) for test in tests):
             yield server
         if number % _AT_A_TIME == 0:
@@ -80,7 +80,7 @@ async def _sort(cloud: Cloud, found: list[Server], orders: Sequence[tuple[_Key, 
     # The last key first: sorting keeps what was in order before.
     for key, descending in reversed(orders):
         await anyio.lowlevel.checkpoint()
-        found.sort(key=lambda server: key(server, cloud.extra_of(server)), reverse=descending)
+        found.sort(key=lambda server: key(server, cloud.attributes_of(server)), reverse=descending)
     return found
 
 
@@ -139,15 +139,15 @@ def _key(cloud: Cloud, name: str) -> _Key | None:
     return _KEYS.get(name)
 
 
-def _updated(cloud: Cloud, server: Server, extra: Extra | None) -> float:
+def _updated(cloud: Cloud, server: Server, extra: Attributes | None) -> float:
     return _created(cloud, extra) if server.updated is None else server.updated
 
 
-def _created(cloud: Cloud, extra: Extra | None) -> float:
+def _created(cloud: Cloud, extra: Attributes | None) -> float:
     return cloud.born + CREATED if extra is None or extra.birth is None else extra.birth.at
 
 
-def _image_of(extra: Extra | None) -> str:
+def _image_of(extra: Attributes | None) -> str:
     return IMAGE if extra is None or extra.birth is None else extra.birth.image
 
 

@@ -144,7 +144,7 @@ async def read_status(cloud: Cloud) -> Status:
             )
             for job in board.latest(_LATEST)
         ],
-        refused=cloud.books().refused,
+        refused=cloud.call_counts().refused,
         calls=_calls(cloud),
         faults_waiting=len(wait),
         hooks=sum(not isinstance(hook, Script) for hook in cloud.faults),
@@ -206,11 +206,11 @@ async def _work(cloud: Cloud) -> tuple[dict[str, int], int]:
 
 
 async def _faults(cloud: Cloud) -> list[FaultStatus]:
-    books = cloud.books().operations
+    counts = cloud.call_counts().operations
     waiting = []
     for script in [hook for hook in cloud.faults if isinstance(hook, Script)]:
         for number, (operation, nth, fault) in enumerate(list(script.items()), 1):
-            if operation not in books or nth > books[operation].arrived:
+            if operation not in counts or nth > counts[operation].arrived:
                 waiting.append(FaultStatus(operation=operation, nth=nth, fault=type(fault).__name__))
             if number % _AT_A_TIME == 0:
                 await anyio.lowlevel.checkpoint()
@@ -230,7 +230,7 @@ def _calls(cloud: Cloud) -> list[CallStatus]:
             unauthorized=book.unauthorized,
             worst_minute=book.worst_minute,
         )
-        for name, book in cloud.books().operations.items()
+        for name, book in cloud.call_counts().operations.items()
     ]
     return sorted(calls, key=lambda each: (each.limit is None, each.operation))
 

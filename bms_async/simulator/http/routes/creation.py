@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from starlette.routing import Route
 
-from bms_async.simulator.core.attributes import BARE_METAL_TAG, NETWORK, Birth, Disk, metadata_of
+from bms_async.simulator.core.attributes import BARE_METAL_TAG, NETWORK, CreationSpec, Disk, metadata_of
 from bms_async.simulator.core.cloud import Cloud
 from bms_async.simulator.core.flavors import CATALOG, ZONES, Flavor, sold_in
 from bms_async.simulator.core.refusals import Refusal
@@ -73,7 +73,7 @@ def _give_disks(cloud: Cloud, server: Server, count: int) -> None:
     cloud.change(server).disks = disks
 
 
-def _read_birth(cloud: Cloud, wish: dict[str, Any], count: int) -> Birth:
+def _read_birth(cloud: Cloud, wish: dict[str, Any], count: int) -> CreationSpec:
     for name in ("imageRef", "vpcid"):
         if not isinstance(wish.get(name), str) or not wish[name]:
             raise Refusal(400, "BMS.0010" if name == "imageRef" else "BMS.0246", f"{name} must be an id.")
@@ -81,7 +81,7 @@ def _read_birth(cloud: Cloud, wish: dict[str, Any], count: int) -> Birth:
     if zone not in ZONES:
         raise Refusal(400, "BMS.0208", f"There is no zone {zone}.")
     _check_volumes(wish)
-    return Birth(
+    return CreationSpec(
         at=cloud.now(),
         flavor=_read_flavor(wish, zone),
         image=wish["imageRef"],

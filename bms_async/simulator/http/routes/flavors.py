@@ -28,7 +28,7 @@ _SORTABLE: Final = {"flavorid": "id", "name": "name", "memory_mb": "ram", "vcpus
 
 def flavor_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
     """The routes for flavors, of both APIs."""
-    calls, guard = _Calls(cloud), gateway.guard
+    calls, guard = _FlavorRoutes(cloud), gateway.guard
     flavors = "/v2.1/{project_id}/flavors"
     return [
         Route("/v1/{project_id}/baremetalservers/flavors", guard("flavors.list", calls.list)),
@@ -38,7 +38,7 @@ def flavor_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
     ]
 
 
-class _Calls:
+class _FlavorRoutes:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 

@@ -20,7 +20,7 @@ _TYPED: Final[Microversion] = (2, 2)
 
 def key_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
     """The routes for key pairs."""
-    calls = _Calls(cloud)
+    calls = _KeyPairRoutes(cloud)
     guard = gateway.guard
     pairs = "/v2.1/{project_id}/os-keypairs"
     # Names come percent-encoded, and a server sees them decoded.
@@ -33,7 +33,7 @@ def key_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
     ]
 
 
-class _Calls:
+class _KeyPairRoutes:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 

@@ -26,7 +26,7 @@ _KEY: Final = re.compile(r"[\w\-:.]{1,255}")
 
 def metadata_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
     """The routes for metadata, of both APIs."""
-    calls, guard = _Calls(cloud), gateway.guard
+    calls, guard = _MetadataRoutes(cloud), gateway.guard
     metadata = "/v2.1/{project_id}/servers/{server_id}/metadata"
     one = f"{metadata}/{{key:path}}"
     return [
@@ -58,7 +58,7 @@ def check_metadata(given: object, refuse: Callable[[str], Refusal]) -> dict[str,
     return given
 
 
-class _Calls:
+class _MetadataRoutes:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
@@ -74,7 +74,7 @@ class _Calls:
     async def get(self, call: Call) -> bytes:
         """API reference 5.4.1."""
         server = await self._machine(call)
-        return _ENCODE({"metadata": metadata_of(server, self._cloud.extra_of(server))})
+        return _ENCODE({"metadata": metadata_of(server, self._cloud.attributes_of(server))})
 
     async def update_natively(self, call: Call) -> bytes:
         """API reference 5.4.2."""
@@ -94,7 +94,7 @@ class _Calls:
     async def delete(self, call: Call) -> Reply:
         """API reference 5.4.4."""
         server, key = await self._machine(call, steady=True), call.path("key")
-        metadata = metadata_of(server, self._cloud.extra_of(server))
+        metadata = metadata_of(server, self._cloud.attributes_of(server))
         if key not in metadata:
             raise native(404, "Metadata item was not found")
         del metadata[key]
@@ -102,7 +102,7 @@ class _Calls:
         return Reply(204)
 
     def _merge(self, server: Server, given: dict[str, str], refuse: Callable[[str], Refusal]) -> dict[str, Any]:
-        metadata = metadata_of(server, self._cloud.extra_of(server)) | given
+        metadata = metadata_of(server, self._cloud.attributes_of(server)) | given
         if len(metadata) > _MOST:
             raise refuse(f"a server has at most {_MOST} entries.")
         if given:

@@ -3,7 +3,7 @@
 import string
 from typing import Any, Final
 
-from bms_async.simulator.core.attributes import NETWORK, SUBNET, VPC, Birth, metadata_of
+from bms_async.simulator.core.attributes import NETWORK, SUBNET, VPC, CreationSpec, metadata_of
 from bms_async.simulator.core.cloud import Cloud
 from bms_async.simulator.core.flavors import CATALOG, VIRTUAL_FLAVORS, ZONES, Flavor, sold_in
 from bms_async.simulator.core.refusals import Refusal, bad_request, native
@@ -55,7 +55,7 @@ def create_natively(cloud: Cloud, wish: dict[str, Any], base: str) -> dict[str, 
     return answer
 
 
-def _read_birth(cloud: Cloud, wish: dict[str, Any]) -> Birth:
+def _read_birth(cloud: Cloud, wish: dict[str, Any]) -> CreationSpec:
     zone = wish.get("availability_zone")
     if zone not in ZONES:
         raise bad_request(f"The requested availability zone is not available: {zone}")
@@ -67,7 +67,7 @@ def _read_birth(cloud: Cloud, wish: dict[str, Any]) -> Birth:
         user_data = check_user_data(wish.get("user_data"))
     except Refusal as refusal:
         raise bad_request(refusal.message) from None
-    return Birth(
+    return CreationSpec(
         at=cloud.now(),
         flavor=_read_flavor(wish, zone),
         image=image,

@@ -36,7 +36,7 @@ _AT_A_TIME: Final = 250
 
 def native_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
     """The routes for servers, and for the documents by which clients find the native API."""
-    calls, guard = _Calls(cloud), gateway.guard
+    calls, guard = _NativeServerRoutes(cloud), gateway.guard
     servers = "/v2.1/{project_id}/servers"
     one = f"{servers}/{{server_id}}"
     version = guard("nova.versions", calls.version, public=True)
@@ -62,7 +62,7 @@ def _sort_action(content: dict[str, Any] | None) -> str:
     return f"nova.servers.{named[0] if len(named) == 1 else 'action'}"
 
 
-class _Calls:
+class _NativeServerRoutes:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
@@ -86,7 +86,7 @@ class _Calls:
     async def get(self, call: Call) -> bytes:
         """API reference 5.2.3."""
         cloud, server, version = self._cloud, self._machine(call), microversion(call.request)
-        document = native_document(server, cloud.extra_of(server), cloud.view, call.base, version, listed=False)
+        document = native_document(server, cloud.attributes_of(server), cloud.view, call.base, version, listed=False)
         return _ENCODE({"server": document})
 
     async def list(self, call: Call) -> bytes:
@@ -94,7 +94,7 @@ class _Calls:
         cloud = self._cloud
         found, more = await find_machines(cloud, call.request.query_params, microversion(call.request))
         servers = [
-            _ENCODE(brief_document(server, name_of(server, cloud.extra_of(server)), cloud.view, call.base))
+            _ENCODE(brief_document(server, name_of(server, cloud.attributes_of(server)), cloud.view, call.base))
             for server in found
         ]
         return _listed(call, servers, found[-1].id if more and cloud.settings.list_links else None)
@@ -105,7 +105,7 @@ class _Calls:
         found, more = await find_machines(cloud, call.request.query_params, version)
         servers = []
         for number, server in enumerate(found, 1):
-            extra = cloud.extra_of(server)
+            extra = cloud.attributes_of(server)
             servers.append(_ENCODE(native_document(server, extra, cloud.view, call.base, version, listed=True)))
             if number % _AT_A_TIME == 0:
                 await anyio.lowlevel.checkpoint()
@@ -118,7 +118,9 @@ class _Calls:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise bad_request("name must be a text of 1 to 255 characters.")
         cloud.change(server).name = name
-        return _ENCODE({"server": renamed_document(server, cloud.extra_of(server), cloud.view, call.base, version)})
+        return _ENCODE(
+            {"server": renamed_document(server, cloud.attributes_of(server), cloud.view, call.base, version)}
+        )
 
     async def act(self, call: Call) -> Reply:
         """API reference 5.3.2 to 5.3.4."""
@@ -141,12 +143,12 @@ class _Calls:
     async def list_addresses(self, call: Call) -> bytes:
         """API reference 5.5.1."""
         server = self._machine(call)
-        return _ENCODE({"addresses": addresses(server, self._cloud.extra_of(server))})
+        return _ENCODE({"addresses": addresses(server, self._cloud.attributes_of(server))})
 
     async def get_address(self, call: Call) -> bytes:
         """API reference 5.5.2."""
         server, vpc = self._machine(call), call.path("vpc_id")
-        found = addresses(server, self._cloud.extra_of(server))
+        found = addresses(server, self._cloud.attributes_of(server))
         if vpc not in found:
             raise native(404, f"Network name {vpc} not found")
         return _ENCODE({vpc: found[vpc]})
@@ -154,12 +156,12 @@ class _Calls:
     async def list_interfaces(self, call: Call) -> bytes:
         """API reference 5.7.1."""
         server = self._machine(call)
-        return _ENCODE({"interfaceAttachments": interfaces(server, self._cloud.extra_of(server))})
+        return _ENCODE({"interfaceAttachments": interfaces(server, self._cloud.attributes_of(server))})
 
     async def get_interface(self, call: Call) -> bytes:
         """API reference 5.7.2."""
         server, port = self._machine(call), call.path("port_id")
-        for interface in interfaces(server, self._cloud.extra_of(server)):
+        for interface in interfaces(server, self._cloud.attributes_of(server)):
             if interface["port_id"] == port:
                 return _ENCODE({"interfaceAttachment": interface})
         raise native(404, f"Instance {server.id} has no port {port}")

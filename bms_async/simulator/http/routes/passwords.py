@@ -24,7 +24,7 @@ _MOST_USER_DATA: Final = 32 * 1024
 
 def password_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
     """The routes for passwords, and for the reinstallation that sets one."""
-    calls, guard = _Calls(cloud), gateway.guard
+    calls, guard = _PasswordRoutes(cloud), gateway.guard
     server = "/v1/{project_id}/baremetalservers/{server_id}"
     stored = f"{server}/os-server-password"
     return [
@@ -69,7 +69,7 @@ def check_user_data(data: object) -> str:
     return str(data)
 
 
-class _Calls:
+class _PasswordRoutes:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
@@ -100,7 +100,7 @@ class _Calls:
 
     async def get(self, call: Call) -> bytes:
         """API reference 4.10.1; a server that runs something else has no password here."""
-        extra = self._cloud.extra_of(self._cloud.server(call.path("server_id")))
+        extra = self._cloud.attributes_of(self._cloud.server(call.path("server_id")))
         return b'{"password":"%b"}' % ("" if extra is None else extra.password).encode()
 
     async def delete(self, call: Call) -> Reply:
@@ -111,14 +111,14 @@ class _Calls:
 
     async def can_reset(self, call: Call) -> bytes:
         """API reference 7.8; the plug-in that it takes is there on what is not Windows."""
-        extra = self._cloud.extra_of(self._cloud.server(call.path("server_id")))
+        extra = self._cloud.attributes_of(self._cloud.server(call.path("server_id")))
         return b'{"resetpwd_flag":"%b"}' % str(extra is None or not extra.windows).encode()
 
     async def reset(self, call: Call) -> Reply:
         """API reference 7.8."""
         server = self._cloud.server(call.path("server_id"))
         check_password(read_wish(call.content, "reset-password").get("new_password"))
-        extra = self._cloud.extra_of(server)
+        extra = self._cloud.attributes_of(server)
         if extra is not None and extra.windows:
             raise Refusal(400, "BMS.0006", "The password of this server cannot be reset.")
         return Reply(204)

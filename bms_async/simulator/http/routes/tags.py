@@ -21,7 +21,7 @@ _MOST: Final = 50
 
 def tag_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
     """The routes for tags."""
-    calls, guard = _Calls(cloud), gateway.guard
+    calls, guard = _TagRoutes(cloud), gateway.guard
     tags = "/v2.1/{project_id}/servers/{server_id}/tags"
     # Tags come percent-encoded, and a server sees them decoded.
     one = f"{tags}/{{tag:path}}"
@@ -35,7 +35,7 @@ def tag_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
     ]
 
 
-class _Calls:
+class _TagRoutes:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
@@ -94,7 +94,7 @@ class _Calls:
         with_tags(call.request)
         await self._cloud.settle()
         server = self._cloud.machine(call.path("server_id"))
-        return server, tags_of(server, self._cloud.extra_of(server))
+        return server, tags_of(server, self._cloud.attributes_of(server))
 
 
 def _check(tag: object) -> str:

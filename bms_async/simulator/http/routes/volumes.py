@@ -41,7 +41,7 @@ _NATIVE_STATUS: Final = {
 
 def disk_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
     """The routes for disks, of both APIs."""
-    calls, nova = _Calls(cloud), _NativeCalls(cloud)
+    calls, nova = _VolumeRoutes(cloud), _NativeCalls(cloud)
     guard = gateway.guard
     server = "/v1/{project_id}/baremetalservers/{server_id}"
     attachments = "/v2.1/{project_id}/servers/{server_id}/os-volume_attachments"
@@ -67,7 +67,7 @@ class _Rack:
     def __init__(self, cloud: Cloud, server: Server) -> None:
         self._cloud = cloud
         self.server = server
-        self._extra = cloud.extra_of(server)
+        self._extra = cloud.attributes_of(server)
         self.disks = disks_of(server, self._extra)
         self._busy = {} if self._extra is None else self._extra.busy_disks
 
@@ -165,7 +165,7 @@ class _Rack:
             raise Refusal(400, "BMS.1002", f"This server has {_MOST} disks.")
 
 
-class _Calls:
+class _VolumeRoutes:
     """The BMS API's."""
 
     def __init__(self, cloud: Cloud) -> None:
