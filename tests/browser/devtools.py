@@ -61,15 +61,13 @@ class Page:
 
     def open(self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Show a page in a window of this size, once it is loaded, and forget what earlier ones complained of."""
+        # The page before goes on asking its simulator, and complaining that it has ended, for as long as it is shown.
+        self._show("about:blank")
         self.complaints.clear()
         self.resize(width, height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
-        self._loaded = False
-        shown = self.ask("Page.navigate", url=url)
-        assert "errorText" not in shown, shown
-        while not self._loaded:
-            self._hear()
+        self._show(url)
 
     def resize(self, width: int, height: int) -> None:
         """Make the window this large."""
@@ -102,6 +100,13 @@ class Page:
     def overflow(self) -> int:
         """Return by how many pixels the page is wider than its window."""
         return int(self.read("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+    def _show(self, url: str) -> None:
+        self._loaded = False
+        shown = self.ask("Page.navigate", url=url)
+        assert "errorText" not in shown, shown
+        while not self._loaded:
+            self._hear()
 
     def _hear(self) -> dict[str, Any]:
         end = time.monotonic() + PATIENCE
