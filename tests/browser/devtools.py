@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -27,6 +28,17 @@ PATIENCE = 60.0
 
 def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def the_browser() -> str:
+    """Return the browser that is there; to have none is a failure where CI is set, and passes a test over elsewhere."""
+    program = find_browser()
+    if program is not None:
+        return program
+    reason = "no chromium and no chrome is installed: `make browser` installs one"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 class Page:
