@@ -17,7 +17,7 @@ import pytest
 
 from bms_async import BmsClient, BmsError, HttpxTransport, StaticToken
 from tests.transport.carriers import Carrier, carrier
-from tests.transport.loopback import Behaviour, Loopback, Talk, answer, server_context
+from tests.transport.loopback import PATIENCE, Behaviour, Loopback, Talk, answer, server_context
 
 from .calls import CALLS
 from .canaries import PROXY, TOKEN, secrets_in
@@ -31,9 +31,11 @@ CALL = CALLS["servers.reset_password"]
 
 def says(make: Callable[[bytes], bytes]) -> Behaviour:
     async def behave(talk: Talk) -> None:
-        while (heard := await talk.hear()) is not None:
-            assert secrets_in(heard) & {"TOKEN", "SECURITYTOKEN"}
-            await talk.say(make(heard))
+        heard = await talk.hear()
+        assert heard is not None
+        assert secrets_in(heard) & {"TOKEN", "SECURITYTOKEN"}
+        await talk.say(make(heard))
+        await talk.until_given_up()
 
     return behave
 
@@ -101,7 +103,7 @@ async def test_r5_no_secret_shows_whatever_comes_back_over_a_socket(
                 auth=CREDENTIALS[credentials](),
                 transport=transport,
                 retry=None,
-                timeout=0.5,
+                timeout=30.0,
             )
             await _fails(eye, bms, transport)
             assert server.accepted
@@ -162,7 +164,7 @@ async def test_r5_the_password_of_a_proxy_does_not_show(behaviour: Behaviour, mo
                 auth=StaticToken(TOKEN),
                 transport=transport,
                 retry=None,
-                timeout=2.0,
+                timeout=PATIENCE,
             )
             await _fails(eye, bms, transport)
             assert proxy.heard

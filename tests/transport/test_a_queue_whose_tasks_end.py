@@ -9,6 +9,7 @@ import pytest
 
 from bms_async import ClientClosedError, HttpRequest, HttpResponse, TransportError
 from bms_async.transport import Flight, SendQueue
+from tests.transport.loopback import PATIENCE
 
 REQUEST = HttpRequest(operation="servers.get", method="GET", url="http://127.0.0.1:1/x", headers={})
 GOOD = HttpResponse(status=200)
@@ -33,7 +34,7 @@ def cancel_all() -> None:
 
 
 async def told(flight: Flight) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(ClientClosedError) as caught:
             await flight.wait()
     return str(caught.value)

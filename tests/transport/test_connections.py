@@ -15,7 +15,7 @@ from bms_async import BmsClient, ConfigurationError, HttpRequest, HttpxTransport
 from bms_async.transport.aiohttp import AiohttpTransport
 
 from .carriers import Carrier, carrier
-from .loopback import Loopback, Talk, answer, answers, answers_when
+from .loopback import PATIENCE, Loopback, Talk, answer, answers, answers_when
 
 
 def request(url: str, **more: Any) -> HttpRequest:
@@ -48,7 +48,7 @@ async def test_never_more_calls_than_connections_reach_the_library(
         assert (held.connections, held.in_flight, held.queued, held.sent) == (5, 5, 195, 5)
         assert repr(transport) == "<HttpxTransport open, 5 of 5 in flight>"
         gate.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert [each.status for each in await asyncio.gather(*calls)] == [200] * 200
         assert (server.peak, most, len(server.heard)) == (5, 5, 200)
         done = transport.statistics()

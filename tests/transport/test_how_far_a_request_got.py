@@ -19,7 +19,7 @@ from bms_async import BmsClient, BmsError, HttpRequest, HttpxTransport, Limits, 
 from tests.support.virtual_clock import run_virtually
 
 from .carriers import carrier
-from .loopback import Loopback, Talk, answer, answers, server_context
+from .loopback import PATIENCE, Loopback, Talk, answer, answers, server_context
 
 BEFORE_SENDING = {
     "ConnectError",
@@ -33,7 +33,7 @@ BEFORE_SENDING = {
 
 def request(url: str, **headers: str) -> HttpRequest:
     return HttpRequest(
-        operation="servers.reboot", method="POST", url=f"{url}/x", headers=headers, body=b"{}", timeout=2.0
+        operation="servers.reboot", method="POST", url=f"{url}/x", headers=headers, body=b"{}", timeout=PATIENCE
     )
 
 
