@@ -13,6 +13,7 @@ import pytest
 
 from bms_async.api import _page, operations
 from bms_async.wire import Operation, Safety
+from tests.support.machine import patience
 
 
 def call(chapter: str = "4.3.1", **changes: object) -> Operation[None]:
@@ -125,7 +126,7 @@ def test_it_runs_as_a_command() -> None:
         cwd=_page.PAGE.parents[1],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60.0),
         check=False,
     )
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from bms_async.simulator import Cloud, CloudSettings
+from tests.support.machine import patience
 
 from .processes import NOBODY, ROOT, running, simulator, wait_until
 
@@ -38,7 +39,7 @@ def fleet_power(
         env=environment(settings),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60.0),
         check=False,
     )
 
@@ -50,7 +51,7 @@ def ids_of_the_simulator() -> list[str]:
 def answers_at(address: str) -> bool:
     place = urlsplit(address)
     try:
-        socket.create_connection((place.hostname, place.port), timeout=5).close()
+        socket.create_connection((place.hostname, place.port), timeout=patience(60.0)).close()
     except ConnectionRefusedError:
         return False
     return True
@@ -156,7 +157,7 @@ def test_a_signal_brings_the_report_so_far_and_ends_the_simulator(number: signal
             assert answers_at(simulator)
             assert " 60 asked" in next(line for line in process.stdout if " asked" in line and " 0 asked" not in line)
             process.send_signal(number)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=patience(60.0))
         finally:
             process.kill()
     assert process.returncode == code
