@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs browser bench soak soak-sockets clean
+.PHONY: demo test check lint docs browser bench soak soak-sockets clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/fleet_power.py --servers 10000 --seed 7 --fail-share 0.01 stop start reboot
@@ -12,6 +12,10 @@ demo: $(STAMP)
 # On all cores; the tests of one file share what they set up, and so a process.
 test: lint browser
 	$(BIN)/pytest -n auto --dist loadfile
+
+# For whoever is at work: within a minute, all but what is slow.
+check: lint
+	$(BIN)/pytest -n auto --dist loadfile -q -m "not slow"
 
 # Scenarios with every fault, on all cores; each is played again by the line that is printed if it breaks a rule.
 SEEDS ?= 1000

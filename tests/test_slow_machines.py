@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import pytest_configure
+from tests.conftest import HERE, SLOW, is_slow, pytest_configure
 from tests.support.machine import Measured, measure, patience, slowness
 
 IDLE = Measured(cpu=0.04, wall=0.04, load=0.0, cores=2)
@@ -49,3 +49,10 @@ def test_a_test_may_take_as_long_as_this_machine_needs_unless_somebody_says_how_
         monkeypatch.setenv("PYTEST_TIMEOUT", variable)
     pytest_configure(pytestconfig)
     assert pytestconfig.option.timeout == (patience(120.0) if becomes == "grown" else becomes)
+
+
+def test_what_is_said_to_be_slow_is_there_and_the_rest_is_not_slow() -> None:
+    assert [place for place in SLOW if not (HERE / place).exists()] == []
+    assert is_slow(HERE / "cli" / "test_power.py")
+    assert is_slow(HERE / "test_import.py")
+    assert not is_slow(HERE / "test_slow_machines.py")
