@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
+
+from tests.support.machine import patience
 
 # How long an example takes is the machine's business; a law does not break because another process was busy.
 # The same examples each time, so that a change and not chance breaks a test; `--hypothesis-profile=random` looks for
@@ -16,7 +20,28 @@ settings.register_profile("random", deadline=None)
 settings.load_profile("bms_async")
 
 
+# What `make check` leaves to `make test`: processes, browsers, whole fleets and searches, of some seconds each.
+SLOW = (
+    "browser", "canary", "cli", "docs", "examples", "openstack", "runs", "simulation", "soak", "telemetry", "testing",
+    "vendor", "walk",
+    "auth/test_token_cache.py", "calls/test_large_answers.py", "calls/test_lists_cut_short.py",
+    "calls/test_lists_that_move.py", "client/test_closing.py", "foreign/test_every_call.py", "jobs/test_patience.py",
+    "jobs/test_watcher.py", "limits/test_accounts.py", "limits/test_window.py", "models/test_lenient_reading.py",
+    "simulator/test_simulator_process.py", "simulator/test_simulator_signatures.py", "test_import.py",
+    "transport/test_cancelling.py", "transport/test_everything_at_once.py", "transport/test_secrets.py",
+    "transport/test_which_transport.py",
+)  # fmt: skip
+HERE = Path(__file__).parent
+
+
 pytest_plugins = ["bms_async.testing.plugin"]
+
+
+# pytest-timeout looks after this, and the processes of pytest-xdist are given what it was set to.
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.timeout is None and "PYTEST_TIMEOUT" not in os.environ:
+        config.option.timeout = patience(float(config.getini("timeout")))
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +49,18 @@ def nothing_blocks_the_loop() -> Iterator[BlockBuster]:
     # The virtual clock's loop is in the package, and below it is every test's own code.
     with blockbuster_ctx("bms_async", excluded_modules=["bms_async.testing"]) as watch:
         yield watch
+
+
+def is_slow(path: Path) -> bool:
+    return any(path.is_relative_to(HERE / place) for place in SLOW)
+
+
+# To import what is not run takes as long as half of the fast tests do.
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if config.option.markexpr == "not slow" and is_slow(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_slow(item.path):
+            item.add_marker(pytest.mark.slow)

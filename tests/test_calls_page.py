@@ -13,7 +13,7 @@ import pytest
 
 from bms_async.api import operations
 from bms_async.wire import Operation, Safety
-from docs._site import calls_page
+from tests.support.machine import patience
 
 
 def call(chapter: str = "4.3.1", **changes: object) -> Operation[None]:
@@ -126,7 +126,7 @@ def test_it_runs_as_a_command() -> None:
         cwd=calls_page.PAGE.parents[1],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60.0),
         check=False,
     )
 

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
+
+from tests.support.machine import patience
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -22,11 +25,22 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
     "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
-PATIENCE = 60.0
+PATIENCE = patience(60.0)
 
 
 def find_browser() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def the_browser() -> str:
+    """Return the browser that is there; to have none is a failure where CI is set, and passes a test over elsewhere."""
+    program = find_browser()
+    if program is not None:
+        return program
+    reason = "no chromium and no chrome is installed: `make browser` installs one"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 class Page:
@@ -61,15 +75,13 @@ class Page:
 
     def open(self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Show a page in a window of this size, once it is loaded, and forget what earlier ones complained of."""
+        # The page before goes on asking its simulator, and complaining that it has ended, for as long as it is shown.
+        self._show("about:blank")
         self.complaints.clear()
         self.resize(width, height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
-        self._loaded = False
-        shown = self.ask("Page.navigate", url=url)
-        assert "errorText" not in shown, shown
-        while not self._loaded:
-            self._hear()
+        self._show(url)
 
     def resize(self, width: int, height: int) -> None:
         """Make the window this large."""
@@ -102,6 +114,13 @@ class Page:
     def overflow(self) -> int:
         """Return by how many pixels the page is wider than its window."""
         return int(self.read("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+    def _show(self, url: str) -> None:
+        self._loaded = False
+        shown = self.ask("Page.navigate", url=url)
+        assert "errorText" not in shown, shown
+        while not self._loaded:
+            self._hear()
 
     def _hear(self) -> dict[str, Any]:
         end = time.monotonic() + PATIENCE

@@ -18,7 +18,7 @@ import pytest
 from bms_async import BmsClient, FleetReport, Outcome, OutcomeState, StaticToken
 from bms_async.cli.report_page import CallHistory, render_report
 from bms_async.errors import SubJobFailedError
-from tests.browser.devtools import Page, browsing, find_browser
+from tests.browser.devtools import PATIENCE, Page, browsing, the_browser
 
 BEGAN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 LIVE = "document.querySelector('#state').textContent.includes('live')"
@@ -35,10 +35,7 @@ LABELS_ARE_CLEAR = """
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    program = find_browser()
-    if program is None:
-        pytest.skip("no chromium and no chrome is installed: `make browser` installs one")
-    with browsing(program, tmp_path_factory.mktemp("profile")) as opened:
+    with browsing(the_browser(), tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 
 
@@ -53,7 +50,7 @@ def simulator(port: int, *flags: str) -> Iterator[dict[str, str]]:
             yield told
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE)
 
 
 def free_port() -> int:
@@ -67,6 +64,16 @@ async def stop_all(told: dict[str, str]) -> FleetReport:
         endpoint=told["address"], project_id=told["project_id"], auth=StaticToken(told["token"])
     ) as bms:
         return await bms.fleet.stop([server.id async for server in bms.servers.list()])
+
+
+@pytest.mark.parametrize(("ci", "end"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_to_have_no_browser_is_a_failure_where_ci_is_set_and_passes_a_test_over_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ci: str, end: type[BaseException]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(end, match="`make browser` installs one"):
+        the_browser()
 
 
 def test_the_status_page_follows_what_happens_and_tells_when_the_simulator_is_gone(page: Page) -> None:
@@ -118,6 +125,8 @@ def test_the_status_page_tells_another_simulator_from_the_one_before_though_it_h
         page.open(told["address"])
         page.wait_until(LIVE)
         page.read(hide.replace("HIDDEN", "true"))
+        # A look that was under way is still answered.
+        page.read("new Promise(done => { const look = () => asking ? setTimeout(look, 10) : done(); look(); })")
         lived = page.read("past.at(-1).uptime")
     with simulator(port, "--servers", "7", "--throttle", "fixed") as told:
         # The second has lived for longer than the first had when it was seen last.

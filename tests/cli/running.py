@@ -22,8 +22,9 @@ import pyte
 from typer.testing import CliRunner
 
 from bms_async.cli.app import app
+from tests.support.machine import patience
 
-PATIENCE = 40.0
+PATIENCE = patience(60.0)
 COMMAND = [sys.executable, "-W", "error", "-m", "bms_async.cli"]
 # What a shell does for what it runs: the terminal becomes its own, so that Ctrl-C reaches it.
 ON_A_TERMINAL = (

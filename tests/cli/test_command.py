@@ -17,6 +17,7 @@ from bms_async.api import operations
 from bms_async.cli.app import app
 from bms_async.limits import DOCUMENTED_LIMITS
 from tests.cli.running import Bms
+from tests.support.machine import patience
 
 NOBODY = {"BMS_ENDPOINT": "http://127.0.0.1:9", "OS_PROJECT_ID": "project", "OS_TOKEN": "a-secret-token"}
 
@@ -159,7 +160,7 @@ def test_an_extra_that_is_missing_is_told_with_how_to_install_it(
         f"import sys; sys.modules[{missing!r}] = None\nfrom bms_async.cli import main\nsys.exit(main({arguments!r}))"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False,
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=patience(60.0), check=False,
         env=Bms({}, tmp_path).environment,
     )  # fmt: skip
     assert ended.returncode == 2
@@ -185,7 +186,7 @@ def test_help_imports_no_http_library_and_nothing_that_a_command_needs(nowhere: 
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=patience(60.0),
         check=False,
         env=nowhere.environment,
     )

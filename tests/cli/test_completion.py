@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.running import Bms
+from tests.support.machine import patience
 
 ENTRY_POINT = f"#!{sys.executable}\nimport sys\nfrom bms_async.cli import main\nsys.exit(main())\n"
 
@@ -26,7 +27,12 @@ def installed(nowhere: Bms) -> Bms:
 
 def run(installed: Bms, *command: str, **changes: str) -> str:
     done = subprocess.run(
-        command, env={**installed.environment, **changes}, capture_output=True, text=True, timeout=30, check=False
+        command,
+        env={**installed.environment, **changes},
+        capture_output=True,
+        text=True,
+        timeout=patience(60.0),
+        check=False,
     )
     return done.stdout
 
@@ -76,7 +82,7 @@ def test_a_shell_that_is_not_known_is_refused(installed: Bms) -> None:
         env=installed.environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=patience(60.0),
         check=False,
     )
     assert done.returncode == 2

@@ -13,6 +13,7 @@ import pytest
 
 from bms_async.cli.journal import read_saved
 from tests.cli.running import Bms
+from tests.support.machine import patience
 
 
 def test_outcomes_are_lines_of_json_and_then_comes_the_sum(cloud: Bms) -> None:
@@ -171,7 +172,7 @@ def test_a_disk_that_is_full_is_told_and_loses_no_run(cloud: Bms, tmp_path: Path
     saved = tmp_path / "run.jsonl"
     done = subprocess.run(
         [sys.executable, "-c", program, "reboot", "--tag", "rack-7", "-y", "--json", "--save", str(saved)],
-        env=cloud.environment, capture_output=True, text=True, timeout=40, check=False,
+        env=cloud.environment, capture_output=True, text=True, timeout=patience(60.0), check=False,
     )  # fmt: skip
     *outcomes, summary = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(outcomes) == summary["servers"] == 20

@@ -22,6 +22,7 @@ from bms_async import BmsClient, ClientClosedError, FleetRun, HttpxTransport, Li
 from bms_async._tasks import GRACE, BackgroundTasks
 from bms_async.testing import CloudSettings, SimulatedCloud, SimulatorProcess, run_virtually
 from bms_async.wire import HttpRequest, HttpResponse
+from tests.support.machine import patience
 
 SERVERS = 3
 
@@ -466,7 +467,7 @@ def driven_by_hand(simulator: SimulatorProcess, folder: Path, kind: str) -> subp
 @pytest.mark.parametrize("kind", ["aiohttp", "httpx", "default"])
 def test_r4_a_program_whose_loop_is_driven_by_hand_ends(simulator: SimulatorProcess, tmp_path: Path, kind: str) -> None:
     with driven_by_hand(simulator, tmp_path, kind) as program:
-        told, errors = program.communicate(timeout=60)
+        told, errors = program.communicate(timeout=patience(60.0))
 
     assert (told, errors, program.returncode) == ("1\n", "", 0)
     assert (tmp_path / "tokens").exists()

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from bms_async import AkSkAuth, BmsClient, ConfigurationError, PasswordAuth, StaticToken
 from bms_async.config import files, read_cloud
 from bms_async.config import settings as settings_module
+from tests.support.machine import patience
 
 Tree = dict[str, Any]
 
@@ -95,7 +96,12 @@ def test_our_order_is_the_one_of_openstacksdk(machine: Machine, stem: str, monke
     program = f"from openstack.config import loader; print(*loader.{'CONFIG' if stem == 'clouds' else 'SECURE'}_FILES)"
     environment = {"HOME": str(machine.home), "PATH": ""}
     told = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=patience(60.0),
     ).stdout.split()
     monkeypatch.setattr(files, "_SITE", Path("/etc/openstack"))
 
@@ -359,7 +365,12 @@ def test_where_profiles_are_looked_for_is_where_openstacksdk_does(machine: Machi
     program = "from openstack.config import loader; print(*loader.VENDOR_FILES)"
     environment = {"HOME": str(machine.home), "PATH": ""}
     told = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=patience(60.0),
     ).stdout.split()
     site = [str(Path("/etc/openstack") / Path(place).name) for place in told[:3]]
     ours = [str(place) for place in files.candidate_paths("clouds-public", "", environment)]

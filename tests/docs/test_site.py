@@ -16,6 +16,7 @@ import pytest
 import bms_async
 from bms_async import simulator, testing
 from tests.docs.blocks import ROOT, pages
+from tests.support.machine import patience
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=patience(100.0),
         check=False,
     )
     assert (built.returncode, built.stdout, built.stderr) == (0, "", "")

@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 from tests.docs.blocks import ROOT, Block, Kind, pages, read_page
+from tests.support.machine import patience
 
 HEAD = """\
 from bms_async import BmsClient
@@ -48,7 +49,7 @@ def test_programs_and_snippets_pass_a_type_checker(tmp_path: Path) -> None:
         env=os.environ | {"MYPYPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=patience(100.0),
         check=False,
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -17,8 +17,10 @@ from typing import Any
 
 import httpx
 
+from tests.support.machine import patience
+
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 60.0
+PATIENCE = patience(60.0)
 # Nobody listens on port 9, which is for discarding what is sent.
 NOBODY = {"BMS_ENDPOINT": "http://127.0.0.1:9", "OS_PROJECT_ID": "project", "OS_TOKEN": "token"}
 
@@ -75,8 +77,8 @@ class Program:
 
 @contextmanager
 def running(*command: str, settings: Mapping[str, str] | None = None, times: float | None = None) -> Iterator[Program]:
-    """Run a program; with `times` its clock goes so many times as fast."""
-    hurried = [] if times is None else [str(ROOT / "tests" / "examples" / "hurried.py"), str(times)]
+    """Run a program; with `times` its clock goes so many times as fast, as far as the machine keeps up."""
+    hurried = [] if times is None else [str(ROOT / "tests" / "examples" / "hurried.py"), str(times / patience(1.0))]
     program = Program([sys.executable, "-W", "error", *hurried, *command], settings)
     try:
         yield program
@@ -109,18 +111,18 @@ class Simulator:
         }  # fmt: skip
 
     def ask(self, path: str) -> Any:
-        with httpx.Client(base_url=self.address, trust_env=False) as admin:
+        with httpx.Client(base_url=self.address, trust_env=False, timeout=PATIENCE) as admin:
             return admin.get(f"/_admin/{path}").raise_for_status().json()
 
     def tell(self, method: str, path: str, body: object) -> Any:
-        with httpx.Client(base_url=self.address, trust_env=False) as client:
+        with httpx.Client(base_url=self.address, trust_env=False, timeout=PATIENCE) as client:
             token = {"X-Auth-Token": self.told["token"]}
             return client.request(method, path, json=body, headers=token).raise_for_status().json()
 
     def err(self, operation: str, calls: Iterable[int], fault: Mapping[str, object]) -> None:
         """Have these calls of an operation, counted from now, go wrong."""
         script = [{"operation": operation, "nth": nth, "fault": fault} for nth in calls]
-        with httpx.Client(base_url=self.address, trust_env=False) as admin:
+        with httpx.Client(base_url=self.address, trust_env=False, timeout=PATIENCE) as admin:
             admin.post("/_admin/faults", json=script).raise_for_status()
 
     def ids(self) -> list[str]:

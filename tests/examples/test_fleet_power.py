@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from bms_async.simulator import Cloud, CloudSettings
-from tests.examples.processes import NOBODY, ROOT, running, simulator, wait_until
+from tests.support.machine import patience
+
+from .processes import NOBODY, ROOT, running, simulator, wait_until
 
 COMMAND = [sys.executable, "-W", "error", str(ROOT / "examples" / "fleet_power.py")]
 SMALL = ["--servers", "60", "--seed", "7", "--job-seconds", "0.2", "0.5"]
@@ -37,7 +39,7 @@ def fleet_power(
         env=environment(settings),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60.0),
         check=False,
     )
 
@@ -49,7 +51,7 @@ def ids_of_the_simulator() -> list[str]:
 def answers_at(address: str) -> bool:
     place = urlsplit(address)
     try:
-        socket.create_connection((place.hostname, place.port), timeout=5).close()
+        socket.create_connection((place.hostname, place.port), timeout=patience(60.0)).close()
     except ConnectionRefusedError:
         return False
     return True
@@ -155,7 +157,7 @@ def test_a_signal_brings_the_report_so_far_and_ends_the_simulator(number: signal
             assert answers_at(simulator)
             assert " 60 asked" in next(line for line in process.stdout if " asked" in line and " 0 asked" not in line)
             process.send_signal(number)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=patience(60.0))
         finally:
             process.kill()
     assert process.returncode == code

@@ -18,6 +18,7 @@ import pytest
 from examples import service as example
 from tests.examples.processes import NOBODY, ROOT, Program, Simulator, running, simulator, wait_until
 from tests.support.clouds import simulated
+from tests.support.machine import patience
 from tests.support.virtual_clock import run_virtually
 
 SERVICE = str(ROOT / "examples" / "service.py")
@@ -54,7 +55,7 @@ class Served(NamedTuple):
 def served(cloud: Simulator, *flags: str, times: float | None = None) -> Iterator[Served]:
     with running(SERVICE, "--port", "0", *flags, settings=cloud.settings, times=times) as program:
         address = program.line_with("listening on").partition("listening on ")[2].partition(",")[0]
-        with httpx.Client(base_url=address, trust_env=False, timeout=60) as http:
+        with httpx.Client(base_url=address, trust_env=False, timeout=patience(60.0)) as http:
             yield Served(http, cloud, program)
 
 
@@ -138,7 +139,9 @@ def test_two_hundred_requests_at_once_are_answered_by_one_client(quick: Served) 
     async def ask_all() -> list[str]:
         told: list[str] = []
         limits = httpx.Limits(max_connections=200)
-        async with httpx.AsyncClient(base_url=quick.http.base_url, trust_env=False, limits=limits, timeout=60) as http:
+        async with httpx.AsyncClient(
+            base_url=quick.http.base_url, trust_env=False, limits=limits, timeout=patience(60.0)
+        ) as http:
 
             async def ask(server_id: str) -> None:
                 told.append((await http.get(f"/servers/{server_id}")).raise_for_status().json()["id"])

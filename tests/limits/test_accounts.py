@@ -18,6 +18,7 @@ from bms_async.limits import accounts
 from bms_async.wire import HttpRequest, HttpResponse
 from tests.limits.test_loops import loop_in_a_thread
 from tests.limits.test_window import worst_window
+from tests.support.machine import patience
 from tests.support.virtual_clock import run_virtually
 
 ADDRESS = "https://bms.accounts.example"
@@ -213,7 +214,7 @@ def test_a_second_loop_is_refused_when_it_opens_a_client_and_may_have_limits_of_
         is_open = threading.Event()
         holder = threading.Thread(target=lambda: on_the_first(stay_open(is_open)))
         holder.start()
-        assert is_open.wait(30)
+        assert is_open.wait(patience(30.0))
         try:
             with pytest.raises(ConfigurationError, match=r"limits=Limits\(\{\.\.\.\}\)"):
                 asyncio.run(open_and_close("two-loops"))

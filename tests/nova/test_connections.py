@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from bms_async import BmsClient, HttpxTransport, StaticToken
-from tests.transport.loopback import Loopback, Talk, answer
+from tests.transport.loopback import PATIENCE, Loopback, Talk, answer
 
 SERVER = b'{"server": {"id": "a"}}'
 
@@ -86,7 +86,7 @@ async def test_where_the_services_have_addresses_of_their_own_no_connection_is_s
 
 async def test_many_at_once_leave_the_pool_whole(library: ModuleType) -> None:
     async with Loopback(Connections()) as server, client_of(server, library, connections=3) as bms:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             read = await asyncio.gather(*(bms.nova.servers.get("a") for _ in range(60)))
             assert [each.id for each in read] == ["a"] * 60
             assert server.peak <= 3

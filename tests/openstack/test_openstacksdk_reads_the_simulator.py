@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.support.machine import patience
+
 pytest.importorskip("openstack")
 
 import openstack
@@ -59,7 +61,7 @@ def simulator() -> Iterator[Simulator]:
             line = json.loads(process.stdout.readline())
             yield Simulator(line["address"], line["project_id"], line["token"])
             process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=20) == ("", "")
+            assert process.communicate(timeout=patience(60.0)) == ("", "")
             assert process.returncode == 0
         finally:
             if process.poll() is None:

@@ -1,41 +1,52 @@
-"""A hundred thousand servers on the virtual clock: as fast as the limit, and never faster."""
+"""A hundred thousand servers on the virtual clock: as fast as the limit, and never faster.
+
+Once it is that many, because that is what was promised; the cloud that counts in another way has a tenth of each.
+"""
 
 from __future__ import annotations
+
+import asyncio
 
 import pytest
 from aiolimiter import AsyncLimiter
 
-from bms_async import FleetReport, Lane, OutcomeState
+from bms_async import FleetReport, Lane, Limits, OutcomeState
 from bms_async.limits import Slot, WindowLimiter
-from bms_async.simulator import OperationCounts
-from tests.support.clouds import simulated
+from bms_async.simulator import CallBook
+from bms_async.simulator.settings import ThrottleKind
+from bms_async.testing import CloudSettings, SimulatedCloud
 from tests.support.virtual_clock import run_virtually
 
-SERVERS = 100_000
-BATCHES = 100
 LIMIT = 50
-DICTATED = (BATCHES / LIMIT - 1) * 60.0
-"""Seconds until the last batch may go: fifty at once, and fifty more a minute later."""
+DICTATED = 60.0
+"""Seconds until the last batch may go: half of them at once, and the others a minute later."""
 
 
 class LeakyBucket(WindowLimiter):
     """What a user would write in an afternoon, in the place of the limiter."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         super().__init__("servers.stop", None)
-        self.bucket = AsyncLimiter(LIMIT, 60)
+        self.bucket = AsyncLimiter(limit, 60)
 
     async def acquire(self, lane: Lane = Lane.INTERACTIVE, *, max_wait: float | None = None) -> Slot:
         await self.bucket.acquire()
         return await super().acquire(lane, max_wait=max_wait)
 
 
-def stop_everything(throttle: str, *, limiter: WindowLimiter | None = None) -> tuple[FleetReport, OperationCounts, int]:
-    async def main() -> tuple[FleetReport, OperationCounts, int]:
-        async with simulated(servers=SERVERS, seed=7, throttle=throttle, latency=(0.02, 0.3), job_seconds=(2, 8)) as (
-            bms,
-            cloud,
-        ):
+def stop_everything(
+    throttle: ThrottleKind, limit: int, *, limiter: WindowLimiter | None = None
+) -> tuple[FleetReport, CallBook, int]:
+    """Stop as many servers as take two minutes' calls."""
+
+    async def main() -> tuple[FleetReport, CallBook, int]:
+        limits = {"servers.stop": limit}
+        settings = CloudSettings(
+            servers=2000 * limit, seed=7, throttle=throttle, limits=limits, latency=(0.02, 0.3), job_seconds=(2, 8)
+        )
+        simulator = SimulatedCloud(settings, clock=asyncio.get_running_loop().time)
+        cloud = simulator.cloud
+        async with simulator.client(limits=Limits(limits)) as bms:
             if limiter is not None:
                 bms.limits._limiters["servers.stop"] = limiter
             report = await bms.fleet.stop(list(cloud.servers))
@@ -46,19 +57,23 @@ def stop_everything(throttle: str, *, limiter: WindowLimiter | None = None) -> t
     return run_virtually(main)
 
 
-@pytest.mark.parametrize("throttle", ["fixed", "sliding", "bucket"])
-def test_r1_no_call_is_refused_and_the_last_batch_goes_when_the_limit_dictates(throttle: str) -> None:
-    report, book, refused = stop_everything(throttle)
+@pytest.mark.parametrize(("throttle", "limit"), [("sliding", LIMIT), ("fixed", LIMIT // 10), ("bucket", LIMIT // 10)])
+def test_r1_no_call_is_refused_and_the_last_batch_goes_when_the_limit_dictates(
+    throttle: ThrottleKind, limit: int
+) -> None:
+    report, book, refused = stop_everything(throttle, limit)
     assert refused == 0
-    assert book.arrived == BATCHES
-    assert book.worst_minute <= LIMIT
+    assert book.arrived == 2 * limit
+    assert book.worst_minute <= limit
     assert book.last is not None
     assert DICTATED <= book.last <= DICTATED * 1.01
-    assert report.by_state[OutcomeState.SUCCEEDED] == SERVERS
-    assert len({outcome.server_id for outcome in report.outcomes}) == len(report) == SERVERS
+    assert report.by_state[OutcomeState.SUCCEEDED] == 2000 * limit
+    assert len({outcome.server_id for outcome in report.outcomes}) == len(report) == 2000 * limit
 
 
-def test_a_leaky_bucket_in_the_limiters_place_is_refused_so_the_test_above_can_fail() -> None:
-    _, book, refused = stop_everything("sliding", limiter=LeakyBucket())
+@pytest.mark.parametrize("throttle", ["sliding", "fixed", "bucket"])
+def test_a_leaky_bucket_in_the_limiters_place_is_refused_so_the_test_above_can_fail(throttle: ThrottleKind) -> None:
+    limit = LIMIT // 10
+    _, book, refused = stop_everything(throttle, limit, limiter=LeakyBucket(limit))
     assert refused > 0
-    assert book.worst_minute > LIMIT
+    assert book.worst_minute > limit

@@ -45,10 +45,14 @@ from bms_async.simulator import (
     Unauthorized,
     create_app,
 )
-from tests.support.clouds import Simulated, client_of, simulated
+from bms_async.simulator.settings import ANY_POWER
+from bms_async.testing import SimulatedCloud
+from tests.support.clouds import client_of, simulated
 from tests.support.virtual_clock import advance, run_virtually
 
 S = OutcomeState
+FIVE_BATCHES = Limits({"servers.stop": 5, "servers.reboot": 5})
+"""What of six thousand servers leaves a thousand to the next minute."""
 
 
 def states(outcomes: Sequence[Outcome]) -> dict[OutcomeState, int]:
@@ -418,24 +422,24 @@ def test_a_collection_that_breaks_each_time_it_is_read_keeps_nobody_waiting() ->
 
 def test_a_cancelled_run_skips_what_was_not_asked_for_and_sees_the_rest_to_its_end() -> None:
     async def main() -> None:
-        async with simulated(servers=60_000, job_seconds=(100, 200)) as sim:
+        async with simulated(servers=6000, limits=FIVE_BATCHES, job_seconds=(100, 200)) as sim:
             ids = sim.ids
             run = sim.bms.fleet.stop(ids)
             await advance(5)
-            assert run.progress.submitted == 50_000
+            assert run.progress.submitted == 5000
             run.cancel()
             report = await run
             assert_one_outcome_each(ids, report.outcomes)
-            assert states(report.outcomes) == {S.SUCCEEDED: 50_000, S.SKIPPED: 10_000}
+            assert states(report.outcomes) == {S.SUCCEEDED: 5000, S.SKIPPED: 1000}
             assert report.cancelled
-            assert sum(server.stops for server in sim.cloud.servers.values()) == 50_000
+            assert sum(server.stops for server in sim.cloud.servers.values()) == 5000
 
     run_virtually(main)
 
 
 def test_a_run_that_is_let_go_ends_at_once_with_what_is_known() -> None:
     async def main() -> None:
-        async with simulated(servers=60_000, job_seconds=(1, 200)) as sim:
+        async with simulated(servers=6000, limits=FIVE_BATCHES, job_seconds=(1, 200)) as sim:
             ids = sim.ids
             run = sim.bms.fleet.stop(ids)
             await advance(30)
@@ -445,7 +449,7 @@ def test_a_run_that_is_let_go_ends_at_once_with_what_is_known() -> None:
             assert_one_outcome_each(ids, report.outcomes)
             told = states(report.outcomes)
             assert set(told) == {S.SUCCEEDED, S.UNKNOWN, S.SKIPPED}
-            assert told[S.SKIPPED] == 10_000
+            assert told[S.SKIPPED] == 1000
             assert report.cancelled
 
     run_virtually(main)
@@ -478,7 +482,7 @@ async def settled() -> None:
 def test_r4_a_run_that_is_let_go_in_the_middle_leaves_no_task_and_no_pending_future() -> None:
     async def main() -> None:
         before = tasks()
-        async with simulated(servers=60_000, job_seconds=(1, 200)) as sim:
+        async with simulated(servers=6000, limits=FIVE_BATCHES, job_seconds=(1, 200)) as sim:
             await settled()
             idle = tasks()
             run = sim.bms.fleet.stop(sim.ids)
@@ -523,7 +527,7 @@ def test_r4_a_waiter_who_leaves_does_not_end_the_run_that_others_wait_for() -> N
 
 def test_r4_closing_the_client_ends_a_run_with_an_outcome_for_each_server() -> None:
     async def main() -> None:
-        async with simulated(servers=60_000, job_seconds=(1, 200)) as sim:
+        async with simulated(servers=6000, limits=FIVE_BATCHES, job_seconds=(1, 200)) as sim:
             ids = sim.ids
             run = sim.bms.fleet.reboot(ids)
             await advance(20)
@@ -553,26 +557,31 @@ def test_two_clients_that_share_limits_together_keep_them() -> None:
 
 
 def test_one_power_budget_is_kept_where_the_gateway_counts_by_uri() -> None:
-    async def run(limits: Limits) -> int:
-        async with simulated(
-            servers=30_000, job_seconds=(1, 2), shared_power_budget=True, limits=limits, stopped_share=0.5
-        ) as sim:
-            await run_both(sim)
-            return sim.cloud.call_counts().refused
+    five = {"servers.stop": 5, "servers.start": 5, "servers.reboot": 5}
 
-    async def run_both(sim: Simulated) -> None:
-        on = [server.id for server in sim.cloud.servers.values() if server.powered]
-        off = [server.id for server in sim.cloud.servers.values() if not server.powered]
+    async def run(limits: Limits) -> int:
+        there = CloudSettings(
+            servers=3000, job_seconds=(1, 2), shared_power_budget=True, limits={ANY_POWER: 5}, stopped_share=0.5
+        )
+        simulator = SimulatedCloud(there, clock=asyncio.get_running_loop().time)
+        async with simulator.client(limits=limits) as bms:
+            await run_all(bms, simulator.cloud)
+            return simulator.cloud.books().refused
+
+    async def run_all(bms: BmsClient, cloud: Cloud) -> None:
+        on = [server.id for server in cloud.servers.values() if server.powered]
+        off = [server.id for server in cloud.servers.values() if not server.powered]
         stopping, starting, rebooting = (
-            sim.bms.fleet.stop(on),
-            sim.bms.fleet.start(off),
-            sim.bms.fleet.reboot(f"no-such-{number}" for number in range(30_000)),
+            bms.fleet.stop(on),
+            bms.fleet.start(off),
+            bms.fleet.reboot(f"no-such-{number}" for number in range(3000)),
         )
         for going in (stopping, starting, rebooting):
             await going
 
-    assert run_virtually(lambda: run(Limits(shared_power_budget=True))) == 0
-    assert run_virtually(lambda: run(Limits())) > 0
+    assert run_virtually(lambda: run(Limits(five, shared_power_budget=True))) == 0
+    # Seven batches, and no kind of them as many as five.
+    assert run_virtually(lambda: run(Limits(five))) > 0
 
 
 def test_ids_that_linger_when_a_source_ends_are_not_lost() -> None:

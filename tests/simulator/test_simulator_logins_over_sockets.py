@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.machine import patience
+
 pytest.importorskip("openstack")
 
 import openstack
@@ -39,7 +41,7 @@ def running(*flags: str) -> Iterator[dict[str, Any]]:
             assert process.stdout
             yield json.loads(process.stdout.readline())
             process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=20) == ("", "")
+            assert process.communicate(timeout=patience(60.0)) == ("", "")
         finally:
             if process.poll() is None:
                 process.kill()

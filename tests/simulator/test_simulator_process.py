@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from bms_async.simulator.__main__ import _listen, main
+from tests.support.machine import patience
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def test_it_says_where_it_is_serves_and_ends_cleanly_on_a_signal(number: signal.
             assert 1 <= int(second.headers["Retry-After"]) <= 60
             # The client's connection is still open: it must not keep the simulator from ending.
             process.send_signal(number)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=patience(60.0))
         assert (process.returncode, out, err) == (0, "", "")
 
 
@@ -60,7 +61,7 @@ def test_a_cut_breaks_the_connection() -> None:
                 client.get("/")
             assert client.get("/").status_code == 200
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=20) == ("", "")
+        assert process.communicate(timeout=patience(60.0)) == ("", "")
 
 
 def test_answers_are_not_held_back_for_an_acknowledgement() -> None:

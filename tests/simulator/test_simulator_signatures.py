@@ -23,6 +23,7 @@ from bms_async import AkSkAuth, BmsClient
 from bms_async.simulator import Cloud, CloudSettings
 from bms_async.simulator.core.tokens import AccessKey
 from tests.simulator.served import Hand, Open, code_of, make_cloud
+from tests.support.machine import patience
 
 REFUSED = (401, "APIGW.0301")
 DATE = "%Y%m%dT%H%M%SZ"
@@ -234,7 +235,7 @@ def running(*flags: str) -> Iterator[dict[str, Any]]:
             assert process.stdout
             yield json.loads(process.stdout.readline())
             process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=20) == ("", "")
+            assert process.communicate(timeout=patience(60.0)) == ("", "")
         finally:
             if process.poll() is None:
                 process.kill()

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from tests.soak.faults import BINDING
+from tests.support.machine import patience
+
+from .faults import BINDING
 
 SERVERS = 600
 LIMITS = {
@@ -68,7 +70,7 @@ def _process(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
             assert process.stdout
             yield json.loads(process.stdout.readline())
             process.send_signal(signal.SIGINT)
-            said, complaints = process.communicate(timeout=20)
+            said, complaints = process.communicate(timeout=patience(60.0))
             ended = (said, complaints, process.returncode)
             assert ended == ("", "", 0), f"{module} ended with {ended}"
         finally:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from tests.support.machine import patience
+
 
 def run_program(program: str, environment: Mapping[str, str], *, without: tuple[str, ...]) -> str:
     """Return what a program prints; it must end well and say nothing on standard error, warnings included.
@@ -22,7 +24,7 @@ def run_program(program: str, environment: Mapping[str, str], *, without: tuple[
         env=ours | dict(environment),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60.0),
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.machine import patience
+
 INI = """
 [pytest]
 addopts = --strict-markers --strict-config -p no:cacheprovider -p no:xdist -p bms_async.testing.plugin
@@ -261,7 +263,7 @@ def run_pytest(folder: Path, files: Mapping[str, str], *flags: str, alone: bool 
         env=ours | {"COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=patience(100.0),
         check=False,
     )
     assert done.stderr == "", done.stderr

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from bms_async.testing import CloudSettings, CutAfter, SimulatorProcess, run_virtually
+from tests.support.machine import patience
 from tests.support.programs import run_program
 
 PROGRAM = """
@@ -176,7 +177,7 @@ def test_each_setting_reaches_the_process() -> None:
 def test_a_setting_without_a_flag_is_obeyed_and_no_job_id_comes_again_in_another_life() -> None:
     def stop_all(process: SimulatorProcess) -> str:
         body = {"os-stop": {"servers": [{"id": each} for each in process.ids()], "type": "HARD"}}
-        connection = http.client.HTTPConnection(process.address.removeprefix("http://"), timeout=10)
+        connection = http.client.HTTPConnection(process.address.removeprefix("http://"), timeout=patience(60.0))
         headers = {"X-Auth-Token": process.token, "Content-Type": "application/json"}
 
         def call(method: str, path: str, content: bytes | None = None) -> tuple[int, Any]:
@@ -210,8 +211,8 @@ print(process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-    told, _ = parent.communicate(timeout=60)
-    deadline = time.monotonic() + 30
+    told, _ = parent.communicate(timeout=patience(60.0))
+    deadline = time.monotonic() + patience(60.0)
     while _lives(int(told)):
         assert time.monotonic() < deadline
 

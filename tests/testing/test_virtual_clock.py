@@ -23,6 +23,7 @@ from bms_async.testing import (
     run_virtually,
     suspend,
 )
+from tests.support.machine import patience
 
 DAY = 86400.0
 
@@ -33,9 +34,8 @@ def test_a_day_passes_at_once_and_the_result_is_returned() -> None:
         await anyio.sleep(DAY)
         return asyncio.get_running_loop().time() - before
 
-    began = time.monotonic()
+    # On a real clock it takes longer than any test may.
     assert run_virtually(main) == pytest.approx(DAY, abs=1e-3)
-    assert time.monotonic() - began < DAY / 1000
 
 
 def test_timers_fire_in_their_order_and_the_same_each_time() -> None:
@@ -129,7 +129,7 @@ def test_the_clock_stands_still_while_a_thread_works(library: str) -> None:
     may_end = threading.Event()
 
     def work() -> str:
-        assert may_end.wait(30)
+        assert may_end.wait(patience(30.0))
         return "done"
 
     async def main() -> None:

@@ -16,6 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from tests.support.machine import patience
+from tests.support.real_clock import run_ahead
+
+PATIENCE = patience(60.0)
 CERTIFICATE = Path(__file__).with_name("self_signed.pem")
 """A certificate for 127.0.0.1 until 2120 with its key, signed by itself; it protects nothing."""
 
@@ -47,6 +51,18 @@ class Talk:
         """Read and forget until the client hangs up."""
         while await self._reader.read(65536):
             pass
+
+    async def until_given_up(self) -> None:
+        """Say nothing more while the clock runs ahead pass by pass, until the client's patience ends."""
+        goes = asyncio.ensure_future(self.until_gone())
+        self.server.tasks.add(goes)
+        try:
+            while not goes.done():
+                run_ahead(0.1)
+                await asyncio.sleep(0)
+        finally:
+            goes.cancel()
+            await asyncio.wait({goes})
 
     async def stays_until(self, gate: asyncio.Event) -> bool:
         """Wait for a gate to open; False when the client hangs up before that."""
@@ -121,7 +137,7 @@ class Loopback:
 
     async def until(self, condition: Callable[[Loopback], bool]) -> None:
         """Wait until something is so, but not for ever."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not condition(self):
                 self.news.clear()
                 await self.news.wait()
@@ -149,7 +165,7 @@ class Loopback:
 
 async def eventually(condition: Callable[[], bool]) -> None:
     """Let the loop go on until something is so that no event tells of, but not for ever."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         for _ in itertools.count():
             if condition():
                 return

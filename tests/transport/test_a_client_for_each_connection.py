@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from bms_async import HttpxTransport, TransportError
-from tests.transport.loopback import Loopback, Talk, answer, answers, answers_when
-from tests.transport.test_connections import request
+
+from .loopback import PATIENCE, Loopback, Talk, answer, answers, answers_when
+from .test_connections import request
 
 
 class Factory:
@@ -78,7 +79,7 @@ async def test_thirty_calls_cut_off_while_they_connect_leave_every_connection_us
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             again = await asyncio.gather(*(transport.send(request(server.url)) for _ in range(30)))
         assert [each.status for each in again] == [200] * 30
 

@@ -18,15 +18,16 @@ import httpx
 import pytest
 
 from bms_async import BmsClient, HttpRequest, HttpResponse, Limits, StaticToken
-from tests.transport.carriers import carrier
-from tests.transport.loopback import Loopback, answer, answers, answers_when, eventually
-from tests.transport.served import served
+
+from .carriers import carrier
+from .loopback import PATIENCE, Loopback, answer, answers, answers_when, eventually
+from .served import served
 
 SERVER = b'{"server": {"id": "4a3f0e2c-0000-4000-8000-000000000001", "name": "bms-1"}}'
 
 
 def request(url: str, number: int = 0) -> HttpRequest:
-    return HttpRequest(operation="servers.get", method="GET", url=f"{url}/{number}", headers={}, timeout=5.0)
+    return HttpRequest(operation="servers.get", method="GET", url=f"{url}/{number}", headers={}, timeout=PATIENCE)
 
 
 def bms_at(url: str, transport: Any, limits: Limits | None = None) -> BmsClient:
@@ -56,7 +57,7 @@ async def test_thirty_cancelled_calls_on_ten_connections_harm_nobody(
     library: ModuleType, trusting: ssl.SSLContext, after: int
 ) -> None:
     async with Loopback(answers(answer())) as server:
-        async with carrier(library, trusting, 10) as transport, asyncio.timeout(20):
+        async with carrier(library, trusting, 10) as transport, asyncio.timeout(PATIENCE):
             await begin_and_cancel(lambda number: transport.send(request(server.url, number)), after=after)
             for number in range(100):
                 assert (await transport.send(request(server.url, 100 + number))).status == 200
@@ -69,11 +70,11 @@ async def test_thirty_cancelled_calls_on_ten_connections_harm_nobody(
 async def test_plain_httpx_is_harmed_by_the_same(trusting: ssl.SSLContext) -> None:
     # Without this one, the test above could not fail and would prove nothing.
     limits = httpx.Limits(max_connections=10)
-    timeout = httpx.Timeout(5.0, pool=0.2)
+    timeout = httpx.Timeout(PATIENCE, pool=0.2)
     async with (
         Loopback(answers(answer())) as server,
         httpx.AsyncClient(verify=trusting, trust_env=False, limits=limits, timeout=timeout) as client,
-        asyncio.timeout(20),
+        asyncio.timeout(PATIENCE),
     ):
         await begin_and_cancel(lambda number: client.get(f"{server.url}/{number}"), after=1)
         with pytest.raises(httpx.PoolTimeout):
@@ -93,7 +94,7 @@ async def test_thirty_cancelled_calls_of_a_whole_client_harm_nobody(
             transport=carrier(library, trusting, 10),
             retry=None,
         )
-        async with bms, asyncio.timeout(20):
+        async with bms, asyncio.timeout(PATIENCE):
             await begin_and_cancel(lambda _: bms.servers.get(there.first_id), after=after)
             for _ in range(100):
                 assert (await bms.servers.get(there.first_id)).id == there.first_id
@@ -176,7 +177,7 @@ async def test_a_caller_who_runs_out_of_time_leaves_the_connections_whole(
     async with (
         Loopback(answers_when(gate, answer())) as server,
         carrier(library, trusting, 2) as transport,
-        asyncio.timeout(20),
+        asyncio.timeout(PATIENCE),
     ):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):

@@ -21,14 +21,15 @@ from bms_async import (
     Transport,
 )
 from bms_async.transport import SendQueue
-from tests.transport.carriers import carrier
-from tests.transport.loopback import Loopback, answer, answers, answers_when
+
+from .carriers import carrier
+from .loopback import PATIENCE, Loopback, answer, answers, answers_when
 
 SERVER = answer(body=b'{"server": {"id": "s-1", "name": "bms-1"}}')
 
 
 def request(url: str) -> HttpRequest:
-    return HttpRequest(operation="servers.get", method="GET", url=url, headers={}, timeout=5.0)
+    return HttpRequest(operation="servers.get", method="GET", url=url, headers={}, timeout=PATIENCE)
 
 
 def bms_at(url: str, transport: Transport, **more: Any) -> BmsClient:
@@ -67,7 +68,7 @@ async def test_r4_closing_tells_everybody_and_leaves_nothing(library: ModuleType
         calls = [asyncio.create_task(bms.servers.get(f"s-{number}")) for number in range(20)]
         await server.until(lambda it: len(it.heard) == 4)
         assert bms.limits["servers.get"].statistics().waiting_interactive == 10
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await bms.aclose()
             ended = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(each) for each in ended} == {ClientClosedError}
@@ -156,7 +157,7 @@ async def test_closing_one_of_two_clients_leaves_the_calls_of_the_other(
             await asyncio.sleep(0)
             await one.aclose()
             gate.set()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 told = await asyncio.gather(*mine, return_exceptions=True)
                 assert [type(each) for each in told] == [ClientClosedError] * 4
                 assert [each.name for each in await asyncio.gather(*theirs)] == ["bms-1"] * 4
@@ -175,7 +176,7 @@ async def test_who_opens_a_transport_while_its_last_client_closes_it_is_told_so(
         await asyncio.sleep(0)
         with pytest.raises(ClientClosedError, match="closed with its last client"):
             await transport.open()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await closing
             with pytest.raises(ClientClosedError):
                 await held
@@ -217,7 +218,7 @@ async def test_r4_closing_that_is_cancelled_closes_all_the_same(
         for _ in range(after):
             await asyncio.sleep(0)
         closing.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.wait({closing})
             if after == 0:
                 # It was cancelled before it began, and so has not begun.
@@ -280,7 +281,7 @@ async def test_r4_closing_a_client_that_is_cancelled_closes_all_the_same(
         for _ in range(after):
             await asyncio.sleep(0)
         closing.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.wait({closing})
             ended = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(each) for each in ended] == [ClientClosedError] * 8

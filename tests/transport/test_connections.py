@@ -13,8 +13,9 @@ import pytest
 
 from bms_async import BmsClient, ConfigurationError, HttpRequest, HttpxTransport, StaticToken
 from bms_async.transport.aiohttp import AiohttpTransport
-from tests.transport.carriers import Carrier, carrier
-from tests.transport.loopback import Loopback, Talk, answer, answers, answers_when
+
+from .carriers import Carrier, carrier
+from .loopback import PATIENCE, Loopback, Talk, answer, answers, answers_when
 
 
 def request(url: str, **more: Any) -> HttpRequest:
@@ -47,7 +48,7 @@ async def test_never_more_calls_than_connections_reach_the_library(
         assert (held.max_connections, held.in_flight, held.queued, held.sent) == (5, 5, 195, 5)
         assert repr(transport) == "<HttpxTransport open, 5 of 5 in flight>"
         gate.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert [each.status for each in await asyncio.gather(*calls)] == [200] * 200
         assert (server.peak, most, len(server.heard)) == (5, 5, 200)
         done = transport.statistics()

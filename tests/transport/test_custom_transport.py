@@ -20,7 +20,8 @@ from bms_async import (
     Transport,
     TransportError,
 )
-from tests.transport.loopback import eventually
+
+from .loopback import PATIENCE, eventually
 
 GOOD = HttpResponse(status=200, body=b'{"server": {"id": "s-1", "name": "bms-1"}}')
 
@@ -124,7 +125,7 @@ async def test_whatever_send_raises_is_a_transport_error_with_its_cause(raised: 
             raise failures.pop()
         return GOOD
 
-    async with bms_with(Minimal(fail_once)) as bms, asyncio.timeout(5):
+    async with bms_with(Minimal(fail_once)) as bms, asyncio.timeout(PATIENCE):
         with pytest.raises(TransportError) as caught:
             await bms.servers.get("s-1")
         # What such a transport did before it broke, nobody knows.

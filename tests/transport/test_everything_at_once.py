@@ -12,8 +12,10 @@ import pytest
 
 from bms_async import CallTimeoutError, HttpRequest, TransportError
 from bms_async.transport.aiohttp import AiohttpTransport
-from tests.transport.carriers import carrier
-from tests.transport.loopback import Behaviour, Loopback, Talk, answer
+from tests.support.machine import patience
+
+from .carriers import carrier
+from .loopback import PATIENCE, Behaviour, Loopback, Talk, answer
 
 GOOD = answer()
 FAULTS = [GOOD[:-1], b"", b"HTTP/1.1 20", b"garbage\r\n\r\n", answer(connection="close"), GOOD]
@@ -53,7 +55,7 @@ async def test_r3_no_request_is_heard_twice_or_said_to_have_stayed_when_it_was_h
             url=f"{url}/{name}",
             headers={},
             body=b"b" * random.choice([0, 10, 100_000]),
-            timeout=0.1,
+            timeout=patience(0.1),
         )
         task = asyncio.ensure_future(transport.send(sent))
         if random.random() < 0.2:
@@ -77,7 +79,7 @@ async def test_r3_no_request_is_heard_twice_or_said_to_have_stayed_when_it_was_h
         Loopback(any_of(random)) as one,
         Loopback(any_of(random)) as other,
         carrier(library, trusting, 4) as transport,
-        asyncio.timeout(60),
+        asyncio.timeout(10 * PATIENCE),
     ):
         servers = [one, other]
         await asyncio.gather(*(caller(number) for number in range(10)))

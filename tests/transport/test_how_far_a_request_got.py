@@ -17,8 +17,9 @@ import pytest
 
 from bms_async import BmsClient, BmsError, HttpRequest, HttpxTransport, Limits, StaticToken, TransportError
 from tests.support.virtual_clock import run_virtually
-from tests.transport.carriers import carrier
-from tests.transport.loopback import Loopback, Talk, answer, answers, server_context
+
+from .carriers import carrier
+from .loopback import PATIENCE, Loopback, Talk, answer, answers, server_context
 
 BEFORE_SENDING = {
     "ConnectError",
@@ -32,7 +33,7 @@ BEFORE_SENDING = {
 
 def request(url: str, **headers: str) -> HttpRequest:
     return HttpRequest(
-        operation="servers.reboot", method="POST", url=f"{url}/x", headers=headers, body=b"{}", timeout=2.0
+        operation="servers.reboot", method="POST", url=f"{url}/x", headers=headers, body=b"{}", timeout=PATIENCE
     )
 
 

@@ -12,13 +12,15 @@ import pytest
 from bms_async import HttpRequest, TransportError
 from bms_async.transport._pool import IdleConnections
 from bms_async.transport.aiohttp import AiohttpTransport
+from tests.support.real_clock import stand_still
 from tests.support.virtual_clock import run_virtually
-from tests.transport.carriers import carrier
-from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers, answers_when
+
+from .carriers import carrier
+from .loopback import PATIENCE, Behaviour, Loopback, Talk, answer, answers, answers_when
 
 
 def request(url: str, method: str = "GET", body: bytes = b"") -> HttpRequest:
-    return HttpRequest(operation="servers.get", method=method, url=f"{url}/x", headers={}, body=body, timeout=5.0)
+    return HttpRequest(operation="servers.get", method=method, url=f"{url}/x", headers={}, body=body, timeout=PATIENCE)
 
 
 def first_answers_then(*, resets: bool) -> Behaviour:
@@ -68,11 +70,14 @@ async def test_a_request_of_which_a_part_was_read_is_not_said_to_have_stayed(
         assert server.accepted == 1
 
 
-async def idle_for(transport: AiohttpTransport, seconds: float) -> None:
-    """Make the idle connections look as if they had been idle so long."""
+async def send_and_idle(transport: AiohttpTransport, server: Loopback, seconds: float) -> None:
+    """Send a request, and make its connection idle for exactly so long, by a clock that stands still from then on."""
+    await transport.send(request(server.url))
+    stand_still()
+    now = asyncio.get_running_loop().time()
     for lines in transport._idle.values():
         for line in lines:
-            line.idle_since -= seconds
+            line.since = now - seconds
 
 
 @pytest.mark.parametrize(
@@ -83,8 +88,7 @@ async def test_what_cannot_be_repeated_goes_on_a_connection_used_just_now_or_on_
     method: str, seconds: float, connections: int
 ) -> None:
     async with Loopback(answers(answer())) as server, AiohttpTransport() as transport:
-        await transport.send(request(server.url))
-        await idle_for(transport, seconds)
+        await send_and_idle(transport, server, seconds)
         assert (await transport.send(request(server.url, method))).status == 200
         assert server.accepted == connections
 
@@ -106,8 +110,7 @@ async def test_a_connection_is_not_used_longer_than_the_server_announced(
     told: str, seconds: float, connections: int
 ) -> None:
     async with Loopback(answers(answer(keep_alive=told))) as server, AiohttpTransport() as transport:
-        await transport.send(request(server.url))
-        await idle_for(transport, seconds)
+        await send_and_idle(transport, server, seconds)
         await transport.send(request(server.url))
         assert server.accepted == connections
 
@@ -156,7 +159,7 @@ async def test_idle_connections_to_one_address_make_room_for_another() -> None:
         Loopback(answers_when(gates[0], answer())) as one,
         Loopback(answers_when(gates[1], answer())) as other,
         AiohttpTransport(connections=3) as transport,
-        asyncio.timeout(5),
+        asyncio.timeout(PATIENCE),
     ):
         await all_at_once(3, transport, one, gates[0])
         assert one.open == 3

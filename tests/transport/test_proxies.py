@@ -11,7 +11,7 @@ from bms_async import HttpRequest, HttpxTransport, TransportError
 from bms_async.transport._connect import Proxy, proxy_from_environment, read_proxy
 from bms_async.transport.aiohttp import AiohttpTransport
 from tests.transport.carriers import Carrier
-from tests.transport.loopback import Loopback, answer, answers
+from tests.transport.loopback import PATIENCE, Loopback, answer, answers
 
 OWN = pytest.mark.parametrize("make", [HttpxTransport, AiohttpTransport])
 
@@ -24,7 +24,7 @@ def nobody_has_set_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def request(url: str) -> HttpRequest:
-    return HttpRequest(operation="servers.get", method="GET", url=url, headers={}, timeout=5.0)
+    return HttpRequest(operation="servers.get", method="GET", url=url, headers={}, timeout=PATIENCE)
 
 
 @OWN

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 
 from bms_async import HttpRequest, TransportError
-from tests.transport.carriers import carrier
-from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers
+
+from .carriers import carrier
+from .loopback import PATIENCE, Behaviour, Loopback, Talk, answer, answers
 
 TEXT = b'{"servers": []}' * 1000
 
 
 def request(url: str, **more: Any) -> HttpRequest:
     return HttpRequest(
-        **{"operation": "servers.get", "method": "GET", "url": url, "headers": {}, "timeout": 5.0, **more}
+        **{"operation": "servers.get", "method": "GET", "url": url, "headers": {}, "timeout": PATIENCE, **more}
     )
 
 

@@ -14,6 +14,8 @@ from huaweicloudsdkbms import v1 as vendor
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.http.http_config import HttpConfig
 
+from tests.support.machine import patience
+
 SWIFT = ["--port", "0", "--limit", "jobs.get=1000000", "--job-seconds", "0.02", "0.05"]
 
 
@@ -27,7 +29,7 @@ class Simulator(NamedTuple):
         credentials = BasicCredentials(access_key or self.access_key, self.secret_key, self.project_id)
         return (
             vendor.BmsClient.new_builder()
-            .with_http_config(HttpConfig(timeout=10))
+            .with_http_config(HttpConfig(timeout=patience(60.0)))
             .with_credentials(credentials)
             .with_endpoint(self.address)
             .build()
@@ -44,7 +46,7 @@ def serving(*flags: str) -> Iterator[Simulator]:
             line = json.loads(process.stdout.readline())
             yield Simulator(line["address"], line["project_id"], line["access_key"], line["secret_key"])
             process.send_signal(signal.SIGINT)
-            assert process.communicate(timeout=20) == ("", "")
+            assert process.communicate(timeout=patience(60.0)) == ("", "")
             assert process.returncode == 0
         finally:
             if process.poll() is None:
