@@ -13,6 +13,7 @@ import pytest
 
 from bms_async.api import operations
 from bms_async.wire import Operation, Safety
+from docs._site import calls_page
 from tests.support.machine import patience
 
 

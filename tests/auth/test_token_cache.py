@@ -324,7 +324,7 @@ async def test_closing_a_client_does_not_wait_for_the_lock(file: Path, monkeypat
             stand_still()
         with pytest.raises(ClientClosedError):
             await call
-    async with TokenCache(file, ("who",)).hold(wait=1) as held:
+    async with TokenCache(file, ("who",)).lock(wait=1) as held:
         assert held
 
 

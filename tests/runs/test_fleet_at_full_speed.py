@@ -12,8 +12,8 @@ from aiolimiter import AsyncLimiter
 
 from bms_async import FleetReport, Lane, Limits, OutcomeState
 from bms_async.limits import Slot, WindowLimiter
-from bms_async.simulator import CallBook
-from bms_async.simulator.settings import ThrottleKind
+from bms_async.simulator import OperationCounts
+from bms_async.simulator.core.settings import ThrottleKind
 from bms_async.testing import CloudSettings, SimulatedCloud
 from tests.support.virtual_clock import run_virtually
 
@@ -36,10 +36,10 @@ class LeakyBucket(WindowLimiter):
 
 def stop_everything(
     throttle: ThrottleKind, limit: int, *, limiter: WindowLimiter | None = None
-) -> tuple[FleetReport, CallBook, int]:
+) -> tuple[FleetReport, OperationCounts, int]:
     """Stop as many servers as take two minutes' calls."""
 
-    async def main() -> tuple[FleetReport, CallBook, int]:
+    async def main() -> tuple[FleetReport, OperationCounts, int]:
         limits = {"servers.stop": limit}
         settings = CloudSettings(
             servers=2000 * limit, seed=7, throttle=throttle, limits=limits, latency=(0.02, 0.3), job_seconds=(2, 8)

@@ -45,7 +45,7 @@ from bms_async.simulator import (
     Unauthorized,
     create_app,
 )
-from bms_async.simulator.settings import ANY_POWER
+from bms_async.simulator.core.settings import ANY_POWER
 from bms_async.testing import SimulatedCloud
 from tests.support.clouds import client_of, simulated
 from tests.support.virtual_clock import advance, run_virtually
@@ -566,7 +566,7 @@ def test_one_power_budget_is_kept_where_the_gateway_counts_by_uri() -> None:
         simulator = SimulatedCloud(there, clock=asyncio.get_running_loop().time)
         async with simulator.client(limits=limits) as bms:
             await run_all(bms, simulator.cloud)
-            return simulator.cloud.books().refused
+            return simulator.cloud.call_counts().refused
 
     async def run_all(bms: BmsClient, cloud: Cloud) -> None:
         on = [server.id for server in cloud.servers.values() if server.powered]

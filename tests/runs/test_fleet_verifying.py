@@ -230,8 +230,8 @@ def test_r9_many_outcomes_that_were_held_back_do_not_hold_up_the_loop(detach: bo
             run = sim.bms.fleet.stop(sim.ids, verify=True)
             while run.progress.to_verify < 10_000:
                 await advance(0.1)
-            if let_go:
-                run.cancel(let_go=True)
+            if detach:
+                run.cancel(detach=True)
             else:
                 # Nothing is told before the last state was read back; to count passes until then would take millions.
                 await anext(aiter(run))

@@ -49,7 +49,7 @@ def test_waves_are_refilled_in_batches_that_are_worth_a_call() -> None:
             assert report.batches <= report.seconds / 60 * 13
             # 200 at a time, 55 s each on average: 550 s, were every server followed by another at once.
             assert report.seconds < 550 * 1.3
-            assert sim.cloud.books().refused == 0
+            assert sim.cloud.call_counts().refused == 0
 
     run_virtually(main)
 

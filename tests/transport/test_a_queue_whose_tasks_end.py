@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from bms_async import ClientClosedError, HttpRequest, HttpResponse, TransportError
-from bms_async.transport import Flight, SendQueue
+from bms_async.transport import PendingRequest, SendQueue
 from tests.transport.loopback import PATIENCE
 
 REQUEST = HttpRequest(operation="servers.get", method="GET", url="http://127.0.0.1:1/x", headers={})
@@ -33,7 +33,7 @@ def cancel_all() -> None:
         task.cancel()
 
 
-async def told(flight: Flight) -> str:
+async def told(flight: PendingRequest) -> str:
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(ClientClosedError) as caught:
             await flight.wait()

@@ -77,7 +77,7 @@ async def send_and_idle(transport: AiohttpTransport, server: Loopback, seconds: 
     now = asyncio.get_running_loop().time()
     for lines in transport._idle.values():
         for line in lines:
-            line.since = now - seconds
+            line.idle_since = now - seconds
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bms_async import HttpRequest, HttpResponse, HttpxTransport, TransportError
-from bms_async.errors import ResponseTooLargeError
+from bms_async import HttpRequest, HttpResponse, HttpxTransport, ResponseTooLargeError, TransportError
 from bms_async.redaction import SecretBytes, SecretStr
 from bms_async.transport._connect import read_proxy
 from bms_async.transport.aiohttp import AiohttpTransport
@@ -117,7 +116,7 @@ async def test_r5_no_frame_of_an_error_holds_what_was_sent(
     too_large = behaviour is BEHAVIOURS["too large"]
     bound = 64 if too_large else 2**20
     async with Loopback(behaviour) as server, carrier(library, trusting, 1, max_response_bytes=bound) as transport:
-        with pytest.raises(AnswerTooLargeError if too_large else TransportError) as caught:
+        with pytest.raises(ResponseTooLargeError if too_large else TransportError) as caught:
             await transport.send(request(server.url, timeout=30.0))
         assert server.heard
         # What was sent did hold them, or nothing could be found.
