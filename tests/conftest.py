@@ -22,14 +22,13 @@ settings.load_profile("bms_async")
 
 # What `make check` leaves to `make test`: processes, browsers, whole fleets and searches, of some seconds each.
 SLOW = (
-    "browser", "canary", "cli", "docs", "examples", "openstack", "runs", "simulation", "soak", "telemetry", "testing",
-    "vendor", "walk",
-    "auth/test_token_cache.py", "calls/test_large_answers.py", "calls/test_lists_cut_short.py",
-    "calls/test_lists_that_move.py", "client/test_closing.py", "foreign/test_every_call.py", "jobs/test_patience.py",
-    "jobs/test_watcher.py", "limits/test_accounts.py", "limits/test_window.py", "models/test_lenient_reading.py",
-    "simulator/test_simulator_process.py", "simulator/test_simulator_signatures.py", "test_import.py",
-    "transport/test_cancelling.py", "transport/test_everything_at_once.py", "transport/test_secrets.py",
-    "transport/test_which_transport.py",
+    "api/bms/test_lists_cut_short.py", "api/bms/test_lists_that_move.py", "api/every_call", "browser", "cli", "docs",
+    "examples", "fleet", "oracles", "secrets", "simulation", "soak", "telemetry", "testing",
+    "auth/test_token_cache.py", "session/test_large_answers.py", "client/test_closing.py",
+    "foreign/test_every_call.py", "jobs/test_patience.py", "jobs/test_watcher.py", "limits/test_accounts.py",
+    "limits/test_window.py", "models/test_lenient_reading.py", "simulator/test_simulator_process.py",
+    "simulator/test_simulator_signatures.py", "test_import.py", "transport/test_cancelling.py",
+    "transport/test_everything_at_once.py", "transport/test_secrets.py", "transport/test_which_transport.py",
 )  # fmt: skip
 HERE = Path(__file__).parent
 

@@ -26,7 +26,7 @@ from bms_async import (
 )
 from bms_async.auth import RenewableAuth, ScopedAuth, SendingAuth
 from tests.auth.keystone import DAY, PROJECT, FakeCloud, auth_of, opened, refuses
-from tests.calls.mocked import virtually
+from tests.support.mocked import virtually
 from tests.support.virtual_clock import advance
 
 

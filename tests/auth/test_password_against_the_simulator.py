@@ -12,9 +12,9 @@ import pytest
 
 from bms_async import AuthenticationError, BadRequestError, TransportError
 from bms_async.simulator import Answer, CutAfter, Delay, Fault, Script, ScriptedFault
-from tests.calls.mocked import virtually
 from tests.simulator.logged_in import logged_in, unauthorized
 from tests.support.clouds import Simulated
+from tests.support.mocked import virtually
 from tests.support.virtual_clock import advance
 
 TOKEN_CALL = "identity.create_token"

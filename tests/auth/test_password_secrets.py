@@ -17,7 +17,7 @@ import pytest
 
 from bms_async import BmsClient, BmsError, HttpxTransport, Limits
 from tests.auth.keystone import PASSWORD, FakeCloud, auth_of, opened
-from tests.calls.mocked import virtually
+from tests.support.mocked import virtually
 from tests.transport.test_secrets import Everything, everything_about, log
 
 __all__ = ["log"]

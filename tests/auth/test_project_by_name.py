@@ -27,7 +27,7 @@ from bms_async import (
 )
 from bms_async.wire import HttpRequest
 from tests.auth.keystone import auth_of
-from tests.calls.mocked import virtually
+from tests.support.mocked import virtually
 
 BMS, IAM = "https://bms.example.com", "https://iam.example.com"
 MINE = {"id": "p-1", "name": "ae-ad-1"}

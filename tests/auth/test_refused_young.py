@@ -10,7 +10,7 @@ import pytest
 from bms_async import AkSkAuth, AuthenticationError, BmsClient, HttpxTransport, Limits
 from bms_async.auth._lockout_guard import YOUNG
 from tests.auth.keystone import ENDPOINT, PROJECT, FakeCloud, auth_of, opened
-from tests.calls.mocked import virtually
+from tests.support.mocked import virtually
 from tests.support.virtual_clock import advance
 
 SIX_MINUTES = 360

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Bms, simulator
+from tests.cli._helpers import Bms, simulator
 
 
 @pytest.fixture(scope="module")

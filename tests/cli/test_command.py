@@ -16,7 +16,7 @@ import bms_async
 from bms_async.api import operations
 from bms_async.cli.app import app
 from bms_async.limits import DOCUMENTED_LIMITS
-from tests.cli.running import Bms
+from tests.cli._helpers import Bms
 from tests.support.machine import patience
 
 NOBODY = {"BMS_ENDPOINT": "http://127.0.0.1:9", "OS_PROJECT_ID": "project", "OS_TOKEN": "a-secret-token"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Bms
+from tests.cli._helpers import Bms
 from tests.support.machine import patience
 
 ENTRY_POINT = f"#!{sys.executable}\nimport sys\nfrom bms_async.cli import main\nsys.exit(main())\n"

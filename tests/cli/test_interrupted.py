@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bms_async.cli.journal import read_saved
-from tests.cli.running import PATIENCE, Bms, simulator
+from tests.cli._helpers import PATIENCE, Bms, simulator
 
 WAVE = 100
 

@@ -20,7 +20,7 @@ from bms_async import TransportError
 from bms_async.cli.exit import UsageError
 from bms_async.cli.journal import Journal, NotSavedError, make_header
 from bms_async.cli.saved import SavedRun, read_saved
-from tests.cli.running import COMMAND, PATIENCE, Bms, simulator
+from tests.cli._helpers import COMMAND, PATIENCE, Bms, simulator
 
 IDS = ("a", "b", "c", "d")
 HEAD = {"bms_run": 1, "action": "servers.reboot", "endpoint": "", "project_id": "p", "started": "", "ids": IDS}

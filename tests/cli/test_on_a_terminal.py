@@ -9,7 +9,7 @@ import pytest
 
 from bms_async.cli.logs import NOTES, begin_logging
 from bms_async.cli.progress import Screen
-from tests.cli.running import Bms, Terminal
+from tests.cli._helpers import Bms, Terminal
 
 ESCAPES = re.compile(rb"\x1b\[([0-9;]*)m")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bms_async.cli.journal import read_saved
-from tests.cli.running import Bms
+from tests.cli._helpers import Bms
 from tests.support.machine import patience
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Bms, told_by_simulator
+from tests.cli._helpers import Bms, told_by_simulator
 
 
 def test_servers_are_listed_with_tabs_between_where_nobody_looks(cloud: Bms) -> None:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from bms_async.cli.output import write_aside
-from tests.cli.running import COMMAND, PATIENCE, Bms, Ended
+from tests.cli._helpers import COMMAND, PATIENCE, Bms, Ended
 
 
 def in_a_shell(bms: Bms, redirections: str, *arguments: str, **changes: str) -> Ended:

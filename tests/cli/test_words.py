@@ -15,7 +15,7 @@ from bms_async import BadRequestError, Job, JobFailedError, JobLostError, Outcom
 from bms_async.cli.failures import Failures
 from bms_async.cli.words import words_of, words_of_error
 from bms_async.errors import SubJobFailedError
-from tests.cli.running import Bms
+from tests.cli._helpers import Bms
 
 SLOT = "power controller of slot 7 did not answer"
 FAN = "the fan of slot 9 is broken"

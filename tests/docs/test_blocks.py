@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs._player import look_up, play
 from tests.docs.blocks import Kind, find_blocks, find_differences, matches
-from tests.docs.playing import look_up, play
 from tests.docs.snippets import run_snippets
 
 

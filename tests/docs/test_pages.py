@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs._player import Played, play
 from tests.docs.blocks import LANGUAGES, Kind, pages, read_page
-from tests.docs.playing import Played, play
 from tests.docs.snippets import run_snippets
 
 PLAYED = {Kind.PROGRAM, Kind.PART, Kind.FILE, Kind.COMMANDS}

@@ -16,9 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from bms_async.simulator import Cloud, CloudSettings
+from tests.examples.processes import NOBODY, ROOT, running, simulator, wait_until
 from tests.support.machine import patience
-
-from .processes import NOBODY, ROOT, running, simulator, wait_until
 
 COMMAND = [sys.executable, "-W", "error", str(ROOT / "examples" / "fleet_power.py")]
 SMALL = ["--servers", "60", "--seed", "7", "--job-seconds", "0.2", "0.5"]

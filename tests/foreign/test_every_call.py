@@ -30,7 +30,7 @@ from bms_async import (
 from bms_async.simulator import Answer, Unauthorized
 from bms_async.testing import CloudSettings, SimulatedCloud
 from bms_async.transport.base import OwningTransport
-from tests.runs.fleets import assert_one_outcome_each
+from tests.fleet._helpers import assert_one_outcome_each
 from tests.support.virtual_clock import run_virtually
 
 

@@ -34,7 +34,7 @@ from bms_async import (
 )
 from bms_async.auth._observers import Observers
 from bms_async.simulator import Answer, CutBefore, Delay, Throttled, Unauthorized
-from tests.hooks.listening import Ear, first, hooked, password_auth
+from tests.hooks._helpers import Ear, first, hooked, password_auth
 from tests.support.virtual_clock import run_virtually
 
 MISSING = "616fb98f-46ca-475e-917e-2563e5a8cd19"

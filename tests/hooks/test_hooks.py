@@ -10,7 +10,7 @@ import pytest
 
 from bms_async import BmsClient, CallStarted, ConfigurationError, Hook, HookEvent, StaticToken
 from bms_async.hooks import Hooks
-from tests.hooks.listening import Ear, hooked
+from tests.hooks._helpers import Ear, hooked
 from tests.support.virtual_clock import run_virtually
 
 
@@ -137,7 +137,7 @@ def test_no_error_is_being_handled_while_a_hook_is_told_of_it() -> None:
     import sys
 
     from bms_async.simulator import Answer, Throttled
-    from tests.hooks.listening import first
+    from tests.hooks._helpers import first
 
     at_hand: list[tuple[str, BaseException | None]] = []
 

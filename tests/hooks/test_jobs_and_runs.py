@@ -22,7 +22,7 @@ from bms_async import (
     RunStarted,
 )
 from bms_async.simulator import Answer, CutAfter, NotFoundJob, Script, ScriptedFault, Throttled
-from tests.hooks.listening import Ear, first, hooked
+from tests.hooks._helpers import Ear, first, hooked
 from tests.support.virtual_clock import run_virtually
 
 

@@ -19,9 +19,9 @@ from bms_async import (
     RetryPolicy,
 )
 from bms_async.simulator import Answer, Throttled, Unauthorized
-from tests.hooks.listening import Ear, first, hooked, password_auth
+from tests.hooks._helpers import Ear, first, hooked, password_auth
 from tests.support.virtual_clock import run_virtually
-from tests.telemetry.recording import Recorder
+from tests.telemetry._helpers import Recorder
 
 FAULTS = (Unauthorized(), Answer(status=503), Throttled(retry_after=9))
 

@@ -20,9 +20,9 @@ from bms_async import (
     RunEnded,
     RunStarted,
 )
-from tests.hooks.listening import Ear
+from tests.hooks._helpers import Ear
 from tests.simulation.seeds import Verdict, try_seed
-from tests.telemetry.recording import Recorder
+from tests.telemetry._helpers import Recorder
 
 SEEDS = range(12)
 

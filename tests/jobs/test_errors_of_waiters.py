@@ -12,7 +12,7 @@ import pytest
 from bms_async import BmsError, InvalidRequestError, Job, JobChanged, JobHandle, JobLostError, NotFoundError, SubJob
 from bms_async.errors.base import own_copy
 from bms_async.jobs import Watcher
-from tests.jobs.watching import Told, job, sub_job, watching
+from tests.jobs._helpers import Told, job, sub_job, watching
 from tests.support.virtual_clock import advance, run_virtually
 
 LOWER = "0a1b2c3d-9e0c-4d30-9d4c-0a6b1f3e7c55"

@@ -21,7 +21,7 @@ from bms_async import (
 )
 from bms_async.errors import NotFoundError
 from bms_async.jobs import Watcher
-from tests.jobs.watching import Told, job, sub_job, watching
+from tests.jobs._helpers import Told, job, sub_job, watching
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import advance, run_virtually
 

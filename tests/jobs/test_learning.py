@@ -9,7 +9,7 @@ import pytest
 
 from bms_async import Job, JobHandle, JobLostError, Patience, SubJob, TransportError
 from bms_async.simulator import Answer
-from tests.jobs.watching import job, sub_job, watching
+from tests.jobs._helpers import job, sub_job, watching
 from tests.simulator.logged_in import logged_in
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import advance, run_virtually

@@ -12,7 +12,7 @@ import pytest
 
 from bms_async import ClientClosedError, EventGap, JobEvents, JobHandle, SubJobEnded
 from bms_async.jobs import Watcher
-from tests.jobs.watching import Told, job, sub_job, watching
+from tests.jobs._helpers import Told, job, sub_job, watching
 from tests.support.virtual_clock import advance, run_virtually
 
 JOBS = 5000

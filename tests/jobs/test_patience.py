@@ -30,7 +30,7 @@ from bms_async import (
 )
 from bms_async.jobs import Watcher
 from bms_async.limits import Pacer
-from tests.jobs.watching import Told, job, sub_job
+from tests.jobs._helpers import Told, job, sub_job
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import advance, run_virtually
 

@@ -11,7 +11,7 @@ import pytest
 from bms_async import ClientClosedError, Job, JobHandle, JobLostError, JobTimeoutError, Patience
 from bms_async.errors import NotFoundError, ServerError
 from bms_async.jobs import Watcher
-from tests.jobs.watching import Told, job, sub_job, watching
+from tests.jobs._helpers import Told, job, sub_job, watching
 from tests.support.clouds import client_of, simulated
 from tests.support.virtual_clock import advance, run_virtually
 

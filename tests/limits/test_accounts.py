@@ -16,7 +16,7 @@ import pytest
 from bms_async import BmsClient, ConfigurationError, Limits, PasswordAuth, StaticToken
 from bms_async.limits import accounts
 from bms_async.wire import HttpRequest, HttpResponse
-from tests.limits.test_loops import loop_in_a_thread
+from tests.limits.test_loop_binding import loop_in_a_thread
 from tests.limits.test_window import worst_window
 from tests.support.machine import patience
 from tests.support.virtual_clock import run_virtually

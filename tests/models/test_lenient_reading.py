@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bms_async.models import Job, JobStatus, PowerState, Server, ServerFlavor, ServerStatus, base, decode
-from tests.models.answers import SHOWN_JOB, WHOLE_JOB, WHOLE_SERVER, read_job, read_page, read_server
+from tests.models._responses import SHOWN_JOB, WHOLE_JOB, WHOLE_SERVER, read_job, read_page, read_server
 
 Path: TypeAlias = tuple[str | int, ...]
 

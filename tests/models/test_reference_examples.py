@@ -19,7 +19,7 @@ from bms_async.models import (
     decode,
 )
 from bms_async.wire import HttpResponse, read_response
-from tests.models.answers import (
+from tests.models._responses import (
     LISTED_SERVERS,
     SHOWN_JOB,
     SHOWN_SERVER,

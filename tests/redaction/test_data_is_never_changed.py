@@ -24,7 +24,7 @@ from bms_async import (
 )
 from bms_async.redaction import MaskedStr, mask
 from bms_async.testing import CloudSettings, SimulatedCloud
-from tests.calls.mocked import virtually
+from tests.support.mocked import virtually
 
 SERVER = "53206ed0-56de-4d6b-b7ee-ffc62ca26f43"
 JOB = "ff808082739334d80173941ec8b42f1a"

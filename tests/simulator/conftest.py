@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from bms_async.simulator import Cloud
-from tests.simulator.served import Hand, Open, World, Worlds, make_cloud, open_client
+from tests.simulator._helpers import Hand, Open, World, Worlds, make_cloud, open_client
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from bms_async.simulator import (
     Throttled,
     Unauthorized,
 )
-from tests.simulator.served import Hand, Open, code_of
+from tests.simulator._helpers import Hand, Open, code_of
 
 
 def batch(key: str, ids: list[Any], **more: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.simulator.served import TAGS, World, Worlds, code_of, native_code_of
+from tests.simulator._helpers import TAGS, World, Worlds, code_of, native_code_of
 
 WISH: dict[str, Any] = {
     "imageRef": "1a6635d8-afea-4f2b-abb6-27a202bad319",

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.simulator.served import World, Worlds, code_of, native_code_of
+from tests.simulator._helpers import World, Worlds, code_of, native_code_of
 
 VOLUMES = [f"b53f23bd-ee8f-49ec-9420-{n:012x}" for n in range(60)]
 

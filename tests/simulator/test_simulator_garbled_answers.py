@@ -9,7 +9,7 @@ import pytest
 
 from bms_async.simulator import GarbledJob, HalfBody, Script, ScriptedFault
 from bms_async.simulator.core.faults import Fault, Garbling
-from tests.simulator.served import World, Worlds
+from tests.simulator._helpers import World, Worlds
 
 SERVERS = 12
 

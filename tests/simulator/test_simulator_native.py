@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bms_async.simulator.core.servers import Filters
-from tests.simulator.served import TAGS, World, Worlds, native_code_of
+from tests.simulator._helpers import TAGS, World, Worlds, native_code_of
 
 
 async def listed(world: World, path: str = "/servers/detail", **query: Any) -> list[dict[str, Any]]:

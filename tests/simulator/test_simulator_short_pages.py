@@ -8,7 +8,7 @@ import pytest
 
 from bms_async.simulator import CloudSettings, DroppedMarker, Script, ScriptedFault, ShortPage
 from bms_async.simulator.core.faults import Fault
-from tests.simulator.served import World, Worlds
+from tests.simulator._helpers import World, Worlds
 
 LIST = "/baremetalservers/detail"
 

@@ -22,7 +22,7 @@ from huaweicloudsdkcore.signer.signer import Signer
 from bms_async import AkSkAuth, BmsClient
 from bms_async.simulator import Cloud, CloudSettings
 from bms_async.simulator.core.tokens import AccessKey
-from tests.simulator.served import Hand, Open, code_of, make_cloud
+from tests.simulator._helpers import Hand, Open, code_of, make_cloud
 from tests.support.machine import patience
 
 REFUSED = (401, "APIGW.0301")

@@ -8,7 +8,7 @@ import pytest
 from starlette.routing import Route
 
 from bms_async.simulator import DOCUMENTED_LIMITS, OPERATIONS, Cloud, CloudSettings, Throttled, create_app
-from tests.simulator.served import TAGS, World, Worlds, code_of, native_code_of
+from tests.simulator._helpers import TAGS, World, Worlds, code_of, native_code_of
 
 
 async def metadata(world: World, server_id: str) -> dict[str, str]:

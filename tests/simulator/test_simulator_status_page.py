@@ -24,7 +24,7 @@ from bms_async.simulator import (
     create_app,
 )
 from bms_async.simulator.http.status_page import prefers_html, read_status
-from tests.simulator.served import Hand, Open, Worlds
+from tests.simulator._helpers import Hand, Open, Worlds
 
 ROOT = "http://bms.test/"
 NO_JOBS = {"begun": 0, "ended": 0, "failed": 0}

@@ -13,7 +13,7 @@ from rich.pretty import pretty_repr
 
 from bms_async.simulator import Answer, Cloud, CloudSettings, Script, ScriptedFault
 from bms_async.simulator.http.token_requests import read_login
-from tests.simulator.served import Hand, Open, Worlds, code_of, native_code_of
+from tests.simulator._helpers import Hand, Open, Worlds, code_of, native_code_of
 
 DEFAULT = CloudSettings()
 EPOCH = DEFAULT.epoch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulator.served import Open
+from tests.simulator._helpers import Open
 
 
 async def test_admin_tells_how_often_each_server_was_set_to_work_and_not_how_often_it_was_asked(served: Open) -> None:

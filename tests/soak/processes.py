@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from tests.soak.faults import BINDING
 from tests.support.machine import patience
-
-from .faults import BINDING
 
 SERVERS = 600
 LIMITS = {

@@ -13,9 +13,9 @@ import bms_async
 from bms_async import BmsError, HookEvent
 from bms_async.simulator import Answer, Throttled
 from bms_async.telemetry.meters import Meters
-from tests.hooks.listening import first, hooked
+from tests.hooks._helpers import first, hooked
 from tests.support.virtual_clock import run_virtually
-from tests.telemetry.recording import Recorder
+from tests.telemetry._helpers import Recorder
 
 ROOT = Path(bms_async.__file__).parents[1]
 GUIDE = (ROOT / "docs" / "guides" / "observability.md").read_text(encoding="utf-8")

@@ -8,9 +8,9 @@ from opentelemetry.sdk.metrics.export import Histogram, HistogramDataPoint
 
 from bms_async import Limits, NotFoundError, OutcomeRecorded
 from bms_async.simulator import Answer, Throttled
-from tests.hooks.listening import first, hooked, password_auth
+from tests.hooks._helpers import first, hooked, password_auth
 from tests.support.virtual_clock import run_virtually
-from tests.telemetry.recording import Recorder
+from tests.telemetry._helpers import Recorder
 
 MISSING = "616fb98f-46ca-475e-917e-2563e5a8cd19"
 GET = ("bms.operation", "servers.get")

@@ -16,9 +16,9 @@ from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from bms_async import BmsError, CallEnded, CallStarted, NotFoundError, RetryPolicy, Telemetry
 from bms_async.simulator import Answer, CutBefore, Delay, Throttled
 from bms_async.telemetry import spans as spans_module
-from tests.hooks.listening import first, hooked, password_auth
+from tests.hooks._helpers import first, hooked, password_auth
 from tests.support.virtual_clock import run_virtually
-from tests.telemetry.recording import Recorder, attributes, context_of, id_of
+from tests.telemetry._helpers import Recorder, attributes, context_of, id_of
 
 MISSING = "616fb98f-46ca-475e-917e-2563e5a8cd19"
 SERVER = "/v1/{project_id}/baremetalservers/{server_id}"

@@ -12,7 +12,7 @@ import httpx
 import httpx2
 import pytest
 
-from tests.transport.carriers import POOLS
+from tests.transport._transports import POOLS
 from tests.transport.loopback import CERTIFICATE
 
 MakeClient: TypeAlias = Callable[..., Any]

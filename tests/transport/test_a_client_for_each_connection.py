@@ -11,9 +11,8 @@ import httpx
 import pytest
 
 from bms_async import HttpxTransport, TransportError
-
-from .loopback import PATIENCE, Loopback, Talk, answer, answers, answers_when
-from .test_connections import request
+from tests.transport.loopback import PATIENCE, Loopback, Talk, answer, answers, answers_when
+from tests.transport.test_connections import request
 
 
 class Factory:

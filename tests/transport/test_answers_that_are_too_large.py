@@ -11,7 +11,7 @@ import pytest
 
 from bms_async import BmsClient, ConfigurationError, HttpRequest, Limits, ResponseTooLargeError, StaticToken
 from bms_async.transport._decompress import CHUNK_SIZE
-from tests.transport.carriers import carrier
+from tests.transport._transports import carrier
 from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers
 
 BOUND = 100_000

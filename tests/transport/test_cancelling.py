@@ -18,10 +18,9 @@ import httpx
 import pytest
 
 from bms_async import BmsClient, HttpRequest, HttpResponse, Limits, StaticToken
-
-from .carriers import carrier
-from .loopback import PATIENCE, Loopback, answer, answers, answers_when, eventually
-from .served import served
+from tests.transport._served import served
+from tests.transport._transports import carrier
+from tests.transport.loopback import PATIENCE, Loopback, answer, answers, answers_when, eventually
 
 SERVER = b'{"server": {"id": "4a3f0e2c-0000-4000-8000-000000000001", "name": "bms-1"}}'
 

@@ -21,9 +21,8 @@ from bms_async import (
     Transport,
 )
 from bms_async.transport import SendQueue
-
-from .carriers import carrier
-from .loopback import PATIENCE, Loopback, answer, answers, answers_when
+from tests.transport._transports import carrier
+from tests.transport.loopback import PATIENCE, Loopback, answer, answers, answers_when
 
 SERVER = answer(body=b'{"server": {"id": "s-1", "name": "bms-1"}}')
 

@@ -13,9 +13,8 @@ import pytest
 
 from bms_async import BmsClient, ConfigurationError, HttpRequest, HttpxTransport, StaticToken
 from bms_async.transport.aiohttp import AiohttpTransport
-
-from .carriers import Carrier, carrier
-from .loopback import PATIENCE, Loopback, Talk, answer, answers, answers_when
+from tests.transport._transports import Carrier, carrier
+from tests.transport.loopback import PATIENCE, Loopback, Talk, answer, answers, answers_when
 
 
 def request(url: str, **more: Any) -> HttpRequest:

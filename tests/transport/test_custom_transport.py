@@ -20,8 +20,7 @@ from bms_async import (
     Transport,
     TransportError,
 )
-
-from .loopback import PATIENCE, eventually
+from tests.transport.loopback import PATIENCE, eventually
 
 GOOD = HttpResponse(status=200, body=b'{"server": {"id": "s-1", "name": "bms-1"}}')
 

@@ -13,9 +13,8 @@ import pytest
 from bms_async import CallTimeoutError, HttpRequest, TransportError
 from bms_async.transport.aiohttp import AiohttpTransport
 from tests.support.machine import patience
-
-from .carriers import carrier
-from .loopback import PATIENCE, Behaviour, Loopback, Talk, answer
+from tests.transport._transports import carrier
+from tests.transport.loopback import PATIENCE, Behaviour, Loopback, Talk, answer
 
 GOOD = answer()
 FAULTS = [GOOD[:-1], b"", b"HTTP/1.1 20", b"garbage\r\n\r\n", answer(connection="close"), GOOD]

@@ -17,9 +17,8 @@ import pytest
 
 from bms_async import BmsClient, BmsError, HttpRequest, HttpxTransport, Limits, StaticToken, TransportError
 from tests.support.virtual_clock import run_virtually
-
-from .carriers import carrier
-from .loopback import PATIENCE, Loopback, Talk, answer, answers, server_context
+from tests.transport._transports import carrier
+from tests.transport.loopback import PATIENCE, Loopback, Talk, answer, answers, server_context
 
 BEFORE_SENDING = {
     "ConnectError",

@@ -14,9 +14,8 @@ from bms_async.transport._pool import IdleConnections
 from bms_async.transport.aiohttp import AiohttpTransport
 from tests.support.real_clock import stand_still
 from tests.support.virtual_clock import run_virtually
-
-from .carriers import carrier
-from .loopback import PATIENCE, Behaviour, Loopback, Talk, answer, answers, answers_when
+from tests.transport._transports import carrier
+from tests.transport.loopback import PATIENCE, Behaviour, Loopback, Talk, answer, answers, answers_when
 
 
 def request(url: str, method: str = "GET", body: bytes = b"") -> HttpRequest:

@@ -18,9 +18,8 @@ import pytest
 
 from bms_async import HttpRequest, HttpxTransport, TransportError
 from tests.support.real_clock import run_ahead
-
-from .carriers import Carrier, carrier
-from .loopback import PATIENCE, Behaviour, Loopback, Talk, answer, answers, server_context
+from tests.transport._transports import Carrier, carrier
+from tests.transport.loopback import PATIENCE, Behaviour, Loopback, Talk, answer, answers, server_context
 
 BODY = b'{"reboot": {"type": "HARD"}}'
 

@@ -10,7 +10,7 @@ import pytest
 from bms_async import HttpRequest, HttpxTransport, TransportError
 from bms_async.transport._connect import Proxy, proxy_from_environment, read_proxy
 from bms_async.transport.aiohttp import AiohttpTransport
-from tests.transport.carriers import Carrier
+from tests.transport._transports import Carrier
 from tests.transport.loopback import PATIENCE, Loopback, answer, answers
 
 OWN = pytest.mark.parametrize("make", [HttpxTransport, AiohttpTransport])

@@ -25,9 +25,9 @@ from bms_async import (
     StaticToken,
     TransportError,
 )
-from tests.transport.carriers import Carrier, carrier
+from tests.transport._served import served
+from tests.transport._transports import Carrier, carrier
 from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers
-from tests.transport.served import served
 
 TOKEN = "MIIFvgYJKoZIhvcNAQcCsecretZ7Qx"
 

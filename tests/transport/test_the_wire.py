@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from bms_async import HttpRequest, TransportError
-
-from .carriers import carrier
-from .loopback import PATIENCE, Behaviour, Loopback, Talk, answer, answers
+from tests.transport._transports import carrier
+from tests.transport.loopback import PATIENCE, Behaviour, Loopback, Talk, answer, answers
 
 TEXT = b'{"servers": []}' * 1000
 

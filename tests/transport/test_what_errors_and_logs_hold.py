@@ -17,7 +17,7 @@ from bms_async import HttpRequest, HttpResponse, HttpxTransport, ResponseTooLarg
 from bms_async.redaction import SecretBytes, SecretStr
 from bms_async.transport._connect import read_proxy
 from bms_async.transport.aiohttp import AiohttpTransport
-from tests.transport.carriers import Carrier, carrier
+from tests.transport._transports import Carrier, carrier
 from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers, answers_when
 
 TOKEN = "MIIFvgYJKoZIhvcNAQcCsecretZ7Qx"

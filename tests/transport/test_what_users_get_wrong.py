@@ -17,9 +17,9 @@ from bms_async import (
     StaticToken,
     TransportError,
 )
-from tests.transport.carriers import carrier
+from tests.transport._served import served
+from tests.transport._transports import carrier
 from tests.transport.loopback import Loopback, answer, answers
-from tests.transport.served import served
 
 PAGE = b"<!doctype html><html><body>Welcome to the intranet</body></html>"
 

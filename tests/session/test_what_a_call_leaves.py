@@ -1,0 +1,129 @@
+"""What a call that ended early says of itself, and what it leaves to the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import anyio
+import httpx
+import pytest
+
+from bms_async import (
+    BmsClient,
+    CallTimeoutError,
+    FleetReport,
+    HttpxTransport,
+    Limits,
+    OutcomeState,
+    ServerError,
+    WaitTooLongError,
+)
+from bms_async.simulator import Answer, Fault, Throttled
+from bms_async.wire import HttpRequest
+from tests.support.clouds import simulated
+from tests.support.mocked import ENDPOINT, IDS, PROJECT, SERVER, SERVER_ID, mocked, virtually
+from tests.support.virtual_clock import advance, run_virtually
+
+
+class SlowCredentials:
+    """Credentials that come at once so many times, and then never."""
+
+    def __init__(self, *, good: int = 0) -> None:
+        self.good = good
+
+    async def headers(self, request: HttpRequest) -> Mapping[str, str]:
+        del request
+        self.good -= 1
+        if self.good < 0:
+            await asyncio.Event().wait()
+        return {"X-Auth-Token": "token"}
+
+    def redact(self, text: str) -> str:
+        return text
+
+
+@asynccontextmanager
+async def client_with(
+    auth: SlowCredentials, *answers: httpx.Response, connections: int = 8, limits: Limits | None = None
+) -> AsyncIterator[BmsClient]:
+    """Yield a client whose cloud gives these answers, and then none."""
+    left = list(answers)
+
+    async def cloud(_: httpx.Request) -> httpx.Response:
+        if not left:
+            await asyncio.Event().wait()
+        return left.pop(0)
+
+    carrier = HttpxTransport(httpx.AsyncClient(transport=httpx.MockTransport(cloud)), connections=connections)
+    async with BmsClient(endpoint=ENDPOINT, project_id=PROJECT, auth=auth, transport=carrier, limits=limits) as bms:
+        yield bms
+
+
+@virtually
+async def test_a_deadline_that_comes_while_a_refused_call_waits_for_its_next_credentials_has_sent_nothing() -> None:
+    refused = httpx.Response(429, headers={"Retry-After": "2"})
+    async with client_with(SlowCredentials(good=1), refused) as bms:
+        with pytest.raises(CallTimeoutError) as caught:
+            await bms.with_options(total_timeout=10.0).servers.stop(IDS)
+        assert not caught.value.maybe_delivered
+        assert not caught.value.maybe_done
+        assert bms.statistics().session.failed == 1
+
+
+@virtually
+async def test_a_deadline_that_comes_while_a_call_waits_for_a_connection_has_sent_nothing() -> None:
+    async with client_with(SlowCredentials(good=2), connections=1) as bms, anyio.create_task_group() as others:
+        others.start_soon(bms.servers.get, SERVER_ID)
+        await advance(1)
+        with pytest.raises(CallTimeoutError) as caught:
+            await bms.with_options(total_timeout=5.0).servers.stop(IDS)
+        assert not caught.value.maybe_delivered
+        others.cancel_scope.cancel()
+
+
+@virtually
+async def test_a_call_that_is_cancelled_while_it_waits_for_credentials_gives_its_slot_back() -> None:
+    async with client_with(SlowCredentials(), limits=Limits({"servers.get": 1})) as bms:
+        with anyio.move_on_after(1):
+            await bms.servers.get(SERVER_ID)
+        assert bms.limits["servers.get"].statistics().used == 0
+
+
+@virtually
+async def test_an_error_comes_at_once_when_the_delay_before_the_next_try_would_outlast_the_deadline() -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(SERVER).mock(return_value=httpx.Response(503, headers={"Retry-After": "50"}))
+        begun = anyio.current_time()
+        with pytest.raises(ServerError):
+            await bms.with_options(total_timeout=10.0).servers.get(SERVER_ID)
+        assert anyio.current_time() - begun < 1.0
+
+
+@pytest.mark.parametrize(("max_wait", "deadline"), [(5.0, 100.0), (100.0, 5.0)])
+@virtually
+async def test_a_call_waits_for_its_slot_until_the_earlier_of_two_ends(max_wait: float, deadline: float) -> None:
+    async with mocked(limits=Limits({"servers.get": 1})) as (bms, _):
+        (await bms.limits["servers.get"].acquire()).release()
+        with pytest.raises(WaitTooLongError) as caught:
+            await bms.with_options(max_wait=max_wait, total_timeout=deadline).servers.get(SERVER_ID)
+        assert caught.value.max_wait == pytest.approx(5.0, abs=0.1)
+
+
+def test_a_run_that_lets_go_does_not_know_of_a_batch_that_may_have_been_done_before_it_was_refused() -> None:
+    def fault(operation: str, nth: int, _: str) -> Fault | None:
+        if operation != "servers.stop":
+            return None
+        return Answer(status=503, acted=True) if nth == 1 else Throttled(retry_after=30)
+
+    async def main() -> FleetReport:
+        async with simulated(servers=2) as sim:
+            sim.cloud.faults.append(fault)
+            run = sim.bms.fleet.stop(sim.ids)
+            await advance(10)
+            assert sim.arrived("servers.stop") == 2
+            run.cancel(detach=True)
+            return await run
+
+    assert run_virtually(main).by_state[OutcomeState.UNKNOWN] == 2
