@@ -15,6 +15,7 @@ import anyio
 import msgspec
 
 from bms_async import BmsClient, BmsError, ClientClosedError, FleetRun, JobHandle, Outcome, WaitTooLongError
+from tests.support.machine import patience
 
 from .judge import judge_deeds, judge_report
 from .messages import ask
@@ -23,10 +24,10 @@ from .proxy import ProxyBooks
 from .remains import tell_waits
 
 ACTIONS = ("stop", "start", "reboot")
-_ENDLESS = 45.0
+_ENDLESS = patience(45.0)
 """Seconds after which a run, a call or a wait counts as one that never ends."""
 
-_LAST_WORDS = 6.0
+_LAST_WORDS = patience(6.0)
 """Seconds that a run which was left has for its report."""
 
 
