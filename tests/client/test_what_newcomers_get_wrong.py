@@ -20,6 +20,7 @@ from bms_async import (
 )
 from bms_async.testing import SimulatedCloud
 from tests.support.clouds import Simulated, simulated
+from tests.support.machine import patience
 
 ELSEWHERE = "belongs to another event loop; from a thread, hand the coroutine to that loop by asyncio.run_coroutine"
 
@@ -32,7 +33,7 @@ async def world() -> AsyncIterator[Simulated]:
 
 async def in_a_loop_of_its_own(ask: Callable[[], Awaitable[object]]) -> object:
     async def asked() -> object:
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(patience(60.0)):
             return await ask()
 
     return await asyncio.to_thread(lambda: asyncio.run(asked()))

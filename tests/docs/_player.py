@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.docs.blocks import ROOT, Block, Kind, find_differences
+from tests.support.machine import patience
 
 BIN = Path(sys.executable).parent
 SIMULATOR = ["python", "-m", "bms_async.simulator"]
@@ -33,7 +34,7 @@ asyncio_default_fixture_loop_scope = function
 """
 """The settings of who has none of his own."""
 
-_LONGEST = 90.0
+_LONGEST = patience(90.0)
 
 
 class Played(NamedTuple):

@@ -21,7 +21,7 @@ from tests.support.machine import patience
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """It takes four seconds."""
+    """Build it whole, once: what is linked to from where is known of no part of it."""
     assert importlib.util.find_spec("material"), "the extra docs is not installed: make test installs it"
     folder = tmp_path_factory.mktemp("site")
     built = subprocess.run(

@@ -68,7 +68,7 @@ def assert_every_server_was_stopped_once(ran: Ran, servers: int) -> None:
 
 
 def test_r8_a_token_revoked_in_the_middle_of_a_run_is_renewed_once_and_costs_no_time() -> None:
-    # Half of the servers are done, and the jobs of the others are being polled.
+    # Half of the servers are done, and the jobs of the others are being polled: once it is as many as were promised.
     ran = stop_everything(SERVERS, revoked_at=64.0, job_seconds=(2, 8))
     assert_every_server_was_stopped_once(ran, SERVERS)
     assert ran.arrived("identity.create_token") == 2

@@ -9,8 +9,9 @@ from unittest.mock import patch
 
 from bms_async.fleet import isolate, plan, reconcile, scheduler
 from bms_async.jobs import schedule
+from tests.support.machine import patience
 
-PATIENCE = 1.0
+PATIENCE = patience(1.0)
 """Seconds that the client gives an answer."""
 
 _SHORTER: tuple[tuple[ModuleType, str, object], ...] = (

@@ -15,17 +15,19 @@ import anyio
 import msgspec
 
 from bms_async import BmsClient, BmsError, ClientClosedError, FleetRun, JobHandle, Outcome, WaitTooLongError
-from tests.soak.judge import judge_deeds, judge_report
-from tests.soak.messages import ask
-from tests.soak.processes import Surroundings
-from tests.soak.proxy import ProxyBooks
-from tests.soak.remains import tell_waits
+from tests.support.machine import patience
+
+from .judge import judge_deeds, judge_report
+from .messages import ask
+from .processes import Surroundings
+from .proxy import ProxyBooks
+from .remains import tell_waits
 
 ACTIONS = ("stop", "start", "reboot")
-_ENDLESS = 45.0
+_ENDLESS = patience(45.0)
 """Seconds after which a run, a call or a wait counts as one that never ends."""
 
-_CALLBACK_GRACE = 6.0
+_LAST_WORDS = patience(6.0)
 """Seconds that a run which was left has for its report."""
 
 
