@@ -20,6 +20,7 @@ import httpx
 from tests.support.machine import patience
 
 ROOT = Path(__file__).resolve().parents[2]
+HURRIED = ROOT / "tests" / "examples" / "_hurried_service.py"
 PATIENCE = patience(60.0)
 # Nobody listens on port 9, which is for discarding what is sent.
 NOBODY = {"BMS_ENDPOINT": "http://127.0.0.1:9", "OS_PROJECT_ID": "project", "OS_TOKEN": "token"}
@@ -78,7 +79,7 @@ class Program:
 @contextmanager
 def running(*command: str, settings: Mapping[str, str] | None = None, times: float | None = None) -> Iterator[Program]:
     """Run a program; with `times` its clock goes so many times as fast, as far as the machine keeps up."""
-    hurried = [] if times is None else [str(ROOT / "tests" / "examples" / "hurried.py"), str(times / patience(1.0))]
+    hurried = [] if times is None else [str(HURRIED), str(times / patience(1.0))]
     program = Program([sys.executable, "-W", "error", *hurried, *command], settings)
     try:
         yield program

@@ -27,7 +27,7 @@ ACTIONS = ("stop", "start", "reboot")
 _ENDLESS = patience(45.0)
 """Seconds after which a run, a call or a wait counts as one that never ends."""
 
-_LAST_WORDS = patience(6.0)
+_CALLBACK_GRACE = patience(6.0)
 """Seconds that a run which was left has for its report."""
 
 
