@@ -39,7 +39,7 @@ _WORDS: Mapping[str, str] = {
     "auth": "credentials",
     "transport": "connections",
     "telemetry": "OpenTelemetry",
-    "wire": "requests and responses as bytes",
+    "wire": "HTTP messages as bytes",
     "hooks": "events",
     "validation": "arguments, before anything is sent",
     "redaction": "secrets",
