@@ -45,7 +45,7 @@ def pinned() -> Iterator[str]:
 
 
 def lowest() -> Iterator[str]:
-    """Yield a line for each package: the oldest minor release that the project claims to work with, or the pinned one."""
+    """Yield a line for each package: its oldest minor release that the project claims, or the pinned one."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     claims = [*project["dependencies"], *(claim for extra in SHIPPED for claim in extras[extra])]

@@ -114,7 +114,7 @@ def test_each_step_that_was_forgotten_is_named() -> None:
 
 
 def test_a_call_that_takes_a_secret_and_is_not_searched_for_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(CALLS_WITH_SECRETS, "servers.reset_password")  # type: ignore[arg-type]
+    monkeypatch.delitem(CALLS_WITH_SECRETS, "servers.reset_password")
     (operation,) = [each for each in operations() if each.name == "servers.reset_password"]
 
     assert [step.partition(".")[0] for step in forgotten(operation)] == ["7"]
