@@ -45,7 +45,10 @@ def pinned() -> Iterator[str]:
 
 
 def lowest() -> Iterator[str]:
-    """Yield a line for each dependency: the oldest minor release that the project claims to work with."""
+    """Yield a line for each dependency: the oldest minor release that the project claims to work with.
+
+    The tools, and what the old releases need themselves, are left to pip: pinned ones would exclude old releases.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     claims = [*project["dependencies"], *(claim for extra in SHIPPED for claim in extras[extra])]
@@ -54,12 +57,6 @@ def lowest() -> Iterator[str]:
     bounds = {found[1].lower(): found[2] for claim in claims if (found := re.match(r"([\w.-]+)>=([\d.]+)", claim))}
     for name, bound in bounds.items():
         yield f"{name}=={bound}.*"
-    # The tools are pinned; what the old releases need themselves is left to pip.
-    tools = {re.split(r"[\[<>=]", claim)[0].lower() for claim in extras["dev"]}
-    for line in pinned():
-        name = line.partition("==")[0].lower()
-        if name in tools and name not in bounds:
-            yield line
 
 
 def install(session: nox.Session, dependencies: str) -> None:
