@@ -15,7 +15,7 @@ from bms_async._tasks import check_loop
 from bms_async.errors import BmsError, JobLostError
 from bms_async.errors.base import own_copy
 from bms_async.models import Job, JobSummary, SubJob
-from bms_async.models.free_text import with_free_text
+from bms_async.models.free_text import map_free_text
 from bms_async.models.ids import canonical_id
 from bms_async.models.jobs import intern_job
 from bms_async.redaction import mask_when_shown
@@ -267,7 +267,7 @@ class JobRecord:
         if self.finished:
             return
         if self.redact is not None:
-            job = with_free_text(job, self._hold)
+            job = map_free_text(job, self._hold)
         job = intern_job(job, self._ended_by_server, self.expected_ids)
         before, self.job = self.job, job
         if len(self._bus) and not job.is_final and (before is None or before.status != job.status):
