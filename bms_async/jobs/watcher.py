@@ -366,9 +366,9 @@ class Watcher:
             age=now - record.since,
             profile=self._profiles.get(_profile_key(record)) if record.started else None,
             total=record.total,
-            left=record.total - len(record.ended),
+            remaining=record.total - len(record.ended),
             load=self._queue.load(self._priority(record)),
-            evenly=len(self._records) / self._pace.rate,
+            round_robin_interval=len(self._records) / self._pace.rate,
         )
 
     def _schedule(self, record: JobRecord, delay: float) -> None:
