@@ -123,7 +123,7 @@ def test_a_job_that_says_success_while_sub_jobs_run_waits_for_how_those_end() ->
 
 def test_a_job_that_says_success_and_shows_a_sub_job_running_for_ever_proves_nothing_of_that_server() -> None:
     async def use(handle: JobHandle) -> None:
-        with pytest.raises(JobLostError, match="says SUCCESS and goes on showing sub-jobs that have not ended"):
+        with pytest.raises(JobLostError, match="says SUCCESS, but still shows sub-jobs that have not ended"):
             await handle
         assert (await handle.sub_job("a")).status == "SUCCESS"
         with pytest.raises(JobLostError):
@@ -138,7 +138,7 @@ def test_a_job_that_says_success_and_shows_a_sub_job_running_for_ever_proves_not
 def test_a_job_that_runs_for_ever_is_lost_half_an_hour_after_its_last_news_and_what_ended_counts() -> None:
     async def use(handle: JobHandle) -> None:
         waiting = handle.sub_job("b")
-        with pytest.raises(JobLostError, match="says RUNNING, and nothing new for 1800 s") as raised:
+        with pytest.raises(JobLostError, match="says RUNNING, and has shown nothing new for 1800 s") as raised:
             await handle
         assert 900 + NO_NEWS <= anyio.current_time() < 900 + NO_NEWS + 60
         assert raised.value.job is not None
@@ -289,7 +289,7 @@ def test_of_jobs_that_hang_and_fail_early_each_wait_ends_and_the_known_ends_coun
             told = {sub.server_id async for sub in handle.sub_jobs()}
             assert stuck
             assert told == set(sim.ids) - set(stuck)
-            with pytest.raises(JobLostError, match="goes on showing RUNNING"):
+            with pytest.raises(JobLostError, match="still shows RUNNING"):
                 await handle.sub_job(stuck[0] or "")
             seen = []
             async for event in events:

@@ -364,7 +364,7 @@ def test_failures_that_name_no_server_are_given_to_none_when_that_would_be_a_gue
         with pytest.raises(JobFailedError):
             await handle
         for server_id in ("a", "b"):
-            with pytest.raises(JobLostError, match="ended without telling"):
+            with pytest.raises(JobLostError, match="ended without reporting"):
                 await handle.sub_job(server_id)
 
     watch_j([job("FAIL", nameless)], use)
@@ -372,7 +372,7 @@ def test_failures_that_name_no_server_are_given_to_none_when_that_would_be_a_gue
 
     async def told_of_one(handle: JobHandle) -> None:
         assert (await handle.sub_job("a")).error_code == "BMS.3037"
-        with pytest.raises(JobLostError, match="ended without telling"):
+        with pytest.raises(JobLostError, match="ended without reporting"):
             await handle.sub_job("b")
 
     watch_j([job("FAIL", sub_job("a", "FAIL", error_code="BMS.3037"), error_code="BMS.0006")], told_of_one)
@@ -456,7 +456,7 @@ def test_servers_that_an_ended_job_does_not_name_are_told_where_that_is_certain(
 def test_servers_of_which_nothing_certain_is_told_are_lost_and_not_guessed() -> None:
     async def use(handle: JobHandle) -> None:
         assert [sub.server_id async for sub in handle.sub_jobs()] == ["a"]
-        with pytest.raises(JobLostError, match="ended without telling of server b"):
+        with pytest.raises(JobLostError, match="ended without reporting server b"):
             await handle.sub_job("b")
         with pytest.raises(JobFailedError):
             await handle
@@ -474,7 +474,7 @@ def test_a_job_that_has_ended_with_a_sub_job_that_has_not_is_asked_again_but_not
     watch_j([late, late, done], patient)
 
     async def hopeless(handle: JobHandle) -> None:
-        with pytest.raises(JobLostError, match="goes on showing RUNNING for server a"):
+        with pytest.raises(JobLostError, match="still shows RUNNING for server a"):
             await handle.sub_job("a")
         assert Patience().no_news < anyio.current_time() < Patience().no_news + 60
 
@@ -547,7 +547,7 @@ def test_a_job_picked_up_by_its_id_learns_its_servers_from_the_cloud() -> None:
                 handle = another.jobs.watch(started.id)
                 assert handle.servers == ()
                 assert {sub.server_id async for sub in handle.sub_jobs()} == set(sim.ids)
-                with pytest.raises(JobLostError, match="ended without telling"):
+                with pytest.raises(JobLostError, match="ended without reporting"):
                     await handle.sub_job("no-such-server")
 
     run_virtually(main)

@@ -243,7 +243,7 @@ def test_of_servers_that_a_job_given_twice_does_not_name_nothing_is_guessed() ->
         told.says["j"] = job("SUCCESS", sub_job("a", "SUCCESS"), sub_job("b", "SUCCESS"), total=2)
         assert [sub.server_id async for sub in first.sub_jobs()] == ["a", "b"]
         assert [sub.server_id async for sub in second.sub_jobs()] == []
-        with pytest.raises(JobLostError, match="ended without telling of server c"):
+        with pytest.raises(JobLostError, match="ended without reporting server c"):
             await second.sub_job("c")
 
     watch(use)
@@ -254,7 +254,7 @@ def test_a_job_that_tells_of_servers_it_was_not_started_for_proves_nothing_of_th
         handle = watcher.watch("j", servers=("a", "b"))
         told.says["j"] = job("SUCCESS", sub_job("x", "SUCCESS"), sub_job("a", "SUCCESS"))
         assert (await handle.sub_job("a")).status == "SUCCESS"
-        with pytest.raises(JobLostError, match="without telling of server b"):
+        with pytest.raises(JobLostError, match="without reporting server b"):
             await handle.sub_job("b")
 
     watch(use)
