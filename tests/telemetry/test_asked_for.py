@@ -133,7 +133,7 @@ del metrics.Meter.create_gauge, metrics._ProxyMeter.create_gauge
         (
             "sys.modules['opentelemetry'] = None",
             {},
-            "telemetry=True: it needs the extra 'otel': pip install 'bms-async[otel]', or give telemetry=False",
+            "telemetry=True: the extra 'otel' is missing; pip install 'bms-async[otel]', or give telemetry=False",
         ),
         (OLD, {}, "telemetry=True: OpenTelemetry cannot be used: AttributeError("),
         (

@@ -340,7 +340,7 @@ class _nothing:  # noqa: N801 - used as contextlib.nullcontext is
 
 
 def test_what_is_remembered_of_jobs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spans_module, "_JOBS_REMEMBERED", 2)
+    monkeypatch.setattr(spans_module, "_MAX_LINKED_JOBS", 2)
     recorder = Recorder()
 
     async def main() -> None:
