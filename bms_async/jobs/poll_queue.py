@@ -1,16 +1,16 @@
 """Which job is polled next: due jobs in order, those with a waiter first.
 
-Guarantee: jobs never get more polls than their share of the limit, and one poll of a job at a time (R6).
+Guarantee: jobs never get more polls than their share of the limit, and a job never has two polls in flight (R6).
 
-How: each job says how often it would be polled if there were no limit, which is its demand. The `load` is the sum of
-these over what the limit allows. Every delay is found with the load of the moment, so that when demand exceeds the
-share all jobs of a priority are thinned out by the same factor, which the schedule shows to be the best use of it. The
-watcher's pacer bounds what is left: jobs that come due together wait here, and those with a waiter are popped first.
-Jobs without one get what the others leave, and a small reserve, so that they are never starved. A job that is popped
-is in the queue again only when its poll has ended and the watcher schedules it.
+How: the watcher's pacer lets no more polls through than the share. So that ends are seen in time nevertheless, each job
+has a demand: how often it would be polled if there were no limit. The `load` is the sum of the demands over what the
+limit allows, and every delay is found with the load of the moment. So when the demand exceeds the share, all jobs of a
+priority are thinned out by the same factor, which is the best use of it (`schedule`). Jobs that come due together wait
+here, and those with a waiter are popped first. Jobs without one get what the others leave, and a small reserve, so that
+they are never starved. A popped job returns to the queue only when its poll has ended and the watcher schedules it.
 
-Rejected: a bound on the number of jobs, and the same interval for all of them. Both would delay the ends that are due
-now for the sake of polls that can hardly show one.
+Rejected: a bound on the number of jobs, or one interval for all of them. Both delay ends that are due now for the sake
+of polls that can hardly show one.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ class PollState(msgspec.Struct, kw_only=True, eq=False, gc=False):
         demand: How many polls a second the job would get if there were no limit.
         in_background: Whether the demand counts as that of jobs without a waiter.
         failures: How many polls in a row have failed.
-        failing_since: When the current run of failed polls, other than 404, began.
-        missing_since: When the current run of 404 began.
+        failing_since: When the first poll since the last success that failed with anything but 404 began.
+        missing_since: When the current run of 404 responses began.
         unauthorized_since: When the current run of polls that lacked credentials or rights began.
         suspended_at: When polling was suspended, None while the job is polled.
     """

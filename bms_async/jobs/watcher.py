@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("bms_async.jobs")
 
 Fetch: TypeAlias = Callable[[str, Callable[[JobSummary], bool]], Awaitable[Job | None]]
-"""Fetches a job; None if the given function, handed the job's summary, returns that nothing has changed."""
+"""Fetches a job; returns None if the given function finds no change in the job's summary."""
 
 _MAX_CONCURRENT_POLLS = 32
 _PAUSE_AFTER_BUG = 5.0

@@ -41,21 +41,21 @@ def test_what_is_no_hook_is_refused_when_the_client_is_made(given: Any, said: st
 
 
 def test_hooks_may_be_one_function_or_any_iterable_of_them_and_nest_in_their_order() -> None:
-    told: list[int] = []
+    calls: list[int] = []
 
     async def main(hooks: Any) -> None:
         async with hooked(hooks, servers=1) as sim:
             await sim.bms.servers.get(sim.ids[0])
 
-    several: list[Hook] = [lambda event: told.append(1), lambda event: told.append(2)]
-    for hooks in (several, iter(several), tuple(several)):
-        told.clear()
+    given: list[Hook] = [lambda event: calls.append(1), lambda event: calls.append(2)]
+    for hooks in (given, iter(given), tuple(given)):
+        calls.clear()
         run_virtually(lambda hooks=hooks: main(hooks))  # type: ignore[misc]
         # A call and its try begin, and then end.
-        assert told == [1, 2] * 2 + [2, 1] * 2
-    told.clear()
-    run_virtually(lambda: main(several[0]))
-    assert told == [1] * 4
+        assert calls == [1, 2] * 2 + [2, 1] * 2
+    calls.clear()
+    run_virtually(lambda: main(given[0]))
+    assert calls == [1] * 4
     run_virtually(lambda: main([]))
     run_virtually(lambda: main(None))
 

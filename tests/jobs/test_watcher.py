@@ -46,16 +46,16 @@ async def watched(
     polls: Sequence[Job | Exception] | Callable[[int], Job | Exception],
     use: Callable[[Watcher], Awaitable[None]],
 ) -> int:
-    """Run a watcher whose cloud tells these things, one a poll and the last for ever; return how many were asked."""
+    """Run a watcher whose cloud responds with these, the last one for ever; return how many polls there were."""
     asked = 0
 
     async def fetch(_: str, *rest: object) -> Job:
         nonlocal asked
-        told = polls(asked) if callable(polls) else polls[min(asked, len(polls) - 1)]
+        shown = polls(asked) if callable(polls) else polls[min(asked, len(polls) - 1)]
         asked += 1
-        if isinstance(told, Exception):
-            raise told
-        return told
+        if isinstance(shown, Exception):
+            raise shown
+        return shown
 
     watcher = Watcher(fetch, pace=Pacer(1800), project=lambda: "p")
     await watcher.open()
@@ -382,8 +382,8 @@ def test_a_job_that_has_ended_is_polled_and_held_no_more() -> None:
     async def use(watcher: Watcher) -> None:
         await watcher.watch("j")
         await advance(100)
-        told = watcher.statistics()
-        assert (told.polled, told.ended, told.next_poll) == (0, 1, None)
+        statistics = watcher.statistics()
+        assert (statistics.polled, statistics.ended, statistics.next_poll) == (0, 1, None)
 
     assert run_virtually(lambda: watched([job("SUCCESS")], use)) == 1
 
@@ -422,8 +422,8 @@ def test_a_sub_job_that_went_back_from_its_end_has_ended_all_the_same_and_once()
     ]
 
     async def use(handle: JobHandle) -> None:
-        told = [(sub.server_id, sub.status) async for sub in handle.sub_jobs()]
-        assert told == [("a", "SUCCESS"), ("b", "SUCCESS")]
+        ended = [(sub.server_id, sub.status) async for sub in handle.sub_jobs()]
+        assert ended == [("a", "SUCCESS"), ("b", "SUCCESS")]
 
     watch_j(polls, use)
 
@@ -482,7 +482,7 @@ def test_a_job_that_has_ended_with_a_sub_job_that_has_not_is_asked_again_but_not
 
 
 def test_a_job_that_failed_before_it_has_told_of_all_its_sub_jobs_is_asked_again() -> None:
-    def told(*subs: SubJob) -> Job:
+    def failed_job(*subs: SubJob) -> Job:
         entities = JobEntities(sub_jobs=subs, sub_jobs_total=2)
         return Job(job_id="j", status=JobStatus.FAIL, error_code="BMS.3037", entities=entities)
 
@@ -494,7 +494,7 @@ def test_a_job_that_failed_before_it_has_told_of_all_its_sub_jobs_is_asked_again
             ("b", "FAIL", "BMS.0006"),
         ]
 
-    watch_j([told(), told(good), told(good, bad)], use)
+    watch_j([failed_job(), failed_job(good), failed_job(good, bad)], use)
 
 
 def test_a_failure_without_a_server_in_a_job_that_succeeded_is_no_success() -> None:
@@ -601,7 +601,7 @@ def test_the_polls_of_many_jobs_keep_within_their_share_of_the_limit() -> None:
 def test_whatever_the_cloud_tells_each_server_ends_at_most_once_and_nobody_waits_for_ever(data: st.DataObject) -> None:
     names = st.sampled_from(["a", "b", "c", None])
     statuses = st.sampled_from(["INIT", "RUNNING", "SUCCESS", "FAIL", "ODD"])
-    told = data.draw(
+    shown = data.draw(
         st.lists(
             st.one_of(
                 st.builds(
@@ -627,4 +627,4 @@ def test_whatever_the_cloud_tells_each_server_ends_at_most_once_and_nobody_waits
             assert (future.exception() is None) == (name in seen)
         assert handle.done()
 
-    watch_j([*told, end], use, servers=("a", "b", "c"))
+    watch_j([*shown, end], use, servers=("a", "b", "c"))
