@@ -262,8 +262,7 @@ class Watcher:
 
     def _wake_job(self, record: JobRecord) -> None:
         if self._idle.pop(record.job_id, None) is not None:
-            now = anyio.current_time()
-            record.polling.resume(now)
+            record.polling.resume(anyio.current_time())
             self._records[record.job_id] = record
             self._schedule(record, 0.0)
 
