@@ -131,7 +131,7 @@ class JobHandle:
         name = canonical_id(server_id) if isinstance(server_id, str) else server_id
         is_unknown = bool(self.servers) and name not in self._record.expected_ids
         if is_unknown or not isinstance(name, str) or (self._is_shared and name not in self._own_ids):
-            raise InvalidRequestError("server_id", server_id, f"not a server of job {self.id}")
+            raise InvalidRequestError("server_id", server_id, f"expected one of the servers of job {self.id}")
         return self._record.sub_job(name)
 
     async def sub_jobs(self) -> AsyncIterator[SubJob]:

@@ -121,7 +121,7 @@ def test_a_second_call_for_the_same_server_in_another_spelling_adds_none() -> No
 def test_ids_that_are_no_uuids_differ_by_their_case() -> None:
     async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         handle = watcher.watch("j", servers=("rack-a",))
-        with pytest.raises(InvalidRequestError, match="not a server of job j"):
+        with pytest.raises(InvalidRequestError, match="expected one of the servers of job j"):
             handle.sub_job("RACK-A")
 
     watch(use)

@@ -555,7 +555,7 @@ def test_a_job_picked_up_by_its_id_learns_its_servers_from_the_cloud() -> None:
 
 def test_a_server_that_the_job_was_not_started_for_is_refused() -> None:
     async def use(handle: JobHandle) -> None:
-        with pytest.raises(InvalidRequestError, match="not a server of job j"):
+        with pytest.raises(InvalidRequestError, match="expected one of the servers of job j"):
             handle.sub_job("c")
 
     watch_j([job("SUCCESS")], use)

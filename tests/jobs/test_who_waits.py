@@ -230,7 +230,7 @@ def test_two_calls_that_are_given_the_same_job_are_each_told_of_their_own_server
         assert [sub.server_id async for sub in first.sub_jobs()] == ["a", "b"]
         assert [sub.server_id async for sub in second.sub_jobs()] == ["c", "d"]
         assert cloud.counts["j"] == 1
-        with pytest.raises(ValueError, match="not a server of job j"):
+        with pytest.raises(ValueError, match="expected one of the servers of job j"):
             first.sub_job("c")
 
     watch(use)
