@@ -1,9 +1,8 @@
-"""What the cloud's error codes mean, and what to do about them (API reference 6.2).
+"""The meaning of the cloud's error codes, and what to do about them (API reference 6.2).
 
-The reference lists one message and one handling measure a code, and says itself that a code may
-come with other messages and another HTTP status. So a code is a hint for the caller and for the
-retry logic; the message that came with it remains the better witness. Statuses and codes are the
-reference's, the words are this project's.
+The reference lists one message and one handling measure for each code, and says itself that a code may come with other
+messages and another HTTP status. So a code is a hint for the caller and for the retry logic; the message of the
+response is the better evidence. Statuses and codes are the reference's, the wording is this project's.
 """
 
 from collections.abc import Mapping
@@ -16,26 +15,34 @@ __all__ = ["ERROR_CODES", "ErrorCode", "Remedy", "explain"]
 
 
 class Remedy(StrEnum):
-    """What the SDK should do with a code."""
+    """The kind of remedy for a code, by which the SDK and a fleet run decide what to do."""
 
     ALREADY_THERE = "already_there"
-    """The server is already in the state that was asked for: count it as unchanged."""
+    """The server is already in the requested state: it counts as unchanged."""
     IN_TRANSITION = "in_transition"
-    """This server cannot take the request just now: ask again later, for this server only."""
+    """The server cannot take the request now: retry later, for this server only."""
     OVERLOADED = "overloaded"
-    """The service or its gateway wants fewer calls: slow the operation down, then ask again."""
+    """The service or its gateway is overloaded: slow the operation down, then retry."""
     QUOTA = "quota"
-    """A quota or the capacity is used up: somebody has to free or buy some first."""
+    """A quota or the capacity is used up: some has to be freed or bought first."""
     PERMISSION = "permission"
     """The credentials, or the rights or balance behind them, do not cover the request."""
     NOT_FOUND = "not_found"
-    """What the request names is not there."""
+    """A resource that the request names does not exist."""
     PERMANENT = "permanent"
-    """The reference gives no hope that the same request will pass next time."""
+    """By the reference, the same request will fail again."""
 
 
 class ErrorCode(msgspec.Struct, frozen=True):
-    """One row of the table: a code, the status it comes with, and what an operator should know."""
+    """One row of the table.
+
+    Attributes:
+        code: The code.
+        status: The HTTP status that it is documented with.
+        meaning: The meaning, in this project's words.
+        measure: The measure for an operator to take.
+        remedy: The kind of remedy, for programs.
+    """
 
     code: str
     status: int
@@ -54,7 +61,7 @@ _OTHER_DISK = "Choose another disk, or give the right server."
 _SLOW_DOWN = "Send fewer calls, and wait for the window to pass before the next one."
 _CREDENTIALS = "Check the key or token and the clock; failing again and again may lock the key."
 
-# Two lines a row keep this a table; the formatter would make seven of them.
+# Two lines a row keep this a table; the formatter would make it seven.
 # fmt: off
 _BMS: tuple[tuple[str, int, str, str, Remedy], ...] = (
     ("BMS.0001", 400, "The service could not make sense of the request.",
@@ -283,7 +290,7 @@ _BMS: tuple[tuple[str, int, str, str, Remedy], ...] = (
      "Get a token for this project, or use the token's own project id.", Remedy.PERMISSION),
 )
 
-# Not in chapter 6.2: the gateway in front of the service answers these, under one of two names.
+# Not in chapter 6.2: these come from the gateway in front of the service, each under one of two names.
 _GATEWAY: tuple[tuple[str, int, str, str, Remedy], ...] = (
     ("APIGW.0301", 401, "The gateway did not accept the credentials.",
      _CREDENTIALS, Remedy.PERMISSION),
@@ -297,16 +304,16 @@ _GATEWAY: tuple[tuple[str, int, str, str, Remedy], ...] = (
 # fmt: on
 
 ERROR_CODES: Mapping[str, ErrorCode] = MappingProxyType({row[0]: ErrorCode(*row) for row in (*_BMS, *_GATEWAY)})
-"""Every code of the reference and the gateway's four, by code."""
+"""All codes of the reference and the four of the gateway, by code."""
 
 
 def explain(code: str | None) -> ErrorCode | None:
     """Look a code up.
 
     Args:
-        code: The code as an answer or a job carried it, if it carried one.
+        code: The code of a response or a job, None if it has none.
 
     Returns:
-        What is known about it; None when there is no code or it is not in the table.
+        Its row of the table; None if there is no code or it is not documented.
     """
     return None if code is None else ERROR_CODES.get(code.strip())

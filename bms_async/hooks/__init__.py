@@ -1,6 +1,6 @@
-"""Functions of the application's that are told what happens: for counting, tracing and logging.
+"""Hooks: functions of the application that receive every event of a client, for counting, tracing and logging.
 
-Nothing here is imported before a client is given hooks, for most are not.
+Most clients have no hooks, so this package is imported only when a client is given some.
 """
 
 from .dispatch import Hook, Hooks, current_run, next_call_number, next_run_number, read_hooks

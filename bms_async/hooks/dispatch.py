@@ -1,4 +1,4 @@
-"""Telling hooks: in order, at once, and so that no fault of theirs reaches the call that they are told of."""
+"""Calling hooks: in order, synchronously, and such that no error of theirs reaches the call that emits the event."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .events import AttemptEnded, CallEnded, HookEvent, RunEnded
 _log = logging.getLogger("bms_async.hooks")
 
 Hook: TypeAlias = Callable[[HookEvent], object]
-"""What is called with each event; what it returns is not looked at."""
+"""A function that is called with each event; its result is ignored."""
 
-_WANTED = "a function that takes one event, or several of them in an iterable"
+_RULE = "expected a function that takes one event, or an iterable of such functions"
 
 _END_EVENTS = frozenset({AttemptEnded, CallEnded, RunEnded})
 
@@ -27,39 +27,41 @@ _calls = itertools.count(1)
 _runs = itertools.count(1)
 
 current_run: ContextVar[int | None] = ContextVar("bms_async run", default=None)
-"""The fleet run that calls of this context are made for."""
+"""The number of the fleet run that calls in this context belong to."""
 
 
 def next_call_number() -> int:
-    """Return a number that no other call of this process has."""
+    """Return a call number that is unique in this process."""
     return next(_calls)
 
 
 def next_run_number() -> int:
-    """Return a number that no other fleet run of this process has."""
+    """Return a fleet run number that is unique in this process."""
     return next(_runs)
 
 
 def read_hooks(given: Hook | Iterable[Hook]) -> tuple[Hook, ...]:
-    """Return the hooks that a client was given.
+    """Return the hooks that a client was given, as a tuple.
 
     Raises:
         ConfigurationError: One of them cannot be called, or would have to be awaited.
     """
     if not callable(given) and not isinstance(given, Iterable):
-        raise ConfigurationError(f"hooks={type(given).__name__}: {_WANTED}")
+        raise ConfigurationError(f"hooks={type(given).__name__}: {_RULE}")
     hooks = (given,) if callable(given) else tuple(given)
-    for place, hook in enumerate(hooks):
-        name = "hooks" if callable(given) else f"hooks[{place}]"
+    for index, hook in enumerate(hooks):
+        name = "hooks" if callable(given) else f"hooks[{index}]"
         if not callable(hook):
-            raise ConfigurationError(f"{name}={type(hook).__name__}: {_WANTED}")
+            raise ConfigurationError(f"{name}={type(hook).__name__}: {_RULE}")
         if isinstance(hook, type):
-            raise ConfigurationError(f"{name}={hook.__name__}: a class; give {hook.__name__}(...), an object of it")
+            raise ConfigurationError(
+                f"{name}={hook.__name__}: expected a function, got a class; give {hook.__name__}(...)"
+            )
         called = hook if inspect.isroutine(hook) else type(hook).__call__
         if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(called):
             raise ConfigurationError(
-                f"{name}={getattr(hook, '__name__', type(hook).__name__)}: a hook is called and not awaited; "
-                "have a plain function put the event into a queue, and a task of yours read it"
+                f"{name}={getattr(hook, '__name__', type(hook).__name__)}: expected a plain function, got a coroutine "
+                "function; have a plain one put the event into a queue, and a task of yours read it"
             )
     return hooks
 
@@ -68,42 +70,40 @@ class Hooks:
     """The hooks of a client.
 
     Args:
-        hooks: In the order in which they are told; of an end they are told in the reverse. So they nest, each with what
-            it makes current round a call, as context managers do.
+        hooks: In the order in which they are called. For events that end something it is reversed, so that hooks nest
+            around a call as context managers do.
     """
 
-    __slots__ = ("_backward", "_blamed", "_forward", "_hooks")
+    __slots__ = ("_failed", "_hooks", "_order", "_reversed_order")
 
     def __init__(self, hooks: tuple[Hook, ...]) -> None:
         self._hooks = hooks
-        self._forward = range(len(hooks))
-        self._backward = self._forward[::-1]
-        self._blamed: set[tuple[int, str]] = set()
+        self._order = range(len(hooks))
+        self._reversed_order = self._order[::-1]
+        self._failed: set[tuple[int, str]] = set()
 
     def __repr__(self) -> str:
         return f"<Hooks: {len(self._hooks)}>"
 
     def emit(self, event: HookEvent) -> None:
-        """Tell all hooks of an event; what one of them raises is logged, and the next one is told all the same."""
-        for place in self._backward if type(event) in _END_EVENTS else self._forward:
+        """Call all hooks with an event; what one of them raises is logged, and the next one is called nevertheless."""
+        for index in self._reversed_order if type(event) in _END_EVENTS else self._order:
             try:
-                answer = call_foreign_now("a hook", self._hooks[place], event)
-                if answer is not None and inspect.iscoroutine(answer):
-                    _refuse(answer)
-            except Exception as error:  # noqa: BLE001 - a hook is an onlooker, and no fault of the call
-                self._log_error(place, event, error)
+                result = call_foreign_now("a hook", self._hooks[index], event)
+                if result is not None and inspect.iscoroutine(result):
+                    _reject_coroutine(result)
+            except Exception as error:  # noqa: BLE001 - a hook observes, and must not fail the call
+                self._log_error(index, event, error)
 
-    def _log_error(self, place: int, event: HookEvent, error: Exception) -> None:
+    def _log_error(self, index: int, event: HookEvent, error: Exception) -> None:
         name = type(event).__name__
-        # Once for each kind of event: a hook that is broken is told of a hundred thousand outcomes all the same.
-        level = logging.DEBUG if (place, name) in self._blamed else logging.ERROR
-        self._blamed.add((place, name))
+        # At ERROR once for each kind of event: a broken hook may raise on a hundred thousand outcomes.
+        level = logging.DEBUG if (index, name) in self._failed else logging.ERROR
+        self._failed.add((index, name))
         raised = error.__cause__ if isinstance(error, ForeignCodeError) else error
-        _log.log(
-            level, "hook %d raised on %s, and is told of later events all the same", place + 1, name, exc_info=raised
-        )
+        _log.log(level, "hook %d raised on %s; it still gets later events", index + 1, name, exc_info=raised)
 
 
-def _refuse(answer: Coroutine[object, object, object]) -> None:
-    answer.close()
-    raise TypeError("the hook returned a coroutine, which nobody awaits; put the event into a queue instead")
+def _reject_coroutine(coroutine: Coroutine[object, object, object]) -> None:
+    coroutine.close()
+    raise TypeError("the hook returned a coroutine, which is never awaited; put the event into a queue instead")

@@ -1,7 +1,7 @@
-"""What a hook is told: one Struct an event, of plain values, so that any of them can be logged, counted or sent on.
+"""The events of hooks: one Struct each, of plain values that can be logged, counted or sent elsewhere.
 
-No event holds an exception, for its traceback holds the variables of the call that failed; what became of a call is
-told by the name of its error's class, the status, the code and the request id. None holds a query, a header or a body.
+No event holds an exception, because its traceback holds the variables of the call that failed. The result of a call is
+the class name of its error, the status, the code and the request id. No event holds a query, a header or a body.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import msgspec
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """What all events have in common: as JSON each says by its ``type`` which it is."""
+    """The base of all events: in JSON the field ``type`` holds the name of the class."""
 
 
 class CallStarted(_Event, frozen=True, kw_only=True):
-    """A call was asked for; it may have to wait for its slot.
+    """A call has begun; it may have to wait for its slot.
 
     Attributes:
-        call: Its number, which all events of the call bear; no two calls of a process have the same.
-        operation: Its dotted name, such as ``servers.stop``; ``request`` for one that no method is for.
+        call: The number of the call, which all its events share; it is unique in the process.
+        operation: Its dotted name, such as ``servers.stop``; ``request`` for `BmsClient.request`.
         method: The HTTP method.
-        template: The path with its parts in braces; None where `BmsClient.request` was given a path.
-        parameters: What stands for those parts, such as ``server_id``.
-        project_id: The project; None as long as nobody knows it.
-        host: The host that it goes to.
+        template: The path with its parameters in braces; None if `BmsClient.request` was given a path.
+        parameters: The values of these parameters, such as ``server_id``.
+        project_id: The project; None while it is not known.
+        host: The host that the call goes to.
         port: The port.
         lane: ``interactive`` or ``bulk``.
-        is_poll: Whether the client makes it of its own accord, to learn how far a job or a server is.
-        run: The number of the fleet run that it is made for; None outside one.
+        is_poll: Whether the client makes the call by itself, to read the progress of a job or a server.
+        run: The number of the fleet run that the call belongs to; None outside one.
     """
 
     call: int
@@ -47,16 +47,16 @@ class CallStarted(_Event, frozen=True, kw_only=True):
 
 
 class RequestSent(_Event, frozen=True, kw_only=True):
-    """A try of a call has its slot and its credentials, and was handed to the transport.
+    """An attempt of a call has its slot and its credentials, and was handed to the transport.
 
     Attributes:
-        call: The call's number.
+        call: The number of the call.
         operation: Its dotted name.
-        attempt: Which try it is, from 1.
-        url: The address without its query.
-        waited: Seconds that the try waited for its slot.
+        attempt: The number of the attempt, from 1.
+        url: The URL without its query.
+        waited: Seconds that the attempt waited for its slot.
         used: Slots of the operation that are in use, this one included: calls in flight, and those of the last minute.
-        limit: How many there are now; None without a limit.
+        limit: How many slots there are now; None without a limit.
     """
 
     call: int
@@ -69,18 +69,18 @@ class RequestSent(_Event, frozen=True, kw_only=True):
 
 
 class AttemptEnded(_Event, frozen=True, kw_only=True):
-    """A try that was sent came to its end: with an answer, without one, or because the caller left.
+    """An attempt that was sent has ended: with a response, without one, or because the caller was cancelled.
 
     Attributes:
-        call: The call's number.
+        call: The number of the call.
         operation: Its dotted name.
-        attempt: Which try it was, from 1.
-        seconds: From when it was sent.
-        status: The HTTP status; None where no answer came.
-        code: The cloud's code, such as ``BMS.0036``.
-        request_id: The cloud's id of the try, for its support.
-        error: The class of the error, such as ``TransportError``; ``CancelledError`` if the caller left or the deadline
-            came; None for a good answer.
+        attempt: The number of the attempt, from 1.
+        seconds: Seconds since it was sent.
+        status: The HTTP status; None if there was no response.
+        code: The cloud's error code, such as ``BMS.0036``.
+        request_id: The cloud's id of the request, for its support.
+        error: The class of the error, such as ``TransportError``; ``CancelledError`` if the caller was cancelled or the
+            deadline was reached; None for a success.
     """
 
     call: int
@@ -94,17 +94,17 @@ class AttemptEnded(_Event, frozen=True, kw_only=True):
 
 
 class RateLimited(_Event, frozen=True, kw_only=True):
-    """The cloud counted a try out (429).
+    """The cloud has rate-limited an attempt (429).
 
-    An operation that has a limit stands still then, and its capacity shrinks for a while.
+    An operation that has a limit is blocked then, and its capacity is reduced for a while.
 
     Attributes:
-        call: The call's number.
+        call: The number of the call.
         operation: Its dotted name.
-        attempt: Which try it was, from 1.
-        retry_after: Seconds that the cloud asked to wait; None if it did not.
-        wait: Seconds that the operation stands still from now on, for all its calls; None if it does not.
-        capacity: Calls a minute that are made from then on, until it grows back; None without a limit.
+        attempt: The number of the attempt, from 1.
+        retry_after: Seconds to wait according to the cloud; None if it does not say.
+        wait: Seconds for which all calls of the operation are blocked from now on; None if they are not.
+        capacity: Calls a minute that are made from then on, until the capacity recovers; None without a limit.
         limit: Calls a minute as documented, set or learned; None without a limit.
     """
 
@@ -118,15 +118,15 @@ class RateLimited(_Event, frozen=True, kw_only=True):
 
 
 class RetryScheduled(_Event, frozen=True, kw_only=True):
-    """A call is to be tried again.
+    """A call has failed and will be attempted again.
 
     Attributes:
-        call: The call's number.
+        call: The number of the call.
         operation: Its dotted name.
-        attempt: Which try it is that failed, from 1; 0 where none was sent, for want of a token for instance.
-        delay: Seconds until then; waiting for a slot comes on top.
-        error: The class of the error that the try ended with.
-        code: The cloud's code.
+        attempt: The number of the attempt that failed, from 1; 0 if none was sent, for want of a token for instance.
+        delay: Seconds until the next attempt; waiting for a slot comes on top.
+        error: The class of the error.
+        code: The cloud's error code.
     """
 
     call: int
@@ -138,19 +138,20 @@ class RetryScheduled(_Event, frozen=True, kw_only=True):
 
 
 class CallEnded(_Event, frozen=True, kw_only=True):
-    """A call came to its end, well or badly; each call that started does so once.
+    """A call has ended, with a result or an error; there is one such event for each `CallStarted`.
 
     Attributes:
-        call: Its number.
+        call: The number of the call.
         operation: Its dotted name.
-        seconds: From when it was asked for, with all its waiting and all its tries.
-        attempts: How many tries were sent.
-        status: The HTTP status of the last try, or of the call for a token that it failed for want of; None where there
-            was no answer.
-        code: The cloud's code for what went wrong.
-        request_id: The cloud's id of what was answered last.
-        error: The class of the error that the caller gets; ``CancelledError`` if he left; None if it went well.
-        job_id: The job that it started.
+        seconds: Seconds since it began, including all waiting and all attempts.
+        attempts: How many attempts were sent.
+        status: The HTTP status of the last attempt, or of the token request without which the call failed; None if
+            there was no response.
+        code: The cloud's error code.
+        request_id: The cloud's id of the request that was responded to last.
+        error: The class of the error that the caller gets; ``CancelledError`` if the caller was cancelled; None for a
+            success.
+        job_id: The job that the call started, if any.
         is_poll: As in `CallStarted`.
         run: As in `CallStarted`.
     """
@@ -174,11 +175,11 @@ class JobPolled(_Event, frozen=True, kw_only=True):
     Attributes:
         job_id: The job.
         action: The call that started it, such as ``servers.stop``; None if not known.
-        status: Its status as last seen; None before it was.
+        status: Its status as last seen; None before the first successful poll.
         ended: How many of its sub-jobs have ended.
-        total: How many it has, as far as is known; at least 1.
-        error: The class of the error, where the poll told nothing.
-        code: The cloud's code for that.
+        total: How many sub-jobs it has, as far as is known; at least 1.
+        error: The class of the error if the poll failed.
+        code: The cloud's error code if the poll failed.
     """
 
     job_id: str
@@ -191,16 +192,16 @@ class JobPolled(_Event, frozen=True, kw_only=True):
 
 
 class JobFinished(_Event, frozen=True, kw_only=True):
-    """A job has ended, or how it ended cannot be known.
+    """A job has ended, or is lost: its end cannot be known.
 
     Attributes:
         job_id: The job.
         action: The call that started it; None if not known.
-        status: How it ended; None if it was lost.
-        succeeded: How many of its sub-jobs did.
-        failed: How many of them failed.
-        seconds: From when it was accepted until its end was seen; None for one that was picked up later.
-        error: ``JobLostError`` if it was lost.
+        status: The status with which it ended; None if it is lost.
+        succeeded: How many of its sub-jobs succeeded.
+        failed: How many of its sub-jobs failed.
+        seconds: Seconds from its acceptance until its end was seen; None for a job that was picked up by its id.
+        error: ``JobLostError`` if it is lost.
     """
 
     job_id: str
@@ -216,12 +217,12 @@ class RunStarted(_Event, frozen=True, kw_only=True):
     """A fleet run has begun.
 
     Attributes:
-        run: Its number, which its events and its calls bear; no two runs of a process have the same.
-        action: What it asks for, such as ``servers.stop``.
+        run: The number of the run, which its events and calls share; it is unique in the process.
+        action: The action, such as ``servers.stop``.
         lane: ``interactive`` or ``bulk``.
-        wave_size: How many servers may be under way at once; None for no bound.
-        abort_above: The share of failures that ends it; None for none.
-        verify: Whether the states are read back at its end.
+        wave_size: How many servers may be in flight at once; None for no bound.
+        abort_above: The share of failures above which the run is aborted; None for no threshold.
+        verify: Whether the servers' states are read back at the end.
     """
 
     run: int
@@ -233,18 +234,18 @@ class RunStarted(_Event, frozen=True, kw_only=True):
 
 
 class OutcomeRecorded(_Event, frozen=True, kw_only=True):
-    """What became of a server of a run is known; each of its servers is told of once.
+    """A server of a fleet run has its outcome; there is one such event for each server.
 
     Attributes:
-        run: The run's number.
-        action: What was asked for.
+        run: The number of the run.
+        action: The action of the run.
         server_id: The server.
         state: One of `OutcomeState`, as text.
-        code: The cloud's code for what went wrong.
-        error: The class of the error for what went wrong.
-        job_id: The job that it was part of; None if it never came to one.
-        attempts: How often the cloud was asked for it.
-        seconds: From when it was first asked for; None if it never was.
+        code: The cloud's error code.
+        error: The class of the error.
+        job_id: The job that the server was part of; None if there was none.
+        attempts: How many requests for the server were sent.
+        seconds: Seconds from the first request until the outcome; None if no request was sent.
     """
 
     run: int
@@ -259,19 +260,20 @@ class OutcomeRecorded(_Event, frozen=True, kw_only=True):
 
 
 class RunEnded(_Event, frozen=True, kw_only=True):
-    """A fleet run is over, and all its outcomes are told.
+    """A fleet run has ended, and all its outcomes are recorded.
 
     Attributes:
-        run: Its number.
-        action: What it asked for.
-        seconds: How long it took.
-        by_state: How many servers are in each state; every state is there.
-        by_code: How many are not as asked, by the code or, without one, the name of the error or the state.
+        run: The number of the run.
+        action: The action of the run.
+        seconds: How long the run took.
+        by_state: How many servers are in each `OutcomeState`; every state is a key.
+        by_code: How many servers are not as asked, by error code or, without one, by the class of the error or the
+            state.
         batches: How many batches the cloud accepted.
-        extra_calls: How many calls it took to find out what no job told.
-        cancelled: Whether it was ended before its end.
-        aborted: Why nothing more was asked for, when too many servers failed.
-        error: The class of what broke that is no server's: a fault of the source, of a callback or of ours.
+        extra_calls: How many calls were made to find out what no job has shown.
+        cancelled: Whether the run was cancelled.
+        aborted: Why the run was aborted, if too many servers failed.
+        error: The class of an error that is not about a server: of the source, of a callback or of this package.
     """
 
     run: int
@@ -287,13 +289,13 @@ class RunEnded(_Event, frozen=True, kw_only=True):
 
 
 class CredentialsRenewalEnded(_Event, frozen=True, kw_only=True):
-    """Credentials got a new token or new keys, or failed to. All clients that share them are told.
+    """Credentials have a new token or new keys, or failed to get them; all clients that share them emit this.
 
     Attributes:
-        credentials: Their class, such as ``PasswordAuth``.
-        seconds: How long it took, with all tries.
-        lifetime: Seconds for which what came is good; None if nothing came, or nobody knows.
-        error: The class of the error, if nothing came.
+        credentials: The class of the credentials, such as ``PasswordAuth``.
+        seconds: How long it took, with all attempts.
+        lifetime: Seconds for which the token or the keys are valid; None if not known, or on failure.
+        error: The class of the error on failure.
     """
 
     credentials: str
@@ -316,4 +318,4 @@ HookEvent: TypeAlias = (
     | RunEnded
     | CredentialsRenewalEnded
 )
-"""What a hook is told."""
+"""Any event that a hook is called with."""

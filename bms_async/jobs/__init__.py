@@ -1,4 +1,4 @@
-"""Watching jobs: one poll however many wait, a future for each server, and nobody left waiting."""
+"""Watching jobs: one poll for any number of waiters, a future for each server, an end to every wait."""
 
 from .events import EventGap, JobChanged, JobEnded, JobEvent, JobEvents, JobLost, JobStarted, SubJobEnded
 from .handle import JobHandle, SavedJob, read_saved

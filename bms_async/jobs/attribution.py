@@ -1,4 +1,4 @@
-"""What the end of a job tells of its sub-jobs, those that it does not name among them: pure."""
+"""What the end of a job says about its sub-jobs, including those of servers that it does not name: pure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from bms_async.models.ids import canonical_id
 
 
 def unended(job: Job, ended: Mapping[str, SubJob]) -> Iterator[SubJob]:
-    """Return the sub-jobs that a poll shows and that have not ended, as far as anything was seen.
+    """Return the sub-jobs that a poll shows and whose end has not been seen.
 
     Args:
         job: The job as a poll shows it.
-        ended: The end of each server's sub-job that was seen, by canonical id.
+        ended: The first end seen of each server's sub-job, by canonical id.
     """
     return (sub for sub in job.sub_jobs if not sub.is_final and canonical_id(sub.server_id or "") not in ended)
 
 
 def is_complete(job: Job, ended: Mapping[str, SubJob]) -> bool:
-    """Tell whether an ended job has told of all its sub-jobs; one may fail before the last of them ends.
+    """Return whether an ended job has shown the end of all its sub-jobs; a job may fail before the last of them ends.
 
     Args:
         job: The job as a poll shows it.
-        ended: The end of each server's sub-job that was seen, which may not be what this poll shows.
+        ended: The first end seen of each server's sub-job, which this poll need not show.
     """
     if any(unended(job, ended)):
         return False
@@ -33,40 +33,40 @@ def is_complete(job: Job, ended: Mapping[str, SubJob]) -> bool:
 
 
 def with_first_ends(job: Job, ended: Mapping[str, SubJob]) -> Job:
-    """Return the job with the end of each sub-job that was seen first, where this poll shows another."""
+    """Return the job with each sub-job's first end in the place of what this poll shows of it."""
     subs = tuple(ended.get(canonical_id(sub.server_id or ""), sub) for sub in job.sub_jobs)
     if job.entities is None or all(new.status == old.status for new, old in zip(subs, job.sub_jobs, strict=True)):
         return job
     return msgspec.structs.replace(job, entities=msgspec.structs.replace(job.entities, sub_jobs=subs))
 
 
-def attribute_unnamed(job: Job, untold: list[str], nameless: list[SubJob], *, servers: int) -> Iterator[SubJob]:
-    """Tell what became of the servers that an ended job does not name.
+def attribute_unnamed(job: Job, missing: list[str], unnamed: list[SubJob], *, servers: int) -> Iterator[SubJob]:
+    """Yield a sub-job for each server that an ended job does not name, as far as its end can be inferred.
 
-    A job that succeeded did so for all. As many nameless failures as servers are those servers' failures. A job that
-    failed as a whole, without sub-jobs, failed for each. Beyond that nothing can be told, and nothing is.
+    A job that succeeded did so for all. As many unnamed failures as missing servers are those servers' failures. A job
+    that failed as a whole, without sub-jobs, failed for each. Nothing else is inferred.
 
     Args:
         job: The job, which has ended.
-        untold: The servers it was started for and does not name.
-        nameless: Its sub-jobs that have ended and name no server.
+        missing: The servers it was started for and does not name.
+        unnamed: Its sub-jobs that have ended and name no server.
         servers: How many servers it was started for.
     """
-    if job.status is JobStatus.SUCCESS and not any(sub.status is JobStatus.FAIL for sub in nameless):
-        yield from (_named(SubJob(status=JobStatus.SUCCESS, end_time=job.end_time), server_id) for server_id in untold)
-    elif nameless and len(nameless) == len(untold) and all(sub.status is JobStatus.FAIL for sub in nameless):
-        reason = _common(nameless)
-        yield from (_named(reason, server_id) for server_id in untold)
+    if job.status is JobStatus.SUCCESS and not any(sub.status is JobStatus.FAIL for sub in unnamed):
+        yield from (_named(SubJob(status=JobStatus.SUCCESS, end_time=job.end_time), server_id) for server_id in missing)
+    elif unnamed and len(unnamed) == len(missing) and all(sub.status is JobStatus.FAIL for sub in unnamed):
+        common = _common(unnamed)
+        yield from (_named(common, server_id) for server_id in missing)
     elif not job.sub_jobs and job.sub_jobs_total <= (servers == 1) and (job.error_code or job.code or job.reason):
-        # One that has several sub-jobs and shows none of them tells what became of one, and not of which.
-        reason = SubJob(
+        # A job with several sub-jobs that shows none of them may give the reason of one, and not say of which.
+        failure = SubJob(
             status=JobStatus.FAIL, error_code=job.error_code or job.code, fail_reason=job.reason, end_time=job.end_time
         )
-        yield from (_named(reason, server_id) for server_id in untold)
+        yield from (_named(failure, server_id) for server_id in missing)
 
 
 def _common(subs: list[SubJob]) -> SubJob:
-    """Return what nameless failures have in common: which of them is whose, nobody can tell."""
+    """Return what unnamed failures have in common, since nothing says which server each belongs to."""
     if len({(sub.error_code, sub.reason) for sub in subs}) == 1:
         return subs[0]
     return SubJob(status=JobStatus.FAIL, fail_reason="one of: " + "; ".join(_reasons(subs)))
@@ -77,6 +77,5 @@ def _reasons(subs: Iterable[SubJob]) -> list[str]:
 
 
 def _named(sub: SubJob, server_id: str) -> SubJob:
-    told = sub.about if isinstance(sub.about, SubJobEntities) else None
-    words = None if told is None else told.errorcode_message
-    return msgspec.structs.replace(sub, about=SubJobEntities(server_id=server_id, errorcode_message=words))
+    message = sub.about.errorcode_message if isinstance(sub.about, SubJobEntities) else None
+    return msgspec.structs.replace(sub, about=SubJobEntities(server_id=server_id, errorcode_message=message))

@@ -1,4 +1,4 @@
-"""What a caller holds of a job."""
+"""The handle of a job: what a call that starts one returns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VERSION = 1
 
 
 class SavedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A handle as it is saved: plain JSON with a version, to be picked up by any later one of this package."""
+    """A saved handle: plain JSON with a version number, which every later version of this package can restore."""
 
     version: int
     job_id: str
@@ -34,30 +34,30 @@ class _Version(msgspec.Struct, frozen=True):
 
 
 class JobHandle:
-    """A job under way, from the yes of the cloud to its end.
+    """A job in the cloud, from its acceptance to its end.
 
-    Awaiting it waits for the end. Leaving an await only detaches the waiter: the cloud has no call that aborts a job,
-    and so there is none here. A job is polled while somebody waits for it; reading `status`, `job` or `done` has it
-    polled once more, and does not wait for that.
+    Awaiting the handle waits for the end. Leaving an await only detaches the waiter: the cloud has no call that aborts
+    a job, so a handle has no `cancel()`. A job is polled while it has a waiter. Reading `status`, `job` or `done` has
+    it polled once more, and does not wait for that poll.
 
     ::
 
         job = await bms.servers.stop([id_a, id_b])
-        sub = await job.sub_job(id_a)       # when this server has ended
-        async for sub in job.sub_jobs():    # each as it ends
+        sub = await job.sub_job(id_a)       # when this server's part has ended
+        async for sub in job.sub_jobs():    # each one as it ends
             ...
-        done = await job                    # when all have
+        done = await job                    # when all have ended
     """
 
-    __slots__ = ("_action", "_own", "_project_id", "_record")
+    __slots__ = ("_action", "_own_servers", "_project_id", "_record")
 
     def __init__(
         self, record: JobRecord, project_id: str, *, servers: tuple[str, ...] = (), action: str | None = None
     ) -> None:
         self._record = record
         self._project_id = project_id
-        # Of its own: a cloud may give two calls one and the same job.
-        self._own = servers
+        # Not those of the record, because a cloud may return the same job for two calls.
+        self._own_servers = servers
         self._action = action
 
     @property
@@ -68,7 +68,7 @@ class JobHandle:
     @property
     def servers(self) -> tuple[str, ...]:
         """The servers it was started for; empty for a job picked up by its id."""
-        return self._own or self._record.servers
+        return self._own_servers or self._record.servers
 
     @property
     def action(self) -> str | None:
@@ -77,18 +77,18 @@ class JobHandle:
 
     @property
     def job(self) -> Job | None:
-        """What the last poll with news showed, None before the first."""
+        """The job as the last poll that showed a change had it, None before the first."""
         self._record.mark_viewed()
         return self._record.job
 
     @property
     def status(self) -> JobStatus:
-        """How far the job is, as the last poll showed it."""
+        """The status of the job, as the last poll showed it."""
         self._record.mark_viewed()
         return self._last_status
 
     def done(self) -> bool:
-        """Tell whether nothing more will be learned: the job ended, or was lost."""
+        """Return whether nothing more will be learned: the job has ended, or was lost."""
         self._record.mark_viewed()
         return self._record.finished
 
@@ -103,8 +103,8 @@ class JobHandle:
 
         Raises:
             JobFailedError: The job ended as FAIL; some servers may have succeeded.
-            JobLostError: How it ended cannot be known.
-            JobTimeoutError: The time is over, the job goes on; the error holds what resumes the wait.
+            JobLostError: Its end cannot be known.
+            JobTimeoutError: The timeout is over, and the job goes on; `error.resume` restores the handle.
             ClientClosedError: The client was closed.
         """
         with anyio.move_on_after(timeout):
@@ -118,9 +118,9 @@ class JobHandle:
         )
 
     def sub_job(self, server_id: str) -> asyncio.Future[SubJob]:
-        """Return a future that resolves when this server's part has ended, well or badly.
+        """Return a future that resolves when the server's sub-job has ended, as SUCCESS or FAIL.
 
-        Each call returns a future of its own; cancelling it touches no other.
+        Each call returns a new future; cancelling it affects no other.
 
         Args:
             server_id: One of the servers that the job was started for.
@@ -129,27 +129,27 @@ class JobHandle:
             InvalidRequestError: The job was not started for this server.
         """
         name = canonical_id(server_id) if isinstance(server_id, str) else server_id
-        stranger = bool(self.servers) and name not in self._record.expected_ids
-        if stranger or not isinstance(name, str) or (self._shares_its_job and name not in self._own_names):
-            raise InvalidRequestError("server_id", server_id, f"not a server of job {self.id}")
+        is_unknown = bool(self.servers) and name not in self._record.expected_ids
+        if is_unknown or not isinstance(name, str) or (self._is_shared and name not in self._own_ids):
+            raise InvalidRequestError("server_id", server_id, f"expected one of the servers of job {self.id}")
         return self._record.sub_job(name)
 
     async def sub_jobs(self) -> AsyncIterator[SubJob]:
-        """Iterate over the sub-jobs in the order in which they end, those first that already have.
+        """Iterate over the sub-jobs in the order in which they end, beginning with those that have ended already.
 
         Raises:
-            JobLostError: How the job ended cannot be known; what was known came before.
+            JobLostError: The job's end cannot be known; it is raised after all sub-jobs whose end is known.
             ClientClosedError: The client was closed.
         """
         record = self._record
-        told = 0
-        own = self._own_names
+        index = 0
+        own = self._own_ids
         while True:
-            while told < len(record.ended):
-                sub = record.ended[told]
-                told += 1
+            while index < len(record.ended):
+                sub = record.ended[index]
+                index += 1
                 name = canonical_id(sub.server_id or "")
-                is_of_another_call = self._shares_its_job and name in record.expected_ids and name not in own
+                is_of_another_call = self._is_shared and name in record.expected_ids and name not in own
                 if not is_of_another_call:
                     yield sub
             if record.finished:
@@ -159,7 +159,7 @@ class JobHandle:
             raise own_copy(record.error)
 
     def to_json(self) -> str:
-        """Return what `bms.jobs.restore` makes a handle of again, in this process or another."""
+        """Return the handle as JSON, from which `bms.jobs.restore` makes it again, in this process or another."""
         saved = SavedJob(
             version=_VERSION, job_id=self.id, project_id=self._project_id, action=self.action, servers=self.servers
         )
@@ -174,12 +174,12 @@ class JobHandle:
         return self._record.job.status if self._record.job else JobStatus.INIT
 
     @property
-    def _shares_its_job(self) -> bool:
-        return bool(self._own) and len(self._own) < len(self._record.expected_ids)
+    def _is_shared(self) -> bool:
+        return bool(self._own_servers) and len(self._own_servers) < len(self._record.expected_ids)
 
     @property
-    def _own_names(self) -> frozenset[str]:
-        return frozenset(map(canonical_id, self._own))
+    def _own_ids(self) -> frozenset[str]:
+        return frozenset(map(canonical_id, self._own_servers))
 
     async def _result(self) -> Job:
         record = self._record
@@ -194,7 +194,7 @@ class JobHandle:
 
 
 class WatchedJobs(Sequence[JobHandle]):
-    """Handles of many jobs, each made when it is looked at: a hundred thousand at once would hold the event loop."""
+    """Handles of many jobs, each created on access: a hundred thousand at once would hold the event loop."""
 
     __slots__ = ("_project_id", "_records")
 
@@ -206,40 +206,44 @@ class WatchedJobs(Sequence[JobHandle]):
         return len(self._records)
 
     @overload
-    def __getitem__(self, place: int) -> JobHandle: ...
+    def __getitem__(self, index: int) -> JobHandle: ...
 
     @overload
-    def __getitem__(self, place: slice) -> WatchedJobs: ...
+    def __getitem__(self, index: slice) -> WatchedJobs: ...
 
-    def __getitem__(self, place: int | slice) -> JobHandle | WatchedJobs:
-        if isinstance(place, slice):
-            return WatchedJobs(self._records[place], self._project_id)
-        return JobHandle(self._records[place], self._project_id)
+    def __getitem__(self, index: int | slice) -> JobHandle | WatchedJobs:
+        if isinstance(index, slice):
+            return WatchedJobs(self._records[index], self._project_id)
+        return JobHandle(self._records[index], self._project_id)
 
     def __repr__(self) -> str:
         return f"<{len(self)} watched jobs>"
 
 
 def read_saved(text: str | bytes, project_id: str | None) -> SavedJob:
-    """Read what `JobHandle.to_json` wrote.
+    """Decode what `JobHandle.to_json` returned.
 
     Args:
         text: The JSON.
-        project_id: The project of the client that is to watch the job, None if it is not known yet.
+        project_id: The project of the client that is to watch the job, None if not known yet.
 
     Raises:
-        InvalidRequestError: It is no saved job, is of a later version, or of another project.
+        InvalidRequestError: The text is not a saved job, or is one of another version or of another project.
     """
     try:
-        # The version first: what a later one writes may have another shape.
+        # The version first, because the JSON of another version may have another shape.
         version = msgspec.json.decode(text, type=_Version).version
         if version != _VERSION:
-            raise InvalidRequestError("text", version, f"this version of bms_async reads version {_VERSION} only")
+            raise InvalidRequestError(
+                "text", version, f"expected version {_VERSION}, the only one that this release reads"
+            )
         saved = msgspec.json.decode(text, type=SavedJob)
     except (msgspec.DecodeError, UnicodeError, TypeError, RecursionError) as error:
-        raise InvalidRequestError("text", "...", f"not what JobHandle.to_json() wrote: {error}") from error
+        raise InvalidRequestError("text", "...", f"expected what JobHandle.to_json() returned: {error}") from error
     if project_id and saved.project_id and saved.project_id != project_id:
         raise InvalidRequestError(
-            "text", saved.project_id, f"the job belongs to that project, and this client to {project_id}"
+            "text",
+            saved.project_id,
+            f"expected a job of this client's project {project_id}; use a client of that project",
         )
     return saved

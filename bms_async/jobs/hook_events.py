@@ -1,4 +1,4 @@
-"""What the hooks are told of a job."""
+"""The hook events of jobs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .record import JobRecord
 
 
 def emit_poll(hooks: Hooks, record: JobRecord, error: Exception | None, now: float) -> None:
-    """Tell of a poll and, if it was the last one, of the job's end.
+    """Emit `JobPolled` and, after the last poll, `JobFinished`.
 
     Args:
-        hooks: Who is told.
+        hooks: The client's hooks.
         record: The job, as the poll left it.
-        error: Why the poll told nothing; None if it did.
-        now: The loop's time.
+        error: Why the poll failed; None if it did not.
+        now: The event loop's time in seconds.
     """
     job, ended = record.job, record.ended
     hooks.emit(
@@ -41,7 +41,7 @@ def emit_poll(hooks: Hooks, record: JobRecord, error: Exception | None, now: flo
                 status=None if job is None or lost is not None else job.status.value,
                 succeeded=succeeded,
                 failed=len(ended) - succeeded,
-                seconds=now - record.since if record.started else None,
+                seconds=now - record.polling.since if record.polling.started else None,
                 error=None if lost is None else type(lost).__name__,
             )
         )

@@ -1,4 +1,4 @@
-"""How long the cloud may tell nothing before a wait ends."""
+"""How long a job or a server may show nothing new before a wait for it ends."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from bms_async.errors import InvalidRequestError
 
 T = TypeVar("T")
 
-_MIN_BOUND = 600.0
-"""Seconds that each poll may take, however short the patience: it may have to wait for a slot."""
+_MIN_POLL_TIMEOUT = 600.0
+"""Seconds that each poll may take even if `Patience.failing` is less: it may have to wait for a slot."""
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a client waits for news of a job or of a server, in seconds, each counted from the last news.
+    """The grace periods of a wait for a job or a server, in seconds.
 
     ::
 
         async with BmsClient(..., patience=Patience(no_news=3 * 3600)) as bms:
             ...
 
-    Every wait has an end: once one of these is over, the job is lost (`JobLostError`), and a fleet run reads the
+    Every wait ends: once one of these periods is over, the job is lost (`JobLostError`), and a fleet run reads the
     servers' own states. ``math.inf`` waits for ever.
 
     Attributes:
-        not_found: How long a 404 is not believed: a job may be unknown for some seconds after it was accepted.
-        unauthorized: How long there may be nothing but 401 and 403, or no credentials to be had.
-        failing: How long there may be nothing but other failed polls; also how long one poll may take, if that is more
-            than ten minutes.
-        incomplete: How long a job that has ended may leave untold what became of a sub-job that it never showed.
-        no_news: How long polls may succeed and show nothing new: no sub-job that begins or ends, no other status. It
-            also holds for a sub-job that is shown as RUNNING in a job that has ended. Two hours by default: making a
+        not_found: How long polls may return nothing but 404; a job may be unknown for some seconds after it was
+            accepted.
+        unauthorized: How long polls may fail with nothing but 401 and 403, or for want of credentials.
+        failing: How long polls may fail in any other way; also the timeout of one poll, if it is above ten minutes.
+        incomplete: How long a job that has ended may leave a sub-job out that it has never shown.
+        no_news: How long successful polls may show no progress: no sub-job that begins or ends, no further status. This
+            includes a sub-job that is shown as RUNNING in a job that has ended. Two hours by default: creating a
             server, the slowest work there is, is commonly given half an hour, and a job of one server shows nothing
             in between; four times that leaves room for a busy cloud. Time in which polls failed does not count.
 
     Raises:
-        InvalidRequestError: One of them is no number of seconds.
+        InvalidRequestError: A value is not a number of seconds, 0 or more.
     """
 
     not_found: float = 60.0
@@ -57,16 +57,16 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def bounded_poll(poll: Awaitable[T], patience: Patience) -> T:
-    """Await a poll for as long as polls may fail: credentials that never answer would have it go on for ever.
+    """Await a poll with a timeout: credentials or a transport that never return would have it go on for ever.
 
     Args:
         poll: The poll.
-        patience: For how long polls may fail.
+        patience: The client's patience; its `failing` is the timeout, but ten minutes at least.
 
     Raises:
-        TimeoutError: It has not ended by then.
+        TimeoutError: The poll has not ended by then.
     """
-    longest = max(patience.failing, _MIN_BOUND)
-    with anyio.move_on_after(longest):
+    timeout = max(patience.failing, _MIN_POLL_TIMEOUT)
+    with anyio.move_on_after(timeout):
         return await poll
-    raise TimeoutError(f"the poll had no end for {longest:g} s: its credentials or its transport do not answer")
+    raise TimeoutError(f"the poll did not end within {timeout:g} s: its credentials or its transport do not return")

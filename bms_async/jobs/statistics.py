@@ -1,4 +1,4 @@
-"""What a watcher is doing, in numbers."""
+"""The figures of a watcher."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import msgspec
 
 
 class WatcherStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a watcher is doing.
+    """The figures of a watcher.
 
     Attributes:
         polled: Jobs that are polled.
-        idle: Jobs that nobody waits for, and that are not polled for that reason.
-        in_flight: Polls under way.
+        idle: Jobs that have a handle but no waiter, and so are not polled.
+        in_flight: Polls in flight.
         polls: Polls made.
-        failed_polls: Polls that told nothing.
-        ended: Jobs seen to their end.
-        lost: Jobs whose end cannot be known.
-        load: How many times more polls the jobs that somebody waits for want than they may have, at least 1.
-        subscribers: Subscriptions to events that are open.
-        next_poll: Seconds until the next poll is due, None when there is nothing to poll.
+        failed_polls: Polls that failed.
+        ended: Jobs whose end was seen.
+        lost: Jobs that were lost: their end cannot be known.
+        load: The ratio of the polls that awaited jobs demand to those they may get, at least 1.
+        subscribers: Open subscriptions to events.
+        next_poll: Seconds until the next poll is due, None if there is nothing to poll.
     """
 
     polled: int

@@ -1,4 +1,19 @@
-"""One coroutine that polls any number of jobs."""
+"""One coroutine that polls any number of jobs.
+
+Guarantee (R6): a job has at most one poll in flight, however many tasks wait for it. And (R4): cancelling a waiter
+affects no other waiter, and closing leaves no task and no waiter behind.
+
+How: a job is in the poll queue, in flight, or idle, and never in two of these. It leaves the queue when it is polled
+and returns when that poll has ended. Waiters do not poll. They wait for the record's event or for a future of their
+own, and polls run in tasks of the watcher's. A job without a waiter becomes idle: it is held by a weak reference only,
+costs no poll, and goes with its last handle; `JobRecord.wake` puts it back into the queue. Application code below a
+poll may raise anything, `CancelledError` included, and that is one failed poll. Whatever touches all jobs (closing, a
+new subscriber) yields to the event loop every `_YIELD_EVERY` jobs (R9), and closing goes on where a cancelled call
+left off.
+
+Rejected: a polling task for each job or each waiter. A hundred thousand timers would compete for one rate limit, and
+none of them could know which poll is worth most.
+"""
 
 from __future__ import annotations
 
@@ -33,25 +48,25 @@ if TYPE_CHECKING:
 _log = logging.getLogger("bms_async.jobs")
 
 Fetch: TypeAlias = Callable[[str, Callable[[JobSummary], bool]], Awaitable[Job | None]]
-"""Fetches a job; None if a glance at it shows nothing new."""
+"""Fetches a job; returns None if the given function finds no change in the job's summary."""
 
 _MAX_CONCURRENT_POLLS = 32
 _PAUSE_AFTER_BUG = 5.0
 _YIELD_EVERY = 500
-"""How many jobs are dealt with before others get a turn: some milliseconds of work."""
+"""How many jobs are processed between two yields to the event loop: some milliseconds of work."""
 
 
 class Watcher:
     """Polls jobs, each with at most one request in flight however many wait for it.
 
     Args:
-        fetch: The call that fetches a job; it should not retry, for the watcher polls again by itself.
-        pace: Keeps the polls of all jobs within their share of the limit.
-        project: Tells the project whose jobs these are, for saved handles; None as long as nobody knows.
-        patience: How long the cloud may tell nothing before a job is lost.
+        fetch: The call that fetches a job. It should not retry, because the watcher polls again by itself.
+        pace: The pacer that keeps the polls of all jobs within their share of the limit.
+        project: Returns the project whose jobs these are, for saved handles; None while it is not known.
+        patience: How long a job may show nothing new before it is lost.
 
     Attributes:
-        hooks: Who is told of each poll, and of each job's end; None where nobody is.
+        hooks: The client's hooks, None if it has none.
     """
 
     def __init__(
@@ -62,54 +77,54 @@ class Watcher:
         self._project = project
         self._patience = patience or Patience()
         self.hooks: Hooks | None = None
-        self._owner = BackgroundTasks("bms_async watcher")
+        self._tasks = BackgroundTasks("bms_async watcher")
         self._records: dict[str, JobRecord] = {}
-        # Nobody waits for these: who drops the last handle of one lets it go.
-        self._asleep: WeakValueDictionary[str, JobRecord] = WeakValueDictionary()
-        self._ending: list[JobRecord] = []
+        # Jobs without a waiter; dropping the last handle of one frees it.
+        self._idle: WeakValueDictionary[str, JobRecord] = WeakValueDictionary()
+        self._unclosed: list[JobRecord] = []
         self._queue = PollQueue(pace.rate)
         self._bus = EventBus(self._wake_all)
         self._wake = asyncio.Event()
         self._profiles: dict[str, schedule.DurationProfile] = {}
         self._in_flight = self._polls = self._failed = self._ended = self._lost = 0
-        self._is_closing = self._is_rousing = False
+        self._is_closing = self._is_waking_all = False
 
     async def open(self) -> None:
         """Start polling."""
-        await self._owner.open()
+        await self._tasks.open()
         self._bus.is_open = True
-        self._bus.loop = self._owner.loop
-        self._owner.start(self._run, name="bms_async watcher")
+        self._bus.loop = self._tasks.loop
+        self._tasks.start(self._run, name="bms_async watcher")
 
     @property
     def has_current_task(self) -> bool:
-        """Whether this is called from a poll, or from what one has started."""
-        return self._owner.has_current_task
+        """Whether the caller runs in a poll, or in a task that a poll has started."""
+        return self._tasks.has_current_task
 
     def begin_closing(self) -> None:
-        """Note that the client is being closed: what ends a poll from now on is that, and nothing of the job's."""
+        """Note that the client is being closed: from now on a poll that fails says nothing of its job."""
         self._is_closing = True
 
     async def aclose(self) -> None:
-        """Stop polling; everyone who waits for a job gets `ClientClosedError`."""
+        """Stop polling; every waiter gets `ClientClosedError`."""
         try:
-            await self._owner.aclose()
+            await self._tasks.aclose()
         finally:
             await self._end_all()
 
     async def _end_all(self) -> None:
-        # Kept where one that is called again, after it was cancelled, finds what is left.
-        records = self._ending
-        records += [*self._records.values(), *_alive(self._asleep)]
+        # An attribute, so that a second call finds what a cancelled one has left.
+        records = self._unclosed
+        records += [*self._records.values(), *_alive(self._idle)]
         self._records.clear()
-        self._asleep.clear()
+        self._idle.clear()
         await anyio.lowlevel.cancel_shielded_checkpoint()
         self._queue.clear()
         while records:
-            some = records[-_YIELD_EVERY:]
-            # What nobody holds any more goes a few at a time, too.
+            chunk = records[-_YIELD_EVERY:]
+            # Freed a chunk at a time, too: freeing a hundred thousand at once would hold the event loop.
             del records[-_YIELD_EVERY:]
-            for record in some:
+            for record in chunk:
                 record.fail(
                     ClientClosedError(f"the client was closed before job {record.job_id} ended; the job goes on")
                 )
@@ -126,58 +141,65 @@ class Watcher:
         keep_polling: bool = False,
         started: bool = True,
     ) -> JobHandle:
-        """Return a handle of a job, which is polled while somebody waits for it; several handles cost one poll.
+        """Return a handle of a job, which is polled while it has a waiter; all handles of a job share its polls.
 
         Args:
             job_id: The job.
             servers: The servers it was started for, if known.
             action: The call that started it, if known.
-            redact: Takes what that call sent as secrets out of what is told of the job.
-            keep_polling: Whether to poll it also when nobody waits for it.
-            started: Whether it was accepted just now; its age is not known otherwise.
+            redact: Masks the secrets that this call has sent.
+            keep_polling: Whether to poll the job even without a waiter.
+            started: Whether it was accepted just now; otherwise its age is unknown.
 
         Raises:
             ClientClosedError: The client is not open.
         """
-        if not self._owner.is_open:
+        if not self._tasks.is_open:
             raise ClientClosedError("the client is not open; use it inside `async with`")
-        check_loop(self._owner.loop, "the client")
-        record = self._records.get(job_id) or self._asleep.get(job_id)
+        check_loop(self._tasks.loop, "the client")
+        record = self._records.get(job_id) or self._idle.get(job_id)
         if record is None:
-            now = anyio.current_time()
-            record = JobRecord(job_id, servers, action, since=now, started=started, bus=self._bus)
-            # Whatever has happened to it is news.
-            record.viewed = not started
-            record.keep_polling = keep_polling
-            self._records[job_id] = record
-            self._schedule(record, self._delay(record, now) if started else 0.0)
-            if len(self._bus):
-                self._bus.publish(JobStarted(job_id=job_id, action=action, servers=servers))
+            record = self._add(job_id, servers, action, keep_polling=keep_polling, started=started)
         else:
             record.add_servers(servers, action)
             if keep_polling:
-                record.keep_polling = True
-                record.wake_up()
+                record.polling.keep_polling = True
+                record.wake()
         record.redact = redact or record.redact
         return JobHandle(record, self._project() or "", servers=servers, action=action)
 
+    def _add(
+        self, job_id: str, servers: tuple[str, ...], action: str | None, *, keep_polling: bool, started: bool
+    ) -> JobRecord:
+        now = anyio.current_time()
+        record = self._records[job_id] = JobRecord(job_id, servers, action, since=now, started=started, bus=self._bus)
+        record.polling.keep_polling = keep_polling
+        # A job that was picked up is polled once without a waiter: much may have happened to it.
+        record.polling.viewed = not started
+        self._schedule(record, self._delay(record, now) if started else 0.0)
+        if len(self._bus):
+            self._bus.publish(JobStarted(job_id=job_id, action=action, servers=servers))
+        return record
+
     def events(self, max_buffer_size: int) -> JobEvents:
-        """Return a subscription, not yet open, that holds so many events for a reader that is slow."""
+        """Return a subscription, not yet open, that holds at most `max_buffer_size` events for a slow reader."""
         if isinstance(max_buffer_size, bool) or not isinstance(max_buffer_size, int) or max_buffer_size < 1:
-            raise InvalidRequestError("max_buffer_size", max_buffer_size, "a whole number of events, at least 1")
+            raise InvalidRequestError(
+                "max_buffer_size", max_buffer_size, "expected a whole number of events, at least 1"
+            )
         return JobEvents(self._bus, max_buffer_size)
 
     def watched(self) -> Sequence[JobHandle]:
-        """Return a handle of each job that has not ended, as far as somebody holds it or waits for it."""
-        return WatchedJobs([*self._records.values(), *_alive(self._asleep)], self._project() or "")
+        """Return a handle of each job that has not ended and that is polled or still has a handle."""
+        return WatchedJobs([*self._records.values(), *_alive(self._idle)], self._project() or "")
 
     def statistics(self) -> WatcherStatistics:
-        """Tell what is polled."""
-        due = self._queue.due
+        """Return the watcher's figures."""
+        due = self._queue.next_due
         wait = None if due is None else max(0.0, due - anyio.current_time())
         return WatcherStatistics(
             polled=len(self._records),
-            idle=len(self._asleep),
+            idle=len(self._idle),
             in_flight=self._in_flight,
             polls=self._polls,
             failed_polls=self._failed,
@@ -192,73 +214,73 @@ class Watcher:
         return f"<Watcher of {len(self._records)} jobs, {self._polls} polls>"
 
     async def _run(self) -> None:
-        while self._owner.is_open:
+        while self._tasks.is_open:
             try:
                 await self._poll_next()
-            except Exception:  # noqa: BLE001 - see below
-                # Whoever waits would wait for ever if a fault of ours ended the only coroutine that polls.
-                _log.exception("polling broke, and goes on")
+            except Exception:  # noqa: BLE001 - a bug that ended this loop would leave all waiters waiting
+                _log.exception("polling broke and goes on")
                 await anyio.sleep(_PAUSE_AFTER_BUG)
 
     async def _poll_next(self) -> None:
         await self._collect_due()
         if self._in_flight >= _MAX_CONCURRENT_POLLS or not self._queue.has_ready:
-            due = None if self._in_flight >= _MAX_CONCURRENT_POLLS else self._queue.due
+            due = None if self._in_flight >= _MAX_CONCURRENT_POLLS else self._queue.next_due
             self._wake.clear()
             with anyio.move_on_after(None if due is None else max(0.0, due - anyio.current_time())):
                 await self._wake.wait()
             return
         await self._pace.acquire()
-        if not self._owner.is_open:
-            # The turn came in the very pass in which the client is closed.
+        if not self._tasks.is_open:
+            # The client was closed in the very pass of the loop in which the pacer let us through.
             return
-        # Who came to be due meanwhile, and is waited for, goes before who is not.
+        # Meanwhile a job with a waiter may have come due, and it goes first.
         await self._collect_due()
         record = self._queue.next_ready()
-        record.viewed = False
-        self._owner.start(self._poll, record, name="bms_async poll")
+        record.polling.viewed = False
+        self._tasks.start(self._poll, record, name="bms_async poll")
         self._in_flight += 1
 
     async def _collect_due(self) -> None:
-        """Find the jobs that are due, and let those sleep that nobody waits for, some of them at a time."""
-        while self._is_rousing:
-            self._wake_some()
+        """Collect the jobs that are due and suspend those without a waiter, yielding in between."""
+        while self._is_waking_all:
+            self._wake_chunk()
             await anyio.lowlevel.checkpoint()
         now = anyio.current_time()
-        while not self._collect_some_due(now):
+        while not self._collect_chunk(now):
             await anyio.lowlevel.checkpoint()
 
-    def _collect_some_due(self, now: float) -> bool:
-        for record in self._queue.pop_due(now, self._priority, most=_YIELD_EVERY):
+    def _collect_chunk(self, now: float) -> bool:
+        """Collect at most `_YIELD_EVERY` jobs and return whether none is left that is due."""
+        for record in self._queue.pop_due(now, self._priority, limit=_YIELD_EVERY):
             self._queue.release_demand(record)
-            self._asleep[record.job_id] = self._records.pop(record.job_id)
+            self._idle[record.job_id] = self._records.pop(record.job_id)
             record.suspend(self._wake_job, now)
-        return not self._queue.is_due(now)
+        return not self._queue.has_due(now)
 
     def _priority(self, record: JobRecord) -> PollPriority:
         return PollPriority.AWAITED if len(self._bus) else record.priority()
 
     def _wake_job(self, record: JobRecord) -> None:
-        if self._asleep.pop(record.job_id, None) is not None:
-            record.wake(anyio.current_time())
+        if self._idle.pop(record.job_id, None) is not None:
+            record.polling.resume(anyio.current_time())
             self._records[record.job_id] = record
             self._schedule(record, 0.0)
 
     def _wake_all(self) -> None:
-        self._is_rousing = True
+        self._is_waking_all = True
         self._wake.set()
 
-    def _wake_some(self) -> None:
+    def _wake_chunk(self) -> None:
         for _ in range(_YIELD_EVERY):
             try:
-                _, record = self._asleep.popitem()
+                _, record = self._idle.popitem()
             except KeyError:
-                self._is_rousing = False
+                self._is_waking_all = False
                 return
-            self._asleep[record.job_id] = record
-            record.wake_up()
-            # Whatever it wants, it is not come upon again.
-            self._asleep.pop(record.job_id, None)
+            self._idle[record.job_id] = record
+            record.wake()
+            # Popped in any case, so that a record that `wake` left where it was is not found again.
+            self._idle.pop(record.job_id, None)
 
     async def _poll(self, record: JobRecord) -> None:
         self._polls += 1
@@ -268,20 +290,19 @@ class Watcher:
             poll = self._fetch(record.job_id, functools.partial(self._has_changes, record))
             delay = self._on_success(record, await bounded_poll(poll, self._patience))
         except ClientClosedError as error:
-            if self._is_closing or not self._owner.is_open:
+            if self._is_closing or not self._tasks.is_open:
                 return
-            # Somebody closed the transport under us.
+            # The application has closed the transport that it gave to the client.
             failure = error
             delay = self._give_up(record, "cannot be polled any more", error)
         except BaseException as error:
             if is_own_cancellation(error):
-                if self._owner.is_open and not self._is_closing:
-                    # It is this one poll that was cancelled, by what it calls: whoever waits goes on waiting.
+                if self._tasks.is_open and not self._is_closing:
+                    # Code below this poll cancelled it; the waiters of the job go on waiting.
                     self._schedule(record, schedule.failure_delay(1))
                 raise
-            # Code of the application's may raise anything, and that is one failed poll like any other.
             self._failed += 1
-            failure = contain(f"what polls job {record.job_id}", error)
+            failure = contain(f"the poll of job {record.job_id}", error)
             delay = self._on_failure(record, failure, began)
         finally:
             self._in_flight -= 1
@@ -295,7 +316,7 @@ class Watcher:
             from .hook_events import emit_poll  # noqa: PLC0415 - most clients have no hooks
 
             emit_poll(self.hooks, record, failure, anyio.current_time())
-        # It has a traceback, which has this frame.
+        # Its traceback refers to this frame, which would be a cycle.
         del failure
 
     def _has_changes(self, record: JobRecord, summary: JobSummary) -> bool:
@@ -304,7 +325,7 @@ class Watcher:
 
     def _on_success(self, record: JobRecord, job: Job | None) -> float:
         now = anyio.current_time()
-        record.note_success(now)
+        record.polling.record_success(now)
         if job is not None:
             record.update(job)
             record.note_progress(job, now)
@@ -313,37 +334,38 @@ class Watcher:
                 self._update_profile(record, now)
         if not record.finished:
             self._check_progress(record, now)
-        record.last_poll_at = now
+        record.polling.last_poll_at = now
         return self._delay(record, now)
 
     def _check_progress(self, record: JobRecord, now: float) -> None:
         job, patience = record.job, self._patience
         goes_on = job is None or not job.is_final or record.shows_unended
-        longest = patience.no_news if goes_on else patience.incomplete
-        if job is None or now - record.last_progress_at <= longest:
+        grace = patience.no_news if goes_on else patience.incomplete
+        if job is None or now - record.polling.last_progress_at <= grace:
             return
         if job.status is JobStatus.FAIL:
             self._ended += 1
             record.give_up()
         else:
-            shown = "and goes on showing sub-jobs that have not ended" if job.is_final else ""
-            self._give_up(record, f"says {job.status.value} {shown}".rstrip() + f", and nothing new for {longest:g} s")
+            unended = ", but still shows sub-jobs that have not ended" if job.is_final else ""
+            self._give_up(record, f"says {job.status.value}{unended}, and has shown nothing new for {grace:g} s")
 
     def _update_profile(self, record: JobRecord, now: float) -> None:
-        kind = _profile_key(record)
-        learned = schedule.update_profile(self._profiles.get(kind), record.durations(now))
-        if learned is not None:
-            self._profiles[kind] = learned
+        key = _profile_key(record)
+        profile = schedule.update_profile(self._profiles.get(key), record.durations(now))
+        if profile is not None:
+            self._profiles[key] = profile
 
     def _on_failure(self, record: JobRecord, error: Exception, began: float) -> float:
-        if not isinstance(error, CallError) and not record.failures:
+        polling = record.polling
+        if not isinstance(error, CallError) and not polling.failures:
             _log.error("polling job %s broke", record.job_id, exc_info=error)
-        why = classify_failure(record, error, began=began, now=anyio.current_time(), patience=self._patience)
+        why = classify_failure(polling, error, began=began, now=anyio.current_time(), patience=self._patience)
         if why is not None:
             return self._give_up(record, why, error)
-        _log.info("poll %d of job %s in a row failed: %s", record.failures, record.job_id, type(error).__name__)
-        delay = schedule.failure_delay(record.failures)
-        if record.missing_since is not None:
+        _log.info("poll %d of job %s in a row failed: %s", polling.failures, record.job_id, type(error).__name__)
+        delay = schedule.failure_delay(polling.failures)
+        if polling.missing_since is not None:
             delay = min(delay, max(self._patience.not_found / 4, schedule.failure_delay(1)))
         return delay * self._queue.load(self._priority(record))
 
@@ -363,12 +385,12 @@ class Watcher:
 
     def _delay(self, record: JobRecord, now: float) -> float:
         return schedule.next_poll_delay(
-            age=now - record.since,
-            profile=self._profiles.get(_profile_key(record)) if record.started else None,
+            age=now - record.polling.since,
+            profile=self._profiles.get(_profile_key(record)) if record.polling.started else None,
             total=record.total,
-            left=record.total - len(record.ended),
+            remaining=record.total - len(record.ended),
             load=self._queue.load(self._priority(record)),
-            evenly=len(self._records) / self._pace.rate,
+            round_robin_interval=len(self._records) / self._pace.rate,
         )
 
     def _schedule(self, record: JobRecord, delay: float) -> None:
@@ -377,10 +399,10 @@ class Watcher:
 
 
 def _alive(records: WeakValueDictionary[str, JobRecord]) -> list[JobRecord]:
-    """Return those that somebody still holds; iterating over the values themselves takes four times as long."""
-    return [record for each in records.valuerefs() if (record := each()) is not None]
+    """Return the records that still have a handle; iterating over the dict's `values()` takes four times as long."""
+    return [record for reference in records.valuerefs() if (record := reference()) is not None]
 
 
 def _profile_key(record: JobRecord) -> str:
-    """Return what jobs that take alike have in common."""
+    """Return the key under which jobs of one kind share a duration profile."""
     return record.action or (record.job.job_type if record.job else None) or ""

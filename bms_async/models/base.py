@@ -1,4 +1,4 @@
-"""What all models share."""
+"""The base of all models, and the types that their fields share."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Annotated, Any, ClassVar, Self, TypeAlias
 import msgspec
 
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)] | None
-"""A moment with its zone, which msgspec reads by itself; one that comes without is read as UTC."""
+"""A datetime with its zone. msgspec reads it by itself; text without a zone is read as UTC."""
 
 
 Number: TypeAlias = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)] | None
-"""A number that is one: msgspec reads a text with too many digits as infinity, which no JSON can hold."""
+"""A finite number: msgspec reads text with too many digits as infinity, which JSON cannot hold."""
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The base of everything that travels: frozen, with a repr that leaves out what is absent or secret.
+    """The base of all models: frozen, with a repr that leaves out absent values and masks secret ones.
 
-    A field whose name begins with ``_`` is what the cloud printed; the property without it is what it means.
+    A field whose name begins with ``_`` holds the cloud's own spelling; the property without it returns the meaning.
     """
 
     _secret: ClassVar[frozenset[str]] = frozenset()
@@ -40,13 +40,13 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return present
 
 
-_MOST_UNKNOWN = 256
+_MAX_UNKNOWN = 256
 _UNKNOWN: dict[tuple[type[Enum], str | int], Any] = {}
-"""Members for values that nobody documented, so that one value is one object; for most of them, a cloud has few."""
+"""Members for undocumented values, so that equal values are one object; bounded, as a cloud has few of them."""
 
 
 class OpenEnum(StrEnum):
-    """An enum of strings in which a value nobody documented survives as a member of its own."""
+    """An enum of strings in which an undocumented value becomes a member of its own."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -61,12 +61,12 @@ class OpenEnum(StrEnum):
         return member
 
     def __reduce_ex__(self, protocol: object) -> tuple[type[Self], tuple[str]]:
-        # By value: some versions of Python look members up by name, and these are in no table.
+        # By value: some versions of Python pickle by name, and these members cannot be looked up by it.
         return type(self), (self._value_,)
 
 
 class OpenIntEnum(IntEnum):
-    """An enum of integers in which a value nobody documented survives as a member of its own."""
+    """An enum of integers in which an undocumented value becomes a member of its own."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -85,16 +85,16 @@ class OpenIntEnum(IntEnum):
 
 
 def _remember(member: Enum, value: str | int) -> None:
-    if len(_UNKNOWN) < _MOST_UNKNOWN:
+    if len(_UNKNOWN) < _MAX_UNKNOWN:
         _UNKNOWN[type(member), value] = member
 
 
-def read_moment(text: object) -> datetime | None:
-    """Return the moment that a text tells, UTC where it names no zone; None for what is none."""
+def read_datetime(text: object) -> datetime | None:
+    """Return the datetime that a text in ISO 8601 gives, UTC if it has no zone; None if it gives none."""
     if not isinstance(text, str):
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

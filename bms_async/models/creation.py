@@ -1,6 +1,6 @@
-"""What new servers are to be like (API reference 7.2: the call is named there, and its body is the vendor's).
+"""The parts of a request that creates servers (API reference 7.2: the call is named there, its body is the vendor's).
 
-These are sent and never come back. What is None is left out of the request.
+These models are only sent. A field that is None is left out of the request.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ class Nic(Model, frozen=True, kw_only=True, omit_defaults=True):
     """A NIC of a new server; the first one is the primary.
 
     Attributes:
-        subnet_id: The network that it is in, within the server's VPC.
-        ip_address: Its address; the cloud picks one if there is none.
+        subnet_id: The subnet that it is in, within the server's VPC.
+        ip_address: Its address; the cloud chooses one if this is None.
     """
 
     subnet_id: str
@@ -33,9 +33,9 @@ class Bandwidth(
     """The bandwidth of a new elastic IP address.
 
     Attributes:
-        share_type: PER for one of its own, WHOLE for a shared one, whose ``id`` is then needed.
-        size: Mbit/s.
-        charge_mode: Whether time or traffic is paid for.
+        share_type: PER for a dedicated bandwidth, WHOLE for a shared one, which requires its ``id``.
+        size: The bandwidth in Mbit/s.
+        charge_mode: Whether the bandwidth or the traffic is paid for.
     """
 
     share_type: Literal["PER", "WHOLE"]
@@ -54,10 +54,10 @@ class EipExtendParam(Model, frozen=True, kw_only=True, omit_defaults=True, renam
 class NewEip(
     Model, frozen=True, kw_only=True, omit_defaults=True, rename={"type": "iptype", "extend_param": "extendparam"}
 ):
-    """An elastic IP address that is made together with a server.
+    """An elastic IP address that is created together with a server.
 
     Attributes:
-        type: Such as ``5_bgp``.
+        type: The type of the address, such as ``5_bgp``.
     """
 
     type: str
@@ -66,7 +66,7 @@ class NewEip(
 
 
 class PublicIp(Model, frozen=True, kw_only=True, omit_defaults=True):
-    """The elastic IP address of a new server: one that is there (``id``), or a new one (``eip``)."""
+    """The elastic IP address of a new server: an existing one (``id``), or a new one (``eip``)."""
 
     id: str | None = None
     eip: NewEip | None = None
@@ -76,10 +76,10 @@ class RootVolume(Model, frozen=True, kw_only=True, omit_defaults=True, rename={"
     """The system disk of a new server whose flavor boots from one.
 
     Attributes:
-        type: Such as SATA, SAS or SSD.
-        size: GB.
+        type: The disk type, such as SATA, SAS or SSD.
+        size: The size in GB.
         cluster_id: A dedicated storage pool; ``cluster_type`` is then DSS.
-        metadata: What encrypts it: ``__system__encrypted`` and ``__system__cmkid``.
+        metadata: The encryption: ``__system__encrypted`` and ``__system__cmkid``.
     """
 
     type: str
@@ -93,7 +93,7 @@ class DataVolume(RootVolume, frozen=True, kw_only=True, omit_defaults=True, rena
     """A data disk of a new server.
 
     Attributes:
-        shareable: Whether several servers may have it.
+        shareable: Whether the disk can be attached to several servers.
     """
 
     shareable: bool | None = None
@@ -116,12 +116,12 @@ class ExtendParam(
     """How new servers are paid for, and where they belong.
 
     Attributes:
-        charging_mode: ``prePaid`` by the period, which the cloud takes if there is none; ``postPaid`` by use.
-        period_type: What a ``prePaid`` period is counted in.
-        period_num: How many of them.
+        charging_mode: ``prePaid`` by the period, which is the cloud's default; ``postPaid`` by use.
+        period_type: The unit of a ``prePaid`` period.
+        period_num: How many of these units the period has.
         auto_renew: Whether the period is renewed when it is over.
-        auto_pay: Whether the order is paid at once; else it waits for a person to pay it, and so does the job.
-        enterprise_project_id: The enterprise project; the default one if there is none.
+        auto_pay: Whether the order is paid at once; otherwise it waits for a person to pay it, and so does the job.
+        enterprise_project_id: The enterprise project; None for the default one.
     """
 
     charging_mode: Literal["prePaid", "postPaid"] | None = None

@@ -1,4 +1,4 @@
-"""Flavors: what kinds of machine there are (API reference 4.5 and 5.6)."""
+"""Flavors: the kinds of machine on offer (API reference 4.5 and 5.6)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ZONE = re.compile(r"([^\s,()]+)\s*\(\s*([^\s,()]+)\s*\)")
 
 
 class FlavorStatus(OpenEnum):
-    """Whether a flavor can be had (API reference table 4-62). An undocumented status survives."""
+    """Whether a flavor is available (API reference table 4-62). An undocumented status is kept."""
 
     NORMAL = "normal"
     ABANDON = "abandon"
@@ -25,28 +25,28 @@ class FlavorStatus(OpenEnum):
 
 
 class BootSource(OpenEnum):
-    """What a server of a flavor boots from (API reference table 4-62); a volume makes for quick provisioning."""
+    """What servers of a flavor boot from (API reference table 4-62); a volume makes for quick provisioning."""
 
     LOCAL_DISK = "LocalDisk"
     VOLUME = "Volume"
 
 
 class FlavorLink(Link, frozen=True, kw_only=True):
-    """A link of the cloud to a flavor (API reference table 4-61)."""
+    """A link to a flavor (API reference table 4-61)."""
 
     type: str | None = None
 
 
 class ExtraSpecs(Mapping[str, str]):
-    """What the cloud tells of a flavor beyond its figures (API reference table 4-62 and 5.6.3).
+    """The extra specs of a flavor (API reference table 4-62 and 5.6.3).
 
-    A mapping as the cloud printed it, and a property for each name that is documented::
+    A mapping as the cloud sent it, with a property for each documented name::
 
         flavor.extra_specs.boot_source
         flavor.extra_specs["baremetal:extBootType"]
 
     Args:
-        values: From the cloud's names to its texts.
+        values: The cloud's texts by the cloud's names.
     """
 
     __slots__ = ("_values",)
@@ -116,28 +116,28 @@ class ExtraSpecs(Mapping[str, str]):
 
     @property
     def boot_source(self) -> BootSource | None:
-        """What a server boots from."""
-        told = self.get("baremetal:extBootType")
-        return BootSource(told) if told else None
+        """What a server boots from, None if the cloud does not say."""
+        source = self.get("baremetal:extBootType")
+        return BootSource(source) if source else None
 
     @property
     def supports_volumes(self) -> bool:
-        """Whether EVS disks can be attached; a flavor that does not say so cannot have any."""
-        # The reference prints the name with one underscore less in places.
+        """Whether EVS disks can be attached; False if the cloud does not say."""
+        # In places the reference prints the name with one underscore less.
         return any(self.get(name, "").strip().lower() == "true" for name in _VOLUMES)
 
     @property
     def status(self) -> FlavorStatus:
-        """Whether the flavor can be had where no zone says otherwise; NORMAL if nothing is told."""
+        """Whether the flavor is available, outside the zones of `status_by_zone`; NORMAL if the cloud does not say."""
         return FlavorStatus(self.get("cond:operation:status", "").strip() or FlavorStatus.NORMAL.value)
 
     @property
     def status_by_zone(self) -> Mapping[str, FlavorStatus]:
-        """Whether the flavor can be had in those zones that differ from `status`."""
-        return {zone: FlavorStatus(told) for zone, told in _ZONE.findall(self.get("cond:operation:az", ""))}
+        """The status in those zones in which it differs from `status`."""
+        return {zone: FlavorStatus(status) for zone, status in _ZONE.findall(self.get("cond:operation:az", ""))}
 
     def status_in(self, availability_zone: str) -> FlavorStatus:
-        """Tell whether the flavor can be had in a zone.
+        """Return whether the flavor is available in a zone.
 
         Args:
             availability_zone: The zone's name.
@@ -160,8 +160,8 @@ class Flavor(Model, frozen=True, kw_only=True, rename=_FIELDS):
         id: The id that `create` and the native calls take.
         vcpus: How many cores.
         ram: Memory in MB.
-        disk: The system disk in GB; 0 where it is not limited.
-        extra_specs: What the cloud tells beyond that; native calls leave it out, and ask for it by a call of its own.
+        disk: The system disk in GB; 0 if it is not limited.
+        extra_specs: All further properties. The native calls leave them out, and have a call of their own for them.
     """
 
     id: str
@@ -181,17 +181,17 @@ class Flavor(Model, frozen=True, kw_only=True, rename=_FIELDS):
 
     @property
     def extra_specs(self) -> ExtraSpecs:
-        """What the cloud tells beyond the figures, as a mapping and as typed properties."""
+        """All further properties, as a mapping with typed properties."""
         return ExtraSpecs(self._extra_specs)
 
     @property
     def is_bare_metal(self) -> bool:
-        """Whether this is a bare-metal flavor and not a virtual machine's that shares the list."""
+        """Whether the flavor is for bare metal, and not for the virtual machines that share the list."""
         return (self.id or self.name or "").startswith("physical.")
 
     @property
     def boot_source(self) -> BootSource | None:
-        """What a server boots from; None where the cloud does not say."""
+        """What a server boots from, None if the cloud does not say."""
         return self.extra_specs.boot_source
 
     @property
@@ -201,11 +201,11 @@ class Flavor(Model, frozen=True, kw_only=True, rename=_FIELDS):
 
     @property
     def status(self) -> FlavorStatus:
-        """Whether it can be had where no zone says otherwise."""
+        """Whether the flavor is available, outside the zones of `extra_specs.status_by_zone`."""
         return self.extra_specs.status
 
     def status_in(self, availability_zone: str) -> FlavorStatus:
-        """Tell whether it can be had in a zone.
+        """Return whether the flavor is available in a zone.
 
         Args:
             availability_zone: The zone's name.

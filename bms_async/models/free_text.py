@@ -1,4 +1,4 @@
-"""The cloud's own words: the texts of an answer that are told on, in errors, reports and logs."""
+"""The cloud's free text: the texts of a response that errors, reports and logs repeat."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .servers import Fault, Server
 
 T = TypeVar("T", Job, Server)
 
-_WORDS: Final[Mapping[type, tuple[str, ...]]] = {
+_TEXTS: Final[Mapping[type, tuple[str, ...]]] = {
     Job: ("error_code", "fail_reason", "message", "code"),
     SubJob: ("error_code", "fail_reason", "message", "code"),
     JobEntities: ("errorcode_message",),
     SubJobEntities: ("errorcode_message",),
     Fault: ("message", "details"),
 }
-# A code that the reference prints is no secret, and what is done about a failure goes by it.
+# A documented code is not a secret, and failures are handled by it: it stays as it is.
 _CODES: Final = frozenset({"error_code", "code"})
 _PARTS: Final[Mapping[type, tuple[str, ...]]] = {
     Job: ("entities",),
@@ -31,29 +31,28 @@ _PARTS: Final[Mapping[type, tuple[str, ...]]] = {
 }
 
 
-def with_free_text(told: T, hold: Callable[[str], str]) -> T:
-    """Return what the cloud told, with its own words held by something else; the same object where nothing changes.
+def map_free_text(model: T, function: Callable[[str], str]) -> T:
+    """Return a model with its free text mapped by a function; the same object if nothing changes.
 
     Args:
-        told: A job or a server.
-        hold: Returns a text that equals the given one, or the very same where it needs no other.
+        model: A job or a server.
+        function: Returns the new text, or its argument itself if that is to stay.
     """
-    held: T = _conceal(told, hold)
-    return held
+    mapped: T = _mapped(model, function)
+    return mapped
 
 
-def _conceal(told: Any, hold: Callable[[str], str]) -> Any:
-    if isinstance(told, tuple):
-        each = tuple([_conceal(part, hold) for part in told])
-        return each if any(new is not old for new, old in zip(each, told, strict=True)) else told
-    kind = type(told)
-    changed: dict[str, Any] = {}
-    # Most say nothing at all.
-    for name in _WORDS.get(kind, ()):
-        text = getattr(told, name, None)
-        if text and not (name in _CODES and explain(text)) and (held := hold(text)) is not text:
-            changed[name] = held
+def _mapped(value: Any, function: Callable[[str], str]) -> Any:
+    if isinstance(value, tuple):
+        items = tuple([_mapped(item, function) for item in value])
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    kind = type(value)
+    changes: dict[str, Any] = {}
+    for name in _TEXTS.get(kind, ()):
+        text = getattr(value, name)
+        if text and not (name in _CODES and explain(text)) and (new_text := function(text)) is not text:
+            changes[name] = new_text
     for name in _PARTS.get(kind, ()):
-        if (part := getattr(told, name)) is not None and (held := _conceal(part, hold)) is not part:
-            changed[name] = held
-    return msgspec.structs.replace(told, **changed) if changed else told
+        if (part := getattr(value, name)) is not None and (new_part := _mapped(part, function)) is not part:
+            changes[name] = new_part
+    return msgspec.structs.replace(value, **changes) if changes else value

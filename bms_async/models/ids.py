@@ -1,4 +1,4 @@
-"""One form of an id, whatever way it is written."""
+"""The canonical form of ids."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 
 def canonical_id(server_id: str) -> str:
-    """Return the form of an id by which two spellings of one server are the same: a UUID in lower case.
+    """Return the form in which two spellings of an id are equal: a UUID in lower case.
 
-    Ids go through this where they come in and where they are looked for in what the cloud answers. What is not a UUID
-    is left as it is, for nobody says that its case does not matter.
+    Ids are converted where a caller passes them and where they are looked up in a response. An id that is not a UUID is
+    left as it is, because its case may matter.
 
     Args:
         server_id: An id as a caller or the cloud writes it.

@@ -1,4 +1,4 @@
-"""Jobs: what the cloud does after it said yes (API reference 4.11)."""
+"""Jobs: work that the cloud has accepted (API reference 4.11)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REPEATED: Final = ("job_type", "error_code", "fail_reason")
 
 
 class JobStatus(OpenEnum):
-    """How far a job or a sub-job is (API reference table 4-83). An undocumented status is not an end."""
+    """The status of a job or a sub-job (API reference table 4-83). An undocumented status is not an end."""
 
     INIT = "INIT"
     RUNNING = "RUNNING"
@@ -26,16 +26,16 @@ class JobStatus(OpenEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the job or sub-job has ended."""
         return self is JobStatus.SUCCESS or self is JobStatus.FAIL
 
 
 class SubJobEntities(Model, frozen=True, kw_only=True):
-    """What a sub-job is about (API reference table 4-84).
+    """The server or NIC that a sub-job is about (API reference table 4-84).
 
     Attributes:
-        errorcode_message: Why it failed, in the cloud's words; the vendor's own SDK knows this field, the reference
-            does not. `SubJob.reason` reads it.
+        errorcode_message: Why the sub-job failed, in the cloud's words. The vendor's own SDK has this field, the
+            reference does not. `SubJob.reason` reads it.
     """
 
     server_id: str | None = None
@@ -50,11 +50,11 @@ def _server_of(about: SubJobEntities | tuple[SubJobEntities, ...] | None) -> str
 
 
 class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
-    """What became of one server in a job (API reference table 4-83).
+    """The part of a job that is about one server (API reference table 4-83).
 
     Attributes:
-        about: The server or the NIC, documented as a list and shown as an object; `server_id` reads both.
-        error_code: The code of chapter 6.2, when it failed; `meaning` and `measure` say more.
+        about: The server or the NIC; documented as a list and sent as an object, and `server_id` reads both.
+        error_code: The code of chapter 6.2 if the sub-job failed; `meaning` and `measure` explain it.
     """
 
     status: JobStatus = JobStatus.INIT
@@ -70,12 +70,12 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
 
     @property
     def server_id(self) -> str | None:
-        """The server that this sub-job is about; one that failed early may have none."""
+        """The server that this sub-job is about; None for some that failed early."""
         return _server_of(self.about)
 
     @property
     def nic_id(self) -> str | None:
-        """The NIC that this sub-job is about."""
+        """The NIC that this sub-job is about, if any."""
         about = self.about
         if isinstance(about, SubJobEntities):
             return about.nic_id or None
@@ -83,20 +83,20 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
 
     @property
     def reason(self) -> str | None:
-        """Why it failed, in the cloud's own words, wherever it put them; None where it gave none."""
+        """Why the sub-job failed, in the cloud's own words, from whichever field has them; None if none has."""
         about = (self.about,) if isinstance(self.about, SubJobEntities) else self.about or ()
-        told = next((entity.errorcode_message for entity in about if entity.errorcode_message), None)
-        return self.fail_reason or told or self.message or None
+        message = next((entity.errorcode_message for entity in about if entity.errorcode_message), None)
+        return self.fail_reason or message or self.message or None
 
     @property
     def meaning(self) -> str | None:
-        """What the code that it failed with means (API reference 6.2); None without one, or for one not documented."""
+        """What the error code means (API reference 6.2); None if there is none, or an undocumented one."""
         documented = explain(self.error_code or self.code)
         return documented.meaning if documented else None
 
     @property
     def measure(self) -> str | None:
-        """What to do about that code (API reference 6.2); None where `meaning` is."""
+        """What to do about the error code (API reference 6.2); None where `meaning` is None."""
         documented = explain(self.error_code or self.code)
         return documented.measure if documented else None
 
@@ -107,7 +107,7 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
 
 
 class JobEntities(Model, frozen=True, kw_only=True):
-    """What a job is about, and its sub-jobs (API reference table 4-82)."""
+    """The sub-jobs of a job, and the server or NIC that it is about (API reference table 4-82)."""
 
     sub_jobs_total: int | None = None
     sub_jobs: tuple[SubJob, ...] | None = None
@@ -120,8 +120,8 @@ class Job(Model, frozen=True, kw_only=True):
     """A job as a poll shows it (API reference 4.11.1).
 
     Attributes:
-        status: SUCCESS only when every sub-job succeeded; FAIL as soon as one has failed.
-        error_code: Why the job as a whole failed, if it says so itself.
+        status: SUCCESS only if every sub-job succeeded; FAIL as soon as one has failed.
+        error_code: The code with which the job as a whole failed, if it has one.
     """
 
     job_id: str
@@ -142,58 +142,58 @@ class Job(Model, frozen=True, kw_only=True):
 
     @property
     def sub_jobs_total(self) -> int:
-        """How many sub-jobs there are in all; more than are shown while the job is young."""
-        told = self.entities.sub_jobs_total if self.entities is not None else None
-        return max(told or 0, len(self.sub_jobs))
+        """How many sub-jobs the job has in all; a young job shows fewer."""
+        total = self.entities.sub_jobs_total if self.entities is not None else None
+        return max(total or 0, len(self.sub_jobs))
 
     @property
     def reason(self) -> str | None:
-        """Why the job as a whole failed, in the cloud's own words, wherever it put them; None where it gave none."""
-        told = self.entities.errorcode_message if self.entities is not None else None
-        return self.fail_reason or told or self.message or None
+        """Why the job as a whole failed, in the cloud's own words, from whichever field has them; None if none has."""
+        message = self.entities.errorcode_message if self.entities is not None else None
+        return self.fail_reason or message or self.message or None
 
     @property
     def meaning(self) -> str | None:
-        """What the code that it failed with means (API reference 6.2); None without one, or for one not documented."""
+        """What the error code means (API reference 6.2); None if there is none, or an undocumented one."""
         documented = explain(self.error_code or self.code)
         return documented.meaning if documented else None
 
     @property
     def measure(self) -> str | None:
-        """What to do about that code (API reference 6.2); None where `meaning` is."""
+        """What to do about the error code (API reference 6.2); None where `meaning` is None."""
         documented = explain(self.error_code or self.code)
         return documented.measure if documented else None
 
     @property
     def is_final(self) -> bool:
-        """Whether the job has ended."""
+        """Whether the job has ended, as SUCCESS or FAIL."""
         return self.status.is_final
 
 
 def intern_job(job: Job, ended: Mapping[str, SubJob], server_ids: Mapping[str, str]) -> Job:
-    """Return an equal job that takes less room: what is held already is no copy, and no text is there twice.
+    """Return an equal job that shares its parts with what is held already, to save memory.
 
     Args:
-        job: The job, whose texts are exchanged for equal ones in place.
-        ended: Sub-jobs that are held anyway, by the canonical id of their server.
-        server_ids: Ids that are held anyway, by their canonical form.
+        job: The job; equal texts in it are replaced by one object, in place.
+        ended: Sub-jobs that are held already, by the canonical id of their server.
+        server_ids: Server ids that are held already, by their canonical form.
     """
     texts: dict[str, str] = {}
-    subs = tuple(_known_of(sub, ended) or _condense(sub, server_ids, texts) for sub in job.sub_jobs)
+    subs = tuple(_held(sub, ended) or _intern_texts(sub, server_ids, texts) for sub in job.sub_jobs)
     if job.entities is not None and any(new is not old for new, old in zip(subs, job.sub_jobs, strict=True)):
         job = msgspec.structs.replace(job, entities=msgspec.structs.replace(job.entities, sub_jobs=subs))
     return job
 
 
-def _known_of(sub: SubJob, ended: Mapping[str, SubJob]) -> SubJob | None:
-    known = ended.get(canonical_id(sub.server_id or ""))
-    return known if known == sub else None
+def _held(sub: SubJob, ended: Mapping[str, SubJob]) -> SubJob | None:
+    held = ended.get(canonical_id(sub.server_id or ""))
+    return held if held == sub else None
 
 
-def _condense(sub: SubJob, server_ids: Mapping[str, str], texts: dict[str, str]) -> SubJob:
+def _intern_texts(sub: SubJob, server_ids: Mapping[str, str], texts: dict[str, str]) -> SubJob:
     about = sub.about
     for entity in (about,) if isinstance(about, SubJobEntities) else about or ():
-        # One in another spelling stays as the cloud wrote it.
+        # An id in another spelling stays as the cloud wrote it.
         held = server_ids.get(canonical_id(entity.server_id or ""))
         if held is not None and held == entity.server_id:
             force_setattr(entity, "server_id", held)
@@ -206,25 +206,25 @@ def _condense(sub: SubJob, server_ids: Mapping[str, str], texts: dict[str, str])
 
 
 class SubJobSummary(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
-    """As little of a sub-job as tells whether it has news."""
+    """The part of a sub-job that shows whether it has changed."""
 
     status: JobStatus = JobStatus.INIT
     about: SubJobEntities | tuple[SubJobEntities, ...] | None = None
 
     @property
     def server_id(self) -> str | None:
-        """The server that it is about."""
+        """The server that the sub-job is about."""
         return _server_of(self.about)
 
 
 class JobEntitiesSummary(Model, frozen=True, kw_only=True):
-    """As little of a job's entities as tells whether there is news."""
+    """The part of a job's entities that shows whether anything has changed."""
 
     sub_jobs: tuple[SubJobSummary, ...] | None = None
 
 
 class JobSummary(Model, frozen=True, kw_only=True):
-    """As little of a poll as tells whether it has news; the whole `Job` is read only then."""
+    """The part of a poll that shows whether anything has changed; the whole `Job` is decoded only then."""
 
     job_id: str
     status: JobStatus = JobStatus.INIT
@@ -237,7 +237,7 @@ class JobSummary(Model, frozen=True, kw_only=True):
 
 
 class JobAccepted(Model, frozen=True, kw_only=True):
-    """What a call that starts a job answers (API reference 6.3): the job, and the order if there is one."""
+    """The response of a call that starts a job (API reference 6.3): the job, and the order if there is one."""
 
     job_id: str
     order_id: str | None = None

@@ -6,7 +6,7 @@ from .base import Model, OpenEnum
 
 
 class PortState(OpenEnum):
-    """What a NIC's port is doing (API reference table 4-64). An undocumented state survives."""
+    """The state of a NIC's port (API reference table 4-64). An undocumented state is kept."""
 
     ACTIVE = "ACTIVE"
     BUILD = "BUILD"
@@ -25,9 +25,9 @@ class Interface(Model, frozen=True, kw_only=True, rename={"mac_address": "mac_ad
 
     Attributes:
         port_id: The NIC's own id.
-        net_id: The network it is in.
+        net_id: The network that it is in.
         driver_mode: ``virtio`` or ``hnic``, as the server's system sees it.
-        pci_address: Where a Linux system finds it: bus, device and function.
+        pci_address: Its PCI address in a Linux system: bus, device and function.
     """
 
     port_id: str | None = None

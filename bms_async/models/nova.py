@@ -1,4 +1,4 @@
-"""What only the native calls tell: briefs, new servers, key pairs, and a network to be joined (API reference 5)."""
+"""Models of the native calls: brief servers, new servers, key pairs, and networks to join (API reference 5)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Network(Model, frozen=True, kw_only=True):
 
         Network(uuid="8470310b-...")                            # any free address of the network
         Network(uuid="8470310b-...", fixed_ip="192.168.0.12")   # that address
-        Network(port="ce531f90-...")                            # a port made before; it has its own address
+        Network(port="ce531f90-...")                            # an existing port; it has its own address
 
     Attributes:
-        port: The id of a port. It wins: with one, neither ``uuid`` nor ``fixed_ip`` is sent.
+        port: The id of a port. It takes precedence: with a port, neither ``uuid`` nor ``fixed_ip`` is sent.
         uuid: The id of a network.
         fixed_ip: An address in the network that ``uuid`` names.
     """
@@ -29,7 +29,7 @@ class Network(Model, frozen=True, kw_only=True):
 
 
 class BriefServer(Model, frozen=True, kw_only=True):
-    """A server as the brief list tells of it (API reference table 5-20)."""
+    """A server as the brief list shows it (API reference table 5-20)."""
 
     id: str
     name: str | None = None
@@ -39,12 +39,12 @@ class BriefServer(Model, frozen=True, kw_only=True):
 class CreatedServer(
     Model, frozen=True, kw_only=True, rename={"admin_password": "adminPass", "disk_config": "OS-DCF:diskConfig"}
 ):
-    """What the cloud answers when it has begun to create a server (API reference table 5-6).
+    """A server whose creation has begun (API reference table 5-6).
 
     Attributes:
         id: The id that every call takes; ``bms.nova.servers.wait_for(id, "ACTIVE")`` waits until the server runs.
-        admin_password: The administrator's first password. It is told only here; kept out of the repr.
-        disk_config: ``MANUAL`` or ``AUTO``: who partitions the disk.
+        admin_password: The administrator's first password. Only this response has it; kept out of the repr.
+        disk_config: How the disk is partitioned: ``MANUAL`` or ``AUTO``.
     """
 
     _secret: ClassVar[frozenset[str]] = frozenset({"admin_password"})
@@ -57,14 +57,14 @@ class CreatedServer(
 
 
 class KeyPair(Model, frozen=True, kw_only=True):
-    """An SSH key pair (API reference tables 5-82, 5-84 and 5-87); each call tells a part of it.
+    """An SSH key pair (API reference tables 5-82, 5-84 and 5-87); each call returns a part of it.
 
     Attributes:
-        name: What other calls know it by.
-        type: ``ssh``, where the cloud says so.
-        private_key: Told once, when the cloud has made the pair; kept out of the repr. Save it at once.
-        id: A number in the cloud's own books.
-        deleted: Whether it is gone and only remembered.
+        name: The name by which other calls refer to it.
+        type: ``ssh``, if the cloud says so.
+        private_key: Returned once, when the cloud has made the pair; kept out of the repr. Save it at once.
+        id: The cloud's internal number.
+        deleted: Whether the pair was deleted and only its record is kept.
     """
 
     _secret: ClassVar[frozenset[str]] = frozenset({"private_key"})

@@ -9,10 +9,10 @@ class Project(Model, frozen=True, kw_only=True):
     """A project.
 
     Attributes:
-        id: What a client takes as its ``project_id``.
+        id: The id that a client takes as its ``project_id``.
         domain_id: The account it belongs to.
         parent_id: The project above it, or the account.
-        is_domain: Whether it is an account and no project.
+        is_domain: Whether it is an account rather than a project.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""How much of everything a project may have, and has (API reference 4.9)."""
+"""Quotas of a project, and what is used of them (API reference 4.9)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ _UNLIMITED = -1
 
 
 class Quota(Model, frozen=True, kw_only=True):
-    """How much of one thing a project may have.
+    """The quota of one kind of resource.
 
     Attributes:
-        limit: The most that it may have; None where there is no limit, or none was told.
-        used: What it has; None where the cloud does not count.
-        is_unlimited: Whether the cloud said that there is no limit.
+        limit: The limit; None if there is none, or if the cloud does not say.
+        used: How much is used; None if the cloud does not count it.
+        is_unlimited: Whether the cloud says that there is no limit.
     """
 
     limit: int | None = None
@@ -22,16 +22,16 @@ class Quota(Model, frozen=True, kw_only=True):
 
     @property
     def left(self) -> int | None:
-        """How much more it may have, never less than 0; None without a limit or a count."""
+        """How much is left, at least 0; None without a limit or a count."""
         if self.limit is None or self.used is None:
             return None
         return max(0, self.limit - self.used)
 
     def allows(self, more: int) -> bool:
-        """Tell whether so much more fits; where the cloud did not say, nothing speaks against it.
+        """Return whether the quota has room for more; True if the cloud does not say.
 
         Args:
-            more: How much more is wanted.
+            more: How much more is to be used.
         """
         left = self.left
         return left is None or more <= left
@@ -65,11 +65,11 @@ class Quotas(
 ):
     """The quotas of a project (API reference table 4-78).
 
-    The properties tell what may be had and what is used; the fields are the cloud's own figures, where -1 is
+    The properties return each quota with its use; the fields are the cloud's own figures, in which -1 means
     unlimited::
 
         quotas = await bms.quotas.get()
-        quotas.instances.left           # how many servers may still be made, None without a limit
+        quotas.instances.left           # how many servers may still be created, None without a limit
         quotas.ram.is_unlimited
         quotas.max_total_ram_size       # -1
     """
@@ -160,5 +160,6 @@ class Quotas(
         return _quota(self.max_personality_size)
 
 
-def _quota(told: int | None, used: int | None = None) -> Quota:
-    return Quota(limit=None if told == _UNLIMITED else told, used=used, is_unlimited=told == _UNLIMITED)
+def _quota(limit: int | None, used: int | None = None) -> Quota:
+    is_unlimited = limit == _UNLIMITED
+    return Quota(limit=None if is_unlimited else limit, used=used, is_unlimited=is_unlimited)

@@ -1,9 +1,16 @@
-"""From JSON to models: straight where the cloud keeps to the types, with repairs where it does not.
+"""From JSON to models: directly where the cloud keeps to the documented types, with repairs where it does not.
 
-The reference prints the same field as a number here and as a string there, and a field without a value may be
-``null``, missing or ``""``. What msgspec reads by itself costs next to nothing, and most answers are like that. Only
-an answer that it refuses is taken apart, each field is brought into the shape that the model wants, and a field that
-cannot be is left out, as if it were missing.
+Guarantee (R7): unknown fields, statuses and codes, and values of another type than documented, never break a read. Only
+a response that lacks what a model cannot be without is an error.
+
+How: the reference prints the same field as a number here and as a string there, and a field without a value may be
+``null``, missing or ``""``. Most responses are read by msgspec alone, which costs next to nothing. Where it refuses
+one, empty datetimes are replaced first, since these are what clouds print most. If that is not enough the response is
+decoded without types, each field is brought into the shape that the model declares, and a field for which this is not
+possible is left out, as if it were missing. Enums keep values that are not documented (`OpenEnum`).
+
+Rejected: lenient types for all fields, such as ``int | str``. Every caller would have to deal with both. And repairing
+every response, which costs many times what msgspec does.
 """
 
 from __future__ import annotations
@@ -18,16 +25,16 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-from .base import read_moment
+from .base import read_datetime
 
 T = TypeVar("T")
 
-EMPTY_MOMENT = re.compile(
+EMPTY_DATETIME = re.compile(
     rb'("(?:begin_time|created|created_at|deleted_at|end_time|updated|updated_at)"\s*:\s*)""(?=\s*[,}])'
 )
-"""A moment that has not come, as clouds print it in every answer about something that is under way.
+"""A datetime that is not known yet, as clouds print it in every response about something in progress.
 
-A text of JSON has no quote without a backslash before it, and so nothing in a text looks like this.
+Inside a JSON string a quote has a backslash before it, so that no text can match this.
 """
 
 _ABSENT: Any = object()
@@ -40,17 +47,17 @@ def decode(body: bytes | msgspec.Raw, into: type[T]) -> T:
     """Read JSON into a model.
 
     Raises:
-        msgspec.DecodeError: It is no JSON, or lacks what a model cannot be without; the text names where.
+        msgspec.DecodeError: It is not JSON, or lacks what a model cannot be without; the text names where.
     """
-    decoder = _DECODERS.get(into)
+    decoder: msgspec.json.Decoder[T] | None = _DECODERS.get(into)
     if decoder is None:
         decoder = _DECODERS[into] = msgspec.json.Decoder(into, strict=False)
     try:
-        return decoder.decode(body)  # type: ignore[no-any-return]
+        return decoder.decode(body)
     except (msgspec.ValidationError, ValueError, OverflowError):
-        mended = EMPTY_MOMENT.sub(rb"\1null", bytes(body))
+        repaired = EMPTY_DATETIME.sub(rb"\1null", bytes(body))
     try:
-        return decoder.decode(mended)  # type: ignore[no-any-return]
+        return decoder.decode(repaired)
     except (msgspec.ValidationError, ValueError, OverflowError):
         return convert(msgspec.json.decode(body), into)
 
@@ -65,18 +72,22 @@ def convert(raw: Any, into: type[T]) -> T:
     return msgspec.convert(raw if repaired is _ABSENT else repaired, into, strict=False)
 
 
-def _repair_of(wanted: Any) -> Callable[[Any], Any]:
-    """Return the function that brings a value into the shape of a type, or tells that it cannot be."""
-    repair = _REPAIRS.get(wanted)
+def _repair_of(kind: Any) -> Callable[[Any], Any]:
+    """Return the function that brings a value into the shape of a type, or returns `_ABSENT` if it cannot."""
+    repair = _REPAIRS.get(kind)
     if repair is None:
+
+        def look_up(raw: Any) -> Any:
+            return _REPAIRS[kind](raw)
+
         # The entry comes first, for a model that holds models of its own kind.
-        _REPAIRS[wanted] = lambda raw: _REPAIRS[wanted](raw)  # noqa: PLW0108 - it is another one by then
-        repair = _REPAIRS[wanted] = _make_repair(wanted)
+        _REPAIRS[kind] = look_up
+        repair = _REPAIRS[kind] = _make_repair(kind)
     return repair
 
 
-def _make_repair(wanted: Any) -> Callable[[Any], Any]:  # noqa: PLR0911 - one a kind of type
-    origin, args = get_origin(wanted), get_args(wanted)
+def _make_repair(kind: Any) -> Callable[[Any], Any]:
+    origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _repair_of(args[0])
     if origin in (Union, types.UnionType):
@@ -84,69 +95,72 @@ def _make_repair(wanted: Any) -> Callable[[Any], Any]:  # noqa: PLR0911 - one a 
     if origin is tuple:
         return _many(_repair_of(args[0]))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return _table(_repair_of(args[1]), [] if get_origin(args[1]) is tuple else _ABSENT)
-    if not isinstance(wanted, type):
-        return lambda raw: raw
-    if issubclass(wanted, msgspec.Struct):
-        return _struct(wanted)
-    return next((repair for kind, repair in _PLAIN if issubclass(wanted, kind)), lambda raw: raw)
+        return _mapping(_repair_of(args[1]), [] if get_origin(args[1]) is tuple else _ABSENT)
+    known = kind if isinstance(kind, type) else object
+    if issubclass(known, msgspec.Struct):
+        return _struct(known)
+    return next((repair for base, repair in _PLAIN if issubclass(known, base)), _unchanged)
 
 
-def _struct(wanted: type[msgspec.Struct]) -> Callable[[Any], Any]:
-    fields = {field.encode_name: (_repair_of(field.type), field.required) for field in msgspec.structs.fields(wanted)}
+def _unchanged(raw: Any) -> Any:
+    return raw
+
+
+def _struct(kind: type[msgspec.Struct]) -> Callable[[Any], Any]:
+    fields = {field.encode_name: (_repair_of(field.type), field.required) for field in msgspec.structs.fields(kind)}
 
     def repair(raw: Any) -> Any:
         if isinstance(raw, list):
-            # A list around what is one thing: its parts together.
+            # A list in the place of one object: the members of its objects together.
             raw = {name: value for part in raw if isinstance(part, dict) for name, value in part.items()} or None
         if not isinstance(raw, dict):
             return _ABSENT
-        whole = {}
+        result = {}
         for name, value in raw.items():
             if name in fields:
-                mend, required = fields[name]
-                mended = mend(value)
-                if mended is not _ABSENT:
-                    whole[name] = mended
+                repair_field, required = fields[name]
+                repaired = repair_field(value)
+                if repaired is not _ABSENT:
+                    result[name] = repaired
                 elif required:
-                    # Left as it came, so that the error names what it is.
-                    whole[name] = value
-        return whole
+                    # Unchanged, so that the error names the value that the cloud sent.
+                    result[name] = value
+        return result
 
     return repair
 
 
 def _one_of(repairs: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
-    def repair(raw: Any) -> Any:
-        return next((mended for each in repairs if (mended := each(raw)) is not _ABSENT), _ABSENT)
+    def repair_any(raw: Any) -> Any:
+        return next((value for repair in repairs if (value := repair(raw)) is not _ABSENT), _ABSENT)
 
-    return repair
+    return repair_any
 
 
-def _many(mend: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Repair a list; what came without its list is a list of one."""
+def _many(repair_item: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return the repair of a list; a value that is not in a list becomes a list of one."""
 
     def repair(raw: Any) -> Any:
         if raw is None or raw == "":
             return _ABSENT
         items = raw if isinstance(raw, list) else [raw]
-        return [mended for item in items if (mended := mend(item)) is not _ABSENT]
+        return [repaired for item in items if (repaired := repair_item(item)) is not _ABSENT]
 
     return repair
 
 
-def _table(mend: Callable[[Any], Any], empty: Any) -> Callable[[Any], Any]:
-    """Repair a mapping; a list around its parts is taken off, and a name without a value has an empty one."""
+def _mapping(repair_value: Callable[[Any], Any], empty: Any) -> Callable[[Any], Any]:
+    """Return the repair of a mapping; a list of mappings becomes one, and a name without a value gets `empty`."""
 
     def repair(raw: Any) -> Any:
         parts = raw if isinstance(raw, list) else [raw]
         pairs = [pair for part in parts if isinstance(part, dict) for pair in part.items()]
         if not pairs:
-            # An empty list is how some write an empty mapping.
+            # Some clouds write an empty mapping as an empty list.
             return {} if isinstance(raw, list) and not any(raw) else _ABSENT
-        mended = {name: mend(value) for name, value in pairs}
-        whole = {name: empty if value is _ABSENT else value for name, value in mended.items()}
-        return {name: value for name, value in whole.items() if value is not _ABSENT}
+        repaired = {name: repair_value(value) for name, value in pairs}
+        filled = {name: empty if value is _ABSENT else value for name, value in repaired.items()}
+        return {name: value for name, value in filled.items() if value is not _ABSENT}
 
     return repair
 
@@ -163,7 +177,7 @@ def _text(raw: Any) -> Any:
     return str(raw) if isinstance(raw, int | float) else _ABSENT
 
 
-def _whole(raw: Any) -> Any:
+def _int(raw: Any) -> Any:
     if isinstance(raw, bool):
         return _ABSENT
     try:
@@ -172,36 +186,36 @@ def _whole(raw: Any) -> Any:
         return _ABSENT
 
 
-def _number(raw: Any) -> Any:
+def _float(raw: Any) -> Any:
     if isinstance(raw, bool):
         return _ABSENT
     try:
-        number = float(raw)
+        value = float(raw)
     except (TypeError, ValueError, OverflowError):
         return _ABSENT
-    return number if math.isfinite(number) else _ABSENT
+    return value if math.isfinite(value) else _ABSENT
 
 
-def _flag(raw: Any) -> Any:
+def _bool(raw: Any) -> Any:
     return raw if isinstance(raw, bool) else _FLAGS.get(str(raw).lower(), _ABSENT)
 
 
-def _moment(raw: Any) -> Any:
-    return read_moment(raw) or _ABSENT
+def _datetime(raw: Any) -> Any:
+    return read_datetime(raw) or _ABSENT
 
 
-def _word(raw: Any) -> Any:
+def _enum_text(raw: Any) -> Any:
     return raw if isinstance(raw, str) and raw else _ABSENT
 
 
-# In this order: a bool is an int, and an enum of strings is a string.
+# The order matters: bool is a subclass of int, and an enum of strings of str.
 _PLAIN: list[tuple[type, Callable[[Any], Any]]] = [
-    (bool, _flag),
-    (IntEnum, _whole),
-    (int, _whole),
-    (float, _number),
-    (Enum, _word),
+    (bool, _bool),
+    (IntEnum, _int),
+    (int, _int),
+    (float, _float),
+    (Enum, _enum_text),
     (str, _text),
-    (datetime, _moment),
+    (datetime, _datetime),
     (msgspec.Raw, _raw),
 ]

@@ -1,4 +1,4 @@
-"""Servers as the cloud tells of them (API reference 4.3)."""
+"""Servers (API reference 4.3)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from .base import Model, Moment, OpenEnum, OpenIntEnum, read_moment
+from .base import Model, Moment, OpenEnum, OpenIntEnum, read_datetime
 
 _PASSWORD = "admin_pass"  # noqa: S105 - the key under which a Windows server has its password (API reference 5.2.1)
 
 BARE_METAL_TAG = "__type_baremetal"
-"""The tag that tells a bare-metal server from a virtual machine."""
+"""The tag of bare-metal servers; virtual machines do not have it."""
 
 
 class ServerStatus(OpenEnum):
-    """What a server is, as a whole (API reference 4.3.1, table 4-7). An undocumented status survives."""
+    """The status of a server (API reference 4.3.1, table 4-7). An undocumented status is kept."""
 
     ACTIVE = "ACTIVE"
     BUILD = "BUILD"
@@ -61,14 +61,14 @@ class Address(
 
 
 class Link(Model, frozen=True, kw_only=True):
-    """A link of the cloud to one of its resources (API reference table 4-10)."""
+    """A link to a resource (API reference table 4-10)."""
 
     rel: str | None = None
     href: str | None = None
 
 
 class ServerFlavor(Model, frozen=True, kw_only=True):
-    """The flavor a server has (API reference table 4-11); ``disk`` in GB (0: not limited), ``ram`` in MB."""
+    """The flavor of a server (API reference table 4-11); ``disk`` in GB (0: not limited), ``ram`` in MB."""
 
     id: str | None = None
     name: str | None = None
@@ -104,7 +104,7 @@ class AttachedVolume(Model, frozen=True, kw_only=True, rename={"boot_index": "bo
 
 
 class SchedulerHints(Model, frozen=True, kw_only=True):
-    """What placed the server (API reference tables 4-15, 4-24 and 5-25).
+    """The hints by which the server was placed (API reference tables 4-15, 4-24 and 5-25).
 
     Attributes:
         dec_baremetal: ``share`` or ``dedicate``.
@@ -116,7 +116,7 @@ class SchedulerHints(Model, frozen=True, kw_only=True):
 
 
 class SystemTag(Model, frozen=True, kw_only=True):
-    """A tag that the cloud itself keeps (API reference table 4-17)."""
+    """A tag that the cloud itself sets (API reference table 4-17)."""
 
     key: str | None = None
     value: str | None = None
@@ -160,27 +160,27 @@ _SERVER_FIELDS = {
 class Server(Model, frozen=True, kw_only=True, rename=_SERVER_FIELDS):
     """A server (API reference 4.3.1, table 4-7).
 
-    What the cloud leaves out or prints as ``null`` is None here, or empty where a field holds many. A text that it
-    prints as ``""`` is that; anything else that it prints so is None.
+    A field that the cloud leaves out or sends as ``null`` is None, or empty if it is a collection. A text that is sent
+    as ``""`` is empty; any other field that is sent as ``""`` is None.
 
     Attributes:
         id: The id that every call takes.
-        name: What people call it; several servers may have the same.
-        status: What the server is as a whole; ``vm_state``, ``task_state`` and ``power_state`` are finer.
-        task_state: What is being done with it now (``powering-off``, ``reboot_started_hard``...), None when idle.
-        power_state: Whether the machine itself is on, as it was seen last.
-        created: When it was ordered.
-        updated: When anything of it changed last, its status or what is being done with it included.
-        tenant_id: The project that it is in.
-        availability_zone: Where its machine stands.
-        addresses: From the id of a VPC to the addresses in it.
-        flavor: What kind of machine it is.
-        image: What its system was made of.
-        key_name: The key pair that opens it.
-        metadata: What the cloud and its users noted; the password ``admin_pass`` is kept out of the repr.
-        tags: Its tags, as `bms.nova.tags` changes them and `bms.servers.list` finds it by.
-        locked: Whether it is locked against its users.
-        fault: What broke, where the status is ERROR.
+        name: The name, which several servers may share.
+        status: The status of the server as a whole; ``vm_state``, ``task_state`` and ``power_state`` are finer.
+        task_state: The operation in progress (``powering-off``, ``reboot_started_hard``...), None if there is none.
+        power_state: Whether the machine itself is on, as the cloud saw it last.
+        created: When the server was ordered.
+        updated: When the server changed last, its status and its ``task_state`` included.
+        tenant_id: The project that the server is in.
+        availability_zone: The zone of its machine.
+        addresses: The addresses in each VPC, by the VPC's id.
+        flavor: The kind of machine.
+        image: The image that its system was made from.
+        key_name: The key pair for logging in.
+        metadata: Metadata of the cloud and of users; the password ``admin_pass`` is kept out of the repr.
+        tags: The tags, which `bms.nova.tags` changes and `bms.servers.list` filters by.
+        locked: Whether the server is locked against its users.
+        fault: The reason, if the status is ERROR.
         user_data: The injected data, base64; kept out of the repr.
     """
 
@@ -241,16 +241,16 @@ class Server(Model, frozen=True, kw_only=True, rename=_SERVER_FIELDS):
 
     @property
     def launched_at(self) -> datetime | None:
-        """When it was started; the cloud prints it without a zone, and means UTC."""
-        return read_moment(self._launched_at)
+        """When the server was started; the cloud sends this without a zone, and means UTC."""
+        return read_datetime(self._launched_at)
 
     @property
     def terminated_at(self) -> datetime | None:
-        """When it was deleted; the cloud prints it without a zone, and means UTC."""
-        return read_moment(self._terminated_at)
+        """When the server was deleted; the cloud sends this without a zone, and means UTC."""
+        return read_datetime(self._terminated_at)
 
     @property
     def is_bare_metal(self) -> bool:
-        """Whether this is a bare-metal server and not a virtual machine that shares the list."""
+        """Whether this is a bare-metal server, and not one of the virtual machines that share the list."""
         flavor = self.flavor.id or self.flavor.name if self.flavor else None
         return BARE_METAL_TAG in self.tags or (flavor or "").startswith("physical.")

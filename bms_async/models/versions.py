@@ -7,7 +7,7 @@ from .servers import Link
 
 
 class VersionStatus(OpenEnum):
-    """What the cloud makes of a version (API reference table 4-1). An undocumented status survives."""
+    """The status of an API version (API reference table 4-1). An undocumented status is kept."""
 
     CURRENT = "CURRENT"
     SUPPORTED = "SUPPORTED"
@@ -18,9 +18,9 @@ class ApiVersion(Model, frozen=True, kw_only=True):
     """A version of the API (API reference table 4-1 and 4-4).
 
     Attributes:
-        id: Its name in a path, such as ``v1``.
-        updated: When it was released.
-        min_version: The earliest microversion, empty where there is none; ``version`` is the latest.
+        id: The name that paths use, such as ``v1``.
+        updated: When the version was released.
+        min_version: The earliest microversion, empty if there is none; ``version`` is the latest.
     """
 
     id: str

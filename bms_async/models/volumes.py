@@ -6,12 +6,12 @@ from .base import Model
 
 
 class VolumeAttachment(Model, frozen=True, kw_only=True, rename={"server_id": "serverId", "volume_id": "volumeId"}):
-    """An EVS disk that a server has (API reference table 4-73 and 5-73).
+    """An EVS disk that is attached to a server (API reference table 4-73 and 5-73).
 
     Attributes:
         id: The attachment's own id, which `detach_volume` takes.
         volume_id: The disk.
-        device: Where the server has it, such as ``/dev/sdb``.
+        device: The device name in the server, such as ``/dev/sdb``.
     """
 
     id: str

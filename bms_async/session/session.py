@@ -12,7 +12,7 @@ import anyio
 from bms_async.errors import CallError, CallTimeoutError, ClientClosedError
 from bms_async.limits import Lane, Limits
 from bms_async.models import Job, Server
-from bms_async.models.free_text import with_free_text
+from bms_async.models.free_text import map_free_text
 from bms_async.redaction import mask, mask_when_shown
 from bms_async.wire import Operation, Query, RetryPolicy, build_request
 
@@ -223,7 +223,7 @@ class Session:
         Args:
             told: A job or a server.
         """
-        return with_free_text(told, lambda text: mask_when_shown(text, self._core.redact))
+        return map_free_text(told, lambda text: mask_when_shown(text, self._core.redact))
 
     def _hook_events(self, operation: Operation[Any], path: Mapping[str, str], lane: Lane) -> CallHookEvents:
         from .hook_events import CallHookEvents  # noqa: PLC0415 - most clients have no hooks

@@ -1,7 +1,7 @@
 """OpenTelemetry: spans and metrics of all that a client does (extra ``otel``).
 
-`Telemetry` is a hook like any other. It is there where a program asks for it, by ``hooks=Telemetry()`` or by
-``telemetry=True``; whoever does not never imports ``opentelemetry``.
+`Telemetry` is a hook like any other. A program enables it by ``hooks=Telemetry()`` or ``telemetry=True``; otherwise
+``opentelemetry`` is never imported.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The hooks of a client, with OpenTelemetry among them where it was asked for."""
+"""The hooks of a client, including OpenTelemetry if the application has enabled it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def with_telemetry(given: tuple[Hook, ...]) -> tuple[Hook, ...]:
-    """Return hooks with a `Telemetry` among them, which all clients share that ask for one in this way.
+    """Return a client's hooks together with the `Telemetry` that all clients with ``telemetry=True`` share.
 
     Args:
-        given: The client's own; where a `Telemetry` is one of them there is no other.
+        given: The hooks that the client was given; if a `Telemetry` is one of them, they are returned as they are.
 
     Raises:
         ConfigurationError: The extra ``otel`` is missing, or what is installed cannot be used.
@@ -25,17 +25,17 @@ def with_telemetry(given: tuple[Hook, ...]) -> tuple[Hook, ...]:
         return given if any(isinstance(hook, Telemetry) for hook in given) else (*given, shared())
     except ImportError as error:
         raise ConfigurationError(
-            "telemetry=True: it needs the extra 'otel': pip install 'bms-async[otel]', or give telemetry=False"
+            "telemetry=True: the extra 'otel' is missing; pip install 'bms-async[otel]', or give telemetry=False"
         ) from error
     except Exception as error:
-        # Its API loads providers that the environment names, and so may raise anything.
+        # The API loads the providers that environment variables name, and so may raise anything.
         raise ConfigurationError(
-            f"telemetry=True: OpenTelemetry cannot be used: {error!r}; pip install 'bms-async[otel]' brings what fits"
+            f"telemetry=True: OpenTelemetry cannot be used: {error!r}; pip install 'bms-async[otel]' for one that can"
         ) from error
 
 
 def make_hooks(given: tuple[Hook, ...]) -> Hooks | None:
-    """Return what tells a client's hooks; None where there are none, so that nothing has to be told."""
+    """Return the dispatcher of a client's hooks; None if there are no hooks, so that no event need be made."""
     if not given:
         return None
     from bms_async.hooks import Hooks  # noqa: PLC0415 - most clients have no hooks

@@ -1,4 +1,4 @@
-"""Metrics: how long calls take and wait, what is used of the limits, what became of servers."""
+"""Metrics: durations and waits of calls, use of the limits, outcomes of servers."""
 
 from __future__ import annotations
 
@@ -25,51 +25,53 @@ from bms_async.hooks import (
 
 from .spans import attempt_error, without_none
 
-_OF_CALLS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""Bounds in seconds, as the conventions want them for HTTP clients."""
+_REQUEST_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""Bucket bounds in seconds, as the semantic conventions advise for HTTP clients."""
 
-_OF_WAITS = (0.0, 0.1, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-_OF_WORK = (1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+_WAIT_BOUNDS = (0.0, 0.1, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_WORK_BOUNDS = (1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 
 
 class Meters:
-    """Makes metrics of events. No attribute is an id, for each value of one makes a series of its own.
+    """Turns events into metrics. No attribute is an id, because each value of an attribute makes a time series.
 
     Args:
-        meter: What makes instruments.
+        meter: The meter that creates the instruments.
     """
 
     def __init__(self, meter: Meter) -> None:
-        def seconds(name: str, what: str, bounds: tuple[float, ...]) -> Histogram:
-            return meter.create_histogram(name, "s", what, explicit_bucket_boundaries_advisory=bounds)
+        def seconds(name: str, description: str, bounds: tuple[float, ...]) -> Histogram:
+            return meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=bounds)
 
-        self._places: dict[int, Mapping[str, Any]] = {}
-        self._told: Counter[tuple[str, str]] = Counter()
-        # There may be clients in several threads, each with a loop of its own.
-        self._recording = Lock()
-        self._requests = seconds("http.client.request.duration", "Duration of HTTP client requests.", _OF_CALLS)
-        self._calls = seconds("bms.call.duration", "Duration of calls, with waiting and all tries.", _OF_WAITS)
-        self._active = meter.create_up_down_counter("bms.call.active", "{call}", "Calls under way, waiting included.")
-        self._waits = seconds("bms.slot.wait", "Time that a try waited for its slot.", _OF_WAITS)
+        self._request_attributes: dict[int, Mapping[str, Any]] = {}
+        self._pending_outcomes: Counter[tuple[str, str]] = Counter()
+        # Clients in several threads, each with its own event loop, may share this object.
+        self._lock = Lock()
+        self._requests = seconds("http.client.request.duration", "Duration of HTTP client requests.", _REQUEST_BOUNDS)
+        self._calls = seconds("bms.call.duration", "Duration of calls, with waiting and all attempts.", _WAIT_BOUNDS)
+        self._active = meter.create_up_down_counter("bms.call.active", "{call}", "Calls in progress, waiting included.")
+        self._waits = seconds("bms.slot.wait", "Time that an attempt waited for its slot.", _WAIT_BOUNDS)
         self._used = meter.create_gauge(
             "bms.slot.used", "{slot}", "Slots in use when the last request of the operation was sent."
         )
         self._limit = meter.create_gauge("bms.slot.limit", "{slot}", "Slots of the operation at that moment.")
-        self._refusals = meter.create_counter("bms.call.refusals", "{refusal}", "Tries that the cloud counted out.")
-        self._retries = meter.create_counter("bms.call.retries", "{retry}", "Tries that are to be made again.")
+        self._rate_limits = meter.create_counter(
+            "bms.call.refusals", "{refusal}", "Attempts that the cloud rate-limited (429)."
+        )
+        self._retries = meter.create_counter("bms.call.retries", "{retry}", "Retries that were scheduled.")
         self._polls = meter.create_counter("bms.job.polls", "{poll}", "Polls of jobs.")
-        self._jobs = seconds("bms.job.duration", "Time from a job's acceptance until its end was seen.", _OF_WORK)
-        self._outcomes = meter.create_counter("bms.fleet.outcomes", "{server}", "What became of servers.")
-        self._runs = seconds("bms.fleet.run.duration", "Duration of fleet runs.", _OF_WORK)
+        self._jobs = seconds("bms.job.duration", "Time from a job's acceptance until its end was seen.", _WORK_BOUNDS)
+        self._outcomes = meter.create_counter("bms.fleet.outcomes", "{server}", "Outcomes of servers.")
+        self._runs = seconds("bms.fleet.run.duration", "Duration of fleet runs.", _WORK_BOUNDS)
         self._renewals = meter.create_counter("bms.credentials.renewals", "{renewal}", "Renewals of credentials.")
 
     def handlers(self) -> Mapping[type[Any], Callable[[Any], None]]:
-        """Return what is to be done for which event."""
+        """Return the handler of each kind of event."""
         return {
             CallStarted: self._start_call,
             RequestSent: self._send,
             AttemptEnded: self._end_attempt,
-            RateLimited: self._refuse,
+            RateLimited: self._rate_limited,
             RetryScheduled: self._retry,
             CallEnded: self._end_call,
             JobPolled: self._poll,
@@ -80,7 +82,7 @@ class Meters:
         }
 
     def _start_call(self, event: CallStarted) -> None:
-        self._places[event.call] = without_none(
+        self._request_attributes[event.call] = without_none(
             {
                 "http.request.method": event.method,
                 "server.address": event.host,
@@ -98,12 +100,12 @@ class Meters:
             self._limit.set(event.limit, operation)
 
     def _end_attempt(self, event: AttemptEnded) -> None:
-        place = self._places.get(event.call, {})
-        answer = without_none({"http.response.status_code": event.status, "error.type": attempt_error(event)})
-        self._requests.record(event.seconds, {**place, **answer})
+        request = self._request_attributes.get(event.call, {})
+        response = without_none({"http.response.status_code": event.status, "error.type": attempt_error(event)})
+        self._requests.record(event.seconds, {**request, **response})
 
-    def _refuse(self, event: RateLimited) -> None:
-        self._refusals.add(1, {"bms.operation": event.operation})
+    def _rate_limited(self, event: RateLimited) -> None:
+        self._rate_limits.add(1, {"bms.operation": event.operation})
         if event.capacity is not None:
             self._limit.set(event.capacity, {"bms.operation": event.operation})
 
@@ -111,13 +113,13 @@ class Meters:
         self._retries.add(1, {"bms.operation": event.operation, "error.type": event.error})
 
     def _end_call(self, event: CallEnded) -> None:
-        self._places.pop(event.call, None)
+        self._request_attributes.pop(event.call, None)
         self._active.add(-1, {"bms.operation": event.operation})
         attributes = without_none({"bms.operation": event.operation, "error.type": event.error})
         self._calls.record(event.seconds, attributes)
 
     def _poll(self, event: JobPolled) -> None:
-        self._count_outcomes()
+        self._flush_outcomes()
         self._polls.add(1, without_none({"bms.action": event.action, "error.type": event.error}))
 
     def _finish_job(self, event: JobFinished) -> None:
@@ -126,18 +128,18 @@ class Meters:
             self._jobs.record(event.seconds, without_none({"bms.action": event.action, "bms.status": status}))
 
     def _record_outcome(self, event: OutcomeRecorded) -> None:
-        # A poll may tell of a thousand, for each of which the SDK would take its time, while the loop stands still.
-        with self._recording:
-            self._told[event.action, event.state] += 1
+        # Counted here and recorded later: one poll may end a thousand servers, and the SDK takes its time for each.
+        with self._lock:
+            self._pending_outcomes[event.action, event.state] += 1
 
-    def _count_outcomes(self) -> None:
-        with self._recording:
-            told, self._told = self._told, Counter()
-        for (action, state), number in told.items():
-            self._outcomes.add(number, {"bms.action": action, "bms.state": state})
+    def _flush_outcomes(self) -> None:
+        with self._lock:
+            outcomes, self._pending_outcomes = self._pending_outcomes, Counter()
+        for (action, state), count in outcomes.items():
+            self._outcomes.add(count, {"bms.action": action, "bms.state": state})
 
     def _end_run(self, event: RunEnded) -> None:
-        self._count_outcomes()
+        self._flush_outcomes()
         self._runs.record(event.seconds, {"bms.action": event.action})
 
     def _renew(self, event: CredentialsRenewalEnded) -> None:

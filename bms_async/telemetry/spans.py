@@ -1,4 +1,4 @@
-"""Spans: one for each call, one below it for each try, one round the calls of a fleet run."""
+"""Spans: one for each call, a child for each attempt, and a parent for the calls of a fleet run."""
 
 from __future__ import annotations
 
@@ -22,52 +22,53 @@ from bms_async.hooks import (
     RunStarted,
 )
 
-_JOBS_REMEMBERED = 10_000
-"""Of how many jobs it is remembered which span started them; those that nobody waits for may never be seen to end."""
+_MAX_LINKED_JOBS = 10_000
+"""For how many jobs the span that started them is kept; a job without a waiter may never be seen to end."""
 
 _CANCELLED = "CancelledError"
-_REFUSED = 400
+_FIRST_ERROR_STATUS = 400
 
 
 class _OpenSpan:
-    """A span that others are below of, and what it takes to end it.
+    """A span that is current in its context, and its state until it ends.
 
     Attributes:
-        started: What it was begun with, for the attempts of a call; None for a run.
-        trying: The span of the try that is under way.
-        attempts: How many were sent.
+        span: The span.
+        started: The event that began the call; None for a run.
+        attempt_span: The span of the attempt in flight.
+        attempts: How many attempts were sent.
     """
 
-    __slots__ = ("_context", "_token", "attempts", "span", "started", "trying")
+    __slots__ = ("_context", "_token", "attempt_span", "attempts", "span", "started")
 
     def __init__(self, span: Span, context: Context | None, started: CallStarted | None = None) -> None:
         self.span = span
         self.started = started
-        self.trying: Span | None = None
+        self.attempt_span: Span | None = None
         self.attempts = 0
         self._context = set_span_in_context(span, context)
         self._token: Token[Context] = attach(self._context)
 
     def end(self) -> None:
         try:
-            if self.trying is not None:
-                self.trying.end()
+            if self.attempt_span is not None:
+                self.attempt_span.end()
             self.span.end()
         finally:
-            # Whoever ends a coroutine from elsewhere does so in another context, which is none of ours.
+            # A coroutine that is closed from elsewhere ends in another context, which is not ours to change.
             if get_current() is self._context:
                 detach(self._token)
 
 
 class Spans:
-    """Makes spans of events.
+    """Turns events into spans.
 
-    What they are current in is the caller's own context, so that the log's lines and the spans of whatever is called
-    meanwhile belong to them. A poll is made in a task that was begun when the client was opened, or by some waiter who
-    may be gone: it has a trace of its own, and a link to the call that started the job.
+    A span is current in the caller's own context, so that log records and further spans made meanwhile belong to it. A
+    poll runs in a task that was started when the client was opened, or by a waiter that may be gone. So it has a trace
+    of its own, with a link to the call that started the job.
 
     Args:
-        tracer: What makes spans.
+        tracer: The tracer that creates the spans.
     """
 
     def __init__(self, tracer: Tracer) -> None:
@@ -78,17 +79,17 @@ class Spans:
 
     @property
     def open(self) -> int:
-        """How many spans of calls and runs have not ended."""
+        """How many spans of calls and runs are open."""
         return len(self._calls) + len(self._runs)
 
     def handlers(self) -> Mapping[type[Any], Callable[[Any], None]]:
-        """Return what is to be done for which event."""
+        """Return the handler of each kind of event."""
         return {
             CallStarted: self._start_call,
             RequestSent: self._start_attempt,
             AttemptEnded: self._end_attempt,
-            RateLimited: self._note_refusal,
-            RetryScheduled: self._note_retry,
+            RateLimited: self._add_rate_limit,
+            RetryScheduled: self._add_retry,
             CallEnded: self._end_call,
             JobFinished: self._forget_job,
             RunStarted: self._start_run,
@@ -118,7 +119,7 @@ class Spans:
         if call is None or call.started is None:
             return
         started = call.started
-        call.trying = self._tracer.start_span(
+        call.attempt_span = self._tracer.start_span(
             started.method if started.template is None else f"{started.method} {started.template}",
             set_span_in_context(call.span),
             SpanKind.CLIENT,
@@ -138,14 +139,14 @@ class Spans:
 
     def _end_attempt(self, event: AttemptEnded) -> None:
         call = self._calls.get(event.call)
-        if call is None or call.trying is None:
+        if call is None or call.attempt_span is None:
             return
-        span, call.trying = call.trying, None
+        span, call.attempt_span = call.attempt_span, None
         status = {"http.response.status_code": event.status}
         _set_end(span, status, event.code, event.request_id, attempt_error(event))
         span.end()
 
-    def _note_refusal(self, event: RateLimited) -> None:
+    def _add_rate_limit(self, event: RateLimited) -> None:
         call = self._calls.get(event.call)
         if call is not None:
             call.span.add_event(
@@ -153,7 +154,7 @@ class Spans:
                 without_none({"bms.retry_after": event.retry_after, "bms.slot.limit": event.capacity}),
             )
 
-    def _note_retry(self, event: RetryScheduled) -> None:
+    def _add_retry(self, event: RetryScheduled) -> None:
         call = self._calls.get(event.call)
         if call is not None:
             call.span.add_event("bms.retry", {"bms.retry.delay": event.delay, "error.type": event.error})
@@ -162,8 +163,8 @@ class Spans:
         call = self._calls.pop(event.call, None)
         if call is None:
             return
-        own = {"bms.attempts": event.attempts, "bms.job_id": event.job_id}
-        _set_end(call.span, own, event.code, event.request_id, event.error)
+        attributes = {"bms.attempts": event.attempts, "bms.job_id": event.job_id}
+        _set_end(call.span, attributes, event.code, event.request_id, event.error)
         if event.job_id is not None:
             self._remember_job(event.job_id, call.span.get_span_context())
         call.end()
@@ -171,7 +172,7 @@ class Spans:
     def _remember_job(self, job_id: str, started_by: SpanContext) -> None:
         if started_by.is_valid:
             self._jobs[job_id] = started_by
-            if len(self._jobs) > _JOBS_REMEMBERED:
+            if len(self._jobs) > _MAX_LINKED_JOBS:
                 self._jobs.popitem(last=False)
 
     def _forget_job(self, event: JobFinished) -> None:
@@ -196,36 +197,40 @@ class Spans:
         run = self._runs.pop(event.run, None)
         if run is None:
             return
-        own = {f"bms.outcomes.{state.lower()}": count for state, count in event.by_state.items()}
-        own |= {"bms.batches": event.batches, "bms.extra_calls": event.extra_calls, "bms.cancelled": event.cancelled}
+        attributes: dict[str, Any] = {
+            "bms.batches": event.batches,
+            "bms.extra_calls": event.extra_calls,
+            "bms.cancelled": event.cancelled,
+            **{f"bms.outcomes.{state.lower()}": count for state, count in event.by_state.items()},
+        }
         aborted = None if event.aborted is None else "aborted"
-        _set_end(run.span, own, None, None, event.error or aborted, because=event.aborted)
+        _set_end(run.span, attributes, None, None, event.error or aborted, description=event.aborted)
         run.end()
 
 
 def attempt_error(event: AttemptEnded) -> str | None:
-    """Return what the conventions want as ``error.type``: the status where there is one that is an error."""
-    if event.status is not None and event.status >= _REFUSED:
+    """Return ``error.type`` by the semantic conventions: the status if it is that of an error, else the class."""
+    if event.status is not None and event.status >= _FIRST_ERROR_STATUS:
         return str(event.status)
     return event.error
 
 
 def without_none(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return attributes without those that nobody knows."""
+    """Return the attributes that are not None."""
     return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _set_end(
     span: Span,
-    own: Mapping[str, Any],
+    attributes: Mapping[str, Any],
     code: str | None,
     request_id: str | None,
     error: str | None,
     *,
-    because: str | None = None,
+    description: str | None = None,
 ) -> None:
-    told = {**own, "bms.code": code, "bms.request_id": request_id, "error.type": error}
-    span.set_attributes(without_none(told))
+    result = {"bms.code": code, "bms.request_id": request_id, "error.type": error}
+    span.set_attributes(without_none({**attributes, **result}))
+    # Cancellation by the caller is not an error status.
     if error is not None and error != _CANCELLED:
-        # A caller that leaves has its reasons, and they are no error.
-        span.set_status(StatusCode.ERROR, because)
+        span.set_status(StatusCode.ERROR, description)

@@ -1,4 +1,4 @@
-"""The hook that turns what happens into spans and metrics."""
+"""The hook that turns events into spans and metrics."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ _SCHEMA = "https://opentelemetry.io/schemas/1.37.0"
 
 
 class Telemetry:
-    """Makes OpenTelemetry spans and metrics of all that a client does: a hook.
+    """A hook that makes OpenTelemetry spans and metrics of all that a client does.
 
     ::
 
         async with BmsClient(..., hooks=Telemetry()) as bms: ...
 
-    One may serve many clients; ``BmsClient(..., telemetry=True)`` takes one that is shared.
+    One object may serve many clients; those with ``telemetry=True`` share one. Importing this class without the extra
+    ``otel`` raises ImportError.
 
     Args:
-        tracer_provider: Where spans go; the global one by default, also if it is set later.
-        meter_provider: Where metrics go; likewise.
-
-    Where the extra ``otel`` is not installed, importing it raises ImportError.
+        tracer_provider: The provider for spans; the global one by default, even if it is set later.
+        meter_provider: The provider for metrics; the global one by default, even if it is set later.
     """
 
     __slots__ = ("_handlers", "_spans")
@@ -41,23 +40,23 @@ class Telemetry:
         self, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
         self._spans = Spans(get_tracer(_SCOPE, __version__, tracer_provider, _SCHEMA))
-        # First, so that a measurement is taken while its span is there: that is what exemplars point to.
-        several = (Meters(get_meter(_SCOPE, __version__, meter_provider, _SCHEMA)).handlers(), self._spans.handlers())
+        meters = Meters(get_meter(_SCOPE, __version__, meter_provider, _SCHEMA))
         self._handlers: dict[type[Any], list[Callable[[Any], None]]] = {}
-        for handlers in several:
+        # Metrics first: exemplars point to the current span, which has to be open when a measurement is taken.
+        for handlers in (meters.handlers(), self._spans.handlers()):
             for kind, handler in handlers.items():
                 self._handlers.setdefault(kind, []).append(handler)
 
     def __call__(self, event: HookEvent) -> None:
-        """Take in an event."""
-        fault: Exception | None = None
+        """Record an event."""
+        first_error: Exception | None = None
         for handler in self._handlers.get(type(event), ()):
             try:
                 handler(event)
             except Exception as error:  # noqa: BLE001 - a span must end though a measurement failed
-                fault = fault or error
-        if fault is not None:
-            raise fault
+                first_error = first_error or error
+        if first_error is not None:
+            raise first_error
 
     def __repr__(self) -> str:
         return f"<Telemetry: {self._spans.open} spans open>"
@@ -65,9 +64,9 @@ class Telemetry:
 
 @functools.cache
 def shared() -> Telemetry:
-    """Return the one of all clients that ask for ``telemetry=True``.
+    """Return the `Telemetry` that all clients with ``telemetry=True`` share.
 
-    Jobs are known to it whichever client has started them, and instruments are made once: as long as no meter provider
-    is set, the API keeps all that were ever asked for.
+    It links a poll to the call that started the job even if another client made that call, and it creates instruments
+    once: until a meter provider is set, the API keeps every instrument that was ever created.
     """
     return Telemetry()

@@ -272,7 +272,7 @@ def real() -> Iterator[Mapping[str, str]]:
         ("a on\n", "{", 2, "mend it, or give another --jobs"),
         ("a on\n", '{"version": 2, "jobs": {}}', 2, "version 2, and this program reads 1"),
         ("a on\n", '{"version": 1, "jobs": {"j": "{}"}}', 2, "cannot resume a job"),
-        ("a on\n", "PROJECT", 2, "the job belongs to that project"),
+        ("a on\n", "PROJECT", 2, "expected a job of this client's project"),
         ("a on\n", "REBOOT", 2, "cannot resume job j of servers.reboot"),
         ("a on\n", "EMPTY", 2, "cannot resume job j of servers.stop and 0 servers"),
     ],

@@ -37,7 +37,7 @@ def password_auth() -> PasswordAuth:
 
 
 class Ear:
-    """A hook that keeps all that it is told."""
+    """A hook that keeps all events."""
 
     def __init__(self) -> None:
         self.events: list[HookEvent] = []

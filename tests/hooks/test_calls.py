@@ -1,4 +1,4 @@
-"""What a hook is told of a call."""
+"""The hook events of a call."""
 
 from __future__ import annotations
 
@@ -195,9 +195,9 @@ def test_an_error_is_told_by_its_class_status_and_code() -> None:
                 await sim.bms.servers.get(MISSING)
             assert caught.value.code
             (tried,), (ended,) = ear.heard(AttemptEnded), ear.heard(CallEnded)
-            told = ("NotFoundError", 404, caught.value.code, caught.value.request_id)
-            assert (tried.error, tried.status, tried.code, tried.request_id) == told
-            assert (ended.error, ended.status, ended.code, ended.request_id) == told
+            expected = ("NotFoundError", 404, caught.value.code, caught.value.request_id)
+            assert (tried.error, tried.status, tried.code, tried.request_id) == expected
+            assert (ended.error, ended.status, ended.code, ended.request_id) == expected
 
     run_virtually(main)
 

@@ -24,12 +24,15 @@ async def _coroutine(event: HookEvent) -> None: ...
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (1, r"^hooks=int: a function that takes one event, or several of them in an iterable$"),
-        ("print", r"^hooks\[0\]=str: a function that takes one event"),
-        ([print, None], r"^hooks\[1\]=NoneType: a function that takes one event"),
-        (Ear, r"^hooks=Ear: a class; give Ear\(\.\.\.\), an object of it$"),
-        (_coroutine, r"^hooks=_coroutine: a hook is called and not awaited; have a plain function put the event"),
-        ([_Async()], r"^hooks\[0\]=_Async: a hook is called and not awaited"),
+        (1, r"^hooks=int: expected a function that takes one event, or an iterable of such functions$"),
+        ("print", r"^hooks\[0\]=str: expected a function that takes one event"),
+        ([print, None], r"^hooks\[1\]=NoneType: expected a function that takes one event"),
+        (Ear, r"^hooks=Ear: expected a function, got a class; give Ear\(\.\.\.\)$"),
+        (
+            _coroutine,
+            r"^hooks=_coroutine: expected a plain function, got a coroutine function; have a plain one put the event",
+        ),
+        ([_Async()], r"^hooks\[0\]=_Async: expected a plain function, got a coroutine function"),
     ],
 )
 def test_what_is_no_hook_is_refused_when_the_client_is_made(given: Any, said: str) -> None:
@@ -38,21 +41,21 @@ def test_what_is_no_hook_is_refused_when_the_client_is_made(given: Any, said: st
 
 
 def test_hooks_may_be_one_function_or_any_iterable_of_them_and_nest_in_their_order() -> None:
-    told: list[int] = []
+    calls: list[int] = []
 
     async def main(hooks: Any) -> None:
         async with hooked(hooks, servers=1) as sim:
             await sim.bms.servers.get(sim.ids[0])
 
-    several: list[Hook] = [lambda event: told.append(1), lambda event: told.append(2)]
-    for hooks in (several, iter(several), tuple(several)):
-        told.clear()
+    given: list[Hook] = [lambda event: calls.append(1), lambda event: calls.append(2)]
+    for hooks in (given, iter(given), tuple(given)):
+        calls.clear()
         run_virtually(lambda hooks=hooks: main(hooks))  # type: ignore[misc]
         # A call and its try begin, and then end.
-        assert told == [1, 2] * 2 + [2, 1] * 2
-    told.clear()
-    run_virtually(lambda: main(several[0]))
-    assert told == [1] * 4
+        assert calls == [1, 2] * 2 + [2, 1] * 2
+    calls.clear()
+    run_virtually(lambda: main(given[0]))
+    assert calls == [1] * 4
     run_virtually(lambda: main([]))
     run_virtually(lambda: main(None))
 
@@ -85,7 +88,7 @@ def test_what_a_hook_raises_is_logged_once_a_kind_of_event_and_goes_no_further(
         run_virtually(main)
     said = [record for record in caplog.records if record.name == "bms_async.hooks"]
     assert [record.getMessage() for record in said[:4]] == [
-        f"hook 1 raised on {name}, and is told of later events all the same"
+        f"hook 1 raised on {name}; it still gets later events"
         for name in ("CallStarted", "RequestSent", "AttemptEnded", "CallEnded")
     ]
     assert len(said) == len(set(ear.names))

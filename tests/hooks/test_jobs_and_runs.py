@@ -1,4 +1,4 @@
-"""What a hook is told of jobs and of fleet runs: enough to know from the events alone what became of every server."""
+"""The hook events of jobs and of fleet runs: enough to know from them alone the outcome of every server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever leaves, and in whichever pass of the loop: what began is told to end, and no context is left behind."""
+"""A caller that is cancelled, in any pass of the loop: what began has its end, and no context is left behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAULTS = (Unauthorized(), Answer(status=503), Throttled(retry_after=9))
 
 
 async def leave_after(passes: int, leaving: str, recorder: Recorder) -> bool:
-    """Leave a call that needs two tokens and four tries; tell whether it waited for the last slot by then."""
+    """Leave a call that needs two tokens and four attempts; return whether it waited for the last slot by then."""
     ear = Ear()
     auth = password_auth()
     hooks: list[Hook] = [ear, recorder.telemetry]

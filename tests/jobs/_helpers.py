@@ -1,4 +1,4 @@
-"""A watcher whose cloud tells what a test has it tell."""
+"""A watcher of a fake cloud, whose responses a test sets."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def job(status: str, *subs: SubJob, job_id: str = "j", total: int | None = None,
     return Job(job_id=job_id, status=JobStatus(status), entities=entities, **fields)
 
 
-class Told:
-    """What the cloud says of each job, and when it was asked."""
+class FakeCloud:
+    """What the cloud shows of each job, and when it was polled."""
 
     def __init__(self) -> None:
         self.says: dict[str, Job | Exception | Callable[[], Job | Exception]] = {}
@@ -45,11 +45,11 @@ class Told:
 
 
 @asynccontextmanager
-async def watching(*, polls_a_minute: float = 1800) -> AsyncIterator[tuple[Watcher, Told]]:
-    told = Told()
-    watcher = Watcher(told.fetch, pace=Pacer(polls_a_minute), project=lambda: "p")
+async def watching(*, polls_a_minute: float = 1800) -> AsyncIterator[tuple[Watcher, FakeCloud]]:
+    cloud = FakeCloud()
+    watcher = Watcher(cloud.fetch, pace=Pacer(polls_a_minute), project=lambda: "p")
     await watcher.open()
     try:
-        yield watcher, told
+        yield watcher, cloud
     finally:
         await watcher.aclose()

@@ -1,4 +1,4 @@
-"""What the end of a job tells of the servers that it does not name: what is certain, and nothing else."""
+"""What the end of a job says about the servers that it does not name: what is certain, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def test_the_code_of_a_failed_job_is_not_told_of_servers_whose_sub_jobs_it_does_
 def test_a_job_that_failed_before_it_had_sub_jobs_failed_for_each_of_its_servers() -> None:
     whole = job("FAIL", error_code="BMS.0006", fail_reason="locked")
 
-    told = list(attribute_unnamed(whole, ["a", "b"], [], servers=2))
-    assert [(sub.server_id, sub.error_code) for sub in told] == [("a", "BMS.0006"), ("b", "BMS.0006")]
+    failures = list(attribute_unnamed(whole, ["a", "b"], [], servers=2))
+    assert [(sub.server_id, sub.error_code) for sub in failures] == [("a", "BMS.0006"), ("b", "BMS.0006")]
 
 
 def test_a_job_of_one_server_that_failed_before_its_sub_job_was_shown_failed_for_that_server() -> None:
     hidden = job("FAIL", total=1, error_code="BMS.0031", fail_reason="no quota is left")
 
-    (told,) = attribute_unnamed(hidden, ["a"], [], servers=1)
-    assert (told.server_id, told.error_code, told.reason) == ("a", "BMS.0031", "no quota is left")
+    (failure,) = attribute_unnamed(hidden, ["a"], [], servers=1)
+    assert (failure.server_id, failure.error_code, failure.reason) == ("a", "BMS.0031", "no quota is left")
     # One of two is untold, and the failure may be that of the other.
     assert list(attribute_unnamed(hidden, ["a"], [], servers=2)) == []
 
@@ -34,5 +34,5 @@ def test_failures_without_a_server_keep_the_words_wherever_the_cloud_put_them() 
     words = SubJobEntities(errorcode_message="slot 7 did not answer")
     nameless = SubJob(status=JobStatus.FAIL, about=words)
 
-    (told,) = attribute_unnamed(job("FAIL", nameless), ["a"], [nameless], servers=1)
-    assert (told.server_id, told.reason) == ("a", "slot 7 did not answer")
+    (failure,) = attribute_unnamed(job("FAIL", nameless), ["a"], [nameless], servers=1)
+    assert (failure.server_id, failure.reason) == ("a", "slot 7 did not answer")

@@ -12,17 +12,17 @@ import pytest
 from bms_async import BmsError, InvalidRequestError, Job, JobChanged, JobHandle, JobLostError, NotFoundError, SubJob
 from bms_async.errors.base import own_copy
 from bms_async.jobs import Watcher
-from tests.jobs._helpers import Told, job, sub_job, watching
+from tests.jobs._helpers import FakeCloud, job, sub_job, watching
 from tests.support.virtual_clock import advance, run_virtually
 
 LOWER = "0a1b2c3d-9e0c-4d30-9d4c-0a6b1f3e7c55"
 UPPER = LOWER.upper()
 
 
-def watch(use: Callable[[Watcher, Told], Awaitable[None]]) -> None:
+def watch(use: Callable[[Watcher, FakeCloud], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with watching() as (watcher, told):
-            await use(watcher, told)
+        async with watching() as (watcher, cloud):
+            await use(watcher, cloud)
 
     run_virtually(main)
 
@@ -37,8 +37,8 @@ async def caught(what: Awaitable[object]) -> BmsError:
 
 
 def test_a_thousand_who_wait_for_a_lost_job_have_each_an_error_with_a_traceback_of_its_own() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
-        told.says["j"] = NotFoundError(status=404)
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
+        cloud.says["j"] = NotFoundError(status=404)
         handle = watcher.watch("j", servers=("a",))
         errors = await asyncio.gather(
             *(caught(handle) for _ in range(500)), *(caught(handle.sub_job("a")) for _ in range(500))
@@ -56,8 +56,8 @@ def test_a_thousand_who_wait_for_a_lost_job_have_each_an_error_with_a_traceback_
 
 
 def test_a_subscriber_has_an_error_of_its_own_too() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
-        told.says["j"] = NotFoundError(status=404)
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
+        cloud.says["j"] = NotFoundError(status=404)
         async with watcher.events(10) as events:
             error = await caught(watcher.watch("j"))
             await anext(events)
@@ -83,11 +83,11 @@ def test_a_note_on_a_copy_is_on_no_other() -> None:
 
 @pytest.mark.parametrize(("asked", "told_as"), [(UPPER, LOWER), (LOWER, UPPER), (UPPER, UPPER)])
 def test_a_server_is_found_in_whatever_spelling_it_was_asked_for_and_is_told_of(asked: str, told_as: str) -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         handle = watcher.watch("j", servers=(asked, "b"))
         futures = [handle.sub_job(name) for name in (LOWER, UPPER)]
-        told.says["j"] = job("FAIL", sub_job(told_as, "FAIL", error_code="BMS.0006"), sub_job("b", "SUCCESS"))
-        # What the cloud wrote is told as it wrote it.
+        cloud.says["j"] = job("FAIL", sub_job(told_as, "FAIL", error_code="BMS.0006"), sub_job("b", "SUCCESS"))
+        # The cloud's words are passed on as they came.
         assert [(await future).server_id for future in futures] == [told_as, told_as]
         assert [sub.server_id async for sub in handle.sub_jobs()] == [told_as, "b"]
         assert (await handle.sub_job(LOWER)).error_code == "BMS.0006"
@@ -97,11 +97,11 @@ def test_a_server_is_found_in_whatever_spelling_it_was_asked_for_and_is_told_of(
 
 
 def test_a_job_that_tells_of_a_server_in_two_spellings_tells_of_one() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         handle = watcher.watch("j", servers=(LOWER,))
-        told.says["j"] = job("RUNNING", sub_job(UPPER, "SUCCESS"))
+        cloud.says["j"] = job("RUNNING", sub_job(UPPER, "SUCCESS"))
         assert (await handle.sub_job(LOWER)).status == "SUCCESS"
-        told.says["j"] = job("SUCCESS", sub_job(LOWER, "SUCCESS"))
+        cloud.says["j"] = job("SUCCESS", sub_job(LOWER, "SUCCESS"))
         await handle
         assert [sub.server_id async for sub in handle.sub_jobs()] == [UPPER]
 
@@ -109,19 +109,19 @@ def test_a_job_that_tells_of_a_server_in_two_spellings_tells_of_one() -> None:
 
 
 def test_a_second_call_for_the_same_server_in_another_spelling_adds_none() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         watcher.watch("j", servers=(LOWER,))
         again = watcher.watch("j", servers=(UPPER,))
-        told.says["j"] = job("SUCCESS")
+        cloud.says["j"] = job("SUCCESS")
         assert [sub.server_id async for sub in again.sub_jobs()] == [LOWER]
 
     watch(use)
 
 
 def test_ids_that_are_no_uuids_differ_by_their_case() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         handle = watcher.watch("j", servers=("rack-a",))
-        with pytest.raises(InvalidRequestError, match="not a server of job j"):
+        with pytest.raises(InvalidRequestError, match="expected one of the servers of job j"):
             handle.sub_job("RACK-A")
 
     watch(use)
@@ -135,8 +135,8 @@ def test_a_status_that_nobody_documented_and_does_not_change_is_told_once() -> N
         status = "PAUSED" if anyio.current_time() < 120 else "SUCCESS"
         return job(status, SubJob(status=job(status).status))
 
-    async def use(watcher: Watcher, told: Told) -> None:
-        told.says["j"] = says
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
+        cloud.says["j"] = says
         async with watcher.events(100) as events:
             handle: JobHandle = watcher.watch("j")
             await handle

@@ -21,15 +21,15 @@ from bms_async import (
 )
 from bms_async.errors import NotFoundError
 from bms_async.jobs import Watcher
-from tests.jobs._helpers import Told, job, sub_job, watching
+from tests.jobs._helpers import FakeCloud, job, sub_job, watching
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import advance, run_virtually
 
 
-def watch(use: Callable[[Watcher, Told], Awaitable[None]]) -> None:
+def watch(use: Callable[[Watcher, FakeCloud], Awaitable[None]]) -> None:
     async def main() -> None:
-        async with watching() as (watcher, told):
-            await use(watcher, told)
+        async with watching() as (watcher, cloud):
+            await use(watcher, cloud)
 
     run_virtually(main)
 
@@ -39,11 +39,11 @@ async def read(events: JobEvents, number: int) -> list[JobEvent]:
 
 
 def test_a_job_is_told_of_from_its_start_to_its_end_and_each_sub_job_once() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         async with watcher.events(100) as events:
             watcher.watch("j", servers=("a", "b"), action="servers.stop")
             watcher.watch("j")
-            told.says["j"] = lambda: (
+            cloud.says["j"] = lambda: (
                 job("RUNNING", sub_job("a", "SUCCESS"), sub_job("b", "RUNNING"))
                 if anyio.current_time() < 10
                 else job("FAIL", sub_job("a", "RUNNING"), sub_job("b", "FAIL"))
@@ -56,7 +56,7 @@ def test_a_job_is_told_of_from_its_start_to_its_end_and_each_sub_job_once() -> N
             assert isinstance(other, SubJobEnded)
             assert (other.server_id, other.sub_job.status) == ("b", "FAIL")
             assert isinstance(ended, JobEnded)
-            # As the futures tell it: the first end that was seen counts.
+            # As with the futures: the first end that was seen counts.
             assert [sub.status for sub in ended.job.sub_jobs] == ["SUCCESS", "FAIL"]
             assert watcher.statistics().subscribers == 1
         assert watcher.statistics().subscribers == 0
@@ -65,8 +65,8 @@ def test_a_job_is_told_of_from_its_start_to_its_end_and_each_sub_job_once() -> N
 
 
 def test_a_job_that_is_lost_is_told_of_with_its_error() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
-        told.says["j"] = NotFoundError(status=404)
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
+        cloud.says["j"] = NotFoundError(status=404)
         async with watcher.events(100) as events:
             watcher.watch("j")
             _, lost = await read(events, 2)
@@ -77,8 +77,8 @@ def test_a_job_that_is_lost_is_told_of_with_its_error() -> None:
 
 
 def test_sub_jobs_that_an_ended_job_does_not_name_are_told_of_as_the_futures_tell_it() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
-        told.says["j"] = job("SUCCESS")
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
+        cloud.says["j"] = job("SUCCESS")
         async with watcher.events(100) as events:
             watcher.watch("j", servers=("a", "b"))
             names = [event.server_id for event in await read(events, 4) if isinstance(event, SubJobEnded)]
@@ -88,25 +88,25 @@ def test_sub_jobs_that_an_ended_job_does_not_name_are_told_of_as_the_futures_tel
 
 
 def test_jobs_that_slept_are_polled_while_anybody_is_subscribed() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         handle = watcher.watch("j", servers=("a",))
         await advance(100)
-        assert told.counts["j"] == 0
+        assert cloud.counts["j"] == 0
         async with watcher.events(100):
             await advance(50)
-        polls = told.counts["j"]
+        polls = cloud.counts["j"]
         assert polls >= 5
         await advance(500)
-        assert told.counts["j"] <= polls + 1
+        assert cloud.counts["j"] <= polls + 1
         assert handle.id == "j"
 
     watch(use)
 
 
 def test_a_slow_subscriber_is_told_how_many_events_it_missed_and_holds_up_nobody() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         names = tuple(f"s{number}" for number in range(50))
-        told.says["j"] = job("SUCCESS", *(sub_job(name, "SUCCESS") for name in names))
+        cloud.says["j"] = job("SUCCESS", *(sub_job(name, "SUCCESS") for name in names))
         async with watcher.events(10) as slow, watcher.events(100) as quick:
             await watcher.watch("j", servers=names)
             # A start, fifty sub-jobs, an end.
@@ -115,15 +115,15 @@ def test_a_slow_subscriber_is_told_how_many_events_it_missed_and_holds_up_nobody
             assert gap == EventGap(missed=42)
             assert [event.server_id for event in rest if isinstance(event, SubJobEnded)] == list(names[-9:])
             assert isinstance(rest[-1], JobEnded)
-            told_all = await read(quick, 52)
-            assert [event.server_id for event in told_all if isinstance(event, SubJobEnded)] == list(names)
-            assert not any(isinstance(event, EventGap) for event in told_all)
+            all_events = await read(quick, 52)
+            assert [event.server_id for event in all_events if isinstance(event, SubJobEnded)] == list(names)
+            assert not any(isinstance(event, EventGap) for event in all_events)
 
     watch(use)
 
 
 def test_r4_a_reader_that_is_cancelled_loses_no_event() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         async with watcher.events(10) as events:
             with anyio.move_on_after(5):
                 await anext(events)
@@ -167,7 +167,7 @@ def test_closing_the_client_ends_the_reading_after_the_last_event() -> None:
 
 
 def test_a_subscription_that_was_left_ends_and_one_that_was_not_opened_tells_so() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         events = watcher.events(10)
         with pytest.raises(ClientClosedError, match="use it inside `async with`"):
             await anext(events)

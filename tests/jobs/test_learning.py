@@ -60,7 +60,7 @@ def test_times_that_the_cloud_does_not_tell_or_that_cannot_be_are_taken_from_our
     times: dict[str, datetime],
 ) -> None:
     async def main() -> None:
-        async with watching() as (watcher, told):
+        async with watching() as (watcher, cloud):
 
             def said(begun: float) -> Job:
                 if anyio.current_time() - begun < 200:
@@ -70,10 +70,10 @@ def test_times_that_the_cloud_does_not_tell_or_that_cannot_be_are_taken_from_our
             counts = []
             for number in range(6):
                 begun = anyio.current_time()
-                told.says[f"j{number}"] = lambda begun=begun: said(begun)  # type: ignore[misc]
+                cloud.says[f"j{number}"] = lambda begun=begun: said(begun)  # type: ignore[misc]
                 assert (await watcher.watch(f"j{number}", servers=("a",), action="servers.stop")).status == "SUCCESS"
                 assert 200 <= anyio.current_time() - begun < 220
-                counts.append([at - begun for at in told.asked[f"j{number}"]])
+                counts.append([at - begun for at in cloud.asked[f"j{number}"]])
             assert len([age for age in counts[0] if age < 100]) > 20
             assert len([age for age in counts[-1] if age < 100]) <= 5
 
@@ -122,12 +122,12 @@ def test_a_job_is_lost_after_five_minutes_without_credentials_to_look_at_it_with
 
 def test_the_job_that_is_returned_agrees_with_what_the_futures_told() -> None:
     async def main() -> None:
-        async with watching() as (watcher, told):
+        async with watching() as (watcher, cloud):
             handle = watcher.watch("j", servers=("a", "b"))
-            told.says["j"] = job("RUNNING", sub_job("a", "SUCCESS"), sub_job("b", "RUNNING"))
+            cloud.says["j"] = job("RUNNING", sub_job("a", "SUCCESS"), sub_job("b", "RUNNING"))
             first: SubJob = await handle.sub_job("a")
-            # Back from its end, told twice, in another order: the first end that was seen counts, and nobody waits.
-            told.says["j"] = job("SUCCESS", sub_job("b", "SUCCESS"), sub_job("a", "RUNNING"), sub_job("a", "FAIL"))
+            # Back from its end, shown twice, in another order: the first end that was seen counts, and nobody waits.
+            cloud.says["j"] = job("SUCCESS", sub_job("b", "SUCCESS"), sub_job("a", "RUNNING"), sub_job("a", "FAIL"))
             begun = anyio.current_time()
             done = await handle
             assert anyio.current_time() - begun < 5
@@ -140,18 +140,18 @@ def test_the_job_that_is_returned_agrees_with_what_the_futures_told() -> None:
 
 def test_a_job_that_goes_back_from_its_end_has_not_ended() -> None:
     async def main() -> None:
-        async with watching() as (watcher, told):
+        async with watching() as (watcher, cloud):
             handle = watcher.watch("j", servers=("a", "b"))
-            told.says["j"] = job("FAIL", sub_job("a", "FAIL"), total=2)
+            cloud.says["j"] = job("FAIL", sub_job("a", "FAIL"), total=2)
             await handle.sub_job("a")
             assert handle.status == "FAIL"
             assert not handle.done()
-            told.says["j"] = job("RUNNING", sub_job("a", "FAIL"), sub_job("b", "RUNNING"), total=2)
+            cloud.says["j"] = job("RUNNING", sub_job("a", "FAIL"), sub_job("b", "RUNNING"), total=2)
             await advance(5)
             future = handle.sub_job("b")
             await advance(20)
             assert handle.status == "RUNNING"
-            told.says["j"] = job("FAIL", sub_job("a", "FAIL"), sub_job("b", "SUCCESS"), total=2)
+            cloud.says["j"] = job("FAIL", sub_job("a", "FAIL"), sub_job("b", "SUCCESS"), total=2)
             assert (await future).status == "SUCCESS"
             assert handle.done()
 

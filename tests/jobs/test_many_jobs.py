@@ -12,7 +12,7 @@ import pytest
 
 from bms_async import ClientClosedError, EventGap, JobEvents, JobHandle, SubJobEnded
 from bms_async.jobs import Watcher
-from tests.jobs._helpers import Told, job, sub_job, watching
+from tests.jobs._helpers import FakeCloud, job, sub_job, watching
 from tests.support.virtual_clock import advance, run_virtually
 
 JOBS = 5000
@@ -20,11 +20,11 @@ AT_ONCE = 1000
 """What may be done in one pass of the loop; it is done in fives of hundreds, in two passes at the most."""
 
 
-def watch(use: Callable[[Watcher, Told], Awaitable[None]]) -> None:
+def watch(use: Callable[[Watcher, FakeCloud], Awaitable[None]]) -> None:
     async def main() -> None:
         # So many that all jobs are due in the same moment.
-        async with watching(polls_a_minute=6_000_000) as (watcher, told):
-            await use(watcher, told)
+        async with watching(polls_a_minute=6_000_000) as (watcher, cloud):
+            await use(watcher, cloud)
 
     run_virtually(main)
 
@@ -60,7 +60,7 @@ class Passes:
 
 
 def test_r9_many_jobs_that_are_due_at_once_are_sorted_some_at_a_time() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         handles = [watcher.watch(f"j{number}") for number in range(JOBS)]
         await advance(0.99)
         # While passes are counted one is always ready, and the clock does not jump but creeps.
@@ -74,7 +74,7 @@ def test_r9_many_jobs_that_are_due_at_once_are_sorted_some_at_a_time() -> None:
 
 
 def test_r9_many_jobs_that_slept_are_woken_some_at_a_time_and_each_is_polled() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         handles = [watcher.watch(f"j{number}") for number in range(JOBS)]
         await advance(10)
         async with Passes(lambda: watcher.statistics().polled) as counted, watcher.events(10):
@@ -83,13 +83,13 @@ def test_r9_many_jobs_that_slept_are_woken_some_at_a_time_and_each_is_polled() -
         assert counted.most <= AT_ONCE
         async with watcher.events(10):
             await advance(3)
-        assert len(told.counts) == len(handles)
+        assert len(cloud.counts) == len(handles)
 
     watch(use)
 
 
 def test_r9_closing_tells_many_jobs_some_at_a_time_and_leaves_none_out() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         slept = [watcher.watch(f"asleep-{number}") for number in range(JOBS // 2)]
         await advance(10)
         futures = [watcher.watch(f"j{number}").sub_job("a") for number in range(JOBS // 2)]
@@ -104,7 +104,7 @@ def test_r9_closing_tells_many_jobs_some_at_a_time_and_leaves_none_out() -> None
 
 
 def test_r9_handles_of_many_jobs_are_made_when_they_are_looked_at() -> None:
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         handles = [watcher.watch(f"j{number}") for number in range(20)]
         watched = watcher.watched()
         assert len(watched) == 20
@@ -119,9 +119,9 @@ def test_r9_handles_of_many_jobs_are_made_when_they_are_looked_at() -> None:
 def test_r9_an_event_is_kept_once_for_all_subscribers_and_no_longer_than_any_of_them_reads_it() -> None:
     names = tuple(f"s{number}" for number in range(1000))
 
-    async def use(watcher: Watcher, told: Told) -> None:
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
         board = watcher._bus
-        told.says["j"] = job("SUCCESS", *(sub_job(name, "SUCCESS") for name in names))
+        cloud.says["j"] = job("SUCCESS", *(sub_job(name, "SUCCESS") for name in names))
         subscribers = [watcher.events(10_000) for _ in range(200)]
         for events in subscribers:
             await events.__aenter__()
@@ -143,8 +143,8 @@ def test_r9_an_event_is_kept_once_for_all_subscribers_and_no_longer_than_any_of_
 def test_what_a_slow_subscriber_will_never_read_is_kept_for_nobody() -> None:
     names = tuple(f"s{number}" for number in range(5000))
 
-    async def use(watcher: Watcher, told: Told) -> None:
-        told.says["j"] = job("SUCCESS", *(sub_job(name, "SUCCESS") for name in names))
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
+        cloud.says["j"] = job("SUCCESS", *(sub_job(name, "SUCCESS") for name in names))
         async with watcher.events(10) as slow:
             await watcher.watch("j", servers=names)
             assert sum(map(len, watcher._bus._chunks)) <= 1000
@@ -156,8 +156,8 @@ def test_what_a_slow_subscriber_will_never_read_is_kept_for_nobody() -> None:
 def test_r9_who_reads_many_events_that_wait_lets_others_run() -> None:
     names = tuple(f"s{number}" for number in range(5000))
 
-    async def use(watcher: Watcher, told: Told) -> None:
-        told.says["j"] = job("SUCCESS", *(sub_job(name, "SUCCESS") for name in names))
+    async def use(watcher: Watcher, cloud: FakeCloud) -> None:
+        cloud.says["j"] = job("SUCCESS", *(sub_job(name, "SUCCESS") for name in names))
         read = 0
         async with watcher.events(10_000) as events:
             await watcher.watch("j", servers=names)
@@ -173,8 +173,8 @@ def test_r9_who_reads_many_events_that_wait_lets_others_run() -> None:
 @pytest.mark.parametrize("events_wait", [0, 3])
 def test_each_reader_of_a_closed_client_gets_an_error_of_its_own(events_wait: int) -> None:
     async def main() -> None:
-        async with watching() as (watcher, told):
-            told.says["j"] = job("SUCCESS")
+        async with watching() as (watcher, cloud):
+            cloud.says["j"] = job("SUCCESS")
             async with watcher.events(10) as one, watcher.events(10) as other:
                 if events_wait:
                     await watcher.watch("j", servers=("a",))

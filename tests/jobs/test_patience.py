@@ -30,7 +30,7 @@ from bms_async import (
 )
 from bms_async.jobs import Watcher
 from bms_async.limits import Pacer
-from tests.jobs._helpers import Told, job, sub_job
+from tests.jobs._helpers import FakeCloud, job, sub_job
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import advance, run_virtually
 
@@ -39,12 +39,12 @@ HURRIED = Patience(no_news=NO_NEWS)
 
 
 @asynccontextmanager
-async def watching(patience: Patience = HURRIED) -> AsyncIterator[tuple[Watcher, Told]]:
-    told = Told()
-    watcher = Watcher(told.fetch, pace=Pacer(1800), project=lambda: "p", patience=patience)
+async def watching(patience: Patience = HURRIED) -> AsyncIterator[tuple[Watcher, FakeCloud]]:
+    cloud = FakeCloud()
+    watcher = Watcher(cloud.fetch, pace=Pacer(1800), project=lambda: "p", patience=patience)
     await watcher.open()
     try:
-        yield watcher, told
+        yield watcher, cloud
     finally:
         await watcher.aclose()
 
@@ -57,8 +57,8 @@ def watch_j(
     patience: Patience = HURRIED,
 ) -> None:
     async def main() -> None:
-        async with watching(patience) as (watcher, told):
-            told.says["j"] = says
+        async with watching(patience) as (watcher, cloud):
+            cloud.says["j"] = says
             await use(watcher.watch("j", servers=servers, action="servers.stop"))
 
     run_virtually(main)
@@ -67,7 +67,7 @@ def watch_j(
 def running(*ends: float) -> list[SubJob]:
     """Sub-jobs of servers s0, s1, ... that are RUNNING until these moments."""
     now = anyio.current_time()
-    return [sub_job(f"s{place}", "RUNNING" if now < end else "SUCCESS") for place, end in enumerate(ends)]
+    return [sub_job(f"s{index}", "RUNNING" if now < end else "SUCCESS") for index, end in enumerate(ends)]
 
 
 # --- a job that has failed early ---
@@ -75,7 +75,7 @@ def running(*ends: float) -> list[SubJob]:
 
 def test_after_an_early_failure_each_other_sub_job_has_its_own_end() -> None:
     ends = [1.0, *(100.0 * number for number in range(1, 15))]
-    names = tuple(f"s{place}" for place in range(len(ends)))
+    names = tuple(f"s{index}" for index in range(len(ends)))
 
     def says() -> Job:
         first, *others = running(*ends)
@@ -87,8 +87,8 @@ def test_after_an_early_failure_each_other_sub_job_has_its_own_end() -> None:
             await handle
         assert 1400 <= anyio.current_time() < 1430
         assert all(sub.is_final for sub in raised.value.job.sub_jobs)
-        told = [(sub.server_id, sub.status.value) async for sub in handle.sub_jobs()]
-        assert told == [("s0", "FAIL"), *((name, "SUCCESS") for name in names[1:])]
+        ended = [(sub.server_id, sub.status.value) async for sub in handle.sub_jobs()]
+        assert ended == [("s0", "FAIL"), *((name, "SUCCESS") for name in names[1:])]
 
     watch_j(says, use, servers=names)
 
@@ -123,7 +123,7 @@ def test_a_job_that_says_success_while_sub_jobs_run_waits_for_how_those_end() ->
 
 def test_a_job_that_says_success_and_shows_a_sub_job_running_for_ever_proves_nothing_of_that_server() -> None:
     async def use(handle: JobHandle) -> None:
-        with pytest.raises(JobLostError, match="says SUCCESS and goes on showing sub-jobs that have not ended"):
+        with pytest.raises(JobLostError, match="says SUCCESS, but still shows sub-jobs that have not ended"):
             await handle
         assert (await handle.sub_job("a")).status == "SUCCESS"
         with pytest.raises(JobLostError):
@@ -138,7 +138,7 @@ def test_a_job_that_says_success_and_shows_a_sub_job_running_for_ever_proves_not
 def test_a_job_that_runs_for_ever_is_lost_half_an_hour_after_its_last_news_and_what_ended_counts() -> None:
     async def use(handle: JobHandle) -> None:
         waiting = handle.sub_job("b")
-        with pytest.raises(JobLostError, match="says RUNNING, and nothing new for 1800 s") as raised:
+        with pytest.raises(JobLostError, match="says RUNNING, and has shown nothing new for 1800 s") as raised:
             await handle
         assert 900 + NO_NEWS <= anyio.current_time() < 900 + NO_NEWS + 60
         assert raised.value.job is not None
@@ -242,8 +242,8 @@ def test_endless_patience_is_had_for_the_asking() -> None:
 
 def test_each_kind_of_patience_is_the_clients() -> None:
     async def lost_after(patience: Patience, said: Job | Exception) -> float:
-        async with watching(patience) as (watcher, told):
-            told.says["j"] = said
+        async with watching(patience) as (watcher, cloud):
+            cloud.says["j"] = said
             begun = anyio.current_time()
             with pytest.raises((JobLostError, JobFailedError)):
                 await watcher.watch("j", servers=("a", "b"))
@@ -286,10 +286,10 @@ def test_of_jobs_that_hang_and_fail_early_each_wait_ends_and_the_known_ends_coun
                 await handle
             assert 900 < anyio.current_time() < 900 + NO_NEWS + 60
             stuck = [sub.server_id for sub in raised.value.job.sub_jobs if not sub.is_final]
-            told = {sub.server_id async for sub in handle.sub_jobs()}
+            ended = {sub.server_id async for sub in handle.sub_jobs()}
             assert stuck
-            assert told == set(sim.ids) - set(stuck)
-            with pytest.raises(JobLostError, match="goes on showing RUNNING"):
+            assert ended == set(sim.ids) - set(stuck)
+            with pytest.raises(JobLostError, match="still shows RUNNING"):
                 await handle.sub_job(stuck[0] or "")
             seen = []
             async for event in events:
@@ -297,7 +297,7 @@ def test_of_jobs_that_hang_and_fail_early_each_wait_ends_and_the_known_ends_coun
                 if isinstance(event, JobEnded | JobLost):
                     break
             assert isinstance(seen[-1], JobEnded)
-            assert sum(isinstance(event, SubJobEnded) for event in seen) == len(told)
+            assert sum(isinstance(event, SubJobEnded) for event in seen) == len(ended)
 
     run_virtually(main)
 

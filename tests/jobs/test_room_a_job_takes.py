@@ -18,33 +18,33 @@ from tests.support.virtual_clock import run_virtually
 
 SERVERS = 1000
 POLLS = 8
-MOST_BYTES = 450
+MAX_BYTES = 450
 BEGUN = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def poll(server_ids: Sequence[str], ended: int) -> bytes:
     """A poll as it comes over the line, each text of it a new one."""
 
-    def shown(place: int, server_id: str) -> dict[str, Any]:
+    def sub_job(index: int, server_id: str) -> dict[str, Any]:
         sub = {
-            "status": "FAIL" if place < ended else "RUNNING",
+            "status": "FAIL" if index < ended else "RUNNING",
             "entities": {"server_id": server_id},
-            "job_id": f"ff8080825bd0{place:020d}",
+            "job_id": f"ff8080825bd0{index:020d}",
             "job_type": "baremetalSingleOperate",
-            "begin_time": BEGUN + timedelta(milliseconds=place),
+            "begin_time": BEGUN + timedelta(milliseconds=index),
         }
-        if place >= ended:
+        if index >= ended:
             return sub
         return sub | {"end_time": BEGUN, "error_code": "BMS.0006", "fail_reason": "It could not be carried out."}
 
-    subs = [shown(*each) for each in enumerate(server_ids)]
+    subs = [sub_job(index, server_id) for index, server_id in enumerate(server_ids)]
     return msgspec.json.encode(
         {"job_id": "j", "status": "RUNNING", "entities": {"sub_jobs_total": len(subs), "sub_jobs": subs}}
     )
 
 
 def ids(count: int) -> tuple[str, ...]:
-    return tuple(f"{place:08d}-9e0c-4d30-9d4c-0a6b1f3e7c55" for place in range(count))
+    return tuple(f"{index:08d}-9e0c-4d30-9d4c-0a6b1f3e7c55" for index in range(count))
 
 
 def record_of(servers: tuple[str, ...]) -> JobRecord:
@@ -54,7 +54,7 @@ def record_of(servers: tuple[str, ...]) -> JobRecord:
 def test_r10_a_job_that_is_polled_again_and_again_takes_little_room_for_each_server() -> None:
     async def main() -> None:
         servers = ids(SERVERS)
-        polls = [poll(servers, SERVERS * number // POLLS) for number in range(POLLS)]
+        polls = [poll(servers, SERVERS * index // POLLS) for index in range(POLLS)]
         decode(polls[0], Job)
         tracemalloc.start()
         record = record_of(servers)
@@ -64,7 +64,7 @@ def test_r10_a_job_that_is_polled_again_and_again_takes_little_room_for_each_ser
         tracemalloc.stop()
 
         assert len(record.ended) == SERVERS * (POLLS - 1) // POLLS
-        assert kept / SERVERS < MOST_BYTES
+        assert kept / SERVERS < MAX_BYTES
 
     run_virtually(main)
 
@@ -96,8 +96,8 @@ def test_a_sub_job_that_is_shown_otherwise_after_its_end_stays_as_it_is_shown() 
 
 
 def test_what_sub_jobs_have_in_common_is_there_once() -> None:
-    told = decode(poll(["a", "b"], 2), Job)
-    one, other = intern_job(told, {}, {}).sub_jobs
+    shown = decode(poll(["a", "b"], 2), Job)
+    one, other = intern_job(shown, {}, {}).sub_jobs
 
     assert one.job_type is other.job_type
     assert one.error_code is other.error_code
@@ -114,11 +114,11 @@ def test_a_server_id_that_is_held_anyway_is_not_kept_twice_wherever_it_is_told()
     names = dict(zip(held, held, strict=True))
 
     assert isinstance(as_list.sub_jobs[0].about, tuple)
-    for told in (as_object, as_list):
-        assert [sub.server_id for sub in told.sub_jobs] == list(held)
-        assert not any(sub.server_id is name for sub, name in zip(told.sub_jobs, held, strict=True))
-        condensed = intern_job(told, {}, names)
-        assert all(sub.server_id is name for sub, name in zip(condensed.sub_jobs, held, strict=True))
+    for shown in (as_object, as_list):
+        assert [sub.server_id for sub in shown.sub_jobs] == list(held)
+        assert not any(sub.server_id is name for sub, name in zip(shown.sub_jobs, held, strict=True))
+        interned = intern_job(shown, {}, names)
+        assert all(sub.server_id is name for sub, name in zip(interned.sub_jobs, held, strict=True))
 
 
 def test_a_job_without_sub_jobs_and_a_sub_job_without_a_server_are_left_as_they_are() -> None:

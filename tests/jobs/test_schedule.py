@@ -38,7 +38,7 @@ def polls(profile: DurationProfile | None, *, until: float, total: int = 1, load
     """The ages at which a job is polled of which nothing ends."""
     age = 0.0
     while age < until:
-        age += next_poll_delay(age=age, profile=profile, total=total, left=total, load=load)
+        age += next_poll_delay(age=age, profile=profile, total=total, remaining=total, load=load)
         yield age
 
 
@@ -92,7 +92,7 @@ def test_batches_are_polled_more_often_than_jobs_of_one_server() -> None:
 
 def test_a_batch_that_is_behind_is_polled_more_often_and_one_that_is_ahead_less() -> None:
     profile = learned([[200.0 + index for index in range(100)]] * 10)
-    delays = [next_poll_delay(age=260, profile=profile, total=100, left=left) for left in (100, 40, 5)]
+    delays = [next_poll_delay(age=260, profile=profile, total=100, remaining=left) for left in (100, 40, 5)]
     assert delays == sorted(delays)
     assert delays[0] < delays[-1]
 
@@ -129,7 +129,7 @@ def test_whatever_was_learned_a_poll_comes_and_not_too_soon(
     jobs: list[list[float]], age: float, total: int, data: st.DataObject, load: float
 ) -> None:
     left = data.draw(st.integers(0, total))
-    delay = next_poll_delay(age=age, profile=learned(jobs), total=total, left=left, load=load)
+    delay = next_poll_delay(age=age, profile=learned(jobs), total=total, remaining=left, load=load)
     assert 1.0 <= delay <= 30.0 * load
     assert 0 < schedule.demand(delay, load) <= 1.0
 

@@ -46,16 +46,16 @@ async def watched(
     polls: Sequence[Job | Exception] | Callable[[int], Job | Exception],
     use: Callable[[Watcher], Awaitable[None]],
 ) -> int:
-    """Run a watcher whose cloud tells these things, one a poll and the last for ever; return how many were asked."""
+    """Run a watcher whose cloud responds with these, the last one for ever; return how many polls there were."""
     asked = 0
 
     async def fetch(_: str, *rest: object) -> Job:
         nonlocal asked
-        told = polls(asked) if callable(polls) else polls[min(asked, len(polls) - 1)]
+        shown = polls(asked) if callable(polls) else polls[min(asked, len(polls) - 1)]
         asked += 1
-        if isinstance(told, Exception):
-            raise told
-        return told
+        if isinstance(shown, Exception):
+            raise shown
+        return shown
 
     watcher = Watcher(fetch, pace=Pacer(1800), project=lambda: "p")
     await watcher.open()
@@ -364,7 +364,7 @@ def test_failures_that_name_no_server_are_given_to_none_when_that_would_be_a_gue
         with pytest.raises(JobFailedError):
             await handle
         for server_id in ("a", "b"):
-            with pytest.raises(JobLostError, match="ended without telling"):
+            with pytest.raises(JobLostError, match="ended without reporting"):
                 await handle.sub_job(server_id)
 
     watch_j([job("FAIL", nameless)], use)
@@ -372,7 +372,7 @@ def test_failures_that_name_no_server_are_given_to_none_when_that_would_be_a_gue
 
     async def told_of_one(handle: JobHandle) -> None:
         assert (await handle.sub_job("a")).error_code == "BMS.3037"
-        with pytest.raises(JobLostError, match="ended without telling"):
+        with pytest.raises(JobLostError, match="ended without reporting"):
             await handle.sub_job("b")
 
     watch_j([job("FAIL", sub_job("a", "FAIL", error_code="BMS.3037"), error_code="BMS.0006")], told_of_one)
@@ -382,8 +382,8 @@ def test_a_job_that_has_ended_is_polled_and_held_no_more() -> None:
     async def use(watcher: Watcher) -> None:
         await watcher.watch("j")
         await advance(100)
-        told = watcher.statistics()
-        assert (told.polled, told.ended, told.next_poll) == (0, 1, None)
+        statistics = watcher.statistics()
+        assert (statistics.polled, statistics.ended, statistics.next_poll) == (0, 1, None)
 
     assert run_virtually(lambda: watched([job("SUCCESS")], use)) == 1
 
@@ -422,8 +422,8 @@ def test_a_sub_job_that_went_back_from_its_end_has_ended_all_the_same_and_once()
     ]
 
     async def use(handle: JobHandle) -> None:
-        told = [(sub.server_id, sub.status) async for sub in handle.sub_jobs()]
-        assert told == [("a", "SUCCESS"), ("b", "SUCCESS")]
+        ended = [(sub.server_id, sub.status) async for sub in handle.sub_jobs()]
+        assert ended == [("a", "SUCCESS"), ("b", "SUCCESS")]
 
     watch_j(polls, use)
 
@@ -456,7 +456,7 @@ def test_servers_that_an_ended_job_does_not_name_are_told_where_that_is_certain(
 def test_servers_of_which_nothing_certain_is_told_are_lost_and_not_guessed() -> None:
     async def use(handle: JobHandle) -> None:
         assert [sub.server_id async for sub in handle.sub_jobs()] == ["a"]
-        with pytest.raises(JobLostError, match="ended without telling of server b"):
+        with pytest.raises(JobLostError, match="ended without reporting server b"):
             await handle.sub_job("b")
         with pytest.raises(JobFailedError):
             await handle
@@ -474,7 +474,7 @@ def test_a_job_that_has_ended_with_a_sub_job_that_has_not_is_asked_again_but_not
     watch_j([late, late, done], patient)
 
     async def hopeless(handle: JobHandle) -> None:
-        with pytest.raises(JobLostError, match="goes on showing RUNNING for server a"):
+        with pytest.raises(JobLostError, match="still shows RUNNING for server a"):
             await handle.sub_job("a")
         assert Patience().no_news < anyio.current_time() < Patience().no_news + 60
 
@@ -482,7 +482,7 @@ def test_a_job_that_has_ended_with_a_sub_job_that_has_not_is_asked_again_but_not
 
 
 def test_a_job_that_failed_before_it_has_told_of_all_its_sub_jobs_is_asked_again() -> None:
-    def told(*subs: SubJob) -> Job:
+    def failed_job(*subs: SubJob) -> Job:
         entities = JobEntities(sub_jobs=subs, sub_jobs_total=2)
         return Job(job_id="j", status=JobStatus.FAIL, error_code="BMS.3037", entities=entities)
 
@@ -494,7 +494,7 @@ def test_a_job_that_failed_before_it_has_told_of_all_its_sub_jobs_is_asked_again
             ("b", "FAIL", "BMS.0006"),
         ]
 
-    watch_j([told(), told(good), told(good, bad)], use)
+    watch_j([failed_job(), failed_job(good), failed_job(good, bad)], use)
 
 
 def test_a_failure_without_a_server_in_a_job_that_succeeded_is_no_success() -> None:
@@ -547,7 +547,7 @@ def test_a_job_picked_up_by_its_id_learns_its_servers_from_the_cloud() -> None:
                 handle = another.jobs.watch(started.id)
                 assert handle.servers == ()
                 assert {sub.server_id async for sub in handle.sub_jobs()} == set(sim.ids)
-                with pytest.raises(JobLostError, match="ended without telling"):
+                with pytest.raises(JobLostError, match="ended without reporting"):
                     await handle.sub_job("no-such-server")
 
     run_virtually(main)
@@ -555,7 +555,7 @@ def test_a_job_picked_up_by_its_id_learns_its_servers_from_the_cloud() -> None:
 
 def test_a_server_that_the_job_was_not_started_for_is_refused() -> None:
     async def use(handle: JobHandle) -> None:
-        with pytest.raises(InvalidRequestError, match="not a server of job j"):
+        with pytest.raises(InvalidRequestError, match="expected one of the servers of job j"):
             handle.sub_job("c")
 
     watch_j([job("SUCCESS")], use)
@@ -601,7 +601,7 @@ def test_the_polls_of_many_jobs_keep_within_their_share_of_the_limit() -> None:
 def test_whatever_the_cloud_tells_each_server_ends_at_most_once_and_nobody_waits_for_ever(data: st.DataObject) -> None:
     names = st.sampled_from(["a", "b", "c", None])
     statuses = st.sampled_from(["INIT", "RUNNING", "SUCCESS", "FAIL", "ODD"])
-    told = data.draw(
+    shown = data.draw(
         st.lists(
             st.one_of(
                 st.builds(
@@ -627,4 +627,4 @@ def test_whatever_the_cloud_tells_each_server_ends_at_most_once_and_nobody_waits
             assert (future.exception() is None) == (name in seen)
         assert handle.done()
 
-    watch_j([*told, end], use, servers=("a", "b", "c"))
+    watch_j([*shown, end], use, servers=("a", "b", "c"))

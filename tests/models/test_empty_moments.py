@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bms_async import models
 from bms_async.models import Job, Model, reading
-from bms_async.models.reading import EMPTY_MOMENT, decode
+from bms_async.models.reading import EMPTY_DATETIME, decode
 
 RUNNING = {
     "job_id": "j",
@@ -40,7 +40,7 @@ def test_every_field_that_holds_a_moment_is_known() -> None:
 
     assert names
     for name in sorted(names - {"OS-SRV-USG:launched_at", "OS-SRV-USG:terminated_at"}):
-        assert EMPTY_MOMENT.search(f'{{"{name}": ""}}'.encode()), name
+        assert EMPTY_DATETIME.search(f'{{"{name}": ""}}'.encode()), name
 
 
 def test_an_empty_moment_is_read_without_taking_the_answer_apart(monkeypatch: pytest.MonkeyPatch) -> None:

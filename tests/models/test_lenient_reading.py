@@ -184,36 +184,36 @@ def test_a_number_reads_the_same_as_its_string(vcpus: int, disk: int, ram: int) 
 
 @given(number=st.integers(0, 10**12))
 def test_a_text_reads_the_same_from_a_number(number: int) -> None:
-    for told in (number, str(number)):
-        assert read_server({"id": "a", "name": told, "config_drive": told}).name == str(number)
-        assert read_job({**SHOWN_JOB, "code": told, "error_code": told}).code == str(number)
+    for sent in (number, str(number)):
+        assert read_server({"id": "a", "name": sent, "config_drive": sent}).name == str(number)
+        assert read_job({**SHOWN_JOB, "code": sent, "error_code": sent}).code == str(number)
 
 
 @pytest.mark.parametrize(
-    ("told", "read"),
+    ("sent", "read"),
     [
-        *[(told, True) for told in ("true", "True", True, 1, "1")],
-        *[(told, False) for told in ("false", "False", False, 0, "0")],
-        *[(told, None) for told in ("", None, "perhaps", 7, ["true"])],
+        *[(sent, True) for sent in ("true", "True", True, 1, "1")],
+        *[(sent, False) for sent in ("false", "False", False, 0, "0")],
+        *[(sent, None) for sent in ("", None, "perhaps", 7, ["true"])],
     ],
 )
-def test_a_flag_reads_the_same_from_its_spelling(told: object, read: bool | None) -> None:
-    volume = {"id": "v", "delete_on_termination": told}
-    server = read_server({"id": "a", "locked": told, "os-extended-volumes:volumes_attached": [volume]})
+def test_a_flag_reads_the_same_from_its_spelling(sent: object, read: bool | None) -> None:
+    volume = {"id": "v", "delete_on_termination": sent}
+    server = read_server({"id": "a", "locked": sent, "os-extended-volumes:volumes_attached": [volume]})
 
     assert server.locked is read
     assert server.volumes_attached[0].delete_on_termination is read
 
 
-@pytest.mark.parametrize("told", ["twelve", "1.5", True, [], {}, 10**18, -1])
-def test_what_is_no_number_is_none_and_what_is_one_is_kept(told: object) -> None:
-    read = read_server({"id": "a", "progress": told}).progress
+@pytest.mark.parametrize("sent", ["twelve", "1.5", True, [], {}, 10**18, -1])
+def test_what_is_no_number_is_none_and_what_is_one_is_kept(sent: object) -> None:
+    read = read_server({"id": "a", "progress": sent}).progress
 
-    assert read == (told if isinstance(told, int) and not isinstance(told, bool) else None)
+    assert read == (sent if isinstance(sent, int) and not isinstance(sent, bool) else None)
 
 
 @pytest.mark.parametrize(
-    ("told", "read"),
+    ("sent", "read"),
     [
         ("2018-09-18T02:43:26Z", datetime(2018, 9, 18, 2, 43, 26, tzinfo=UTC)),
         ("2018-09-18T02:43:26+08:00", datetime(2018, 9, 17, 18, 43, 26, tzinfo=UTC)),
@@ -223,18 +223,18 @@ def test_what_is_no_number_is_none_and_what_is_one_is_kept(told: object) -> None
         ("2018-13-41T99:99:99Z", None),
     ],
 )
-def test_a_time_is_aware_or_none(told: object, read: datetime | None) -> None:
-    assert read_server({"id": "a", "created": told}).created == read
+def test_a_time_is_aware_or_none(sent: object, read: datetime | None) -> None:
+    assert read_server({"id": "a", "created": sent}).created == read
 
 
 @given(moment=st.datetimes(timezones=st.just(UTC)))
 def test_any_moment_is_read_back(moment: datetime) -> None:
-    for told in (
+    for sent in (
         moment.isoformat(),
         moment.isoformat().replace("+00:00", "Z"),
         moment.replace(tzinfo=None).isoformat(),
     ):
-        assert read_server({"id": "a", "created": told}).created == moment
+        assert read_server({"id": "a", "created": sent}).created == moment
 
 
 def test_a_list_around_the_addresses_is_taken_off() -> None:
@@ -274,9 +274,9 @@ def test_a_server_and_a_job_survive_pickling_copying_and_json() -> None:
     server = read_server({**WHOLE_SERVER, "status": "NEW", "OS-EXT-STS:power_state": 7})
     job = read_job({**WHOLE_JOB, "status": "NEW"})
 
-    for told in (server, job):
-        assert pickle.loads(pickle.dumps(told)) == told
-        assert copy.deepcopy(told) == told
+    for sent in (server, job):
+        assert pickle.loads(pickle.dumps(sent)) == sent
+        assert copy.deepcopy(sent) == sent
     assert decode(msgspec.json.encode(server), Server) == server
     assert decode(msgspec.json.encode(job), Job) == job
 
@@ -302,7 +302,7 @@ def test_an_unknown_status_is_one_object_however_often_it_is_read_and_only_so_ma
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("sent", "reason"),
     [
         ({"fail_reason": "x", "entities": {"errorcode_message": "y"}, "message": "z"}, "x"),
         ({"fail_reason": "", "entities": {"errorcode_message": "y"}, "message": "z"}, "y"),
@@ -312,8 +312,8 @@ def test_an_unknown_status_is_one_object_however_often_it_is_read_and_only_so_ma
         ({"entities": None}, None),
     ],
 )
-def test_the_reason_of_a_failure_is_found_wherever_the_cloud_puts_it(told: dict[str, Any], reason: str | None) -> None:
-    body = msgspec.json.encode({"job_id": "j", "status": "FAIL", "entities": {"sub_jobs": [told]}})
+def test_the_reason_of_a_failure_is_found_wherever_the_cloud_puts_it(sent: dict[str, Any], reason: str | None) -> None:
+    body = msgspec.json.encode({"job_id": "j", "status": "FAIL", "entities": {"sub_jobs": [sent]}})
 
     assert decode(body, Job).sub_jobs[0].reason == reason
 

@@ -97,7 +97,7 @@ def _a_future_dropped_on_close() -> AbstractContextManager[None]:
 
     def fail(self: JobRecord, error: Any) -> None:
         if isinstance(error, ClientClosedError):
-            self._waiting.clear()
+            self._futures.clear()
         honest(self, error)
 
     return patched(JobRecord, fail=fail)
@@ -195,8 +195,8 @@ def _one_future_for_all_who_ask() -> AbstractContextManager[None]:
     honest = JobRecord.sub_job
 
     def sub_job(self: JobRecord, server_id: str) -> asyncio.Future[SubJob]:
-        waiting = self._waiting.get(server_id)
-        return waiting[0] if waiting else honest(self, server_id)
+        futures = self._futures.get(server_id)
+        return futures[0] if futures else honest(self, server_id)
 
     return patched(JobRecord, sub_job=sub_job)
 

@@ -21,7 +21,7 @@ from bms_async import Telemetry
 
 
 class Recorder:
-    """Providers that keep everything, and a `Telemetry` that tells them.
+    """Providers that keep everything, and a `Telemetry` that uses them.
 
     Attributes:
         telemetry: The hook.

@@ -1,4 +1,4 @@
-"""OpenTelemetry is told of a client that was asked to, and of no other; a program that does not ask pays nothing."""
+"""OpenTelemetry gets spans of the clients that enable it, and of no other; other programs pay nothing for it."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ metrics.set_meter_provider(MeterProvider())
 
 
 def opened(before: str = "", arguments: str = "", **environment: str) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(
+    report: dict[str, Any] = json.loads(
         run(PROGRAM.format(before=before, client=CLIENT.format(arguments), ours=OURS), **environment)
     )
-    return told
+    return report
 
 
 def run(program: str, **environment: str) -> str:
@@ -51,11 +51,11 @@ def run(program: str, **environment: str) -> str:
 
 
 def test_a_program_that_does_not_use_opentelemetry_never_imports_it() -> None:
-    told = opened()
-    assert told["hooks"] == []
-    assert told["imported"] == []
+    report = opened()
+    assert report["hooks"] == []
+    assert report["imported"] == []
     # Nor is anything of ours there that only events need.
-    assert told["ours"] == ["bms_async.telemetry.detect"]
+    assert report["ours"] == ["bms_async.telemetry.detect"]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_a_program_that_does_not_use_opentelemetry_never_imports_it() -> None:
 )
 @pytest.mark.parametrize("arguments", ["", ", hooks=print", ", telemetry=False"])
 def test_a_program_that_has_set_opentelemetry_up_and_does_not_ask_has_no_telemetry(before: str, arguments: str) -> None:
-    told = opened(before, arguments)
-    assert "Telemetry" not in told["hooks"]
-    assert "bms_async.telemetry.telemetry" not in told["ours"]
+    report = opened(before, arguments)
+    assert "Telemetry" not in report["hooks"]
+    assert "bms_async.telemetry.telemetry" not in report["ours"]
 
 
 @pytest.mark.parametrize("before", ["", TRACER])
@@ -78,8 +78,8 @@ def test_it_is_added_to_other_hooks() -> None:
 
 
 def test_a_telemetry_among_the_hooks_is_not_doubled() -> None:
-    told = opened("from bms_async import Telemetry", ", hooks=[print, Telemetry()], telemetry=True")
-    assert told["hooks"] == ["builtin_function_or_method", "Telemetry"]
+    report = opened("from bms_async import Telemetry", ", hooks=[print, Telemetry()], telemetry=True")
+    assert report["hooks"] == ["builtin_function_or_method", "Telemetry"]
 
 
 def test_clients_that_ask_share_one() -> None:
@@ -133,7 +133,7 @@ del metrics.Meter.create_gauge, metrics._ProxyMeter.create_gauge
         (
             "sys.modules['opentelemetry'] = None",
             {},
-            "telemetry=True: it needs the extra 'otel': pip install 'bms-async[otel]', or give telemetry=False",
+            "telemetry=True: the extra 'otel' is missing; pip install 'bms-async[otel]', or give telemetry=False",
         ),
         (OLD, {}, "telemetry=True: OpenTelemetry cannot be used: AttributeError("),
         (

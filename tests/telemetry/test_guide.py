@@ -1,4 +1,4 @@
-"""The guide tells of every event, span, metric, attribute and logger, and of none that is not there."""
+"""The guide lists every event, span, metric, attribute and logger, and none that does not exist."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ async def do_all(recorder: Recorder) -> None:
 
 
 def test_every_event_is_in_the_table_and_no_other() -> None:
-    told = {name for row in rows(section("Hooks")) for name in re.findall(r"\[bms_async\.(\w+)\]", row[0])}
-    assert told == {each.__name__ for each in get_args(HookEvent)}
+    listed = {name for row in rows(section("Hooks")) for name in re.findall(r"\[bms_async\.(\w+)\]", row[0])}
+    assert listed == {each.__name__ for each in get_args(HookEvent)}
 
 
 def test_every_metric_is_in_the_table_with_its_instrument_unit_and_attributes() -> None:

@@ -38,10 +38,10 @@ def test_a_call_is_a_span_with_a_client_span_of_the_http_conventions_below_it() 
         (tried,) = recorder.below(call)
         assert len(recorder.spans) == 3
         assert (call.name, call.kind, call.status.status_code) == ("servers.get", SpanKind.INTERNAL, StatusCode.UNSET)
-        told = attributes(call)
-        assert told.pop("bms.request_id")
+        found = attributes(call)
+        assert found.pop("bms.request_id")
         project_id = sim.cloud.settings.project_id
-        assert told == {
+        assert found == {
             "bms.operation": "servers.get",
             "bms.lane": "interactive",
             "bms.project_id": project_id,
@@ -53,9 +53,9 @@ def test_a_call_is_a_span_with_a_client_span_of_the_http_conventions_below_it() 
             SpanKind.CLIENT,
             StatusCode.UNSET,
         )
-        told = attributes(tried)
-        assert told.pop("bms.request_id") == attributes(call)["bms.request_id"]
-        assert told == {
+        found = attributes(tried)
+        assert found.pop("bms.request_id") == attributes(call)["bms.request_id"]
+        assert found == {
             "http.request.method": "GET",
             "url.template": SERVER,
             "url.full": f"http://localhost/v1/{project_id}/baremetalservers/{server_id}",
@@ -197,8 +197,8 @@ def test_a_call_that_is_left_ends_its_spans_and_leaves_the_callers_context_as_it
         assert tried.parent.span_id == id_of(span)
         assert (attributes(tried)["error.type"], tried.status.status_code) == ("CancelledError", StatusCode.UNSET)
         by_closing = ("ClientClosedError", StatusCode.ERROR)
-        told = (attributes(span)["error.type"], span.status.status_code)
-        assert told == (by_closing if leaving == "closed" else ("CancelledError", StatusCode.UNSET))
+        found = (attributes(span)["error.type"], span.status.status_code)
+        assert found == (by_closing if leaving == "closed" else ("CancelledError", StatusCode.UNSET))
         assert repr(recorder.telemetry) == "<Telemetry: 0 spans open>"
 
     run_virtually(main)
@@ -340,7 +340,7 @@ class _nothing:  # noqa: N801 - used as contextlib.nullcontext is
 
 
 def test_what_is_remembered_of_jobs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spans_module, "_JOBS_REMEMBERED", 2)
+    monkeypatch.setattr(spans_module, "_MAX_LINKED_JOBS", 2)
     recorder = Recorder()
 
     async def main() -> None:
@@ -386,11 +386,11 @@ def test_a_fleet_run_is_a_span_round_its_batches() -> None:
         batches = recorder.below(fleet)
         assert [span.name for span in batches] == ["servers.stop"] * 3
         assert all(recorder.below(batch)[0].name == f"POST {ACTION}" for batch in batches)
-        told = attributes(fleet)
-        assert told["bms.action"] == "servers.stop"
-        assert told["bms.batches"] == 3
+        found = attributes(fleet)
+        assert found["bms.action"] == "servers.stop"
+        assert found["bms.batches"] == 3
         for state, count in report.by_state.items():
-            assert told[f"bms.outcomes.{state.value.lower()}"] == count
+            assert found[f"bms.outcomes.{state.value.lower()}"] == count
         assert {link.context.span_id for poll in recorder.named("jobs.get") for link in poll.links} == {
             id_of(batch) for batch in batches
         }
