@@ -6,9 +6,8 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import nullcontext
 from typing import Unpack
 
-from bms_async.api import Servers
-from bms_async.api.bms.power import REBOOT, START, STOP
-from bms_async.jobs import JobHandle
+from bms_async.api.bms.power import REBOOT, START, STOP, send_power_action
+from bms_async.jobs import JobHandle, Watcher
 from bms_async.models import JobAccepted
 from bms_async.session import Session
 from bms_async.wire import Operation
@@ -28,9 +27,9 @@ class Fleet:
     read while the run goes on and must not change meanwhile. A generator is closed when the run ends.
     """
 
-    def __init__(self, servers: Servers, session: Session, *, check: bool) -> None:
-        self._servers = servers
+    def __init__(self, session: Session, watcher: Watcher, *, check: bool) -> None:
         self._session = session
+        self._watcher = watcher
         self._check = check
 
     def start(self, ids: Ids, **options: Unpack[FleetOptions]) -> FleetRun:
@@ -109,7 +108,9 @@ class Fleet:
             batch: tuple[str, ...], on_send: Callable[[], None], on_refused: Callable[[], None]
         ) -> JobHandle:
             async with nullcontext() if send_guard is None else send_guard(batch):
-                return await self._servers.act(operation, batch, lane=lane, on_send=on_send, on_refused=on_refused)
+                return await send_power_action(
+                    self._session, self._watcher, operation, batch, lane=lane, on_send=on_send, on_refused=on_refused
+                )
 
         self._session.check_open()
         reader = StateReader(self._session, lane)

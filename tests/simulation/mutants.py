@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import bms_async.client
 import bms_async.session.call
 from bms_async import OutcomeState, Patience, TransportError
-from bms_async.api.bms.power import Power
+from bms_async.api.bms import power
 from bms_async.auth._token_renewal import TokenSource
 from bms_async.errors import CallError, ClientClosedError
-from bms_async.fleet import reconcile
+from bms_async.fleet import fleet, reconcile
 from bms_async.fleet.batch import Batch
 from bms_async.fleet.evidence import Evidence
 from bms_async.fleet.plan import Intake, WaveLimit
@@ -62,16 +62,19 @@ def patched(owner: object, **values: object) -> Iterator[None]:
             setattr(owner, name, value)
 
 
-def _a_reboot_sent_twice() -> AbstractContextManager[None]:
-    honest = Power.act
+@contextmanager
+def _a_reboot_sent_twice() -> Iterator[None]:
+    honest = power.send_power_action
 
-    async def act(self: Power, *args: Any, **options: Any) -> Any:
+    async def send_power_action(*args: Any, **options: Any) -> Any:
         try:
-            return await honest(self, *args, **options)
+            return await honest(*args, **options)
         except TransportError:
-            return await honest(self, *args, **options)
+            return await honest(*args, **options)
 
-    return patched(Power, act=act)
+    # Both modules that call it.
+    with patched(power, send_power_action=send_power_action), patched(fleet, send_power_action=send_power_action):
+        yield
 
 
 def _an_unsafe_call_repeated_after_a_lost_answer() -> AbstractContextManager[None]:
