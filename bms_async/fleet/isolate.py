@@ -95,9 +95,7 @@ class Isolation:
         ):
             return False
         for server_id in ids:
-            state = _failed_or_unknown(batch, server_id)
-            if not self._scheduler.defer(server_id, batch, state, error):
-                self._tracker.conclude(server_id, state, batch=batch, error=error)
+            self._scheduler.defer_or_conclude(server_id, batch, _failed_or_unknown(batch, server_id), error)
         return True
 
     async def _read(self, batch: Batch) -> Mapping[str, ServerState] | None:
@@ -140,9 +138,7 @@ class Isolation:
                     code=code_of(tracker.action, why, server_state),
                 )
                 error.__cause__ = refusal
-                state = _failed_or_unknown(batch, server_id)
-                if not self._scheduler.defer(server_id, batch, state, error):
-                    tracker.conclude(server_id, state, batch=batch, error=error)
+                self._scheduler.defer_or_conclude(server_id, batch, _failed_or_unknown(batch, server_id), error)
 
     def _bisect(self, batch: Batch, error: CallError) -> None:
         ids = batch.remaining
@@ -159,8 +155,7 @@ class Isolation:
         judged = judge_refusal(self._tracker.action, error, 1 if _applies_to_each(batch, error) else len(ids))
         for server_id in ids:
             state = _failed_or_unknown(batch, server_id) if judged is OutcomeState.FAILED else judged
-            if not (is_transient(error) and self._scheduler.defer(server_id, batch, state, error)):
-                self._tracker.conclude(server_id, state, batch=batch, error=error)
+            self._scheduler.defer_or_conclude(server_id, batch, state, error, may_retry=is_transient(error))
 
 
 _TO_BE_TRIED = (RefusalCause.LOCKED, RefusalCause.FAULTY, RefusalCause.SEEMINGLY_SO)

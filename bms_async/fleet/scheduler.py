@@ -56,6 +56,31 @@ class BatchScheduler:
         self._requeued.append(batch)
         self._tracker.wake.set()
 
+    def defer_or_conclude(
+        self,
+        server_id: str,
+        batch: Batch,
+        state: OutcomeState,
+        error: BmsError | None,
+        *,
+        may_retry: bool = True,
+        job_id: str | None = None,
+        sub_job_id: str | None = None,
+    ) -> None:
+        """Have a server sent again later; where that is not possible, give it its outcome.
+
+        Args:
+            server_id: The server.
+            batch: The batch that it was in.
+            state: Its outcome if it is not sent again.
+            error: The reason for that state.
+            may_retry: Whether the action may be repeated on it at all.
+            job_id: Its job, if there is one.
+            sub_job_id: Its part of the job.
+        """
+        if not (may_retry and self.defer(server_id, batch, state, error, job_id=job_id, sub_job_id=sub_job_id)):
+            self._tracker.conclude(server_id, state, batch=batch, job_id=job_id, sub_job_id=sub_job_id, error=error)
+
     def defer(
         self,
         server_id: str,
@@ -66,25 +91,21 @@ class BatchScheduler:
         job_id: str | None = None,
         sub_job_id: str | None = None,
     ) -> bool:
-        """Have a server asked for again later; False if that is not to be.
+        """Have a server sent again later, unless retries are off or used up; the arguments of `defer_or_conclude`.
 
-        Args:
-            server_id: The server.
-            batch: What it was in.
-            state: What it is if it comes to no other try.
-            error: Why.
-            job_id: Its job, if it came to one.
-            sub_job_id: Its part of that.
+        Returns:
+            Whether it is deferred, or has its outcome already.
         """
         past = batch.earlier.get(server_id)
-        tries = past.deferrals if past is not None else 0
-        if not self._retry or self._tracker.stopping or tries >= len(RETRY_DELAYS):
+        deferrals = past.deferrals if past is not None else 0
+        if not self._retry or self._tracker.stopping or deferrals >= len(RETRY_DELAYS):
             return False
-        if self._tracker.intake.pending.get(server_id) is None:
+        known = self._tracker.intake.pending.get(server_id)
+        if known is None:
             return True
         again = EarlierAttempts(
-            server_id=server_id,
-            deferrals=tries + 1,
+            server_id=known,
+            deferrals=deferrals + 1,
             attempts=batch.attempts_of(server_id),
             started=batch.started_for(server_id),
             state=state,
@@ -92,8 +113,8 @@ class BatchScheduler:
             job_id=job_id,
             sub_job_id=sub_job_id,
         )
-        batch.moved.add(server_id)
-        self._deferred.add(again, anyio.current_time(), RETRY_DELAYS[tries])
+        batch.moved.add(known)
+        self._deferred.add(again, anyio.current_time(), RETRY_DELAYS[deferrals])
         self._tracker.wake.set()
         return True
 

@@ -203,12 +203,15 @@ class Submitter:
                     in_doubt=batch.is_in_doubt(server_id),
                     job=None if is_told else job.job,
                 )
-                if may_repeat_sub_job(tracker.action, state, why) and self._scheduler.defer(
-                    tracker.intake.pending.get(server_id) or server_id,
-                    batch, state, why, job_id=job.id, sub_job_id=sub.job_id,
-                ):  # fmt: skip
-                    continue
-                tracker.conclude(server_id, state, batch=batch, job_id=job.id, sub_job_id=sub.job_id, error=why)
+                self._scheduler.defer_or_conclude(
+                    server_id,
+                    batch,
+                    state,
+                    why,
+                    may_retry=may_repeat_sub_job(tracker.action, state, why),
+                    job_id=job.id,
+                    sub_job_id=sub.job_id,
+                )
             error = _unreported(job)
         except ClientClosedError as closed:
             tracker.conclude_batch(batch, OutcomeState.UNKNOWN, closed, job_id=job.id)
