@@ -68,6 +68,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return code_of_error(self.error)
 
     @property
+    def reason(self) -> str:
+        """What failures are counted by: the code or, without one, the name of the error or the state."""
+        if self.code:
+            return str(self.code)
+        return type(self.error).__name__ if self.error else self.state.value
+
+    @property
     def seconds(self) -> float | None:
         """How long it took from the first time it was asked for, None if it never was."""
         if self.started is None or self.ended is None:
@@ -142,13 +149,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     to_verify: int = 0
     extra_calls: int = 0
-
-
-def reason_of(outcome: Outcome) -> str:
-    """Return what failures are counted by: the code or, without one, the name of the error or the state."""
-    if outcome.code:
-        return str(outcome.code)
-    return type(outcome.error).__name__ if outcome.error else outcome.state.value
 
 
 def code_of_error(error: BaseException | None) -> str | None:

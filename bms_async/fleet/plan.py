@@ -168,7 +168,7 @@ class WaveLimit:
         """Return how many servers may go now, at most a batch."""
         return self.size if self._wave is None else max(0, min(self.size, self._wave - in_flight))
 
-    def batch_size(self, *, ready: int, in_flight: int, complete: bool, waited: float) -> int:
+    def next_batch_size(self, *, ready: int, in_flight: int, complete: bool, waited: float) -> int:
         """Return how many of those that are ready make the next batch; 0 to wait for more of them, or for room.
 
         Args:
@@ -184,6 +184,15 @@ class WaveLimit:
         if number == ready:
             return number if complete else 0
         return number if number * REFILL_FRACTION >= self.size or waited >= REFILL_TIMEOUT else 0
+
+
+def batch_size(wave_size: int | None = None) -> int:
+    """Return how many servers a call of a fleet run asks for at most.
+
+    Args:
+        wave_size: The run's option of that name.
+    """
+    return WaveLimit(wave_size).size
 
 
 class DelayQueue(Generic[T]):

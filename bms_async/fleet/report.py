@@ -13,7 +13,7 @@ from bms_async.errorcodes import explain
 from bms_async.errors import FleetError, InvalidRequestError
 from bms_async.redaction import shown_text
 
-from .outcome import Outcome, OutcomeState, reason_of
+from .outcome import Outcome, OutcomeState
 from .outcomes import Outcomes
 
 _VERSION = 1
@@ -152,7 +152,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         """
         servers: dict[str, list[Outcome]] = {}
         for outcome in self._not_as_asked():
-            servers.setdefault(reason_of(outcome), []).append(outcome)
+            servers.setdefault(outcome.reason, []).append(outcome)
         if servers:
             total = sum(map(len, servers.values()))
             raise ExceptionGroup(

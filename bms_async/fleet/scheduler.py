@@ -147,7 +147,7 @@ class BatchScheduler:
         tracker = self._tracker
         ready = tracker.intake.ready
         lingering = self._source.last is not None and now - self._source.last >= LINGER
-        number = self._waves.batch_size(
+        number = self._waves.next_batch_size(
             ready=ready,
             in_flight=tracker.in_flight,
             complete=tracker.source_exhausted or lingering,

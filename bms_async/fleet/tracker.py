@@ -15,7 +15,7 @@ from bms_async.errors import BmsError, ForeignCodeError
 
 from .batch import Batch
 from .clock import Clock
-from .outcome import Outcome, OutcomeState, make_outcome, reason_of
+from .outcome import Outcome, OutcomeState, make_outcome
 from .outcomes import Outcomes
 from .plan import AbortRule, Intake
 
@@ -149,7 +149,7 @@ class RunTracker:
         self.outcomes.append(outcome)
         self.by_state[outcome.state] += 1
         if not outcome.state.is_success:
-            self.by_code[reason_of(outcome)] += 1
+            self.by_code[outcome.reason] += 1
         if self.hook_events is not None:
             self.hook_events.on_outcome(outcome)
         self.notify()

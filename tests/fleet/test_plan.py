@@ -42,7 +42,7 @@ def test_a_wave_is_never_too_large_no_batch_is_and_everybody_goes_in_the_end(
     for arrival, (passed, share) in zip([*arrivals, *[0] * len(steps)], steps, strict=False):
         ready += arrival
         complete = arrival == 0
-        number = waves.batch_size(ready=ready, in_flight=in_flight, complete=complete, waited=waited)
+        number = waves.next_batch_size(ready=ready, in_flight=in_flight, complete=complete, waited=waited)
         assert 0 <= number <= min(ready, waves.size)
         assert wave is None or in_flight + number <= max(wave, in_flight)
         if complete and waited >= REFILL_TIMEOUT and ready and waves.room(in_flight):
@@ -53,7 +53,7 @@ def test_a_wave_is_never_too_large_no_batch_is_and_everybody_goes_in_the_end(
     for _ in range(100_000):
         if not ready:
             break
-        number = waves.batch_size(ready=ready, in_flight=0, complete=True, waited=REFILL_TIMEOUT)
+        number = waves.next_batch_size(ready=ready, in_flight=0, complete=True, waited=REFILL_TIMEOUT)
         assert number > 0
         ready -= number
     assert ready == 0
