@@ -285,7 +285,7 @@ def test_a_number_does_not_take_the_place_of_the_server_that_is_called_so() -> N
     intake = Intake()
     assert intake.admit(7) is not None
     assert intake.admit("7") is None
-    assert intake.take() == ("7",)
+    assert intake.pop_batch() == ("7",)
 
 
 @given(st.lists(st.one_of(st.integers(0, 5), st.none(), st.binary(max_size=2), st.sampled_from(["a", "B", "no/"]))))

@@ -218,7 +218,7 @@ def test_the_error_of_a_run_is_raised_where_its_block_ends() -> None:
 
 
 def told_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each.getMessage() for each in caplog.records if "nobody fetched" in each.getMessage()]
+    return [each.getMessage() for each in caplog.records if "never retrieved" in each.getMessage()]
 
 
 @pytest.mark.parametrize("how", ["dropped", "closed", "left"])

@@ -15,7 +15,7 @@ from bms_async.fleet.evidence import (
     find_cause,
     infer_outcome,
     partition_by_cause,
-    verify,
+    recheck_outcome,
 )
 from bms_async.fleet.plan import REFILL_TIMEOUT, AbortRule, DelayQueue, Intake, WaveLimit
 
@@ -74,7 +74,7 @@ def test_what_is_put_off_comes_back_once_not_too_early_and_not_much_too_late(
     now = 0.0
     while (due := later.next_due) is not None:
         now = max(now, due)
-        taken = later.take(now, most)
+        taken = later.pop_due(now, most)
         assert 1 <= len(taken) <= most
         for number in taken:
             began, delay = items[number]
@@ -82,16 +82,16 @@ def test_what_is_put_off_comes_back_once_not_too_early_and_not_much_too_late(
             assert due <= began + 2 * delay + 1e-6
         back += taken
     assert sorted(back) == list(range(len(items)))
-    assert later.take(1e9, 1) == []
+    assert later.pop_due(1e9, 1) == []
 
 
 @given(above=st.floats(0, 1), sample=st.integers(1, 100), bad=st.integers(0, 200), good=st.integers(0, 200))
 def test_a_run_is_aborted_only_by_enough_servers_and_only_above_the_share(
     above: float, sample: int, bad: int, good: int
 ) -> None:
-    why = AbortRule(above, sample).reason_to_abort(bad=bad, ended=bad + good)
+    why = AbortRule(above, sample).reason_to_abort(failed=bad, ended=bad + good)
     assert (why is not None) == (bad + good >= sample and bad > above * (bad + good))
-    assert AbortRule(None, sample).reason_to_abort(bad=bad, ended=bad + good) is None
+    assert AbortRule(None, sample).reason_to_abort(failed=bad, ended=bad + good) is None
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "d"])), st.lists(st.sampled_from(["b", "d", "e"]), unique=True))
@@ -102,7 +102,7 @@ def test_each_id_is_taken_once_and_settled_once_whoever_brings_it(ids: list[str]
     for server_id in ids:
         assert intake.admit(server_id) is None
     taken = [*new]
-    while batch := intake.take():
+    while batch := intake.pop_batch():
         assert len(batch) <= 2
         taken += batch
     assert sorted(taken) == sorted({*ids, *adopted})
@@ -215,7 +215,7 @@ def test_what_one_look_shows(action: str, status: str | None, task: str | None, 
 def test_what_is_verified_as_good_is_shown_to_be_so_and_the_last_look_decides(
     action: str, known: OutcomeState, glimpse: ServerState | None, seen: Evidence, last: bool
 ) -> None:
-    state = verify(action, known, glimpse, seen, last=last)
+    state = recheck_outcome(action, known, glimpse, seen, last=last)
     wanted = "SHUTOFF" if action == "servers.stop" else "ACTIVE"
     assert state is not None or not last
     if state is not None and state.is_success:

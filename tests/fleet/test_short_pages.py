@@ -142,13 +142,13 @@ def test_a_state_is_found_however_the_cloud_spells_its_id() -> None:
     run_virtually(main)
 
 
-def note(tally: PageTotals, *pages: tuple[int, int, int | None]) -> None:
+def note(totals: PageTotals, *pages: tuple[int, int, int | None]) -> None:
     for number, size, count in pages:
-        tally.note(number, size, f"first of {number}" if size else None, count)
+        totals.add_page(number, size, f"first of {number}" if size else None, count)
 
 
 @pytest.mark.parametrize(
-    ("pages", "is_whole"),
+    ("pages", "is_complete"),
     [
         ([(1, 1000, 2500), (2, 1000, 2500), (3, 500, 2500)], True),
         ([(1, 1000, 2500), (2, 1000, 2500)], False),
@@ -168,8 +168,8 @@ def note(tally: PageTotals, *pages: tuple[int, int, int | None]) -> None:
     ],
 )
 def test_pages_are_whole_where_each_is_as_large_as_the_count_or_the_first_page_wants_it(
-    pages: list[tuple[int, int, int | None]], is_whole: bool
+    pages: list[tuple[int, int, int | None]], is_complete: bool
 ) -> None:
-    tally = PageTotals(1000)
-    note(tally, *pages)
-    assert tally.is_whole is is_whole
+    totals = PageTotals(1000)
+    note(totals, *pages)
+    assert totals.is_complete is is_complete

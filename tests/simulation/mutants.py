@@ -115,13 +115,13 @@ def _a_bound_that_is_not_kept() -> AbstractContextManager[None]:
 
 
 def _an_id_lost_when_a_batch_is_cut() -> AbstractContextManager[None]:
-    honest = Intake.take
+    honest = Intake.pop_batch
 
-    def take(self: Intake, *args: Any, **options: Any) -> Any:
+    def pop_batch(self: Intake, *args: Any, **options: Any) -> Any:
         ids = honest(self, *args, **options)
         return ids[:-1] if len(ids) > 1 else ids
 
-    return patched(Intake, take=take)
+    return patched(Intake, pop_batch=pop_batch)
 
 
 def _an_id_lost_when_a_refused_batch_is_parted() -> AbstractContextManager[None]:
