@@ -12,7 +12,7 @@ class PageTotals:
     count requires or, where it gives no count, all alike up to the last one, with nothing beyond.
 
     Args:
-        page_size: How many servers a page were asked for.
+        page_size: The page size that was requested.
 
     Attributes:
         count: How many servers there are on all pages; None where the cloud does not say.

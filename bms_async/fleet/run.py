@@ -5,7 +5,7 @@ What it guarantees: every waiter, by ``await``, ``async for`` or ``async with``,
 package.
 
 The run is a task of the client. It puts the parts together, `source -> scheduler -> submit -> (isolate | reconcile) ->
-tracker -> report`, and concludes what is left when they have ended, however that was. Waiters only wait for changes of
+tracker -> report`, and concludes what is left when they have ended, however they did. Waiters only wait for changes of
 the tracker, so that one that leaves, by ``break`` or a timeout, ends nothing. `on_outcome` is called in a task of its
 own: a slow one delays no server, and only the end of the run waits for it.
 

@@ -66,7 +66,7 @@ class BatchScheduler:
         return None
 
     def requeue(self, batch: Batch) -> None:
-        """Put a part of a refused batch at the front."""
+        """Have a part of a refused batch sent before all other servers."""
         self._tracker.open_batches.add(batch)
         self._requeued.append(batch)
         self._tracker.wake.set()
