@@ -122,7 +122,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidRequestError(name, getattr(self, name), "expected a function, or None")
         for job in self.jobs:
             if job.action not in (None, action) or not job.servers:
-                raise InvalidRequestError("jobs", job, f"expected a job of {action} that knows its servers")
+                raise InvalidRequestError("jobs", job, f"expected a job that {action} started, with its servers")
 
 
 def _is_number(value: object) -> bool:

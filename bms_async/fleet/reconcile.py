@@ -145,7 +145,7 @@ class Reconciler:
         state = recheck_outcome(tracker.action, outcome.state, server_state, seen, last=last)
         if state is None or state is outcome.state:
             return None if state is None else outcome
-        text = "the cloud reported it as asked" if outcome.state.is_success else "its response or its job was lost"
+        text = "the cloud reported it as asked" if outcome.state.is_success else "its outcome was unknown"
         error = explain_state(tracker.action, outcome.server_id, server_state, text=text)
         error.__cause__ = outcome.error
         return tracker.with_state(outcome, state, error)

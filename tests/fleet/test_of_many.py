@@ -161,6 +161,6 @@ def test_a_queue_gives_back_what_came_in_its_order_and_is_not_visited_by_the_col
 
 def test_very_many_entries_that_are_no_ids_are_each_refused() -> None:
     intake = Intake()
-    refused = [told[0] for told in (intake.admit((number,)) for number in range(20_000)) if told is not None]
+    refused = [invalid[0] for invalid in (intake.admit((number,)) for number in range(20_000)) if invalid is not None]
     assert len(set(refused)) == intake.admitted == 20_000
     assert intake.ready == 0

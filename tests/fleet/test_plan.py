@@ -21,7 +21,7 @@ from bms_async.fleet.plan import REFILL_TIMEOUT, AbortRule, DelayQueue, Intake, 
 
 S = OutcomeState
 ACTIONS = st.sampled_from(["servers.start", "servers.stop", "servers.reboot"])
-GLIMPSES = st.builds(
+STATES = st.builds(
     ServerState,
     id=st.just("a"),
     status=st.one_of(st.none(), st.sampled_from(list(ServerStatus))),
@@ -113,19 +113,23 @@ def test_each_id_is_taken_once_and_settled_once_whoever_brings_it(ids: list[str]
     assert intake.mark_done("never came") is None
 
 
-@given(ACTIONS, st.lists(st.one_of(st.none(), GLIMPSES), max_size=20))
-def test_every_server_of_a_refused_batch_is_either_innocent_or_suspected_of_one_thing(
-    action: str, glimpses: list[ServerState | None]
+@given(ACTIONS, st.lists(st.one_of(st.none(), STATES), max_size=20))
+def test_every_server_of_a_refused_batch_is_either_clear_or_suspected_of_one_thing(
+    action: str, server_states: list[ServerState | None]
 ) -> None:
-    ids = [str(number) for number in range(len(glimpses))]
-    shown = {server_id: glimpse for server_id, glimpse in zip(ids, glimpses, strict=True) if glimpse is not None}
-    innocent, suspects = partition_by_cause(action, ids, shown)
-    assert sorted(innocent + [each for group in suspects.values() for each in group]) == sorted(ids)
-    for server_id in innocent:
-        glimpse = shown[server_id]
-        assert not glimpse.is_busy
-        assert not glimpse.locked
-    assert RefusalCause.ALREADY_SO not in suspects or action != "servers.reboot"
+    ids = [str(number) for number in range(len(server_states))]
+    shown = {
+        server_id: server_state
+        for server_id, server_state in zip(ids, server_states, strict=True)
+        if server_state is not None
+    }
+    clear, by_cause = partition_by_cause(action, ids, shown)
+    assert sorted(clear + [each for group in by_cause.values() for each in group]) == sorted(ids)
+    for server_id in clear:
+        server_state = shown[server_id]
+        assert not server_state.is_busy
+        assert not server_state.locked
+    assert RefusalCause.ALREADY_SO not in by_cause or action != "servers.reboot"
 
 
 SEEN = st.builds(
@@ -133,13 +137,15 @@ SEEN = st.builds(
 )
 
 
-@given(ACTIONS, GLIMPSES, SEEN)
-def test_a_state_proves_no_success_that_it_does_not_show(action: str, glimpse: ServerState, seen: Evidence) -> None:
-    state = infer_outcome(action, glimpse, seen)
+@given(ACTIONS, STATES, SEEN)
+def test_a_state_proves_no_success_that_it_does_not_show(
+    action: str, server_state: ServerState, seen: Evidence
+) -> None:
+    state = infer_outcome(action, server_state, seen)
     wanted = "SHUTOFF" if action == "servers.stop" else "ACTIVE"
     if state is not None:
-        assert not glimpse.is_busy
-        assert state.is_success == (glimpse.status == wanted)
+        assert not server_state.is_busy
+        assert state.is_success == (server_state.status == wanted)
         assert seen or state is S.UNCHANGED
     if action == "servers.reboot" and Evidence.IN_PROGRESS not in seen:
         assert state is None
@@ -208,23 +214,23 @@ def test_what_one_look_shows(action: str, status: str | None, task: str | None, 
 @given(
     ACTIONS,
     st.sampled_from([S.SUCCEEDED, S.UNCHANGED, S.UNKNOWN]),
-    st.one_of(st.none(), GLIMPSES),
+    st.one_of(st.none(), STATES),
     SEEN,
     st.booleans(),
 )
 def test_what_is_verified_as_good_is_shown_to_be_so_and_the_last_look_decides(
-    action: str, known: OutcomeState, glimpse: ServerState | None, seen: Evidence, last: bool
+    action: str, known: OutcomeState, server_state: ServerState | None, seen: Evidence, last: bool
 ) -> None:
-    state = recheck_outcome(action, known, glimpse, seen, last=last)
+    state = recheck_outcome(action, known, server_state, seen, last=last)
     wanted = "SHUTOFF" if action == "servers.stop" else "ACTIVE"
     assert state is not None or not last
     if state is not None and state.is_success:
-        assert glimpse is not None
-        assert glimpse.status == wanted
-        assert not glimpse.is_busy
+        assert server_state is not None
+        assert server_state.status == wanted
+        assert not server_state.is_busy
     if state is S.FAILED:
-        assert glimpse is not None
-        assert glimpse.status != wanted
+        assert server_state is not None
+        assert server_state.status != wanted
     if action == "servers.reboot" and known is S.UNKNOWN and Evidence.IN_PROGRESS not in seen:
         assert state in (S.UNKNOWN, None)
 
@@ -240,6 +246,6 @@ def test_what_is_verified_as_good_is_shown_to_be_so_and_the_last_look_decides(
     ],
 )
 def test_what_a_busy_server_is_at_has_a_code(task: str | None, status: ServerStatus, code: str) -> None:
-    glimpse = ServerState(id="a", task_state=task, status=status)
-    assert glimpse.busy_code == code
-    assert find_cause("servers.stop", glimpse) is RefusalCause.BUSY
+    server_state = ServerState(id="a", task_state=task, status=status)
+    assert server_state.busy_code == code
+    assert find_cause("servers.stop", server_state) is RefusalCause.BUSY
