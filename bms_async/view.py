@@ -46,8 +46,7 @@ class ClientView:
         self.identity = Identity(session, check=check)
         self.nova = Nova(session, self._poller, check=check)
         self.jobs = Jobs(session, watcher, check=check)
-        patient = session.unbounded()
-        self.fleet = Fleet(Servers(patient, watcher, check=check), patient, check=check)
+        self.fleet = Fleet(session.unbounded(), watcher, check=check)
 
     def __repr__(self) -> str:
         return f"<ClientView of project {self.project_id}>"

@@ -13,7 +13,6 @@ import anyio.to_thread
 from rich.text import Text
 
 from bms_async import BmsClient, FleetReport, FleetRun, Outcome, OutcomeState
-from bms_async.fleet.outcome import reason_of
 from bms_async.redaction import shown_text
 
 from .display import Display
@@ -143,7 +142,7 @@ class Follower:
             self._display.durations.add(outcome.seconds)
         told = self._display.failures.add(outcome)
         if told is not None and outcome.error is not None:
-            code = (strip_control_chars(reason_of(outcome)), "red")
+            code = (strip_control_chars(outcome.reason), "red")
             self._screen.print_above(
                 Text.assemble(f"{strip_control_chars(outcome.server_id)} ", code, f": {strip_control_chars(told)}")
             )

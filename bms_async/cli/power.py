@@ -13,8 +13,7 @@ import msgspec
 
 from bms_async import FleetRun, InvalidRequestError, NotFoundError, PermissionDeniedError
 from bms_async.api.bms.power import REBOOT, START, STOP
-from bms_async.fleet.options import RunOptions
-from bms_async.fleet.plan import WaveLimit
+from bms_async.fleet import FleetOptions, batch_size
 from bms_async.models.ids import canonical_id
 
 from .cloud import Cloud, open_client, read_settings
@@ -166,16 +165,16 @@ class _PowerCommand:
         run = self._cloud.bms.fleet._run(  # noqa: SLF001 - what is noted before a batch is sent is no public option
             _CALLS[self._action],
             ids,
-            RunOptions(
+            FleetOptions(
                 wave_size=self._wave,
                 abort_above=abort_above,
                 verify=options.verify or (head is not None and head.verify),
                 retry_transient=not (in_doubt and self._action == "reboot"),
                 on_job=journal.add,
-                # Who is started or stopped twice is as well off as once.
-                asking=partial(self._noting, journal) if self._action == "reboot" else None,
-                jobs=tuple(jobs),
+                jobs=jobs,
             ),
+            # A server may as well be started or stopped twice.
+            send_guard=partial(self._noting, journal) if self._action == "reboot" else None,
         )
         journal.on_unnoted = run.cancel
         return run
@@ -230,7 +229,7 @@ class _PowerCommand:
 
     def _tell_plan(self, ids: list[str]) -> None:
         options, limiter = self._options, self._cloud.bms.limits[f"servers.{self._action}"]
-        batch = WaveLimit(self._wave or None).size
+        batch = batch_size(self._wave or None)
         calls = -(-len(ids) // batch)
         least = time_of_last_call(calls, spent=limiter.snapshot(), capacity=limiter.limit)
         used = limiter.statistics().used

@@ -1,4 +1,4 @@
-"""Servers on their way to the cloud together."""
+"""Batches: the servers of one call, and what is known of them before it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from .outcome import OutcomeState
 
 
 class SplitBudget(msgspec.Struct, kw_only=True):
-    """How often it has come to what in the search for the servers that a batch was refused for; its parts share it.
+    """The budget for splitting a refused batch, shared by all its parts.
 
     Attributes:
-        batches_sent: How many batches are sent because of the refusal.
+        batches_sent: How many parts were made so far; each is one more call.
     """
 
     batches_sent: int = 0
 
 
 class EarlierAttempts(msgspec.Struct, kw_only=True):
-    """What a server has behind it that is to be asked for again.
+    """A server's earlier attempts, carried along until it is retried.
 
     Attributes:
-        deferrals: How often it was put off.
-        state: What it is if it comes to no other try, and below why.
+        deferrals: How often it was deferred.
+        state: Its outcome if it is not sent again.
+        error: The reason for that state.
     """
 
     server_id: str
@@ -43,64 +44,65 @@ class EarlierAttempts(msgspec.Struct, kw_only=True):
 
 
 class Batch:
-    """Servers on their way to the cloud.
+    """The servers of one call.
 
     Attributes:
         ids: The servers.
-        started: When the cloud was first asked, None before.
-        asked: How often.
-        error: What it, or what it was parted from, ended in the last time: a refusal, or why nothing was told of it.
-        job_id: Its job, None as long as it came to none.
-        in_doubt: Whether the cloud may act on it: it was asked and has not surely refused.
-        was_in_doubt: Whether it, or what it was parted from, was so when it was asked again.
-        moved: Those that have gone on to another batch.
-        earlier: What those have behind them that were put off.
-        split_budget: Shared with the other parts of a batch that was refused; None as long as none was.
-        readings: How often states were read because it, or what it was parted from, was refused.
-        shared_cause: What its servers are all suspected of, None where it is not the same or nothing.
+        started: When it was first sent, None before.
+        send_count: How often it was sent.
+        error: What the last attempt ended in, also that of the batch it was split off from: a refusal, or the reason
+            why nothing is known.
+        job_id: Its job, None as long as there is none.
+        in_doubt: Whether the cloud may act on it: it was sent and has not certainly been refused.
+        was_in_doubt: Whether it, or the batch it was split off from, was in doubt when it was sent again.
+        moved: The servers that now belong to another batch, or are deferred.
+        earlier: The earlier attempts of the servers that were deferred.
+        split_budget: Shared with the other parts of a refused batch; None as long as none was refused.
+        state_reads: How often states were read because it, or the batch it was split off from, was refused.
+        shared_cause: The cause that all its servers are suspected of; None where it is not the same for all.
     """
 
     __slots__ = (
-        "asked",
         "earlier",
         "error",
         "ids",
         "in_doubt",
         "job_id",
         "moved",
-        "readings",
         "scope",
+        "send_count",
         "shared_cause",
         "split_budget",
         "started",
+        "state_reads",
         "was_in_doubt",
     )  # fmt: skip
 
-    def __init__(self, ids: tuple[str, ...], *, past: Iterable[EarlierAttempts] = ()) -> None:
+    def __init__(self, ids: tuple[str, ...], *, earlier: Iterable[EarlierAttempts] = ()) -> None:
         self.ids = ids
         self.scope = anyio.CancelScope()
         self.started: datetime | None = None
-        self.asked = 0
+        self.send_count = 0
         self.error: BmsError | None = None
         self.job_id: str | None = None
         self.in_doubt = False
         self.was_in_doubt = False
         self.moved: set[str] = set()
-        self.earlier = {each.server_id: each for each in past}
+        self.earlier = {attempts.server_id: attempts for attempts in earlier}
         self.split_budget: SplitBudget | None = None
-        self.readings = 0
+        self.state_reads = 0
         self.shared_cause: RefusalCause | None = None
 
     def split_off(self, ids: Iterable[str], *, shared_cause: RefusalCause | None = None) -> Batch:
-        """Return a batch of some of its servers; they are not its own any more."""
+        """Return a batch of some of its servers; they are moved there."""
         part = Batch(tuple(ids))
         part.started = self.started
-        part.asked = self.asked
+        part.send_count = self.send_count
         part.was_in_doubt = self.was_in_doubt
         part.earlier = {server_id: self.earlier[server_id] for server_id in part.ids if server_id in self.earlier}
         part.split_budget = self.split_budget = self.split_budget or SplitBudget()
         part.split_budget.batches_sent += 1
-        part.readings = self.readings
+        part.state_reads = self.state_reads
         part.error = self.error
         part.shared_cause = shared_cause
         self.moved.update(part.ids)
@@ -108,27 +110,27 @@ class Batch:
 
     @property
     def remaining(self) -> tuple[str, ...]:
-        """Its servers, without those that have gone on."""
+        """Its servers, without those that have moved."""
         if not self.moved:
             return self.ids
         return tuple(server_id for server_id in self.ids if server_id not in self.moved)
 
     @property
     def default_state(self) -> OutcomeState:
-        """What its servers are if it comes to no job: the cloud surely did nothing, or nobody knows."""
+        """The state its servers get if no job results: SKIPPED if the cloud certainly did nothing, else UNKNOWN."""
         return OutcomeState.UNKNOWN if self.in_doubt or self.was_in_doubt else OutcomeState.SKIPPED
 
     def is_in_doubt(self, server_id: str) -> bool:
-        """Whether the cloud may have set to work on a server before it was asked the last time."""
-        past = self.earlier.get(server_id)
-        return self.was_in_doubt or (past is not None and past.state is OutcomeState.UNKNOWN)
+        """Return whether the cloud may have acted on a server before the last attempt."""
+        earlier = self.earlier.get(server_id)
+        return self.was_in_doubt or (earlier is not None and earlier.state is OutcomeState.UNKNOWN)
 
     def attempts_of(self, server_id: str) -> int:
-        """Return how often the cloud was asked for a server."""
-        past = self.earlier.get(server_id)
-        return self.asked + (past.attempts if past is not None else 0)
+        """Return how often a server was sent, in this batch and in earlier ones."""
+        earlier = self.earlier.get(server_id)
+        return self.send_count + (earlier.attempts if earlier is not None else 0)
 
     def started_for(self, server_id: str) -> datetime | None:
-        """Return when the cloud was first asked for a server."""
-        past = self.earlier.get(server_id)
-        return past.started if past is not None and past.started is not None else self.started
+        """Return when a server was first sent."""
+        earlier = self.earlier.get(server_id)
+        return earlier.started if earlier is not None and earlier.started is not None else self.started

@@ -1,4 +1,4 @@
-"""Calling back for each outcome, one after another."""
+"""Calling `on_outcome` for each outcome, one after another."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _log = logging.getLogger("bms_async.fleet")
 
 
 class OutcomeCallback:
-    """Tells each outcome once, in the order in which they are known, and never two at once.
+    """Calls a function once for each outcome, in the order of the outcomes and never twice at once.
 
     Args:
-        tracker: Whose outcomes are told.
-        on_outcome: What is called.
+        tracker: The run's.
+        on_outcome: The function.
     """
 
     def __init__(self, tracker: RunTracker, on_outcome: OnOutcome) -> None:
         self._tracker = tracker
         self._on_outcome = on_outcome
-        self._told = 0
+        self._called = 0
         self._errors = 0
         self._closed = False
 
     async def run(self) -> None:
-        """Tell outcomes as they come, until it is closed and all are told."""
+        """Call it for outcomes as they come, until this is closed and it was called for all."""
         while True:
             await self.drain()
             if self._closed:
@@ -40,24 +40,24 @@ class OutcomeCallback:
             await self._tracker.wait_for_change()
 
     def close(self) -> None:
-        """Have `run` end once all that is known is told."""
+        """Have `run` end once the function was called for all known outcomes."""
         self._closed = True
         self._tracker.notify()
 
     async def drain(self) -> None:
-        """Tell what is known and was not told."""
+        """Call it for the known outcomes for which it was not called yet."""
         outcomes = self._tracker.outcomes
-        while self._told < len(outcomes):
-            self._told += 1
-            await self._tell(outcomes[self._told - 1])
-            if self._told % YIELD_EVERY == 0:
+        while self._called < len(outcomes):
+            self._called += 1
+            await self._call(outcomes[self._called - 1])
+            if self._called % YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()
 
-    async def _tell(self, outcome: Outcome) -> None:
+    async def _call(self, outcome: Outcome) -> None:
         try:
             await call_foreign("on_outcome", self._on_outcome, outcome)
-        except Exception as error:  # noqa: BLE001 - the caller's own fault, which is raised once all has ended
+        except Exception as error:  # noqa: BLE001 - the caller's own fault, raised once all servers have ended
             self._errors += 1
             if self._errors == 1:
-                _log.exception("%s: on_outcome raised, and is called for the others all the same", self._tracker.action)
+                _log.exception("%s: on_outcome raised; it is still called for the others", self._tracker.action)
             self._tracker.record_error(error)

@@ -1,4 +1,4 @@
-"""What a server's own state proves: pure."""
+"""What a server's own state proves: pure functions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bms_async.models.ids import canonical_id
 from .outcome import ALREADY, OutcomeState
 
 REBOOTING = "BMS.0037"
-"""The code of a server that is being rebooted."""
+"""The code for a server that is being rebooted."""
 
-_WANTED: Mapping[str, ServerStatus] = {
+_WANTED_STATUS: Mapping[str, ServerStatus] = {
     "servers.start": ServerStatus.ACTIVE,
     "servers.stop": ServerStatus.SHUTOFF,
     "servers.reboot": ServerStatus.ACTIVE,
@@ -28,8 +28,8 @@ _IN_PROGRESS_CODES: Mapping[str, str] = {
     "servers.stop": "BMS.0036",
     "servers.reboot": REBOOTING,
 }
-_REBOOTING = (ServerStatus.REBOOT, ServerStatus.HARD_REBOOT)
-_RESTING = (ServerStatus.ACTIVE, ServerStatus.SHUTOFF, ServerStatus.ERROR)
+_REBOOT_STATUSES = (ServerStatus.REBOOT, ServerStatus.HARD_REBOOT)
+_STABLE_STATUSES = (ServerStatus.ACTIVE, ServerStatus.SHUTOFF, ServerStatus.ERROR)
 _UNKNOWN_SERVER = "BMS.0040"
 
 
@@ -39,7 +39,7 @@ class ServerState(
     kw_only=True,
     rename={"task_state": "OS-EXT-STS:task_state"},
 ):
-    """As little of a server as tells how it is."""
+    """The fields of a server that show its state."""
 
     id: str
     status: ServerStatus | None = None
@@ -47,23 +47,23 @@ class ServerState(
     locked: bool | None = None
 
     def __post_init__(self) -> None:
-        # It is looked for by the form that the run knows, and is nobody's data.
+        # The run knows ids by their canonical form only.
         if (known := canonical_id(self.id)) != self.id:
             msgspec.structs.force_setattr(self, "id", known)
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is being done with it."""
-        return bool(self.task_state) or self.status in (*_REBOOTING, ServerStatus.BUILD)
+        """Whether an action on it is in progress."""
+        return bool(self.task_state) or self.status in (*_REBOOT_STATUSES, ServerStatus.BUILD)
 
     @property
     def is_rebooting(self) -> bool:
         """Whether it is being rebooted."""
-        return self.status in _REBOOTING or "reboot" in (self.task_state or "")
+        return self.status in _REBOOT_STATUSES or "reboot" in (self.task_state or "")
 
     @property
     def busy_code(self) -> str:
-        """The code of chapter 6.2 for what it is at."""
+        """The code of chapter 6.2 for the action in progress."""
         if self.is_rebooting:
             return REBOOTING
         task = self.task_state or ""
@@ -73,7 +73,7 @@ class ServerState(
 
 
 class RefusalCause(Enum):
-    """Why a batch may have been refused because of a server."""
+    """Why a server may have made the cloud refuse its batch."""
 
     ALREADY_SO = auto()
     SEEMINGLY_SO = auto()
@@ -84,7 +84,7 @@ class RefusalCause(Enum):
 
 
 def find_cause(action: str, server_state: ServerState | None) -> RefusalCause | None:
-    """Tell what speaks against an action on a server, None if nothing does.
+    """Return why the cloud may refuse an action on a server, None if its state shows no cause.
 
     Args:
         action: Such as ``servers.stop``.
@@ -94,7 +94,7 @@ def find_cause(action: str, server_state: ServerState | None) -> RefusalCause | 
         return RefusalCause.MISSING
     if server_state.is_busy:
         return RefusalCause.BUSY
-    if action in ALREADY and server_state.status == _WANTED[action]:
+    if action in ALREADY and server_state.status == _WANTED_STATUS[action]:
         return RefusalCause.ALREADY_SO
     if server_state.locked:
         return RefusalCause.LOCKED
@@ -106,112 +106,112 @@ def find_cause(action: str, server_state: ServerState | None) -> RefusalCause | 
 def partition_by_cause(
     action: str, ids: Iterable[str], states: Mapping[str, ServerState]
 ) -> tuple[list[str], dict[RefusalCause, list[str]]]:
-    """Part the servers of a refused batch into those against which nothing speaks, and the others by why.
+    """Return the servers of a refused batch that show no cause, and the others by their cause.
 
     Args:
         action: Such as ``servers.stop``.
         ids: The servers of the batch.
-        states: What the cloud shows of them.
+        states: Their states, without those that the cloud does not show.
     """
-    innocent: list[str] = []
-    suspects: dict[RefusalCause, list[str]] = {}
+    clear: list[str] = []
+    by_cause: dict[RefusalCause, list[str]] = {}
     for server_id in ids:
-        why = find_cause(action, states.get(server_id))
-        (innocent if why is None else suspects.setdefault(why, [])).append(server_id)
-    return innocent, suspects
+        cause = find_cause(action, states.get(server_id))
+        (clear if cause is None else by_cause.setdefault(cause, [])).append(server_id)
+    return clear, by_cause
 
 
 class Evidence(Flag):
-    """What a run saw of a server after it had asked for it."""
+    """What a run has seen of a server since it was sent."""
 
     NOTHING = 0
     IN_PROGRESS = auto()
-    """It was at what it was asked for: starting, stopping or being rebooted."""
+    """The requested action was in progress: it was starting, stopping or being rebooted."""
     NOT_AS_ASKED = auto()
-    """It was not as asked, such as ACTIVE where it was to be stopped."""
+    """It was not in the requested state, such as ACTIVE where it is to be stopped."""
 
 
 def evidence_of(action: str, server_state: ServerState) -> Evidence:
-    """Tell what one look at a server shows of an action.
+    """Return what one state of a server shows of an action.
 
-    Nothing else counts: that a server has changed, or when, may be a rename, a tag, another disk.
+    Nothing else counts: any other change, and its time, may be a rename, a tag or another disk.
 
     Args:
-        action: What it was asked for.
-        server_state: Its state, read after it was asked for.
+        action: The requested action.
+        server_state: Its state, read after it was sent.
     """
     seen = Evidence.NOTHING
     if server_state.is_busy and server_state.busy_code == _IN_PROGRESS_CODES[action]:
         seen |= Evidence.IN_PROGRESS
-    if server_state.status is not None and server_state.status != _WANTED[action]:
+    if server_state.status is not None and server_state.status != _WANTED_STATUS[action]:
         seen |= Evidence.NOT_AS_ASKED
     return seen
 
 
 def infer_outcome(action: str, server_state: ServerState, seen: Evidence) -> OutcomeState | None:
-    """Tell what became of a server of which no answer and no job tells, None if nothing proves it.
+    """Return the outcome that a server's state proves where its response or its job was lost, None if it proves none.
 
-    ========== ======================= ============= ===================
-    action     it was seen             it rests so   it rests otherwise
-    ========== ======================= ============= ===================
-    reboot     being rebooted          SUCCEEDED     FAILED
-    reboot     anything else           nothing       nothing
-    start/stop at it                   SUCCEEDED     FAILED
-    start/stop in the other state      SUCCEEDED     nothing: ask again
-    start/stop never but as asked      UNCHANGED
-    ========== ======================= ============= ===================
+    ========== ========================= =============== ===================
+    action     seen since it was sent    now as asked    now otherwise
+    ========== ========================= =============== ===================
+    reboot     being rebooted            SUCCEEDED       FAILED
+    reboot     anything else             None            None
+    start/stop starting or stopping      SUCCEEDED       FAILED
+    start/stop not as asked              SUCCEEDED       None: send it again
+    start/stop as asked each time        UNCHANGED
+    ========== ========================= =============== ===================
 
     Args:
-        action: What it was asked for.
-        server_state: Its state now. One that is busy, or in a state that is no rest, proves nothing.
-        seen: All that was seen of it since it was asked for.
+        action: The requested action.
+        server_state: Its state now. A busy server, or one in a state that is not stable, proves nothing.
+        seen: Everything that was seen of it since it was sent.
     """
-    if server_state.is_busy or server_state.status not in _RESTING:
+    if server_state.is_busy or server_state.status not in _STABLE_STATUSES:
         return None
-    is_so = server_state.status == _WANTED[action]
+    is_as_asked = server_state.status == _WANTED_STATUS[action]
     if Evidence.IN_PROGRESS in seen:
-        return OutcomeState.SUCCEEDED if is_so else OutcomeState.FAILED
-    if action == "servers.reboot" or not is_so:
+        return OutcomeState.SUCCEEDED if is_as_asked else OutcomeState.FAILED
+    if action == "servers.reboot" or not is_as_asked:
         return None
     return OutcomeState.SUCCEEDED if Evidence.NOT_AS_ASKED in seen else OutcomeState.UNCHANGED
 
 
-def verify(
+def recheck_outcome(
     action: str, known: OutcomeState, server_state: ServerState | None, seen: Evidence, *, last: bool
 ) -> OutcomeState | None:
-    """Tell what a server's state makes of an outcome, None to look again.
+    """Return the outcome of a server in the light of its state, None to read the state once more.
 
     Args:
-        action: What it was asked for.
-        known: SUCCEEDED, UNCHANGED or UNKNOWN.
+        action: The requested action.
+        known: The outcome so far: SUCCEEDED, UNCHANGED or UNKNOWN.
         server_state: Its state now, None if the cloud does not show it.
-        seen: All that was seen of it since it was asked for.
-        last: Whether there is no other look.
+        seen: Everything that was seen of it since it was sent.
+        last: Whether the state is not read again.
     """
     if server_state is None or server_state.is_busy:
         return OutcomeState.UNKNOWN if last else None
-    is_so = server_state.status == _WANTED[action]
-    # A status that is missing, that nobody knows, or that is no rest contradicts nothing.
-    otherwise = OutcomeState.UNKNOWN if server_state.status not in _RESTING else OutcomeState.FAILED
+    is_as_asked = server_state.status == _WANTED_STATUS[action]
+    # A status that is missing, unknown or not stable contradicts nothing.
+    otherwise = OutcomeState.UNKNOWN if server_state.status not in _STABLE_STATUSES else OutcomeState.FAILED
     if known.is_success:
-        return known if is_so else otherwise if last else None
+        return known if is_as_asked else otherwise if last else None
     proved = infer_outcome(action, server_state, seen)
     if proved is not None or not last:
         return proved
-    # A reboot shows nowhere once it is over, whatever the server is now.
-    return OutcomeState.UNKNOWN if action == "servers.reboot" or is_so else otherwise
+    # A reboot leaves no trace once it is over, whatever the state is now.
+    return OutcomeState.UNKNOWN if action == "servers.reboot" or is_as_asked else otherwise
 
 
 def explain_state(
     action: str, server_id: str, server_state: ServerState | None, *, text: str, code: str | None = None
 ) -> ServerStateError:
-    """Return the error for a server whose own state speaks against it.
+    """Return the error for a server whose own state contradicts the action or its outcome.
 
     Args:
-        action: What it was asked for.
+        action: The requested action.
         server_id: The server.
         server_state: Its state, None if the cloud does not show it.
-        text: What its state means.
+        text: The meaning of its state.
         code: The code of chapter 6.2 that fits, if one does.
     """
     status = server_state.status.value if server_state is not None and server_state.status is not None else None
@@ -228,10 +228,10 @@ def explain_state(
     )
 
 
-def code_of(action: str, why: RefusalCause, server_state: ServerState | None) -> str | None:
-    """Return the code of chapter 6.2 for why a server cannot be acted on, None if there is none."""
-    if why is RefusalCause.MISSING:
+def code_of(action: str, cause: RefusalCause, server_state: ServerState | None) -> str | None:
+    """Return the code of chapter 6.2 for a cause of refusal, None if there is none."""
+    if cause is RefusalCause.MISSING:
         return _UNKNOWN_SERVER
-    if why is RefusalCause.BUSY and server_state is not None:
+    if cause is RefusalCause.BUSY and server_state is not None:
         return server_state.busy_code
-    return ALREADY.get(action) if why is RefusalCause.ALREADY_SO else None
+    return ALREADY.get(action) if cause is RefusalCause.ALREADY_SO else None

@@ -1,4 +1,4 @@
-"""A mapping that cannot be changed, and can be pickled, copied and written as JSON."""
+"""An immutable mapping that can be pickled, copied and written as JSON."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ V = TypeVar("V")
 
 
 class FrozenDict(dict[K, V]):
-    """A dict that refuses to be changed; a `MappingProxyType` can be neither pickled nor copied deeply."""
+    """An immutable dict; a `MappingProxyType` can be neither pickled nor copied deeply."""
 
     __slots__ = ()
 
     def _refuse(self, *_: object, **__: object) -> Never:
-        raise TypeError("this mapping cannot be changed; make a dict of it")
+        raise TypeError("this mapping is immutable; make a dict of it")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse

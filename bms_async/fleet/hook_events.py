@@ -1,4 +1,4 @@
-"""What the hooks are told of a run."""
+"""The hook events of a run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .report import FleetReport
 
 
 class RunHookEvents:
-    """Tells a client's hooks of one run.
+    """Emits the events of one run.
 
     Args:
-        hooks: Who is told.
-        action: What the run asks for.
+        hooks: The client's hooks.
+        action: The action of the run, such as ``servers.stop``.
     """
 
     __slots__ = ("_action", "_hooks", "_number")
@@ -26,7 +26,7 @@ class RunHookEvents:
         self._number = next_run_number()
 
     def on_start(self, options: RunOptions) -> None:
-        """The run begins; the task that this is told in is its own, and so are the calls of that task."""
+        """Emit `RunStarted`. The current task is the run's: calls made in it and below carry the run's number."""
         current_run.set(self._number)
         self._hooks.emit(
             RunStarted(
@@ -40,7 +40,7 @@ class RunHookEvents:
         )
 
     def on_outcome(self, outcome: Outcome) -> None:
-        """What became of a server is known."""
+        """Emit `OutcomeRecorded`."""
         error = outcome.error
         self._hooks.emit(
             OutcomeRecorded(
@@ -57,7 +57,7 @@ class RunHookEvents:
         )
 
     def on_end(self, report: FleetReport, error: BaseException | None) -> None:
-        """The run is over."""
+        """Emit `RunEnded`."""
         self._hooks.emit(
             RunEnded(
                 run=self._number,

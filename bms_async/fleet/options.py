@@ -1,11 +1,11 @@
-"""How a run is carried out."""
+"""The options of a fleet run."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 import msgspec
 
@@ -17,20 +17,64 @@ from .outcome import Outcome
 
 OnOutcome: TypeAlias = Callable[[Outcome], Awaitable[object] | object]
 OnJob: TypeAlias = Callable[[JobHandle], Awaitable[object] | object]
-Asking: TypeAlias = Callable[[tuple[str, ...]], AbstractAsyncContextManager[None]]
-"""What is entered with the servers of a batch before the cloud is asked for them, and left once it has answered."""
+SendGuard: TypeAlias = Callable[[tuple[str, ...]], AbstractAsyncContextManager[None]]
+"""Makes a context manager that is entered before a batch is sent and left once the cloud has responded.
+
+A `BmsError` raised on entry keeps the batch from being sent.
+"""
 
 ABORT_SAMPLE = 20
-"""How many servers must have ended before a share of failures says anything."""
+"""How many servers must have ended before a share of failures counts."""
+
+
+class FleetOptions(TypedDict, total=False):
+    """The options of `Fleet.start`, `Fleet.stop` and `Fleet.reboot`; `RunOptions` has the defaults."""
+
+    lane: Lane
+    """The priority of the run's calls in the rate limiter's queue. Default: Lane.BULK."""
+
+    wave_size: int | None
+    """How many servers may be in flight at once, deferred ones included. A wave is refilled once there is room for a
+    quarter of a batch, or after 5 s: a call is scarcer than a server that waits. Default: None, no bound."""
+
+    abort_above: float | None
+    """Abort threshold, 0 to 1: once FAILED and UNKNOWN exceed this share of the servers that have ended, no further
+    batch is sent. The rest is SKIPPED, with the reason in the report. Default: None, never abort."""
+
+    abort_sample: int
+    """How many servers must have ended before `abort_above` counts. Default: 20."""
+
+    retry_transient: bool
+    """Retry a server that was busy (BMS.0035 to BMS.0037, BMS.1001, BMS.1006), after 10 s and then after twice as long
+    each time, six times in all. Default: True."""
+
+    verify: bool
+    """Read the states back once all servers have ended. A server that is not in the state its job reported is FAILED,
+    or UNKNOWN while it is busy or shows no known status; a server whose outcome was UNKNOWN gets what its state proves.
+    All outcomes but FAILED and SKIPPED are held back until then. Default: False."""
+
+    total_timeout: float | None
+    """Seconds after which the run ends, whatever it waits for. Servers that were not sent by then are SKIPPED. The
+    states of those in flight are read once, for 10 s at most; a server whose state proves nothing is UNKNOWN, with a
+    `FleetTimeoutError`, and the report has `timed_out` set. Default: None, no bound."""
+
+    on_outcome: OnOutcome | None
+    """Called with each outcome, in order and one at a time; may be a coroutine function. If it raises, it is still
+    called for the others, and the first error is raised once all servers have ended. The run ends only after the last
+    call has returned, so it must not await the run. Default: None."""
+
+    on_job: OnJob | None
+    """Called with the handle of each job as soon as the cloud has accepted it, for example to save its ``to_json()``
+    for another process. If it raises, the error is raised once all servers have ended. Default: None."""
+
+    jobs: Iterable[JobHandle]
+    """Handles of jobs of an earlier run, from ``bms.jobs.restore()``. Their servers belong to this run. They are
+    watched, and sent again only as any other server is: after it was busy, or if its job was lost and its state is not
+    the wanted one. ``retry_transient=False`` rules that out. Default: (), none."""
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run is carried out; see `Fleet.stop` for what each means.
-
-    Attributes:
-        asking: Entered round each call that asks for servers, for who must note them first. A `BmsError` that it raises
-            keeps the batch from being sent.
-    """
+    """The options of one run, with their defaults; `FleetOptions` describes them."""
 
     lane: Lane = Lane.BULK
     wave_size: int | None = None
@@ -41,55 +85,55 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     total_timeout: float | None = None
     on_outcome: OnOutcome | None = None
     on_job: OnJob | None = None
-    asking: Asking | None = None
-    jobs: tuple[JobHandle, ...] = ()
+    jobs: Iterable[JobHandle] = ()
+
+    def __post_init__(self) -> None:
+        # An iterator could be read only once.
+        msgspec.structs.force_setattr(self, "jobs", _read_jobs(self.jobs))
 
     def check(self, action: str) -> None:
-        """Refuse what no run can be carried out by.
+        """Check the values.
 
         Args:
-            action: What the run is about, such as ``servers.stop``.
+            action: The action of the run, such as ``servers.stop``.
 
         Raises:
-            InvalidRequestError: An option cannot be.
+            InvalidRequestError: An option is invalid.
         """
         if not isinstance(self.lane, Lane):
-            raise InvalidRequestError("lane", self.lane, "Lane.INTERACTIVE or Lane.BULK is needed")
+            raise InvalidRequestError("lane", self.lane, "expected Lane.INTERACTIVE or Lane.BULK")
         if self.wave_size is not None and (type(self.wave_size) is not int or self.wave_size < 1):
-            raise InvalidRequestError("wave_size", self.wave_size, "1 or more servers, or None for no bound")
+            raise InvalidRequestError("wave_size", self.wave_size, "expected 1 or more servers, or None for no bound")
         share = self.abort_above
-        if share is not None and (
-            isinstance(share, bool) or not isinstance(share, int | float) or math.isnan(share) or not 0 <= share <= 1
-        ):
-            raise InvalidRequestError("abort_above", share, "a share from 0 to 1, or None")
+        if share is not None and not (_is_number(share) and 0 <= share <= 1):
+            raise InvalidRequestError("abort_above", share, "expected a share from 0 to 1, or None")
         if type(self.abort_sample) is not int or self.abort_sample < 1:
-            raise InvalidRequestError("abort_sample", self.abort_sample, "1 or more servers")
+            raise InvalidRequestError("abort_sample", self.abort_sample, "expected 1 or more servers")
         seconds = self.total_timeout
-        if seconds is not None and (
-            isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf
-        ):
-            raise InvalidRequestError("total_timeout", seconds, "seconds, more than 0, or None for no bound")
+        if seconds is not None and not (_is_number(seconds) and 0 < seconds < math.inf):
+            raise InvalidRequestError(
+                "total_timeout", seconds, "expected a number of seconds above 0, or None for no bound"
+            )
         for name in ("retry_transient", "verify"):
             if not isinstance(getattr(self, name), bool):
-                raise InvalidRequestError(name, getattr(self, name), "True or False")
+                raise InvalidRequestError(name, getattr(self, name), "expected True or False")
         for name in ("on_outcome", "on_job"):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
-                raise InvalidRequestError(name, getattr(self, name), "a function is needed, or None")
+                raise InvalidRequestError(name, getattr(self, name), "expected a function, or None")
         for job in self.jobs:
             if job.action not in (None, action) or not job.servers:
-                raise InvalidRequestError("jobs", job, f"a job that {action} started, with its servers, is needed")
+                raise InvalidRequestError("jobs", job, f"expected a job that {action} started, with its servers")
 
 
-def read_jobs(jobs: Iterable[JobHandle]) -> tuple[JobHandle, ...]:
-    """Return handles as they were handed over.
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
-    Raises:
-        InvalidRequestError: They are none.
-    """
+
+def _read_jobs(jobs: Iterable[JobHandle]) -> tuple[JobHandle, ...]:
     if not isinstance(jobs, Iterable):
-        raise InvalidRequestError("jobs", jobs, "an iterable of handles is wanted")
+        raise InvalidRequestError("jobs", jobs, "expected an iterable of job handles")
     handles = tuple(jobs)
     for handle in handles:
         if not isinstance(handle, JobHandle):
-            raise InvalidRequestError("jobs", handle, "a handle is wanted: what bms.jobs.restore() returns")
+            raise InvalidRequestError("jobs", handle, "expected a job handle, as bms.jobs.restore() returns")
     return handles

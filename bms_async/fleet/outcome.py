@@ -1,4 +1,4 @@
-"""What became of each server."""
+"""The outcome of each server, and what responses and sub-jobs say of it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bms_async.errors.jobs import describe_failure
 from bms_async.models import Job, JobStatus, SubJob
 
 ALREADY: Mapping[str, str] = {"servers.start": "BMS.0038", "servers.stop": "BMS.0039"}
-"""The code for a server that already is as asked, by action."""
+"""The code for a server that is in the requested state already, by action."""
 
 
 class OutcomeState(StrEnum):
-    """What became of a server."""
+    """How it ended for a server; `Outcome` says what each state means."""
 
     SUCCEEDED = "SUCCEEDED"
     UNCHANGED = "UNCHANGED"
@@ -28,29 +28,29 @@ class OutcomeState(StrEnum):
 
     @property
     def is_success(self) -> bool:
-        """Whether the server is now as it was asked to be."""
+        """Whether the server is now in the requested state."""
         return self is OutcomeState.SUCCEEDED or self is OutcomeState.UNCHANGED
 
     @property
     def is_failure(self) -> bool:
-        """Whether it counts against a run: it was asked for in vain, or nobody knows."""
+        """Whether it counts for `abort_above`: the action failed, or nothing proves how it ended."""
         return self is OutcomeState.FAILED or self is OutcomeState.UNKNOWN
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What became of one server.
+    """How it ended for one server.
 
     Attributes:
-        server_id: The server, as the cloud writes ids: a UUID in lower case. Of what is no id, what it looks like.
-        state: SUCCEEDED; UNCHANGED, it is so and nothing shows that this run made it so; FAILED; UNKNOWN, it was
-            asked for and cannot be proved; SKIPPED, nothing was done: the run was cancelled or aborted, or the id is
-            unfit.
-        job_id: The job it was part of, None if it never came to one.
-        sub_job_id: Its own part of the job, None if the cloud did not tell.
-        error: Why it is FAILED, UNKNOWN or SKIPPED; None for the others and for a run that was cancelled.
-        attempts: How often the cloud was asked; for SKIPPED it refused each time, or was never asked.
-        started: When it was first asked for; None if it never was.
-        ended: When its outcome was known.
+        server_id: The server, as the cloud writes ids: a UUID in lower case. For an entry that is not an id, its repr.
+        state: SUCCEEDED; UNCHANGED, it is in the requested state and nothing shows that this run caused it; FAILED;
+            UNKNOWN, it was sent and nothing proves how it ended; SKIPPED, nothing was done: the run was cancelled or
+            aborted, the id is invalid, or the cloud refused each time.
+        job_id: Its job, None if there was none.
+        sub_job_id: Its part of the job, None if the cloud did not name it.
+        error: The reason for FAILED, UNKNOWN or SKIPPED; None for the others, and where the run was cancelled.
+        attempts: How often it was sent; for SKIPPED the cloud refused each time, or it was never sent.
+        started: When it was first sent; None if it never was.
+        ended: When its outcome became known.
     """
 
     server_id: str
@@ -64,22 +64,29 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def code(self) -> str | None:
-        """The cloud's code for what went wrong: the error's own, or that of what it was caused by; None without one."""
+        """The cloud's code for what went wrong: that of the error or of its cause; None if neither has one."""
         return code_of_error(self.error)
 
     @property
+    def reason(self) -> str:
+        """The key that failures are counted by: the code, else the class of the error, else the state."""
+        if self.code:
+            return str(self.code)
+        return type(self.error).__name__ if self.error else self.state.value
+
+    @property
     def seconds(self) -> float | None:
-        """How long it took from the first time it was asked for, None if it never was."""
+        """Seconds from when it was first sent until its outcome was known, None if it was never sent."""
         if self.started is None or self.ended is None:
             return None
         return (self.ended - self.started).total_seconds()
 
 
 class FaultyOutcome(Outcome, frozen=True, kw_only=True, gc=True):
-    """An outcome with an error, which the garbage collector has to know of.
+    """An outcome with an error, which the garbage collector tracks.
 
-    The others hold nothing that could hold them, so that it need not visit a million of them. An error that its user
-    raises holds the frames that it has been through, and they may well hold the report.
+    Other outcomes cannot be part of a cycle, so that it need not visit a million of them. An error that the caller
+    raises holds the frames that it passed, and these may hold the report.
     """
 
     def __repr__(self) -> str:
@@ -106,7 +113,7 @@ def make_outcome(
     started: datetime | None = None,
     ended: datetime | None = None,
 ) -> Outcome:
-    """Return an outcome, of the class that its error needs; one that is good has no error."""
+    """Return an outcome, tracked by the collector only if it has an error; a success has none."""
     if state.is_success:
         error = None
     kind = Outcome if error is None else FaultyOutcome
@@ -123,16 +130,16 @@ def make_outcome(
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-        total: How many servers it is about; None as long as its source has not told them all.
-        submitted: How many the cloud has been asked for.
+        total: How many servers it has; None until its source of ids is exhausted.
+        submitted: How many were sent.
         done: How many have their outcome.
         by_state: How many of those are in each state.
-        in_flight: How many belong to a batch and have not ended: what `wave_size` bounds.
+        in_flight: How many belong to a batch and have not ended; `wave_size` bounds them.
         to_verify: How many have ended and wait for their state to be read back.
-        extra_calls: How many calls it took to find out what no job told.
+        extra_calls: How many calls were made only to find out what no job says; see `FleetReport`.
     """
 
     total: int | None
@@ -144,36 +151,29 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     extra_calls: int = 0
 
 
-def reason_of(outcome: Outcome) -> str:
-    """Return what failures are counted by: the code or, without one, the name of the error or the state."""
-    if outcome.code:
-        return str(outcome.code)
-    return type(outcome.error).__name__ if outcome.error else outcome.state.value
-
-
 def code_of_error(error: BaseException | None) -> str | None:
-    """Return the first code that an error or one of those that it was caused by has, None without one."""
+    """Return the first code in the chain of an error and its causes, None without one."""
     while isinstance(error, BmsError):
         code = getattr(error, "code", None)
         if isinstance(code, str) and code:
             return code
         if isinstance(error, ServerStateError):
-            # Its own state is why, and not what its batch was refused for, which another server may have been.
+            # Its own state is the reason. The refusal of its batch may be about another server.
             return None
         error = error.__cause__
     return None
 
 
 def is_already_so(action: str, error: BmsError | None) -> bool:
-    """Tell whether an error says that a server already was as asked; nothing says that of a reboot.
+    """Return whether an error says that a server was in the requested state already; no code says so for a reboot.
 
-    A stop that fails because the server "has been started" leaves one that is not as asked.
+    A stop that fails because the server "has been started" is not that: the server is not as asked.
     """
     return action in ALREADY and getattr(error, "code", None) == ALREADY[action]
 
 
 def remedy_of(error: BmsError | None) -> Remedy | None:
-    """Return what chapter 6.2 would have done about an error, None where it does not tell."""
+    """Return the kind of remedy that chapter 6.2 gives for an error, None where it has none."""
     documented = explain(getattr(error, "code", None))
     return documented.remedy if documented else None
 
@@ -187,16 +187,16 @@ def judge_sub_job(
     in_doubt: bool = False,
     job: Job | None = None,
 ) -> tuple[OutcomeState, BmsError | None]:
-    """Tell what an ended sub-job means for its server.
+    """Return the state and the error that an ended sub-job means for its server.
 
     Args:
-        action: What the server was asked for.
+        action: The requested action.
         sub: The sub-job.
         server_id: Its server.
         job_id: Its job.
-        in_doubt: Whether the cloud may have been asked before and have set to work. Then a server that is "in
-            transition", or failed for nobody knows what, may well be on its way there: that proves nothing.
-        job: The job as it is known, whose own code and words are told as the job's where the sub-job has none.
+        in_doubt: Whether the cloud may have acted on an earlier attempt. Then a failure as "in transition", or without
+            a code, proves nothing: the earlier attempt may be the cause.
+        job: The job as last read. Its code and reason go into the error where the sub-job has none.
     """
     if sub.status is JobStatus.SUCCESS:
         return OutcomeState.SUCCEEDED, None
@@ -206,19 +206,19 @@ def judge_sub_job(
     remedy = remedy_of(error)
     if is_already_so(action, error):
         return OutcomeState.UNCHANGED, None
-    # What failed before the cloud made a part for this server says nothing of what was asked for before.
-    on_its_way = in_doubt and (remedy is Remedy.IN_TRANSITION or code is None or sub.job_id is None)
-    return OutcomeState.UNKNOWN if on_its_way else OutcomeState.FAILED, error
+    # A failure before the cloud made a sub-job for this server says nothing of the earlier attempt either.
+    may_be_in_progress = in_doubt and (remedy is Remedy.IN_TRANSITION or code is None or sub.job_id is None)
+    return OutcomeState.UNKNOWN if may_be_in_progress else OutcomeState.FAILED, error
 
 
 def judge_refusal(action: str, error: BmsError, servers: int) -> OutcomeState:
-    """Tell what it means for its servers that a batch did not become a job.
+    """Return the state of the servers of a batch that did not become a job.
 
-    A refusal speaks of a batch as a whole, so only a batch of one can learn from it that its server already was so.
+    A refusal is about the batch as a whole, so only a batch of one can learn that its server was as asked already.
 
     Args:
-        action: What the servers were asked for.
-        error: What the call ended with.
+        action: The requested action.
+        error: The error of the call.
         servers: How many servers were in it.
     """
     if isinstance(error, CallError) and not error.maybe_done:
@@ -229,16 +229,15 @@ def judge_refusal(action: str, error: BmsError, servers: int) -> OutcomeState:
 
 
 def may_repeat_sub_job(action: str, state: OutcomeState, error: BmsError | None) -> bool:
-    """Tell whether a server whose sub-job ended may be asked for again.
+    """Return whether a server whose sub-job ended may be sent again: if it was busy, or its state is unknown.
 
-    Only one that was busy, or of which nobody knows what became of it. A reboot that failed with BMS.0037, "being
-    rebooted", may be at that on behalf of this very sub-job, and is not repeated; with the codes of a start and a stop
-    the server did surely not reboot.
+    A reboot that failed with BMS.0037, "being rebooted", is not repeated: this very sub-job may be doing it.
+    With the codes for "starting" and "stopping" the server has certainly not rebooted.
 
     Args:
-        action: What it was asked for, such as ``servers.reboot``.
-        state: What its sub-job made of it.
-        error: What that failed with.
+        action: The requested action, such as ``servers.reboot``.
+        state: Its state by its sub-job.
+        error: The error of that.
     """
     if action == "servers.reboot":
         return state is OutcomeState.FAILED and getattr(error, "code", None) in ("BMS.0035", "BMS.0036")
@@ -246,21 +245,21 @@ def may_repeat_sub_job(action: str, state: OutcomeState, error: BmsError | None)
 
 
 def is_transient(error: BmsError) -> bool:
-    """Tell whether a batch that was refused may be taken later."""
+    """Return whether the cloud may accept a refused batch later."""
     return remedy_of(error) is Remedy.IN_TRANSITION
 
 
 def may_concern_one_server(error: CallError) -> bool:
-    """Tell whether a batch may have been refused because of some of its servers only."""
-    if error.maybe_done or not isinstance(error, ApiError) or error.status in _OF_ALL:
+    """Return whether a batch may have been refused because of some of its servers only."""
+    if error.maybe_done or not isinstance(error, ApiError) or error.status in _WHOLE_REQUEST_STATUSES:
         return False
     return remedy_of(error) not in (Remedy.OVERLOADED, Remedy.PERMISSION, Remedy.QUOTA)
 
 
 def concerns_one_server(error: CallError) -> bool:
-    """Tell whether the code of a refusal is about a server, and cannot be about the whole request."""
+    """Return whether the code of a refusal is about a server, and cannot be about the whole request."""
     return remedy_of(error) in (Remedy.ALREADY_THERE, Remedy.IN_TRANSITION, Remedy.NOT_FOUND)
 
 
-_OF_ALL = frozenset({401, 403, 405, 406, 408, 411, 413, 414, 415, 429})
-"""Statuses that are about the caller or the request as a whole."""
+_WHOLE_REQUEST_STATUSES = frozenset({401, 403, 405, 406, 408, 411, 413, 414, 415, 429})
+"""Statuses that are about the caller or the whole request, never about one server."""

@@ -1,4 +1,4 @@
-"""Which servers go when, and in which batch: pure."""
+"""Which servers are sent when, and in which batch: pure, without a clock or I/O."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from .sharded import Queue, Table
 T = TypeVar("T")
 
 REFILL_FRACTION = 4
-"""A wave is refilled when a quarter of it has ended: a call is scarcer than a server that waits a little."""
+"""A wave is refilled once there is room for a quarter of a batch: a call is scarcer than a server that waits."""
 
 REFILL_TIMEOUT = 5.0
-"""Seconds after which a wave is refilled all the same, so that a run needs 12 calls a minute for it at most."""
+"""Seconds after which a wave is refilled anyway: that makes 12 calls a minute at most."""
 
 RETRY_DELAYS = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
-"""Seconds before a server that was busy is asked for again; after the last it is given up."""
+"""Seconds before each retry of a server that was busy; there is none after the last."""
 
 _MAX_NAME = 255
-"""Characters of what an entry that is no id is called, as many as an id may have."""
+"""Characters of the name of an entry that is not an id, as many as an id may have."""
 
 _MAX_GRID = 60.0
-"""Seconds: servers that are due within the same ones go together, in as few calls as they can."""
+"""Seconds of the grid that deferred servers are aligned to, so that they share as few calls as possible."""
 
 
 class Intake:
-    """Takes ids in, each once, and hands them out in batches.
+    """Admits ids, each once, and hands them out in batches.
 
-    An id is known by its canonical form from here on, however its caller and the cloud write it.
+    From here on an id is known by its canonical form, however the caller and the cloud spell it.
 
     Attributes:
-        admitted: How many different ids came in.
-        pending: All ids that came in: the id itself as long as it has no outcome, None once it has.
+        admitted: How many different ids were admitted.
+        pending: All admitted ids: the id itself as long as it has no outcome, None once it has.
     """
 
-    __slots__ = ("_check", "_handed_over", "_ready", "_size", "_unfit", "admitted", "pending")
+    __slots__ = ("_check", "_entries", "_invalid", "_ready", "_size", "admitted", "pending")
 
     def __init__(self, *, size: int = MAX_BATCH_SIZE, check: bool = True) -> None:
         self._size = size
         self._check = check
         self._ready = Queue()
-        self._handed_over = 0
-        # What is no text has a place of its own: 7 is no id, and "7" may well be one.
-        self._unfit = Table()
+        self._entries = 0
+        # A table of its own: 7 is not an id, but "7" may be one.
+        self._invalid = Table()
         self.admitted = 0
-        # One table is both what came in and what has no outcome yet: at a million ids a second one would be felt. It
-        # gives the id as it came in, too, so that the copies in the cloud's answers need not be kept.
+        # One table for both "admitted" and "has an outcome": a second would be felt at a million ids. It returns the id
+        # as it was admitted, so that the copies in the cloud's responses need not be kept.
         self.pending = Table()
 
     @property
@@ -63,23 +63,23 @@ class Intake:
 
     @property
     def is_full(self) -> bool:
-        """Whether a whole batch waits."""
+        """Whether there are enough ids for a full batch."""
         return len(self._ready) >= self._size
 
     def admit(self, value: object) -> tuple[str, InvalidRequestError] | None:
-        """Take one id in; one that came before changes nothing, and whatever it is, nothing is raised for it.
+        """Admit an id; a duplicate changes nothing, and no value whatsoever makes it raise.
 
         Args:
-            value: What the caller handed over.
+            value: An entry of the caller's ids.
 
         Returns:
-            None, or for an unfit id how it is called in its outcome, which it has with that, and why it is refused.
+            None; for an invalid id its name in its outcome, and the error.
         """
-        self._handed_over += 1
+        self._entries += 1
         if not issubclass(type(value), str):
-            name, is_whole = _look_at(value)
-            return self._refuse(name, _error_of(value), is_whole=is_whole)
-        # What is derived from str may raise when it is compared, and what it is made of does not.
+            name, is_complete = _describe(value)
+            return self._refuse(name, _error_of(value), is_complete=is_complete)
+        # A subclass of str may raise when it is compared; the plain str in it does not.
         text = canonical_id(str.__str__(value))
         if text in self.pending:
             return None
@@ -94,45 +94,45 @@ class Intake:
         return None
 
     def adopt(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """Take in ids that need no batch, for they were asked for before; return those that are new."""
+        """Admit ids that need no batch, since an earlier run has sent them; return those that are new."""
         new = tuple(server_id for server_id in dict.fromkeys(map(canonical_id, ids)) if server_id not in self.pending)
         for server_id in new:
             self.pending[server_id] = server_id
         self.admitted += len(new)
         return new
 
-    def take(self, most: int | None = None) -> tuple[str, ...]:
-        """Return the next batch, empty if no id waits.
+    def pop_batch(self, max_count: int | None = None) -> tuple[str, ...]:
+        """Remove and return the ids of the next batch, none if no id waits.
 
         Args:
-            most: How many ids at most, if less than a whole batch.
+            max_count: How many ids at most; None for a full batch.
         """
-        return self._ready.take(self._size if most is None else min(most, self._size))
+        return self._ready.pop(self._size if max_count is None else min(max_count, self._size))
 
     def mark_done(self, server_id: str) -> str | None:
-        """Note that an id has its outcome; return it as it is known here, None unless this is the first for it."""
+        """Note that an id has its outcome; return it as it was admitted, None if it had one already or is unknown."""
         first = self.pending.get(server_id) or self.pending.get(canonical_id(server_id))
         if first is not None:
             self.pending[first] = None
         return first
 
     def _refuse(
-        self, name: str, error: InvalidRequestError, *, is_whole: bool = True
+        self, name: str, error: InvalidRequestError, *, is_complete: bool = True
     ) -> tuple[str, InvalidRequestError] | None:
-        if not is_whole or len(name) > _MAX_NAME or name in self.pending:
-            # It says too little to tell two of them apart.
-            name = f"{name[:_MAX_NAME]}... (entry {self._handed_over:,} of the ids)"
-        if name in self._unfit:
+        if not is_complete or len(name) > _MAX_NAME or name in self.pending:
+            # Two different entries may share that text.
+            name = f"{name[:_MAX_NAME]}... (entry {self._entries:,} of the ids)"
+        if name in self._invalid:
             return None
-        self._unfit[name] = None
+        self._invalid[name] = None
         self.admitted += 1
         return name, error
 
 
-def _look_at(value: object) -> tuple[str, bool]:
-    """Return what an entry that is no text is called, and whether that is all of it."""
+def _describe(value: object) -> tuple[str, bool]:
+    """Return the name of an entry that is not a string, and whether that name is its whole repr."""
     try:
-        # A repr may be derived from str, too.
+        # A repr may be a subclass of str, too.
         shown = str.__str__(repr(value))
     except KeyboardInterrupt:
         raise
@@ -145,49 +145,58 @@ def _error_of(value: object) -> InvalidRequestError:
     try:
         check_id("ids", value)
     except InvalidRequestError as error:
-        # The caller's object may hold the report that this error is going to be in, and need not be fit for pickling.
+        # The object itself may hold the report, which would make a cycle, and may not be picklable.
         error.value = show_value(value)
         return error.with_traceback(None)
-    raise AssertionError("what is no text passed for an id")
+    raise AssertionError("a value that is not a string passed for an id")
 
 
 class WaveLimit:
-    """Tells how many servers may go.
+    """The bound on how many servers are in flight.
 
     Args:
-        wave_size: How many may be under way at once, None for no bound.
+        wave_size: How many may be in flight at once, None for no bound.
     """
 
-    __slots__ = ("_wave", "size")
+    __slots__ = ("_wave_size", "size")
 
     def __init__(self, wave_size: int | None = None) -> None:
-        self._wave = wave_size
+        self._wave_size = wave_size
         self.size = MAX_BATCH_SIZE if wave_size is None else min(MAX_BATCH_SIZE, wave_size)
 
     def room(self, in_flight: int) -> int:
-        """Return how many servers may go now, at most a batch."""
-        return self.size if self._wave is None else max(0, min(self.size, self._wave - in_flight))
+        """Return how many servers may be sent now, at most a full batch."""
+        return self.size if self._wave_size is None else max(0, min(self.size, self._wave_size - in_flight))
 
-    def batch_size(self, *, ready: int, in_flight: int, complete: bool, waited: float) -> int:
-        """Return how many of those that are ready make the next batch; 0 to wait for more of them, or for room.
+    def next_batch_size(self, *, ready: int, in_flight: int, complete: bool, waited: float) -> int:
+        """Return how many servers the next batch has; 0 to wait for more ids, or for room.
 
         Args:
-            ready: How many wait.
-            in_flight: How many are under way.
-            complete: Whether it is no use to wait for more ids: there are none, or they come slowly.
-            waited: Seconds that there has been some room, and less than would be worth a call.
+            ready: How many ids wait for a batch.
+            in_flight: How many servers are in flight.
+            complete: Whether waiting for more ids is of no use: there are none, or they come slowly.
+            waited: Seconds since there is room, but less than is worth a call.
         """
         room = self.room(in_flight)
-        number = min(ready, room)
-        if number in (0, self.size):
-            return number
-        if number == ready:
-            return number if complete else 0
-        return number if number * REFILL_FRACTION >= self.size or waited >= REFILL_TIMEOUT else 0
+        count = min(ready, room)
+        if count in (0, self.size):
+            return count
+        if count == ready:
+            return count if complete else 0
+        return count if count * REFILL_FRACTION >= self.size or waited >= REFILL_TIMEOUT else 0
+
+
+def batch_size(wave_size: int | None = None) -> int:
+    """Return how many servers a fleet run sends with one call at most.
+
+    Args:
+        wave_size: The run's option of that name.
+    """
+    return WaveLimit(wave_size).size
 
 
 class DelayQueue(Generic[T]):
-    """What is to be done again when its time has come, as much of it together as can be."""
+    """Items that are due after a delay, aligned so that many are due together."""
 
     __slots__ = ("_bins", "_due")
 
@@ -200,15 +209,15 @@ class DelayQueue(Generic[T]):
 
     @property
     def next_due(self) -> float | None:
-        """When the next is due, None when there is nothing."""
+        """When the next item is due, None if there is none."""
         return self._due[0] if self._due else None
 
     def add(self, item: T, now: float, delay: float) -> None:
-        """Have something come back after a delay, or up to as long again later, together with others.
+        """Add an item that is due after a delay, or up to as long again later (a minute at most), together with others.
 
         Args:
-            item: The thing.
-            now: The time.
+            item: The item.
+            now: The current time.
             delay: Seconds.
         """
         grid = min(delay, _MAX_GRID)
@@ -218,23 +227,23 @@ class DelayQueue(Generic[T]):
             heappush(self._due, at)
         self._bins[at].append(item)
 
-    def take(self, now: float, most: int) -> list[T]:
-        """Return what is due, oldest first."""
-        taken: list[T] = []
-        while self._due and self._due[0] <= now and len(taken) < most:
+    def pop_due(self, now: float, max_count: int) -> list[T]:
+        """Remove and return items that are due, oldest first."""
+        popped: list[T] = []
+        while self._due and self._due[0] <= now and len(popped) < max_count:
             items = self._bins[self._due[0]]
-            while items and len(taken) < most:
-                taken.append(items.popleft())
+            while items and len(popped) < max_count:
+                popped.append(items.popleft())
             if not items:
                 del self._bins[heappop(self._due)]
-        return taken
+        return popped
 
 
 class AbortRule:
-    """Tells when too many servers have failed.
+    """Decides when too many servers have failed.
 
     Args:
-        above: The share of those that ended; None never aborts.
+        above: The threshold, as a share of the servers that have ended; None never aborts.
         sample: How many must have ended before it counts.
     """
 
@@ -244,13 +253,13 @@ class AbortRule:
         self._above = above
         self._sample = sample
 
-    def reason_to_abort(self, *, bad: int, ended: int) -> str | None:
-        """Return why to stop, None if there is no reason.
+    def reason_to_abort(self, *, failed: int, ended: int) -> str | None:
+        """Return the reason for aborting, None if there is none.
 
         Args:
-            bad: How many are FAILED or UNKNOWN.
+            failed: How many are FAILED or UNKNOWN.
             ended: How many have ended, those included.
         """
-        if self._above is None or ended < max(1, self._sample) or bad <= self._above * ended:
+        if self._above is None or ended < max(1, self._sample) or failed <= self._above * ended:
             return None
-        return f"{bad} of {ended} servers failed or are unknown, which is more than the share of {self._above:g}"
+        return f"{failed} of {ended} servers failed or are unknown, which is more than the share of {self._above:g}"

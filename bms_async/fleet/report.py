@@ -1,4 +1,4 @@
-"""What became of all servers of a run."""
+"""The report of a fleet run."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from bms_async.errorcodes import explain
 from bms_async.errors import FleetError, InvalidRequestError
 from bms_async.redaction import shown_text
 
-from .outcome import Outcome, OutcomeState, reason_of
+from .outcome import Outcome, OutcomeState
 from .outcomes import Outcomes
 
 _VERSION = 1
 
 
 class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of all servers of a run: exactly one outcome for each id that was handed to it.
+    """The outcomes of all servers of a run: exactly one for each different id.
 
-    It never changes, and so may be looked at in a thread. Where it is large, what goes through all outcomes belongs
-    there: each such method says so.
+    It is immutable, so that a thread may read it. Methods that go through all outcomes say so: on a large report they
+    belong in a thread.
 
     Attributes:
-        action: What was asked for, such as ``servers.stop``.
-        outcomes: In the order in which they were known.
-        by_state: How many servers are in each state; every state is there.
-        by_code: How many servers are not as asked, by the code or, without one, the name of the error or the state.
+        action: The requested action, such as ``servers.stop``.
+        outcomes: In the order in which they became known.
+        by_state: How many servers are in each state, all states included.
+        by_code: How many servers are not as asked, by `Outcome.reason`: the code, else the class of the error, else the
+            state.
         batches: How many batches the cloud accepted.
-        cancelled: Whether the run was ended before its end.
+        cancelled: Whether the run was cancelled before its end.
         started: When the run began.
-        ended: When the last outcome was known.
-        aborted: Why nothing more was asked for, when too many servers failed; None if it did not come to that.
-        timed_out: Whether the `total_timeout` was over before the end: what was not asked for is SKIPPED, what was
-            not proved is UNKNOWN.
-        extra_calls: How many calls it took to find out what no job told: which servers a batch was refused for, what
-            became of those whose answer was lost, and whether all are as they should be.
-        unverified: How many outcomes could not be verified, for no state could be read; None where none was to be.
+        ended: When the last outcome became known.
+        aborted: The reason, if `abort_above` ended the run; else None.
+        timed_out: Whether `total_timeout` ended the run: a server that was not sent is SKIPPED, one whose state proves
+            nothing is UNKNOWN.
+        extra_calls: How many calls were made only to find out what no job says: which servers a batch was refused for
+            (its parts included), how those ended whose response was lost, and whether all states are as reported.
+        unverified: How many outcomes could not be verified, since no state could be read; None without `verify`.
     """
 
     action: str
@@ -57,54 +58,55 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def seconds(self) -> float:
-        """How long the run took."""
+        """How long the run took, in seconds."""
         return (self.ended - self.started).total_seconds()
 
     @property
     def measures(self) -> Mapping[str, str]:
-        """What to do about each of the codes in `by_code` that chapter 6.2 knows."""
+        """The measure for each code of `by_code` that chapter 6.2 documents."""
         documented = {code: explain(code) for code in self.by_code}
         return {code: row.measure for code, row in documented.items() if row is not None}
 
     def slowest(self, n: int = 10) -> list[Outcome]:
         """Return the outcomes that took longest, the longest first.
 
-        It goes through all outcomes, in about half a second for 1,000,000: from a coroutine, call it in a thread.
+        This goes through all outcomes, in about half a second for 1,000,000: from a coroutine, call it in a thread.
 
         Args:
             n: How many.
         """
-        timed = ((took, place, each) for place, each in enumerate(self.outcomes) if (took := each.seconds) is not None)
+        timed = (
+            (seconds, index, outcome)
+            for index, outcome in enumerate(self.outcomes)
+            if (seconds := outcome.seconds) is not None
+        )
         return [outcome for _, _, outcome in nlargest(n, timed)]
 
     def timeline(self, bucket: float = 10.0) -> list[Mapping[OutcomeState, int]]:
-        """Return how many servers ended in each state, for each stretch of time from the beginning of the run.
+        """Return how many servers ended in each state, for each bucket of time from the beginning of the run.
 
-        It goes through all outcomes, in about half a second for 1,000,000: from a coroutine, call it in a thread.
+        This goes through all outcomes, in about half a second for 1,000,000: from a coroutine, call it in a thread.
 
         Args:
-            bucket: Seconds a stretch.
+            bucket: The length of a bucket, in seconds.
 
         Raises:
-            InvalidRequestError: That is no stretch of time.
+            InvalidRequestError: It is not a positive number.
         """
         if not bucket > 0:
-            raise InvalidRequestError("bucket", bucket, "more than 0 seconds are needed")
-        buckets: list[Mapping[OutcomeState, int]] = []
+            raise InvalidRequestError("bucket", bucket, "expected more than 0 seconds")
         counts: dict[int, dict[OutcomeState, int]] = {}
         for outcome in self.outcomes:
             if outcome.ended is not None:
-                place = int(max(0.0, (outcome.ended - self.started).total_seconds()) // bucket)
-                by_state = counts.setdefault(place, {})
+                index = int(max(0.0, (outcome.ended - self.started).total_seconds()) // bucket)
+                by_state = counts.setdefault(index, {})
                 by_state[outcome.state] = by_state.get(outcome.state, 0) + 1
-        for place in range(max(counts, default=-1) + 1):
-            buckets.append(counts.get(place, {}))  # noqa: PERF401 - a stretch in which nothing ended counts too
-        return buckets
+        return [counts.get(index, {}) for index in range(max(counts, default=-1) + 1)]
 
     def to_json(self) -> bytes:
-        """Return all of it as JSON with a ``version``, in UTF-8; errors as their class, code and text.
+        """Return the report as JSON with a ``version``, in UTF-8; errors as their class, code and text.
 
-        It takes about a second for 200,000 servers: from a coroutine, call it in a thread.
+        This takes about a second for 200,000 servers: from a coroutine, call it in a thread.
         """
         head = {
             "version": _VERSION,
@@ -121,7 +123,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
             "by_code": dict(self.by_code),
             "measures": self.measures,
         }
-        # One by one: what a single call of msgspec does holds all threads up until it is done.
+        # One by one: a single call of msgspec would block all threads until it is done.
         encode = msgspec.json.Encoder().encode
         text = bytearray(encode(head))
         text[-1:] = b',"outcomes":['
@@ -142,17 +144,17 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         return f"<FleetReport {self.action}{end} of {len(self)} servers: {counts or 'none'} in {self.seconds:.1f} s>"
 
     def raise_for_failures(self) -> None:
-        """Raise if any server is not as it was asked to be.
+        """Raise if any server is not as asked.
 
-        It looks at those servers and not at all of them. Where there are 100,000 of them, it takes about 60 ms: from a
-        coroutine, call it in a thread then.
+        This goes through those servers only. For 100,000 of them it takes about 60 ms: from a coroutine, call it in a
+        thread then.
 
         Raises:
-            ExceptionGroup: One `FleetError` for each code, with the servers and what to do.
+            ExceptionGroup: One `FleetError` for each `Outcome.reason`, with its servers and the measure.
         """
         servers: dict[str, list[Outcome]] = {}
         for outcome in self._not_as_asked():
-            servers.setdefault(reason_of(outcome), []).append(outcome)
+            servers.setdefault(outcome.reason, []).append(outcome)
         if servers:
             total = sum(map(len, servers.values()))
             raise ExceptionGroup(

@@ -1,4 +1,20 @@
-"""One action on any number of servers, as fast as the limit allows."""
+"""A fleet run: one action on any number of servers, and what its users hold of it.
+
+What it guarantees: every waiter, by ``await``, ``async for`` or ``async with``, is served or gets the run's error
+(R4), and the report comes in any case: after a cancellation, a timeout, the client's close, and a fault of this
+package.
+
+The run is a task of the client. It puts the parts together, `source -> scheduler -> submit -> (isolate | reconcile) ->
+tracker -> report`, and concludes what is left when they have ended, however they did. Waiters only wait for changes of
+the tracker, so that one that leaves, by ``break`` or a timeout, ends nothing. `on_outcome` is called in a task of its
+own: a slow one delays no server, and only the end of the run waits for it.
+
+An error that is not a server's is kept, and raised to all waiters once all servers have their outcomes. If nobody
+waits, it is logged when the run is dropped or the client is closed.
+
+Rejected: to end a run when the last waiter leaves. That would depend on when a generator is finalized, which nobody
+sees.
+"""
 
 from __future__ import annotations
 
@@ -36,20 +52,19 @@ if TYPE_CHECKING:
 _log = logging.getLogger("bms_async.fleet")
 
 _CALLBACK_GRACE = 5.0
-"""Seconds that `on_outcome` has for what is left to tell when the client is closed, or the run's time is over."""
+"""Seconds that `on_outcome` has for the outcomes that are left when the client is closed or the run times out."""
 
-
-_LEAVING = 60.0
-"""Seconds that leaving the ``async with`` of a run by an error waits for its end, which comes at once as a rule."""
+_EXIT_TIMEOUT = 60.0
+"""Seconds that an ``async with`` that is left by an error waits for the run's end, which comes at once as a rule."""
 
 
 class FleetRun:
     """An action on any number of servers; every id ends in exactly one `Outcome`, whatever fails.
 
-    It begins at once, and goes on whoever looks on. Await it for the report, or iterate over it for the outcomes as
-    they happen; both may be done by several tasks, and more than once. Leaving them before the end, by ``break``, by a
-    timeout or cancelled, only detaches, as with a job. What ends a run early is `cancel`, closing the client, and
-    leaving its ``async with``: there what was not asked for is skipped, and the block ends when the run has.
+    The run begins at once, whether anything waits for it or not. Await it for the report, or iterate over it for the
+    outcomes as they happen; several tasks may do both, and more than once. Leaving before the end, by ``break``, a
+    timeout or a cancellation, only detaches, as with a job. A run ends early by `cancel`, by closing the client, and by
+    leaving its ``async with``: servers that were not sent are SKIPPED, and the block ends when the run has ended.
 
     ::
 
@@ -59,25 +74,25 @@ class FleetRun:
         async with bms.fleet.stop(ids) as run:  # it does not outlive the block
             report = await asyncio.wait_for(run, 600)
 
-    What breaks the run and is no server's, such as an error of the source of its ids, is raised by `await` and by
-    ``async for`` once all servers have their outcomes. If nobody is there to get it, it is logged.
+    An error that is not a server's, such as one of the source of ids, is raised by ``await`` and ``async for`` once all
+    servers have their outcomes. If nothing waits for the run, it is logged.
     """
 
     def __init__(
         self,
         action: str,
         ids: Iterable[str] | AsyncIterable[str],
-        act: SendBatch,
+        send_batch: SendBatch,
         reader: StateReader,
         options: RunOptions,
         *,
         check: bool = True,
         hooks: Hooks | None = None,
     ) -> None:
-        waves = WaveLimit(options.wave_size)
+        wave_limit = WaveLimit(options.wave_size)
         self._tracker = tracker = RunTracker(
             action,
-            Intake(size=waves.size, check=check),
+            Intake(size=wave_limit.size, check=check),
             AbortRule(options.abort_above, options.abort_sample),
             hold=options.verify,
         )
@@ -90,23 +105,23 @@ class FleetRun:
         self._source = IdSource(ids, tracker)
         self._reader = reader
         self._reconciler = Reconciler(tracker, reader)
-        self._scheduler = scheduler = BatchScheduler(tracker, self._source, waves, retry=options.retry_transient)
+        self._scheduler = scheduler = BatchScheduler(tracker, self._source, wave_limit, retry=options.retry_transient)
         isolation = Isolation(tracker, scheduler, reader)
         self._submitter = Submitter(
-            tracker, scheduler, act, isolation=isolation, reconciler=self._reconciler, on_job=options.on_job
+            tracker, scheduler, send_batch, isolation=isolation, reconciler=self._reconciler, on_job=options.on_job
         )
-        self._teller = OutcomeCallback(tracker, options.on_outcome) if options.on_outcome is not None else None
-        self._whole = anyio.CancelScope()
+        self._callback = OutcomeCallback(tracker, options.on_outcome) if options.on_outcome is not None else None
+        self._scope = anyio.CancelScope()
         timeout = options.total_timeout
-        self._overtime = RunTimeout(tracker, scheduler, self._reconciler, timeout) if timeout is not None else None
-        self._telling: anyio.CancelScope | None = None
-        self._cancelled = self._completed = self._told_error = False
+        self._timeout = RunTimeout(tracker, scheduler, self._reconciler, timeout) if timeout is not None else None
+        self._callback_scope: anyio.CancelScope | None = None
+        self._cancelled = self._completed = self._is_error_seen = False
         self._waiters = 0
         self._report: FleetReport | None = None
 
     @property
     def progress(self) -> Progress:
-        """How far the run is."""
+        """The progress so far."""
         tracker = self._tracker
         return Progress(
             total=tracker.intake.admitted if tracker.source_exhausted else None,
@@ -120,22 +135,23 @@ class FleetRun:
 
     @property
     def report(self) -> FleetReport | None:
-        """The report, None as long as the run goes on."""
+        """The report, None until the run has ended."""
         return self._report
 
     def cancel(self, *, detach: bool = False) -> None:
-        """Stop asking: servers that were not asked for yet, or were refused and wait for their turn, are SKIPPED.
+        """Send no further batch: servers that were not sent, or were refused and wait to be retried, are SKIPPED.
 
-        The cloud has no call that aborts a job, so what was asked for goes on there. From another thread it may be
-        called as well; the run is then told a moment later.
+        The cloud has no call that aborts a job, so actions that were accepted go on there. May be called from another
+        thread; it then takes effect a moment later.
 
         Args:
-            detach: Do not wait for that either: its servers are UNKNOWN. By default they are watched to their end.
+            detach: Do not follow the accepted actions either: their servers are UNKNOWN. By default the run follows
+                them to their end.
         """
         if runs_on(self._loop):
             self._cancel(detach=detach)
             return
-        with suppress(RuntimeError):  # a loop that is closed has ended the run
+        with suppress(RuntimeError):  # a closed loop has ended the run
             self._loop.call_soon_threadsafe(partial(self._cancel, detach=detach))
 
     def _cancel(self, *, detach: bool) -> None:
@@ -145,25 +161,25 @@ class FleetRun:
         self._source.scope.cancel()
         self._tracker.stop()
         if detach:
-            self._whole.cancel()
+            self._scope.cancel()
 
     def __await__(self) -> Generator[object, None, FleetReport]:
         return self._wait().__await__()
 
     async def __aiter__(self) -> AsyncIterator[Outcome]:
         outcomes = self._tracker.outcomes
-        told = 0
+        yielded = 0
         check_loop(self._loop, "the run")
         while True:
-            while told < len(outcomes):
-                for outcome in outcomes.since(told):
-                    told += 1
+            while yielded < len(outcomes):
+                for outcome in outcomes.since(yielded):
+                    yielded += 1
                     yield outcome
-                    if told % YIELD_EVERY == 0:
+                    if yielded % YIELD_EVERY == 0:
                         await anyio.lowlevel.checkpoint()
             if self._report is not None:
                 break
-            await self._change()
+            await self._wait_for_change()
         self._raise_error()
 
     async def __aenter__(self) -> Self:
@@ -177,12 +193,12 @@ class FleetRun:
         if error is None:
             await self._wait()
             return
-        # Of foreign code only `on_outcome` could hold it up, and that it must not do for ever.
-        with anyio.move_on_after(_LEAVING, shield=True):
+        # Only `on_outcome` could delay it for long, and must not do so for ever.
+        with anyio.move_on_after(_EXIT_TIMEOUT, shield=True):
             while self._report is None:
-                await self._change()
+                await self._wait_for_change()
 
-    if not TYPE_CHECKING:  # a type checker finds these mistakes by itself
+    if not TYPE_CHECKING:  # a type checker reports these mistakes by itself
 
         def __getattr__(self, name: str) -> object:
             hint = "; the report has it: report = await run" if hasattr(FleetReport, name) else ""
@@ -197,45 +213,45 @@ class FleetRun:
         return f"<FleetRun {tracker.action} {state}: {tracker.submitted} submitted, {len(tracker.outcomes)} done>"
 
     async def run(self) -> None:
-        """Do it all; the client runs this in a task of its own."""
+        """Carry out the run; the client calls this in a task of its own."""
         if self._tracker.hook_events is not None:
             self._tracker.hook_events.on_start(self._options)
         timeout = self._options.total_timeout
-        bound = None if timeout is None else self._loop.call_later(timeout, self._end_in_time)
+        timer = None if timeout is None else self._loop.call_later(timeout, self._end_in_time)
         try:
-            async with anyio.create_task_group() as telling:
-                if self._teller is not None:
-                    telling.start_soon(self._teller.run)
-                with self._whole:
+            async with anyio.create_task_group() as callbacks:
+                if self._callback is not None:
+                    callbacks.start_soon(self._callback.run)
+                with self._scope:
                     await self._carry_out()
                     self._completed = not self._cancelled
-                if self._overtime is not None and self._tracker.timed_out:
-                    await self._overtime.look()
+                if self._timeout is not None and self._tracker.timed_out:
+                    await self._timeout.reconcile()
                 await self._conclude()
-                if self._teller is not None:
-                    self._teller.close()
-                self._telling = telling.cancel_scope
+                if self._callback is not None:
+                    self._callback.close()
+                self._callback_scope = callbacks.cancel_scope
                 if self._tracker.timed_out:
-                    self._hurry()
-        except Exception as error:  # noqa: BLE001 - R2 holds for faults of ours too, and the caller gets them
-            _log.exception("%s broke", self._tracker.action)
+                    self._bound_callback()
+        except Exception as error:  # noqa: BLE001 - R2 holds for faults of this package, too; the waiters get the error
+            _log.exception("%s: the run failed", self._tracker.action)
             self._tracker.record_error(_unwrapped(error))
         finally:
-            if bound is not None:
-                bound.cancel()
-            await self._finish_whatever_comes()
+            if timer is not None:
+                timer.cancel()
+            await self._finish_despite_cancellation()
 
     def _end_in_time(self) -> None:
-        """End the run, for its `total_timeout` is over."""
-        if self._overtime is not None:
-            self._overtime.begin()
-        self._whole.cancel()
-        self._hurry()
+        """End the run: its `total_timeout` is over."""
+        if self._timeout is not None:
+            self._timeout.begin()
+        self._scope.cancel()
+        self._bound_callback()
 
-    def _hurry(self) -> None:
-        """Give `on_outcome` a bound, once it alone is left."""
-        if self._telling is not None:
-            self._telling.deadline = self._loop.time() + _CALLBACK_GRACE
+    def _bound_callback(self) -> None:
+        """Bound the time of `on_outcome` once the run waits for nothing else."""
+        if self._callback_scope is not None:
+            self._callback_scope.deadline = self._loop.time() + _CALLBACK_GRACE
 
     @property
     def _extra_calls(self) -> int:
@@ -247,16 +263,16 @@ class FleetRun:
                 self._submitter.adopt(job, tasks)
             tasks.start_soon(self._source.read)
             await self._submitter.run(tasks)
-            # Nothing more is asked for: what the source has not told yet is not waited for.
+            # No further batch is sent, so that the source need not be read to its end.
             self._source.scope.cancel()
         if self._tracker.awaiting_verification:
             await self._reconciler.verify()
 
     async def _conclude(self) -> None:
-        """Give an outcome to whatever has none; once all is done there is nothing of that kind."""
+        """Give the servers that have no outcome theirs; in an ordinary run there are none."""
         tracker = self._tracker
-        if self._overtime is not None:
-            await self._overtime.conclude()
+        if self._timeout is not None:
+            await self._timeout.conclude()
         await self._source.finish(admit=not self._completed or tracker.stopping)
         await self._scheduler.drain()
         await tracker.skip_unasked()
@@ -265,27 +281,27 @@ class FleetRun:
             await anyio.lowlevel.checkpoint()
         if tracker.awaiting_verification:
             tracker.unverified = sum(
-                outcome.server_id not in tracker.judged for outcome in tracker.awaiting_verification
+                outcome.server_id not in tracker.verified for outcome in tracker.awaiting_verification
             )
             await tracker.release_held()
 
-    async def _finish_whatever_comes(self) -> None:
-        """Make the report, also where a client that is being closed cancels a large run again, for it takes long."""
+    async def _finish_despite_cancellation(self) -> None:
+        """Make the report, even if a client that is being closed cancels the run again: a large one takes long."""
         cancelled: asyncio.CancelledError | None = None
         while self._report is None:
             try:
                 with anyio.CancelScope(shield=True):
-                    await self._finish(tell=cancelled is None)
+                    await self._finish(drain=cancelled is None)
             except asyncio.CancelledError as error:
                 cancelled = error
         if cancelled is not None:
             raise cancelled
 
-    async def _finish(self, *, tell: bool) -> None:
+    async def _finish(self, *, drain: bool) -> None:
         await self._conclude()
-        if self._teller is not None and tell:
+        if self._callback is not None and drain:
             with anyio.move_on_after(_CALLBACK_GRACE):
-                await self._teller.drain()
+                await self._callback.drain()
         tracker = self._tracker
         self._report = FleetReport(
             action=tracker.action,
@@ -294,7 +310,7 @@ class FleetRun:
             by_code=FrozenDict(tracker.by_code.most_common()),
             batches=tracker.accepted,
             cancelled=not self._completed and (self._cancelled or not tracker.timed_out),
-            started=tracker.clock.began,
+            started=tracker.clock.created,
             ended=tracker.clock.now(),
             aborted=tracker.aborted,
             timed_out=tracker.timed_out,
@@ -308,11 +324,11 @@ class FleetRun:
     async def _wait(self) -> FleetReport:
         check_loop(self._loop, "the run")
         while self._report is None:
-            await self._change()
+            await self._wait_for_change()
         self._raise_error()
         return self._report
 
-    async def _change(self) -> None:
+    async def _wait_for_change(self) -> None:
         self._waiters += 1
         try:
             await self._tracker.wait_for_change()
@@ -321,25 +337,25 @@ class FleetRun:
 
     def _raise_error(self) -> None:
         if self._tracker.error is not None:
-            self._told_error = True
+            self._is_error_seen = True
             self._tracker.raise_error()
 
     def log_error(self) -> None:
-        """Log what broke the run if it has ended and nobody was told: when it is dropped, or its client is closed."""
+        """Log the run's error if it has ended and no waiter got it: when it is dropped, or its client is closed."""
         tracker = self._tracker
-        unheard = not self._told_error and not self._waiters
-        if self._report is not None and tracker.error is not None and unheard:
-            self._told_error = True
-            _log.error("%s: nobody fetched the error of the run %r", tracker.action, self, exc_info=tracker.error)
+        is_unseen = not self._is_error_seen and not self._waiters
+        if self._report is not None and tracker.error is not None and is_unseen:
+            self._is_error_seen = True
+            _log.error("%s: the error of the run %r was never retrieved", tracker.action, self, exc_info=tracker.error)
 
     def __del__(self) -> None:
-        # What was refused before it was made has no books.
-        if "_told_error" in self.__dict__:
+        # A run whose arguments were refused was never initialized.
+        if "_is_error_seen" in self.__dict__:
             self.log_error()
 
 
 def _unwrapped(error: Exception) -> Exception:
-    """Return the error itself, which a task group may have wrapped."""
+    """Return the error without the groups that task groups have put around it."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

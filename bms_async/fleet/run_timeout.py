@@ -1,4 +1,4 @@
-"""What is done when a run's `total_timeout` is over: one last look, and the rest is UNKNOWN."""
+"""The end of a run by its `total_timeout`: states are read once more, and the rest is UNKNOWN."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .tracker import YIELD_EVERY, RunTracker
 _log = logging.getLogger("bms_async.fleet")
 
 _LAST_READ_TIMEOUT = 10.0
-"""Seconds that reading the states of what is under way may take."""
+"""Seconds that reading the states of the servers in flight may take."""
 
 
 class RunTimeout:
@@ -26,62 +26,64 @@ class RunTimeout:
 
     Args:
         tracker: The run's.
-        line: Where those are that wait to be asked again.
-        reconciler: What looks at states.
-        total_timeout: Seconds that the run had.
+        scheduler: Has the deferred servers.
+        reconciler: Reads states.
+        total_timeout: The run's timeout, in seconds.
     """
 
-    def __init__(self, tracker: RunTracker, line: BatchScheduler, reconciler: Reconciler, total_timeout: float) -> None:
+    def __init__(
+        self, tracker: RunTracker, scheduler: BatchScheduler, reconciler: Reconciler, total_timeout: float
+    ) -> None:
         self._tracker = tracker
-        self._scheduler = line
+        self._scheduler = scheduler
         self._reconciler = reconciler
-        self._over = f"{tracker.action}: the run's total_timeout of {total_timeout:g} s is over"
+        self._text = f"{tracker.action}: the run's total_timeout of {total_timeout:g} s is over"
         self._batches: list[Batch] = []
         self._errors: dict[int, FleetTimeoutError] = {}
 
     def begin(self) -> None:
-        """Note that the time is over: from now on nothing is asked for."""
+        """Note that the time is over: no further batch is sent."""
         tracker = self._tracker
         tracker.timed_out = tracker.stopping = True
-        tracker.why_skipped = FleetTimeoutError(
-            f"{self._over}, and the server was not asked for; run it again", code=None, server_ids=()
+        tracker.skip_error = FleetTimeoutError(
+            f"{self._text}, and the server was not sent; run it again", code=None, server_ids=()
         )
-        _log.warning("%s: %d servers are under way", self._over, tracker.in_flight)
+        _log.warning("%s: %d servers are in flight", self._text, tracker.in_flight)
 
-    async def look(self) -> None:
-        """Look once at what is under way, and conclude what its states prove."""
+    async def reconcile(self) -> None:
+        """Read the states of the servers in flight once, and conclude those whose state proves something."""
         await self._scheduler.drain(unknown=self._batches)
         self._batches += [batch for batch in self._tracker.open_batches if batch.default_state is OutcomeState.UNKNOWN]
         try:
             with anyio.move_on_after(_LAST_READ_TIMEOUT):
                 await self._reconciler.reconcile_now(self._batches)
         except BmsError as error:
-            _log.info("%s, and states cannot be read: %s", self._over, type(error).__name__)
+            _log.info("%s, and states cannot be read: %s", self._text, type(error).__name__)
 
     async def conclude(self) -> None:
-        """Give what was looked at and proves nothing its outcome."""
+        """Give the servers whose state proved nothing their outcome."""
         tracker = self._tracker
         while self._batches:
             batch = self._batches.pop()
-            for place, server_id in enumerate(batch.remaining, 1):
-                past = batch.earlier.get(server_id)
-                error = batch.error or (past.error if past is not None else None)
+            for index, server_id in enumerate(batch.remaining, 1):
+                earlier = batch.earlier.get(server_id)
+                error = batch.error or (earlier.error if earlier is not None else None)
                 tracker.conclude(
                     server_id,
                     OutcomeState.UNKNOWN,
                     batch=batch,
-                    job_id=batch.job_id or (past.job_id if past is not None else None),
-                    error=self._why(error),
+                    job_id=batch.job_id or (earlier.job_id if earlier is not None else None),
+                    error=self._timeout_error(error),
                 )
-                if place % YIELD_EVERY == 0:
+                if index % YIELD_EVERY == 0:
                     await anyio.lowlevel.checkpoint()
             tracker.open_batches.discard(batch)
 
-    def _why(self, cause: BmsError | None) -> FleetTimeoutError:
-        """Return the error for servers that prove nothing: one for all that have the same cause."""
+    def _timeout_error(self, cause: BmsError | None) -> FleetTimeoutError:
+        """Return the error for servers whose state proves nothing: one for all that have the same cause."""
         error = self._errors.get(id(cause))
         if error is None:
-            text = f"{self._over} before it was known what became of the server; read its state"
+            text = f"{self._text} before it was known how it ended for the server; read its state"
             error = FleetTimeoutError(
                 f"{text} (known so far: {cause})" if cause is not None else text, code=None, server_ids=()
             )

@@ -1,4 +1,19 @@
-"""Which batch goes next, and when."""
+"""The batch scheduler: which servers are sent next, and when.
+
+What it guarantees (R2, R3): every admitted id is in exactly one place, the intake, a batch or the queue of deferred
+ones, until it has its outcome; `next_batch` returns a server again only if it was requeued or deferred, and after a
+stop none.
+
+Batches are cut on demand, when the one before has been sent. So a batch is as full as it can be when it goes, and
+several runs that share a limit take turns. First come the parts of a refused batch, then deferred servers that are
+due, then new ids. New ids wait until they fill a batch, until the source is exhausted or has been silent for a second,
+and within a wave until there is room for a quarter of a batch, or for 5 s.
+
+Deferred servers are aligned to a grid of time, so that servers that failed one by one are sent together.
+
+Rejected: to cut all batches at the start. A slow source would hold up the ids that it has given, and a wave has room
+for servers as they end and not as they were cut.
+"""
 
 from __future__ import annotations
 
@@ -18,26 +33,26 @@ from .tracker import YIELD_EVERY, RunTracker
 
 
 class BatchScheduler:
-    """Cuts batches: first what was parted from a refused one, then what was put off and is due, then new ids.
+    """Cuts batches: first the parts of a refused one, then deferred servers that are due, then new ids.
 
     Args:
         tracker: The run's.
-        source: Where new ids come from.
-        waves: How many servers may be under way.
-        retry: Whether servers that were busy are asked for again.
+        source: The source of new ids.
+        wave_limit: The bound on servers in flight.
+        retry: Whether servers may be deferred at all.
     """
 
-    def __init__(self, tracker: RunTracker, source: IdSource, waves: WaveLimit, *, retry: bool) -> None:
+    def __init__(self, tracker: RunTracker, source: IdSource, wave_limit: WaveLimit, *, retry: bool) -> None:
         self._tracker = tracker
         self._source = source
-        self._waves = waves
+        self._wave_limit = wave_limit
         self._retry = retry
         self._requeued: deque[Batch] = deque()
         self._deferred: DelayQueue[EarlierAttempts] = DelayQueue()
         self._waiting_for_room_since: float | None = None
 
     async def next_batch(self) -> Batch | None:
-        """Return the next batch once it may go; None when there is no other, or no other may go."""
+        """Wait until a batch may be sent and return it; None once all servers have ended or the run is stopped."""
         tracker = self._tracker
         while not tracker.stopping:
             tracker.wake.clear()
@@ -51,10 +66,35 @@ class BatchScheduler:
         return None
 
     def requeue(self, batch: Batch) -> None:
-        """Have a part of a refused batch go next."""
+        """Have a part of a refused batch sent before all other servers."""
         self._tracker.open_batches.add(batch)
         self._requeued.append(batch)
         self._tracker.wake.set()
+
+    def defer_or_conclude(
+        self,
+        server_id: str,
+        batch: Batch,
+        state: OutcomeState,
+        error: BmsError | None,
+        *,
+        may_retry: bool = True,
+        job_id: str | None = None,
+        sub_job_id: str | None = None,
+    ) -> None:
+        """Have a server sent again later; where that is not possible, give it its outcome.
+
+        Args:
+            server_id: The server.
+            batch: The batch that it was in.
+            state: Its outcome if it is not sent again.
+            error: The reason for that state.
+            may_retry: Whether the action may be repeated on it at all.
+            job_id: Its job, if there is one.
+            sub_job_id: Its part of the job.
+        """
+        if not (may_retry and self.defer(server_id, batch, state, error, job_id=job_id, sub_job_id=sub_job_id)):
+            self._tracker.conclude(server_id, state, batch=batch, job_id=job_id, sub_job_id=sub_job_id, error=error)
 
     def defer(
         self,
@@ -66,25 +106,21 @@ class BatchScheduler:
         job_id: str | None = None,
         sub_job_id: str | None = None,
     ) -> bool:
-        """Have a server asked for again later; False if that is not to be.
+        """Have a server sent again later, unless retries are off or used up; the arguments of `defer_or_conclude`.
 
-        Args:
-            server_id: The server.
-            batch: What it was in.
-            state: What it is if it comes to no other try.
-            error: Why.
-            job_id: Its job, if it came to one.
-            sub_job_id: Its part of that.
+        Returns:
+            Whether it is deferred, or has its outcome already.
         """
-        past = batch.earlier.get(server_id)
-        tries = past.deferrals if past is not None else 0
-        if not self._retry or self._tracker.stopping or tries >= len(RETRY_DELAYS):
+        earlier = batch.earlier.get(server_id)
+        deferrals = earlier.deferrals if earlier is not None else 0
+        if not self._retry or self._tracker.stopping or deferrals >= len(RETRY_DELAYS):
             return False
-        if self._tracker.intake.pending.get(server_id) is None:
+        known = self._tracker.intake.pending.get(server_id)
+        if known is None:
             return True
-        again = EarlierAttempts(
-            server_id=server_id,
-            deferrals=tries + 1,
+        attempts = EarlierAttempts(
+            server_id=known,
+            deferrals=deferrals + 1,
             attempts=batch.attempts_of(server_id),
             started=batch.started_for(server_id),
             state=state,
@@ -92,30 +128,29 @@ class BatchScheduler:
             job_id=job_id,
             sub_job_id=sub_job_id,
         )
-        batch.moved.add(server_id)
-        self._deferred.add(again, anyio.current_time(), RETRY_DELAYS[tries])
+        batch.moved.add(known)
+        self._deferred.add(attempts, anyio.current_time(), RETRY_DELAYS[deferrals])
         self._tracker.wake.set()
         return True
 
     async def drain(self, *, unknown: list[Batch] | None = None) -> None:
-        """Give what was put off its outcome: there will be no other try.
+        """Give the deferred servers their outcome: they are not sent again.
 
         Args:
-            unknown: Takes those of which nobody knows what became of them, instead of giving them one; None to give all
-                of them one.
+            unknown: Takes those that would be UNKNOWN, as batches, in the place of concluding them; None concludes all.
         """
-        while put_off := self._deferred.take(math.inf, YIELD_EVERY):
+        while deferred := self._deferred.pop_due(math.inf, YIELD_EVERY):
             if unknown is not None:
-                batch = _batch_of([past for past in put_off if past.state is OutcomeState.UNKNOWN])
+                batch = _batch_of([attempts for attempts in deferred if attempts.state is OutcomeState.UNKNOWN])
                 unknown += [batch] if batch.ids else []
-                put_off = [past for past in put_off if past.state is not OutcomeState.UNKNOWN]
-            self._tracker.conclude_batch(_batch_of(put_off), OutcomeState.SKIPPED)
+                deferred = [attempts for attempts in deferred if attempts.state is not OutcomeState.UNKNOWN]
+            self._tracker.conclude_batch(_batch_of(deferred), OutcomeState.SKIPPED)
             await anyio.lowlevel.checkpoint()
 
     def _cut(self, now: float) -> Batch | None:
         if self._requeued:
             return self._requeued.popleft()
-        due = self._deferred.take(now, self._waves.size)
+        due = self._deferred.pop_due(now, self._wave_limit.size)
         if due:
             batch = _batch_of(due)
             self._tracker.open_batches.add(batch)
@@ -125,35 +160,39 @@ class BatchScheduler:
     def _cut_new(self, now: float) -> Batch | None:
         tracker = self._tracker
         ready = tracker.intake.ready
-        lingering = self._source.last is not None and now - self._source.last >= LINGER
-        number = self._waves.batch_size(
+        is_silent = self._source.last_id_at is not None and now - self._source.last_id_at >= LINGER
+        count = self._wave_limit.next_batch_size(
             ready=ready,
             in_flight=tracker.in_flight,
-            complete=tracker.source_exhausted or lingering,
+            complete=tracker.source_exhausted or is_silent,
             waited=0.0 if self._waiting_for_room_since is None else now - self._waiting_for_room_since,
         )
-        if number == 0:
-            has_room = ready > self._waves.room(tracker.in_flight) > 0
+        if count == 0:
+            has_room = ready > self._wave_limit.room(tracker.in_flight) > 0
             self._waiting_for_room_since = (
                 (now if self._waiting_for_room_since is None else self._waiting_for_room_since) if has_room else None
             )
             return None
         self._waiting_for_room_since = None
-        batch = Batch(tracker.intake.take(number))
+        batch = Batch(tracker.intake.pop_batch(count))
         tracker.start_batch(batch)
         self._source.resume()
         return batch
 
     def _next_wakeup(self, now: float) -> float | None:
-        """Return the seconds until something is due by itself."""
+        """Return the seconds until a batch may be due without a wake-up; None if there is nothing to wait for."""
         due = [self._deferred.next_due]
         if self._waiting_for_room_since is not None:
             due.append(self._waiting_for_room_since + REFILL_TIMEOUT)
-        if self._source.last is not None and self._tracker.intake.ready and self._source.last + LINGER > now:
-            due.append(self._source.last + LINGER)
+        if (
+            self._source.last_id_at is not None
+            and self._tracker.intake.ready
+            and self._source.last_id_at + LINGER > now
+        ):
+            due.append(self._source.last_id_at + LINGER)
         times = [time for time in due if time is not None]
         return max(0.0, min(times) - now) if times else None
 
 
-def _batch_of(put_off: list[EarlierAttempts]) -> Batch:
-    return Batch(tuple(past.server_id for past in put_off), past=put_off)
+def _batch_of(deferred: list[EarlierAttempts]) -> Batch:
+    return Batch(tuple(attempts.server_id for attempts in deferred), earlier=deferred)

@@ -1,8 +1,21 @@
-"""Reading the states of some servers, in as few calls as it can be done."""
+"""The state reader: states of any number of servers, in few calls and without blocking the event loop (R9).
+
+A few servers are read one by one. For more the list of servers is read, 1000 to a page, if it is short enough for the
+number of servers that are looked for. Requests that come while the list is being read share the next reading.
+
+That the list lacks a server proves that it does not exist only if its pages were complete (`page_totals`). Incomplete
+pages are read again, and servers that are missing then are read one by one, up to a bound. `read` returns None where
+it would take too many calls, or where the pages stay incomplete: nothing is concluded from that.
+
+Only the fields of a state are decoded, and the loop gets its turn after every few servers: a page of 1000 that needs
+repairs would block it for too long.
+
+Rejected: to read each server by itself. Its limit is 1000 calls a minute, which other work needs too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import anyio
@@ -23,47 +36,47 @@ from .evidence import ServerState
 from .page_totals import PageTotals
 
 _READ_SINGLY = 8
-"""How many servers are read one by one without asking how long the list is."""
+"""How many servers are read one by one without a look at the list."""
 
 _MAX_SINGLE_READS = 50
-"""How many are read one by one where the list is too long; more are told apart by asking for half of them."""
+"""How many are read one by one where the list is too long; for more, the batch is bisected."""
 
 _MAX_SINGLE_READS_EXHAUSTIVE = 1000
-"""How many are read one by one at any price where pages leave something out: what a minute allows."""
+"""How many are read one by one if `exhaustive` and pages are incomplete: what a minute allows."""
 
 _MAX_PAGES = 10
-"""How many pages of the list are read for any number of servers."""
+"""How many pages of the list are read for any number of servers, however small."""
 
 _SERVERS_A_PAGE = 4
-"""How many servers that are looked for make a further page worth its call."""
+"""How many wanted servers make a further page worth its call."""
 
 _CONCURRENT_READS = 4
 
-_YIELD_EVERY = 10_000
-"""Ids that are looked up before others get their turn."""
+_LOOKUPS_PER_YIELD = 10_000
+"""How many ids are looked up between two yields to the event loop."""
 
 
-class _Answer(Model, frozen=True, kw_only=True):
+class _StateResponse(Model, frozen=True, kw_only=True):
     server: ServerState
 
 
-_GLANCE: Operation[_Answer] = msgspec.structs.replace(GET, result=_Answer)  # type: ignore[arg-type]  # same call
+_GET_STATE: Operation[_StateResponse] = msgspec.structs.replace(GET, result=_StateResponse)  # type: ignore[arg-type]  # same call
 
 
 class _Request:
-    __slots__ = ("answered", "found", "ids")
+    __slots__ = ("found", "ids", "is_done")
 
     def __init__(self, ids: Collection[str]) -> None:
         self.ids = ids
         self.found: dict[str, ServerState] | None = None
-        self.answered = False
+        self.is_done = False
 
 
 class StateReader:
-    """Reads states for one run; who asks while the list is being read shares the next reading with all others.
+    """Reads states for one run; requests that come while the list is being read share the next reading.
 
     Attributes:
-        calls: How many calls it took so far.
+        calls: How many calls were made so far.
     """
 
     def __init__(self, session: Session, lane: Lane) -> None:
@@ -76,18 +89,18 @@ class StateReader:
     async def read(
         self, ids: Collection[str], *, exhaustive: bool = False, retry: RetryPolicy | None = None
     ) -> dict[str, ServerState] | None:
-        """Return the states of servers; one that the cloud does not show is left out.
+        """Return the states of servers, without those that the cloud does not show.
 
         Args:
             ids: The servers.
-            exhaustive: Read them also where the list is long and they are many.
-            retry: How calls that fail are tried again; None as the client's calls are.
+            exhaustive: Read them even if the list is long and the servers are many.
+            retry: How failed calls are retried; None for the client's own policy.
 
         Returns:
-            The states; None where it would take too many calls, or where the pages of the list leave something out.
+            The states; None where it would take too many calls, or where the pages of the list are incomplete.
 
         Raises:
-            CallError: They could not be read.
+            CallError: The states could not be read.
         """
         if len(ids) <= _READ_SINGLY:
             return await self._read_each(ids, retry)
@@ -95,20 +108,20 @@ class StateReader:
         self._pending.append(request)
         try:
             async with self._reading:
-                if not request.answered:
-                    await self._answer(self._pending.copy(), exhaustive=exhaustive, retry=retry)
+                if not request.is_done:
+                    await self._read_for(self._pending.copy(), exhaustive=exhaustive, retry=retry)
         finally:
             if request in self._pending:
                 self._pending.remove(request)
         return request.found
 
-    async def _answer(self, requests: list[_Request], *, exhaustive: bool, retry: RetryPolicy | None) -> None:
+    async def _read_for(self, requests: list[_Request], *, exhaustive: bool, retry: RetryPolicy | None) -> None:
         wanted: Collection[str] = requests[0].ids
         if len(requests) > 1:
             wanted = frozenset().union(*(request.ids for request in requests))
         found = await self._read_many(wanted, exhaustive=exhaustive, retry=retry)
         for request in requests:
-            request.answered = True
+            request.is_done = True
             if request in self._pending:
                 self._pending.remove(request)
             if found is not None and len(requests) == 1:
@@ -119,79 +132,79 @@ class StateReader:
     async def _read_many(
         self, wanted: Collection[str], *, exhaustive: bool, retry: RetryPolicy | None
     ) -> dict[str, ServerState] | None:
-        tally = PageTotals(MAX_PAGE_SIZE)
+        totals = PageTotals(MAX_PAGE_SIZE)
         found: dict[str, ServerState] = {}
-        await self._turn_pages([1], tally, found, wanted, retry)
+        await self._read_pages([1], totals, found, wanted, retry)
         for delay in (0.0, *ASK_AGAIN_DELAYS):
-            await self._read_on(tally, found, wanted, retry)
+            await self._read_further_pages(totals, found, wanted, retry)
             missing = await _missing(wanted, found)
-            numbers = tally.open_pages()
+            numbers = totals.incomplete_pages()
             if not missing or not numbers:
                 break
-            if tally.pages > max(_MAX_PAGES, len(wanted) // _SERVERS_A_PAGE):
+            if totals.pages > max(_MAX_PAGES, len(wanted) // _SERVERS_A_PAGE):
                 if len(missing) > _MAX_SINGLE_READS and not exhaustive:
                     return None
-                if len(missing) < 2 * tally.pages:
+                if len(missing) < 2 * totals.pages:
                     return found | await self._read_each(missing, retry)
             await anyio.sleep(delay)
-            await self._turn_pages(numbers, tally, found, wanted, retry)
+            await self._read_pages(numbers, totals, found, wanted, retry)
         missing = await _missing(wanted, found)
-        # While pages are turned a server may slip from one to another; pages that leave something out prove nothing.
+        # While pages are read a server may slip from one to another, and incomplete pages prove nothing.
         if len(missing) <= (
-            _READ_SINGLY if tally.is_whole else _MAX_SINGLE_READS_EXHAUSTIVE if exhaustive else _MAX_SINGLE_READS
+            _READ_SINGLY if totals.is_complete else _MAX_SINGLE_READS_EXHAUSTIVE if exhaustive else _MAX_SINGLE_READS
         ):
             return found | await self._read_each(missing, retry)
-        return found if tally.is_whole or exhaustive else None
+        return found if totals.is_complete or exhaustive else None
 
-    async def _read_on(
-        self, tally: PageTotals, found: dict[str, ServerState], wanted: Collection[str], retry: RetryPolicy | None
+    async def _read_further_pages(
+        self, totals: PageTotals, found: dict[str, ServerState], wanted: Collection[str], retry: RetryPolicy | None
     ) -> None:
         """Read page after page where no count says how many there are."""
         before = None
-        while len(found) < len(wanted) and (number := tally.next_page()) is not None:
+        while len(found) < len(wanted) and (number := totals.next_page()) is not None:
             if number == before:
                 await anyio.sleep(ASK_AGAIN_DELAYS[0])
             before = number
-            await self._turn_pages([number], tally, found, wanted, retry)
+            await self._read_pages([number], totals, found, wanted, retry)
 
-    async def _turn_pages(
+    async def _read_pages(
         self,
         numbers: Sequence[int],
-        tally: PageTotals,
+        totals: PageTotals,
         found: dict[str, ServerState],
         wanted: Collection[str],
         retry: RetryPolicy | None,
     ) -> None:
         left = iter(numbers)
 
-        async def take_turns() -> None:
+        async def work() -> None:
             for number in left:
-                if len(found) == len(wanted) or number > max(tally.pages, numbers[0]):
+                if len(found) == len(wanted) or number > max(totals.pages, numbers[0]):
                     break
                 page = await self._fetch(number, retry)
                 servers = page.servers or ()
                 first = read_id(servers[0]) if servers else None
-                tally.note(number, len(servers), first, page.count)
-                await _pick(servers, wanted, found)
+                totals.add_page(number, len(servers), first, page.count)
+                await _collect_states(servers, wanted, found)
 
-        await _run_workers(take_turns, min(_CONCURRENT_READS, len(numbers)))
+        await _run_workers(work, min(_CONCURRENT_READS, len(numbers)))
 
     async def _read_each(self, ids: Iterable[str], retry: RetryPolicy | None) -> dict[str, ServerState]:
         found: dict[str, ServerState] = {}
         left = iter(list(ids))
 
-        async def take_turns() -> None:
+        async def work() -> None:
             for server_id in left:
                 self.calls += 1
                 try:
-                    answer = await self._session.call(
-                        _GLANCE, path={"server_id": server_id}, lane=self._lane, retry=retry
+                    response = await self._session.call(
+                        _GET_STATE, path={"server_id": server_id}, lane=self._lane, retry=retry
                     )
                 except NotFoundError:
                     continue
-                found[server_id] = _under(server_id, answer.server)
+                found[server_id] = _with_id(server_id, response.server)
 
-        await _run_workers(take_turns, _CONCURRENT_READS)
+        await _run_workers(work, _CONCURRENT_READS)
         return found
 
     async def _fetch(self, number: int, retry: RetryPolicy | None) -> ServerPage:
@@ -200,45 +213,47 @@ class StateReader:
         return await self._session.call(LIST, query=query, lane=self._lane, retry=retry)
 
 
-async def _run_workers(work: Callable[[], object], number: int) -> None:
-    """Do the same work in several tasks; the first error ends all and is raised as it is."""
+async def _run_workers(work: Callable[[], Awaitable[None]], count: int) -> None:
+    """Run the same function in several tasks; the first error ends all of them and is raised, not in a group."""
     errors: list[Exception] = []
 
     async def contained(group: anyio.abc.TaskGroup) -> None:
         try:
-            await work()  # type: ignore[misc]  # a coroutine function
+            await work()
         except Exception as error:  # noqa: BLE001 - raised below, without a group around it
             errors.append(error)
             group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:
-        for _ in range(number):
+        for _ in range(count):
             group.start_soon(contained, group)
     if errors:
         raise errors[0]
 
 
-async def _pick(servers: Sequence[msgspec.Raw], wanted: Collection[str], found: dict[str, ServerState]) -> None:
-    for number, raw in enumerate(servers, 1):
+async def _collect_states(
+    servers: Sequence[msgspec.Raw], wanted: Collection[str], found: dict[str, ServerState]
+) -> None:
+    for index, raw in enumerate(servers, 1):
         server_state = read_fragment(LIST.name, raw, ServerState)
         server_id = server_state.id if server_state.id in wanted else canonical_id(server_state.id)
         if server_id in wanted:
-            found[server_id] = _under(server_id, server_state)
-        if number % YIELD_EVERY == 0:
+            found[server_id] = _with_id(server_id, server_state)
+        if index % YIELD_EVERY == 0:
             # Each may need repairs, which are slow.
             await anyio.lowlevel.checkpoint()
 
 
-def _under(server_id: str, server_state: ServerState) -> ServerState:
-    """Return a state under the id by which it is looked for; the cloud may spell it in another way."""
+def _with_id(server_id: str, server_state: ServerState) -> ServerState:
+    """Return a state with the id as the run knows it; the cloud may spell it in another way."""
     return server_state if server_state.id == server_id else msgspec.structs.replace(server_state, id=server_id)
 
 
 async def _missing(wanted: Iterable[str], found: Mapping[str, ServerState]) -> list[str]:
     missing = []
-    for number, server_id in enumerate(wanted, 1):
+    for index, server_id in enumerate(wanted, 1):
         if server_id not in found:
             missing.append(server_id)
-        if number % _YIELD_EVERY == 0:
+        if index % _LOOKUPS_PER_YIELD == 0:
             await anyio.lowlevel.checkpoint()
     return missing

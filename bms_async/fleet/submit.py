@@ -1,4 +1,19 @@
-"""Sending batches, and watching what becomes of them."""
+"""The submitter: sends batches and follows each to its end.
+
+What it guarantees: when the task of a batch ends, each of its servers has its outcome, belongs to another batch, or is
+deferred (R2); and no server is sent again that a reboot may have reached (R3).
+
+A batch is marked as in doubt when the request is handed to the transport, and cleared only by a response that proves
+that the cloud did nothing. So a cancellation, a fault of the credentials or a crash of a callback at any point leaves
+the right state: SKIPPED where it was not in doubt, else UNKNOWN. A batch whose response or job was lost is reconciled
+with the servers' own states; only a start or a stop is sent again after that.
+
+One batch at a time waits in the queue of the rate limiter, so that runs that share a limit take turns. Once it has
+been sent, a task follows it, and the next is cut.
+
+Rejected: to end the tasks by their cancellation and conclude each batch in its own task. A thousand that are cancelled
+together run in one pass of the loop, which blocks it; the run concludes open batches one by one instead.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +25,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bms_async._foreign import call_foreign, contain, is_own_cancellation
-from bms_async.errors import (
-    BmsError,
-    CallError,
-    ClientClosedError,
-    FleetError,
-    JobLostError,
-)
+from bms_async.errors import BmsError, CallError, ClientClosedError, FleetError, JobLostError
 from bms_async.jobs import JobHandle
 from bms_async.models import JobStatus
 from bms_async.models.ids import canonical_id
@@ -32,29 +41,29 @@ from .tracker import RunTracker
 _log = logging.getLogger("bms_async.fleet")
 
 _MAX_IN_FLIGHT = 50
-"""How many batches may be on their way to the cloud at once: what the limit lets go in one burst."""
+"""How many batches may wait for their response at once: what the limit lets through in one burst."""
 
 SendBatch: TypeAlias = Callable[[tuple[str, ...], Callable[[], None], Callable[[], None]], Awaitable[JobHandle]]
-"""Sends a batch: its ids, what is called when it is sent, and when it was surely refused and is sent again."""
+"""Sends a batch. Takes its ids and two callbacks: on each send, and on a refusal after which the call is retried."""
 
 
 class Submitter:
-    """Sends a run's batches one after another, and watches each to its end.
+    """Sends a run's batches one after another, and follows each to its end.
 
     Args:
-        tracker: Where outcomes go.
-        scheduler: Where batches come from.
-        act: What sends one.
-        isolation: What deals with refused ones.
-        reconciler: What deals with those of which no answer tells.
-        on_job: What is called for each job.
+        tracker: Takes the outcomes.
+        scheduler: Gives the batches.
+        send_batch: Sends one.
+        isolation: Handles refused ones.
+        reconciler: Handles those whose response or job was lost.
+        on_job: Called for each job.
     """
 
     def __init__(
         self,
         tracker: RunTracker,
         scheduler: BatchScheduler,
-        act: SendBatch,
+        send_batch: SendBatch,
         *,
         isolation: Isolation,
         reconciler: Reconciler,
@@ -62,16 +71,15 @@ class Submitter:
     ) -> None:
         self._tracker = tracker
         self._scheduler = scheduler
-        self._act = act
+        self._send_batch = send_batch
         self._isolation = isolation
         self._reconciler = reconciler
         self._on_job = on_job
         self._in_flight = anyio.Semaphore(_MAX_IN_FLIGHT)
 
     async def run(self, tasks: TaskGroup) -> None:
-        """Send all batches; what watches them goes on in the task group."""
+        """Send all batches; the tasks that follow them go on in the task group."""
         while (batch := await self._scheduler.next_batch()) is not None:
-            # One at a time: where several runs share a limit, each has one batch in the limit's line and none starves.
             sent_or_failed = anyio.Event()
             await self._in_flight.acquire()
             tasks.start_soon(self._run_batch, batch, sent_or_failed)
@@ -80,9 +88,9 @@ class Submitter:
         await self._tracker.skip_unasked()
 
     def adopt(self, job: JobHandle, tasks: TaskGroup) -> None:
-        """Watch a job that another run has started; its servers are this run's now."""
+        """Follow a job that another run has started; its servers are this run's now."""
         batch = Batch(self._tracker.intake.adopt(job.servers))
-        batch.asked, batch.in_doubt = 1, True
+        batch.send_count, batch.in_doubt = 1, True
         self._tracker.start_batch(batch)
         self._tracker.submitted += len(batch.ids)
         tasks.start_soon(self._follow_job, job, batch)
@@ -94,33 +102,32 @@ class Submitter:
                 self._in_flight.release()
             else:
                 job = await self._request_job(batch, sent_or_failed)
-        # Also when its scope was cancelled before it could begin.
+        # Also where its scope was cancelled before it was sent.
         sent_or_failed.set()
         if job is None:
-            self._let_go(batch, batch.default_state)
+            self._conclude_rest(batch, batch.default_state)
         else:
             await self._follow_job(job, batch)
 
     async def _follow_job(self, job: JobHandle, batch: Batch) -> None:
-        # Not where this is cancelled: so are a thousand others in one pass of the loop, and the run goes through them.
         batch.job_id = job.id
         await self._watch(job, batch)
-        self._let_go(batch, OutcomeState.UNKNOWN)
+        self._conclude_rest(batch, OutcomeState.UNKNOWN)
 
-    def _let_go(self, batch: Batch, state: OutcomeState) -> None:
-        """Give what is left of a batch its outcome, unless it is to be looked at once more."""
+    def _conclude_rest(self, batch: Batch, state: OutcomeState) -> None:
+        """Conclude what is left of a batch, unless its state is to be read once more after `total_timeout`."""
         if not (self._tracker.timed_out and state is OutcomeState.UNKNOWN):
             self._tracker.conclude_batch(batch, state, batch.error, job_id=batch.job_id)
 
     async def _request_job(self, batch: Batch, sent_or_failed: anyio.Event) -> JobHandle | None:
-        before = batch.asked
+        before = batch.send_count
         try:
             job = await self._send(batch, sent_or_failed)
         except ClientClosedError as error:
             self._tracker.conclude_batch(batch, batch.default_state, error)
         except CallError as error:
-            if batch.asked == before:
-                # What never left, for want of a token for instance, was not asked for.
+            if batch.send_count == before:
+                # It was never sent, for instance for want of a token.
                 self._tracker.conclude_batch(batch, batch.default_state, error)
             elif error.maybe_done:
                 await self._reconcile(batch, error)
@@ -128,32 +135,29 @@ class Submitter:
                 batch.in_doubt = False
                 await self._isolation.handle_refusal(batch, error)
         except GeneratorExit:
-            # The loop has gone, and nothing can be awaited any more.
+            # The loop is closed, and nothing can be awaited any more.
             raise
         except BaseException as error:
             if is_own_cancellation(error):
                 raise
-            # Credentials may raise anything, and this is but one batch of many.
-            await self._on_fault(
-                batch, contain(f"what {self._tracker.action} calls", error), asked=batch.asked > before
-            )
+            # Credentials may raise anything, and this is one batch of many.
+            fault = contain(f"what {self._tracker.action} calls", error)
+            await self._on_fault(batch, fault, was_sent=batch.send_count > before)
         else:
             self._tracker.accepted += 1
             return job
         return None
 
-    async def _on_fault(self, batch: Batch, fault: Exception, *, asked: bool) -> None:
-        """Deal with a batch whose call ended in what is no error of a call."""
+    async def _on_fault(self, batch: Batch, fault: Exception, *, was_sent: bool) -> None:
+        """Handle a batch whose call raised something other than a `CallError`."""
         self._tracker.record_fault(fault)
         if isinstance(fault, BmsError):
             error = fault
         else:
-            text = (
-                f"{self._tracker.action}: {type(fault).__name__} came out of the call, which is no error of the cloud's"
-            )
+            text = f"{self._tracker.action}: the call raised {type(fault).__name__}, which is not an error of the cloud"
             error = FleetError(text, code=None, server_ids=())
             error.__cause__ = fault
-        if asked and batch.in_doubt:
+        if was_sent and batch.in_doubt:
             await self._reconcile(batch, error)
         else:
             self._tracker.conclude_batch(batch, batch.default_state, error)
@@ -161,7 +165,7 @@ class Submitter:
     async def _send(self, batch: Batch, sent_or_failed: anyio.Event) -> JobHandle:
         tracker, is_first = self._tracker, True
 
-        def sent() -> None:
+        def on_send() -> None:
             nonlocal is_first
             if batch.started is None:
                 batch.started = tracker.clock.now()
@@ -169,18 +173,18 @@ class Submitter:
             if is_first and batch.split_budget is not None:
                 tracker.extra_calls += 1
             is_first = False
-            batch.asked += 1
+            batch.send_count += 1
             batch.was_in_doubt = batch.was_in_doubt or batch.in_doubt
             batch.in_doubt = True
             sent_or_failed.set()
 
-        def refused() -> None:
+        def on_refused() -> None:
             batch.in_doubt = False
             if tracker.stopping:
                 batch.scope.cancel()
 
         try:
-            return await self._act(batch.ids, sent, refused)
+            return await self._send_batch(batch.ids, on_send, on_refused)
         finally:
             sent_or_failed.set()
             self._in_flight.release()
@@ -194,21 +198,24 @@ class Submitter:
                 server_id = None if sub.server_id is None else canonical_id(sub.server_id)
                 if server_id is None or server_id in batch.moved:
                     continue
-                is_told = sub.status is JobStatus.SUCCESS or sub.error_code or sub.code or sub.reason
+                has_reason = sub.status is JobStatus.SUCCESS or sub.error_code or sub.code or sub.reason
                 state, why = judge_sub_job(
                     tracker.action,
                     sub,
                     server_id,
                     job.id,
                     in_doubt=batch.is_in_doubt(server_id),
-                    job=None if is_told else job.job,
+                    job=None if has_reason else job.job,
                 )
-                if may_repeat_sub_job(tracker.action, state, why) and self._scheduler.defer(
-                    tracker.intake.pending.get(server_id) or server_id,
-                    batch, state, why, job_id=job.id, sub_job_id=sub.job_id,
-                ):  # fmt: skip
-                    continue
-                tracker.conclude(server_id, state, batch=batch, job_id=job.id, sub_job_id=sub.job_id, error=why)
+                self._scheduler.defer_or_conclude(
+                    server_id,
+                    batch,
+                    state,
+                    why,
+                    may_retry=may_repeat_sub_job(tracker.action, state, why),
+                    job_id=job.id,
+                    sub_job_id=sub.job_id,
+                )
             error = _unreported(job)
         except ClientClosedError as closed:
             tracker.conclude_batch(batch, OutcomeState.UNKNOWN, closed, job_id=job.id)
@@ -218,7 +225,7 @@ class Submitter:
         await self._reconcile(batch, error)
 
     async def _reconcile(self, batch: Batch, error: BmsError) -> None:
-        """Have the servers' own states tell; what they do not tell is asked for again, if that does no harm."""
+        """Reconcile the servers with their own states; those that prove nothing are sent again if that does no harm."""
         batch.error = error
         try:
             shown = await self._reconciler.reconcile(batch)
@@ -234,17 +241,17 @@ class Submitter:
             return
         try:
             await call_foreign("on_job", self._on_job, job)
-        except Exception as error:  # noqa: BLE001 - the caller's own fault, which is raised once all has ended
-            _log.exception("%s: on_job raised for job %s, which is watched all the same", self._tracker.action, job.id)
+        except Exception as error:  # noqa: BLE001 - the caller's own fault, raised once all servers have ended
+            _log.exception("%s: on_job raised for job %s, which is still followed", self._tracker.action, job.id)
             self._tracker.record_error(error)
 
 
 def _unreported(job: JobHandle) -> JobLostError:
-    """Return the error for servers that a job has ended without telling of, with what the cloud said of the job."""
+    """Return the error for servers that an ended job does not mention, with the code and reason of the job."""
     shown = job.job
     status = f"as {shown.status.value} " if shown is not None and shown.status else ""
     return JobLostError(
-        f"job {job.id} ended {status}without telling of this server; read the server's own state",
+        f"job {job.id} ended {status}without reporting this server; read the server's own state",
         job_id=job.id,
         job=None,
         code=None if shown is None else shown.error_code or shown.code,

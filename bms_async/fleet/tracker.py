@@ -1,4 +1,17 @@
-"""What is known of each server of a run: the one place where outcomes are made."""
+"""The run tracker: the one place where outcomes are made, and so where R2 is kept.
+
+What it guarantees: every id that was admitted gets exactly one outcome, whatever fails and in whatever order.
+
+How: all ids are in one table, `Intake.pending`, until they have their outcome. `conclude` makes an outcome only by
+taking the id out of that table, so that a second one for the same id is dropped. Nothing is forgotten either: a server
+is in the intake, in an open batch or among the deferred ones, and at the end of a batch or of the run whatever is left
+there is concluded with its default state.
+
+An outcome is made by `conclude` and becomes known by `record`. In between it may be held back to be verified.
+
+Rejected: an outcome by each task that follows a batch, merged at the end. Two tasks may know of the same server, after
+a batch was split or a server was deferred, and a task that is cancelled reports nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +28,7 @@ from bms_async.errors import BmsError, ForeignCodeError
 
 from .batch import Batch
 from .clock import Clock
-from .outcome import Outcome, OutcomeState, make_outcome, reason_of
+from .outcome import Outcome, OutcomeState, make_outcome
 from .outcomes import Outcomes
 from .plan import AbortRule, Intake
 
@@ -25,28 +38,28 @@ if TYPE_CHECKING:
 _log = logging.getLogger("bms_async.fleet")
 
 YIELD_EVERY = 500
-"""How many ids are dealt with before others get their turn."""
+"""How many ids are handled between two yields to the event loop."""
 
 
 class RunTracker:
-    """Keeps a run's servers, each until it has its one outcome, and what is counted of them.
+    """Keeps a run's servers, each until it has its one outcome, and counts them.
 
     Attributes:
-        outcomes: Those that are told.
-        awaiting_verification: Those that have ended and are to be verified before they are told; None where nothing is.
-        judged: What those are that were verified so far.
-        open_batches: The batches that still have servers without an end.
-        in_flight: How many servers are in a batch and have not ended.
-        stopping: Whether nothing more is asked for.
-        why_skipped: What those are told that are skipped; None where the run is cancelled or aborted.
-        timed_out: Whether that is so because the run's time was over: what is under way is looked at once more.
-        aborted: Why that is so, if too many servers failed.
-        source_exhausted: Whether the source of ids has told them all.
-        error: What broke that is not a server's: raised to whoever waits, once all has ended.
-        extra_calls: How many calls were made to find out what no job told.
+        outcomes: The outcomes that are known.
+        awaiting_verification: Outcomes that are held back until they are verified; None where none is to be.
+        verified: Of those, the ones that were verified so far, by server.
+        open_batches: The batches that have servers without an outcome.
+        in_flight: How many servers are in a batch and have no outcome.
+        stopping: Whether no further batch is sent.
+        skip_error: The error of servers that are skipped; None where the run is cancelled or aborted.
+        timed_out: Whether the run is stopping because of its `total_timeout`.
+        aborted: The reason, if it is stopping because too many servers failed.
+        source_exhausted: Whether the source has given all its ids.
+        error: The first error that is not a server's; raised to all waiters once all servers have ended.
+        extra_calls: How many parts of refused batches were sent.
         unverified: How many outcomes could not be verified; None where none was to be.
         wake: Set when the next batch may be due.
-        hook_events: Tells the hooks of each outcome; None where there are none.
+        hook_events: Emits the hook events of the run; None where there are no hooks.
     """
 
     def __init__(self, action: str, intake: Intake, abort: AbortRule, *, hold: bool) -> None:
@@ -56,39 +69,38 @@ class RunTracker:
         self.hook_events: RunHookEvents | None = None
         self.outcomes = Outcomes()
         self.awaiting_verification: deque[Outcome] | None = deque() if hold else None
-        self.judged: dict[str, Outcome] = {}
+        self.verified: dict[str, Outcome] = {}
         self.by_state = dict.fromkeys(OutcomeState, 0)
         self.by_code: Counter[str] = Counter()
         self.open_batches: set[Batch] = set()
         self.in_flight = self.submitted = self.accepted = 0
         self.stopping = self.source_exhausted = self.timed_out = False
-        self.why_skipped: BmsError | None = None
+        self.skip_error: BmsError | None = None
         self.aborted: str | None = None
         self.error: BaseException | None = None
         self._error_trace: TracebackType | None = None
         self.wake = asyncio.Event()
         self._changed = asyncio.Event()
         self._abort = abort
-        self._ended = self._bad = 0
-
+        self._ended = self._failed = 0
         self.extra_calls = 0
         self.unverified: int | None = 0 if hold else None
 
     @property
     def is_over(self) -> bool:
-        """Whether every server that came in has ended, and no more come."""
+        """Whether every admitted server has ended, and no more ids come."""
         return self.source_exhausted and not self.intake.ready and not self.in_flight
 
     def admit(self, value: object) -> None:
-        """Take an id in."""
-        refused = self.intake.admit(value)
-        if refused is not None:
-            name, error = refused
+        """Admit an id; an invalid one gets its outcome, SKIPPED."""
+        invalid = self.intake.admit(value)
+        if invalid is not None:
+            name, error = invalid
             self.record(make_outcome(name, OutcomeState.SKIPPED, error=error, ended=self.clock.now()))
             self.wake.set()
 
     def start_batch(self, batch: Batch) -> None:
-        """Note that servers have left the intake for a batch."""
+        """Open a batch of servers that have left the intake."""
         self.open_batches.add(batch)
         self.in_flight += len(batch.ids)
 
@@ -102,7 +114,7 @@ class RunTracker:
         sub_job_id: str | None = None,
         error: BmsError | None = None,
     ) -> None:
-        """Give a server its outcome, unless it has one or never came in."""
+        """Give a server its outcome, unless it has one already or was never admitted."""
         known = self.intake.mark_done(server_id)
         if known is None:
             return
@@ -120,8 +132,8 @@ class RunTracker:
             self.in_flight -= 1
         if state is not OutcomeState.SKIPPED:
             self._ended += 1
-            self._bad += state.is_failure
-            if self._bad and not self.stopping:
+            self._failed += state.is_failure
+            if self._failed and not self.stopping:
                 self._consider_aborting()
         if self.awaiting_verification is not None and state in _VERIFIABLE:
             self.awaiting_verification.append(outcome)
@@ -132,58 +144,63 @@ class RunTracker:
     def conclude_batch(
         self, batch: Batch, state: OutcomeState, error: BmsError | None = None, *, job_id: str | None = None
     ) -> None:
-        """Give all servers of a batch that have none an outcome; those that were put off keep what they were told."""
+        """Give the remaining servers of a batch their outcome; an earlier attempt's takes the place of SKIPPED."""
         for server_id in batch.remaining:
-            past = batch.earlier.get(server_id)
-            if past is not None and state is OutcomeState.SKIPPED:
-                # The cloud has refused it, and that says more than that nothing became of the next try.
+            earlier = batch.earlier.get(server_id)
+            if earlier is not None and state is OutcomeState.SKIPPED:
+                # Its refusal says more than that it was not sent again.
                 self.conclude(
-                    server_id, past.state, batch=batch, job_id=past.job_id, sub_job_id=past.sub_job_id, error=past.error
+                    server_id,
+                    earlier.state,
+                    batch=batch,
+                    job_id=earlier.job_id,
+                    sub_job_id=earlier.sub_job_id,
+                    error=earlier.error,
                 )
             else:
                 self.conclude(server_id, state, batch=batch, job_id=job_id, error=error)
         self.open_batches.discard(batch)
 
     def record(self, outcome: Outcome) -> None:
-        """Make an outcome known for good."""
+        """Add an outcome to those that are known; it is final."""
         self.outcomes.append(outcome)
         self.by_state[outcome.state] += 1
         if not outcome.state.is_success:
-            self.by_code[reason_of(outcome)] += 1
+            self.by_code[outcome.reason] += 1
         if self.hook_events is not None:
             self.hook_events.on_outcome(outcome)
         self.notify()
 
     async def release_held(self) -> None:
-        """Tell what was held back, as it was verified."""
+        """Record the outcomes that were held back, as they were verified."""
         held = deque(self.awaiting_verification or ())
         self.awaiting_verification = held
         while held:
             for _ in range(min(YIELD_EVERY, len(held))):
                 outcome = held.popleft()
-                self.record(self.judged.pop(outcome.server_id, outcome))
+                self.record(self.verified.pop(outcome.server_id, outcome))
             await anyio.lowlevel.checkpoint()
         self.awaiting_verification = None
 
     def with_state(self, outcome: Outcome, state: OutcomeState, error: BmsError | None) -> Outcome:
-        """Return an outcome as its server's own state has it."""
+        """Return an outcome with another state, which its server's own state proves."""
         if state is outcome.state:
             return outcome
         fields = msgspec.structs.asdict(outcome) | {"state": state, "error": error}
         return make_outcome(**fields)
 
     async def skip_unasked(self) -> None:
-        """Once nothing more will be asked for, skip what never came to the cloud."""
+        """Skip the servers that the cloud never got; no batch is sent any more."""
         for batch in [batch for batch in self.open_batches if not batch.in_doubt]:
-            self.conclude_batch(batch, batch.default_state, batch.error or self.why_skipped)
+            self.conclude_batch(batch, batch.default_state, batch.error or self.skip_error)
             await anyio.lowlevel.checkpoint()
-        while ids := self.intake.take():
+        while ids := self.intake.pop_batch():
             for server_id in ids:
-                self.conclude(server_id, OutcomeState.SKIPPED, error=self.why_skipped)
+                self.conclude(server_id, OutcomeState.SKIPPED, error=self.skip_error)
             await anyio.lowlevel.checkpoint()
 
     def stop(self) -> None:
-        """Ask for nothing more, also not for what waits for its turn."""
+        """Send no further batch, and cancel those that wait to be sent."""
         self.stopping = True
         for batch in self.open_batches:
             if not batch.in_doubt:
@@ -191,34 +208,34 @@ class RunTracker:
         self.wake.set()
 
     def record_error(self, error: BaseException) -> None:
-        """Keep what broke, for whoever waits; the first counts."""
+        """Keep an error for the waiters; the first counts."""
         if self.error is None:
             self.error = error
             self._error_trace = error.__traceback__
 
     def raise_error(self) -> None:
-        """Raise what broke, with the traceback that it came with: one error is raised to all who wait."""
+        """Raise the error that was kept, with its original traceback: the same one is raised to all waiters."""
         if self.error is not None:
-            # Each raise adds to the traceback of an error, which would hold the frames of all waiters.
+            # Each raise adds to the traceback, which would then hold the frames of all waiters.
             raise self.error.with_traceback(self._error_trace)
 
     def record_fault(self, error: Exception) -> None:
-        """Keep what a call ended in, if it is the fault of code that was handed over, such as credentials."""
+        """Keep the error of a call if the fault is in foreign code, such as credentials."""
         if isinstance(error, ForeignCodeError) or not isinstance(error, BmsError):
-            _log.error("%s: code that was handed over broke a call", self.action, exc_info=error)
+            _log.error("%s: foreign code broke a call", self.action, exc_info=error)
             self.record_error(error)
 
     async def wait_for_change(self) -> None:
-        """Wait until an outcome is told, or the run has ended."""
+        """Wait until there is a new outcome, or the run has ended."""
         await self._changed.wait()
 
     def notify(self) -> None:
-        """Wake everybody who waits for outcomes."""
+        """Wake all waiters."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     def _consider_aborting(self) -> None:
-        self.aborted = self._abort.reason_to_abort(bad=self._bad, ended=self._ended)
+        self.aborted = self._abort.reason_to_abort(failed=self._failed, ended=self._ended)
         if self.aborted is not None:
             self.stop()
 

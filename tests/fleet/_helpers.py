@@ -13,7 +13,7 @@ def states(outcomes: Sequence[Outcome]) -> dict[OutcomeState, int]:
     return dict(Counter(outcome.state for outcome in outcomes))
 
 
-def told(outcomes: Sequence[Outcome]) -> dict[tuple[str, str | None], int]:
+def by_state_and_code(outcomes: Sequence[Outcome]) -> dict[tuple[str, str | None], int]:
     """How many outcomes there are by state and code."""
     return dict(Counter((outcome.state.value, outcome.code) for outcome in outcomes))
 

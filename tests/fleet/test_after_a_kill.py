@@ -18,8 +18,8 @@ from tests.support.machine import patience
 ROOT = Path(__file__).parents[2]
 
 
-def begin(told: dict[str, Any], saved: Path) -> subprocess.Popen[str]:
-    arguments = [told["address"], told["project_id"], told["token"], str(saved)]
+def begin(cloud: dict[str, Any], saved: Path) -> subprocess.Popen[str]:
+    arguments = [cloud["address"], cloud["project_id"], cloud["token"], str(saved)]
     return subprocess.Popen(
         [sys.executable, "-m", "tests.fleet._killed_run", *arguments], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
@@ -29,12 +29,12 @@ def test_after_kill_9_between_submit_and_answer_a_new_process_accounts_for_every
     saved = tmp_path / "jobs"
     with running("--servers", "2500", "--job-seconds", "0.2", "0.6") as simulator:
         assert simulator.stdout
-        told = json.loads(simulator.stdout.readline())
-        with httpx.Client(base_url=told["address"], trust_env=False) as admin:
+        cloud = json.loads(simulator.stdout.readline())
+        with httpx.Client(base_url=cloud["address"], trust_env=False) as admin:
             # The second batch is taken, and its answer does not come while the process lives.
             late = {"operation": "servers.stop", "nth": 2, "fault": {"type": "Delay", "seconds": 600}}
             assert admin.post("/_admin/faults", json=[late]).status_code == 200
-            with begin(told, saved) as first:
+            with begin(cloud, saved) as first:
                 assert first.stdout
                 assert [first.stdout.readline() for _ in range(2)] == ["saved\n"] * 2
                 first.send_signal(signal.SIGKILL)
@@ -44,7 +44,7 @@ def test_after_kill_9_between_submit_and_answer_a_new_process_accounts_for_every
             known = {server_id for each in kept for server_id in each["servers"]}
             lost = 2500 - len(known)
             assert lost in (500, 1000)
-            with begin(told, saved) as second:
+            with begin(cloud, saved) as second:
                 out, _ = second.communicate(timeout=patience(60.0))
             assert second.returncode == 0
             report = json.loads(out.splitlines()[-1])

@@ -44,8 +44,8 @@ def an_id(number: int) -> str:
 class CapitalCloud:
     """A cloud that writes every id in capitals, whatever it was asked with."""
 
-    def __init__(self, status: str = "SUCCESS", *, told: bool = True) -> None:
-        self.status, self.told = status, told
+    def __init__(self, status: str = "SUCCESS", *, names_servers: bool = True) -> None:
+        self.status, self.names_servers = status, names_servers
         self.paths: list[str] = []
         self.batches: list[list[str]] = []
 
@@ -62,7 +62,7 @@ class CapitalCloud:
             self.batches.append([server["id"] for server in asked["servers"]])
             return {"job_id": "a-job"}
         if "/jobs/" in request.url:
-            servers = self.batches[0] if self.told else []
+            servers = self.batches[0] if self.names_servers else []
             subs = [{"status": self.status, "entities": {"server_id": each.upper()}} for each in servers]
             return {"job_id": "a-job", "status": self.status, "entities": {"sub_jobs": subs}}
         if "/detail" in request.url:
@@ -99,7 +99,7 @@ def test_one_server_in_two_spellings_is_one_server_that_is_asked_for_once(check:
 @pytest.mark.parametrize("verify", [False, True])
 def test_states_that_the_cloud_tells_in_capitals_are_those_of_the_servers_asked_for(verify: bool) -> None:
     async def main() -> None:
-        cloud = CapitalCloud(told=False)
+        cloud = CapitalCloud(names_servers=False)
         async with client_of(cloud) as bms:
             report = await bms.fleet.stop([an_id(number) for number in range(20)], verify=verify)
         assert {outcome.state for outcome in report.outcomes} <= {S.SUCCEEDED, S.UNCHANGED}
@@ -256,14 +256,14 @@ def test_whatever_one_entry_is_it_is_skipped_and_the_others_go_on(way: str, chec
             odd = [make() for make in ODD if check or type(make()) is not str]
             given_ids: list[Any] = [*cloud.ids[:10], *odd, *cloud.ids[10:20], *odd[:2], *cloud.ids[20:]]
 
-            async def told() -> AsyncIterator[Any]:
+            async def generate() -> AsyncIterator[Any]:
                 for each in given_ids:
                     yield each
 
             ids: Any = {
                 "list": given_ids,
                 "generator": (each for each in given_ids),
-                "async generator": told(),
+                "async generator": generate(),
                 "set of texts": [*map(RaisingText, cloud.ids), *odd, *odd[:2]],
             }[way]
             report = await bms.fleet.stop(ids)
@@ -285,13 +285,13 @@ def test_a_number_does_not_take_the_place_of_the_server_that_is_called_so() -> N
     intake = Intake()
     assert intake.admit(7) is not None
     assert intake.admit("7") is None
-    assert intake.take() == ("7",)
+    assert intake.pop_batch() == ("7",)
 
 
 @given(st.lists(st.one_of(st.integers(0, 5), st.none(), st.binary(max_size=2), st.sampled_from(["a", "B", "no/"]))))
 def test_every_entry_that_is_different_is_counted_once(values: list[object]) -> None:
     intake = Intake()
-    refused = [told[0] for told in map(intake.admit, values) if told is not None]
+    refused = [invalid[0] for invalid in map(intake.admit, values) if invalid is not None]
     assert len(refused) == len(set(refused))
     assert intake.admitted == len(refused) + intake.ready == len({repr(value) for value in values})
 

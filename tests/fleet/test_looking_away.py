@@ -217,8 +217,8 @@ def test_the_error_of_a_run_is_raised_where_its_block_ends() -> None:
     run_virtually(main)
 
 
-def told_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each.getMessage() for each in caplog.records if "nobody fetched" in each.getMessage()]
+def logged_errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if "never retrieved" in each.getMessage()]
 
 
 @pytest.mark.parametrize("how", ["dropped", "closed", "left"])
@@ -230,18 +230,18 @@ def test_an_error_that_nobody_fetched_is_logged(how: str, caplog: pytest.LogCapt
                 assert run is not None
                 await by_break(run)
             await advance(60)
-            assert told_of(caplog) == []
+            assert logged_errors(caplog) == []
             if how != "closed":
                 run = None
                 gc.collect()
-                assert len(told_of(caplog)) == 1
-        assert len(told_of(caplog)) == 1
+                assert len(logged_errors(caplog)) == 1
+        assert len(logged_errors(caplog)) == 1
         assert run is None or run.report is not None
 
     with caplog.at_level(logging.ERROR, "bms_async.fleet"):
         run_virtually(main)
-    (told,) = told_of(caplog)
-    assert "servers.stop" in told
+    (logged,) = logged_errors(caplog)
+    assert "servers.stop" in logged
     assert [each.exc_info[1].args for each in caplog.records if each.exc_info and each.exc_info[1]] == [
         ("the table of servers is gone",)
     ]
@@ -270,7 +270,7 @@ def test_an_error_that_somebody_fetched_is_not_logged(how: str, caplog: pytest.L
             gc.collect()
 
     run_virtually(main)
-    assert told_of(caplog) == []
+    assert logged_errors(caplog) == []
 
 
 @pytest.mark.parametrize("detach", [False, True])

@@ -13,9 +13,9 @@ import anyio
 import pytest
 
 from bms_async import FleetReport, FleetRun, Outcome, OutcomeState
-from bms_async.fleet.outcomes import PIECE
+from bms_async.fleet.outcomes import CHUNK_SIZE
 from bms_async.fleet.plan import Intake
-from bms_async.fleet.sharded import PIECE as PIECE_OF_A_LINE
+from bms_async.fleet.sharded import CHUNK_SIZE as QUEUE_CHUNK_SIZE
 from bms_async.fleet.sharded import SHARDS, Queue, Table
 from tests.fleet._helpers import states
 from tests.support.clouds import simulated
@@ -36,7 +36,7 @@ def test_r9_the_collector_does_not_visit_outcomes_that_went_well() -> None:
             held = [
                 each for each in gc.get_objects() if type(each) in (tuple, list) and each and type(each[0]) is Outcome
             ]
-            assert sum(map(len, held)) < PIECE
+            assert sum(map(len, held)) < CHUNK_SIZE
 
     run_virtually(main)
 
@@ -143,24 +143,24 @@ def test_a_table_is_spread_over_small_parts() -> None:
     assert not any(gc.is_tracked(shard) for shard in table._shards)
 
 
-def test_a_line_gives_back_what_came_in_its_order_and_is_not_visited_by_the_collector() -> None:
-    line = Queue()
+def test_a_queue_gives_back_what_came_in_its_order_and_is_not_visited_by_the_collector() -> None:
+    queue = Queue()
     taken: list[str] = []
     for number in range(2600):
-        line.append(f"id-{number}")
+        queue.append(f"id-{number}")
         if number % 700 == 699:
-            taken += line.take(333)
+            taken += queue.pop(333)
     gc.collect()
-    assert not any(gc.is_tracked(piece) for piece in line._pieces)
-    assert len(line) == 2600 - 3 * 333
-    while some := line.take(PIECE_OF_A_LINE - 1):
+    assert not any(gc.is_tracked(chunk) for chunk in queue._chunks)
+    assert len(queue) == 2600 - 3 * 333
+    while some := queue.pop(QUEUE_CHUNK_SIZE - 1):
         taken += some
     assert taken == [f"id-{number}" for number in range(2600)]
-    assert len(line) == 0
+    assert len(queue) == 0
 
 
 def test_very_many_entries_that_are_no_ids_are_each_refused() -> None:
     intake = Intake()
-    refused = [told[0] for told in (intake.admit((number,)) for number in range(20_000)) if told is not None]
+    refused = [invalid[0] for invalid in (intake.admit((number,)) for number in range(20_000)) if invalid is not None]
     assert len(set(refused)) == intake.admitted == 20_000
     assert intake.ready == 0

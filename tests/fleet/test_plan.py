@@ -15,13 +15,13 @@ from bms_async.fleet.evidence import (
     find_cause,
     infer_outcome,
     partition_by_cause,
-    verify,
+    recheck_outcome,
 )
 from bms_async.fleet.plan import REFILL_TIMEOUT, AbortRule, DelayQueue, Intake, WaveLimit
 
 S = OutcomeState
 ACTIONS = st.sampled_from(["servers.start", "servers.stop", "servers.reboot"])
-GLIMPSES = st.builds(
+STATES = st.builds(
     ServerState,
     id=st.just("a"),
     status=st.one_of(st.none(), st.sampled_from(list(ServerStatus))),
@@ -42,7 +42,7 @@ def test_a_wave_is_never_too_large_no_batch_is_and_everybody_goes_in_the_end(
     for arrival, (passed, share) in zip([*arrivals, *[0] * len(steps)], steps, strict=False):
         ready += arrival
         complete = arrival == 0
-        number = waves.batch_size(ready=ready, in_flight=in_flight, complete=complete, waited=waited)
+        number = waves.next_batch_size(ready=ready, in_flight=in_flight, complete=complete, waited=waited)
         assert 0 <= number <= min(ready, waves.size)
         assert wave is None or in_flight + number <= max(wave, in_flight)
         if complete and waited >= REFILL_TIMEOUT and ready and waves.room(in_flight):
@@ -53,7 +53,7 @@ def test_a_wave_is_never_too_large_no_batch_is_and_everybody_goes_in_the_end(
     for _ in range(100_000):
         if not ready:
             break
-        number = waves.batch_size(ready=ready, in_flight=0, complete=True, waited=REFILL_TIMEOUT)
+        number = waves.next_batch_size(ready=ready, in_flight=0, complete=True, waited=REFILL_TIMEOUT)
         assert number > 0
         ready -= number
     assert ready == 0
@@ -74,7 +74,7 @@ def test_what_is_put_off_comes_back_once_not_too_early_and_not_much_too_late(
     now = 0.0
     while (due := later.next_due) is not None:
         now = max(now, due)
-        taken = later.take(now, most)
+        taken = later.pop_due(now, most)
         assert 1 <= len(taken) <= most
         for number in taken:
             began, delay = items[number]
@@ -82,16 +82,16 @@ def test_what_is_put_off_comes_back_once_not_too_early_and_not_much_too_late(
             assert due <= began + 2 * delay + 1e-6
         back += taken
     assert sorted(back) == list(range(len(items)))
-    assert later.take(1e9, 1) == []
+    assert later.pop_due(1e9, 1) == []
 
 
 @given(above=st.floats(0, 1), sample=st.integers(1, 100), bad=st.integers(0, 200), good=st.integers(0, 200))
 def test_a_run_is_aborted_only_by_enough_servers_and_only_above_the_share(
     above: float, sample: int, bad: int, good: int
 ) -> None:
-    why = AbortRule(above, sample).reason_to_abort(bad=bad, ended=bad + good)
+    why = AbortRule(above, sample).reason_to_abort(failed=bad, ended=bad + good)
     assert (why is not None) == (bad + good >= sample and bad > above * (bad + good))
-    assert AbortRule(None, sample).reason_to_abort(bad=bad, ended=bad + good) is None
+    assert AbortRule(None, sample).reason_to_abort(failed=bad, ended=bad + good) is None
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "d"])), st.lists(st.sampled_from(["b", "d", "e"]), unique=True))
@@ -102,7 +102,7 @@ def test_each_id_is_taken_once_and_settled_once_whoever_brings_it(ids: list[str]
     for server_id in ids:
         assert intake.admit(server_id) is None
     taken = [*new]
-    while batch := intake.take():
+    while batch := intake.pop_batch():
         assert len(batch) <= 2
         taken += batch
     assert sorted(taken) == sorted({*ids, *adopted})
@@ -113,19 +113,23 @@ def test_each_id_is_taken_once_and_settled_once_whoever_brings_it(ids: list[str]
     assert intake.mark_done("never came") is None
 
 
-@given(ACTIONS, st.lists(st.one_of(st.none(), GLIMPSES), max_size=20))
-def test_every_server_of_a_refused_batch_is_either_innocent_or_suspected_of_one_thing(
-    action: str, glimpses: list[ServerState | None]
+@given(ACTIONS, st.lists(st.one_of(st.none(), STATES), max_size=20))
+def test_every_server_of_a_refused_batch_is_either_clear_or_suspected_of_one_thing(
+    action: str, server_states: list[ServerState | None]
 ) -> None:
-    ids = [str(number) for number in range(len(glimpses))]
-    shown = {server_id: glimpse for server_id, glimpse in zip(ids, glimpses, strict=True) if glimpse is not None}
-    innocent, suspects = partition_by_cause(action, ids, shown)
-    assert sorted(innocent + [each for group in suspects.values() for each in group]) == sorted(ids)
-    for server_id in innocent:
-        glimpse = shown[server_id]
-        assert not glimpse.is_busy
-        assert not glimpse.locked
-    assert RefusalCause.ALREADY_SO not in suspects or action != "servers.reboot"
+    ids = [str(number) for number in range(len(server_states))]
+    shown = {
+        server_id: server_state
+        for server_id, server_state in zip(ids, server_states, strict=True)
+        if server_state is not None
+    }
+    clear, by_cause = partition_by_cause(action, ids, shown)
+    assert sorted(clear + [each for group in by_cause.values() for each in group]) == sorted(ids)
+    for server_id in clear:
+        server_state = shown[server_id]
+        assert not server_state.is_busy
+        assert not server_state.locked
+    assert RefusalCause.ALREADY_SO not in by_cause or action != "servers.reboot"
 
 
 SEEN = st.builds(
@@ -133,13 +137,15 @@ SEEN = st.builds(
 )
 
 
-@given(ACTIONS, GLIMPSES, SEEN)
-def test_a_state_proves_no_success_that_it_does_not_show(action: str, glimpse: ServerState, seen: Evidence) -> None:
-    state = infer_outcome(action, glimpse, seen)
+@given(ACTIONS, STATES, SEEN)
+def test_a_state_proves_no_success_that_it_does_not_show(
+    action: str, server_state: ServerState, seen: Evidence
+) -> None:
+    state = infer_outcome(action, server_state, seen)
     wanted = "SHUTOFF" if action == "servers.stop" else "ACTIVE"
     if state is not None:
-        assert not glimpse.is_busy
-        assert state.is_success == (glimpse.status == wanted)
+        assert not server_state.is_busy
+        assert state.is_success == (server_state.status == wanted)
         assert seen or state is S.UNCHANGED
     if action == "servers.reboot" and Evidence.IN_PROGRESS not in seen:
         assert state is None
@@ -208,23 +214,23 @@ def test_what_one_look_shows(action: str, status: str | None, task: str | None, 
 @given(
     ACTIONS,
     st.sampled_from([S.SUCCEEDED, S.UNCHANGED, S.UNKNOWN]),
-    st.one_of(st.none(), GLIMPSES),
+    st.one_of(st.none(), STATES),
     SEEN,
     st.booleans(),
 )
 def test_what_is_verified_as_good_is_shown_to_be_so_and_the_last_look_decides(
-    action: str, known: OutcomeState, glimpse: ServerState | None, seen: Evidence, last: bool
+    action: str, known: OutcomeState, server_state: ServerState | None, seen: Evidence, last: bool
 ) -> None:
-    state = verify(action, known, glimpse, seen, last=last)
+    state = recheck_outcome(action, known, server_state, seen, last=last)
     wanted = "SHUTOFF" if action == "servers.stop" else "ACTIVE"
     assert state is not None or not last
     if state is not None and state.is_success:
-        assert glimpse is not None
-        assert glimpse.status == wanted
-        assert not glimpse.is_busy
+        assert server_state is not None
+        assert server_state.status == wanted
+        assert not server_state.is_busy
     if state is S.FAILED:
-        assert glimpse is not None
-        assert glimpse.status != wanted
+        assert server_state is not None
+        assert server_state.status != wanted
     if action == "servers.reboot" and known is S.UNKNOWN and Evidence.IN_PROGRESS not in seen:
         assert state in (S.UNKNOWN, None)
 
@@ -240,6 +246,6 @@ def test_what_is_verified_as_good_is_shown_to_be_so_and_the_last_look_decides(
     ],
 )
 def test_what_a_busy_server_is_at_has_a_code(task: str | None, status: ServerStatus, code: str) -> None:
-    glimpse = ServerState(id="a", task_state=task, status=status)
-    assert glimpse.busy_code == code
-    assert find_cause("servers.stop", glimpse) is RefusalCause.BUSY
+    server_state = ServerState(id="a", task_state=task, status=status)
+    assert server_state.busy_code == code
+    assert find_cause("servers.stop", server_state) is RefusalCause.BUSY

@@ -6,7 +6,7 @@ import pytest
 
 from bms_async import ApiError, OutcomeState, ServerStateError
 from bms_async.fleet import state_reader as reading
-from tests.fleet._helpers import assert_one_outcome_each, refusal, refuse, states, told
+from tests.fleet._helpers import assert_one_outcome_each, by_state_and_code, refusal, refuse, states
 from tests.support.clouds import Simulated, simulated
 from tests.support.virtual_clock import advance, run_virtually
 
@@ -63,7 +63,7 @@ def test_fifty_bad_servers_of_all_kinds_are_each_told_why() -> None:
             locked = spoil(sim, "locked", on[10:20])
             spoil(sim, "busy", on[20:30])
             report = await sim.bms.fleet.stop([*unknown, *off, *on[10:]])
-            assert told(report.outcomes) == {
+            assert by_state_and_code(report.outcomes) == {
                 ("SUCCEEDED", None): 960,
                 ("UNCHANGED", None): 20,
                 ("FAILED", "BMS.0040"): 10,
@@ -83,7 +83,7 @@ def test_where_states_cannot_be_read_one_bad_server_is_found_by_halves() -> None
             bad = sim.ids[617]
             sim.cloud.servers[bad].locked = True
             report = await sim.bms.fleet.stop(sim.ids)
-            assert told(report.outcomes) == {("SUCCEEDED", None): 999, ("FAILED", "BMS.0006"): 1}
+            assert by_state_and_code(report.outcomes) == {("SUCCEEDED", None): 999, ("FAILED", "BMS.0006"): 1}
             assert sim.arrived("servers.stop") <= 21
             assert report.extra_calls <= 22
             assert {server.stops for server in sim.cloud.servers.values() if server.id != bad} == {1}
@@ -102,7 +102,7 @@ def test_in_a_list_that_is_too_long_halves_are_tried_until_the_rest_can_be_read_
             ids = sim.ids[5000:6000]
             sim.cloud.servers[ids[333]].locked = True
             report = await sim.bms.fleet.stop(ids)
-            assert told(report.outcomes) == {("SUCCEEDED", None): 999, ("FAILED", "BMS.0006"): 1}
+            assert by_state_and_code(report.outcomes) == {("SUCCEEDED", None): 999, ("FAILED", "BMS.0006"): 1}
             # Five times halves, then the innocent and the suspect.
             assert sim.arrived("servers.stop") <= 13
             assert sim.arrived("servers.get") <= 50
@@ -116,7 +116,7 @@ def test_a_request_that_is_refused_whatever_is_in_it_does_not_cost_a_call_for_ea
         async with simulated(servers=1000) as sim:
             sim.cloud.faults.append(refusal(code, "servers.stop"))
             report = await sim.bms.fleet.stop(sim.ids)
-            assert told(report.outcomes) == {("FAILED", code): 1000}
+            assert by_state_and_code(report.outcomes) == {("FAILED", code): 1000}
             assert all(isinstance(outcome.error, ApiError) for outcome in report.outcomes)
             assert sim.arrived("servers.stop") <= most
 
@@ -156,7 +156,7 @@ def test_a_busy_server_is_failed_with_its_code_where_it_is_not_to_be_asked_again
         async with simulated(servers=100, refuse_batches=True, job_seconds=(25, 25)) as sim:
             await sim.bms.servers.reboot(sim.ids[:5])
             report = await sim.bms.fleet.stop(sim.ids, retry_transient=False)
-            assert told(report.outcomes) == {("SUCCEEDED", None): 95, ("FAILED", "BMS.0037"): 5}
+            assert by_state_and_code(report.outcomes) == {("SUCCEEDED", None): 95, ("FAILED", "BMS.0037"): 5}
             error = next(outcome.error for outcome in report.outcomes if outcome.state is S.FAILED)
             assert isinstance(error, ServerStateError)
             assert error.measure

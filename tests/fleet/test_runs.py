@@ -63,9 +63,9 @@ def assert_one_outcome_each(ids: Sequence[str], outcomes: Sequence[Outcome]) -> 
     assert sorted(outcome.server_id for outcome in outcomes) == sorted(set(ids))
 
 
-async def collect(run: FleetRun, told: list[Outcome]) -> None:
+async def collect(run: FleetRun, outcomes: list[Outcome]) -> None:
     async for outcome in run:
-        told.append(outcome)  # noqa: PERF401 - what was told before an error counts
+        outcomes.append(outcome)  # noqa: PERF401 - what came before an error counts
 
 
 FAULTS: st.SearchStrategy[Fault] = st.sampled_from(
@@ -222,20 +222,20 @@ def test_outcomes_come_in_the_order_in_which_servers_end_and_while_others_still_
     async def main() -> None:
         async with simulated(servers=3000, job_seconds=(5, 100)) as sim:
             run = sim.bms.fleet.stop(sim.ids)
-            told = []
+            outcomes = []
             first_at = None
             async for outcome in run:
-                told.append(outcome)
+                outcomes.append(outcome)
                 if first_at is None:
                     first_at = anyio.current_time()
                     assert run.progress.done < 3000
             assert first_at is not None
             assert first_at < 20
             assert anyio.current_time() > 95
-            ended = [outcome.ended for outcome in told if outcome.ended is not None]
+            ended = [outcome.ended for outcome in outcomes if outcome.ended is not None]
             assert ended == sorted(ended)
             assert len(ended) == 3000
-            assert (await run).outcomes == told
+            assert (await run).outcomes == outcomes
 
     run_virtually(main)
 
@@ -394,10 +394,10 @@ def test_a_source_that_breaks_is_told_after_what_it_gave_has_ended(is_async: boo
                 await run
             assert run.report is not None
             assert states(run.report.outcomes) == {S.SUCCEEDED: 3}
-            told: list[Outcome] = []
+            outcomes: list[Outcome] = []
             with pytest.raises(OSError, match="the file ends here"):
-                await collect(run, told)
-            assert_one_outcome_each(sim.ids, told)
+                await collect(run, outcomes)
+            assert_one_outcome_each(sim.ids, outcomes)
 
     run_virtually(main)
 
@@ -447,9 +447,9 @@ def test_a_run_that_is_let_go_ends_at_once_with_what_is_known() -> None:
             report = await run
             assert anyio.current_time() < 31
             assert_one_outcome_each(ids, report.outcomes)
-            told = states(report.outcomes)
-            assert set(told) == {S.SUCCEEDED, S.UNKNOWN, S.SKIPPED}
-            assert told[S.SKIPPED] == 1000
+            counts = states(report.outcomes)
+            assert set(counts) == {S.SUCCEEDED, S.UNKNOWN, S.SKIPPED}
+            assert counts[S.SKIPPED] == 1000
             assert report.cancelled
 
     run_virtually(main)
@@ -816,8 +816,8 @@ def test_polls_wait_behind_callers_and_are_not_retried_by_themselves() -> None:
             for _ in range(20):
                 await sim.bms.jobs.get(handle.id)
             await advance(5)
-            told = sim.bms.limits["jobs.get"].statistics()
-            assert (told.waiting_bulk, told.waiting_interactive) == (1, 0)
+            polls = sim.bms.limits["jobs.get"].statistics()
+            assert (polls.waiting_bulk, polls.waiting_interactive) == (1, 0)
         async with simulated(servers=1, job_seconds=(50, 50)) as sim, sim.bms.jobs.events():
             sim.cloud.faults.append(lambda operation, *_: Answer(status=503) if operation == "jobs.get" else None)
             handle = await sim.bms.servers.stop(sim.ids)

@@ -14,7 +14,7 @@ from bms_async.fleet.state_reader import StateReader
 from bms_async.limits import Lane
 from bms_async.simulator import DroppedMarker, Fault, ShortPage
 from bms_async.wire import HttpRequest, HttpResponse
-from tests.fleet._helpers import states, told
+from tests.fleet._helpers import by_state_and_code, states
 from tests.support.clouds import Simulated, simulated
 from tests.support.virtual_clock import run_virtually
 
@@ -100,7 +100,7 @@ def test_a_refused_batch_tells_none_from_another_by_the_first_page_alone(setting
         async with simulated(servers=1000, refuse_batches=True, job_seconds=(10, 20), **settings) as sim:
             bad = [f"no-such-{number}" for number in range(20)]
             report = await sim.bms.fleet.stop([*bad, *sim.ids[200:900]])
-            assert told(report.outcomes) == {("SUCCEEDED", None): 700, ("FAILED", "BMS.0040"): 20}
+            assert by_state_and_code(report.outcomes) == {("SUCCEEDED", None): 700, ("FAILED", "BMS.0040"): 20}
 
     run_virtually(main)
 
@@ -137,18 +137,18 @@ def test_a_state_is_found_however_the_cloud_spells_its_id() -> None:
             reader = StateReader(bms._session, Lane.INTERACTIVE)
             for wanted in (ids, ids[:3]):
                 found = await reader.read(wanted) or {}
-                assert {key: glimpse.id for key, glimpse in found.items()} == {each: each for each in wanted}
+                assert {key: server_state.id for key, server_state in found.items()} == {each: each for each in wanted}
 
     run_virtually(main)
 
 
-def note(tally: PageTotals, *pages: tuple[int, int, int | None]) -> None:
+def note(totals: PageTotals, *pages: tuple[int, int, int | None]) -> None:
     for number, size, count in pages:
-        tally.note(number, size, f"first of {number}" if size else None, count)
+        totals.add_page(number, size, f"first of {number}" if size else None, count)
 
 
 @pytest.mark.parametrize(
-    ("pages", "is_whole"),
+    ("pages", "is_complete"),
     [
         ([(1, 1000, 2500), (2, 1000, 2500), (3, 500, 2500)], True),
         ([(1, 1000, 2500), (2, 1000, 2500)], False),
@@ -168,8 +168,8 @@ def note(tally: PageTotals, *pages: tuple[int, int, int | None]) -> None:
     ],
 )
 def test_pages_are_whole_where_each_is_as_large_as_the_count_or_the_first_page_wants_it(
-    pages: list[tuple[int, int, int | None]], is_whole: bool
+    pages: list[tuple[int, int, int | None]], is_complete: bool
 ) -> None:
-    tally = PageTotals(1000)
-    note(tally, *pages)
-    assert tally.is_whole is is_whole
+    totals = PageTotals(1000)
+    note(totals, *pages)
+    assert totals.is_complete is is_complete

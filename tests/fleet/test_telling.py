@@ -210,13 +210,13 @@ def test_a_report_tells_the_slowest_what_ended_when_and_all_of_it_as_json() -> N
             for wrong in (0.0, -1.0, float("nan")):
                 with pytest.raises(InvalidRequestError, match="bucket="):
                     report.timeline(wrong)
-            told = msgspec.json.decode(report.to_json())
-            assert told["version"] == 1
-            assert told["action"] == "servers.stop"
-            assert told["by_state"] == {state.value: number for state, number in report.by_state.items()}
-            assert told["measures"] == dict(report.measures)
-            assert len(told["outcomes"]) == 1001
-            failed = next(outcome for outcome in told["outcomes"] if outcome["state"] == "FAILED")
+            plain = msgspec.json.decode(report.to_json())
+            assert plain["version"] == 1
+            assert plain["action"] == "servers.stop"
+            assert plain["by_state"] == {state.value: number for state, number in report.by_state.items()}
+            assert plain["measures"] == dict(report.measures)
+            assert len(plain["outcomes"]) == 1001
+            failed = next(outcome for outcome in plain["outcomes"] if outcome["state"] == "FAILED")
             assert failed["error"]["code"] == "BMS.0006"
             assert failed["error"]["type"] == "SubJobFailedError"
             assert failed["server_id"] in failed["error"]["message"]

@@ -22,7 +22,7 @@ from bms_async import (
     TransportError,
 )
 from bms_async.simulator import Answer, CutAfter, CutBefore, Delay
-from tests.fleet._helpers import assert_one_outcome_each, refuse, states, told
+from tests.fleet._helpers import assert_one_outcome_each, by_state_and_code, refuse, states
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import advance, run_virtually
 
@@ -148,7 +148,7 @@ def test_what_was_refused_until_the_time_was_over_keeps_what_the_cloud_said() ->
             await sim.bms.servers.stop(sim.ids)
             report = await sim.bms.fleet.start(sim.ids, total_timeout=100)
             assert report.timed_out
-            assert told(report.outcomes) == {("FAILED", "BMS.0036"): 3}
+            assert by_state_and_code(report.outcomes) == {("FAILED", "BMS.0036"): 3}
 
     run_virtually(main)
 
@@ -269,7 +269,7 @@ def test_a_batch_that_was_refused_and_not_asked_again_in_time_says_why() -> None
             )
             report = await sim.bms.fleet.stop(sim.ids, total_timeout=20)
             assert report.timed_out
-            assert told(report.outcomes) == {("SKIPPED", "BMS.0018"): 20}
+            assert by_state_and_code(report.outcomes) == {("SKIPPED", "BMS.0018"): 20}
             assert all(isinstance(outcome.error, ApiError) for outcome in report.outcomes)
             assert all("no such luck" in str(outcome.error) for outcome in report.outcomes)
 

@@ -7,9 +7,9 @@ import anyio.lowlevel
 import pytest
 
 from bms_async import FleetReport, OutcomeState, Progress, ServerStateError, ServerStatus, SubJobFailedError
-from bms_async.fleet.evidence import Evidence, ServerState, verify
+from bms_async.fleet.evidence import Evidence, ServerState, recheck_outcome
 from bms_async.simulator import Cloud, CutBefore
-from tests.fleet._helpers import assert_one_outcome_each, refuse, states, told
+from tests.fleet._helpers import assert_one_outcome_each, by_state_and_code, refuse, states
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import advance, run_virtually
 
@@ -45,7 +45,7 @@ def test_states_are_read_back_and_what_is_not_so_is_not_succeeded(servers: int) 
             outcomes = {outcome.server_id: outcome for outcome in report.outcomes}
             assert outcomes[on].state is S.FAILED
             assert isinstance(outcomes[on].error, ServerStateError)
-            assert "the cloud said that it is as asked: it is ACTIVE" in str(outcomes[on].error)
+            assert "the cloud reported it as asked: it is ACTIVE" in str(outcomes[on].error)
             assert outcomes[busy].state is S.UNKNOWN
             assert outcomes[gone].state is S.UNKNOWN
             assert states(report.outcomes) == {S.SUCCEEDED: servers - 3, S.FAILED: 1, S.UNKNOWN: 2}
@@ -60,15 +60,15 @@ def test_states_are_read_back_and_what_is_not_so_is_not_succeeded(servers: int) 
 @pytest.mark.parametrize("status", [None, "VERIFY_RESIZE", "MIGRATING", "of another release"])
 def test_a_state_that_tells_nothing_contradicts_no_job(action: str, status: str | None) -> None:
     shown = ServerState(id="s", status=None if status is None else ServerStatus(status))
-    assert verify(action, S.SUCCEEDED, shown, Evidence.NOTHING, last=False) is None
-    assert verify(action, S.SUCCEEDED, shown, Evidence.NOTHING, last=True) is S.UNKNOWN
-    assert verify(action, S.UNKNOWN, shown, Evidence.NOTHING, last=True) is S.UNKNOWN
+    assert recheck_outcome(action, S.SUCCEEDED, shown, Evidence.NOTHING, last=False) is None
+    assert recheck_outcome(action, S.SUCCEEDED, shown, Evidence.NOTHING, last=True) is S.UNKNOWN
+    assert recheck_outcome(action, S.UNKNOWN, shown, Evidence.NOTHING, last=True) is S.UNKNOWN
 
 
 @pytest.mark.parametrize("known", [S.SUCCEEDED, S.UNKNOWN])
 def test_a_server_that_rests_otherwise_was_not_stopped(known: OutcomeState) -> None:
     shown = ServerState(id="s", status=ServerStatus.ACTIVE)
-    assert verify("servers.stop", known, shown, Evidence.NOTHING, last=True) is S.FAILED
+    assert recheck_outcome("servers.stop", known, shown, Evidence.NOTHING, last=True) is S.FAILED
 
 
 def test_verifying_a_good_run_costs_a_page_for_each_thousand_servers_and_changes_nothing() -> None:
@@ -91,7 +91,7 @@ def test_what_no_job_told_has_what_its_state_proves() -> None:
             sim.cloud.faults.append(lambda operation, nth, _: CutBefore() if operation == "servers.stop" else None)
             report = await sim.bms.fleet.stop(sim.ids, verify=True, retry_transient=False)
             assert states(report.outcomes) == {S.FAILED: 20}
-            assert all("nothing told what became of it" in str(outcome.error) for outcome in report.outcomes)
+            assert all("its outcome was unknown" in str(outcome.error) for outcome in report.outcomes)
 
     run_virtually(main)
 
@@ -146,7 +146,7 @@ def test_a_server_that_stays_busy_is_given_up_and_one_that_must_not_be_asked_aga
         async with simulated(servers=3, job_seconds=(4000, 4000)) as sim:
             await sim.bms.servers.stop(sim.ids[:1])
             report = await sim.bms.fleet.start(sim.ids[:1])
-            assert told(report.outcomes) == {("FAILED", "BMS.0036"): 1}
+            assert by_state_and_code(report.outcomes) == {("FAILED", "BMS.0036"): 1}
             (outcome,) = report.outcomes
             assert outcome.attempts == 7
             assert isinstance(outcome.error, SubJobFailedError)
@@ -166,7 +166,7 @@ def test_r3_a_reboot_is_repeated_only_where_the_server_surely_did_not_reboot(
             await getattr(sim.bms.servers, action)(sim.ids)
             before = sim.cloud.servers[sim.ids[0]].reboots
             report = await sim.bms.fleet.reboot(sim.ids)
-            assert told(report.outcomes) == {("SUCCEEDED", None) if reboots else ("FAILED", code): 1}
+            assert by_state_and_code(report.outcomes) == {("SUCCEEDED", None) if reboots else ("FAILED", code): 1}
             await advance(100)
             # Whoever was first has his reboot in any case.
             assert sim.cloud.servers[sim.ids[0]].reboots - before == 1
@@ -187,7 +187,7 @@ def test_servers_that_wait_to_be_asked_again_keep_what_the_cloud_said_when_the_r
             else:
                 run.cancel(detach=how == "let go")
             report = await run
-            assert told(report.outcomes) == {("FAILED", "BMS.0036"): 3}
+            assert by_state_and_code(report.outcomes) == {("FAILED", "BMS.0036"): 3}
             assert all(outcome.attempts >= 2 for outcome in report.outcomes)
 
     run_virtually(main)

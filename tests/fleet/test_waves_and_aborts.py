@@ -10,7 +10,7 @@ import pytest
 
 from bms_async import InvalidRequestError, OutcomeState
 from bms_async.fleet import FleetRun
-from tests.fleet._helpers import assert_one_outcome_each, refusal, states, told
+from tests.fleet._helpers import assert_one_outcome_each, by_state_and_code, refusal, states
 from tests.support.clouds import Simulated, simulated
 from tests.support.virtual_clock import advance, run_virtually
 
@@ -124,7 +124,7 @@ def test_a_run_without_end_is_aborted_before_its_source_has_told_all() -> None:
             async with asyncio.timeout(3600):
                 report = await sim.bms.fleet.stop(source(), abort_above=0.0)
             assert report.aborted
-            assert set(told(report.outcomes)) == {("FAILED", "BMS.0005"), ("SKIPPED", None)}
+            assert set(by_state_and_code(report.outcomes)) == {("FAILED", "BMS.0005"), ("SKIPPED", None)}
             assert sim.arrived("servers.stop") <= 2
             await advance(1)
             assert closed

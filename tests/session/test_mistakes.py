@@ -106,7 +106,7 @@ async def test_only_a_hard_stop_and_a_hard_reboot_work(action: str, kind: Any) -
     told = await refusal(lambda bms: getattr(bms.servers, action)(["a"], type=kind))
 
     assert (told.argument, told.value) == ("type", kind)
-    assert told.rule == "only HARD works; the reference names SOFT and says it is invalid"
+    assert told.rule == "expected HARD; the reference names SOFT and says it is invalid"
 
 
 async def test_a_job_cannot_be_watched_by_an_unfit_id() -> None:

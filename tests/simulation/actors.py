@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -201,7 +200,7 @@ class Deeds:
         ran = RanFleet(deed, ids, world_time(), raiser=Raiser(deed.foreign))
         self.done.runs.append(ran)
         start: Callable[..., FleetRun] = getattr(self._bms.fleet, deed.action)
-        ran.options = self._options(deed, ran, start)
+        ran.options = self._options(deed, ran)
         try:
             ran.run = run = start(self._source(deed, ran), **ran.options)
         except ClientClosedError:
@@ -216,9 +215,8 @@ class Deeds:
                 self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
             ran.ended = world_time()
 
-    def _options(self, deed: RunFleet, ran: RanFleet, start: Callable[..., FleetRun]) -> dict[str, Any]:
-        """Return the options that this version of a fleet run takes, of those that were drawn."""
-
+    def _options(self, deed: RunFleet, ran: RanFleet) -> dict[str, Any]:
+        """Return the options that were drawn, with callbacks that note what they are called with."""
         breaks = None if deed.foreign is None else deed.foreign.where
 
         def note(outcome: Outcome) -> None:
@@ -235,7 +233,7 @@ class Deeds:
             ran.raiser.call()
 
         drawn = deed.options
-        wanted: dict[str, Any] = {
+        options: dict[str, Any] = {
             "wave_size": drawn.wave_size,
             "abort_above": drawn.abort_above,
             "abort_sample": None if drawn.abort_above is None else drawn.abort_sample,
@@ -247,8 +245,7 @@ class Deeds:
             "on_job": save if breaks == "on_job" else None,
             "total_timeout": drawn.total_timeout,
         }
-        known = inspect.signature(start).parameters
-        return {name: value for name, value in wanted.items() if value is not None and name in known}
+        return {name: value for name, value in options.items() if value is not None}
 
     def _source(self, deed: RunFleet, ran: RanFleet) -> Iterable[str] | AsyncIterator[str]:
         breaks = deed.foreign is not None and deed.foreign.where == "source"

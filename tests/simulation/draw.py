@@ -62,7 +62,7 @@ def draw_scenario(seed: int, random: Random | None = None) -> Scenario:
 
 _OPERATIONS = ("servers.start", "servers.stop", "servers.reboot", "jobs.get", "servers.get", "servers.list")
 _ACTIONS: tuple[Action, ...] = ("start", "stop", "reboot")
-_MOST_BATCHES = 25
+_MAX_BATCHES = 25
 _FEW = 60
 _GARBLINGS: tuple[Garbling, ...] = get_args(Garbling)
 
@@ -112,7 +112,7 @@ class _Draw:
             anonymous_failures=self.chance(0.25),
             job_hidden_seconds=self.random.choice((0.0, 0.0, 0.0, 3.0, 30.0)),
             job_kept_seconds=self.random.choice((None, None, None, None, 20.0, 2.0)),
-            batch=max(self.random.choice((1, 3, 10, 10, 1000)), -(max(map(_servers_of, deeds)) // -_MOST_BATCHES)),
+            batch=max(self.random.choice((1, 3, 10, 10, 1000)), -(max(map(_servers_of, deeds)) // -_MAX_BATCHES)),
             auth="password" if password else self.random.choice(("token", "token", "keys")),
             token_lifetime=self.random.choice((86400.0, 300.0, 25.0)),
             margin=self.random.choice((600.0, 5.0)),

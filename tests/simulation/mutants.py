@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import bms_async.client
 import bms_async.session.call
 from bms_async import OutcomeState, Patience, TransportError
-from bms_async.api.bms.power import Power
+from bms_async.api.bms import power
 from bms_async.auth._token_renewal import TokenSource
 from bms_async.errors import CallError, ClientClosedError
-from bms_async.fleet import reconcile
+from bms_async.fleet import fleet, reconcile
 from bms_async.fleet.batch import Batch
 from bms_async.fleet.evidence import Evidence
 from bms_async.fleet.plan import Intake, WaveLimit
@@ -62,16 +62,19 @@ def patched(owner: object, **values: object) -> Iterator[None]:
             setattr(owner, name, value)
 
 
-def _a_reboot_sent_twice() -> AbstractContextManager[None]:
-    honest = Power.act
+@contextmanager
+def _a_reboot_sent_twice() -> Iterator[None]:
+    honest = power.send_power_action
 
-    async def act(self: Power, *args: Any, **options: Any) -> Any:
+    async def send_power_action(*args: Any, **options: Any) -> Any:
         try:
-            return await honest(self, *args, **options)
+            return await honest(*args, **options)
         except TransportError:
-            return await honest(self, *args, **options)
+            return await honest(*args, **options)
 
-    return patched(Power, act=act)
+    # Both modules that call it.
+    with patched(power, send_power_action=send_power_action), patched(fleet, send_power_action=send_power_action):
+        yield
 
 
 def _an_unsafe_call_repeated_after_a_lost_answer() -> AbstractContextManager[None]:
@@ -112,13 +115,13 @@ def _a_bound_that_is_not_kept() -> AbstractContextManager[None]:
 
 
 def _an_id_lost_when_a_batch_is_cut() -> AbstractContextManager[None]:
-    honest = Intake.take
+    honest = Intake.pop_batch
 
-    def take(self: Intake, *args: Any, **options: Any) -> Any:
+    def pop_batch(self: Intake, *args: Any, **options: Any) -> Any:
         ids = honest(self, *args, **options)
         return ids[:-1] if len(ids) > 1 else ids
 
-    return patched(Intake, take=take)
+    return patched(Intake, pop_batch=pop_batch)
 
 
 def _an_id_lost_when_a_refused_batch_is_parted() -> AbstractContextManager[None]:

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from tests.simulation.seeds import Verdict, try_seed
 
-_AT_A_TIME = 25
+_CHUNK_SIZE = 25
 _TOLD_EVERY = 10.0
 
 
@@ -24,8 +24,8 @@ def soak(first: int, seeds: int, processes: int) -> int:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin) as pool:
         waiting = [
-            pool.submit(_play_some, start, min(start + _AT_A_TIME, first + seeds))
-            for start in range(first, first + seeds, _AT_A_TIME)
+            pool.submit(_play_some, start, min(start + _CHUNK_SIZE, first + seeds))
+            for start in range(first, first + seeds, _CHUNK_SIZE)
         ]
         for each in as_completed(waiting):
             played, seconds, counted, found = each.result()

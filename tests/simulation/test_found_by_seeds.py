@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from bms_async import Lane, Limits
-from bms_async.api.bms.power import REBOOT
+from bms_async.api.bms.power import REBOOT, send_power_action
 from bms_async.simulator import Script, ScriptedFault, Throttled
 from tests.simulation.seeds import try_seed
 from tests.support.clouds import simulated
@@ -21,9 +21,11 @@ def test_a_call_that_is_ended_when_it_is_refused_is_not_handed_to_the_transport_
             )
             sent: list[float] = []
             with anyio.CancelScope() as scope:
-                await sim.bms.servers.act(
+                await send_power_action(
+                    sim.bms._session,
+                    sim.bms._watcher,
                     REBOOT,
-                    sim.ids,
+                    tuple(sim.ids),
                     lane=Lane.BULK,
                     on_send=lambda: sent.append(anyio.current_time()),
                     on_refused=scope.cancel,

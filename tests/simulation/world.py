@@ -32,7 +32,7 @@ ADDRESS = "http://localhost"
 HORIZON = 24 * 3600.0
 """Virtual seconds after which a scenario counts as one that never ends."""
 
-_MOST_PASSES = 3_000_000
+_MAX_PASSES = 3_000_000
 _WINDOW = 62.0
 
 
@@ -51,7 +51,7 @@ class CountingLoop(VirtualClockLoop):
 
     def _run_once(self) -> None:
         self.passes += 1
-        if self.passes > _MOST_PASSES:
+        if self.passes > _MAX_PASSES:
             raise Endless(f"{self.passes} passes of the loop, at {self.time():.3f} s")
         super()._run_once()
 

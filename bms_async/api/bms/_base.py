@@ -35,11 +35,33 @@ class ServerResource:
         servers: tuple[str, ...] = (),
         secrets: Sequence[str | None] = (),
     ) -> JobHandle:
-        if not accepted.job_id:
-            raise DecodeError("answered without the id of a job", status=200, operation=operation.name)
-        known = [secret for secret in secrets if isinstance(secret, str)]
-        redact = functools.partial(_without, known) if known else None
-        return self._watcher.watch(accepted.job_id, servers=servers, action=operation.name, redact=redact)
+        return watch_job(self._watcher, accepted, operation, servers, secrets)
+
+
+def watch_job(
+    watcher: Watcher,
+    accepted: JobAccepted,
+    operation: Operation[JobAccepted],
+    servers: tuple[str, ...] = (),
+    secrets: Sequence[str | None] = (),
+) -> JobHandle:
+    """Return the handle of the job that a call has started.
+
+    Args:
+        watcher: The watcher that polls the job.
+        accepted: The response of the call.
+        operation: The call.
+        servers: The servers of the job, as far as they are known.
+        secrets: Values to mask in everything that the job's responses say.
+
+    Raises:
+        DecodeError: The response has no job id.
+    """
+    if not accepted.job_id:
+        raise DecodeError("answered without the id of a job", status=200, operation=operation.name)
+    known = [secret for secret in secrets if isinstance(secret, str)]
+    redact = functools.partial(_without, known) if known else None
+    return watcher.watch(accepted.job_id, servers=servers, action=operation.name, redact=redact)
 
 
 def _without(secrets: list[str], text: str) -> str:

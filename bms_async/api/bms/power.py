@@ -1,4 +1,4 @@
-"""Power of servers (API reference 4.4.3 to 4.4.5)."""
+"""Starting, stopping and restarting servers (API reference 4.4.3 to 4.4.5)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Literal, TypeAlias
 
 from bms_async.api._registry import define
 from bms_async.errors import InvalidRequestError
-from bms_async.jobs import JobHandle
+from bms_async.jobs import JobHandle, Watcher
 from bms_async.limits import Lane
 from bms_async.models import JobAccepted
+from bms_async.session import Session
 from bms_async.validation.common import check_batch, read_id
 from bms_async.wire import Operation, Safety
 
-from ._base import SERVERS, ServerResource
+from ._base import SERVERS, ServerResource, watch_job
 
 PowerType: TypeAlias = Literal["HARD"]
 
@@ -48,11 +49,37 @@ STOP = define(
     permission="bms:servers:stop",
 )
 
-_BODIES: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    START.name: ("os-start", {}),
-    REBOOT.name: ("reboot", {"type": "HARD"}),
-    STOP.name: ("os-stop", {"type": "HARD"}),
-}
+_ACTIONS: Mapping[str, str] = {START.name: "os-start", REBOOT.name: "reboot", STOP.name: "os-stop"}
+
+
+async def send_power_action(
+    session: Session,
+    watcher: Watcher,
+    operation: Operation[JobAccepted],
+    server_ids: tuple[str, ...],
+    *,
+    lane: Lane,
+    type: str = "HARD",
+    on_send: Callable[[], None] | None = None,
+    on_refused: Callable[[], None] | None = None,
+) -> JobHandle:
+    """Send one power call and return its job: for `Power` and for each batch of a fleet run.
+
+    Args:
+        session: What makes the call.
+        watcher: What polls the job.
+        operation: `START`, `STOP` or `REBOOT`.
+        server_ids: 1 to 1000 ids, none twice; not checked here.
+        lane: The priority of the call in the rate limiter's queue.
+        type: How a server is stopped or rebooted; a start has no type.
+        on_send: Called each time the request is handed to the transport.
+        on_refused: Called when the cloud certainly did nothing and the call is going to be retried.
+    """
+    servers = [{"id": server_id} for server_id in server_ids]
+    action = _ACTIONS[operation.name]
+    body = {action: {"servers": servers} if operation is START else {"type": type, "servers": servers}}
+    accepted = await session.call(operation, body=body, lane=lane, on_send=on_send, on_refused=on_refused)
+    return watch_job(watcher, accepted, operation, server_ids)
 
 
 class Power(ServerResource):
@@ -61,94 +88,70 @@ class Power(ServerResource):
     async def start(self, server_ids: Iterable[str], *, lane: Lane = Lane.INTERACTIVE) -> JobHandle:
         """Start servers and return the job that does it; it is watched from then on.
 
-        Sent again when an answer is lost: a server that runs already keeps running, and its sub-job fails (BMS.0038).
+        Retried when a response is lost: a server that is running keeps running, and its sub-job fails (BMS.0038).
 
         Args:
             server_ids: 1 to 1000 ids, none twice; for more, and for an outcome each, see ``bms.fleet.start``.
-            lane: Who goes first when calls must wait.
+            lane: The priority of the call in the rate limiter's queue.
 
         Raises:
-            InvalidRequestError: An id is unfit, or there are none or too many; nothing was sent.
+            InvalidRequestError: An id is invalid, or there are none or too many; nothing was sent.
             ApiError: The cloud refused the whole batch, possibly because of one server in it.
 
         Source: API reference 4.4.3; 50 calls a minute.
         """
-        return await self.act(START, server_ids, lane=lane)
+        return await self._send(START, server_ids, lane)
 
     async def stop(
         self, server_ids: Iterable[str], *, type: PowerType = "HARD", lane: Lane = Lane.INTERACTIVE
     ) -> JobHandle:
         """Stop servers and return the job that does it; it is watched from then on.
 
-        Sent again when an answer is lost: a server that is off stays off, and its sub-job fails (BMS.0039).
+        Retried when a response is lost: a server that is off stays off, and its sub-job fails (BMS.0039).
 
         Args:
             server_ids: 1 to 1000 ids, none twice; for more, and for an outcome each, see ``bms.fleet.stop``.
             type: HARD cuts the power. The reference names SOFT as well, and says that it is not valid.
-            lane: Who goes first when calls must wait.
+            lane: The priority of the call in the rate limiter's queue.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ApiError: The cloud refused the whole batch, possibly because of one server in it.
 
         Source: API reference 4.4.5; 50 calls a minute.
         """
-        self._check_power_type(type)
-        return await self.act(STOP, server_ids, lane=lane, type=type)
+        return await self._send(STOP, server_ids, lane, type)
 
     async def reboot(
         self, server_ids: Iterable[str], *, type: PowerType = "HARD", lane: Lane = Lane.INTERACTIVE
     ) -> JobHandle:
         """Restart servers and return the job that does it; it is watched from then on.
 
-        Never sent again when an answer is lost: a server would restart twice. The `TransportError` then says
-        ``maybe_delivered``, and the servers' own ``task_state`` and ``updated`` tell what happened.
+        Never retried when a response is lost, since a server might restart twice. The `TransportError` then has
+        ``maybe_delivered`` set, and the servers' own ``task_state`` and ``updated`` show what happened.
 
         Args:
             server_ids: 1 to 1000 ids, none twice; for more, and for an outcome each, see ``bms.fleet.reboot``.
             type: HARD resets the machine. The reference names SOFT as well, and says that it is not valid.
-            lane: Who goes first when calls must wait.
+            lane: The priority of the call in the rate limiter's queue.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ApiError: The cloud refused the whole batch, possibly because of one server in it.
 
         Source: API reference 4.4.4; 50 calls a minute.
         """
-        self._check_power_type(type)
-        return await self.act(REBOOT, server_ids, lane=lane, type=type)
+        return await self._send(REBOOT, server_ids, lane, type)
 
-    async def act(
-        self,
-        operation: Operation[JobAccepted],
-        server_ids: Iterable[str],
-        *,
-        lane: Lane,
-        type: str | None = None,
-        on_send: Callable[[], None] | None = None,
-        on_refused: Callable[[], None] | None = None,
+    async def _send(
+        self, operation: Operation[JobAccepted], server_ids: Iterable[str], lane: Lane, type: str = "HARD"
     ) -> JobHandle:
-        """Make one power call; what `start`, `stop` and `reboot` do, and what a fleet run is made of.
-
-        Args:
-            operation: `START`, `STOP` or `REBOOT`.
-            server_ids: 1 to 1000 ids, none twice.
-            lane: Who goes first when calls must wait.
-            type: HARD where there is one and none is given.
-            on_send: Called when the request is handed to the transport.
-            on_refused: Called when the cloud surely did nothing yet, and is to be asked again.
-        """
         if self._check:
+            if type != "HARD":
+                raise InvalidRequestError(
+                    "type", type, "expected HARD; the reference names SOFT and says it is invalid"
+                )
             ids = check_batch("server_ids", server_ids)
         else:
             ids = tuple(read_id("server_ids", server_id, check=False) for server_id in server_ids)
-        field, options = _BODIES[operation.name]
-        if type is not None:
-            options = {"type": type}
-        body = {field: {**options, "servers": [{"id": server_id} for server_id in ids]}}
-        accepted = await self._session.call(operation, body=body, lane=lane, on_send=on_send, on_refused=on_refused)
-        return self._watch(accepted, operation, ids)
-
-    def _check_power_type(self, value: str) -> None:
-        if self._check and value != "HARD":
-            raise InvalidRequestError("type", value, "only HARD works; the reference names SOFT and says it is invalid")
+        return await send_power_action(self._session, self._watcher, operation, ids, lane=lane, type=type)
