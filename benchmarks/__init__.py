@@ -1,1 +1,1 @@
-"""What the SDK costs, beside what a user would pick instead."""
+"""The CPU, memory and delays of the SDK, beside those of its alternatives."""

@@ -1,8 +1,8 @@
-"""The least that can answer: a protocol on a socket, in a process of its own.
+"""The smallest server that sends responses: a protocol on a socket, in a process of its own.
 
     python -m benchmarks._bare_server BODY_FILE [DELAY]
 
-It answers every request with the bytes of a file, after so many seconds, and prints its port.
+It answers every request with the bytes of a file, after DELAY seconds, and prints its port.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from typing import cast
 from benchmarks._serving import serve
 
 
-class _Answering(asyncio.Protocol):
-    def __init__(self, answer: bytes, delay: float) -> None:
-        self._answer = answer
+class _Responder(asyncio.Protocol):
+    def __init__(self, response: bytes, delay: float) -> None:
+        self._response = response
         self._delay = delay
-        self._heard = b""
+        self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        self._heard += data
-        while (end := self._heard.find(b"\r\n\r\n")) >= 0:
-            self._heard = self._heard[end + 4 :]
+        self._received += data
+        while (end := self._received.find(b"\r\n\r\n")) >= 0:
+            self._received = self._received[end + 4 :]
             if self._delay:
-                asyncio.get_running_loop().call_later(self._delay, self._transport.write, self._answer)
+                asyncio.get_running_loop().call_later(self._delay, self._transport.write, self._response)
             else:
-                self._transport.write(self._answer)
+                self._transport.write(self._response)
 
 
-def answer_of(body: bytes) -> bytes:
-    """Return the whole answer that holds these bytes."""
+def response_of(body: bytes) -> bytes:
+    """Return the whole response with these bytes as its body."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
 if __name__ == "__main__":
-    answer, delay = answer_of(Path(sys.argv[1]).read_bytes()), float(sys.argv[2])
-    asyncio.run(serve(lambda: _Answering(answer, delay)))
+    response, delay = response_of(Path(sys.argv[1]).read_bytes()), float(sys.argv[2])
+    asyncio.run(serve(lambda: _Responder(response, delay)))

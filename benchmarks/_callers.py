@@ -1,4 +1,4 @@
-"""One client, some callers, one figure: run in a process of its own by `benchmarks.calls`.
+"""One client, some callers, one figure; `benchmarks.calls` runs it in a process of its own.
 
 python -m benchmarks._callers CLIENT ADDRESS CALLERS SECONDS
 """
@@ -30,7 +30,7 @@ JOB = "ff808081ad0b6a5e0190f4c37f5b00a1"
 
 
 class Counter:
-    """Counts calls, and tells after each window what they cost."""
+    """Counts calls, and measures their cost in each window."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -52,16 +52,16 @@ class Counter:
         self._rows.append(((time.process_time() - cpu) / made * 1e6, made / took))
         self.begin()
 
-    def tell(self) -> None:
-        """Print the medians."""
+    def print_medians(self) -> None:
+        """Print the medians of all windows, and end the process."""
         cpu, rate = zip(*self._rows, strict=True)
         print(json.dumps({"cpu": statistics.median(cpu), "rate": statistics.median(rate)}), flush=True)
-        # A thousand callers need not be seen off one by one.
+        # To cancel a thousand callers one by one would take long, and nothing needs it.
         os._exit(0)
 
 
 async def drive(call: Callable[[], Awaitable[object]], callers: int, counter: Counter) -> None:
-    """Have so many callers call again and again."""
+    """Have so many callers make calls in a loop."""
 
     async def caller() -> None:
         while True:
@@ -71,17 +71,17 @@ async def drive(call: Callable[[], Awaitable[object]], callers: int, counter: Co
     async with anyio.create_task_group() as group:
         for _ in range(callers):
             group.start_soon(caller)
-        # Connections are made first.
+        # Connections are made before the first window.
         await anyio.sleep(WARM_UP)
         counter.begin()
         for _ in range(WINDOWS):
             await anyio.sleep(counter.seconds)
             counter.end_window()
-        counter.tell()
+        counter.print_medians()
 
 
 def drive_threads(call: Callable[[], object], callers: int, counter: Counter) -> None:
-    """The same for a client that blocks, a thread for each caller."""
+    """Do the same with a blocking client, in a thread for each caller."""
     lock = threading.Lock()
 
     def caller() -> None:
@@ -98,38 +98,38 @@ def drive_threads(call: Callable[[], object], callers: int, counter: Counter) ->
     for _ in range(WINDOWS):
         time.sleep(counter.seconds)
         counter.end_window()
-    # An error ends a thread and nothing else, and the figure would be that of the others.
+    # An error would end one thread and nothing else, and the figure would be that of the others.
     if not all(thread.is_alive() for thread in threads):
-        raise RuntimeError("not all callers were there to the end")
-    counter.tell()
+        raise RuntimeError("some callers ended before the last window")
+    counter.print_medians()
 
 
 async def raw_httpx(address: str, callers: int, counter: Counter, *, library: str = "httpx") -> None:
-    """A client of httpx as it comes, with JSON read by msgspec."""
+    """An httpx client with its defaults; JSON is decoded by msgspec."""
     client = import_module(library).AsyncClient(timeout=120)
 
     async def call() -> object:
-        answer = await client.get(f"{address}/v1/{PROJECT}/jobs/{JOB}", headers=HEADERS)
-        return msgspec.json.decode(answer.content)
+        response = await client.get(f"{address}/v1/{PROJECT}/jobs/{JOB}", headers=HEADERS)
+        return msgspec.json.decode(response.content)
 
     await drive(call, callers, counter)
 
 
 async def raw_aiohttp(address: str, callers: int, counter: Counter) -> None:
-    """A session of aiohttp as it comes, with JSON read by msgspec."""
+    """An aiohttp session with its defaults; JSON is decoded by msgspec."""
     import aiohttp
 
     async with aiohttp.ClientSession() as session:
 
         async def call() -> object:
-            async with session.get(f"{address}/v1/{PROJECT}/jobs/{JOB}", headers=HEADERS) as answer:
-                return msgspec.json.decode(await answer.read())
+            async with session.get(f"{address}/v1/{PROJECT}/jobs/{JOB}", headers=HEADERS) as response:
+                return msgspec.json.decode(await response.read())
 
         await drive(call, callers, counter)
 
 
 async def ours(address: str, callers: int, counter: Counter, *, on: str, signed: bool = False) -> None:
-    """This package: limited, logged, retried, and read into a typed job; signed as the vendor's clients sign."""
+    """This package: limited, logged, retried, decoded into a typed job; with `signed` as the vendor's clients sign."""
     if on == "httpx2":
         import httpx2
 
@@ -142,7 +142,7 @@ async def ours(address: str, callers: int, counter: Counter, *, on: str, signed:
         project_id=PROJECT,
         auth=AkSkAuth("ak", "sk") if signed else StaticToken("token"),
         transport=transport,
-        # As it comes, but for the figure: 2,000 calls a minute would be over in a second.
+        # The only change of a default: 2,000 calls a minute would be used up in a second.
         limits=Limits({"jobs.get": 1_000_000_000}),
     ) as bms:
         await drive(lambda: bms.jobs.get(JOB), callers, counter)
@@ -159,33 +159,33 @@ def _vendor(kind: str, address: str) -> tuple[Any, Any]:
 
 
 def vendor_threads(address: str, callers: int, counter: Counter) -> None:
-    """The vendor's client, which blocks."""
+    """The vendor's blocking client."""
     client, request = _vendor("BmsClient", address)
     drive_threads(lambda: client.show_job_infos(request), callers, counter)
 
 
 async def vendor_async(address: str, callers: int, counter: Counter) -> None:
-    """The vendor's client that gives futures, of threads of its own."""
+    """The vendor's client that returns futures of its own threads."""
     client, request = _vendor("BmsAsyncClient", address)
 
     async def call() -> object:
-        # Its own `result` blocks; to wait for the futures inside is kinder to it than a thread for each caller.
+        # Its own `result` blocks; awaiting the futures inside costs it less than a thread for each caller.
         sending = client.show_job_infos_async(request)._future  # noqa: SLF001
-        answer: Any = await asyncio.wrap_future(await asyncio.wrap_future(sending))
-        return answer.data
+        response: Any = await asyncio.wrap_future(await asyncio.wrap_future(sending))
+        return response.data
 
     await drive(call, callers, counter)
 
 
 def openstacksdk(address: str, callers: int, counter: Counter) -> None:
-    """A proxy of openstacksdk, which blocks and has no call for jobs, with its answer read as JSON."""
+    """A blocking proxy of openstacksdk, which has no call for jobs; its response is decoded as JSON."""
     import openstack
     from keystoneauth1 import session, token_endpoint
     from openstack.proxy import Proxy
 
     endpoint = f"{address}/v1/{PROJECT}"
     given = session.Session(auth=token_endpoint.Token(endpoint, "token"))
-    # A proxy finds its connection by the session, which does not keep it.
+    # A proxy finds its connection by the session, which holds no reference to it.
     connection = openstack.connection.Connection(session=given)
     given._sdk_connection = connection  # type: ignore[attr-defined]  # noqa: SLF001
     proxy: Any = Proxy(session=given, service_type="compute", endpoint_override=endpoint)
@@ -193,7 +193,7 @@ def openstacksdk(address: str, callers: int, counter: Counter) -> None:
 
 
 def on_uvloop(address: str, callers: int, counter: Counter) -> None:
-    """This package with all that the extra `speedups` brings."""
+    """This package with everything that the extra `speedups` installs."""
     import uvloop
 
     uvloop.run(ours(address, callers, counter, on="aiohttp"))

@@ -1,9 +1,9 @@
-"""Clients with and without hooks, in a process of their own: how much CPU a call takes. Run by `benchmarks.hooks`.
+"""The CPU of a call of clients with and without hooks; `benchmarks.hooks` runs it in processes of their own.
 
     python -m benchmarks._hooked
 
-The transport answers at once and from memory, so that what is measured is the SDK's own part of a call and nothing of a
-socket. All kinds take turns in one process, in short stretches, so that whatever else the machine does falls on each.
+The transport answers at once and from memory, so that the figures are the SDK's own part of a call, without sockets.
+All kinds take turns in one process, in short stretches, so that other load on the machine affects each alike.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ ANSWER = HttpResponse(
 
 
 class AtOnce:
-    """A transport that answers from memory."""
+    """A transport whose responses come from memory."""
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """Answer."""
+        """Return the same response to every request."""
         del request
         return ANSWER
 
 
 class Plain(Session):
-    """Makes calls as they were made when there were no hooks: without the look for them, and a coroutine less."""
+    """Makes calls as before there were hooks: without the check for them, and with one coroutine less."""
 
     def call(
         self,
@@ -75,7 +75,7 @@ class Plain(Session):
 
 
 def nothing() -> None:
-    """No hooks: what a client is made with that is not told to have any."""
+    """No hooks, as by default."""
 
 
 def empty() -> Hook:
@@ -87,7 +87,7 @@ def empty() -> Hook:
 
 
 def no_op() -> Hook:
-    """OpenTelemetry that is installed, and keeps nothing."""
+    """OpenTelemetry with no-op providers, which record nothing."""
     from opentelemetry.metrics import NoOpMeterProvider
     from opentelemetry.trace import NoOpTracerProvider
 
@@ -97,12 +97,12 @@ def no_op() -> Hook:
 
 
 def sampled_out() -> Hook:
-    """The SDK, with a sampler that drops every trace, and metrics."""
+    """OpenTelemetry's SDK with a sampler that drops every trace, and with metrics."""
     return _sdk(keeps=False)
 
 
 def in_memory() -> Hook:
-    """The SDK, with every span kept in memory and every measurement aggregated."""
+    """OpenTelemetry's SDK with every span kept in memory and every measurement aggregated."""
     return _sdk(keeps=True)
 
 

@@ -1,4 +1,4 @@
-"""The limiters that are measured: ours, and what a user would pick in its place, each behind one `acquire`."""
+"""The limiters that are measured: ours and its alternatives, each behind one `acquire`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bms_async.limits import Pacer, Slot, WindowLimiter
 PACKAGES = ("aiolimiter", "limits", "pyrate-limiter", "throttled-py")
 
 Acquire = Callable[[], Coroutine[Any, Any, Slot | None]]
-"""Waits for the right to make a call; a Slot wants to be released, None does not."""
+"""Waits for the right to make a call; a Slot has to be released, None has not."""
 
 _FOREVER = 1e9
 _NOT_AT_ALL = -1.0
@@ -35,17 +35,17 @@ def ours(limit: int) -> Acquire:
 
 
 def leaky_bucket(limit: int) -> Acquire:
-    """The bucket of aiolimiter, as its manual shows it."""
+    """The leaky bucket of aiolimiter, used as in its manual."""
     return AsyncLimiter(limit, 60).acquire
 
 
 def leaky_bucket_with_a_small_burst(limit: int) -> Acquire:
-    """The same with its burst chosen so that burst and leak together stay within the limit."""
+    """The same, with a burst so small that burst and leak together stay within the limit."""
     return Pacer(limit).acquire
 
 
 def moving_window(limit: int) -> Acquire:
-    """`limits`, which only says yes or no: one caller at a time sleeps until the window moves on, and asks again."""
+    """`limits`, which only accepts or refuses: one caller at a time sleeps until the window moves on."""
     limiter, item, turn = MovingWindowRateLimiter(MemoryStorage()), RateLimitItemPerMinute(limit), asyncio.Lock()
 
     async def acquire() -> None:
@@ -60,7 +60,7 @@ def moving_window(limit: int) -> Acquire:
 
 
 def window_log(limit: int) -> Acquire:
-    """pyrate-limiter, without the thread that clears its log, for a thread sees no virtual clock."""
+    """pyrate-limiter, without the thread that clears its log: a thread does not run on the virtual clock."""
     bucket = _LoopClockBucket([Rate(limit, Duration.MINUTE)])
     return _pyrate(Limiter(SingleBucketFactory(bucket, schedule_leak=False)))
 
@@ -71,7 +71,7 @@ def sliding_counter(limit: int) -> Acquire:
 
 
 def generic_cell_rate(limit: int) -> Acquire:
-    """throttled-py with GCRA, a leaky bucket again."""
+    """throttled-py with GCRA, which is a leaky bucket too."""
     return _throttled(limit, throttled.RateLimiterType.GCRA)
 
 
@@ -88,16 +88,16 @@ CONTENDERS: dict[str, Callable[[int], Acquire]] = {
 
 @contextmanager
 def loop_clock() -> Iterator[None]:
-    """Have every limiter read the running loop's clock, whichever of Python's it asks for.
+    """Have every limiter read the running loop's clock, whichever clock of Python's it calls.
 
-    `limits` clears its memory in a thread; here it does so in the loop, for the clock would not wait for a thread.
+    `limits` clears its memory in a thread; here it does so in the loop, for the virtual clock waits for no thread.
     """
 
     def elapsed() -> float:
         try:
             return asyncio.get_running_loop().time()
         except RuntimeError:
-            # A virtual clock looks at the time before its loop runs.
+            # The virtual clock reads the time before its loop runs.
             return 0.0
 
     async def here(work: Callable[..., Any], *arguments: object) -> Any:
@@ -136,7 +136,7 @@ def _throttled(limit: int, kind: throttled.RateLimiterType) -> Acquire:
     async def acquire() -> None:
         if not turn.locked() and not (await limiter.limit(timeout=_NOT_AT_ALL)).limited:
             return
-        # Each of its waiters wakes when one slot is free, and all but one of them wait again: one at a time, then.
+        # All of its waiters wake for one free slot, and all but one wait again; so only one is let in at a time.
         async with turn:
             await limiter.limit()
 

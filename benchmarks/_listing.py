@@ -1,4 +1,4 @@
-"""One client, one list, its figures: run in a process of its own by `benchmarks.listing`.
+"""The figures of one client that reads one list; `benchmarks.listing` runs it in a process of its own.
 
 python -m benchmarks._listing CLIENT ADDRESS SERVERS
 """
@@ -26,23 +26,23 @@ _PROBE_ALONE = 0.5
 
 
 def _kilobytes(name: str) -> int:
-    """Return a figure that Linux keeps of this process: VmRSS, or VmHWM for the most that it ever was."""
+    """Return what Linux reports of this process: VmRSS, or VmHWM for its peak."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{name}:"))
 
 
 class Figures:
-    """What a list costs from where this is made on: the client is open by then, and has done nothing."""
+    """The cost of a list, counted from when this object is made: the client is open by then, and idle."""
 
     def __init__(self) -> None:
-        # What the imports left is collected as in every process that has run for a while, and forgotten by Linux.
+        # Garbage of the imports is collected, as in any process that has run for a while, and the peak is reset.
         gc.collect()
         Path("/proc/self/clear_refs").write_text("5")
         self._idle = _kilobytes("VmRSS")
         self._from = (time.process_time(), time.perf_counter())
 
-    def tell(self, servers: int, **more: float) -> None:
-        """Print them."""
+    def print_as_json(self, servers: int, **more: float) -> None:
+        """Print the figures."""
         cpu, clock = self._from
         found = {
             "servers": servers,
@@ -55,18 +55,18 @@ class Figures:
 
 
 class Probe:
-    """Wants its turn every millisecond, and notes how much too late it came at most, in milliseconds.
+    """Sleeps for a millisecond again and again, and records the longest delay of its wake-up, in milliseconds.
 
     Attributes:
-        latest: By the clock. Where other processes want the cores, this is mostly theirs.
-        held: As much of it as this thread was at work: what the client held the loop for.
+        latest: By the clock. On a busy machine most of it is due to other processes.
+        held: As much of it as this thread was at work: how long the client held the loop.
     """
 
     def __init__(self) -> None:
         self.latest = self.held = 0.0
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Measure until cancelled."""
         while True:
             begun, work = time.perf_counter(), time.thread_time()
             await asyncio.sleep(_PROBE)
@@ -76,7 +76,7 @@ class Probe:
 
 
 async def measure(read: Callable[[], Awaitable[int]]) -> None:
-    """Have a list read to its end while the loop is watched; before, watch a loop that has nothing to do."""
+    """Read a list to its end while the loop is probed; before that, probe an idle loop."""
     async with asyncio.TaskGroup() as group:
         alone, beside = Probe(), Probe()
         watching = group.create_task(alone.run())
@@ -86,12 +86,12 @@ async def measure(read: Callable[[], Awaitable[int]]) -> None:
         figures = Figures()
         servers = await read()
         await asyncio.sleep(2 * _PROBE)
-        figures.tell(servers, held=beside.held, late=beside.latest, noise=alone.latest)
+        figures.print_as_json(servers, held=beside.held, late=beside.latest, noise=alone.latest)
         watching.cancel()
 
 
 async def ours(address: str, _servers: int, *, on: str) -> None:
-    """This package: limited, logged, retried, pages ahead, every server typed, each once."""
+    """This package: limited, logged, retried, with prefetched pages, every server typed and listed once."""
     transport = AiohttpTransport() if on == "aiohttp" else HttpxTransport()
     auth = StaticToken("token")
     async with BmsClient(endpoint=address, project_id=PROJECT, auth=auth, transport=transport) as bms:
@@ -110,7 +110,7 @@ def _page(address: str, number: int) -> str:
 
 
 async def raw_httpx(address: str, servers: int) -> None:
-    """A client of httpx as it comes, with JSON read by msgspec into dicts."""
+    """An httpx client with its defaults; JSON is decoded by msgspec into dicts."""
     import httpx
 
     async with httpx.AsyncClient(timeout=120) as client:
@@ -118,8 +118,8 @@ async def raw_httpx(address: str, servers: int) -> None:
         async def read() -> int:
             number = 0
             for page in range(servers // PAGE):
-                answer = await client.get(_page(address, page + 1), headers=HEADERS)
-                for _ in msgspec.json.decode(answer.content)["servers"]:
+                response = await client.get(_page(address, page + 1), headers=HEADERS)
+                for _ in msgspec.json.decode(response.content)["servers"]:
                     number += 1
             return number
 
@@ -127,7 +127,7 @@ async def raw_httpx(address: str, servers: int) -> None:
 
 
 async def raw_aiohttp(address: str, servers: int) -> None:
-    """A session of aiohttp as it comes, with JSON read by msgspec into dicts."""
+    """An aiohttp session with its defaults; JSON is decoded by msgspec into dicts."""
     import aiohttp
 
     async with aiohttp.ClientSession() as session:
@@ -135,8 +135,8 @@ async def raw_aiohttp(address: str, servers: int) -> None:
         async def read() -> int:
             number = 0
             for page in range(servers // PAGE):
-                async with session.get(_page(address, page + 1), headers=HEADERS) as answer:
-                    for _ in msgspec.json.decode(await answer.read())["servers"]:
+                async with session.get(_page(address, page + 1), headers=HEADERS) as response:
+                    for _ in msgspec.json.decode(await response.read())["servers"]:
                         number += 1
             return number
 
@@ -144,7 +144,7 @@ async def raw_aiohttp(address: str, servers: int) -> None:
 
 
 def vendor(address: str, servers: int) -> None:
-    """The vendor's client, which blocks, asked for one page after the other."""
+    """The vendor's blocking client, one page after the other."""
     from huaweicloudsdkbms import v1
     from huaweicloudsdkcore.auth.credentials import BasicCredentials
     from huaweicloudsdkcore.http.http_config import HttpConfig
@@ -154,14 +154,14 @@ def vendor(address: str, servers: int) -> None:
     figures = Figures()
     number = 0
     for page in range(servers // PAGE):
-        answer = client.list_bare_metal_servers(v1.ListBareMetalServersRequest(limit=PAGE, offset=page + 1))
-        for _ in answer.servers:
+        response = client.list_bare_metal_servers(v1.ListBareMetalServersRequest(limit=PAGE, offset=page + 1))
+        for _ in response.servers:
             number += 1
-    figures.tell(number)
+    figures.print_as_json(number)
 
 
 def openstacksdk(address: str, _servers: int) -> None:
-    """A connection of openstacksdk, which blocks, and pages by itself through the native list."""
+    """A blocking connection of openstacksdk, which pages through the native list by itself."""
     import openstack
     from keystoneauth1 import session, token_endpoint
 
@@ -173,7 +173,7 @@ def openstacksdk(address: str, _servers: int) -> None:
     number = 0
     for _ in compute.servers(details=True, limit=PAGE):
         number += 1
-    figures.tell(number)
+    figures.print_as_json(number)
 
 
 CLIENTS: dict[str, Callable[[str, int], Any]] = {

@@ -2,8 +2,8 @@
 
     python -m benchmarks._page_server SERVERS [DELAY]
 
-It answers every request with the page that its query asks for, by number (``limit`` and ``offset``) or by marker, and
-prints its port. The servers are written once, so that what is measured is the client.
+It answers every request with the page that its query names, by number (``limit`` and ``offset``) or by marker, and
+prints its port. The servers are encoded once, so that the figures are those of the client.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import msgspec
 from benchmarks._serving import serve
 from tests.reference.examples import SERVER_LIST, SERVER_SHOW, repair
 
-_LONGEST_PAGE = 1000
-# What openstacksdk asks for before anything else.
+_MAX_PAGE_SIZE = 1000
+# The document that openstacksdk requests first.
 _VERSION = (
     b'{"version":{"id":"v2.1","status":"CURRENT","version":"2.90","min_version":"2.1",'
     b'"links":[{"rel":"self","href":"%b"}]}}'
@@ -51,51 +51,51 @@ def server_documents(servers: int) -> list[bytes]:
 
 
 def server_id(number: int) -> str:
-    """Return the id of a server by its place."""
+    """Return the id of the server with this index."""
     return f"53206ed0-56de-4d6b-b7ee-{number:012x}"
 
 
-class _Answering(asyncio.Protocol):
+class _Responder(asyncio.Protocol):
     def __init__(self, documents: list[bytes], ids: list[str], delay: float) -> None:
         self._documents = documents
         self._ids = ids
         self._delay = delay
-        self._heard = b""
+        self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        self._heard += data
-        while (end := self._heard.find(b"\r\n\r\n")) >= 0:
-            target = self._heard[:end].split(b" ", 2)[1].decode()
-            self._heard = self._heard[end + 4 :]
+        self._received += data
+        while (end := self._received.find(b"\r\n\r\n")) >= 0:
+            target = self._received[:end].split(b" ", 2)[1].decode()
+            self._received = self._received[end + 4 :]
             if self._delay:
-                asyncio.get_running_loop().call_later(self._delay, self._transport.write, self._answer(target))
+                asyncio.get_running_loop().call_later(self._delay, self._transport.write, self._response(target))
             else:
-                self._transport.write(self._answer(target))
+                self._transport.write(self._response(target))
 
-    def _answer(self, target: str) -> bytes:
+    def _response(self, target: str) -> bytes:
         path, _, text = target.partition("?")
         if not path.endswith("/detail"):
-            return _answer_of(_VERSION % path.encode())
+            return _response_of(_VERSION % path.encode())
         query = parse_qs(text)
-        size = min(_LONGEST_PAGE, int(query.get("limit", ["1000"])[0]))
+        size = min(_MAX_PAGE_SIZE, int(query.get("limit", ["1000"])[0]))
         begin = (int(query.get("offset", ["1"])[0]) - 1) * size
         if "marker" in query:
             begin = bisect_right(self._ids, query["marker"][0])
         servers = b",".join(self._documents[begin : begin + size])
-        return _answer_of(b'{"count":%d,"servers":[%s]}' % (len(self._ids), servers))
+        return _response_of(b'{"count":%d,"servers":[%s]}' % (len(self._ids), servers))
 
 
-def _answer_of(body: bytes) -> bytes:
+def _response_of(body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
 def main(servers: int, delay: float) -> None:
-    """Serve so many servers on a free port until the process ends."""
+    """Serve a list of so many servers on a free port, until the process ends."""
     documents, ids = server_documents(servers), [server_id(number) for number in range(servers)]
-    asyncio.run(serve(lambda: _Answering(documents, ids, delay)))
+    asyncio.run(serve(lambda: _Responder(documents, ids, delay)))
 
 
 if __name__ == "__main__":

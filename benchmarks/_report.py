@@ -1,4 +1,4 @@
-"""How a benchmark tells what it found: a table for people, JSON for comparing."""
+"""The output of a benchmark: a table for people, JSON for comparisons."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def report(name: str, rows: Sequence[Mapping[str, object]], *, packages: Iterable[str] = ()) -> None:
-    """Print rows as a table, under what they were measured with, and write both to ``results/<name>.json``.
+    """Print rows as a table below versions and machine, and write both to ``results/<name>.json``.
 
     Args:
         name: The benchmark.
         rows: At least one, all with the same columns.
-        packages: What else was measured, for its version.
+        packages: Other packages whose versions are printed.
     """
     about = {
         "python": platform.python_version(),
@@ -36,9 +36,9 @@ def report(name: str, rows: Sequence[Mapping[str, object]], *, packages: Iterabl
 
 
 def judge(targets: Mapping[str, bool]) -> int:
-    """Tell which targets were kept; return the exit status, 1 when one was missed."""
-    for target, kept in targets.items():
-        print(f"{'kept  ' if kept else 'MISSED'} {target}", flush=True)
+    """Print which targets were met; return the exit status, 1 if one was missed."""
+    for target, met in targets.items():
+        print(f"{'met   ' if met else 'MISSED'} {target}", flush=True)
     return 0 if all(targets.values()) else 1
 
 

@@ -1,4 +1,4 @@
-"""The best that polls could do: what `benchmarks/watch.py` measures the watcher against."""
+"""Lower bounds for the delay of any poll schedule, for `benchmarks/watch.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import accumulate
 
 
 def clairvoyant_delay(jobs: Sequence[Sequence[float]], polls: int) -> float:
-    """Return what the mean delay of sub-jobs cannot fall below, for who knows every end beforehand.
+    """Return the lower bound of the mean delay for a schedule that knows every end beforehand.
 
     Args:
         jobs: For each job, the ends of its sub-jobs in their order.
@@ -20,16 +20,16 @@ def clairvoyant_delay(jobs: Sequence[Sequence[float]], polls: int) -> float:
     def made(price: float) -> float:
         return sum(_place(ends, price)[1] for ends in sample)
 
-    # Any price gives a bound, so that the sample only has to find a good one.
+    # Any price gives a bound; the sample only has to find a good one.
     price = _price_for(made, share)
     total = sum(_place(ends, price)[0] for ends in jobs) - price * polls
     return max(0.0, total / sum(map(len, jobs)))
 
 
 def _place(ends: Sequence[float], price: float) -> tuple[float, int]:
-    """Return the least sum of the delays of one job and of so much for each poll, and how many polls that takes.
+    """Return the least sum of the delays of one job and the price of its polls, and how many polls that takes.
 
-    A poll is best made at the very end of a sub-job, and tells of all that ended since the poll before. With the
+    A poll is best made at the very end of a sub-job, and shows all that ended since the poll before. With the
     polls after ``j`` and after ``i`` ends, those between wait ``(i - j) * ends[i] - (sums[i] - sums[j])`` together,
     which makes the choice of ``j`` one of the lowest of straight lines, found by walking along them.
     """
@@ -60,7 +60,7 @@ class Kind:
     """How long the sub-jobs of one kind of job take, on a grid of seconds.
 
     Args:
-        ended: Tells the share of sub-jobs that have ended by an age.
+        ended: Returns the share of sub-jobs that have ended by an age.
         longest: Seconds after which all have.
         together: How many sub-jobs a job has.
     """
@@ -70,12 +70,12 @@ class Kind:
         ages = [self.step * number for number in range(round(longest / self.step) + 1)]
         self.ended = [ended(age) for age in ages]
         self.alive = [1.0 - share**together for share in self.ended]
-        # The area under the share that has ended: sub-jobs that ended between two polls wait so long for the second.
+        # The area under that share: how long sub-jobs that ended between two polls wait for the second one.
         steps = ((before + after) / 2 * self.step for before, after in zip(self.ended, self.ended[1:], strict=False))
         self.area = [0.0, *accumulate(steps)]
 
     def place(self, price: float) -> tuple[float, float]:
-        """Return the least mean delay with so much for each poll a sub-job, and how many polls a job that takes."""
+        """Return the least mean delay with this price of a poll for each sub-job, and the polls a job that takes."""
         last = len(self.ended) - 1
         cost, polls = [0.0] * (last + 1), [0.0] * (last + 1)
         for start in range(last - 1, -1, -1):
@@ -93,7 +93,7 @@ class Kind:
 
 
 def foresighted_delay(kinds: Sequence[tuple[Kind, float]], polls: float) -> float:
-    """Return the least mean delay for who knows how long each kind takes, and no single end beforehand.
+    """Return the least mean delay for a schedule that knows how long each kind takes, and no single end beforehand.
 
     Args:
         kinds: Each kind with its share of the jobs.
@@ -108,7 +108,7 @@ def foresighted_delay(kinds: Sequence[tuple[Kind, float]], polls: float) -> floa
 
 
 def _price_for(made: Callable[[float], float], polls: float) -> float:
-    """Return the price of a poll at which about so many are made."""
+    """Return the price of a poll at which about this number of polls is made."""
     low, high = 1e-9, 1e9
     for _ in range(40):
         price = math.sqrt(low * high)

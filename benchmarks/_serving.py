@@ -1,4 +1,4 @@
-"""Servers in processes of their own, so that what is measured is the client."""
+"""Servers in processes of their own, so that the figures are those of the client."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What a call costs, beside what a user would pick instead: a small job is polled, by 1 to 1,000 callers at once.
+"""The CPU of a call, beside that of the alternatives: a small job is polled, by 1 to 1,000 callers at once.
 
     python -m benchmarks.calls
 
 Each client runs in a process of its own against a bare server in another. CPU is that of the client's whole process,
-threads included; a call is counted when its answer was read. Then the same with a server that takes 100 ms to answer,
-as real clouds do. Ends with 1 when a target was missed.
+threads included; a call is counted when its response was read. Then the same with a server that responds after 100 ms,
+as real clouds do. The exit status is 1 if a target was missed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PEERS = {
     "vendor's BmsAsyncClient": OURS_SIGNED,
     "openstacksdk in threads": OURS,
 }
-"""The peers, and which of ours has the same to do: the vendor's clients sign, openstacksdk has a token."""
+"""The peers, each with our client that does the same work: the vendor's clients sign, openstacksdk has a token."""
 POOL = 64
 
 JOB = {
@@ -70,7 +70,7 @@ def measure(client: str, address: str, callers: int, seconds: float) -> dict[str
 
 
 def measure_all() -> Figures:
-    """Measure every client at every number of callers; they take turns, so that a busy moment falls on all."""
+    """Measure every client at every number of callers; they take turns, so that other load affects all alike."""
     figures: Figures = {}
     with TemporaryDirectory() as folder:
         body = Path(folder) / "job.json"
@@ -84,7 +84,7 @@ def measure_all() -> Figures:
 
 
 def targets_of(figures: Figures) -> dict[str, bool]:
-    """Return what was to be reached, and whether it was."""
+    """Return the targets, and whether each was met."""
 
     def cpu(client: str, callers: int, delay: float = 0.0) -> float:
         return figures[client, delay, callers]["cpu"]
@@ -110,13 +110,13 @@ def targets_of(figures: Figures) -> dict[str, bool]:
             share >= 0.97
         )
         allowed = rate(OURS_ON_HTTPX, callers) / (min(callers, POOL) / 0.1)
-        target = f"100 ms, {callers} callers: on httpx {allowed:.2f} of what {POOL} connections allow, 0.9 wanted"
+        target = f"100 ms, {callers} callers: on httpx {allowed:.2f} of what {POOL} connections allow, at least 0.9"
         targets[target] = allowed >= 0.9
     return targets
 
 
 def main() -> int:
-    """Measure, tell, write down; return the exit status."""
+    """Measure, print and save; return the exit status."""
     figures = measure_all()
     rows = []
     for (client, delay, callers), found in figures.items():

@@ -1,9 +1,10 @@
-"""What reading a long answer costs: a page of 1000 servers, and a job with 1000 sub-jobs.
+"""The CPU of decoding a long response: a page of 1000 servers, and a job with 1000 sub-jobs.
 
-Both are the reference's own examples with as many servers and sub-jobs, without blanks, as a gateway sends them. Told
-is the least CPU of many runs, so that nothing but the work itself is in it. ``json.loads`` gives dicts and is here as a
-measure; the others give objects with the documented fields, and are left out where they are not installed. The vendor's
-client is timed in the function that it reads every answer with, from the bytes on. Ends with 1 when a target is missed.
+Both are the reference's own examples with as many servers and sub-jobs, without blanks, as a gateway sends them. The
+figure is the least CPU of many runs, so that it contains nothing but the work itself. ``json.loads`` gives dicts and is
+a yardstick; the others give objects with the documented fields, and are left out where they are not installed. The
+vendor's client is timed in the function that decodes every response, from the bytes on. The exit status is 1 if a
+target was missed.
 
     python -m benchmarks.decode [RUNS]
 """
@@ -34,20 +35,20 @@ from tests.reference.examples import JOB_ANSWER, SERVER_LIST, repair
 
 SERVERS = 1000
 RUNS = 300
-FEWEST, PATIENCE = 3, 2.0
+MIN_RUNS, MAX_SECONDS = 3, 2.0
 TARGETS = {"page": 10.0, "job": 20.0, "job poll": 40.0}
-"""How many times less CPU than the vendor's client."""
+"""How many times less CPU than the vendor's client, at least."""
 
 
 class Reader(NamedTuple):
-    """One way to read a document."""
+    """One library that decodes a document."""
 
     name: str
     read: Callable[[], object]
 
 
 def page_document() -> bytes:
-    """Return a page of the servers that the reference shows (4.3.2), each with an id and a name of its own."""
+    """Return a page of the servers that the reference prints (4.3.2), each with an id and a name of its own."""
     shown = json.loads(repair(SERVER_LIST))["servers"]
     listed = [
         {**shown[number % len(shown)], "id": f"53206ed0-56de-4d6b-b7ee-{number:012x}", "name": f"bms-{number:04d}"}
@@ -57,7 +58,7 @@ def page_document() -> bytes:
 
 
 def job_document() -> bytes:
-    """Return a job of one action on all servers, as the reference shows one (4.11.1)."""
+    """Return a job of one action on all servers, as the reference prints one (4.11.1)."""
     job = json.loads(repair(JOB_ANSWER))
     shown = job["entities"]["sub_jobs"][0]
     job["entities"] = {
@@ -74,29 +75,29 @@ def job_document() -> bytes:
     return msgspec.json.encode(job)
 
 
-def read_page(answer: HttpResponse) -> list[Server]:
-    """Read a page as `ServerList` does: the envelope, then each server by itself."""
-    page = read_response(servers.LIST, answer)
+def read_page(response: HttpResponse) -> list[Server]:
+    """Decode a page as `ServerList` does: the envelope, then each server by itself."""
+    page = read_response(servers.LIST, response)
     return [read_fragment("servers.list", raw, Server) for raw in page.servers or ()]
 
 
 def vendor_reader(kind: str) -> Callable[[bytes], object]:
-    """Return the function that the vendor's client reads every answer with."""
+    """Return the function with which the vendor's client decodes every response."""
     client = vendor.BmsClient()
 
-    class Answer:
-        """As much of an answer as that function looks at."""
+    class VendorResponse:
+        """The parts of a response that the function reads."""
 
         headers: typing.ClassVar[dict[str, str]] = {"Content-Type": "application/json"}
 
         def __init__(self, text: str) -> None:
             self.text = text
 
-    return lambda body: client.deserialize(Answer(body.decode()), kind, None)
+    return lambda body: client.deserialize(VendorResponse(body.decode()), kind, None)
 
 
 def pydantic_twin(wanted: type[msgspec.Struct], known: dict[type, Any]) -> Any:
-    """Return the pydantic model that has the fields of one of ours."""
+    """Return a pydantic model with the fields of one of our models."""
     pydantic = importlib.import_module("pydantic")
     if wanted not in known:
         hints = typing.get_type_hints(wanted, include_extras=True)
@@ -123,17 +124,17 @@ def _twin_type(wanted: Any, known: dict[type, Any]) -> Any:
         return dict[str, _twin_type(args[1], known)]  # type: ignore[misc]
     if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
         return pydantic_twin(wanted, known)
-    # An open enum has no like there; what comes in its place costs pydantic less.
+    # pydantic has no open enum; its replacement costs pydantic less.
     plain: dict[type, type] = {IntEnum: int, Enum: str, datetime: datetime}
     return next((twin for kind, twin in plain.items() if isinstance(wanted, type) and issubclass(wanted, kind)), wanted)
 
 
 def readers_of_page(body: bytes) -> list[Reader]:
-    """Return all ways to read the page, ours first and the vendor's second."""
-    answer = HttpResponse(status=200, body=body)
+    """Return all readers of the page, ours first and the vendor's second."""
+    response = HttpResponse(status=200, body=body)
     by_vendor = vendor_reader("ListBareMetalServersResponse")
     readers = [
-        Reader("bms_async", lambda: read_page(answer)),
+        Reader("bms_async", lambda: read_page(response)),
         Reader("huaweicloudsdkcore", lambda: by_vendor(body)),
         Reader("json.loads", lambda: json.loads(body)),
     ]
@@ -151,11 +152,11 @@ def readers_of_page(body: bytes) -> list[Reader]:
 
 
 def readers_of_job(body: bytes) -> list[Reader]:
-    """Return all ways to read the job, ours first and the vendor's second."""
-    answer = HttpResponse(status=200, body=body)
+    """Return all readers of the job, ours first and the vendor's second."""
+    response = HttpResponse(status=200, body=body)
     by_vendor = vendor_reader("ShowJobInfosResponse")
     readers = [
-        Reader("bms_async", lambda: read_response(jobs.GET, answer)),
+        Reader("bms_async", lambda: read_response(jobs.GET, response)),
         Reader("huaweicloudsdkcore", lambda: by_vendor(body)),
         Reader("json.loads", lambda: json.loads(body)),
     ]
@@ -166,7 +167,7 @@ def readers_of_job(body: bytes) -> list[Reader]:
 
 
 def readers_of_poll(body: bytes) -> list[Reader]:
-    """Return the ways to learn what a poll must know; the vendor's client has none but to read it all."""
+    """Return the readers of what a poll needs; the vendor's client has to decode the whole job."""
     by_vendor = vendor_reader("ShowJobInfosResponse")
     return [
         Reader("bms_async", lambda: decode(body, JobSummary)),
@@ -178,8 +179,8 @@ def cost_of(read: Callable[[], object], runs: int) -> float:
     """Return the least CPU of all runs, in milliseconds."""
     gc.collect()
     taken: list[float] = []
-    # The slowest reader takes seconds; a few runs of it tell enough. The quickest needs many to meet no other process.
-    while len(taken) < runs and (len(taken) < FEWEST or sum(taken) < PATIENCE):
+    # The slowest reader takes seconds, and a few runs are enough. The quickest needs many to find a quiet moment.
+    while len(taken) < runs and (len(taken) < MIN_RUNS or sum(taken) < MAX_SECONDS):
         begun = time.process_time()
         kept = read()
         taken.append(time.process_time() - begun)
@@ -188,7 +189,7 @@ def cost_of(read: Callable[[], object], runs: int) -> float:
 
 
 def main(runs: int = RUNS) -> int:
-    """Measure, tell, write down; return the exit status."""
+    """Measure, print and save; return the exit status."""
     page, job = page_document(), job_document()
     rows: list[dict[str, object]] = []
     missed = []

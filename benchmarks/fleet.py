@@ -1,8 +1,8 @@
-"""Whole fleet runs on the virtual clock: how close to the limit, and what a server costs.
+"""Whole fleet runs on the virtual clock: how close to the limit, and the CPU and memory of a server.
 
-The cloud is the simulator in the same process. Its steps are timed apart, and memory is told by the file that took it,
-so that the SDK's own cost is told beside the cost of both. Without ``--servers`` it runs 1,000, 10,000 and 100,000;
-a million is fine too, and takes some minutes with ``--memory``.
+The cloud is the simulator in the same process. Its steps are timed apart, and memory is counted by the file that
+allocated it, so that the SDK's own cost is shown beside the cost of both. Without ``--servers`` it runs 1,000, 10,000
+and 100,000; a million is fine too, and takes some minutes with ``--memory``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from tests.support.virtual_clock import advance, run_virtually
 
 LIMIT = 50
 BATCH = 1000
-MOST_MICROSECONDS = 60.0
-MOST_BYTES = 600.0
+MAX_MICROSECONDS = 60.0
+MAX_BYTES = 600.0
 
 PACKAGE = Path(bms_async.__file__).parent
 
@@ -36,14 +36,14 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Metered:
-    """An application whose own steps are timed, and not those of others while it waits."""
+    """An application whose own steps are timed, without those of other tasks while it waits."""
 
     def __init__(self, app: App) -> None:
         self.app = app
         self.spent = 0.0
 
     async def __call__(self, scope: object, receive: object, send: object) -> None:
-        """Answer a request."""
+        """Handle a request."""
         await _Steps(self, self.app(scope, receive, send))
 
 
@@ -66,7 +66,7 @@ class _Steps:
 
 
 def stop(servers: int, *, memory: bool) -> dict[str, Any]:
-    """Stop a whole cloud and tell what it took."""
+    """Stop a whole cloud and return the figures."""
 
     async def main() -> dict[str, Any]:
         settings = CloudSettings(servers=servers, seed=7, latency=(0.02, 0.3), job_seconds=(2, 8))
@@ -88,9 +88,9 @@ def stop(servers: int, *, memory: bool) -> dict[str, Any]:
                 (await run).raise_for_failures()
                 return {"SDK bytes a server in flight": fullest, "SDK bytes a server kept": kept / servers}
             begun = time.process_time()
-            told = await bms.fleet.stop(ids)
+            result = await bms.fleet.stop(ids)
             spent = time.process_time() - begun
-            told.raise_for_failures()
+            result.raise_for_failures()
             books = cloud.call_counts()
             windows = (-(-servers // BATCH) - 1) // LIMIT
             return {
@@ -108,7 +108,7 @@ def stop(servers: int, *, memory: bool) -> dict[str, Any]:
 
 
 async def _fullest(run: FleetRun) -> float:
-    """Return the bytes for each server in flight when the SDK had most of them, looking once a virtual second."""
+    """Return the peak of the SDK's bytes for each server in flight, measured once a virtual second."""
     fullest = 0.0
     while run.report is None:
         with anyio.move_on_after(1):
@@ -124,33 +124,33 @@ def _of_the_sdk(snapshot: tracemalloc.Snapshot) -> float:
 
 
 def main() -> int:
-    """Run the sizes that were asked for; 1 if a target was missed."""
+    """Run the requested sizes; return 1 if a target was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--servers", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--memory", type=int, default=10_000, help="the largest size whose memory is looked at")
+    parser.add_argument("--memory", type=int, default=10_000, help="the largest size whose memory is measured")
     given = parser.parse_args()
     rows = []
     for servers in given.servers:
         row = stop(servers, memory=False)
-        # Looking at memory slows everything down, so it has a run of its own.
+        # Tracing memory slows everything down, so it has a run of its own.
         measured = stop(servers, memory=True) if servers <= given.memory else {}
         row |= {name: measured.get(name) for name in ("SDK bytes a server in flight", "SDK bytes a server kept")}
         rows.append(row)
     report("fleet", rows)
-    # A thousand servers are one job, and no fleet.
+    # A thousand servers are a single job.
     bytes_each = [each for row in rows if (each := row["SDK bytes a server in flight"]) and row["servers"] >= 10_000]
     large = [row for row in rows if row["servers"] >= 10_000]
     targets = {
         "no call refused": not any(row["refused"] for row in rows),
-        "the last batch within 1 % of what the limit dictates": all(
+        "the last batch within 1 % of the time that the limit dictates": all(
             row["last batch at (s)"] <= 1.01 * row["dictated (s)"] + 1.0 for row in rows
         ),
-        f"under {MOST_MICROSECONDS:g} µs of SDK CPU a server, from 10,000 on": all(
-            row["SDK CPU a server (µs)"] < MOST_MICROSECONDS for row in large
+        f"under {MAX_MICROSECONDS:g} µs of SDK CPU a server, from 10,000 on": all(
+            row["SDK CPU a server (µs)"] < MAX_MICROSECONDS for row in large
         ),
     }
     if bytes_each:
-        targets[f"under {MOST_BYTES:g} bytes of the SDK a server in flight"] = max(bytes_each) < MOST_BYTES
+        targets[f"under {MAX_BYTES:g} bytes of the SDK a server in flight"] = max(bytes_each) < MAX_BYTES
     return judge(targets)
 
 

@@ -1,8 +1,8 @@
 """How long a fleet run holds the event loop by its own CPU, from the call that begins it until the client is closed.
 
-The cloud is a function that answers at once, on the virtual clock. What it takes is not counted, nor what the garbage
-collector takes, which has a column of its own. Two things are told: the longest callback, and the longest pass of the
-loop, in which many callbacks follow one another and nobody else comes to anything.
+The cloud is a function in the same process, on the virtual clock. Its CPU is not counted. Neither is that of the
+garbage collector, which has a column of its own. Two figures are printed: the longest callback, and the longest pass of
+the loop, in which many callbacks follow one another and no other task gets a turn.
 
 ``--servers 1000000`` takes some minutes.
 """
@@ -24,19 +24,19 @@ from bms_async import BmsClient, FleetRun, HttpRequest, StaticToken
 from bms_async.wire import HttpResponse
 from tests.support.virtual_clock import advance, run_virtually
 
-MOST = 0.025
+MAX_HOLD = 0.025
 JOB_SECONDS = 20.0
 
 
 class Cloud:
-    """A transport that takes every batch, and whose jobs end well after a while."""
+    """A transport that accepts every batch, and whose jobs succeed after `JOB_SECONDS`."""
 
     def __init__(self) -> None:
         self.jobs: list[tuple[float, tuple[str, ...]]] = []
         self.spent = 0.0
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """Answer a request."""
+        """Return the response to a request."""
         await asyncio.sleep(0.05)
         begun = time.thread_time()
         body = self._act(request) if request.method == "POST" else self._show(int(request.url.rpartition("/")[2]))
@@ -57,11 +57,11 @@ class Cloud:
 
 
 _TIMED = ((asyncio.Handle, "_run", "callback"), (asyncio.BaseEventLoop, "_run_once", "whole"))
-"""What runs a callback, and a pass of the loop; neither is public, and there is no other way to time them."""
+"""The methods that run a callback, and a pass of the loop: not public, but there is no other way to time them."""
 
 
 class Watch:
-    """Notes how long callbacks, passes of the loop and the collector take, while it is held."""
+    """Records the longest callback, pass of the loop and collection, while its context is entered."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -104,7 +104,7 @@ async def _to_the_end(run: FleetRun, _: BmsClient) -> None:
     await run
 
 
-async def _let_go(run: FleetRun, _: BmsClient) -> None:
+async def _detach(run: FleetRun, _: BmsClient) -> None:
     while run.progress.submitted < _half(run):
         await advance(1)
     run.cancel(detach=True)
@@ -122,22 +122,22 @@ def _half(run: FleetRun) -> int:
     return (run.progress.total or sys.maxsize) // 2
 
 
-WAYS: dict[str, Callable[[FleetRun, BmsClient], Any]] = {
+ENDINGS: dict[str, Callable[[FleetRun, BmsClient], Any]] = {
     "to the end": _to_the_end,
-    "cancelled": _let_go,
+    "detached": _detach,
     "client closed": _close,
 }
-"""What becomes of a run."""
+"""How a run ends."""
 
 
-def measure(servers: int, kind: Callable[[Iterable[str]], Any], way: str) -> dict[str, object]:
-    """Return what a run holds the loop for."""
+def measure(servers: int, kind: Callable[[Iterable[str]], Any], ending: str) -> dict[str, object]:
+    """Return how long a run holds the loop."""
 
     async def main() -> dict[str, object]:
         cloud = Cloud()
         ids = kind(f"{number:08x}-1111-4222-8333-123456789abc" for number in range(servers))
         gc.collect()
-        # What is there already is none of the run's business.
+        # Objects that exist already do not count.
         gc.freeze()
         async with BmsClient(
             endpoint="http://127.0.0.1:1",
@@ -150,21 +150,21 @@ def measure(servers: int, kind: Callable[[Iterable[str]], Any], way: str) -> dic
                 begun = time.thread_time()
                 run = bms.fleet.stop(ids)
                 calling = time.thread_time() - begun
-                await asyncio.create_task(WAYS[way](run, bms))
-                told = run.report
+                await asyncio.create_task(ENDINGS[ending](run, bms))
+                result = run.report
                 begun = time.thread_time()
                 gc.collect()
                 collecting = time.thread_time() - begun
-        assert told is not None
+        assert result is not None
         begun = time.thread_time()
         with suppress(ExceptionGroup):
-            told.raise_for_failures()
+            result.raise_for_failures()
         raising = time.thread_time() - begun
         gc.unfreeze()
         return {
             "servers": servers,
             "ids": kind.__name__,
-            "run": way,
+            "run": ending,
             "the call (ms)": calling * 1e3,
             "callback (ms)": watch.callback * 1e3,
             "pass (ms)": watch.whole * 1e3,
@@ -176,16 +176,20 @@ def measure(servers: int, kind: Callable[[Iterable[str]], Any], way: str) -> dic
 
 
 def main() -> int:
-    """Measure, and return 1 if the loop was held for longer than rule R9 allows."""
+    """Measure; return 1 if the loop was held for longer than rule R9 allows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--servers", type=int, default=100_000)
-    parser.add_argument("--run", choices=list(WAYS), action="append", help="only this")
+    parser.add_argument("--run", choices=list(ENDINGS), action="append", help="only this end of a run")
     given = parser.parse_args()
-    ways = given.run or list(WAYS)
-    rows = [measure(given.servers, kind, way) for way in ways for kind in ((list, set) if way == ways[0] else (list,))]
+    endings = given.run or list(ENDINGS)
+    rows = [
+        measure(given.servers, kind, ending)
+        for ending in endings
+        for kind in ((list, set) if ending == endings[0] else (list,))
+    ]
     report("holding", rows)
     held = ("the call (ms)", "callback (ms)", "pass (ms)", "collector (ms)")
-    return judge({f"{name} under {MOST * 1e3:g}": all(row[name] < MOST * 1e3 for row in rows) for name in held})  # type: ignore[operator]
+    return judge({f"{name} under {MAX_HOLD * 1e3:g}": all(row[name] < MAX_HOLD * 1e3 for row in rows) for name in held})  # type: ignore[operator]
 
 
 if __name__ == "__main__":

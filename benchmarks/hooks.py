@@ -1,10 +1,10 @@
-"""What hooks and OpenTelemetry cost a call, beside a call without them: those who use none should not pay for it.
+"""The cost of hooks and of OpenTelemetry in a call, beside a call without them: without hooks it should be nothing.
 
     python -m benchmarks.hooks [RUNS]
 
-All kinds take turns in one process, in short stretches, and the differences are taken stretch by stretch; that again in
-several processes. The transport answers from memory, so that a socket's cost and its noise are not there: the figures
-are what comes on top of a real call too. Ends with 1 when a target was missed.
+All kinds take turns in one process, in short stretches, and the differences are taken stretch by stretch; this is
+repeated in several processes. The transport answers from memory, without the cost and the noise of a socket: the
+figures are what a real call pays on top as well. The exit status is 1 if a target was missed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from benchmarks._report import judge, report
 
 RUNS = 5
 PACKAGES = ("opentelemetry-api", "opentelemetry-sdk", "msgspec", "anyio")
-MOST_UNUSED = 2.0
-MOST_EMPTY = 0.5
+MAX_UNUSED = 2.0
+MAX_EMPTY = 0.5
 
 
 def run() -> dict[str, list[float]]:
@@ -32,7 +32,7 @@ def run() -> dict[str, list[float]]:
 
 
 def main(runs: int = RUNS) -> int:
-    """Measure, tell, write down; return the exit status."""
+    """Measure, print and save; return the exit status."""
     everything = [run() for _ in range(runs)]
     cpu = {name: statistics.median(each for run in everything for each in run[name]) for name in KINDS}
     above = {
@@ -57,9 +57,9 @@ def main(runs: int = RUNS) -> int:
     empty = above["an empty hook"] / cpu[PLAIN]
     return judge(
         {
-            f"hooks that nobody uses cost {above[UNUSED]:.2f} us a call, at most {MOST_UNUSED:g}": above[UNUSED]
-            <= MOST_UNUSED,
-            f"an empty hook costs {empty:.2f} of a call's own CPU, at most {MOST_EMPTY:g}": empty <= MOST_EMPTY,
+            f"without hooks a call costs {above[UNUSED]:.2f} us more, at most {MAX_UNUSED:g}": above[UNUSED]
+            <= MAX_UNUSED,
+            f"an empty hook costs {empty:.2f} of a call's own CPU, at most {MAX_EMPTY:g}": empty <= MAX_EMPTY,
         }
     )
 

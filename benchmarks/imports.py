@@ -1,12 +1,11 @@
-"""How long the first import takes and how many modules it brings, beside the peers, each in processes of its own.
+"""How long the first import takes and how many modules it loads, beside the peers, each in processes of its own.
 
     python -m benchmarks.imports [RUNS]
 
-All take turns, so that whatever else the machine does falls on each. Counted is the CPU of the whole process, which on
-a machine that does nothing else is as long as it takes, for an import waits for nobody; the time on the wall is told
-beside it. A process that does nothing but start is among them: the others are above it. The compiled files of all are
-made beforehand, in a folder of their own, as an installer would have made them. A client is one that is made and not
-opened, so that nothing connects.
+All take turns, so that other load on the machine affects each alike. The figure is the CPU of the whole process, which
+equals its duration on an idle machine, for an import never waits; wall time is printed beside it. A process that only
+starts is among them, and the others are compared with it. All compiled files are made beforehand, in a folder of their
+own, as an installer would have made them. A client is made and not opened, so that nothing connects.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ PROGRAMS = {
     "bms_async, client on httpx": (
         "from bms_async import BmsClient, HttpxTransport, StaticToken; " + _MAKE.format(", transport=HttpxTransport()")
     ),
-    # What it takes by itself it imports when it is opened.
+    # Its HTTP library is imported when it is opened.
     "bms_async, client by default, opened": (
         f"import asyncio; from bms_async import BmsClient, StaticToken; asyncio.run({_MAKE.format('')}.__aenter__())"
     ),
@@ -71,7 +70,7 @@ print(json.dumps([len(modules), sorted(modules & {})]))
 
 
 def run(program: str, environment: Mapping[str, str]) -> tuple[float, float, int, list[str]]:
-    """Return what a process took (ms of CPU, ms on the wall), and what it had at its end (modules, HTTP libraries)."""
+    """Return the ms of CPU and of wall time of a process, and its modules and HTTP libraries at the end."""
     source = PROGRAM.format(program, set(LIBRARIES))
     command = [sys.executable, "-W", "ignore", "-c", source]
     begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -83,13 +82,13 @@ def run(program: str, environment: Mapping[str, str]) -> tuple[float, float, int
 
 
 def main(runs: int = RUNS) -> int:
-    """Measure, tell, write down; return the exit status."""
+    """Measure, print and save; return the exit status."""
     with tempfile.TemporaryDirectory() as compiled:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("OS_", "PYTHONDONTWRITE"))
         }
         environment["PYTHONPYCACHEPREFIX"] = compiled
-        # The first one compiles, and reads from a cold disk.
+        # The first run compiles, and reads from a cold disk.
         brought = {name: run(program, environment)[2:] for name, program in PROGRAMS.items()}
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in PROGRAMS}
         for _ in range(runs):
@@ -124,7 +123,7 @@ def main(runs: int = RUNS) -> int:
             "and without an HTTP library": not brought["bms_async"][1],
             "a client imports aiohttp and no other": brought["bms_async, client on aiohttp"][1] == ["aiohttp"],
             "or httpx and no other": brought["bms_async, client on httpx"][1] == ["httpx"],
-            "whichever it takes by itself": len(brought["bms_async, client by default, opened"][1]) == 1,
+            "or by default one of the two": len(brought["bms_async, client by default, opened"][1]) == 1,
         }
     )
 

@@ -1,14 +1,14 @@
-"""The limiter beside what a user would pick in its place: what the gateways refuse, and what a call and a wait cost.
+"""The rate limiter beside its alternatives: calls that the gateways refuse, and the cost of a call and of a wait.
 
-First on a virtual clock: 5,000 calls of an operation that may be called 50 times a minute, all there from the start.
-Each reaches the gateway and comes back after a random time on the wire, and three kinds of gateway count the same
-arrivals. A limiter that counts when it sends holds its limit there, and yet is refused: what was sent evenly does not
-arrive evenly. 5,940 s is the soonest that the last call can be made, for whoever lets 50 go at once. "Most in a minute"
-are the calls that arrived in the worst 60 s.
+First on a virtual clock: 5,000 calls of an operation with a limit of 50 a minute, all waiting from the start. Each
+reaches the gateway and comes back after a random time on the wire, and three kinds of gateway count the same arrivals.
+A limiter that counts when it sends keeps its limit there, and yet is refused: calls that were sent evenly do not arrive
+evenly. 5,940 s is the earliest time of the last call for a limiter that lets 50 go at once. "Most in a minute" is the
+number of calls that arrived in the worst 60 s.
 
-Then on the real clock: the CPU of taking a slot that is free and of ending it, and what 100,000 callers weigh who wait
-for one. What they weigh is told beyond a coroutine that waits for a bare future in a task, which is what any wait
-costs; and how long it takes to cancel them all.
+Then on the real clock: the CPU of taking a free slot and of releasing it, the memory of 100,000 waiters, and how long
+it takes to cancel them all. Memory is given beyond that of a coroutine that waits for a bare future in a task, which
+any wait costs.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def worst_minute(came: Sequence[float]) -> int:
 
 
 def guarantee(name: str, wire: str) -> dict[str, object]:
-    """Return what three gateways say to the calls that one limiter lets through."""
+    """Return how many of the calls that one limiter lets through are refused by each of three gateways."""
     begun = time.process_time()
     came = arrivals(CONTENDERS[name], WIRES[wire])
     refused = {}
@@ -101,7 +101,7 @@ def guarantee(name: str, wire: str) -> dict[str, object]:
 
 
 async def uncontended(acquire: Acquire) -> float:
-    """Return the µs of CPU of one call that finds its slot free, threads included."""
+    """Return the µs of CPU of one call whose slot is free, threads included."""
     begun = time.process_time()
     for _ in range(CALLS_A_RUN):
         slot = await acquire()
@@ -111,12 +111,12 @@ async def uncontended(acquire: Acquire) -> float:
 
 
 async def costs() -> dict[str, float]:
-    """Return the median of the µs for each; they take turns, so that what else the machine does falls on all."""
+    """Return the median of the µs for each; they take turns, so that other load affects all alike."""
     makes: dict[str, Callable[[int], Acquire]] = {
         **CONTENDERS,
         "bms_async, no limit": lambda _: WindowLimiter("x", None).acquire,
     }
-    del makes[WITH_A_BURST]  # Its bucket holds ten calls whatever the limit, so that it always has somebody wait.
+    del makes[WITH_A_BURST]  # Its bucket holds ten calls whatever the limit, so a call always waits.
     taken: dict[str, list[float]] = {name: [] for name in makes}
     for _ in range(RUNS):
         for name, make in makes.items():
@@ -125,7 +125,7 @@ async def costs() -> dict[str, float]:
 
 
 async def weigh(acquire: Acquire) -> float:
-    """Let very many wait; return the bytes that each of them holds."""
+    """Make very many waiters; return the bytes of each."""
     async with asyncio.TaskGroup() as group:
         gc.collect()
         tracemalloc.start()
@@ -141,7 +141,7 @@ async def weigh(acquire: Acquire) -> float:
 
 
 async def disperse(acquire: Acquire) -> float:
-    """Let very many wait; return the seconds until all of them are cancelled."""
+    """Make very many waiters; return the seconds until all of them are cancelled."""
     async with asyncio.TaskGroup() as group:
         tasks = await _gather(group, acquire)
         gc.collect()
@@ -151,7 +151,7 @@ async def disperse(acquire: Acquire) -> float:
 
 
 async def crowds() -> list[dict[str, object]]:
-    """Measure who waits: for a bare future, for our limiter, for those of the others that hold a queue."""
+    """Measure waiters: of a bare future, of our limiter, and of the others that have a queue."""
 
     async def bare() -> None:
         await asyncio.get_running_loop().create_future()
@@ -160,7 +160,7 @@ async def crowds() -> list[dict[str, object]]:
     for name in ("bms_async", "aiolimiter", "pyrate-limiter"):
         waits[name] = CONTENDERS[name](1)
         await waits[name]()
-    # What it weighs is the same each time; how long it takes is not.
+    # The memory is the same each time; the duration is not.
     weights = {name: await weigh(acquire) for name, acquire in waits.items()}
     taken: dict[str, list[float]] = {name: [] for name in waits}
     for _ in range(5):
@@ -179,7 +179,7 @@ async def crowds() -> list[dict[str, object]]:
 
 
 async def _gather(group: asyncio.TaskGroup, acquire: Acquire) -> list[asyncio.Task[Slot | None]]:
-    gc.disable()  # None of them is garbage, and looking for it takes longer than making them.
+    gc.disable()  # None of them is garbage, and a collection takes longer than making them.
     try:
         tasks = [group.create_task(acquire()) for _ in range(WAITERS)]
         for _ in range(3):

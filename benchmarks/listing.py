@@ -1,15 +1,15 @@
-"""What listing 100,000 servers costs, in pages of 1000, each with all documented fields (2.6 KB), read once and let go.
+"""The cost of listing 100,000 servers, in pages of 1000, each with all documented fields (2.6 KB), read once.
 
-A server on this machine gives the pages; each client reads them in a process of its own, five times, and the medians
-are told, but for the longest hold of the loop, which is the longest of all five. The others read less: aiohttp and
-httpx 20,000 servers five times, the vendor's client as many three times, and openstacksdk 2,000 servers once. Their
-CPU and wall time are scaled to 100,000, their memory is not. aiohttp and httpx read into dicts, one page after the
-other, and keep no limit. Before, what the imports left is collected once, as in every process that has run for a
-while: that alone takes some 20 ms. All time that garbage collection takes from then on is in the figures.
+A server on this machine sends the pages. Each client reads them in a process of its own, five times. The figures are
+medians, except for the longest hold of the loop, which is the longest of all five. The peers read less: aiohttp and
+httpx 20,000 servers five times, the vendor's client as many three times, and openstacksdk 2,000 servers once. Their CPU
+and wall time are scaled to 100,000, their memory is not. aiohttp and httpx read into dicts, one page after the other,
+without a limit. Garbage of the imports is collected once beforehand, as in any process that has run for a while: that
+alone takes some 20 ms. All garbage collection from then on is in the figures.
 
-``held`` is how much later than asked for a task came that wants its turn every millisecond, as far as the thread was
-at work meanwhile; ``late`` is the same by the clock, with whatever else the machine did, and ``noise`` is that of a
-loop with nothing to do. The last row is a server that takes 100 ms for a page. Ends with 1 when a target is missed.
+``held`` is the longest delay of a task that sleeps for a millisecond, as far as the thread was at work meanwhile.
+``late`` is the same by the clock, with other load of the machine, and ``noise`` is that of an idle loop. The last row
+is a server that takes 100 ms for a page. The exit status is 1 if a target was missed.
 
     python -m benchmarks.listing
 """
@@ -28,14 +28,14 @@ from benchmarks._serving import serving
 SERVERS = 100_000
 VENDOR, OPENSTACK = "vendor's BmsClient", "openstacksdk"
 OURS = ("bms_async on aiohttp", "bms_async on httpx")
-LEAST_TIMES_VENDOR, LEAST_TIMES_OPENSTACK = 5, 100
-MOST_MEGABYTES = 40
-LONGEST_HOLD = 25
+MIN_TIMES_VENDOR, MIN_TIMES_OPENSTACK = 5, 100
+MAX_MEGABYTES = 40
+MAX_HOLD = 25
 SLOW = 0.1
 
 
 class Sample(NamedTuple):
-    """How much of a client is measured."""
+    """How much a client reads, and how often."""
 
     client: str
     servers: int
@@ -57,8 +57,8 @@ def run(client: str, address: str, servers: int) -> dict[str, Any]:
         RuntimeError: It did not read all servers.
     """
     command = [sys.executable, "-m", "benchmarks._listing", client, address, str(servers)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found: dict[str, Any] = json.loads(told.splitlines()[-1])
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found: dict[str, Any] = json.loads(output.splitlines()[-1])
     if found["servers"] != servers:
         raise RuntimeError(f"{client} read {found['servers']} of {servers} servers")
     return found
@@ -87,37 +87,35 @@ def row_of(sample: Sample, address: str, name: str | None = None) -> dict[str, A
 
 
 def main() -> int:
-    """Measure, tell, write down; return the exit status."""
+    """Measure, print and save; return the exit status."""
     rows: dict[str, dict[str, Any]] = {}
     fifth: dict[str, float] = {}
     for size in sorted({sample.servers for sample in SAMPLES}, reverse=True):
         with serving("_page_server", size) as address:
             rows |= {each.client: row_of(each, address) for each in SAMPLES if each.servers == size}
             if size == SERVERS // 5:
-                # Memory that grows with the fleet would show beside a fleet of a fifth.
+                # Memory that grows with the list would show beside a list of a fifth.
                 fifth = {client: row_of(Sample(client, size, 3), address)["peak MB"] for client in OURS}
     with serving("_page_server", SERVERS, SLOW) as address:
         name = f"{OURS[0]}, {1000 * SLOW:g} ms a page"
         rows[name] = row_of(Sample(OURS[0], SERVERS, 1), address, name)
     best = rows[OURS[0]]["CPU s"]
-    told = [{**row, "times ours": row["CPU s"] / best} for row in rows.values()]
-    report("listing", told, packages=("aiohttp", "httpx", "msgspec", "huaweicloudsdkbms", "openstacksdk"))
+    compared = [{**row, "times ours": row["CPU s"] / best} for row in rows.values()]
+    report("listing", compared, packages=("aiohttp", "httpx", "msgspec", "huaweicloudsdkbms", "openstacksdk"))
     targets: dict[str, bool] = {}
     for client in OURS:
         row = rows[client]
         vendor, openstack = (rows[peer]["CPU s"] / row["CPU s"] for peer in (VENDOR, OPENSTACK))
         targets |= {
-            f"{client}: the vendor's client needs at least {LEAST_TIMES_VENDOR} times the CPU: {vendor:.1f}": (
-                vendor >= LEAST_TIMES_VENDOR
+            f"{client}: the vendor's client takes at least {MIN_TIMES_VENDOR} times the CPU: {vendor:.1f}": (
+                vendor >= MIN_TIMES_VENDOR
             ),
-            f"{client}: openstacksdk needs at least {LEAST_TIMES_OPENSTACK} times the CPU: {openstack:.0f}": (
-                openstack >= LEAST_TIMES_OPENSTACK
+            f"{client}: openstacksdk takes at least {MIN_TIMES_OPENSTACK} times the CPU: {openstack:.0f}": (
+                openstack >= MIN_TIMES_OPENSTACK
             ),
-            f"{client}: at most {MOST_MEGABYTES} MB above the idle client: {row['peak MB']:.1f}; "
-            f"{fifth[client]:.1f} with a fifth of the servers": row["peak MB"] <= MOST_MEGABYTES,
-            f"{client}: the loop is never held over {LONGEST_HOLD} ms: {row['held ms']:.1f}": (
-                row["held ms"] <= LONGEST_HOLD
-            ),
+            f"{client}: at most {MAX_MEGABYTES} MB above the idle client: {row['peak MB']:.1f}; "
+            f"{fifth[client]:.1f} with a fifth of the servers": row["peak MB"] <= MAX_MEGABYTES,
+            f"{client}: the loop is never held over {MAX_HOLD} ms: {row['held ms']:.1f}": (row["held ms"] <= MAX_HOLD),
         }
     return judge(targets)
 

@@ -1,10 +1,10 @@
-"""What signing costs: one signature of a call without a body, and of a batch of 1000 ids.
+"""The CPU of signing: one signature of a call without a body, and one of a batch of 1000 ids.
 
-The floor is what no signer can do without: the SHA-256 of the body and of the canonical request, and an HMAC-SHA256,
-by the standard library and with nothing around them. Ours is timed twice: the signature alone, and all that `AkSkAuth`
-does for a request, the date and its own headers included. The vendor's signer gets a request that is ready, for it
-writes into it. Told is the least CPU of many rounds, in which all take turns, so that they meet the same machine. Ends
-with 1 when a signature costs more than 1.5 times the floor.
+The floor is what every signer needs: the SHA-256 of the body and of the canonical request, and an HMAC-SHA256, by the
+standard library alone. Ours is timed twice: the signature alone, and all that `AkSkAuth` does for a request, with the
+date and its own headers. The vendor's signer gets a new request each time, for it writes into it. The figure is the
+least CPU of many rounds, in which all take turns, so that other load affects all alike. The exit status is 1 if a
+signature costs more than 1.5 times the floor.
 
     python -m benchmarks.signing [ROUNDS]
 """
@@ -52,7 +52,7 @@ def batch() -> bytes:
 
 
 def signers_of(method: str, path: str, body: bytes) -> dict[str, Callable[[], object]]:
-    """Return all ways to sign one request, the floor first."""
+    """Return all signers of one request, the floor first."""
     url = f"https://{HOST}{path}"
     key, secret = SigningKey(SK), SK.encode()
     canonical = (
@@ -99,7 +99,7 @@ def signers_of(method: str, path: str, body: bytes) -> dict[str, Callable[[], ob
 
 
 def _run(coroutine: Coroutine[Any, Any, object]) -> object:
-    """Run what never waits, without a loop, whose cost is not the signer's."""
+    """Run a coroutine that never waits, without the cost of an event loop."""
     try:
         coroutine.send(None)
     except StopIteration as ended:
@@ -125,7 +125,7 @@ def costs_of(signers: dict[str, Callable[[], object]], rounds: int) -> dict[str,
 
 
 def main(rounds: int = ROUNDS) -> int:
-    """Measure, tell, write down; return the exit status."""
+    """Measure, print and save; return the exit status."""
     rows: list[dict[str, object]] = []
     missed = []
     for name, method, path, body in (

@@ -1,26 +1,26 @@
-"""How soon the watcher tells that a sub-job has ended, and for how many polls, on the virtual clock.
+"""How soon the watcher sees that a sub-job has ended, and with how many polls, on the virtual clock.
 
-There are always so many jobs under way, each of one server or of as many as a batch may have. Their sub-jobs take 2 to
-15 minutes, drawn from a law of each kind of job, which the watcher has to learn from the jobs that end before those
-that are measured. Two further schedules are what people write by hand: each job polled every 2 s, and every 5 s, which
-the limit of 2000 a minute cuts to what there is.
+A constant number of jobs is in flight, each of one server or of a whole batch. Their sub-jobs take 2 to 15 minutes,
+drawn from a distribution of each kind of job, which the watcher has to learn from jobs that end before the measured
+ones. Two further schedules are those that people write by hand: each job polled every 2 s, and every 5 s, stretched to
+the limit of 2000 polls a minute.
 
-Two bounds are for the number of polls that the watcher made, all placed freely, with no regard to how many come in one
-minute and with answers that take no time:
+Two bounds are for the number of polls that the watcher made. They place polls freely, however many come in one minute,
+and their polls take no time:
 
-``best``: the least mean delay for who knows the laws themselves, but no end before it was polled. It is found by going
-backwards through the ages of a job: from each age, the next poll that costs the least of delay and of polls, of which
-none is made once the job has ended. For jobs of one server nothing else can be known, so that no scheduler can do
-better. (Polls are placed on a grid of two seconds, within a hundredth of the best for such laws.) In large batches, one
-that looks at how many have ended already might gain a little on it. The target is to be within 1.3 times of it.
+``best``: the least mean delay for a schedule that knows the distributions, but no end before it was polled. It is found
+by going backwards through the ages of a job: from each age, the next poll with the least cost of delay and polls, of
+which none is made once the job has ended. For jobs of one server nothing else can be known, so no schedule can do
+better. (Polls are placed on a grid of two seconds, within a hundredth of the best for such distributions.) In large
+batches, a schedule that counts how many have ended already might gain a little on it. The target is 1.3 times of it.
 
-``clairvoyant``: the least mean delay for who knows every end beforehand, a true lower bound for any scheduler: the
+``clairvoyant``: the least mean delay for a schedule that knows every end beforehand, a true lower bound for any: the
 best cut of the ends of each job into as many groups as it has polls, with polls given to jobs so that the sum is the
 least (Lagrange's dual, which is below the best for any price of a poll). With as many polls as there are sub-jobs it
-is 0. Where ``best`` is more than 1.3 times as large, nobody who cannot see the future comes within 1.3 times of it.
+is 0. Where ``best`` is more than 1.3 times as large, no schedule without foresight comes within 1.3 times of it.
 
-The watcher is real and its polls are answered without HTTP, so that 2,000 jobs fit into a minute; the last line goes
-through the whole client and the simulator, with sub-jobs that are drawn evenly from the same 2 to 15 minutes.
+The watcher is real and its polls need no HTTP, so that 2,000 jobs fit into a minute. The last row is the whole client
+with the simulator, whose sub-jobs are drawn evenly from the same 2 to 15 minutes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from tests.support.virtual_clock import run_virtually
 
 LIMIT = 2000
 TARGET = 1.3
-SHORTEST, LONGEST = 120.0, 900.0
+MIN_SECONDS, MAX_SECONDS = 120.0, 900.0
 LATENCY = (0.04, 0.16)
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -68,7 +68,7 @@ CASES = (
 
 @dataclass(slots=True)
 class Work:
-    """A job of the cloud, and when it was told what became of it."""
+    """A job of the cloud, its polls, and the delay of each sub-job's end."""
 
     kind: str
     begun: float
@@ -80,7 +80,7 @@ class Work:
 
 
 class Cloud:
-    """Jobs whose sub-jobs end when it was drawn that they do."""
+    """Jobs whose sub-jobs end at drawn times."""
 
     def __init__(self, together: int, rng: random.Random, measured: tuple[float, float]) -> None:
         self.rng = rng
@@ -101,15 +101,15 @@ class Cloud:
         return work
 
     async def fetch(self, job_id: str, *_: object) -> Job | None:
-        """Answer a poll, as the client does: None where there is nothing new."""
+        """Return the result of a poll, as the client does: None where there is nothing new."""
         self.polled_at.append(anyio.current_time())
         work = self.works[job_id]
         work.polls += 1
-        answer = self._answer(job_id, work)
+        job = self._show(job_id, work)
         await anyio.sleep(self.rng.uniform(*LATENCY))
-        return answer
+        return job
 
-    def _answer(self, job_id: str, work: Work) -> Job | None:
+    def _show(self, job_id: str, work: Work) -> Job | None:
         ended = bisect_right(work.ends, anyio.current_time())
         if ended == len(work.shown) and work.polls > 1:
             return None
@@ -130,26 +130,26 @@ def draw(kind: str, rng: random.Random) -> float:
     median, spread = LAWS[kind]
     while True:
         seconds = median * rng.lognormvariate(0.0, spread)
-        if SHORTEST <= seconds <= LONGEST:
+        if MIN_SECONDS <= seconds <= MAX_SECONDS:
             return seconds
 
 
 def law_of(kind: str) -> Callable[[float], float]:
-    """Return what tells the share of a kind's sub-jobs that have ended by an age."""
+    """Return the distribution of a kind: the share of its sub-jobs that have ended by an age."""
     median, spread = LAWS[kind]
     whole = statistics.NormalDist(math.log(median), spread)
-    below = whole.cdf(math.log(SHORTEST))
-    within = whole.cdf(math.log(LONGEST)) - below
+    below = whole.cdf(math.log(MIN_SECONDS))
+    within = whole.cdf(math.log(MAX_SECONDS)) - below
     return lambda age: min(1.0, max(0.0, whole.cdf(math.log(max(age, 1.0))) - below) / within)
 
 
 def even_law(age: float) -> float:
-    """Tell the share of the simulator's sub-jobs that have ended by an age."""
-    return min(1.0, max(0.0, (age - SHORTEST) / (LONGEST - SHORTEST)))
+    """Return the share of the simulator's sub-jobs that have ended by an age."""
+    return min(1.0, max(0.0, (age - MIN_SECONDS) / (MAX_SECONDS - MIN_SECONDS)))
 
 
 def watch(live: int, together: int, warm_up: float, measured: float) -> tuple[list[Work], int]:
-    """Keep so many jobs under way; return those that are measured, and the most polls that came in any minute."""
+    """Keep so many jobs in flight; return the measured ones, and the most polls that came in any minute."""
 
     async def main() -> tuple[list[Work], int]:
         cloud = Cloud(together, random.Random(live), (warm_up, warm_up + measured))
@@ -182,21 +182,21 @@ def watch(live: int, together: int, warm_up: float, measured: float) -> tuple[li
 
 
 def watch_through_the_client(jobs: int) -> tuple[list[Work], int]:
-    """Watch batches one after the other, by the client and in the simulator; the first tell the law."""
+    """Watch batches one after the other, by the client and in the simulator; from the first half it learns."""
 
     async def main() -> tuple[list[Work], int]:
         works = []
-        async with simulated(servers=1000, job_seconds=(SHORTEST, LONGEST), seed=1) as (bms, cloud):
+        async with simulated(servers=1000, job_seconds=(MIN_SECONDS, MAX_SECONDS), seed=1) as (bms, cloud):
             for number in range(jobs):
                 action = (bms.servers.stop, bms.servers.start)[number % 2]
                 before = cloud.call_counts().operations["jobs.get"].arrived if number else 0
                 begun = anyio.current_time()
                 handle = await action(list(cloud.servers))
-                told = [(sub, anyio.current_time()) async for sub in handle.sub_jobs()]
+                seen = [(sub, anyio.current_time()) async for sub in handle.sub_jobs()]
                 job = await handle
                 assert job.begin_time is not None
                 began = job.begin_time
-                spans = sorted((begun + (sub.end_time - began).total_seconds(), at) for sub, at in told if sub.end_time)
+                spans = sorted((begun + (sub.end_time - began).total_seconds(), at) for sub, at in seen if sub.end_time)
                 work = Work("", begun, [end for end, _ in spans], number >= jobs // 2)
                 work.polls = cloud.call_counts().operations["jobs.get"].arrived - before
                 work.delays = [at - end for end, at in spans]
@@ -208,7 +208,7 @@ def watch_through_the_client(jobs: int) -> tuple[list[Work], int]:
 
 
 def most_in_a_minute(moments: Sequence[float]) -> int:
-    """Return how many came in the worst 60 s."""
+    """Return how many polls came in the worst 60 s."""
     window: deque[float] = deque()
     most = 0
     for moment in moments:
@@ -220,7 +220,7 @@ def most_in_a_minute(moments: Sequence[float]) -> int:
 
 
 def poll_every(wanted: float, works: Sequence[Work], live: int) -> list[Work]:
-    """Return what had become of the jobs if each had been polled at fixed times, as often as the limit lets."""
+    """Return the jobs as if each had been polled at fixed times, as often as the limit allows."""
     period = max(wanted, live * 60.0 / LIMIT)
     return [
         Work(
@@ -236,7 +236,7 @@ def poll_every(wanted: float, works: Sequence[Work], live: int) -> list[Work]:
 
 
 def row_of(live: int, how: str, works: Sequence[Work], most: int) -> dict[str, object]:
-    """Return what a schedule did."""
+    """Return the row of a schedule."""
     delays = sorted(delay for work in works for delay in work.delays)
     return {
         "live": live,
@@ -255,10 +255,10 @@ def row_of(live: int, how: str, works: Sequence[Work], most: int) -> dict[str, o
 
 
 def bound(row: dict[str, object], works: Sequence[Work], laws: dict[str, Callable[[float], float]]) -> float:
-    """Add the bounds to what the watcher did, and return how many times the best its delay is."""
+    """Add the bounds to the watcher's row, and return how many times the best its delay is."""
     together, polls = len(works[0].ends), sum(work.polls for work in works)
     kinds = [
-        (Kind(law, longest=LONGEST, together=together), sum(work.kind == kind for work in works) / len(works))
+        (Kind(law, longest=MAX_SECONDS, together=together), sum(work.kind == kind for work in works) / len(works))
         for kind, law in laws.items()
     ]
     best = foresighted_delay(kinds, polls / len(works))
@@ -269,7 +269,7 @@ def bound(row: dict[str, object], works: Sequence[Work], laws: dict[str, Callabl
 
 
 def main() -> int:
-    """Run all and judge it."""
+    """Run all cases; return the exit status, 1 if a target was missed."""
     rows, targets = [], {}
     laws = {kind: law_of(kind) for kind in LAWS}
     for live, together, warm_up, measured in CASES:

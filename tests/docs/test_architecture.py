@@ -1,4 +1,4 @@
-"""The page of the architecture: its picture is that of the import contract, and what it names is there."""
+"""The page of the architecture has the picture of the import contract, and the decisions are all alike."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import bms_async
 from docs._site import rooms_picture
 from tests.docs.blocks import ROOT
 
-PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 DECISIONS = ROOT / "docs" / "decisions"
 PACKAGE = Path(bms_async.__file__).parent
 
@@ -46,11 +45,6 @@ def test_every_room_is_in_the_picture_and_the_upper_ones_are_above() -> None:
 
 def test_a_name_of_a_room_cannot_break_the_picture() -> None:
     assert "<b>" not in rooms_picture.draw([["a<b>&"]])
-
-
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:\w+/)+\w*(?:\.py)?/?)`", PAGE))))
-def test_what_the_page_names_is_there(path: str) -> None:
-    assert any((root / path).exists() or (root / f"{path}.py").exists() for root in (PACKAGE, ROOT)), path
 
 
 def test_every_decision_is_in_the_list_and_has_its_four_parts() -> None:
