@@ -106,21 +106,21 @@ class Identity:
 
     async def _read(self, operation: Operation[ProjectsResponse], query: Query) -> tuple[Project, ...]:
         async def fetch(query: Query) -> ProjectsResponse:
-            answer = await self._session.call(operation, query=query)
-            if answer.truncated:
+            response = await self._session.call(operation, query=query)
+            if response.truncated:
                 raise DecodeError(
-                    f"expected all projects, got {len(answer.projects or ())} and the word that there are more, which "
+                    f"expected all projects, got {len(response.projects or ())} and the word that there are more, which "
                     "the identity service does not give; ask for one by its name",
                     status=200,
                     operation=operation.name,
                 )
-            return answer
+            return response
 
         return await read_pages(
             fetch,
             query,
-            items=lambda answer: [(project.id, project) for project in answer.projects or ()],
-            link=lambda answer: next_of(answer.links),
+            items=lambda response: [(project.id, project) for project in response.projects or ()],
+            link=lambda response: next_of(response.links),
             operation=operation.name,
         )
 

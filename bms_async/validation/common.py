@@ -81,7 +81,7 @@ def check_batch(argument: str, values: Iterable[str]) -> tuple[str, ...]:
     """Return the ids of one batch in their canonical form: 1 to 1000, each fit and none twice (API reference 4.4.3).
 
     Raises:
-        InvalidRequestError: There are none or too many, one is unfit, or one comes twice.
+        InvalidRequestError: There are none or too many, one is invalid, or one comes twice.
     """
     if isinstance(values, str | bytes):
         raise InvalidRequestError(argument, values, "a list of ids is wanted, not one string: put it in brackets")

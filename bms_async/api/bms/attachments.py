@@ -77,13 +77,13 @@ class Attachments(ServerResource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 4.6.1; 500 calls a minute.
         """
-        answer = await self._session.call(LIST_INTERFACES, path={"server_id": self._checked(server_id)})
-        return answer.interfaces or ()
+        response = await self._session.call(LIST_INTERFACES, path={"server_id": self._checked(server_id)})
+        return response.interfaces or ()
 
     async def list_volumes(self, server_id: str) -> tuple[VolumeAttachment, ...]:
         """Return the EVS disks that a server has.
@@ -92,13 +92,13 @@ class Attachments(ServerResource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 4.7.3; 500 calls a minute.
         """
-        answer = await self._session.call(LIST_VOLUMES, path={"server_id": self._checked(server_id)})
-        return answer.volumes or ()
+        response = await self._session.call(LIST_VOLUMES, path={"server_id": self._checked(server_id)})
+        return response.volumes or ()
 
     async def attach_volume(self, server_id: str, volume_id: str, *, device: str | None = None) -> JobHandle:
         """Give a server an EVS disk and return the job that does it; it is watched from then on.
@@ -113,7 +113,7 @@ class Attachments(ServerResource):
             device: Where the server is to have it, such as ``/dev/sdb``; the cloud picks the next one if None.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ApiError: The cloud refused.
 
         Source: API reference 4.7.1; 100 calls a minute.
@@ -139,7 +139,7 @@ class Attachments(ServerResource):
             attachment_id: The ``id`` of the disk in `list_volumes`.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ApiError: The cloud refused.
 
         Source: API reference 4.7.2; 100 calls a minute.

@@ -123,7 +123,7 @@ class Creation(ServerResource):
             server_tags: Keys and values.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ApiError: The cloud refused.
 
         Source: API reference 7.2 and 6.3.2; no limit is documented.

@@ -50,11 +50,11 @@ class Flavors:
             availability_zone: Only those of this zone; of all zones if None.
 
         Raises:
-            InvalidRequestError: The zone's name is unfit; nothing was sent.
+            InvalidRequestError: The zone's name is invalid; nothing was sent.
 
         Source: API reference 4.5.1; 500 calls a minute.
         """
         if self._check and availability_zone is not None:
             check_id("availability_zone", availability_zone)
-        answer = await self._session.call(LIST, query={"availability_zone": availability_zone})
-        return answer.flavors or ()
+        response = await self._session.call(LIST, query={"availability_zone": availability_zone})
+        return response.flavors or ()

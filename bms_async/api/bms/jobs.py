@@ -45,7 +45,7 @@ class Jobs:
             job_id: The job.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such job: not yet, some seconds after it was accepted, or not any more.
 
         Source: API reference 4.11.1; 2000 calls a minute.
@@ -63,7 +63,7 @@ class Jobs:
             keep_polling: Whether to poll it to its end also when nobody waits; such polls are made after all others.
 
         Raises:
-            InvalidRequestError: The id is unfit.
+            InvalidRequestError: The id is invalid.
             ClientClosedError: The client is not open.
 
         Source: API reference 4.11.1.

@@ -83,7 +83,7 @@ class Maintenance(ServerResource):
             name: 1 to 63 letters, digits, ``_``, ``-`` and ``.``.
 
         Raises:
-            InvalidRequestError: The id or the name is unfit; nothing was sent.
+            InvalidRequestError: The id or the name is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 4.4.1; 100 calls a minute.
@@ -91,8 +91,8 @@ class Maintenance(ServerResource):
         path = {"server_id": self._checked(server_id)}
         if self._check:
             check_name("name", name)
-        answer = await self._session.call(RENAME, path=path, body={"server": {"name": name}})
-        return answer.server
+        response = await self._session.call(RENAME, path=path, body={"server": {"name": name}})
+        return response.server
 
     async def reinstall_os(
         self,
@@ -118,7 +118,7 @@ class Maintenance(ServerResource):
                 base64 here. Needed where there is neither a password nor a key pair.
 
         Raises:
-            InvalidRequestError: An argument is unfit, there are two logins or none; nothing was sent.
+            InvalidRequestError: An argument is invalid, there are two logins or none; nothing was sent.
             ApiError: The cloud refused, for instance because the server runs.
 
         Source: API reference 4.4.2; 50 calls a minute.
@@ -148,7 +148,7 @@ class Maintenance(ServerResource):
             metadata: Keys of 1 to 255 letters, digits, ``-``, ``_``, ``:`` and ``.``; values of at most 255 characters.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 4.8.1; 100 calls a minute.
@@ -157,10 +157,10 @@ class Maintenance(ServerResource):
         metadata = wrap_secrets(metadata)
         path = {"server_id": self._checked(server_id)}
         values = check_metadata("metadata", metadata) if self._check else dict(metadata)
-        answer = await self._session.call(
+        response = await self._session.call(
             UPDATE_METADATA, path=path, body={"metadata": values}, secrets=(values.get("admin_pass"),)
         )
-        return answer.metadata
+        return response.metadata
 
 
 def _check_login(password: str | None, key_name: str | None, user_data: str | bytes | None) -> None:

@@ -74,7 +74,7 @@ class Passwords(ServerResource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 4.10.1; 50 calls a minute.
@@ -90,7 +90,7 @@ class Passwords(ServerResource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 4.10.2; 50 calls a minute.
@@ -104,13 +104,13 @@ class Passwords(ServerResource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 7.8; no limit is documented.
         """
-        answer = await self._session.call(CAN_RESET_PASSWORD, path={"server_id": self._checked(server_id)})
-        return answer.resetpwd_flag
+        response = await self._session.call(CAN_RESET_PASSWORD, path={"server_id": self._checked(server_id)})
+        return response.resetpwd_flag
 
     async def reset_password(self, server_id: str, new_password: str) -> None:
         """Set the administrator's password anew.

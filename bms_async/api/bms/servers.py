@@ -43,19 +43,19 @@ class Servers(Power, Maintenance, Attachments, Passwords, Creation):
     """The project's bare-metal servers: ``bms.servers``."""
 
     async def get(self, server_id: str) -> Server:
-        """Return one server with all that the cloud tells of it.
+        """Return one server with everything that the cloud reports about it.
 
         Args:
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 4.3.1; 1000 calls a minute.
         """
-        answer = await self._session.call(GET, path={"server_id": self._checked(server_id)})
-        return answer.server
+        response = await self._session.call(GET, path={"server_id": self._checked(server_id)})
+        return response.server
 
     def list(
         self,

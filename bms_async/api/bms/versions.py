@@ -67,7 +67,7 @@ class Versions:
             version: Its id, such as ``v1``.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such version.
 
         Source: API reference 4.2.2; 2000 calls a minute.

@@ -51,13 +51,13 @@ class Addresses(Resource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.5.1.
         """
-        answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
-        return answer.addresses or {}
+        response = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
+        return response.addresses or {}
 
     async def get(self, server_id: str, vpc_id: str) -> tuple[Address, ...]:
         """Return a server's addresses in one VPC.
@@ -67,16 +67,16 @@ class Addresses(Resource):
             vpc_id: The VPC, a key of what `list` returns.
 
         Raises:
-            InvalidRequestError: An id is unfit; nothing was sent.
+            InvalidRequestError: An id is invalid; nothing was sent.
             NotFoundError: There is no such server, or it is not in this VPC.
 
         Source: API reference 5.5.2.
         """
         path = {"server_id": self._id("server_id", server_id), "vpc_id": self._id("vpc_id", vpc_id)}
-        answer = await self._session.call(GET, path=path)
+        response = await self._session.call(GET, path=path)
         if vpc_id in answer:
-            return answer[vpc_id]
+            return response[vpc_id]
         # The only key is the VPC, however it is spelled there.
         if len(answer) > 1:
             raise DecodeError(f"answered for other VPCs than {vpc_id}", status=200, operation=GET.name)
-        return next(iter(answer.values()), ())
+        return next(iter(response.values()), ())

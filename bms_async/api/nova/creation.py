@@ -42,7 +42,7 @@ def check_new_server(new: NewServer) -> None:
     """Refuse what the reference does not allow (API reference table 5-2).
 
     Raises:
-        InvalidRequestError: An argument is unfit; the error names it, and holds no secret.
+        InvalidRequestError: An argument is invalid; the error names it, and holds no secret.
     """
     check_text("name", check_native_name("name", new.name))
     check_text("image", new.image)

@@ -1,4 +1,4 @@
-"""Flavors, as the native calls tell of them (API reference 5.6)."""
+"""Flavors, as the native calls report them (API reference 5.6)."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ class NovaFlavors(Resource):
             bare_metal_only: Leave out what is for virtual machines; the cloud lists both.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
-            DecodeError: The answer links to a next page, and nothing new comes of it.
+            InvalidRequestError: An argument is invalid; nothing was sent.
+            DecodeError: The response links to a next page that has nothing new.
 
         Source: API reference 5.6.1.
         """
@@ -113,8 +113,8 @@ class NovaFlavors(Resource):
         flavors = await read_pages(
             lambda query: self._session.call(LIST, query=query),
             query,
-            items=lambda answer: [(flavor.id, flavor) for flavor in answer.flavors or ()],
-            link=lambda answer: next_link(answer.links),
+            items=lambda response: [(flavor.id, flavor) for flavor in response.flavors or ()],
+            link=lambda response: next_link(response.links),
             operation=LIST.name,
         )
         return tuple(flavor for flavor in flavors if flavor.is_bare_metal or not bare_metal_only)
@@ -126,13 +126,13 @@ class NovaFlavors(Resource):
             flavor_id: The flavor, such as ``physical.o2.medium``.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such flavor.
 
         Source: API reference 5.6.2.
         """
-        answer = await self._session.call(GET, path={"flavor_id": self._id("flavor_id", flavor_id)})
-        return answer.flavor
+        response = await self._session.call(GET, path={"flavor_id": self._id("flavor_id", flavor_id)})
+        return response.flavor
 
     async def extra_specs(self, flavor_id: str) -> ExtraSpecs:
         """Return what a flavor is made of: the machine's parts, what it boots from, whether it takes EVS disks.
@@ -141,10 +141,10 @@ class NovaFlavors(Resource):
             flavor_id: The flavor, such as ``physical.o2.medium``.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such flavor.
 
         Source: API reference 5.6.3.
         """
-        answer = await self._session.call(EXTRA_SPECS, path={"flavor_id": self._id("flavor_id", flavor_id)})
-        return ExtraSpecs(answer.extra_specs or {})
+        response = await self._session.call(EXTRA_SPECS, path={"flavor_id": self._id("flavor_id", flavor_id)})
+        return ExtraSpecs(response.extra_specs or {})

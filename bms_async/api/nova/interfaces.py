@@ -1,4 +1,4 @@
-"""Network interfaces of servers, as the native calls tell of them (API reference 5.7)."""
+"""Network interfaces of servers, as the native calls report them (API reference 5.7)."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class NovaInterfaces(Resource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.7.1.
         """
-        answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
-        return answer.interfaces or ()
+        response = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
+        return response.interfaces or ()
 
     async def get(self, server_id: str, port_id: str) -> Interface:
         """Return one NIC of a server.
@@ -71,11 +71,11 @@ class NovaInterfaces(Resource):
             port_id: The NIC, by the id of its port.
 
         Raises:
-            InvalidRequestError: An id is unfit; nothing was sent.
+            InvalidRequestError: An id is invalid; nothing was sent.
             NotFoundError: The server has no such NIC, or does not exist.
 
         Source: API reference 5.7.2.
         """
         path = {"server_id": self._id("server_id", server_id), "id": self._id("port_id", port_id)}
-        answer = await self._session.call(GET, path=path)
-        return answer.interface
+        response = await self._session.call(GET, path=path)
+        return response.interface

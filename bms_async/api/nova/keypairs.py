@@ -82,15 +82,15 @@ class KeyPairs(Resource):
         """Return the caller's key pairs, with their public keys.
 
         Raises:
-            DecodeError: The answer links to a next page, and nothing new comes of it.
+            DecodeError: The response links to a next page that has nothing new.
 
         Source: API reference 5.9.1.
         """
         return await read_pages(
             lambda query: self._session.call(LIST, query=query),
             {},
-            items=lambda answer: [(each.key_pair.name, each.key_pair) for each in answer.key_pairs or ()],
-            link=lambda answer: next_link(answer.links),
+            items=lambda response: [(each.key_pair.name, each.key_pair) for each in response.key_pairs or ()],
+            link=lambda response: next_link(response.links),
             operation=LIST.name,
         )
 
@@ -101,13 +101,13 @@ class KeyPairs(Resource):
             name: The key pair's name.
 
         Raises:
-            InvalidRequestError: The name is unfit; nothing was sent.
+            InvalidRequestError: The name is invalid; nothing was sent.
             NotFoundError: There is no such key pair.
 
         Source: API reference 5.9.2.
         """
-        answer = await self._session.call(GET, path={"keypair_name": self._name(name)})
-        return answer.key_pair
+        response = await self._session.call(GET, path={"keypair_name": self._name(name)})
+        return response.key_pair
 
     async def create(self, name: str) -> KeyPair:
         """Let the cloud make a key pair, and return it with its private key, which is told this once only.
@@ -119,13 +119,13 @@ class KeyPairs(Resource):
             name: 1 to 255 characters; the name of no key pair that there is.
 
         Raises:
-            InvalidRequestError: The name is unfit; nothing was sent.
+            InvalidRequestError: The name is invalid; nothing was sent.
             ConflictError: The name is taken.
 
         Source: API reference 5.9.3.
         """
-        answer = await self._session.call(CREATE, body={"keypair": {"name": self._name(name)}})
-        return answer.key_pair
+        response = await self._session.call(CREATE, body={"keypair": {"name": self._name(name)}})
+        return response.key_pair
 
     async def import_key(self, name: str, public_key: str) -> KeyPair:
         """Give the cloud a public key that you made yourself; nobody else ever has the private one.
@@ -135,7 +135,7 @@ class KeyPairs(Resource):
             public_key: The key as OpenSSH writes it (``ssh-rsa AAAA...``), at most 1024 bytes.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ConflictError: The name is taken.
 
         Source: API reference 5.9.3.
@@ -149,8 +149,8 @@ class KeyPairs(Resource):
         if self._check:
             check_public_key("public_key", public_key)
         body = {"keypair": {"name": self._name(name), "public_key": public_key}}
-        answer = await self._session.call(CREATE, body=body)
-        return answer.key_pair
+        response = await self._session.call(CREATE, body=body)
+        return response.key_pair
 
     async def delete(self, name: str) -> None:
         """Delete a key pair; servers that were made with it keep its public key.
@@ -159,7 +159,7 @@ class KeyPairs(Resource):
             name: The key pair's name.
 
         Raises:
-            InvalidRequestError: The name is unfit; nothing was sent.
+            InvalidRequestError: The name is invalid; nothing was sent.
             NotFoundError: There is no such key pair.
 
         Source: API reference 5.9.4.

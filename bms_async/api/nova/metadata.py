@@ -90,13 +90,13 @@ class Metadata(Resource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.4.1.
         """
-        answer = await self._session.call(GET, path={"server_id": self._id("server_id", server_id)})
-        return answer.metadata or {}
+        response = await self._session.call(GET, path={"server_id": self._id("server_id", server_id)})
+        return response.metadata or {}
 
     async def update(self, server_id: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
         r"""Add keys to a server's metadata or change them, leave the others, and return what the cloud answers.
@@ -107,7 +107,7 @@ class Metadata(Resource):
                 no special character but ``' | : - _ .`` in a key.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
             ConflictError: The server is in a state that does not allow it.
 
@@ -116,10 +116,10 @@ class Metadata(Resource):
         metadata = wrap_secrets(metadata)
         path = {"server_id": self._id("server_id", server_id)}
         changed = check_changed_metadata("metadata", metadata) if self._check else dict(metadata)
-        answer = await self._session.call(
+        response = await self._session.call(
             UPDATE, path=path, body={"metadata": changed}, secrets=(changed.get(_PASSWORD),)
         )
-        return answer.metadata
+        return response.metadata
 
     async def set(self, server_id: str, key: str, value: str) -> Mapping[str, str]:
         """Set one key of a server's metadata, and return the pair as the cloud keeps it.
@@ -130,7 +130,7 @@ class Metadata(Resource):
             value: At most 255 characters, as in `update`.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
             ConflictError: The server is in a state that does not allow it.
 
@@ -139,8 +139,8 @@ class Metadata(Resource):
         value = wrap_secrets(value)
         path = {"server_id": self._id("server_id", server_id), "key": check_segment("key", key)}
         changed = check_changed_metadata("metadata", {key: value}) if self._check else {key: value}
-        answer = await self._session.call(SET, path=path, body={"meta": changed}, secrets=(changed.get(_PASSWORD),))
-        return answer.meta
+        response = await self._session.call(SET, path=path, body={"meta": changed}, secrets=(changed.get(_PASSWORD),))
+        return response.meta
 
     async def delete(self, server_id: str, key: str) -> None:
         """Delete one key of a server's metadata.
@@ -150,7 +150,7 @@ class Metadata(Resource):
             key: 1 to 255 characters.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: The server does not have the key, or does not exist.
             ConflictError: The server is in a state that does not allow it.
 

@@ -67,7 +67,7 @@ class ServerFilters(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse what the reference does not allow.
 
         Raises:
-            InvalidRequestError: An argument is unfit.
+            InvalidRequestError: An argument is invalid.
         """
         if self.image is not None:
             self._check_image_alone()

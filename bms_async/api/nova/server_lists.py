@@ -58,7 +58,7 @@ class ServerLists(Resource):
                 then the default.
 
         Raises:
-            InvalidRequestError: An argument is unfit, or something goes with ``image``; nothing was sent.
+            InvalidRequestError: An argument is invalid, or something goes with ``image``; nothing was sent.
 
         Source: API reference 5.2.4.
         """
@@ -120,7 +120,7 @@ class ServerLists(Resource):
             microversion: The version of the API to ask in; filters by tag and by reservation need ``2.26``.
 
         Raises:
-            InvalidRequestError: An argument is unfit, or something goes with ``image``; nothing was sent.
+            InvalidRequestError: An argument is invalid, or something goes with ``image``; nothing was sent.
 
         Source: API reference 5.2.5.
         """

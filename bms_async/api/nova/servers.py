@@ -1,4 +1,4 @@
-"""Servers, as the native calls tell of them (API reference 5.2 and 5.3)."""
+"""Servers, as the native calls report them (API reference 5.2 and 5.3)."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class NovaServers(ServerLists):
             microversion: The version of the API to ask in.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ApiError: The cloud refused.
 
         Source: API reference 5.2.1.
@@ -97,8 +97,8 @@ class NovaServers(ServerLists):
         if self._check:
             check_new_server(new)
         body = write_new_server(new, check=self._check)
-        answer = await self._session.call(calls.CREATE, body=body, headers=headers, secrets=secrets_of(new, body))
-        return answer.server
+        response = await self._session.call(calls.CREATE, body=body, headers=headers, secrets=secrets_of(new, body))
+        return response.server
 
     async def delete(self, server_id: str, *, microversion: str | None = None) -> None:
         """Begin to delete a server; `wait_until_deleted` waits until it is gone.
@@ -108,7 +108,7 @@ class NovaServers(ServerLists):
             microversion: The version of the API to ask in.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.2.2.
@@ -117,21 +117,21 @@ class NovaServers(ServerLists):
         await self._delete(calls.DELETE, {"server_id": self._id("server_id", server_id)}, headers)
 
     async def get(self, server_id: str, *, microversion: str | None = None) -> Server:
-        """Return one server with all that the cloud tells of it.
+        """Return one server with everything that the cloud reports about it.
 
         Args:
             server_id: The server.
             microversion: The version of the API to ask in; later ones tell more, such as the tags from ``2.26`` on.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.2.3.
         """
         path = {"server_id": self._id("server_id", server_id)}
-        answer = await self._session.call(calls.GET, path=path, headers=self._microversion_headers(microversion))
-        return answer.server
+        response = await self._session.call(calls.GET, path=path, headers=self._microversion_headers(microversion))
+        return response.server
 
     async def rename(self, server_id: str, name: str, *, microversion: str | None = None) -> Server:
         """Give a server another name, and return the server.
@@ -142,7 +142,7 @@ class NovaServers(ServerLists):
             microversion: The version of the API to ask in.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.3.1.
@@ -151,8 +151,8 @@ class NovaServers(ServerLists):
         headers = self._microversion_headers(microversion)
         if self._check:
             check_text("name", check_native_name("name", name))
-        answer = await self._session.call(calls.RENAME, path=path, body={"server": {"name": name}}, headers=headers)
-        return answer.server
+        response = await self._session.call(calls.RENAME, path=path, body={"server": {"name": name}}, headers=headers)
+        return response.server
 
     async def start(self, server_id: str, *, microversion: str | None = None) -> None:
         """Begin to start a server; `wait_for` it to become ``ACTIVE``.
@@ -165,7 +165,7 @@ class NovaServers(ServerLists):
             microversion: The version of the API to ask in.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
             ConflictError: The server is in a state that does not allow it.
 
@@ -184,7 +184,7 @@ class NovaServers(ServerLists):
             microversion: The version of the API to ask in.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
             ConflictError: The server is in a state that does not allow it.
 
@@ -203,7 +203,7 @@ class NovaServers(ServerLists):
             microversion: The version of the API to ask in.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
             ConflictError: The server is in a state that does not allow it.
 
@@ -224,7 +224,7 @@ class NovaServers(ServerLists):
             timeout: Seconds to wait at most; None waits for as long as the client's `Patience` has it.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ServerFaultError: The server is in ERROR and nothing is being done with it, or has been for five minutes.
             ServerLostError: There is no such server (any more), or nothing new was told of it for too long.
             ServerWaitTimeoutError: The time is over; the error holds what was seen last.
@@ -247,7 +247,7 @@ class NovaServers(ServerLists):
             timeout: Seconds to wait at most; None waits for as long as the client's `Patience` has it.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ServerFaultError: The server is in ERROR and is not being deleted, or has been for five minutes.
             ServerLostError: What answered 404 was not the compute service, or nothing new was told for too long.
             ServerWaitTimeoutError: The time is over; the error holds what was seen last.

@@ -110,13 +110,13 @@ class Tags(Resource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.10.1.
         """
-        answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
-        return answer.tags or ()
+        response = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
+        return response.tags or ()
 
     async def replace(self, server_id: str, tags: Iterable[str]) -> tuple[str, ...]:
         """Give a server these tags instead of all that it has, and return what it has then.
@@ -126,15 +126,15 @@ class Tags(Resource):
             tags: At most 50, of 1 to 80 characters each. ``__type_baremetal`` is lost unless it is among them.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.10.2.
         """
         path = {"server_id": self._id("server_id", server_id)}
         wanted = check_tags("tags", tags) if self._check else tuple(tags)
-        answer = await self._session.call(REPLACE, path=path, body={"tags": list(dict.fromkeys(wanted))})
-        return answer.tags or ()
+        response = await self._session.call(REPLACE, path=path, body={"tags": list(dict.fromkeys(wanted))})
+        return response.tags or ()
 
     async def clear(self, server_id: str) -> None:
         """Take all tags off a server, ``__type_baremetal`` included.
@@ -143,7 +143,7 @@ class Tags(Resource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.10.3.
@@ -158,7 +158,7 @@ class Tags(Resource):
             tag: 1 to 80 characters, without ``/`` and ``,``; the first is no ``.``. A server has at most 50.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.10.4.
@@ -176,7 +176,7 @@ class Tags(Resource):
             tag: The tag, of 1 to 80 characters.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: There is no such server in this project, or what answered was not the compute service.
 
         Source: API reference 5.10.5.
@@ -198,7 +198,7 @@ class Tags(Resource):
                 among the virtual machines.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: The server does not have the tag, or does not exist.
 
         Source: API reference 5.10.6.

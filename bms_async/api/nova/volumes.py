@@ -1,4 +1,4 @@
-"""Disks of servers, as the native calls tell of them (API reference 5.8)."""
+"""Disks of servers, as the native calls report them (API reference 5.8)."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ class NovaVolumes(Resource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.8.1.
         """
-        answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
-        return answer.volumes or ()
+        response = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
+        return response.volumes or ()
 
     async def get(self, server_id: str, volume_id: str) -> VolumeAttachment:
         """Return one EVS disk that a server has.
@@ -94,14 +94,14 @@ class NovaVolumes(Resource):
             volume_id: The disk.
 
         Raises:
-            InvalidRequestError: An id is unfit; nothing was sent.
+            InvalidRequestError: An id is invalid; nothing was sent.
             NotFoundError: The server does not have the disk, or does not exist.
 
         Source: API reference 5.8.2.
         """
         path = {"server_id": self._id("server_id", server_id), "volume_id": self._id("volume_id", volume_id)}
-        answer = await self._session.call(GET, path=path)
-        return answer.volume
+        response = await self._session.call(GET, path=path)
+        return response.volume
 
     async def attach(self, server_id: str, volume_id: str, device: str | None = None) -> VolumeAttachment:
         """Attach an EVS disk to a server; the answer comes before the disk is there.
@@ -116,7 +116,7 @@ class NovaVolumes(Resource):
                 where none is given, or where it does not fit.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ApiError: The cloud refused, because of the server's state or the disk's.
 
         Source: API reference 5.8.3.
@@ -125,8 +125,8 @@ class NovaVolumes(Resource):
         volume = {"volumeId": self._id("volume_id", volume_id)}
         if device is not None:
             volume["device"] = check_device("device", device) if self._check else device
-        answer = await self._session.call(ATTACH, path=path, body={"volumeAttachment": volume})
-        return answer.volume
+        response = await self._session.call(ATTACH, path=path, body={"volumeAttachment": volume})
+        return response.volume
 
     async def detach(self, server_id: str, volume_id: str) -> None:
         """Detach an EVS disk from a server; the answer comes before the disk is free.
@@ -139,7 +139,7 @@ class NovaVolumes(Resource):
             volume_id: The disk.
 
         Raises:
-            InvalidRequestError: An id is unfit; nothing was sent.
+            InvalidRequestError: An id is invalid; nothing was sent.
             NotFoundError: The server does not have the disk, or does not exist.
 
         Source: API reference 5.8.4.
