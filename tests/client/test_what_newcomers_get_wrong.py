@@ -111,10 +111,10 @@ async def test_a_run_that_was_not_awaited_says_where_the_report_is(world: Simula
 async def test_a_server_in_the_place_of_its_id_is_told_so(world: Simulated) -> None:
     bms: Any = world.bms
     server = await bms.servers.get(world.ids[0])
-    with pytest.raises(InvalidRequestError, match=r"an id is wanted, its \.id and not the whole of it"):
+    with pytest.raises(InvalidRequestError, match=r"expected an id; pass its \.id, not the Server"):
         await bms.servers.get(server)
     report = await bms.fleet.stop(bms.servers.list())
-    assert all("its .id and not the whole" in str(outcome.error) for outcome in report.outcomes)
+    assert all("pass its .id, not the Server" in str(outcome.error) for outcome in report.outcomes)
 
 
 def test_limits_in_a_plain_dict_are_refused() -> None:

@@ -125,7 +125,7 @@ async def test_filters_that_earlier_versions_do_not_know_bring_their_microversio
             each async for each in servers.list_details(bare_metal_only=False, microversion="2.60", **filters)
         ] == []
         assert [request.headers[MICROVERSION] for request in sent(cloud)] == ["2.26", "2.60"]
-        with pytest.raises(InvalidRequestError, match=r"^microversion='2\.9': what is asked for needs 2\.26 or later$"):
+        with pytest.raises(InvalidRequestError, match=r"^microversion='2\.9': expected 2\.26 or later, for a filter that is given$"):
             servers.list_details(microversion="2.9", **filters)
 
 

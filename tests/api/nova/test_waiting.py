@@ -154,7 +154,7 @@ async def test_a_fault_ends_the_wait_at_once_with_the_clouds_words(poller_of: An
     assert (error.server_id, error.wanted, error.server) == (SERVER_ID, "ACTIVE", FAULTY)
     assert (error.code, error.message) == (500, "No valid host was found")
     assert str(error) == (
-        f"server {SERVER_ID} is in ERROR, where ACTIVE was waited for, with fault 500: No valid host was found"
+        f"expected ACTIVE of server {SERVER_ID}, got ERROR with fault 500: No valid host was found"
     )
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert len(script.polls) == 2
@@ -162,7 +162,7 @@ async def test_a_fault_ends_the_wait_at_once_with_the_clouds_words(poller_of: An
 
 @polled
 async def test_a_fault_without_words_is_one(poller_of: Any) -> None:
-    with pytest.raises(ServerFaultError, match=r"is in ERROR, where its deletion was waited for$") as caught:
+    with pytest.raises(ServerFaultError, match=r"^expected the deletion of server .*, got ERROR$") as caught:
         await poller_of(Script(seen("ERROR"))).wait("a", None, None)
     assert (caught.value.code, caught.value.message, caught.value.wanted) == (None, None, None)
 
