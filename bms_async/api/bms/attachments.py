@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from bms_async.api._envelopes import InterfacesResponse, VolumesResponse
 from bms_async.api._registry import define
 from bms_async.jobs import JobHandle
-from bms_async.models import Interface, JobAccepted, Model, VolumeAttachment
+from bms_async.models import Interface, JobAccepted, VolumeAttachment
 from bms_async.validation.common import read_id
 from bms_async.validation.text import check_device
 from bms_async.wire import Safety
 
 from ._base import SERVER, ServerResource
-
-
-class InterfacesResponse(Model, frozen=True, kw_only=True, rename={"interfaces": "interfaceAttachments"}):
-    """NICs in their envelope."""
-
-    interfaces: tuple[Interface, ...] | Literal[""] | None
-
-
-class VolumesResponse(Model, frozen=True, kw_only=True, rename={"volumes": "volumeAttachments"}):
-    """Disks in their envelope."""
-
-    volumes: tuple[VolumeAttachment, ...] | Literal[""] | None
-
 
 LIST_INTERFACES = define(
     "servers.list_interfaces",

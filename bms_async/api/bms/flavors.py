@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from bms_async.api._envelopes import FlavorsResponse
 from bms_async.api._registry import define
-from bms_async.models import Flavor, Model
+from bms_async.models import Flavor
 from bms_async.session import Session
 from bms_async.validation.common import check_id
 from bms_async.wire import Safety
 
 from ._base import SERVERS
-
-
-class FlavorsResponse(Model, frozen=True, kw_only=True):
-    """Flavors in their envelope."""
-
-    flavors: tuple[Flavor, ...] | Literal[""] | None
-
 
 LIST = define(
     "flavors.list",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
-
+from bms_async.api._envelopes import ServerResponse, UpdatedMetadataResponse
 from bms_async.api._registry import define
 from bms_async.errors import InvalidRequestError
 from bms_async.jobs import JobHandle
-from bms_async.models import JobAccepted, Model, Server
+from bms_async.models import JobAccepted, Server
 from bms_async.redaction import wrap_secrets
 from bms_async.validation.common import check_id
 from bms_async.validation.text import (
@@ -24,19 +23,6 @@ from bms_async.validation.text import (
 from bms_async.wire import Safety
 
 from ._base import SERVER, ServerResource
-
-
-class ServerResponse(Model, frozen=True, kw_only=True):
-    """A server in its envelope."""
-
-    server: Server
-
-
-class MetadataResponse(Model, frozen=True, kw_only=True):
-    """Metadata in its envelope."""
-
-    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
-
 
 RENAME = define(
     "servers.rename",
@@ -62,7 +48,7 @@ UPDATE_METADATA = define(
     "servers.update_metadata",
     "POST",
     SERVER + "/metadata",
-    MetadataResponse,
+    UpdatedMetadataResponse,
     title="Add to a server's metadata, or change it",
     chapter="4.8.1",
     safety=Safety.IDEMPOTENT,

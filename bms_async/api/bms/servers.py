@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bms_async.api._envelopes import ServerResponse
 from bms_async.api._registry import define
 from bms_async.errors import InvalidRequestError
 from bms_async.limits import Lane
@@ -12,7 +13,7 @@ from ._base import SERVERS
 from ._page_planner import PageRange
 from .attachments import Attachments
 from .creation import Creation
-from .maintenance import Maintenance, ServerResponse
+from .maintenance import Maintenance
 from .passwords import Passwords
 from .power import Power
 from .server_list import MAX_PAGE_SIZE, ServerList, ServerPage

@@ -74,9 +74,9 @@ class Addresses(Resource):
         """
         path = {"server_id": self._id("server_id", server_id), "vpc_id": self._id("vpc_id", vpc_id)}
         response = await self._session.call(GET, path=path)
-        if vpc_id in answer:
+        if vpc_id in response:
             return response[vpc_id]
         # The only key is the VPC, however it is spelled there.
-        if len(answer) > 1:
+        if len(response) > 1:
             raise DecodeError(f"answered for other VPCs than {vpc_id}", status=200, operation=GET.name)
         return next(iter(response.values()), ())

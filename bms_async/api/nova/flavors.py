@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
+from bms_async.api._envelopes import FlavorsResponse
 from bms_async.api._pages import next_link, read_pages
 from bms_async.api._registry import define
-from bms_async.models import ExtraSpecs, Flavor, Link, Model
+from bms_async.models import ExtraSpecs, Flavor, Model
 from bms_async.validation.native import FLAVOR_SORT_KEYS, check_int, check_sorting
 from bms_async.wire import Safety, Service
 
 from ._resource import Resource
 
 FlavorSortKey: TypeAlias = Literal["name", "memory_mb", "vcpus", "root_gb", "flavorid"]
-
-
-class FlavorsResponse(Model, frozen=True, kw_only=True, rename={"links": "flavors_links"}):
-    """What `GET` of all flavors answers, or of as many as come at once."""
-
-    flavors: tuple[Flavor, ...] | Literal[""] | None
-    links: tuple[Link, ...] = ()
 
 
 class FlavorResponse(Model, frozen=True, kw_only=True):

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from bms_async.api._envelopes import InterfacesResponse
 from bms_async.api._registry import define
 from bms_async.models import Interface, Model
 from bms_async.wire import Safety, Service
 
 from ._resource import SERVER, Resource
-
-
-class InterfacesResponse(Model, frozen=True, kw_only=True, rename={"interfaces": "interfaceAttachments"}):
-    """What `GET` of all NICs answers."""
-
-    interfaces: tuple[Interface, ...] | Literal[""] | None
 
 
 class InterfaceResponse(Model, frozen=True, kw_only=True, rename={"interface": "interfaceAttachment"}):

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from bms_async.api._envelopes import UpdatedMetadataResponse
 from bms_async.api._registry import define
 from bms_async.models import Model
 from bms_async.redaction import wrap_secrets
@@ -20,12 +21,6 @@ class MetadataResponse(Model, frozen=True, kw_only=True):
     """What `GET` answers; one that says nothing of metadata does not say that there are none."""
 
     metadata: Mapping[str, str] | Literal[""] | None
-
-
-class UpdatedResponse(Model, frozen=True, kw_only=True):
-    """What `POST` answers."""
-
-    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 class MetaResponse(Model, frozen=True, kw_only=True):
@@ -51,7 +46,7 @@ UPDATE = define(
     "nova.metadata.update",
     "POST",
     _METADATA,
-    UpdatedResponse,
+    UpdatedMetadataResponse,
     title="Add or change keys of a server's metadata",
     chapter="5.4.2",
     safety=Safety.IDEMPOTENT,

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from bms_async.api._envelopes import ServerResponse
 from bms_async.api._registry import define
-from bms_async.models import CreatedServer, Model, Server
+from bms_async.models import CreatedServer, Model
 from bms_async.wire import Safety, Service
 
 from ._resource import SERVER, SERVERS
 from .server_pages import NativePage
-
-
-class ServerResponse(Model, frozen=True, kw_only=True):
-    """What `GET` and `PUT` of one server answer: the server in an envelope."""
-
-    server: Server
 
 
 class CreatedResponse(Model, frozen=True, kw_only=True):

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from bms_async.api._envelopes import VolumesResponse
 from bms_async.api._registry import define
 from bms_async.models import Model, VolumeAttachment
 from bms_async.validation.text import check_device
 from bms_async.wire import Safety, Service
 
 from ._resource import SERVER, Resource
-
-
-class VolumesResponse(Model, frozen=True, kw_only=True, rename={"volumes": "volumeAttachments"}):
-    """What `GET` of all disks answers; where the reference prints one alone, it is a list of one."""
-
-    volumes: tuple[VolumeAttachment, ...] | Literal[""] | None
 
 
 class VolumeResponse(Model, frozen=True, kw_only=True, rename={"volume": "volumeAttachment"}):
