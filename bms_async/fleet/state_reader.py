@@ -10,7 +10,7 @@ import anyio.lowlevel
 import msgspec
 
 from bms_async.api._prefetch import YIELD_EVERY, read_id
-from bms_async.api.bms.server_list import ASK_AGAIN_DELAYS, MAX_PAGE_SIZE, ServerPage
+from bms_async.api.bms.server_list import MAX_PAGE_SIZE, REFETCH_DELAYS, ServerPage
 from bms_async.api.bms.servers import GET, LIST
 from bms_async.errors import NotFoundError
 from bms_async.limits import Lane
@@ -122,7 +122,7 @@ class StateReader:
         tally = PageTotals(MAX_PAGE_SIZE)
         found: dict[str, ServerState] = {}
         await self._turn_pages([1], tally, found, wanted, retry)
-        for delay in (0.0, *ASK_AGAIN_DELAYS):
+        for delay in (0.0, *REFETCH_DELAYS):
             await self._read_on(tally, found, wanted, retry)
             missing = await _missing(wanted, found)
             numbers = tally.open_pages()
@@ -150,7 +150,7 @@ class StateReader:
         before = None
         while len(found) < len(wanted) and (number := tally.next_page()) is not None:
             if number == before:
-                await anyio.sleep(ASK_AGAIN_DELAYS[0])
+                await anyio.sleep(REFETCH_DELAYS[0])
             before = number
             await self._turn_pages([number], tally, found, wanted, retry)
 

@@ -182,7 +182,7 @@ def _read_error_body(response: HttpResponse) -> tuple[str | None, str, str | Non
             messages.append(text)
     if not messages:
         messages = [text for part in parts for text in _texts(_first(part, _TITLES))][:1] or _leaves(parts)
-    request_id = next((text for part in parts if (text := _short_text(_first(part, _REQUEST_ID)))), None)
+    request_id = next((found for part in parts if (found := _short_text(_first(part, _REQUEST_ID)))), None)
     return code, "; ".join(messages), request_id
 
 

@@ -35,7 +35,7 @@ GOOD: dict[str, Any] = {"name": "b", "image": "i", "flavor": "f", "availability_
         ("networks", [{"uuid": "n-1"}], "networks[0]", "expected a Network"),
         ("networks", [NET, Network()], "networks[1]", "a port or the uuid"),
         ("networks", [Network(fixed_ip="192.168.0.9")], "networks[0]", "a port or the uuid"),
-        ("networks", [Network(port="p", fixed_ip="192.168.0.9")], "networks[0]", "the uuid of the network that fixed_ip is in"),
+        ("networks", [Network(port="p", fixed_ip="192.168.0.9")], "networks[0]", "the uuid of the network"),
         ("networks", [Network(uuid="n", fixed_ip="192.168.0.900")], "networks[0].fixed_ip", "an IP address"),
         ("networks", [Network(uuid="")], "networks[0].uuid", "not blank"),
         ("key_name", "", "key_name", "1 to 255 characters"),

@@ -153,9 +153,7 @@ async def test_a_fault_ends_the_wait_at_once_with_the_clouds_words(poller_of: An
     error = caught.value
     assert (error.server_id, error.wanted, error.server) == (SERVER_ID, "ACTIVE", FAULTY)
     assert (error.code, error.message) == (500, "No valid host was found")
-    assert str(error) == (
-        f"expected ACTIVE of server {SERVER_ID}, got ERROR with fault 500: No valid host was found"
-    )
+    assert str(error) == (f"expected ACTIVE of server {SERVER_ID}, got ERROR with fault 500: No valid host was found")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     assert len(script.polls) == 2
 
