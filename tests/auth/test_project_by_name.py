@@ -114,7 +114,7 @@ async def test_calls_that_need_no_project_look_none_up() -> None:
     ("projects", "told"),
     [
         ([], r"project_name='ae-ad-1': expected one project of this name, got none; pass project_id"),
-        ([{"id": "p-2", "name": "ae-ad-10"}], "there is none"),
+        ([{"id": "p-2", "name": "ae-ad-10"}], "got none"),
         ([MINE, {"id": "p-9", "name": "ae-ad-1"}], r"got 2: p-1, p-9; pass project_id"),
     ],
 )

@@ -16,7 +16,7 @@ LIST = define(
     "GET",
     SERVERS + "/flavors",
     FlavorsResponse,
-    title="Read which flavors there are",
+    title="List the flavors",
     chapter="4.5.1",
     safety=Safety.READ,
     permission="bms:serverFlavors:get",
@@ -24,22 +24,22 @@ LIST = define(
 
 
 class Flavors:
-    """The kinds of machine that can be had: ``bms.flavors``."""
+    """Flavors, the available kinds of machine: ``bms.flavors``."""
 
     def __init__(self, session: Session, *, check: bool) -> None:
         self._session = session
         self._check = check
 
     async def list(self, availability_zone: str | None = None) -> tuple[Flavor, ...]:
-        """Return the flavors, with all that the cloud tells of them.
+        """Return the flavors with all their details.
 
         ::
 
             flavors = await bms.flavors.list("az1")
-            on_sale = [each for each in flavors if each.status_in("az1") is FlavorStatus.NORMAL]
+            on_sale = [flavor for flavor in flavors if flavor.status_in("az1") is FlavorStatus.NORMAL]
 
         Args:
-            availability_zone: Only those of this zone; of all zones if None.
+            availability_zone: Only flavors of this zone; of all zones if None.
 
         Raises:
             InvalidRequestError: The zone's name is invalid; nothing was sent.

@@ -14,7 +14,7 @@ from ._resource import SERVER, Resource
 
 
 class AddressesResponse(Model, frozen=True, kw_only=True):
-    """What `GET` of all addresses answers; one that says nothing of addresses does not say that there are none."""
+    """All addresses of a server; required, for a body without them does not mean that there are none."""
 
     addresses: Mapping[str, tuple[Address, ...]] | Literal[""] | None
 
@@ -45,7 +45,7 @@ class Addresses(Resource):
     """IP addresses of servers: ``bms.nova.addresses``."""
 
     async def list(self, server_id: str) -> Mapping[str, tuple[Address, ...]]:
-        """Return a server's addresses by the id of the VPC that they are in.
+        """Return a server's addresses, keyed by the id of their VPC.
 
         Args:
             server_id: The server.
@@ -64,7 +64,7 @@ class Addresses(Resource):
 
         Args:
             server_id: The server.
-            vpc_id: The VPC, a key of what `list` returns.
+            vpc_id: The VPC, a key in the result of `list`.
 
         Raises:
             InvalidRequestError: An id is invalid; nothing was sent.
@@ -76,7 +76,7 @@ class Addresses(Resource):
         response = await self._session.call(GET, path=path)
         if vpc_id in response:
             return response[vpc_id]
-        # The only key is the VPC, however it is spelled there.
+        # A single key is the VPC, however the cloud spells it.
         if len(response) > 1:
-            raise DecodeError(f"answered for other VPCs than {vpc_id}", status=200, operation=GET.name)
+            raise DecodeError(f"expected the VPC {vpc_id}, got {len(response)} others", status=200, operation=GET.name)
         return next(iter(response.values()), ())

@@ -1,4 +1,4 @@
-"""Flavors, as the native calls report them (API reference 5.6)."""
+"""Flavors of the native API (API reference 5.6)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FlavorSortKey: TypeAlias = Literal["name", "memory_mb", "vcpus", "root_gb", "fla
 
 
 class FlavorResponse(Model, frozen=True, kw_only=True):
-    """What `GET` of one answers: the flavor in an envelope."""
+    """One flavor."""
 
     flavor: Flavor
 
 
 class ExtraSpecsResponse(Model, frozen=True, kw_only=True):
-    """What `GET` of one flavor's extra specs answers."""
+    """The extra specs of a flavor."""
 
     extra_specs: Mapping[str, str] | Literal[""] | None
 
@@ -36,7 +36,7 @@ LIST = define(
     "GET",
     _FLAVORS + "/detail",
     FlavorsResponse,
-    title="Read the flavors, those of virtual machines too",
+    title="List the flavors, including those of virtual machines",
     chapter="5.6.1",
     safety=Safety.READ,
     service=Service.COMPUTE,
@@ -56,7 +56,7 @@ EXTRA_SPECS = define(
     "GET",
     _FLAVORS + "/{flavor_id}/os-extra_specs",
     ExtraSpecsResponse,
-    title="Read what a flavor is made of",
+    title="Read a flavor's extra specs",
     chapter="5.6.3",
     safety=Safety.READ,
     service=Service.COMPUTE,
@@ -79,12 +79,12 @@ class NovaFlavors(Resource):
         """Return the flavors that match.
 
         Args:
-            min_disk: GB of disk at least.
-            min_ram: MB of memory at least.
-            sort_key: What to sort by; the cloud's default is ``flavorid``.
+            min_disk: Minimum disk size in GB.
+            min_ram: Minimum memory in MB.
+            sort_key: The key to sort by; the cloud's default is ``flavorid``.
             sort_dir: ``asc``, the cloud's default, or ``desc``.
-            is_public: Only flavors that all projects may use, or only others; known from an example of the reference.
-            bare_metal_only: Leave out what is for virtual machines; the cloud lists both.
+            is_public: Only flavors open to all projects, or only others; known from an example of the reference.
+            bare_metal_only: Whether to leave out flavors of virtual machines; the cloud lists both.
 
         Raises:
             InvalidRequestError: An argument is invalid; nothing was sent.
@@ -129,7 +129,7 @@ class NovaFlavors(Resource):
         return response.flavor
 
     async def extra_specs(self, flavor_id: str) -> ExtraSpecs:
-        """Return what a flavor is made of: the machine's parts, what it boots from, whether it takes EVS disks.
+        """Return a flavor's extra specs: the machine's parts, its boot source, whether EVS disks can be attached.
 
         Args:
             flavor_id: The flavor, such as ``physical.o2.medium``.

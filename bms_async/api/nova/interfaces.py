@@ -1,4 +1,4 @@
-"""Network interfaces of servers, as the native calls report them (API reference 5.7)."""
+"""Network interfaces of servers in the native API (API reference 5.7)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._resource import SERVER, Resource
 
 
 class InterfaceResponse(Model, frozen=True, kw_only=True, rename={"interface": "interfaceAttachment"}):
-    """What `GET` of one answers: the NIC in an envelope."""
+    """One NIC of a server."""
 
     interface: Interface
 
@@ -61,7 +61,7 @@ class NovaInterfaces(Resource):
 
         Args:
             server_id: The server.
-            port_id: The NIC, by the id of its port.
+            port_id: The id of the NIC's port.
 
         Raises:
             InvalidRequestError: An id is invalid; nothing was sent.

@@ -18,19 +18,19 @@ from ._resource import SERVER, Resource
 
 
 class MetadataResponse(Model, frozen=True, kw_only=True):
-    """What `GET` answers; one that says nothing of metadata does not say that there are none."""
+    """The metadata of a server; required, for a body without them does not mean that there are none."""
 
     metadata: Mapping[str, str] | Literal[""] | None
 
 
 class MetaResponse(Model, frozen=True, kw_only=True):
-    """What `PUT` of one key answers."""
+    """One key of a server's metadata after it was set."""
 
     meta: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 _METADATA = SERVER + "/metadata"
-_PASSWORD = "admin_pass"  # noqa: S105 - the key under which a Windows server has its password
+_PASSWORD = "admin_pass"  # noqa: S105 - the name of a key, not a password
 
 GET = define(
     "nova.metadata.get",
@@ -94,12 +94,12 @@ class Metadata(Resource):
         return response.metadata or {}
 
     async def update(self, server_id: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
-        r"""Add keys to a server's metadata or change them, leave the others, and return what the cloud answers.
+        r"""Add or change keys of a server's metadata, keep the others, and return the response's metadata.
 
         Args:
-            server_id: The server; its ``vm_state`` is to be active, stopped or paused.
-            metadata: From keys to values of at most 255 characters; no backslash and no double quote in a value, and
-                no special character but ``' | : - _ .`` in a key.
+            server_id: The server; its ``vm_state`` must be active, stopped or paused.
+            metadata: Keys and values of at most 255 characters; no backslash and no double quote in a value, and no
+                special character but ``' | : - _ .`` in a key.
 
         Raises:
             InvalidRequestError: An argument is invalid; nothing was sent.
@@ -117,10 +117,10 @@ class Metadata(Resource):
         return response.metadata
 
     async def set(self, server_id: str, key: str, value: str) -> Mapping[str, str]:
-        """Set one key of a server's metadata, and return the pair as the cloud keeps it.
+        """Set one key of a server's metadata, and return the pair as the cloud stores it.
 
         Args:
-            server_id: The server; its ``vm_state`` is to be active, stopped or paused.
+            server_id: The server; its ``vm_state`` must be active, stopped or paused.
             key: 1 to 255 characters, as in `update`.
             value: At most 255 characters, as in `update`.
 
@@ -141,7 +141,7 @@ class Metadata(Resource):
         """Delete one key of a server's metadata.
 
         Args:
-            server_id: The server; its ``vm_state`` is to be active, stopped or paused.
+            server_id: The server; its ``vm_state`` must be active, stopped or paused.
             key: 1 to 255 characters.
 
         Raises:

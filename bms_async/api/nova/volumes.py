@@ -1,4 +1,4 @@
-"""Disks of servers, as the native calls report them (API reference 5.8)."""
+"""Disks of servers in the native API (API reference 5.8)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._resource import SERVER, Resource
 
 
 class VolumeResponse(Model, frozen=True, kw_only=True, rename={"volume": "volumeAttachment"}):
-    """What `GET` of one and `POST` answer: the disk in an envelope."""
+    """One disk of a server."""
 
     volume: VolumeAttachment
 
@@ -65,7 +65,7 @@ class NovaVolumes(Resource):
     """Disks of servers: ``bms.nova.volumes``."""
 
     async def list(self, server_id: str) -> tuple[VolumeAttachment, ...]:
-        """Return the EVS disks that a server has.
+        """Return a server's EVS disks.
 
         Args:
             server_id: The server.
@@ -80,7 +80,7 @@ class NovaVolumes(Resource):
         return response.volumes or ()
 
     async def get(self, server_id: str, volume_id: str) -> VolumeAttachment:
-        """Return one EVS disk that a server has.
+        """Return one EVS disk of a server.
 
         Args:
             server_id: The server.
@@ -97,16 +97,16 @@ class NovaVolumes(Resource):
         return response.volume
 
     async def attach(self, server_id: str, volume_id: str, device: str | None = None) -> VolumeAttachment:
-        """Attach an EVS disk to a server; the answer comes before the disk is there.
+        """Begin to attach an EVS disk to a server; the response comes before the disk is attached.
 
-        Not sent again when an answer is lost: the second time would fail because of the first. The `TransportError`
-        then says ``maybe_delivered``, and `list` tells what happened.
+        Not sent again when a response is lost: a second request would fail because of the first. The `TransportError`
+        then says ``maybe_delivered``, and `list` shows what happened.
 
         Args:
-            server_id: The server; it is not to be paused.
+            server_id: The server; it must not be paused.
             volume_id: The disk: SCSI, not bootable, and available or shared.
-            device: Where the server gets it, such as ``/dev/sdb``: free, and the next in order. The cloud picks one
-                where none is given, or where it does not fit.
+            device: The device name, such as ``/dev/sdb``: the next free one. The cloud picks one if it is None or
+                unsuitable.
 
         Raises:
             InvalidRequestError: An argument is invalid; nothing was sent.
@@ -122,13 +122,13 @@ class NovaVolumes(Resource):
         return response.volume
 
     async def detach(self, server_id: str, volume_id: str) -> None:
-        """Detach an EVS disk from a server; the answer comes before the disk is free.
+        """Begin to detach an EVS disk from a server; the response comes before the disk is detached.
 
-        Not sent again when an answer is lost: the second time would fail because of the first. The `TransportError`
-        then says ``maybe_delivered``, and `list` tells what happened.
+        Not sent again when a response is lost: a second request would fail because of the first. The `TransportError`
+        then says ``maybe_delivered``, and `list` shows what happened.
 
         Args:
-            server_id: The server; while it runs, its system must not use the disk (unmount it first).
+            server_id: The server; if it runs, unmount the disk first.
             volume_id: The disk.
 
         Raises:

@@ -297,7 +297,7 @@ async def test_an_answer_without_a_job_cannot_be_read(call: str) -> None:
     async with mocked() as (bms, cloud):
         cloud.route(url=f"{SERVER}/{call}").respond(json={"job_id": ""})
 
-        with pytest.raises(DecodeError, match="without the id of a job"):
+        with pytest.raises(DecodeError, match="expected the id of a job, got none"):
             await begin(bms, call)
 
 

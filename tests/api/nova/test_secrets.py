@@ -93,7 +93,7 @@ async def test_a_secret_that_the_cloud_echoes_is_not_in_the_error(
 
 async def test_a_private_key_is_refused_also_without_checks() -> None:
     async with mocked(check=False) as (bms, cloud):
-        with pytest.raises(InvalidRequestError, match="this is a private key"):
+        with pytest.raises(InvalidRequestError, match="expected the public key, got a private key"):
             await bms.nova.keypairs.import_key("k", PEM)
         assert not cloud.calls
 
