@@ -293,7 +293,7 @@ async def test_what_a_poll_shows_that_began_before_does_not_count(poller_of: Any
     await advance(5)
     assert not mine.done()
     assert await other == SHUTOFF
-    with pytest.raises(ServerWaitTimeoutError, match="is SHUTOFF"):
+    with pytest.raises(ServerWaitTimeoutError, match="got SHUTOFF"):
         await mine
 
 
