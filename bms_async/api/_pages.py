@@ -54,15 +54,19 @@ async def read_pages(
             refetches = 0
             query = {**query, **dict(parse_qsl(urlsplit(address).query))}
         elif refetches == len(_REFETCH_DELAYS):
-            raise DecodeError(
-                f"expected more than {len(found)} items, as the page links to a next one, got nothing new "
-                f"{refetches + 1} times; list them again later",
-                status=200,
-                operation=operation,
-            )
+            raise _incomplete_error(operation, len(found))
         else:
             await anyio.sleep(_REFETCH_DELAYS[refetches])
             refetches += 1
+
+
+def _incomplete_error(operation: str, found: int) -> DecodeError:
+    return DecodeError(
+        f"expected more than {found} items, as the page links to a next one, got nothing new "
+        f"{len(_REFETCH_DELAYS) + 1} times; list them again later",
+        status=200,
+        operation=operation,
+    )
 
 
 def next_link(links: Iterable[Link] | None) -> str | None:

@@ -48,21 +48,17 @@ def build_request(
         timeout: Seconds for one attempt.
     """
     url = _build_url(endpoint, operation.path, path, query)
-    sent = {"Accept": "application/json", "User-Agent": user_agent}
+    common = {"Accept": "application/json", "User-Agent": user_agent}
     if operation.service is Service.COMPUTE:
         # Long connections cannot be used for native calls (API reference, chapter 2).
-        sent["Connection"] = "close"
+        common["Connection"] = "close"
     content = b""
     if body is not None:
         content = body if isinstance(body, SecretBytes) else check_body(encode_body(body))
-        sent["Content-Type"] = "application/json"
+        common["Content-Type"] = "application/json"
+    all_headers = {**common, **operation.headers, **(headers or {})}
     return HttpRequest(
-        operation=operation.name,
-        method=operation.method,
-        url=url,
-        headers={**sent, **operation.headers, **(headers or {})},
-        body=content,
-        timeout=timeout,
+        operation=operation.name, method=operation.method, url=url, headers=all_headers, body=content, timeout=timeout
     )
 
 

@@ -89,9 +89,9 @@ def test_a_run_of_a_client_that_is_not_open_is_refused_where_no_event_loop_runs(
 async def test_a_list_that_is_read_like_a_plain_one_says_how_it_is_read(world: Simulated) -> None:
     bms: Any = world.bms
     for servers in (bms.servers.list(), bms.nova.servers.list()):
-        with pytest.raises(TypeError, match="expected `async for` over a .*List, which is read page by page"):
+        with pytest.raises(TypeError, match=r"expected `async for` over a .*List, which is read page by page"):
             list(servers)
-        with pytest.raises(TypeError, match="expected `async for` over a .*List, which is read page by page"):
+        with pytest.raises(TypeError, match=r"expected `async for` over a .*List, which is read page by page"):
             await servers
     with pytest.raises(InvalidRequestError, match=r"\[server\.id async for server in \.\.\.\]"):
         await bms.servers.stop(bms.servers.list())

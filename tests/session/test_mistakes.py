@@ -13,7 +13,9 @@ from tests.support.mocked import ACCEPTED, ACTION, BASE, DETAIL, client_of, mock
 
 Mistake: TypeAlias = Callable[[BmsClient], Awaitable[object]]
 
-RULE_OF_IDS = "expected an id of letters, digits, '-', '_', '.' and ':', without a space or a slash; copy it from servers.list()"
+RULE_OF_IDS = (
+    "expected an id of letters, digits, '-', '_', '.' and ':', without a space or a slash; copy it from servers.list()"
+)
 UNFIT_IDS: list[Any] = [
     "",
     "a b",

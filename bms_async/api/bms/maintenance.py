@@ -115,17 +115,16 @@ class Maintenance(ServerResource):
             _check_login(admin_password, key_name, user_data)
             if user_id is not None:
                 check_id("user_id", user_id)
-        fields: dict[str, object] = {"adminpass": admin_password, "keyname": key_name, "userid": user_id}
         data = None if user_data is None else encode_user_data("user_data", user_data, check=self._check)
-        if data is not None:
-            fields["metadata"] = {"user_data": data}
+        metadata = None if data is None else {"user_data": data}
+        fields = {"adminpass": admin_password, "keyname": key_name, "userid": user_id, "metadata": metadata}
         body = {"os-reinstall": {name: value for name, value in fields.items() if value is not None}}
         secrets = (admin_password, data, user_data_as_text(user_data))
         accepted = await self._session.call(REINSTALL_OS, path=path, body=body, secrets=secrets)
         return self._watch(accepted, REINSTALL_OS, (path["server_id"],), secrets)
 
     async def update_metadata(self, server_id: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
-        """Add or change keys of a server's metadata and return all of it.
+        """Add or change keys of a server's metadata and return the metadata in the response.
 
         Other keys do not change. The server must be active, stopped or paused.
 

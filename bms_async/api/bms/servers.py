@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from bms_async.api._envelopes import ServerResponse
 from bms_async.api._registry import define
 from bms_async.errors import InvalidRequestError
 from bms_async.limits import Lane
 from bms_async.models import Server
+from bms_async.validation.native import check_int
 from bms_async.wire import Safety
 
 from ._base import SERVERS
@@ -95,8 +98,6 @@ class Servers(Power, Maintenance, Attachments, Passwords, Creation):
 
         Source: API reference 4.3.2; 500 calls a minute.
         """
-        if self._check and (type(page_size) is not int or not 1 <= page_size <= MAX_PAGE_SIZE):
-            raise InvalidRequestError("page_size", page_size, f"expected an int from 1 to {MAX_PAGE_SIZE}")
         filters = {
             "flavor": flavor,
             "name": name,
@@ -105,13 +106,19 @@ class Servers(Power, Maintenance, Attachments, Passwords, Creation):
             "reservation_id": reservation_id,
             "enterprise_project_id": enterprise_project_id,
         }
-        for argument, value in filters.items() if self._check else ():
-            # The cloud ignores a blank filter and lists all servers, which the caller may be about to stop.
-            if value is not None and not (isinstance(value, str) and value.strip(" ,")):
-                raise InvalidRequestError(argument, value, "expected a str that is not blank; None lists all servers")
+        if self._check:
+            check_int("page_size", page_size, minimum=1, maximum=MAX_PAGE_SIZE)
+            _check_filters(filters)
 
         async def fetch(page_range: PageRange) -> ServerPage:
             query = {**filters, "limit": page_range.size, "offset": page_range.number}
             return await self._session.call(LIST, query=query, lane=lane)
 
         return ServerList(fetch, self._session, page_size=page_size)
+
+
+def _check_filters(filters: Mapping[str, str | None]) -> None:
+    for argument, value in filters.items():
+        # The cloud ignores a blank filter and lists all servers, which the caller may be about to stop.
+        if value is not None and not (isinstance(value, str) and value.strip(" ,")):
+            raise InvalidRequestError(argument, value, "expected a str that is not blank; None lists all servers")

@@ -10,7 +10,7 @@ from bms_async.api._pages import next_link, read_pages
 from bms_async.api._registry import define
 from bms_async.models import ExtraSpecs, Flavor, Model
 from bms_async.validation.native import FLAVOR_SORT_KEYS, check_int, check_sorting
-from bms_async.wire import Safety, Service
+from bms_async.wire import Query, Safety, Service
 
 from ._resource import Resource
 
@@ -97,13 +97,8 @@ class NovaFlavors(Resource):
                 if value is not None:
                     check_int(name, value, minimum=0)
             check_sorting(sort_key, sort_dir, allowed=FLAVOR_SORT_KEYS)
-        query = {
-            "minDisk": min_disk,
-            "minRam": min_ram,
-            "sort_key": sort_key,
-            "sort_dir": sort_dir,
-            "is_public": is_public,
-        }
+        sizes = {"minDisk": min_disk, "minRam": min_ram}
+        query: Query = {**sizes, "sort_key": sort_key, "sort_dir": sort_dir, "is_public": is_public}
         flavors = await read_pages(
             lambda query: self._session.call(LIST, query=query),
             query,

@@ -180,5 +180,5 @@ def test_any_text_in_a_path_stays_one_segment(row: Any, text: str) -> None:
     template = row.path.split("/")[1:]
     assert len(segments) == len(template)
     for sent_segment, wanted in zip(segments, template, strict=True):
-        told = parts[wanted[1:-1]] if wanted.startswith("{") else wanted
-        assert unquote(sent_segment) == told
+        expected = parts[wanted[1:-1]] if wanted.startswith("{") else wanted
+        assert unquote(sent_segment) == expected

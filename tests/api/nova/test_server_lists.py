@@ -1,4 +1,4 @@
-"""The native lists: their filters, their pages, and how bare metal is told from virtual machines."""
+"""The native lists: their filters, their pages, and how bare metal is distinguished from virtual machines."""
 
 from __future__ import annotations
 
@@ -185,8 +185,8 @@ async def test_a_list_whose_marker_vanished_goes_on_after_the_server_before() ->
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.params.get("marker") == "s-2":
-            told = {"badRequest": {"message": "marker [s-2] not found", "code": 400}}
-            return httpx.Response(400, json=told)
+            body = {"badRequest": {"message": "marker [s-2] not found", "code": 400}}
+            return httpx.Response(400, json=body)
         found: httpx.Response = whole(request)
         return found
 
@@ -198,8 +198,8 @@ async def test_a_list_whose_marker_vanished_goes_on_after_the_server_before() ->
 async def test_a_list_whose_markers_all_vanished_tells_so_after_a_few() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if "marker" in request.url.params:
-            told = {"badRequest": {"message": "marker not found", "code": 400}}
-            return httpx.Response(400, json=told)
+            body = {"badRequest": {"message": "marker not found", "code": 400}}
+            return httpx.Response(400, json=body)
         return httpx.Response(200, json=page(*(f"s-{number}" for number in range(30))))
 
     async with mocked() as (bms, cloud):
@@ -220,8 +220,8 @@ async def test_a_page_that_vanished_as_a_whole_is_passed_over_by_the_marker_of_t
     def answer(request: httpx.Request) -> httpx.Response:
         marker = request.url.params.get("marker")
         if marker is not None and marker not in there:
-            told = {"badRequest": {"message": f"marker [{marker}] not found", "code": 400}}
-            return httpx.Response(400, json=told)
+            body = {"badRequest": {"message": f"marker [{marker}] not found", "code": 400}}
+            return httpx.Response(400, json=body)
         found: httpx.Response = cloud_of(there)(request)
         if marker == "s-029" and there == ids:
             there[30:60] = []

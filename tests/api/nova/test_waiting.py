@@ -284,7 +284,7 @@ async def test_whoever_comes_while_the_last_poll_of_others_is_under_way_causes_n
 
 @polled
 async def test_what_a_poll_shows_that_began_before_does_not_count(poller_of: Any) -> None:
-    # It runs; it is told to stop; the poll under way still shows it running.
+    # It runs; a stop is requested; the poll in flight still shows it running.
     script = Script(ACTIVE, SHUTOFF, takes=5)
     poller = poller_of(script)
     other = asyncio.ensure_future(poller.wait("a", "SHUTOFF", None))
