@@ -8,9 +8,8 @@ How: each character of a secret has a pattern of all its escapes, and the patter
 Letters and digits are the same in every encoding, so candidates are found by plain text search: a short text by its
 first characters, a long one by the rarest run of letters and digits that the secret has.
 
-Rejected: decoding the text before the comparison, for encodings nest and mix within one text; one regular expression
-for the whole secret, whose optional parts backtrack; and a match attempt wherever the first character occurs, which
-takes a second for a page of a list.
+Rejected: decoding the text before the comparison, for encodings nest and mix within one text; and a match attempt
+wherever the first character occurs, which takes a second for a page of a list.
 """
 
 from __future__ import annotations

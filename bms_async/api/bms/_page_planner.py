@@ -12,8 +12,7 @@ The list ends where the cloud's count says so. Without a count, a short page pro
 pages: the list ends at the first page beyond that is empty. An empty page within the count is fetched again, and is an
 error if it stays empty.
 
-Rejected: trusting page numbers, which loses a server for each one that is deleted meanwhile; and reading the list twice
-and comparing, which doubles the calls and proves nothing about a list that keeps shifting.
+Rejected: trusting page numbers, which loses a server for each one that is deleted meanwhile.
 """
 
 from __future__ import annotations
@@ -130,9 +129,8 @@ class PagePlanner:
         self._planned = 0
         self._steps = self.steady_pages = 0
         self._steps_allowed: float = _INITIAL_STEPS_BACK
-        self._tried_beyond = self._count_is_of_page = self._count_fell = self._may_be_all = self._was_short = (
-            self._has_uneven_pages
-        ) = False
+        self._count_is_of_page = self._count_fell = self._tried_beyond = False
+        self._may_be_all = self._was_short = self._has_uneven_pages = False
         self._new_pages = self._stale_pages = self._stale_positions = 0
         self._reread = self._reread_from = self._reread_last = self._resume_after = self._refetched_number = 0
 
@@ -323,9 +321,9 @@ class PagePlanner:
         return Step(1, delay=delay)
 
 
-def _overlapping(end: int, largest: int) -> PageRange:
+def _overlapping(end: int, page_size: int) -> PageRange:
     """Return the page that begins a few servers before a position and has as many as possible after it."""
-    overlap = max(1, largest // _OVERLAP_DIVISOR)
-    sizes = range(largest, max(0, largest - min(_MAX_SIZES_TRIED, largest // 2)), -1)
+    overlap = max(1, page_size // _OVERLAP_DIVISOR)
+    sizes = range(page_size, max(0, page_size - min(_MAX_SIZES_TRIED, page_size // 2)), -1)
     pages = (PageRange(max(0, end - overlap) // size + 1, size) for size in sizes)
     return max(pages, key=lambda page: page.stop)

@@ -1,8 +1,8 @@
 """Reading a long list page by page, with pages prefetched.
 
 What it guarantees: in a list whose order does not change, a server that exists all the time is listed exactly once; one
-that is created or deleted meanwhile is listed once or not at all. A list that may be incomplete ends in an error, never
-silently. `ServerList` states the limits.
+that is created or deleted meanwhile is listed once or not at all. A list that the cloud's count shows to be incomplete
+ends in an error. `ServerList` states the limits.
 
 How: `PagePlanner` decides which pages to fetch, and detects by overlaps that the list has shifted. Pages are prefetched
 in the client's tasks, as many as the rate limiter has free slots for and as fit into 12 MB. A page is decoded server by

@@ -7,8 +7,8 @@ How: pages go by marker, each beginning after the last server of the page before
 deleted, earlier servers are tried as markers, and servers that were listed before are skipped. A page that is empty
 although another one links to it is fetched again, and so is one that ignores the marker.
 
-Rejected: offsets, which the native lists do not have; and ending at the first short page, for a cloud may have a page
-size of its own. Only where no page has a link does a page end the list that is shorter than those before it.
+Rejected: ending at the first short page, for a cloud may have a page size of its own. Where pages have no links, the
+list ends at an empty page; after a full page, that one is fetched a second time.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class _MarkerPlanner:
         if not is_full and not page.has_next:
             if self._has_links or not is_new:
                 return False
-            # Where no page links to the next one, the last page is one that is shorter than those before.
+            # Where no page links to the next one, a page that is shorter than those before may be the last.
             self._says_more = 0 < self._max_length <= len(servers)
         else:
             self._says_more = True

@@ -3,15 +3,14 @@
 Native calls have no job: their progress is in the server's own ``status``, ``task_state`` and ``fault``.
 
 What it guarantees: at most one poll of a server is in flight (as rule R6 has it for jobs), and the polls of all servers
-together stay within their share of the rate limit. A wait ends only by a poll that began after the wait did. Cancelling
-a waiter affects no other waiter, and a server without waiters is not polled. Every wait ends: by the status, by proof
-that it cannot be reached, or by the client's `Patience` with a server that does not change or cannot be read.
+together stay within their share of the rate limit. A wait succeeds only by a poll that began after the wait did.
+Cancelling a waiter affects no other waiter, and a server without waiters is not polled. Every wait ends: by the status,
+by proof that it cannot be reached, or by the client's `Patience` with a server that does not change or cannot be read.
 
 How: one task for each server that has waiters. It polls at once for a new waiter, then at growing intervals; a failed
 poll is repeated later instead of retried at once. `Waiter` decides, without a clock, what a poll means for a wait.
 
-Rejected: a polling loop in each waiter, which multiplies the calls; and lists in place of single reads, since a page of
-1000 servers costs the compute service more than the few servers that are usually waited for.
+Rejected: a polling loop in each waiter, which multiplies the calls with the number of waiters.
 """
 
 from __future__ import annotations

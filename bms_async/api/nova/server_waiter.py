@@ -115,7 +115,7 @@ def lost_error(waiter: Waiter, server: Server | None, why: str, cause: Exception
     Args:
         waiter: The wait.
         server: The server's last known state.
-        why: The reason, in words that follow "server x".
+        why: The reason, in words that follow "but it".
         cause: The error of the last poll.
     """
     error = ServerLostError(

@@ -139,11 +139,11 @@ DISK = {
 
 
 @pytest.mark.parametrize(
-    ("attached", "count"), [([DISK, {**DISK, "id": "b"}], 2), (DISK, 1), ([], 0), (None, 0)], ids=str
+    ("entries", "count"), [([DISK, {**DISK, "id": "b"}], 2), (DISK, 1), ([], 0), (None, 0)], ids=str
 )
-async def test_disks_are_listed(disks: object, count: int) -> None:
+async def test_disks_are_listed(entries: object, count: int) -> None:
     async with mocked() as (bms, cloud):
-        cloud.get(f"{SERVER}/os-volume_attachments").respond(json={"volumeAttachments": disks})
+        cloud.get(f"{SERVER}/os-volume_attachments").respond(json={"volumeAttachments": entries})
 
         disks = await bms.servers.list_volumes(SERVER_ID)
 
