@@ -262,7 +262,7 @@ async def test_a_mistake_is_refused_before_anything_is_sent(change: dict[str, An
 
 
 @pytest.mark.parametrize("secret", ["short", "x" * 27, "alllowercase", "Root12345!", "Toor12345!", "Abc123!\udfff!", 7])
-async def test_an_unfit_password_is_refused_and_not_told(secret: Any) -> None:
+async def test_an_invalid_password_is_refused_and_not_told(secret: Any) -> None:
     async with mocked() as (bms, cloud):
         for refused in (
             lambda: create(bms, admin_password=secret),

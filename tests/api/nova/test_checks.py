@@ -110,7 +110,7 @@ REFUSED: list[tuple[str, Callable[[BmsClient], Awaitable[object]]]] = [
 
 
 @pytest.mark.parametrize(("argument", "make"), REFUSED)
-async def test_an_unfit_argument_is_named_and_nothing_is_sent(
+async def test_an_invalid_argument_is_named_and_nothing_is_sent(
     argument: str, make: Callable[[BmsClient], Awaitable[object]]
 ) -> None:
     async with mocked() as (bms, cloud):

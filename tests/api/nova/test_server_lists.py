@@ -489,7 +489,7 @@ async def test_an_image_in_the_brief_list_finds_everything() -> None:
         ("image", ""),
     ],
 )
-async def test_an_unfit_filter_is_refused_before_anything_is_sent(argument: str, value: Any) -> None:
+async def test_an_invalid_filter_is_refused_before_anything_is_sent(argument: str, value: Any) -> None:
     async with mocked() as (bms, cloud):
         with pytest.raises(InvalidRequestError) as caught:
             bms.nova.servers.list_details(**{argument: value})
