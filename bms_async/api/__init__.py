@@ -1,4 +1,4 @@
-"""What can be asked of the cloud: one module a resource, one Operation a documented call."""
+"""The resources of the API: one module for each, and one `Operation` for each documented call."""
 
 from ._registry import operations
 from .bms.creation import CreationJob
@@ -9,6 +9,7 @@ from .bms.servers import Servers
 from .bms.versions import Versions
 from .identity import Identity, find_project
 from .nova.nova import Nova
+from .nova.server_filters import ServerFilterOptions
 from .nova.server_poller import ServerPoller
 from .nova.servers import make_poller
 from .raw import ServiceName, request, wrap_body_secrets
@@ -20,6 +21,7 @@ __all__ = [
     "Jobs",
     "Nova",
     "ProjectQuotas",
+    "ServerFilterOptions",
     "ServerPoller",
     "Servers",
     "ServiceName",

@@ -1,4 +1,4 @@
-"""Reading short lists to their end: those that come in one answer, unless the cloud links to a next page."""
+"""Reading short lists to their end: usually a single response, unless the cloud links to a next page."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bms_async.wire import Query
 A = TypeVar("A")
 T = TypeVar("T")
 
-_ASK_AGAIN_DELAYS = (1.0, 2.0, 4.0)
-"""Seconds before a page is asked for again that brings nothing although another one links to it."""
+_REFETCH_DELAYS = (1.0, 2.0, 4.0)
+"""Seconds before a page without a new item is fetched again although another page links to it."""
 
 
 async def read_pages(
@@ -27,21 +27,21 @@ async def read_pages(
     link: Callable[[A], str | None],
     operation: str,
 ) -> tuple[T, ...]:
-    """Return all items of a list, leaving out what came on a page before.
+    """Return all items of a list, without duplicates.
 
     Args:
-        fetch: Brings the page that a query asks for.
-        query: What the list is asked for.
-        items: The items of a page, and what tells them apart; None where nothing does.
-        link: The address of the next page, of which the query counts; None on the last.
+        fetch: Returns the page of a query.
+        query: The query of the first page.
+        items: Returns the items of a page, each with its key; items with the key None are all kept.
+        link: Returns the address of the next page, whose query is used; None on the last page.
         operation: The name of the call, for errors.
 
     Raises:
-        DecodeError: A page links to a next one, and nothing new comes of it.
+        DecodeError: A page links to a next page that has nothing new.
     """
     found: list[T] = []
     seen: set[str] = set()
-    asked_again = 0
+    refetches = 0
     while True:
         page = await fetch(query)
         new = [(key, item) for key, item in items(page) if key not in seen]
@@ -51,25 +51,29 @@ async def read_pages(
         if address is None:
             return tuple(found)
         if new:
-            asked_again = 0
+            refetches = 0
             query = {**query, **dict(parse_qsl(urlsplit(address).query))}
-        elif asked_again == len(_ASK_AGAIN_DELAYS):
-            raise DecodeError(
-                f"expected more than these {len(found)}, as the page links to a next one, got nothing new "
-                f"{asked_again + 1} times; list them again later",
-                status=200,
-                operation=operation,
-            )
+        elif refetches == len(_REFETCH_DELAYS):
+            raise _incomplete_error(operation, len(found))
         else:
-            await anyio.sleep(_ASK_AGAIN_DELAYS[asked_again])
-            asked_again += 1
+            await anyio.sleep(_REFETCH_DELAYS[refetches])
+            refetches += 1
+
+
+def _incomplete_error(operation: str, found: int) -> DecodeError:
+    return DecodeError(
+        f"expected more than {found} items, as the page links to a next one, got nothing new "
+        f"{len(_REFETCH_DELAYS) + 1} times; list them again later",
+        status=200,
+        operation=operation,
+    )
 
 
 def next_link(links: Iterable[Link] | None) -> str | None:
-    """Return the address of the next page that a list of links names; None where there is none."""
+    """Return the address of the next page from a list of links; None if there is none."""
     return next((link.href for link in links or () if link.rel == "next" and link.href), None)
 
 
 def next_of(links: Mapping[str, str | None] | None) -> str | None:
-    """Return the address of the next page in the way of the identity service, which names links by their kind."""
+    """Return the address of the next page from the identity service's links, which are keyed by relation."""
     return (links or {}).get("next") or None

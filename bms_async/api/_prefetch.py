@@ -1,4 +1,4 @@
-"""A page that is fetched before the reader has come to it, and read a few servers at a time."""
+"""Fetching a page before the reader needs it, and decoding it a few servers at a time."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from bms_async.session import Session
 P = TypeVar("P")
 
 YIELD_EVERY = 50
-"""How many servers are read before others get their turn: half a millisecond, or some where each needs repairs."""
+"""Servers decoded between two yields to the event loop: half a millisecond, or a few if each needs repairs."""
 
 
 def raise_not_awaitable(a_list: object) -> Never:
-    """Tell who awaits a list, or loops over it by a plain ``for``, how it is read."""
+    """Raise for a list that is awaited, or iterated over by a plain ``for``."""
     raise TypeError(
-        f"a {type(a_list).__name__} comes page by page: read it by `async for`, "
-        "such as [server async for server in bms.servers.list()]"
+        f"expected `async for` over a {type(a_list).__name__}, which is read page by page; "
+        "use [server async for server in bms.servers.list()]"
     )
 
 
 class Prefetch(Generic[P]):
-    """Fetches a page in a task of the client's; cancelling `scope` ends that.
+    """Fetches a page in a task of the client's; cancelling `scope` ends it.
 
     Attributes:
-        page: Resolves with the page, or with what came instead of it.
+        page: Resolves with the page, or with the error of fetching it.
     """
 
     __slots__ = ("page", "scope")
@@ -46,22 +46,22 @@ class Prefetch(Generic[P]):
         try:
             with self.scope:
                 page = await fetch()
-                # A reader who was cancelled has cancelled the future that he waited for.
+                # Cancelling the reader cancels the future that it awaits.
                 if not self.page.done():
                     self.page.set_result(page)
         except BaseException as error:
             if is_own_cancellation(error):
                 raise
-            # It is the reader's, and raised where the reader waits.
+            # Raised where the reader awaits the page.
             self._fail(contain("what fetches a page", error))
         finally:
-            # Also when it is the client's closing that ends this task.
+            # Reached also when closing the client cancels this task.
             self._fail(ClientClosedError("the client was closed before the page came"))
 
     def _fail(self, error: Exception) -> None:
         if not self.page.done():
             self.page.set_exception(error)
-            # A reader who has left will not ask.
+            # Marks it as retrieved, for the reader may be gone.
             self.page.exception()
 
 
@@ -70,7 +70,7 @@ class _Identified(Model, frozen=True, kw_only=True):
 
 
 def read_id(server: msgspec.Raw) -> str:
-    """Return a server's id; "" where it has none, which is an error when the server itself is read."""
+    """Return a server's id; "" if it has none, which is an error as soon as the server is decoded."""
     try:
         return _ID.decode(server).id
     except msgspec.DecodeError:

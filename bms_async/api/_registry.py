@@ -1,4 +1,4 @@
-"""The table of all calls: each module of a resource adds its own when it is imported."""
+"""The table of all calls; each resource's module adds its own when it is imported."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def define(
     permission: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Operation[T]:
-    """Define one documented call and enter it into the table; its limit is the documented one.
+    """Define a documented call and add it to the table, with its documented limit.
 
     Args:
-        name: The dotted name of the method that makes it, or would if there were one.
+        name: The dotted name of the method that makes the call, or would if there were one.
         method: The HTTP method.
-        path: The path with its parts in braces.
-        result: What a good answer is read into.
-        title: What it does, in a few words.
-        chapter: Where the reference describes it.
-        safety: Whether it may be sent twice.
-        success: The statuses that are documented as good.
-        service: Whose endpoint it goes to.
-        permission: The IAM action that it needs.
-        headers: Headers that it needs beside those that all have.
+        path: The path, with its parameters in braces.
+        result: The type that a 2xx response is decoded into.
+        title: What the call does, in a few words.
+        chapter: The chapter of the reference.
+        safety: Whether the call may be repeated.
+        success: The documented success statuses.
+        service: The service whose endpoint the call goes to.
+        permission: The IAM action that the call requires.
+        headers: Headers that the call requires beyond the common ones.
     """
     if name in _DEFINED:
-        raise ValueError(f"{name} is defined twice")
+        raise ValueError(f"expected one definition of {name}, got a second")
     operation = Operation(
         name=name,
         method=method,
@@ -75,5 +75,5 @@ def operations() -> tuple[Operation[Any], ...]:
 
 def _chapter_key(operation: Operation[Any]) -> tuple[tuple[int, ...], str]:
     numbers = [int(part) for part in operation.chapter.split(".") if part.isdigit()]
-    # The appendix comes last, whatever its letter.
+    # The appendix sorts last, whatever its letter.
     return (tuple(numbers) if operation.chapter[0].isdigit() else (99, *numbers)), operation.name

@@ -1,4 +1,4 @@
-"""Who the caller is to the cloud (API reference A.1)."""
+"""The projects of an account (API reference A.1)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from bms_async.wire import Operation, Query, Safety, Service
 
 
 class ProjectsResponse(Model, frozen=True, kw_only=True):
-    """Projects in their envelope.
+    """All projects, or one page of them.
 
     Attributes:
-        links: The addresses of the next page and of others, by their kind.
-        truncated: Whether there are more than the service gives, and no way to the others.
+        links: The addresses of other pages, by their relation.
+        truncated: Whether the service has left out projects, which no link leads to.
     """
 
     projects: tuple[Project, ...] | Literal[""] | None
@@ -44,12 +44,12 @@ PROJECTS = define(
     "GET",
     "/v3/projects",
     ProjectsResponse,
-    title="Read which projects there are",
+    title="List the projects",
     chapter="A.1",
     safety=Safety.READ,
     service=Service.IDENTITY,
 )
-# No method makes it, for `PasswordAuth` does so by itself, and reads the answer with its headers.
+# Without a method: `PasswordAuth` makes this call, and reads the response with its headers.
 CREATE_TOKEN = define(
     TOKEN_OPERATION,
     "POST",
@@ -61,7 +61,7 @@ CREATE_TOKEN = define(
     success=(201,),
     service=Service.IDENTITY,
 )
-# Keystone's call for those who are no administrators: the reference does not tell of it, and so it is not in the table.
+# Keystone's call for users that are not administrators; not in the table, for it is undocumented here.
 _OWN_PROJECTS = Operation(
     name=PROJECTS.name,
     method="GET",
@@ -74,65 +74,65 @@ _OWN_PROJECTS = Operation(
 
 
 class Identity:
-    """The account's projects: ``bms.identity``. Asked is the ``identity_endpoint`` of the client."""
+    """The account's projects: ``bms.identity``. The calls go to the client's ``identity_endpoint``."""
 
     def __init__(self, session: Session, *, check: bool) -> None:
         self._session = session
         self._check = check
 
     async def projects(self, *, name: str | None = None) -> tuple[Project, ...]:
-        """Return the projects; a `Project.id` is what a client takes as its ``project_id``.
+        """Return the projects; a `Project.id` can be a client's ``project_id``.
 
-        Where only administrators may see all of them, these are the caller's own, which costs a second call.
+        If only administrators may list all projects, these are the caller's own, at the cost of a second call.
 
         Args:
-            name: Only the one of this name, which is that of its region for the cloud's own projects.
+            name: Return only the project of this name; the cloud's own projects are named after their regions.
 
         Raises:
             InvalidRequestError: The name is empty; nothing was sent.
-            PermissionDeniedError: The caller may see no projects at all.
-            DecodeError: The service says that there are more projects, and does not give them.
+            PermissionDeniedError: The caller may not list any projects.
+            DecodeError: The service has left out projects.
 
         Source: API reference A.1; no limit is documented.
         """
         if self._check and name is not None and (not isinstance(name, str) or not name.strip()):
-            raise InvalidRequestError("name", name, "the name of a project, or None for all of them")
+            raise InvalidRequestError("name", name, "expected the name of a project, or None for all projects")
         try:
             projects = await self._read(PROJECTS, {"name": name})
         except PermissionDeniedError:
             projects = await self._read(_OWN_PROJECTS, {})
-        # The second call has no filter of its own.
+        # The second call has no filter.
         return tuple(project for project in projects if name is None or project.name == name)
 
     async def _read(self, operation: Operation[ProjectsResponse], query: Query) -> tuple[Project, ...]:
         async def fetch(query: Query) -> ProjectsResponse:
-            answer = await self._session.call(operation, query=query)
-            if answer.truncated:
+            response = await self._session.call(operation, query=query)
+            if response.truncated:
                 raise DecodeError(
-                    f"expected all projects, got {len(answer.projects or ())} and the word that there are more, which "
-                    "the identity service does not give; ask for one by its name",
+                    f"expected all projects, got {len(response.projects or ())} of a list that the identity service "
+                    "truncates; pass a name",
                     status=200,
                     operation=operation.name,
                 )
-            return answer
+            return response
 
         return await read_pages(
             fetch,
             query,
-            items=lambda answer: [(project.id, project) for project in answer.projects or ()],
-            link=lambda answer: next_of(answer.links),
+            items=lambda response: [(project.id, project) for project in response.projects or ()],
+            link=lambda response: next_of(response.links),
             operation=operation.name,
         )
 
 
 async def find_project(identity: Identity, name: str) -> str:
-    """Return the id of the project of this name, for a call that cannot be made without it.
+    """Return the id of the project of this name, for a call whose path needs it.
 
     Raises:
-        ConfigurationError: There is none or more than one, or the identity service does not know the question.
+        ConfigurationError: There is no such project or more than one, or the identity service refuses the request.
         AuthenticationError: The credentials were refused.
-        PermissionDeniedError: The caller may see no projects at all.
-        TransportError: No answer came that helps; the call itself was not sent.
+        PermissionDeniedError: The caller may not list any projects.
+        TransportError: There was no useful response; the call itself was not sent.
     """
     try:
         projects = await identity.projects(name=name)
@@ -143,13 +143,15 @@ async def find_project(identity: Identity, name: str) -> str:
             # A 404 of the identity service must not be read as "no such server".
             raise ConfigurationError(
                 f"project_name={name!r}: {PROJECTS.name} answered {error.status} ({error.code or 'no code'}); "
-                "check identity_endpoint, or give project_id"
+                "check identity_endpoint, or pass project_id"
             ) from error
         kind = CallTimeoutError if isinstance(error, CallTimeoutError) else TransportError
-        # Whatever became of the question, the call that needed the answer was not sent.
-        text = f"the project {name!r} could not be looked up ({type(error).__name__}), so that the call was not sent"
+        # Whatever happened to the look-up, the call that needs the id was not sent.
+        text = f"the project {name!r} could not be looked up ({type(error).__name__}), so the call was not sent"
         raise kind(text, maybe_delivered=False, operation=PROJECTS.name) from error
     if len(projects) == 1:
         return projects[0].id
-    found = "there is none" if not projects else f"there are {len(projects)}: {', '.join(each.id for each in projects)}"
-    raise ConfigurationError(f"project_name={name!r}: {found}; give project_id, or another name")
+    found = f"{len(projects)}: {', '.join(project.id for project in projects)}" if projects else "none"
+    raise ConfigurationError(
+        f"project_name={name!r}: expected one project of this name, got {found}; pass project_id, or another name"
+    )

@@ -3,35 +3,35 @@
     BmsError
     ├── ConfigurationError            the client cannot be made as asked
     ├── InvalidRequestError           an argument was refused before anything was sent (also a ValueError)
-    ├── TransportError                no answer came; `maybe_delivered` tells whether the cloud may have acted
-    │   └── CallTimeoutError          none came in time (also a TimeoutError)
-    ├── WaitTooLongError              the limit would have made it wait longer than `max_wait` (also a TimeoutError)
-    ├── DecodeError                   an answer came that cannot be read
-    │   └── ResponseTooLargeError       it was larger than the transport takes
+    ├── TransportError                no response; `maybe_delivered` says whether the cloud may have acted
+    │   └── CallTimeoutError          no response in time (also a TimeoutError)
+    ├── WaitTooLongError              the rate limiter's wait would have exceeded `max_wait` (also a TimeoutError)
+    ├── DecodeError                   a response that cannot be decoded
+    │   └── ResponseTooLargeError     a response that is larger than the transport accepts
     ├── ApiError                      the cloud refused
     │   ├── BadRequestError           400 and any other 4xx that has no class of its own
     │   ├── AuthenticationError       401
     │   ├── PermissionDeniedError     403
     │   ├── NotFoundError             404
     │   ├── ConflictError             409
-    │   ├── RateLimitedError          429, BMS.0212, 413 "over limit": counted out, not done
+    │   ├── RateLimitedError          429, BMS.0212, 413 "over limit": rejected, not executed
     │   └── ServerError               5xx
     ├── JobError
     │   ├── JobFailedError            the job ended as FAIL; `job` is the whole job
     │   ├── SubJobFailedError         one server's part of a job ended as FAIL
-    │   ├── JobLostError              the job's end cannot be known; `job` is what was known last
-    │   └── JobTimeoutError           the job goes on, the wait is over (also a TimeoutError)
-    ├── ServerWaitError               waiting for a server's status ended without it; `server` is its last known state
+    │   ├── JobLostError              the job's result cannot be known; `job` is its last known state
+    │   └── JobTimeoutError           the wait timed out, the job goes on (also a TimeoutError)
+    ├── ServerWaitError               a wait for a server's status ended without it; `server` is its last known state
     │   ├── ServerFaultError          the server is in ERROR, with the cloud's code and words
     │   ├── ServerLostError           it was deleted, or cannot be read any more
-    │   └── ServerWaitTimeoutError    the server goes on, the wait is over (also a TimeoutError)
-    ├── FleetError                    what `FleetReport.raise_for_failures` raises, one for each code
-    │   ├── FleetTimeoutError         the run's total_timeout was over before its end (also a TimeoutError)
+    │   └── ServerWaitTimeoutError    the wait timed out, the server goes on (also a TimeoutError)
+    ├── FleetError                    raised by `FleetReport.raise_for_failures`, one for each code
+    │   ├── FleetTimeoutError         the run's total_timeout expired before its end (also a TimeoutError)
     │   └── ServerStateError          a server's own state says that it is not as asked, or why it cannot be
-    ├── ForeignCodeError              a callback or another piece of foreign code raised what is not an error
+    ├── ForeignCodeError              a callback or other foreign code raised an exception that is not an error
     └── ClientClosedError             the client was closed, or never opened
 
-Every timeout is the builtin `TimeoutError` or a class of it.
+Every timeout is the builtin `TimeoutError` or a subclass of it.
 """
 
 from .base import BmsError, ClientClosedError, ConfigurationError, ForeignCodeError, InvalidRequestError

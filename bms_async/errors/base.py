@@ -1,4 +1,4 @@
-"""What all errors have in common, and those that come before any call."""
+"""The root of all errors, and the errors that are raised before any call."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any, TypeVar
 
 E = TypeVar("E", bound=Exception)
 
-_LONGEST_SHOWN = 80
-"""Characters of a value that an error shows."""
+_HIDDEN = "***"
+_MAX_SHOWN = 80
+"""Maximum length of a value's repr in an error text."""
 
 
 class BmsError(Exception):
-    """The root of everything that this package raises. All of it can be pickled, to be sent between processes."""
+    """Base class of everything that this package raises. All of it can be pickled and sent between processes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What an exception does by itself is call its class with its text, which no class below takes alone.
+        # By default an exception is rebuilt from its text alone, which no class below accepts.
         state = dict(self.__dict__)
         if "__notes__" in state:
-            # A list, which a copy would share with the error that it is a copy of.
+            # Copied, or the copy would share the list with the original.
             state["__notes__"] = list(state["__notes__"])
         return _restore, (type(self), self.args, state)
 
@@ -33,25 +34,31 @@ class InvalidRequestError(BmsError, ValueError):
 
     Attributes:
         argument: The argument's name, as in the signature.
-        value: What was given, None where it may be a secret. Of an entry of a fleet's ids that is no text it is what
-            the error's text shows, so that a report does not hold what belongs to the caller.
-        rule: What would have been right.
+        value: The value that was given; None where it may be a secret. For an entry of a fleet's ids that is not a str
+            it is the value as the error's text shows it, so that a report keeps no object of the caller's alive.
+        rule: What was expected.
+
+    Args:
+        argument: The argument's name, as in the signature.
+        value: The value that was given.
+        rule: What was expected, such as "expected a non-empty str".
+        secret: Whether the value may be a secret: it is then neither kept nor shown.
     """
 
-    def __init__(self, argument: str, value: object, rule: str) -> None:
+    def __init__(self, argument: str, value: object, rule: str, *, secret: bool = False) -> None:
         self.argument = argument
-        self.value = value
+        self.value = None if secret else value
         self.rule = rule
-        super().__init__(f"{argument}={show_value(value)}: {rule}")
+        super().__init__(f"{argument}={_HIDDEN if secret else show_value(value)}: {rule}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.args, {**self.__dict__, "value": _make_sendable(self.value)})
 
 
 class ForeignCodeError(BmsError):
-    """Code that was handed over (a callback, credentials, a source of ids, a transport) raised what is not an error.
+    """Foreign code (a callback, credentials, a source of ids, a transport) raised an exception that is not an error.
 
-    Its ``__cause__`` is what was raised: a cancellation of something that the code waited for, or a `SystemExit`.
+    Its ``__cause__`` is that exception: the cancellation of something that the code awaited, or a `SystemExit`.
     """
 
 
@@ -60,29 +67,29 @@ class ClientClosedError(BmsError):
 
 
 def show_value(value: object) -> str:
-    """Return the repr of a value as an error shows it, in a line of a terminal at most.
+    """Return the repr of a value, cut to one line of a terminal.
 
-    A repr is foreign code, and what it raises must not take the place of the error that the value is shown in.
+    A repr is foreign code, and an exception that it raises must not replace the error that the value is shown in.
 
     Args:
         value: Anything.
     """
     try:
-        shown = repr(value[:_LONGEST_SHOWN] if isinstance(value, str | bytes) else value)
+        shown = repr(value[:_MAX_SHOWN] if isinstance(value, str | bytes) else value)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - a SystemExit too: it is the value's and not the program's
+    except BaseException as error:  # noqa: BLE001 - a SystemExit too: a repr must not end the program
         shown = f"<a {type(value).__name__} whose repr raises {type(error).__name__}>"
-    return shown if len(shown) <= _LONGEST_SHOWN else shown[: _LONGEST_SHOWN - 4] + "..."
+    return shown if len(shown) <= _MAX_SHOWN else shown[: _MAX_SHOWN - 4] + "..."
 
 
 def _make_sendable(value: object) -> object:
-    """Return a value that can be pickled: the value itself, or what an error shows of it."""
+    """Return the value if it can be pickled, otherwise its repr as an error shows it."""
     try:
         pickle.dumps(value)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - what takes a value apart is foreign code, and raises anything
+    except BaseException:  # noqa: BLE001 - a value's pickling is foreign code, and may raise anything
         return show_value(value)
     return value
 
@@ -92,23 +99,23 @@ def _restore(kind: type[BmsError], args: tuple[object, ...], state: dict[str, An
     error.args = args
     error.__dict__.update(state)
     if notes := state.get("__notes__"):
-        # The copy's own: who adds a note to one error adds it to no other.
+        # A list of its own: a note that is added to one error must not appear on the other.
         error.__notes__ = list(notes)
     return error
 
 
 def own_copy(error: E) -> E:
-    """Return an equal error to raise, with the same cause.
+    """Return an equal error with the same cause, to be raised in place of the original.
 
-    An error that several waiters get is one for each of them: a traceback grows with every raise, and who writes on
-    an error writes on nobody else's.
+    Each waiter of a shared result gets an error of its own: a traceback grows with every raise, and a note or an
+    attribute that one waiter adds must not appear in another's.
 
     Args:
         error: The error that is kept.
     """
     try:
         copied = copy.copy(error)
-    except Exception:  # noqa: BLE001 - one of other code may be made of anything but its text
+    except Exception:  # noqa: BLE001 - a foreign error may be built from anything but its text
         copied = error
     if copied is error or type(copied) is not type(error):
         copied = type(error).__new__(type(error), *error.args)

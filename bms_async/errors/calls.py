@@ -1,4 +1,4 @@
-"""How one call can end badly."""
+"""The errors of a single call."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from bms_async.errorcodes import ErrorCode, Remedy, explain
 
 from .base import BmsError
 
+_REQUEST_TIMEOUT = 408
+_CONTENT_TOO_LARGE = 413
+_SERVER_ERRORS = 500
+
 
 class CallError(BmsError):
-    """A call that did not end well.
+    """Base class of the errors that a call ends with.
 
     Attributes:
         operation: The dotted name of the call, such as ``servers.stop``; None outside a call.
-        previous: What the earlier tries of the same call ended with, oldest first.
+        previous: The errors of the earlier attempts of the same call, oldest first.
     """
 
     operation: str | None = None
@@ -20,7 +24,7 @@ class CallError(BmsError):
 
     @property
     def maybe_done(self) -> bool:
-        """Whether the cloud may have done what was asked, in this try or an earlier one."""
+        """Whether the cloud may have executed the call, in this attempt or an earlier one."""
         return self._maybe_done() or any(error.maybe_done for error in self.previous)
 
     def _maybe_done(self) -> bool:
@@ -28,32 +32,32 @@ class CallError(BmsError):
 
 
 class TransportError(CallError):
-    """No answer came.
+    """No response was received.
 
     Attributes:
-        maybe_delivered: False when the request surely never reached the cloud, True when it may have.
+        maybe_delivered: False if the request certainly never reached the cloud, True if it may have.
     """
 
     def __init__(self, message: str, *, maybe_delivered: bool, operation: str | None = None) -> None:
         self.maybe_delivered = maybe_delivered
         self.operation = operation
-        fate = "the cloud may have received it" if maybe_delivered else "nothing reached the cloud"
-        super().__init__(f"{_prefix(operation)}{message} ({fate})")
+        delivery = "the cloud may have received it" if maybe_delivered else "nothing reached the cloud"
+        super().__init__(f"{_prefix(operation)}{message} ({delivery})")
 
     def _maybe_done(self) -> bool:
         return self.maybe_delivered
 
 
 class CallTimeoutError(TransportError, TimeoutError):
-    """No answer came in time."""
+    """No response was received in time."""
 
 
 class WaitTooLongError(CallError, TimeoutError):
-    """The limit would have made the call wait longer than was allowed; nothing was sent.
+    """The rate limiter would have made the call wait longer than `max_wait`; nothing was sent.
 
     Attributes:
-        wait: Seconds that it would have had to wait, at least; what a service may answer as its own ``Retry-After``.
-        max_wait: Seconds that were allowed.
+        wait: Minimum wait in seconds; a service may send it as its own ``Retry-After``.
+        max_wait: Maximum wait that was allowed, in seconds.
     """
 
     def __init__(self, *, operation: str, wait: float, max_wait: float) -> None:
@@ -61,17 +65,17 @@ class WaitTooLongError(CallError, TimeoutError):
         self.wait = wait
         self.max_wait = max_wait
         super().__init__(
-            f"{_prefix(operation)}its limit has it wait {wait:.1f} s at least, and max_wait is {max_wait:g} s "
-            "(nothing was sent)"
+            f"{_prefix(operation)}its rate limit requires a wait of at least {wait:.1f} s, and max_wait is "
+            f"{max_wait:g} s (nothing was sent)"
         )
 
 
 class DecodeError(CallError):
-    """An answer came that cannot be read as what was asked for.
+    """A response was received that cannot be decoded as the call's result.
 
     Attributes:
-        status: The HTTP status of the answer.
-        request_id: The cloud's id of the call, for its support.
+        status: The HTTP status of the response.
+        request_id: The cloud's id of the call, to be quoted to its support.
     """
 
     def __init__(
@@ -87,16 +91,16 @@ class DecodeError(CallError):
 
 
 class ResponseTooLargeError(DecodeError):
-    """An answer came that is larger than the transport takes; asking again would bring the same.
+    """A response was received that is larger than the transport accepts; a repetition would bring the same.
 
     Attributes:
-        limit: The most bytes that are taken, unpacked.
+        limit: Maximum size in bytes, decompressed.
     """
 
     def __init__(self, *, limit: int, status: int, operation: str | None = None) -> None:
         self.limit = limit
         super().__init__(
-            f"the answer is larger than {limit} bytes; ask for less at once, or raise max_response_bytes",
+            f"expected at most {limit} bytes, got a larger response; request less at once, or raise max_response_bytes",
             status=status,
             operation=operation,
         )
@@ -107,11 +111,11 @@ class ApiError(CallError):
 
     Attributes:
         status: The HTTP status; chapter 6.2 warns that it may not be accurate, so `code` counts for more.
-        code: The code in the body, such as ``BMS.0036``; None when the body had none.
-        message: The cloud's own words, at most 256 characters of them.
-        request_id: The cloud's id of the call, for its support.
-        retry_after: Seconds that the cloud asked to wait, if it did.
-        quota: The limit that a 429 named, if it did: calls, and the window in seconds.
+        code: The code in the body, such as ``BMS.0036``; None if the body has none.
+        message: The cloud's own words, cut to 256 characters.
+        request_id: The cloud's id of the call, to be quoted to its support.
+        retry_after: Seconds that the cloud asks to wait; None if it does not.
+        quota: The rate limit that a 429 names: calls, and the window in seconds; None if it names none.
     """
 
     def __init__(
@@ -144,26 +148,26 @@ class ApiError(CallError):
         super().__init__(text + _suffix(request_id))
 
     def says(self, words: str) -> bool:
-        """Tell whether the cloud's own words have these in them, also where `message` masks them by chance.
+        """Return whether the cloud's own words contain these, even where `message` masks them by chance.
 
         Args:
-            words: In lower case; how the cloud spells them does not count.
+            words: In lower case; the comparison ignores the case of the cloud's words.
         """
         return words in self._said.lower()
 
     @property
     def documented(self) -> ErrorCode | None:
-        """The row of chapter 6.2 for this code, None for an undocumented one."""
+        """The row of chapter 6.2 for this code; None for an undocumented code."""
         return explain(self.code)
 
     @property
     def meaning(self) -> str | None:
-        """What the code means (API reference 6.2)."""
+        """The meaning of the code (API reference 6.2); None if undocumented."""
         return self.documented.meaning if self.documented else None
 
     @property
     def measure(self) -> str | None:
-        """What to do about it (API reference 6.2)."""
+        """The documented remedy (API reference 6.2); None if undocumented."""
         return self.documented.measure if self.documented else None
 
 
@@ -171,8 +175,8 @@ class BadRequestError(ApiError):
     """400, and any other 4xx that has no class of its own."""
 
     def _maybe_done(self) -> bool:
-        # 408 says that time ran out, and not for whom.
-        return self.status == 408  # noqa: PLR2004
+        # A 408 does not say whether the request was executed before time ran out.
+        return self.status == _REQUEST_TIMEOUT
 
 
 class AuthenticationError(ApiError):
@@ -184,38 +188,38 @@ class PermissionDeniedError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """404: there is no such thing, or not yet."""
+    """404: the resource does not exist, or not yet."""
 
 
 class ConflictError(ApiError):
-    """409: the thing is in a state that does not allow this."""
+    """409: the resource is in a state that does not allow this."""
 
 
 class RateLimitedError(ApiError):
-    """429, BMS.0212, or Nova's 413 "over limit": the call was counted out and not executed."""
+    """429, BMS.0212, or Nova's 413 "over limit": the call was rejected by a rate limit and not executed."""
 
 
 class ServerError(ApiError):
-    """5xx: the cloud or a proxy before it failed; what was asked may have been done all the same."""
+    """5xx: the cloud or a proxy in front of it failed; the call may have been executed all the same."""
 
     def _maybe_done(self) -> bool:
         return True
 
 
 def error_class(status: int, code: str | None, *, is_over_limit: bool = False) -> type[ApiError]:
-    """Return the class of error for what a cloud answered.
+    """Return the class of error for a response.
 
     Args:
         status: The HTTP status, not 2xx.
         code: The code in the body.
-        is_over_limit: Whether a 413 is about how many calls there are, and not about how large this one is.
+        is_over_limit: Whether a 413 means too many calls, and not too large a request.
     """
     documented = explain(code)
     if documented and documented.remedy is Remedy.OVERLOADED:
         return RateLimitedError
-    if status == 413 and is_over_limit:  # noqa: PLR2004
+    if status == _CONTENT_TOO_LARGE and is_over_limit:
         return RateLimitedError
-    if status >= 500:  # noqa: PLR2004 - the HTTP classes are numbers
+    if status >= _SERVER_ERRORS:
         return ServerError
     return _BY_STATUS.get(status, BadRequestError)
 

@@ -1,4 +1,4 @@
-"""How a server of a fleet run can end badly."""
+"""The errors of a server in a fleet run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from .base import BmsError
 
 
 class FleetError(BmsError):
-    """Servers of a fleet run that failed for one and the same reason.
+    """Servers of a fleet run that failed for the same reason.
 
     Attributes:
-        code: The code they failed with, None where there was none.
+        code: The code that they failed with; None if there is none.
         server_ids: The servers.
-        measure: What to do about it, if chapter 6.2 tells.
+        measure: The documented remedy (API reference 6.2); None if undocumented.
     """
 
     def __init__(self, message: str, *, code: str | None, server_ids: tuple[str, ...]) -> None:
@@ -25,19 +25,19 @@ class FleetError(BmsError):
 
 
 class FleetTimeoutError(FleetError, TimeoutError):
-    """The run's `total_timeout` was over before a server was asked for, or before it was known what became of it.
+    """The run's `total_timeout` expired before a server's request was sent, or before its result was known.
 
-    Its ``__cause__`` is what was known of the server until then, None where that was nothing.
+    Its ``__cause__`` is the last error known of the server; None if there was none.
     """
 
 
 class ServerStateError(FleetError):
-    """What a server's own state says against its outcome: it is not as asked, or is why its batch was refused.
+    """A server's own state contradicts the request: it is not as asked, or is the reason that its batch was refused.
 
     Attributes:
         server_id: The server.
-        status: Its status; None where the cloud does not show the server.
-        task_state: What is being done with it; None where it is idle.
+        status: Its status; None if the cloud does not show the server.
+        task_state: Its running task; None if it is idle.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""How a job can end badly."""
+"""The errors of jobs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from .base import BmsError
 if TYPE_CHECKING:
     from bms_async.models import Job
 
-_MOST_REASONS = 3
-_LONGEST_REASON = 256
+_MAX_REASONS = 3
+_MAX_REASON_LENGTH = 256
 
 
 class JobError(BmsError):
-    """A job that did not end well.
+    """Base class of the errors that a job ends with.
 
     Attributes:
         job_id: The job.
-        job: What was known of it last, with its sub-jobs; None if nothing ever was.
+        job: Its last known state, with its sub-jobs; None if it was never read.
     """
 
     def __init__(self, message: str, *, job_id: str, job: Job | None) -> None:
@@ -33,14 +33,14 @@ class JobError(BmsError):
 class JobFailedError(JobError):
     """The job ended as FAIL; some of its sub-jobs may have succeeded all the same.
 
-    Its text has the cloud's own words: those of the sub-jobs, the most frequent first, and those of the job.
+    The text has the cloud's own words: those of the sub-jobs, most frequent first, and those of the job.
     """
 
     job: Job
 
     def __init__(self, job: Job) -> None:
         failed = [sub for sub in job.sub_jobs if sub.is_final and sub.status != "SUCCESS"]
-        # As texts of their own: what the cloud said may be masked where it is told.
+        # str() of a code is its masked form, for one that has a secret in it.
         codes = sorted({str(code) for code in (job.error_code, *(sub.error_code for sub in failed)) if code})
         text = f"job {job.job_id} failed"
         if failed:
@@ -48,14 +48,14 @@ class JobFailedError(JobError):
         if codes:
             text += f" with {', '.join(codes)}"
         reasons = Counter(sub.reason for sub in failed if sub.reason)
-        told = _list_reasons(reasons)
+        parts = _list_reasons(reasons)
         if job.reason and job.reason not in reasons:
-            told.append(f"of the job as a whole: {_shorten(job.reason)}" if told else _shorten(job.reason))
-        super().__init__(text + (f": {'; '.join(told)}" if told else ""), job_id=job.job_id, job=job)
+            parts.append(f"of the job as a whole: {_shorten(job.reason)}" if parts else _shorten(job.reason))
+        super().__init__(text + (f": {'; '.join(parts)}" if parts else ""), job_id=job.job_id, job=job)
 
     @property
     def code(self) -> str | None:
-        """The code that the job as a whole failed with, None if the cloud gave none."""
+        """The code that the job as a whole failed with; None if there is none."""
         return self.job.error_code or self.job.code
 
 
@@ -64,10 +64,9 @@ class SubJobFailedError(JobError):
 
     Attributes:
         server_id: The server.
-        code: The code it failed with, None if the cloud gave none.
-        reason: The cloud's own words, None if it gave none.
-        job_reason: What the cloud said of the job as a whole, its code and its words, where it said nothing of this
-            server; None otherwise.
+        code: The code that it failed with; None if there is none.
+        reason: The cloud's own words; None if there are none.
+        job_reason: The code and words for the job as a whole, where there are none for this server; None otherwise.
     """
 
     def __init__(
@@ -93,13 +92,13 @@ class SubJobFailedError(JobError):
 
 
 class JobLostError(JobError):
-    """How the job ended cannot be known: the cloud has forgotten it, or has not told of it for too long.
+    """The result of the job cannot be known: the cloud has deleted it, or could not be read for too long.
 
-    Or it ended and did not tell of a server: what the cloud said of the job as a whole is then in the text, too.
+    Or the job ended without a result for a server; the text then has the cloud's words for the job as a whole.
 
     Attributes:
-        code: The code that the job as a whole failed with, None if the cloud gave none.
-        reason: The cloud's own words about the job as a whole, None if it gave none.
+        code: The code that the job as a whole failed with; None if there is none.
+        reason: The cloud's own words for the job as a whole; None if there are none.
     """
 
     def __init__(
@@ -107,15 +106,17 @@ class JobLostError(JobError):
     ) -> None:
         self.code = code
         self.reason = reason
-        told = describe_failure(code, reason)
-        super().__init__(message + (f"; of the job the cloud says: {told}" if told else ""), job_id=job_id, job=job)
+        failure = describe_failure(code, reason)
+        super().__init__(
+            message + (f"; of the job the cloud says: {failure}" if failure else ""), job_id=job_id, job=job
+        )
 
 
 class JobTimeoutError(JobError, TimeoutError):
-    """The wait is over, the job goes on; ``bms.jobs.restore(error.resume)`` waits for it again, in any process.
+    """The wait timed out while the job goes on; ``bms.jobs.restore(error.resume)`` resumes the wait, in any process.
 
     Attributes:
-        resume: What `JobHandle.to_json` made of the handle.
+        resume: The handle as `JobHandle.to_json` writes it.
     """
 
     def __init__(self, message: str, *, job_id: str, job: Job | None, resume: str) -> None:
@@ -124,27 +125,27 @@ class JobTimeoutError(JobError, TimeoutError):
 
 
 def describe_failure(code: str | None, reason: str | None) -> str | None:
-    """Return what the cloud said of a failure as one text, with what the code means; None if it said nothing.
+    """Return a failure as one text: code, words, documented meaning and remedy; None if the cloud said nothing.
 
     Args:
-        code: The code it gave, if any.
-        reason: Its own words, if any.
+        code: The cloud's code, if any.
+        reason: The cloud's own words, if any.
     """
-    told = ": ".join(part for part in (str(code or ""), _shorten(reason or "")) if part)
+    text = ": ".join(part for part in (str(code or ""), _shorten(reason or "")) if part)
     documented = explain(code)
-    return f"{told} [{documented.meaning} {documented.measure}]" if documented else told or None
+    return f"{text} [{documented.meaning} {documented.measure}]" if documented else text or None
 
 
 def _list_reasons(reasons: Counter[str]) -> list[str]:
-    shown = reasons.most_common(_MOST_REASONS)
+    shown = reasons.most_common(_MAX_REASONS)
     if len(reasons) == 1:
         return [_shorten(reason) for reason, _ in shown]
-    told = [f"{_shorten(reason)} ({count} server{'s' if count > 1 else ''})" for reason, count in shown]
+    parts = [f"{_shorten(reason)} ({count} server{'s' if count > 1 else ''})" for reason, count in shown]
     left = len(reasons) - len(shown)
-    return [*told, f"{left} more reason{'s' if left > 1 else ''}"] if left else told
+    return [*parts, f"{left} more reason{'s' if left > 1 else ''}"] if left else parts
 
 
 def _shorten(text: str) -> str:
-    # What may be told of it: joining and slicing would give what a masked text hides.
+    # str() gives the masked form; joining and slicing would give the original.
     text = str(text)
-    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 3] + "..."
+    return text if len(text) <= _MAX_REASON_LENGTH else text[: _MAX_REASON_LENGTH - 3] + "..."

@@ -1,4 +1,4 @@
-"""How waiting for a server can end badly."""
+"""The errors of waiting for a server."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from .base import BmsError
 if TYPE_CHECKING:
     from bms_async.models import Server
 
+_MAX_MESSAGE = 256
+
 
 class ServerWaitError(BmsError):
-    """Waiting for a server's status ended, and not with that status.
+    """Base class: a wait for a server's status ended without that status.
 
     Attributes:
         server_id: The server.
-        wanted: The status that was waited for; None where it was the server's deletion.
-        server: What was known of it last; None if nothing ever was.
+        wanted: The status that was waited for; None for the server's deletion.
+        server: Its last known state; None if it was never read.
     """
 
     def __init__(self, message: str, *, server_id: str, wanted: str | None, server: Server | None) -> None:
@@ -30,27 +32,27 @@ class ServerFaultError(ServerWaitError):
     """The server is in ERROR.
 
     Attributes:
-        code: The code of its fault, None if the cloud gave none.
-        message: The cloud's own words, at most 256 characters of them; None if it gave none.
+        code: The code of its fault; None if there is none.
+        message: The cloud's own words, cut to 256 characters; None if there are none.
     """
 
     server: Server
 
     def __init__(self, server: Server, *, wanted: str | None) -> None:
         self.code = server.fault.code if server.fault else None
-        told = server.fault.message if server.fault else None
-        self.message = told[:256] if told else None
-        text = f"server {server.id} is in ERROR, where {wanted or 'its deletion'} was waited for"
+        message = server.fault.message if server.fault else None
+        self.message = message[:_MAX_MESSAGE] if message else None
+        text = f"expected {wanted or 'the deletion'} of server {server.id}, got ERROR"
         if self.code is not None:
-            text += f", with fault {self.code}"
+            text += f" with fault {self.code}"
         if self.message:
             text += f": {self.message}"
         super().__init__(text, server_id=server.id, wanted=wanted, server=server)
 
 
 class ServerLostError(ServerWaitError):
-    """The server was deleted, or the cloud has not told of it for too long; the cause is what it answered last."""
+    """The server was deleted, or could not be read for too long; its cause is the cloud's last response."""
 
 
 class ServerWaitTimeoutError(ServerWaitError, TimeoutError):
-    """The wait is over, the server goes on."""
+    """The wait timed out; the server goes on."""

@@ -23,7 +23,7 @@ import anyio.lowlevel
 import msgspec
 
 from bms_async.api._prefetch import YIELD_EVERY, read_id
-from bms_async.api.bms.server_list import ASK_AGAIN_DELAYS, MAX_PAGE_SIZE, ServerPage
+from bms_async.api.bms.server_list import MAX_PAGE_SIZE, REFETCH_DELAYS, ServerPage
 from bms_async.api.bms.servers import GET, LIST
 from bms_async.errors import NotFoundError
 from bms_async.limits import Lane
@@ -135,7 +135,7 @@ class StateReader:
         totals = PageTotals(MAX_PAGE_SIZE)
         found: dict[str, ServerState] = {}
         await self._read_pages([1], totals, found, wanted, retry)
-        for delay in (0.0, *ASK_AGAIN_DELAYS):
+        for delay in (0.0, *REFETCH_DELAYS):
             await self._read_further_pages(totals, found, wanted, retry)
             missing = await _missing(wanted, found)
             numbers = totals.incomplete_pages()
@@ -163,7 +163,7 @@ class StateReader:
         before = None
         while len(found) < len(wanted) and (number := totals.next_page()) is not None:
             if number == before:
-                await anyio.sleep(ASK_AGAIN_DELAYS[0])
+                await anyio.sleep(REFETCH_DELAYS[0])
             before = number
             await self._read_pages([number], totals, found, wanted, retry)
 

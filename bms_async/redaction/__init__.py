@@ -1,10 +1,11 @@
-"""Secrets that cannot be shown, and the masking of what is told.
+"""Secrets that do not show themselves, and the masking of texts that are shown.
 
 Rule R5: no secret appears in a repr, a log line, an exception, a store or a URL; and no data is changed for that.
 
-How: a secret is a `Secret` while it is kept, and a `SecretStr` or `SecretBytes` on its way to the socket. Both are text
-and bytes like any other, except for their repr. So a debugger and an error reporter may look at every frame and find no
-secret there. What the cloud says is masked where it is told, in an error, a log line or an event, and nowhere else.
+How: a secret is a `Secret` while it is kept, and a `SecretStr` or `SecretBytes` on its way to the socket. These two are
+an ordinary str and bytes except for their repr, so a debugger or an error reporter that shows every frame's variables
+shows no secret. Any text of the cloud's may echo a secret: it is masked where it is shown (an error, a log line, an
+event) and nowhere else.
 
 Rejected: clearing the frames of every error, which blinds debuggers and depends on the bytecode of one Python version;
 and masking response bodies before they are decoded, which changes names, ids and statuses.

@@ -1,4 +1,4 @@
-"""What the cloud says that holds a secret: its own words as a value, and masked where they are told."""
+"""Texts of the cloud's that hold a secret: unchanged as values, masked where they are shown."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _log = logging.getLogger("bms_async.redaction")
 
 
 class MaskedStr(str):
-    """A text of the cloud's in which a secret of ours stands, such as a job's ``fail_reason`` that echoes a password.
+    """A text of the cloud's that contains a secret of ours, such as a job's ``fail_reason`` that echoes a password.
 
-    It is the cloud's text byte for byte: it compares, hashes, encodes and slices as such. What tells of it is masked:
-    its repr, ``str()`` of it, what an f-string makes of it, and its pickle; and so is what tells of a part of it.
+    It is the cloud's text byte for byte, and compares, hashes, encodes and slices as such. Its repr, ``str()``, pickle
+    and place in an f-string are masked, and so are those of its slices.
 
     Args:
-        text: What the cloud said.
-        masked: What may be told of it.
+        text: The cloud's text.
+        masked: The same text, without the secret.
     """
 
     __slots__ = ("masked",)
@@ -27,10 +27,10 @@ class MaskedStr(str):
     masked: str
 
     def __new__(cls, text: str, masked: str) -> Self:
-        """Hold a text, and what may be told of it."""
-        made = super().__new__(cls, str.__str__(text))
-        made.masked = masked
-        return made
+        """Create the str with its masked form."""
+        self = super().__new__(cls, str.__str__(text))
+        self.masked = masked
+        return self
 
     def __repr__(self) -> str:
         return repr(self.masked)
@@ -41,10 +41,10 @@ class MaskedStr(str):
     def __format__(self, spec: str) -> str:
         return format(self.masked, spec)
 
-    def __getitem__(self, place: SupportsIndex | slice) -> MaskedStr:
-        # What prints a long text prints its beginning.
-        told = str.__getitem__(self.masked, place) if isinstance(place, slice) else MASK
-        return MaskedStr(super().__getitem__(place), told)
+    def __getitem__(self, index: SupportsIndex | slice) -> MaskedStr:
+        # Masked too, for code that prints a long text prints its beginning.
+        masked = str.__getitem__(self.masked, index) if isinstance(index, slice) else MASK
+        return MaskedStr(super().__getitem__(index), masked)
 
     def __copy__(self) -> Self:
         return self
@@ -53,40 +53,40 @@ class MaskedStr(str):
         return self
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[type[str], tuple[str]]:
-        # A pickle is a store, and a secret is in none.
+        # A pickle is a store, and no store has a secret.
         return str, (self.masked,)
 
 
 def mask_when_shown(text: str, redact: Callable[[str], str]) -> str:
-    """Return a text of the cloud's that shows no secret when it is told; the same one where it has none.
+    """Return a text that is masked wherever it is shown; the text itself if it contains no secret.
 
     Args:
-        text: What the cloud said.
-        redact: Takes secrets out of a text.
+        text: The cloud's text.
+        redact: Removes secrets from a text.
     """
-    told = str(text)
-    masked = redact(told)
-    return text if masked == told else MaskedStr(text, masked)
+    shown = str(text)
+    masked = redact(shown)
+    return text if masked == shown else MaskedStr(text, masked)
 
 
 def shown_text(text: str | None) -> str | None:
-    """Return what is told of a text of the cloud's, as a plain text for what writes it down; None for none."""
+    """Return a text of the cloud's in its masked form, as a plain str for an encoder; None for None."""
     return None if text is None else str(text)
 
 
 def redact_safely(redact: Callable[[str], str], text: str) -> str:
-    """Return a text without secrets; all of it is masked where that cannot be done.
+    """Return a text without secrets; if `redact` raises, the whole text is masked.
 
     Args:
-        redact: Takes secrets out of a text. It may be the application's, and raise anything.
+        redact: Removes secrets from a text. It may be the application's code, and raise anything.
         text: The text.
     """
     try:
         masked: object = redact(text)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - the text is of an error that must not be lost for this one
-        # Its type alone: what it says may well be the text that it was to take the secrets out of.
-        _log.error("redact() raised %s; what it was to take secrets out of is masked as a whole", type(error).__name__)
+    except BaseException as error:  # noqa: BLE001 - the text belongs to an error that must not be lost
+        # Its type alone: its message may quote the text that has the secrets.
+        _log.error("redact() raised %s; the whole text is masked instead", type(error).__name__)
         return MASK
     return masked if isinstance(masked, str) else MASK

@@ -1,4 +1,4 @@
-"""Texts and bytes that do not show themselves."""
+"""Str and bytes with a masked repr, and the container that keeps a secret."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class SecretStr(str):
-    """A text whose repr is ``'***'``: a token, a signature or a password on its way to the socket.
+    """A str whose repr is ``'***'``: a token, a signature or a password on its way to the socket.
 
-    It equals the plain text and can be used as such. Encoding it gives `SecretBytes`, and a part of it is such a text
-    too, for what prints a long text prints its beginning. Every other method of a text gives plain text, which belongs
-    into an expression and not into a variable.
+    It equals the plain text and can be used as such. Encoding it gives `SecretBytes`, and a slice is a `SecretStr` too,
+    for code that prints a long text prints its beginning. Every other str method returns plain text: use it within an
+    expression, and never assign it to a variable.
     """
 
     __slots__ = ()
@@ -26,11 +26,11 @@ class SecretStr(str):
     def __repr__(self) -> str:
         return repr(MASK)
 
-    def __getitem__(self, place: SupportsIndex | slice) -> SecretStr:
-        return SecretStr(super().__getitem__(place))
+    def __getitem__(self, index: SupportsIndex | slice) -> SecretStr:
+        return SecretStr(super().__getitem__(index))
 
     def strip(self, characters: str | None = None, /) -> SecretStr:
-        """Return the text without what is round it, which does not show itself either."""
+        """Return the stripped text, as a `SecretStr`."""
         return SecretStr(super().strip(characters))
 
     def __copy__(self) -> Self:
@@ -43,12 +43,12 @@ class SecretStr(str):
         raise TypeError("a SecretStr is not pickled: it would be readable in the pickle")
 
     def encode(self, encoding: str = "utf-8", errors: str = "strict") -> SecretBytes:
-        """Return the text as bytes that do not show themselves either."""
+        """Return the text as `SecretBytes`."""
         return SecretBytes(super().encode(encoding, errors))
 
 
 class SecretBytes(bytes):
-    """Bytes whose repr is ``b'***'``: a request body or a header value that holds a secret; a part is such too."""
+    """Bytes whose repr is ``b'***'``: a request body or a header value that holds a secret; slices are too."""
 
     __slots__ = ()
 
@@ -58,17 +58,17 @@ class SecretBytes(bytes):
     __str__ = __repr__
 
     @overload
-    def __getitem__(self, place: SupportsIndex, /) -> int: ...
+    def __getitem__(self, index: SupportsIndex, /) -> int: ...
 
     @overload
-    def __getitem__(self, place: slice, /) -> SecretBytes: ...
+    def __getitem__(self, index: slice, /) -> SecretBytes: ...
 
-    def __getitem__(self, place: SupportsIndex | slice, /) -> int | SecretBytes:
-        found = super().__getitem__(place)
-        return found if isinstance(found, int) else SecretBytes(found)
+    def __getitem__(self, index: SupportsIndex | slice, /) -> int | SecretBytes:
+        item = super().__getitem__(index)
+        return item if isinstance(item, int) else SecretBytes(item)
 
     def strip(self, characters: Buffer | None = None, /) -> SecretBytes:
-        """Return the bytes without what is round them, which do not show themselves either."""
+        """Return the stripped bytes, as `SecretBytes`."""
         return SecretBytes(super().strip(characters))
 
     def __copy__(self) -> Self:
@@ -81,7 +81,7 @@ class SecretBytes(bytes):
         raise TypeError("SecretBytes are not pickled: they would be readable in the pickle")
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> SecretStr:
-        """Return the bytes as a text that does not show itself either."""
+        """Return the bytes as a `SecretStr`."""
         return SecretStr(super().decode(encoding, errors))
 
 
@@ -97,7 +97,7 @@ class Secret:
         value: The text to keep.
 
     Raises:
-        ConfigurationError: It is no text.
+        ConfigurationError: It is not a str.
     """
 
     __slots__ = ("_value",)
@@ -106,26 +106,26 @@ class Secret:
         given: object = value
         if not isinstance(given, Secret | str):
             kind = type(given).__name__
-            # What was given may be the secret in another form, and this frame is shown with its variables.
+            # They may be the secret in another form, and an error reporter shows this frame's variables.
             del value, given
-            raise ConfigurationError(f"Secret: expected a text, got {kind}")
+            raise ConfigurationError(f"Secret: expected a str, got {kind}")
         self._value = given.text if isinstance(given, Secret) else SecretStr(given)
 
     @property
     def text(self) -> SecretStr:
-        """The text as one that does not show itself, for what sends it."""
+        """The text as a `SecretStr`, to be sent."""
         return self._value
 
     def reveal(self) -> str:
-        """Return the text itself: to send it, and for nothing else."""
+        """Return the plain text: to send it, and for nothing else."""
         return str.__str__(self._value)
 
     def __eq__(self, other: object) -> bool:
-        # A plain text is never equal: who compares with one has it lying open.
+        # Never equal to a plain str: code that compares with one has the secret in plain sight.
         if not isinstance(other, Secret):
             return NotImplemented
         # "surrogatepass", for a text that cannot be sent can still be compared.
-        mine, theirs = (each.text.encode(errors="surrogatepass") for each in (self, other))
+        mine, theirs = (secret.text.encode(errors="surrogatepass") for secret in (self, other))
         return hmac.compare_digest(mine, theirs)
 
     def __hash__(self) -> int:

@@ -1,4 +1,4 @@
-"""Covering what was given as a secret, whatever it is, before anything else is done with it."""
+"""Wrapping an argument that may be a secret, before anything else is done with it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ T = TypeVar("T")
 
 
 def wrap_secrets(value: T) -> T:
-    """Return the same value with every text and all bytes in it as ones that do not show themselves.
+    """Return the same value with every str and bytes in it as `SecretStr` and `SecretBytes`.
 
-    A public method does this first with what may be a secret, in place of its own variable: whatever is refused later,
-    no frame shows it. What is neither text nor bytes nor a collection of such is returned as it is.
+    A public method does this first, and rebinds its own argument: whatever is raised later, no frame's variables show
+    the secret. A value that is neither str nor bytes nor a collection of them is returned unchanged.
 
     Args:
-        value: A text, bytes, a `Secret`, or a mapping, list or tuple of them.
+        value: A str, bytes, a `Secret`, or a mapping or collection of them.
     """
     return cast("T", _wrap(value))
 
@@ -30,32 +30,32 @@ def _wrap(value: Any) -> Any:
     if isinstance(value, Secret):
         return value.text
     if isinstance(value, Mapping):
-        return {key: _wrap(each) for key, each in value.items()}
+        return {key: _wrap(item) for key, item in value.items()}
     for kind in (list, tuple, set, frozenset):
         if isinstance(value, kind):
-            return kind([_wrap(each) for each in value])
+            return kind([_wrap(item) for item in value])
     return value
 
 
 def kind_of(value: object) -> str:
-    """Return the name of a value's type, as whoever gave the value knows it: a veiled text is a ``str``."""
+    """Return the name of a value's type as the caller knows it: a `SecretStr` is a ``str``."""
     return next((kind.__name__ for kind in (str, bytes) if isinstance(value, kind)), type(value).__name__)
 
 
 def wrap_address(value: T) -> T:
-    """Return an address that may hold credentials or a signed query as a text that does not show itself.
+    """Return an address as a `SecretStr` if it may hold credentials or a signed query.
 
     Args:
-        value: An address; one that holds nothing of the kind is returned as it is.
+        value: An address; one without a user, a query and a fragment is returned unchanged.
     """
     return wrap_secrets(value) if isinstance(value, str) and not {"@", "?", "#"}.isdisjoint(value) else value
 
 
 class Unencodable:
-    """A body that cannot be written, to be raised of where no frame holds the body any more.
+    """A body that could not be encoded; its error is raised later, where no frame holds the body any more.
 
     Args:
-        error: Why; None where some text of it is half a character.
+        error: The encoder's error; None if a text in the body has a lone surrogate.
         kind: The name of the body's type.
     """
 
@@ -67,11 +67,11 @@ class Unencodable:
 
 
 def encode_secretly(encode: Callable[..., bytes], body: object) -> SecretBytes | Unencodable:
-    """Write a body that may hold secrets, and hold it where nothing shows it.
+    """Encode a body that may hold secrets, without a traceback or a variable that shows them.
 
     Args:
         encode: The encoder of a format, which takes an ``enc_hook``.
-        body: What is written; texts and bytes that do not show themselves are written as what they are.
+        body: The body; its `SecretStr` and `SecretBytes` are encoded in plain.
     """
     try:
         return SecretBytes(encode(body, enc_hook=write_secret))
@@ -83,13 +83,13 @@ def encode_secretly(encode: Callable[..., bytes], body: object) -> SecretBytes |
 
 
 def write_secret(value: object) -> object:
-    """Return what a text or bytes that do not show themselves are, for an encoder's ``enc_hook``.
+    """Return the plain value of a secret, for an encoder's ``enc_hook``.
 
     Args:
-        value: What the encoder does not know.
+        value: A value whose type the encoder does not know.
 
     Raises:
-        TypeError: It is none of ours.
+        TypeError: It is not a secret.
     """
     if isinstance(value, Secret):
         return value.reveal()

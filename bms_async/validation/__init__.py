@@ -1,1 +1,1 @@
-"""Arguments, checked before anything is sent."""
+"""Argument checks that run before anything is sent."""

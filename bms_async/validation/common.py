@@ -1,4 +1,4 @@
-"""Refusing a bad argument before anything is sent."""
+"""Checks that all rooms share: ids, batches of ids, addresses and header values."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from bms_async.errors import InvalidRequestError
 from bms_async.models.ids import canonical_id
 
 MAX_BATCH_SIZE = 1000
-"""How many servers one batch may name (API reference 4.4.3)."""
+"""Maximum number of servers in one batch (API reference 4.4.3)."""
+
+ENCODABLE_RULE = "expected text that can be encoded as UTF-8, got a lone surrogate"
 
 _ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:-]{1,255}")
-# As catalogs, templates, shells and pages of a manual write what their reader has to put there.
-_UNFILLED = re.compile(r"%(?:25)?\(\w*\)s?|\$\(\w*\)s?|\$?\{\w*\}|\$\w+|<\w+>|(?<=/):\w+")
-_ID_RULE = "an id has letters, digits, '-', '_', '.' or ':' and no space or slash"
+# Placeholders as service catalogs, templates, shells and manuals write them.
+_PLACEHOLDER = re.compile(r"%(?:25)?\(\w*\)s?|\$\(\w*\)s?|\$?\{\w*\}|\$\w+|<\w+>|(?<=/):\w+")
+_ID_RULE = "expected an id of letters, digits, '-', '_', '.' and ':', without a space or a slash"
 
 
 def check_id(argument: str, value: object) -> str:
-    """Return an id that is fit for a path, in its canonical form.
+    """Return an id in its canonical form, safe to be part of a path.
 
     Raises:
-        InvalidRequestError: It is not a string, is empty, or has a character that no id has.
+        InvalidRequestError: It is not a str, is empty, or has a character that ids do not have.
     """
     if not issubclass(type(value), str):
-        rule = "an id is wanted, its .id and not the whole of it" if _has_id(value) else _rule_of(argument)
+        rule = f"expected an id; pass its .id, not the {type(value).__name__}" if _has_id(value) else _rule_of(argument)
         raise InvalidRequestError(argument, value, rule)
-    # What is derived from str may call itself equal to anything, and a path is made of text.
+    # A subclass of str may override __eq__ and __str__: only its text counts.
     text = str.__str__(value)
     if not _ID.fullmatch(text):
         raise InvalidRequestError(argument, text, _rule_of(argument))
@@ -35,16 +37,16 @@ def check_id(argument: str, value: object) -> str:
 
 
 def find_unfilled(address: str) -> str | None:
-    """Return what in an address was to be filled in and is not, such as ``%(project_id)s``; None for nothing."""
-    found = _UNFILLED.search(address)
+    """Return the first placeholder left in an address, such as ``%(project_id)s``; None if there is none."""
+    found = _PLACEHOLDER.search(address)
     return None if found is None else found[0]
 
 
 def read_id(argument: str, value: str, *, check: bool) -> str:
-    """Return an id in its canonical form, checked if that is asked for.
+    """Return an id in its canonical form, checked if `check` is true.
 
     Raises:
-        InvalidRequestError: It is checked and unfit.
+        InvalidRequestError: It is checked and invalid.
     """
     if check:
         return check_id(argument, value)
@@ -57,20 +59,28 @@ def _rule_of(argument: str) -> str:
 
 def _has_id(value: object) -> bool:
     try:
-        return issubclass(type(value.id), str)  # type: ignore[attr-defined]  # asked for
+        return issubclass(type(getattr(value, "id", None)), str)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - a property is foreign code, and one that raises is no id
+    except BaseException:  # noqa: BLE001 - a property is foreign code; one that raises is not an id
         return False
 
 
+def is_encodable(value: str) -> bool:
+    """Return whether a text can be encoded as UTF-8.
+
+    Encoding it would show that too, but by an error that carries the text, which may be a secret.
+    """
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def is_header_safe(value: str) -> bool:
-    """Tell whether a header can carry a token or a key: ASCII that prints, and no blanks."""
+    """Return whether a header can carry a token or a key: printable ASCII without spaces."""
     return bool(value) and value.isascii() and value.isprintable() and " " not in value
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine itself, the only one that plain HTTP may go to."""
+    """Return whether a host is the local machine, the only one that plain HTTP is allowed for."""
     try:
         return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
     except ValueError:
@@ -78,29 +88,26 @@ def is_loopback(host: str) -> bool:
 
 
 def check_batch(argument: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Return the ids of one batch in their canonical form: 1 to 1000, each fit and none twice (API reference 4.4.3).
+    """Return the ids of one batch in their canonical form: 1 to 1000, without duplicates (API reference 4.4.3).
 
     Raises:
-        InvalidRequestError: There are none or too many, one is unfit, or one comes twice.
+        InvalidRequestError: There are none or too many, one is invalid, or one is a duplicate.
     """
     if isinstance(values, str | bytes):
-        raise InvalidRequestError(argument, values, "a list of ids is wanted, not one string: put it in brackets")
+        raise InvalidRequestError(argument, values, "expected a list of ids, got one string; put it in brackets")
     if isinstance(values, AsyncIterable):
-        rule = "a list of ids is wanted: [server.id async for server in ...]; bms.fleet reads an async iterable itself"
+        rule = "expected a list of ids; pass [server.id async for server in ...], or use bms.fleet"
         raise InvalidRequestError(argument, values, rule)
     if not isinstance(values, Iterable):
-        raise InvalidRequestError(argument, values, "a list of ids is wanted")
-    ids = tuple(values)
-    if not ids:
-        raise InvalidRequestError(argument, ids, "at least one id is needed")
-    if len(ids) > MAX_BATCH_SIZE:
-        raise InvalidRequestError(
-            argument,
-            f"{len(ids)} ids",
-            f"one call takes {MAX_BATCH_SIZE} at most; bms.fleet takes any number and batches them",
-        )
-    fit = tuple(check_id(f"{argument}[{position}]", value) for position, value in enumerate(ids))
-    if len(set(fit)) < len(fit):
-        twice = next(value for position, value in enumerate(fit) if value in fit[:position])
-        raise InvalidRequestError(argument, twice, "the same id comes twice")
-    return fit
+        raise InvalidRequestError(argument, values, "expected a list of ids")
+    given = tuple(values)
+    if not given:
+        raise InvalidRequestError(argument, given, "expected at least one id")
+    if len(given) > MAX_BATCH_SIZE:
+        rule = f"expected at most {MAX_BATCH_SIZE}; use bms.fleet, which batches any number"
+        raise InvalidRequestError(argument, f"{len(given)} ids", rule)
+    ids = tuple(check_id(f"{argument}[{index}]", value) for index, value in enumerate(given))
+    if len(set(ids)) < len(ids):
+        duplicate = next(value for index, value in enumerate(ids) if value in ids[:index])
+        raise InvalidRequestError(argument, duplicate, "expected each id once; remove the duplicate")
+    return ids

@@ -1,4 +1,4 @@
-"""Refusing what the reference does not allow in native OpenStack calls (API reference, chapter 5)."""
+"""Checks of the native OpenStack calls against the reference's rules (API reference, chapter 5)."""
 
 from __future__ import annotations
 
@@ -11,116 +11,119 @@ from bms_async.errors import InvalidRequestError
 from bms_async.models import Network, ServerStatus
 from bms_async.redaction import kind_of
 
+from .common import ENCODABLE_RULE, is_encodable
+from .text import check_metadata_value
+
 TAGS_MICROVERSION = "2.26"
-"""The first microversion that knows tags (API reference 5.10)."""
+"""The first microversion that supports tags (API reference 5.10)."""
 
 SERVER_SORT_KEYS = (
     "uuid", "vm_state", "display_name", "task_state", "power_state", "created_at", "updated_at", "availability_zone",
 )  # fmt: skip
 FLAVOR_SORT_KEYS = ("name", "memory_mb", "vcpus", "root_gb", "flavorid")
 
-_MOST_NETWORKS = 4
-_LONGEST_TEXT = 255
-_ENCODABLE_RULE = "text that can be written as UTF-8 is wanted"
-_KEY_REFUSES = frozenset('`~!@#$%^&*()=+<,>?/";{[]}\\')
-_VALUE_REFUSES = frozenset('\\"')
+_MAX_NETWORKS = 4
+_MAX_KEY_LENGTH = 255
+_REFUSED_IN_KEYS = '`~!@#$%^&*()=+<,>?/";{[]}\\'
+_REFUSED_IN_VALUES = '\\"'
 _MICROVERSION = re.compile(r"(\d{1,4})\.(\d{1,4})", re.ASCII)
 
 
 def check_segment(argument: str, value: object) -> str:
-    """Return a part of a path that is one; this is asked for whatever the client's ``check`` says.
+    """Return a non-empty segment of a path; called whatever the client's ``check`` says.
 
-    An empty part makes another call of it: removing the tag ``""`` would remove every tag (API reference 5.10.6).
+    An empty segment turns the call into another one: removing the tag ``""`` would remove every tag (API reference
+    5.10.6).
     """
     if not isinstance(value, str) or not value:
-        raise InvalidRequestError(argument, value, "a part of the address: a text that is not empty")
+        raise InvalidRequestError(argument, value, "expected a non-empty str; it becomes a part of the path")
     return _check_encodable(argument, value)
 
 
 def check_text(argument: str, value: object) -> str:
-    """Return a text that says something."""
+    """Return a text that is not blank."""
     if not isinstance(value, str) or not value.strip():
-        raise InvalidRequestError(argument, value, "a text that is not blank")
+        raise InvalidRequestError(argument, value, "expected a str that is not blank")
     return _check_encodable(argument, value)
 
 
 def check_new_metadata(argument: str, values: object) -> dict[str, str]:
     """Return the metadata of a new server: keys and values of at most 255 characters (API reference table 5-3).
 
-    A value may be a password, and so is in no error.
+    A value may be a password, and so appears in no error.
     """
     if not isinstance(values, Mapping):
-        raise InvalidRequestError(argument, kind_of(values), "a mapping of keys to values is wanted")
+        rule = f"expected a mapping of keys to values, got {kind_of(values)}"
+        raise InvalidRequestError(argument, values, rule, secret=True)
     for key, value in values.items():
         check_metadata_lookup(argument, key)
-        if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
-            raise InvalidRequestError(
-                f"{argument}[{key!r}]", None, f"a value is a text of at most {_LONGEST_TEXT} characters"
-            )
-        if not _is_encodable(value):
-            raise InvalidRequestError(f"{argument}[{key!r}]", None, _ENCODABLE_RULE)
+        check_metadata_value(f"{argument}[{key!r}]", value)
     return dict(values)
 
 
 def check_changed_metadata(argument: str, values: object) -> dict[str, str]:
     """Return metadata to be added or changed, at least one pair (API reference table 5-48).
 
-    A value may be a password, and so is in no error.
+    A value may be a password, and so appears in no error.
     """
     changed = check_new_metadata(argument, values)
     if not changed:
-        raise InvalidRequestError(argument, {}, "at least one key is needed")
+        raise InvalidRequestError(argument, {}, "expected at least one key")
     for key, value in changed.items():
-        if not _KEY_REFUSES.isdisjoint(key):
-            raise InvalidRequestError(argument, key, 'a key has none of `~!@#$%^&*()=+<,>?/";{[]}\\')
-        if not _VALUE_REFUSES.isdisjoint(value):
-            raise InvalidRequestError(f"{argument}[{key!r}]", None, "a value has no backslash and no double quote")
+        if not set(_REFUSED_IN_KEYS).isdisjoint(key):
+            raise InvalidRequestError(argument, key, f"expected a key without any of {_REFUSED_IN_KEYS}")
+        if not set(_REFUSED_IN_VALUES).isdisjoint(value):
+            rule = "expected a value without backslashes and double quotes"
+            raise InvalidRequestError(f"{argument}[{key!r}]", value, rule, secret=True)
     return changed
 
 
 def check_metadata_lookup(argument: str, key: object) -> str:
-    """Return a key of metadata that there may be: 1 to 255 characters (API reference table 5-11)."""
-    if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_TEXT:
-        raise InvalidRequestError(argument, key, f"a key has 1 to {_LONGEST_TEXT} characters")
+    """Return a metadata key, of 1 to 255 characters (API reference table 5-11)."""
+    if not isinstance(key, str) or not 0 < len(key) <= _MAX_KEY_LENGTH:
+        raise InvalidRequestError(argument, key, f"expected a key of 1 to {_MAX_KEY_LENGTH} characters")
     return _check_encodable(argument, key)
 
 
 def check_networks(argument: str, values: object) -> tuple[Network, ...]:
-    """Return the networks of a new server, 1 to 4, each with what identifies it (API reference 5.2.1, table 5-5)."""
+    """Return the networks of a new server, 1 to 4, each identified (API reference 5.2.1, table 5-5)."""
     if not isinstance(values, Sequence) or isinstance(values, str):
-        raise InvalidRequestError(argument, values, "a list of Network is wanted")
-    if not 0 < len(values) <= _MOST_NETWORKS:
-        raise InvalidRequestError(argument, f"{len(values)} networks", f"a server has 1 to {_MOST_NETWORKS} networks")
-    for position, network in enumerate(values):
-        place = f"{argument}[{position}]"
-        if not isinstance(network, Network):
-            raise InvalidRequestError(place, network, "a Network is wanted, such as Network(uuid=...)")
-        for name in ("port", "uuid", "fixed_ip"):
-            if getattr(network, name) is not None:
-                check_text(f"{place}.{name}", getattr(network, name))
-        if network.port is None and network.uuid is None:
-            raise InvalidRequestError(place, network, "a port or the uuid of a network is needed")
-        if network.fixed_ip is not None:
-            if network.uuid is None:
-                raise InvalidRequestError(place, network, "fixed_ip needs the uuid of its network")
-            _check_address(f"{place}.fixed_ip", network.fixed_ip)
+        raise InvalidRequestError(argument, values, "expected a list of Network")
+    if not 0 < len(values) <= _MAX_NETWORKS:
+        raise InvalidRequestError(argument, f"{len(values)} networks", f"expected 1 to {_MAX_NETWORKS}")
+    for index, network in enumerate(values):
+        _check_network(f"{argument}[{index}]", network)
     return tuple(values)
+
+
+def _check_network(argument: str, network: object) -> None:
+    if not isinstance(network, Network):
+        raise InvalidRequestError(argument, network, "expected a Network, such as Network(uuid=...)")
+    for name in ("port", "uuid", "fixed_ip"):
+        if getattr(network, name) is not None:
+            check_text(f"{argument}.{name}", getattr(network, name))
+    if network.port is None and network.uuid is None:
+        raise InvalidRequestError(argument, network, "expected a port or the uuid of a network")
+    if network.fixed_ip is not None:
+        if network.uuid is None:
+            raise InvalidRequestError(argument, network, "expected the uuid of the network that fixed_ip is in")
+        _check_address(f"{argument}.fixed_ip", network.fixed_ip)
 
 
 def check_security_groups(argument: str, values: object) -> tuple[str, ...]:
     """Return the names of a new server's security groups: at most one (API reference table 5-2)."""
     if not isinstance(values, Sequence) or isinstance(values, str):
-        raise InvalidRequestError(argument, values, "a list of names is wanted")
+        raise InvalidRequestError(argument, values, "expected a list of names")
     if len(values) > 1:
-        raise InvalidRequestError(argument, f"{len(values)} names", "a new server takes one security group at most")
-    return tuple(check_text(f"{argument}[{position}]", name) for position, name in enumerate(values))
+        raise InvalidRequestError(argument, f"{len(values)} names", "expected at most one for a new server")
+    return tuple(check_text(f"{argument}[{index}]", name) for index, name in enumerate(values))
 
 
 def check_availability_zone(argument: str, value: object) -> str:
     """Return an availability zone, without a host in it (API reference table 5-2)."""
     zone = check_text(argument, value)
     if ":" in zone:
-        raise InvalidRequestError(argument, value, "a zone alone: a host in it is not allowed")
+        raise InvalidRequestError(argument, value, "expected a zone alone; leave the host out")
     return zone
 
 
@@ -128,25 +131,25 @@ def check_status(argument: str, value: object) -> str:
     """Return a documented status of a server (API reference table 5-11)."""
     documented = {status.value for status in ServerStatus}
     if not isinstance(value, str) or str(value) not in documented:
-        raise InvalidRequestError(argument, value, f"one of {', '.join(sorted(documented))}")
+        raise InvalidRequestError(argument, value, f"expected one of {', '.join(sorted(documented))}")
     return str(value)
 
 
 def check_sorting(
     keys: str | Sequence[str] | None, directions: str | Sequence[str] | None, *, allowed: Sequence[str]
 ) -> None:
-    """Refuse an order that is not documented: unknown keys, directions that are none, or more of them than keys."""
-    given = _many("sort_key", keys)
-    for key in given:
+    """Refuse an undocumented order: unknown keys, unknown directions, or more directions than keys."""
+    given_keys = _as_sequence("sort_key", keys)
+    for key in given_keys:
         if key not in allowed:
-            raise InvalidRequestError("sort_key", key, f"one of {', '.join(allowed)}")
-    ways = _many("sort_dir", directions)
-    for way in ways:
-        if way not in {"asc", "desc"}:
-            raise InvalidRequestError("sort_dir", way, "'asc' or 'desc'")
-    # A direction alone is for the key that the cloud sorts by without one.
-    if len(ways) > max(1, len(given)):
-        raise InvalidRequestError("sort_dir", directions, "no more directions than keys")
+            raise InvalidRequestError("sort_key", key, f"expected one of {', '.join(allowed)}")
+    given_directions = _as_sequence("sort_dir", directions)
+    for direction in given_directions:
+        if direction not in {"asc", "desc"}:
+            raise InvalidRequestError("sort_dir", direction, "expected 'asc' or 'desc'")
+    # A direction without a key applies to the cloud's default key.
+    if len(given_directions) > max(1, len(given_keys)):
+        raise InvalidRequestError("sort_dir", directions, "expected no more directions than keys")
 
 
 def check_microversion(argument: str, value: object, *, at_least: str | None = None) -> str:
@@ -154,64 +157,60 @@ def check_microversion(argument: str, value: object, *, at_least: str | None = N
 
     Args:
         argument: The argument's name.
-        value: What was given.
-        at_least: The first one that knows what is asked for; an earlier one would leave a filter out without a word.
+        value: The microversion.
+        at_least: The first one that supports the request; an earlier one would ignore a filter silently.
     """
     found = _MICROVERSION.fullmatch(value) if isinstance(value, str) else None
     if not isinstance(value, str) or (found is None and value != "latest"):
-        raise InvalidRequestError(argument, value, "a microversion such as '2.26', or 'latest'")
+        raise InvalidRequestError(argument, value, "expected a microversion such as '2.26', or 'latest'")
     if found and at_least is not None:
-        least = tuple(int(part) for part in at_least.split("."))
-        if (int(found[1]), int(found[2])) < least:
-            raise InvalidRequestError(argument, value, f"what is asked for needs {at_least} or later")
+        minimum = tuple(int(part) for part in at_least.split("."))
+        if (int(found[1]), int(found[2])) < minimum:
+            raise InvalidRequestError(argument, value, f"expected {at_least} or later, for a filter that is given")
     return value
 
 
 def check_int(argument: str, value: object, *, minimum: int, maximum: int | None = None) -> None:
-    """Refuse what is not a whole number within bounds."""
-    fits = type(value) is int and minimum <= value and (maximum is None or value <= maximum)
-    if not fits:
-        bounds = f"at minimum {minimum}" if maximum is None else f"{minimum} to {maximum}"
-        raise InvalidRequestError(argument, value, f"a whole number, {bounds}")
+    """Refuse what is not an int within the bounds."""
+    is_valid = type(value) is int and minimum <= value and (maximum is None or value <= maximum)
+    if not is_valid:
+        bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise InvalidRequestError(argument, value, f"expected an int {bounds}")
 
 
 def check_datetime(argument: str, value: object) -> datetime:
-    """Return a moment that knows its zone."""
+    """Return a datetime that has a time zone."""
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise InvalidRequestError(argument, value, "a datetime with its zone, such as datetime.now(UTC)")
+        rule = "expected a datetime with a time zone, such as datetime.now(UTC)"
+        raise InvalidRequestError(argument, value, rule)
     return value
 
 
 def format_datetime(moment: datetime) -> str:
-    """Write a moment as the reference does, in UTC and whole seconds: a part of one is left off, to miss nothing."""
+    """Format a datetime as the reference does: in UTC, truncated to whole seconds so that a filter misses nothing."""
     if moment.tzinfo is not None:
         moment = moment.astimezone(UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _check_encodable(argument: str, value: str) -> str:
-    if not _is_encodable(value):
-        raise InvalidRequestError(argument, value, _ENCODABLE_RULE)
+    if not is_encodable(value):
+        raise InvalidRequestError(argument, value, ENCODABLE_RULE)
     return value
-
-
-def _is_encodable(value: str) -> bool:
-    # Encoding it would tell as well, but with an error that carries the text, which may be a secret.
-    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _check_address(argument: str, value: str) -> None:
     try:
         ip_address(value)
     except ValueError as error:
-        raise InvalidRequestError(argument, value, "an IP address, such as '192.168.0.12'") from error
+        raise InvalidRequestError(argument, value, "expected an IP address, such as '192.168.0.12'") from error
 
 
-def _many(argument: str, values: str | Sequence[str] | None) -> Sequence[str]:
+def _as_sequence(argument: str, values: str | Sequence[str] | None) -> Sequence[str]:
     if values is None:
         return ()
     if isinstance(values, str):
         return (values,)
     if not isinstance(values, Sequence):
-        raise InvalidRequestError(argument, values, "a text, or a list of texts")
+        raise InvalidRequestError(argument, values, "expected a str or a list of str")
     return values

@@ -1,4 +1,4 @@
-"""Bytes in, bytes out: what a call looks like and what its answer means, without I/O and without a clock."""
+"""Sans-I/O HTTP: how a call becomes a request, and what a response means; no socket and no clock."""
 
 from .messages import HttpRequest, HttpResponse
 from .operation import Operation, Safety, Service

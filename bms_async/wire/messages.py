@@ -1,4 +1,4 @@
-"""What goes over the wire, whatever library carries it."""
+"""HTTP requests and responses, independent of the HTTP library."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         operation: The dotted name of the call, for errors and logs; it is not sent.
         url: Absolute, encoded.
-        headers: Those that hold credentials are texts that do not show themselves, and the body is such bytes where
-            it holds a secret. Both stay out of the repr.
-        timeout: Seconds that one try may take once it is connected.
+        headers: The values that hold credentials are `SecretStr`; the repr has no headers.
+        body: `SecretBytes` where it may hold a secret; the repr has no body.
+        timeout: Seconds that one attempt may take once it is connected.
     """
 
     operation: str
@@ -33,17 +33,17 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
         return f"<HttpRequest {self.operation} {self.method} {self.url.partition('?')[0]}>"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        # A Struct has one of its own, which shows every field to whatever prints with rich.
+        # The one that a Struct has shows every field.
         return [("operation", self.operation), ("method", self.method), ("url", self.url.partition("?")[0])]
 
 
 class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer, whole.
+    """A complete response.
 
     Attributes:
-        headers: Pairs as they came; `header` finds one whatever its case. The values are texts that do not show
-            themselves: a token is among them when it is handed out, and a strange server may echo what it was sent.
-        body: Bytes that do not show themselves, for the same reason.
+        headers: Pairs in the order received; `header` finds one by its name in any case. The values are `SecretStr`:
+            one may be a new token, or an echo of what was sent.
+        body: `SecretBytes`, for the same reason.
     """
 
     status: int
@@ -56,11 +56,11 @@ class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
             force_setattr(self, "body", SecretBytes(self.body))
 
     def header(self, *names: str) -> str | None:
-        """Return the first header that has one of these names, in the order of the names."""
+        """Return the value of the first header that has one of these names, in the order of the names."""
         for name in names:
-            wanted = name.lower()
-            for found, value in self.headers:
-                if found.lower() == wanted:
+            folded = name.lower()
+            for header, value in self.headers:
+                if header.lower() == folded:
                     return str.__str__(value)
         return None
 

@@ -1,4 +1,4 @@
-"""One documented call, as data."""
+"""A documented call, as data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Safety(StrEnum):
-    """Whether a call may be sent again when nobody knows what became of the first time."""
+    """Whether a call may be sent again when the result of the first attempt is unknown."""
 
     READ = "read"
     IDEMPOTENT = "idempotent"
@@ -20,7 +20,7 @@ class Safety(StrEnum):
 
 
 class Service(StrEnum):
-    """Whose endpoint a call goes to (API reference, chapter 2)."""
+    """The service whose endpoint a call goes to (API reference, chapter 2)."""
 
     BMS = "bms"
     COMPUTE = "compute"
@@ -28,18 +28,18 @@ class Service(StrEnum):
 
 
 class Operation(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """One row of the reference.
+    """One documented call.
 
     Attributes:
         name: The dotted name of the method that makes the call, or would if there were one; limits are keyed by it.
-        path: The path with ``{project_id}`` and its other parts in braces.
-        title: What the reference calls it, in our words.
-        result: What a good answer is read into; None where it has no body that matters, bytes for the body as it came.
-        chapter: Where the reference describes it.
+        path: The path, with ``{project_id}`` and its other parameters in braces.
+        title: What the call does, in a few words.
+        result: The type that a 2xx response is decoded into; NoneType if its body is ignored, bytes for the raw body.
+        chapter: The chapter of the reference.
         limit: Calls a minute, None where none is documented (API reference table 2-2).
-        permission: The IAM action that it needs (API reference, chapter 7).
-        success: The statuses that are documented as good; any 2xx is taken as good.
-        headers: Headers that this call needs beside those that all have, such as a microversion.
+        permission: The IAM action that the call requires (API reference, chapter 7).
+        success: The documented success statuses; any 2xx counts as success.
+        headers: Headers that this call requires beyond the common ones, such as a microversion.
     """
 
     name: str

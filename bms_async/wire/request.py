@@ -1,4 +1,4 @@
-"""From an operation and its arguments to a request."""
+"""Building the request of a call from its operation and arguments."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import msgspec
 
 from bms_async.errors import InvalidRequestError
 from bms_async.redaction import SecretBytes, Unencodable, encode_secretly
+from bms_async.validation.common import ENCODABLE_RULE
 
 from .messages import HttpRequest
 from .operation import Operation, Service
 
 Query: TypeAlias = Mapping[str, str | int | bool | Sequence[str] | None]
 
-_PART = re.compile(r"\{(\w+)\}")
+_PARAMETER = re.compile(r"\{(\w+)\}")
 _PLAIN = re.compile(r"[A-Za-z0-9_~-]+")
 
 
@@ -36,83 +37,82 @@ def build_request(
     """Build the request of a call, without credentials.
 
     Args:
-        operation: What is called.
-        endpoint: Scheme and host, and a path before the documented one if a proxy wants it.
-        path: A value for each part in braces; each is percent-encoded as one segment.
+        operation: The call.
+        endpoint: Scheme and host, and a path prefix if a proxy requires one.
+        path: A value for each parameter in braces; each is percent-encoded as one segment.
         query: None values are left out, sequences repeat their name.
-        body: What msgspec can encode as JSON, with what is secret as texts that do not show themselves; what
-            `encode_body` made of it; None for no body.
-        headers: Over the operation's own; what a single call needs.
+        body: Anything that msgspec can encode as JSON, with its secrets as `SecretStr`; the result of `encode_body`;
+            None for no body.
+        headers: Headers of this call alone; they override the operation's.
         user_agent: The ``User-Agent`` header.
-        timeout: Seconds for one try.
+        timeout: Seconds for one attempt.
     """
-    url = endpoint.rstrip("/") + "".join(
-        [part if name is None else _segment(name, path[name]) for part, name in _split(operation.path)]
-    )
-    pairs = list(_pairs(query or {}))
-    if pairs:
-        try:
-            url += "?" + urlencode(pairs, quote_via=quote)
-        except UnicodeEncodeError as error:
-            raise InvalidRequestError("query", error.object, "text that cannot be written as UTF-8") from error
-    sent = {"Accept": "application/json", "User-Agent": user_agent}
+    url = _build_url(endpoint, operation.path, path, query)
+    common = {"Accept": "application/json", "User-Agent": user_agent}
     if operation.service is Service.COMPUTE:
         # Long connections cannot be used for native calls (API reference, chapter 2).
-        sent["Connection"] = "close"
+        common["Connection"] = "close"
     content = b""
     if body is not None:
         content = body if isinstance(body, SecretBytes) else check_body(encode_body(body))
-        sent["Content-Type"] = "application/json"
-    sent.update(operation.headers)
-    sent.update(headers or {})
+        common["Content-Type"] = "application/json"
+    all_headers = {**common, **operation.headers, **(headers or {})}
     return HttpRequest(
-        operation=operation.name,
-        method=operation.method,
-        url=url,
-        headers=sent,
-        body=content,
-        timeout=timeout,
+        operation=operation.name, method=operation.method, url=url, headers=all_headers, body=content, timeout=timeout
     )
 
 
+def _build_url(endpoint: str, template: str, path: Mapping[str, str], query: Query | None) -> str:
+    url = endpoint.rstrip("/") + "".join(
+        [part if name is None else _segment(name, path[name]) for part, name in _split(template)]
+    )
+    pairs = list(_pairs(query or {}))
+    if not pairs:
+        return url
+    try:
+        return f"{url}?{urlencode(pairs, quote_via=quote)}"
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError("query", error.object, ENCODABLE_RULE) from error
+
+
 def encode_body(body: object) -> SecretBytes | Unencodable:
-    """Return a body as JSON that does not show itself; what cannot be written is for `check_body` to tell."""
+    """Return a body as JSON; one that cannot be encoded is reported by `check_body`."""
     return encode_secretly(msgspec.json.encode, body)
 
 
 def check_body(encoded: SecretBytes | Unencodable) -> SecretBytes:
-    """Return what `encode_body` made of a body.
+    """Return the result of `encode_body`.
 
     Raises:
-        InvalidRequestError: A text in it is half a character.
-        TypeError: It is nothing that JSON can hold.
+        InvalidRequestError: A text in the body has a lone surrogate.
+        TypeError: The body cannot be represented as JSON.
     """
     if isinstance(encoded, SecretBytes):
         return encoded
-    # Raised here, where the body is no more: the encoder's own error holds the text, and its frame the body.
+    # Raised here, where the body is out of scope: the encoder's own error holds the text, and its frame the body.
     if encoded.error is None:
-        raise InvalidRequestError("body", None, "text that cannot be written as UTF-8")
+        raise InvalidRequestError("body", None, ENCODABLE_RULE, secret=True)
     raise encoded.error
 
 
 @lru_cache(maxsize=256)
 def _split(path: str) -> tuple[tuple[str, str | None], ...]:
-    """Return a path's parts, each with its name where a value is to take its place."""
-    pieces = _PART.split(path)
-    return tuple((piece, piece if number % 2 else None) for number, piece in enumerate(pieces) if piece)
+    """Return a path's parts, each with its name if it is a parameter."""
+    parts = _PARAMETER.split(path)
+    return tuple((part, part if index % 2 else None) for index, part in enumerate(parts) if part)
 
 
 def _segment(name: str, value: str) -> str:
     if _PLAIN.fullmatch(value):
         return value
     if not value:
-        # Without its last part a path may mean all of something: removing the tag "" would remove every tag.
-        raise InvalidRequestError(name, value, "a part of a path is not empty")
+        # Without its last segment a path may mean the whole collection: removing the tag "" would remove every tag.
+        raise InvalidRequestError(name, value, "expected a non-empty str; it becomes a part of the path")
     try:
-        # "." and ".." are steps in a path, and HTTP libraries take them, unless they are encoded.
+        # HTTP libraries resolve the dot segments "." and "..", unless they are encoded.
         return value.replace(".", "%2E") if value in {".", ".."} else quote(value, safe="")
     except UnicodeEncodeError:
-        raise InvalidRequestError(name, value, "text that cannot be written as UTF-8") from None
+        raise InvalidRequestError(name, value, ENCODABLE_RULE) from None
 
 
 def _pairs(query: Query) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,20 @@
-"""Whether and when a call that failed is tried again: a decision, without a clock."""
+"""Whether and when a failed call is retried (rule R3): a decision, without a clock.
+
+What it guarantees: a reboot reaches a server at most once for each request, since no call is repeated that may have
+been executed and would do more the second time.
+
+How: every operation states its `Safety`. A rate-limited call (429, "over limit") was rejected before execution, so any
+may be sent again. A call whose result is unknown (no response, 408, 5xx) is sent again only if it reads, or if doing it
+twice is the same as once. A reboot or a creation is never repeated once it may have reached the cloud: its error says
+so, in `maybe_delivered` or `maybe_done`. A response that cannot be decoded is fetched again for a read only, since the
+cloud has acted by then.
+
+Delays are full jitter over an exponential ceiling. A ``Retry-After`` overrides them, for up to an hour. The decision is
+pure: no clock and no randomness in here. The session adds the budget of retries that all calls share.
+
+Rejected: the retries of the HTTP libraries and of tenacity or stamina. They judge by the status or the exception alone;
+none knows whether an operation is safe to repeat, whether a request was sent, or how long its rate limiter will wait.
+"""
 
 from __future__ import annotations
 
@@ -22,22 +38,21 @@ _RETRYABLE_STATUSES = frozenset({408, 500, 502, 503, 504})
 _MAX_DOUBLINGS = 64
 
 MAX_RETRY_AFTER = 3600.0
-"""Seconds that a ``Retry-After`` is obeyed for; who asks for more is asked again after them."""
+"""Maximum ``Retry-After`` that is obeyed, in seconds; after a longer one the call is retried after this time."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """How often and how patiently a failed call is tried again.
+    """How often a failed call is retried, and after which delays.
 
     Attributes:
-        attempts: Tries in all, the first one included.
-        initial_delay: Seconds that the first delay is drawn from; it doubles with each try.
-        max_delay: The longest delay in seconds that is drawn; what a ``Retry-After`` asks for is waited for, up to an
-            hour.
-        rate_limit_attempts: How often a call that was counted out (429) is sent again, beside the `attempts`; each time
-            it waits until its operation may go on or, where that has no limit, like any other call that failed.
+        attempts: Maximum number of attempts, the first one included.
+        initial_delay: Upper bound of the first delay, in seconds; it doubles with each attempt.
+        max_delay: Upper bound of any delay, in seconds; a ``Retry-After`` may be longer, up to an hour.
+        rate_limit_attempts: How often a rate-limited call (429) is sent again, in addition to the `attempts`. Each time
+            it waits for its operation's rate limiter or, where the operation has no limit, for the usual delay.
 
     Raises:
-        InvalidRequestError: One of them cannot be.
+        InvalidRequestError: A value is out of range.
     """
 
     attempts: int = 4
@@ -46,15 +61,15 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit_attempts: int = 10
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
-        for name, least in (("attempts", 1), ("rate_limit_attempts", 0)):
+        """Refuse values that are out of range."""
+        for name, minimum in (("attempts", 1), ("rate_limit_attempts", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InvalidRequestError(name, value, f"a whole number, {least} or more")
+            if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+                raise InvalidRequestError(name, value, f"expected an int of at least {minimum}")
         for name in ("initial_delay", "max_delay"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise InvalidRequestError(name, value, "seconds, 0 or more")
+                raise InvalidRequestError(name, value, "expected a number of seconds, at least 0")
 
 
 DEFAULT_RETRY = RetryPolicy()
@@ -62,10 +77,10 @@ NO_RETRY = RetryPolicy(attempts=1, rate_limit_attempts=0)
 
 
 def may_retry(safety: Safety, error: CallError) -> bool:
-    """Tell whether a call may be sent again after this.
+    """Return whether a call may be sent again after an error.
 
-    What the cloud refused at the door was not done and may always be sent again. What it may have done may be
-    repeated only when doing it twice is the same as once.
+    A request that was rejected before execution (429) may always be sent again. One that the cloud may have executed
+    may be repeated only if doing it twice is the same as once.
     """
     if isinstance(error, RateLimitedError):
         return True
@@ -79,12 +94,12 @@ def may_retry(safety: Safety, error: CallError) -> bool:
 
 
 def retry_delay(policy: RetryPolicy, *, attempt: int, retry_after: float | None, jitter: float) -> float:
-    """Return the seconds to wait before the next try.
+    """Return the seconds to wait before the next attempt.
 
     Args:
-        policy: Whose `initial_delay` and `max_delay` count.
-        attempt: How many tries have failed, from 1.
-        retry_after: What ``Retry-After`` retry_after for; it wins, up to `MAX_RETRY_AFTER`.
+        policy: The source of `initial_delay` and `max_delay`.
+        attempt: How many attempts have failed, from 1.
+        retry_after: The ``Retry-After`` of the response, in seconds; it overrides the policy, up to `MAX_RETRY_AFTER`.
         jitter: A random number in [0, 1): full jitter.
     """
     if retry_after is not None:

@@ -1,7 +1,7 @@
-"""The vendor's request signature, SDK-HMAC-SHA256: pure, the time comes in as text.
+"""The vendor's request signature, SDK-HMAC-SHA256: pure, the time is passed in as text.
 
-A request is boiled down to one text that server and client make alike (method, path, query, the signed headers and a
-hash of the body), and that text is signed with the secret key. Whoever changes any of it breaks the signature.
+Client and server reduce a request to the same canonical text (method, path, query, the signed headers and a hash of the
+body), which is signed with the secret key. A change to any of these invalidates the signature.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _MIN_LENGTH = len("http://h")
 
 
 class SigningKey:
-    """A secret key, ready to sign with; no method gives it back.
+    """A secret key, prepared for signing; no method returns it.
 
-    HMAC begins with two blocks that are made of the key alone. They are hashed once, here, and not for every request:
-    with texts as short as these that is most of the work.
+    HMAC begins with two blocks that depend on the key alone. They are hashed once, here, instead of for every request:
+    for texts as short as these that is most of the work.
 
     Args:
         secret_key: The secret key.
@@ -53,7 +53,7 @@ class SigningKey:
         return "SigningKey(***)"
 
     def __reduce__(self) -> str:
-        raise TypeError("a SigningKey is not pickled: whoever reads the pickle could sign")
+        raise TypeError("a SigningKey is not pickled: a reader of the pickle could sign requests")
 
     def sign(self, text: bytes) -> str:
         """Return the HMAC-SHA256 of a text, in hex."""
@@ -65,7 +65,7 @@ class SigningKey:
 
 
 def format_date(moment: datetime) -> str:
-    """Return a moment in UTC as the signature wants it.
+    """Format a datetime in UTC as the signature requires it.
 
     Args:
         moment: Aware, in UTC.
@@ -78,8 +78,8 @@ def sign(
 ) -> SecretStr:
     """Return the ``Authorization`` header of a request.
 
-    The body's hash is signed, whatever its type is. Where the headers have an ``X-Sdk-Content-Sha256``, that is signed
-    in its place, as the vendor's signer does.
+    The body's hash is signed, whatever its type. A non-empty ``X-Sdk-Content-Sha256`` header replaces it, as in the
+    vendor's signer.
 
     Args:
         method: The HTTP method.
@@ -87,8 +87,8 @@ def sign(
         headers: All headers to be signed, ``Host`` and ``X-Sdk-Date`` among them. One with an underscore in its name
             is not signed: servers drop such headers.
         body: The body as it is sent.
-        access_key: Names the key.
-        key: Makes the signature.
+        access_key: The key's public id.
+        key: The secret key.
 
     Raises:
         ValueError: There is no ``X-Sdk-Date``.
@@ -98,9 +98,9 @@ def sign(
     if not body:
         digest = _EMPTY
     else:
-        told = headers[payload_hash_header].strip() if payload_hash_header is not None else ""
-        digest = told or sha256(body).hexdigest()
-    # A security token is among them.
+        given_hash = headers[payload_hash_header].strip() if payload_hash_header is not None else ""
+        digest = given_hash or sha256(body).hexdigest()
+    # A SecretStr, for a security token is among the headers.
     lines = SecretStr("".join([f"{name}:{headers[given].strip()}\n" for name, given in signed]))
     canonical = sha256(f"{method.upper()}\n{path}\n{query}\n{lines}\n{names}\n{digest}".encode()).hexdigest()
     signature = SecretStr(key.sign(f"{ALGORITHM}\n{headers[dated].strip()}\n{canonical}".encode()))
@@ -108,13 +108,13 @@ def sign(
 
 
 class _HeaderOrder(NamedTuple):
-    """What only depends on which headers there are.
+    """The part of a signature that depends on the names of the headers alone.
 
     Attributes:
-        signed: The name as it is signed and the one that has its value, in the order of the signature.
+        signed: For each header the name as it is signed and the name to look its value up by, in signing order.
         names: The signed names, joined.
-        date: The header that is the date.
-        payload_hash_header: The header that stands for the body's hash.
+        date: The name of the date header, as given.
+        payload_hash_header: The name of the header that replaces the body's hash, as given.
     """
 
     signed: tuple[tuple[str, str], ...]
@@ -125,13 +125,13 @@ class _HeaderOrder(NamedTuple):
 
 @lru_cache(maxsize=128)
 def _header_order(given: tuple[str, ...]) -> _HeaderOrder:
-    # Of two names that differ in their case the last one's value counts, but both are listed; the vendor's signer
-    # is what the server is known to agree with.
+    # Of names that differ in case only, all are listed and the last one's value is signed, as in the vendor's signer:
+    # that is what the server is known to accept.
     last = {name.lower(): name for name in given}
     names = sorted(name.lower() for name in given if "_" not in name)
     date = next((name for name in given if name.lower() == DATE_HEADER.lower()), None)
     if date is None:
-        raise ValueError(f"a request is signed with its date: there is no {DATE_HEADER}")
+        raise ValueError(f"expected the header {DATE_HEADER}, got none; a request is signed with its date")
     return _HeaderOrder(
         signed=tuple((name, last[name]) for name in names),
         names=";".join(names),
@@ -143,19 +143,19 @@ def _header_order(given: tuple[str, ...]) -> _HeaderOrder:
 def _target(url: str) -> tuple[str, str]:
     """Return the canonical path and the canonical query of a URL."""
     if "?" not in url:
-        # Most are as plain as this, and to decode and encode a path costs more than to hash it.
+        # The usual case: to decode and encode a path costs more than to hash it.
         path = url[url.find("/", _MIN_LENGTH) :]
         if _is_plain(path):
             return path if path[-1] == "/" else path + "/", ""
     target, _, query = url.partition("?")
     start = target.find("/", target.find("://") + 3)
     path = target[start:] if start >= 0 else "/"
-    # What is encoded and what is not must come out alike, so all of it is decoded first.
+    # Decoded first, so that encoded and unencoded spellings give the same text.
     path = quote(unquote(path), safe="/~")
     if not path.endswith("/"):
         path += "/"
     if query:
-        # The order is that of the decoded texts, which is not the one of the encoded.
+        # Sorted while decoded: the encoded texts would sort differently.
         pairs = sorted(parse_qsl(query, keep_blank_values=True))
         query = "&".join([f"{quote(name, safe='~')}={quote(value, safe='~')}" for name, value in pairs])
     return path, query

@@ -517,7 +517,7 @@ async def test_a_token_for_no_project_says_what_to_give() -> None:
     cloud.always = unscoped
     async with opened(cloud, auth_of(), project_id=None) as bms:
         # The identity service is asked by name then; this one knows of no project.
-        with pytest.raises(ConfigurationError, match="project_name='ae-ad-1': there is none; give project_id"):
+        with pytest.raises(ConfigurationError, match="expected one project of this name, got none"):
             await get(bms)
 
 

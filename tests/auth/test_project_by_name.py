@@ -113,9 +113,9 @@ async def test_calls_that_need_no_project_look_none_up() -> None:
 @pytest.mark.parametrize(
     ("projects", "told"),
     [
-        ([], r"project_name='ae-ad-1': there is none; give project_id"),
-        ([{"id": "p-2", "name": "ae-ad-10"}], "there is none"),
-        ([MINE, {"id": "p-9", "name": "ae-ad-1"}], r"there are 2: p-1, p-9; give project_id"),
+        ([], r"project_name='ae-ad-1': expected one project of this name, got none; pass project_id"),
+        ([{"id": "p-2", "name": "ae-ad-10"}], "got none"),
+        ([MINE, {"id": "p-9", "name": "ae-ad-1"}], r"got 2: p-1, p-9; pass project_id"),
     ],
 )
 @virtually

@@ -90,9 +90,9 @@ def test_a_run_of_a_client_that_is_not_open_is_refused_where_no_event_loop_runs(
 async def test_a_list_that_is_read_like_a_plain_one_says_how_it_is_read(world: Simulated) -> None:
     bms: Any = world.bms
     for servers in (bms.servers.list(), bms.nova.servers.list()):
-        with pytest.raises(TypeError, match="List comes page by page: read it by `async for`"):
+        with pytest.raises(TypeError, match=r"expected `async for` over a .*List, which is read page by page"):
             list(servers)
-        with pytest.raises(TypeError, match="List comes page by page: read it by `async for`"):
+        with pytest.raises(TypeError, match=r"expected `async for` over a .*List, which is read page by page"):
             await servers
     with pytest.raises(InvalidRequestError, match=r"\[server\.id async for server in \.\.\.\]"):
         await bms.servers.stop(bms.servers.list())
@@ -112,10 +112,10 @@ async def test_a_run_that_was_not_awaited_says_where_the_report_is(world: Simula
 async def test_a_server_in_the_place_of_its_id_is_told_so(world: Simulated) -> None:
     bms: Any = world.bms
     server = await bms.servers.get(world.ids[0])
-    with pytest.raises(InvalidRequestError, match=r"an id is wanted, its \.id and not the whole of it"):
+    with pytest.raises(InvalidRequestError, match=r"expected an id; pass its \.id, not the Server"):
         await bms.servers.get(server)
     report = await bms.fleet.stop(bms.servers.list())
-    assert all("its .id and not the whole" in str(outcome.error) for outcome in report.outcomes)
+    assert all("pass its .id, not the Server" in str(outcome.error) for outcome in report.outcomes)
 
 
 def test_limits_in_a_plain_dict_are_refused() -> None:

@@ -129,7 +129,7 @@ ONE_OF_EACH: list[BmsError] = [
 
 
 def kinds_below(kind: type[BmsError]) -> set[type[BmsError]]:
-    # Other tests make classes of their own, and so does the command, which tells of them itself.
+    # Other tests make classes of their own, and so does the command, which reports them itself.
     ours = [
         each
         for each in kind.__subclasses__()
@@ -301,13 +301,21 @@ def test_what_an_earlier_try_may_have_done_is_not_forgotten() -> None:
     assert error.maybe_done
 
 
+def test_an_invalid_request_neither_shows_nor_keeps_a_value_that_may_be_a_secret() -> None:
+    error = InvalidRequestError("new_password", "Sesame!77", "expected 8 to 26 characters", secret=True)
+
+    assert str(error) == "new_password=***: expected 8 to 26 characters"
+    assert error.value is None
+    assert "Sesame" not in repr(error) + repr(vars(error))
+
+
 def test_an_invalid_request_names_argument_value_and_rule_and_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="page_size=1001: 1 to 1000 servers a page") as caught:
-        raise InvalidRequestError("page_size", 1001, "1 to 1000 servers a page")
+    with pytest.raises(ValueError, match="page_size=1001: expected an int from 1 to 1000") as caught:
+        raise InvalidRequestError("page_size", 1001, "expected an int from 1 to 1000")
 
     error = caught.value
     assert isinstance(error, InvalidRequestError)
-    assert (error.argument, error.value, error.rule) == ("page_size", 1001, "1 to 1000 servers a page")
+    assert (error.argument, error.value, error.rule) == ("page_size", 1001, "expected an int from 1 to 1000")
 
 
 def test_a_long_value_is_cut_in_the_text_and_whole_in_the_error() -> None:
@@ -415,8 +423,8 @@ def test_what_the_cloud_says_of_a_lost_job_is_in_its_error() -> None:
 
 def test_the_words_of_a_job_stand_in_only_where_the_sub_job_has_none() -> None:
     silent = SubJobFailedError(server_id="s", job_id="j", code=None, reason=None, job_reason="BMS.0031: none is left")
-    telling = SubJobFailedError(server_id="s", job_id="j", code="BMS.0006", reason=None, job_reason="BMS.0031: none")
+    with_code = SubJobFailedError(server_id="s", job_id="j", code="BMS.0006", reason=None, job_reason="BMS.0031: none")
 
     assert str(silent) == "server s failed in job j; of the job as a whole the cloud says: BMS.0031: none is left"
     assert silent.code is None
-    assert "BMS.0031" not in str(telling)
+    assert "BMS.0031" not in str(with_code)

@@ -126,7 +126,7 @@ def test_servers_of_a_restored_job_are_those_of_the_run_in_whatever_spelling() -
 def test_a_batch_with_one_server_in_two_spellings_is_refused() -> None:
     async def main() -> None:
         async with client_of(CapitalCloud()) as bms:
-            with pytest.raises(InvalidRequestError, match="the same id comes twice"):
+            with pytest.raises(InvalidRequestError, match="expected each id once"):
                 await bms.servers.stop([an_id(1), an_id(1).upper()])
 
     run_virtually(main)

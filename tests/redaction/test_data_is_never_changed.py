@@ -1,4 +1,4 @@
-"""What an answer holds is what the cloud sent, whatever secrets stand in it; only what is told of it is masked."""
+"""A result is what the cloud sent, whatever secrets it contains; it is masked only where it is shown."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ async def test_a_reason_is_the_clouds_word_for_word_and_masked_where_it_is_told(
             await handle
     job = caught.value.job
 
-    for told in (sub, job, job.sub_jobs[0]):
-        assert told.fail_reason == told.message == REASON
-        assert told.fail_reason.encode() == REASON.encode()
-        assert f"{told.fail_reason}" == "the system said: bad password ***, for ***"
+    for read in (sub, job, job.sub_jobs[0]):
+        assert read.fail_reason == read.message == REASON
+        assert read.fail_reason.encode() == REASON.encode()
+        assert f"{read.fail_reason}" == "the system said: bad password ***, for ***"
     for shown in (
         repr(job),
         repr(sub),
@@ -157,14 +157,14 @@ async def test_a_password_that_occurs_in_a_code_changes_nothing_that_is_conclude
 @virtually
 async def test_a_code_and_a_request_id_are_the_clouds_and_masked_where_they_are_told() -> None:
     said = {"error": {"code": f"X.{TOKEN}", "message": "no"}}
-    told: list[object] = []
+    events: list[object] = []
     cloud = Refuses(409, said, **{"X-Request-Id": f"req-{TOKEN}"})
     async with BmsClient(
         endpoint="https://bms.example.com",
         project_id="p",
         auth=StaticToken(TOKEN),
         transport=cloud,
-        hooks=[told.append],
+        hooks=[events.append],
     ) as bms:
         with pytest.raises(ConflictError) as caught:
             await bms.servers.start([SERVER])
@@ -173,9 +173,9 @@ async def test_a_code_and_a_request_id_are_the_clouds_and_masked_where_they_are_
 
     assert (error.code, error.request_id) == (f"X.{TOKEN}", f"req-{TOKEN}")
     assert report.outcomes[0].code == f"X.{TOKEN}"
-    for shown in (str(error), repr(vars(error)), repr(told), pickle.dumps(error).decode("latin-1")):
+    for shown in (str(error), repr(vars(error)), repr(events), pickle.dumps(error).decode("latin-1")):
         assert TOKEN not in shown
-    assert msgspec.json.encode(told)
+    assert msgspec.json.encode(events)
     assert TOKEN.encode() not in report.to_json()
 
 

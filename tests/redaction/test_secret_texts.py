@@ -55,14 +55,14 @@ def test_a_part_of_it_is_that_part() -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "secret",
     [SecretStr(TEXT * 20), SecretBytes(TEXT.encode() * 20), MaskedStr(f"no {TEXT}" * 20, "no ***" * 20)],
     ids=["text", "bytes", "the cloud's text"],
 )
-def test_what_prints_the_beginning_of_a_long_one_does_not_show_it(told: object) -> None:
+def test_what_prints_the_beginning_of_a_long_one_does_not_show_it(secret: object) -> None:
     # As rich shows the variables of a traceback, and our errors an argument.
-    assert TEXT not in pretty_repr({"told": told}, max_string=80)
-    assert TEXT not in str(InvalidRequestError("argument", told, "a rule"))
+    assert TEXT not in pretty_repr({"secret": secret}, max_string=80)
+    assert TEXT not in str(InvalidRequestError("argument", secret, "a rule"))
 
 
 def test_what_was_asked_for_by_name_is_plain_text() -> None:

@@ -51,7 +51,7 @@ def _encoded(data: bytes) -> set[str]:
     """Return what base64 makes of some bytes wherever among others they stand."""
     found = set()
     for skipped in range(3):
-        # Groups of three, for of the letters at either end some tell of the neighbours too.
+        # Groups of three, for some of the letters at either end depend on their neighbours too.
         part = data[skipped : skipped + (len(data) - skipped) // 3 * 3]
         found |= {encode(part).decode() for encode in (b64encode, urlsafe_b64encode)}
     return found

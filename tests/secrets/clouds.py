@@ -66,7 +66,7 @@ async def grant(request: httpx.Request) -> httpx.Response:
 
 
 class Cloud:
-    """Answers as it is told, and looks at what it is sent: a secret may only be where it has to be.
+    """Answers as it is set up to, and looks at what it is sent: a secret may only be where it has to be.
 
     Attributes:
         calls: What it answers calls with.

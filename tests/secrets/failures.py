@@ -20,7 +20,7 @@ def whole(request: httpx.Request) -> str:
     return f"{request.method} {request.url}\n{head}\n{request.content.decode()}"
 
 
-def told(request: httpx.Request) -> str:
+def echo_of(request: httpx.Request) -> str:
     """Return what a request says once its JSON is read, secrets first."""
     texts = list(_texts(json.loads(request.content))) if request.content else []
     texts += [request.headers.get(name, "") for name in ("x-auth-token", "x-security-token")]
@@ -76,7 +76,7 @@ def _page(status: int) -> Behaviour:
 
 def _headers(status: int) -> Behaviour:
     def make(request: httpx.Request) -> httpx.Response:
-        text = quote(told(request)) if status == 302 else told(request).replace("\n", " ").encode()
+        text = quote(echo_of(request)) if status == 302 else echo_of(request).replace("\n", " ").encode()
         names = ("X-Request-Id", "Retry-After", "Content-Type", "Date", "X-Auth-Token", "Location")
         return httpx.Response(status, headers=dict.fromkeys(names, text), content=b"{}")  # type: ignore[arg-type]
 
@@ -85,11 +85,11 @@ def _headers(status: int) -> Behaviour:
 
 _SPELLINGS: Mapping[str, Callable[[httpx.Request], str]] = {
     "as it was sent": whole,
-    "once read": told,
+    "once read": echo_of,
     "in a repr": lambda request: repr(dict(request.headers)) + repr(request.content),
-    "in a URL": lambda request: quote(told(request), safe=""),
+    "in a URL": lambda request: quote(echo_of(request), safe=""),
     "in JSON of JSON": lambda request: json.dumps(whole(request)),
-    "in HTML": lambda request: html.escape(told(request)),
+    "in HTML": lambda request: html.escape(echo_of(request)),
 }
 
 FAILURES: dict[str, Behaviour] = {
@@ -122,10 +122,10 @@ FAILURES: dict[str, Behaviour] = {
     **{f"400 that echoes {name}": _error(400, spelled) for name, spelled in _SPELLINGS.items()},
     **{f"400 of the gateway that echoes {name}": _gateway(400, spelled) for name, spelled in _SPELLINGS.items()},
     **{
-        f"{status} of the service": _error(status, told)
+        f"{status} of the service": _error(status, echo_of)
         for status in (401, 403, 404, 409, 413, 429, 500, 502, 503, 504)
     },
-    **{f"{status} of the gateway": _gateway(status, told) for status in (401, 403, 409, 429, 500, 503)},
+    **{f"{status} of the gateway": _gateway(status, echo_of) for status in (401, 403, 409, 429, 500, 503)},
     "400 of HTML": _page(400),
     "403 of HTML": _page(403),
     "502 of HTML": _page(502),
@@ -134,7 +134,7 @@ FAILURES: dict[str, Behaviour] = {
 
 def cut_at(length: int) -> Behaviour:
     """Echo behind so many letters, so that the message ends in the middle of what is echoed."""
-    return _error(400, lambda request: "." * length + told(request))
+    return _error(400, lambda request: "." * length + echo_of(request))
 
 
 FAILURES |= {f"400 that echoes after {length} letters": cut_at(length) for length in (240, 246, 249)}

@@ -1,4 +1,4 @@
-"""R5: no event that a hook is told, no span that is made of it and no fault of a hook that is logged shows a secret."""
+"""R5: no event that a hook gets, no span that is made of it and no fault of a hook that is logged shows a secret."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.virtual_clock import run_virtually
 
 
 class RecordingCloud:
-    """A hook that looks at all that it is told, and then breaks."""
+    """A hook that inspects each event, and then raises."""
 
     def __init__(self, eye: Eye) -> None:
         self._eye = eye
@@ -39,7 +39,7 @@ class RecordingCloud:
 
 
 class Traces:
-    """A `Telemetry`, and all that it has told the SDK."""
+    """A `Telemetry`, and all that it has recorded in the SDK."""
 
     def __init__(self) -> None:
         self._spans, self._reader = InMemorySpanExporter(), InMemoryMetricReader()

@@ -124,7 +124,7 @@ def test_r5_no_secret_shows_in_what_asyncio_says_of_its_callbacks(credentials: s
     async def use(eye: Eye) -> None:
         loop = asyncio.get_running_loop()
         loop.set_debug(True)
-        # No callback is faster than that, and so each is told of, with its arguments.
+        # No callback is faster than that, so asyncio logs each, with its arguments.
         loop.slow_callback_duration = 0.0
         cloud = Cloud(eye, FAILURES[failure])
         async with client_of(eye, cloud, CREDENTIALS[credentials]()) as bms:

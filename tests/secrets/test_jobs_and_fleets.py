@@ -12,7 +12,7 @@ from tests.secrets._search import Eye, watching
 from tests.secrets.calls import CALLS, JOB, SERVER
 from tests.secrets.canaries import METADATA, RESET, USER_DATA
 from tests.secrets.clouds import CREDENTIALS, Cloud, client_of
-from tests.secrets.failures import FAILURES, Behaviour, told
+from tests.secrets.failures import FAILURES, Behaviour, echo_of
 from tests.support.virtual_clock import run_virtually
 
 OTHER = "616fb98f-46ca-475e-917e-2563e5a8cd19"
@@ -41,7 +41,7 @@ class Jobs:
         self.polls = 0
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self._heard += f"{told(request)} {request.content.decode()}"
+        self._heard += f"{echo_of(request)} {request.content.decode()}"
         if request.method == "POST":
             return httpx.Response(200, json={"job_id": JOB})
         self.polls += 1

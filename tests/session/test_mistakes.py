@@ -13,7 +13,9 @@ from tests.support.mocked import ACCEPTED, ACTION, BASE, DETAIL, client_of, mock
 
 Mistake: TypeAlias = Callable[[BmsClient], Awaitable[object]]
 
-RULE_OF_IDS = "an id has letters, digits, '-', '_', '.' or ':' and no space or slash; copy it from servers.list()"
+RULE_OF_IDS = (
+    "expected an id of letters, digits, '-', '_', '.' and ':', without a space or a slash; copy it from servers.list()"
+)
 UNFIT_IDS: list[Any] = [
     "",
     "a b",
@@ -69,18 +71,18 @@ async def test_an_unfit_id_is_refused_alone_too(unfit: Any) -> None:
 @pytest.mark.parametrize(
     ("ids", "argument", "value", "rule"),
     [
-        ([], "server_ids", (), "at least one id is needed"),
-        ((), "server_ids", (), "at least one id is needed"),
-        ("server-1", "server_ids", "server-1", "a list of ids is wanted, not one string: put it in brackets"),
+        ([], "server_ids", (), "expected at least one id"),
+        ((), "server_ids", (), "expected at least one id"),
+        ("server-1", "server_ids", "server-1", "expected a list of ids, got one string; put it in brackets"),
         (
             [f"server-{number}" for number in range(1001)],
             "server_ids",
             "1001 ids",
-            "one call takes 1000 at most; bms.fleet takes any number and batches them",
+            "expected at most 1000; use bms.fleet, which batches any number",
         ),
-        (["a", "b", "a"], "server_ids", "a", "the same id comes twice"),
-        (None, "server_ids", None, "a list of ids is wanted"),
-        (7, "server_ids", 7, "a list of ids is wanted"),
+        (["a", "b", "a"], "server_ids", "a", "expected each id once; remove the duplicate"),
+        (None, "server_ids", None, "expected a list of ids"),
+        (7, "server_ids", 7, "expected a list of ids"),
     ],
     ids=["none", "none either", "a string", "1001", "twice", "null", "a number"],
 )
@@ -97,7 +99,7 @@ async def test_a_page_has_one_to_a_thousand_servers(page_size: Any) -> None:
     told = await refusal(lambda bms: read(bms, page_size=page_size))
 
     assert (told.argument, told.value) == ("page_size", page_size)
-    assert told.rule == "1 to 1000 servers a page"
+    assert told.rule == "expected an int from 1 to 1000"
 
 
 @pytest.mark.parametrize("action", ["stop", "reboot"])

@@ -117,10 +117,10 @@ def test_metadata_of_the_bms_call_follows_its_own_table_and_not_novas() -> None:
 @pytest.mark.parametrize("kind", [Job, SubJob])
 @pytest.mark.parametrize("field", ["error_code", "code"])
 def test_a_failed_job_tells_what_its_code_means_and_what_to_do(kind: type[Job | SubJob], field: str) -> None:
-    told = decode(f'{{"job_id":"j","status":"FAIL","{field}":"BMS.0036"}}'.encode(), kind)
+    failed = decode(f'{{"job_id":"j","status":"FAIL","{field}":"BMS.0036"}}'.encode(), kind)
     documented = explain("BMS.0036")
     assert documented is not None
-    assert (told.meaning, told.measure) == (documented.meaning, documented.measure)
+    assert (failed.meaning, failed.measure) == (documented.meaning, documented.measure)
     for text in (b'{"job_id":"j"}', b'{"job_id":"j","error_code":"BMS.9999"}', b'{"job_id":"j","code":""}'):
         unknown = decode(text, kind)
         assert (unknown.meaning, unknown.measure) == (None, None)

@@ -305,7 +305,7 @@ def test_a_redirect_is_explained_and_not_followed(status: int, body: bytes) -> N
     assert "redirects, which is never followed: check the endpoint" in error.message
 
 
-# --- what the headers tell ---
+# --- headers ---
 
 
 @pytest.mark.parametrize("name", ["X-Request-Id", "x-request-id", "X-Openstack-Request-Id", "X-Compute-Request-Id"])
@@ -317,7 +317,7 @@ def test_the_request_id_is_found_in_each_header_that_carries_it(name: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("retry_after", "seconds"),
     [
         ("0", 0.0),
         ("30", 30.0),
@@ -339,8 +339,8 @@ def test_the_request_id_is_found_in_each_header_that_carries_it(name: str) -> No
         ("Wed, 99 Oct 2015 99:28:00 GMT", None),
     ],
 )
-def test_retry_after_is_seconds_or_a_date_by_the_answers_own_clock(told: str, seconds: float | None) -> None:
-    headers = {"Retry-After": told, "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+def test_retry_after_is_seconds_or_a_date_by_the_answers_own_clock(retry_after: str, seconds: float | None) -> None:
+    headers = {"Retry-After": retry_after, "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}
 
     assert error_of(503, headers=headers).retry_after == seconds
 
@@ -350,10 +350,10 @@ def test_a_date_without_a_clock_to_compare_it_with_tells_nothing() -> None:
     assert error_of(503).retry_after is None
 
 
-@given(told=st.text(max_size=40), date=st.none() | st.text(max_size=40))
-@example(told="Wed, 21 Oct 2015 07:28:00 -0000", date="Wed, 21 Oct 2015 07:28:00 GMT")
-def test_whatever_retry_after_says_it_becomes_finite_seconds_or_none(told: str, date: str | None) -> None:
-    headers = {"Retry-After": told, **({"Date": date} if date is not None else {})}
+@given(retry_after=st.text(max_size=40), date=st.none() | st.text(max_size=40))
+@example(retry_after="Wed, 21 Oct 2015 07:28:00 -0000", date="Wed, 21 Oct 2015 07:28:00 GMT")
+def test_whatever_retry_after_says_it_becomes_finite_seconds_or_none(retry_after: str, date: str | None) -> None:
+    headers = {"Retry-After": retry_after, **({"Date": date} if date is not None else {})}
     seconds = error_of(503, headers=headers).retry_after
 
     assert seconds is None or 0 <= seconds < float("inf")

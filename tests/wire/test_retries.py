@@ -116,10 +116,10 @@ def test_no_retry_is_one_try_and_no_patience() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
-        ("attempts", 0, "1 or more"),
-        ("attempts", 1.5, "a whole number"),
-        ("rate_limit_attempts", -1, "0 or more"),
-        ("rate_limit_attempts", True, "a whole number"),
+        ("attempts", 0, "at least 1"),
+        ("attempts", 1.5, "an int"),
+        ("rate_limit_attempts", -1, "at least 0"),
+        ("rate_limit_attempts", True, "an int"),
         ("initial_delay", -1, "seconds"),
         ("initial_delay", math.nan, "seconds"),
         ("max_delay", math.inf, "seconds"),

@@ -1,4 +1,4 @@
-"""What all calls to servers share."""
+"""The base class of the calls to servers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SERVER = SERVERS + "/{server_id}"
 
 
 class ServerResource:
-    """The base of the themes that ``bms.servers`` is made of."""
+    """The base of the classes that ``bms.servers`` combines."""
 
     def __init__(self, session: Session, watcher: Watcher, *, check: bool) -> None:
         self._session = session
@@ -58,11 +58,11 @@ def watch_job(
         DecodeError: The response has no job id.
     """
     if not accepted.job_id:
-        raise DecodeError("answered without the id of a job", status=200, operation=operation.name)
+        raise DecodeError("expected the id of a job, got none", status=200, operation=operation.name)
     known = [secret for secret in secrets if isinstance(secret, str)]
-    redact = functools.partial(_without, known) if known else None
+    redact = functools.partial(_mask, known) if known else None
     return watcher.watch(accepted.job_id, servers=servers, action=operation.name, redact=redact)
 
 
-def _without(secrets: list[str], text: str) -> str:
+def _mask(secrets: list[str], text: str) -> str:
     return mask(text, *secrets)

@@ -1,30 +1,16 @@
-"""The NICs and the disks of a server (API reference 4.6 and 4.7)."""
+"""NICs and disks of servers (API reference 4.6 and 4.7)."""
 
 from __future__ import annotations
 
-from typing import Literal
-
+from bms_async.api._envelopes import InterfacesResponse, VolumesResponse
 from bms_async.api._registry import define
 from bms_async.jobs import JobHandle
-from bms_async.models import Interface, JobAccepted, Model, VolumeAttachment
+from bms_async.models import Interface, JobAccepted, VolumeAttachment
 from bms_async.validation.common import read_id
 from bms_async.validation.text import check_device
 from bms_async.wire import Safety
 
 from ._base import SERVER, ServerResource
-
-
-class InterfacesResponse(Model, frozen=True, kw_only=True, rename={"interfaces": "interfaceAttachments"}):
-    """NICs in their envelope."""
-
-    interfaces: tuple[Interface, ...] | Literal[""] | None
-
-
-class VolumesResponse(Model, frozen=True, kw_only=True, rename={"volumes": "volumeAttachments"}):
-    """Disks in their envelope."""
-
-    volumes: tuple[VolumeAttachment, ...] | Literal[""] | None
-
 
 LIST_INTERFACES = define(
     "servers.list_interfaces",
@@ -41,7 +27,7 @@ ATTACH_VOLUME = define(
     "POST",
     SERVER + "/attachvolume",
     JobAccepted,
-    title="Give a server a disk",
+    title="Attach a disk to a server",
     chapter="4.7.1",
     safety=Safety.UNSAFE,
     success=(202,),
@@ -51,7 +37,7 @@ DETACH_VOLUME = define(
     "DELETE",
     SERVER + "/detachvolume/{attachment_id}",
     JobAccepted,
-    title="Take a disk from a server",
+    title="Detach a disk from a server",
     chapter="4.7.2",
     safety=Safety.UNSAFE,
     success=(202,),
@@ -61,14 +47,14 @@ LIST_VOLUMES = define(
     "GET",
     SERVER + "/os-volume_attachments",
     VolumesResponse,
-    title="Read which disks a server has",
+    title="Read a server's disks",
     chapter="4.7.3",
     safety=Safety.READ,
 )
 
 
 class Attachments(ServerResource):
-    """NICs and disks."""
+    """The calls about NICs and disks."""
 
     async def list_interfaces(self, server_id: str) -> tuple[Interface, ...]:
         """Return a server's NICs.
@@ -77,50 +63,51 @@ class Attachments(ServerResource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 4.6.1; 500 calls a minute.
         """
-        answer = await self._session.call(LIST_INTERFACES, path={"server_id": self._checked(server_id)})
-        return answer.interfaces or ()
+        response = await self._session.call(LIST_INTERFACES, path={"server_id": self._checked(server_id)})
+        return response.interfaces or ()
 
     async def list_volumes(self, server_id: str) -> tuple[VolumeAttachment, ...]:
-        """Return the EVS disks that a server has.
+        """Return a server's EVS disks.
 
         Args:
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 4.7.3; 500 calls a minute.
         """
-        answer = await self._session.call(LIST_VOLUMES, path={"server_id": self._checked(server_id)})
-        return answer.volumes or ()
+        response = await self._session.call(LIST_VOLUMES, path={"server_id": self._checked(server_id)})
+        return response.volumes or ()
 
     async def attach_volume(self, server_id: str, volume_id: str, *, device: str | None = None) -> JobHandle:
-        """Give a server an EVS disk and return the job that does it; it is watched from then on.
+        """Attach an EVS disk to a server and return the job, which is watched from then on.
 
         The disk must be of the device type SCSI, not bootable, and available or shareable; a server has at most 40.
-        Never sent again when an answer is lost: the second request would be refused for what the first one did, and
-        its job would be nobody's. The `TransportError` then says ``maybe_delivered``, and `list_volumes` tells.
+        Never sent again when a response is lost: a second request would be refused because of the first one, and the
+        job of the first one would be unknown. The `TransportError` then says ``maybe_delivered``, and `list_volumes`
+        shows what happened.
 
         Args:
             server_id: The server.
             volume_id: The disk.
-            device: Where the server is to have it, such as ``/dev/sdb``; the cloud picks the next one if None.
+            device: The device name, such as ``/dev/sdb``; the cloud picks the next one if None.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ApiError: The cloud refused.
 
         Source: API reference 4.7.1; 100 calls a minute.
         """
         path = {"server_id": self._checked(server_id)}
         volume = read_id("volume_id", volume_id, check=self._check)
-        # An empty text is the reference's own way of saying that the cloud is to pick one.
+        # In the reference an empty text means that the cloud picks a device.
         if self._check and device not in {None, ""}:
             check_device("device", device)
         body = {"volumeAttachment": {"volumeId": volume, "device": device or ""}}
@@ -128,18 +115,19 @@ class Attachments(ServerResource):
         return self._watch(accepted, ATTACH_VOLUME, (path["server_id"],))
 
     async def detach_volume(self, server_id: str, attachment_id: str) -> JobHandle:
-        """Take an EVS disk from a server and return the job that does it; it is watched from then on.
+        """Detach an EVS disk from a server and return the job, which is watched from then on.
 
-        Unmount it first where the server runs; the disk at ``/dev/sda`` can be taken from a stopped server only.
-        Never sent again when an answer is lost: the second request would be refused for what the first one did, and
-        its job would be nobody's. The `TransportError` then says ``maybe_delivered``, and `list_volumes` tells.
+        Unmount it first if the server runs; the disk at ``/dev/sda`` can be detached from a stopped server only.
+        Never sent again when a response is lost: a second request would be refused because of the first one, and the
+        job of the first one would be unknown. The `TransportError` then says ``maybe_delivered``, and `list_volumes`
+        shows what happened.
 
         Args:
             server_id: The server.
             attachment_id: The ``id`` of the disk in `list_volumes`.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ApiError: The cloud refused.
 
         Source: API reference 4.7.2; 100 calls a minute.

@@ -1,4 +1,4 @@
-"""Creating servers (API reference 7.2 names the call, 6.3.2 its answer)."""
+"""Creating servers (API reference 7.2 names the call, 6.3.2 its response)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CREATE = define(
     "POST",
     SERVERS,
     JobAccepted,
-    title="Order new servers",
+    title="Create servers",
     chapter="7.2",
     safety=Safety.UNSAFE,
     permission="bms:servers:create",
@@ -38,31 +38,31 @@ CREATE = define(
 
 
 class CreationJob(JobHandle):
-    """The job that makes new servers; each of its sub-jobs makes one, and names it as soon as it has an id.
+    """The job that creates servers; each sub-job creates one, and has its id as soon as there is one.
 
     Attributes:
-        order_id: The order that the cloud made of it, None where nothing is ordered. Not part of `to_json`.
+        order_id: The cloud's order for the servers; None if there is none. Not part of `to_json`.
     """
 
     __slots__ = ("order_id",)
 
     def __init__(self, job: JobHandle, order_id: str | None) -> None:
-        super().__init__(job._record, job._project_id)  # noqa: SLF001 - the same job, seen by a subclass
+        super().__init__(job._record, job._project_id)  # noqa: SLF001 - the same job, in a subclass
         self.order_id = order_id
 
     @property
     def server_ids(self) -> tuple[str, ...]:
-        """The ids of the new servers, as far as the last poll told; of all that were made once the job has ended."""
+        """The ids of the new servers, as of the last poll; complete once the job has ended."""
         job = self.job
         if job is None:
             return ()
-        told = [sub.server_id for sub in job.sub_jobs]
-        told.append(job.entities.server_id if job.entities else None)
-        return tuple(dict.fromkeys(server_id for server_id in told if server_id))
+        ids = [sub.server_id for sub in job.sub_jobs]
+        ids.append(job.entities.server_id if job.entities else None)
+        return tuple(dict.fromkeys(server_id for server_id in ids if server_id))
 
 
 class Creation(ServerResource):
-    """New servers."""
+    """The call that creates servers."""
 
     async def create(
         self,
@@ -86,7 +86,7 @@ class Creation(ServerResource):
         placement: Literal["share", "dedicate"] | None = None,
         server_tags: Mapping[str, str] | None = None,
     ) -> CreationJob:
-        """Order new servers and return the job that makes them; it is watched from then on.
+        """Create servers and return the job, which is watched from then on.
 
         ::
 
@@ -97,33 +97,33 @@ class Creation(ServerResource):
             await job
             job.server_ids
 
-        Never sent again when an answer is lost: that would order twice. The `TransportError` then says
-        ``maybe_delivered``, and `list` by the name tells.
+        Never sent again when a response is lost, for that could create them twice. The `TransportError` then says
+        ``maybe_delivered``, and `list` by the name shows what happened.
 
         Args:
-            name: 1 to 255 characters; the cloud adds a number to each where there are several.
+            name: 1 to 255 characters; the cloud appends a number to each of several servers.
             image_id: The image.
-            flavor_id: The flavor, an id of ``bms.flavors.list()``.
+            flavor_id: The flavor, an id from ``bms.flavors.list()``.
             availability_zone: The zone's name.
             vpc_id: The VPC that all NICs are in.
             nics: At least one; the first is the primary.
-            count: How many servers; one if None.
-            key_name: A key pair to log in with, in place of a password.
-            admin_password: The administrator's password: 8 to 26 characters, three kinds of upper case, lower case,
-                digits and special.
+            count: The number of servers; one if None.
+            key_name: The key pair to log in with, instead of a password.
+            admin_password: The administrator's password: 8 to 26 characters of at least three classes (upper case,
+                lower case, digits, special).
             metadata: Keys and values of at most 255 characters.
-            user_data: What the server's system finds at its first start, at most 32 KB; as it is, for it is made
+            user_data: Data for the first start of the operating system, at most 32 KB, in plain: it is encoded as
                 base64 here.
-            security_groups: Their ids; the default group if there are none.
+            security_groups: Ids of security groups; the default group if empty.
             public_ip: An elastic IP address.
             root_volume: The system disk, for a flavor whose ``boot_source`` is a volume.
             data_volumes: Data disks.
-            extend_param: How it is paid for, and the enterprise project.
-            placement: Among other people's servers, or in a dedicated cloud (``schedulerHints.dec_baremetal``).
+            extend_param: Billing, and the enterprise project.
+            placement: Shared hosts, or a dedicated cloud (``schedulerHints.dec_baremetal``).
             server_tags: Keys and values.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ApiError: The cloud refused.
 
         Source: API reference 7.2 and 6.3.2; no limit is documented.
@@ -147,7 +147,7 @@ class Creation(ServerResource):
             if server_tags is not None:
                 _check_server_tags(server_tags)
         data = None if user_data is None else encode_user_data("user_data", user_data, check=self._check)
-        wanted: dict[str, object] = {
+        fields: dict[str, object] = {
             "name": name,
             "imageRef": image_id,
             "flavorRef": flavor_id,
@@ -167,31 +167,31 @@ class Creation(ServerResource):
             "schedulerHints": None if placement is None else {"dec_baremetal": placement},
             "server_tags": [{"key": key, "value": value} for key, value in (server_tags or {}).items()] or None,
         }
-        body = {"server": {field: value for field, value in wanted.items() if value is not None}}
+        body = {"server": {field: value for field, value in fields.items() if value is not None}}
         secrets = (admin_password, data, user_data_as_text(user_data), (metadata or {}).get("admin_pass"))
         accepted = await self._session.call(CREATE, body=body, secrets=secrets)
         return CreationJob(self._watch(accepted, CREATE, secrets=secrets), accepted.order_id or None)
 
 
-def _encode_extend_param(terms: ExtendParam | None) -> dict[str, object] | None:
-    """Return the terms as the cloud takes them: what is true or false here is a text there."""
-    if terms is None:
+def _encode_extend_param(extend_param: ExtendParam | None) -> dict[str, object] | None:
+    """Return the parameters as the cloud expects them, with "true" and "false" for booleans."""
+    if extend_param is None:
         return None
-    told: dict[str, object] = msgspec.to_builtins(terms)
-    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in told.items()}
+    fields: dict[str, object] = msgspec.to_builtins(extend_param)
+    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in fields.items()}
 
 
 def _check_shape(nics: Sequence[Nic], count: object, groups: tuple[str, ...], volumes: Sequence[DataVolume]) -> None:
     if not isinstance(nics, Sequence) or not nics or not all(isinstance(nic, Nic) for nic in nics):
-        raise InvalidRequestError("nics", nics, "at least one Nic is needed: [Nic(subnet_id=...)]")
-    for position, nic in enumerate(nics):
-        check_id(f"nics[{position}].subnet_id", nic.subnet_id)
+        raise InvalidRequestError("nics", nics, "expected at least one Nic, such as [Nic(subnet_id=...)]")
+    for index, nic in enumerate(nics):
+        check_id(f"nics[{index}].subnet_id", nic.subnet_id)
     if count is not None and (type(count) is not int or count < 1):
-        raise InvalidRequestError("count", count, "a whole number of servers, at least 1")
-    for position, group in enumerate(groups):
-        check_id(f"security_groups[{position}]", group)
+        raise InvalidRequestError("count", count, "expected an int of at least 1")
+    for index, group in enumerate(groups):
+        check_id(f"security_groups[{index}]", group)
     if not isinstance(volumes, Sequence) or not all(isinstance(volume, DataVolume) for volume in volumes):
-        raise InvalidRequestError("data_volumes", volumes, "a list of disks: [DataVolume(type='SAS', size=100)]")
+        raise InvalidRequestError("data_volumes", volumes, "expected disks, such as [DataVolume(type='SAS', size=100)]")
 
 
 def _check_login(key_name: str | None, password: str | None) -> None:
@@ -204,7 +204,7 @@ def _check_login(key_name: str | None, password: str | None) -> None:
 
 def _check_server_tags(tags: object) -> None:
     if not isinstance(tags, Mapping):
-        raise InvalidRequestError("server_tags", tags, "a mapping of keys to values is wanted")
+        raise InvalidRequestError("server_tags", tags, "expected a mapping of keys to values")
     for key, value in tags.items():
         if not isinstance(key, str) or not key or not isinstance(value, str):
-            raise InvalidRequestError("server_tags", key, "a key is a text with something in it, a value is a text")
+            raise InvalidRequestError("server_tags", key, "expected a non-empty str with a str for its value")

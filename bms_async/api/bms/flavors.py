@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from bms_async.api._envelopes import FlavorsResponse
 from bms_async.api._registry import define
-from bms_async.models import Flavor, Model
+from bms_async.models import Flavor
 from bms_async.session import Session
 from bms_async.validation.common import check_id
 from bms_async.wire import Safety
 
 from ._base import SERVERS
 
-
-class FlavorsResponse(Model, frozen=True, kw_only=True):
-    """Flavors in their envelope."""
-
-    flavors: tuple[Flavor, ...] | Literal[""] | None
-
-
 LIST = define(
     "flavors.list",
     "GET",
     SERVERS + "/flavors",
     FlavorsResponse,
-    title="Read which flavors there are",
+    title="List the flavors",
     chapter="4.5.1",
     safety=Safety.READ,
     permission="bms:serverFlavors:get",
@@ -32,29 +24,29 @@ LIST = define(
 
 
 class Flavors:
-    """The kinds of machine that can be had: ``bms.flavors``."""
+    """Flavors, the available kinds of machine: ``bms.flavors``."""
 
     def __init__(self, session: Session, *, check: bool) -> None:
         self._session = session
         self._check = check
 
     async def list(self, availability_zone: str | None = None) -> tuple[Flavor, ...]:
-        """Return the flavors, with all that the cloud tells of them.
+        """Return the flavors with all their details.
 
         ::
 
             flavors = await bms.flavors.list("az1")
-            on_sale = [each for each in flavors if each.status_in("az1") is FlavorStatus.NORMAL]
+            on_sale = [flavor for flavor in flavors if flavor.status_in("az1") is FlavorStatus.NORMAL]
 
         Args:
-            availability_zone: Only those of this zone; of all zones if None.
+            availability_zone: Only flavors of this zone; of all zones if None.
 
         Raises:
-            InvalidRequestError: The zone's name is unfit; nothing was sent.
+            InvalidRequestError: The zone's name is invalid; nothing was sent.
 
         Source: API reference 4.5.1; 500 calls a minute.
         """
         if self._check and availability_zone is not None:
             check_id("availability_zone", availability_zone)
-        answer = await self._session.call(LIST, query={"availability_zone": availability_zone})
-        return answer.flavors or ()
+        response = await self._session.call(LIST, query={"availability_zone": availability_zone})
+        return response.flavors or ()

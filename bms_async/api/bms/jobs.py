@@ -20,7 +20,7 @@ GET = define(
     "GET",
     "/v1/{project_id}/jobs/{job_id}",
     Job,
-    title="Ask how far a job is",
+    title="Read a job",
     chapter="4.11.1",
     safety=Safety.READ,
 )
@@ -29,7 +29,7 @@ _POLL: Operation[bytes] = msgspec.structs.replace(GET, result=bytes)  # type: ig
 
 
 class Jobs:
-    """What the cloud does after it said yes: ``bms.jobs``."""
+    """Jobs, which the cloud runs after it has accepted a call: ``bms.jobs``."""
 
     def __init__(self, session: Session, watcher: Watcher, *, check: bool) -> None:
         self._session = session
@@ -37,16 +37,16 @@ class Jobs:
         self._check = check
 
     async def get(self, job_id: str) -> Job:
-        """Ask once how far a job is.
+        """Return a job as it is now.
 
-        To wait for its end, `watch` it: that costs one poll however many wait, and keeps within the limit.
+        To wait for its end, `watch` it: all waiters share one poll, within the rate limit.
 
         Args:
             job_id: The job.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
-            NotFoundError: There is no such job: not yet, some seconds after it was accepted, or not any more.
+            InvalidRequestError: The id is invalid; nothing was sent.
+            NotFoundError: There is no such job: not yet, within seconds of its acceptance, or no longer.
 
         Source: API reference 4.11.1; 2000 calls a minute.
         """
@@ -56,14 +56,14 @@ class Jobs:
     def watch(self, job_id: str, *, keep_polling: bool = False) -> JobHandle:
         """Watch a job that was started elsewhere, by its id.
 
-        It is polled at once, and then for as long as somebody waits for it or events are subscribed to.
+        It is polled at once, and then as long as it has a waiter or there is a subscriber to events.
 
         Args:
             job_id: The job.
-            keep_polling: Whether to poll it to its end also when nobody waits; such polls are made after all others.
+            keep_polling: Whether to poll it to its end even without a waiter; such polls are made after all others.
 
         Raises:
-            InvalidRequestError: The id is unfit.
+            InvalidRequestError: The id is invalid.
             ClientClosedError: The client is not open.
 
         Source: API reference 4.11.1.
@@ -76,34 +76,34 @@ class Jobs:
         """Watch a job again from what `JobHandle.to_json` wrote, in this process or another.
 
         Args:
-            text: The JSON.
+            text: The JSON, as `JobHandle.to_json` returned it.
             keep_polling: As in `watch`.
 
         Raises:
-            InvalidRequestError: The text is no saved job, or one of another project.
+            InvalidRequestError: The text is not a saved job, or belongs to another project.
             ClientClosedError: The client is not open.
 
         Source: API reference 4.11.1.
         """
         saved = read_saved(text, self._session.project_id)
         job_id = read_id("text.job_id", saved.job_id, check=self._check)
-        # Saved by an older version, they may be as their caller wrote them.
+        # Older versions saved the ids as the caller spelled them.
         servers = tuple(dict.fromkeys(map(canonical_id, saved.servers)))
         return self._watcher.watch(
             job_id, servers=servers, action=saved.action, keep_polling=keep_polling, started=False
         )
 
     def watched(self) -> Sequence[JobHandle]:
-        """Return a handle of each job that is watched and has not ended, such as to catch up after an `EventGap`.
+        """Return a handle of each watched job that has not ended, for instance to catch up after an `EventGap`.
 
-        A job that nobody waits for, and of which nobody holds a handle, is not watched any more.
+        A job without a waiter and without a handle in use is no longer watched.
 
         Source: API reference 4.11.1.
         """
         return self._watcher.watched()
 
     def events(self, *, max_buffer_size: int = 10_000) -> JobEvents:
-        """Subscribe to all that is learned of the jobs of this client, from now on.
+        """Subscribe to the events of all jobs of this client, from now on.
 
         ::
 
@@ -113,17 +113,17 @@ class Jobs:
                         case SubJobEnded(server_id=server_id, sub_job=sub): ...
                         case JobLost(job_id=job_id): ...
 
-        The events are `JobStarted`, `JobChanged`, `SubJobEnded`, `JobEnded` and `JobLost`. As long as anybody is
-        subscribed, every job counts as waited for. Nothing waits for a subscriber that reads slowly: once too many
-        events wait for it the oldest go, and an `EventGap` in their place says how many. When the client closes, and
-        the last event was read, reading raises `ClientClosedError`.
+        The events are `JobStarted`, `JobChanged`, `SubJobEnded`, `JobEnded` and `JobLost`. While there is a subscriber,
+        every job is polled as if it had a waiter. A slow subscriber blocks nothing: once its buffer is full the oldest
+        events are dropped, and an `EventGap` in their place says how many. After the client has been closed and the
+        last event was read, reading raises `ClientClosedError`.
 
         Args:
-            max_buffer_size: How many events may wait to be read, at least 1. A batch of 1000 servers tells of up to
-                1000 at once.
+            max_buffer_size: Maximum number of unread events, at least 1. A batch of 1000 servers can cause 1000 at
+                once.
 
         Raises:
-            InvalidRequestError: The max_buffer_size is none.
+            InvalidRequestError: The size is not an int of at least 1.
 
         Source: API reference 4.11.1.
         """
@@ -131,17 +131,17 @@ class Jobs:
 
 
 async def poll_job(session: Session, job_id: str, has_changes: Callable[[JobSummary], bool]) -> Job | None:
-    """Fetch a job for the watcher: behind everybody who waits for a call, and without retries of its own.
+    """Poll a job for the watcher: in the bulk lane, and without retries.
 
-    A poll of a thousand sub-jobs is mostly what was known before, and a glance costs half of reading it all.
+    Most of a thousand sub-jobs have not changed since the last poll, and a summary costs half of decoding the job.
 
     Args:
-        session: What makes the call.
+        session: The session that makes the call.
         job_id: The job.
-        has_changes: Tells whether a glance at it shows anything that was not known.
+        has_changes: Returns whether a summary shows a change.
 
     Returns:
-        The whole job, None if there is nothing new.
+        The job; None if nothing has changed.
     """
     body = await session.call(_POLL, path={"job_id": job_id}, lane=Lane.BULK, retry=NO_RETRY)
     if not has_changes(read_fragment(GET.name, body, JobSummary)):

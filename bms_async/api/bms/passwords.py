@@ -32,7 +32,7 @@ DELETE_WINDOWS_PASSWORD = define(
     "DELETE",
     SERVER + "/os-server-password",
     type(None),
-    title="Make the cloud forget the password that a Windows server was installed with",
+    title="Delete the password that a Windows server was installed with",
     chapter="4.10.2",
     safety=Safety.IDEMPOTENT,
     success=(202,),
@@ -43,7 +43,7 @@ CAN_RESET_PASSWORD = define(
     "GET",
     SERVER + "/os-resetpwd-flag",
     ResetFlag,
-    title="Ask whether a server's password can be reset",
+    title="Check whether a server's password can be reset",
     chapter="7.8",
     safety=Safety.READ,
     permission="bms:servers:get",
@@ -53,7 +53,7 @@ RESET_PASSWORD = define(
     "PUT",
     SERVER + "/os-reset-password",
     type(None),
-    title="Set a server's password anew",
+    title="Reset a server's password",
     chapter="7.8",
     safety=Safety.IDEMPOTENT,
     success=(204,),
@@ -62,19 +62,19 @@ RESET_PASSWORD = define(
 
 
 class Passwords(ServerResource):
-    """Passwords."""
+    """The calls about passwords."""
 
     async def get_windows_password(self, server_id: str) -> WindowsPassword:
         """Return the password that a Windows server was installed with, as ciphertext.
 
-        The cloud encrypted it with the server's key pair, and only who holds the private key can read it:
-        `WindowsPassword` tells how. It is kept out of the repr.
+        The cloud encrypted it with the server's key pair, so the private key is needed to read it; see
+        `WindowsPassword`. The repr does not show it.
 
         Args:
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 4.10.1; 50 calls a minute.
@@ -82,15 +82,15 @@ class Passwords(ServerResource):
         return await self._session.call(GET_WINDOWS_PASSWORD, path={"server_id": self._checked(server_id)})
 
     async def delete_windows_password(self, server_id: str) -> None:
-        """Make the cloud forget the password that a Windows server was installed with.
+        """Delete the cloud's copy of the password that a Windows server was installed with.
 
-        The password still works; it is only that the cloud can tell it no more.
+        The password itself stays valid.
 
         Args:
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 4.10.2; 50 calls a minute.
@@ -98,29 +98,29 @@ class Passwords(ServerResource):
         await self._session.call(DELETE_WINDOWS_PASSWORD, path={"server_id": self._checked(server_id)})
 
     async def can_reset_password(self, server_id: str) -> bool:
-        """Tell whether `reset_password` works for a server; False where the cloud does not say.
+        """Return whether `reset_password` works for a server; False if the cloud does not say.
 
         Args:
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 7.8; no limit is documented.
         """
-        answer = await self._session.call(CAN_RESET_PASSWORD, path={"server_id": self._checked(server_id)})
-        return answer.resetpwd_flag
+        response = await self._session.call(CAN_RESET_PASSWORD, path={"server_id": self._checked(server_id)})
+        return response.resetpwd_flag
 
     async def reset_password(self, server_id: str, new_password: str) -> None:
-        """Set the administrator's password anew.
+        """Reset the administrator's password.
 
         Args:
             server_id: The server.
-            new_password: 8 to 26 characters, three kinds of upper case, lower case, digits and special.
+            new_password: 8 to 26 characters of at least three classes: upper case, lower case, digits, special.
 
         Raises:
-            InvalidRequestError: The id or the password is unfit; nothing was sent, and the error is silent about it.
+            InvalidRequestError: The id or the password is invalid; nothing was sent. The error hides the password.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 7.8; no limit is documented.

@@ -11,7 +11,7 @@ from ._base import SERVERS
 
 
 class QuotasResponse(Model, frozen=True, kw_only=True):
-    """Quotas in their envelope."""
+    """The project's quotas and usage."""
 
     absolute: Quotas
 
@@ -21,7 +21,7 @@ GET = define(
     "GET",
     SERVERS + "/limits",
     QuotasResponse,
-    title="Read how much the project may have, and has",
+    title="Read the project's quotas and usage",
     chapter="4.9.1",
     safety=Safety.READ,
     permission="bms:serverQuotas:get",
@@ -29,13 +29,13 @@ GET = define(
 
 
 class ProjectQuotas:
-    """How much the project may have: ``bms.quotas``."""
+    """The project's quotas: ``bms.quotas``."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     async def get(self) -> Quotas:
-        """Return how much of everything the project may have, and has.
+        """Return the project's quotas and usage.
 
         Raises:
             ApiError: The cloud refused.

@@ -1,4 +1,18 @@
-"""Reading a long list page by page, ahead of the reader."""
+"""Reading a long list page by page, with pages prefetched.
+
+What it guarantees: in a list whose order does not change, a server that exists all the time is listed exactly once; one
+that is created or deleted meanwhile is listed once or not at all. A list that the cloud's count shows to be incomplete
+ends in an error. `ServerList` states the limits.
+
+How: `PagePlanner` decides which pages to fetch, and detects by overlaps that the list has shifted. Pages are prefetched
+in the client's tasks, as many as the rate limiter has free slots for and as fit into 12 MB. A page is decoded server by
+server as the reader advances, so it never blocks the event loop. Memory does not grow with the list: it holds the
+prefetched pages, and the last 20,000 ids, by which duplicates are skipped.
+
+Rejected: decoding whole pages, which blocks the loop for 10 ms and more; remembering every id, at 150 bytes for each
+server of a list of any length; and prefetching more pages than the limiter has free slots, since these would queue in
+front of other calls, for a reader that may stop at any time.
+"""
 
 from __future__ import annotations
 
@@ -17,31 +31,31 @@ from bms_async.models import Model, Server
 from bms_async.session import Session
 from bms_async.wire import read_fragment
 
-from ._page_planner import ASK_AGAIN_DELAYS, USUAL_CAPS, PagePlanner, PageRange
+from ._page_planner import REFETCH_DELAYS, USUAL_CAPS, PagePlanner, PageRange
 
-__all__ = ["ASK_AGAIN_DELAYS", "MAX_PAGE_SIZE", "USUAL_CAPS", "ServerList", "ServerPage"]
+__all__ = ["MAX_PAGE_SIZE", "REFETCH_DELAYS", "USUAL_CAPS", "ServerList", "ServerPage"]
 
 MAX_PAGE_SIZE = 1000
-"""How many servers a page may hold (API reference 4.3.2)."""
+"""Maximum number of servers a page (API reference 4.3.2)."""
 
 _MAX_AHEAD = 8
-_MAX_PASSED_OVER = 20_000
-"""Servers in a row that were read before, beyond as many as were new; going back in a list that moves takes less."""
-_BYTES_AHEAD = 12 * 2**20
-"""What the pages may weigh together that the reader has not come to: four of 1000 servers of 2.5 KB."""
+_MAX_SKIPPED = 20_000
+"""Maximum number of consecutive duplicates, beyond the number of servers listed; any step back takes fewer."""
+_MAX_BYTES_AHEAD = 12 * 2**20
+"""Maximum total size of the prefetched pages: four pages of 1000 servers of 2.5 KB."""
 
 
 class ServerPage(Model, frozen=True, kw_only=True, rename={"_count": "count"}):
-    """One page; its servers are decoded when the reader comes to them, so that no page holds up the event loop."""
+    """One page; its servers are decoded one by one as they are read, so that no page blocks the event loop."""
 
-    # An answer without them is no page: nobody could tell it from the last one.
+    # Required: a body without servers could not be distinguished from the last page.
     servers: tuple[msgspec.Raw, ...] | Literal[""] | None
-    # Raw too: for a count that is no number the whole page would be taken apart to mend it.
+    # Raw too: an invalid count would otherwise cause the whole page to be decoded and repaired.
     _count: msgspec.Raw = msgspec.Raw(b"null")
 
     @property
     def count(self) -> int | None:
-        """How many servers match on all pages; None where the cloud does not tell."""
+        """The number of servers on all pages; None if the cloud does not say."""
         try:
             return msgspec.json.decode(self._count, type=int | None, strict=False)
         except msgspec.ValidationError:
@@ -54,22 +68,21 @@ class _FetchingPage(NamedTuple):
 
 
 class ServerList:
-    """The servers that match, to be iterated over; each iteration asks anew.
+    """An async iterable of the matching servers; each iteration requests the pages again.
 
-    The cloud's pages go by number, so what appears or vanishes while they are read moves servers from one page to
-    another. Pages overlap by a few servers, which costs four more calls in a hundred, and where one does not join on to
-    what was read, the list is read again from further back, which costs some calls more each time. In a cloud that
-    keeps its servers in one order this guarantees that a server which is there all the time comes exactly once, unless
-    more than 15,000 before it appear or vanish between two pages, or the list moves so on every single page of a long
-    one. What appears or vanishes meanwhile comes once or not at all. Pages of less than 20 servers do not overlap, and
-    neither do those of a cloud that has a page size of its own whatever it is asked for: there a server can be missed
-    when another one vanishes.
+    The cloud's pages are numbered, so servers that are created or deleted meanwhile shift others from one page to
+    another. Therefore pages overlap by a few servers, which costs four more calls in a hundred. A page that does not
+    overlap what was read shows that the list has shifted, and the list is read again from further back, which costs a
+    few calls each time. In a cloud with a stable order of servers this guarantees that a server which exists all the
+    time is listed exactly once, unless more than 15,000 servers before it are created or deleted between two pages, or
+    the list shifts on every single page of a long one. A server that is created or deleted meanwhile is listed once or
+    not at all. Pages of fewer than 20 servers do not overlap, nor do those of a cloud that ignores the requested page
+    size: there a server may be missed when another one is deleted.
 
-    The list ends where the cloud's count says so. A page that brings nothing although the count says that there are
-    more is asked for again for some seconds, and then raises `DecodeError`. A cloud that gives no count is asked for
-    the page behind a short one, and twice for one that is empty.
+    The list ends where the cloud's count says so. An empty page within the count is fetched again for some seconds,
+    then `DecodeError` is raised. Without a count, the page after a short one is fetched too, and an empty one twice.
 
-    The memory that this takes does not grow with the list: the pages ahead, and the last 20,000 ids.
+    Memory does not grow with the list: the prefetched pages, and the last 20,000 ids.
     """
 
     def __init__(
@@ -79,58 +92,65 @@ class ServerList:
         self._session = session
         self._page_size = page_size
 
-    if not TYPE_CHECKING:  # a type checker finds these mistakes by itself
+    if not TYPE_CHECKING:  # type checkers report these mistakes by themselves
         __iter__ = __await__ = raise_not_awaitable
 
     async def __aiter__(self) -> AsyncIterator[Server]:
         planner, recent_ids = PagePlanner(self._page_size), RecentIds()
-        fetching = deque([self._begin(planner.plan())])
-        fresh = passed_over = 0
+        fetching = deque([self._fetch_ahead(planner.plan())])
+        read = skipped = 0
         try:
             while fetching:
-                page_range, ahead = fetching[0]
-                page = await ahead.page
-                fetching.popleft()
-                servers = page.servers or ()
-                if planner.must_overlap(page_range, len(servers)) and not _overlaps(servers, recent_ids):
-                    planner.back_up()
-                    _cancel_all(fetching)
-                    fetching.append(self._begin(planner.plan()))
-                    continue
-                is_new = any(read_id(raw) not in recent_ids for raw in servers)
-                step = planner.accept(page_range, len(servers), page.count, is_new=is_new)
-                if step.is_lost:
-                    raise _lost(page_range, planner, fresh)
-                if not step.keep or not step.pages:
-                    _cancel_all(fetching)
-                if step.delay:
-                    fetching.append(self._begin(planner.plan(), step.delay))
-                elif len(fetching) < step.pages:
-                    # Few at first: many readers want no more than the beginning.
-                    most = min(step.pages, planner.steady_pages + 1, self._max_ahead(servers))
-                    fetching.extend(self._begin(planner.plan()) for _ in range(most - len(fetching)))
-                for number, raw in enumerate(servers, 1):
+                servers = await self._next_page(planner, recent_ids, fetching, read)
+                for count, raw in enumerate(servers, 1):
                     server = read_fragment("servers.list", raw, Server)
                     if recent_ids.add(server.id):
                         planner.note_new()
-                        fresh, passed_over = fresh + 1, 0
+                        read, skipped = read + 1, 0
                         yield server
                     else:
-                        passed_over += 1
-                    if number % YIELD_EVERY == 0:
-                        # Pages that have come are read without a wait, and others must get their turn.
+                        skipped += 1
+                    if count % YIELD_EVERY == 0:
+                        # A prefetched page is read without awaiting anything, so other tasks are let in.
                         await asyncio.sleep(0)
-                if passed_over > fresh + _MAX_PASSED_OVER:
+                if skipped > read + _MAX_SKIPPED:
                     raise DecodeError(
-                        "page after page brings the same servers, and says that there are more",
+                        f"expected new servers, got the same servers page after page; {read} were read",
                         status=200,
                         operation="servers.list",
                     )
-            _refuse_gaps(planner, fresh)
+            _check_complete(planner, read)
         finally:
             _cancel_all(fetching)
 
-    def _begin(self, page_range: PageRange, delay: float = 0.0) -> _FetchingPage:
+    async def _next_page(
+        self, planner: PagePlanner, recent_ids: RecentIds, fetching: deque[_FetchingPage], read: int
+    ) -> Sequence[msgspec.Raw]:
+        """Wait for the next page, prefetch what follows it, and return its servers; none if the list has shifted."""
+        page_range, ahead = fetching[0]
+        page = await ahead.page
+        fetching.popleft()
+        servers = page.servers or ()
+        if planner.must_overlap(page_range, len(servers)) and not _overlaps(servers, recent_ids):
+            planner.back_up()
+            _cancel_all(fetching)
+            fetching.append(self._fetch_ahead(planner.plan()))
+            return ()
+        is_new = any(read_id(raw) not in recent_ids for raw in servers)
+        step = planner.accept(page_range, len(servers), page.count, is_new=is_new)
+        if step.is_lost:
+            raise _lost_error(page_range, planner, read)
+        if not step.keep or not step.pages:
+            _cancel_all(fetching)
+        if step.delay:
+            fetching.append(self._fetch_ahead(planner.plan(), step.delay))
+        elif len(fetching) < step.pages:
+            # Few at first: many readers stop early.
+            target = min(step.pages, planner.steady_pages + 1, self._max_ahead(servers))
+            fetching.extend(self._fetch_ahead(planner.plan()) for _ in range(target - len(fetching)))
+        return servers
+
+    def _fetch_ahead(self, page_range: PageRange, delay: float = 0.0) -> _FetchingPage:
         async def fetch() -> ServerPage:
             if delay:
                 await anyio.sleep(delay)
@@ -139,36 +159,35 @@ class ServerList:
         return _FetchingPage(page_range, Prefetch(self._session, fetch))
 
     def _max_ahead(self, servers: Sequence[msgspec.Raw]) -> int:
-        """Return how many pages like this one may be under way: as many as are light enough and as have a slot free.
+        """Return how many pages of this size to prefetch: at least one, and as many as have memory and a free slot.
 
-        One always may. More would wait in the limit's line for a reader who may never come to them, before the calls
-        of others.
+        More would wait in the rate limiter's queue, in front of other calls, for a reader who may never need them.
         """
-        weight = sum(memoryview(raw).nbytes for raw in servers)
-        most = max(1, min(_MAX_AHEAD, _BYTES_AHEAD // max(1, weight)))
+        size = sum(memoryview(raw).nbytes for raw in servers)
+        maximum = max(1, min(_MAX_AHEAD, _MAX_BYTES_AHEAD // max(1, size)))
         free = self._session.limits["servers.list"].statistics().free
-        return most if free is None else max(1, min(most, free))
+        return maximum if free is None else max(1, min(maximum, free))
 
 
 def _overlaps(servers: Sequence[msgspec.Raw], recent_ids: RecentIds) -> bool:
     return any(read_id(raw) in recent_ids for raw in servers)
 
 
-def _lost(page_range: PageRange, planner: PagePlanner, read: int) -> DecodeError:
-    times = f" {planner.asked_again + 1} times" if planner.asked_again else ""
+def _lost_error(page_range: PageRange, planner: PagePlanner, read: int) -> DecodeError:
+    times = f" {planner.refetches + 1} times" if planner.refetches else ""
     return DecodeError(
         f"expected {planner.count} servers, as the cloud counts them, got {read}: page {page_range.number} of "
-        f"{page_range.size} servers brought nothing new{times}; list them again later",
+        f"{page_range.size} servers had nothing new{times}; list them again later",
         status=200,
         operation="servers.list",
     )
 
 
-def _refuse_gaps(planner: PagePlanner, read: int) -> None:
+def _check_complete(planner: PagePlanner, read: int) -> None:
     if planner.has_gaps and planner.count is not None and read < planner.count:
         raise DecodeError(
             f"expected {planner.count} servers, as the cloud counts them, got {read}: pages within the list were cut "
-            "short, or were not those that were asked for; list them again later",
+            "short, or were not the requested ones; list them again later",
             status=200,
             operation="servers.list",
         )

@@ -12,13 +12,13 @@ from bms_async.wire import Safety
 
 
 class VersionsResponse(Model, frozen=True, kw_only=True):
-    """Versions in their envelope."""
+    """All versions of the API."""
 
     versions: tuple[ApiVersion, ...] | Literal[""] | None
 
 
 class VersionResponse(Model, frozen=True, kw_only=True):
-    """A version in its envelope."""
+    """One version of the API."""
 
     version: ApiVersion
 
@@ -28,7 +28,7 @@ LIST = define(
     "GET",
     "/",
     VersionsResponse,
-    title="Read which versions of the API there are",
+    title="List the versions of the API",
     chapter="4.2.1",
     safety=Safety.READ,
 )
@@ -37,21 +37,21 @@ GET = define(
     "GET",
     "/{api_version}",
     VersionResponse,
-    title="Read about one version of the API",
+    title="Read one version of the API",
     chapter="4.2.2",
     safety=Safety.READ,
 )
 
 
 class Versions:
-    """What the service speaks: ``bms.versions``."""
+    """Versions of the API: ``bms.versions``."""
 
     def __init__(self, session: Session, *, check: bool) -> None:
         self._session = session
         self._check = check
 
     async def list(self) -> tuple[ApiVersion, ...]:
-        """Return the versions of the API that the service has.
+        """Return the versions of the API that the service supports.
 
         Raises:
             ApiError: The cloud refused.
@@ -61,13 +61,13 @@ class Versions:
         return (await self._session.call(LIST)).versions or ()
 
     async def get(self, version: str) -> ApiVersion:
-        """Return what the service tells of one version of the API.
+        """Return one version of the API.
 
         Args:
             version: Its id, such as ``v1``.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such version.
 
         Source: API reference 4.2.2; 2000 calls a minute.

@@ -1,4 +1,4 @@
-"""What the native resources share."""
+"""The base class of the native resources."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MICROVERSION = "X-OpenStack-Nova-API-Version"
 
 
 class Resource:
-    """One kind of thing in the native API."""
+    """A resource of the native API."""
 
     def __init__(self, session: Session, *, check: bool) -> None:
         self._session = session
@@ -29,9 +29,9 @@ class Resource:
     def _microversion_headers(
         self, microversion: str | None, *, default: str | None = None, at_least: str | None = None
     ) -> Mapping[str, str]:
-        """Return the header that names a microversion, if one is asked for or needed."""
+        """Return the header for a microversion; empty if none is given or needed."""
         if microversion is not None:
-            # It becomes a header, and so is looked at whatever `check` says; whether it is late enough is not.
+            # Checked whatever `check` says, for it becomes a header; its minimum is not.
             check_microversion("microversion", microversion, at_least=at_least if self._check else None)
         chosen = microversion or default
         return {} if chosen is None else {MICROVERSION: chosen}
@@ -39,7 +39,7 @@ class Resource:
     async def _delete(
         self, operation: Operation[None], path: Mapping[str, str], headers: Mapping[str, str] | None = None
     ) -> None:
-        """Delete something; that it is gone already is no error when an earlier try, whose answer was lost, did it."""
+        """Delete a resource; a 404 is not an error if an earlier attempt of this call may have deleted it."""
         try:
             await self._session.call(operation, path=path, headers=headers)
         except NotFoundError as error:

@@ -14,7 +14,7 @@ from ._resource import SERVER, Resource
 
 
 class AddressesResponse(Model, frozen=True, kw_only=True):
-    """What `GET` of all addresses answers; one that says nothing of addresses does not say that there are none."""
+    """All addresses of a server; required, for a body without them does not mean that there are none."""
 
     addresses: Mapping[str, tuple[Address, ...]] | Literal[""] | None
 
@@ -45,38 +45,38 @@ class Addresses(Resource):
     """IP addresses of servers: ``bms.nova.addresses``."""
 
     async def list(self, server_id: str) -> Mapping[str, tuple[Address, ...]]:
-        """Return a server's addresses by the id of the VPC that they are in.
+        """Return a server's addresses, keyed by the id of their VPC.
 
         Args:
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.5.1.
         """
-        answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
-        return answer.addresses or {}
+        response = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
+        return response.addresses or {}
 
     async def get(self, server_id: str, vpc_id: str) -> tuple[Address, ...]:
         """Return a server's addresses in one VPC.
 
         Args:
             server_id: The server.
-            vpc_id: The VPC, a key of what `list` returns.
+            vpc_id: The VPC, a key in the result of `list`.
 
         Raises:
-            InvalidRequestError: An id is unfit; nothing was sent.
+            InvalidRequestError: An id is invalid; nothing was sent.
             NotFoundError: There is no such server, or it is not in this VPC.
 
         Source: API reference 5.5.2.
         """
         path = {"server_id": self._id("server_id", server_id), "vpc_id": self._id("vpc_id", vpc_id)}
-        answer = await self._session.call(GET, path=path)
-        if vpc_id in answer:
-            return answer[vpc_id]
-        # The only key is the VPC, however it is spelled there.
-        if len(answer) > 1:
-            raise DecodeError(f"answered for other VPCs than {vpc_id}", status=200, operation=GET.name)
-        return next(iter(answer.values()), ())
+        response = await self._session.call(GET, path=path)
+        if vpc_id in response:
+            return response[vpc_id]
+        # A single key is the VPC, however the cloud spells it.
+        if len(response) > 1:
+            raise DecodeError(f"expected the VPC {vpc_id}, got {len(response)} others", status=200, operation=GET.name)
+        return next(iter(response.values()), ())

@@ -1,4 +1,4 @@
-"""What is sent to create a server (API reference 5.2.1)."""
+"""The request body for creating a server (API reference 5.2.1)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bms_async.validation.text import check_native_name, check_password, encode_
 
 
 class NewServer(msgspec.Struct, frozen=True, kw_only=True):
-    """The arguments of `create`, together; they hold secrets, and so have no repr of their own."""
+    """The arguments of `create`; the repr does not show them, for they hold secrets."""
 
     name: str
     image: str
@@ -39,10 +39,10 @@ class NewServer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_new_server(new: NewServer) -> None:
-    """Refuse what the reference does not allow (API reference table 5-2).
+    """Refuse arguments that the reference does not allow (API reference table 5-2).
 
     Raises:
-        InvalidRequestError: An argument is unfit; the error names it, and holds no secret.
+        InvalidRequestError: An argument is invalid.
     """
     check_text("name", check_native_name("name", new.name))
     check_text("image", new.image)
@@ -52,7 +52,7 @@ def check_new_server(new: NewServer) -> None:
     if new.key_name is not None:
         check_text("key_name", check_native_name("key_name", new.key_name))
     if new.admin_password is not None:
-        # This one counts for Windows only (API reference table 5-2).
+        # It applies to Windows only (API reference table 5-2).
         check_password("admin_password", new.admin_password, windows=True)
     if new.metadata is not None:
         check_new_metadata("metadata", new.metadata)
@@ -64,7 +64,7 @@ def write_new_server(new: NewServer, *, check: bool) -> dict[str, object]:
 
     Args:
         new: The arguments.
-        check: Whether the length of the injected data counts.
+        check: Whether to check the size of the injected data.
     """
     server: dict[str, object] = {
         "name": new.name,
@@ -87,21 +87,21 @@ def write_new_server(new: NewServer, *, check: bool) -> dict[str, object]:
 
 
 def secrets_of(new: NewServer, body: Mapping[str, object]) -> tuple[str | None, ...]:
-    """Return what must not come back in an error, as it was given and as it is sent.
+    """Return the secrets that a response may echo, as given and as sent.
 
     Args:
         new: The arguments.
-        body: What `write_new_server` made of them.
+        body: The body, as returned by `write_new_server`.
     """
     server = body["server"]
     encoded = server.get("user_data") if isinstance(server, Mapping) else None
-    # The administrator's password of a Windows server is in its metadata.
+    # Metadata hold the administrator's password of a Windows server.
     password = (new.metadata or {}).get("admin_pass")
     return new.admin_password, password, user_data_as_text(new.user_data), encoded
 
 
 def _write_network(network: Network) -> dict[str, str]:
-    # The reference lets the port win; Nova itself refuses a port and an address together.
+    # In the reference the port takes precedence; Nova itself refuses a port together with an address.
     if network.port is not None:
         return {"port": network.port}
     fields = {"uuid": network.uuid, "fixed_ip": network.fixed_ip}

@@ -1,36 +1,30 @@
-"""Flavors, as the native calls tell of them (API reference 5.6)."""
+"""Flavors of the native API (API reference 5.6)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
+from bms_async.api._envelopes import FlavorsResponse
 from bms_async.api._pages import next_link, read_pages
 from bms_async.api._registry import define
-from bms_async.models import ExtraSpecs, Flavor, Link, Model
+from bms_async.models import ExtraSpecs, Flavor, Model
 from bms_async.validation.native import FLAVOR_SORT_KEYS, check_int, check_sorting
-from bms_async.wire import Safety, Service
+from bms_async.wire import Query, Safety, Service
 
 from ._resource import Resource
 
 FlavorSortKey: TypeAlias = Literal["name", "memory_mb", "vcpus", "root_gb", "flavorid"]
 
 
-class FlavorsResponse(Model, frozen=True, kw_only=True, rename={"links": "flavors_links"}):
-    """What `GET` of all flavors answers, or of as many as come at once."""
-
-    flavors: tuple[Flavor, ...] | Literal[""] | None
-    links: tuple[Link, ...] = ()
-
-
 class FlavorResponse(Model, frozen=True, kw_only=True):
-    """What `GET` of one answers: the flavor in an envelope."""
+    """One flavor."""
 
     flavor: Flavor
 
 
 class ExtraSpecsResponse(Model, frozen=True, kw_only=True):
-    """What `GET` of one flavor's extra specs answers."""
+    """The extra specs of a flavor."""
 
     extra_specs: Mapping[str, str] | Literal[""] | None
 
@@ -42,7 +36,7 @@ LIST = define(
     "GET",
     _FLAVORS + "/detail",
     FlavorsResponse,
-    title="Read the flavors, those of virtual machines too",
+    title="List the flavors, including those of virtual machines",
     chapter="5.6.1",
     safety=Safety.READ,
     service=Service.COMPUTE,
@@ -62,7 +56,7 @@ EXTRA_SPECS = define(
     "GET",
     _FLAVORS + "/{flavor_id}/os-extra_specs",
     ExtraSpecsResponse,
-    title="Read what a flavor is made of",
+    title="Read a flavor's extra specs",
     chapter="5.6.3",
     safety=Safety.READ,
     service=Service.COMPUTE,
@@ -85,16 +79,16 @@ class NovaFlavors(Resource):
         """Return the flavors that match.
 
         Args:
-            min_disk: GB of disk at least.
-            min_ram: MB of memory at least.
-            sort_key: What to sort by; the cloud's default is ``flavorid``.
+            min_disk: Minimum disk size in GB.
+            min_ram: Minimum memory in MB.
+            sort_key: The key to sort by; the cloud's default is ``flavorid``.
             sort_dir: ``asc``, the cloud's default, or ``desc``.
-            is_public: Only flavors that all projects may use, or only others; known from an example of the reference.
-            bare_metal_only: Leave out what is for virtual machines; the cloud lists both.
+            is_public: Only flavors open to all projects, or only others; known from an example of the reference.
+            bare_metal_only: Whether to leave out flavors of virtual machines; the cloud lists both.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
-            DecodeError: The answer links to a next page, and nothing new comes of it.
+            InvalidRequestError: An argument is invalid; nothing was sent.
+            DecodeError: The response links to a next page that has nothing new.
 
         Source: API reference 5.6.1.
         """
@@ -103,18 +97,13 @@ class NovaFlavors(Resource):
                 if value is not None:
                     check_int(name, value, minimum=0)
             check_sorting(sort_key, sort_dir, allowed=FLAVOR_SORT_KEYS)
-        query = {
-            "minDisk": min_disk,
-            "minRam": min_ram,
-            "sort_key": sort_key,
-            "sort_dir": sort_dir,
-            "is_public": is_public,
-        }
+        sizes = {"minDisk": min_disk, "minRam": min_ram}
+        query: Query = {**sizes, "sort_key": sort_key, "sort_dir": sort_dir, "is_public": is_public}
         flavors = await read_pages(
             lambda query: self._session.call(LIST, query=query),
             query,
-            items=lambda answer: [(flavor.id, flavor) for flavor in answer.flavors or ()],
-            link=lambda answer: next_link(answer.links),
+            items=lambda response: [(flavor.id, flavor) for flavor in response.flavors or ()],
+            link=lambda response: next_link(response.links),
             operation=LIST.name,
         )
         return tuple(flavor for flavor in flavors if flavor.is_bare_metal or not bare_metal_only)
@@ -126,25 +115,25 @@ class NovaFlavors(Resource):
             flavor_id: The flavor, such as ``physical.o2.medium``.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such flavor.
 
         Source: API reference 5.6.2.
         """
-        answer = await self._session.call(GET, path={"flavor_id": self._id("flavor_id", flavor_id)})
-        return answer.flavor
+        response = await self._session.call(GET, path={"flavor_id": self._id("flavor_id", flavor_id)})
+        return response.flavor
 
     async def extra_specs(self, flavor_id: str) -> ExtraSpecs:
-        """Return what a flavor is made of: the machine's parts, what it boots from, whether it takes EVS disks.
+        """Return a flavor's extra specs: the machine's parts, its boot source, whether EVS disks can be attached.
 
         Args:
             flavor_id: The flavor, such as ``physical.o2.medium``.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such flavor.
 
         Source: API reference 5.6.3.
         """
-        answer = await self._session.call(EXTRA_SPECS, path={"flavor_id": self._id("flavor_id", flavor_id)})
-        return ExtraSpecs(answer.extra_specs or {})
+        response = await self._session.call(EXTRA_SPECS, path={"flavor_id": self._id("flavor_id", flavor_id)})
+        return ExtraSpecs(response.extra_specs or {})

@@ -1,9 +1,8 @@
-"""Network interfaces of servers, as the native calls tell of them (API reference 5.7)."""
+"""Network interfaces of servers in the native API (API reference 5.7)."""
 
 from __future__ import annotations
 
-from typing import Literal
-
+from bms_async.api._envelopes import InterfacesResponse
 from bms_async.api._registry import define
 from bms_async.models import Interface, Model
 from bms_async.wire import Safety, Service
@@ -11,14 +10,8 @@ from bms_async.wire import Safety, Service
 from ._resource import SERVER, Resource
 
 
-class InterfacesResponse(Model, frozen=True, kw_only=True, rename={"interfaces": "interfaceAttachments"}):
-    """What `GET` of all NICs answers."""
-
-    interfaces: tuple[Interface, ...] | Literal[""] | None
-
-
 class InterfaceResponse(Model, frozen=True, kw_only=True, rename={"interface": "interfaceAttachment"}):
-    """What `GET` of one answers: the NIC in an envelope."""
+    """One NIC of a server."""
 
     interface: Interface
 
@@ -55,27 +48,27 @@ class NovaInterfaces(Resource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.7.1.
         """
-        answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
-        return answer.interfaces or ()
+        response = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
+        return response.interfaces or ()
 
     async def get(self, server_id: str, port_id: str) -> Interface:
         """Return one NIC of a server.
 
         Args:
             server_id: The server.
-            port_id: The NIC, by the id of its port.
+            port_id: The id of the NIC's port.
 
         Raises:
-            InvalidRequestError: An id is unfit; nothing was sent.
+            InvalidRequestError: An id is invalid; nothing was sent.
             NotFoundError: The server has no such NIC, or does not exist.
 
         Source: API reference 5.7.2.
         """
         path = {"server_id": self._id("server_id", server_id), "id": self._id("port_id", port_id)}
-        answer = await self._session.call(GET, path=path)
-        return answer.interface
+        response = await self._session.call(GET, path=path)
+        return response.interface

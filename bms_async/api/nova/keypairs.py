@@ -17,13 +17,13 @@ from ._resource import Resource
 
 
 class KeyPairResponse(Model, frozen=True, kw_only=True, rename={"key_pair": "keypair"}):
-    """What `GET` of one and `POST` answer: the key pair in an envelope; a list holds each in one, too."""
+    """One key pair; a list has each in an envelope of its own, too."""
 
     key_pair: KeyPair
 
 
 class KeyPairsResponse(Model, frozen=True, kw_only=True, rename={"key_pairs": "keypairs", "links": "keypairs_links"}):
-    """What `GET` of all key pairs answers, or of as many as come at once."""
+    """All key pairs, or one page of them."""
 
     key_pairs: tuple[KeyPairResponse, ...] | Literal[""] | None
     links: tuple[Link, ...] = ()
@@ -37,7 +37,7 @@ LIST = define(
     "GET",
     _KEY_PAIRS,
     KeyPairsResponse,
-    title="Read the key pairs",
+    title="List the key pairs",
     chapter="5.9.1",
     safety=Safety.READ,
     service=Service.COMPUTE,
@@ -57,7 +57,7 @@ CREATE = define(
     "POST",
     _KEY_PAIRS,
     KeyPairResponse,
-    title="Make a key pair, or import a public key",
+    title="Create a key pair, or import a public key",
     chapter="5.9.3",
     safety=Safety.UNSAFE,
     service=Service.COMPUTE,
@@ -82,15 +82,15 @@ class KeyPairs(Resource):
         """Return the caller's key pairs, with their public keys.
 
         Raises:
-            DecodeError: The answer links to a next page, and nothing new comes of it.
+            DecodeError: The response links to a next page that has nothing new.
 
         Source: API reference 5.9.1.
         """
         return await read_pages(
             lambda query: self._session.call(LIST, query=query),
             {},
-            items=lambda answer: [(each.key_pair.name, each.key_pair) for each in answer.key_pairs or ()],
-            link=lambda answer: next_link(answer.links),
+            items=lambda response: [(item.key_pair.name, item.key_pair) for item in response.key_pairs or ()],
+            link=lambda response: next_link(response.links),
             operation=LIST.name,
         )
 
@@ -101,65 +101,66 @@ class KeyPairs(Resource):
             name: The key pair's name.
 
         Raises:
-            InvalidRequestError: The name is unfit; nothing was sent.
+            InvalidRequestError: The name is invalid; nothing was sent.
             NotFoundError: There is no such key pair.
 
         Source: API reference 5.9.2.
         """
-        answer = await self._session.call(GET, path={"keypair_name": self._name(name)})
-        return answer.key_pair
+        response = await self._session.call(GET, path={"keypair_name": self._name(name)})
+        return response.key_pair
 
     async def create(self, name: str) -> KeyPair:
-        """Let the cloud make a key pair, and return it with its private key, which is told this once only.
+        """Create a key pair in the cloud and return it with its private key, which is never returned again.
 
-        Not sent again when an answer is lost: the pair may be there then, but nobody has its private key. Delete it
-        and make another.
+        Not sent again when a response is lost: the key pair may exist then, but its private key is lost. Delete it and
+        create another.
 
         Args:
-            name: 1 to 255 characters; the name of no key pair that there is.
+            name: 1 to 255 characters; not the name of an existing key pair.
 
         Raises:
-            InvalidRequestError: The name is unfit; nothing was sent.
+            InvalidRequestError: The name is invalid; nothing was sent.
             ConflictError: The name is taken.
 
         Source: API reference 5.9.3.
         """
-        answer = await self._session.call(CREATE, body={"keypair": {"name": self._name(name)}})
-        return answer.key_pair
+        response = await self._session.call(CREATE, body={"keypair": {"name": self._name(name)}})
+        return response.key_pair
 
     async def import_key(self, name: str, public_key: str) -> KeyPair:
-        """Give the cloud a public key that you made yourself; nobody else ever has the private one.
+        """Import a public key; the private key stays with the caller.
 
         Args:
-            name: 1 to 255 characters; the name of no key pair that there is.
-            public_key: The key as OpenSSH writes it (``ssh-rsa AAAA...``), at most 1024 bytes.
+            name: 1 to 255 characters; not the name of an existing key pair.
+            public_key: The key in OpenSSH format (``ssh-rsa AAAA...``), at most 1024 bytes.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ConflictError: The name is taken.
 
         Source: API reference 5.9.3.
         """
-        # Whatever else is checked or not: a private key must not leave the house, not even in an error.
+        # Checked whatever `check` says: a private key must never be sent, nor shown in an error.
         public_key = wrap_secrets(public_key)
         if not isinstance(public_key, str):
-            raise InvalidRequestError("public_key", kind_of(public_key), "a text is wanted")
+            raise InvalidRequestError("public_key", None, f"expected a str, got {kind_of(public_key)}", secret=True)
         if "PRIVATE KEY" in public_key or "Private-Lines:" in public_key:
-            raise InvalidRequestError("public_key", None, "this is a private key: the public one is wanted")
+            rule = "expected the public key, got a private key"
+            raise InvalidRequestError("public_key", public_key, rule, secret=True)
         if self._check:
             check_public_key("public_key", public_key)
         body = {"keypair": {"name": self._name(name), "public_key": public_key}}
-        answer = await self._session.call(CREATE, body=body)
-        return answer.key_pair
+        response = await self._session.call(CREATE, body=body)
+        return response.key_pair
 
     async def delete(self, name: str) -> None:
-        """Delete a key pair; servers that were made with it keep its public key.
+        """Delete a key pair; servers that were created with it keep its public key.
 
         Args:
             name: The key pair's name.
 
         Raises:
-            InvalidRequestError: The name is unfit; nothing was sent.
+            InvalidRequestError: The name is invalid; nothing was sent.
             NotFoundError: There is no such key pair.
 
         Source: API reference 5.9.4.

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from bms_async.api._envelopes import UpdatedMetadataResponse
 from bms_async.api._registry import define
 from bms_async.models import Model
 from bms_async.redaction import wrap_secrets
@@ -17,25 +18,19 @@ from ._resource import SERVER, Resource
 
 
 class MetadataResponse(Model, frozen=True, kw_only=True):
-    """What `GET` answers; one that says nothing of metadata does not say that there are none."""
+    """The metadata of a server; required, for a body without them does not mean that there are none."""
 
     metadata: Mapping[str, str] | Literal[""] | None
 
 
-class UpdatedResponse(Model, frozen=True, kw_only=True):
-    """What `POST` answers."""
-
-    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
-
-
 class MetaResponse(Model, frozen=True, kw_only=True):
-    """What `PUT` of one key answers."""
+    """One key of a server's metadata after it was set."""
 
     meta: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 _METADATA = SERVER + "/metadata"
-_PASSWORD = "admin_pass"  # noqa: S105 - the key under which a Windows server has its password
+_PASSWORD = "admin_pass"  # noqa: S105 - the name of a key, not a password
 
 GET = define(
     "nova.metadata.get",
@@ -51,7 +46,7 @@ UPDATE = define(
     "nova.metadata.update",
     "POST",
     _METADATA,
-    UpdatedResponse,
+    UpdatedMetadataResponse,
     title="Add or change keys of a server's metadata",
     chapter="5.4.2",
     safety=Safety.IDEMPOTENT,
@@ -90,24 +85,24 @@ class Metadata(Resource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.4.1.
         """
-        answer = await self._session.call(GET, path={"server_id": self._id("server_id", server_id)})
-        return answer.metadata or {}
+        response = await self._session.call(GET, path={"server_id": self._id("server_id", server_id)})
+        return response.metadata or {}
 
     async def update(self, server_id: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
-        r"""Add keys to a server's metadata or change them, leave the others, and return what the cloud answers.
+        r"""Add or change keys of a server's metadata, keep the others, and return the response's metadata.
 
         Args:
-            server_id: The server; its ``vm_state`` is to be active, stopped or paused.
-            metadata: From keys to values of at most 255 characters; no backslash and no double quote in a value, and
-                no special character but ``' | : - _ .`` in a key.
+            server_id: The server; its ``vm_state`` must be active, stopped or paused.
+            metadata: Keys and values of at most 255 characters; no backslash and no double quote in a value, and no
+                special character but ``' | : - _ .`` in a key.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
             ConflictError: The server is in a state that does not allow it.
 
@@ -116,21 +111,21 @@ class Metadata(Resource):
         metadata = wrap_secrets(metadata)
         path = {"server_id": self._id("server_id", server_id)}
         changed = check_changed_metadata("metadata", metadata) if self._check else dict(metadata)
-        answer = await self._session.call(
+        response = await self._session.call(
             UPDATE, path=path, body={"metadata": changed}, secrets=(changed.get(_PASSWORD),)
         )
-        return answer.metadata
+        return response.metadata
 
     async def set(self, server_id: str, key: str, value: str) -> Mapping[str, str]:
-        """Set one key of a server's metadata, and return the pair as the cloud keeps it.
+        """Set one key of a server's metadata, and return the pair as the cloud stores it.
 
         Args:
-            server_id: The server; its ``vm_state`` is to be active, stopped or paused.
+            server_id: The server; its ``vm_state`` must be active, stopped or paused.
             key: 1 to 255 characters, as in `update`.
             value: At most 255 characters, as in `update`.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
             ConflictError: The server is in a state that does not allow it.
 
@@ -139,18 +134,18 @@ class Metadata(Resource):
         value = wrap_secrets(value)
         path = {"server_id": self._id("server_id", server_id), "key": check_segment("key", key)}
         changed = check_changed_metadata("metadata", {key: value}) if self._check else {key: value}
-        answer = await self._session.call(SET, path=path, body={"meta": changed}, secrets=(changed.get(_PASSWORD),))
-        return answer.meta
+        response = await self._session.call(SET, path=path, body={"meta": changed}, secrets=(changed.get(_PASSWORD),))
+        return response.meta
 
     async def delete(self, server_id: str, key: str) -> None:
         """Delete one key of a server's metadata.
 
         Args:
-            server_id: The server; its ``vm_state`` is to be active, stopped or paused.
+            server_id: The server; its ``vm_state`` must be active, stopped or paused.
             key: 1 to 255 characters.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: The server does not have the key, or does not exist.
             ConflictError: The server is in a state that does not allow it.
 

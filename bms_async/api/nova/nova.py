@@ -1,4 +1,4 @@
-"""All native resources together."""
+"""The native API as one object: ``bms.nova``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .volumes import NovaVolumes
 class Nova:
     """The native OpenStack calls: ``bms.nova``.
 
-    They go to the endpoint of the ECS service (``compute_endpoint``), have no documented limits, and act on one server
-    at a time.
+    They go to the endpoint of the ECS service (``compute_endpoint``), have no documented rate limits, and act on one
+    server at a time.
 
     Attributes:
-        servers: Creating, reading, listing, renaming and deleting servers, their power, and waiting for them.
-        flavors: What kinds of machine there are.
+        servers: Servers: create, read, list, rename, delete, power, and waiting for a status.
+        flavors: The available kinds of machine.
         keypairs: SSH key pairs.
         tags: Tags of servers.
         metadata: Metadata of servers.

@@ -1,23 +1,18 @@
-"""The calls about servers themselves, as data (API reference 5.2 and 5.3)."""
+"""The documented calls about servers, as data (API reference 5.2 and 5.3)."""
 
 from __future__ import annotations
 
+from bms_async.api._envelopes import ServerResponse
 from bms_async.api._registry import define
-from bms_async.models import CreatedServer, Model, Server
+from bms_async.models import CreatedServer, Model
 from bms_async.wire import Safety, Service
 
 from ._resource import SERVER, SERVERS
 from .server_pages import NativePage
 
 
-class ServerResponse(Model, frozen=True, kw_only=True):
-    """What `GET` and `PUT` of one server answer: the server in an envelope."""
-
-    server: Server
-
-
 class CreatedResponse(Model, frozen=True, kw_only=True):
-    """What creating a server answers, in an envelope."""
+    """A server that is being created."""
 
     server: CreatedServer
 
@@ -58,7 +53,7 @@ LIST = define(
     "GET",
     SERVERS,
     NativePage,
-    title="Read the ids and names of the servers that match, virtual machines too",
+    title="List ids and names of the servers that match, including virtual machines",
     chapter="5.2.4",
     safety=Safety.READ,
     service=Service.COMPUTE,
@@ -68,7 +63,7 @@ LIST_DETAILS = define(
     "GET",
     SERVERS + "/detail",
     NativePage,
-    title="Read the servers that match, virtual machines too",
+    title="List the servers that match, including virtual machines",
     chapter="5.2.5",
     safety=Safety.READ,
     service=Service.COMPUTE,
@@ -78,7 +73,7 @@ RENAME = define(
     "PUT",
     SERVER,
     ServerResponse,
-    title="Give a server another name",
+    title="Rename a server",
     chapter="5.3.1",
     safety=Safety.IDEMPOTENT,
     service=Service.COMPUTE,

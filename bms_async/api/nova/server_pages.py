@@ -1,4 +1,15 @@
-"""Reading a long native list page by page, one page ahead of the reader."""
+"""Reading a long native list page by page, with one page prefetched.
+
+What it guarantees: in a list whose order does not change, a server that exists all the time is listed exactly once,
+or the list ends in an error that says how many servers were read.
+
+How: pages go by marker, each beginning after the last server of the page before. Where the marker's server has been
+deleted, earlier servers are tried as markers, and servers that were listed before are skipped. A page that is empty
+although another one links to it is fetched again, and so is one that ignores the marker.
+
+Rejected: ending at the first short page, for a cloud may have a page size of its own. Where pages have no links, the
+list ends at an empty page; after a full page, that one is fetched a second time.
+"""
 
 from __future__ import annotations
 
@@ -20,143 +31,142 @@ from bms_async.wire import read_fragment
 ServerT = TypeVar("ServerT", Server, BriefServer)
 
 MAX_PAGE_SIZE = 1000
-"""How many servers a page may hold: what the compute service gives at most."""
+"""Maximum number of servers in a page of the compute service."""
 
-_MAX_ENDS = 16
+_MAX_EARLIER_MARKERS = 16
 """How many earlier pages' last servers are tried as markers, after those of the last page."""
 
-
-_ASK_AGAIN_DELAYS = (1.0, 2.0, 4.0)
-"""Seconds before a page is asked for again that brings nothing although the cloud says that there is more."""
+_REFETCH_DELAYS = (1.0, 2.0, 4.0)
+"""Seconds before an empty page is fetched again although the cloud says that there is more."""
 
 
 class NativePage(Model, frozen=True, kw_only=True, rename={"links": "servers_links"}):
-    """One page; its servers are decoded when the reader comes to them, so that no page holds up the event loop.
+    """One page; its servers are decoded one by one as they are read, so that no page blocks the event loop.
 
     Attributes:
-        links: Where the next page is; None in a cloud that does not say, and on the last page of those that do.
+        links: Links to other pages; None in a cloud that has none, and on the last page of others.
     """
 
-    # An answer without them is no page: nobody could tell it from the last one.
+    # Required: a body without servers could not be distinguished from the last page.
     servers: tuple[msgspec.Raw, ...] | Literal[""] | None
     links: tuple[Link, ...] | None = None
 
     @property
     def has_next(self) -> bool:
-        """Whether it links to a next page."""
+        """Whether the page links to a next page."""
         return any(link.rel == "next" for link in self.links or ())
 
 
-class _LinkPlanner:
-    """The way through a list: what each page says of the next one.
+class _MarkerPlanner:
+    """Decides after each page whether there is a next one, and by which marker to request it.
 
     Attributes:
-        markers: After which server the last page was asked for; several, where the first may be gone.
-        asked_again: How often in a row that page was asked for again.
-        is_lost: Whether the list ends here although the cloud says that there are more.
+        markers: The servers after which the next page begins, to be tried in this order; the first may be deleted.
+        refetches: How often in a row the same page has been fetched again.
+        is_lost: Whether the list cannot go on although the cloud says that there is more.
     """
 
     __slots__ = (
-        "_ends",
+        "_earlier_markers",
         "_has_links",
-        "_is_stated",
-        "_longest",
+        "_max_length",
+        "_new_pages",
         "_page_size",
-        "_stale",
-        "_useful",
-        "asked_again",
+        "_says_more",
+        "_stale_pages",
         "is_lost",
         "markers",
+        "refetches",
     )
 
     def __init__(self, page_size: int | None) -> None:
         self.markers: Sequence[str] = ()
-        self.asked_again = 0
+        self.refetches = 0
         self.is_lost = False
         self._page_size = page_size
-        self._ends: deque[str] = deque(maxlen=_MAX_ENDS)
+        self._earlier_markers: deque[str] = deque(maxlen=_MAX_EARLIER_MARKERS)
         self._has_links = False
-        self._is_stated = True
-        self._longest = self._useful = self._stale = 0
+        self._says_more = True
+        self._max_length = self._new_pages = self._stale_pages = 0
 
     @property
     def delay(self) -> float:
-        """How many seconds to wait before the next page is asked for."""
-        return _ASK_AGAIN_DELAYS[self.asked_again - 1] if self.asked_again else 0.0
+        """Seconds to wait before the next page is requested."""
+        return _REFETCH_DELAYS[self.refetches - 1] if self.refetches else 0.0
 
     def accept(self, page: NativePage, recent_ids: RecentIds) -> bool:
-        """Note a page that came; return whether there is another one to ask for, after `markers`."""
+        """Record a page; return whether there is another one to request, after `markers`."""
         servers = page.servers or ()
         self._has_links = self._has_links or page.links is not None
         if self._page_size is None:
             return False
         if not servers:
-            return self._take_empty(page)
+            return self._accept_empty(page)
         is_full = len(servers) >= self._page_size
         last = read_id(servers[-1])
         if last in recent_ids and self.markers and any(read_id(raw) == self.markers[0] for raw in servers):
-            # What comes after a server does not hold it: the marker was dropped on the way.
-            return self._ask_again(is_stated=is_full or page.has_next)
-        self.asked_again = 0
+            # A page after a marker cannot contain it: the cloud has ignored the marker.
+            return self._refetch(says_more=is_full or page.has_next)
+        self.refetches = 0
         is_new = any(read_id(raw) not in recent_ids for raw in servers)
-        self._useful, self._stale = self._useful + is_new, 0 if is_new else self._stale + 1
+        self._new_pages, self._stale_pages = self._new_pages + is_new, 0 if is_new else self._stale_pages + 1
         if not is_full and not page.has_next:
             if self._has_links or not is_new:
                 return False
-            # Where no page links to the next, a short one may be any: one is the last that is shorter than others.
-            self._is_stated = 0 < self._longest <= len(servers)
+            # Where no page links to the next one, a page that is shorter than those before may be the last.
+            self._says_more = 0 < self._max_length <= len(servers)
         else:
-            self._is_stated = True
-        self._longest = max(self._longest, len(servers))
-        if self._stale > self._useful:
-            # A marker that has moved to the front leads through all that was read once more, and no further.
+            self._says_more = True
+        self._max_length = max(self._max_length, len(servers))
+        if self._stale_pages > self._new_pages:
+            # A marker that has moved to the front leads through the whole list again, and no further.
             self.is_lost = True
             return False
-        return self._go_on(servers)
+        return self._set_markers(servers)
 
-    def _take_empty(self, page: NativePage) -> bool:
+    def _accept_empty(self, page: NativePage) -> bool:
         if page.has_next:
-            return self._ask_again(is_stated=True)
-        if page.links is not None or not self._is_stated or self.asked_again:
+            return self._refetch(says_more=True)
+        if page.links is not None or not self._says_more or self.refetches:
             return False
-        return self._ask_again(is_stated=False)
+        return self._refetch(says_more=False)
 
-    def _ask_again(self, *, is_stated: bool) -> bool:
-        if self.asked_again == len(_ASK_AGAIN_DELAYS) or not (is_stated or self._is_stated):
-            self.is_lost = is_stated or self._is_stated
+    def _refetch(self, *, says_more: bool) -> bool:
+        if self.refetches == len(_REFETCH_DELAYS) or not (says_more or self._says_more):
+            self.is_lost = says_more or self._says_more
             return False
-        self.asked_again += 1
+        self.refetches += 1
         return True
 
-    def _go_on(self, servers: Sequence[msgspec.Raw]) -> bool:
-        markers = [marker for marker in (*_markers(servers), *reversed(self._ends)) if marker]
+    def _set_markers(self, servers: Sequence[msgspec.Raw]) -> bool:
+        markers = [marker for marker in (*_markers(servers), *reversed(self._earlier_markers)) if marker]
         if markers:
-            self._ends.append(markers[0])
+            self._earlier_markers.append(markers[0])
             self.markers = markers
-        # Otherwise none has an id, which the reader is about to learn.
+        # Without any, no server has an id, which is an error as soon as one is decoded.
         return bool(markers)
 
 
 class NativeServerList(Generic[ServerT]):
-    """The servers that match, to be iterated over; each iteration asks anew.
+    """An async iterable of the matching servers; each iteration requests the pages again.
 
-    Pages go by marker: each begins after the last server of the one before, so what appears or vanishes meanwhile moves
-    nothing. Where the marker itself has vanished, the page after a server further back is taken, and what was read
-    already is passed over. So a server that is there all the time comes exactly once, unless all servers tried as
-    markers have vanished, which is an error. What appears or vanishes meanwhile comes once or not at all. In a list
-    sorted by what changes, as ``updated_at``, a server comes at most once, and is missed if it moves to where the
-    reader has been.
+    Pages go by marker: each begins after the last server of the page before, so servers that are created or deleted
+    meanwhile shift nothing. If the marker's server itself has been deleted, the page after an earlier server is
+    fetched, and servers that were listed before are skipped. So a server that exists all the time is listed exactly
+    once, unless all servers tried as markers have been deleted, which is an error. A server that is created or deleted
+    meanwhile is listed once or not at all. In a list sorted by a changing key, such as ``updated_at``, a server is
+    listed at most once, and is missed if it moves to a place that was read before.
 
-    The memory that this takes does not grow with the list, unless it is sorted by what changes.
+    Memory does not grow with the list, unless it is sorted by a changing key.
 
     Args:
-        fetch: Brings the page after a marker; the first one after None.
-        session: Where pages are fetched ahead.
+        fetch: Returns the page after a marker; the first page for None.
+        session: Runs the prefetching tasks.
         operation: The name of the call, for errors.
-        into: What each server is read into.
-        page_size: Servers a page; None where there is only one page.
-        keep: Tells which servers the reader wants.
-        moving: Whether servers change their places.
+        into: The type that each server is decoded into.
+        page_size: Servers a page; None if there is only one page.
+        keep: Returns whether to list a server.
+        is_unstable_order: Whether servers may change their place in the list.
     """
 
     def __init__(
@@ -168,7 +178,7 @@ class NativeServerList(Generic[ServerT]):
         into: type[ServerT],
         page_size: int | None,
         keep: Callable[[ServerT], bool],
-        moving: bool,
+        is_unstable_order: bool,
     ) -> None:
         self._fetch = fetch
         self._session = session
@@ -176,36 +186,36 @@ class NativeServerList(Generic[ServerT]):
         self._into: type[ServerT] = into
         self._page_size = page_size
         self._keep: Callable[[ServerT], bool] = keep
-        self._moving = moving
+        self._is_unstable_order = is_unstable_order
 
-    if not TYPE_CHECKING:  # a type checker finds these mistakes by itself
+    if not TYPE_CHECKING:  # type checkers report these mistakes by themselves
         __iter__ = __await__ = raise_not_awaitable
 
     async def __aiter__(self) -> AsyncIterator[ServerT]:
-        recent_ids = RecentIds(None if self._moving else MAX_REMEMBERED)
-        planner = _LinkPlanner(self._page_size)
-        came = 0
+        recent_ids = RecentIds(None if self._is_unstable_order else MAX_REMEMBERED)
+        planner = _MarkerPlanner(self._page_size)
+        read = 0
         ahead: Prefetch[NativePage] | None = Prefetch(self._session, lambda: self._fetch(None))
         try:
             while ahead is not None:
                 page = await ahead.page
-                ahead = self._begin_next(planner) if planner.accept(page, recent_ids) else None
-                for number, raw in enumerate(page.servers or (), 1):
+                ahead = self._prefetch_next(planner) if planner.accept(page, recent_ids) else None
+                for count, raw in enumerate(page.servers or (), 1):
                     server = read_fragment(self._operation, raw, self._into)
                     if recent_ids.add(server.id):
-                        came += 1
+                        read += 1
                         if self._keep(server):
                             yield server
-                    if number % YIELD_EVERY == 0:
-                        # A page that has come is read without a wait, and others must get their turn.
+                    if count % YIELD_EVERY == 0:
+                        # A prefetched page is read without awaiting anything, so other tasks are let in.
                         await asyncio.sleep(0)
                 if planner.is_lost:
-                    raise self._lost(page, planner, came)
+                    raise self._lost_error(page, planner, read)
         finally:
             if ahead is not None:
                 ahead.scope.cancel()
 
-    def _begin_next(self, planner: _LinkPlanner) -> Prefetch[NativePage]:
+    def _prefetch_next(self, planner: _MarkerPlanner) -> Prefetch[NativePage]:
         markers, delay = planner.markers, planner.delay
 
         async def fetch() -> NativePage:
@@ -215,19 +225,19 @@ class NativeServerList(Generic[ServerT]):
 
         return Prefetch(self._session, fetch)
 
-    def _lost(self, page: NativePage, planner: _LinkPlanner, came: int) -> DecodeError:
+    def _lost_error(self, page: NativePage, planner: _MarkerPlanner, read: int) -> DecodeError:
         after = f"after {planner.markers[0]}" if planner.markers else "on the first page"
-        got = "only servers that came before" if page.servers else "none"
-        times = f" {planner.asked_again + 1} times" if planner.asked_again else ""
+        got = "only servers that were listed before" if page.servers else "none"
+        times = f" {planner.refetches + 1} times" if planner.refetches else ""
         return DecodeError(
-            f"expected more servers {after}, for the cloud says that there are some, got {got}{times}; "
-            f"{came} were read: list them again later",
+            f"expected more servers {after}, as the cloud announces, got {got}{times}; {read} were read; "
+            "list them again later",
             status=200,
             operation=self._operation,
         )
 
     async def _fetch_after(self, markers: Sequence[str]) -> NativePage:
-        """Fetch what comes after the first of these; where it is gone by now, after the next one that is not."""
+        """Return the page after the first of these servers that still exists."""
         for marker in markers[:-1]:
             try:
                 return await self._fetch(marker)
@@ -238,6 +248,6 @@ class NativeServerList(Generic[ServerT]):
 
 
 def _markers(servers: Sequence[msgspec.Raw]) -> list[str]:
-    """Return the last server's id, and those of servers twice as far from the end each time, and of the first."""
-    places = [2**power for power in range(len(servers).bit_length())]
-    return [read_id(servers[-place]) for place in dict.fromkeys([*places, len(servers)])]
+    """Return the ids of the last server, of servers whose distance from the end doubles, and of the first server."""
+    distances = [2**power for power in range(len(servers).bit_length())]
+    return [read_id(servers[-distance]) for distance in dict.fromkeys([*distances, len(servers)])]

@@ -1,4 +1,4 @@
-"""Servers, as the native calls tell of them (API reference 5.2 and 5.3)."""
+"""Servers of the native API (API reference 5.2 and 5.3)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .server_lists import ServerLists
 from .server_poller import ServerPoller
 
 _POLLS_A_MINUTE = 1000
-"""Polls for all waits where no limit is set: what the BMS service's own read of a server allows (table 2-2)."""
+"""Polls a minute for all waits if no limit is set: the documented limit of the BMS service for reads (table 2-2)."""
 
 
 class NovaServers(ServerLists):
@@ -48,34 +48,34 @@ class NovaServers(ServerLists):
     ) -> CreatedServer:
         """Begin to create a server, and return its id; `wait_for` it to become ``ACTIVE``.
 
-        Not sent again when an answer is lost: there would be two servers. The `TransportError` then says
-        ``maybe_delivered``, and `list` finds the server by its name, if it is there.
+        Not sent again when a response is lost: that could create two servers. The `TransportError` then says
+        ``maybe_delivered``, and `list` finds the server by its name if it exists.
 
-        Give it the tag ``__type_baremetal`` afterwards (``bms.nova.tags.add``): without, the cloud's console may not
-        show it, and `list` does not.
+        Add the tag ``__type_baremetal`` afterwards (``bms.nova.tags.add``): without it the cloud's console may not show
+        the server, and `list` does not.
 
         Args:
             name: 1 to 255 characters.
-            image: The id or the address of an image that suits the flavor.
-            flavor: The id or the address of a flavor, such as ``physical.o2.medium``.
+            image: The id or the URL of an image that is compatible with the flavor.
+            flavor: The id or the URL of a flavor, such as ``physical.o2.medium``.
             availability_zone: The zone, without a host.
-            networks: 1 to 4 networks, the primary NIC's first; all in one VPC, two at most of a kind.
-            key_name: An SSH key pair; works with images that have Cloud-Init or Cloudbase-Init.
-            admin_password: For Windows only: 8 to 26 characters of three kinds, no three of them in a row as in
-                ``administrator``. The reference says that images with Cloud-Init do not
-                heed it: a password comes there in ``user_data`` (Linux) or in the metadata ``admin_pass`` (Windows).
-            metadata: From keys to values, of at most 255 characters each.
-            user_data: Text or bytes to be injected, at most 32 KB; they are encoded here.
+            networks: 1 to 4 networks, that of the primary NIC first; all in one VPC, at most two of a kind.
+            key_name: An SSH key pair; effective in images with Cloud-Init or Cloudbase-Init.
+            admin_password: For Windows only: 8 to 26 characters of at least three classes, without three consecutive
+                characters of ``administrator``. Images with Cloud-Init ignore it: set the password by ``user_data``
+                (Linux) or by the metadata ``admin_pass`` (Windows).
+            metadata: Keys and values of at most 255 characters.
+            user_data: Text or bytes to be injected, at most 32 KB; encoded as base64 here.
             security_groups: The name of one security group; the cloud's default is ``default``.
-            microversion: The version of the API to ask in.
+            microversion: The API version of the request.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ApiError: The cloud refused.
 
         Source: API reference 5.2.1.
         """
-        # The administrator's password of a Windows server is in its metadata.
+        # Metadata hold the administrator's password of a Windows server.
         admin_password, metadata, user_data = (
             wrap_secrets(admin_password),
             wrap_secrets(metadata),
@@ -97,18 +97,18 @@ class NovaServers(ServerLists):
         if self._check:
             check_new_server(new)
         body = write_new_server(new, check=self._check)
-        answer = await self._session.call(calls.CREATE, body=body, headers=headers, secrets=secrets_of(new, body))
-        return answer.server
+        response = await self._session.call(calls.CREATE, body=body, headers=headers, secrets=secrets_of(new, body))
+        return response.server
 
     async def delete(self, server_id: str, *, microversion: str | None = None) -> None:
         """Begin to delete a server; `wait_until_deleted` waits until it is gone.
 
         Args:
             server_id: The server.
-            microversion: The version of the API to ask in.
+            microversion: The API version of the request.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.2.2.
@@ -117,32 +117,32 @@ class NovaServers(ServerLists):
         await self._delete(calls.DELETE, {"server_id": self._id("server_id", server_id)}, headers)
 
     async def get(self, server_id: str, *, microversion: str | None = None) -> Server:
-        """Return one server with all that the cloud tells of it.
+        """Return one server with all its details.
 
         Args:
             server_id: The server.
-            microversion: The version of the API to ask in; later ones tell more, such as the tags from ``2.26`` on.
+            microversion: The API version of the request; later ones return more, such as the tags from ``2.26`` on.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.2.3.
         """
         path = {"server_id": self._id("server_id", server_id)}
-        answer = await self._session.call(calls.GET, path=path, headers=self._microversion_headers(microversion))
-        return answer.server
+        response = await self._session.call(calls.GET, path=path, headers=self._microversion_headers(microversion))
+        return response.server
 
     async def rename(self, server_id: str, name: str, *, microversion: str | None = None) -> Server:
-        """Give a server another name, and return the server.
+        """Rename a server and return it.
 
         Args:
             server_id: The server.
             name: 1 to 255 characters.
-            microversion: The version of the API to ask in.
+            microversion: The API version of the request.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.3.1.
@@ -151,21 +151,21 @@ class NovaServers(ServerLists):
         headers = self._microversion_headers(microversion)
         if self._check:
             check_text("name", check_native_name("name", name))
-        answer = await self._session.call(calls.RENAME, path=path, body={"server": {"name": name}}, headers=headers)
-        return answer.server
+        response = await self._session.call(calls.RENAME, path=path, body={"server": {"name": name}}, headers=headers)
+        return response.server
 
     async def start(self, server_id: str, *, microversion: str | None = None) -> None:
         """Begin to start a server; `wait_for` it to become ``ACTIVE``.
 
-        Sent again when an answer is lost; if the first time went through, the cloud may then refuse the second, and
-        the `ConflictError` says ``maybe_done``.
+        Sent again when a response is lost; if the first request was executed, the cloud may refuse the second, and the
+        `ConflictError` then says ``maybe_done``.
 
         Args:
             server_id: The server.
-            microversion: The version of the API to ask in.
+            microversion: The API version of the request.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
             ConflictError: The server is in a state that does not allow it.
 
@@ -174,17 +174,17 @@ class NovaServers(ServerLists):
         await self._act(calls.START, server_id, {"os-start": {}}, microversion)
 
     async def reboot(self, server_id: str, *, microversion: str | None = None) -> None:
-        """Begin to restart a server, the hard way; `wait_for` it to become ``ACTIVE``.
+        """Begin a hard reboot of a server; `wait_for` it to become ``ACTIVE``.
 
-        Never sent again when an answer is lost: the server would restart twice. The `TransportError` then says
-        ``maybe_delivered``, and the server's own ``task_state`` and ``updated`` tell what happened.
+        Never sent again when a response is lost: the server could restart twice. The `TransportError` then says
+        ``maybe_delivered``, and the server's own ``task_state`` and ``updated`` show what happened.
 
         Args:
             server_id: The server.
-            microversion: The version of the API to ask in.
+            microversion: The API version of the request.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
             ConflictError: The server is in a state that does not allow it.
 
@@ -193,17 +193,17 @@ class NovaServers(ServerLists):
         await self._act(calls.REBOOT, server_id, {"reboot": {"type": "HARD"}}, microversion)
 
     async def stop(self, server_id: str, *, microversion: str | None = None) -> None:
-        """Begin to stop a server, the hard way; `wait_for` it to become ``SHUTOFF``.
+        """Begin to stop a server by cutting its power; `wait_for` it to become ``SHUTOFF``.
 
-        Sent again when an answer is lost; if the first time went through, the cloud may then refuse the second, and
-        the `ConflictError` says ``maybe_done``.
+        Sent again when a response is lost; if the first request was executed, the cloud may refuse the second, and the
+        `ConflictError` then says ``maybe_done``.
 
         Args:
-            server_id: The server; its ``vm_state`` is to be active or error.
-            microversion: The version of the API to ask in.
+            server_id: The server; its ``vm_state`` must be active or error.
+            microversion: The API version of the request.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
             ConflictError: The server is in a state that does not allow it.
 
@@ -212,53 +212,54 @@ class NovaServers(ServerLists):
         await self._act(calls.STOP, server_id, {"os-stop": {}}, microversion)
 
     async def wait_for(self, server_id: str, status: str, *, timeout: float | None = None) -> Server:
-        """Wait until a server has a status, and return the server as it was seen then.
+        """Wait until a server has a status, and return the server as it was then.
 
-        Any number may wait for one server: it is polled once for all of them, at once for whoever comes, and then more
-        and more seldom up to every 15 s. ``ACTIVE`` and ``SHUTOFF`` count when nothing is being done with the server
-        any more. Polls that fail are made again; a timeout or a cancellation ends this wait and no other.
+        All waiters of a server share its polls: one at once for each new waiter, then at growing intervals of up to
+        15 s. ``ACTIVE`` and ``SHUTOFF`` count only if the server has no running task. Failed polls are repeated; a
+        timeout or a cancellation ends this wait and no other.
 
         Args:
             server_id: The server.
             status: One of `ServerStatus`.
-            timeout: Seconds to wait at most; None waits for as long as the client's `Patience` has it.
+            timeout: Maximum wait in seconds; None waits as long as the client's `Patience` allows.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
-            ServerFaultError: The server is in ERROR and nothing is being done with it, or has been for five minutes.
-            ServerLostError: There is no such server (any more), or nothing new was told of it for too long.
-            ServerWaitTimeoutError: The time is over; the error holds what was seen last.
+            InvalidRequestError: An argument is invalid; nothing was sent.
+            ServerFaultError: The server is in ERROR without a running task, or has been in ERROR for five minutes.
+            ServerLostError: There is no such server (any more), or it was unchanged or unreadable for too long.
+            ServerWaitTimeoutError: The wait timed out; the error has the server's last known state.
             ClientClosedError: The client was closed.
 
         Source: API reference 5.2.3.
         """
-        fit_id = self._id("server_id", server_id)
+        server_id = self._id("server_id", server_id)
         if self._check:
             check_status("status", status)
             _check_timeout(timeout)
-        # Only a deletion has no server to show.
-        return cast("Server", await self._poller.wait(fit_id, str(status), timeout))
+        # Only a wait for the deletion returns None.
+        return cast("Server", await self._poller.wait(server_id, str(status), timeout))
 
     async def wait_until_deleted(self, server_id: str, *, timeout: float | None = None) -> None:
-        """Wait until a server is gone: until the compute service says that it does not know it, or that it is deleted.
+        """Wait until a server is deleted: until the compute service responds 404, or with a status that says so.
 
         Args:
             server_id: The server.
-            timeout: Seconds to wait at most; None waits for as long as the client's `Patience` has it.
+            timeout: Maximum wait in seconds; None waits as long as the client's `Patience` allows.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
-            ServerFaultError: The server is in ERROR and is not being deleted, or has been for five minutes.
-            ServerLostError: What answered 404 was not the compute service, or nothing new was told for too long.
-            ServerWaitTimeoutError: The time is over; the error holds what was seen last.
+            InvalidRequestError: An argument is invalid; nothing was sent.
+            ServerFaultError: The server is in ERROR without a running task, or has been in ERROR for five minutes.
+            ServerLostError: A 404 was not from the compute service, or the server was unchanged or unreadable for too
+                long.
+            ServerWaitTimeoutError: The wait timed out; the error has the server's last known state.
             ClientClosedError: The client was closed.
 
         Source: API reference 5.2.2 and 5.2.3.
         """
-        fit_id = self._id("server_id", server_id)
+        server_id = self._id("server_id", server_id)
         if self._check:
             _check_timeout(timeout)
-        await self._poller.wait(fit_id, None, timeout)
+        await self._poller.wait(server_id, None, timeout)
 
     async def _act(
         self, operation: Operation[None], server_id: str, body: Mapping[str, object], microversion: str | None
@@ -268,18 +269,18 @@ class NovaServers(ServerLists):
 
 
 def make_poller(session: Session, patience: Patience | None = None) -> ServerPoller:
-    """Return what polls servers for all who wait for one: behind everybody who asks himself, and without retries.
+    """Return the poller that all waiters share; its calls use the bulk lane and are not retried.
 
     Args:
-        session: What makes the calls; whatever bounds others have, a poll waits for its slot.
-        patience: How long the cloud may tell nothing new of a server.
+        session: The session that makes the calls; a poll waits for its slot whatever `max_wait` other calls have.
+        patience: How long a server may show no change, or not be readable, before a wait for it ends.
     """
-    patient = session.unbounded()
+    unbounded = session.unbounded()
 
     async def poll(server_id: str) -> Server:
         path = {"server_id": server_id}
-        return patient.with_masked_text(
-            (await patient.call(calls.GET, path=path, lane=Lane.BULK, retry=NO_RETRY)).server
+        return unbounded.with_masked_text(
+            (await unbounded.call(calls.GET, path=path, lane=Lane.BULK, retry=NO_RETRY)).server
         )
 
     polls = session.limits[calls.GET.name].limit or _POLLS_A_MINUTE
@@ -288,4 +289,4 @@ def make_poller(session: Session, patience: Patience | None = None) -> ServerPol
 
 def _check_timeout(timeout: object) -> None:
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0):
-        raise InvalidRequestError("timeout", timeout, "seconds, at least 0, or None to wait as long as it takes")
+        raise InvalidRequestError("timeout", timeout, "expected seconds, at least 0, or None for no timeout")

@@ -16,7 +16,7 @@ from ._resource import MICROVERSION, SERVER, Resource
 
 
 class TagsResponse(Model, frozen=True, kw_only=True):
-    """What `GET` and `PUT` of all tags answer."""
+    """All tags of a server."""
 
     tags: tuple[str, ...] | Literal[""] | None
 
@@ -41,7 +41,7 @@ REPLACE = define(
     "PUT",
     _TAGS,
     TagsResponse,
-    title="Give a server these tags instead of those it has",
+    title="Replace all tags of a server",
     chapter="5.10.2",
     safety=Safety.IDEMPOTENT,
     service=Service.COMPUTE,
@@ -52,7 +52,7 @@ CLEAR = define(
     "DELETE",
     _TAGS,
     type(None),
-    title="Take all tags off a server",
+    title="Remove all tags from a server",
     chapter="5.10.3",
     safety=Safety.IDEMPOTENT,
     success=(204,),
@@ -64,7 +64,7 @@ ADD = define(
     "PUT",
     _TAG,
     type(None),
-    title="Give a server one more tag",
+    title="Add a tag to a server",
     chapter="5.10.4",
     safety=Safety.IDEMPOTENT,
     success=(201, 204),
@@ -76,7 +76,7 @@ HAS = define(
     "GET",
     _TAG,
     type(None),
-    title="Ask whether a server has a tag",
+    title="Check whether a server has a tag",
     chapter="5.10.5",
     safety=Safety.READ,
     success=(204,),
@@ -88,7 +88,7 @@ REMOVE = define(
     "DELETE",
     _TAG,
     type(None),
-    title="Take one tag off a server",
+    title="Remove a tag from a server",
     chapter="5.10.6",
     safety=Safety.IDEMPOTENT,
     success=(204,),
@@ -100,7 +100,7 @@ REMOVE = define(
 class Tags(Resource):
     """Tags of servers: ``bms.nova.tags``.
 
-    The tag `bms_async.models.BARE_METAL_TAG` is what makes a bare-metal server one in the cloud's own console: keep it.
+    The cloud's console recognizes bare-metal servers by the tag `bms_async.models.BARE_METAL_TAG`: keep it.
     """
 
     async def list(self, server_id: str) -> tuple[str, ...]:
@@ -110,40 +110,40 @@ class Tags(Resource):
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.10.1.
         """
-        answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
-        return answer.tags or ()
+        response = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
+        return response.tags or ()
 
     async def replace(self, server_id: str, tags: Iterable[str]) -> tuple[str, ...]:
-        """Give a server these tags instead of all that it has, and return what it has then.
+        """Replace all tags of a server, and return its tags.
 
         Args:
             server_id: The server.
-            tags: At most 50, of 1 to 80 characters each. ``__type_baremetal`` is lost unless it is among them.
+            tags: At most 50, of 1 to 80 characters each. Include ``__type_baremetal``, or it is removed.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.10.2.
         """
         path = {"server_id": self._id("server_id", server_id)}
-        wanted = check_tags("tags", tags) if self._check else tuple(tags)
-        answer = await self._session.call(REPLACE, path=path, body={"tags": list(dict.fromkeys(wanted))})
-        return answer.tags or ()
+        new_tags = check_tags("tags", tags) if self._check else tuple(tags)
+        response = await self._session.call(REPLACE, path=path, body={"tags": list(dict.fromkeys(new_tags))})
+        return response.tags or ()
 
     async def clear(self, server_id: str) -> None:
-        """Take all tags off a server, ``__type_baremetal`` included.
+        """Remove all tags from a server, including ``__type_baremetal``.
 
         Args:
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.10.3.
@@ -151,14 +151,14 @@ class Tags(Resource):
         await self._session.call(CLEAR, path={"server_id": self._id("server_id", server_id)})
 
     async def add(self, server_id: str, tag: str) -> None:
-        """Give a server one more tag; one that it has already stays.
+        """Add a tag to a server; no effect if the server has it already.
 
         Args:
             server_id: The server.
-            tag: 1 to 80 characters, without ``/`` and ``,``; the first is no ``.``. A server has at most 50.
+            tag: 1 to 80 characters, without ``/`` and ``,``, and not beginning with ``.``. A server has at most 50.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.10.4.
@@ -166,18 +166,18 @@ class Tags(Resource):
         await self._session.call(ADD, path=self._path(server_id, tag))
 
     async def has(self, server_id: str, tag: str) -> bool:
-        """Tell whether a server has a tag.
+        """Return whether a server has a tag.
 
-        The cloud answers 404 for a tag that is not there and for a server that is not there, and only its words tell
-        them apart. "No" is what says so, or says nothing at all; any other 404 is raised.
+        The cloud responds 404 both for a missing tag and for a missing server, and only its words distinguish them. A
+        404 that mentions the tag, or has no words, means False; any other 404 is raised.
 
         Args:
             server_id: The server.
             tag: The tag, of 1 to 80 characters.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
-            NotFoundError: There is no such server in this project, or what answered was not the compute service.
+            InvalidRequestError: An argument is invalid; nothing was sent.
+            NotFoundError: There is no such server in this project, or the response is not from the compute service.
 
         Source: API reference 5.10.5.
         """
@@ -190,7 +190,7 @@ class Tags(Resource):
         return True
 
     async def remove(self, server_id: str, tag: str) -> None:
-        """Take one tag off a server.
+        """Remove a tag from a server.
 
         Args:
             server_id: The server.
@@ -198,7 +198,7 @@ class Tags(Resource):
                 among the virtual machines.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             NotFoundError: The server does not have the tag, or does not exist.
 
         Source: API reference 5.10.6.
@@ -211,6 +211,6 @@ class Tags(Resource):
 
 
 def _says_no_tag(error: NotFoundError) -> bool:
-    # An id has no blank, so that these words cannot come from the id of a server that does not exist. The compute
-    # service's own 404 has its number for a code; a gateway's has a code of its own, and a proxy's page has none.
+    # An id has no space, so these words cannot be part of an echoed id. The code "404" is the compute service's own;
+    # a gateway has other codes, and the page of a proxy has none.
     return error.says("no tag") or (error.code == "404" and not error.message)

@@ -1,9 +1,8 @@
-"""Disks of servers, as the native calls tell of them (API reference 5.8)."""
+"""Disks of servers in the native API (API reference 5.8)."""
 
 from __future__ import annotations
 
-from typing import Literal
-
+from bms_async.api._envelopes import VolumesResponse
 from bms_async.api._registry import define
 from bms_async.models import Model, VolumeAttachment
 from bms_async.validation.text import check_device
@@ -12,14 +11,8 @@ from bms_async.wire import Safety, Service
 from ._resource import SERVER, Resource
 
 
-class VolumesResponse(Model, frozen=True, kw_only=True, rename={"volumes": "volumeAttachments"}):
-    """What `GET` of all disks answers; where the reference prints one alone, it is a list of one."""
-
-    volumes: tuple[VolumeAttachment, ...] | Literal[""] | None
-
-
 class VolumeResponse(Model, frozen=True, kw_only=True, rename={"volume": "volumeAttachment"}):
-    """What `GET` of one and `POST` answer: the disk in an envelope."""
+    """One disk of a server."""
 
     volume: VolumeAttachment
 
@@ -72,51 +65,51 @@ class NovaVolumes(Resource):
     """Disks of servers: ``bms.nova.volumes``."""
 
     async def list(self, server_id: str) -> tuple[VolumeAttachment, ...]:
-        """Return the EVS disks that a server has.
+        """Return a server's EVS disks.
 
         Args:
             server_id: The server.
 
         Raises:
-            InvalidRequestError: The id is unfit; nothing was sent.
+            InvalidRequestError: The id is invalid; nothing was sent.
             NotFoundError: There is no such server in this project.
 
         Source: API reference 5.8.1.
         """
-        answer = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
-        return answer.volumes or ()
+        response = await self._session.call(LIST, path={"server_id": self._id("server_id", server_id)})
+        return response.volumes or ()
 
     async def get(self, server_id: str, volume_id: str) -> VolumeAttachment:
-        """Return one EVS disk that a server has.
+        """Return one EVS disk of a server.
 
         Args:
             server_id: The server.
             volume_id: The disk.
 
         Raises:
-            InvalidRequestError: An id is unfit; nothing was sent.
+            InvalidRequestError: An id is invalid; nothing was sent.
             NotFoundError: The server does not have the disk, or does not exist.
 
         Source: API reference 5.8.2.
         """
         path = {"server_id": self._id("server_id", server_id), "volume_id": self._id("volume_id", volume_id)}
-        answer = await self._session.call(GET, path=path)
-        return answer.volume
+        response = await self._session.call(GET, path=path)
+        return response.volume
 
     async def attach(self, server_id: str, volume_id: str, device: str | None = None) -> VolumeAttachment:
-        """Attach an EVS disk to a server; the answer comes before the disk is there.
+        """Begin to attach an EVS disk to a server; the response comes before the disk is attached.
 
-        Not sent again when an answer is lost: the second time would fail because of the first. The `TransportError`
-        then says ``maybe_delivered``, and `list` tells what happened.
+        Not sent again when a response is lost: a second request would fail because of the first. The `TransportError`
+        then says ``maybe_delivered``, and `list` shows what happened.
 
         Args:
-            server_id: The server; it is not to be paused.
+            server_id: The server; it must not be paused.
             volume_id: The disk: SCSI, not bootable, and available or shared.
-            device: Where the server gets it, such as ``/dev/sdb``: free, and the next in order. The cloud picks one
-                where none is given, or where it does not fit.
+            device: The device name, such as ``/dev/sdb``: the next free one. The cloud picks one if it is None or
+                unsuitable.
 
         Raises:
-            InvalidRequestError: An argument is unfit; nothing was sent.
+            InvalidRequestError: An argument is invalid; nothing was sent.
             ApiError: The cloud refused, because of the server's state or the disk's.
 
         Source: API reference 5.8.3.
@@ -125,21 +118,21 @@ class NovaVolumes(Resource):
         volume = {"volumeId": self._id("volume_id", volume_id)}
         if device is not None:
             volume["device"] = check_device("device", device) if self._check else device
-        answer = await self._session.call(ATTACH, path=path, body={"volumeAttachment": volume})
-        return answer.volume
+        response = await self._session.call(ATTACH, path=path, body={"volumeAttachment": volume})
+        return response.volume
 
     async def detach(self, server_id: str, volume_id: str) -> None:
-        """Detach an EVS disk from a server; the answer comes before the disk is free.
+        """Begin to detach an EVS disk from a server; the response comes before the disk is detached.
 
-        Not sent again when an answer is lost: the second time would fail because of the first. The `TransportError`
-        then says ``maybe_delivered``, and `list` tells what happened.
+        Not sent again when a response is lost: a second request would fail because of the first. The `TransportError`
+        then says ``maybe_delivered``, and `list` shows what happened.
 
         Args:
-            server_id: The server; while it runs, its system must not use the disk (unmount it first).
+            server_id: The server; if it runs, unmount the disk first.
             volume_id: The disk.
 
         Raises:
-            InvalidRequestError: An id is unfit; nothing was sent.
+            InvalidRequestError: An id is invalid; nothing was sent.
             NotFoundError: The server does not have the disk, or does not exist.
 
         Source: API reference 5.8.4.

@@ -163,10 +163,10 @@ async def test_the_job_is_watched_down_to_the_new_servers() -> None:
         )
 
         job = await create(bms, count=2)
-        told = [sub.server_id async for sub in job.sub_jobs()]
+        ids = [sub.server_id async for sub in job.sub_jobs()]
         done = await job
 
-        assert sorted(filter(None, told)) == ["new-a", "new-b"]
+        assert sorted(filter(None, ids)) == ["new-a", "new-b"]
         assert done.status == "SUCCESS"
         assert job.server_ids == ("new-b", "new-a")
         assert (await job.sub_job("new-a")).status == "SUCCESS"
@@ -216,9 +216,9 @@ async def test_a_refusal_that_echoes_the_request_is_told_without_secrets(secret:
         with pytest.raises(Exception, match=r"BMS\.0001") as caught:
             await create(bms, **secret)
 
-        told = f"{caught.value} {caught.value!r} {vars(caught.value)}"
-        assert PASSWORD not in told
-        assert b64encode(PASSWORD.encode()).decode() not in told
+        shown = f"{caught.value} {caught.value!r} {vars(caught.value)}"
+        assert PASSWORD not in shown
+        assert b64encode(PASSWORD.encode()).decode() not in shown
 
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
@@ -262,7 +262,7 @@ async def test_a_mistake_is_refused_before_anything_is_sent(change: dict[str, An
 
 
 @pytest.mark.parametrize("secret", ["short", "x" * 27, "alllowercase", "Root12345!", "Toor12345!", "Abc123!\udfff!", 7])
-async def test_an_unfit_password_is_refused_and_not_told(secret: Any) -> None:
+async def test_an_invalid_password_is_refused_and_not_told(secret: Any) -> None:
     async with mocked() as (bms, cloud):
         for refused in (
             lambda: create(bms, admin_password=secret),

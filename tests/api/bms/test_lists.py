@@ -33,13 +33,13 @@ def page_of(ids: Sequence[str], count: object = NO_COUNT) -> httpx.Response:
     return httpx.Response(200, json=document)
 
 
-def book_of(ids: Sequence[str], *, counted: bool = True, told: Callable[[int], object] = int) -> Answer:
+def book_of(ids: Sequence[str], *, counted: bool = True, write_count: Callable[[int], object] = int) -> Answer:
     """A cloud with these servers, which cuts them into the pages that it is asked for."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         size = int(request.url.params["limit"])
         begin = (page_number(request) - 1) * size
-        return page_of(ids[begin : begin + size], told(len(ids)) if counted else NO_COUNT)
+        return page_of(ids[begin : begin + size], write_count(len(ids)) if counted else NO_COUNT)
 
     return answer
 
@@ -59,8 +59,8 @@ def test_every_server_comes_once_and_in_order_whatever_the_page_size(
 ) -> None:
     async def scenario() -> None:
         async with mocked() as (bms, cloud):
-            told: Callable[[int], object] = str if as_text else int
-            cloud.get(DETAIL).mock(side_effect=book_of(numbered(total), counted=counted, told=told))
+            write_count: Callable[[int], object] = str if as_text else int
+            cloud.get(DETAIL).mock(side_effect=book_of(numbered(total), counted=counted, write_count=write_count))
 
             assert await ids_of(bms, page_size=page_size) == numbered(total)
 
@@ -74,7 +74,7 @@ def test_every_server_comes_once_and_in_order_whatever_the_page_size(
 
 
 def tasks_but_senders() -> set[asyncio.Task[object]]:
-    """Tell which tasks there are, but for those that send: they wait for the next call."""
+    """Return the tasks, but for the transport's senders, which wait for the next call."""
     return {task for task in asyncio.all_tasks() if task.get_name() != "bms_async send"}
 
 

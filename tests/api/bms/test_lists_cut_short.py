@@ -135,7 +135,7 @@ async def test_a_page_that_stays_empty_is_an_error_that_says_what_came_and_what_
     with pytest.raises(
         DecodeError,
         match=rf"servers\.list: expected {shelf.total} servers, as the cloud counts them, got {got}: "
-        r"page 4 of \d+ servers brought nothing new 4 times; list them again later",
+        r"page 4 of \d+ servers had nothing new 4 times; list them again later",
     ):
         await shelf.read(page_size)
     assert shelf.calls < 20

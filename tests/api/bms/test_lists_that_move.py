@@ -31,7 +31,7 @@ class MovingBook:
     Args:
         ids: Who is there at first.
         change: Called with them before each call is answered, and with the number of the call.
-        counted: Whether it tells how many there are.
+        counted: Whether its pages have a count.
     """
 
     def __init__(self, ids: list[str], change: Callable[[list[str], int], None], *, counted: bool = True) -> None:
@@ -260,7 +260,7 @@ async def test_the_simulators_servers_come_once_while_others_are_made_and_delete
 
 
 async def pages_ahead(bms: BmsClient, sent_so_far: Callable[[], int], **options: Any) -> int:
-    """Read the first page and a few more, then wait; tell how many pages came that he has not come to."""
+    """Read the first page and a few more servers, then wait; return how many prefetched pages are unread."""
     reading = cast("AsyncGenerator[Server]", bms.servers.list(**options).__aiter__())
     page_size = options["page_size"]
     for _ in range(5 * page_size):

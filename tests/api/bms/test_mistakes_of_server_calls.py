@@ -20,33 +20,33 @@ MISTAKES: list[tuple[Call, str, str]] = [
     (lambda bms: bms.servers.reinstall_os("a"), "user_data", "neither admin_password nor key_name"),
     (lambda bms: bms.servers.reinstall_os("a", user_data=""), "user_data", "neither admin_password nor key_name"),
     (lambda bms: bms.servers.reinstall_os("a", key_name=""), "key_name", "1 to 255"),
-    (lambda bms: bms.servers.reinstall_os("a", key_name="k", admin_password="Sesame!77"), "key_name", "not both"),
-    (lambda bms: bms.servers.reinstall_os("a", key_name="k", user_id="a b"), "user_id", "an id has"),
+    (lambda bms: bms.servers.reinstall_os("a", key_name="k", admin_password="Sesame!77"), "key_name", "got both"),
+    (lambda bms: bms.servers.reinstall_os("a", key_name="k", user_id="a b"), "user_id", "expected an id of"),
     (lambda bms: bms.servers.reinstall_os("a", user_data=b"x" * 32769), "user_data", "32768 bytes"),
     (lambda bms: bms.servers.reinstall_os("a", user_data="half \ud83d"), "user_data", "UTF-8"),
-    (lambda bms: bms.servers.attach_volume("a", "b c"), "volume_id", "an id has"),
+    (lambda bms: bms.servers.attach_volume("a", "b c"), "volume_id", "expected an id of"),
     (lambda bms: bms.servers.attach_volume("a", "b", device="sdb"), "device", "/dev/sdb"),
-    (lambda bms: bms.servers.detach_volume("a", ""), "attachment_id", "an id has"),
-    (lambda bms: bms.servers.update_metadata("a", {"a/b": "c"}), "metadata", "a key has"),
+    (lambda bms: bms.servers.detach_volume("a", ""), "attachment_id", "expected an id of"),
+    (lambda bms: bms.servers.update_metadata("a", {"a/b": "c"}), "metadata", "expected a key of"),
     (lambda bms: bms.servers.update_metadata("a", {"a": "x" * 256}), "metadata['a']", "at most 255"),
     (lambda bms: bms.servers.update_metadata("a", [("a", "b")]), "metadata", "a mapping"),  # type: ignore[arg-type]
-    (lambda bms: bms.flavors.list("a b"), "availability_zone", "an id has"),
-    (lambda bms: bms.versions.get("v1/x"), "version", "an id has"),
+    (lambda bms: bms.flavors.list("a b"), "availability_zone", "expected an id of"),
+    (lambda bms: bms.versions.get("v1/x"), "version", "expected an id of"),
     (lambda bms: bms.identity.projects(name=" "), "name", "name of a project"),
     (lambda bms: bms.identity.projects(name=""), "name", "name of a project"),
 ]
 CALLS: list[Callable[[BmsClient, Any], Awaitable[object]]] = [
-    lambda bms, unfit: bms.servers.rename(unfit, "name"),
-    lambda bms, unfit: bms.servers.reinstall_os(unfit, key_name="k"),
-    lambda bms, unfit: bms.servers.list_interfaces(unfit),
-    lambda bms, unfit: bms.servers.list_volumes(unfit),
-    lambda bms, unfit: bms.servers.attach_volume(unfit, "v"),
-    lambda bms, unfit: bms.servers.detach_volume(unfit, "v"),
-    lambda bms, unfit: bms.servers.update_metadata(unfit, {}),
-    lambda bms, unfit: bms.servers.get_windows_password(unfit),
-    lambda bms, unfit: bms.servers.delete_windows_password(unfit),
-    lambda bms, unfit: bms.servers.can_reset_password(unfit),
-    lambda bms, unfit: bms.servers.reset_password(unfit, "Sesame!77"),
+    lambda bms, invalid: bms.servers.rename(invalid, "name"),
+    lambda bms, invalid: bms.servers.reinstall_os(invalid, key_name="k"),
+    lambda bms, invalid: bms.servers.list_interfaces(invalid),
+    lambda bms, invalid: bms.servers.list_volumes(invalid),
+    lambda bms, invalid: bms.servers.attach_volume(invalid, "v"),
+    lambda bms, invalid: bms.servers.detach_volume(invalid, "v"),
+    lambda bms, invalid: bms.servers.update_metadata(invalid, {}),
+    lambda bms, invalid: bms.servers.get_windows_password(invalid),
+    lambda bms, invalid: bms.servers.delete_windows_password(invalid),
+    lambda bms, invalid: bms.servers.can_reset_password(invalid),
+    lambda bms, invalid: bms.servers.reset_password(invalid, "Sesame!77"),
 ]
 
 
@@ -61,28 +61,28 @@ async def test_a_mistake_is_refused_with_its_argument_and_the_rule(mistake: Call
     assert rule in caught.value.rule
 
 
-@pytest.mark.parametrize("unfit", ["", " ", ",", " , ", 7])
+@pytest.mark.parametrize("invalid", ["", " ", ",", " , ", 7])
 @pytest.mark.parametrize("filter_", ["flavor", "name", "status", "tags", "reservation_id", "enterprise_project_id"])
-async def test_a_filter_that_says_nothing_is_refused_for_it_would_list_all_servers(filter_: str, unfit: Any) -> None:
+async def test_a_filter_that_says_nothing_is_refused_for_it_would_list_all_servers(filter_: str, invalid: Any) -> None:
     async with mocked() as (bms, cloud):
         with pytest.raises(InvalidRequestError, match="all servers") as caught:
-            bms.servers.list(**{filter_: unfit})
+            bms.servers.list(**{filter_: invalid})
 
         assert sent(cloud) == []
-    assert (caught.value.argument, caught.value.value) == (filter_, unfit)
+    assert (caught.value.argument, caught.value.value) == (filter_, invalid)
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("unfit", ["", "a b", "..", "a/b", None, 7])
-async def test_an_unfit_server_is_refused_by_every_call(
-    call: Callable[[BmsClient, Any], Awaitable[object]], unfit: Any
+@pytest.mark.parametrize("invalid", ["", "a b", "..", "a/b", None, 7])
+async def test_an_invalid_server_is_refused_by_every_call(
+    call: Callable[[BmsClient, Any], Awaitable[object]], invalid: Any
 ) -> None:
     async with mocked() as (bms, cloud):
         with pytest.raises(InvalidRequestError) as caught:
-            await call(bms, unfit)
+            await call(bms, invalid)
 
         assert sent(cloud) == []
-    assert (caught.value.argument, caught.value.value) == ("server_id", unfit)
+    assert (caught.value.argument, caught.value.value) == ("server_id", invalid)
 
 
 async def test_without_checks_all_of_it_is_sent() -> None:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from bms_async.api._recent_ids import RecentIds
 from bms_async.api.bms._page_planner import (
-    ASK_AGAIN_DELAYS,
-    MIN_CHECKED,
+    MIN_OVERLAP_SIZE,
+    REFETCH_DELAYS,
     STEPS_BACK,
     USUAL_CAPS,
     PagePlanner,
@@ -28,7 +28,7 @@ def read_all(planner: PagePlanner, total: int) -> list[PageRange]:
             return spans
 
 
-@given(page_size=st.integers(MIN_CHECKED, 1000), total=st.integers(501, 30_000))
+@given(page_size=st.integers(MIN_OVERLAP_SIZE, 1000), total=st.integers(501, 30_000))
 def test_each_page_holds_the_end_of_the_one_before_and_not_much_more(page_size: int, total: int) -> None:
     spans = read_all(PagePlanner(page_size), total)
 
@@ -46,7 +46,7 @@ def test_overlaps_cost_few_calls(total: int, calls: int) -> None:
     assert len(read_all(PagePlanner(1000), total)) <= calls
 
 
-@given(page_size=st.integers(1, MIN_CHECKED - 1), total=st.integers(0, 200))
+@given(page_size=st.integers(1, MIN_OVERLAP_SIZE - 1), total=st.integers(0, 200))
 def test_small_pages_go_by_number_and_do_not_overlap(page_size: int, total: int) -> None:
     assume(total >= page_size or total not in USUAL_CAPS)
     spans = read_all(PagePlanner(page_size), total)
@@ -118,12 +118,12 @@ def test_a_page_that_brings_nothing_is_asked_for_at_growing_distances_and_then_i
     planner.accept(planner.plan(), 10, 30)
 
     steps = []
-    for _ in range(len(ASK_AGAIN_DELAYS) + 1):
+    for _ in range(len(REFETCH_DELAYS) + 1):
         span = planner.plan()
         assert span == PageRange(2, 10)
         steps.append(planner.accept(span, 0, 30))
 
-    assert [step.delay for step in steps[:-1]] == list(ASK_AGAIN_DELAYS)
+    assert [step.delay for step in steps[:-1]] == list(REFETCH_DELAYS)
     assert steps[-1].is_lost
     assert not any(step.is_lost for step in steps[:-1])
 

@@ -138,9 +138,9 @@ def test_the_references_example_of_a_flavor_by_zone() -> None:
         }
     )
 
-    told = [specs.status_in(f"az{number}") for number in range(5)]
+    statuses = [specs.status_in(f"az{number}") for number in range(5)]
 
-    assert told == [
+    assert statuses == [
         FlavorStatus.NORMAL,
         FlavorStatus.SELLOUT,
         FlavorStatus.OBT,

@@ -138,10 +138,12 @@ DISK = {
 }
 
 
-@pytest.mark.parametrize(("told", "count"), [([DISK, {**DISK, "id": "b"}], 2), (DISK, 1), ([], 0), (None, 0)], ids=str)
-async def test_disks_are_listed(told: object, count: int) -> None:
+@pytest.mark.parametrize(
+    ("entries", "count"), [([DISK, {**DISK, "id": "b"}], 2), (DISK, 1), ([], 0), (None, 0)], ids=str
+)
+async def test_disks_are_listed(entries: object, count: int) -> None:
     async with mocked() as (bms, cloud):
-        cloud.get(f"{SERVER}/os-volume_attachments").respond(json={"volumeAttachments": told})
+        cloud.get(f"{SERVER}/os-volume_attachments").respond(json={"volumeAttachments": entries})
 
         disks = await bms.servers.list_volumes(SERVER_ID)
 
@@ -153,14 +155,14 @@ async def test_disks_are_listed(told: object, count: int) -> None:
             )
 
 
-@pytest.mark.parametrize(("device", "told"), [(None, ""), ("", ""), ("/dev/sdb", "/dev/sdb")])
-async def test_a_disk_is_attached(device: str | None, told: str) -> None:
+@pytest.mark.parametrize(("device", "sent_device"), [(None, ""), ("", ""), ("/dev/sdb", "/dev/sdb")])
+async def test_a_disk_is_attached(device: str | None, sent_device: str) -> None:
     async with mocked() as (bms, cloud):
         cloud.post(f"{SERVER}/attachvolume").respond(202, json=ACCEPTED)
 
         job = await bms.servers.attach_volume(SERVER_ID, VOLUME, device=device)
 
-        body = {"volumeAttachment": {"volumeId": VOLUME, "device": told}}
+        body = {"volumeAttachment": {"volumeId": VOLUME, "device": sent_device}}
         assert line(only(cloud)) == ("POST", f"{SERVER}/attachvolume", body)
         assert (job.id, job.servers, job.action) == (JOB_ID, (SERVER_ID,), "servers.attach_volume")
 
@@ -189,13 +191,13 @@ async def test_the_password_of_a_windows_server_is_read_and_shown_to_nobody() ->
     async with mocked() as (bms, cloud):
         cloud.get(f"{SERVER}/os-server-password").respond(json={"password": CIPHERTEXT})
 
-        told = await bms.servers.get_windows_password(SERVER_ID)
+        password = await bms.servers.get_windows_password(SERVER_ID)
 
         assert line(only(cloud)) == ("GET", f"{SERVER}/os-server-password", None)
-        assert told == WindowsPassword(password=CIPHERTEXT)
-        assert told.is_set
-        assert CIPHERTEXT not in f"{told!r} {told} {told.__rich_repr__()}"
-        assert repr(told) == "WindowsPassword(password='***')"
+        assert password == WindowsPassword(password=CIPHERTEXT)
+        assert password.is_set
+        assert CIPHERTEXT not in f"{password!r} {password} {password.__rich_repr__()}"
+        assert repr(password) == "WindowsPassword(password='***')"
 
 
 @pytest.mark.parametrize("answer", [{"password": ""}, {"password": None}, {}])
@@ -271,7 +273,7 @@ def test_a_job_is_watched_to_its_end(call: str) -> None:
             done = await job
 
             assert done.status == "SUCCESS"
-            # The job tells of no sub-jobs, and is all the same about the one server.
+            # The job shows no sub-jobs, and is still about the one server.
             assert (await job.sub_job(SERVER_ID)).status == "SUCCESS"
 
     run()
@@ -297,7 +299,7 @@ async def test_an_answer_without_a_job_cannot_be_read(call: str) -> None:
     async with mocked() as (bms, cloud):
         cloud.route(url=f"{SERVER}/{call}").respond(json={"job_id": ""})
 
-        with pytest.raises(DecodeError, match="without the id of a job"):
+        with pytest.raises(DecodeError, match="expected the id of a job, got none"):
             await begin(bms, call)
 
 
@@ -338,8 +340,8 @@ async def test_a_refusal_that_echoes_a_secret_is_told_without_it(cut: int, caplo
             await bms.servers.reinstall_os(SERVER_ID, user_data=data)
 
     for caught in (reset.value, reinstalled.value):
-        told = f"{caught} {caught!r} {caught.message} {caught.__dict__} {caplog.text}"
-        assert PASSWORD not in told
-        assert encoded[:8] not in told
+        shown = f"{caught} {caught!r} {caught.message} {caught.__dict__} {caplog.text}"
+        assert PASSWORD not in shown
+        assert encoded[:8] not in shown
         assert "***" in str(caught)
         assert caught.code == "BMS.0001"

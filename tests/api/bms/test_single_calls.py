@@ -168,10 +168,15 @@ async def test_an_unknown_id_is_a_not_found_error_with_its_meaning() -> None:
         with pytest.raises(NotFoundError) as caught:
             await bms.servers.get(SERVER_ID)
 
-        told = caught.value
-        assert (told.status, told.code, told.operation, told.request_id) == (404, "BMS.0040", "servers.get", "req-1")
-        assert told.meaning == "There is no such server."
-        assert str(told).startswith("servers.get: 404 BMS.0040: no [There is no such server.")
+        missing = caught.value
+        assert (missing.status, missing.code, missing.operation, missing.request_id) == (
+            404,
+            "BMS.0040",
+            "servers.get",
+            "req-1",
+        )
+        assert missing.meaning == "There is no such server."
+        assert str(missing).startswith("servers.get: 404 BMS.0040: no [There is no such server.")
         assert len(sent(cloud)) == 1
 
 

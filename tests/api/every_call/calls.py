@@ -24,7 +24,7 @@ class Call(NamedTuple):
 
     @property
     def shape(self) -> tuple[str, str, str]:
-        """What tells the call from all others; how the parts of a path are called is nobody's business."""
+        """The call's identity; the names of its path's parameters do not count."""
         return self.chapter, self.method, shape_of(self.path)
 
 

@@ -35,7 +35,7 @@ PARTS = {
     "vpc_id": "08a7715f-7de6-4ff9-a343-95ba4209f24a",
 }
 
-# The three power calls share one URI: the body tells which it is. Others may refuse an empty body, as clouds do.
+# The three power calls share one URI: the body says which it is. Others may refuse an empty body, as clouds do.
 BODIES: dict[str, dict[str, Any]] = {
     "4.4.3": {"os-start": {"servers": []}},
     "4.4.4": {"reboot": {"type": "HARD", "servers": []}},
@@ -110,9 +110,9 @@ def test_a_documented_call_has_the_documented_limit(call: Call) -> None:
 @every_call
 def test_a_method_tells_the_limit_of_its_call_or_that_there_is_none(call: Call) -> None:
     """A user who reads about a method learns from the same text how often it may be called."""
-    told = inspect.getdoc(method_of(client_of_nobody(), operation_of(call).name)) or ""
+    text = inspect.getdoc(method_of(client_of_nobody(), operation_of(call).name)) or ""
 
-    assert re.findall(r"(\d+) calls a minute", told) == ([] if call.limit is None else [str(call.limit)])
+    assert re.findall(r"(\d+) calls a minute", text) == ([] if call.limit is None else [str(call.limit)])
 
 
 @every_call
@@ -139,10 +139,10 @@ def test_a_documented_call_is_known_to_the_simulator(call: Call) -> None:
 def code_of(answer: httpx.Response) -> str | None:
     """Read the code of a refusal by the gateway; the refusals of Nova and a good answer have none."""
     try:
-        told = json.loads(answer.content or b"{}")
+        body = json.loads(answer.content or b"{}")
     except ValueError:
         return None
-    return told.get("error_code") if isinstance(told, dict) else None
+    return body.get("error_code") if isinstance(body, dict) else None
 
 
 def test_there_is_no_operation_that_the_reference_does_not_have() -> None:

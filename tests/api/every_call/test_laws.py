@@ -85,8 +85,8 @@ def test_any_model_has_a_repr_and_is_frozen(model: type[Model]) -> None:
     def law(value: Model) -> None:
         assert repr(value).startswith(model.__name__ + "(")
         for secret in type(value)._secret:
-            told = getattr(value, secret)
-            assert not told or f"{secret}='***'" in repr(value)
+            field = getattr(value, secret)
+            assert not field or f"{secret}='***'" in repr(value)
         for field in model.__struct_fields__:
             with pytest.raises(AttributeError):
                 setattr(value, field, None)

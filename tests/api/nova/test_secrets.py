@@ -34,11 +34,11 @@ async def test_what_is_told_once_is_in_no_repr() -> None:
         pair = await bms.nova.keypairs.create("k")
 
         assert (created.admin_password, pair.private_key) == (SECRET, SECRET)
-        for told in (created, pair):
-            assert SECRET not in repr(told)
-            assert SECRET not in str(told)
-            assert SECRET not in str(told.__rich_repr__())
-            assert "***" in repr(told)
+        for made in (created, pair):
+            assert SECRET not in repr(made)
+            assert SECRET not in str(made)
+            assert SECRET not in str(made.__rich_repr__())
+            assert "***" in repr(made)
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ async def test_a_secret_that_the_cloud_echoes_is_not_in_the_error(
         cloud.route().mock(side_effect=echo)
         with pytest.raises(BadRequestError, match="what is ") as caught:
             await make(bms)
-        told = str(caught.value) + repr(vars(caught.value))
-        assert SECRET not in told
-        assert b64encode(SECRET.encode()).decode() not in told
+        shown = str(caught.value) + repr(vars(caught.value))
+        assert SECRET not in shown
+        assert b64encode(SECRET.encode()).decode() not in shown
 
 
 async def test_a_private_key_is_refused_also_without_checks() -> None:
     async with mocked(check=False) as (bms, cloud):
-        with pytest.raises(InvalidRequestError, match="this is a private key"):
+        with pytest.raises(InvalidRequestError, match="expected the public key, got a private key"):
             await bms.nova.keypairs.import_key("k", PEM)
         assert not cloud.calls
 

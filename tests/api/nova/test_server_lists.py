@@ -1,4 +1,4 @@
-"""The native lists: their filters, their pages, and how bare metal is told from virtual machines."""
+"""The native lists: their filters, their pages, and how bare metal is distinguished from virtual machines."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_filters_that_earlier_versions_do_not_know_bring_their_microversio
             each async for each in servers.list_details(bare_metal_only=False, microversion="2.60", **filters)
         ] == []
         assert [request.headers[MICROVERSION] for request in sent(cloud)] == ["2.26", "2.60"]
-        with pytest.raises(InvalidRequestError, match=r"^microversion='2\.9': what is asked for needs 2\.26 or later$"):
+        with pytest.raises(InvalidRequestError, match=r"^microversion='2\.9': expected 2\.26 or later, for a filter"):
             servers.list_details(microversion="2.9", **filters)
 
 
@@ -185,8 +185,8 @@ async def test_a_list_whose_marker_vanished_goes_on_after_the_server_before() ->
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.params.get("marker") == "s-2":
-            told = {"badRequest": {"message": "marker [s-2] not found", "code": 400}}
-            return httpx.Response(400, json=told)
+            body = {"badRequest": {"message": "marker [s-2] not found", "code": 400}}
+            return httpx.Response(400, json=body)
         found: httpx.Response = whole(request)
         return found
 
@@ -198,8 +198,8 @@ async def test_a_list_whose_marker_vanished_goes_on_after_the_server_before() ->
 async def test_a_list_whose_markers_all_vanished_tells_so_after_a_few() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if "marker" in request.url.params:
-            told = {"badRequest": {"message": "marker not found", "code": 400}}
-            return httpx.Response(400, json=told)
+            body = {"badRequest": {"message": "marker not found", "code": 400}}
+            return httpx.Response(400, json=body)
         return httpx.Response(200, json=page(*(f"s-{number}" for number in range(30))))
 
     async with mocked() as (bms, cloud):
@@ -220,8 +220,8 @@ async def test_a_page_that_vanished_as_a_whole_is_passed_over_by_the_marker_of_t
     def answer(request: httpx.Request) -> httpx.Response:
         marker = request.url.params.get("marker")
         if marker is not None and marker not in there:
-            told = {"badRequest": {"message": f"marker [{marker}] not found", "code": 400}}
-            return httpx.Response(400, json=told)
+            body = {"badRequest": {"message": f"marker [{marker}] not found", "code": 400}}
+            return httpx.Response(400, json=body)
         found: httpx.Response = cloud_of(there)(request)
         if marker == "s-029" and there == ids:
             there[30:60] = []
@@ -349,8 +349,8 @@ async def test_a_cloud_that_drops_the_marker_is_asked_again_and_then_is_an_error
 
         with pytest.raises(
             DecodeError,
-            match=r"nova\.servers\.list_details: expected more servers after b, for the cloud says that there are "
-            r"some, got only servers that came before 4 times; 2 were read: list them again later",
+            match=r"nova\.servers\.list_details: expected more servers after b, as the cloud announces, "
+            r"got only servers that were listed before 4 times; 2 were read; list them again later",
         ):
             await read_all()
         assert read == ["a", "b"]
@@ -452,7 +452,7 @@ async def test_an_image_goes_alone_and_has_one_page() -> None:
         assert len([server async for server in bms.nova.servers.list_details(image="i-1")]) == 1000
         assert asked(cloud) == [{"image": ["i-1"]}]
         for more in ({"flavor": "f"}, {"limit": 10}, {"status": "ACTIVE"}, {"tags": "a"}):
-            with pytest.raises(InvalidRequestError, match="neither filters nor paging go with an image"):
+            with pytest.raises(InvalidRequestError, match="expected no filter, order or page size beside an image"):
                 bms.nova.servers.list_details(image="i-1", **more)
         with pytest.raises(InvalidRequestError, match="use list_details"):
             bms.nova.servers.list(image="i-1")
@@ -489,7 +489,7 @@ async def test_an_image_in_the_brief_list_finds_everything() -> None:
         ("image", ""),
     ],
 )
-async def test_an_unfit_filter_is_refused_before_anything_is_sent(argument: str, value: Any) -> None:
+async def test_an_invalid_filter_is_refused_before_anything_is_sent(argument: str, value: Any) -> None:
     async with mocked() as (bms, cloud):
         with pytest.raises(InvalidRequestError) as caught:
             bms.nova.servers.list_details(**{argument: value})
