@@ -15,7 +15,6 @@ Tree: TypeAlias = dict[str, Any]
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _SITE: Final = Path("/etc/openstack")
-_MAX_VALUES: Final = 100_000
 
 
 def candidate_paths(stem: str, variable: str, environment: Mapping[str, str]) -> list[Path]:
@@ -135,9 +134,7 @@ def _yaml_parser(path: Path) -> Callable[[str], tuple[object, str]]:
         try:
             loader = loader_class(text)
             try:
-                node = loader.get_single_node()
-                trouble = "" if node is None else _find_trouble(node)
-                return None if node is None or trouble else loader.construct_document(node), trouble
+                return loader.get_single_data(), ""
             finally:
                 loader.dispose()
         except yaml.MarkedYAMLError as error:
@@ -152,33 +149,3 @@ def _yaml_parser(path: Path) -> Callable[[str], tuple[object, str]]:
             return None, ": not YAML"
 
     return parse
-
-
-def _find_trouble(root: Any) -> str:
-    """Return what is wrong with the anchors of a YAML document: a few lines can stand for billions, or for no end."""
-    sizes: dict[int, int | None] = {}
-
-    def size_of(node: Any) -> int:
-        known = sizes.get(id(node), 0)
-        if known is None:
-            raise _EndlessError
-        if known:
-            return known
-        sizes[id(node)] = None
-        if isinstance(node.value, str):
-            parts: list[Any] = []
-        else:
-            # The items of a sequence, or the keys and values of a mapping.
-            parts = [part for each in node.value for part in (each if isinstance(each, tuple) else (each,))]
-        sizes[id(node)] = total = 1 + sum(map(size_of, parts))
-        return total
-
-    try:
-        size = size_of(root)
-    except _EndlessError:
-        return ": an anchor contains itself"
-    return f": its anchors stand for {size} values, which is more than {_MAX_VALUES}" if size > _MAX_VALUES else ""
-
-
-class _EndlessError(Exception):
-    """A value is inside of itself."""

@@ -464,26 +464,13 @@ async def test_a_cloud_can_be_read_in_a_thread_and_then_nothing_blocks_the_loop(
 # Broken files.
 
 
-LAUGHS = "".join(f"l{n}: &l{n} {{{', '.join(f'k{i}: *l{n - 1}' for i in range(10))}}}\n" for n in range(1, 30))
-MERGES = "".join(f"l{n}: &l{n}\n  <<: [{', '.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 30))
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("clouds: &c\n  a: *c\n", ": an anchor contains itself"),
-        ("clouds:\n  a: &a\n    auth: [*a]\n", ": an anchor contains itself"),
-        ("clouds:\n  a: &a\n    <<: *a\n", ": an anchor contains itself"),
-        (f"l0: &l0 SECRET\n{LAUGHS}clouds: {{a: *l29}}\n", ": its anchors stand for "),
-        (f"l0: &l0 {{a: SECRET}}\n{MERGES}clouds: {{a: *l29}}\n", ": its anchors stand for "),
-    ],
-)
+@pytest.mark.parametrize("text", ["clouds: &c\n  a: *c\n", "clouds:\n  a: &a\n    auth: [*a]\n"])
 @pytest.mark.parametrize("stem", ["clouds", "secure"])
-def test_anchors_without_end_are_told_and_not_followed(machine: Machine, stem: str, text: str, told: str) -> None:
+def test_an_anchor_that_contains_itself_is_an_error(machine: Machine, stem: str, text: str) -> None:
     machine.write(machine.site / "clouds.yaml", {"a": cloud()})
     place = machine.cwd / f"{stem}.yaml"
     place.write_text(text)
-    assert machine.failure("a").startswith(f"{place}{told}")
+    assert machine.failure("a") == f"{place}: nested too deeply"
 
 
 @pytest.mark.parametrize(
