@@ -91,7 +91,6 @@ class AkSkAuth:
         "_header_cache",
         "_keys",
         "_observers",
-        "_offset",
         "_project_id",
         "_provider",
         "_redacted_values",
