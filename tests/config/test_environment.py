@@ -322,7 +322,7 @@ def test_certificates_to_trust_are_named_and_never_left_unchecked(monkeypatch: p
         text = failure(complete | {"OS_INSECURE": value})
         assert text.startswith("OS_INSECURE in the environment: the cloud's certificate is always verified")
         assert "OS_CACERT" in text
-    assert failure(complete | {"OS_INSECURE": "SECRET"}) == "OS_INSECURE in the environment: true or false is needed"
+    assert failure(complete | {"OS_INSECURE": "SECRET"}) == "OS_INSECURE in the environment: expected true or false"
 
 
 def test_a_client_trusts_the_certificates_that_the_environment_names(tmp_path: Path) -> None:
