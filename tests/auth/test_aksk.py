@@ -34,7 +34,7 @@ from bms_async import (
     TransportError,
 )
 from bms_async.auth import Auth, RenewableAuth, aksk
-from bms_async.auth.aksk import LONG, MAX_SIGNED_BYTES
+from bms_async.auth.aksk import MAX_INLINE_BYTES, MAX_SIGNED_BYTES
 from bms_async.simulator import Cloud, CloudSettings, create_app
 from bms_async.simulator.core.tokens import AccessKey
 from bms_async.wire.signing import SigningKey, sign
@@ -183,7 +183,9 @@ async def test_a_request_is_signed_anew_whenever_it_is_asked_for() -> None:
     assert first["Authorization"] != second["Authorization"]
 
 
-@pytest.mark.parametrize(("length", "elsewhere"), [(LONG, False), (LONG + 1, True), (MAX_SIGNED_BYTES, True)])
+@pytest.mark.parametrize(
+    ("length", "elsewhere"), [(MAX_INLINE_BYTES, False), (MAX_INLINE_BYTES + 1, True), (MAX_SIGNED_BYTES, True)]
+)
 async def test_a_long_body_is_hashed_while_other_calls_go_on(
     length: int, elsewhere: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

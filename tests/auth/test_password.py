@@ -287,7 +287,7 @@ async def test_an_outage_is_told_to_all_who_wait_and_the_next_call_tries_anew(
         told = await outcomes_of(100, lambda: get(bms))
         assert {type(each) for each in told} == {kind}
         assert len({id(each) for each in told}) == 100
-        assert "identity.create_token: no token after 4 tries" in str(told[0])
+        assert "identity.create_token: no token after 4 attempts" in str(told[0])
         assert named in str(told[0])
         # The call itself was never sent, so that even a reboot may be asked for again.
         assert not any(each.maybe_done for each in told)
@@ -346,7 +346,9 @@ async def test_a_wrong_password_is_not_sent_again_at_once_however_many_calls_fai
     assert "not asked again" not in str(told[0])
     for each in told[1:]:
         assert "requires authentication" in str(each)
-        assert "not asked again, and will not be for 30.0 s: an account is locked after a few wrong tries" in str(each)
+        assert "not asked again, and will not be for 30.0 s: an account is locked after a few failed attempts" in str(
+            each
+        )
 
 
 @virtually

@@ -179,7 +179,7 @@ async def test_an_identity_service_out_of_order_is_asked_again_and_calls_wait() 
 async def test_an_identity_service_out_of_order_for_long_is_no_refusal() -> None:
     async with logged_in(servers=3) as sim:
         goes_wrong(sim, *[Answer(status=503)] * 4)
-        with pytest.raises(TransportError, match="no token after 4 tries") as caught:
+        with pytest.raises(TransportError, match="no token after 4 attempts") as caught:
             await sim.bms.servers.get(sim.ids[0])
         assert not caught.value.maybe_delivered
         assert sim.arrived("servers.get") == 0

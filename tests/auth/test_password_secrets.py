@@ -122,7 +122,7 @@ async def test_r5_not_in_the_log_of_the_http_library_either(log: Everything) -> 
         BmsClient(endpoint="https://bms.example.com", project_id="p", auth=auth, transport=transport, limits=Limits()),
     ):
         assert logging.getLogger("httpcore").isEnabledFor(logging.DEBUG)
-        headers = await auth.headers(auth._exchange.build_request())
+        headers = await auth.headers(auth._client.build_request())
     assert headers == {"X-Auth-Token": token}
     assert "httpcore" in log.names
     assert [text for text in log.shown if token in text or PASSWORD in text] == []

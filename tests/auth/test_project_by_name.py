@@ -227,10 +227,10 @@ async def test_a_password_whose_token_tells_no_project_has_it_looked_up_by_the_s
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"project_id": "p", "project_name": "n"}, "project_id, project_name: give one of them"),
-        ({"project_name": " "}, "project_name=' ': the name of a project is needed"),
-        ({"project_name": 7}, "project_name=7: the name of a project is needed"),
-        ({"project_name": "n", "auth": auth_of()}, "PasswordAuth is for a project of its own"),
+        ({"project_id": "p", "project_name": "n"}, "project_id, project_name: expected one of them, got both"),
+        ({"project_name": " "}, "project_name=' ': expected the name of a project"),
+        ({"project_name": 7}, "project_name=7: expected the name of a project"),
+        ({"project_name": "n", "auth": auth_of()}, "PasswordAuth has a project of its own"),
         ({}, "project_id"),
     ],
 )
