@@ -52,7 +52,7 @@ async def test_r4_once_all_tasks_are_cancelled_a_queue_refuses_and_what_waited_i
     cancel_all()
     # None of the tasks has run since.
     assert not queue.is_open
-    with pytest.raises(ClientClosedError, match="its tasks were ended"):
+    with pytest.raises(ClientClosedError, match="its tasks were cancelled"):
         queue.submit(REQUEST)
     await asyncio.sleep(0.01)
     assert all(flight.response.done() for flight in before)
@@ -70,7 +70,7 @@ async def test_r4_what_is_submitted_while_those_that_send_are_being_ended_is_tol
             task.cancel()
     # They have not run since: the queue cannot know yet, and takes it.
     late = queue.submit(REQUEST)
-    assert "was closed before the answer came" in await told(late)
+    assert "was closed before the response arrived" in await told(late)
     assert not queue.is_open
     assert late.ended
     assert all(flight.response.done() for flight in before)
@@ -83,7 +83,7 @@ async def test_r4_a_request_whose_worker_was_ended_before_it_began_is_told_so() 
     await asyncio.sleep(0)
     flight = queue.submit(REQUEST)
     cancel_all()
-    assert "was closed before the answer came" in await told(flight)
+    assert "was closed before the response arrived" in await told(flight)
     assert queue.statistics().queued == 0
     await queue.aclose()
 
@@ -101,7 +101,7 @@ async def test_r4_what_waits_behind_a_worker_that_is_ended_alone_is_told_so_and_
     (worker,) = [task for task in of_the_queue() if task.get_name() == "bms_async send"]
     worker.cancel()
     for flight in (first, second):
-        assert "was closed before the answer came" in await told(flight)
+        assert "was closed before the response arrived" in await told(flight)
     assert await queue.submit(REQUEST).wait() is GOOD
     await queue.aclose()
 

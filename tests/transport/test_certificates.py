@@ -39,7 +39,7 @@ async def test_without_the_bundle_it_is_not_and_nothing_is_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [(None, "No such file"), (b"", "no certificate"), (b"-----BEGIN nothing", "no certificate")]
+    ("content", "told"), [(None, "No such file"), (b"", "got none"), (b"-----BEGIN nothing", "got none")]
 )
 async def test_a_bundle_that_cannot_be_read_is_told_of_when_the_client_is_opened(
     content: bytes | None, told: str, tmp_path: Path

@@ -102,7 +102,7 @@ async def test_closing_the_transport_itself_tells_who_waits_for_it(
             await server.until(lambda it: len(it.heard) == 2)
         ended = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(each) for each in ended] == [ClientClosedError] * 5
-        assert {str(each) for each in ended} == {"servers.get: the transport was closed before the answer came"}
+        assert {str(each) for each in ended} == {"servers.get: the transport was closed before the response arrived"}
         assert len(server.heard) == 2
 
 
@@ -351,6 +351,6 @@ async def test_sending_says_so_when_somebody_has_cancelled_its_tasks() -> None:
     for task in ours:
         task.cancel()
     await asyncio.wait(ours)
-    with pytest.raises(ClientClosedError, match="or by hand"):
+    with pytest.raises(ClientClosedError, match="tasks were cancelled"):
         queue.submit(request("http://localhost"))
     await queue.aclose()

@@ -81,7 +81,7 @@ async def test_more_connections_than_the_pool_holds_are_not_used(
 
 @pytest.mark.parametrize("number", [0, -1])
 def test_a_transport_without_connections_is_refused(number: int) -> None:
-    with pytest.raises(ConfigurationError, match=rf"connections={number}\): at least 1"):
+    with pytest.raises(ConfigurationError, match=rf"connections={number}\): expected at least 1"):
         HttpxTransport(connections=number)
 
 

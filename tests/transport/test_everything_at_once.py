@@ -88,4 +88,4 @@ async def test_r3_no_request_is_heard_twice_or_said_to_have_stayed_when_it_was_h
         assert all(ended[each] for each in ("200", "cancelled", "failed"))
         if isinstance(transport, AiohttpTransport) and transport._connector is not None:
             in_flight = transport.statistics().in_flight
-            assert len(transport._connector._acquired) <= transport._idle.number + in_flight
+            assert len(transport._connector._acquired) <= transport._idle.count + in_flight

@@ -139,11 +139,11 @@ async def opens_a_tunnel_to_nowhere(talk: Talk) -> None:
 
 
 TUNNELS = {
-    "hangs up": (closes_the_tunnel, "hung up instead of answering CONNECT"),
-    "resets": (resets_the_tunnel, "hung up instead of answering CONNECT"),
-    "answers 502": (answers(answer(502)), "answered 502 to CONNECT"),
-    "answers 407": (answers(answer(407)), r"answered 407 to CONNECT.*it wants a name and a password"),
-    "answers 403": (answers(answer(403)), "answered 403 to CONNECT"),
+    "hangs up": (closes_the_tunnel, "closed the connection on CONNECT"),
+    "resets": (resets_the_tunnel, "closed the connection on CONNECT"),
+    "answers 502": (answers(answer(502)), "responded with 502 to CONNECT"),
+    "answers 407": (answers(answer(407)), r"responded with 407 to CONNECT.*it requires a name and a password"),
+    "answers 403": (answers(answer(403)), "responded with 403 to CONNECT"),
     "leads nowhere": (opens_a_tunnel_to_nowhere, "ConnectError"),
 }
 
@@ -247,7 +247,7 @@ def test_an_answer_that_drips_in_is_given_up_when_its_time_is_over_counted_from_
                 sent = HttpRequest(
                     operation="servers.get", method="GET", url="http://a.test/x", headers={}, timeout=30.0
                 )
-                with pytest.raises(TimeoutError, match="ReadTimeout: no whole answer within 30 s") as caught:
+                with pytest.raises(TimeoutError, match="ReadTimeout: no complete response within 30 s") as caught:
                     await transport.send(sent)
                 assert getattr(caught.value, "maybe_delivered", None) is True
                 took.append(asyncio.get_running_loop().time() - begun)

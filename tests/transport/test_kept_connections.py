@@ -118,7 +118,7 @@ async def test_an_idle_connection_is_closed_though_nobody_asks_for_it() -> None:
     async with Loopback(answers(answer())) as server, AiohttpTransport(keep_alive=0.02) as transport:
         await transport.send(request(server.url))
         await server.until(lambda it: it.open == 0)
-        assert transport._idle.number == 0
+        assert transport._idle.count == 0
 
 
 async def all_at_once(number: int, transport: AiohttpTransport, server: Loopback, gate: asyncio.Event) -> None:
@@ -164,7 +164,7 @@ async def test_idle_connections_to_one_address_make_room_for_another() -> None:
         assert one.open == 3
         await all_at_once(2, transport, other, gates[1])
         await one.until(lambda it: it.open == 1)
-        assert (other.open, transport._idle.number) == (2, 3)
+        assert (other.open, transport._idle.count) == (2, 3)
 
 
 class FakeLine:
@@ -185,17 +185,17 @@ def test_idle_connections_are_swept_by_one_timer_for_all() -> None:
         idle: Any = IdleConnections(15.0)
         lines = [FakeLine(), FakeLine(idle_limit=4.0), FakeLine()]
         for line in lines:
-            idle.put("way", line)
+            idle.put("route", line)
         lines[2].usable = False
         before = [line.closed for line in lines]
         await asyncio.sleep(23.0)
         assert before == [0, 0, 0]
         assert idle == {}
         late = FakeLine()
-        idle.put("way", late)
+        idle.put("route", late)
         await asyncio.sleep(10.0)
-        assert idle.pop_idle("way", once=True) is None
-        assert idle.pop_idle("way", once=False) is late
+        assert idle.pop_idle("route", replayable=False) is None
+        assert idle.pop_idle("route", replayable=True) is late
         idle.close()
         return [line.closed for line in lines]
 

@@ -145,7 +145,7 @@ async def test_a_proxy_of_a_kind_that_is_not_spoken_is_refused_by_its_name_with_
     monkeypatch.setenv("ALL_PROXY", f"{scheme}://me:open-sesame@proxy.example.com:1080")
     async with make() as transport:
         with pytest.raises(
-            TransportError, match=f"a proxy of {scheme.lower()}:// is not spoken here; name one"
+            TransportError, match=f"expected a proxy of http:// or https://, got {scheme.lower()}://; name another"
         ) as caught:
             await transport.send(request("https://cloud.invalid/x"))
     assert not caught.value.maybe_delivered
@@ -163,11 +163,11 @@ async def test_a_proxy_of_a_kind_that_is_not_spoken_is_refused_by_its_name_with_
 )
 def test_the_address_of_a_proxy_is_read_as_people_write_it(text: str, address: str) -> None:
     assert read_proxy(text).address == address
-    assert read_proxy(text).trouble is None
+    assert read_proxy(text).problem is None
 
 
 def test_r5_a_proxy_does_not_show_its_password() -> None:
     proxy = read_proxy("http://me:open-sesame@proxy.example.com:3128")
-    assert proxy.place == "proxy.example.com:3128"
+    assert proxy.host_and_port == "proxy.example.com:3128"
     assert "Basic" not in repr(proxy)
     assert proxy.authorization == "Basic bWU6b3Blbi1zZXNhbWU="

@@ -212,7 +212,7 @@ async def test_r5_a_header_that_cannot_be_sent_is_named_but_not_shown(
     )
     async with carrier(library, trusting) as transport:
         with pytest.raises(
-            TransportError, match="header X-Auth-Token has characters that no header can carry"
+            TransportError, match="header X-Auth-Token has characters that are invalid in a header"
         ) as caught:
             await transport.send(request)
     assert not caught.value.maybe_delivered

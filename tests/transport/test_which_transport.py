@@ -115,7 +115,7 @@ sys.modules["aiohttp.client_proto"] = None
 )
 def test_beside_an_aiohttp_that_does_not_do_it_is_httpx_and_one_warning_says_why(there: str, why: str) -> None:
     first, last = run(LOGGED + there + WHICH.replace("assert not any", "not any")).splitlines()
-    assert first.startswith("WARNING requests are carried over httpx, which is slower: ")
+    assert first.startswith("WARNING using httpx, which is slower than aiohttp: ")
     assert why in first
     assert last.startswith("HttpxTransport httpx")
 
