@@ -129,8 +129,8 @@ def unavailable_error(error: CallError, attempts: int) -> TransportError:
     status = getattr(error, "status", None)
     last = type(error).__name__ if status is None else f"{type(error).__name__} {status}"
     kind = CallTimeoutError if isinstance(error, CallTimeoutError) else TransportError
-    count = f"{attempts} attempts" if attempts > 1 else "one attempt"
-    text = f"no token after {count}, the last of which failed with {last}; the call was not sent; check auth_url"
+    count = f"{attempts} attempts, the last of which" if attempts > 1 else "one attempt, which"
+    text = f"no token after {count} failed with {last}; the call was not sent; check auth_url"
     return kind(text, maybe_delivered=False, operation=OPERATION)
 
 

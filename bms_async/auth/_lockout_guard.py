@@ -1,7 +1,7 @@
 """When not to send a request for a token: after a refusal, and during an outage (rule R8).
 
-Clouds lock an account after about five wrong passwords within a quarter of an hour, and its other users log in too.
-So `LockoutGuard` is a circuit breaker. A refused password is sent again after 30 s, after 3 minutes, and then once in
+Clouds lock an account after about five wrong passwords within a quarter of an hour, and people log in to it as well. So
+`LockoutGuard` is a circuit breaker. A refused password is sent again after 30 s, after 3 minutes, and then once in
 15 minutes: three times in the first quarter of an hour and once in each later one. Until then calls get the refusal
 without a request. A password that is accepted closes the breaker.
 
@@ -11,8 +11,8 @@ the password then, and the cloud rejects every token; one more token would be on
 `OutageBackoff` bounds the load on an identity service that fails otherwise: after a failed renewal one request at a
 time is sent, 1 to 10 s apart, however many calls need a token.
 
-Rejected: a constant pause, for one that is short enough for a typing error locks the account of a program that runs
-all night; and giving up for good, for a password is changed while programs run.
+Rejected: a constant pause, because one that is short enough after a typing error would lock the account of a program
+that runs all night; and giving up for good, because passwords are changed while programs run.
 """
 
 from __future__ import annotations

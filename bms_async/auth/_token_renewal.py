@@ -4,8 +4,8 @@ However many calls need a token, one request is sent for it, and one 401 costs o
 client and not of a call: callers wait for it, and a caller that is cancelled ends nobody else's wait. When the client
 that runs it is closed, another open client takes it over.
 
-A token is renewed in the background before it ends, while calls go on with the old one. A renewal that fails then is
-tried again after `_PAUSE_AFTER_FAILURE`; calls get its error only once the old token has ended.
+A token is renewed in the background before it ends, while calls go on with the old one. If that fails, it is
+logged and tried again after `_PAUSE_AFTER_FAILURE`; calls get an error only once the old token has ended.
 
 A 401 replaces the token, unless another call has replaced it meanwhile. If the replacement is refused within `YOUNG`
 seconds too, the refusal is about the user and not about the token, and callers get it: tokens are not replaced in a

@@ -10,8 +10,8 @@ Keys that are refused within `YOUNG` seconds, or that the provider returns again
 pause is over, a 401 is returned to the caller. The former keys stay masked, for responses to their requests may still
 arrive.
 
-Rejected: signing when a call is made, for its signature would expire in the queue; and fetching keys at intervals, for
-the SDK does not know when they end and the cloud says it.
+Rejected: signing when a call is made, because its signature would expire in the queue; and fetching keys at intervals,
+because the SDK does not know when they expire, and a 401 says so.
 """
 
 from __future__ import annotations

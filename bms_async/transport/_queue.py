@@ -8,9 +8,9 @@ exchange them. A request whose caller was cancelled is dropped if it has not bee
 its end, so that its connection stays usable. When the tasks end, by `aclose` or by the cancellation of all tasks of the
 loop, every request that waits fails with `ClientClosedError`, and no more are accepted.
 
-Rejected: sending in the caller's task. A request that is cancelled before its connection is open can leave a phantom
-connection in the pool of an HTTP library for ever. Rejected too: queuing in that pool, which scans its queue for each
-request; so no more requests than connections are passed on to it. And a task for each request, which would cost as much
+Rejected: sending in the caller's task, because a request that is cancelled before its connection is open can leave a
+phantom connection in an HTTP library's pool for ever; queuing in that pool, because it scans its queue for each request
+(so no more requests than connections are passed on to it); and a task for each request, because it would cost as much
 as everything else here.
 """
 

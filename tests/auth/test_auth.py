@@ -99,9 +99,9 @@ def test_a_token_is_not_copied_either() -> None:
 
 @given(before=st.text(max_size=20), after=st.text(max_size=20))
 def test_a_token_is_taken_out_of_whatever_the_cloud_says(before: str, after: str) -> None:
-    told = StaticToken(TOKEN).redact(f"{before}{TOKEN}{after}{TOKEN}")
+    redacted = StaticToken(TOKEN).redact(f"{before}{TOKEN}{after}{TOKEN}")
 
-    assert told == f"{before}***{after}***"
+    assert redacted == f"{before}***{after}***"
 
 
 def test_a_static_token_is_an_auth_and_a_string_is_none() -> None:

@@ -29,7 +29,7 @@ def test_every_missing_argument_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"user_id": "u"}, "username or user_id, not both; .*user_id or user_domain_name, not both"),
         ({"user_domain_id": "d"}, "user_domain_name or user_domain_id, not both"),
@@ -68,8 +68,8 @@ def test_every_missing_argument_is_named_at_once() -> None:
         ({"auth_url": "https://iam.example.com/v2.0/"}, "version 3"),
     ],
 )
-def test_what_cannot_be_right_is_refused(arguments: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told) as caught:
+def test_what_cannot_be_right_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         auth_of(**arguments)
 
     assert TEXT not in repr(caught.value)

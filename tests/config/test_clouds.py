@@ -95,7 +95,7 @@ def test_our_order_is_the_one_of_openstacksdk(machine: Machine, stem: str, monke
     # It looks at the machine when it is imported, hence the process of its own, in this home and this directory.
     program = f"from openstack.config import loader; print(*loader.{'CONFIG' if stem == 'clouds' else 'SECURE'}_FILES)"
     environment = {"HOME": str(machine.home), "PATH": ""}
-    told = subprocess.run(
+    paths = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,
         capture_output=True,
@@ -108,7 +108,7 @@ def test_our_order_is_the_one_of_openstacksdk(machine: Machine, stem: str, monke
     ours = [str(place) for place in files.candidate_paths(stem, "OS_CLIENT_CONFIG_FILE", environment)]
 
     # /etc/xdg is where nobody puts it; it is not looked at.
-    assert ours == list(dict.fromkeys(place for place in told if not place.startswith("/etc/xdg")))
+    assert ours == list(dict.fromkeys(place for place in paths if not place.startswith("/etc/xdg")))
 
 
 @pytest.mark.filterwarnings("ignore:Support for InfluxDB")
@@ -364,7 +364,7 @@ def test_a_cloud_is_laid_over_its_profile_as_openstacksdk_does(machine: Machine,
 def test_where_profiles_are_looked_for_is_where_openstacksdk_does(machine: Machine) -> None:
     program = "from openstack.config import loader; print(*loader.VENDOR_FILES)"
     environment = {"HOME": str(machine.home), "PATH": ""}
-    told = subprocess.run(
+    paths = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,
         capture_output=True,
@@ -372,10 +372,10 @@ def test_where_profiles_are_looked_for_is_where_openstacksdk_does(machine: Machi
         check=True,
         timeout=patience(60.0),
     ).stdout.split()
-    site = [str(Path("/etc/openstack") / Path(place).name) for place in told[:3]]
+    site = [str(Path("/etc/openstack") / Path(place).name) for place in paths[:3]]
     ours = [str(place) for place in files.candidate_paths("clouds-public", "", environment)]
 
-    theirs = list(dict.fromkeys(place for place in told if not place.startswith("/etc/")))
+    theirs = list(dict.fromkeys(place for place in paths if not place.startswith("/etc/")))
     assert [place for place in ours if not place.startswith(str(machine.site))] == theirs
     assert [Path(place).name for place in ours[-3:]] == [Path(place).name for place in site]
 
@@ -474,7 +474,7 @@ def test_an_anchor_that_contains_itself_is_an_error(machine: Machine, stem: str,
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("clouds.yaml", b"clouds:\n  a:\n    auth: {password: SECRET\n", ", line "),
         ("clouds.yaml", b"clouds:\n  a:\n\tpassword: SECRET\n", ", line 3: not YAML"),
@@ -494,10 +494,10 @@ def test_an_anchor_that_contains_itself_is_an_error(machine: Machine, stem: str,
     ],
 )
 def test_a_broken_file_is_told_by_its_name_and_line_and_not_shown(
-    machine: Machine, name: str, content: bytes, told: str
+    machine: Machine, name: str, content: bytes, message: str
 ) -> None:
     (machine.cwd / name).write_bytes(content)
-    assert machine.failure("a").startswith(f"{machine.cwd / name}{told}")
+    assert machine.failure("a").startswith(f"{machine.cwd / name}{message}")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_it_is_a_transport_that_owns_its_sending() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"connections": 0}, r"connections=0\): expected at least 1"),
         ({"connections": -1}, r"connections=-1\): expected at least 1"),
@@ -57,8 +57,8 @@ def test_it_is_a_transport_that_owns_its_sending() -> None:
         ({"max_response_bytes": 0}, r"max_response_bytes=0\): expected a whole number"),
     ],
 )
-def test_a_number_that_cannot_be_is_refused(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told):
+def test_a_number_that_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         AiohttpTransport(**given)
 
 

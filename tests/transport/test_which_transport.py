@@ -68,8 +68,8 @@ try:
 except ImportError as error:
     print(error)
 """
-    told = run(program, hidden="aiohttp")
-    assert told == "bms_async.AiohttpTransport needs the extra 'speedups': pip install 'bms-async[speedups]'"
+    output = run(program, hidden="aiohttp")
+    assert output == "bms_async.AiohttpTransport needs the extra 'speedups': pip install 'bms-async[speedups]'"
 
 
 LOGGED = """
@@ -129,9 +129,9 @@ try:
 except bms_async.ConfigurationError as error:
     print(error)
 """
-    told = run(program)
-    assert told.startswith("aiohttp 3.9.5 cannot carry requests")
-    assert "expected aiohttp>=3.11,<3.15" in told
+    output = run(program)
+    assert output.startswith("aiohttp 3.9.5 cannot carry requests")
+    assert "expected aiohttp>=3.11,<3.15" in output
 
 
 def test_a_parser_that_does_something_else_is_found_when_the_transport_is_opened() -> None:
