@@ -33,6 +33,7 @@ HINT = "check the user's name, password and domain, the project, and auth_url"
 # Seconds, if the response does not have the lifetime, which is documented as a day. Too long costs one 401.
 _DEFAULT_LIFETIME = 3600.0
 _WHOLE_SECOND = 1.0
+_REQUEST_TIMEOUT, _SERVER_ERROR = 408, 500
 
 
 class IssuedToken(msgspec.Struct):
@@ -82,7 +83,7 @@ def read_date(value: str | None) -> datetime | None:
 def is_retryable(error: CallError) -> bool:
     """Return whether the same request may succeed later."""
     if isinstance(error, ApiError):
-        return isinstance(error, RateLimitedError) or error.status == 408 or error.status >= 500  # noqa: PLR2004
+        return isinstance(error, RateLimitedError) or error.status == _REQUEST_TIMEOUT or error.status >= _SERVER_ERROR
     return True
 
 

@@ -285,11 +285,12 @@ class AkSkAuth:
     async def _call_provider(self) -> Keys:
         assert self._provider is not None  # noqa: S101 - without a provider there are keys from the beginning
         given: object = wrap_secrets(await call_foreign("the provider of keys", self._provider))
-        if not isinstance(given, tuple) or len(given) != 3:  # noqa: PLR2004 - a key, its secret, its token
-            raise ConfigurationError(
-                "AkSkAuth: provider: expected it to return (access key, secret key, security token or None)"
-            )
-        return read_keys(*given)
+        match given:
+            case tuple((access_key, secret_key, security_token)):
+                return read_keys(access_key, secret_key, security_token)
+        raise ConfigurationError(
+            "AkSkAuth: provider: expected it to return (access key, secret key, security token or None)"
+        )
 
     def _use_keys(self, keys: Keys) -> None:
         # Responses to requests that the former keys signed may still arrive.

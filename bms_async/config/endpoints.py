@@ -70,18 +70,19 @@ def find_endpoints(
     if endpoint is None:
         _require_region_and_domain(region, domain)
 
-    def derived(service: str) -> str | None:
-        return f"https://{service}.{region}.{domain}" if region is not None and domain is not None else None
-
     def read(setting: str, address: str | None) -> str:
         return read_endpoint(setting, setting, address, project_id)
 
-    bms = read("endpoint", derived("bms") if endpoint is None else endpoint)
+    bms = read("endpoint", _derive("bms", region, domain) if endpoint is None else endpoint)
     return Endpoints(
         bms=bms,
-        compute=read("compute_endpoint", compute_endpoint or derived("ecs") or bms),
-        identity=read("identity_endpoint", identity_endpoint or derived("iam") or bms),
+        compute=read("compute_endpoint", compute_endpoint or _derive("ecs", region, domain) or bms),
+        identity=read("identity_endpoint", identity_endpoint or _derive("iam", region, domain) or bms),
     )
+
+
+def _derive(service: str, region: str | None, domain: str | None) -> str | None:
+    return None if region is None or domain is None else f"https://{service}.{region}.{domain}"
 
 
 def _require_region_and_domain(region: str | None, domain: str | None) -> None:

@@ -196,7 +196,9 @@ def _choose_kind(source: SettingsSource) -> tuple[Kind | None, list[str]]:
     if asked is not None:
         name = source.used_names(["auth_type"])
         if asked.strip().lower() not in _TYPES:
-            raise ConfigurationError(f"{name} in {source.where}: expected {', '.join(_TYPES)}, got {str(asked)!r}")
+            raise ConfigurationError(
+                f"{name} in {source.where}: expected one of {', '.join(_TYPES)}, got {str(asked)!r}"
+            )
         chosen = _TYPES[asked.strip().lower()]
         return chosen, _missing(source, chosen)
     complete = [kind for kind in _REQUIRED if not _missing(source, kind)]

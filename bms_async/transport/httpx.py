@@ -36,6 +36,8 @@ _ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "Connection": "keep-alive"}
 
 _PORTS = {"http": 80, "https": 443}
+# A pool without a limit has sys.maxsize connections.
+_NO_LIMIT = 1_000_000
 
 
 class HttpxTransport(QueuedTransport):
@@ -294,7 +296,7 @@ def _pool_size(client: object) -> int | None:
     httpx has no public attribute for this; a test on both libraries fails if the private ones move.
     """
     size = None if callable(client) else getattr(_pool_of(client), "_max_connections", None)
-    return size if isinstance(size, int) and 0 < size < 1_000_000 else None  # noqa: PLR2004 - above: no limit
+    return size if isinstance(size, int) and 0 < size < _NO_LIMIT else None
 
 
 def _pool_of(client: object) -> object:
