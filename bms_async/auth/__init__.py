@@ -1,6 +1,6 @@
 """Credentials.
 
-What needs a signature, a token service or a lock is imported when it is asked for: a process uses one kind.
+The kinds that need signatures, a token service or a file lock are imported on first use: a process uses one kind.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The cloud's clock, by which requests are dated: ours, and what it is found to be wrong by."""
+"""The cloud's clock, by which signed requests are dated: this machine's, corrected by an offset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bms_async.wire import HttpRequest, HttpResponse
 from bms_async.wire.signing import DATE_HEADER
 
 TOLERANCE = 60.0
-"""Seconds that our clock and the cloud's may differ; a gateway bears 15 minutes, an answer is seconds on its way."""
+"""Accepted difference of the two clocks, in seconds. Gateways accept 15 minutes; a response takes seconds to arrive."""
 
 _log = logging.getLogger("bms_async.auth")
 
@@ -22,50 +22,52 @@ _SENT_DATE = "%Y%m%dT%H%M%SZ"
 
 
 class CloudClock:
-    """Tells the cloud's time.
+    """The time of the cloud, as far as it is known.
 
     Args:
-        clock: Returns ours, aware; None for this machine's.
+        clock: Returns the local time, timezone-aware; None for this machine's.
 
     Raises:
-        ConfigurationError: It is not aware.
+        ConfigurationError: `clock` returns a naive datetime.
     """
 
     __slots__ = ("_offset", "_time")
 
     def __init__(self, clock: Callable[[], datetime] | None) -> None:
         if clock is not None and clock().tzinfo is None:
-            raise ConfigurationError("AkSkAuth: clock must return an aware datetime, as datetime.now(UTC) does")
+            raise ConfigurationError(
+                "AkSkAuth: clock: expected an aware datetime, got a naive one; return datetime.now(UTC)"
+            )
         self._time = time.time if clock is None else functools.partial(_unix, clock)
         self._offset = 0.0
 
-    def second(self) -> int:
-        """Return the time, in whole seconds since 1970."""
+    def now(self) -> int:
+        """Return the cloud's time, in whole seconds since 1970."""
         return int(self._time() + self._offset)
 
-    def correct(self, request: HttpRequest, response: HttpResponse) -> bool:
-        """Go by the clock of who refused a request, if that may be why; tell whether the request was dated wrongly.
+    def adjust_from(self, request: HttpRequest, response: HttpResponse) -> bool:
+        """Adopt the clock of a refusal if it differs from ours; return whether the request had a wrong date.
 
         Args:
-            request: As it was signed.
-            response: The refusal, which tells the time there.
+            request: The request as it was signed.
+            response: The refusal; its ``Date`` is the cloud's time.
         """
-        theirs = _read_date(response.header("Date"))
-        if theirs is None:
+        cloud_time = _read_date(response.header("Date"))
+        if cloud_time is None:
             return False
-        ahead = theirs.timestamp() - self._time() - self._offset
+        ahead = cloud_time.timestamp() - self._time() - self._offset
         if abs(ahead) > TOLERANCE:
             self._offset += round(ahead)
             _log.warning(
-                "%s was refused: this machine's clock is %.0f s %s the cloud's; requests are dated by the cloud's now",
+                "%s was refused: this machine's clock is %.0f s %s the cloud's; from now on requests use the cloud's",
                 request.operation,
                 abs(ahead),
                 "behind" if ahead > 0 else "ahead of",
             )
             return True
-        # The clock is right, but this request may have been signed before another call corrected it.
+        # The offset is right now, but this request may have been signed before another call adjusted it.
         dated = _read_sent_date(request.headers.get(DATE_HEADER))
-        return dated is not None and abs((theirs - dated).total_seconds()) > TOLERANCE
+        return dated is not None and abs((cloud_time - dated).total_seconds()) > TOLERANCE
 
 
 def _unix(clock: Callable[[], datetime]) -> float:
@@ -76,10 +78,10 @@ def _read_date(value: str | None) -> datetime | None:
     if value is None:
         return None
     try:
-        moment = parsedate_to_datetime(value)
+        date = parsedate_to_datetime(value)
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _read_sent_date(value: str | None) -> datetime | None:

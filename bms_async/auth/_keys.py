@@ -1,4 +1,4 @@
-"""Access keys: read, compared, and never shown."""
+"""Access keys and their validation; their secrets are never shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bms_async.wire.signing import SigningKey
 
 
 class Keys:
-    """Keys that belong together."""
+    """An access key, its secret key and, for temporary keys, their security token."""
 
     __slots__ = ("access_key", "secrets", "security_token", "signing")
 
@@ -34,28 +34,28 @@ class Keys:
     __hash__ = None  # type: ignore[assignment]
 
     def signed(self, request: HttpRequest) -> bool:
-        """Whether these keys, and no others, have signed a request."""
+        """Return whether these keys have signed a request."""
         return f" Access={self.access_key}," in request.headers.get("Authorization", "") and (
             request.headers.get("X-Security-Token") == self.security_token
         )
 
 
 def read_keys(access_key: object, secret_key: object, security_token: object) -> Keys:
-    # An empty token is what an unset variable gives: permanent keys have none.
+    # Permanent keys have no token; an unset variable often arrives as an empty one.
     secret_key, security_token = wrap_secrets(secret_key), wrap_secrets(security_token)
     token = None if security_token is None or security_token == "" else check_text("security_token", security_token)
     name = str(check_text("access_key", access_key))
     if "," in name:
-        raise ConfigurationError("AkSkAuth: access_key has a comma, which ends it in the header")
+        raise ConfigurationError("AkSkAuth: access_key: expected no comma, which would end it in the header")
     return Keys(name, check_text("secret_key", secret_key), token)
 
 
 def check_text(argument: str, value: object) -> SecretStr:
-    """Return a text that a header can carry, without the blanks that a file or a shell adds."""
+    """Return a text that is valid in a header, without the blanks that a file or a shell adds around it."""
     value = wrap_secrets(value)
     if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"AkSkAuth: {argument} is empty")
+        raise ConfigurationError(f"AkSkAuth: {argument}: expected a text that is not empty")
     value = SecretStr(value.strip())
     if not is_header_safe(value):
-        raise ConfigurationError(f"AkSkAuth: {argument} has blanks or other characters that it cannot have")
+        raise ConfigurationError(f"AkSkAuth: {argument}: expected printable ASCII characters without blanks")
     return value

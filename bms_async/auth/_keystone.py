@@ -1,4 +1,4 @@
-"""What Keystone is asked and answers, and what cannot be asked: pure."""
+"""Keystone's responses, and the validation of arguments for its requests: pure."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ from .base import TOKEN_OPERATION
 _log = logging.getLogger("bms_async.auth")
 
 OPERATION = TOKEN_OPERATION
-CHECK = "check the user's name, password and domain, the project, and auth_url"
-# Where an answer does not tell how long its token lives, which is a day as documented. A 401 mends what is left wrong.
+HINT = "check the user's name, password and domain, the project, and auth_url"
+# Seconds, if the response does not have the lifetime, which is documented as a day. Too long costs one 401.
 _DEFAULT_LIFETIME = 3600.0
 _WHOLE_SECOND = 1.0
+_REQUEST_TIMEOUT, _SERVER_ERROR = 408, 500
 
 
 class IssuedToken(msgspec.Struct):
-    # Of no type, for a field that is not as documented is no reason to have no token.
+    # Untyped: a field that is not as documented must not cost the token.
     expires_at: object = None
     issued_at: object = None
     project: object = None
@@ -52,24 +53,22 @@ class TokenResponse(msgspec.Struct):
 
 
 def renewal_margin(lifetime: float, margin: float) -> float:
-    """Return how long before its end a token is renewed; a short-lived one would otherwise be renewed at every call."""
+    """Return the seconds before its end at which a token is renewed: at most half of its life."""
     return min(margin, lifetime / 2)
 
 
 def read_lifetime(issued: IssuedToken, response: HttpResponse) -> float:
-    """Return the seconds that a token lives, by the cloud's clock alone: ours may be years off."""
+    """Return the lifetime of a token in seconds, by the cloud's clock alone: ours may be years off."""
     end = read_datetime(issued.expires_at)
     if end is not None:
         for now in (read_date(response.header("Date")), read_datetime(issued.issued_at)):
             if now is None:
                 continue
-            # A time in whole seconds, as `Date` always is, was up to one later than it says.
+            # A time in whole seconds, as `Date` always is, was rounded down by up to one second.
             lifetime = (end - now).total_seconds() - (_WHOLE_SECOND if now.microsecond == 0 else 0.0)
             if lifetime > 0:
                 return lifetime
-    _log.warning(
-        "%s: the answer does not tell how long its token lives; %g s are assumed", OPERATION, _DEFAULT_LIFETIME
-    )
+    _log.warning("%s: the response has no lifetime for its token; assuming %g s", OPERATION, _DEFAULT_LIFETIME)
     return _DEFAULT_LIFETIME
 
 
@@ -82,38 +81,38 @@ def read_date(value: str | None) -> datetime | None:
 
 
 def is_retryable(error: CallError) -> bool:
-    """Tell whether the same request may be answered better later."""
+    """Return whether the same request may succeed later."""
     if isinstance(error, ApiError):
-        return isinstance(error, RateLimitedError) or error.status == 408 or error.status >= 500  # noqa: PLR2004
+        return isinstance(error, RateLimitedError) or error.status == _REQUEST_TIMEOUT or error.status >= _SERVER_ERROR
     return True
 
 
-def refused_error(error: CallError, check: str = CHECK) -> AuthenticationError:
-    """Return what a refusal means to the call that needed the token.
+def refused_error(error: CallError, hint: str = HINT) -> AuthenticationError:
+    """Return the error of a call that needed a token, for a refusal by the identity service.
 
-    Always of this class: a 404 of the identity service would else be read as "no such server", a 403 as the call's own.
+    Always an `AuthenticationError`: a 404 would else read as "no such server", and a 403 as one of the call itself.
 
     Args:
         error: The refusal.
-        check: What its reader should look at.
+        hint: What the user should check.
     """
-    assert isinstance(error, ApiError)  # noqa: S101 - what is none may pass
+    assert isinstance(error, ApiError)  # noqa: S101 - all others are retryable
     return AuthenticationError(
         status=error.status,
         code=error.code,
-        message=f"{error.message.rstrip('.') or 'no token'}; {check}",
+        message=f"{error.message.rstrip('.') or 'no token'}; {hint}",
         request_id=error.request_id,
         operation=OPERATION,
     )
 
 
 def young_refusal(request: HttpRequest, response: HttpResponse, redact: Callable[[str], str]) -> AuthenticationError:
-    """Return what it means to later calls that a token was refused a moment after it was given.
+    """Return the error of later calls, for a new token that was refused.
 
     Args:
-        request: What was sent with it.
+        request: The request that was refused.
         response: The refusal.
-        redact: Takes secrets out of what the cloud says.
+        redact: Masks secrets in the cloud's text.
     """
     error = read_error(request.operation, response, redact=redact)
     return AuthenticationError(
@@ -127,12 +126,12 @@ def young_refusal(request: HttpRequest, response: HttpResponse, redact: Callable
 
 
 def unavailable_error(error: CallError, attempts: int) -> TransportError:
-    """Return what a failure means to the call that needed the token: it was not sent, whatever became of ours."""
+    """Return the error of a call that needed a token and was not sent, for a failed request for one."""
     status = getattr(error, "status", None)
     last = type(error).__name__ if status is None else f"{type(error).__name__} {status}"
     kind = CallTimeoutError if isinstance(error, CallTimeoutError) else TransportError
-    tries = f"{attempts} tries, the last" if attempts > 1 else "a try that"
-    text = f"no token after {tries} ended in {last}, so that the call was not sent; check auth_url"
+    count = f"{attempts} attempts, the last of which" if attempts > 1 else "one attempt, which"
+    text = f"no token after {count} failed with {last}; the call was not sent; check auth_url"
     return kind(text, maybe_delivered=False, operation=OPERATION)
 
 
@@ -145,13 +144,12 @@ def without_none(**values: Any) -> dict[str, Any]:
 
 
 def validate_user(given: Mapping[str, object], password: object) -> list[str]:
-    """Return all that is wrong with who the token is for; no password is in it."""
+    """Return the problems of the arguments that name user and project, without the password."""
     problems = [
-        f"{name} is no text" if value is not None else ""
+        f"{name}: expected a text that is not empty"
         for name, value in given.items()
-        if not is_encodable_text(value)
+        if value is not None and not is_encodable_text(value)
     ]
-    problems = [problem for problem in problems if problem]
     has = {name for name, value in given.items() if value is not None}
     pairs = (
         ("username", "user_id"),
@@ -171,28 +169,28 @@ def validate_user(given: Mapping[str, object], password: object) -> list[str]:
     if not has & {"project_name", "project_id"}:
         problems.append("project_name or project_id is missing")
     if not is_encodable_text(password):
-        problems.append("password is missing, or no text that can be sent")
+        problems.append("password is missing, or is not a text that can be encoded")
     return problems
 
 
 def validate_margin(margin: object) -> list[str]:
     if isinstance(margin, int | float) and not isinstance(margin, bool) and 0 <= margin < math.inf:
         return []
-    return [f"margin={margin!r} is no number of seconds"]
+    return [f"margin={margin!r}: expected a number of seconds"]
 
 
 def is_encodable_text(value: object) -> bool:
-    """Tell whether something can be sent: half a character cannot, and what the encoder raises would show the text."""
-    return isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= each <= "\udfff" for each in value)
+    """Return whether a value is a text, not blank, without lone surrogates: an encoder's error would show it."""
+    return isinstance(value, str) and bool(value.strip()) and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def validate_auth_url(auth_url: object) -> list[str]:
-    """Return what is wrong with the address that the password goes to; no part of it that may be secret is shown."""
+    """Return the problems of the address that the password is sent to, without any part of it that may be secret."""
     if not isinstance(auth_url, str) or not auth_url.strip():
         return ["auth_url is missing (such as 'https://iam.region.example.com/v3')"]
     text = auth_url.strip()
     if {"@", "?", "#"} & set(text):
-        return ["auth_url has credentials, a query or a fragment, which do not belong there"]
+        return ["auth_url: expected an address without credentials, a query or a fragment"]
     problem = None
     try:
         parts = urlsplit(text)
@@ -200,11 +198,11 @@ def validate_auth_url(auth_url: object) -> list[str]:
     except ValueError as error:
         return [f"auth_url={text!r}: {error}"]
     if parts.scheme not in ("https", "http") or not parts.hostname or not text.isprintable() or " " in text:
-        problem = "no https address"
+        problem = "expected an https address"
     elif parts.scheme == "http" and not is_loopback(parts.hostname):
-        problem = "plain http would show the password to everybody on the way; use https (http is for loopback only)"
+        problem = "expected https, got http, which would expose the password; http is accepted for loopback only"
     elif (unfilled := find_unfilled(text)) is not None:
-        problem = f"{unfilled!r} in it is not filled in; give the address of the identity service alone"
+        problem = f"{unfilled!r} is not filled in; give the address of the identity service alone"
     elif normalize_auth_url(text).endswith("/v2.0"):
-        problem = "version 3 of the identity service is needed"
+        problem = "expected version 3 of the identity service, got 2.0"
     return [f"auth_url={text!r}: {problem}"] if problem else []

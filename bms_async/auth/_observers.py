@@ -1,4 +1,4 @@
-"""Who is told of new tokens and keys: the hooks of every client that uses the credentials."""
+"""The clients whose hooks are notified of new tokens and keys."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from .base import Notify
 
 
 class Observers:
-    """The clients that are told.
+    """The clients that use some credentials, to be notified when these are renewed.
 
     Args:
-        credentials: What to call the credentials.
+        credentials: The name of the credentials in events.
     """
 
-    __slots__ = ("_credentials", "_tells")
+    __slots__ = ("_credentials", "_registered")
 
     def __init__(self, credentials: str) -> None:
         self._credentials = credentials
-        self._tells: list[tuple[Notify, asyncio.AbstractEventLoop]] = []
+        self._registered: list[tuple[Notify, asyncio.AbstractEventLoop]] = []
 
-    def add(self, tell: Notify) -> None:
-        """Tell one more, from its loop."""
-        # A client that was never closed is gone with its loop.
-        alive = [(other, loop) for other, loop in self._tells if not loop.is_closed()]
-        self._tells = [*alive, (tell, asyncio.get_running_loop())]
+    def add(self, notify: Notify) -> None:
+        """Add an observer, on the running loop."""
+        # Drop observers whose loop is closed: their client was never closed and cannot unregister.
+        alive = [(other, loop) for other, loop in self._registered if not loop.is_closed()]
+        self._registered = [*alive, (notify, asyncio.get_running_loop())]
 
-    def remove(self, tell: Notify) -> None:
-        """Tell one less."""
-        self._tells = [(other, loop) for other, loop in self._tells if other != tell]
+    def remove(self, notify: Notify) -> None:
+        """Remove an observer."""
+        self._registered = [(other, loop) for other, loop in self._registered if other != notify]
 
     def notify(self, seconds: float, *, lifetime: float | None = None, error: BaseException | None = None) -> None:
-        """Tell all that credentials were renewed, or in vain.
+        """Notify all observers that a renewal has ended.
 
         Args:
-            seconds: How long it took.
-            lifetime: Seconds for which what came is good.
-            error: Why nothing came.
+            seconds: Its duration.
+            lifetime: Seconds for which the new token is valid.
+            error: Why the renewal failed.
         """
-        if not self._tells:
+        if not self._registered:
             return
         from bms_async.hooks import CredentialsRenewalEnded  # noqa: PLC0415 - most clients have no hooks
 
         name = None if error is None else type(error).__name__
         event = CredentialsRenewalEnded(credentials=self._credentials, seconds=seconds, lifetime=lifetime, error=name)
-        for tell, _ in self._tells:
-            tell(event)
+        for notify, _ in self._registered:
+            notify(event)

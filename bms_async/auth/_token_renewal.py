@@ -1,4 +1,19 @@
-"""One token for all who need it: who asks for it, when it is renewed, and when asking again would do harm."""
+"""One token for all calls of a process that share credentials (rule R8).
+
+However many calls need a token, one request is sent for it, and one 401 costs one renewal. A `_Renewal` is a task of a
+client and not of a call: callers wait for it, and a caller that is cancelled ends nobody else's wait. When the client
+that runs it is closed, another open client takes it over.
+
+A token is renewed in the background before it ends, while calls go on with the old one. If that fails, it is
+logged and tried again after `_PAUSE_AFTER_FAILURE`; calls get an error only once the old token has ended.
+
+A 401 replaces the token, unless another call has replaced it meanwhile. If the replacement is refused within `YOUNG`
+seconds too, the refusal is about the user and not about the token, and callers get it: tokens are not replaced in a
+loop. The token is kept until the pause of the lockout guard is over, for a single call may be what is refused.
+
+Rejected: a lock around the request, which ties it to the call that holds the lock and is lost with that call; and a
+token for each client, which multiplies the requests.
+"""
 
 from __future__ import annotations
 
@@ -23,33 +38,33 @@ from .base import Send, StartTask
 
 _log = logging.getLogger("bms_async.auth")
 
-# After a renewal ahead of time has failed, while the old token is still good.
-_PAUSE = 30.0
+# Seconds after a failed renewal ahead of time, while the old token is still valid.
+_PAUSE_AFTER_FAILURE = 30.0
 ATTEMPTS = 4
-"""How often a renewal asks for a token."""
+"""How often a renewal requests a token."""
 
 _UNAUTHORIZED = 401
 
 
 class Token:
-    """A token and its times by the loop's clock.
+    """A token, with its times by the loop's clock.
 
     Args:
         value: The token.
-        since: When the cloud gave it.
+        issued_at: When the cloud issued it.
         deadline: When it ends.
-        lifetime: For how many seconds it was given.
+        lifetime: The seconds for which it was issued.
         margin: Seconds before its end at which it is renewed.
         project_id: The project that it is for.
     """
 
-    __slots__ = ("deadline", "headers", "project_id", "renew_at", "since", "value")
+    __slots__ = ("deadline", "headers", "issued_at", "project_id", "renew_at", "value")
 
     def __init__(
         self,
         value: SecretStr,
         *,
-        since: float,
+        issued_at: float,
         deadline: float,
         lifetime: float,
         margin: float,
@@ -57,18 +72,18 @@ class Token:
     ) -> None:
         self.value = value
         self.headers: Mapping[str, str] = {"X-Auth-Token": value}
-        self.since = since
+        self.issued_at = issued_at
         self.deadline = deadline
         self.renew_at = deadline - renewal_margin(lifetime, margin)
         self.project_id = project_id
 
 
 Fetch: TypeAlias = Callable[[Send, SecretStr | None, int], Awaitable[Token]]
-"""Gets a token by this way to send, other than the one that was refused; how often it may ask."""
+"""Gets a token other than the refused one, with a client's function to send requests and a number of attempts."""
 
 
 class _Renewal:
-    """One token on its way, for all who wait for it; `client` is the client that sends for it."""
+    """A request for a token, shared by its waiters; `client` is the sending function of the client that runs it."""
 
     __slots__ = ("client", "done", "error", "notified", "started_at", "token")
 
@@ -82,28 +97,28 @@ class _Renewal:
 
 
 class TokenSource:
-    """The token of some credentials, and the clients that it can be asked for through.
+    """The current token of some credentials, and the clients that can request one.
 
     Args:
-        obtain: Gets a token.
-        owner: What to call the credentials in errors.
+        fetch: Gets a token.
+        credentials: The name of the credentials, for errors and events.
 
     Attributes:
-        observers: Who is told of each renewal.
+        observers: The clients to notify of each renewal.
     """
 
-    # Whether the token came, and the next one will, in place of one that a service refused; and whether it is kept
-    # although it was refused itself.
+    # `_is_replacement`: the token replaced a refused one; `_next_is_replacement`: the next one will. `_is_kept`: the
+    # token was refused itself, but stays in use until the guard's pause is over.
     __slots__ = (
         "_bindings",
+        "_credentials",
         "_fetch",
         "_guard",
         "_is_kept",
-        "_is_next_second",
-        "_is_second",
+        "_is_replacement",
         "_loop",
+        "_next_is_replacement",
         "_outage",
-        "_owner",
         "_paused_until",
         "_refused",
         "_renewal",
@@ -112,54 +127,54 @@ class TokenSource:
     )  # fmt: skip
 
     _token: Token | None
-    _is_second: bool
-    _is_next_second: bool
+    _is_replacement: bool
+    _next_is_replacement: bool
     _is_kept: bool
     _renewal: _Renewal | None
     _paused_until: float
     _guard: LockoutGuard
     _outage: OutageBackoff
 
-    def __init__(self, obtain: Fetch, owner: str) -> None:
-        self._fetch = obtain
-        self._owner = owner
-        self.observers = Observers(owner)
+    def __init__(self, fetch: Fetch, credentials: str) -> None:
+        self._fetch = fetch
+        self._credentials = credentials
+        self.observers = Observers(credentials)
         self._bindings: list[tuple[Send, StartTask]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._refused: SecretStr | None = None
-        self._forget()
+        self._reset()
 
     def bind(self, send: Send, start: StartTask) -> None:
-        """Take a way to send, from a client that is being opened.
+        """Register the functions of a client that is being opened.
 
         Raises:
-            ConfigurationError: A client in another event loop is open with it.
+            ConfigurationError: A client in another event loop is open with these credentials.
         """
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._bindings and self._loop is not None and not self._loop.is_closed():
                 raise ConfigurationError(
-                    f"{self._owner}: a client in another event loop uses it; make one for each loop"
+                    f"{self._credentials}: a client in another event loop uses it; make one for each loop"
                 )
-            # What is left of another loop is told in that loop's time.
+            # Times left over from another loop are by that loop's clock.
             self._bindings.clear()
             self._loop = loop
-            self._forget()
+            self._reset()
         self._bindings.append((send, start))
 
     def unbind(self, send: Send) -> None:
-        """Let go of it again; another client takes over what it was asking for."""
-        # Bound methods are made anew each time they are looked up: they are equal, and not the same.
+        """Unregister a client that is being closed; another one takes over the renewal that it runs."""
+        # Each lookup of a bound method makes a new object: compare with ==, not with `is`.
         self._bindings = [binding for binding in self._bindings if binding[0] != send]
         if self._renewal is not None:
             self._hand_over(self._renewal, send)
 
     async def get(self) -> Token:
-        """Return the token, after getting one if there is none.
+        """Return a valid token, after requesting one if there is none.
 
         Raises:
-            AuthenticationError: It was refused, now or a moment ago.
-            TransportError: It could not be asked for.
+            AuthenticationError: The request was refused, now or within the guard's pause.
+            TransportError: The identity service could not be reached.
             ClientClosedError: No client that uses these credentials is open.
         """
         now = anyio.current_time()
@@ -169,16 +184,16 @@ class TokenSource:
                 now >= token.renew_at
                 and now >= self._paused_until
                 and self._renewal is None
-                and not self._guard.is_on(now)
+                and not self._guard.is_tripped(now)
             ):
-                self._begin()
+                self._start_renewal()
             return token
         renewal = self._renewal
         if renewal is None:
             self._guard.check(now)
-            renewal = self._begin()
+            renewal = self._start_renewal()
         if renewal is None:
-            raise ClientClosedError(f"{OPERATION}: no client that uses this {self._owner} is open")
+            raise ClientClosedError(f"{OPERATION}: no client that uses this {self._credentials} is open")
         await renewal.done.wait()
         if renewal.token is not None:
             return renewal.token
@@ -186,45 +201,42 @@ class TokenSource:
         raise own_copy(renewal.error)
 
     async def renew(self, refused: SecretStr | None, refusal: Callable[[], AuthenticationError]) -> bool:
-        """Get another token than the one that a call was refused with, unless somebody did so meanwhile.
+        """Replace the token that a call was refused with, unless another call has done so meanwhile.
 
-        One that came for a refused one, and is refused young, is its user's refusal: the cloud gives tokens, and does
-        not take them. No other token is asked for then before the brake is off. This one is kept so long, for it may
-        be a single call that is refused with it.
+        A replacement that is refused while it is young trips the guard, and is kept until the guard's pause is over.
 
         Args:
             refused: The token.
-            refusal: Returns what the cloud said.
+            refusal: Returns the error for later callers.
 
         Returns:
-            Whether the call is worth another try.
+            Whether a retry of the call may succeed.
 
         Raises:
-            AuthenticationError: A token was refused a moment ago, or asking for one was.
+            AuthenticationError: The replacement was refused within the guard's pause, or the request for one was.
         """
         now = anyio.current_time()
         if self._token is None or refused != self._token.value:
-            # The next try takes (or waits for) what came of it.
-            return not (refused == self._refused and self._renewal is None and self._guard.is_on(now))
+            # The retry uses the token that replaced this one, or waits for it.
+            return not (refused == self._refused and self._renewal is None and self._guard.is_tripped(now))
         if self._is_kept:
             self._guard.check(now)
-        if self._is_second and not self._is_kept and is_young(self._token.since, now):
-            # Until the brake is off; then it is replaced.
+        if self._is_replacement and not self._is_kept and is_young(self._token.issued_at, now):
             self._is_kept = True
             self._guard.trip(refusal(), now, young=True)
             return False
-        self._token, self._refused, self._is_next_second = None, refused, True
+        self._token, self._refused, self._next_is_replacement = None, refused, True
         await self.get()
         return True
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._token = self._renewal = None
-        self._is_second = self._is_next_second = self._is_kept = False
+        self._is_replacement = self._next_is_replacement = self._is_kept = False
         self._paused_until = -math.inf
         self._guard = LockoutGuard()
         self._outage = OutageBackoff()
 
-    def _begin(self) -> _Renewal | None:
+    def _start_renewal(self) -> _Renewal | None:
         renewal = _Renewal()
         if not self._start_in_some_client(renewal):
             return None
@@ -232,7 +244,7 @@ class TokenSource:
         return renewal
 
     def _start_in_some_client(self, renewal: _Renewal, *, except_: Send | None = None) -> bool:
-        """Start the renewal's task in a client that takes it: no call owns it, so no call's end is its end."""
+        """Start the renewal as a task of the first client that accepts it; return whether one did."""
         for send, start in self._bindings:
             if send == except_:
                 continue
@@ -245,19 +257,19 @@ class TokenSource:
         return False
 
     def _hand_over(self, renewal: _Renewal, send: Send) -> None:
-        """Have another client go on with what this one was asking for."""
+        """Restart in another client the renewal that a closing client runs."""
         if renewal.done.is_set() or renewal.client != send:
             return
         if not self._start_in_some_client(renewal, except_=send):
             self._resolve(renewal, error=ClientClosedError(f"{OPERATION}: the client was closed before a token came"))
 
     async def _run(self, renewal: _Renewal, send: Send) -> None:
-        fault: Exception | None = None
+        unexpected: Exception | None = None
         try:
             if self._outage.is_active:
                 await self._outage.wait()
             attempts = 1 if self._outage.is_active else ATTEMPTS
-            token = await call_foreign("asking for a token", self._fetch, send, self._refused, attempts)
+            token = await call_foreign("the request for a token", self._fetch, send, self._refused, attempts)
         except (asyncio.CancelledError, ClientClosedError) as error:
             self._hand_over(renewal, send)
             if isinstance(error, asyncio.CancelledError):
@@ -266,15 +278,17 @@ class TokenSource:
         except BmsError as error:
             self._resolve(renewal, error=error)
         except Exception as error:  # noqa: BLE001 - it is raised again
-            fault = error
-            failure = TransportError(f"{type(error).__name__} while asking", maybe_delivered=False, operation=OPERATION)
+            unexpected = error
+            failure = TransportError(
+                f"{type(error).__name__} while requesting a token", maybe_delivered=False, operation=OPERATION
+            )
             failure.__cause__ = error
             self._resolve(renewal, error=failure)
         else:
             self._resolve(renewal, token=token)
         self._notify(renewal)
-        if fault is not None:
-            raise fault
+        if unexpected is not None:
+            raise unexpected
 
     def _notify(self, renewal: _Renewal) -> None:
         if renewal.notified:
@@ -286,7 +300,7 @@ class TokenSource:
 
     def _resolve(self, renewal: _Renewal, *, token: Token | None = None, error: BmsError | None = None) -> None:
         if renewal.done.is_set():
-            # It was handed over, and this client's answer came all the same.
+            # It was handed over, and this client got a response all the same.
             return
         renewal.token, renewal.error = token, error
         renewal.done.set()
@@ -294,7 +308,7 @@ class TokenSource:
             self._renewal = None
         if token is not None:
             self._token = token
-            self._is_second, self._is_next_second, self._is_kept = self._is_next_second, False, False
+            self._is_replacement, self._next_is_replacement, self._is_kept = self._next_is_replacement, False, False
             self._guard.reset()
             self._outage = OutageBackoff()
             return
@@ -306,6 +320,6 @@ class TokenSource:
         elif isinstance(error, TransportError):
             self._outage.record_failure(now)
         if self._token is not None and now < self._token.deadline:
-            # Calls go on with the token they have, and must not each ask again at once.
-            self._paused_until = max(now + _PAUSE, self._guard.until)
-            _log.warning("%s: a renewal ahead of time failed: %s", OPERATION, type(error).__name__)
+            # Calls go on with the old token, and must not each start the next renewal.
+            self._paused_until = max(now + _PAUSE_AFTER_FAILURE, self._guard.until)
+            _log.warning("%s: renewal ahead of time failed: %s", OPERATION, type(error).__name__)

@@ -1,4 +1,4 @@
-"""A password is exchanged for a token: the request, its tries, the answer, and the file that keeps it."""
+"""Exchanging a password for a token: the request, its retries, the response, and the token cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bms_async.wire import HttpRequest, HttpResponse, RetryPolicy, read_error, r
 from bms_async.wire.request import check_body, encode_body
 
 from ._keystone import (
-    CHECK,
+    HINT,
     OPERATION,
     IssuedToken,
     TokenResponse,
@@ -38,20 +38,21 @@ _log = logging.getLogger("bms_async.auth")
 
 _RETRY = RetryPolicy(attempts=ATTEMPTS, initial_delay=0.5, max_delay=30.0)
 _TIMEOUT = 30.0
+_SUCCESS = range(200, 300)
 _TOKENS_REMEMBERED = 32
 
 
 class TokenClient:
-    """Gets tokens for one user and one project.
+    """Requests tokens for one user and one project.
 
     Args:
         auth_url: The address of the identity service, without its version.
-        user: Who asks, as Keystone wants it, without the password.
+        user: The user as Keystone expects it in a request, without the password.
         password: The password.
-        project: What the token is for, as Keystone wants it.
+        project: The project as Keystone expects it in a request.
         margin: Seconds before its end at which a token is renewed.
-        cache: Where tokens are kept, if anywhere.
-        random: What draws the delays between tries.
+        cache: The file that keeps tokens, if any.
+        random: Draws the delays between attempts.
     """
 
     __slots__ = ("_cache", "_issued", "_margin", "_password", "_random", "auth_url", "project", "user")
@@ -77,28 +78,28 @@ class TokenClient:
         self._issued: deque[SecretStr] = deque(maxlen=_TOKENS_REMEMBERED)
 
     def redact(self, text: str) -> str:
-        """Return the text without the password, however it is spelled in JSON or a URL, and without the tokens."""
+        """Return the text with the password masked, also as JSON or a URL encode it, and the tokens."""
         return mask(text, self._password.text, *self._issued)
 
     async def fetch(self, send: Send, refused: SecretStr | None, attempts: int) -> Token:
-        """Return a token, from the file if there is a good one that is not the refused one.
+        """Return a token: from the cache if it has a valid one other than the refused one, else from Keystone.
 
         Raises:
-            AuthenticationError: It was refused.
-            TransportError: There was no answer that helps, each time.
+            AuthenticationError: The request was refused.
+            TransportError: No attempt got a usable response.
         """
         if self._cache is None:
             return (await self._request(send, attempts))[0]
-        async with self._cache.lock() as held:
-            if held and (token := await self._load(self._cache, refused)):
+        async with self._cache.lock() as is_locked:
+            if is_locked and (token := await self._load(self._cache, refused)):
                 return token
             token, issued = await self._request(send, attempts)
-            if held:
+            if is_locked:
                 await self._store(self._cache, token, issued)
             return token
 
     def build_request(self) -> HttpRequest:
-        """Return the request for a token; the password is in its body."""
+        """Return the request for a token; its body has the password."""
         identity = {
             "methods": ["password"],
             "password": {"user": {**self.user, "password": self._password.text}},
@@ -115,24 +116,24 @@ class TokenClient:
     @property
     def _hint(self) -> str:
         password = self._password.text
-        return CHECK + "; the password begins or ends with a blank" * (password != password.strip())
+        return HINT + "; the password begins or ends with a blank" * (password != password.strip())
 
     async def _load(self, cache: TokenCache, refused: SecretStr | None) -> Token | None:
-        kept = await cache.load()
-        if kept is None or kept.token == refused or not is_header_safe(kept.token):
+        cached = await cache.load()
+        if cached is None or cached.token == refused or not is_header_safe(cached.token):
             return None
-        left = kept.remaining(cache.now())
-        if left <= renewal_margin(kept.lifetime, self._margin):
+        remaining = cached.remaining(cache.now())
+        if remaining <= renewal_margin(cached.lifetime, self._margin):
             return None
-        token, now = SecretStr(kept.token), anyio.current_time()
+        token, now = SecretStr(cached.token), anyio.current_time()
         self._issued.append(token)
         return Token(
             token,
-            since=now - (kept.lifetime - left),
-            deadline=now + left,
-            lifetime=kept.lifetime,
+            issued_at=now - (cached.lifetime - remaining),
+            deadline=now + remaining,
+            lifetime=cached.lifetime,
             margin=self._margin,
-            project_id=kept.project_id,
+            project_id=cached.project_id,
         )
 
     async def _store(self, cache: TokenCache, token: Token, issued: IssuedToken) -> None:
@@ -146,52 +147,54 @@ class TokenClient:
         await cache.store(kept)
 
     async def _request(self, send: Send, attempts: int) -> tuple[Token, IssuedToken]:
-        """Ask for a token, and again if that may help.
+        """Request a token, up to `attempts` times while a retry may succeed.
 
         Raises:
-            AuthenticationError: It was refused.
-            TransportError: There was no answer that helps, each time.
+            AuthenticationError: The request was refused.
+            TransportError: No attempt got a usable response.
         """
         attempt = 0
         while True:
             attempt += 1
-            asked_at = anyio.current_time()
+            requested_at = anyio.current_time()
             try:
-                return self._read(await send(self.build_request()), asked_at)
+                return self._read(await send(self.build_request()), requested_at)
             except CallError as error:
                 if not is_retryable(error):
-                    told = refused_error(error, self._hint)
-                    _log.warning("%s was refused (%d); %s", OPERATION, told.status, self._hint)
-                    raise told from None
+                    refusal = refused_error(error, self._hint)
+                    _log.warning("%s was refused (%d); %s", OPERATION, refusal.status, self._hint)
+                    raise refusal from None
                 if attempt >= attempts:
                     raise unavailable_error(error, attempt) from error
                 _log.info("%s attempt %d failed: %s", OPERATION, attempt, type(error).__name__)
-                asked = getattr(error, "retry_after", None)
-            await anyio.sleep(retry_delay(_RETRY, attempt=attempt, retry_after=asked, jitter=self._random.random()))
+                retry_after = getattr(error, "retry_after", None)
+            await anyio.sleep(
+                retry_delay(_RETRY, attempt=attempt, retry_after=retry_after, jitter=self._random.random())
+            )
 
-    def _read(self, response: HttpResponse, asked_at: float) -> tuple[Token, IssuedToken]:
+    def _read(self, response: HttpResponse, requested_at: float) -> tuple[Token, IssuedToken]:
         value = SecretStr((response.header("X-Subject-Token") or "").strip())
         if value:
-            # Whatever the status is: what came must not be shown from now on.
+            # Whatever the status is, a token that was received must be masked from now on.
             self._issued.append(value)
-        if not 200 <= response.status < 300:  # noqa: PLR2004
+        if response.status not in _SUCCESS:
             raise read_error(OPERATION, response, redact=self.redact)
         if not is_header_safe(value):
             raise DecodeError(
-                "answered without a token in X-Subject-Token", status=response.status, operation=OPERATION
+                "the response has no valid token in X-Subject-Token", status=response.status, operation=OPERATION
             )
         try:
             issued = msgspec.json.decode(response.body, type=TokenResponse).token
         except (msgspec.DecodeError, ValueError, RecursionError):
-            text = f"answered with {len(response.body)} bytes that tell of no token"
+            text = f"the response has {len(response.body)} bytes that do not describe a token"
             raise DecodeError(text, status=response.status, operation=OPERATION) from None
         lifetime = read_lifetime(issued, response)
-        _log.info("%s: a token for %.0f s", OPERATION, lifetime)
+        _log.info("%s: got a token for %.0f s", OPERATION, lifetime)
         token = Token(
             value,
-            since=anyio.current_time(),
-            # From before it was asked for: the cloud's clock stood still for nobody while the answer came.
-            deadline=asked_at + lifetime,
+            issued_at=anyio.current_time(),
+            # Counted from before the request: the token may have been issued at any time since.
+            deadline=requested_at + lifetime,
             lifetime=lifetime,
             margin=self._margin,
             project_id=issued.project_id,

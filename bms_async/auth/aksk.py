@@ -1,4 +1,18 @@
-"""An access key, which signs every request."""
+"""An access key, which signs every request (rule R8).
+
+The secret key signs and is never sent. A request is signed right before it is sent: a signature is valid for 15
+minutes by the cloud's clock, and a request may wait for longer than that in the rate limiter. So a retry is signed
+again, and the clock is corrected by the first refusal that shows it to be wrong.
+
+With a provider, keys are fetched once however many requests need them, and again when a request that the keys in use
+have signed is refused with 401. The first caller fetches for all that wait; if it is cancelled, the next waiter does.
+Keys that are refused within `YOUNG` seconds, or that the provider returns again, trip the lockout guard: until its
+pause is over, a 401 is returned to the caller. The former keys stay masked, for responses to their requests may still
+arrive.
+
+Rejected: signing when a call is made, because its signature would expire in the queue; and fetching keys at intervals,
+because the SDK does not know when they expire, and a 401 says so.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +44,10 @@ KeyProvider: TypeAlias = Callable[[], Awaitable[tuple[str, str | Secret, str | S
 """Fetches an access key, its secret key and, with temporary keys, their security token."""
 
 MAX_SIGNED_BYTES = 12 * 1024 * 1024
-"""How long a signed body may be (API reference 3.2)."""
+"""The size limit of a signed body (API reference 3.2)."""
 
-LONG = 1024 * 1024
-"""How long a body is signed in the event loop; a longer one is hashed in a thread, while other calls go on."""
+MAX_INLINE_BYTES = 1024 * 1024
+"""The largest body that is hashed in the event loop; a larger one is hashed in a thread, while other calls go on."""
 
 _log = logging.getLogger("bms_async.auth")
 
@@ -63,40 +77,38 @@ _UNAUTHORIZED, _FORBIDDEN = 401, 403
 class AkSkAuth:
     """Signs each request with an access key (API reference 3.2, the vendor's API Request Signing Guide).
 
-    A request is signed right before it is sent, for a signature holds for 15 minutes and a request may wait longer
-    than that for its turn. A wrong clock on this machine is found out by the cloud's first refusal, and corrected.
+    A request is signed right before it is sent: a signature is valid for 15 minutes, and a request may wait for longer.
+    If this machine's clock is wrong, the cloud's first refusal shows it, and later requests are dated by the cloud's.
 
     Args:
         access_key: The access key (AK).
         secret_key: The secret key (SK). It signs, and is never sent.
-        security_token: What temporary keys come with.
-        project_id: What ``X-Project-Id`` says. By default the project that the request's path names, as in
-            ``/v1/{project_id}/...`` and ``/v2.1/{project_id}/...``; a request that names none is sent without.
+        security_token: The security token of temporary keys.
+        project_id: The value of ``X-Project-Id``. By default the project in the request's path, as in
+            ``/v1/{project_id}/...`` and ``/v2.1/{project_id}/...``; without one there the header is left out.
         provider: In place of keys, for keys that change: an async function that returns the access key, the secret key
-            and the security token or None. It is called before the first request, and again when the cloud refuses
-            the keys that it gave; however many calls need it, it runs once. Keys that are refused within a minute, or
-            that it gives again, are a refusal: it is then left alone for 30 seconds, for 3 minutes, and then for a
-            quarter of an hour each time.
-        clock: Returns the time, aware; by default it is this machine's.
+            and the security token or None. It is called before the first request, and again when the cloud refuses its
+            keys, once for all calls that wait. If the new keys are refused within a minute, or are the refused ones
+            again, it is not called for 30 seconds, then for 3 minutes, then for 15 minutes each time.
+        clock: Returns the time, timezone-aware; by default this machine's.
 
     Raises:
-        ConfigurationError: Keys are missing or cannot be sent, or there are keys and a provider.
+        ConfigurationError: Keys are missing or invalid in a header, or both keys and a provider are given.
     """
 
     __slots__ = (
-        "_failure",
-        "_fetched",
-        "_fetching",
+        "_clock",
+        "_fetch_count",
+        "_fetch_error",
+        "_fetch_lock",
         "_guard",
         "_header_cache",
         "_keys",
         "_observers",
-        "_offset",
         "_project_id",
         "_provider",
         "_redacted_values",
-        "_taken_at",
-        "_time",
+        "_replaced_at",
     )
 
     def __init__(
@@ -114,7 +126,7 @@ class AkSkAuth:
             wrap_secrets(secret_key),
             wrap_secrets(security_token),
         )
-        # A provider that is a text is likely a key.
+        # A provider that is a text is probably a key.
         provider = wrap_secrets(provider)
         self._keys: Keys | None = None
         self._header_cache: _HeaderCache | None = None
@@ -122,17 +134,17 @@ class AkSkAuth:
         if provider is None:
             self._use_keys(read_keys(access_key, secret_key, security_token))
         elif access_key is not None or secret_key is not None or security_token is not None:
-            raise ConfigurationError("AkSkAuth: give keys or a provider of keys, not both")
+            raise ConfigurationError("AkSkAuth: expected keys or a provider of keys, got both")
         elif not callable(provider):
-            raise ConfigurationError("AkSkAuth: provider must be an async function without arguments")
+            raise ConfigurationError("AkSkAuth: provider: expected an async function without arguments")
         self._project_id = None if project_id is None else str(check_text("project_id", project_id))
         self._provider = provider
-        self._time = CloudClock(clock)
+        self._clock = CloudClock(clock)
         self._observers = Observers("AkSkAuth")
-        self._fetching = anyio.Lock()
-        self._fetched = 0
-        self._failure: Exception | None = None
-        self._taken_at = -math.inf
+        self._fetch_lock = anyio.Lock()
+        self._fetch_count = 0
+        self._fetch_error: Exception | None = None
+        self._replaced_at = -math.inf
         self._guard = LockoutGuard()
 
     def __repr__(self) -> str:
@@ -142,96 +154,96 @@ class AkSkAuth:
     def __reduce__(self) -> str:
         raise TypeError("an AkSkAuth is not pickled: its secret key would be readable in the pickle")
 
-    def observe(self, tell: Notify) -> None:
-        """Tell a client that is being opened whenever the provider was asked for keys; there may be several."""
-        self._observers.add(tell)
+    def observe(self, notify: Notify) -> None:
+        """Register a client that is being opened, to be notified whenever the provider was called."""
+        self._observers.add(notify)
 
-    def unobserve(self, tell: Notify) -> None:
-        """Tell it no more, when it is closed."""
-        self._observers.remove(tell)
+    def unobserve(self, notify: Notify) -> None:
+        """Unregister a client that is being closed."""
+        self._observers.remove(notify)
 
     async def headers(self, request: HttpRequest) -> Mapping[str, str]:
-        """Return the signature and the headers that it needs.
+        """Return the signature and the headers that it requires.
 
         Raises:
-            InvalidRequestError: The body is longer than a signed one may be.
-            TransportError: The provider could not give keys.
-            ConfigurationError: The provider gave what are no keys.
+            InvalidRequestError: The body is too large for a signed request.
+            TransportError: The provider raised an exception.
+            ConfigurationError: The provider returned invalid keys.
         """
         body = request.body
         if len(body) > MAX_SIGNED_BYTES:
             raise InvalidRequestError(
                 "body",
                 f"{len(body)} bytes",
-                "a signed request has at most 12 MB; split it, or use a token, which has no such limit",
+                "expected at most 12 MB in a signed request; split it, or use a token, which has no such limit",
             )
         keys = self._keys or await self._fetch(None)
         url, given = request.url, request.headers
-        second = self._time.second()
-        latest = self._header_cache
-        if latest is not None and url.startswith(latest.head) and latest.second == second and latest.keys is keys:
-            added = latest.added.copy()
+        second = self._clock.now()
+        cache = self._header_cache
+        if cache is not None and url.startswith(cache.prefix) and cache.second == second and cache.keys is keys:
+            added = cache.added.copy()
         else:
             added = self._headers_to_add(url, second, keys)
         signed = added.copy()
-        for name in _to_sign(tuple(given)):
+        for name in _signed_names(tuple(given)):
             signed[name] = given[name]
-        if len(body) <= LONG:
-            made = sign(request.method, url, signed, body, access_key=keys.access_key, key=keys.signing)
+        if len(body) <= MAX_INLINE_BYTES:
+            signature = sign(request.method, url, signed, body, access_key=keys.access_key, key=keys.signing)
         else:
             work = functools.partial(
                 sign, request.method, url, signed, body, access_key=keys.access_key, key=keys.signing
             )
-            made = await run_in_thread(work)
-        added["Authorization"] = made
+            signature = await run_in_thread(work)
+        added["Authorization"] = signature
         return added
 
     async def renew(self, request: HttpRequest, response: HttpResponse) -> bool:
-        """Correct the clock by the cloud's, or fetch new keys; tell whether the call is worth another try.
+        """Adjust the clock to the cloud's, or fetch new keys; return whether a retry may succeed.
 
         Args:
-            request: As it was signed and refused.
+            request: The request as it was signed and refused.
             response: The refusal.
         """
         if response.status not in (_UNAUTHORIZED, _FORBIDDEN):
             return False
-        if self._time.correct(request, response):
+        if self._clock.adjust_from(request, response):
             return True
         if response.status != _UNAUTHORIZED or self._provider is None:
             return False
         refused = self._keys
         if refused is None or not refused.signed(request):
-            # Another call that was refused has brought new keys meanwhile.
+            # The keys were replaced meanwhile, for another call that was refused.
             return refused is not None
         return await self._replace(refused)
 
     async def _replace(self, refused: Keys) -> bool:
-        """Have the provider give other keys than the refused ones, unless that was in vain a moment ago."""
+        """Fetch other keys than the refused ones, unless the guard's pause lasts; return whether there are any."""
         now = anyio.current_time()
-        if self._guard.is_on(now):
+        if self._guard.is_tripped(now):
             return False
-        if is_young(self._taken_at, now):
-            # The provider gives keys, and the cloud does not take them: others would be refused like these.
+        if is_young(self._replaced_at, now):
+            # The cloud refuses what the provider returns; further keys would be refused too.
             self._guard.trip(None, now)
             return False
         try:
             changed = await self._fetch(refused) != refused
         except BmsError as error:
-            # The refusal is what the caller must hear of.
+            # The caller gets the cloud's refusal, not this error.
             _log.warning("new keys could not be fetched: %s", error)
             changed = False
-        if not changed and not self._guard.is_on(now):
+        if not changed and not self._guard.is_tripped(now):
             self._guard.trip(None, now)
         return changed
 
     def redact(self, text: str) -> str:
-        """Return the text without the secret key and the security token."""
+        """Return the text with the secret key and the security token masked."""
         return mask(text, *self._redacted_values)
 
     def _headers_to_add(self, url: str, second: int, keys: Keys) -> dict[str, str]:
-        """Return the headers that a request gets beside its signature."""
+        """Return the headers to add to a request, without its signature."""
         start = url.find("/", _MIN_LENGTH)
-        added = {"Host": _authority(url if start < 0 else url[:start]), DATE_HEADER: _dated(second)}
+        added = {"Host": _authority(url if start < 0 else url[:start]), DATE_HEADER: _format_unix(second)}
         end = url.find("?", max(start, 0))
         found = None if start < 0 else _search_project(url, start, len(url) if end < 0 else end)
         project_id = self._project_id or (found[1] if found else None)
@@ -244,88 +256,89 @@ class AkSkAuth:
         return added
 
     async def _fetch(self, refused: Keys | None) -> Keys:
-        """Return keys other than the refused ones, if the provider has such; all who come meanwhile share one fetch."""
-        before = self._fetched
-        async with self._fetching:
+        """Return the provider's keys, which may be the refused ones again; callers that wait share one fetch."""
+        before = self._fetch_count
+        async with self._fetch_lock:
             if self._keys is not None and self._keys is not refused:
                 return self._keys
-            # A fetch that ended while this one waited is as good, unless it was cancelled with its caller.
-            if self._fetched == before:
-                self._failure = None
-                begun = anyio.current_time()
+            # Share a fetch that ended while this caller waited, unless it was cancelled with its own caller.
+            if self._fetch_count == before:
+                self._fetch_error = None
+                started_at = anyio.current_time()
                 try:
-                    keys = await self._ask_provider()
+                    keys = await self._call_provider()
                 except Exception as error:  # noqa: BLE001 - the application's function, which may raise anything
-                    self._failure = error
+                    self._fetch_error = error
                 else:
-                    # The same keys again stay the same object, and so are seen not to have changed.
+                    # Equal keys keep their object, so that callers see that they have not changed.
                     if keys != self._keys:
                         self._use_keys(keys)
-                        # The first ones a provider may have had for long.
-                        self._taken_at = -math.inf if refused is None else anyio.current_time()
-                self._fetched += 1
-                self._observers.notify(anyio.current_time() - begun, error=self._failure)
-            if self._failure is not None:
-                raise _failed(self._failure) from self._failure
-            assert self._keys is not None  # noqa: S101 - a fetch brings keys or a failure
+                        # The first keys count as old: the provider may have had them for long.
+                        self._replaced_at = -math.inf if refused is None else anyio.current_time()
+                self._fetch_count += 1
+                self._observers.notify(anyio.current_time() - started_at, error=self._fetch_error)
+            if self._fetch_error is not None:
+                raise _provider_error(self._fetch_error) from self._fetch_error
+            assert self._keys is not None  # noqa: S101 - a fetch sets keys or an error
             return self._keys
 
-    async def _ask_provider(self) -> Keys:
-        assert self._provider is not None  # noqa: S101 - without one there are keys from the beginning
+    async def _call_provider(self) -> Keys:
+        assert self._provider is not None  # noqa: S101 - without a provider there are keys from the beginning
         given: object = wrap_secrets(await call_foreign("the provider of keys", self._provider))
-        if not isinstance(given, tuple) or len(given) != 3:  # noqa: PLR2004 - a key, its secret, its token
-            raise ConfigurationError(
-                "AkSkAuth: the provider must return (access key, secret key, security token or None)"
-            )
-        return read_keys(*given)
+        match given:
+            case tuple((access_key, secret_key, security_token)):
+                return read_keys(access_key, secret_key, security_token)
+        raise ConfigurationError(
+            "AkSkAuth: provider: expected it to return (access key, secret key, security token or None)"
+        )
 
     def _use_keys(self, keys: Keys) -> None:
-        # Answers to what the former keys have signed may still be on their way.
+        # Responses to requests that the former keys signed may still arrive.
         former = self._keys.secrets if self._keys is not None else ()
         self._keys = keys
         self._redacted_values = (*keys.secrets, *former)
 
 
 class _HeaderCache:
-    """What requests of one second to one project of one service have in common: nearly all of them are such.
+    """The added headers of requests in one second to one project of one service, which most successive requests share.
 
     Args:
-        head: How their URLs begin, the project included.
-        second: When they are signed.
-        keys: What signs them.
-        added: Their headers; a security token may be among them.
+        prefix: The beginning of their URLs, up to the project.
+        second: The time of their signatures, in seconds since 1970.
+        keys: The keys that sign them.
+        added: The headers; a security token may be among them.
     """
 
-    __slots__ = ("added", "head", "keys", "second")
+    __slots__ = ("added", "keys", "prefix", "second")
 
-    def __init__(self, head: str, second: int, keys: Keys, added: dict[str, str]) -> None:
-        self.head = head
+    def __init__(self, prefix: str, second: int, keys: Keys, added: dict[str, str]) -> None:
+        self.prefix = prefix
         self.second = second
         self.keys = keys
         self.added = added
 
 
-def _failed(error: Exception) -> BmsError:
-    """Return what to raise, made anew for each call: it notes on its own error what it tried before."""
+def _provider_error(error: Exception) -> BmsError:
+    """Return the error of one call, a new object each: a call attaches its earlier attempts to it."""
     if isinstance(error, ConfigurationError):
         return ConfigurationError(str(error))
-    # What the error says is the application's, and may hold what nobody should read in a log.
+    # The text of the application's error may hold secrets.
     return TransportError(f"the provider of keys failed with {type(error).__name__}", maybe_delivered=False)
 
 
 @functools.lru_cache(maxsize=64)
-def _to_sign(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those of a request's headers that are signed: the rest, proxies may change on the way, or have to."""
+def _signed_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the headers to sign: all but those that proxies may change or remove."""
     return tuple(name for name in names if name.lower() not in _NEVER_SIGNED)
 
 
 @functools.lru_cache(maxsize=32)
 def _authority(url: str) -> str:
-    """Return what ``Host`` says: as HTTP libraries write it, without the scheme's own port."""
+    """Return the value of ``Host`` as HTTP libraries write it: without the scheme's default port."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2].lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, ""))
 
 
 @functools.lru_cache(maxsize=8)
-def _dated(unix: int) -> str:
+def _format_unix(unix: int) -> str:
     return format_date(datetime.fromtimestamp(unix, UTC))

@@ -1,4 +1,4 @@
-"""What the session asks of credentials."""
+"""The protocols that credentials implement."""
 
 from __future__ import annotations
 
@@ -11,76 +11,76 @@ if TYPE_CHECKING:
     from bms_async.hooks import CredentialsRenewalEnded
 
 Send: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
-"""Sends a request as it is, without credentials; it waits only where its operation was given a limit."""
+"""Sends a request unchanged, without credentials; it waits only if its operation has a limit."""
 
-TOKEN_OPERATION = "identity.create_token"  # noqa: S105 - a call's name
-"""The call that a password is exchanged by; limits and logs know it by this name."""
+TOKEN_OPERATION = "identity.create_token"  # noqa: S105 - the name of an operation
+"""The call that exchanges a password for a token, as limits and logs name it."""
 
 StartTask: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
-"""Starts a task that belongs to the client and outlives the call that asked for it."""
+"""Starts a task that belongs to the client and may outlive the call that caused it."""
 
 
 @runtime_checkable
 class Auth(Protocol):
-    """Puts credentials on requests."""
+    """Adds credentials to requests."""
 
     async def headers(self, request: HttpRequest) -> Mapping[str, str]:
-        """Return the headers that make this request ours. It is asked right before the request is sent."""
+        """Return the headers that authenticate a request; called right before it is sent."""
         ...
 
     def redact(self, text: str) -> str:
-        """Return a text of the cloud's without any secret of ours that it may echo."""
+        """Return a text from the cloud with all secrets of these credentials masked: the cloud may echo them."""
         ...
 
 
 @runtime_checkable
 class RenewableAuth(Auth, Protocol):
-    """Credentials that can be mended after the cloud refused them."""
+    """Credentials that can be renewed after the cloud has refused them."""
 
     async def renew(self, request: HttpRequest, response: HttpResponse) -> bool:
-        """Mend the credentials after a 401 or 403, once a call; tell whether it is worth trying again.
+        """Renew the credentials after a 401 or 403, at most once a call; return whether a retry may succeed.
 
         Args:
-            request: What was sent, with the credentials that were refused.
-            response: What the cloud answered.
+            request: The request, with the credentials that were refused.
+            response: The refusal.
         """
         ...
 
 
 @runtime_checkable
 class SendingAuth(Auth, Protocol):
-    """Credentials that have to ask a service for what they put on requests."""
+    """Credentials that send requests themselves, such as one for a token."""
 
     def bind(self, send: Send, start: StartTask) -> None:
-        """Take a way to send, from a client that is being opened; there may be several."""
+        """Register the functions of a client that is being opened; several clients may be bound at once."""
         ...
 
     def unbind(self, send: Send) -> None:
-        """Let go of it again, when that client is closed."""
+        """Unregister a client that is being closed."""
         ...
 
 
 Notify: TypeAlias = Callable[["CredentialsRenewalEnded"], None]
-"""Tells the hooks of a client."""
+"""Passes an event to the hooks of a client."""
 
 
 @runtime_checkable
 class ObservableAuth(Auth, Protocol):
-    """Credentials that get new tokens or keys, and tell of it."""
+    """Credentials that report when they get new tokens or keys."""
 
-    def observe(self, tell: Notify) -> None:
-        """Tell a client that is being opened of it, from now on; there may be several."""
+    def observe(self, notify: Notify) -> None:
+        """Register a client that is being opened; several may be registered at once."""
         ...
 
-    def unobserve(self, tell: Notify) -> None:
-        """Tell it no more, when it is closed."""
+    def unobserve(self, notify: Notify) -> None:
+        """Unregister a client that is being closed."""
         ...
 
 
 @runtime_checkable
 class ScopedAuth(Auth, Protocol):
-    """Credentials that know their project's id, or can find it."""
+    """Credentials that know the id of their project, or can find it."""
 
     async def find_project_id(self) -> str | None:
-        """Return the id of the project; None if it turns out that they cannot tell."""
+        """Return the id of the project; None if it cannot be found."""
         ...

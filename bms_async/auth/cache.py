@@ -36,12 +36,12 @@ _MAX_FILE_BYTES = 4 * 1024 * 1024
 
 
 class CachedToken(msgspec.Struct, frozen=True, kw_only=True):
-    """A token as the file keeps it.
+    """A token as stored in the file.
 
     Attributes:
-        expires_at: When the cloud says that it ends; for people.
-        until: When it ends by this machine's clock, which need not be right: all who read it have the same one.
-        lifetime: Seconds that it had left when it was written.
+        expires_at: The end of its life by the cloud's clock, for human readers.
+        until: The same by this machine's clock, which need not be right: all readers of the file use the same one.
+        lifetime: Seconds that were left when it was written.
         project_id: The project that it is for.
     """
 
@@ -55,14 +55,14 @@ class CachedToken(msgspec.Struct, frozen=True, kw_only=True):
     def issued(
         cls, token: str, lifetime: float, *, expires_at: str | None, project_id: str | None, now: float | None = None
     ) -> CachedToken:
-        """Return a token that has this many seconds left.
+        """Return a token that was just issued.
 
         Args:
             token: The token.
-            lifetime: The seconds.
-            expires_at: When the cloud says that it ends.
+            lifetime: Seconds until it ends.
+            expires_at: The end of its life by the cloud's clock.
             project_id: The project that it is for.
-            now: This machine's time; None asks its clock.
+            now: This machine's time; None reads its clock.
         """
         until = (time.time() if now is None else now) + lifetime
         return cls(token=token, expires_at=expires_at, until=until, lifetime=lifetime, project_id=project_id)
@@ -71,9 +71,9 @@ class CachedToken(msgspec.Struct, frozen=True, kw_only=True):
         force_setattr(self, "token", SecretStr(self.token))
 
     def remaining(self, now: float) -> float:
-        """Tell how many seconds it has left; none if the clock was set back meanwhile, for then nobody knows."""
-        left = self.until - now
-        return left if 0 < left <= self.lifetime else 0.0
+        """Return the seconds until it ends; 0 if the clock was set back since, for then that is unknown."""
+        remaining = self.until - now
+        return remaining if 0 < remaining <= self.lifetime else 0.0
 
     def __repr__(self) -> str:
         return f"CachedToken(***, expires_at={self.expires_at!r})"
@@ -91,11 +91,11 @@ class _Content(msgspec.Struct):
 
 
 class TokenCache:
-    """The tokens of a file, of which one is ours.
+    """A file of tokens, one of which is for this user and project.
 
     Args:
-        path: The file; it is made when there is something to keep.
-        identity: Who the token is for; only a hash of it is written.
+        path: The file; it is created with the first token.
+        identity: The user and the project; only a hash of them is written.
         clock: Returns this machine's time, in seconds since 1970.
     """
 

@@ -1,4 +1,4 @@
-"""A user's name and password, for which Keystone gives a token that is kept fresh."""
+"""A user's name and password, exchanged for tokens that are renewed in time."""
 
 from __future__ import annotations
 
@@ -32,38 +32,38 @@ _UNAUTHORIZED = 401
 
 
 class PasswordAuth:
-    """Authenticates with a token that a user's password is exchanged for (API reference 3.2 and 3.1).
+    """Authenticates with tokens that Keystone issues for a user's password (API reference 3.2 and 3.1).
 
-    The token is asked for when the first call needs it, once however many calls wait; it is renewed in the background
-    before it ends, and after the cloud refused it. Clients may share one `PasswordAuth`, and then share its token.
+    A token is requested when the first call needs it, once for all calls that wait. It is renewed in the background
+    before it ends, and when the cloud refuses it. Clients may share one `PasswordAuth`, and then share its token.
 
-    A password that was refused with 401 is not sent again at once, for clouds lock an account that is tried wrongly a
-    few times in a row: for 30 seconds, then for 3 minutes, then for a quarter of an hour each time, calls get the same
-    error without a request. Where a token that came in place of a refused one is refused within a minute too, no other
-    is asked for so long: it would be refused like it. Calls that the cloud takes it for go on.
+    After a 401 the password is not sent again at once, because clouds lock an account after a few failed attempts: for
+    30 seconds, then for 3 minutes, then for 15 minutes each time, calls get the same error without a request. The same
+    pauses apply when a token that replaced a refused one is refused within a minute: another one would be refused too.
+    Meanwhile calls go on with that token.
 
     Args:
         auth_url: The address of the IAM service (Keystone), with or without ``/v3``.
-        username: The user; it takes a `user_domain_name` or a `user_domain_id` too. Or else:
+        username: The user's name; it needs `user_domain_name` or `user_domain_id` too. Or else:
         user_id: The user's id.
         password: The password, a text or a `Secret`.
         user_domain_name: The name of the account that the user belongs to.
         user_domain_id: Its id.
-        project_name: The project, which is named like its region where the cloud made it. Or else:
+        project_name: The project's name; projects that the cloud made are named like their region. Or else:
         project_id: The project's id.
-        project_domain_name: The account that a project given by name belongs to, for clouds that ask for it. Or else:
+        project_domain_name: The account of a project that is given by name, for clouds that require it. Or else:
         project_domain_id: That account's id.
         margin: Seconds before its end at which a token is renewed, but never before half of its life is over.
-        cache_file: A file that processes of this user share tokens through; it holds them readable, for its owner
-            alone. None keeps them in memory.
-        clock: Returns the time, aware; only what is in the `cache_file` is told by it.
-        random: What draws the delays between tries, for tests.
+        cache_file: A file through which processes of this user share tokens. It has them as plain text, readable by
+            its owner only. None keeps tokens in memory.
+        clock: Returns the time, timezone-aware; used for the tokens in `cache_file` only.
+        random: Draws the delays between attempts, for tests.
 
     Raises:
-        ConfigurationError: Arguments are missing or contradict each other; the text names all of them.
+        ConfigurationError: Arguments are missing or contradict each other; the text names all problems.
     """
 
-    __slots__ = ("_exchange", "_project_id", "_renewals")
+    __slots__ = ("_client", "_project_id", "_tokens")
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class PasswordAuth:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         random: Random | None = None,
     ) -> None:
-        # An address that is refused may hold a password too.
+        # An invalid address may hold a password too.
         auth_url, password = wrap_address(auth_url), wrap_secrets(password)
         given = {
             "username": username,
@@ -102,7 +102,7 @@ class PasswordAuth:
         user_domain = without_none(id=user_domain_id, name=user_domain_name) or None
         project_domain = without_none(id=project_domain_id, name=project_domain_name) or None
         self._project_id = project_id
-        self._exchange = TokenClient(
+        self._client = TokenClient(
             auth_url=auth_url,
             user=without_none(id=user_id, name=username, domain=user_domain),
             password=Secret(password),
@@ -111,93 +111,92 @@ class PasswordAuth:
             cache=None if cache_file is None else _open_cache(cache_file, (auth_url, *given.values()), clock),
             random=random or Random(),  # noqa: S311 - jitter, not a secret
         )
-        self._renewals = TokenSource(self._exchange.fetch, "PasswordAuth")
+        self._tokens = TokenSource(self._client.fetch, "PasswordAuth")
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_exchange"):
-            # A debugger looks at one whose arguments were just refused.
+        if not hasattr(self, "_client"):
+            # A debugger may show an instance whose arguments were just rejected.
             return f"PasswordAuth({MASK})"
-        user, project = (each.get("name") or each["id"] for each in (self._exchange.user, self._exchange.project))
-        return f"PasswordAuth({self._exchange.auth_url!r}, user={user!r}, project={project!r}, password={MASK})"
+        user, project = (item.get("name") or item["id"] for item in (self._client.user, self._client.project))
+        return f"PasswordAuth({self._client.auth_url!r}, user={user!r}, project={project!r}, password={MASK})"
 
     def __reduce__(self) -> str:
         raise TypeError("a PasswordAuth is not pickled: its password would be readable in the pickle")
 
     @property
     def project_name(self) -> str | None:
-        """The project that the token is for, where it was given by name."""
-        name: str | None = self._exchange.project.get("name")
+        """The name of the project that the token is for, if it was given by name."""
+        name: str | None = self._client.project.get("name")
         return name
 
     @property
     def project_id(self) -> str | None:
-        """The project that the token is for, where its id was given or a token has told it."""
+        """The id of the project that the token is for; None until it is given or known from a token."""
         return self._project_id
 
     def bind(self, send: Send, start: StartTask) -> None:
-        """Take a way to send, from a client that is being opened.
+        """Register the functions of a client that is being opened.
 
         Raises:
-            ConfigurationError: A client in another event loop is open with it.
+            ConfigurationError: A client in another event loop is open with these credentials.
         """
-        self._renewals.bind(send, start)
+        self._tokens.bind(send, start)
 
     def unbind(self, send: Send) -> None:
-        """Let go of it again; another client takes over what it was asking for."""
-        self._renewals.unbind(send)
+        """Unregister a client that is being closed; another one takes over the renewal that it runs."""
+        self._tokens.unbind(send)
 
-    def observe(self, tell: Notify) -> None:
-        """Tell a client that is being opened of each new token; there may be several."""
-        self._renewals.observers.add(tell)
+    def observe(self, notify: Notify) -> None:
+        """Register a client that is being opened, to be notified of each renewal."""
+        self._tokens.observers.add(notify)
 
-    def unobserve(self, tell: Notify) -> None:
-        """Tell it no more, when it is closed."""
-        self._renewals.observers.remove(tell)
+    def unobserve(self, notify: Notify) -> None:
+        """Unregister a client that is being closed."""
+        self._tokens.observers.remove(notify)
 
     async def headers(self, request: HttpRequest) -> Mapping[str, str]:
-        """Return the token's header, after getting a token if there is none.
+        """Return the token's header, after requesting a token if there is none.
 
         Raises:
-            AuthenticationError: The identity service refused; the text says what to check, and whether it was asked.
-            TransportError: It could not be reached or was out of order; the call itself was not sent.
+            AuthenticationError: The identity service refused the request, now or recently; the text says what to check.
+            TransportError: It could not be reached or failed; the call itself was not sent.
             ClientClosedError: No client that uses these credentials is open.
         """
         del request
-        return (await self._renewals.get()).headers
+        return (await self._tokens.get()).headers
 
     async def renew(self, request: HttpRequest, response: HttpResponse) -> bool:
-        """Get a new token after a 401; a 403 is about what the user may do, which no new token changes.
+        """Get a new token after a 401. A 403 is about the user's permissions, which no new token changes.
 
-        One that came for a refused one and is refused within a minute too is a refusal of the user, for whom another
-        would be refused like it.
+        A token that replaced a refused one and is refused within a minute is not replaced: the user is refused.
 
         Raises:
-            AuthenticationError: The identity service refused; the text says what to check.
-            TransportError: It could not be reached or was out of order.
+            AuthenticationError: The identity service refused the request; the text says what to check.
+            TransportError: It could not be reached or failed.
         """
         if response.status != _UNAUTHORIZED:
             return False
         sent = next((value for name, value in request.headers.items() if name.lower() == "x-auth-token"), None)
-        return await self._renewals.renew(
+        return await self._tokens.renew(
             None if sent is None else SecretStr(sent), lambda: young_refusal(request, response, self.redact)
         )
 
     async def find_project_id(self) -> str | None:
-        """Return the id of the project, as the token tells it if only its name was given; None if it does not."""
+        """Return the id of the project: the given one, or the token's; None if the token has none."""
         if self._project_id is None:
-            self._project_id = (await self._renewals.get()).project_id
+            self._project_id = (await self._tokens.get()).project_id
         return self._project_id
 
     def redact(self, text: str) -> str:
-        """Return the text without the password, however it is spelled in JSON or a URL, and without the tokens."""
-        return self._exchange.redact(text)
+        """Return the text with the password masked, also as JSON or a URL encode it, and the tokens."""
+        return self._client.redact(text)
 
 
 def _open_cache(
     path: str | os.PathLike[str], identity: tuple[str | None, ...], clock: Callable[[], datetime]
 ) -> TokenCache:
     try:
-        from .cache import TokenCache  # noqa: PLC0415 - it needs locks that not every system has
+        from .cache import TokenCache  # noqa: PLC0415 - it needs locks that some systems lack
     except ImportError as error:
         raise ConfigurationError("PasswordAuth: cache_file is not supported on this system") from error
     return TokenCache(path, identity, clock=lambda: call_foreign_now("PasswordAuth's clock", clock).timestamp())

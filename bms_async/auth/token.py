@@ -1,4 +1,4 @@
-"""A token that somebody else keeps fresh."""
+"""A token that was issued elsewhere."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _MIN_SECRET_LENGTH = 8
 
 
 class StaticToken:
-    """Authenticates with a token that was got elsewhere (API reference 3.2).
+    """Authenticates with a token that was issued elsewhere (API reference 3.2).
 
     The cloud's tokens are valid for 24 hours; this one is not renewed.
 
     Args:
-        token: The token, as ``X-Subject-Token`` brought it; a text or a `Secret`.
+        token: The token, as received in ``X-Subject-Token``; a text or a `Secret`.
 
     Raises:
-        ConfigurationError: The token is empty, or cannot be sent in a header.
+        ConfigurationError: The token is empty, or invalid in a header.
     """
 
     __slots__ = ("_headers", "_token")
@@ -30,9 +30,9 @@ class StaticToken:
         token = wrap_secrets(token)
         token = SecretStr(token.strip() if isinstance(token, str) else "")
         if not token:
-            raise ConfigurationError("StaticToken: the token is empty")
+            raise ConfigurationError("StaticToken: token: expected a text that is not empty")
         if not is_header_safe(token):
-            raise ConfigurationError("StaticToken: the token has characters that no header can carry")
+            raise ConfigurationError("StaticToken: token: expected printable ASCII characters without blanks")
         self._token = token
         self._headers = {"X-Auth-Token": token}
 
@@ -48,8 +48,8 @@ class StaticToken:
         return self._headers
 
     def redact(self, text: str) -> str:
-        """Return the text without the token.
+        """Return the text with the token masked.
 
-        One of less than eight characters is no cloud's, and to take it out of every answer would spoil the answers.
+        A token of less than eight characters is kept: no cloud issues one, and masking it would garble responses.
         """
         return mask(text, self._token) if len(self._token) >= _MIN_SECRET_LENGTH else text

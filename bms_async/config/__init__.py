@@ -1,4 +1,4 @@
-"""Where the cloud is, and who asks: endpoints, and settings from the environment and from clouds.yaml."""
+"""Endpoints of the services, and settings from the environment and from clouds.yaml."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Endpoints", "Settings", "check_endpoint", "find_endpoints", "read_cloud", "read_environment"]
 
-# Reading settings takes every kind of credentials with it; who passes them to the client needs none of it.
+# Reading settings imports every kind of credentials; a program that passes its own needs none of it.
 _ON_DEMAND = {"Settings": "settings", "read_cloud": "clouds", "read_environment": "environment"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from typing import Final
@@ -30,7 +31,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "password": ("auth.password",),
     "user_domain_name": ("auth.user_domain_name",),
     "user_domain_id": ("auth.user_domain_id",),
-    # OpenStack's tools take these for the user and for the project, where nothing says otherwise.
+    # OpenStack's tools use these for the user and for the project, unless more specific ones are set.
     "default_domain_name": ("auth.default_domain_name", "auth.domain_name"),
     "default_domain_id": ("auth.default_domain_id", "auth.domain_id", "default_domain"),
     "access_key": ("auth.ak",),
@@ -43,44 +44,46 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = None) -> Settings:
-    """Read a cloud's settings from clouds.yaml, with secure.yaml laid over it.
+    """Read a cloud's settings from clouds.yaml, merged with secure.yaml.
 
-    Of the environment only ``OS_CLOUD`` and what says where the files are is used; a cloud is what its files say.
+    Of the environment only ``OS_CLOUD`` and the variables that locate the files are used.
 
     Args:
-        name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one that there is.
-        environment: Instead of the process's own.
+        name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one in the files.
+        environment: The variables; by default those of the process.
 
     Raises:
-        ConfigurationError: A file cannot be read, there is no such cloud, or its settings do not do. The text says
-            which files were looked at, and never what stands in them.
+        ConfigurationError: A file cannot be read, the cloud does not exist, or its settings are invalid. The text names
+            the files that were read, and never quotes their content.
     """
     environment = wrap_secrets(os.environ if environment is None else environment)
     paths = candidate_paths("clouds", "OS_CLIENT_CONFIG_FILE", environment)
-    secure_places = candidate_paths("secure", "OS_CLIENT_SECURE_FILE", environment)
+    secure_paths = candidate_paths("secure", "OS_CLIENT_SECURE_FILE", environment)
     file, tree = read_first(paths)
-    secure_file, secure = read_first(secure_places)
+    secure_file, secure = read_first(secure_paths)
     if file is None and (secure_file is None or environment.get("OS_CLIENT_CONFIG_FILE")):
-        raise ConfigurationError(f"there is no clouds.yaml; looked for {', '.join(map(str, paths))}")
+        raise ConfigurationError(f"no clouds.yaml found; looked for {', '.join(map(str, paths))}")
     if secure_file is None and environment.get("OS_CLIENT_SECURE_FILE"):
-        raise ConfigurationError(f"{secure_places[0]}: there is no such file; OS_CLIENT_SECURE_FILE names it")
-    looked = " with ".join(str(each) for each in (file, secure_file) if each is not None)
+        raise ConfigurationError(f"{secure_paths[0]}: no such file, though OS_CLIENT_SECURE_FILE names it")
+    files = " with ".join(str(path) for path in (file, secure_file) if path is not None)
     clouds = merge(_branch(tree, "clouds", str(file)), _branch(secure, "clouds", str(secure_file)))
-    name = _select(name or str(environment.get("OS_CLOUD", "")) or None, [str(each) for each in clouds], looked)
-    where = f"cloud {name!r} of {looked}"
+    name = _select(name or str(environment.get("OS_CLOUD", "")) or None, list(map(str, clouds)), files)
+    where = f"cloud {name!r} of {files}"
     cloud, where = _with_profile(_normalized(_branch(clouds, name, where)), where, environment)
     cloud = _pick_region(cloud, where)
     return read_settings(SettingsSource(where, KEYS, _flatten(cloud, where)))
 
 
-def _select(name: str | None, names: list[str], looked: str) -> str:
+def _select(name: str | None, names: list[str], files: str) -> str:
     there = f"there {'is' if len(names) == 1 else 'are'} {', '.join(map(repr, names)) or 'none'}"
     if name is None:
         if len(names) != 1:
-            raise ConfigurationError(f"which cloud of {looked}? Say from_cloud(name) or set OS_CLOUD; {there}")
+            raise ConfigurationError(
+                f"expected the name of a cloud in {files}: call from_cloud(name) or set OS_CLOUD; {there}"
+            )
         return names[0]
     if name not in names:
-        raise ConfigurationError(f"no cloud {name!r} in {looked}; {there}")
+        raise ConfigurationError(f"no cloud {name!r} in {files}; {there}")
     return name
 
 
@@ -89,61 +92,63 @@ def _branch(tree: Tree, key: str, where: str) -> Tree:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ConfigurationError(f"{where}: a mapping is needed for {key!r}")
+        raise ConfigurationError(f"{where}: expected a mapping for {key!r}")
     return value
 
 
 def _normalized(tree: Tree) -> Tree:
-    """Return keys with underscores; OpenStack takes both."""
+    """Return the mapping with underscores in its keys; OpenStack accepts hyphens too."""
     return {str(key).replace("-", "_"): value for key, value in tree.items()}
 
 
 def _with_profile(cloud: Tree, where: str, environment: Mapping[str, str]) -> tuple[Tree, str]:
-    """Lay a cloud over the profile that it names, and tell where its settings come from now."""
-    # The second is the older name of the same.
+    """Return a cloud merged over the profile that it names, and where these settings come from."""
+    # 'cloud' is the older name of 'profile'.
     profile = cloud.get("profile", cloud.get("cloud"))
     if not profile:
         return cloud, where
-    file, tree = read_first(candidate_paths("clouds-public", "", environment))
-    profiles = _branch(tree, "public-clouds", str(file))
+    file, public_clouds = read_first(candidate_paths("clouds-public", "", environment))
+    profiles = _branch(public_clouds, "public-clouds", str(file))
     if not isinstance(profile, str) or profile not in profiles:
-        # No reason to fail as long as nothing is missing; if something is, this is what to know.
-        files = "there is no clouds-public.yaml" if file is None else f"it is not in {file}"
-        return cloud, f"{where} (without its 'profile': {files}, and those built into OpenStack's tools are not known)"
+        # Not an error in itself; if a setting turns out to be missing, the error mentions this.
+        why = "there is no clouds-public.yaml" if file is None else f"it is not in {file}"
+        return cloud, f"{where} (without its 'profile': {why}, and those built into OpenStack's tools are not known)"
     where = f"{where} with its profile of {file}"
     public = _normalized(_branch(profiles, profile, where))
-    for each in (public, cloud):
-        each["auth"] = _normalized(_branch(each, "auth", where))
+    for tree in (public, cloud):
+        tree["auth"] = _normalized(_branch(tree, "auth", where))
     return merge(public, cloud), where
 
 
 def _pick_region(cloud: Tree, where: str) -> Tree:
-    """Choose the first of several regions where none is named, as OpenStack does, and lay its values over the rest."""
+    """Return a cloud merged with the values of its region: the named one, or the first one, as OpenStack does."""
     regions = cloud.get("regions")
     if not regions:
         return cloud
     if not isinstance(regions, list):
-        raise ConfigurationError(f"{where}: 'regions' is a list of names, or of mappings with name and values")
-    choices = [each if isinstance(each, dict) else {"name": each} for each in regions]
-    wanted = cloud.get("region_name") or choices[0].get("name")
-    chosen = next((each for each in choices if each.get("name") == wanted), None)
+        raise ConfigurationError(
+            f"{where}: expected 'regions' to be a list of names, or of mappings with name and values"
+        )
+    choices = [region if isinstance(region, dict) else {"name": region} for region in regions]
+    name = cloud.get("region_name") or choices[0].get("name")
+    chosen = next((region for region in choices if region.get("name") == name), None)
     if chosen is None:
-        raise ConfigurationError(f"{where}: its region_name is none of its regions")
-    return merge(cloud, {**_normalized(_branch(chosen, "values", where)), "region_name": wanted})
+        raise ConfigurationError(f"{where}: expected region_name to be one of 'regions'")
+    return merge(cloud, {**_normalized(_branch(chosen, "values", where)), "region_name": name})
 
 
 def _flatten(cloud: Tree, where: str) -> dict[str, str]:
-    """Return the settings by their paths, such as ``auth.username``."""
+    """Return the settings, keyed by their paths, such as ``auth.username``."""
     auth = _normalized(_branch(cloud, "auth", where))
     flat = {**cloud, **{f"auth.{key}": value for key, value in auth.items()}}
     values: dict[str, str] = {}
-    for key in (each for several in KEYS.values() for each in several):
+    for key in itertools.chain.from_iterable(KEYS.values()):
         value = flat.get(key)
         if isinstance(value, str):
             values[key] = value
         elif isinstance(value, bool):
-            # Only JSON has them; in YAML they are the texts that they are written as.
+            # Only JSON has booleans here; from YAML they are read as text.
             values[key] = str(value).lower()
         elif value is not None:
-            raise ConfigurationError(f"{where}: a text is needed for {key}, not a {type(value).__name__}")
+            raise ConfigurationError(f"{where}: expected a text for {key}, got {type(value).__name__}")
     return values

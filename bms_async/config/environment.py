@@ -1,4 +1,4 @@
-"""Settings from the variables that people already have: OpenStack's, the vendor's SDK's, and a few of our own."""
+"""Settings from environment variables: OpenStack's, those of the vendor's SDK, and a few of our own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "password": ("OS_PASSWORD",),
     "user_domain_name": ("OS_USER_DOMAIN_NAME",),
     "user_domain_id": ("OS_USER_DOMAIN_ID",),
-    # OpenStack's tools take these for the user and for the project, where nothing says otherwise.
+    # OpenStack's tools use these for the user and for the project, unless more specific ones are set.
     "default_domain_name": ("OS_DEFAULT_DOMAIN_NAME", "OS_DOMAIN_NAME"),
     "default_domain_id": ("OS_DEFAULT_DOMAIN_ID", "OS_DOMAIN_ID", "OS_DEFAULT_DOMAIN"),
     "access_key": ("HUAWEICLOUD_SDK_AK",),
@@ -44,17 +44,16 @@ def read_environment(environment: Mapping[str, str] | None = None) -> Settings:
     """Read settings from environment variables; an empty one counts as not set.
 
     Args:
-        environment: Instead of the process's own.
+        environment: The variables; by default those of the process.
 
     Raises:
-        ConfigurationError: Something is missing or contradicts another; the text names all that is missing, and where
-            it was looked for.
+        ConfigurationError: Settings are missing or contradict each other; the text names all missing variables.
     """
     environment = wrap_secrets(os.environ if environment is None else environment)
-    names = {name for several in VARIABLES.values() for name in several}
+    names = {name for aliases in VARIABLES.values() for name in aliases}
     values = {name: value for name, value in environment.items() if name in names}
     where = "the environment"
     if environment.get("OS_CLOUD"):
-        # Who selects a cloud has the settings in a file, and may have called the wrong one of the two.
+        # A user who selects a cloud has the settings in a file, and may have called the wrong method.
         where += " (OS_CLOUD is for BmsClient.from_cloud(), which reads clouds.yaml)"
     return read_settings(SettingsSource(where, VARIABLES, values))

@@ -1,4 +1,4 @@
-"""Finds and reads clouds.yaml and secure.yaml, and never repeats what stands in them."""
+"""Finds and reads clouds.yaml and secure.yaml; no error quotes their content."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ Tree: TypeAlias = dict[str, Any]
 
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _SITE: Final = Path("/etc/openstack")
-_MAX_VALUES: Final = 100_000
 
 
 def candidate_paths(stem: str, variable: str, environment: Mapping[str, str]) -> list[Path]:
-    """Return where a file may be, in the order in which OpenStack's tools look.
+    """Return the paths at which a file may be, in the order of OpenStack's tools.
 
     Args:
         stem: ``clouds``, ``secure`` or ``clouds-public``.
-        variable: What names the file outright, if anything does; if it is set, nowhere else is looked: a file that was
-            meant and is not there must not be replaced by one of another cloud.
+        variable: The variable that names the file. If it is set, its path is the only one: a missing file must not be
+            replaced by one of another cloud.
         environment: The variables.
     """
     named = environment.get(variable)
     if named:
         return [_expand(named)]
     folders = []
-    with suppress(OSError):  # It was removed; there is nothing in it.
+    with suppress(OSError):  # The working directory was removed.
         folders.append(Path.cwd())
     own = environment.get("XDG_CONFIG_HOME")
     folders += [Path(own) / "openstack"] if own else []
@@ -40,10 +39,10 @@ def candidate_paths(stem: str, variable: str, environment: Mapping[str, str]) ->
 
 
 def read_first(paths: list[Path]) -> tuple[Path | None, Tree]:
-    """Read the first of these files that is there; None and nothing if there is none.
+    """Read the first of these files that exists; return None and an empty tree if none does.
 
     Raises:
-        ConfigurationError: It cannot be read; the text names the file and the line, and shows nothing of it.
+        ConfigurationError: The file cannot be read; the text names the file and the line, and quotes nothing of it.
     """
     for path in paths:
         try:
@@ -57,7 +56,7 @@ def read_first(paths: list[Path]) -> tuple[Path | None, Tree]:
 
 
 def merge(under: Tree, over: Tree) -> Tree:
-    """Return one tree with another laid over it, branch by branch."""
+    """Return one tree merged over another, branch by branch."""
     merged = dict(under)
     for key, value in over.items():
         below = merged.get(key)
@@ -69,34 +68,34 @@ def _expand(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        return Path(path)  # Nobody's home is known; the error shows it as it was written.
+        return Path(path)  # No home directory is known; the error shows the path as it was given.
 
 
 def _read(path: Path, content: SecretBytes) -> Tree:
     parse = _parse_json if path.suffix == ".json" else _yaml_parser(path)
-    # Errors of decoders and parsers hold the text that they stumbled over, so that ours is raised when theirs is gone.
+    # Errors of decoders and parsers quote the text they failed on, so ours is raised after theirs is gone.
     tree: object = None
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(10, 0, error.start) + 1
-        trouble = f", line {line}: not UTF-8"
+        problem = f", line {line}: not UTF-8"
     else:
-        tree, trouble = _parse_secretly(parse, text)
-    if trouble:
-        raise ConfigurationError(f"{path}{trouble}")
+        tree, problem = _parse_secretly(parse, text)
+    if problem:
+        raise ConfigurationError(f"{path}{problem}")
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigurationError(f"{path}: a mapping with the key 'clouds' is needed")
+        raise ConfigurationError(f"{path}: expected a mapping with the key 'clouds'")
     return tree
 
 
 def _parse_secretly(parse: Callable[[str], tuple[object, str]], text: SecretStr) -> tuple[object, str]:
-    """Return what stands in a file, with all of its texts as ones that do not show themselves, and what is wrong."""
+    """Return the content of a file with all its texts wrapped as secrets, and what is wrong with it."""
     try:
-        tree, trouble = parse(str(text))
-        return wrap_secrets(tree), trouble
+        tree, problem = parse(str(text))
+        return wrap_secrets(tree), problem
     except RecursionError:
         return None, ": nested too deeply"
 
@@ -105,7 +104,7 @@ def _parse_json(text: str) -> tuple[object, str]:
     if not text.strip():
         return None, ""
     try:
-        # Numbers as they are written: an id may look like one.
+        # Numbers stay text: an id may look like one.
         return json.loads(text, parse_int=str, parse_float=str), ""
     except json.JSONDecodeError as error:
         return None, f", line {error.lineno}: not JSON"
@@ -115,19 +114,19 @@ def _parse_json(text: str) -> tuple[object, str]:
 
 def _yaml_parser(path: Path) -> Callable[[str], tuple[object, str]]:
     try:
-        import yaml  # noqa: PLC0415 - an extra, and only for those who have such a file
+        import yaml  # noqa: PLC0415 - an extra, needed for YAML files only
     except ImportError as error:
         raise ConfigurationError(
             f"{path}: to read YAML, install the extra 'clouds': pip install 'bms-async[clouds]'; JSON needs none"
         ) from error
 
-    # The C parser is ten times faster, and the event loop may be waiting.
+    # The C parser is ten times faster, and the caller may be blocking an event loop.
     base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     kept = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
-    # Every other scalar stays the text that it is: a password of digits must not lose its zeros.
+    # Every other scalar stays text: a password of digits must not lose its leading zeros.
     resolvers = {
-        first: [each for each in several if each[0] in kept]
-        for first, several in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        first: [resolver for resolver in group if resolver[0] in kept]
+        for first, group in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     loader_class = type("Loader", (base,), {"yaml_implicit_resolvers": resolvers})
 
@@ -135,9 +134,7 @@ def _yaml_parser(path: Path) -> Callable[[str], tuple[object, str]]:
         try:
             loader = loader_class(text)
             try:
-                node = loader.get_single_node()
-                trouble = "" if node is None else _find_trouble(node)
-                return None if node is None or trouble else loader.construct_document(node), trouble
+                return loader.get_single_data(), ""
             finally:
                 loader.dispose()
         except yaml.MarkedYAMLError as error:
@@ -152,33 +149,3 @@ def _yaml_parser(path: Path) -> Callable[[str], tuple[object, str]]:
             return None, ": not YAML"
 
     return parse
-
-
-def _find_trouble(root: Any) -> str:
-    """Return what is wrong with the anchors of a YAML document: a few lines can stand for billions, or for no end."""
-    sizes: dict[int, int | None] = {}
-
-    def size_of(node: Any) -> int:
-        known = sizes.get(id(node), 0)
-        if known is None:
-            raise _EndlessError
-        if known:
-            return known
-        sizes[id(node)] = None
-        if isinstance(node.value, str):
-            parts: list[Any] = []
-        else:
-            # The items of a sequence, or the keys and values of a mapping.
-            parts = [part for each in node.value for part in (each if isinstance(each, tuple) else (each,))]
-        sizes[id(node)] = total = 1 + sum(map(size_of, parts))
-        return total
-
-    try:
-        size = size_of(root)
-    except _EndlessError:
-        return ": an anchor contains itself"
-    return f": its anchors stand for {size} values, which is more than {_MAX_VALUES}" if size > _MAX_VALUES else ""
-
-
-class _EndlessError(Exception):
-    """A value is inside of itself."""

@@ -1,4 +1,4 @@
-"""What carries requests to the cloud.
+"""Transports, which send requests to the cloud over an HTTP library.
 
 `HttpxTransport` lives in `bms_async.transport.httpx`, so that importing the package does not import httpx.
 """

@@ -1,4 +1,4 @@
-"""Which errors of a library may be kept as a cause."""
+"""Which errors of a library may be kept as the cause of ours (rule R5)."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ E = TypeVar("E", bound=BaseException)
 
 
 def keep_cause(error: E, request: HttpRequest, *, written: bool) -> E | None:
-    """Return an error as one that may be the cause of ours; None where it, or what it came of, holds what was sent.
+    """Return an error, stripped so that it may be a cause; None if it or one of its causes holds what was sent.
 
     Args:
-        error: What a library raised.
+        error: The error of a library.
         request: The request.
-        written: Whether any of it was written. Then the libraries' frames hold it in plain bytes, and the error, which
-            nobody else has, goes on without them.
+        written: Whether any of the request was written. The libraries' frames then hold it as plain bytes, so the
+            tracebacks are removed.
     """
     chain = list(_chain(error))
-    for each in chain:
-        if getattr(each, "_request", None) is not None:
-            # It has the headers in it, and whoever keeps or pickles the error keeps them.
-            each._request = None  # type: ignore[attr-defined]  # noqa: SLF001 - both libraries have it, and no setter
-        text = str(each)
-        if isinstance(each, UnicodeError) or mask_message(text, request) != text:
+    for link in chain:
+        if getattr(link, "_request", None) is not None:
+            # It has the headers, which an error that is kept or pickled would keep.
+            link._request = None  # type: ignore[attr-defined]  # noqa: SLF001 - both libraries have it, and no setter
+        text = str(link)
+        if isinstance(link, UnicodeError) or mask_message(text, request) != text:
             return None
     if written:
-        for each in chain:
-            each.__traceback__ = None
+        for link in chain:
+            link.__traceback__ = None
     return error
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    line, seen = [error], set[int]()
-    while line:
-        each = line.pop()
-        if id(each) not in seen:
-            seen.add(id(each))
-            yield each
-            line += [other for other in (each.__cause__, each.__context__) if other is not None]
-            line += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+    pending, seen = [error], set[int]()
+    while pending:
+        link = pending.pop()
+        if id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            pending += [other for other in (link.__cause__, link.__context__) if other is not None]
+            pending += link.exceptions if isinstance(link, BaseExceptionGroup) else ()

@@ -1,4 +1,4 @@
-"""How a connection comes about: through which proxy, with whose certificates, and what an error says if it does not."""
+"""Connecting: the proxy, the trusted certificates, and the texts of errors when no connection is made."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ from bms_async.wire import HttpRequest
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _PORTS = {"http": 80, "https": 443}
 _PROXY_PORTS = {"http": 80, "https": 443}
-_SPOKEN = frozenset(_PROXY_PORTS)
+_PROXY_SCHEMES = frozenset(_PROXY_PORTS)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,15}")
 _ENTRY_WITH_PORT = re.compile(r"(\[[^\]]*\]|[^:]*):(\d+)")
-# As the environment holds bytes that are not UTF-8.
-_AS_GIVEN = "surrogateescape"
+# The error handler by which os.environ holds bytes that are not UTF-8.
+_ENVIRONMENT_ERRORS = "surrogateescape"
 
 
 class Proxy(NamedTuple):
-    """A proxy on the way to a server.
+    """A proxy to a server.
 
     Attributes:
         address: Scheme, host and port, without a password.
-        authorization: The value of ``Proxy-Authorization``; None where it has no password.
-        trouble: Why it cannot be used, and what to do; None where it can.
+        authorization: The value of ``Proxy-Authorization``; None without credentials.
+        problem: Why it cannot be used, and what to do; None if it can.
     """
 
     address: str
     authorization: SecretStr | None = None
-    trouble: str | None = None
+    problem: str | None = None
 
     @property
-    def place(self) -> str:
-        """Its host and port, for an error."""
+    def host_and_port(self) -> str:
+        """Host and port, for errors."""
         return self.address.partition("://")[2]
 
 
 def proxy_from_environment(scheme: str, host: str, port: int | None) -> Proxy | None:
-    """Return the proxy to a server; None where it is reached directly.
+    """Return the proxy to a server; None if it is reached directly.
 
-    ``NO_PROXY`` may name hosts, domains, addresses, networks (``10.0.0.0/8``) and ``*``, each with a port or without,
-    between commas or blanks. On some systems this asks more than the environment, and so belongs into a thread.
+    ``NO_PROXY`` may name hosts, domains, addresses, networks (``10.0.0.0/8``) and ``*``, each with or without a port,
+    separated by commas or blanks. Call this in a thread: on some systems it reads more than the environment.
     """
-    # What runs on this machine is not reached through a proxy, whatever NO_PROXY forgets to say.
+    # This machine is never reached through a proxy, even if NO_PROXY does not name it.
     if host in _LOOPBACK:
         return None
     proxies = getproxies()
     port = port or _PORTS.get(scheme, 0)
-    # A port must be there: without one, the end of an IPv6 address would be taken for it.
+    # Without a port, proxy_bypass would read the end of an IPv6 address as one.
     if _is_exempt(proxies.get("no", ""), host, port) or proxy_bypass(f"{host}:{port}"):
         return None
     named = proxies.get(scheme) or proxies.get("all")
@@ -65,26 +65,26 @@ def proxy_from_environment(scheme: str, host: str, port: int | None) -> Proxy | 
 
 
 def read_proxy(text: str) -> Proxy:
-    """Read a proxy's address as people write it.
+    """Parse a proxy's address leniently.
 
-    The name and the password in it are UTF-8, as curl and browsers send them, and may be percent-encoded; a ``#``, a
-    ``?`` or an ``@`` in them is taken as it is where that is not done.
+    The name and the password in it are UTF-8, as curl and browsers send them, and may be percent-encoded. A ``#``, a
+    ``?`` or an ``@`` in them may also stand unencoded.
     """
-    scheme, credentials, place = _split(text)
-    if scheme not in _SPOKEN:
+    scheme, credentials, host_and_port = _split(text)
+    if scheme not in _PROXY_SCHEMES:
         kind = f"{scheme}://" if _SCHEME.fullmatch(scheme) else "an unknown kind"
         return Proxy(
-            place,
-            trouble=f"a proxy of {kind} is not spoken here; name one with an address of http:// or https://, "
-            "or have NO_PROXY name the server",
+            host_and_port,
+            problem=f"expected a proxy of http:// or https://, got {kind}; name another one, or name the server in "
+            "NO_PROXY",
         )
     try:
-        parts = urlsplit(f"//{place}")
+        parts = urlsplit(f"//{host_and_port}")
         host, port = parts.hostname, parts.port or _PROXY_PORTS[scheme]
     except ValueError:
         host = None
     if not host:
-        return Proxy("", trouble="its address has no host, or no such port is; expected http://host:port")
+        return Proxy("", problem="expected an address http://host:port, got one without host or with an invalid port")
     shown = f"[{host}]" if ":" in host else host
     authorization = None
     if credentials is not None:
@@ -98,8 +98,8 @@ def _split(text: str) -> tuple[str, SecretStr | None, str]:
     scheme, mark, rest = map(SecretStr, text.strip().partition("://"))
     if not mark:
         scheme, rest = SecretStr("http"), scheme
-    credentials, at, place = map(SecretStr, rest.rpartition("@"))
-    return scheme.lower(), credentials if at else None, re.split(r"[/?#]", place, maxsplit=1)[0]
+    credentials, at, host_and_port = map(SecretStr, rest.rpartition("@"))
+    return scheme.lower(), credentials if at else None, re.split(r"[/?#]", host_and_port, maxsplit=1)[0]
 
 
 def write_basic(name: bytes, password: bytes) -> SecretStr:
@@ -108,13 +108,13 @@ def write_basic(name: bytes, password: bytes) -> SecretStr:
 
 
 def _decoded(text: str) -> SecretBytes:
-    return SecretBytes(unquote_to_bytes(text.encode(errors=_AS_GIVEN)))
+    return SecretBytes(unquote_to_bytes(text.encode(errors=_ENVIRONMENT_ERRORS)))
 
 
 def _is_exempt(no_proxy: str, host: str, port: int) -> bool:
     address = _address(host)
-    for entry, only in _entries(no_proxy):
-        if only is not None and only != port:
+    for entry, entry_port in _entries(no_proxy):
+        if entry_port is not None and entry_port != port:
             continue
         if entry == "*":
             return True
@@ -149,77 +149,77 @@ def _address(host: str) -> IPv4Address | IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-_WANTS_A_PASSWORD = 407
+_PROXY_AUTHENTICATION_REQUIRED = 407
 
 
-def describe_connect_failure(request: HttpRequest, why: str, proxy: str | None = None) -> str:
-    """Tell why there is no connection, to whom, and what to look at.
+def describe_connect_failure(request: HttpRequest, reason: str, proxy: str | None = None) -> str:
+    """Return the error text for a failed connection to a server, with what to check.
 
     Args:
-        request: What was to be sent.
-        why: What the library said.
-        proxy: Host and port of the proxy that it was to lead through, and that did what a proxy has to do.
+        request: The request.
+        reason: The library's error.
+        proxy: Host and port of the proxy through which the server was to be reached; the proxy itself worked.
     """
-    if "CERTIFICATE_VERIFY_FAILED" in why:
-        look = "if a private authority signs for it, name its certificates with ca_bundle or OS_CACERT"
-    elif "WRONG_VERSION_NUMBER" in why:
-        look = "no TLS is spoken there; is the port right, or is it an http address of this machine?"
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        hint = "if a private authority signs its certificate, name that authority with ca_bundle or OS_CACERT"
+    elif "WRONG_VERSION_NUMBER" in reason:
+        hint = "the server does not use TLS; is the port right, or is it an http address of this machine?"
     else:
-        look = "are its endpoint and region right, and is there a way to it from here?"
+        hint = "are its endpoint and region right, and is it reachable from here?"
     through = "" if proxy is None else f" through the proxy {proxy}"
-    return f"{why}; no connection to {_shown_address(request)}{through}: {look}"
+    return f"{reason}; no connection to {_shown_address(request)}{through}: {hint}"
 
 
-def describe_proxy_unreachable(request: HttpRequest, why: str, proxy: str) -> str:
-    """Tell that the proxy is not there, or says nothing; of the server nothing is known then.
+def describe_proxy_unreachable(request: HttpRequest, reason: str, proxy: str) -> str:
+    """Return the error text for a proxy that cannot be reached or does not respond.
 
     Args:
-        request: What was to be sent.
-        why: What the library said.
+        request: The request.
+        reason: The library's error.
         proxy: Host and port of the proxy.
     """
     return (
-        f"ProxyError: no connection to the proxy {proxy}, through which {_shown_address(request)} is reached ({why}): "
+        f"ProxyError: no connection to the proxy {proxy} on the way to {_shown_address(request)} ({reason}): "
         "is the proxy's address right, or should NO_PROXY name the server?"
     )
 
 
 def describe_proxy_refusal(request: HttpRequest, status: int | None, proxy: str) -> str:
-    """Tell that the proxy does not lead to the server.
+    """Return the error text for a proxy that does not connect to the server.
 
     Args:
-        request: What was to be sent.
-        status: What it answered; None where it hung up instead.
+        request: The request.
+        status: The status of the proxy's response; None if it closed the connection instead.
         proxy: Host and port of the proxy.
     """
-    did = "hung up instead of answering CONNECT" if status is None else f"answered {status} to CONNECT"
-    look = (
-        "it wants a name and a password, which its address has before the host: http://name:password@host:port"
-        if status == _WANTS_A_PASSWORD
+    result = "closed the connection on CONNECT" if status is None else f"responded with {status} to CONNECT"
+    hint = (
+        "it requires a name and a password, which belong before the host: http://name:password@host:port"
+        if status == _PROXY_AUTHENTICATION_REQUIRED
         else "does it allow that address, or should NO_PROXY name the server?"
     )
-    return f"ProxyError: the proxy {proxy} {did}, and so {_shown_address(request)} was not reached: {look}"
+    return f"ProxyError: the proxy {proxy} {result}, so {_shown_address(request)} was not reached: {hint}"
 
 
-def describe_proxy_unusable(request: HttpRequest, trouble: str) -> str:
-    """Tell why the proxy that is named cannot be used."""
-    return f"ProxyError: the proxy to {_shown_address(request)} cannot be used: {trouble}"
+def describe_proxy_unusable(request: HttpRequest, problem: str) -> str:
+    """Return the error text for a proxy that cannot be used."""
+    return f"ProxyError: the proxy to {_shown_address(request)} cannot be used: {problem}"
 
 
 def _shown_address(request: HttpRequest) -> str:
-    place = urlsplit(request.url)
-    # Without the name and the password that an address may begin with.
-    return f"{place.scheme}://{place.netloc.rpartition('@')[2]}"
+    url = urlsplit(request.url)
+    # Without a name and a password before the host.
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
 
 
 def create_ssl_context(ca_bundle: str | os.PathLike[str]) -> ssl.SSLContext:
-    """Return a context that trusts these certificates and no others; it reads files, and so belongs into a thread.
+    """Return a context that trusts these certificates only. Call this in a thread: it reads files.
 
     Args:
-        ca_bundle: A file in PEM form, or a folder of such files with the names that OpenSSL gives them.
+        ca_bundle: A file in PEM form, or a folder of such files named by OpenSSL's hashes.
 
     Raises:
-        ConfigurationError: It cannot be read, or holds no certificate.
+        ConfigurationError: The file cannot be read, or has no certificate.
     """
     path = Path(ca_bundle).expanduser()
     try:
@@ -227,6 +227,6 @@ def create_ssl_context(ca_bundle: str | os.PathLike[str]) -> ssl.SSLContext:
             return ssl.create_default_context(capath=str(path))
         return ssl.create_default_context(cafile=str(path))
     except ssl.SSLError as error:
-        raise ConfigurationError(f"ca_bundle={str(path)!r}: no certificate in PEM form is in it") from error
+        raise ConfigurationError(f"ca_bundle={str(path)!r}: expected certificates in PEM form, got none") from error
     except OSError as error:
         raise ConfigurationError(f"ca_bundle={str(path)!r}: {error.strerror or type(error).__name__}") from error

@@ -1,6 +1,17 @@
-"""One connection of aiohttp, and what is said on it.
+"""One connection of aiohttp, and the exchanges on it (rule R3).
 
-It is handed its connection, and so need not know the library: what it uses of it is named here and nowhere else.
+The guarantee: an error says `maybe_delivered=False` only if nothing of the request was handed to the socket. After no
+other transport error is a reboot sent again, and so it reaches a server at most once per request for it.
+
+`Connection.wrote` decides this. It is set right before the request is written, so that an error of the write itself
+counts as delivered. A request is written once, to one connection. If a kept connection breaks before a byte of the
+response has arrived, nothing can prove that the server had not read the request.
+
+The connection is passed in, so this module does not import aiohttp: every attribute that it uses of the library is
+named here and nowhere else. `try_parser` checks them with a response that no server sent.
+
+Rejected: the retry of `aiohttp.ClientSession`, which sends a request again on another connection when a kept one
+breaks; and the type of the library's exception as the criterion, for it says where the library was and not what left.
 """
 
 from __future__ import annotations
@@ -17,25 +28,25 @@ from bms_async.wire import HttpRequest, HttpResponse
 
 from ._decompress import CHUNK_SIZE, Decompressor, make_decompressor
 
-# A Keystone token alone may pass aiohttp's usual 8 KB.
+# A Keystone token alone may be larger than aiohttp's default of 8 KB.
 _MAX_HEADER = 64 * 1024
 _INFORMATIONAL = range(100, 200)
-_SWITCHING = 101
-# Servers announce when they close, and a request needs time to get there.
-_MARGIN = 1.0
+_SWITCHING_PROTOCOLS = 101
+# Seconds off the announced time at which a server closes: a request needs time to arrive.
+_KEEP_ALIVE_MARGIN = 1.0
 _TRIAL_BODY = b"{}"
 
 
 class Connection:
-    """One connection, and one request after another on it.
+    """A connection that sends one request after another.
 
     Args:
-        connection: As aiohttp's connector makes it.
-        keep_alive: Seconds that it may be idle, unless the server says less.
+        connection: The connection, from aiohttp's connector.
+        keep_alive: Seconds that it may be idle, unless the server announces less.
 
     Attributes:
         idle_since: When it became idle, by the loop's clock.
-        wrote: Whether anything of the last request was handed to the socket.
+        wrote: Whether anything of the last request may have been handed to the socket.
         idle_limit: Seconds that it may be idle.
     """
 
@@ -51,94 +62,94 @@ class Connection:
 
     @property
     def usable(self) -> bool:
-        """Whether it is still there, with nothing on it that nobody asked for."""
+        """Whether it is open, and has received nothing unrequested."""
         return self._protocol.is_connected() and not self._protocol.should_close
 
     @property
     def sending(self) -> bool:
-        """Whether some of a request has not left yet."""
+        """Whether part of a request is still in the write buffer."""
         transport = self._protocol.transport
         return transport is not None and transport.get_write_buffer_size() > 0
 
     def close(self) -> None:
-        """Close it at once."""
+        """Close the connection at once."""
         transport = self._protocol.transport
         if transport is not None:
-            # What has not left must not leave later, and nobody waits for a polite end of TLS.
+            # Drop the write buffer, and do not wait for the TLS shutdown.
             transport.abort()
         self._connection.close()
 
-    async def exchange(self, request: HttpRequest, text: SecretBytes, bound: int) -> HttpResponse:
-        """Write a request and read its answer.
+    async def exchange(self, request: HttpRequest, data: SecretBytes, max_bytes: int) -> HttpResponse:
+        """Write a request and read its response.
 
         Args:
-            request: For its method and for errors.
-            text: All of it.
-            bound: How many bytes the unpacked body may have.
+            request: The request, for its method and for errors.
+            data: The whole request as bytes.
+            max_bytes: The size limit of the decompressed body.
 
         Raises:
-            ResponseTooLargeError: It has more.
-            Exception: What broke, in aiohttp's words or a socket's.
+            ResponseTooLargeError: The body is larger.
+            Exception: An error of aiohttp or of the socket.
         """
         self.wrote = False
         protocol = self._protocol
         transport = protocol.transport
         if transport is None:
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-        bodiless = request.method == "HEAD"
-        if bodiless is not self._skip_body:
-            # The parser reads one answer after another, and is told only what changes.
-            self._skip_body = bodiless
+        skip_body = request.method == "HEAD"
+        if skip_body is not self._skip_body:
+            # The parser keeps its parameters from one response to the next.
+            self._skip_body = skip_body
             protocol.set_response_params(
-                skip_payload=bodiless,
+                skip_payload=skip_body,
                 read_until_eof=True,
                 auto_decompress=False,
                 max_line_size=_MAX_HEADER,
                 max_field_size=_MAX_HEADER,
             )
         self.wrote = True
-        transport.write(text)
+        transport.write(data)
         message, payload = await protocol.read()
-        while message.code in _INFORMATIONAL and message.code != _SWITCHING:
+        while message.code in _INFORMATIONAL and message.code != _SWITCHING_PROTOCOLS:
             message, payload = await protocol.read()
         headers = message.headers
         length = headers.get("Content-Length", "")
-        unpack = make_decompressor(headers.get("Content-Encoding"))
-        if length.isdecimal() and int(length) > bound and not bodiless:
+        decompressor = make_decompressor(headers.get("Content-Encoding"))
+        if length.isdecimal() and int(length) > max_bytes and not skip_body:
             body = None
-        elif unpack is None and payload.is_eof():
+        elif decompressor is None and payload.is_eof():
             body = payload.read_nowait()
         else:
-            body = await _read(payload, unpack, bound)
-        if body is None or len(body) > bound:
-            raise ResponseTooLargeError(limit=bound, status=message.code, operation=request.operation)
-        if not length and not message.chunked and isinstance(broken := protocol.exception(), OSError):
-            # A body that ends with its connection is whole only if that was closed, and did not break.
-            raise broken
-        if (told := headers.get("Keep-Alive")) is not None:
-            self.idle_limit = min(self._keep_alive, parse_keep_alive(told))
+            body = await _read(payload, decompressor, max_bytes)
+        if body is None or len(body) > max_bytes:
+            raise ResponseTooLargeError(limit=max_bytes, status=message.code, operation=request.operation)
+        if not length and not message.chunked and isinstance(error := protocol.exception(), OSError):
+            # A body that ends with its connection is complete only if the connection was closed and did not break.
+            raise error
+        if (keep_alive := headers.get("Keep-Alive")) is not None:
+            self.idle_limit = min(self._keep_alive, parse_keep_alive(keep_alive))
         return HttpResponse(status=message.code, headers=tuple(headers.items()), body=body)
 
 
 async def try_parser(protocol: Any, request: HttpRequest) -> None:
-    """Have a protocol of aiohttp read an answer that nobody sent.
+    """Check a protocol of aiohttp with a response that no server sent.
 
     Args:
-        protocol: A new one, without a connection.
-        request: For its method.
+        protocol: A new protocol, without a connection.
+        request: A request, for its method.
 
     Raises:
-        Exception: It is another protocol than the one that is known here.
+        Exception: The protocol does not behave as this module expects.
     """
-    line = Connection(_Trial(protocol), math.inf)
-    response = await line.exchange(request, SecretBytes(), len(_TRIAL_BODY))
-    if (response.status, response.body, line.usable) != (200, _TRIAL_BODY, True):
-        raise ValueError("the answer was read as another one")
-    line.close()
+    connection = Connection(_TrialConnection(protocol), math.inf)
+    response = await connection.exchange(request, SecretBytes(), len(_TRIAL_BODY))
+    if (response.status, response.body, connection.usable) != (200, _TRIAL_BODY, True):
+        raise ValueError("the trial response was parsed incorrectly")
+    connection.close()
 
 
-class _Trial(asyncio.Transport):
-    """A connection to nobody, whose answer comes when something is written."""
+class _TrialConnection(asyncio.Transport):
+    """A connection without a socket that responds to whatever is written."""
 
     def __init__(self, protocol: Any) -> None:
         super().__init__()
@@ -158,28 +169,28 @@ class _Trial(asyncio.Transport):
     close = abort
 
 
-async def _read(payload: Any, unpack: Decompressor | None, bound: int) -> bytes | None:
-    """Return a whole body; None when there is more of it than that."""
+async def _read(payload: Any, decompressor: Decompressor | None, max_bytes: int) -> bytes | None:
+    """Return a whole body; None if it is larger than `max_bytes`."""
     parts: list[bytes] = []
     size = 0
     while part := await payload.readany():
-        for piece in (part,) if unpack is None else unpack.feed(part):
-            size += len(piece)
-            if size > bound:
+        for chunk in (part,) if decompressor is None else decompressor.feed(part):
+            size += len(chunk)
+            if size > max_bytes:
                 return None
-            parts.append(piece)
-            if len(piece) == CHUNK_SIZE:
-                # There is more in this part than one turn of the loop should take.
+            parts.append(chunk)
+            if len(chunk) == CHUNK_SIZE:
+                # This part has more chunks; let other tasks run in between.
                 await asyncio.sleep(0)
-    if unpack is not None:
-        unpack.finish()
+    if decompressor is not None:
+        decompressor.finish()
     return b"".join(parts)
 
 
-def parse_keep_alive(keep_alive: str) -> float:
-    """Return how long a server says that it keeps an idle connection, less what its word may take to get here."""
-    for part in keep_alive.split(","):
+def parse_keep_alive(header: str) -> float:
+    """Return for how many seconds a server keeps an idle connection, less a margin; infinity if it does not say."""
+    for part in header.split(","):
         name, _, value = part.partition("=")
         if name.strip().lower() == "timeout" and value.strip().isdecimal():
-            return float(value) - _MARGIN
+            return float(value) - _KEEP_ALIVE_MARGIN
     return math.inf

@@ -1,4 +1,4 @@
-"""Bodies that come packed, unpacked a piece at a time, so that nobody's bomb fills the memory or holds the loop."""
+"""Decompression of bodies in chunks, so that a compression bomb neither fills memory nor blocks the loop."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import zlib
 from collections.abc import Iterator
 
 CHUNK_SIZE = 2**18
-"""No piece is larger, however small what it was packed into."""
+"""The largest chunk that is decompressed at once, in bytes."""
 
 _GZIP = frozenset({"gzip", "x-gzip"})
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
 
 class Decompressor:
-    """Unpacks one body that is packed with gzip, or with deflate in either of the two forms that servers send."""
+    """Decompresses one body of gzip, or of deflate in either of the two forms that servers send."""
 
     __slots__ = ("_begun", "_inflate", "_may_be_raw")
 
@@ -23,14 +23,14 @@ class Decompressor:
         self._begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what so much of it unpacks to.
+        """Yield the decompressed chunks of some data.
 
         Raises:
-            zlib.error: It is not packed so.
+            zlib.error: The data is invalid.
         """
         while data and not self._inflate.eof:
             try:
-                piece = self._inflate.decompress(data, CHUNK_SIZE)
+                chunk = self._inflate.decompress(data, CHUNK_SIZE)
             except zlib.error:
                 if self._begun or not self._may_be_raw:
                     raise
@@ -38,19 +38,19 @@ class Decompressor:
                 continue
             self._begun = True
             data = self._inflate.unconsumed_tail
-            yield piece
+            yield chunk
 
     def finish(self) -> None:
-        """See that the end was reached.
+        """Check that the end of the body was reached.
 
         Raises:
-            zlib.error: It was not.
+            zlib.error: The body is truncated.
         """
         if self._begun and not self._inflate.eof:
-            raise zlib.error("it ends in the middle")
+            raise zlib.error("the compressed body is truncated")
 
 
 def make_decompressor(encoding: str | None) -> Decompressor | None:
-    """Return what unpacks an encoding; None for a body that is to be left as it is."""
+    """Return the decompressor of a content encoding; None for a body to leave as it is."""
     name = (encoding or "").strip().lower()
     return Decompressor(name) if name in _GZIP or name == "deflate" else None

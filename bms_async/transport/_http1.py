@@ -1,4 +1,4 @@
-"""The bytes of a request, without a library that knows better what was meant."""
+"""Writing HTTP/1.1 requests exactly as given: a library would change URLs and headers, and quote them in its errors."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _SCHEMES = frozenset({"http", "https"})
 
 
 def split_url(request: HttpRequest) -> tuple[str, str, str]:
-    """Return scheme, host with port, and what a server is asked for, which is kept as it was written.
+    """Return scheme, host with port, and the request target, which is kept as it was given.
 
     Raises:
-        TransportError: It is no URL of HTTP; nothing was sent.
+        TransportError: The URL is not an HTTP URL; nothing was sent.
     """
     scheme, _, rest = request.url.partition("://")
     if scheme not in _SCHEMES:
         scheme = scheme.lower()
         if not rest or scheme not in _SCHEMES:
-            raise refused(request, "UnsupportedProtocol: the URL does not begin with http:// or https://")
+            raise not_sent_error(request, "UnsupportedProtocol: expected a URL that begins with http:// or https://")
     netloc, slash, path = rest.partition("/")
     target = slash + path
     if not slash or "?" in netloc or "#" in netloc:
@@ -39,21 +39,21 @@ def split_url(request: HttpRequest) -> tuple[str, str, str]:
         try:
             target = quote(target.partition("#")[0], safe=_PRINTABLE)
         except UnicodeEncodeError:
-            raise refused(request, "InvalidURL: the URL has text that cannot be written as UTF-8") from None
+            raise not_sent_error(request, "InvalidURL: expected a URL that can be encoded as UTF-8") from None
     return scheme, netloc, target
 
 
-def write_request(request: HttpRequest, target: str, host: str, more: str = "") -> tuple[SecretBytes, bool]:
-    """Return a whole request, which does not show itself, and whether its connection may be kept.
+def write_request(request: HttpRequest, target: str, host: str, proxy_headers: str = "") -> tuple[SecretBytes, bool]:
+    """Return the bytes of a request, and whether its connection may be kept.
 
     Args:
-        request: Its headers go as they are; those that every request needs are added where it has none.
-        target: What the server is asked for.
-        host: What ``Host`` says if the request does not.
-        more: Lines for a proxy.
+        request: The request. Headers that every request needs are added if it has none of that name.
+        target: The request target.
+        host: The value of ``Host`` if the request has none.
+        proxy_headers: Header lines for a proxy.
 
     Raises:
-        TransportError: It cannot be sent, and nothing was.
+        TransportError: The method or a header is invalid; nothing was sent.
     """
     check_headers(request)
     given = {name.lower() for name in request.headers}
@@ -69,51 +69,41 @@ def write_request(request: HttpRequest, target: str, host: str, more: str = "") 
     body = request.body
     if (body or request.method in _WITH_BODY) and "content-length" not in given:
         lines.append(f"Content-Length: {len(body)}\r\n")
-    keeps = "connection" not in given or not _asks_to_close(request)
-    # In one expression: no variable has the secrets among the headers as plain text.
+    keep_alive = "connection" not in given or not _asks_to_close(request)
+    # One expression, so that no variable holds the headers' secrets as plain text.
     return SecretBytes(
         "".join(
             (
                 f"{request.method} {target} HTTP/1.1\r\n",
                 *lines,
                 *[f"{name}: {value}\r\n" for name, value in request.headers.items()],
-                more,
+                proxy_headers,
                 "\r\n",
             )
         ).encode("ascii")
         + body
-    ), keeps
+    ), keep_alive
 
 
 def _asks_to_close(request: HttpRequest) -> bool:
     return any(name.lower() == "connection" and value.lower() == "close" for name, value in request.headers.items())
 
 
-def refused(request: HttpRequest, text: str) -> TransportError:
-    """Make the error for a request that cannot be sent; it quotes nothing of it."""
+def not_sent_error(request: HttpRequest, text: str) -> TransportError:
+    """Return the error of a request that was not sent; the text must not quote it."""
     return TransportError(text, maybe_delivered=False, operation=request.operation)
 
 
 def check_headers(request: HttpRequest) -> None:
-    """Refuse what no library can send, without showing it: their errors would, and it may be a secret.
+    """Refuse an invalid method or header without quoting it: a library's error would, and it may be a secret.
 
     Raises:
-        TransportError: The method or a header cannot be sent; nothing was.
+        TransportError: The method or a header is invalid; nothing was sent.
     """
     if _NAME.fullmatch(request.method) is None:
-        raise TransportError(
-            "LocalProtocolError: the method is not a word that HTTP knows",
-            maybe_delivered=False,
-            operation=request.operation,
-        )
+        raise not_sent_error(request, "LocalProtocolError: the method is not an HTTP token")
     for name, value in request.headers.items():
         if _NAME.fullmatch(name) is None:
-            raise TransportError(
-                "a header has a name that no header can have", maybe_delivered=False, operation=request.operation
-            )
+            raise not_sent_error(request, "a header has an invalid name")
         if _SENDABLE.fullmatch(value) is None:
-            raise TransportError(
-                f"header {name} has characters that no header can carry",
-                maybe_delivered=False,
-                operation=request.operation,
-            )
+            raise not_sent_error(request, f"header {name} has characters that are invalid in a header")

@@ -1,7 +1,7 @@
-"""How far a request got, as httpcore's public trace tells it.
+"""How far a request got, from httpcore's public trace events (rule R3).
 
-What an exception is called says what a library thinks. What matters is whether the request had begun to leave: before
-that nothing can have arrived, and after it everything may have.
+The name of an exception says where a library failed. For `maybe_delivered` it matters whether sending had begun: before
+that nothing of the request can have arrived, and after it all of it may have.
 """
 
 from __future__ import annotations
@@ -26,70 +26,80 @@ _PHRASES = frozenset(status.phrase.encode() for status in HTTPStatus)
 
 
 class Deadline(Protocol):
-    """Something that ends when a moment has come, by the loop's clock."""
+    """A scope that ends at a deadline, by the loop's clock."""
 
     deadline: float
 
 
 class Progress:
-    """Follows one request through httpcore or httpcore2; it is the ``trace`` among a request's extensions.
+    """Follows one request through httpcore or httpcore2, as the ``trace`` in the request's extensions.
 
-    Through a proxy the request for a tunnel is traced too. It is told apart by its method, and does not count.
+    Through a proxy the CONNECT request is traced too. It is recognised by its method, and does not count as sent.
 
     Args:
         request: The request.
-        deadline: What ends the exchange; it is set when the connection is there.
-        timeouts: What the libraries wait for at each step, which is another thing for a tunnel.
+        deadline: The scope of the exchange; its deadline is set when the connection is open.
+        timeouts: The libraries' timeouts of each step, which differ for CONNECT.
 
     Attributes:
-        began: Whether anything was traced at all; without a pool below nothing is.
-        sent: Whether the request had begun to leave.
-        written: Whether it had left to its last byte.
-        asked: Whether a proxy was asked to lead to the server.
-        answered: Whether it has answered.
-        place: Host and port that a connection was made to; None where one was there already.
+        began: Whether anything was traced; without a connection pool nothing is.
+        sent: Whether sending of the request had begun.
+        written: Whether it was sent to its last byte.
+        connect_sent: Whether a CONNECT request was sent to a proxy.
+        responded: Whether the head of a response was received.
+        peer: Host and port that were connected to; None if a connection was open already.
     """
 
-    __slots__ = ("_deadline", "_request", "_timeouts", "answered", "asked", "began", "place", "sent", "written")
+    __slots__ = (
+        "_deadline",
+        "_request",
+        "_timeouts",
+        "began",
+        "connect_sent",
+        "peer",
+        "responded",
+        "sent",
+        "written",
+    )
 
     def __init__(self, request: HttpRequest, deadline: Deadline, timeouts: dict[str, float | None]) -> None:
         self._request = request
         self._deadline = deadline
         self._timeouts = timeouts
-        self.began = self.sent = self.written = self.asked = self.answered = False
-        self.place: tuple[str, int] | None = None
+        self.began = self.sent = self.written = self.connect_sent = self.responded = False
+        self.peer: tuple[str, int] | None = None
 
     async def __call__(self, name: str, info: dict[str, Any]) -> None:
         self.began = True
         part, _, event = name.partition(".")
         if event == "send_request_headers.started":
-            self._begin(info)
+            self._on_send_started(info)
         elif event == "send_request_body.complete":
             self.written = self.sent
         elif event == "receive_response_headers.complete":
-            self.answered = True
+            self.responded = True
             self._mask(part, info)
         elif event == "connect_tcp.started":
-            self.place = (info["host"], info["port"])
+            self.peer = (info["host"], info["port"])
         elif "exception" in info:
             self._mask(part, info)
 
     def _mask(self, part: str, info: dict[str, Any]) -> None:
-        """Take secrets out of what httpcore logs when this has returned, out of the same dictionary."""
-        if any(each.isEnabledFor(logging.DEBUG) for each in _LOGGERS.get(part, ())):
+        """Mask secrets in the dictionary that httpcore logs after this call."""
+        if any(logger.isEnabledFor(logging.DEBUG) for logger in _LOGGERS.get(part, ())):
             if "return_value" in info:
                 info["return_value"] = mask_headers(info["return_value"], self._request)
             if "exception" in info:
                 info["exception"] = mask_exception(info["exception"], self._request)
 
     def masked(self, text: bytes) -> bytes:
-        """Return a text of the answer's head without the secrets of the request."""
+        """Return a text of the response's head with the secrets of the request masked."""
         return cast("bytes", mask_headers(text, self._request))
 
-    def _begin(self, info: dict[str, Any]) -> None:
+    def _on_send_started(self, info: dict[str, Any]) -> None:
         if info["request"].method == b"CONNECT" != self._request.method.encode():
-            self.asked = True
-            # A tunnel is a part of connecting.
+            self.connect_sent = True
+            # CONNECT is part of connecting.
             self._timeouts["read"] = self._timeouts["write"] = self._timeouts["connect"]
             return
         self.sent = True
@@ -97,22 +107,24 @@ class Progress:
         self._deadline.deadline = asyncio.get_running_loop().time() + self._request.timeout
 
 
-def quiet(client: C) -> C:
-    """Have a given client's answers show no secret of a request in their status text, which httpx logs at INFO.
+def mask_reason_phrases(client: C) -> C:
+    """Mask a request's secrets in the reason phrases of a client's responses, which httpx logs at INFO.
 
-    Nothing public lies between the answer and that log, so this wraps a client's transports in place. Requests of
-    others than us, and clients without such parts, stay as they are; a test tells if the parts move.
+    There is no public hook between the response and that log, so this wraps the client's transports in place. Requests
+    that are not ours, and clients without these attributes, are left alone; a test fails if the attributes move.
     """
     own, mounts = getattr(client, "_transport", None), getattr(client, "_mounts", None)
     if hasattr(own, "handle_async_request"):
-        client._transport = _Quiet(own)  # type: ignore[attr-defined]  # noqa: SLF001
+        client._transport = _ReasonMaskingTransport(own)  # type: ignore[attr-defined]  # noqa: SLF001
     if isinstance(mounts, dict):
-        mounts.update({where: _Quiet(each) for where, each in mounts.items() if each is not None})
+        mounts.update(
+            {pattern: _ReasonMaskingTransport(inner) for pattern, inner in mounts.items() if inner is not None}
+        )
     return client
 
 
-class _Quiet:
-    """A transport of httpx or httpx2, as it was but for the status text of answers to us."""
+class _ReasonMaskingTransport:
+    """A transport of httpx or httpx2 that masks the reason phrases of responses to our requests."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -123,7 +135,7 @@ class _Quiet:
     async def handle_async_request(self, request: Any) -> Any:
         response = await self._inner.handle_async_request(request)
         progress = request.extensions.get("trace")
-        if isinstance(progress, Progress) and _is_odd(reason := response.extensions.get("reason_phrase", b"")):
+        if isinstance(progress, Progress) and _is_nonstandard(reason := response.extensions.get("reason_phrase", b"")):
             response.extensions["reason_phrase"] = progress.masked(reason)
         return response
 
@@ -138,5 +150,5 @@ class _Quiet:
         await self._inner.__aexit__(*error)
 
 
-def _is_odd(reason: bytes) -> bool:
+def _is_nonstandard(reason: bytes) -> bool:
     return len(reason) >= MIN_SECRET_LENGTH and reason not in _PHRASES

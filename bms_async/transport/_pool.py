@@ -1,8 +1,18 @@
-"""Connections that wait for their next request.
+"""Connection pools: idle connections, reused last in, first out (rule R3).
 
-HTTP cannot tell a connection that its server is closing at this moment from one that it keeps. A request on the former
-fails, and nobody can prove that it was not read before. So a connection is kept shorter than servers keep theirs, and
-what must not be repeated goes on one that was in use a moment ago, or on a new one.
+In HTTP a connection that its server is just closing looks like one that it keeps. A request that is sent on the former
+fails, and nothing proves that the server had not read it. Two bounds make this rare. A connection is closed after 15 s
+of idleness, which is sooner than servers close theirs, or earlier if the server announces less. And a request that
+must not be repeated uses only a connection that was idle for at most `MAX_IDLE_FOR_UNSAFE` seconds, or a new one.
+
+The connection used last goes first, so that few connections stay in use and the others expire. One that has failed is
+closed and not reused: the library's view of its state may be wrong.
+
+`ClientPool` is for httpx: each member is a client, or a pool of one connection, and is borrowed for one request.
+`IdleConnections` is for aiohttp, whose connections are ours from the connector on.
+
+Rejected: testing a connection with a request before it is reused, which costs a round trip and proves nothing about the
+next one; and repeating a request that failed on a reused connection, which may execute it twice.
 """
 
 from __future__ import annotations
@@ -18,82 +28,78 @@ from ._connection import Connection
 
 
 class SupportsAclose(Protocol):
-    """Something that holds a connection."""
+    """An object that owns a connection."""
 
     async def aclose(self) -> None:
-        """Close it."""
+        """Close the connection."""
         ...
 
 
 C = TypeVar("C", bound=SupportsAclose)
 
 _MAX_IDLE = 15.0
-"""Seconds after which a carrier that waits is closed, when the next one comes to wait: servers have hung up by then."""
+"""Seconds after which an idle client is closed, when the next one becomes idle."""
 
 
 class ClientPool(Generic[C]):
-    """A carrier for each request that is under way; of those that wait, the one that was used last goes first.
-
-    So few connections stay warm, and the others are closed when they have been idle for long. One that has failed is
-    not used again: whatever it thinks of its connection may be wrong. What must not be repeated goes on one that was in
-    use a moment ago, or on a new one, for a server may be closing one that was idle.
+    """A pool of clients, one per request in flight; idle ones are reused last in, first out.
 
     Args:
-        make: Makes one that goes a certain way.
-        most: How many may wait for their next request, whatever way they go.
+        make: Makes a client for a route.
+        max_idle: The maximum number of idle clients, over all routes.
     """
 
-    def __init__(self, make: Callable[[Hashable], Awaitable[C]], *, most: int) -> None:
+    def __init__(self, make: Callable[[Hashable], Awaitable[C]], *, max_idle: int) -> None:
         self._make = make
-        self._most = most
+        self._max_idle = max_idle
         self._idle: dict[Hashable, list[tuple[C, float]]] = {}
-        self._waiting = 0
+        self._idle_count = 0
 
     @asynccontextmanager
-    async def borrow(self, route: Hashable, *, once: bool) -> AsyncIterator[C]:
-        """Lend one; who fails with it has it closed.
+    async def borrow(self, route: Hashable, *, replayable: bool) -> AsyncIterator[C]:
+        """Lend a client for one request; it is closed if the request fails.
 
         Args:
-            route: Where it must lead.
-            once: Whether the request must not be repeated.
+            route: The route of the request.
+            replayable: Whether the request may be repeated.
         """
-        client = await self._take(route, once=once)
+        client = await self._acquire(route, replayable=replayable)
         try:
             yield client
         except BaseException:
             await _close(client)
             raise
         now = _now()
-        while (oldest := self._oldest()) and (self._waiting >= self._most or now - oldest[0][1] > _MAX_IDLE):
+        while (oldest := self._oldest()) and (self._idle_count >= self._max_idle or now - oldest[0][1] > _MAX_IDLE):
             await self._evict(oldest)
         self._idle.setdefault(route, []).append((client, _now()))
-        self._waiting += 1
+        self._idle_count += 1
 
     async def aclose(self) -> None:
-        """Close all that wait."""
-        idle, self._idle, self._waiting = self._idle, {}, 0
-        for several in idle.values():
-            for client, _ in several:
+        """Close all idle clients."""
+        idle, self._idle, self._idle_count = self._idle, {}, 0
+        for clients in idle.values():
+            for client, _ in clients:
                 await client.aclose()
 
-    async def _take(self, route: Hashable, *, once: bool) -> C:
-        several = self._idle.get(route)
-        if not several:
+    async def _acquire(self, route: Hashable, *, replayable: bool) -> C:
+        clients = self._idle.get(route)
+        if not clients:
             return await self._make(route)
-        client, since = several.pop()
-        self._waiting -= 1
-        if once and _now() - since > MAX_IDLE_FOR_UNSAFE:
+        client, idle_since = clients.pop()
+        self._idle_count -= 1
+        if not replayable and _now() - idle_since > MAX_IDLE_FOR_UNSAFE:
             await _close(client)
             return await self._make(route)
         return client
 
     def _oldest(self) -> list[tuple[C, float]] | None:
-        """Return those that go the way of the one that has waited longest, which is the first of them."""
-        return min(filter(None, self._idle.values()), key=lambda each: each[0][1], default=None)
+        """Return the idle clients of the route whose first client has been idle for longest."""
+        return min(filter(None, self._idle.values()), key=lambda clients: clients[0][1], default=None)
 
-    async def _evict(self, several: list[tuple[C, float]]) -> None:
-        client, _ = several.pop(0)
-        self._waiting -= 1
+    async def _evict(self, clients: list[tuple[C, float]]) -> None:
+        client, _ = clients.pop(0)
+        self._idle_count -= 1
         await _close(client)
 
 
@@ -107,14 +113,14 @@ async def _close(client: SupportsAclose) -> None:
 
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
-"""The methods of requests that can be repeated."""
+"""The methods of requests that may be repeated (RFC 9110)."""
 
 MAX_IDLE_FOR_UNSAFE = 1.0
-"""Seconds that a connection may have been idle for a request that cannot be repeated."""
+"""The maximum idle time, in seconds, of a connection for a request that must not be repeated."""
 
 
 class IdleConnections(dict[Hashable, list[Connection]]):
-    """Holds idle connections, for each way to a server those used last on top.
+    """Idle connections by route, those used last at the end.
 
     Args:
         keep_alive: Seconds after which an idle connection is closed.
@@ -126,8 +132,8 @@ class IdleConnections(dict[Hashable, list[Connection]]):
         self._eviction_timer: asyncio.TimerHandle | None = None
 
     @property
-    def number(self) -> int:
-        """How many there are."""
+    def count(self) -> int:
+        """The number of idle connections, over all routes."""
         return sum(map(len, self.values()))
 
     def put(self, route: Hashable, connection: Connection) -> None:
@@ -138,12 +144,12 @@ class IdleConnections(dict[Hashable, list[Connection]]):
         if self._eviction_timer is None:
             self._eviction_timer = loop.call_later(self._keep_alive, self._evict_expired)
 
-    def pop_idle(self, route: Hashable, *, once: bool) -> Connection | None:
-        """Take the connection used last, if it can be relied on.
+    def pop_idle(self, route: Hashable, *, replayable: bool) -> Connection | None:
+        """Take the connection that was used last; None if there is none that is safe to use.
 
         Args:
-            route: Where it leads.
-            once: Whether the request must not be repeated.
+            route: The route of the request.
+            replayable: Whether the request may be repeated.
         """
         connections = self.get(route)
         while connections:
@@ -152,18 +158,18 @@ class IdleConnections(dict[Hashable, list[Connection]]):
             if not connection.usable or idle > connection.idle_limit:
                 connections.pop().close()
                 continue
-            if once and idle > min(MAX_IDLE_FOR_UNSAFE, connection.idle_limit / 2):
+            if not replayable and idle > min(MAX_IDLE_FOR_UNSAFE, connection.idle_limit / 2):
                 return None
             return connections.pop()
         return None
 
     def evict_oldest(self) -> None:
-        """Close the connection that was idle longest."""
+        """Close the connection that has been idle for longest."""
         connections = min(filter(None, self.values()), key=lambda connections: connections[0].idle_since)
         connections.pop(0).close()
 
     def close(self) -> None:
-        """Close all."""
+        """Close all connections."""
         if self._eviction_timer is not None:
             self._eviction_timer.cancel()
             self._eviction_timer = None

@@ -1,8 +1,17 @@
-"""Sending that belongs to the client and not to the caller.
+"""The send queue: requests are sent in tasks of the transport, not of their callers (rule R4).
 
-Two faults of HTTP pools are kept from users here. A request cancelled before its connection opens can leave a phantom
-connection behind for ever, so a request runs in a task that a caller's cancellation does not reach. And a pool that
-requests queue in scans its queue for each of them, so the queue is ours, and no more requests than connections go on.
+The guarantee: cancelling a caller affects no other request and no connection. Closing the queue leaves no task and no
+pending future, whichever task closes it.
+
+A caller waits for a `PendingRequest`. Worker tasks, at most one for each connection, take requests from one queue and
+exchange them. A request whose caller was cancelled is dropped if it has not been sent yet; else its exchange runs to
+its end, so that its connection stays usable. When the tasks end, by `aclose` or by the cancellation of all tasks of the
+loop, every request that waits fails with `ClientClosedError`, and no more are accepted.
+
+Rejected: sending in the caller's task, because a request that is cancelled before its connection is open can leave a
+phantom connection in an HTTP library's pool for ever; queuing in that pool, because it scans its queue for each request
+(so no more requests than connections are passed on to it); and a task for each request, because it would cost as much
+as everything else here.
 """
 
 from __future__ import annotations
@@ -26,41 +35,42 @@ _YIELD_EVERY = 500
 
 
 class PendingRequest:
-    """A request on its way.
+    """A request that was submitted.
 
     Attributes:
-        response: Resolves with the answer, or with what came instead of it; cancelled when the caller has left.
-        sent: Whether anything of it may have left; a flight abandoned before that never leaves.
+        response: Resolves with the response or an error; cancelled when the caller is.
+        sent: Whether any of it may have been sent. One that is abandoned before is never sent.
+        ended: Whether the exchange is over.
     """
 
-    __slots__ = ("_on_end", "ended", "request", "response", "sent")
+    __slots__ = ("_on_done", "ended", "request", "response", "sent")
 
     def __init__(self, request: HttpRequest) -> None:
         self.request = request
         self.response: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         self.sent = self.ended = False
-        self._on_end: Callable[[PendingRequest], None] | None = None
+        self._on_done: Callable[[PendingRequest], None] | None = None
 
-    def add_done_callback(self, call: Callable[[PendingRequest], None]) -> None:
-        """Have something called when the exchange is over, which may be long after the caller has left."""
+    def add_done_callback(self, callback: Callable[[PendingRequest], None]) -> None:
+        """Set the function to call when the exchange is over, which may be long after the caller was cancelled."""
         if self.ended:
-            call(self)
+            callback(self)
         else:
-            self._on_end = call
+            self._on_done = callback
 
     def finish(self) -> None:
-        """Tell that the exchange is over; once is enough, and more changes nothing."""
+        """Mark the exchange as over; further calls do nothing."""
         if not self.ended:
             self.ended = True
-            if self._on_end is not None:
-                self._on_end(self)
+            if self._on_done is not None:
+                self._on_done(self)
 
     async def wait(self) -> HttpResponse:
-        """Wait for the answer; when the caller is cancelled, what was sent flies on without him.
+        """Wait for the response. Cancelling the caller does not cancel a request that has been sent.
 
         Raises:
-            TransportError: No answer came.
-            ClientClosedError: The transport was closed before one came.
+            TransportError: No response arrived.
+            ClientClosedError: The transport was closed before one arrived.
         """
         try:
             return await self.response
@@ -69,7 +79,7 @@ class PendingRequest:
         except BaseException as error:
             if is_own_cancellation(error):
                 raise
-            # A transport of the application's resolves it as it likes, and the caller was not cancelled.
+            # An application's transport may set any exception; the caller was not cancelled.
             raise _as_transport_error(self.request, error) from error
         finally:
             if not self.sent:
@@ -77,13 +87,13 @@ class PendingRequest:
 
 
 class TransportStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a transport is doing.
+    """The current load of a transport.
 
     Attributes:
-        max_connections: How many requests it sends at once at most.
-        in_flight: How many it is sending now.
-        queued: How many wait for one of those to end.
-        sent: How many it has sent in all.
+        max_connections: The maximum number of requests in flight.
+        in_flight: Requests in flight.
+        queued: Requests that wait for a connection.
+        sent: Requests sent so far.
     """
 
     max_connections: int
@@ -93,105 +103,110 @@ class TransportStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SendQueue:
-    """Sends requests in tasks of its own, never more at once than there are connections."""
+    """Sends requests in tasks of its own, at most `connections` at a time.
+
+    Args:
+        exchange: Sends one request and returns its response.
+        connections: The maximum number of requests in flight.
+    """
 
     def __init__(self, exchange: Callable[[HttpRequest], Awaitable[HttpResponse]], *, connections: int) -> None:
         self._exchange = exchange
         self._connections = connections
         self._waiting: deque[PendingRequest] = deque()
         self._in_flight = 0
-        self._idle: list[asyncio.Future[None]] = []
+        self._idle_workers: list[asyncio.Future[None]] = []
         self._workers = 0
         self._sent = 0
-        self._owner = BackgroundTasks("bms_async sending")
+        self._tasks = BackgroundTasks("bms_async sending")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = Context()
-        self._closed = self._guarded = False
+        self._is_closed = self._is_guarded = False
 
     @property
     def is_open(self) -> bool:
-        """Whether requests are taken."""
-        return self._guarded and self._owner.is_open
+        """Whether requests are accepted."""
+        return self._is_guarded and self._tasks.is_open
 
     @property
     def has_current_task(self) -> bool:
-        """Whether this is called from one of its tasks, or from one that such a task has started."""
-        return self._owner.has_current_task
+        """Whether the caller runs in one of its tasks, or in one that such a task has started."""
+        return self._tasks.has_current_task
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed by its last user; it is never opened again."""
-        return self._closed
+        """Whether its last user has closed it; a closed queue is never opened again."""
+        return self._is_closed
 
     async def open(self) -> None:
         """Open the queue, or count one more user of it.
 
         Raises:
-            ClientClosedError: Its last user has closed it, or is about to.
+            ClientClosedError: Its last user has closed it, or is closing it.
         """
-        if self._closed:
+        if self._is_closed:
             raise ClientClosedError("the transport was closed with its last client: make a new one")
-        await self._owner.open()
+        await self._tasks.open()
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
-        if not self._guarded and self._owner.is_open:
-            self._guarded = True
-            self._owner.start(self._guard, name="bms_async queue")
+        if not self._is_guarded and self._tasks.is_open:
+            self._is_guarded = True
+            self._tasks.start(self._guard, name="bms_async queue")
 
     async def aclose(self) -> None:
-        """Count one user less; after the last one, end what is under way."""
-        # It is closed before anything is waited for, so that nobody moves in while the last one moves out.
-        self._closed = self._closed or self._owner.users <= 1
+        """Count one user less; after the last one, end all requests."""
+        # Marked as closed before the first await, so that no other user opens it meanwhile.
+        self._is_closed = self._is_closed or self._tasks.users <= 1
         try:
-            if self._closed:
+            if self._is_closed:
                 await self._drop_unwaited()
-            await self._owner.aclose()
+            await self._tasks.aclose()
         finally:
-            if self._closed:
-                self._end_all()
+            if self._is_closed:
+                self._fail_waiting()
 
     def submit(self, request: HttpRequest) -> PendingRequest:
-        """Take a request; it is sent as soon as a connection is free.
+        """Queue a request; it is sent as soon as a connection is free.
 
         Raises:
             ClientClosedError: The queue is not open, or was opened on another event loop.
         """
         if not self.is_open:
-            state = "was closed" if self._closed else "is not open"
-            if self._loop is not None and not self._closed:
-                state = "is not open any more, for its tasks were ended with its event loop or by hand"
+            state = "was closed" if self._is_closed else "is not open"
+            if self._loop is not None and not self._is_closed:
+                state = "is closed, because its tasks were cancelled or ended with its event loop"
             raise ClientClosedError(f"{request.operation}: the transport {state}; use it inside `async with`")
         check_loop(self._loop, f"{request.operation}: the client")
         pending = PendingRequest(request)
         self._waiting.append(pending)
-        while self._idle:
-            turn = self._idle.pop()
-            # One that was cancelled meanwhile is not going to take it.
-            if not turn.done():
-                turn.set_result(None)
+        while self._idle_workers:
+            waiter = self._idle_workers.pop()
+            # A worker that was cancelled meanwhile will not send it.
+            if not waiter.done():
+                waiter.set_result(None)
                 return pending
         if self._workers < self._connections:
             self._workers += 1
-            # It sends for many callers, and what the first of them has set is nobody else's.
-            self._context.copy().run(lambda: self._owner.start(self._work, name="bms_async send"))
+            # A worker sends for many callers, and must not run in the context of the first one.
+            self._context.copy().run(lambda: self._tasks.start(self._work, name="bms_async send"))
         return pending
 
     def statistics(self) -> TransportStatistics:
-        """Tell what is under way."""
+        """Return the current load."""
         return TransportStatistics(
             max_connections=self._connections, in_flight=self._in_flight, queued=len(self._waiting), sent=self._sent
         )
 
     async def _guard(self) -> None:
-        """Close the queue as soon as its tasks are being ended, by whomever, and fail what nobody will send then."""
+        """Close the queue as soon as its tasks are cancelled, by any task, and fail the requests that wait."""
         try:
             await asyncio.get_running_loop().create_future()
         finally:
-            self._guarded = False
-            self._end_all()
+            self._is_guarded = False
+            self._fail_waiting()
 
     async def _drop_unwaited(self) -> None:
-        """End the requests that nobody waits for any more, some at a time: when a client is closed, that is all."""
+        """Finish abandoned requests, with checkpoints in between: when a client is closed, these may be all."""
         ended = 0
         while self._waiting and self._waiting[0].response.done():
             self._waiting.popleft().finish()
@@ -199,16 +214,16 @@ class SendQueue:
             if ended % _YIELD_EVERY == 0:
                 await anyio.lowlevel.cancel_shielded_checkpoint()
 
-    def _end_all(self) -> None:
+    def _fail_waiting(self) -> None:
         while self._waiting:
             pending = self._waiting.popleft()
             _fail_closed(pending)
             pending.finish()
 
     async def _work(self) -> None:
-        """Send what waits, and then wait for more: a task for each request would cost as much as all the rest."""
+        """Send queued requests one after another, and wait for more."""
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] | None = None
+        waiter: asyncio.Future[None] | None = None
         try:
             while True:
                 while self._waiting:
@@ -217,20 +232,20 @@ class SendQueue:
                         pending.finish()
                     else:
                         await self._send(pending)
-                    # Who waits for the next request does not hold the answer to the last one.
+                    # An idle worker must not keep the last response in memory.
                     del pending
-                if not self._owner.is_open:
-                    # A transport has swallowed the cancellation of this task.
+                if not self._tasks.is_open:
+                    # The transport has swallowed the cancellation of this task.
                     break
-                turn = loop.create_future()
-                self._idle.append(turn)
-                await turn
+                waiter = loop.create_future()
+                self._idle_workers.append(waiter)
+                await waiter
         finally:
             self._workers -= 1
-            if turn in self._idle:
-                self._idle.remove(turn)
+            if waiter in self._idle_workers:
+                self._idle_workers.remove(waiter)
             if not self._workers:
-                self._end_all()
+                self._fail_waiting()
 
     async def _send(self, pending: PendingRequest) -> None:
         pending.sent = True
@@ -241,8 +256,8 @@ class SendQueue:
         except BmsError as error:
             _fail(pending, error)
         except BaseException as error:
-            # Whatever a transport raises is for the caller of this request. Let out of this task it would end all that
-            # the client does; only what ends this very task, and Ctrl-C, do so.
+            # The error of a transport is for this request's caller. Raised here it would end the whole client, as only
+            # this task's own cancellation and Ctrl-C may.
             if is_own_cancellation(error):
                 _fail_closed(pending)
                 raise
@@ -263,11 +278,13 @@ def _as_transport_error(request: HttpRequest, error: BaseException) -> Transport
 
 
 def _fail_closed(pending: PendingRequest) -> None:
-    _fail(pending, ClientClosedError(f"{pending.request.operation}: the transport was closed before the answer came"))
+    _fail(
+        pending, ClientClosedError(f"{pending.request.operation}: the transport was closed before the response arrived")
+    )
 
 
 def _fail(pending: PendingRequest, error: BmsError) -> None:
     if not pending.response.done():
         pending.response.set_exception(error)
-        # The caller may have left; a failure that nobody waits for any more is no news.
+        # Mark it as retrieved: the caller may have been cancelled.
         pending.response.exception()

@@ -1,8 +1,8 @@
-"""Carrying requests over connections of aiohttp.
+"""The transport over connections of aiohttp.
 
-aiohttp makes the connections (names, TCP, TLS, proxies) and reads the answers with its parser in C. What lies between
-in its `ClientSession` is left out: it would send a request again by itself when a kept connection breaks, rewrite the
-URL, add headers, and cost more than everything else here together.
+aiohttp opens the connections (DNS, TCP, TLS, proxies) and parses the responses in C. Its `ClientSession` is not used:
+it repeats a request when a kept connection breaks, rewrites the URL, adds headers, and costs more CPU than
+everything else here together.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from ._connect import (
     write_basic,
 )
 from ._connection import Connection, try_parser
-from ._http1 import refused, split_url, write_request
+from ._http1 import not_sent_error, split_url, write_request
 from ._pool import SAFE_METHODS, IdleConnections
 from .base import MAX_RESPONSE_BYTES, QueuedTransport, check_max_response_bytes
 
@@ -53,38 +53,37 @@ _CONNECTIONS = 100
 _CONNECT_TIMEOUT = 10.0
 _KEEP_ALIVE = 15.0
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
-# All of it is there before it is read, so that nothing is waited for.
+# The trial's response is there before it is read, so it never waits.
 _TRIAL_TIMEOUT = 1.0
 _TRIAL = HttpRequest(operation="versions.list", method="GET", url="http://127.0.0.1:1", headers={})
 
 
 class AiohttpTransport(QueuedTransport):
-    """Carries requests over connections of aiohttp; it needs the extra ``speedups``.
+    """Sends requests over connections of aiohttp; it needs the extra ``speedups``.
 
     It is opened and closed with the client that it is given to; shared by several, it closes with the last of them.
-    Requests run in tasks of its own, so cancelling a caller leaves the connections whole.
+    Requests run in tasks of its own, so cancelling a caller breaks no connection.
 
     A request is written once, to one connection, and never again. If a kept connection breaks before a byte of the
-    answer has come, nothing can prove that the server had not read the request before it closed, so the error says
-    `maybe_delivered`, and it is the caller's to repeat what may be repeated. What makes this rare: an idle connection
-    is closed after `keep_alive` seconds, or sooner if the server announced less; and a request other than GET or HEAD
-    goes on a connection that was in use within the last second, or on a new one.
+    response has arrived, nothing proves that the server had not read the request. So the error says `maybe_delivered`,
+    and the caller decides whether to repeat the call. Two bounds make this rare: an idle connection is closed after
+    `keep_alive` seconds, or sooner if the server announced less; and a request other than GET or HEAD uses a connection
+    that was in use within the last second, or a new one.
 
     Args:
-        session: Whose connector makes the connections, and whose proxy is used. It belongs to the transport from then
-            on and is closed with it; its headers, cookies and hooks are not used. Without one the transport makes
-            connections of its own, which verify TLS, and reads ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and the like from
-            the environment.
-        connections: How many requests run at once at most. By default what the session's connector allows, or 100;
-            never more than that allows.
-        ca_bundle: A file of certificates in PEM form, or a folder of them, that TLS trusts instead of the usual ones.
-        max_response_bytes: How large an answer may be, once it is unpacked.
+        session: A session whose connector makes the connections and whose proxy is used. The transport owns and closes
+            it; its headers, cookies and hooks are not used. Without one the transport makes connections of its own,
+            which verify TLS, and reads ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and the like from the environment.
+        connections: The maximum number of requests in flight. By default the limit of the session's connector, or 100;
+            never more than that limit.
+        ca_bundle: A file of certificates in PEM form, or a folder of them, that TLS trusts instead of the default ones.
+        max_response_bytes: The size limit of a response, in bytes after decompression.
         keep_alive: Seconds after which an idle connection is closed.
 
     Raises:
-        ConfigurationError: There are to be less than 1 connections or bytes, or not more than 0 seconds;
-            `ca_bundle` is given beside a session, which has certificates of its own; or aiohttp is there in a version
-            that this was not tested with.
+        ConfigurationError: `connections` or `max_response_bytes` is less than 1, or `keep_alive` is not above 0;
+            `ca_bundle` is given with a session, which has certificates of its own; or the installed aiohttp is not a
+            tested version.
     """
 
     def __init__(
@@ -99,15 +98,15 @@ class AiohttpTransport(QueuedTransport):
         check_version(aiohttp.__version__)
         if session is not None and ca_bundle is not None:
             raise ConfigurationError(
-                "AiohttpTransport(ca_bundle=...): a session's connector has certificates, its ssl="
+                "AiohttpTransport(ca_bundle=...): expected no ca_bundle beside a session; pass ssl= to its connector"
             )
         if session is not None and session.closed:
-            raise ConfigurationError("AiohttpTransport(session=...): it is closed")
+            raise ConfigurationError("AiohttpTransport(session=...): expected an open session, got a closed one")
         if connections is not None and connections < 1:
-            raise ConfigurationError(f"AiohttpTransport(connections={connections!r}): at least 1 is needed")
+            raise ConfigurationError(f"AiohttpTransport(connections={connections!r}): expected at least 1")
         if isinstance(keep_alive, bool) or not isinstance(keep_alive, int | float) or not keep_alive > 0:
             raise ConfigurationError(
-                f"AiohttpTransport(keep_alive={keep_alive!r}): a number of seconds above 0 is needed"
+                f"AiohttpTransport(keep_alive={keep_alive!r}): expected a number of seconds above 0"
             )
         self._session = session
         self._connector: aiohttp.BaseConnector | None = session.connector if session is not None else None
@@ -115,7 +114,7 @@ class AiohttpTransport(QueuedTransport):
         self._max_response_bytes = check_max_response_bytes("AiohttpTransport", max_response_bytes)
         self._keep_alive = keep_alive
         pool = _pool_size(self._connector)
-        # More than the connector allows would wait in it.
+        # More requests would queue in the connector.
         self._connections = min(connections or pool or _CONNECTIONS, pool or sys.maxsize)
         super().__init__(connections=self._connections)
         self._routes: dict[tuple[str, str], _Route] = {}
@@ -123,28 +122,28 @@ class AiohttpTransport(QueuedTransport):
         self._is_tried = False
 
     async def try_library(self) -> None:
-        """See that the parts of aiohttp that are not public do what they have to, with an answer that nobody sent.
+        """Check the private parts of aiohttp that are used, with a response that no server sent.
 
         Raises:
-            ConfigurationError: They do not.
+            ConfigurationError: They do not behave as expected.
         """
         if self._is_tried:
             return
-        why = None
+        problem = None
         try:
             _make_route(_TRIAL, URL(_TRIAL.url), None)
             async with asyncio.timeout(_TRIAL_TIMEOUT):
                 await try_parser(ResponseHandler(asyncio.get_running_loop()), _TRIAL)
-        except Exception as error:  # noqa: BLE001 - what another version does instead may raise anything
-            why = f"{type(error).__name__} at a trial: {error}"
-        if why is not None:
-            raise unusable_error(aiohttp.__version__, why)
+        except Exception as error:  # noqa: BLE001 - another version may raise anything
+            problem = f"{type(error).__name__} at a trial: {error}"
+        if problem is not None:
+            raise unusable_error(aiohttp.__version__, problem)
         self._is_tried = True
 
     async def _load_files(self) -> None:
         await self.try_library()
         if self._connector is None:
-            # Reading the certificates takes tens of milliseconds, which the loop has no time for.
+            # Reading certificates takes tens of milliseconds, too long for the event loop.
             context = await run_in_thread(_default_ssl_context, self._ca_bundle)
             self._connector = aiohttp.TCPConnector(limit=self._connections, ssl=context)
 
@@ -158,18 +157,18 @@ class AiohttpTransport(QueuedTransport):
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
         scheme, netloc, target = split_url(request)
         route = self._routes.get((scheme, netloc)) or await self._route_to(request, scheme, netloc)
-        text, keeps = write_request(request, route.prefix + target, route.host, route.more)
-        connection = self._idle.pop_idle(route, once=request.method not in SAFE_METHODS)
+        data, keep_alive = write_request(request, route.path_prefix + target, route.host, route.proxy_headers)
+        connection = self._idle.pop_idle(route, replayable=request.method in SAFE_METHODS)
         if connection is None:
             connection = await self._connect(request, route)
         failure: Exception | None = None
         try:
             async with asyncio.timeout(request.timeout):
-                response = await connection.exchange(request, text, self._max_response_bytes)
+                response = await connection.exchange(request, data, self._max_response_bytes)
         except ResponseTooLargeError as error:
-            # Its frames hold what came.
+            # Its frames hold the response.
             failure = error.with_traceback(None)
-        except Exception as error:  # noqa: BLE001 - the library has many errors, and sockets theirs
+        except Exception as error:  # noqa: BLE001 - errors of the library and of sockets
             failure = _to_transport_error(error, request, connection)
         except BaseException:
             connection.close()
@@ -179,9 +178,9 @@ class AiohttpTransport(QueuedTransport):
             try:
                 raise failure
             finally:
-                # It has a traceback, which has this frame.
+                # Break the reference cycle: its traceback has this frame.
                 del failure
-        if keeps and connection.idle_limit > 0 and connection.usable and not connection.sending:
+        if keep_alive and connection.idle_limit > 0 and connection.usable and not connection.sending:
             self._idle.put(route, connection)
         else:
             connection.close()
@@ -191,16 +190,16 @@ class AiohttpTransport(QueuedTransport):
         try:
             url = URL(f"{scheme}://{netloc}")
         except ValueError:
-            raise refused(request, "InvalidURL: the URL has a host or a port that cannot be") from None
+            raise not_sent_error(request, "InvalidURL: the URL has an invalid host or port") from None
         if not url.raw_host or url.raw_user or url.raw_password:
-            raise refused(request, "InvalidURL: the URL has no host, or a user name, which is not sent")
+            raise not_sent_error(request, "InvalidURL: expected a URL with a host and without a user name")
         proxy = None if self._session is None else _proxy_of(self._session)
         if proxy is None and (self._session is None or self._session.trust_env):
             proxy = await run_in_thread(proxy_from_environment, scheme, url.raw_host, url.port)
         return self._routes.setdefault((scheme, netloc), _make_route(request, url, proxy))
 
     async def _connect(self, request: HttpRequest, route: _Route) -> Connection:
-        while self._idle.number and self._idle.number + self._queue.statistics().in_flight > self._connections:
+        while self._idle.count and self._idle.count + self._queue.statistics().in_flight > self._connections:
             self._idle.evict_oldest()
         connector, seconds = self._connector, min(request.timeout, _CONNECT_TIMEOUT)
         if connector is None:
@@ -208,19 +207,19 @@ class AiohttpTransport(QueuedTransport):
         failure: Exception
         try:
             async with asyncio.timeout(seconds):
-                return Connection(await connector.connect(route.asks, [], _NO_TIMEOUT), self._keep_alive)
+                return Connection(await connector.connect(route.connect_request, [], _NO_TIMEOUT), self._keep_alive)
         except TimeoutError:
             failure = CallTimeoutError(
-                describe_connect_failure(request, f"ConnectTimeout: nothing within {seconds:g} s", route.proxy),
+                describe_connect_failure(request, f"ConnectTimeout: no connection within {seconds:g} s", route.proxy),
                 maybe_delivered=False,
                 operation=request.operation,
             )
-        except Exception as error:  # noqa: BLE001 - whatever it was, nothing of the request was written
-            failure = _describe_no_connection(error, request, route)
+        except Exception as error:  # noqa: BLE001 - nothing of the request was written
+            failure = _connect_error(error, request, route)
         try:
             raise failure
         finally:
-            # It has a traceback, which has this frame.
+            # Break the reference cycle: its traceback has this frame.
             del failure
 
 
@@ -228,22 +227,28 @@ class _Route:
     """How requests to one address are sent.
 
     Attributes:
-        asks: What aiohttp makes a connection for.
-        host: What ``Host`` says.
-        prefix: What is written before a request's path.
-        more: Header lines for a proxy.
-        proxy: Host and port of the proxy; None where there is none.
+        connect_request: The request for which aiohttp opens a connection; it is not sent.
+        host: The value of ``Host``.
+        path_prefix: What is written before a request's path.
+        proxy_headers: Header lines for a proxy.
+        proxy: Host and port of the proxy; None without one.
     """
 
-    __slots__ = ("asks", "host", "more", "prefix", "proxy")
+    __slots__ = ("connect_request", "host", "path_prefix", "proxy", "proxy_headers")
 
     def __init__(
-        self, asks: aiohttp.ClientRequest, *, host: str, prefix: str = "", more: str = "", proxy: str | None = None
+        self,
+        connect_request: aiohttp.ClientRequest,
+        *,
+        host: str,
+        path_prefix: str = "",
+        proxy_headers: str = "",
+        proxy: str | None = None,
     ) -> None:
-        self.asks = asks
+        self.connect_request = connect_request
         self.host = host
-        self.prefix = prefix
-        self.more = more
+        self.path_prefix = path_prefix
+        self.proxy_headers = proxy_headers
         self.proxy = proxy
 
 
@@ -252,24 +257,30 @@ def _make_route(request: HttpRequest, url: URL, proxy: Proxy | None) -> _Route:
     loop = asyncio.get_running_loop()
     if proxy is None:
         return _Route(aiohttp.ClientRequest("GET", url, loop=loop), host=host)
-    if proxy.trouble is not None:
-        raise refused(request, describe_proxy_unusable(request, proxy.trouble))
+    if proxy.problem is not None:
+        raise not_sent_error(request, describe_proxy_unusable(request, proxy.problem))
     try:
-        through = URL(proxy.address)
+        proxy_url = URL(proxy.address)
     except ValueError:
-        raise refused(request, describe_proxy_unusable(request, "its address has a host that cannot be")) from None
-    # The password goes as a header of its own: in the address it would show in the repr of each connection.
+        raise not_sent_error(request, describe_proxy_unusable(request, "its address has an invalid host")) from None
+    # The password is sent in a header: in the address it would show in the repr of each connection.
     headers = CIMultiDict({} if proxy.authorization is None else {"Proxy-Authorization": proxy.authorization})
-    asks = aiohttp.ClientRequest("GET", url, loop=loop, proxy=through, proxy_headers=headers)
+    connect_request = aiohttp.ClientRequest("GET", url, loop=loop, proxy=proxy_url, proxy_headers=headers)
     if url.scheme != "http":
-        return _Route(asks, host=host, proxy=proxy.place)
-    # No tunnel leads through it then: the proxy reads each request, and its password is among the headers.
-    more = SecretStr("" if proxy.authorization is None else f"Proxy-Authorization: {proxy.authorization}\r\n")
-    return _Route(asks, host=host, prefix=f"http://{host}", more=more, proxy=proxy.place)
+        return _Route(connect_request, host=host, proxy=proxy.host_and_port)
+    # Without a tunnel the proxy reads each request, and its password is among the headers.
+    proxy_headers = SecretStr("" if proxy.authorization is None else f"Proxy-Authorization: {proxy.authorization}\r\n")
+    return _Route(
+        connect_request,
+        host=host,
+        path_prefix=f"http://{host}",
+        proxy_headers=proxy_headers,
+        proxy=proxy.host_and_port,
+    )
 
 
 def _proxy_of(session: aiohttp.ClientSession) -> Proxy | None:
-    """Return the proxy that a session was made with; there are no public names for it."""
+    """Return the proxy of a session, for which there are no public attributes."""
     if getattr(session, "_default_proxy", None) is None:
         return None
     proxy = read_proxy(str(session._default_proxy))  # noqa: SLF001
@@ -287,24 +298,24 @@ def _default_ssl_context(ca_bundle: str | os.PathLike[str] | None) -> ssl.SSLCon
     return context
 
 
-def _describe_no_connection(error: Exception, request: HttpRequest, route: _Route) -> TransportError:
-    """Tell why there is no connection, in the words that the transport over httpx has for it."""
+def _connect_error(error: Exception, request: HttpRequest, route: _Route) -> TransportError:
+    """Return the error of a connection that could not be opened, worded like that of the transport over httpx."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        return refused(request, describe_proxy_refusal(request, error.status, route.proxy or ""))
+        return not_sent_error(request, describe_proxy_refusal(request, error.status, route.proxy or ""))
     if route.proxy is not None and not isinstance(error, aiohttp.ClientConnectorError):
-        # What breaks between the proxy's own connection and the server's is the request for a tunnel.
-        return refused(request, describe_proxy_refusal(request, None, route.proxy))
+        # A failure after connecting to the proxy and before the server is one of CONNECT.
+        return not_sent_error(request, describe_proxy_refusal(request, None, route.proxy))
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-    why = str(cause)
-    if route.proxy is not None and _is_about(error, route.proxy):
-        failure = refused(request, describe_proxy_unreachable(request, why, route.proxy))
+    reason = str(cause)
+    if route.proxy is not None and _is_proxy_failure(error, route.proxy):
+        failure = not_sent_error(request, describe_proxy_unreachable(request, reason, route.proxy))
     else:
-        failure = refused(request, describe_connect_failure(request, f"ConnectError: {why}", route.proxy))
+        failure = not_sent_error(request, describe_connect_failure(request, f"ConnectError: {reason}", route.proxy))
     failure.__cause__ = keep_cause(cause, request, written=route.proxy is not None)
     return failure
 
 
-def _is_about(error: Exception, proxy: str) -> bool:
+def _is_proxy_failure(error: Exception, proxy: str) -> bool:
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return True
     if not isinstance(error, aiohttp.ClientConnectorError):
@@ -314,32 +325,34 @@ def _is_about(error: Exception, proxy: str) -> bool:
 
 
 def _to_transport_error(error: Exception, request: HttpRequest, connection: Connection) -> TransportError:
-    """Tell what became of a request on a connection, in the words that httpx has for it.
+    """Return the error of a request that failed on a connection, worded like that of the transport over httpx.
 
-    Nothing that the server said is quoted, and no error that quotes it is kept as the cause: a strange server may well
-    send back what it was sent.
+    Nothing from the server is quoted, and no error that quotes it is kept as the cause: a faulty server may echo the
+    request.
     """
     if isinstance(error, TimeoutError):
         kind = "WriteTimeout" if connection.sending else "ReadTimeout"
         return CallTimeoutError(
-            f"{kind}: no whole answer within {request.timeout:g} s", maybe_delivered=True, operation=request.operation
+            f"{kind}: no complete response within {request.timeout:g} s",
+            maybe_delivered=True,
+            operation=request.operation,
         )
     cause: Exception | None = None
     if isinstance(error, OSError):
         text, cause = f"ReadError: {error.strerror or type(error).__name__}", error
     elif isinstance(error, aiohttp.ServerDisconnectedError):
-        text = "RemoteProtocolError: the server hung up without a whole answer"
+        text = "RemoteProtocolError: the server closed the connection without a complete response"
     elif isinstance(error, aiohttp.ClientPayloadError):
-        text = "RemoteProtocolError: the body of the answer is broken off or malformed"
+        text = "RemoteProtocolError: the response body is incomplete or malformed"
     elif isinstance(error, HttpProcessingError):
-        text = "RemoteProtocolError: the answer is not HTTP"
+        text = "RemoteProtocolError: the response is not HTTP"
     elif isinstance(error, zlib.error):
-        text = "DecodingError: the body of the answer is not packed as its headers say"
+        text = "DecodingError: the response body is not encoded as its headers say"
     else:
         text, cause = f"{type(error).__name__} while sending", error
-    described = TransportError(text, maybe_delivered=connection.wrote, operation=request.operation)
-    described.__cause__ = None if cause is None else keep_cause(cause, request, written=connection.wrote)
-    return described
+    failure = TransportError(text, maybe_delivered=connection.wrote, operation=request.operation)
+    failure.__cause__ = None if cause is None else keep_cause(cause, request, written=connection.wrote)
+    return failure
 
 
 def _pool_size(connector: aiohttp.BaseConnector | None) -> int | None:

@@ -1,4 +1,4 @@
-"""What the session asks of whatever carries its requests."""
+"""The protocols of a transport, and the base class of the two that are included."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from ._queue import PendingRequest, SendQueue, TransportStatistics
 
 @runtime_checkable
 class Transport(Protocol):
-    """Carries one request and brings its answer back."""
+    """Sends one request and returns its response."""
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """Send a request once and return the whole answer, whatever its status.
+        """Send a request once and return the whole response, whatever its status.
 
-        ``request.timeout`` is to be kept; redirects are not to be followed, and nothing is to be sent twice.
+        An implementation keeps ``request.timeout``, follows no redirects, and sends nothing twice.
 
         Raises:
-            TransportError: No answer came; ``maybe_delivered`` is False only if the request surely never left.
+            TransportError: No response arrived; ``maybe_delivered`` is False only if nothing of it was sent.
         """
         ...
 
 
 @runtime_checkable
 class TaskRunningTransport(Protocol):
-    """A transport that knows its own tasks, so that a client can be closed from one of them."""
+    """A transport that recognises its own tasks, so that a client can be closed from one of them."""
 
     @property
     def has_current_task(self) -> bool:
-        """Whether this is called from one of its tasks, or from one that such a task has started."""
+        """Whether the caller runs in one of its tasks, or in one that such a task has started."""
         ...
 
 
 @runtime_checkable
 class OwningTransport(Transport, Protocol):
-    """A transport that sends in tasks of its own, opened and closed with the clients that use it."""
+    """A transport that sends in tasks of its own; the clients that use it open and close it."""
 
     async def open(self) -> None:
         """Open the transport, or count one more client of an open one."""
@@ -54,7 +54,7 @@ class OwningTransport(Transport, Protocol):
         ...
 
     def submit(self, request: HttpRequest) -> PendingRequest:
-        """Take a request and return at once."""
+        """Queue a request and return at once."""
         ...
 
 
@@ -62,26 +62,26 @@ MAX_RESPONSE_BYTES = 64 * 2**20
 
 
 def check_max_response_bytes(owner: str, value: object) -> int:
-    """Return a bound for answers.
+    """Return the size limit of a response.
 
     Raises:
-        ConfigurationError: It is no number of bytes.
+        ConfigurationError: It is not a positive number of bytes.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{owner}(max_response_bytes={value!r}): a whole number of bytes above 0 is needed")
+        raise ConfigurationError(f"{owner}(max_response_bytes={value!r}): expected a whole number of bytes above 0")
     return value
 
 
 class QueuedTransport(ABC):
-    """Sends requests in tasks of its own, never more at once than it has connections.
+    """Sends requests in tasks of its own, at most one for each connection.
 
     Args:
-        connections: How many requests run at once at most.
+        connections: The maximum number of requests in flight.
     """
 
     def __init__(self, *, connections: int) -> None:
         self._queue = SendQueue(self._exchange, connections=connections)
-        self._preparing = anyio.Lock()
+        self._load_lock = anyio.Lock()
 
     def __repr__(self) -> str:
         state = "open" if self._queue.is_open else "closed"
@@ -90,7 +90,7 @@ class QueuedTransport(ABC):
 
     @property
     def has_current_task(self) -> bool:
-        """Whether this is called from one of its tasks, or from one that such a task has started."""
+        """Whether the caller runs in one of its tasks, or in one that such a task has started."""
         return self._queue.has_current_task
 
     async def open(self) -> None:
@@ -100,24 +100,24 @@ class QueuedTransport(ABC):
             ClientClosedError: It was closed before; make a new one.
             ConfigurationError: `ca_bundle` cannot be read.
         """
-        async with self._preparing:
+        async with self._load_lock:
             if not self._queue.is_closed:
                 await self._load_files()
         await self._queue.open()
 
     async def aclose(self) -> None:
-        """Count one client less; after the last one, end what is under way and close the connections."""
-        begun: list[None] = []
+        """Count one client less; after the last one, end all requests and close the connections."""
+        started: list[None] = []
         try:
-            await run_to_completion(self._close(begun))
+            await run_to_completion(self._close(started))
         except asyncio.CancelledError:
-            if not begun:
-                # Whoever cancels every task of the loop cancels what has not begun, too.
-                await run_to_completion(self._close(begun))
+            if not started:
+                # Code that cancels all tasks of the loop also cancels a task that has not started.
+                await run_to_completion(self._close(started))
             raise
 
-    async def _close(self, begun: list[None]) -> None:
-        begun.append(None)
+    async def _close(self, started: list[None]) -> None:
+        started.append(None)
         try:
             await self._queue.aclose()
         finally:
@@ -134,30 +134,30 @@ class QueuedTransport(ABC):
         await self.aclose()
 
     def submit(self, request: HttpRequest) -> PendingRequest:
-        """Take a request and return at once; it is sent as soon as a connection is free."""
+        """Queue a request and return at once; it is sent as soon as a connection is free."""
         return self._queue.submit(request)
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """Send a request once and return the whole answer.
+        """Send a request once and return the whole response.
 
         Raises:
-            TransportError: No answer came.
-            ClientClosedError: The transport is not open, or was closed meanwhile.
+            TransportError: No response arrived.
+            ClientClosedError: The transport is not open, or was closed before a response arrived.
         """
         return await self._queue.submit(request).wait()
 
     def statistics(self) -> TransportStatistics:
-        """Tell what is under way."""
+        """Return the current load."""
         return self._queue.statistics()
 
     @abstractmethod
     async def _load_files(self) -> None:
-        """Read what it needs from the disk, in a thread; before the first client, and again before each."""
+        """Read certificates and the like from the disk, in a thread; called before each client is added."""
 
     @abstractmethod
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
-        """Send a request on one of the connections."""
+        """Send a request on one of the connections and return its response."""
 
     @abstractmethod
     async def _close_connections(self) -> None:
-        """Close them, after the last client."""
+        """Close the connections, after the last client."""

@@ -34,7 +34,7 @@ from bms_async import (
     TransportError,
 )
 from bms_async.auth import Auth, RenewableAuth, aksk
-from bms_async.auth.aksk import LONG, MAX_SIGNED_BYTES
+from bms_async.auth.aksk import MAX_INLINE_BYTES, MAX_SIGNED_BYTES
 from bms_async.simulator import Cloud, CloudSettings, create_app
 from bms_async.simulator.core.tokens import AccessKey
 from bms_async.wire.signing import SigningKey, sign
@@ -97,12 +97,12 @@ def clock_of(cloud: Cloud, wrong_by: float = 0.0) -> Callable[[], datetime]:
 
 
 def client_of(cloud: Cloud, auth: Auth) -> AbstractAsyncContextManager[BmsClient]:
-    carrier = httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(cloud)))
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app=create_app(cloud)))
     return BmsClient(
         endpoint="http://localhost",
         project_id=cloud.settings.project_id,
         auth=auth,
-        transport=HttpxTransport(carrier),
+        transport=HttpxTransport(client),
     )
 
 
@@ -183,7 +183,9 @@ async def test_a_request_is_signed_anew_whenever_it_is_asked_for() -> None:
     assert first["Authorization"] != second["Authorization"]
 
 
-@pytest.mark.parametrize(("length", "elsewhere"), [(LONG, False), (LONG + 1, True), (MAX_SIGNED_BYTES, True)])
+@pytest.mark.parametrize(
+    ("length", "elsewhere"), [(MAX_INLINE_BYTES, False), (MAX_INLINE_BYTES + 1, True), (MAX_SIGNED_BYTES, True)]
+)
 async def test_a_long_body_is_hashed_while_other_calls_go_on(
     length: int, elsewhere: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,20 +212,20 @@ async def test_what_requests_have_in_common_is_told_anew_when_it_changes() -> No
     now = [NOW]
     auth = AkSkAuth("AK", "SK", clock=lambda: now[0])
 
-    async def told(url: str) -> tuple[str, str | None, str]:
+    async def signed(url: str) -> tuple[str, str | None, str]:
         headers = await auth.headers(HttpRequest(operation="x", method="GET", url=url, headers={}))
         again = await auth.headers(HttpRequest(operation="x", method="GET", url=url, headers={}))
         assert headers == again
         return headers["Host"], headers.get("X-Project-Id"), headers["X-Sdk-Date"][-3:]
 
-    assert await told("https://a/v1/p/x") == ("a", "p", "07Z")
-    assert await told("https://a/v1/p2/x") == ("a", "p2", "07Z")
-    assert await told("https://a/v1/p/x") == ("a", "p", "07Z")
-    assert await told("https://ab/v1/p/x?y=/v1/q/") == ("ab", "p", "07Z")
-    assert await told("https://ab/x?y=/v1/q/") == ("ab", None, "07Z")
-    assert await told("https://ab/v2.1/p/x") == ("ab", "p", "07Z")
+    assert await signed("https://a/v1/p/x") == ("a", "p", "07Z")
+    assert await signed("https://a/v1/p2/x") == ("a", "p2", "07Z")
+    assert await signed("https://a/v1/p/x") == ("a", "p", "07Z")
+    assert await signed("https://ab/v1/p/x?y=/v1/q/") == ("ab", "p", "07Z")
+    assert await signed("https://ab/x?y=/v1/q/") == ("ab", None, "07Z")
+    assert await signed("https://ab/v2.1/p/x") == ("ab", "p", "07Z")
     now[0] += timedelta(seconds=1)
-    assert await told("https://ab/v2.1/p/x") == ("ab", "p", "08Z")
+    assert await signed("https://ab/v2.1/p/x") == ("ab", "p", "08Z")
 
 
 async def test_a_body_of_more_than_12_mb_is_refused_with_advice() -> None:
@@ -458,9 +460,9 @@ def test_a_client_whose_clock_is_an_hour_wrong_corrects_itself_once(
             assert bms.statistics().session.attempts == statistics.attempts + 1
 
     run_virtually(run)
-    told = [record.getMessage() for record in caplog.records if record.name == "bms_async.auth"]
-    assert len(told) == 1
-    assert f"clock is 3600 s {'ahead of' if wrong_by > 0 else 'behind'} the cloud's" in told[0]
+    messages = [record.getMessage() for record in caplog.records if record.name == "bms_async.auth"]
+    assert len(messages) == 1
+    assert f"clock is 3600 s {'ahead of' if wrong_by > 0 else 'behind'} the cloud's" in messages[0]
 
 
 @virtual

@@ -1,4 +1,4 @@
-"""A token's life is told by `expires_at` less `Date`, and `Date` has whole seconds: up to a second too long."""
+"""A token's life is `expires_at` less `Date`, and `Date` has whole seconds: up to a second too long."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A password that was changed while its last token is still good: the brake counts for renewals ahead of time too."""
+"""A password that was changed while its token is still valid: the guard counts for renewals ahead of time too."""
 
 from __future__ import annotations
 

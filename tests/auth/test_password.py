@@ -50,9 +50,9 @@ def test_it_is_all_that_the_session_can_use() -> None:
 async def test_r8_a_thousand_calls_without_a_token_ask_for_one() -> None:
     cloud = FakeCloud()
     async with opened(cloud, auth_of()) as bms:
-        told = await outcomes_of(1000, lambda: get(bms))
+        results = await outcomes_of(1000, lambda: get(bms))
 
-    assert told == ["s-1"] * 1000
+    assert results == ["s-1"] * 1000
     assert len(cloud.asked) == 1
     assert cloud.urls == ["https://iam.example.com/v3/auth/tokens"]
 
@@ -64,9 +64,9 @@ async def test_r8_a_thousand_calls_with_an_expired_token_ask_for_one_more() -> N
         await get(bms)
         await advance(3600)
         cloud.revoke()
-        told = await outcomes_of(1000, lambda: get(bms))
+        results = await outcomes_of(1000, lambda: get(bms))
 
-    assert told == ["s-1"] * 1000
+    assert results == ["s-1"] * 1000
     assert len(cloud.asked) == 2
     assert cloud.calls == 1001
 
@@ -177,9 +177,9 @@ async def test_r8_one_401_costs_one_renewal_however_many_hear_it() -> None:
     async with opened(cloud, auth_of()) as bms:
         await get(bms)
         cloud.revoke()
-        told = await outcomes_of(200, lambda: get(bms))
+        results = await outcomes_of(200, lambda: get(bms))
 
-    assert told == ["s-1"] * 200
+    assert results == ["s-1"] * 200
     assert len(cloud.asked) == 2
 
 
@@ -215,9 +215,9 @@ async def test_a_renewal_that_is_refused_tells_so_to_all_who_heard_a_401() -> No
         await get(bms)
         cloud.revoke()
         cloud.next_answers = [refuses(401)]
-        told = await outcomes_of(50, lambda: get(bms))
-        assert {type(each) for each in told} == {AuthenticationError}
-        assert {each.operation for each in told} == {"identity.create_token"}
+        results = await outcomes_of(50, lambda: get(bms))
+        assert {type(each) for each in results} == {AuthenticationError}
+        assert {each.operation for each in results} == {"identity.create_token"}
         assert len(cloud.asked) == 2
         await advance(30)
         assert await get(bms) == "s-1"
@@ -231,10 +231,10 @@ async def test_waiters_that_are_cancelled_do_not_cancel_the_others() -> None:
         await advance(5)
         for call in calls[:10]:
             call.cancel()
-        told = await asyncio.gather(*calls, return_exceptions=True)
+        results = await asyncio.gather(*calls, return_exceptions=True)
 
-    assert [type(each) for each in told[:10]] == [asyncio.CancelledError] * 10
-    assert told[10:] == ["s-1"] * 10
+    assert [type(each) for each in results[:10]] == [asyncio.CancelledError] * 10
+    assert results[10:] == ["s-1"] * 10
     assert len(cloud.asked) == 1
 
 
@@ -284,18 +284,18 @@ async def test_an_outage_is_told_to_all_who_wait_and_the_next_call_tries_anew(
     cloud = FakeCloud()
     cloud.always = answer
     async with opened(cloud, auth_of()) as bms:
-        told = await outcomes_of(100, lambda: get(bms))
-        assert {type(each) for each in told} == {kind}
-        assert len({id(each) for each in told}) == 100
-        assert "identity.create_token: no token after 4 tries" in str(told[0])
-        assert named in str(told[0])
+        results = await outcomes_of(100, lambda: get(bms))
+        assert {type(each) for each in results} == {kind}
+        assert len({id(each) for each in results}) == 100
+        assert "identity.create_token: no token after 4 attempts" in str(results[0])
+        assert named in str(results[0])
         # The call itself was never sent, so that even a reboot may be asked for again.
-        assert not any(each.maybe_done for each in told)
+        assert not any(each.maybe_done for each in results)
         assert len(cloud.asked) == 4
         assert cloud.calls == 0
         cloud.always = None
         assert await get(bms) == "s-1"
-    assert isinstance(told[0].__cause__, ServerError) or "503" not in named
+    assert isinstance(results[0].__cause__, ServerError) or "503" not in named
 
 
 @virtually
@@ -317,13 +317,13 @@ async def test_a_refusal_is_told_at_once_and_says_what_to_check(status: int) -> 
     cloud = FakeCloud()
     cloud.next_answers = [refuses(status)]
     async with opened(cloud, auth_of()) as bms:
-        told = await outcomes_of(10, lambda: get(bms))
+        results = await outcomes_of(10, lambda: get(bms))
         # Never of another class: a 404 would be read as "no such server".
-        assert {type(each) for each in told} == {AuthenticationError}
-        assert told[0].status == status
-        assert told[0].operation == "identity.create_token"
+        assert {type(each) for each in results} == {AuthenticationError}
+        assert results[0].status == status
+        assert results[0].operation == "identity.create_token"
         for word in ("requires authentication", "name", "password", "domain", "project"):
-            assert word in str(told[0])
+            assert word in str(results[0])
         assert len(cloud.asked) == 1
         await advance(30 if status == 401 else 0)
         assert await get(bms) == "s-1"
@@ -335,18 +335,20 @@ async def test_a_wrong_password_is_not_sent_again_at_once_however_many_calls_fai
     cloud = FakeCloud()
     cloud.always = refuses(401)
     async with opened(cloud, auth_of()) as bms:
-        told = []
+        results = []
         for _ in range(100):
-            told += await outcomes_of(1, lambda: get(bms))
+            results += await outcomes_of(1, lambda: get(bms))
 
-    assert {type(each) for each in told} == {AuthenticationError}
-    assert {(each.status, each.operation) for each in told} == {(401, "identity.create_token")}
-    assert len({id(each) for each in told}) == 100
+    assert {type(each) for each in results} == {AuthenticationError}
+    assert {(each.status, each.operation) for each in results} == {(401, "identity.create_token")}
+    assert len({id(each) for each in results}) == 100
     assert len(cloud.asked) == 1
-    assert "not asked again" not in str(told[0])
-    for each in told[1:]:
+    assert "not asked again" not in str(results[0])
+    for each in results[1:]:
         assert "requires authentication" in str(each)
-        assert "not asked again, and will not be for 30.0 s: an account is locked after a few wrong tries" in str(each)
+        assert "not asked again, and will not be for 30.0 s: an account is locked after a few failed attempts" in str(
+            each
+        )
 
 
 @virtually
@@ -365,7 +367,7 @@ async def test_the_longer_a_password_is_wrong_the_more_rarely_it_is_sent() -> No
 
 
 @virtually
-async def test_a_password_that_was_mended_is_taken_after_the_pause_and_the_next_pause_is_short_again() -> None:
+async def test_a_password_that_was_corrected_is_accepted_after_the_pause_and_the_next_pause_is_short_again() -> None:
     cloud = FakeCloud(delay=0)
     cloud.next_answers = [refuses(401)] * 3
     async with opened(cloud, auth_of()) as bms:
@@ -455,8 +457,8 @@ async def test_closing_the_only_client_ends_all_who_wait_for_a_token() -> None:
     async with opened(cloud, auth) as bms:
         calls = [asyncio.ensure_future(get(bms)) for _ in range(5)]
         await advance(1)
-    told = await asyncio.gather(*calls, return_exceptions=True)
-    assert {type(each) for each in told} == {ClientClosedError}
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(each) for each in results} == {ClientClosedError}
 
     async with opened(cloud, auth) as bms:
         assert await get(bms) == "s-1"

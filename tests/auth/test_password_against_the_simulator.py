@@ -46,8 +46,8 @@ async def test_r8_a_thousand_calls_with_an_expired_token_ask_for_one_and_all_suc
         get = getting(sim)
         await get()
         await advance(86400.0)
-        told = await outcomes_of(1000, get)
-        assert told == [sim.ids[0]] * 1000
+        results = await outcomes_of(1000, get)
+        assert results == [sim.ids[0]] * 1000
         assert sim.arrived(TOKEN_CALL) == 2
         assert unauthorized(sim.cloud) == {}
         assert sim.cloud.call_counts().refused == 0
@@ -60,8 +60,8 @@ async def test_r8_a_thousand_calls_at_a_revoked_token_ask_for_one_and_all_succee
         await get()
         await advance(61.0)
         assert sim.cloud.revoke_tokens() == 1
-        told = await outcomes_of(1000, get)
-        assert told == [sim.ids[0]] * 1000
+        results = await outcomes_of(1000, get)
+        assert results == [sim.ids[0]] * 1000
         assert sim.arrived(TOKEN_CALL) == 2
         assert 1 <= unauthorized(sim.cloud)["servers.get"] <= 1000
         assert sim.cloud.call_counts().refused == 0
@@ -135,16 +135,16 @@ def test_r5_wrong_credentials_end_in_an_error_that_names_what_to_check(
     @virtually
     async def check() -> None:
         async with logged_in(servers=3, auth=wrong) as sim:
-            told = await outcomes_of(100, getting(sim))
-            assert {type(error) for error in told} == {AuthenticationError}
-            assert {error.status for error in told} == {401}
+            results = await outcomes_of(100, getting(sim))
+            assert {type(error) for error in results} == {AuthenticationError}
+            assert {error.status for error in results} == {401}
             for named in ("name", "password", "domain", "project", "auth_url"):
-                assert named in str(told[0])
-            assert told[0].operation == TOKEN_CALL
+                assert named in str(results[0])
+            assert results[0].operation == TOKEN_CALL
             assert sim.arrived(TOKEN_CALL) == 1
             assert sim.arrived("servers.get") == 0
             for secret in (sim.cloud.settings.password, "Wr0ng"):
-                assert secret not in "".join(map(repr, told)) + caplog.text
+                assert secret not in "".join(map(repr, results)) + caplog.text
 
     with caplog.at_level(logging.DEBUG, "bms_async"):
         check()
@@ -179,7 +179,7 @@ async def test_an_identity_service_out_of_order_is_asked_again_and_calls_wait() 
 async def test_an_identity_service_out_of_order_for_long_is_no_refusal() -> None:
     async with logged_in(servers=3) as sim:
         goes_wrong(sim, *[Answer(status=503)] * 4)
-        with pytest.raises(TransportError, match="no token after 4 tries") as caught:
+        with pytest.raises(TransportError, match="no token after 4 attempts") as caught:
             await sim.bms.servers.get(sim.ids[0])
         assert not caught.value.maybe_delivered
         assert sim.arrived("servers.get") == 0

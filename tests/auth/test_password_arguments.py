@@ -29,7 +29,7 @@ def test_every_missing_argument_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({"user_id": "u"}, "username or user_id, not both; .*user_id or user_domain_name, not both"),
         ({"user_domain_id": "d"}, "user_domain_name or user_domain_id, not both"),
@@ -48,28 +48,28 @@ def test_every_missing_argument_is_named_at_once() -> None:
             {"project_domain_name": "n", "project_domain_id": "d"},
             "project_domain_name or project_domain_id, not both",
         ),
-        ({"project_domain_id": " "}, "project_domain_id is no text"),
-        ({"username": 7}, "username is no text"),
-        ({"project_name": " "}, "project_name is no text"),
+        ({"project_domain_id": " "}, "project_domain_id: expected a text"),
+        ({"username": 7}, "username: expected a text"),
+        ({"project_name": " "}, "project_name: expected a text"),
         ({"password": None}, "password is missing"),
         ({"password": Secret(" ")}, "password is missing"),
-        ({"password": f"{TEXT}\ud800"}, "password is missing, or no text that can be sent"),
+        ({"password": f"{TEXT}\ud800"}, "password is missing, or is not a text"),
         ({"margin": -1}, "margin=-1"),
         ({"margin": float("nan")}, "margin=nan"),
         ({"margin": "600"}, "margin='600'"),
         ({"auth_url": None}, "auth_url is missing"),
-        ({"auth_url": "iam.example.com"}, "no https address"),
-        ({"auth_url": "ftp://iam.example.com"}, "no https address"),
-        ({"auth_url": "https://iam.example.com/ v3"}, "no https address"),
-        ({"auth_url": "http://iam.example.com/v3"}, "plain http"),
+        ({"auth_url": "iam.example.com"}, "expected an https address"),
+        ({"auth_url": "ftp://iam.example.com"}, "expected an https address"),
+        ({"auth_url": "https://iam.example.com/ v3"}, "expected an https address"),
+        ({"auth_url": "http://iam.example.com/v3"}, "expected https, got http"),
         ({"auth_url": "https://iam.example.com:port"}, "auth_url="),
-        ({"auth_url": f"https://operator:{TEXT}@iam.example.com"}, "credentials, a query or a fragment"),
-        ({"auth_url": f"https://iam.example.com/v3?key={TEXT}"}, "credentials, a query or a fragment"),
+        ({"auth_url": f"https://operator:{TEXT}@iam.example.com"}, "without credentials, a query or a fragment"),
+        ({"auth_url": f"https://iam.example.com/v3?key={TEXT}"}, "without credentials, a query or a fragment"),
         ({"auth_url": "https://iam.example.com/v2.0/"}, "version 3"),
     ],
 )
-def test_what_cannot_be_right_is_refused(arguments: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told) as caught:
+def test_what_cannot_be_right_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         auth_of(**arguments)
 
     assert TEXT not in repr(caught.value)
@@ -86,18 +86,18 @@ def test_what_cannot_be_right_is_refused(arguments: dict[str, Any], told: str) -
     ],
 )
 def test_an_address_may_be_given_with_and_without_its_version(auth_url: str) -> None:
-    assert auth_of(auth_url=auth_url)._exchange.build_request().url == "https://iam.example.com/v3/auth/tokens"
+    assert auth_of(auth_url=auth_url)._client.build_request().url == "https://iam.example.com/v3/auth/tokens"
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "keystone.localhost"])
 def test_plain_http_is_for_loopback(host: str) -> None:
-    url = auth_of(auth_url=f"http://{host}:5000/identity/v3")._exchange.build_request().url
+    url = auth_of(auth_url=f"http://{host}:5000/identity/v3")._client.build_request().url
     assert url == f"http://{host}:5000/identity/v3/auth/tokens"
 
 
 @pytest.mark.parametrize("password", [TEXT, Secret(TEXT)])
 def test_a_password_is_a_text_or_a_secret(password: str | Secret) -> None:
-    assert TEXT.encode() in auth_of(password=password)._exchange.build_request().body
+    assert TEXT.encode() in auth_of(password=password)._client.build_request().body
 
 
 def test_a_secret_shows_itself_only_when_told_to() -> None:

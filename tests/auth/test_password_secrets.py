@@ -27,10 +27,10 @@ SPELLED = (PASSWORD, json.dumps(PASSWORD)[1:-1], json.dumps(PASSWORD, ensure_asc
 
 def echoes(status: int, body: Callable[[str], Any], **headers: str) -> Callable[[httpx.Request], httpx.Response]:
     def answer(request: httpx.Request) -> httpx.Response:
-        told = body(json.loads(request.content)["auth"]["identity"]["password"]["user"]["password"])
-        if isinstance(told, str):
-            return httpx.Response(status, text=told, headers=headers)
-        return httpx.Response(status, json=told, headers=headers)
+        content = body(json.loads(request.content)["auth"]["identity"]["password"]["user"]["password"])
+        if isinstance(content, str):
+            return httpx.Response(status, text=content, headers=headers)
+        return httpx.Response(status, json=content, headers=headers)
 
     return answer
 
@@ -52,7 +52,7 @@ ANSWERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 def test_r5_neither_password_nor_token_in_any_log_repr_or_error(answer: Any, log: Everything) -> None:
-    told: list[str] = []
+    shown: list[str] = []
     secrets: list[str] = [*SPELLED, "MIIYXQ"]
 
     @virtually
@@ -65,23 +65,23 @@ def test_r5_neither_password_nor_token_in_any_log_repr_or_error(answer: Any, log
                 try:
                     await call
                 except BmsError as error:
-                    told.extend(everything_about(error))
-                    told.extend(everything_about(copy.copy(error)))
-                    told.append(repr(pickle.dumps(error)))
+                    shown.extend(everything_about(error))
+                    shown.extend(everything_about(copy.copy(error)))
+                    shown.append(repr(pickle.dumps(error)))
             cloud.revoke()
             cloud.always = ANSWERS["401"]
             try:
                 await bms.servers.get("s-1")
             except BmsError as error:
-                told.extend(everything_about(error))
-            told.extend([repr(bms), str(auth), repr(auth), f"{auth}", repr(bms.statistics())])
-            told.extend(cloud.urls)
+                shown.extend(everything_about(error))
+            shown.extend([repr(bms), str(auth), repr(auth), f"{auth}", repr(bms.statistics())])
+            shown.extend(cloud.urls)
             assert cloud.asked
 
     use()
     gc.collect()
     assert "bms_async" in log.names
-    assert [text for text in (*told, *log.shown) if any(secret in text for secret in secrets)] == []
+    assert [text for text in (*shown, *log.shown) if any(secret in text for secret in secrets)] == []
 
 
 @virtually
@@ -122,7 +122,7 @@ async def test_r5_not_in_the_log_of_the_http_library_either(log: Everything) -> 
         BmsClient(endpoint="https://bms.example.com", project_id="p", auth=auth, transport=transport, limits=Limits()),
     ):
         assert logging.getLogger("httpcore").isEnabledFor(logging.DEBUG)
-        headers = await auth.headers(auth._exchange.build_request())
+        headers = await auth.headers(auth._client.build_request())
     assert headers == {"X-Auth-Token": token}
     assert "httpcore" in log.names
     assert [text for text in log.shown if token in text or PASSWORD in text] == []

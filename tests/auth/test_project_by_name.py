@@ -65,13 +65,13 @@ class Directory:
 
 @asynccontextmanager
 async def opened(directory: Directory, auth: Auth | None = None, **arguments: Any) -> AsyncIterator[BmsClient]:
-    carrier = httpx.AsyncClient(transport=httpx.MockTransport(directory))
+    client = httpx.AsyncClient(transport=httpx.MockTransport(directory))
     given: dict[str, Any] = {"project_name": "ae-ad-1", **arguments}
     async with BmsClient(
         endpoint=BMS,
         identity_endpoint=IAM,
         auth=auth or StaticToken("token"),
-        transport=HttpxTransport(carrier),
+        transport=HttpxTransport(client),
         limits=Limits.unlimited(),
         **given,
     ) as bms:
@@ -111,7 +111,7 @@ async def test_calls_that_need_no_project_look_none_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("projects", "told"),
+    ("projects", "message"),
     [
         ([], r"project_name='ae-ad-1': expected one project of this name, got none; pass project_id"),
         ([{"id": "p-2", "name": "ae-ad-10"}], "got none"),
@@ -120,14 +120,14 @@ async def test_calls_that_need_no_project_look_none_up() -> None:
 )
 @virtually
 async def test_none_or_several_are_told_to_each_call_and_looked_for_again_by_the_next(
-    projects: list[dict[str, Any]], told: str
+    projects: list[dict[str, Any]], message: str
 ) -> None:
     directory = Directory(*projects)
     async with opened(directory) as bms:
         outcomes = await asyncio.gather(*(bms.servers.get("s-1") for _ in range(20)), return_exceptions=True)
         assert len({id(each) for each in outcomes}) == 20
         for each in outcomes:
-            with pytest.raises(ConfigurationError, match=told):
+            with pytest.raises(ConfigurationError, match=message):
                 raise each  # type: ignore[misc]
         assert len(directory.asked) == 1
         assert directory.called == []
@@ -182,11 +182,11 @@ async def test_what_credentials_raise_at_a_look_up_reaches_each_call_as_its_own_
             raise raised
 
     async with opened(Directory(MINE), Broken("token")) as bms:
-        told = await asyncio.gather(*(bms.servers.get("s-1") for _ in range(3)), return_exceptions=True)
+        results = await asyncio.gather(*(bms.servers.get("s-1") for _ in range(3)), return_exceptions=True)
 
-    assert [(type(each), str(each)) for each in told] == [(type(raised), str(raised))] * 3
-    assert len({id(each) for each in (*told, raised)}) == 4
-    assert [vars(each) for each in told if isinstance(each, Exception)] == [vars(raised)] * 3
+    assert [(type(each), str(each)) for each in results] == [(type(raised), str(raised))] * 3
+    assert len({id(each) for each in (*results, raised)}) == 4
+    assert [vars(each) for each in results if isinstance(each, Exception)] == [vars(raised)] * 3
 
 
 @virtually
@@ -225,17 +225,17 @@ async def test_a_password_whose_token_tells_no_project_has_it_looked_up_by_the_s
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        ({"project_id": "p", "project_name": "n"}, "project_id, project_name: give one of them"),
-        ({"project_name": " "}, "project_name=' ': the name of a project is needed"),
-        ({"project_name": 7}, "project_name=7: the name of a project is needed"),
-        ({"project_name": "n", "auth": auth_of()}, "PasswordAuth is for a project of its own"),
+        ({"project_id": "p", "project_name": "n"}, "project_id, project_name: expected one of them, got both"),
+        ({"project_name": " "}, "project_name=' ': expected the name of a project"),
+        ({"project_name": 7}, "project_name=7: expected the name of a project"),
+        ({"project_name": "n", "auth": auth_of()}, "PasswordAuth has a project of its own"),
         ({}, "project_id"),
     ],
 )
-def test_a_name_that_cannot_be_right_is_refused(arguments: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told):
+def test_a_name_that_cannot_be_right_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         BmsClient(**{"endpoint": BMS, "auth": StaticToken("token"), **arguments})
 
 

@@ -1,4 +1,4 @@
-"""A cloud that gives tokens or keys and takes none of them: asking for more is no help, and is braked."""
+"""A cloud that issues tokens or keys and refuses all of them: the lockout guard keeps further requests back."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_a_cloud_that_takes_no_token_for_an_hour_is_asked_for_one_each_qua
 
 
 @virtually
-async def test_calls_that_wait_for_the_brake_tell_what_was_refused_and_that_nothing_was_asked() -> None:
+async def test_calls_during_the_pause_get_the_refusal_and_send_nothing() -> None:
     cloud = FakeCloud()
     cloud.broken = 401
     async with opened(cloud, auth_of()) as bms:
@@ -67,7 +67,7 @@ async def test_calls_that_wait_for_the_brake_tell_what_was_refused_and_that_noth
 
 
 @virtually
-async def test_a_cloud_that_takes_tokens_again_is_served_once_the_brake_is_off() -> None:
+async def test_a_cloud_that_takes_tokens_again_is_served_once_the_pause_is_over() -> None:
     cloud = FakeCloud()
     cloud.broken = 401
     async with opened(cloud, auth_of()) as bms:

@@ -160,12 +160,12 @@ def test_a_query_name_without_an_equals_sign_has_an_empty_value() -> None:
 
 
 def test_a_type_that_is_no_json_is_signed_as_the_vendor_does_when_the_headers_say_so() -> None:
-    # The vendor's signer adds the header by itself, and gives up on the body; ours does so only when told.
+    # The vendor's signer adds the header by itself, and gives up on the body; ours does so only on request.
     plain = {"Host": "h", "X-Sdk-Date": DATE, "Content-Type": "text/plain"}
     drawn = Drawn("PUT", "/v1", [], plain, b"words")
-    told = drawn._replace(headers={**plain, "X-Sdk-Content-Sha256": "UNSIGNED-PAYLOAD"})
+    unsigned = drawn._replace(headers={**plain, "X-Sdk-Content-Sha256": "UNSIGNED-PAYLOAD"})
 
-    assert by_us(told, "https://h/v1", SigningKey(SK)) == by_vendor(drawn)
+    assert by_us(unsigned, "https://h/v1", SigningKey(SK)) == by_vendor(drawn)
     assert by_us(drawn, "https://h/v1", SigningKey(SK)) != by_vendor(drawn)
 
 
@@ -226,12 +226,12 @@ async def test_what_goes_over_the_wire_is_what_was_signed(path: str, query: dict
         arrived.append(request)
         return httpx.Response(200, json={})
 
-    carrier = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
     bms = BmsClient(
         endpoint="https://BMS.example.com:443",
         project_id="0123456789abcdef",
         auth=AkSkAuth(AK, SK),
-        transport=HttpxTransport(carrier),
+        transport=HttpxTransport(client),
     )
     async with bms:
         await bms.request("POST", path, query=query, body={"x": "ü"}, headers={"X-Mine": "a  b", "X_Not": "signed"})

@@ -407,13 +407,13 @@ def test_real_processes_at_once_share_one_token(file: Path) -> None:
     try:
         command = [sys.executable, "-c", PROCESS, str(server.server_address[1]), str(file)]
         running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(3)]
-        told = [each.communicate(timeout=patience(60.0))[0] for each in running]
+        outputs = [each.communicate(timeout=patience(60.0))[0] for each in running]
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
     assert [each.returncode for each in running] == [0] * 3
-    assert told == ["TOKEN-1\n"] * 3
+    assert outputs == ["TOKEN-1\n"] * 3
     assert Keystone.asked == 1
     assert "hunter2" not in file.read_text()

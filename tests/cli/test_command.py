@@ -109,7 +109,7 @@ def test_limits_are_all_free_where_nothing_was_used(bare: Path) -> None:
         (["login"], {}, 3, "OS_TOKEN"),
         (["quota"], {**NOBODY, "OS_TOKEN": ""}, 3, "OS_TOKEN"),
         (["quota", "--cloud", "mine"], {}, 3, "clouds.yaml"),
-        (["quota"], {"OS_CLOUD": "mine"}, 3, "there is no clouds.yaml"),
+        (["quota"], {"OS_CLOUD": "mine"}, 3, "no clouds.yaml found"),
         (["quota"], {**NOBODY, "BMS_ENDPOINT": "http://bms.example.com"}, 3, "https"),
         (["stop", "a"], NOBODY, 4, "Check BMS_ENDPOINT (or OS_REGION_NAME and BMS_DOMAIN)"),
         (["servers", "list"], NOBODY, 4, "Check BMS_ENDPOINT (or OS_REGION_NAME and BMS_DOMAIN)"),

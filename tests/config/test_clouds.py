@@ -95,7 +95,7 @@ def test_our_order_is_the_one_of_openstacksdk(machine: Machine, stem: str, monke
     # It looks at the machine when it is imported, hence the process of its own, in this home and this directory.
     program = f"from openstack.config import loader; print(*loader.{'CONFIG' if stem == 'clouds' else 'SECURE'}_FILES)"
     environment = {"HOME": str(machine.home), "PATH": ""}
-    told = subprocess.run(
+    paths = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,
         capture_output=True,
@@ -108,7 +108,7 @@ def test_our_order_is_the_one_of_openstacksdk(machine: Machine, stem: str, monke
     ours = [str(place) for place in files.candidate_paths(stem, "OS_CLIENT_CONFIG_FILE", environment)]
 
     # /etc/xdg is where nobody puts it; it is not looked at.
-    assert ours == list(dict.fromkeys(place for place in told if not place.startswith("/etc/xdg")))
+    assert ours == list(dict.fromkeys(place for place in paths if not place.startswith("/etc/xdg")))
 
 
 @pytest.mark.filterwarnings("ignore:Support for InfluxDB")
@@ -131,7 +131,7 @@ def test_a_file_named_outright_is_the_only_one(machine: Machine, tmp_path: Path)
     machine.write(machine.cwd / "clouds.yaml", {"a": cloud("https://wrong")})
     named = tmp_path / "mine.yaml"
     machine.environment["OS_CLIENT_CONFIG_FILE"] = str(named)
-    assert machine.failure("a") == f"there is no clouds.yaml; looked for {named}"
+    assert machine.failure("a") == f"no clouds.yaml found; looked for {named}"
 
     machine.write(named, {"a": cloud("https://right")})
     assert read_cloud("a", machine.environment).endpoint == "https://right"
@@ -288,7 +288,7 @@ def test_regions_that_are_no_list_are_told(machine: Machine, regions: Any) -> No
 
 def test_a_region_that_is_none_of_the_regions_is_told(machine: Machine) -> None:
     machine.write(machine.cwd / "clouds.yaml", {"a": cloud(regions=["r1"], region_name="r9")})
-    assert "none of its regions" in machine.failure("a")
+    assert "expected region_name to be one of 'regions'" in machine.failure("a")
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json"])
@@ -364,7 +364,7 @@ def test_a_cloud_is_laid_over_its_profile_as_openstacksdk_does(machine: Machine,
 def test_where_profiles_are_looked_for_is_where_openstacksdk_does(machine: Machine) -> None:
     program = "from openstack.config import loader; print(*loader.VENDOR_FILES)"
     environment = {"HOME": str(machine.home), "PATH": ""}
-    told = subprocess.run(
+    paths = subprocess.run(
         [sys.executable, "-c", program],
         env=environment,
         capture_output=True,
@@ -372,10 +372,10 @@ def test_where_profiles_are_looked_for_is_where_openstacksdk_does(machine: Machi
         check=True,
         timeout=patience(60.0),
     ).stdout.split()
-    site = [str(Path("/etc/openstack") / Path(place).name) for place in told[:3]]
+    site = [str(Path("/etc/openstack") / Path(place).name) for place in paths[:3]]
     ours = [str(place) for place in files.candidate_paths("clouds-public", "", environment)]
 
-    theirs = list(dict.fromkeys(place for place in told if not place.startswith("/etc/")))
+    theirs = list(dict.fromkeys(place for place in paths if not place.startswith("/etc/")))
     assert [place for place in ours if not place.startswith(str(machine.site))] == theirs
     assert [Path(place).name for place in ours[-3:]] == [Path(place).name for place in site]
 
@@ -417,7 +417,7 @@ def test_certificates_to_trust_are_named_and_never_left_unchecked(machine: Machi
         )
         assert "cacert" in text
     machine.write(place, {"a": cloud(verify="/SECRET")})
-    assert machine.failure("a").endswith(": true or false is needed")
+    assert machine.failure("a").endswith(": expected true or false")
 
 
 @pytest.mark.filterwarnings("ignore:Support for InfluxDB")
@@ -464,30 +464,17 @@ async def test_a_cloud_can_be_read_in_a_thread_and_then_nothing_blocks_the_loop(
 # Broken files.
 
 
-LAUGHS = "".join(f"l{n}: &l{n} {{{', '.join(f'k{i}: *l{n - 1}' for i in range(10))}}}\n" for n in range(1, 30))
-MERGES = "".join(f"l{n}: &l{n}\n  <<: [{', '.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 30))
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("clouds: &c\n  a: *c\n", ": an anchor contains itself"),
-        ("clouds:\n  a: &a\n    auth: [*a]\n", ": an anchor contains itself"),
-        ("clouds:\n  a: &a\n    <<: *a\n", ": an anchor contains itself"),
-        (f"l0: &l0 SECRET\n{LAUGHS}clouds: {{a: *l29}}\n", ": its anchors stand for "),
-        (f"l0: &l0 {{a: SECRET}}\n{MERGES}clouds: {{a: *l29}}\n", ": its anchors stand for "),
-    ],
-)
+@pytest.mark.parametrize("text", ["clouds: &c\n  a: *c\n", "clouds:\n  a: &a\n    auth: [*a]\n"])
 @pytest.mark.parametrize("stem", ["clouds", "secure"])
-def test_anchors_without_end_are_told_and_not_followed(machine: Machine, stem: str, text: str, told: str) -> None:
+def test_an_anchor_that_contains_itself_is_an_error(machine: Machine, stem: str, text: str) -> None:
     machine.write(machine.site / "clouds.yaml", {"a": cloud()})
     place = machine.cwd / f"{stem}.yaml"
     place.write_text(text)
-    assert machine.failure("a").startswith(f"{place}{told}")
+    assert machine.failure("a") == f"{place}: nested too deeply"
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("clouds.yaml", b"clouds:\n  a:\n    auth: {password: SECRET\n", ", line "),
         ("clouds.yaml", b"clouds:\n  a:\n\tpassword: SECRET\n", ", line 3: not YAML"),
@@ -498,19 +485,19 @@ def test_anchors_without_end_are_told_and_not_followed(machine: Machine, stem: s
         ("clouds.yaml", b"clouds:\n  a: SECRET\x01\n", ""),
         ("clouds.yaml", b"clouds:\n  a: SECRET\xff\n", ", line 2: not UTF-8"),
         ("clouds.yaml", b"[" * 100_000, ""),
-        ("clouds.yaml", b"- SECRET\n", ": a mapping with the key 'clouds' is needed"),
-        ("clouds.yaml", b"SECRET", ": a mapping with the key 'clouds' is needed"),
-        ("clouds.yaml", b"clouds: SECRET\n", ": a mapping is needed for 'clouds'"),
+        ("clouds.yaml", b"- SECRET\n", ": expected a mapping with the key 'clouds'"),
+        ("clouds.yaml", b"SECRET", ": expected a mapping with the key 'clouds'"),
+        ("clouds.yaml", b"clouds: SECRET\n", ": expected a mapping for 'clouds'"),
         ("clouds.json", b'{"clouds":\n {"a": "SECRET}', ", line 2: not JSON"),
-        ("clouds.json", b'{"clouds": "SECRET"}', ": a mapping is needed for 'clouds'"),
+        ("clouds.json", b'{"clouds": "SECRET"}', ": expected a mapping for 'clouds'"),
         ("clouds.json", b'{"clouds":' * 100_000, ""),
     ],
 )
 def test_a_broken_file_is_told_by_its_name_and_line_and_not_shown(
-    machine: Machine, name: str, content: bytes, told: str
+    machine: Machine, name: str, content: bytes, message: str
 ) -> None:
     (machine.cwd / name).write_bytes(content)
-    assert machine.failure("a").startswith(f"{machine.cwd / name}{told}")
+    assert machine.failure("a").startswith(f"{machine.cwd / name}{message}")
 
 
 @pytest.mark.parametrize(

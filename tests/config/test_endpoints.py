@@ -50,12 +50,12 @@ def test_without_region_and_domain_the_bms_endpoint_serves_all(half: dict[str, s
     ("arguments", "rule"),
     [
         ({}, "endpoint: .* or region and domain"),
-        ({"region": "ae-ad-1"}, "domain: needed beside region"),
-        ({"domain": "example.com"}, "region: needed beside domain"),
+        ({"region": "ae-ad-1"}, "domain: expected beside region"),
+        ({"domain": "example.com"}, "region: expected beside domain"),
         ({"compute_endpoint": "https://ecs.example.org"}, "endpoint: "),
         ({"endpoint": ""}, "endpoint=''"),
         ({**PLACE, "compute_endpoint": "ecs.example.org"}, "compute_endpoint=.*scheme is missing"),
-        ({**PLACE, "identity_endpoint": "http://iam.example.org"}, "identity_endpoint=.*plain http"),
+        ({**PLACE, "identity_endpoint": "http://iam.example.org"}, "identity_endpoint=.*expected https, got http"),
     ],
 )
 def test_what_makes_no_address_is_a_configuration_error(arguments: dict[str, Any], rule: str) -> None:
@@ -67,7 +67,7 @@ def test_what_makes_no_address_is_a_configuration_error(arguments: dict[str, Any
     "region", ["", " ", "-a", "a-", "a.b", "a/b", "a b", "a@b", "a\nb", "ä", "a" * 64, "a_b", 7, b"a", "evil.com#"]
 )
 def test_a_region_that_no_host_name_can_hold_is_refused_and_not_shown(region: Any) -> None:
-    with pytest.raises(ConfigurationError, match="region: a region's id") as caught:
+    with pytest.raises(ConfigurationError, match="region: expected a region's id") as caught:
         find_endpoints(region=region, domain="example.com")
     assert "evil" not in str(caught.value)
 
@@ -76,7 +76,7 @@ def test_a_region_that_no_host_name_can_hold_is_refused_and_not_shown(region: An
     "domain", ["", "https://example.com", "example.com/", "user:SECRET@example.com", ".com", "a..b", "a.b.", "a:8", 7]
 )
 def test_a_domain_that_is_none_is_refused_and_not_shown(domain: Any) -> None:
-    with pytest.raises(ConfigurationError, match="domain: the cloud's DNS domain") as caught:
+    with pytest.raises(ConfigurationError, match="domain: expected the cloud's DNS domain") as caught:
         find_endpoints(region="ae-ad-1", domain=domain)
     assert "SECRET" not in str(caught.value)
 
@@ -148,16 +148,16 @@ def test_a_path_before_the_documented_one_is_kept(path: str) -> None:
 def test_what_is_not_filled_in_is_refused_by_its_name(address: str, named: str) -> None:
     with pytest.raises(ConfigurationError, match="is not filled in; give the address of the service alone") as caught:
         find_endpoints(endpoint=address)
-    assert f"{named!r} in it" in str(caught.value)
+    assert f"{named!r} is not filled in" in str(caught.value)
     with pytest.raises(
         ConfigurationError, match="is not filled in; give the address of the identity service"
     ) as caught:
         PasswordAuth(auth_url=address, user_id="u", password="p", project_id="p")
-    assert f"{named!r} in it" in str(caught.value)
+    assert f"{named!r} is not filled in" in str(caught.value)
 
 
 def test_the_old_version_of_the_identity_service_is_refused_with_what_to_give() -> None:
-    with pytest.raises(ConfigurationError, match=r"expected 3, give 'https://iam\.example\.org'"):
+    with pytest.raises(ConfigurationError, match=r"got 2\.0; give 'https://iam\.example\.org'"):
         find_endpoints(endpoint="https://bms.example.org", identity_endpoint="https://iam.example.org/v2.0")
 
 

@@ -267,7 +267,7 @@ def test_of_two_kinds_begun_both_are_told() -> None:
 def test_a_project_may_be_given_by_name_with_every_kind(kind: str) -> None:
     environment = ENDPOINT | KINDS[kind][0] | {"OS_PROJECT_NAME": "n"}
     settings = read_environment(environment)
-    # A password's token tells which project it is for.
+    # A password's token has the project that it is for.
     assert (settings.project_id, settings.project_name) == (None, None if kind == "password" else "n")
     with mock.patch.dict(os.environ, environment, clear=True):
         assert BmsClient.from_env().project_id is None
@@ -322,7 +322,7 @@ def test_certificates_to_trust_are_named_and_never_left_unchecked(monkeypatch: p
         text = failure(complete | {"OS_INSECURE": value})
         assert text.startswith("OS_INSECURE in the environment: the cloud's certificate is always verified")
         assert "OS_CACERT" in text
-    assert failure(complete | {"OS_INSECURE": "SECRET"}) == "OS_INSECURE in the environment: true or false is needed"
+    assert failure(complete | {"OS_INSECURE": "SECRET"}) == "OS_INSECURE in the environment: expected true or false"
 
 
 def test_a_client_trusts_the_certificates_that_the_environment_names(tmp_path: Path) -> None:
@@ -331,22 +331,22 @@ def test_a_client_trusts_the_certificates_that_the_environment_names(tmp_path: P
         with mock.patch("bms_async.config.arguments.DefaultTransport") as made_of:
             BmsClient.from_env()
         assert made_of.call_args.kwargs["ca_bundle"] == tmp_path / "absent.pem"
-        # One that is given trusts what it was told to.
+        # A given transport has certificates of its own.
         assert BmsClient.from_env(
             transport=HttpxTransport(httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200))))
         )
 
 
 @pytest.mark.parametrize(
-    ("place", "told"),
+    ("place", "names"),
     [
         ({"OS_REGION_NAME": "r"}, {"BMS_ENDPOINT", "BMS_DOMAIN"}),
         ({"BMS_DOMAIN": "d"}, {"BMS_ENDPOINT", "OS_REGION_NAME", "HUAWEICLOUD_SDK_REGION"}),
         ({}, {"BMS_ENDPOINT", "OS_REGION_NAME", "HUAWEICLOUD_SDK_REGION", "BMS_DOMAIN"}),
     ],
 )
-def test_half_of_a_place_says_what_the_other_half_is(place: dict[str, str], told: set[str]) -> None:
-    assert named(failure(PROJECT | TOKEN | place)) == told
+def test_half_of_a_place_says_what_the_other_half_is(place: dict[str, str], names: set[str]) -> None:
+    assert named(failure(PROJECT | TOKEN | place)) == names
 
 
 def test_who_selects_a_cloud_is_sent_to_from_cloud() -> None:

@@ -342,7 +342,7 @@ def test_a_token_that_is_refused_is_told_of_once_to_every_client_that_shares_the
         assert (ended.error, ended.attempts) == ("AuthenticationError", 0)
         async with hooked(one, servers=1, auth=auth):
             pass
-        assert auth._renewals.observers._tells == []
+        assert auth._tokens.observers._registered == []
 
     run_virtually(main)
 
@@ -446,6 +446,6 @@ def test_keys_that_a_provider_gives_or_cannot_give_are_told_of() -> None:
             ("AkSkAuth", None, 3),
         ]
         assert "simulated-secret-key" not in repr(ear.events)
-        assert auth._observers._tells == []
+        assert auth._observers._registered == []
 
     run_virtually(main)

@@ -20,7 +20,7 @@ from tests.secrets._search import Eye, watching
 from tests.secrets.calls import CALLS
 from tests.secrets.canaries import PROXY, TOKEN, secrets_in
 from tests.secrets.clouds import CREDENTIALS, PROJECT, look_at_client
-from tests.transport._transports import Carrier, carrier
+from tests.transport._transports import LibraryTransport, make_transport
 from tests.transport.loopback import PATIENCE, Behaviour, Loopback, Talk, answer, server_context
 
 # Reading the certificates takes longer than most tests.
@@ -77,7 +77,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
 }
 
 
-async def _fails(eye: Eye, bms: BmsClient, transport: Carrier) -> None:
+async def _fails(eye: Eye, bms: BmsClient, transport: LibraryTransport) -> None:
     async with bms:
         try:
             await CALL.make(bms)
@@ -95,7 +95,7 @@ async def test_r5_no_secret_shows_whatever_comes_back_over_a_socket(
 ) -> None:
     with watching() as eye:
         async with Loopback(behaviour) as server:
-            transport = carrier(library, _TRUST)
+            transport = make_transport(library, _TRUST)
             bms = BmsClient(
                 endpoint=server.url,
                 project_id=PROJECT,

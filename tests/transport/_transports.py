@@ -24,24 +24,24 @@ class _Through(dict[Hashable, Proxy | None]):
         super().__init__()
         self._proxy = None if proxy is None else read_proxy(proxy)
 
-    def __contains__(self, way: object) -> bool:
+    def __contains__(self, route: object) -> bool:
         return True
 
-    def __missing__(self, way: Hashable) -> Proxy | None:
+    def __missing__(self, route: Hashable) -> Proxy | None:
         return self._proxy
 
 
-Carrier: TypeAlias = HttpxTransport | AiohttpTransport
+LibraryTransport: TypeAlias = HttpxTransport | AiohttpTransport
 
 
-def carrier(
+def make_transport(
     library: ModuleType,
     trust: ssl.SSLContext,
     connections: int = 10,
     *,
     proxy: str | None = None,
     max_response_bytes: int = 64 * 2**20,
-) -> Carrier:
+) -> LibraryTransport:
     """Make a transport over a library, which knows this trust and this proxy and nothing of the environment."""
     if library is aiohttp:
         connector = aiohttp.TCPConnector(limit=connections, ssl=trust)

@@ -1,4 +1,4 @@
-"""A server on the loopback interface that misbehaves as told, and remembers what it really read.
+"""A server on the loopback interface that misbehaves as a test asks, and records what it really read.
 
 It is written by hand on asyncio's streams: no HTTP library that could be wrong in the same way as the one under test.
 """
@@ -96,7 +96,7 @@ class Loopback:
         heard: The requests that it read to their last byte.
         accepted: How many connections there were.
         peak: How many there were at once at most.
-        tasks: What serves them, to be told apart from tasks of the client.
+        tasks: Its own tasks, to distinguish them from those of the client.
     """
 
     def __init__(self, behaviour: Behaviour) -> None:
@@ -164,7 +164,7 @@ class Loopback:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Let the loop go on until something is so that no event tells of, but not for ever."""
+    """Let the loop run until a condition holds that no event reports, but not for ever."""
     async with asyncio.timeout(PATIENCE):
         for _ in itertools.count():
             if condition():

@@ -33,10 +33,10 @@ def cancel_all() -> None:
         task.cancel()
 
 
-async def told(flight: PendingRequest) -> str:
+async def error_text(pending: PendingRequest) -> str:
     async with asyncio.timeout(PATIENCE):
         with pytest.raises(ClientClosedError) as caught:
-            await flight.wait()
+            await pending.wait()
     return str(caught.value)
 
 
@@ -52,10 +52,10 @@ async def test_r4_once_all_tasks_are_cancelled_a_queue_refuses_and_what_waited_i
     cancel_all()
     # None of the tasks has run since.
     assert not queue.is_open
-    with pytest.raises(ClientClosedError, match="its tasks were ended"):
+    with pytest.raises(ClientClosedError, match="its tasks were cancelled"):
         queue.submit(REQUEST)
     await asyncio.sleep(0.01)
-    assert all(flight.response.done() for flight in before)
+    assert all(pending.response.done() for pending in before)
     await queue.aclose()
 
 
@@ -70,10 +70,10 @@ async def test_r4_what_is_submitted_while_those_that_send_are_being_ended_is_tol
             task.cancel()
     # They have not run since: the queue cannot know yet, and takes it.
     late = queue.submit(REQUEST)
-    assert "was closed before the answer came" in await told(late)
+    assert "was closed before the response arrived" in await error_text(late)
     assert not queue.is_open
     assert late.ended
-    assert all(flight.response.done() for flight in before)
+    assert all(pending.response.done() for pending in before)
     await queue.aclose()
 
 
@@ -81,9 +81,9 @@ async def test_r4_a_request_whose_worker_was_ended_before_it_began_is_told_so() 
     queue = SendQueue(at_once, connections=2)
     await queue.open()
     await asyncio.sleep(0)
-    flight = queue.submit(REQUEST)
+    pending = queue.submit(REQUEST)
     cancel_all()
-    assert "was closed before the answer came" in await told(flight)
+    assert "was closed before the response arrived" in await error_text(pending)
     assert queue.statistics().queued == 0
     await queue.aclose()
 
@@ -100,8 +100,8 @@ async def test_r4_what_waits_behind_a_worker_that_is_ended_alone_is_told_so_and_
     await asyncio.sleep(0.01)
     (worker,) = [task for task in of_the_queue() if task.get_name() == "bms_async send"]
     worker.cancel()
-    for flight in (first, second):
-        assert "was closed before the answer came" in await told(flight)
+    for pending in (first, second):
+        assert "was closed before the response arrived" in await error_text(pending)
     assert await queue.submit(REQUEST).wait() is GOOD
     await queue.aclose()
 

@@ -46,19 +46,19 @@ def test_it_is_a_transport_that_owns_its_sending() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
-        ({"connections": 0}, r"connections=0\): at least 1"),
-        ({"connections": -1}, r"connections=-1\): at least 1"),
-        ({"keep_alive": "15"}, r"keep_alive='15'\): a number of seconds"),
-        ({"keep_alive": True}, r"keep_alive=True\): a number of seconds"),
-        ({"keep_alive": 0}, r"keep_alive=0\): a number of seconds"),
-        ({"keep_alive": float("nan")}, r"keep_alive=nan\): a number of seconds"),
-        ({"max_response_bytes": 0}, r"max_response_bytes=0\): a whole number"),
+        ({"connections": 0}, r"connections=0\): expected at least 1"),
+        ({"connections": -1}, r"connections=-1\): expected at least 1"),
+        ({"keep_alive": "15"}, r"keep_alive='15'\): expected a number of seconds"),
+        ({"keep_alive": True}, r"keep_alive=True\): expected a number of seconds"),
+        ({"keep_alive": 0}, r"keep_alive=0\): expected a number of seconds"),
+        ({"keep_alive": float("nan")}, r"keep_alive=nan\): expected a number of seconds"),
+        ({"max_response_bytes": 0}, r"max_response_bytes=0\): expected a whole number"),
     ],
 )
-def test_a_number_that_cannot_be_is_refused(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told):
+def test_a_number_that_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         AiohttpTransport(**given)
 
 
@@ -71,7 +71,7 @@ async def test_a_bundle_beside_a_session_is_refused_for_that_has_its_own() -> No
 async def test_a_session_that_was_closed_is_refused() -> None:
     async with aiohttp.ClientSession() as session:
         pass
-    with pytest.raises(ConfigurationError, match="it is closed"):
+    with pytest.raises(ConfigurationError, match="got a closed one"):
         AiohttpTransport(session)
 
 
@@ -287,9 +287,12 @@ async def test_r5_the_proxy_password_of_a_session_goes_as_utf_8_and_shows_nowher
         auth = aiohttp.BasicAuth("üser", "пароль-密码-100")
         session = aiohttp.ClientSession(proxy=proxy.url, proxy_auth=auth)
         async with AiohttpTransport(session) as transport:
-            with pytest.raises(TransportError, match="answered 407 to CONNECT") as caught:
+            with pytest.raises(TransportError, match="responded with 407 to CONNECT") as caught:
                 await transport.send(request("https://cloud.invalid/x"))
-            ways = [(way.asks, way.asks.connection_key, way.asks.proxy_headers) for way in transport._routes.values()]
+            ways = [
+                (route.connect_request, route.connect_request.connection_key, route.connect_request.proxy_headers)
+                for route in transport._routes.values()
+            ]
         expected = base64.b64encode("üser:пароль-密码-100".encode())
         assert b"Proxy-Authorization: Basic " + expected in proxy.heard[0]
     assert len(ways) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from bms_async import BmsClient, ConfigurationError, HttpRequest, Limits, ResponseTooLargeError, StaticToken
 from bms_async.transport._decompress import CHUNK_SIZE
-from tests.transport._transports import carrier
+from tests.transport._transports import make_transport
 from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers
 
 BOUND = 100_000
@@ -24,7 +24,7 @@ def a_server(size: int) -> bytes:
 
 
 def a_client(server: Loopback, library: ModuleType, trust: ssl.SSLContext) -> BmsClient:
-    transport = carrier(library, trust, max_response_bytes=BOUND)
+    transport = make_transport(library, trust, max_response_bytes=BOUND)
     return BmsClient(
         endpoint=server.url, project_id="p", auth=StaticToken("t"), transport=transport, limits=Limits.unlimited()
     )
@@ -36,7 +36,7 @@ async def test_an_answer_of_just_the_bound_is_taken(library: ModuleType, trustin
 
 
 def without_length(body: bytes) -> Behaviour:
-    """Send a body whose end is the connection's, so that nothing tells its length before it is there."""
+    """Send a body that ends with its connection, so that its length is unknown until then."""
 
     async def behave(talk: Talk) -> None:
         await talk.hear()
@@ -80,7 +80,7 @@ async def test_r9_an_answer_that_unpacks_to_a_hundred_times_its_size_does_so_in_
 
     packed = gzip.compress(b"\0" * 64 * CHUNK_SIZE)
     behaviour = answers(answer(body=packed, content_encoding="gzip"))
-    async with Loopback(behaviour) as server, carrier(library, trusting) as transport:
+    async with Loopback(behaviour) as server, make_transport(library, trusting) as transport:
         request = HttpRequest(operation="servers.get", method="GET", url=server.url, headers={})
         ticker = asyncio.create_task(tick())
         response = await transport.send(request)

@@ -19,7 +19,7 @@ import pytest
 
 from bms_async import BmsClient, HttpRequest, HttpResponse, Limits, StaticToken
 from tests.transport._served import served
-from tests.transport._transports import carrier
+from tests.transport._transports import make_transport
 from tests.transport.loopback import PATIENCE, Loopback, answer, answers, answers_when, eventually
 
 SERVER = b'{"server": {"id": "4a3f0e2c-0000-4000-8000-000000000001", "name": "bms-1"}}'
@@ -56,7 +56,7 @@ async def test_thirty_cancelled_calls_on_ten_connections_harm_nobody(
     library: ModuleType, trusting: ssl.SSLContext, after: int
 ) -> None:
     async with Loopback(answers(answer())) as server:
-        async with carrier(library, trusting, 10) as transport, asyncio.timeout(PATIENCE):
+        async with make_transport(library, trusting, 10) as transport, asyncio.timeout(PATIENCE):
             await begin_and_cancel(lambda number: transport.send(request(server.url, number)), after=after)
             for number in range(100):
                 assert (await transport.send(request(server.url, 100 + number))).status == 200
@@ -90,7 +90,7 @@ async def test_thirty_cancelled_calls_of_a_whole_client_harm_nobody(
             endpoint=there.url,
             project_id=settings.project_id,
             auth=StaticToken(settings.token),
-            transport=carrier(library, trusting, 10),
+            transport=make_transport(library, trusting, 10),
             retry=None,
         )
         async with bms, asyncio.timeout(PATIENCE):
@@ -107,7 +107,7 @@ async def one_held_call(
     """Yield a client on one connection, which a first call holds until the gate opens."""
     gate = asyncio.Event()
     async with Loopback(answers_when(gate, answer(body=SERVER))) as server:
-        transport = carrier(library, trust, 1)
+        transport = make_transport(library, trust, 1)
         async with bms_at(server.url, transport, limits) as bms:
             first = asyncio.create_task(bms.servers.get("first"))
             await server.until(lambda it: len(it.heard) == 1)
@@ -155,7 +155,7 @@ async def test_r4_cancelling_one_caller_touches_no_other(library: ModuleType, tr
     gate = asyncio.Event()
     async with (
         Loopback(answers_when(gate, answer())) as server,
-        carrier(library, trusting, 4) as transport,
+        make_transport(library, trusting, 4) as transport,
     ):
         calls = [asyncio.create_task(transport.send(request(server.url, number))) for number in range(12)]
         await server.until(lambda it: len(it.heard) == 4)
@@ -175,7 +175,7 @@ async def test_a_caller_who_runs_out_of_time_leaves_the_connections_whole(
     gate = asyncio.Event()
     async with (
         Loopback(answers_when(gate, answer())) as server,
-        carrier(library, trusting, 2) as transport,
+        make_transport(library, trusting, 2) as transport,
         asyncio.timeout(PATIENCE),
     ):
         with pytest.raises(TimeoutError):

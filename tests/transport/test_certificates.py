@@ -39,17 +39,17 @@ async def test_without_the_bundle_it_is_not_and_nothing_is_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"), [(None, "No such file"), (b"", "no certificate"), (b"-----BEGIN nothing", "no certificate")]
+    ("content", "message"), [(None, "No such file"), (b"", "got none"), (b"-----BEGIN nothing", "got none")]
 )
 async def test_a_bundle_that_cannot_be_read_is_told_of_when_the_client_is_opened(
-    content: bytes | None, told: str, tmp_path: Path
+    content: bytes | None, message: str, tmp_path: Path
 ) -> None:
     bundle = tmp_path / "ca.pem"
     if content is not None:
         bundle.write_bytes(content)
     bms = a_client("https://bms.example.com", bundle)
 
-    with pytest.raises(ConfigurationError, match=f"ca_bundle=.*ca.pem.*{told}"):
+    with pytest.raises(ConfigurationError, match=f"ca_bundle=.*ca.pem.*{message}"):
         await bms.__aenter__()
 
 

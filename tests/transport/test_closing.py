@@ -1,4 +1,4 @@
-"""Closing leaves nothing behind: no task, no socket, no pending future, and everybody who waits is told (R4)."""
+"""Closing leaves nothing behind: no task, no socket, no pending future, and every waiter gets an error (R4)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bms_async import (
     Transport,
 )
 from bms_async.transport import SendQueue
-from tests.transport._transports import carrier
+from tests.transport._transports import make_transport
 from tests.transport.loopback import PATIENCE, Loopback, answer, answers, answers_when
 
 SERVER = answer(body=b'{"server": {"id": "s-1", "name": "bms-1"}}')
@@ -36,7 +36,7 @@ def bms_at(url: str, transport: Transport, **more: Any) -> BmsClient:
 
 
 def sockets() -> set[str]:
-    """Name the sockets of this process, where the system tells; elsewhere the server's view has to do."""
+    """Return the sockets of this process where the system lists them; elsewhere the server's view has to do."""
     files = Path("/proc/self/fd")
     return (
         {name for file in files.iterdir() if (name := _target(file)).startswith("socket:")} if files.is_dir() else set()
@@ -60,7 +60,7 @@ async def test_r4_closing_tells_everybody_and_leaves_nothing(library: ModuleType
     async with Loopback(answers_when(gate, SERVER)) as server:
         await asyncio.sleep(0)
         tasks, futures, files = asyncio.all_tasks(), pending(), sockets()
-        transport = carrier(library, trusting, 4)
+        transport = make_transport(library, trusting, 4)
         bms = bms_at(server.url, transport, limits=Limits({"servers.get": 10}))
         await bms.__aenter__()
         # Four are with the server, six wait for a connection and ten for a slot.
@@ -85,7 +85,7 @@ async def test_r4_closing_tells_everybody_and_leaves_nothing(library: ModuleType
 async def test_r4_closing_with_idle_connections_closes_them(library: ModuleType, trusting: ssl.SSLContext) -> None:
     async with Loopback(answers(SERVER)) as server:
         files = sockets()
-        async with bms_at(server.url, carrier(library, trusting, 4)) as bms:
+        async with bms_at(server.url, make_transport(library, trusting, 4)) as bms:
             await asyncio.gather(*(bms.servers.get("s-1") for _ in range(4)))
             assert server.open > 0
         await server.until(lambda it: it.open == 0)
@@ -97,18 +97,18 @@ async def test_closing_the_transport_itself_tells_who_waits_for_it(
 ) -> None:
     gate = asyncio.Event()
     async with Loopback(answers_when(gate, answer())) as server:
-        async with carrier(library, trusting, connections=2) as transport:
+        async with make_transport(library, trusting, connections=2) as transport:
             calls = [asyncio.create_task(transport.send(request(server.url))) for _ in range(5)]
             await server.until(lambda it: len(it.heard) == 2)
         ended = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(each) for each in ended] == [ClientClosedError] * 5
-        assert {str(each) for each in ended} == {"servers.get: the transport was closed before the answer came"}
+        assert {str(each) for each in ended} == {"servers.get: the transport was closed before the response arrived"}
         assert len(server.heard) == 2
 
 
 async def test_a_client_opened_in_one_task_is_closed_in_another(library: ModuleType, trusting: ssl.SSLContext) -> None:
     async with Loopback(answers(SERVER)) as server:
-        bms = bms_at(server.url, carrier(library, trusting, 4))
+        bms = bms_at(server.url, make_transport(library, trusting, 4))
         await asyncio.create_task(bms.__aenter__())
         assert (await asyncio.create_task(bms.servers.get("s-1"))).name == "bms-1"
         await asyncio.create_task(bms.__aexit__(None, None, None))
@@ -118,7 +118,7 @@ async def test_a_client_opened_in_one_task_is_closed_in_another(library: ModuleT
 @pytest.fixture
 async def open_bms(library: ModuleType, trusting: ssl.SSLContext) -> Any:
     # pytest-asyncio runs what follows the yield in another task than what precedes it.
-    async with Loopback(answers(SERVER)) as server, bms_at(server.url, carrier(library, trusting, 4)) as bms:
+    async with Loopback(answers(SERVER)) as server, bms_at(server.url, make_transport(library, trusting, 4)) as bms:
         yield bms
 
 
@@ -128,7 +128,7 @@ async def test_a_client_lives_in_a_fixture(open_bms: BmsClient) -> None:
 
 async def test_a_shared_transport_closes_with_its_last_client(library: ModuleType, trusting: ssl.SSLContext) -> None:
     async with Loopback(answers(SERVER)) as server:
-        transport = carrier(library, trusting, 4)
+        transport = make_transport(library, trusting, 4)
         async with bms_at(server.url, transport) as one:
             async with bms_at(server.url, transport) as other:
                 await other.servers.get("s-1")
@@ -148,7 +148,7 @@ async def test_closing_one_of_two_clients_leaves_the_calls_of_the_other(
 ) -> None:
     gate = asyncio.Event()
     async with Loopback(answers_when(gate, SERVER)) as server:
-        transport = carrier(library, trusting, 4)
+        transport = make_transport(library, trusting, 4)
         async with bms_at(server.url, transport) as one, bms_at(server.url, transport) as other:
             mine = [asyncio.create_task(one.servers.get("s-1")) for _ in range(4)]
             await server.until(lambda it: len(it.heard) == 4)
@@ -157,8 +157,8 @@ async def test_closing_one_of_two_clients_leaves_the_calls_of_the_other(
             await one.aclose()
             gate.set()
             async with asyncio.timeout(PATIENCE):
-                told = await asyncio.gather(*mine, return_exceptions=True)
-                assert [type(each) for each in told] == [ClientClosedError] * 4
+                results = await asyncio.gather(*mine, return_exceptions=True)
+                assert [type(each) for each in results] == [ClientClosedError] * 4
                 assert [each.name for each in await asyncio.gather(*theirs)] == ["bms-1"] * 4
 
 
@@ -167,7 +167,7 @@ async def test_who_opens_a_transport_while_its_last_client_closes_it_is_told_so(
 ) -> None:
     gate = asyncio.Event()
     async with Loopback(answers_when(gate, answer())) as server:
-        transport = carrier(library, trusting, connections=1)
+        transport = make_transport(library, trusting, connections=1)
         await transport.open()
         held = asyncio.create_task(transport.send(request(server.url)))
         await server.until(lambda it: len(it.heard) == 1)
@@ -182,7 +182,7 @@ async def test_who_opens_a_transport_while_its_last_client_closes_it_is_told_so(
 
 
 async def test_a_transport_that_was_never_opened_says_so(library: ModuleType, trusting: ssl.SSLContext) -> None:
-    transport = carrier(library, trusting, 4)
+    transport = make_transport(library, trusting, 4)
     with pytest.raises(ClientClosedError, match=r"servers\.get: the transport is not open; use it inside `async with`"):
         await transport.send(request("http://localhost"))
     await transport.aclose()
@@ -190,10 +190,10 @@ async def test_a_transport_that_was_never_opened_says_so(library: ModuleType, tr
 
 async def test_closing_twice_is_closing_once(library: ModuleType, trusting: ssl.SSLContext) -> None:
     async with Loopback(answers(SERVER)) as server:
-        async with carrier(library, trusting, 4) as transport:
+        async with make_transport(library, trusting, 4) as transport:
             await transport.send(request(server.url))
             await transport.aclose()
-        bms = bms_at(server.url, carrier(library, trusting, 4))
+        bms = bms_at(server.url, make_transport(library, trusting, 4))
         async with bms:
             await bms.aclose()
             with pytest.raises(ClientClosedError, match="not open"):
@@ -209,7 +209,7 @@ async def test_r4_closing_that_is_cancelled_closes_all_the_same(
     async with Loopback(answers_when(gate, answer())) as server:
         await asyncio.sleep(0)
         tasks = asyncio.all_tasks()
-        transport = carrier(library, trusting, 4)
+        transport = make_transport(library, trusting, 4)
         await transport.open()
         calls = [asyncio.create_task(transport.send(request(server.url))) for _ in range(8)]
         await server.until(lambda it: len(it.heard) == 4)
@@ -233,7 +233,7 @@ async def test_r4_opening_that_is_cancelled_leaves_nothing_open(
     library: ModuleType, trusting: ssl.SSLContext, after: int
 ) -> None:
     tasks = asyncio.all_tasks()
-    transport = carrier(library, trusting, 4)
+    transport = make_transport(library, trusting, 4)
     opening = asyncio.create_task(transport.open())
     for _ in range(after):
         await asyncio.sleep(0)
@@ -253,7 +253,7 @@ async def test_a_client_closed_more_often_than_opened_leaves_the_transport_to_th
     library: ModuleType, trusting: ssl.SSLContext, opened: bool
 ) -> None:
     async with Loopback(answers(SERVER)) as server:
-        transport = carrier(library, trusting, 4)
+        transport = make_transport(library, trusting, 4)
         async with bms_at(server.url, transport) as one:
             other = bms_at(server.url, transport)
             if opened:
@@ -272,7 +272,7 @@ async def test_r4_closing_a_client_that_is_cancelled_closes_all_the_same(
     async with Loopback(answers_when(gate, SERVER)) as server:
         await asyncio.sleep(0)
         tasks = asyncio.all_tasks()
-        bms = bms_at(server.url, carrier(library, trusting, 4))
+        bms = bms_at(server.url, make_transport(library, trusting, 4))
         await bms.__aenter__()
         calls = [asyncio.create_task(bms.servers.get("s-1")) for _ in range(8)]
         await server.until(lambda it: len(it.heard) == 4)
@@ -293,7 +293,7 @@ async def test_r4_opening_a_client_that_is_cancelled_leaves_nothing_open(
     library: ModuleType, trusting: ssl.SSLContext, after: int
 ) -> None:
     tasks = asyncio.all_tasks()
-    transport = carrier(library, trusting, 4)
+    transport = make_transport(library, trusting, 4)
     bms = bms_at("http://localhost", transport)
     opening = asyncio.create_task(bms.__aenter__())
     for _ in range(after):
@@ -351,6 +351,6 @@ async def test_sending_says_so_when_somebody_has_cancelled_its_tasks() -> None:
     for task in ours:
         task.cancel()
     await asyncio.wait(ours)
-    with pytest.raises(ClientClosedError, match="or by hand"):
+    with pytest.raises(ClientClosedError, match="tasks were cancelled"):
         queue.submit(request("http://localhost"))
     await queue.aclose()

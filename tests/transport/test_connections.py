@@ -13,7 +13,7 @@ import pytest
 
 from bms_async import BmsClient, ConfigurationError, HttpRequest, HttpxTransport, StaticToken
 from bms_async.transport.aiohttp import AiohttpTransport
-from tests.transport._transports import Carrier, carrier
+from tests.transport._transports import LibraryTransport, make_transport
 from tests.transport.loopback import PATIENCE, Loopback, Talk, answer, answers, answers_when
 
 
@@ -81,12 +81,12 @@ async def test_more_connections_than_the_pool_holds_are_not_used(
 
 @pytest.mark.parametrize("number", [0, -1])
 def test_a_transport_without_connections_is_refused(number: int) -> None:
-    with pytest.raises(ConfigurationError, match=rf"connections={number}\): at least 1"):
+    with pytest.raises(ConfigurationError, match=rf"connections={number}\): expected at least 1"):
         HttpxTransport(connections=number)
 
 
 async def test_connections_are_kept_for_the_next_call(library: ModuleType, trusting: ssl.SSLContext) -> None:
-    async with Loopback(answers(answer())) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(answer())) as server, make_transport(library, trusting) as transport:
         for _ in range(20):
             await transport.send(request(server.url))
         assert (server.accepted, len(server.heard)) == (1, 20)
@@ -99,7 +99,7 @@ async def test_a_kept_connection_that_the_server_has_closed_is_replaced(
         await talk.hear()
         await talk.say(answer())
 
-    async with Loopback(one_answer) as server, carrier(library, trusting, connections=1) as transport:
+    async with Loopback(one_answer) as server, make_transport(library, trusting, connections=1) as transport:
         for number in range(1, 6):
             assert (await transport.send(request(server.url))).status == 200
             # Whoever sends before the end of the connection has arrived is unlucky with every library.
@@ -112,7 +112,7 @@ async def test_a_kept_connection_that_the_server_has_closed_is_replaced(
 async def test_a_redirect_is_an_answer_and_not_followed(
     library: ModuleType, trusting: ssl.SSLContext, status: int
 ) -> None:
-    async with Loopback(answers(answer())) as elsewhere, carrier(library, trusting) as transport:
+    async with Loopback(answers(answer())) as elsewhere, make_transport(library, trusting) as transport:
         async with Loopback(answers(answer(status, location=elsewhere.url))) as server:
             response = await transport.send(request(server.url, headers={"X-Auth-Token": "t"}))
             assert response.status == status
@@ -136,33 +136,33 @@ async def test_a_client_that_would_follow_redirects_does_not_follow_ours(
 async def test_a_compressed_body_arrives_plain(library: ModuleType, trusting: ssl.SSLContext) -> None:
     text = b'{"servers": []}' * 1000
     packed = answer(body=gzip.compress(text), content_encoding="gzip")
-    async with Loopback(answers(packed)) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(packed)) as server, make_transport(library, trusting) as transport:
         assert (await transport.send(request(server.url))).body == text
         assert b"gzip" in server.heard[0].lower()
 
 
 async def test_a_body_in_chunks_arrives_whole(library: ModuleType, trusting: ssl.SSLContext) -> None:
     chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nHello\r\n7\r\n, world\r\n0\r\n\r\n"
-    async with Loopback(answers(chunked)) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(chunked)) as server, make_transport(library, trusting) as transport:
         assert (await transport.send(request(server.url))).body == b"Hello, world"
 
 
 async def test_an_answer_before_the_answer_is_passed_over(library: ModuleType, trusting: ssl.SSLContext) -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + answer(body=b'"at last"')
-    async with Loopback(answers(early)) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(early)) as server, make_transport(library, trusting) as transport:
         assert (await transport.send(request(server.url))).body == b'"at last"'
 
 
 async def test_headers_of_60_kilobytes_are_read(library: ModuleType, trusting: ssl.SSLContext) -> None:
     big = answer(x_policy="y" * 60_000, x_request_id="r-1")
-    async with Loopback(answers(big)) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(big)) as server, make_transport(library, trusting) as transport:
         response = await transport.send(request(server.url))
         assert len(response.header("x-policy") or "") == 60_000
         assert response.header("X-Request-Id") == "r-1"
 
 
 async def test_a_request_arrives_as_it_was_built(library: ModuleType, trusting: ssl.SSLContext) -> None:
-    async with Loopback(answers(answer())) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(answer())) as server, make_transport(library, trusting) as transport:
         sent = request(
             f"{server.url}/v1/p/a%2Fb?tags=x%20y&tags=%26",
             method="POST",
@@ -182,7 +182,7 @@ async def test_a_request_arrives_as_it_was_built(library: ModuleType, trusting: 
 
 @pytest.mark.parametrize("make", [HttpxTransport, AiohttpTransport])
 async def test_cookies_of_one_call_do_not_go_with_the_next(
-    make: type[Carrier], monkeypatch: pytest.MonkeyPatch
+    make: type[LibraryTransport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A transport may be shared by clients with other credentials, and a gateway's cookie may be a session.
     forget_proxies(monkeypatch)

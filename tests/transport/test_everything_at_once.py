@@ -13,7 +13,7 @@ import pytest
 from bms_async import CallTimeoutError, HttpRequest, TransportError
 from bms_async.transport.aiohttp import AiohttpTransport
 from tests.support.machine import patience
-from tests.transport._transports import carrier
+from tests.transport._transports import make_transport
 from tests.transport.loopback import PATIENCE, Behaviour, Loopback, Talk, answer
 
 GOOD = answer()
@@ -77,7 +77,7 @@ async def test_r3_no_request_is_heard_twice_or_said_to_have_stayed_when_it_was_h
     async with (
         Loopback(any_of(random)) as one,
         Loopback(any_of(random)) as other,
-        carrier(library, trusting, 4) as transport,
+        make_transport(library, trusting, 4) as transport,
         asyncio.timeout(10 * PATIENCE),
     ):
         servers = [one, other]
@@ -88,4 +88,4 @@ async def test_r3_no_request_is_heard_twice_or_said_to_have_stayed_when_it_was_h
         assert all(ended[each] for each in ("200", "cancelled", "failed"))
         if isinstance(transport, AiohttpTransport) and transport._connector is not None:
             in_flight = transport.statistics().in_flight
-            assert len(transport._connector._acquired) <= transport._idle.number + in_flight
+            assert len(transport._connector._acquired) <= transport._idle.count + in_flight

@@ -17,7 +17,7 @@ import pytest
 
 from bms_async import BmsClient, BmsError, HttpRequest, HttpxTransport, Limits, StaticToken, TransportError
 from tests.support.virtual_clock import run_virtually
-from tests.transport._transports import carrier
+from tests.transport._transports import make_transport
 from tests.transport.loopback import PATIENCE, Loopback, Talk, answer, answers, server_context
 
 BEFORE_SENDING = {
@@ -118,7 +118,7 @@ async def test_r3_what_the_library_itself_stumbles_over_in_the_middle_of_a_reque
     one_of_httpx: ModuleType, trusting: ssl.SSLContext
 ) -> None:
     # httpx finds out that the length is wrong when it has written all there is: a LocalProtocolError.
-    async with Loopback(Talk.until_gone) as server, carrier(one_of_httpx, trusting, 1) as transport:
+    async with Loopback(Talk.until_gone) as server, make_transport(one_of_httpx, trusting, 1) as transport:
         with pytest.raises(TransportError, match="LocalProtocolError") as caught:
             await transport.send(request(server.url, **{"Content-Length": "99"}))
     assert caught.value.maybe_delivered
@@ -139,21 +139,21 @@ async def opens_a_tunnel_to_nowhere(talk: Talk) -> None:
 
 
 TUNNELS = {
-    "hangs up": (closes_the_tunnel, "hung up instead of answering CONNECT"),
-    "resets": (resets_the_tunnel, "hung up instead of answering CONNECT"),
-    "answers 502": (answers(answer(502)), "answered 502 to CONNECT"),
-    "answers 407": (answers(answer(407)), r"answered 407 to CONNECT.*it wants a name and a password"),
-    "answers 403": (answers(answer(403)), "answered 403 to CONNECT"),
+    "hangs up": (closes_the_tunnel, "closed the connection on CONNECT"),
+    "resets": (resets_the_tunnel, "closed the connection on CONNECT"),
+    "answers 502": (answers(answer(502)), "responded with 502 to CONNECT"),
+    "answers 407": (answers(answer(407)), r"responded with 407 to CONNECT.*it requires a name and a password"),
+    "answers 403": (answers(answer(403)), "responded with 403 to CONNECT"),
     "leads nowhere": (opens_a_tunnel_to_nowhere, "ConnectError"),
 }
 
 
-@pytest.mark.parametrize(("behaviour", "told"), TUNNELS.values(), ids=TUNNELS)
+@pytest.mark.parametrize(("behaviour", "message"), TUNNELS.values(), ids=TUNNELS)
 async def test_r3_a_request_that_got_no_further_than_the_proxy_reached_nobody_and_the_error_names_the_proxy(
-    library: ModuleType, trusting: ssl.SSLContext, behaviour: Any, told: str
+    library: ModuleType, trusting: ssl.SSLContext, behaviour: Any, message: str
 ) -> None:
-    async with Loopback(behaviour) as proxy, carrier(library, trusting, 1, proxy=proxy.url) as transport:
-        with pytest.raises(TransportError, match=told) as caught:
+    async with Loopback(behaviour) as proxy, make_transport(library, trusting, 1, proxy=proxy.url) as transport:
+        with pytest.raises(TransportError, match=message) as caught:
             await transport.send(request("https://bms.example.com"))
         assert [heard.partition(b" ")[0] for heard in proxy.heard] == [b"CONNECT"]
     assert not caught.value.maybe_delivered
@@ -167,7 +167,7 @@ async def test_r3_a_proxy_that_is_not_there_is_named_and_not_the_server_alone(
     async with Loopback(answers(answer())) as gone:
         port = gone.port
     for scheme in ("http", "https"):
-        async with carrier(library, trusting, 1, proxy=f"http://me:open-sesame@127.0.0.1:{port}") as transport:
+        async with make_transport(library, trusting, 1, proxy=f"http://me:open-sesame@127.0.0.1:{port}") as transport:
             with pytest.raises(
                 TransportError, match=f"ProxyError: no connection to the proxy 127.0.0.1:{port}"
             ) as caught:
@@ -180,7 +180,7 @@ async def test_r3_what_a_proxy_has_read_whole_may_have_been_passed_on(
     library: ModuleType, trusting: ssl.SSLContext
 ) -> None:
     # Without TLS the proxy gets the request itself, and no tunnel is asked for.
-    async with Loopback(closes_the_tunnel) as proxy, carrier(library, trusting, 1, proxy=proxy.url) as transport:
+    async with Loopback(closes_the_tunnel) as proxy, make_transport(library, trusting, 1, proxy=proxy.url) as transport:
         with pytest.raises(TransportError) as caught:
             await transport.send(request("http://bms.example.com"))
         assert proxy.heard[0].startswith(b"POST http://bms.example.com/x HTTP/1.1\r\n")
@@ -196,7 +196,7 @@ async def test_r3_what_breaks_beyond_an_open_tunnel_may_have_been_delivered(
         await talk.hear()
 
     behaviour = leads_to_a_server_that_hangs_up
-    async with Loopback(behaviour) as proxy, carrier(library, trusting, 1, proxy=proxy.url) as transport:
+    async with Loopback(behaviour) as proxy, make_transport(library, trusting, 1, proxy=proxy.url) as transport:
         with pytest.raises(TransportError) as caught:
             await transport.send(request("https://127.0.0.1:1"))
         assert [heard.partition(b" ")[0] for heard in proxy.heard] == [b"CONNECT", b"POST"]
@@ -247,7 +247,7 @@ def test_an_answer_that_drips_in_is_given_up_when_its_time_is_over_counted_from_
                 sent = HttpRequest(
                     operation="servers.get", method="GET", url="http://a.test/x", headers={}, timeout=30.0
                 )
-                with pytest.raises(TimeoutError, match="ReadTimeout: no whole answer within 30 s") as caught:
+                with pytest.raises(TimeoutError, match="ReadTimeout: no complete response within 30 s") as caught:
                     await transport.send(sent)
                 assert getattr(caught.value, "maybe_delivered", None) is True
                 took.append(asyncio.get_running_loop().time() - begun)

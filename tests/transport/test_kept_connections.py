@@ -14,7 +14,7 @@ from bms_async.transport._pool import IdleConnections
 from bms_async.transport.aiohttp import AiohttpTransport
 from tests.support.real_clock import stand_still
 from tests.support.virtual_clock import run_virtually
-from tests.transport._transports import carrier
+from tests.transport._transports import make_transport
 from tests.transport.loopback import PATIENCE, Behaviour, Loopback, Talk, answer, answers, answers_when
 
 
@@ -40,11 +40,11 @@ def first_answers_then(*, resets: bool) -> Behaviour:
 async def test_a_request_that_breaks_a_kept_connection_is_not_sent_again(
     library: ModuleType, trusting: ssl.SSLContext, method: str, resets: bool
 ) -> None:
-    async with Loopback(first_answers_then(resets=resets)) as server, carrier(library, trusting) as transport:
+    async with Loopback(first_answers_then(resets=resets)) as server, make_transport(library, trusting) as transport:
         await transport.send(request(server.url))
         with pytest.raises(TransportError) as caught:
             await transport.send(request(server.url, method))
-        # It was read: whoever asks must not be told that it was not.
+        # It was read, so the error must not say that it was not.
         assert caught.value.maybe_delivered
         assert [heard.split()[0].decode() for heard in server.heard] == ["GET", method]
         assert server.accepted == 1
@@ -62,7 +62,7 @@ async def test_a_request_of_which_a_part_was_read_is_not_said_to_have_stayed(
         if resets:
             talk.reset()
 
-    async with Loopback(reads_a_part) as server, carrier(library, trusting) as transport:
+    async with Loopback(reads_a_part) as server, make_transport(library, trusting) as transport:
         with pytest.raises(TransportError) as caught:
             await transport.send(request(server.url, "POST", b"x" * 20_000))
         assert caught.value.maybe_delivered
@@ -74,9 +74,9 @@ async def send_and_idle(transport: AiohttpTransport, server: Loopback, seconds: 
     await transport.send(request(server.url))
     stand_still()
     now = asyncio.get_running_loop().time()
-    for lines in transport._idle.values():
-        for line in lines:
-            line.idle_since = now - seconds
+    for connections in transport._idle.values():
+        for connection in connections:
+            connection.idle_since = now - seconds
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ async def test_what_cannot_be_repeated_goes_on_a_connection_used_just_now_or_on_
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds", "connections"),
+    ("keep_alive", "seconds", "connections"),
     [
         ("timeout=5", 3.5, 1),
         ("timeout=5", 4.5, 2),
@@ -106,9 +106,9 @@ async def test_what_cannot_be_repeated_goes_on_a_connection_used_just_now_or_on_
     ],
 )
 async def test_a_connection_is_not_used_longer_than_the_server_announced(
-    told: str, seconds: float, connections: int
+    keep_alive: str, seconds: float, connections: int
 ) -> None:
-    async with Loopback(answers(answer(keep_alive=told))) as server, AiohttpTransport() as transport:
+    async with Loopback(answers(answer(keep_alive=keep_alive))) as server, AiohttpTransport() as transport:
         await send_and_idle(transport, server, seconds)
         await transport.send(request(server.url))
         assert server.accepted == connections
@@ -118,7 +118,7 @@ async def test_an_idle_connection_is_closed_though_nobody_asks_for_it() -> None:
     async with Loopback(answers(answer())) as server, AiohttpTransport(keep_alive=0.02) as transport:
         await transport.send(request(server.url))
         await server.until(lambda it: it.open == 0)
-        assert transport._idle.number == 0
+        assert transport._idle.count == 0
 
 
 async def all_at_once(number: int, transport: AiohttpTransport, server: Loopback, gate: asyncio.Event) -> None:
@@ -133,11 +133,11 @@ async def test_the_connection_used_last_is_used_first() -> None:
     gate = asyncio.Event()
     async with Loopback(answers_when(gate, answer())) as server, AiohttpTransport() as transport:
         await all_at_once(4, transport, server, gate)
-        (lines,) = transport._idle.values()
-        last = lines[-1]
+        (connections,) = transport._idle.values()
+        last = connections[-1]
         await transport.send(request(server.url))
-        assert lines[-1] is last
-        assert len(lines) == server.accepted == 4
+        assert connections[-1] is last
+        assert len(connections) == server.accepted == 4
 
 
 async def test_an_unasked_answer_on_an_idle_connection_is_not_taken_for_the_next_one() -> None:
@@ -164,10 +164,10 @@ async def test_idle_connections_to_one_address_make_room_for_another() -> None:
         assert one.open == 3
         await all_at_once(2, transport, other, gates[1])
         await one.until(lambda it: it.open == 1)
-        assert (other.open, transport._idle.number) == (2, 3)
+        assert (other.open, transport._idle.count) == (2, 3)
 
 
-class FakeLine:
+class FakeConnection:
     """Takes the place of a connection."""
 
     def __init__(self, idle_limit: float = 15.0) -> None:
@@ -183,20 +183,20 @@ class FakeLine:
 def test_idle_connections_are_swept_by_one_timer_for_all() -> None:
     async def scenario() -> list[int]:
         idle: Any = IdleConnections(15.0)
-        lines = [FakeLine(), FakeLine(idle_limit=4.0), FakeLine()]
-        for line in lines:
-            idle.put("way", line)
-        lines[2].usable = False
-        before = [line.closed for line in lines]
+        connections = [FakeConnection(), FakeConnection(idle_limit=4.0), FakeConnection()]
+        for connection in connections:
+            idle.put("route", connection)
+        connections[2].usable = False
+        before = [connection.closed for connection in connections]
         await asyncio.sleep(23.0)
         assert before == [0, 0, 0]
         assert idle == {}
-        late = FakeLine()
-        idle.put("way", late)
+        late = FakeConnection()
+        idle.put("route", late)
         await asyncio.sleep(10.0)
-        assert idle.pop_idle("way", once=True) is None
-        assert idle.pop_idle("way", once=False) is late
+        assert idle.pop_idle("route", replayable=False) is None
+        assert idle.pop_idle("route", replayable=True) is late
         idle.close()
-        return [line.closed for line in lines]
+        return [connection.closed for connection in connections]
 
     assert run_virtually(scenario) == [1, 1, 1]

@@ -18,7 +18,7 @@ import pytest
 
 from bms_async import HttpRequest, HttpxTransport, TransportError
 from tests.support.real_clock import run_ahead
-from tests.transport._transports import Carrier, carrier
+from tests.transport._transports import LibraryTransport, make_transport
 from tests.transport.loopback import PATIENCE, Behaviour, Loopback, Talk, answer, answers, server_context
 
 BODY = b'{"reboot": {"type": "HARD"}}'
@@ -34,7 +34,7 @@ def request(url: str, *, timeout: float = PATIENCE, body: bytes = BODY) -> HttpR
     )
 
 
-async def fail(transport: Carrier, sent: HttpRequest) -> TransportError:
+async def fail(transport: LibraryTransport, sent: HttpRequest) -> TransportError:
     """Send, expect a failure in bounded time, and see that the only connection is free for the next call."""
     async with asyncio.timeout(20 * PATIENCE):
         with pytest.raises(TransportError) as caught:
@@ -118,7 +118,7 @@ AFTER_CONNECTING = {
 async def test_once_connected_a_request_may_have_been_delivered(
     library: ModuleType, trusting: ssl.SSLContext, case: Case
 ) -> None:
-    async with Loopback(case.behaviour) as server, carrier(library, trusting, 1) as transport:
+    async with Loopback(case.behaviour) as server, make_transport(library, trusting, 1) as transport:
         error = await fail(transport, request(server.url, timeout=GIVES_UP_AFTER))
         assert error.maybe_delivered
         assert "the cloud may have received it" in str(error)
@@ -138,7 +138,7 @@ async def test_a_request_that_the_server_stops_reading_may_have_been_delivered(
             await asyncio.sleep(0)
         await stalled.wait()
 
-    async with Loopback(reads_nothing) as server, carrier(library, trusting, 1) as transport:
+    async with Loopback(reads_nothing) as server, make_transport(library, trusting, 1) as transport:
         error = await fail(transport, request(server.url, timeout=GIVES_UP_AFTER, body=b"x" * 32_000_000))
         assert error.maybe_delivered
         assert "WriteTimeout" in str(error)
@@ -148,7 +148,7 @@ async def test_a_refused_connection_delivers_nothing(library: ModuleType, trusti
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        async with carrier(library, trusting, 1) as transport:
+        async with make_transport(library, trusting, 1) as transport:
             error = await fail(transport, request(address))
     assert not error.maybe_delivered
     assert "nothing reached the cloud" in str(error)
@@ -166,7 +166,7 @@ async def test_a_name_that_does_not_resolve_delivers_nothing(
         return resolve(host, *rest, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", know_numbers_only)
-    async with carrier(library, trusting, 1) as transport:
+    async with make_transport(library, trusting, 1) as transport:
         error = await fail(transport, request("https://nowhere.invalid"))
     assert not error.maybe_delivered
     assert "Name or service not known" in str(error)
@@ -188,7 +188,7 @@ NO_TLS = {
 async def test_a_server_that_does_not_speak_tls_gets_nothing(
     library: ModuleType, trusting: ssl.SSLContext, case: Case
 ) -> None:
-    async with Loopback(case.behaviour) as server, carrier(library, trusting, 1) as transport:
+    async with Loopback(case.behaviour) as server, make_transport(library, trusting, 1) as transport:
         error = await fail(transport, request(server.secure_url, timeout=GIVES_UP_AFTER))
         assert not error.maybe_delivered
         assert isinstance(error, TimeoutError) == case.given_up
@@ -206,7 +206,7 @@ def speaks_tls(context: ssl.SSLContext) -> Behaviour:
 
 async def test_a_server_with_a_certificate_that_nobody_signed_gets_nothing(library: ModuleType) -> None:
     usual = ssl.create_default_context()
-    async with Loopback(speaks_tls(server_context())) as server, carrier(library, usual, 1) as transport:
+    async with Loopback(speaks_tls(server_context())) as server, make_transport(library, usual, 1) as transport:
         error = await fail(transport, request(server.secure_url))
         assert not error.maybe_delivered
         assert "CERTIFICATE_VERIFY_FAILED" in str(error)
@@ -216,7 +216,7 @@ async def test_a_server_with_a_certificate_that_nobody_signed_gets_nothing(libra
 async def test_a_server_with_a_certificate_for_another_name_gets_nothing(
     library: ModuleType, trusting: ssl.SSLContext
 ) -> None:
-    async with Loopback(speaks_tls(server_context())) as server, carrier(library, trusting, 1) as transport:
+    async with Loopback(speaks_tls(server_context())) as server, make_transport(library, trusting, 1) as transport:
         error = await fail(transport, request(f"https://localhost:{server.port}"))
         assert not error.maybe_delivered
         assert "CERTIFICATE_VERIFY_FAILED" in str(error)
@@ -226,7 +226,7 @@ async def test_a_server_with_a_certificate_for_another_name_gets_nothing(
 async def test_a_server_with_a_trusted_certificate_answers_over_tls(
     library: ModuleType, trusting: ssl.SSLContext
 ) -> None:
-    async with Loopback(speaks_tls(server_context())) as server, carrier(library, trusting, 1) as transport:
+    async with Loopback(speaks_tls(server_context())) as server, make_transport(library, trusting, 1) as transport:
         assert (await transport.send(request(server.secure_url))).body == b'"over TLS"'
 
 
@@ -251,7 +251,7 @@ async def test_a_server_that_accepts_no_more_connections_gets_nothing(
     library: ModuleType, trusting: ssl.SSLContext
 ) -> None:
     with full_backlog() as address:
-        async with carrier(library, trusting, 1) as transport:
+        async with make_transport(library, trusting, 1) as transport:
             error = await fail(transport, request(address, timeout=0.5))
     assert not error.maybe_delivered
     assert "ConnectTimeout" in str(error)
@@ -263,14 +263,14 @@ async def test_a_proxy_that_is_not_there_passes_nothing_on(
 ) -> None:
     async with Loopback(answers(answer())) as gone:
         address = gone.url
-    async with carrier(library, trusting, 1, proxy=address) as transport, asyncio.timeout(20 * PATIENCE):
+    async with make_transport(library, trusting, 1, proxy=address) as transport, asyncio.timeout(20 * PATIENCE):
         with pytest.raises(TransportError) as caught:
             await transport.send(request(f"{scheme}://bms.example.com"))
         assert not caught.value.maybe_delivered
 
 
 async def test_a_proxy_that_says_nothing_passes_nothing_on(library: ModuleType, trusting: ssl.SSLContext) -> None:
-    async with Loopback(never_answers) as proxy, carrier(library, trusting, 1, proxy=proxy.url) as transport:
+    async with Loopback(never_answers) as proxy, make_transport(library, trusting, 1, proxy=proxy.url) as transport:
         async with asyncio.timeout(20 * PATIENCE):
             with pytest.raises(TransportError) as caught:
                 await transport.send(request("https://bms.example.com", timeout=GIVES_UP_AFTER))
@@ -283,7 +283,7 @@ async def test_a_proxy_that_says_nothing_passes_nothing_on(library: ModuleType, 
 async def test_a_proxy_that_refuses_to_connect_passes_nothing_on(library: ModuleType, trusting: ssl.SSLContext) -> None:
     async with (
         Loopback(answers(answer(407))) as proxy,
-        carrier(library, trusting, 1, proxy=proxy.url) as transport,
+        make_transport(library, trusting, 1, proxy=proxy.url) as transport,
     ):
         async with asyncio.timeout(20 * PATIENCE):
             with pytest.raises(TransportError) as caught:
@@ -307,7 +307,7 @@ async def test_a_proxy_that_refuses_to_connect_passes_nothing_on(library: Module
 async def test_a_request_that_cannot_be_sent_is_not_sent(
     library: ModuleType, trusting: ssl.SSLContext, url: str, headers: dict[str, str]
 ) -> None:
-    async with Loopback(answers(answer())) as server, carrier(library, trusting, 1) as transport:
+    async with Loopback(answers(answer())) as server, make_transport(library, trusting, 1) as transport:
         if url == "http://127.0.0.1":
             url = server.url
         sent = HttpRequest(operation="servers.reboot", method="POST", url=url, headers=headers, body=BODY)

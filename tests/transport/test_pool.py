@@ -1,4 +1,4 @@
-"""Which of the idle carriers takes a request, on a virtual clock."""
+"""Which of the idle pool takes a request, on a virtual clock."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bms_async.transport._pool import ClientPool
 from tests.support.virtual_clock import advance, run_virtually
 
 
-class Carrier:
-    def __init__(self, way: Hashable) -> None:
-        self.way = way
+class Client:
+    def __init__(self, route: Hashable) -> None:
+        self.route = route
         self.closed = 0
 
     async def aclose(self) -> None:
@@ -23,22 +23,22 @@ class Carrier:
 
 class Factory:
     def __init__(self) -> None:
-        self.made: list[Carrier] = []
+        self.made: list[Client] = []
 
-    async def __call__(self, way: Hashable) -> Carrier:
-        self.made.append(Carrier(way))
+    async def __call__(self, route: Hashable) -> Client:
+        self.made.append(Client(route))
         return self.made[-1]
 
     @property
     def closed(self) -> list[int]:
-        return [carrier.closed for carrier in self.made]
+        return [client.closed for client in self.made]
 
 
-def virtually(test: Callable[[Factory, ClientPool[Carrier]], Awaitable[None]]) -> Callable[[], None]:
+def virtually(test: Callable[[Factory, ClientPool[Client]], Awaitable[None]]) -> Callable[[], None]:
     def run() -> None:
         async def main() -> None:
             make = Factory()
-            await test(make, ClientPool(make, most=3))
+            await test(make, ClientPool(make, max_idle=3))
 
         run_virtually(main)
 
@@ -46,55 +46,57 @@ def virtually(test: Callable[[Factory, ClientPool[Carrier]], Awaitable[None]]) -
     return run
 
 
-async def use(carriers: ClientPool[Carrier], way: str = "here", *, once: bool = False, seconds: float = 0.0) -> Carrier:
-    async with carriers.borrow(way, once=once) as carrier:
+async def use(
+    pool: ClientPool[Client], route: str = "here", *, replayable: bool = True, seconds: float = 0.0
+) -> Client:
+    async with pool.borrow(route, replayable=replayable) as client:
         await asyncio.sleep(seconds)
-        return carrier
+        return client
 
 
 @virtually
-async def test_the_one_used_last_is_used_first(make: Factory, carriers: ClientPool[Carrier]) -> None:
+async def test_the_one_used_last_is_used_first(make: Factory, pool: ClientPool[Client]) -> None:
     async with asyncio.TaskGroup() as group:
         for seconds in (3.0, 1.0, 2.0):
-            group.create_task(use(carriers, seconds=seconds))
-    assert await use(carriers) is make.made[0]
+            group.create_task(use(pool, seconds=seconds))
+    assert await use(pool) is make.made[0]
     assert len(make.made) == 3
 
 
 @virtually
-async def test_each_goes_its_own_way(make: Factory, carriers: ClientPool[Carrier]) -> None:
-    here, there = await use(carriers, "here"), await use(carriers, "there")
-    assert (here.way, there.way) == ("here", "there")
-    assert await use(carriers, "here") is here
+async def test_each_goes_its_own_way(make: Factory, pool: ClientPool[Client]) -> None:
+    here, there = await use(pool, "here"), await use(pool, "there")
+    assert (here.route, there.route) == ("here", "there")
+    assert await use(pool, "here") is here
 
 
 @virtually
 async def test_what_must_not_be_repeated_goes_on_one_used_just_now_or_on_a_new_one(
-    make: Factory, carriers: ClientPool[Carrier]
+    make: Factory, pool: ClientPool[Client]
 ) -> None:
-    first = await use(carriers)
+    first = await use(pool)
     await advance(0.9)
-    assert await use(carriers, once=True) is first
+    assert await use(pool, replayable=False) is first
     await advance(1.1)
-    assert await use(carriers, once=False) is first
+    assert await use(pool, replayable=True) is first
     await advance(1.1)
-    second = await use(carriers, once=True)
+    second = await use(pool, replayable=False)
     assert second is not first
     assert make.closed == [1, 0]
 
 
 @virtually
-async def test_one_that_failed_is_closed_and_not_used_again(make: Factory, carriers: ClientPool[Carrier]) -> None:
+async def test_one_that_failed_is_closed_and_not_used_again(make: Factory, pool: ClientPool[Client]) -> None:
     with pytest.raises(ValueError, match="no"):
-        async with carriers.borrow("here", once=False):
+        async with pool.borrow("here", replayable=True):
             raise ValueError("no")
     assert make.closed == [1]
-    assert await use(carriers) is make.made[1]
+    assert await use(pool) is make.made[1]
 
 
 @virtually
-async def test_one_whose_user_is_cancelled_is_closed(make: Factory, carriers: ClientPool[Carrier]) -> None:
-    using = asyncio.ensure_future(use(carriers, seconds=10.0))
+async def test_one_whose_user_is_cancelled_is_closed(make: Factory, pool: ClientPool[Client]) -> None:
+    using = asyncio.ensure_future(use(pool, seconds=10.0))
     await advance(1)
     using.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -103,33 +105,33 @@ async def test_one_whose_user_is_cancelled_is_closed(make: Factory, carriers: Cl
 
 
 @virtually
-async def test_no_more_wait_than_are_wanted_whatever_way_they_go(make: Factory, carriers: ClientPool[Carrier]) -> None:
-    for way in ("a", "b", "c", "d"):
-        await use(carriers, way)
+async def test_no_more_wait_than_are_wanted_whatever_way_they_go(make: Factory, pool: ClientPool[Client]) -> None:
+    for route in ("a", "b", "c", "d"):
+        await use(pool, route)
         await advance(0.1)
     assert make.closed == [1, 0, 0, 0]
 
 
 @virtually
-async def test_closing_closes_all_that_wait(make: Factory, carriers: ClientPool[Carrier]) -> None:
-    await use(carriers, "a")
-    await use(carriers, "b")
-    await carriers.aclose()
+async def test_closing_closes_all_that_wait(make: Factory, pool: ClientPool[Client]) -> None:
+    await use(pool, "a")
+    await use(pool, "b")
+    await pool.aclose()
     assert make.closed == [1, 1]
 
 
 @virtually
 async def test_those_that_have_waited_for_long_are_closed_while_others_are_used(
-    make: Factory, carriers: ClientPool[Carrier]
+    make: Factory, pool: ClientPool[Client]
 ) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(3):
-            group.create_task(use(carriers, seconds=1.0))
+            group.create_task(use(pool, seconds=1.0))
     await advance(14)
-    await use(carriers)
+    await use(pool)
     assert make.closed == [0, 0, 0]
     await advance(2)
-    await use(carriers)
+    await use(pool)
     assert sorted(make.closed) == [0, 1, 1]
-    await carriers.aclose()
+    await pool.aclose()
     assert make.closed == [1, 1, 1]

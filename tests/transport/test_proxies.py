@@ -10,7 +10,7 @@ import pytest
 from bms_async import HttpRequest, HttpxTransport, TransportError
 from bms_async.transport._connect import Proxy, proxy_from_environment, read_proxy
 from bms_async.transport.aiohttp import AiohttpTransport
-from tests.transport._transports import Carrier
+from tests.transport._transports import LibraryTransport
 from tests.transport.loopback import PATIENCE, Loopback, answer, answers
 
 OWN = pytest.mark.parametrize("make", [HttpxTransport, AiohttpTransport])
@@ -29,7 +29,7 @@ def request(url: str) -> HttpRequest:
 
 @OWN
 async def test_what_runs_on_this_machine_is_not_reached_through_a_proxy(
-    make: type[Carrier], monkeypatch: pytest.MonkeyPatch
+    make: type[LibraryTransport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Loopback(answers(answer(200, b"cloud"))) as cloud, Loopback(answers(answer(200, b"proxy"))) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
@@ -42,7 +42,7 @@ async def test_what_runs_on_this_machine_is_not_reached_through_a_proxy(
 
 @OWN
 async def test_what_runs_elsewhere_is_reached_through_the_proxy_of_the_environment(
-    make: type[Carrier],
+    make: type[LibraryTransport],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with Loopback(answers(answer(200, b"proxy"))) as proxy:
@@ -121,31 +121,31 @@ PASSWORDS = {
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("password", PASSWORDS.values(), ids=PASSWORDS)
 async def test_r5_a_proxy_gets_its_password_as_utf_8_and_no_error_shows_it(
-    make: type[Carrier], scheme: str, password: str, monkeypatch: pytest.MonkeyPatch
+    make: type[LibraryTransport], scheme: str, password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Loopback(answers(answer(407))) as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", f"http://üser:{password}@127.0.0.1:{proxy.port}")
         async with make() as transport:
             try:
-                told = repr(await transport.send(request(f"{scheme}://cloud.invalid/x")))
+                shown = repr(await transport.send(request(f"{scheme}://cloud.invalid/x")))
             except TransportError as error:
-                told = f"{error!r} {error.__cause__!r} {error.__context__!r}"
+                shown = f"{error!r} {error.__cause__!r} {error.__context__!r}"
         (heard,) = proxy.heard
     sent = next(line for line in heard.split(b"\r\n") if line.lower().startswith(b"proxy-authorization: basic "))
     assert b64decode(sent.rpartition(b" ")[2]) == f"üser:{unquote(password)}".encode()
-    assert password not in told
-    assert unquote(password) not in told
+    assert password not in shown
+    assert unquote(password) not in shown
 
 
 @OWN
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS4", "quic"])
 async def test_a_proxy_of_a_kind_that_is_not_spoken_is_refused_by_its_name_with_what_to_do(
-    make: type[Carrier], scheme: str, monkeypatch: pytest.MonkeyPatch
+    make: type[LibraryTransport], scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", f"{scheme}://me:open-sesame@proxy.example.com:1080")
     async with make() as transport:
         with pytest.raises(
-            TransportError, match=f"a proxy of {scheme.lower()}:// is not spoken here; name one"
+            TransportError, match=f"expected a proxy of http:// or https://, got {scheme.lower()}://; name another"
         ) as caught:
             await transport.send(request("https://cloud.invalid/x"))
     assert not caught.value.maybe_delivered
@@ -163,11 +163,11 @@ async def test_a_proxy_of_a_kind_that_is_not_spoken_is_refused_by_its_name_with_
 )
 def test_the_address_of_a_proxy_is_read_as_people_write_it(text: str, address: str) -> None:
     assert read_proxy(text).address == address
-    assert read_proxy(text).trouble is None
+    assert read_proxy(text).problem is None
 
 
 def test_r5_a_proxy_does_not_show_its_password() -> None:
     proxy = read_proxy("http://me:open-sesame@proxy.example.com:3128")
-    assert proxy.place == "proxy.example.com:3128"
+    assert proxy.host_and_port == "proxy.example.com:3128"
     assert "Basic" not in repr(proxy)
     assert proxy.authorization == "Basic bWU6b3Blbi1zZXNhbWU="

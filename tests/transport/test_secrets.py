@@ -26,7 +26,7 @@ from bms_async import (
     TransportError,
 )
 from tests.transport._served import served
-from tests.transport._transports import Carrier, carrier
+from tests.transport._transports import LibraryTransport, make_transport
 from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers
 
 TOKEN = "MIIFvgYJKoZIhvcNAQcCsecretZ7Qx"
@@ -78,7 +78,7 @@ def everything_about(error: BaseException) -> Iterator[str]:
         line.extend(one for one in more if one is not None)
 
 
-def bms_at(url: str, transport: Carrier, project_id: str = "p", limits: Limits | None = None) -> BmsClient:
+def bms_at(url: str, transport: LibraryTransport, project_id: str = "p", limits: Limits | None = None) -> BmsClient:
     retry = RetryPolicy(attempts=2, initial_delay=0.001, rate_limit_attempts=0)
     return BmsClient(
         endpoint=url, project_id=project_id, auth=StaticToken(TOKEN), transport=transport, limits=limits, retry=retry
@@ -127,31 +127,31 @@ ANSWERS: dict[str, Behaviour] = {
 async def test_r5_no_token_in_any_log_repr_or_error(
     library: ModuleType, trusting: ssl.SSLContext, log: Everything, behaviour: Behaviour
 ) -> None:
-    told: list[str] = []
+    shown: list[str] = []
     limits = Limits()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         async with Loopback(behaviour) as server:
-            transport = carrier(library, trusting)
+            transport = make_transport(library, trusting)
             bms = bms_at(server.url, transport, limits=limits)
             async with bms:
                 for call in (bms.servers.get("s-1"), bms.servers.reboot(["s-1"]), bms.jobs.get("j-1")):
                     try:
-                        told.append(repr(await call))
+                        shown.append(repr(await call))
                     except BmsError as error:
-                        told.extend(everything_about(error))
-                told += [repr(bms), repr(transport), repr(limits["servers.get"]), repr(limits)]
-                told += [repr(bms.statistics()), repr(transport.statistics()), repr(bms.jobs), repr(bms.servers)]
+                        shown.extend(everything_about(error))
+                shown += [repr(bms), repr(transport), repr(limits["servers.get"]), repr(limits)]
+                shown += [repr(bms.statistics()), repr(transport.statistics()), repr(bms.jobs), repr(bms.servers)]
             assert server.heard
             lines = [heard.split(b"\r\n") for heard in server.heard]
             assert not any(TOKEN.encode() in line[0] for line in lines)
             assert all(sum(TOKEN.encode() in each for each in line) == 1 for line in lines)
         gc.collect()
-    told += [str(each.message) for each in warned]
+    shown += [str(each.message) for each in warned]
     assert log.names >= (
         {"bms_async"} if library is aiohttp else {"bms_async", library.__name__.replace("httpx", "httpcore")}
     )
-    assert [text for text in (*told, *log.shown) if TOKEN in text] == []
+    assert [text for text in (*shown, *log.shown) if TOKEN in text] == []
 
 
 async def test_r5_no_token_where_nothing_can_be_reached(
@@ -159,7 +159,7 @@ async def test_r5_no_token_where_nothing_can_be_reached(
 ) -> None:
     async with Loopback(hangs_up) as gone:
         address = gone.url
-    async with bms_at(address, carrier(library, trusting)) as bms:
+    async with bms_at(address, make_transport(library, trusting)) as bms:
         with pytest.raises(TransportError) as caught:
             await bms.servers.get("s-1")
     assert len(caught.value.previous) == 1
@@ -170,7 +170,7 @@ async def test_r5_no_token_when_the_cloud_does_not_take_it(
     library: ModuleType, trusting: ssl.SSLContext, log: Everything
 ) -> None:
     async with served() as there:
-        bms = bms_at(there.url, carrier(library, trusting), there.cloud.settings.project_id)
+        bms = bms_at(there.url, make_transport(library, trusting), there.cloud.settings.project_id)
         async with bms:
             with pytest.raises(BmsError) as caught:
                 await bms.servers.get(there.first_id)
@@ -195,10 +195,10 @@ async def test_r5_no_token_in_the_error_of_a_server_that_does_not_speak_http_and
         await talk.hear()
         await talk.say(text.replace(b"<token>", TOKEN.encode()))
 
-    async with Loopback(echo) as server, bms_at(server.url, carrier(library, trusting)) as bms:
+    async with Loopback(echo) as server, bms_at(server.url, make_transport(library, trusting)) as bms:
         with pytest.raises(TransportError, match="RemoteProtocolError") as caught:
             await bms.servers.get("s-1")
-    assert [told for told in everything_about(caught.value) if TOKEN in told] == []
+    assert [shown for shown in everything_about(caught.value) if TOKEN in shown] == []
 
 
 @pytest.mark.parametrize("secret", [f"{TOKEN}\nX: y", f"{TOKEN}\u00e9", f" {TOKEN}", f"{TOKEN}\x00"], ids=ascii)
@@ -210,9 +210,9 @@ async def test_r5_a_header_that_cannot_be_sent_is_named_but_not_shown(
     request = HttpRequest(
         operation="servers.get", method="GET", url="http://127.0.0.1:1", headers={"X-Auth-Token": secret}
     )
-    async with carrier(library, trusting) as transport:
+    async with make_transport(library, trusting) as transport:
         with pytest.raises(
-            TransportError, match="header X-Auth-Token has characters that no header can carry"
+            TransportError, match="header X-Auth-Token has characters that are invalid in a header"
         ) as caught:
             await transport.send(request)
     assert not caught.value.maybe_delivered
@@ -228,7 +228,7 @@ async def test_r5_a_task_that_is_shown_while_it_sends_shows_no_token(
         await talk.hear()
         await talk.stays_until(held)
 
-    async with Loopback(holds) as server, bms_at(server.url, carrier(library, trusting)) as bms:
+    async with Loopback(holds) as server, bms_at(server.url, make_transport(library, trusting)) as bms:
         call = asyncio.create_task(bms.servers.get("s-1"))
         await server.until(lambda it: bool(it.heard))
         shown = [repr(task) for task in asyncio.all_tasks()] + [repr(task.get_stack()) for task in asyncio.all_tasks()]

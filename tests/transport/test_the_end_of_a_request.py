@@ -1,4 +1,4 @@
-"""A flight ends once, however it ends: what hangs on its end is counted."""
+"""A request ends once, however it ends: its callback counts."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ async def never(_: HttpRequest) -> HttpResponse:
     raise AssertionError
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_a_flight_that_nobody_waits_for_ends_with_the_transport_once(place: int) -> None:
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_request_that_nobody_waits_for_ends_with_the_transport_once(index: int) -> None:
     async def main() -> None:
         queue = SendQueue(never, connections=1)
         await queue.open()
-        flights = [queue.submit(request()) for _ in range(2)]
+        submitted = [queue.submit(request()) for _ in range(2)]
         ended: list[PendingRequest] = []
-        flights[place].add_done_callback(ended.append)
+        submitted[index].add_done_callback(ended.append)
         await advance(1)
-        assert [flight.sent for flight in flights] == [True, False]
+        assert [pending.sent for pending in submitted] == [True, False]
         assert ended == []
         await queue.aclose()
-        assert ended == [flights[place]]
+        assert ended == [submitted[index]]
         with pytest.raises(ClientClosedError):
-            await flights[place].wait()
-        assert ended == [flights[place]]
+            await submitted[index].wait()
+        assert ended == [submitted[index]]
 
     run_virtually(main)
 
 
-def test_a_flight_that_is_left_before_it_is_sent_ends_at_once_and_once() -> None:
+def test_a_request_that_is_left_before_it_is_sent_ends_at_once_and_once() -> None:
     async def main() -> None:
         answer = asyncio.Event()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bms_async import HttpRequest, TransportError
-from tests.transport._transports import carrier
+from tests.transport._transports import make_transport
 from tests.transport.loopback import PATIENCE, Behaviour, Loopback, Talk, answer, answers
 
 TEXT = b'{"servers": []}' * 1000
@@ -46,7 +46,7 @@ def names_of(heard: bytes) -> Counter[str]:
     ],
 )
 async def test_a_url_arrives_as_it_was_written(library: ModuleType, trusting: ssl.SSLContext, target: str) -> None:
-    async with Loopback(answers(answer())) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(answer())) as server, make_transport(library, trusting) as transport:
         await transport.send(request(server.url + target))
         assert lines_of(server.heard[0])[0] == f"GET {target} HTTP/1.1"
 
@@ -55,7 +55,7 @@ async def test_a_url_arrives_as_it_was_written(library: ModuleType, trusting: ss
 async def test_a_url_that_lacks_something_gets_it(
     library: ModuleType, trusting: ssl.SSLContext, url: str, target: str
 ) -> None:
-    async with Loopback(answers(answer())) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(answer())) as server, make_transport(library, trusting) as transport:
         await transport.send(request(server.url + url))
         assert lines_of(server.heard[0])[0] == f"GET {target} HTTP/1.1"
 
@@ -65,7 +65,7 @@ async def test_a_url_that_lacks_something_gets_it(
 async def test_no_header_is_sent_twice_and_none_that_nobody_asked_for(
     library: ModuleType, trusting: ssl.SSLContext, method: str, body: bytes
 ) -> None:
-    async with Loopback(answers(answer())) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(answer())) as server, make_transport(library, trusting) as transport:
         headers = {"X-Auth-Token": "t", "User-Agent": "bms-async/0", "Accept": "application/json"}
         await transport.send(request(f"{server.url}/x", method=method, headers=headers, body=body))
         names = names_of(server.heard[0])
@@ -81,7 +81,7 @@ async def test_headers_that_the_request_has_take_the_place_of_the_usual_ones(
 ) -> None:
     # What is signed with an access key names its host itself.
     given = {"host": "bms.example.com", "Accept-Encoding": "identity", "Connection": "close", "accept": "text/plain"}
-    async with Loopback(answers(answer())) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(answer())) as server, make_transport(library, trusting) as transport:
         await transport.send(request(f"{server.url}/x", headers=given))
         lines = lines_of(server.heard[0])
         assert max(names_of(server.heard[0]).values()) == 1
@@ -91,7 +91,7 @@ async def test_headers_that_the_request_has_take_the_place_of_the_usual_ones(
 async def test_a_connection_that_the_request_wants_closed_is_not_used_again(
     library: ModuleType, trusting: ssl.SSLContext
 ) -> None:
-    async with Loopback(answers(answer())) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(answer())) as server, make_transport(library, trusting) as transport:
         for _ in range(2):
             await transport.send(request(server.url, headers={"Connection": "close"}))
         assert server.accepted == 2
@@ -101,7 +101,7 @@ async def test_a_connection_that_the_request_wants_closed_is_not_used_again(
 async def test_a_server_that_says_go_on_is_not_taken_for_an_answer(
     library: ModuleType, trusting: ssl.SSLContext, early: bytes
 ) -> None:
-    async with Loopback(answers(early + answer(202))) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(early + answer(202))) as server, make_transport(library, trusting) as transport:
         for _ in range(2):
             assert (await transport.send(request(server.url, method="POST", body=b"{}"))).status == 202
         assert (server.accepted, len(server.heard)) == (1, 2)
@@ -131,7 +131,7 @@ async def test_a_packed_body_arrives_unpacked(
             await talk.say(whole[:-20])
             await talk.say(whole[-20:])
 
-    async with Loopback(in_two_parts) as server, carrier(library, trusting) as transport:
+    async with Loopback(in_two_parts) as server, make_transport(library, trusting) as transport:
         for _ in range(2):
             assert (await transport.send(request(server.url))).body == TEXT
         assert server.accepted == 1
@@ -139,7 +139,7 @@ async def test_a_packed_body_arrives_unpacked(
 
 async def test_an_empty_body_that_claims_to_be_packed_is_empty(library: ModuleType, trusting: ssl.SSLContext) -> None:
     empty = answer(204, b"", content_encoding="gzip")
-    async with Loopback(answers(empty)) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(empty)) as server, make_transport(library, trusting) as transport:
         assert (await transport.send(request(server.url))).body == b""
 
 
@@ -154,12 +154,12 @@ def without_length(*, breaks: bool) -> Behaviour:
 
 
 async def test_a_body_that_ends_with_its_connection_is_whole(library: ModuleType, trusting: ssl.SSLContext) -> None:
-    async with Loopback(without_length(breaks=False)) as server, carrier(library, trusting) as transport:
+    async with Loopback(without_length(breaks=False)) as server, make_transport(library, trusting) as transport:
         assert (await transport.send(request(server.url))).body == TEXT
 
 
 async def test_a_body_whose_connection_breaks_is_not(library: ModuleType, trusting: ssl.SSLContext) -> None:
-    async with Loopback(without_length(breaks=True)) as server, carrier(library, trusting) as transport:
+    async with Loopback(without_length(breaks=True)) as server, make_transport(library, trusting) as transport:
         with pytest.raises(TransportError, match="ReadError") as caught:
             await transport.send(request(server.url))
         assert caught.value.maybe_delivered
@@ -170,7 +170,7 @@ async def test_a_token_as_long_as_a_keystone_makes_them_arrives_whole(
     library: ModuleType, trusting: ssl.SSLContext, length: int
 ) -> None:
     token = answer(201, x_subject_token="M" * length)
-    async with Loopback(answers(token)) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(token)) as server, make_transport(library, trusting) as transport:
         response = await transport.send(request(server.url, headers={"X-Auth-Token": "M" * length}))
         assert response.header("X-Subject-Token") == "M" * length
         assert b"M" * length in server.heard[0]
@@ -178,7 +178,7 @@ async def test_a_token_as_long_as_a_keystone_makes_them_arrives_whole(
 
 async def test_headers_that_come_twice_arrive_twice(library: ModuleType, trusting: ssl.SSLContext) -> None:
     twice = b"HTTP/1.1 200 OK\r\nLink: <a>\r\nLink: <b>\r\nContent-Length: 2\r\n\r\n{}"
-    async with Loopback(answers(twice)) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(twice)) as server, make_transport(library, trusting) as transport:
         response = await transport.send(request(server.url))
         assert [value for name, value in response.headers if name.lower() == "link"] == ["<a>", "<b>"]
 
@@ -187,7 +187,7 @@ async def test_headers_that_come_twice_arrive_twice(library: ModuleType, trustin
 async def test_a_header_with_a_name_that_cannot_be_is_not_sent(
     library: ModuleType, trusting: ssl.SSLContext, name: str
 ) -> None:
-    async with Loopback(answers(answer())) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(answer())) as server, make_transport(library, trusting) as transport:
         with pytest.raises(TransportError) as caught:
             await transport.send(request(server.url, headers={name: "value"}))
         assert not caught.value.maybe_delivered

@@ -17,7 +17,7 @@ from bms_async import HttpRequest, HttpResponse, HttpxTransport, ResponseTooLarg
 from bms_async.redaction import SecretBytes, SecretStr
 from bms_async.transport._connect import read_proxy
 from bms_async.transport.aiohttp import AiohttpTransport
-from tests.transport._transports import Carrier, carrier
+from tests.transport._transports import LibraryTransport, make_transport
 from tests.transport.loopback import Behaviour, Loopback, Talk, answer, answers, answers_when
 
 TOKEN = "MIIFvgYJKoZIhvcNAQcCsecretZ7Qx"
@@ -114,8 +114,11 @@ async def test_r5_no_frame_of_an_error_holds_what_was_sent(
     library: ModuleType, trusting: ssl.SSLContext, behaviour: Behaviour
 ) -> None:
     too_large = behaviour is BEHAVIOURS["too large"]
-    bound = 64 if too_large else 2**20
-    async with Loopback(behaviour) as server, carrier(library, trusting, 1, max_response_bytes=bound) as transport:
+    limit = 64 if too_large else 2**20
+    async with (
+        Loopback(behaviour) as server,
+        make_transport(library, trusting, 1, max_response_bytes=limit) as transport,
+    ):
         with pytest.raises(ResponseTooLargeError if too_large else TransportError) as caught:
             await transport.send(request(server.url, timeout=30.0))
         assert server.heard
@@ -135,17 +138,17 @@ async def test_r5_a_short_secret_that_is_sent_back_is_not_quoted(
         operation="request", method="POST", url="", headers={}, timeout=1.0, body=SecretBytes(b'{"p":"%s"}' % b"Hun7er")
     )
     caplog.set_level(logging.DEBUG)
-    async with Loopback(BEHAVIOURS[name]) as server, carrier(library, trusting, 1) as transport:
+    async with Loopback(BEHAVIOURS[name]) as server, make_transport(library, trusting, 1) as transport:
         with pytest.raises(TransportError) as caught:
             await transport.send(msgspec.structs.replace(short, url=f"{server.url}/x"))
         assert b"Hun7er" in server.heard[0]
-    told = "".join(traceback.format_exception_only(caught.value)) + repr(caught.value.__cause__)
-    assert "Hun7er" not in told + caplog.text
+    shown = "".join(traceback.format_exception_only(caught.value)) + repr(caught.value.__cause__)
+    assert "Hun7er" not in shown + caplog.text
 
 
 async def test_r5_no_frame_holds_a_request_that_is_being_sent(library: ModuleType, trusting: ssl.SSLContext) -> None:
     gate = asyncio.Event()
-    async with Loopback(answers_when(gate, answer())) as server, carrier(library, trusting, 1) as transport:
+    async with Loopback(answers_when(gate, answer())) as server, make_transport(library, trusting, 1) as transport:
         call = asyncio.create_task(transport.send(request(server.url)))
         await server.until(lambda it: bool(it.heard))
         sending = [task.get_coro() for task in asyncio.all_tasks() if task.get_name() == "bms_async send"]
@@ -157,7 +160,7 @@ async def test_r5_no_frame_holds_a_request_that_is_being_sent(library: ModuleTyp
 
 
 async def test_no_logger_of_the_libraries_has_a_filter_of_ours(library: ModuleType, trusting: ssl.SSLContext) -> None:
-    async with Loopback(answers(answer())) as server, carrier(library, trusting) as transport:
+    async with Loopback(answers(answer())) as server, make_transport(library, trusting) as transport:
         assert (await transport.send(request(server.url))).status == 200
     assert [name for name in LOGGERS for part in PARTS if logging.getLogger(f"{name}{part}").filters] == []
 
@@ -167,8 +170,8 @@ async def test_r5_what_httpcore_logs_of_an_answer_has_no_token_and_the_answer_ha
 ) -> None:
     caplog.set_level(logging.DEBUG)
     fresh = "fresh-token-of-keystone"
-    told = answer(201, x_subject_token=fresh, x_echo=TOKEN, x_plain="nothing secret")
-    async with Loopback(answers(told)) as server, carrier(library, trusting) as transport:
+    reply = answer(201, x_subject_token=fresh, x_echo=TOKEN, x_plain="nothing secret")
+    async with Loopback(answers(reply)) as server, make_transport(library, trusting) as transport:
         response = await transport.send(request(server.url))
     assert response.header("X-Subject-Token") == fresh
     assert response.header("X-Echo") == TOKEN
@@ -200,7 +203,7 @@ async def test_r5_the_password_of_a_proxy_is_in_no_repr_and_in_no_frame(
 ) -> None:
     async with Loopback(resets) as proxy:
         through = SecretStr(f"http://me:{PASSWORD}@127.0.0.1:{proxy.port}")
-        async with carrier(library, trusting, 1, proxy=through) as transport:
+        async with make_transport(library, trusting, 1, proxy=through) as transport:
             with pytest.raises(TransportError) as caught:
                 await transport.send(request("https://bms.example.com"))
             assert b"Proxy-Authorization: Basic " in proxy.heard[0]
@@ -210,7 +213,7 @@ async def test_r5_the_password_of_a_proxy_is_in_no_repr_and_in_no_frame(
     assert [where for where, text in held for secret in secrets if secret in text] == []
 
 
-def _shown(transport: Carrier) -> str:
+def _shown(transport: LibraryTransport) -> str:
     ways = getattr(transport, "_ways", {})
     keys = [(way, way.asks, way.asks.connection_key, way.asks.proxy_headers) for way in ways.values()]
     return repr([transport, vars(transport), keys])

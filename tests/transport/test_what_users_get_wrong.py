@@ -18,14 +18,14 @@ from bms_async import (
     TransportError,
 )
 from tests.transport._served import served
-from tests.transport._transports import carrier
+from tests.transport._transports import make_transport
 from tests.transport.loopback import Loopback, answer, answers
 
 PAGE = b"<!doctype html><html><body>Welcome to the intranet</body></html>"
 
 
 def bms_at(url: str, library: ModuleType, trust: ssl.SSLContext, project_id: str = "p") -> BmsClient:
-    transport = carrier(library, trust)
+    transport = make_transport(library, trust)
     return BmsClient(
         endpoint=url, project_id=project_id, auth=StaticToken("a-wrong-token"), transport=transport, retry=None
     )

@@ -68,8 +68,8 @@ try:
 except ImportError as error:
     print(error)
 """
-    told = run(program, hidden="aiohttp")
-    assert told == "bms_async.AiohttpTransport needs the extra 'speedups': pip install 'bms-async[speedups]'"
+    output = run(program, hidden="aiohttp")
+    assert output == "bms_async.AiohttpTransport needs the extra 'speedups': pip install 'bms-async[speedups]'"
 
 
 LOGGED = """
@@ -115,7 +115,7 @@ sys.modules["aiohttp.client_proto"] = None
 )
 def test_beside_an_aiohttp_that_does_not_do_it_is_httpx_and_one_warning_says_why(there: str, why: str) -> None:
     first, last = run(LOGGED + there + WHICH.replace("assert not any", "not any")).splitlines()
-    assert first.startswith("WARNING requests are carried over httpx, which is slower: ")
+    assert first.startswith("WARNING using httpx, which is slower than aiohttp: ")
     assert why in first
     assert last.startswith("HttpxTransport httpx")
 
@@ -129,9 +129,9 @@ try:
 except bms_async.ConfigurationError as error:
     print(error)
 """
-    told = run(program)
-    assert told.startswith("aiohttp 3.9.5 cannot carry requests")
-    assert "expected aiohttp>=3.11,<3.15" in told
+    output = run(program)
+    assert output.startswith("aiohttp 3.9.5 cannot carry requests")
+    assert "expected aiohttp>=3.11,<3.15" in output
 
 
 def test_a_parser_that_does_something_else_is_found_when_the_transport_is_opened() -> None:
