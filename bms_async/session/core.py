@@ -322,7 +322,7 @@ class Core:
 
 
 def _call_quietly(what: str, function: Callable[[*Ts], object], *args: *Ts) -> None:
-    """Call code of the credentials while closing; its errors are logged, and the connections are closed all the same."""
+    """Call code of the credentials while closing; its errors are logged and do not stop the closing."""
     try:
         call_foreign_now(what, function, *args)
     except Exception:  # noqa: BLE001 - credentials may be the application's, and raise anything

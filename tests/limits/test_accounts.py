@@ -271,8 +271,8 @@ def test_nothing_is_kept_of_loops_that_are_closed() -> None:
     for _ in range(5):
         run_virtually(main)
     asyncio.run(open_and_close("prune"))
-    assert [loop for loop in accounts._accounts._shelves if not loop.is_closed()] == []
-    assert len(accounts._accounts._shelves) <= 1
+    assert [loop for loop in accounts._accounts._cache_by_loop if not loop.is_closed()] == []
+    assert len(accounts._accounts._cache_by_loop) <= 1
 
 
 def test_tokens_keep_to_a_limit_that_they_were_given() -> None:

@@ -83,10 +83,10 @@ def test_one_setting_makes_start_stop_and_reboot_share_one_budget() -> None:
     [
         ({"server.stop": 20}, "did you mean 'servers.stop'?"),
         ({"": 20}, "not the name of an operation"),
-        ({"servers.stop": 0}, "a whole number of calls a minute above 0"),
-        ({"servers.stop": -5}, "a whole number of calls a minute above 0"),
-        ({"servers.stop": True}, "a whole number of calls a minute above 0"),
-        ({"servers.stop": 2.5}, "a whole number of calls a minute above 0"),
+        ({"servers.stop": 0}, "expected a whole number of calls a minute above 0"),
+        ({"servers.stop": -5}, "expected a whole number of calls a minute above 0"),
+        ({"servers.stop": True}, "expected a whole number of calls a minute above 0"),
+        ({"servers.stop": 2.5}, "expected a whole number of calls a minute above 0"),
     ],
 )
 def test_limits_that_cannot_be_are_refused_with_what_would_be_right(changes: dict[str, int], told: str) -> None:
@@ -199,9 +199,9 @@ def test_a_budget_that_is_shared_is_told_once_and_one_without_a_limit_not_at_all
     [
         ({"nova.server.get": [1.0]}, "did you mean 'nova.servers.get'"),
         ({"servers.stopp": [1.0]}, "did you mean 'servers.stop'"),
-        ({"servers.stop": [1.0, float("nan")]}, "nan is not a number of seconds"),
-        ({"servers.stop": ["1"]}, "'1' is not a number of seconds"),
-        ({"servers.stop": [True]}, "True is not a number of seconds"),
+        ({"servers.stop": [1.0, float("nan")]}, "expected a number of seconds, got nan"),
+        ({"servers.stop": ["1"]}, "expected a number of seconds, got '1'"),
+        ({"servers.stop": [True]}, "expected a number of seconds, got True"),
     ],
 )
 def test_what_cannot_have_been_spent_is_refused_as_a_whole(spent: dict[str, list[float]], told: str) -> None:

@@ -78,7 +78,7 @@ def test_who_waits_on_the_first_loop_is_served_though_a_second_one_came() -> Non
             (await limiter.acquire()).release()
 
     async def ask(limiter: WindowLimiter) -> bool:
-        return limiter.is_waited_for
+        return limiter.has_waiters
 
     limiter = WindowLimiter("x", 1, window=0.2)
     with loop_in_a_thread() as on_the_first:
