@@ -141,7 +141,7 @@ class SendQueue:
     async def aclose(self) -> None:
         """Count one user less; after the last one, end what is under way."""
         # It is closed before anything is waited for, so that nobody moves in while the last one moves out.
-        self._closed = self._closed or self._owner.users <= 1
+        self._closed = self._closed or self._owner.open_count <= 1
         try:
             if self._closed:
                 await self._drop_unwaited()

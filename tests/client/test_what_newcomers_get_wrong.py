@@ -118,7 +118,7 @@ async def test_a_server_in_the_place_of_its_id_is_told_so(world: Simulated) -> N
 
 
 def test_limits_in_a_plain_dict_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"^limits=dict: a Limits is needed, such as Limits\(\{"):
+    with pytest.raises(ConfigurationError, match=r"^limits=dict: expected a Limits, such as Limits\(\{"):
         client(limits={"servers.stop": 20})
 
 
