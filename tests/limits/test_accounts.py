@@ -231,7 +231,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [each.getMessage() for each in caplog.records if "different Limits" in each.getMessage()]
 
 
-def test_two_open_clients_with_different_limits_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_two_open_clients_with_different_limits_are_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         gateway = Gateway()
         for _ in range(3):
@@ -240,8 +240,8 @@ def test_two_open_clients_with_different_limits_are_told_once(caplog: pytest.Log
 
     with caplog.at_level(logging.WARNING, "bms_async"):
         run_virtually(main)
-    (told,) = warnings_of(caplog)
-    assert "project differ at https://bms.accounts.example" in told
+    (warning,) = warnings_of(caplog)
+    assert "project differ at https://bms.accounts.example" in warning
 
 
 def test_clients_that_share_follow_one_another_or_limit_nothing_are_not_warned_of(

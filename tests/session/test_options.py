@@ -122,7 +122,7 @@ async def test_a_deadline_that_comes_while_it_waits_for_its_slot_has_sent_nothin
 
 
 @virtually
-async def test_the_error_tells_of_every_attempt() -> None:
+async def test_the_error_has_a_note_for_every_attempt() -> None:
     async with mocked(retry=RetryPolicy(attempts=3, initial_delay=0.1)) as (bms, cloud):
         cloud.get(SERVER).mock(side_effect=[BUSY, httpx.ConnectError("no"), BUSY])
         with pytest.raises(ServerError) as caught:
