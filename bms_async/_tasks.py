@@ -269,4 +269,4 @@ async def _log_failure(
         # A cancel scope that is cancelled in the same iteration of the loop counts the group's cancellation as its own.
         if is_own_cancellation(error) or (isinstance(error, asyncio.CancelledError) and not group.is_open):
             raise
-        _log.exception("a task of the client broke")
+        _log.exception("a background task of the client failed")

@@ -20,7 +20,7 @@ class Limits:
     """The calls a minute that each operation may make.
 
     Clients that are given the same object share its budgets. Clients of one account that are given none share one
-    object too, all over the process. It belongs to one event loop at a time: on another one it raises a
+    object too, all over the process. A `Limits` belongs to one event loop at a time: on another one it raises a
     `ConfigurationError` while calls wait on the first, or while that runs and has open clients.
 
     ::

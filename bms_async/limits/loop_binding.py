@@ -60,7 +60,7 @@ def run_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> Non
     except RuntimeError:
         here = False
     if loop.is_running() and not here:
-        # A loop that was closed meanwhile has nothing left that could be wrong.
+        # The loop may have been closed meanwhile; then the function is called here.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(function)
             return
@@ -155,11 +155,12 @@ class LoopBinding:
             former = self.loop
             if former is loop:
                 return
-            self._check_out_of_use(former)
+            self._check_unused(former)
             owns_clock = has_own_clock(loop)
             # Two loops on the machine's clock agree on the time, and a closed one may not give it any more.
-            is_shifted = former is not None and (owns_clock or self._has_own_clock)
-            shift = loop.time() - former.time() if is_shifted and former is not None else 0.0
+            shift = 0.0
+            if former is not None and (owns_clock or self._has_own_clock):
+                shift = loop.time() - former.time()
             for limiter in self._limiters:
                 limiter.rebind(loop, shift)
             self.loop, self._has_own_clock, self._process = loop, owns_clock, os.getpid()
@@ -167,7 +168,7 @@ class LoopBinding:
             self._users = 0
             self._is_left = False
 
-    def _check_out_of_use(self, former: asyncio.AbstractEventLoop | None) -> None:
+    def _check_unused(self, former: asyncio.AbstractEventLoop | None) -> None:
         if former is None or former.is_closed() or self._process != os.getpid():
             return
         has_waiters = any(limiter.has_waiters for limiter in self._limiters)

@@ -30,7 +30,7 @@ class Slot(msgspec.Struct, eq=False, gc=False):
     _epoch: int
 
     def release(self) -> None:
-        """End it after a response, or the certainty that none will come: the slot comes back one window from now."""
+        """End it once a response has arrived, or surely never will: the slot comes back one window from now."""
         limiter = self._limiter
         if limiter is not None:
             self._limiter = None

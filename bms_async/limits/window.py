@@ -6,8 +6,8 @@ How: a slot is taken before a call is sent, and comes back 60 s after its respon
 counted the call somewhere between the two. So when a slot is used again, the server's count of its last use is at least
 60 s old, whatever the network did and whichever window the server counts by. No clock is shared with the server.
 
-Most calls find a free slot and no waiter. How many more may go so is counted ahead, and such a call costs a comparison:
-no look at the clock, at the queues, or at the running loop. Whatever could change that number sets it to 0.
+Most calls find a free slot and no waiter. How many more of them can do so is counted ahead, and they take a fast path
+that looks at neither the clock nor the queues. Whatever could make that number too high sets it to 0.
 
 Rejected: a leaky bucket. One that allows 50 a minute lets 50 through at once and 50 more within the minute.
 """

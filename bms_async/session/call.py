@@ -269,17 +269,12 @@ class Call(Generic[T]):
         return pending
 
     async def _receive(self, pending: PendingRequest) -> T:
+        # `redact` is for the texts of errors: a result is what the cloud sent.
+        operation, redact = self._operation, self._redact
         self._response = response = await pending.wait()
-        return self._read(response) if len(response.body) < LARGE else await self._read_large(response)
-
-    def _read(self, response: HttpResponse) -> T:
-        # A result is what the cloud sent, unmasked; `redact` is for the texts of errors.
-        return read_response(self._operation, response, redact=self._redact)
-
-    async def _read_large(self, response: HttpResponse) -> T:
-        if self._operation.result in (bytes, type(None)):
-            return self._read(response)
-        return await read_large(self._operation, response, redact=self._redact)
+        if len(response.body) < LARGE or operation.result in (bytes, type(None)):
+            return read_response(operation, response, redact=redact)
+        return await read_large(operation, response, redact=redact)
 
     def _report_success(self) -> None:
         """Log an attempt that succeeded, and emit its hook events."""
