@@ -12,11 +12,13 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 from benchmarks.calls import JOB
 from bms_async import BmsClient, Hook, HookEvent, HttpRequest, HttpResponse, Lane, Limits, StaticToken
 from bms_async.session import Session
+from bms_async.session.call import Call, CallArguments, CallKeywords
+from bms_async.wire import Operation
 
 PROJECT = "bbf1946d374b44a0a2a95533562ba954"
 CALLS, ROUNDS = 400, 60
@@ -40,38 +42,11 @@ class Plain(Session):
     """Makes calls as before there were hooks: without the check for them, and with one coroutine less."""
 
     def call(
-        self,
-        operation: Any,
-        *,
-        path: Any = None,
-        query: Any = None,
-        body: Any = None,
-        headers: Any = None,
-        lane: Lane = Lane.INTERACTIVE,
-        retry: Any = None,
-        on_send: Any = None,
-        on_refused: Any = None,
-        secrets: Any = (),
+        self, operation: Operation[Any], *, lane: Lane = Lane.INTERACTIVE, **arguments: Unpack[CallKeywords]
     ) -> Any:
         """Make a call."""
-        core = self._core
-        if core.scopes is None:
-            raise RuntimeError("the client is not open")
-        core.calls += 1
-        return self._make(
-            operation,
-            core.scopes,
-            None,
-            path=path,
-            query=query,
-            body=body,
-            headers=headers,
-            lane=lane,
-            retry=retry,
-            on_send=on_send,
-            on_refused=on_refused,
-            secrets=secrets,
-        )
+        scopes = self._core.begin_call(operation.name)
+        return Call(self._core, operation, CallArguments(**arguments), self.options, lane=lane).run(scopes)
 
 
 def nothing() -> None:

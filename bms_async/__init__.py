@@ -1,6 +1,6 @@
 """An async SDK for bare-metal server clouds.
 
-As fast as the documented limits allow and never faster, and one outcome for every server.
+As fast as the documented limits allow and never faster, with one outcome for every server.
 """
 
 from importlib import import_module as _import
@@ -246,11 +246,12 @@ __all__ = [
 ]
 
 
-# Importing an HTTP library costs more than all of this package, and a process uses one, and one kind of credentials;
-# most have no hooks.
+# Importing an HTTP library costs more than all of this package, and a process needs one of them, and one kind of
+# credentials. Most processes have no hooks.
 _ON_DEMAND = {
     "AiohttpTransport": "bms_async.transport.aiohttp",
     "AkSkAuth": "bms_async.auth",
+    "AttemptEnded": "bms_async.hooks",
     "CallEnded": "bms_async.hooks",
     "CallStarted": "bms_async.hooks",
     "CredentialsRenewalEnded": "bms_async.hooks",
@@ -267,11 +268,10 @@ _ON_DEMAND = {
     "RunEnded": "bms_async.hooks",
     "RunStarted": "bms_async.hooks",
     "Telemetry": "bms_async.telemetry.telemetry",
-    "AttemptEnded": "bms_async.hooks",
 }
 
 
-# The extra of each, and a module that it brings.
+# The extra that a name needs, and a module that the extra brings.
 _EXTRAS = {"AiohttpTransport": ("speedups", "aiohttp"), "Telemetry": ("otel", "opentelemetry.trace")}
 __all__[:] = _present(__all__, _EXTRAS)
 

@@ -1,11 +1,12 @@
-"""Calling code that is not this package's: callbacks, credentials, sources of ids, transports, hooks, stores.
+"""Calling foreign code: callbacks, credentials, sources of ids, transports, hooks, stores.
 
-Such code may raise anything. What it raises is an error of that one call, and never ends a watcher, a run or a batch.
-Two kinds of exceptions would: a `CancelledError`, which a task group takes for the end of its task, and a `SystemExit`,
-which ends the event loop. So each call of foreign code goes through one of the functions here. They let through what
-ends this very task, and Ctrl-C; what else is no `Exception` becomes a `ForeignCodeError`, with its cause.
+Foreign code may raise anything. Whatever it raises is an error of that one call, and never ends a watcher, a run or a
+batch. Two kinds of exceptions would: a `CancelledError`, which a task group takes for the end of its task, and a
+`SystemExit`, which ends the event loop. So each call of foreign code goes through one of the functions here. They let
+through the cancellation of the current task, and Ctrl-C. Any other exception that is not an `Exception` becomes a
+`ForeignCodeError`, with its cause.
 
-Rejected: to look at the type of the exception where it is caught. That was done in six places and missing in four.
+Rejected: checking the exception's type wherever one is caught. That was done in six places and missing in four.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _END = object()
 
 
 def is_own_cancellation(error: BaseException) -> bool:
-    """Tell whether an error is the cancellation of the current task, and not of something that it waited for."""
+    """Return whether an error is the cancellation of the current task, and not of something that it waited for."""
     if not isinstance(error, asyncio.CancelledError):
         return False
     try:
@@ -35,17 +36,17 @@ def is_own_cancellation(error: BaseException) -> bool:
 
 
 def contain(what: str, error: BaseException) -> Exception:
-    """Return what foreign code raised as an error that ends nothing but its own call.
+    """Turn an exception that foreign code raised into an error that ends nothing but its own call.
 
     Args:
-        what: The foreign code, such as ``on_job``.
-        error: What it raised, which is not this task's own cancellation.
+        what: The foreign code, such as ``on_job``, for the error's text.
+        error: The exception, which is not this task's own cancellation.
 
     Returns:
         The error itself if it is an `Exception`, else a `ForeignCodeError` that has it as its cause.
 
     Raises:
-        KeyboardInterrupt: It is one: it belongs to the program and not to the foreign code.
+        KeyboardInterrupt: The exception is one: it belongs to the program and not to the foreign code.
     """
     if isinstance(error, KeyboardInterrupt):
         raise error
@@ -65,17 +66,17 @@ async def call_foreign(what: str, function: Callable[[*Ts], T], *args: *Ts) -> T
 
 
 async def call_foreign(what: str, function: Callable[[*Ts], object], *args: *Ts) -> object:
-    """Call foreign code, and await what it returns if that can be awaited.
+    """Call foreign code, and await its result if that is awaitable.
 
     Args:
-        what: What is called, for an error.
+        what: The foreign code, for an error's text.
         function: A function or a coroutine function.
         *args: Its arguments.
 
     Raises:
         CancelledError: The current task was cancelled.
-        Exception: What the code raised.
-        ForeignCodeError: It raised what is not an `Exception`.
+        Exception: The code raised it.
+        ForeignCodeError: The code raised something that is not an `Exception`.
     """
     try:
         result = function(*args)
@@ -92,40 +93,40 @@ def call_foreign_now(what: str, function: Callable[[*Ts], T], *args: *Ts) -> T:
     """Call foreign code that is not awaited.
 
     Args:
-        what: What is called, for an error.
+        what: The foreign code, for an error's text.
         function: The function.
         *args: Its arguments.
 
     Raises:
-        Exception: What the code raised.
-        ForeignCodeError: It raised what is not an `Exception`.
+        Exception: The code raised it.
+        ForeignCodeError: The code raised something that is not an `Exception`.
     """
     try:
         return function(*args)
     except Exception:
         raise
     except BaseException as error:
-        # A CancelledError too: a function that does not wait cannot be what somebody cancelled.
+        # A CancelledError too: a function that never waits cannot have been cancelled.
         raise contain(what, error) from error
 
 
 def iterate_foreign(what: str, iterator: Iterator[T]) -> Iterator[T]:
-    """Iterate over foreign items, with `call_foreign_now` round each step.
+    """Iterate over foreign items, with `call_foreign_now` around each step.
 
     Args:
-        what: What they come from, for an error.
+        what: The source of the items, for an error's text.
         iterator: An iterator, and not just an iterable: making one is foreign code too.
     """
     while (item := call_foreign_now(what, next, iterator, _END)) is not _END:
-        yield item  # type: ignore[misc]  # the end is told apart
+        yield item  # type: ignore[misc]  # it is not the sentinel
 
 
 async def iterate_foreign_async(what: str, iterator: AsyncIterator[T]) -> AsyncIterator[T]:
-    """Iterate over foreign items that have to be awaited, with `call_foreign` round each step.
+    """Iterate over foreign items that have to be awaited, with `call_foreign` around each step.
 
     Args:
-        what: What they come from, for an error.
-        iterator: An async iterator; closing it is the caller's.
+        what: The source of the items, for an error's text.
+        iterator: An async iterator; closing it is left to the caller.
     """
     while True:
         try:
@@ -133,3 +134,26 @@ async def iterate_foreign_async(what: str, iterator: AsyncIterator[T]) -> AsyncI
         except StopAsyncIteration:
             return
         yield item
+
+
+async def reporting_failure(work: Awaitable[T], report: Callable[[BaseException], object]) -> T:
+    """Await `work`; if it fails, report the failure outside of any `except` block, and raise it again.
+
+    Inside an `except` block a hook would find the failure in `sys.exc_info()`. An error reporter that looks there would
+    send a failure that a retry may yet repair, and whatever the hook raised would have it as context.
+
+    Args:
+        work: What is awaited.
+        report: Called with the failure, a cancellation included.
+    """
+    failure: BaseException | None = None
+    try:
+        return await work
+    except BaseException as error:  # noqa: BLE001 - it is raised again below
+        failure = error
+    try:
+        report(failure)
+        raise failure
+    finally:
+        # Its traceback refers to this frame: a cycle that only the garbage collector would end.
+        del failure

@@ -1,4 +1,4 @@
-"""Something that is found once, however many wait for it."""
+"""Single flight: something is fetched once, however many callers wait for it."""
 
 from __future__ import annotations
 
@@ -17,60 +17,60 @@ StartTask: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 
 
 class SingleFlight(Generic[T]):
-    """Finds something when it is first asked for; all who ask meanwhile share what comes of it.
+    """Fetches a value on the first call of `get`; calls that come meanwhile share its result.
 
-    The task that looks is the client's, so that no caller who leaves takes it away from the others. What was found is
-    kept; after a failure, the next who asks has it looked for again.
+    A background task fetches it, so that a caller that is cancelled does not take it away from the others. The value is
+    kept; after a failure, the next call fetches it again.
 
     Args:
-        find: Looks for it.
-        start: Starts a task that outlives the call which asked for it.
+        fetch: Fetches the value.
+        start_task: Starts a task that outlives the call that asked for it.
     """
 
-    __slots__ = ("_find", "_search", "_start")
+    __slots__ = ("_fetch", "_flight", "_start_task")
 
-    def __init__(self, find: Callable[[], Awaitable[T]], start: StartTask) -> None:
-        self._find = find
-        self._start = start
-        self._search: _Flight[T] | None = None
+    def __init__(self, fetch: Callable[[], Awaitable[T]], start_task: StartTask) -> None:
+        self._fetch = fetch
+        self._start_task = start_task
+        self._flight: _Flight[T] | None = None
 
     async def get(self) -> T:
-        """Return it.
+        """Return the value.
 
         Raises:
-            Exception: What the search raised; each caller gets one of its own.
+            Exception: The error of `fetch`; each caller gets a copy of its own.
             ClientClosedError: The client is not open, or was closed meanwhile.
         """
-        search = self._search
-        if search is None:
-            search = _Flight()
-            self._start(lambda: self._run(search))
-            self._search = search
-        await search.done.wait()
-        if search.error is not None:
-            raise own_copy(search.error)
-        return search.found[0]
+        flight = self._flight
+        if flight is None:
+            flight = _Flight()
+            self._start_task(lambda: self._run(flight))
+            self._flight = flight
+        await flight.done.wait()
+        if flight.error is not None:
+            raise own_copy(flight.error)
+        return flight.result[0]
 
-    async def _run(self, search: _Flight[T]) -> None:
+    async def _run(self, flight: _Flight[T]) -> None:
         try:
-            search.found.append(await self._find())
+            flight.result.append(await self._fetch())
         except BaseException as error:
             if is_own_cancellation(error):
                 raise
-            search.error = contain("what was looked for", error)
+            flight.error = contain("the look-up", error)
         finally:
-            if not search.found:
-                search.error = search.error or ClientClosedError("the client was closed before the answer came")
-                self._search = None
-            search.done.set()
+            if not flight.result:
+                flight.error = flight.error or ClientClosedError("the client was closed before the response arrived")
+                self._flight = None
+            flight.done.set()
 
 
 class _Flight(Generic[T]):
-    """One search, and what came of it."""
+    """One fetch that callers wait for, and its result: a list of one, since the value may be None."""
 
-    __slots__ = ("done", "error", "found")
+    __slots__ = ("done", "error", "result")
 
     def __init__(self) -> None:
         self.done = anyio.Event()
         self.error: Exception | None = None
-        self.found: list[T] = []
+        self.result: list[T] = []

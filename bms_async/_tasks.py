@@ -1,12 +1,14 @@
-"""The one place where a task is made that no caller waits in.
+"""Background tasks: the one place where tasks are made that outlive the call that asked for them.
 
-Guarantee (R4): once an owner is closed, none of its tasks is left, from wherever it was closed: in another task than it
-was opened in, after somebody has cancelled every task of the loop, under Ctrl-C, and from inside one of its own tasks.
+Guarantee (R4): once a `BackgroundTasks` is closed, none of its tasks is left, from wherever it was closed: in another
+task than it was opened in, after all tasks of the loop were cancelled, under Ctrl-C, and from inside one of its own
+tasks.
 
-How: an owner holds its tasks in a set, from the first `open` to the last `aclose`, cancels each of them once and waits
-until all have ended. A keeper task stands for the whole: whoever cancels the tasks of a loop cancels it too, and then
-the owner counts as closed. Each task knows by a context variable whose it is, so that closing does not wait for the
-very task that asks for it. Foreign code can refuse to be cancelled; it is waited for so long and no longer.
+How: the tasks are in a set, from the first `open` to the last `aclose`. Closing cancels each of them once and waits
+until all have ended. A group task stands for all of them: code that cancels every task of a loop cancels it too, and
+then the group counts as closed. A context variable says which groups a task belongs to, so that closing does not wait
+for the very task that asks for it. Foreign code can refuse to be cancelled; it is waited for during a grace period,
+and then given up with an error in the log.
 
 Rejected: an anyio task group. It has to be left by the task that entered it, which the start-up and shut-down hooks of
 web frameworks do not do, and it keeps the loop spinning for as long as one task refuses to end.
@@ -32,11 +34,11 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 GRACE = 10.0
-"""Seconds that a task has to end once it is cancelled, and that a cancelled caller waits for what must be finished."""
+"""Seconds that a cancelled task has to end, and that a cancelled caller of `run_to_completion` waits at most."""
 
-_LAST_CHANCE = 1.0
+_SECOND_GRACE = 1.0
 
-_owners: ContextVar[tuple[BackgroundTasks, ...]] = ContextVar("bms_async owners", default=())
+_groups: ContextVar[tuple[BackgroundTasks, ...]] = ContextVar("bms_async background tasks", default=())
 
 
 async def run_to_completion(work: Coroutine[Any, Any, T], *, grace: float | None = GRACE) -> T:
@@ -46,13 +48,13 @@ async def run_to_completion(work: Coroutine[Any, Any, T], *, grace: float | None
 
     Args:
         work: The work.
-        grace: Seconds that a cancelled caller waits for it at most, after which it is cancelled too; None for no bound.
+        grace: Seconds that a cancelled caller waits for the work, after which that is cancelled too; None for no bound.
     """
     return await finish_task(asyncio.ensure_future(work), grace=grace)
 
 
 async def finish_task(task: asyncio.Task[T], *, grace: float | None = GRACE) -> T:
-    """Do the same with work that is under way already."""
+    """Wait for a task in the same way as `run_to_completion`."""
     cancelled: asyncio.CancelledError | None = None
     ends_at: float | None = None
     with anyio.CancelScope(shield=True):
@@ -74,11 +76,11 @@ async def finish_task(task: asyncio.Task[T], *, grace: float | None = GRACE) -> 
 
 
 def check_loop(loop: asyncio.AbstractEventLoop | None, what: str) -> None:
-    """Refuse to wait on another event loop than the one that would wake the waiter.
+    """Check that the caller runs on an event loop: on another one, nothing would wake it.
 
     Args:
-        loop: The one that it belongs to, None if that is not known.
-        what: What belongs to it, for the error.
+        loop: The loop; None if it is not known.
+        what: The object that belongs to the loop, for the error's text.
 
     Raises:
         ClientClosedError: The caller runs on another event loop, or on none.
@@ -95,12 +97,12 @@ def check_loop(loop: asyncio.AbstractEventLoop | None, what: str) -> None:
 
 
 def is_owned() -> bool:
-    """Tell whether this is called from a task of any owner, or from one that such a task has started."""
-    return bool(_owners.get())
+    """Return whether this is called from any background task, or from a task that one has started."""
+    return bool(_groups.get())
 
 
 def runs_on(loop: asyncio.AbstractEventLoop) -> bool:
-    """Tell whether the caller runs on an event loop, and not on another one or in another thread."""
+    """Return whether the caller runs on an event loop, and not on another one or in another thread."""
     try:
         return asyncio.get_running_loop() is loop
     except RuntimeError:
@@ -108,72 +110,72 @@ def runs_on(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 class BackgroundTasks:
-    """Owns tasks from when it is first opened until it was closed as often as it was opened."""
+    """A group of tasks, which is open from the first `open` until it was closed as often as it was opened."""
 
-    __slots__ = ("_keeper", "_loop", "_name", "_tasks", "_users")
+    __slots__ = ("_group_task", "_loop", "_name", "_open_count", "_tasks")
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._users = 0
+        self._open_count = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._group_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def is_open(self) -> bool:
         """Whether tasks can be started."""
-        keeper = self._keeper
-        # A loop that ends without us ends the keeper, and so does whoever cancels all tasks of the loop.
-        return keeper is not None and not keeper.done() and not keeper.cancelling()
+        task = self._group_task
+        # It ends with its loop, and when all tasks of the loop are cancelled.
+        return task is not None and not task.done() and not task.cancelling()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop that it was opened on, None if it is not open."""
+        """The event loop that it was opened on; None if it is not open."""
         return self._loop
 
     @property
-    def users(self) -> int:
+    def open_count(self) -> int:
         """How often it was opened and not closed again."""
-        return self._users
+        return self._open_count
 
     @property
     def has_current_task(self) -> bool:
-        """Whether this is called from one of its tasks, or from one that such a task has started."""
-        return self in _owners.get()
+        """Whether this is called from one of its tasks, or from a task that one of them has started."""
+        return self in _groups.get()
 
     async def open(self) -> None:
-        """Open the owner, or count one more user of an open one; a caller that is cancelled meanwhile is not counted.
+        """Open the group, or count one more user of an open one; a caller that is cancelled meanwhile is not counted.
 
         Raises:
             ClientClosedError: It is open on another event loop.
         """
-        if self._keeper is not None:
+        if self._group_task is not None:
             check_loop(self._loop, self._name)
-        self._users += 1
-        if self._keeper is None:
+        self._open_count += 1
+        if self._group_task is None:
             self._loop = asyncio.get_running_loop()
-            self._keeper = self._loop.create_task(self._keep(), name=self._name)
+            self._group_task = self._loop.create_task(self._run_group(), name=self._name)
         try:
-            # The keeper begins before anything else does, so that it can be cancelled with all others.
+            # The group task begins before anything else does, so that it can be cancelled with all others.
             await asyncio.sleep(0)
         except asyncio.CancelledError:
             await self.aclose()
             raise
 
     def start(self, function: Callable[[*Ts], Coroutine[Any, Any, Any]], *args: *Ts, name: str | None = None) -> None:
-        """Start a task; the function must deal with its own errors.
+        """Start a task; the function must handle its own errors, which are only logged here.
 
         Raises:
-            RuntimeError: The owner is not open.
+            RuntimeError: The group is not open.
         """
         if self._loop is None or not self.is_open:
             raise RuntimeError(f"{self._name} is not open")
-        create = partial(self._loop.create_task, _run_contained(self, function, args), name=name)
+        create = partial(self._loop.create_task, _log_failure(self, function, args), name=name)
         if self.has_current_task:
             task = create()
         else:
             context = copy_context()
-            context.run(_owners.set, (*_owners.get(), self))
+            context.run(_groups.set, (*_groups.get(), self))
             task = context.run(create)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
@@ -181,28 +183,28 @@ class BackgroundTasks:
     async def aclose(self) -> None:
         """Count one user less; after the last one, cancel every task and wait until each has ended.
 
-        Called from one of its own tasks it does not wait, for that one waits for this call. Called again after it was
-        cancelled, it waits for what it had not seen end.
+        Called from one of the group's own tasks it does not wait, for that task waits for this call. Called again after
+        it was cancelled, it waits for the tasks that are left.
 
         Raises:
             ClientClosedError: It is open on another event loop.
         """
-        if self._keeper is None or self._loop is None:
+        if self._group_task is None or self._loop is None:
             if not self.has_current_task:
                 here = asyncio.get_running_loop()
                 await _wait_for(self._name, [task for task in self._tasks if task.get_loop() is here])
             return
         if not self._loop.is_closed():
             check_loop(self._loop, self._name)
-        self._users -= 1
-        if self._users > 0:
+        self._open_count -= 1
+        if self._open_count > 0:
             return
-        keeper, self._keeper, loop, self._loop = self._keeper, None, self._loop, None
+        group_task, self._group_task, loop, self._loop = self._group_task, None, self._loop, None
         if loop.is_closed():
-            # What has ended with its loop cannot be waited for on another, and nothing of it runs.
+            # Tasks of a closed loop cannot run any more, and cannot be waited for on another one.
             self._tasks.clear()
             return
-        tasks = [keeper, *self._tasks]
+        tasks = [group_task, *self._tasks]
         _cancel(tasks)
         if not self.has_current_task:
             await _wait_for(self._name, tasks)
@@ -210,61 +212,61 @@ class BackgroundTasks:
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            # What ends a task but by being cancelled was told where it was raised.
+            # Retrieved, so that asyncio does not log it again: `_log_failure` has done so.
             task.exception()
 
-    async def _keep(self) -> None:
+    async def _run_group(self) -> None:
         try:
             await asyncio.get_running_loop().create_future()
         finally:
-            # Somebody has cancelled it by hand: what has lost its owner must not go on.
-            if self._keeper is not None:
+            # It was not cancelled by `aclose`: no task may outlive the group.
+            if self._group_task is not None:
                 _cancel(self._tasks)
 
 
 def outside_of_all(function: Callable[[], Coroutine[Any, Any, T]], name: str) -> asyncio.Task[T]:
-    """Start work that belongs to no owner, for what closes owners, in whichever task that is asked for.
+    """Start a task that belongs to no group, from whichever task this is called: closing a client closes its groups.
 
     Args:
-        function: The work; whoever keeps the task must wait for it.
+        function: The work; the caller must keep the task, and wait for it.
         name: The name of the task.
     """
     context = copy_context()
-    context.run(_owners.set, ())
+    context.run(_groups.set, ())
     return context.run(partial(asyncio.get_running_loop().create_task, function(), name=name))
 
 
 def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks, but not those that are at it: a second cancellation would break their clean-up off."""
+    """Cancel tasks, but those that are being cancelled: a second cancellation would interrupt their clean-up."""
     for task in tasks:
         if not task.cancelling():
             task.cancel()
 
 
-async def _wait_for(owner: str, tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Wait until cancelled tasks have ended; those that refuse to are given up, with a word in the log."""
+async def _wait_for(group: str, tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Wait until cancelled tasks have ended; those that refuse to are given up, with an error in the log."""
     pending = {task for task in tasks if not task.done()}
     with anyio.CancelScope(shield=True):
-        for grace in (GRACE, _LAST_CHANCE):
+        for grace in (GRACE, _SECOND_GRACE):
             if not pending:
                 return
             _, pending = await asyncio.wait(pending, timeout=grace)
             for task in pending:
                 task.cancel()
     for task in pending:
-        _log.error("%s: %s does not end though it was cancelled, and is given up", owner, task.get_name())
+        _log.error("%s: %s does not end though it was cancelled, and is given up", group, task.get_name())
 
 
-async def _run_contained(
-    owner: BackgroundTasks, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
+async def _log_failure(
+    group: BackgroundTasks, function: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...]
 ) -> None:
-    """Log what breaks in a task: nobody waits for it who could be told."""
+    """Call a function, and log the error that it fails with: no caller waits for it."""
     try:
         await function(*args)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        # A scope of anyio that is cancelled in the same pass counts the owner's cancellation as its own.
-        if is_own_cancellation(error) or (isinstance(error, asyncio.CancelledError) and not owner.is_open):
+        # A cancel scope that is cancelled in the same iteration of the loop counts the group's cancellation as its own.
+        if is_own_cancellation(error) or (isinstance(error, asyncio.CancelledError) and not group.is_open):
             raise
-        _log.exception("a task of the client broke")
+        _log.exception("a background task of the client failed")

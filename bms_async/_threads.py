@@ -1,8 +1,8 @@
-"""Work that would hold the event loop, in a thread that ends with it.
+"""Blocking work, each piece in a thread of its own that ends with it (R4, R9).
 
 The pools of anyio and asyncio keep their idle threads, and the threads of anyio's pool end only with a loop that
-`run_until_complete` drives. A program whose loop is driven by `run_forever` and `stop` could not end for them. What is
-done here is rare (imports, certificates, token files, very large bodies), so each piece has a thread of its own.
+`run_until_complete` drives. With them, a program whose loop is driven by `run_forever` and `stop` could not exit. The
+work is rare (imports, certificates, token files, very large bodies), so a new thread each time costs little.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ Ts = TypeVarTuple("Ts")
 
 
 async def run_in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
-    """Call a function in a thread of its own, and return what it returns once the thread has ended.
+    """Call a function in a thread of its own, and return its result once the thread has ended.
 
-    Work in a thread cannot be stopped. So a cancelled caller waits for it too, and is cancelled afterwards.
+    Work in a thread cannot be stopped, so a cancelled caller waits for it too; the cancellation is raised afterwards.
 
     Args:
-        function: What is called.
+        function: The function.
         *args: Its arguments.
     """
     thread = _OneThread()
-    # The loop is asked, for a test's virtual clock stands still while its executors work.
+    # By way of the loop, because a virtual clock in tests does not advance while its executors work.
     future = asyncio.get_running_loop().run_in_executor(thread, partial(copy_context().run, function, *args))
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
         while not future.done() or thread.is_alive():
             try:
-                # The last thing that a thread does is to wake the loop, and a few passes later it has ended.
+                # The last thing that a thread does is to wake the loop; it ends a few iterations later.
                 await (asyncio.sleep(0) if future.done() else asyncio.wait({future}))
             except asyncio.CancelledError as error:
                 cancelled = error
@@ -54,7 +54,7 @@ class _OneThread(Executor):
         self._thread: Thread | None = None
 
     def is_alive(self) -> bool:
-        """Tell whether the thread has begun and not ended."""
+        """Return whether the thread has begun and not ended."""
         return self._thread is not None and self._thread.is_alive()
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -70,7 +70,7 @@ def _work(future: Future[T], function: Callable[[], T]) -> None:
         return
     try:
         result = function()
-    except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+    except BaseException as error:  # noqa: BLE001 - the waiter raises it
         future.set_exception(error)
     else:
         future.set_result(result)

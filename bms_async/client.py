@@ -1,4 +1,4 @@
-"""The client: owns the parts, opens and closes them, hands out the resources."""
+"""The client: makes its parts, opens and closes them, and has the resources as attributes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import functools
 import os
 from collections.abc import Iterable
-from types import TracebackType
+from types import TracebackType, UnionType
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
 import msgspec
@@ -15,11 +15,7 @@ from bms_async import config
 from bms_async._foreign import is_own_cancellation
 from bms_async._tasks import check_loop, finish_task, is_owned, outside_of_all
 from bms_async._version import __version__
-from bms_async.api import (
-    find_project,
-    make_poller,
-    poll_job,
-)
+from bms_async.api import find_project, make_poller, poll_job
 from bms_async.auth import Auth, ScopedAuth
 from bms_async.config.arguments import choose_project_name, choose_transport, project_of, read_hooks
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
@@ -36,11 +32,12 @@ from bms_async.wire import DEFAULT_RETRY, RetryPolicy, Service
 if TYPE_CHECKING:
     from bms_async.hooks import Hook
 
-_PACE_WITHOUT_LIMIT = 60_000.0
+_POLLS_WITHOUT_LIMIT = 60_000.0
+"""Polls of jobs a minute where the limit of ``jobs.get`` is lifted."""
 
 
 class ClientOptions(TypedDict, total=False):
-    """What `BmsClient.from_env` and `BmsClient.from_cloud` take beside what they read: arguments of `BmsClient`."""
+    """The arguments of `BmsClient` that `BmsClient.from_env` and `BmsClient.from_cloud` take too."""
 
     transport: Transport | None
     max_response_bytes: int | None
@@ -56,7 +53,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 class ClientStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client has done: its calls, and its watcher."""
+    """The statistics of a client's calls and of its watcher."""
 
     session: SessionStatistics
     watcher: WatcherStatistics
@@ -75,37 +72,40 @@ class BmsClient(ClientView):
 
     Args:
         endpoint: The address of the BMS service; needed unless `region` and `domain` make it.
-        project_id: The project whose servers these are; not needed where the credentials know it.
-        project_name: In its place, the project's name, which is the region's id where the cloud made it. The first
-            call that needs the id looks it up at the identity service, once however many calls wait.
+        project_id: The project's id; not needed where the credentials know it.
+        project_name: The project's name, instead of its id; it is the region's id where the cloud made the project. The
+            first call that needs the id looks it up at the identity service, once however many calls wait.
         auth: The credentials, such as `StaticToken`.
         compute_endpoint: The address of the ECS service, for native OpenStack calls; the BMS endpoint by default.
         identity_endpoint: The address of the IAM service; the BMS endpoint by default.
         region: The region's id, such as ``ae-ad-1``. With `domain` it makes each endpoint that is not given:
             ``https://{bms,ecs,iam}.{region}.{domain}``.
         domain: The DNS domain of the cloud, such as ``example.com``.
-        transport: What carries the requests, opened and closed with the client; by default an `AiohttpTransport` where
-            the extra ``speedups`` is installed, and else an `HttpxTransport`.
-        ca_bundle: A file of certificates in PEM form, or a folder of them, that TLS trusts instead of the usual ones.
-            It is for the default transport; a transport that is given has an argument of its own.
-        max_response_bytes: How large an answer may be, unpacked, 64 MiB by default; likewise for the default transport.
+        transport: The transport that sends the requests, opened and closed with the client; by default an
+            `AiohttpTransport` where the extra ``speedups`` is installed, and else an `HttpxTransport`.
+        ca_bundle: A PEM file of certificates, or a directory of them, that TLS trusts instead of the usual ones. It is
+            for the default transport; other transports have an argument of their own.
+        max_response_bytes: Maximum size of a response in bytes, decompressed; 64 MiB by default. For the default
+            transport, likewise.
         limits: The calls a minute that are allowed. By default all clients of one project in this process share one
-            `Limits` as documented; clients that are given others of their own are not counted with them.
-        timeout: Seconds that one try of a call may take once it is connected; waiting for a slot does not count.
-        total_timeout: Seconds that a whole call may take, with all its waiting and all its tries; None for no end. A
-            fleet run, and what waits for a job, is no single call.
-        max_wait: Seconds that a call may wait for its slot: if it would be longer it fails at once with a
-            `WaitTooLongError`. None waits for as long as the limit asks. `with_options` changes these for some calls.
-        retry: How failed calls are tried again; None never does.
-        patience: How long the cloud may tell nothing new of a job or a server before a wait for it ends.
+            `Limits` with the documented limits; a client that is given another one is not counted with them.
+        timeout: Seconds that one attempt of a call may take once it is connected; waiting for a slot does not count.
+        total_timeout: Seconds that a whole call may take, waiting and all attempts included; None for no bound. It does
+            not bound a fleet run, or waiting for a job.
+        max_wait: Seconds that a call may wait for its slot: if it would be longer the call fails at once with a
+            `WaitTooLongError`. None waits for as long as the limit requires.
+        retry: How failed calls are retried; None for a single attempt.
+        patience: How long the cloud may report nothing new of a job or a server before a wait for it ends.
         check: Whether arguments are checked against the reference before anything is sent.
-        hooks: A function that is called with each `HookEvent`, or several of them: right where it happens and before
-            anything goes on, so that it must not block. What it raises is logged and does no harm.
-        telemetry: Whether a `Telemetry` is one of them, which makes OpenTelemetry spans and metrics by the global
-            providers; it needs the extra ``otel``, and all clients that ask for it so share one.
+        hooks: A function that is called with each `HookEvent`, or several functions. They are called synchronously and
+            must not block; an error that one of them raises is logged and has no other effect.
+        telemetry: Whether a `Telemetry` is added to the hooks, which records OpenTelemetry spans and metrics with the
+            global providers. It needs the extra ``otel``; all clients with this option share one.
+
+    `with_options` changes `timeout`, `total_timeout`, `max_wait` and `retry` for some calls.
 
     Raises:
-        ConfigurationError: An argument cannot be right; the text says which, and what to do.
+        ConfigurationError: An argument is invalid; the text names it, and says what to do.
     """
 
     def __init__(
@@ -132,11 +132,11 @@ class BmsClient(ClientView):
         hooks: Hook | Iterable[Hook] | None = None,
         telemetry: bool = False,
     ) -> None:
-        # An address that is refused may hold a password, and a text that is no credentials may well be a token.
+        # An invalid address may hold a password, and a text in the place of credentials may well be a token.
         endpoint, compute_endpoint = wrap_address(endpoint), wrap_address(compute_endpoint)
         identity_endpoint, auth = wrap_address(identity_endpoint), wrap_secrets(auth)
         if not isinstance(auth, Auth):
-            raise ConfigurationError(f"auth={kind_of(auth)}: credentials are needed, such as StaticToken(token)")
+            raise ConfigurationError(f"auth={kind_of(auth)}: expected credentials, such as StaticToken(token)")
         try:
             options = CallOptions().replace(
                 timeout=timeout, total_timeout=total_timeout, retry=retry, max_wait=max_wait
@@ -154,14 +154,8 @@ class BmsClient(ClientView):
         self._hooks = read_hooks(hooks)
         if telemetry:
             self._hooks = with_telemetry(self._hooks)
-        if not isinstance(limits, Limits | None):
-            raise ConfigurationError(
-                f"limits={type(limits).__name__}: a Limits is needed, such as Limits({{'servers.stop': 20}})"
-            )
-        if not isinstance(patience, Patience):
-            raise ConfigurationError(
-                f"patience={type(patience).__name__}: expected a Patience, such as Patience(no_news=3600)"
-            )
+        _check_type("limits", limits, Limits | None, "a Limits, such as Limits({'servers.stop': 20})")
+        _check_type("patience", patience, Patience, "a Patience, such as Patience(no_news=3600)")
         name = choose_project_name(project_id, project_name, auth)
         project_id = None if name is not None else self._check_project(project_id, auth)
         self._membership = Membership(Account.at(endpoints.bms, project_id or project_of(auth)), limits)
@@ -180,49 +174,52 @@ class BmsClient(ClientView):
             on_project=self._membership.find_project,
         )
         session = Session(self._core, options)
-        polls = self._core.limits["jobs.get"].limit
-        watcher = Watcher(
-            functools.partial(poll_job, session.unbounded().for_polling()),
-            pace=Pacer(_PACE_WITHOUT_LIMIT if polls is None else polls * POLL_BUDGET_SHARE),
-            project=lambda: self._core.project_id,
-            patience=patience,
-        )
+        watcher = self._make_watcher(session, patience)
         super().__init__(session, watcher, check=check, poller=make_poller(session.for_polling(), patience))
         self._opened = self._is_closed = self._has_more = False
         self._closing: asyncio.Task[None] | None = None
+
+    def _make_watcher(self, session: Session, patience: Patience) -> Watcher:
+        limit = self._core.limits["jobs.get"].limit
+        return Watcher(
+            functools.partial(poll_job, session.unbounded().for_polling()),
+            pace=Pacer(_POLLS_WITHOUT_LIMIT if limit is None else limit * POLL_BUDGET_SHARE),
+            project=lambda: self._core.project_id,
+            patience=patience,
+        )
 
     @classmethod
     def from_env(cls, **options: Unpack[ClientOptions]) -> Self:
         """Make a client from the environment.
 
         Credentials are one of these; where two are complete, ``OS_AUTH_TYPE`` (``token``, ``password``, ``aksk``)
-        says which is meant:
+        says which to use:
 
         - a token: ``OS_TOKEN`` or ``OS_AUTH_TOKEN``
         - a password: ``OS_USERNAME`` with ``OS_USER_DOMAIN_NAME`` or ``OS_USER_DOMAIN_ID``, or else ``OS_USER_ID``;
           ``OS_PASSWORD``; ``OS_AUTH_URL``, or else the identity endpoint
-        - an access key: ``HUAWEICLOUD_SDK_AK``, ``HUAWEICLOUD_SDK_SK``, and with temporary ones
+        - an access key: ``HUAWEICLOUD_SDK_AK``, ``HUAWEICLOUD_SDK_SK``, and for a temporary one
           ``HUAWEICLOUD_SDK_SECURITY_TOKEN``
 
         The project is ``OS_PROJECT_ID``, ``HUAWEICLOUD_SDK_PROJECT_ID`` or ``OS_TENANT_ID``, else ``OS_PROJECT_NAME``
-        or ``OS_TENANT_NAME``, whose id is looked up when the first call needs it. With an access key and none of them,
-        it is the project that is named like the region, as in the vendor's SDK. With a password,
+        or ``OS_TENANT_NAME``, whose id is looked up when the first call needs it. With an access key and none of these,
+        it is the project named like the region, as in the vendor's SDK. With a password,
         ``OS_PROJECT_DOMAIN_NAME`` or ``OS_PROJECT_DOMAIN_ID`` is read too; ``OS_DEFAULT_DOMAIN_NAME``,
         ``OS_DOMAIN_NAME``, ``OS_DEFAULT_DOMAIN_ID``, ``OS_DOMAIN_ID`` or ``OS_DEFAULT_DOMAIN`` (an id) is the domain of
-        the user and of the project where none of their own is set. Where an id is set, the name beside it is not used.
+        the user and of the project where they have none of their own. A name is ignored where its id is set.
 
         Addresses are ``BMS_ENDPOINT``, ``BMS_COMPUTE_ENDPOINT``, ``BMS_IDENTITY_ENDPOINT`` (or else ``OS_AUTH_URL``
-        without its ``/v3``); those that are not set are made of ``OS_REGION_NAME`` or ``HUAWEICLOUD_SDK_REGION``, and
+        without its ``/v3``). Those that are not set are made from ``OS_REGION_NAME`` or ``HUAWEICLOUD_SDK_REGION``, and
         ``BMS_DOMAIN``. ``OS_CACERT`` names the certificates to trust, for the default transport; ``OS_INSECURE=true``
-        is refused, for certificates are always verified. An empty variable counts as not set.
+        is an error, for certificates are always verified. An empty variable counts as not set.
 
         Args:
             options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``total_timeout``, ``max_wait``,
                 ``retry``, ``patience``, ``check``, ``hooks`` and ``telemetry`` of `BmsClient`.
 
         Raises:
-            ConfigurationError: Something is missing, or contradicts another; the text names all that is missing, and
-                where it was looked for.
+            ConfigurationError: A setting is missing, or two contradict each other; the text names every setting that
+                is missing, and where it was looked for.
         """
         return cls._from_settings(config.read_environment(), options)
 
@@ -232,9 +229,9 @@ class BmsClient(ClientView):
 
         It is the file that ``OS_CLIENT_CONFIG_FILE`` names; or else the first ``clouds.yaml``, ``.yml`` or ``.json``
         in the working directory, ``$XDG_CONFIG_HOME/openstack``, ``~/.config/openstack`` and ``/etc/openstack``.
-        ``secure.yaml`` (``OS_CLIENT_SECURE_FILE``) is looked for likewise and laid over it, branch by branch.
+        ``secure.yaml`` (``OS_CLIENT_SECURE_FILE``) is found likewise and merged over it, recursively.
 
-        Read are ``auth`` (``token``; or ``username`` or ``user_id``, ``password``, ``user_domain_name`` or
+        Its keys are ``auth`` (``token``; or ``username`` or ``user_id``, ``password``, ``user_domain_name`` or
         ``user_domain_id``, ``auth_url``; or ``ak``, ``sk``, ``security_token``; and ``project_id``, ``project_name``,
         ``project_domain_name``, ``project_domain_id``; ``domain_name``, ``domain_id``, ``default_domain_name``,
         ``default_domain_id`` for the domains that are not set), ``auth_type`` (``token``, ``v3token``, ``password``,
@@ -242,25 +239,25 @@ class BmsClient(ClientView):
         ``compute_endpoint_override`` and ``identity_endpoint_override``, or ``bms_domain``, the cloud's DNS domain,
         which makes them with the region.
         With ``ak``, ``sk``, a region and no project, it is the project named like the region. ``cacert`` names the
-        certificates to trust, for the default transport; ``verify: false`` and ``insecure: true`` are refused, for
+        certificates to trust, for the default transport; ``verify: false`` and ``insecure: true`` are errors, for
         certificates are always verified.
 
-        A ``profile`` is looked for in the first ``clouds-public.yaml``, ``.yml`` or ``.json`` of the same folders,
-        below ``public-clouds``, and the cloud is laid over it. Profiles that are built into OpenStack's tools or are
-        at an address are not known here, which is an error only if something is missing.
+        A ``profile`` is found in the first ``clouds-public.yaml``, ``.yml`` or ``.json`` of the same directories, below
+        ``public-clouds``, and the cloud is merged over it. Profiles that are built into OpenStack's tools, or that are
+        at a URL, are not supported, which is an error only if a setting is missing.
 
-        This reads small files and waits for the disk, so that it blocks the event loop for as long. Where that has
-        work already, a thread does it: ``bms = await anyio.to_thread.run_sync(BmsClient.from_cloud, "name")``. Files in
-        YAML need the extra ``clouds``.
+        This blocks the event loop while it reads small files. In an event loop that has work already, call it in a
+        thread: ``bms = await anyio.to_thread.run_sync(BmsClient.from_cloud, "name")``. Files in YAML need the extra
+        ``clouds``.
 
         Args:
-            name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one that there is.
+            name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one in the file.
             options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``total_timeout``, ``max_wait``,
                 ``retry``, ``patience``, ``check``, ``hooks`` and ``telemetry`` of `BmsClient`.
 
         Raises:
-            ConfigurationError: A file cannot be read, there is no such cloud, or its settings do not do; the text
-                says which files were looked at.
+            ConfigurationError: A file cannot be read, there is no such cloud, or its settings are invalid; the text
+                says which files were read.
         """
         return cls._from_settings(config.read_cloud(name), options)
 
@@ -273,13 +270,13 @@ class BmsClient(ClientView):
             auth=settings.auth,
             compute_endpoint=settings.compute_endpoint,
             identity_endpoint=settings.identity_endpoint,
-            # A transport that is given trusts what it was told to.
+            # A transport of the caller's has its own trust settings.
             ca_bundle=settings.ca_bundle if options.get("transport") is None else None,
             **options,
         )
 
     def statistics(self) -> ClientStatistics:
-        """Tell what was done."""
+        """Return the statistics of the calls and of the watcher."""
         return ClientStatistics(session=self._core.statistics(), watcher=self._watcher.statistics())
 
     async def __aenter__(self) -> Self:
@@ -287,7 +284,7 @@ class BmsClient(ClientView):
             raise ClientClosedError("a client is opened once; make a new one")
         self._opened = True
         try:
-            # Before anything is opened: it may be refused.
+            # Before anything is opened: the limits may be in use on another event loop.
             self._core.limits = self._membership.open()
             await preload_aiolimiter()
             self._core.hooks = self._watcher.hooks = make_hooks(self._hooks)
@@ -295,7 +292,7 @@ class BmsClient(ClientView):
             await self._watcher.open()
             self._check_not_closed()
         except BaseException:
-            # What was opened since somebody closed it is closed, too.
+            # A closing that came meanwhile has not seen the parts that were opened after it.
             self._is_closed, self._has_more = False, True
             await self.aclose()
             raise
@@ -311,19 +308,19 @@ class BmsClient(ClientView):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End everything: fleet runs, waits and calls, each with a word to who waits; then the connections.
+        """End fleet runs, waits and calls, each with an error for its caller, and close the connections.
 
-        What the cloud was asked for goes on there. Whoever closes a client that is being closed waits for the same end.
-        Called from inside the client, by a callback of a fleet run for instance, it has the client closed and does not
-        wait for that: the callback is one of the things that end.
+        Operations that the cloud has accepted go on there. Closing a client that is being closed waits for the same
+        end. Called from inside the client, such as by a callback of a fleet run, it only starts the closing: the
+        callback itself is one of the things that end.
 
         Raises:
-            ClientClosedError: It is open on another event loop, and goes on there.
+            ClientClosedError: The client is open on another event loop, and stays open there.
         """
         cancelled: asyncio.CancelledError | None = None
         while self._opened and not self._is_closed:
             if self._closing is None or self._closing.done():
-                # Whoever cancels every task of the loop cancels the closing among them, and so it begins again.
+                # Code that cancels every task of the loop cancels the closing too, which then begins again.
                 self._core.check_closing()
                 self._closing = outside_of_all(self._close, "bms_async closing")
             closing = self._closing
@@ -331,7 +328,7 @@ class BmsClient(ClientView):
                 break
             check_loop(closing.get_loop(), "the client")
             try:
-                # A task of another client may be what that one's closing waits for, and must not wait for this one.
+                # The closing of another client may wait for this task, so it must not wait for the end of this one.
                 await (asyncio.shield(closing) if is_owned() else finish_task(closing))
             except asyncio.CancelledError as error:
                 if is_own_cancellation(error):
@@ -360,7 +357,7 @@ class BmsClient(ClientView):
 
     def __repr__(self) -> str:
         if "_core" not in vars(self):
-            # A debugger looks at one whose arguments were just refused.
+            # A debugger shows a client whose arguments were just rejected.
             return "<BmsClient, not made>"
         state = "open" if self._core.is_open else "closed"
         return f"<BmsClient {state}, {self._core.endpoints[Service.BMS]}, project {self.project_id}>"
@@ -371,9 +368,15 @@ class BmsClient(ClientView):
             if isinstance(auth, ScopedAuth):
                 return None
             raise ConfigurationError(
-                f"project_id=None: it is needed, for {type(auth).__name__} does not tell it; or give project_name"
+                f"project_id=None: expected the project's id, which {type(auth).__name__} does not know; "
+                "or give project_name"
             )
         try:
             return check_id("project_id", value)
         except InvalidRequestError as error:
             raise ConfigurationError(str(error)) from error
+
+
+def _check_type(name: str, value: object, expected: type | UnionType, description: str) -> None:
+    if not isinstance(value, expected):
+        raise ConfigurationError(f"{name}={type(value).__name__}: expected {description}")

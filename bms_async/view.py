@@ -1,4 +1,4 @@
-"""A client's calls, and the same calls made in another way."""
+"""The calls of a client with one set of options."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from bms_async.wire import Query, RetryPolicy
 
 
 class ClientView:
-    """All calls of a client, made in one way; `with_options` gives another view of the same client.
+    """All calls of a client with one set of options; `with_options` returns another view of the same client.
 
-    A view has no life of its own: it is open as long as its client is.
+    A view is open for as long as its client is.
     """
 
     def __init__(self, session: Session, watcher: Watcher, *, check: bool, poller: ServerPoller | None = None) -> None:
@@ -53,12 +53,12 @@ class ClientView:
 
     @property
     def project_id(self) -> str | None:
-        """The project whose servers these are; None as long as it was not found."""
+        """The project's id; None until it is known."""
         return self._session.project_id
 
     @property
     def limits(self) -> Limits:
-        """The limits, to look at or to share with another client."""
+        """The limits, for their statistics or to be shared with another client."""
         return self._session.limits
 
     def with_options(
@@ -70,7 +70,7 @@ class ClientView:
         lane: Lane | UnsetType | None = UNSET,
         max_wait: float | UnsetType | None = UNSET,
     ) -> ClientView:
-        """Return the same client, with its calls made in another way; what is not given stays as it is here.
+        """Return the same client with other options; those that are not given stay as they are here.
 
         It costs some microseconds, and shares everything: connections, limits, credentials, the watcher of jobs.
 
@@ -79,18 +79,18 @@ class ClientView:
             server = await bms.with_options(max_wait=2.0, total_timeout=10.0).servers.get(server_id)
 
         Args:
-            timeout: Seconds that one try of a call may take once it is connected; waiting for a slot does not count.
-            total_timeout: Seconds that a whole call may take, with all its waiting and all its tries; None for no end.
-            retry: How failed calls are tried again; None never does.
-            lane: Who goes first when calls must wait; it wins over what a single call says. None leaves it to the
-                call.
-            max_wait: Seconds that a call may wait for its slot: if it would be longer it fails at once, and says how
-                long it would have been. None waits for as long as the limit asks.
+            timeout: Seconds that one attempt of a call may take once it is connected; waiting for a slot does not
+                count.
+            total_timeout: Seconds that a whole call may take, waiting and all attempts included; None for no bound.
+            retry: How failed calls are retried; None for a single attempt.
+            lane: The lane that calls wait in, whatever a single call says; None leaves it to the call.
+            max_wait: Seconds that a call may wait for its slot: if it would be longer the call fails at once, with the
+                wait in its error. None waits for as long as the limit requires.
 
         Raises:
-            InvalidRequestError: One of them cannot be right.
+            InvalidRequestError: A value is invalid.
 
-        A fleet run waits for as long as it takes, whatever `total_timeout` and `max_wait` say.
+        `total_timeout` and `max_wait` do not bound the calls of a fleet run.
         """
         options = self._session.options.replace(
             timeout=timeout, total_timeout=total_timeout, retry=retry, lane=lane, max_wait=max_wait
@@ -108,34 +108,33 @@ class ClientView:
         headers: Mapping[str, str] | None = None,
         service: ServiceName = "bms",
     ) -> object:
-        """Make a call that this package has no method for; with credentials, retries and the same errors as all others.
+        """Make a call that this package has no method for, with the same credentials, retries and errors.
 
         ::
 
             raw = await bms.request("GET", "/v1/{project_id}/anything", query={"limit": 10})
 
-        A call that the reference tells of keeps within its limit, whoever makes it; others are not limited. GET and
-        HEAD are sent again when an answer is lost, the others only when the request surely never arrived.
+        A documented call keeps within its limit; others are not limited. GET and HEAD are retried when a response is
+        lost, other methods only when the request surely never arrived.
 
         Args:
             method: GET, HEAD, POST, PUT, PATCH or DELETE.
-            path: The path, where ``{project_id}`` stands for the client's project; what else is in it must already be
-                percent-encoded.
+            path: The path, with ``{project_id}`` for the client's project; the rest must be percent-encoded already.
             query: None values are left out, sequences repeat their name.
-            body: What is sent as JSON; None sends no body.
-            headers: Beside those that all calls have. Its texts and the body's may be secrets, and are masked in what
-                an error tells, unless they are ids or have less than 8 characters.
-            service: Whose endpoint it goes to: ``bms``, ``compute`` or ``identity``.
+            body: The body, sent as JSON; None for no body.
+            headers: Headers beside those of every call. Texts in the headers and in the body may be secrets, and are
+                masked in errors, unless they are ids or have less than 8 characters.
+            service: The service that it goes to: ``bms``, ``compute`` or ``identity``.
 
         Returns:
-            The answer's JSON as dicts, lists, texts and numbers; None where there was no body.
+            The response's JSON as dicts, lists, texts and numbers; None for an empty body.
 
         Raises:
             InvalidRequestError: An argument cannot be sent; nothing was.
-            DecodeError: The answer is no JSON.
+            DecodeError: The response is not JSON.
 
         Source: API reference 3.1; table 2-2 for the limits.
         """
-        # What an unknown call sends, and in which header, nobody can tell: all of it may be secret.
+        # An unknown call may send a secret in any header, and anywhere in its body.
         path, headers, body = wrap_address(path), wrap_secrets(headers), wrap_body_secrets(body)
         return await request(self._session, method, path, query=query, body=body, headers=headers, service=service)

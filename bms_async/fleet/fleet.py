@@ -116,6 +116,6 @@ class Fleet:
         reader = StateReader(self._session, lane)
         hooks = self._session.hooks
         run = FleetRun(operation.name, ids, send, reader, run_options, check=self._check, hooks=hooks)
-        self._session.listen(run)
+        self._session.log_error_on_close(run)
         self._session.start(run.run, name=f"bms_async fleet {operation.name}")
         return run

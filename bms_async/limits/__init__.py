@@ -1,4 +1,4 @@
-"""How fast is allowed: the documented limits, kept so that the server never has to refuse."""
+"""Rate limits: the documented ones are kept on this side, so that the server never has to refuse a call."""
 
 from .accounts import Account, Membership
 from .limits import Limits

@@ -1,7 +1,7 @@
-"""Which limits a client keeps: those it was given, or those that all clients of its account in this process share.
+"""The limits of a client: those that it was given, or those that all clients of its account in this process share.
 
-The limits of an account are kept from being lost between two clients: they live as long as a client has them, and until
-nothing of them is used or learned any more.
+The shared limits of an account outlive its clients, so that one that is opened later goes on with what an earlier one
+has used. They are dropped once no client has them, none of their slots is used, and nothing is learned.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _log = logging.getLogger("bms_async.limits")
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Whose calls a cloud counts together.
+    """An account whose calls the cloud counts together.
 
-    The address of the ECS service is no part of it: clients that were given one reach the same BMS service as others.
+    The address of the ECS service is not a part of it: clients with and without one reach the same BMS service.
 
     Attributes:
         bms: The address of the BMS service.
-        project: The project's id; None as long as nobody has told it.
+        project: The project's id; None until it is known.
     """
 
     bms: str
@@ -39,11 +39,11 @@ class Account(msgspec.Struct, frozen=True):
 
     @classmethod
     def at(cls, bms: str, project: str | None) -> Self:
-        """Return an account, whatever way its address and its project are written."""
-        return cls(_plain(bms), None if project is None else canonical_id(project))
+        """Return an account, with its address and its project in canonical form."""
+        return cls(_normalize(bms), None if project is None else canonical_id(project))
 
 
-def _plain(address: str) -> str:
+def _normalize(address: str) -> str:
     parts = urlsplit(address)
     port = parts.port or (80 if parts.scheme == "http" else 443)
     return f"{parts.scheme}://{(parts.hostname or '').rstrip('.')}:{port}{parts.path.rstrip('/')}"
@@ -52,22 +52,23 @@ def _plain(address: str) -> str:
 class _LimitsCache:
     """The limits of all accounts, in the time of one clock."""
 
-    __slots__ = ("_kept", "_known")
+    __slots__ = ("_by_account", "_in_use")
 
     def __init__(self) -> None:
-        self._known: WeakValueDictionary[Account, Limits] = WeakValueDictionary()
-        self._kept: dict[Account, Limits] = {}
+        self._by_account: WeakValueDictionary[Account, Limits] = WeakValueDictionary()
+        # Strong references, to limits that no client may have any more.
+        self._in_use: dict[Account, Limits] = {}
 
-    def find(self, account: Account, otherwise: Limits | None = None) -> Limits:
-        """Return the limits of an account; new ones, or others, where it has none."""
-        for each, kept in list(self._kept.items()):
-            if each != account and kept._is_idle():  # noqa: SLF001 - who keeps them is a part of them
-                del self._kept[each]
-        limits = self._known.get(account)
-        if limits is None:
-            limits = self._known[account] = Limits() if otherwise is None else otherwise
-        self._kept[account] = limits
-        return limits
+    def find(self, account: Account, default: Limits | None = None) -> Limits:
+        """Return the limits of an account; the default or new ones where it has none."""
+        for other, limits in list(self._in_use.items()):
+            if other != account and limits._is_idle():  # noqa: SLF001 - the cache is a part of them
+                del self._in_use[other]
+        found = self._by_account.get(account)
+        if found is None:
+            found = self._by_account[account] = Limits() if default is None else default
+        self._in_use[account] = found
+        return found
 
 
 class _Accounts:
@@ -75,34 +76,34 @@ class _Accounts:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._shelf = _LimitsCache()
-        # A loop that has a clock of its own shares with no other one: its minutes are not theirs.
-        self._shelves: dict[asyncio.AbstractEventLoop, _LimitsCache] = {}
+        self._cache = _LimitsCache()
+        # A loop with a clock of its own shares with no other loop: its minutes are not theirs.
+        self._cache_by_loop: dict[asyncio.AbstractEventLoop, _LimitsCache] = {}
         self._open: dict[Account, WeakSet[Membership]] = {}
         self._warned: set[Account] = set()
 
-    def find(self, account: Account, otherwise: Limits | None = None) -> Limits:
+    def find(self, account: Account, default: Limits | None = None) -> Limits:
         with self.lock:
-            for each in [loop for loop in self._shelves if loop.is_closed()]:
-                del self._shelves[each]
+            for closed in [loop for loop in self._cache_by_loop if loop.is_closed()]:
+                del self._cache_by_loop[closed]
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
-                return self._shelf.find(account, otherwise)
-            shelf = self._shelves.setdefault(loop, _LimitsCache()) if has_own_clock(loop) else self._shelf
-            return shelf.find(account, otherwise)
+                return self._cache.find(account, default)
+            cache = self._cache_by_loop.setdefault(loop, _LimitsCache()) if has_own_clock(loop) else self._cache
+            return cache.find(account, default)
 
     def open(self, account: Account, member: Membership) -> None:
         with self.lock:
             members = self._open.setdefault(account, WeakSet())
-            differ = any(each.limits is not member.limits for each in members)
+            differ = any(other.limits is not member.limits for other in members)
             members.add(member)
             if not differ or account in self._warned:
                 return
             self._warned.add(account)
         _log.warning(
-            "two open clients of project %s at %s have different Limits, which keep within the account's only each by "
-            "itself; give both the same, or none",
+            "two open clients of project %s at %s have different Limits, each of which counts only its own calls; "
+            "give both the same Limits, or none",
             account.project,
             account.bms,
         )
@@ -116,7 +117,7 @@ class _Accounts:
                     del self._open[account]
 
     def renew_lock(self) -> None:
-        """Take another lock: a child process has a copy of this one, which nobody may ever let go there."""
+        """Replace the lock in a child process: the copy of one that was held at the fork is never released."""
         self.lock = threading.Lock()
 
 
@@ -126,42 +127,42 @@ if hasattr(os, "register_at_fork"):
 
 
 class Membership:
-    """The limits of one client.
+    """A client's part in the limits of its account.
 
     Args:
-        account: Whose calls it makes.
-        given: The limits that it was given; None for those of the account.
+        account: The account that the client's calls count for.
+        given: The limits that the client was given; None for those of the account.
 
     Attributes:
-        limits: They.
+        limits: The limits that the client keeps within.
     """
 
-    __slots__ = ("__weakref__", "_account", "_is_given", "_number", "limits")
+    __slots__ = ("__weakref__", "_account", "_generation", "_is_given", "limits")
 
     def __init__(self, account: Account, given: Limits | None) -> None:
         self._account = account
         self._is_given = given is not None
-        self._number: int | None = None
-        # No call that is limited can be made before the project is known.
+        self._generation: int | None = None
+        # Without a project there can be no call that is limited.
         self.limits = given or (Limits() if account.project is None else _accounts.find(account))
 
     def open(self) -> Limits:
-        """Take part, on the running loop; return the limits.
+        """Join the limits on the running loop; return them.
 
         Raises:
-            ConfigurationError: They are in use on another event loop.
+            ConfigurationError: The limits are in use on another event loop.
         """
         if not self._is_given and self._account.project is not None:
-            # Those that were found before the loop ran may be of another clock.
+            # Those that were found before the loop ran may go by another clock.
             self.limits = _accounts.find(self._account)
-        self._enter()
+        self._join()
         return self.limits
 
     def find_project(self, project_id: str) -> Limits:
-        """Take part in the limits of a project whose id nobody could tell before; return them.
+        """Join the limits of a project whose id was not known before; return them.
 
         Raises:
-            ConfigurationError: They are in use on another event loop.
+            ConfigurationError: The limits are in use on another event loop.
         """
         if self._account.project is not None:
             return self.limits
@@ -169,20 +170,20 @@ class Membership:
         limits = self.limits if self._is_given else _accounts.find(account, self.limits)
         self.close()
         self._account, self.limits = account, limits
-        self._enter()
+        self._join()
         return limits
 
     def close(self) -> None:
-        """Take part no longer."""
-        if self._number is not None:
-            number, self._number = self._number, None
-            self.limits._binding.remove_user(number)  # noqa: SLF001 - who takes part is told by it
+        """Leave the limits."""
+        if self._generation is not None:
+            generation, self._generation = self._generation, None
+            self.limits._binding.remove_user(generation)  # noqa: SLF001 - a membership is a part of them
             _accounts.close(self._account, self)
 
-    def _enter(self) -> None:
+    def _join(self) -> None:
         if self.limits.is_unlimited:
-            # They hold nothing that loops could contend for, and keep within nothing.
+            # Nothing is counted, so loops and clients have nothing to contend for.
             return
-        self._number = self.limits._binding.add_user()  # noqa: SLF001
+        self._generation = self.limits._binding.add_user()  # noqa: SLF001
         if self._account.project is not None:
             _accounts.open(self._account, self)

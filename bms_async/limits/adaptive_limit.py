@@ -1,6 +1,18 @@
-"""How many calls a window may hold now: a rule without a clock.
+"""How many calls a window may hold now, after refusals: a rule without a clock.
 
-What refusals teach only ever takes away from what is documented or set, and is forgotten again.
+Guarantee (R1): a 429 never raises a limit. It can only lower the one that is documented or set, and what it lowered
+comes back by itself.
+
+How: a 429 that comes although our own count was within the limit has one of two causes. Other programs use the account
+too; then the capacity shrinks to four fifths, once for each burst of calls that were in flight together, and grows back
+linearly, a window at a time. Or the account's limit is lower than documented; then the response may name it, and it is
+adopted as a quota. Either way the operation is blocked for as long as ``Retry-After`` says, or for a window.
+
+A quota that the server named may be wrong: a gateway's text, a limit of another operation. So it is forgotten ten
+windows after the last refusal, whatever it said, and a window longer than a day is not believed at all.
+
+Rejected: adopting a quota that is higher than the documented limit, for one wrong text would then break R1. And
+shrinking at every single 429: fifty calls that are refused together would shrink fifty calls a minute to one.
 """
 
 from __future__ import annotations
@@ -13,23 +25,23 @@ CLOCK_DRIFT = 0.01
 """Seconds added to the window: two clocks that differ by 150 parts in a million still agree that it is over."""
 
 FORGOTTEN_AFTER = 10
-"""Windows after the last refusal until a quota that the server named is forgotten: it may have been wrong."""
+"""Windows after the last refusal until a quota that the server named is forgotten."""
 
 _GROWTH = 50
 """Windows in which a capacity grows back from nothing: by a fiftieth of the limit in each, or by one call."""
 
 _MIN_BLOCK = 1.0
-"""Seconds that an operation stands still at least: calls that were under way together are one outburst."""
+"""Minimum back-off after a 429, in seconds; calls that were in flight together count as one burst."""
 
 _MAX_QUOTA_WINDOW = 86_400.0
-"""Seconds of the longest window that a server may name; what is longer is no limit but a mistake."""
+"""Seconds of the longest window that a server may name; a longer one is a mistake."""
 
 _SHRINK_FACTOR = 0.8
-"""What is left of a capacity after the server refused a call all the same."""
+"""The part of a capacity that is left after a 429."""
 
 
 class AdaptiveLimit:
-    """What is left of a limit after refusals. Times are those of one clock, whichever it is.
+    """What is left of a limit after refusals. All times are those of one clock, whichever it is.
 
     Args:
         limit: Calls a window; None for no limit.
@@ -39,10 +51,10 @@ class AdaptiveLimit:
         capacity: Calls a window now.
         window: Seconds until a slot comes back; longer than `base_window` where the server allows less than one call
             in that.
-        base_window: Seconds until a slot comes back where nothing was learned.
-        blocked_until: The moment from which calls may go again.
-        quota: The quota that the server named last, as long as it is kept: calls, and its window in seconds.
-        forget_at: The moment when that is forgotten.
+        base_window: Seconds until a slot comes back while no quota is adopted.
+        blocked_until: The time from which calls may be sent again.
+        quota: The quota that the server named last, until it is forgotten: calls, and its window in seconds.
+        forget_at: The time at which the quota is forgotten.
     """
 
     __slots__ = (
@@ -65,38 +77,38 @@ class AdaptiveLimit:
 
     @property
     def is_unreduced(self) -> bool:
-        """Whether nothing is taken away now, but for standing still."""
+        """Whether the limit is whole now; it may be blocked all the same."""
         return self.capacity == self._unreduced and self.quota is None
 
     def is_unreduced_at(self, now: float) -> bool:
-        """Tell whether nothing would be taken away at a moment, if no refusal comes before it."""
+        """Return whether the limit will be whole at a time if no refusal comes before it."""
         since = now - self.blocked_until
         return self.is_unreduced or since >= (FORGOTTEN_AFTER + _GROWTH + 1) * self.base_window
 
-    def on_rate_limited(self, now: float, seconds: float | None, quota: tuple[int, float] | None) -> None:
-        """Take away what a refusal teaches.
+    def on_rate_limited(self, now: float, retry_after: float | None, quota: tuple[int, float] | None) -> None:
+        """Block the operation after a 429, and lower its limit.
 
         Args:
-            now: The moment.
-            seconds: How long to stand still; a window when the server asked for nothing.
+            now: The time.
+            retry_after: Seconds to stay blocked; None for a whole window.
             quota: The limit that the server named.
         """
         if self._unreduced == sys.maxsize:
-            if seconds is not None:
-                self.blocked_until = max(self.blocked_until, now + max(seconds, _MIN_BLOCK))
+            if retry_after is not None:
+                self.blocked_until = max(self.blocked_until, now + max(retry_after, _MIN_BLOCK))
             return
         if quota is not None:
             self._adopt_quota(*quota)
         if now >= self.blocked_until:
-            # One refusal an outburst: fifty calls counted out together say no more than one does.
+            # Once a burst: fifty calls that are refused together prove no more than one does.
             self.capacity = max(1, int(self.capacity * _SHRINK_FACTOR))
-        still = self.base_window if seconds is None else max(seconds, _MIN_BLOCK)
-        self.blocked_until = max(self.blocked_until, now + still)
+        block = self.base_window if retry_after is None else max(retry_after, _MIN_BLOCK)
+        self.blocked_until = max(self.blocked_until, now + block)
         self._grow_at = self.blocked_until + self.base_window
         self.forget_at = self.blocked_until + FORGOTTEN_AFTER * self.base_window
 
     def expire(self, now: float) -> None:
-        """Give back what is due."""
+        """Forget the quota and grow the capacity back, as far as that is due."""
         if self.quota is not None and now >= self.forget_at:
             self.quota, self._ceiling, self.window = None, self._unreduced, self.base_window
             self._grow_at = self.forget_at + self.base_window
@@ -105,32 +117,32 @@ class AdaptiveLimit:
             self._grow_at += self.base_window
 
     def next_change(self) -> float:
-        """Return the moment when more is given back; infinity where nothing is taken away."""
-        grows = self._grow_at if self.capacity < self._ceiling else math.inf
-        return grows if self.quota is None else min(grows, self.forget_at)
+        """Return the time at which `expire` will change something; infinity if the limit is whole."""
+        grow_at = self._grow_at if self.capacity < self._ceiling else math.inf
+        return grow_at if self.quota is None else min(grow_at, self.forget_at)
 
     def estimate_wait(
-        self, now: float, cooling: Sequence[float], turn: int, interactive: int, *, kept: int, free: int
+        self, now: float, cooldowns: Sequence[float], position: int, interactive: int, *, reserved: int, free: int
     ) -> float:
         """Return the seconds until a call's slot, if all goes as fast as it can.
 
         Args:
-            now: The moment.
-            cooling: When the calls ended whose slots have not come back, ascending.
-            turn: The how-manieth slot that comes free is its.
+            now: The time.
+            cooldowns: When the calls ended whose slots have not come back, ascending.
+            position: The call's position in the queue of freed slots, from 1.
             interactive: How many interactive calls wait.
-            kept: How many slots are left alone.
-            free: How many slots are free; less than none where more are used than there are.
+            reserved: How many slots the call must leave free.
+            free: How many slots are free; negative where more are used than there are.
         """
-        turn, rounds = _find_turn(turn, interactive, self.capacity, kept)
-        back, window = turn - free, self.window
-        comes = 0.0 if back < 0 else cooling[back] + window - now if back < len(cooling) else window
-        wait = max(0.0, self.blocked_until - now, comes) + rounds * window
-        # What a quota that the server named makes long is not surely so.
+        slot, rounds = _find_slot(position, interactive, self.capacity, reserved)
+        index, window = slot - free, self.window
+        until_free = 0.0 if index < 0 else cooldowns[index] + window - now if index < len(cooldowns) else window
+        wait = max(0.0, self.blocked_until - now, until_free) + rounds * window
+        # The quota will be forgotten, and with it whatever it makes longer.
         return wait if self.quota is None else min(wait, self.forget_at - now)
 
     def shift(self, seconds: float) -> None:
-        """Go on by another clock, which is so much ahead."""
+        """Go on by another clock, which is ahead by so many seconds."""
         self.blocked_until += seconds
         self.forget_at += seconds
         self._grow_at += seconds
@@ -138,9 +150,9 @@ class AdaptiveLimit:
     def _adopt_quota(self, calls: int, seconds: float) -> None:
         """Keep to a limit that the server named, where it is lower than ours.
 
-        A limit over another window is kept by keeping its share in each of ours. Over a shorter one that does not keep
-        its bursts away; what is refused of those waits and goes again. Two that are named one after the other are both
-        kept to, for either may be the wrong one, and both are forgotten.
+        A limit over another window is kept by keeping its share in each of ours. Over a shorter window that does not
+        prevent its bursts; a call that is refused for one waits and is sent again. Of two quotas that are named one
+        after the other both are kept to, for either may be the wrong one, and both are forgotten.
         """
         if not 0 < seconds <= _MAX_QUOTA_WINDOW or calls < 0:
             return
@@ -156,21 +168,21 @@ class AdaptiveLimit:
         self.quota = (calls, seconds)
 
 
-def _find_turn(turn: int, interactive: int, size: int, kept: int) -> tuple[int, int]:
-    """Return which of the slots that come back a caller gets, from 0, and after how many whole rounds of them.
+def _find_slot(position: int, interactive: int, capacity: int, reserved: int) -> tuple[int, int]:
+    """Return which of the freed slots a call gets, from 0, and after how many whole rounds of them.
 
     Args:
-        turn: The how-manieth slot that comes free is its.
+        position: The call's position in the queue of freed slots, from 1.
         interactive: How many interactive calls wait.
-        size: How many slots there are.
-        kept: How many of them are left alone.
+        capacity: How many slots there are.
+        reserved: How many of them the call must leave free.
     """
     rounds = 0
-    if turn > size + interactive:
-        # Once the interactive calls are through, what is left alone does not come round.
-        rounds = -((size + interactive - turn) // (size - kept))
-        turn -= rounds * (size - kept)
-    if turn > size:
-        more = -((size - turn) // size)
-        rounds, turn = rounds + more, turn - more * size
-    return turn - 1, rounds
+    if position > capacity + interactive:
+        # Once the interactive calls are through, the reserve stays free, and only the other slots go round.
+        rounds = -((capacity + interactive - position) // (capacity - reserved))
+        position -= rounds * (capacity - reserved)
+    if position > capacity:
+        more = -((capacity - position) // capacity)
+        rounds, position = rounds + more, position - more * capacity
+    return position - 1, rounds

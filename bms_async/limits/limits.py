@@ -1,4 +1,4 @@
-"""All limits of an account, shared by every client that is given them."""
+"""The limits of an account, shared by every client that is given them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _POWER_BUDGET = "servers.start/stop/reboot"
 class Limits:
     """The calls a minute that each operation may make.
 
-    Clients that are given the same object share its budgets. Those of one account that are given none share one too,
-    all over the process. It belongs to one event loop at a time: another one is refused with a `ConfigurationError`
-    while calls wait on the first, or clients are open on it and it runs.
+    Clients that are given the same object share its budgets. Clients of one account that are given none share one
+    object too, all over the process. A `Limits` belongs to one event loop at a time: on another one it raises a
+    `ConfigurationError` while calls wait on the first, or while that runs and has open clients.
 
     ::
 
@@ -30,14 +30,14 @@ class Limits:
         Limits({"jobs.get": None})      # one of them lifted
 
     Args:
-        changes: From operation names to calls a minute; None lifts a limit.
-        shared_power_budget: Make start, stop and reboot share one budget, for a gateway that counts by URI.
-        reserve: The share of each limit that bulk work leaves to interactive calls, rounded down to whole calls. The
-            default is what one second of the limit allows: nothing at 50 a minute, where one call is already two per
-            cent of a fleet's speed, 16 at 1000.
+        changes: Calls a minute by the name of the operation; None lifts a limit.
+        shared_power_budget: Whether start, stop and reboot share one budget, for a gateway that counts by URI.
+        reserve: The share of each limit that bulk calls leave to interactive ones, rounded down to whole calls. The
+            default is what one second of the limit allows: 16 at 1000 a minute, and nothing at 50, where one call is
+            already two per cent of a fleet's speed.
 
     Raises:
-        ConfigurationError: A name is not an operation's, or a number is not a whole one above 0.
+        ConfigurationError: A name is not that of an operation, or a limit is not a whole number above 0.
     """
 
     def __init__(
@@ -48,89 +48,91 @@ class Limits:
         reserve: float = 1 / 60,
     ) -> None:
         if not 0 <= reserve < 1:
-            raise ConfigurationError(f"Limits(reserve={reserve!r}): a share, at least 0 and less than 1")
-        self._limited = True
+            raise ConfigurationError(f"Limits(reserve={reserve!r}): expected a share, at least 0 and below 1")
+        self._is_unlimited = False
         self._reserve = reserve
         self._binding = LoopBinding()
         self._limiters: dict[str, WindowLimiter] = {}
-        self._limits: dict[str, int | None] = {**DOCUMENTED_LIMITS, **_checked(changes or {})}
+        self._limits: dict[str, int | None] = {**DOCUMENTED_LIMITS, **_check_changes(changes or {})}
         if shared_power_budget:
             given = [limit for name in POWER_OPERATIONS if (limit := self._limits[name]) is not None]
-            budget = WindowLimiter(_POWER_BUDGET, min(given, default=None), reserve=reserve, home=self._binding)
+            budget = WindowLimiter(_POWER_BUDGET, min(given, default=None), reserve=reserve, binding=self._binding)
             self._limiters = dict.fromkeys(POWER_OPERATIONS, budget)
 
     @classmethod
     def unlimited(cls) -> Self:
-        """Return limits that limit nothing, for tests and private clouds."""
+        """Return limits without any limit, for tests and private clouds."""
         limits = cls()
-        limits._limited = False
+        limits._is_unlimited = True
         return limits
 
     def __getitem__(self, operation: str) -> WindowLimiter:
-        """Return the limiter of an operation; one without a documented limit has a limiter that never waits."""
+        """Return the limiter of an operation; that of an operation without a limit never makes a call wait."""
         limiter = self._limiters.get(operation)
         if limiter is None:
-            limit = self._limits.get(operation) if self._limited else None
+            limit = None if self._is_unlimited else self._limits.get(operation)
             limiter = self._limiters[operation] = WindowLimiter(
-                operation, limit, reserve=self._reserve, home=self._binding
+                operation, limit, reserve=self._reserve, binding=self._binding
             )
         return limiter
 
     @property
     def is_unlimited(self) -> bool:
-        """Whether they limit nothing at all."""
-        return not self._limited
+        """Whether no operation has a limit."""
+        return self._is_unlimited
 
     def _is_idle(self) -> bool:
-        """Tell whether nothing of them is used, and nothing is left of what refusals taught."""
+        """Return whether no slot is used, and nothing that was learned from refusals is left."""
         now = self._binding.now()
         return all(limiter.is_idle(now) for limiter in list(self._limiters.values()))
 
     def snapshot(self) -> dict[str, list[float]]:
-        """Return what is used now, for another process to `restore`: a program that goes on where one has ended.
+        """Return the slots that are used now, for `restore` in a process that goes on where this one has ended.
 
         It is called inside the event loop.
 
         Returns:
-            By operation, the seconds until each used slot comes back, ascending; operations of which none is used are
-            left out. How long an operation stands still after a refusal is not told.
+            The seconds until each used slot comes back, ascending, by operation; operations with none used are left
+            out. How long an operation is still blocked after a refusal is not included.
         """
-        # Operations that share a budget have one limiter.
+        # Operations that share a budget share a limiter, which counts once.
         own = {id(limiter): name for name, limiter in reversed(self._limiters.items())}
         used = {name: self._limiters[name].snapshot() for name in reversed(own.values())}
         return {name: seconds for name, seconds in used.items() if seconds}
 
     def restore(self, spent: Mapping[str, Iterable[float]]) -> None:
-        """Count calls in that another process made for this account, as its `snapshot` told.
+        """Reserve the slots that another process used for this account, as its `snapshot` reported them.
 
-        It is called inside the event loop, before the first call. What those slots hold is not given out before they
-        come back, so that both together keep within the limits. Two processes that work at the same time are not
-        helped by it: neither sees what the other does.
+        It is called inside the event loop, before the first call. The slots come back when those of the other process
+        would have, so that both together keep within the limits. It does not help two processes that work at the same
+        time: neither sees the calls of the other.
 
         Args:
-            spent: By operation, the seconds from now until each slot comes back; what is past counts for nothing.
+            spent: The seconds from now until each slot comes back, by operation; values of 0 and below are ignored.
 
         Raises:
-            ConfigurationError: A name is not an operation's, or something is no number of seconds.
+            ConfigurationError: A name is not that of an operation, or a value is not a number of seconds.
         """
         for name in spent:
             _check_name(name)
-        checked = {name: _checked_seconds(name, seconds) for name, seconds in spent.items()}
+        checked = {name: _check_seconds(name, seconds) for name, seconds in spent.items()}
         for name, seconds in checked.items():
             self[name].restore(seconds)
 
     def __repr__(self) -> str:
-        if not self._limited:
+        if self._is_unlimited:
             return "Limits.unlimited()"
         changed = {name: limit for name, limit in self._limits.items() if limit != DOCUMENTED_LIMITS.get(name)}
         return f"Limits({changed or ''})"
 
 
-def _checked(changes: Mapping[str, int | None]) -> Mapping[str, int | None]:
+def _check_changes(changes: Mapping[str, int | None]) -> Mapping[str, int | None]:
     for name, limit in changes.items():
         _check_name(name)
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-            raise ConfigurationError(f"Limits: {name!r}: {limit!r} is not a whole number of calls a minute above 0")
+            raise ConfigurationError(
+                f"Limits: {name!r}: expected a whole number of calls a minute above 0, or None, got {limit!r}"
+            )
     return changes
 
 
@@ -138,14 +140,14 @@ def _check_name(name: str) -> None:
     if name not in _KNOWN:
         from difflib import get_close_matches  # noqa: PLC0415 - only a mistake needs it
 
-        near = get_close_matches(name, _KNOWN, n=1) or [each for each in _KNOWN if each == f"servers.{name}"]
+        near = get_close_matches(name, _KNOWN, n=1) or [known for known in _KNOWN if known == f"servers.{name}"]
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigurationError(f"Limits: {name!r} is not the name of an operation with a limit{hint}")
 
 
-def _checked_seconds(name: str, spent: Iterable[float]) -> list[float]:
-    seconds = list(spent)
-    for each in seconds:
-        if isinstance(each, bool) or not isinstance(each, int | float) or math.isnan(each):
-            raise ConfigurationError(f"Limits.restore: {name!r}: {each!r} is not a number of seconds")
-    return seconds
+def _check_seconds(name: str, spent: Iterable[float]) -> list[float]:
+    values = list(spent)
+    for seconds in values:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
+            raise ConfigurationError(f"Limits.restore: {name!r}: expected a number of seconds, got {seconds!r}")
+    return values

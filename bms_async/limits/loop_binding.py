@@ -1,4 +1,19 @@
-"""The event loop that limiters belong to: one at a time, and another takes over when that one is out of use."""
+"""The event loop that limiters belong to: one at a time.
+
+Guarantee (R1): what was used on one event loop stays used on the next, and two loops never give out slots of the same
+limits at the same time. A second loop gets a `ConfigurationError` before anything is changed.
+
+How: the limiters of one `Limits` share a `LoopBinding`. It moves to another loop only where the former one is surely
+out of use: closed, or stopped with no call waiting on it (as between two `run_until_complete`), or left by the last
+client that was open on it, or inherited by a child process. Moving translates all times where one of the loops has a
+clock of its own, and moves are serialized by a lock.
+
+The fast path of a limiter skips this check, because asking for the running loop costs a system call: it compares thread
+ids instead. So the last client that leaves a loop invalidates the fast path of every limiter.
+
+Rejected: one count for several loops. It would need a lock at each call, and one loop would have to wake the waiters of
+another.
+"""
 
 from __future__ import annotations
 
@@ -13,40 +28,39 @@ from typing import Protocol
 from bms_async.errors import ConfigurationError
 
 _SAME_CLOCK = 5.0
-"""Seconds by which the time of a loop that runs on the machine's clock may differ from it: uvloop's is that of its last
-pass."""
+"""Seconds by which a loop on the machine's clock may differ from it: uvloop's time is that of its last iteration."""
 
 
 class LoopBound(Protocol):
-    """A limiter, as its home sees it."""
+    """A limiter, as its binding sees it."""
 
     @property
-    def is_waited_for(self) -> bool:
-        """Whether calls wait in it."""
+    def has_waiters(self) -> bool:
+        """Whether calls wait for a slot of it."""
         ...
 
     def rebind(self, loop: asyncio.AbstractEventLoop, shift: float) -> None:
-        """Go on on another loop, whose clock is so many seconds ahead."""
+        """Go on on another loop, whose clock is ahead by so many seconds."""
         ...
 
     def invalidate_fast_path(self) -> None:
-        """Let no call go without a look at the loop."""
+        """Have the next call check the loop."""
         ...
 
 
 def has_own_clock(loop: asyncio.AbstractEventLoop) -> bool:
-    """Tell whether a loop's time is not the machine's, as in tests where it jumps."""
+    """Return whether a loop's time is not the machine's, as in tests on a virtual clock."""
     return abs(loop.time() - time.monotonic()) > _SAME_CLOCK
 
 
 def run_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    """Call a function on a loop: at once, unless that runs on another thread."""
+    """Call a function on a loop: now, unless the loop runs on another thread."""
     try:
         here = asyncio.get_running_loop() is loop
     except RuntimeError:
         here = False
     if loop.is_running() and not here:
-        # It may have been closed by now, and then nobody minds.
+        # The loop may have been closed meanwhile; then the function is called here.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(function)
             return
@@ -54,7 +68,7 @@ def run_on(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> Non
 
 
 class _RebindLock:
-    """The lock under which homes move, one at a time."""
+    """The lock that serializes moves between loops."""
 
     __slots__ = ("lock",)
 
@@ -62,7 +76,7 @@ class _RebindLock:
         self.renew()
 
     def renew(self) -> None:
-        """Take another lock: a child process has a copy of this one, which nobody may ever let go there."""
+        """Replace the lock in a child process: the copy of one that was held at the fork is never released."""
         self.lock = threading.Lock()
 
 
@@ -74,26 +88,22 @@ if hasattr(os, "register_at_fork"):
 class LoopBinding:
     """The event loop of some limiters.
 
-    Another loop is refused before anything is changed, as long as calls wait on this one, or it runs and has not been
-    left by the last client that was open on it. A loop that is closed, or stands without anybody waiting on it (as
-    between two `run_until_complete`), is taken over from: what is used stays used. A child process takes over at once.
-
     Attributes:
-        loop: It; None before the first use.
+        loop: The loop; None before the first use.
     """
 
-    __slots__ = ("_bound_objects", "_has_own_clock", "_is_left", "_number", "_process", "_users", "loop")
+    __slots__ = ("_generation", "_has_own_clock", "_is_left", "_limiters", "_process", "_users", "loop")
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._bound_objects: list[LoopBound] = []
+        self._limiters: list[LoopBound] = []
         self._process = os.getpid()
-        self._number = self._users = 0
+        self._generation = self._users = 0
         self._is_left = self._has_own_clock = False
 
-    def add(self, lodger: LoopBound) -> None:
-        """Have it told when the loop is another one."""
-        self._bound_objects.append(lodger)
+    def add(self, limiter: LoopBound) -> None:
+        """Add a limiter, which is rebound with all others."""
+        self._limiters.append(limiter)
 
     def bind(self) -> asyncio.AbstractEventLoop:
         """Return the running loop.
@@ -107,7 +117,7 @@ class LoopBinding:
         return loop
 
     def use(self) -> asyncio.AbstractEventLoop:
-        """Return the running loop, for a call that is to be let through.
+        """Return the running loop, and note that calls are made on it.
 
         Raises:
             ConfigurationError: The limiters are in use on another one.
@@ -117,27 +127,27 @@ class LoopBinding:
         return loop
 
     def add_user(self) -> int:
-        """Count a client in that is opened; what is returned is for `remove_user`.
+        """Count a client that is opened; return the generation of the binding, for `remove_user`.
 
         Raises:
             ConfigurationError: The limiters are in use on another event loop.
         """
         self.use()
         self._users += 1
-        return self._number
+        return self._generation
 
-    def remove_user(self, number: int) -> None:
-        """Count a client out that was closed, on this loop or on one that was left long since."""
-        if number != self._number:
+    def remove_user(self, generation: int) -> None:
+        """Count a client that is closed; one of an earlier loop is not counted any more."""
+        if generation != self._generation:
             return
         self._users -= 1
         if not self._users:
             self._is_left = True
-            for each in self._bound_objects:
-                each.invalidate_fast_path()
+            for limiter in self._limiters:
+                limiter.invalidate_fast_path()
 
     def now(self) -> float:
-        """Return the time by the clock that all moments are told in, on any thread."""
+        """Return the time by the clock of the limiters, on any thread."""
         return self.loop.time() if self.loop is not None and self._has_own_clock else time.monotonic()
 
     def _rebind(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -145,27 +155,27 @@ class LoopBinding:
             former = self.loop
             if former is loop:
                 return
-            self._check(former)
-            has_own_clock_now = has_own_clock(loop)
-            # Where both go by the machine's clock there is nothing to translate, and a loop that is closed may not
-            # tell the time any more.
-            foreign = former is not None and (has_own_clock_now or self._has_own_clock)
-            shift = loop.time() - former.time() if foreign and former is not None else 0.0
-            for each in self._bound_objects:
-                each.rebind(loop, shift)
-            self.loop, self._has_own_clock, self._process = loop, has_own_clock_now, os.getpid()
-            self._number += 1
+            self._check_unused(former)
+            owns_clock = has_own_clock(loop)
+            # Two loops on the machine's clock agree on the time, and a closed one may not give it any more.
+            shift = 0.0
+            if former is not None and (owns_clock or self._has_own_clock):
+                shift = loop.time() - former.time()
+            for limiter in self._limiters:
+                limiter.rebind(loop, shift)
+            self.loop, self._has_own_clock, self._process = loop, owns_clock, os.getpid()
+            self._generation += 1
             self._users = 0
             self._is_left = False
 
-    def _check(self, former: asyncio.AbstractEventLoop | None) -> None:
+    def _check_unused(self, former: asyncio.AbstractEventLoop | None) -> None:
         if former is None or former.is_closed() or self._process != os.getpid():
             return
-        waits = any(each.is_waited_for for each in self._bound_objects)
-        if waits or (former.is_running() and not self._is_left):
-            how = "calls wait" if waits else "they are in use"
+        has_waiters = any(limiter.has_waiters for limiter in self._limiters)
+        if has_waiters or (former.is_running() and not self._is_left):
+            use = "calls wait" if has_waiters else "they are in use"
             raise ConfigurationError(
-                f"Limits: they belong to one event loop at a time, and {how} on another one; hand the coroutine to "
-                "that loop by asyncio.run_coroutine_threadsafe(), close it if it is not needed any more, or give the "
-                "clients of this loop limits of their own, limits=Limits({...}) with their part of the account's calls"
+                f"Limits: they belong to one event loop at a time, and {use} on another one; hand the coroutine to "
+                "that loop by asyncio.run_coroutine_threadsafe(), or close that loop if it is not needed any more, or "
+                "give the clients of this loop their own part of the account's calls, limits=Limits({...})"
             )

@@ -1,4 +1,4 @@
-"""Pacing what should be even: job polls, which no caller waits for one by one."""
+"""Pacing of job polls, which should be spread evenly: no caller waits for a single one."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class Pacer:
-    """Lets through at most `quota` a window, a few at once and then one by one.
+    """A rate limiter: at most `quota` acquisitions a window, a few at once and then one by one.
 
-    aiolimiter's leaky bucket starts empty, and so lets through its capacity at once and as many again within the
-    window. With the capacity ``b`` and the rate ``(quota - b) / window`` the sum stays within the quota.
+    aiolimiter's leaky bucket starts empty, so it lets its capacity through at once and as many again within the window.
+    With the capacity ``b`` and the rate ``(quota - b) / window`` the sum stays within the quota.
 
     Args:
-        quota: How many a window, at least 1.
+        quota: Acquisitions a window, at least 1.
         window: Seconds.
-        burst: How many at once at most; less where the quota is small.
+        burst: Maximum number of acquisitions at once; fewer where the quota is small.
     """
 
     __slots__ = ("_burst", "_limiter", "_period", "quota", "window")
@@ -35,11 +35,11 @@ class Pacer:
 
     @property
     def rate(self) -> float:
-        """How many a second, in the long run."""
+        """Acquisitions a second, in the long run."""
         return self._burst / self._period
 
     async def acquire(self) -> None:
-        """Wait for the next turn."""
+        """Wait until the rate allows one more."""
         if self._limiter is None:
             from aiolimiter import AsyncLimiter  # noqa: PLC0415
 
@@ -48,7 +48,7 @@ class Pacer:
 
 
 async def preload_aiolimiter() -> None:
-    """Import what paces, in a thread: it reads its own version from the disk, for which the loop has no time.
+    """Import aiolimiter in a thread: it reads its own version from the disk while it is imported.
 
     It costs a fifth of what importing this package costs, and so is not imported with it.
     """

@@ -8,36 +8,36 @@ import msgspec
 
 
 class SlotOwner(Protocol):
-    """Who gave a slot out, and takes it back."""
+    """The limiter that gave a slot out, and takes it back."""
 
     def start_cooldown(self, epoch: int) -> None:
         """Take a slot back one window from now."""
         ...
 
     def end_anywhere(self, epoch: int, *, sent: bool) -> None:
-        """Take a slot back on whichever thread it is."""
+        """Take a slot back, on any thread; it is free at once if nothing was sent."""
         ...
 
 
 class Slot(msgspec.Struct, eq=False, gc=False):
-    """The right to make one call. It ends in exactly one `release` or `refund`; more of them do nothing.
+    """The right to make one call. It ends with the first `release` or `refund`; further ones do nothing.
 
     It may be ended on any thread. A Struct is made in a third of the time of a plain object. No limiter refers to its
-    slots, so that none is in a cycle.
+    slots, so no slot is in a cycle, and the garbage collector need not track it.
     """
 
     _limiter: SlotOwner | None
     _epoch: int
 
     def release(self) -> None:
-        """The answer came, or will never come: the slot comes back one window from now."""
+        """End it once a response has arrived, or surely never will: the slot comes back one window from now."""
         limiter = self._limiter
         if limiter is not None:
             self._limiter = None
             limiter.start_cooldown(self._epoch)
 
     def refund(self) -> None:
-        """Nothing was sent: the slot is free at once."""
+        """End it without a request: the slot is free at once."""
         limiter = self._limiter
         if limiter is not None:
             self._limiter = None

@@ -1,4 +1,4 @@
-"""What a limiter tells of itself."""
+"""The statistics of a limiter."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import msgspec
 
 
 class LimiterStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """What a limiter is doing.
+    """The state of a limiter.
 
     Attributes:
-        capacity: Calls a window now; less than `limit` for a while after the server refused one.
-        limit: Calls a window as documented or set; None without a limit. Nothing that is learned changes it.
+        capacity: Calls a window now; less than `limit` for a while after a 429.
+        limit: Calls a window as documented or set; None without a limit. What is learned from refusals does not
+            change it.
         used: Calls in flight, and calls whose slot has not come back yet.
-        free: Calls that could go now.
+        free: Calls that could be sent now.
         waiting_interactive: Calls that wait in the interactive lane.
         waiting_bulk: Calls that wait in the bulk lane.
-        next_slot: Seconds until a slot comes back, None when one is free or none is on its way back.
-        calls: Calls let through in all.
-        refused: Calls that the server counted out all the same.
-        learned: The lower limit that the server named in a refusal, which is kept for a while: calls, and the window in
-            seconds. None when nothing was learned, or it is forgotten.
-        forgotten_in: Seconds until that is forgotten, if nothing more is refused; None likewise.
+        next_slot: Seconds until a slot comes back; None if one is free or none is in its cooldown.
+        calls: Calls that got a slot, in all.
+        refused: Calls that the server rate-limited all the same.
+        learned: The lower limit that the server named with a 429, and that is kept for a while: calls, and the window
+            in seconds. None if nothing was learned, or it is forgotten.
+        forgotten_in: Seconds until `learned` is forgotten, if there is no further 429; None if it is None.
     """
 
     capacity: int | None
@@ -37,10 +38,10 @@ class LimiterStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def unlimited_statistics(
-    still: float | None, interactive: int, bulk: int, calls: int, refused: int
+    blocked_for: float | None, interactive: int, bulk: int, calls: int, refused: int
 ) -> LimiterStatistics:
-    """Return what a limiter without a limit tells, which stands still for so many seconds."""
+    """Return the statistics of a limiter without a limit, which is blocked for so many seconds."""
     return LimiterStatistics(
         capacity=None, limit=None, used=0, free=None, waiting_interactive=interactive, waiting_bulk=bulk,
-        next_slot=still, calls=calls, refused=refused,
+        next_slot=blocked_for, calls=calls, refused=refused,
     )  # fmt: skip

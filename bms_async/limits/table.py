@@ -1,7 +1,7 @@
 """The documented limits: calls a minute, by the dotted name of the method (API reference, table 2-2).
 
-The table's rows for one server and for the list carry each other's titles; what counts is the URI. Native OpenStack
-calls have no documented limit.
+In the reference's table, the rows for one server and for the list carry each other's titles; the URI is what counts.
+Native OpenStack calls have no documented limit.
 """
 
 from __future__ import annotations

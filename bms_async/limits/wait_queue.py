@@ -1,4 +1,4 @@
-"""Who waits for a slot: two lanes, each first come, first served."""
+"""The queues that calls wait in for a slot: two lanes, each first come, first served."""
 
 from __future__ import annotations
 
@@ -10,46 +10,49 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _PURGE_THRESHOLD = 64
-"""Dead waiters that are not worth clearing away."""
+"""Dead waiters that are not worth purging."""
 
 
 class Lane(IntEnum):
-    """Who goes first when calls must wait."""
+    """Which calls go first when calls must wait: all of INTERACTIVE before any of BULK."""
 
     INTERACTIVE = 0
     BULK = 1
 
 
 class WaitQueue(Generic[T]):
-    """Tickets in the order in which they came.
+    """Waiters in the order in which they came.
 
-    Who leaves stays in the line as a waiter that is done and is passed over, for taking it out of the middle would cost
-    more than it weighs; when most are such, they are cleared away together. So joining, leaving and serving cost the
-    same however many wait.
+    A cancelled waiter stays in the deque and is skipped when popped: removing it from the middle would be O(n). Once
+    most entries are dead they are purged together. So each operation is O(1) amortized, however many wait.
     """
 
-    __slots__ = ("_waiters", "length")
+    __slots__ = ("_length", "_waiters")
 
     def __init__(self) -> None:
         self._waiters: deque[asyncio.Future[T]] = deque()
-        self.length = 0
+        self._length = 0
+
+    def __len__(self) -> int:
+        """Return how many wait, without the dead waiters."""
+        return self._length
 
     def append(self, waiter: asyncio.Future[T]) -> None:
-        """Put a waiter at the end."""
+        """Add a waiter at the end."""
         self._waiters.append(waiter)
-        self.length += 1
+        self._length += 1
 
     def discard(self) -> None:
-        """Count out one whose waiter is done without having been served."""
-        self.length -= 1
-        if len(self._waiters) > 2 * self.length + _PURGE_THRESHOLD:
+        """Count a waiter out that is done without having been popped."""
+        self._length -= 1
+        if len(self._waiters) > 2 * self._length + _PURGE_THRESHOLD:
             self._waiters = deque(waiter for waiter in self._waiters if not waiter.done())
 
     def pop(self) -> asyncio.Future[T] | None:
-        """Take the first who still waits; None when nobody does."""
+        """Return the first live waiter; None if there is none."""
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                self.length -= 1
+                self._length -= 1
                 return waiter
         return None

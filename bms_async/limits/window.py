@@ -1,10 +1,15 @@
-"""The guarantee: no 60 s window at the server ever holds more calls than the limit allows.
+"""The rate limiter of one operation.
 
-A slot is taken before a call is sent and comes back 60 s after its answer (or its failure) arrived. The server counted
-the call somewhere between the two. So when a slot is used again, the server's count of its last use is at least 60 s
-old, whatever the network did and whichever window the server counts by. No clock is shared with the server.
+Guarantee (R1): no 60 s window at the server ever holds more calls than the limit allows.
 
-A leaky bucket does not give this: one that allows 50 a minute lets 50 through at once and 50 more within the minute.
+How: a slot is taken before a call is sent, and comes back 60 s after its response (or its failure) arrived. The server
+counted the call somewhere between the two. So when a slot is used again, the server's count of its last use is at least
+60 s old, whatever the network did and whichever window the server counts by. No clock is shared with the server.
+
+Most calls find a free slot and no waiter. How many more of them can do so is counted ahead, and they take a fast path
+that looks at neither the clock nor the queues. Whatever could make that number too high sets it to 0.
+
+Rejected: a leaky bucket. One that allows 50 a minute lets 50 through at once and 50 more within the minute.
 """
 
 from __future__ import annotations
@@ -27,19 +32,20 @@ from .wait_queue import Lane, WaitQueue
 
 
 class WindowLimiter:
-    """Lets at most `limit` calls into any window of `window` seconds, as the server counts them.
+    """Allows at most `limit` calls in any window of `window` seconds, as the server counts them.
 
-    First come, first served within a lane; the interactive lane goes before the bulk lane, and bulk leaves the last
-    few slots alone. Waiting costs one future a call and one timer in all.
+    First come, first served within a lane; the interactive lane goes before the bulk lane, and bulk calls leave the
+    last few slots free. Waiting costs one future a call and one timer in all.
 
-    On another event loop than that of its home all but the end of a slot is refused, before anything is changed.
+    On another event loop than that of its binding, everything but ending a slot raises a `ConfigurationError` before
+    anything is changed.
 
     Args:
-        name: What is limited, for the repr.
+        name: The name of the operation, for the repr and for errors.
         limit: Calls a window; None for no limit.
         window: Seconds.
-        reserve: The share of the limit that bulk work never takes, rounded down to whole calls.
-        home: The event loop that it shares with other limiters; one of its own by default.
+        reserve: The share of the limit that bulk calls leave free, rounded down to whole calls.
+        binding: The event loop that it shares with other limiters; one of its own by default.
     """
 
     __slots__ = (
@@ -68,33 +74,33 @@ class WindowLimiter:
         *,
         window: float = 60.0,
         reserve: float = 1 / 60,
-        home: LoopBinding | None = None,
+        binding: LoopBinding | None = None,
     ) -> None:
         self._name = name
         self._limit = limit
         self._adaptive = AdaptiveLimit(limit, window)
         self._reserve = int((limit or 0) * reserve)
-        # When the calls ended whose slots have not come back: when that is, depends on what was learned meanwhile.
+        # When calls ended whose slots have not come back. The end and not the return: the window may change meanwhile.
         self._cooldowns: deque[float] = deque()
         self._lanes: tuple[WaitQueue[Slot], WaitQueue[Slot]] = (WaitQueue(), WaitQueue())
-        # The loop whose calls need no look at their home, and its thread; None also where there is no limit. To ask
-        # for the running loop costs a system call.
+        # The loop of the fast path, and its thread; None where there is no limit. Asking for the running loop costs a
+        # system call.
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._timer: asyncio.TimerHandle | None = None
         self._calls = self._ended = 0
-        # How often it has moved. What a slot of an earlier stay held was counted in when it moved.
+        # How often it was rebound. The slots of an earlier epoch went into their cooldown then.
         self._epoch = 0
         self._refused = 0
-        # Up to how many calls in all may go without a look at the clock and at who waits: most calls ask no more.
+        # Up to how many calls in all the fast path is open.
         self._fast_until = self._fast_until_bulk = self._adaptive.capacity if limit is None else 0
-        self._binding = LoopBinding() if home is None else home
+        self._binding = LoopBinding() if binding is None else binding
         self._binding.add(self)
 
     def __repr__(self) -> str:
         if self._limit is None:
             return f"<WindowLimiter {self._name}: no limit, {self._calls} calls>"
-        waiting = self._lanes[0].length + self._lanes[1].length
+        waiting = len(self._lanes[0]) + len(self._lanes[1])
         used = self._calls - self._ended + len(self._cooldowns)
         return f"<WindowLimiter {self._name}: {used} of {self._adaptive.capacity} used, {waiting} waiting>"
 
@@ -104,24 +110,24 @@ class WindowLimiter:
         return self._limit
 
     @property
-    def is_waited_for(self) -> bool:
-        """Whether calls wait for their slots."""
-        return bool(self._lanes[0].length or self._lanes[1].length)
+    def has_waiters(self) -> bool:
+        """Whether calls wait for a slot."""
+        return bool(self._lanes[0] or self._lanes[1])
 
     async def acquire(self, lane: Lane = Lane.INTERACTIVE, *, max_wait: float | None = None) -> Slot:
         """Wait for the right to make one call.
 
-        A caller cancelled while waiting leaves no trace; its place goes to the next.
+        A caller that is cancelled while it waits leaves no trace; the next waiter takes its position.
 
         Args:
-            lane: INTERACTIVE for a call that somebody waits for, BULK for one of very many.
-            max_wait: Seconds after which to give up; at once if it will surely take longer.
+            lane: INTERACTIVE for a call that is awaited by itself, BULK for one of very many.
+            max_wait: Maximum wait in seconds; the call fails at once if it will surely take longer.
 
         Raises:
             WaitTooLongError: No slot comes in time.
             ConfigurationError: The limiter is in use on another event loop.
         """
-        # As in `acquire_nowait`, for to call that costs a tenth of a call that need not wait.
+        # As in `acquire_nowait`: calling it would cost a tenth of a call that need not wait.
         calls, loop = self._calls, self._loop
         if calls < (self._fast_until_bulk if lane else self._fast_until) and (
             loop is None or (get_ident() == self._thread and loop.is_running())
@@ -133,14 +139,14 @@ class WindowLimiter:
             return slot
         waiter: asyncio.Future[Slot] = self._binding.bind().create_future()
         timer = None if max_wait is None else self._start_timeout(waiter, lane, max_wait)
-        line = self._enqueue(waiter, lane)
+        queue = self._enqueue(waiter, lane)
         try:
             return await waiter
         except (asyncio.CancelledError, WaitTooLongError):
             if waiter.cancel() or waiter.cancelled() or waiter.exception():
-                line.discard()
+                queue.discard()
                 if (running := get_running_loop()) is self._binding.loop:
-                    # Who came while a dead waiter still counted got in line behind it, and nobody else may ever look.
+                    # A waiter that came while this one still counted queued behind it, and nothing else would wake it.
                     self._wake_waiters(running)
             else:
                 waiter.result().refund()
@@ -150,10 +156,10 @@ class WindowLimiter:
                 timer.cancel()
 
     def acquire_nowait(self, lane: Lane = Lane.INTERACTIVE) -> Slot | None:
-        """Take the right to make one call if it is to be had now; None if it must be waited for.
+        """Return the right to make one call; None if it would have to wait.
 
         Args:
-            lane: Nobody of that lane or of one before it is overtaken.
+            lane: The lane; no waiter in it, or in the lane before it, is overtaken.
 
         Raises:
             ConfigurationError: The limiter is in use on another event loop.
@@ -169,74 +175,75 @@ class WindowLimiter:
     def estimate_wait(self, lane: Lane = Lane.INTERACTIVE) -> float:
         """Return the seconds that a call would wait for its slot, if all goes as fast as it can.
 
-        It takes longer when calls that are under way are answered late, or others come into a lane before.
+        It takes longer if the responses of calls in flight come late, or other calls enter a lane that goes before.
 
         Args:
-            lane: Whose turn it would be.
+            lane: The lane that the call would wait in.
         """
         adaptive = self._adaptive
         if self._limit is None:
             return 0.0 if self._fast_until else max(0.0, adaptive.blocked_until - self._binding.bind().time())
         now = self._sync_clock()
-        kept = min(self._reserve, adaptive.capacity - 1) if lane is Lane.BULK else 0
-        interactive, bulk = (line.length for line in self._lanes)
-        # Bulk needs as many more free slots as it leaves alone.
-        turn = interactive + 1 + (bulk + kept if lane is Lane.BULK else 0)
-        return adaptive.estimate_wait(now, self._cooldowns, turn, interactive, kept=kept, free=self._count_free())
+        reserved = self._reserved(lane)
+        interactive, bulk = (len(queue) for queue in self._lanes)
+        # Our position in the queue of freed slots; a bulk call also needs the reserve to be free.
+        position = interactive + 1 + (bulk + reserved if lane is Lane.BULK else 0)
+        free = self._count_free()
+        return adaptive.estimate_wait(now, self._cooldowns, position, interactive, reserved=reserved, free=free)
 
-    def on_rate_limited(self, seconds: float | None = None, *, quota: tuple[int, float] | None = None) -> None:
-        """Note that the server counted a call out, because others use the account too or its limit is lower.
+    def on_rate_limited(self, retry_after: float | None = None, *, quota: tuple[int, float] | None = None) -> None:
+        """Back off after a 429: other programs use the account too, or its limit is lower.
 
-        The operation stands still, and its capacity shrinks and grows back, by a fiftieth of the limit a window (one
-        call at least). Without a limit it stands still if the server said for how long.
+        The operation is blocked, and its capacity shrinks and grows back, by a fiftieth of the limit a window (one call
+        at least). An operation without a limit is blocked only if the server said for how long.
 
         Args:
-            seconds: What ``Retry-After`` asked for; a whole window when it asked for nothing.
+            retry_after: The seconds that ``Retry-After`` named; None for a whole window.
             quota: The limit that the server named: calls, and the window in seconds. It counts only where it is lower
-                than what is documented or set, and is forgotten ten windows after the last refusal.
+                than the one that is documented or set, and is forgotten ten windows after the last refusal.
 
         Raises:
             ConfigurationError: The limiter is in use on another event loop.
         """
         loop = self._binding.bind()
         self._refused += 1
-        if self._limit is None and seconds is None:
+        if self._limit is None and retry_after is None:
             return
         self._fast_until = self._fast_until_bulk = 0
-        self._adaptive.on_rate_limited(loop.time(), seconds, quota)
+        self._adaptive.on_rate_limited(loop.time(), retry_after, quota)
         self._schedule_wakeup(loop)
 
     def snapshot(self) -> list[float]:
         """Return the seconds until each used slot comes back, ascending; a whole window for a call in flight.
 
-        It is told as if nothing had been learned from refusals.
+        A longer window that was learned from refusals is not taken into account.
         """
         if self._limit is None:
             return []
         now, window = self._sync_clock(), self._adaptive.base_window
-        cooling = (ended + window - now for ended in self._cooldowns)
-        return [*(left for left in cooling if left > 0), *[window] * (self._calls - self._ended)]
+        remaining = (ended + window - now for ended in self._cooldowns)
+        return [*(seconds for seconds in remaining if seconds > 0), *[window] * (self._calls - self._ended)]
 
     def restore(self, spent: Iterable[float]) -> None:
-        """Count calls in that were made elsewhere.
+        """Reserve the slots of calls that were made elsewhere.
 
         Args:
-            spent: Seconds until the slot of each comes back. No slot stays away for longer than a window.
+            spent: Seconds until the slot of each comes back, at most a window.
         """
         if self._limit is None:
             return
         now, window = self._binding.bind().time(), self._adaptive.base_window
         ended = [now + min(seconds, window) - window for seconds in spent if seconds > 0]
-        # Whoever looks takes those that are due from the left.
+        # Sorted, because `_expire` takes those that are due from the left.
         self._cooldowns = deque(sorted([*self._cooldowns, *ended]))
         self._fast_until = self._fast_until_bulk = 0
 
     def statistics(self) -> LimiterStatistics:
-        """Tell what is used, free and waiting, and what was learned."""
-        adaptive, (interactive, bulk) = self._adaptive, (line.length for line in self._lanes)
+        """Return how many slots are used and free, how many calls wait, and what was learned."""
+        adaptive, (interactive, bulk) = self._adaptive, (len(queue) for queue in self._lanes)
         if self._limit is None:
-            still = 0.0 if self._fast_until else max(0.0, adaptive.blocked_until - self._binding.bind().time())
-            return unlimited_statistics(still or None, interactive, bulk, self._calls, self._refused)
+            blocked_for = 0.0 if self._fast_until else max(0.0, adaptive.blocked_until - self._binding.bind().time())
+            return unlimited_statistics(blocked_for or None, interactive, bulk, self._calls, self._refused)
         now = self._sync_clock()
         used = self._calls - self._ended + len(self._cooldowns)
         free = max(0, adaptive.capacity - used) if now >= adaptive.blocked_until else 0
@@ -255,29 +262,29 @@ class WindowLimiter:
         )
 
     def rebind(self, loop: asyncio.AbstractEventLoop, shift: float) -> None:
-        """Go on on another event loop, whose clock is so many seconds ahead; its `LoopBinding` calls it."""
+        """Go on on another event loop, whose clock is ahead by so many seconds; called by the `LoopBinding`."""
         if shift:
             self._cooldowns = deque(ended + shift for ended in self._cooldowns)
             self._adaptive.shift(shift)
         if self._limit is not None:
-            # What was in flight there may have been counted until just now.
+            # The server may have counted the calls in flight until just now.
             self._cooldowns.extend([loop.time()] * (self._calls - self._ended))
             self._ended = self._calls
             self._loop, self._thread = loop, get_ident()
         self._epoch += 1
         self._timer = None
-        # Those who waited in them leave the lines that they joined.
+        # New queues: each waiter of the former loop leaves the one that it joined.
         self._lanes = (WaitQueue(), WaitQueue())
         self.invalidate_fast_path()
 
     def invalidate_fast_path(self) -> None:
-        """Let no call go without a look at the loop and its clock."""
+        """Have the next call check the loop and its clock."""
         if self._limit is not None:
             self._fast_until = self._fast_until_bulk = 0
 
     def is_idle(self, now: float) -> bool:
-        """Tell whether nothing is used or learned at a moment by its home's clock; on any thread."""
-        if now < self._adaptive.blocked_until or self.is_waited_for:
+        """Return whether nothing is used or learned at a time by its binding's clock; on any thread."""
+        if now < self._adaptive.blocked_until or self.has_waiters:
             return False
         if self._limit is None:
             return True
@@ -289,7 +296,7 @@ class WindowLimiter:
             return True
 
     def _sync_clock(self) -> float:
-        """Return the time, after what is due by then."""
+        """Return the time, once all that is due by then has expired."""
         loop = self._binding.bind()
         self._loop, self._thread = loop, get_ident()
         now = loop.time()
@@ -297,76 +304,79 @@ class WindowLimiter:
         return now
 
     def _acquire_slow(self, lane: Lane) -> Slot | None:
-        """Take a slot if there is one, and note how many more calls may go without looking."""
+        """Return a slot if there is one, and open the fast path for as many calls as may take it."""
         loop, adaptive = self._binding.use(), self._adaptive
         if self._limit is not None:
             self._loop, self._thread = loop, get_ident()
         now = loop.time()
         self._expire(now)
         interactive, bulk = self._lanes
-        if adaptive.is_unreduced and not (interactive.length or bulk.length or now < adaptive.blocked_until):
+        if adaptive.is_unreduced and not (interactive or bulk or now < adaptive.blocked_until):
             self._fast_until = self._calls + self._count_free()
-            self._fast_until_bulk = self._fast_until - min(self._reserve, adaptive.capacity - 1)
-        if interactive.length or (lane and bulk.length) or not self._has_room(lane, now):
+            self._fast_until_bulk = self._fast_until - self._reserved(Lane.BULK)
+        if interactive or (lane and bulk) or not self._has_room(lane, now):
             return None
         self._calls += 1
         return Slot(self, self._epoch)
 
     def _count_free(self) -> int:
-        """Return how many slots are neither in flight nor cooling; less than none after the capacity shrank."""
+        """Return how many slots are neither in flight nor in their cooldown; negative after the capacity shrank."""
         return self._adaptive.capacity - (self._calls - self._ended) - len(self._cooldowns)
 
+    def _reserved(self, lane: Lane) -> int:
+        """Return how many slots a call must leave free."""
+        return min(self._reserve, self._adaptive.capacity - 1) if lane is Lane.BULK else 0
+
     def _has_room(self, lane: Lane, now: float) -> bool:
-        kept = min(self._reserve, self._adaptive.capacity - 1) if lane is Lane.BULK else 0
-        return self._count_free() > kept and now >= self._adaptive.blocked_until
+        return self._count_free() > self._reserved(lane) and now >= self._adaptive.blocked_until
 
     def _start_timeout(self, waiter: asyncio.Future[Slot], lane: Lane, max_wait: float) -> asyncio.TimerHandle:
-        """Have a waiter fail when its time is over, or refuse it at once if its turn surely comes later."""
+        """Have a waiter fail at its timeout; raise at once if its slot surely comes later."""
         wait = self.estimate_wait(lane)
         if wait > max_wait:
             raise WaitTooLongError(operation=self._name, wait=wait, max_wait=max_wait)
         return waiter.get_loop().call_later(max_wait, self._on_timeout, waiter, max_wait)
 
     def _enqueue(self, waiter: asyncio.Future[Slot], lane: Lane) -> WaitQueue[Slot]:
-        """Put a waiter at the end of its line, and from now on let nobody go without looking."""
-        line = self._lanes[lane]
-        line.append(waiter)
+        """Add a waiter to its queue, and close the fast path, which would overtake it."""
+        queue = self._lanes[lane]
+        queue.append(waiter)
         self._fast_until = self._fast_until_bulk = 0
         self._schedule_wakeup(waiter.get_loop())
-        return line
+        return queue
 
     def _on_timeout(self, waiter: asyncio.Future[Slot], max_wait: float) -> None:
         if not waiter.done():
             more = self._next_change(waiter.get_loop().time()) or self._adaptive.base_window
             waiter.set_exception(WaitTooLongError(operation=self._name, wait=max_wait + more, max_wait=max_wait))
 
-    def start_cooldown(self, stay: int) -> None:
-        """Take a slot back one window from now: what `Slot.release` does."""
+    def start_cooldown(self, epoch: int) -> None:
+        """Take a slot back one window from now; called by `Slot.release`."""
         loop = self._loop
         if loop is None:
             return
-        if stay != self._epoch or get_ident() != self._thread:
-            self.end_anywhere(stay, sent=True)
+        if epoch != self._epoch or get_ident() != self._thread:
+            self.end_anywhere(epoch, sent=True)
             return
         self._ended += 1
         self._cooldowns.append(loop.time())
         if not self._fast_until and (self._timer is None or len(self._cooldowns) == 1):
             self._schedule_wakeup(loop)
 
-    def end_anywhere(self, stay: int, *, sent: bool) -> None:
-        """Take a slot back on whichever thread it is; it is free at once if nothing was sent."""
+    def end_anywhere(self, epoch: int, *, sent: bool) -> None:
+        """Take a slot back, on any thread; it is free at once if nothing was sent."""
         loop = self._loop
         if loop is not None:
-            run_on(loop, functools.partial(self._end, loop, stay, sent=sent))
+            run_on(loop, functools.partial(self._end, loop, epoch, sent=sent))
         elif not sent:
             self._calls -= 1
 
-    def _end(self, loop: asyncio.AbstractEventLoop, stay: int, *, sent: bool) -> None:
+    def _end(self, loop: asyncio.AbstractEventLoop, epoch: int, *, sent: bool) -> None:
         self._fast_until = self._fast_until_bulk = 0
-        is_own = stay == self._epoch
+        is_own = epoch == self._epoch
         if sent:
             self._ended += is_own
-            # One of an earlier stay was counted in when it ended; it may have been counted at the server since.
+            # One of an earlier epoch is in its cooldown already, but the server may have counted it later than that.
             self._cooldowns.append(loop.time())
         elif is_own:
             self._calls -= 1
@@ -375,26 +385,26 @@ class WindowLimiter:
 
     def _expire(self, now: float) -> None:
         self._adaptive.expire(now)
-        cooling, since = self._cooldowns, now - self._adaptive.window
-        while cooling and cooling[0] <= since:
-            cooling.popleft()
+        cooldowns, since = self._cooldowns, now - self._adaptive.window
+        while cooldowns and cooldowns[0] <= since:
+            cooldowns.popleft()
 
     def _wake_waiters(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         self._expire(now)
-        for lane, line in zip(Lane, self._lanes, strict=True):
-            while line.length and self._has_room(lane, now) and (waiter := line.pop()):
+        for lane, queue in zip(Lane, self._lanes, strict=True):
+            while queue and self._has_room(lane, now) and (waiter := queue.pop()):
                 self._calls += 1
                 waiter.set_result(Slot(self, self._epoch))
         self._schedule_wakeup(loop)
 
     def _schedule_wakeup(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have one timer for the next moment at which something can change, and only while somebody waits.
+        """Keep one timer for the next time at which something can change, and only while calls wait.
 
-        It may be set already for a later moment: while all slots are in flight, the next change is that of the
-        capacity, and the first slot that cools comes back long before.
+        It may be set for a later time already: while all slots are in flight, the next change is that of the capacity,
+        and the first slot in its cooldown comes back long before.
         """
-        if not self.is_waited_for or loop.is_closed():
+        if not self.has_waiters or loop.is_closed():
             return
         now = loop.time()
         due = self._next_change(now)
@@ -412,7 +422,7 @@ class WindowLimiter:
             self._wake_waiters(loop)
 
     def _next_change(self, now: float) -> float | None:
-        """Return the seconds until a slot may come free by itself, None if only a release can bring that about."""
+        """Return the seconds until a slot may come free by itself; None if only the end of a call can free one."""
         adaptive = self._adaptive
         if now < adaptive.blocked_until:
             return adaptive.blocked_until - now

@@ -1,4 +1,4 @@
-"""Making calls: within the limits, with credentials, and with retries from one shared budget."""
+"""Making calls: within the limits, with credentials, and with retries that are paid from one shared budget."""
 
 from .core import Core, SessionStatistics
 from .options import CallOptions

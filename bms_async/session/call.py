@@ -1,34 +1,59 @@
-"""The way of one call: slot, credentials, send, read, and again if that can help."""
+"""One call: slot, credentials, request, response, and further attempts where those can help.
+
+Guarantees, whatever fails and whenever the caller is cancelled:
+
+- Every attempt, a retry too, takes a slot of its operation's limiter before it is sent. The slot follows the request
+  and not the caller, and is released once the transport is done with it (R1).
+- A request is repeated only where that is safe. An operation that must not run twice, such as a reboot, is repeated
+  only if the attempt surely was not executed: it was rate-limited, or its credentials were refused, or nothing of it
+  left (R3).
+- `maybe_done` of the error that is raised is True if the cloud may have executed any of the attempts: those before the
+  last are its `previous`.
+- Cancelling the caller, or reaching the deadline, ends this call and no other one (R4).
+
+How: the transport sends in tasks of its own and hands out a `PendingRequest`, which knows whether anything was sent.
+The limiter, the log and the hooks learn of each failed attempt before the next one begins. A rate-limited call has no
+delay of its own where the limiter is blocked: waiting for the next slot is the delay.
+
+Rejected: retries in the transport, or by a library. Neither knows the limits, the safety of an operation, the budget
+that all calls share, or whether a request has left. And releasing the slot in a `finally` of the caller: a cancelled
+call would give its slot away before the server has counted the request.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
+import anyio
 import anyio.lowlevel
+import msgspec
 
-from bms_async._foreign import call_foreign, call_foreign_now
+from bms_async._foreign import call_foreign, call_foreign_now, reporting_failure
 from bms_async.auth import RenewableAuth
 from bms_async.errors import (
     AuthenticationError,
     CallError,
     CallTimeoutError,
+    ClientClosedError,
     PermissionDeniedError,
     RateLimitedError,
     WaitTooLongError,
 )
-from bms_async.limits import Lane, Slot, WindowLimiter
-from bms_async.redaction import wrap_secrets
+from bms_async.limits import Lane, WindowLimiter
+from bms_async.redaction import mask, wrap_secrets
 from bms_async.transport import PendingRequest
 from bms_async.wire import (
     MAX_RETRY_AFTER,
     HttpRequest,
     HttpResponse,
     Operation,
+    Query,
     RetryPolicy,
+    build_request,
     may_retry,
     read_request_id,
     read_response,
@@ -38,6 +63,7 @@ from bms_async.wire import (
 from .core import Core
 from .large_bodies import LARGE, read_large
 from .log import log_attempt, logger
+from .options import CallOptions
 
 if TYPE_CHECKING:
     from .hook_events import CallHookEvents
@@ -45,156 +71,179 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class CallKeywords(TypedDict, total=False):
+    """What a call is made with beside its operation and its lane: the keyword arguments of `Session.call`."""
+
+    path: Mapping[str, str] | None
+    """A value for each parameter of the operation's path but the project."""
+    query: Query | None
+    """The query."""
+    body: object
+    """The body."""
+    headers: Mapping[str, str] | None
+    """Headers that this call needs beside the operation's own."""
+    retry: RetryPolicy | None
+    """How the call is retried, where that must differ from the options."""
+    on_send: Callable[[], None] | None
+    """Called when a request is handed to the transport: from then on the cloud may act on it."""
+    on_refused: Callable[[], None] | None
+    """Called when the cloud surely acted on no attempt so far, and the call is to be retried."""
+    secrets: Sequence[str | None]
+    """Secrets that the call sends, masked where the cloud or a proxy echoes them; None entries are ignored."""
+
+
+class CallArguments(msgspec.Struct, frozen=True, kw_only=True):
+    """The keyword arguments of one call; `CallKeywords` says what each of them is."""
+
+    path: Mapping[str, str] | None = None
+    query: Query | None = None
+    body: object = None
+    headers: Mapping[str, str] | None = None
+    retry: RetryPolicy | None = None
+    on_send: Callable[[], None] | None = None
+    on_refused: Callable[[], None] | None = None
+    secrets: Sequence[str | None] = ()
+
+
 class Call(Generic[T]):
     """One call, until its result is there or nothing more can be done for it.
 
     Args:
-        core: What it shares with the client's other calls.
-        operation: What is called.
-        request: Its request, without credentials.
-        lane: Who goes first when calls must wait.
-        policy: How it is tried again.
-        max_wait: Seconds that it may wait for a slot.
-        ends_at: When it must be over, by the loop's clock.
-        on_send: Called when a request is handed to the transport: from then on the cloud may act on it.
-        on_refused: Called when it surely did not act on any try so far, and the call is to be tried again.
-        redact: Takes the credentials, and what the call sends as secrets, out of a text.
-        news: Tells the hooks of it; None where there are none.
+        core: The state shared with the client's other calls.
+        operation: The operation to call.
+        arguments: The keyword arguments of the call.
+        options: The options of the session that makes it.
+        lane: The lane that it waits in.
+        events: Emits its hook events; None without hooks.
     """
 
     __slots__ = (
-        "_core", "_ends_at", "_errors", "_flight", "_lane", "_max_wait", "_news", "_on_refused", "_on_send",
-        "_operation", "_policy", "_redact", "_renewed", "_request", "_response",
-    )  # fmt: skip
+        "_arguments",
+        "_core",
+        "_ends_at",
+        "_errors",
+        "_events",
+        "_is_renewed",
+        "_lane",
+        "_limiter",
+        "_operation",
+        "_options",
+        "_pending",
+        "_redact",
+        "_response",
+        "_waited",
+    )
 
     def __init__(
         self,
         core: Core,
         operation: Operation[T],
-        request: HttpRequest,
+        arguments: CallArguments,
+        options: CallOptions,
         *,
         lane: Lane,
-        policy: RetryPolicy,
-        max_wait: float | None,
-        ends_at: float,
-        on_send: Callable[[], None] | None,
-        on_refused: Callable[[], None] | None,
-        redact: Callable[[str], str],
-        news: CallHookEvents | None = None,
+        events: CallHookEvents | None = None,
     ) -> None:
         self._core = core
         self._operation = operation
-        self._request = request
+        self._arguments = arguments
+        self._options = options
         self._lane = lane
-        self._policy = policy
-        self._max_wait = max_wait
-        self._ends_at = ends_at
-        self._on_send = on_send
-        self._on_refused = on_refused
-        self._redact = redact
-        self._news = news
+        self._events = events
+        self._redact = _redactor(core.redact, arguments.secrets) if arguments.secrets else core.redact
         self._errors: list[CallError] = []
-        self._flight: PendingRequest | None = None
+        self._ends_at = math.inf
+        self._limiter: WindowLimiter | None = None
+        self._pending: PendingRequest | None = None
         self._response: HttpResponse | None = None
-        self._renewed = False
+        self._is_renewed = False
+        self._waited = 0.0
 
-    async def run(self) -> T:
-        """Make it.
+    async def run(self, scopes: set[anyio.CancelScope]) -> T:
+        """Make the call.
+
+        Args:
+            scopes: The client's open calls, which this one joins until it ends.
 
         Raises:
-            CallError: What the last try ended with; those before are its `previous`.
+            CallError: The error of the last attempt; those of earlier attempts are its `previous`.
+            ClientClosedError: The client was closed meanwhile.
         """
-        failures = refusals = 0
+        core, operation, seconds = self._core, self._operation, self._options.total_timeout
+        if seconds is not None:
+            self._ends_at = asyncio.get_running_loop().time() + seconds
+        request: HttpRequest | None = None
+        with anyio.CancelScope(deadline=self._ends_at) as scope:
+            scopes.add(scope)
+            try:
+                if core.project_id is None and "{project_id}" in operation.path:
+                    core.project_id = await core.find_project_id(operation.name)
+                request = self._build_request()
+                return await self._run_attempts(request)
+            except CallError:
+                core.failed += 1
+                raise
+            finally:
+                scopes.discard(scope)
+        if core.call_scopes is None:
+            raise ClientClosedError(f"{operation.name}: the client was closed before the response arrived")
+        core.failed += 1
+        raise self._deadline_error("the project was not found" if request is None else "no response")
+
+    def _build_request(self) -> HttpRequest:
+        core, operation, arguments = self._core, self._operation, self._arguments
+        return build_request(
+            operation,
+            endpoint=core.endpoints[operation.service],
+            path={"project_id": core.project_id or "", **(arguments.path or {})},
+            query=arguments.query,
+            body=arguments.body,
+            headers=arguments.headers,
+            user_agent=core.user_agent,
+            timeout=self._options.timeout,
+        )
+
+    async def _run_attempts(self, request: HttpRequest) -> T:
+        policy = self._arguments.retry or self._options.retry
+        failures = rate_limited = 0
         while True:
             try:
-                result = await self._attempt()
+                pending = await self._send(request)
+                result = await reporting_failure(self._receive(pending), self._report_failure)
             except CallError as caught:
                 error = caught
             else:
+                self._report_success()
                 self._core.earn_retry()
                 return result
             if isinstance(error, AuthenticationError | PermissionDeniedError):
-                renewed, failure = await self._renew()
-                if renewed or failure is not None:
-                    self._remember(error)
-                if renewed:
-                    self._emit_retry(error, 0.0)
-                    # Who was told may have ended the call, which must not be sent any more then.
-                    await anyio.lowlevel.checkpoint_if_cancelled()
+                remaining = await self._renew(error)
+                if remaining is None:
                     continue
-                # No new credentials came, and this try may be made again like one that never had any.
-                error = failure or error
-            refused = isinstance(error, RateLimitedError)
-            refusals += refused
-            failures += not refused
-            spent = refusals > self._policy.rate_limit_attempts if refused else failures >= self._policy.attempts
-            # A refused call needs no delay of its own where its operation stands still for a while.
-            stands = refused and self._is_blocked(error)
-            delay = 0.0 if stands else self._delay(error, refusals if refused else failures)
-            if spent or not self._may_retry(error, delay):
+                error = remaining
+            is_rate_limited = isinstance(error, RateLimitedError)
+            rate_limited += is_rate_limited
+            failures += not is_rate_limited
+            exhausted = rate_limited > policy.rate_limit_attempts if is_rate_limited else failures >= policy.attempts
+            limiter_waits = is_rate_limited and self._is_blocked(error)
+            attempt = rate_limited if is_rate_limited else failures
+            delay = 0.0 if limiter_waits else self._delay(policy, error, attempt)
+            if exhausted or not self._may_retry(error, delay):
                 self._attach_previous(error)
                 raise error from error.__cause__
             self._remember(error)
             self._emit_retry(error, delay)
-            await (anyio.lowlevel.checkpoint_if_cancelled() if stands else asyncio.sleep(delay))
+            await (anyio.lowlevel.checkpoint_if_cancelled() if limiter_waits else asyncio.sleep(delay))
 
-    def deadline_error(self, seconds: float | None) -> CallTimeoutError:
-        """Return the error for a call whose deadline has come."""
-        sent = self._flight is not None and self._flight.sent
-        error = CallTimeoutError(
-            f"no answer within {seconds} s, all waiting included",
-            maybe_delivered=sent,
-            operation=self._operation.name,
-        )
-        self._attach_previous(error)
-        return error
-
-    async def _attempt(self) -> T:
-        core, operation = self._core, self._operation
-        limiter = core.limits[operation.name]
+    async def _send(self, request: HttpRequest) -> PendingRequest:
+        """Wait for a slot, sign the request, and hand it to the transport."""
+        core = self._core
         loop = asyncio.get_running_loop()
-        asked_at = loop.time()
-        self._flight = None
-        slot = await limiter.acquire(self._lane, max_wait=self._max_wait_left(asked_at))
-        waited = loop.time() - asked_at
-        attempt = len(self._errors) + 1
-        pending = await self._send(slot)
-        if self._news is not None:
-            self._news.on_sent(self._request, waited, limiter)
-        failure: BaseException | None = None
-        try:
-            self._response = response = await pending.wait()
-            result = self._read(response) if len(response.body) < LARGE else await self._read_large(response)
-        except BaseException as error:  # noqa: BLE001 - it is raised again
-            failure = error
-        if failure is not None:
-            try:
-                self._report_failure(failure, limiter, attempt, waited)
-                raise failure
-            finally:
-                # It has a traceback, which has this frame: a cycle that only the collector would end.
-                del failure
-        if self._news is not None:
-            self._news.on_response(response)
-        if logger.isEnabledFor(logging.DEBUG):
-            request_id = read_request_id(response, redact=self._redact)
-            log_attempt(logging.DEBUG, operation.name, attempt, waited, status=response.status, request_id=request_id)
-        return result
-
-    def _report_failure(self, error: BaseException, limiter: WindowLimiter, attempt: int, waited: float) -> None:
-        """Tell the limiter, the log and the hooks how a try failed, each what is its business."""
-        if isinstance(error, RateLimitedError):
-            asked = None if error.retry_after is None else min(error.retry_after, MAX_RETRY_AFTER)
-            limiter.on_rate_limited(asked, quota=error.quota)
-            log_attempt(logging.WARNING, self._operation.name, attempt, waited, error)
-        elif isinstance(error, CallError):
-            log_attempt(logging.INFO, self._operation.name, attempt, waited, error)
-        if self._news is not None:
-            self._news.on_failure(error, limiter)
-
-    async def _send(self, slot: Slot) -> PendingRequest:
-        """Sign the request now that its turn has come, and hand it on."""
-        core, request = self._core, self._request
+        started_at = loop.time()
+        self._pending = None
+        self._limiter = limiter = core.limits[request.operation]
+        slot = await limiter.acquire(self._lane, max_wait=self._max_wait_left(started_at))
+        self._waited = loop.time() - started_at
         try:
             credentials = wrap_secrets(await call_foreign("the credentials' headers()", core.auth.headers, request))
             signed = HttpRequest(
@@ -209,80 +258,145 @@ class Call(Generic[T]):
         except BaseException:
             slot.refund()
             raise
-        # The slot follows the request and not the caller, who may leave before the server has counted it.
+        # The slot follows the request: a cancelled caller leaves before the server has counted it.
         pending.add_done_callback(lambda pending: slot.release() if pending.sent else slot.refund())
-        self._flight = pending
+        self._pending = pending
         core.attempts += 1
-        if self._on_send is not None:
-            self._on_send()
+        if self._arguments.on_send is not None:
+            self._arguments.on_send()
+        if self._events is not None:
+            self._events.on_sent(request, self._waited, limiter)
         return pending
 
-    def _read(self, response: HttpResponse) -> T:
-        # What a good answer holds is what the cloud sent; only an error tells of an answer, and only that is masked.
-        return read_response(self._operation, response, redact=self._redact)
+    async def _receive(self, pending: PendingRequest) -> T:
+        # `redact` is for the texts of errors: a result is what the cloud sent.
+        operation, redact = self._operation, self._redact
+        self._response = response = await pending.wait()
+        if len(response.body) < LARGE or operation.result in (bytes, type(None)):
+            return read_response(operation, response, redact=redact)
+        return await read_large(operation, response, redact=redact)
 
-    async def _read_large(self, response: HttpResponse) -> T:
-        if self._operation.result in (bytes, type(None)):
-            return self._read(response)
-        return await read_large(self._operation, response, redact=self._redact)
+    def _report_success(self) -> None:
+        """Log an attempt that succeeded, and emit its hook events."""
+        response = self._response
+        if response is None:
+            return
+        if self._events is not None:
+            self._events.on_response(response)
+        if logger.isEnabledFor(logging.DEBUG):
+            log_attempt(
+                logging.DEBUG,
+                self._operation.name,
+                len(self._errors) + 1,
+                self._waited,
+                status=response.status,
+                request_id=read_request_id(response, redact=self._redact),
+            )
 
-    async def _renew(self) -> tuple[bool, CallError | None]:
-        """Have refused credentials mended, once a call; a second refusal is an error.
+    def _report_failure(self, error: BaseException) -> None:
+        """Report a failed attempt to the limiter, the log and the hooks."""
+        limiter = self._limiter
+        if isinstance(error, CallError):
+            level = logging.INFO
+            if isinstance(error, RateLimitedError) and limiter is not None:
+                level = logging.WARNING
+                retry_after = None if error.retry_after is None else min(error.retry_after, MAX_RETRY_AFTER)
+                limiter.on_rate_limited(retry_after, quota=error.quota)
+            log_attempt(level, self._operation.name, len(self._errors) + 1, self._waited, error)
+        if self._events is not None:
+            self._events.on_failure(error, limiter)
+
+    async def _renew(self, error: CallError) -> CallError | None:
+        """Have rejected credentials renewed, once a call; a second rejection is an error.
 
         Returns:
-            Whether the call is worth another try, and why no new credentials came where they were asked for in vain.
+            None if the call is worth another attempt with new credentials. Otherwise the error that decides how it goes
+            on: the given one, or the one that kept the credentials from being renewed.
         """
-        auth = self._core.auth
-        if self._renewed or self._flight is None or self._response is None or not isinstance(auth, RenewableAuth):
-            return False, None
-        self._renewed = True
-        # It was refused and so not done, should the deadline come meanwhile.
-        pending, self._flight = self._flight, None
+        auth, pending, response = self._core.auth, self._pending, self._response
+        if self._is_renewed or pending is None or response is None or not isinstance(auth, RenewableAuth):
+            return error
+        self._is_renewed = True
+        # A rejected request was not executed: the deadline may come while the credentials are renewed.
+        self._pending = None
+        failure: CallError | None = None
         try:
-            return await call_foreign("the credentials' renew()", auth.renew, pending.request, self._response), None
-        except CallError as failure:
-            return False, failure
+            renewed = await call_foreign("the credentials' renew()", auth.renew, pending.request, response)
+        except CallError as caught:
+            failure, renewed = caught, False
+        if not renewed and failure is None:
+            return error
+        self._remember(error)
+        if failure is not None:
+            return failure
+        self._emit_retry(error, 0.0)
+        # A hook may have cancelled the call, which must not be sent again then.
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        return None
 
     def _emit_retry(self, error: CallError, delay: float) -> None:
-        if self._news is not None:
-            self._news.on_retry(error, delay)
+        if self._events is not None:
+            self._events.on_retry(error, delay)
 
     def _remember(self, error: CallError) -> None:
-        """Remember what a try ended with that is not the last one."""
+        """Keep the error of an attempt that is not the last one."""
         self._errors.append(error)
-        if self._on_refused is not None and not any(each.maybe_done for each in self._errors):
-            self._on_refused()
+        on_refused = self._arguments.on_refused
+        if on_refused is not None and not any(earlier.maybe_done for earlier in self._errors):
+            on_refused()
 
-    def _delay(self, error: CallError, failures: int) -> float:
-        asked = getattr(error, "retry_after", None)
-        return retry_delay(self._policy, attempt=failures, retry_after=asked, jitter=self._core.random.random())
+    def _delay(self, policy: RetryPolicy, error: CallError, attempt: int) -> float:
+        jitter = self._core.random.random()
+        return retry_delay(policy, attempt=attempt, retry_after=_retry_after(error), jitter=jitter)
 
     def _is_blocked(self, error: CallError) -> bool:
-        """Tell whether the operation waits as a whole after this refusal: without a limit only if the cloud said so."""
-        asked: float | None = getattr(error, "retry_after", None)
-        return asked is not None or self._core.limits[self._operation.name].limit is not None
+        """Return whether the limiter is blocked after a 429: one without a limit is only if the cloud said how long."""
+        return _retry_after(error) is not None or self._core.limits[self._operation.name].limit is not None
 
     def _may_retry(self, error: CallError, delay: float) -> bool:
         if not may_retry(self._operation.safety, error):
             return False
-        if self._max_wait is not None and delay > self._max_wait and getattr(error, "retry_after", None) is not None:
-            # Who cannot wait that long for a slot cannot wait that long for a cloud that is out of order.
+        max_wait = self._options.max_wait
+        if max_wait is not None and delay > max_wait and _retry_after(error) is not None:
+            # A caller that cannot wait that long for a slot cannot wait that long for a cloud that is out of order.
             return False
         if asyncio.get_running_loop().time() + delay >= self._ends_at:
-            # The deadline would come in the middle of the delay, and tell less than the error does.
+            # The deadline would come during the delay, and its error says less than this one.
             return False
         return self._core.spend_retry()
 
     def _max_wait_left(self, now: float) -> float | None:
+        max_wait = self._options.max_wait
         if self._ends_at == math.inf:
-            return self._max_wait
+            return max_wait
         left = max(0.0, self._ends_at - now)
-        return left if self._max_wait is None else min(left, self._max_wait)
+        return left if max_wait is None else min(left, max_wait)
+
+    def _deadline_error(self, missing: str) -> CallTimeoutError:
+        """Return the error for a call that reached its deadline."""
+        error = CallTimeoutError(
+            f"{missing} within {self._options.total_timeout} s, all waiting included",
+            maybe_delivered=self._pending is not None and self._pending.sent,
+            operation=self._operation.name,
+        )
+        self._attach_previous(error)
+        return error
 
     def _attach_previous(self, error: CallError) -> None:
-        """Have the error that the caller gets tell of those before it."""
+        """Attach the errors of earlier attempts to the one that is raised."""
         error.previous = tuple(self._errors)
-        for attempt, each in enumerate(self._errors, 1):
-            error.add_note(f"attempt {attempt}: {each}")
+        for attempt, earlier in enumerate(self._errors, 1):
+            error.add_note(f"attempt {attempt}: {earlier}")
         if isinstance(error, WaitTooLongError) and self._errors:
-            error.add_note("then the limit would have had it wait for too long")
+            error.add_note("the next attempt would have waited for its slot longer than max_wait allows")
+
+
+def _retry_after(error: CallError) -> float | None:
+    """Return the seconds that the cloud asked to wait before the next attempt; None if it named none."""
+    seconds: float | None = getattr(error, "retry_after", None)
+    return seconds
+
+
+def _redactor(redact: Callable[[str], str], secrets: Sequence[str | None]) -> Callable[[str], str]:
+    known = [secret for secret in secrets if isinstance(secret, str)]
+    return (lambda text: mask(redact(text), *known)) if known else redact

@@ -1,4 +1,4 @@
-"""What is logged of a call."""
+"""The log of calls."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def log_attempt(
     status: int | None = None,
     request_id: str | None = None,
 ) -> None:
-    """Log how one try ended, without the cloud's words, which are the application's to show and not the log's.
+    """Log how one attempt ended, without the cloud's message: showing that is up to the application.
 
-    Each figure is an attribute of the record too, for who logs as JSON.
+    Each figure is also an attribute of the log record, for JSON formatters.
     """
     code: str | None = None
     if error is not None:
@@ -38,7 +38,7 @@ def log_attempt(
         attempt,
         " ".join(ended),
         waited,
-        request_id or "not told",
+        request_id or "unknown",
         extra={
             "operation": operation,
             "attempt": attempt,

@@ -156,7 +156,7 @@ class SendQueue:
     async def aclose(self) -> None:
         """Count one user less; after the last one, end all requests."""
         # Marked as closed before the first await, so that no other user opens it meanwhile.
-        self._is_closed = self._is_closed or self._tasks.users <= 1
+        self._is_closed = self._is_closed or self._tasks.open_count <= 1
         try:
             if self._is_closed:
                 await self._drop_unwaited()

@@ -107,7 +107,7 @@ def test_a_token_is_taken_out_of_whatever_the_cloud_says(before: str, after: str
 def test_a_static_token_is_an_auth_and_a_string_is_none() -> None:
     assert isinstance(StaticToken(TOKEN), Auth)
     assert not isinstance(TOKEN, Auth)
-    with pytest.raises(ConfigurationError, match="auth=str: credentials are needed") as caught:
+    with pytest.raises(ConfigurationError, match="auth=str: expected credentials") as caught:
         BmsClient(endpoint="https://bms.example.com", project_id="p", auth=TOKEN)  # type: ignore[arg-type]
 
     assert TOKEN not in str(caught.value)

@@ -300,18 +300,18 @@ def test_a_task_that_is_cleaning_up_is_not_cancelled_again() -> None:
 
 
 async def test_an_outcome_has_come_before_a_callback_is_asked() -> None:
-    told: list[Outcome] = []
+    outcomes: list[Outcome] = []
     cloud = SimulatedCloud(CloudSettings(servers=1, job_seconds=(0.01, 0.02)))
 
     async def leave(outcome: Outcome) -> None:
-        told.append(outcome)
+        outcomes.append(outcome)
         await bms.aclose()
 
     async with cloud.client() as bms:
         run = bms.fleet.stop(cloud.ids, on_outcome=leave)
         with anyio.fail_after(60):
             await report_of(run)
-    assert [outcome.server_id for outcome in told] == list(cloud.ids)
+    assert [outcome.server_id for outcome in outcomes] == list(cloud.ids)
 
 
 @pytest.mark.parametrize("passes", range(1, 12))
@@ -324,8 +324,8 @@ def test_r4_a_client_that_is_closed_while_it_is_opened_is_closed(passes: int) ->
             for _ in range(passes):
                 await asyncio.sleep(0)
             await bms.aclose()
-            (told,) = await asyncio.gather(opening, return_exceptions=True)
-            assert told is bms or isinstance(told, ClientClosedError)
+            (result,) = await asyncio.gather(opening, return_exceptions=True)
+            assert result is bms or isinstance(result, ClientClosedError)
             with pytest.raises(ClientClosedError):
                 await bms.servers.get(cloud.ids[0])
         return bms
@@ -467,9 +467,9 @@ def driven_by_hand(simulator: SimulatorProcess, folder: Path, kind: str) -> subp
 @pytest.mark.parametrize("kind", ["aiohttp", "httpx", "default"])
 def test_r4_a_program_whose_loop_is_driven_by_hand_ends(simulator: SimulatorProcess, tmp_path: Path, kind: str) -> None:
     with driven_by_hand(simulator, tmp_path, kind) as program:
-        told, errors = program.communicate(timeout=patience(60.0))
+        output, errors = program.communicate(timeout=patience(60.0))
 
-    assert (told, errors, program.returncode) == ("1\n", "", 0)
+    assert (output, errors, program.returncode) == ("1\n", "", 0)
     assert (tmp_path / "tokens").exists()
 
 

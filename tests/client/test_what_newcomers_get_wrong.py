@@ -109,7 +109,7 @@ async def test_a_run_that_was_not_awaited_says_where_the_report_is(world: Simula
     await run
 
 
-async def test_a_server_in_the_place_of_its_id_is_told_so(world: Simulated) -> None:
+async def test_a_server_in_the_place_of_its_id_is_named_in_the_error(world: Simulated) -> None:
     bms: Any = world.bms
     server = await bms.servers.get(world.ids[0])
     with pytest.raises(InvalidRequestError, match=r"expected an id; pass its \.id, not the Server"):
@@ -119,7 +119,7 @@ async def test_a_server_in_the_place_of_its_id_is_told_so(world: Simulated) -> N
 
 
 def test_limits_in_a_plain_dict_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"^limits=dict: a Limits is needed, such as Limits\(\{"):
+    with pytest.raises(ConfigurationError, match=r"^limits=dict: expected a Limits, such as Limits\(\{"):
         client(limits={"servers.stop": 20})
 
 
@@ -141,7 +141,7 @@ def test_the_version_at_the_end_of_the_address_is_taken_for_what_the_calls_bring
 
 
 @pytest.mark.parametrize("password", [" Sesame-7", "Sesame-7\n"])
-async def test_a_password_that_came_with_a_blank_is_told_so_when_it_is_refused(password: str) -> None:
+async def test_a_password_with_a_trailing_blank_is_named_in_the_error_when_it_is_refused(password: str) -> None:
     auth = PasswordAuth(
         auth_url="https://bms.test/v3",
         username="operator",

@@ -74,10 +74,10 @@ class Credentials:
     def unbind(self, send: object) -> None:
         self._do("unbind")
 
-    def observe(self, tell: object) -> None:
+    def observe(self, notify: object) -> None:
         self._do("observe")
 
-    def unobserve(self, tell: object) -> None:
+    def unobserve(self, notify: object) -> None:
         self._do("unobserve")
 
 
@@ -169,7 +169,7 @@ def test_r2_a_fleet_whose_credentials_raise_ends_in_outcomes(name: str, raised: 
 
 
 @pytest.mark.parametrize("raised", RAISED)
-def test_what_a_provider_of_keys_raises_is_told_to_all_who_wait_for_it(raised: type[BaseException]) -> None:
+def test_an_error_of_a_key_provider_reaches_every_waiter(raised: type[BaseException]) -> None:
     asked = 0
 
     async def provide() -> tuple[str, str, str | None]:
@@ -180,8 +180,8 @@ def test_what_a_provider_of_keys_raises_is_told_to_all_who_wait_for_it(raised: t
 
     async def use() -> None:
         async with _client(AkSkAuth(provider=provide), TAKEN, project_id="p") as bms:
-            told = await asyncio.gather(*(_call(bms) for _ in range(5)), return_exceptions=True)
-        assert {type(error) for error in told} == {TransportError}
+            errors = await asyncio.gather(*(_call(bms) for _ in range(5)), return_exceptions=True)
+        assert {type(error) for error in errors} == {TransportError}
 
     run_virtually(use)
     assert asked == 1
@@ -226,13 +226,13 @@ async def _finds_nothing() -> str:
     raise ValueError("mine")
 
 
-def test_what_a_search_for_the_project_raises_is_told_to_all_who_wait_for_it() -> None:
+def test_an_error_of_the_project_look_up_reaches_every_waiter() -> None:
     async def use() -> None:
         async with _client(Credentials("", ValueError), TAKEN) as bms:
             once = SingleFlight(_finds_nothing, bms._core.start)
-            told = await asyncio.gather(*(once.get() for _ in range(3)), return_exceptions=True)
-        assert {type(error) for error in told} == {ValueError}
-        assert len({id(error) for error in told}) == 3
+            errors = await asyncio.gather(*(once.get() for _ in range(3)), return_exceptions=True)
+        assert {type(error) for error in errors} == {ValueError}
+        assert len({id(error) for error in errors}) == 3
 
     run_virtually(use)
 

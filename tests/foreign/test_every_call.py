@@ -58,14 +58,14 @@ class Setup:
         client: Options of the client.
         made: The client, where options do not do.
         run: Options of the run.
-        told: Whether what the code raised reaches whoever awaits the run; else an outcome or the log has it.
+        reaches_caller: Whether the code's error reaches the caller of the run; else an outcome or the log has it.
     """
 
     ids: Any = None
     client: dict[str, Any] = field(default_factory=dict)
     made: BmsClient | None = None
     run: dict[str, Any] = field(default_factory=dict)
-    told: bool = True
+    reaches_caller: bool = True
 
 
 Place = Callable[[Breaks, SimulatedCloud], Setup]
@@ -129,7 +129,7 @@ def a_hook(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
     def hook(event: HookEvent) -> None:
         breaks()
 
-    return Setup(client={"hooks": hook}, told=False)
+    return Setup(client={"hooks": hook}, reaches_caller=False)
 
 
 class Credentials:
@@ -168,7 +168,7 @@ def headers_of_credentials_once_jobs_are_polled(breaks: Breaks, cloud: Simulated
                 breaks()
             return await self._inner.headers(request)
 
-    return Setup(client={"auth": Late(cloud, breaks, "")}, told=False)
+    return Setup(client={"auth": Late(cloud, breaks, "")}, reaches_caller=False)
 
 
 def headers_of_credentials_once_states_are_read(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
@@ -189,7 +189,7 @@ def renewal_of_credentials(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
 def redaction_of_credentials(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
     cloud.faults.add("servers.stop", Answer(status=400))
     # What it raises may hold what it was to redact, so that its type alone is logged.
-    return Setup(client={"auth": Credentials(cloud, breaks, "redact")}, told=False)
+    return Setup(client={"auth": Credentials(cloud, breaks, "redact")}, reaches_caller=False)
 
 
 def a_search_for_the_project(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
@@ -219,7 +219,7 @@ def a_provider_of_keys(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
         breaks()
         return cloud.settings.access_key, Secret(cloud.settings.secret_key), None
 
-    return Setup(client={"auth": AkSkAuth(provider=provider)}, told=False)
+    return Setup(client={"auth": AkSkAuth(provider=provider)}, reaches_caller=False)
 
 
 def a_transport(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
@@ -237,7 +237,7 @@ def a_transport(breaks: Breaks, cloud: SimulatedCloud) -> Setup:
                 await carries.open()
             return await carries.send(request)
 
-    return Setup(client={"transport": Own()}, told=False)
+    return Setup(client={"transport": Own()}, reaches_caller=False)
 
 
 PLACES: list[Place] = [
@@ -278,7 +278,7 @@ def test_what_foreign_code_raises_ends_no_run_no_batch_and_no_watcher_and_is_not
             assert not run.report.cancelled
             assert_one_outcome_each(cloud.ids, run.report.outcomes)
             outcomes = run.report.outcomes
-            if setup.told:
+            if setup.reaches_caller:
                 assert is_of_the_application(error, raised)
             else:
                 # It is logged, or is why an outcome is not good, or has not harmed any.
@@ -305,7 +305,7 @@ def is_of_the_application(error: BaseException | None, raised: type[BaseExceptio
         if isinstance(error, raised) and "of the application" in str(error):
             return True
         error = error.__cause__
-    # Of a future that was cancelled nobody tells why.
+    # A cancelled future does not say why.
     return raised is asyncio.CancelledError
 
 

@@ -231,7 +231,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [each.getMessage() for each in caplog.records if "different Limits" in each.getMessage()]
 
 
-def test_two_open_clients_with_different_limits_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_two_open_clients_with_different_limits_are_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         gateway = Gateway()
         for _ in range(3):
@@ -240,8 +240,8 @@ def test_two_open_clients_with_different_limits_are_told_once(caplog: pytest.Log
 
     with caplog.at_level(logging.WARNING, "bms_async"):
         run_virtually(main)
-    (told,) = warnings_of(caplog)
-    assert "project differ at https://bms.accounts.example" in told
+    (warning,) = warnings_of(caplog)
+    assert "project differ at https://bms.accounts.example" in warning
 
 
 def test_clients_that_share_follow_one_another_or_limit_nothing_are_not_warned_of(
@@ -271,8 +271,8 @@ def test_nothing_is_kept_of_loops_that_are_closed() -> None:
     for _ in range(5):
         run_virtually(main)
     asyncio.run(open_and_close("prune"))
-    assert [loop for loop in accounts._accounts._shelves if not loop.is_closed()] == []
-    assert len(accounts._accounts._shelves) <= 1
+    assert [loop for loop in accounts._accounts._cache_by_loop if not loop.is_closed()] == []
+    assert len(accounts._accounts._cache_by_loop) <= 1
 
 
 def test_tokens_keep_to_a_limit_that_they_were_given() -> None:

@@ -106,25 +106,25 @@ def test_a_second_quota_does_not_widen_what_the_first_one_narrowed() -> None:
         limiter = WindowLimiter("x", 50)
         limiter.on_rate_limited(1, quota=(10, 60.0))
         limiter.on_rate_limited(1, quota=(40, 60.0))
-        told = limiter.statistics()
-        assert (told.capacity, told.limit, told.learned) == (8, 50, (10, 60.0))
+        statistics = limiter.statistics()
+        assert (statistics.capacity, statistics.limit, statistics.learned) == (8, 50, (10, 60.0))
 
     run_virtually(main)
 
 
-def test_a_wrong_quota_is_told_and_forgotten_ten_windows_later_and_the_limit_grows_back() -> None:
+def test_a_wrong_quota_is_shown_and_forgotten_ten_windows_later_and_the_limit_grows_back() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 50)
         limiter.on_rate_limited(1, quota=(1, DAY))
-        told = limiter.statistics()
-        assert (told.capacity, told.limit, told.learned) == (1, 50, (1, DAY))
-        assert told.forgotten_in == pytest.approx(1 + 600, abs=1)
+        statistics = limiter.statistics()
+        assert (statistics.capacity, statistics.limit, statistics.learned) == (1, 50, (1, DAY))
+        assert statistics.forgotten_in == pytest.approx(1 + 600, abs=1)
         (await limiter.acquire()).release()
         assert anyio.current_time() < 2
         await limiter.acquire()
         assert anyio.current_time() == pytest.approx(601, abs=1)
-        told = limiter.statistics()
-        assert (told.learned, told.forgotten_in) == (None, None)
+        statistics = limiter.statistics()
+        assert (statistics.learned, statistics.forgotten_in) == (None, None)
         await advance(50 * 61)
         assert limiter.statistics().capacity == 50
 
@@ -145,7 +145,7 @@ def test_each_refusal_has_a_quota_kept_for_longer() -> None:
     run_virtually(main)
 
 
-def test_who_waits_for_what_a_wrong_quota_holds_is_not_told_that_it_takes_a_day() -> None:
+def test_a_wrong_quota_does_not_make_the_estimate_a_day() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 50)
         (await limiter.acquire()).release()
@@ -180,7 +180,7 @@ def test_who_waits_while_nothing_is_answered_is_served_when_the_capacity_grows_b
     run_virtually(main)
 
 
-def test_what_is_used_is_told_and_counted_in_as_if_nothing_had_been_learned() -> None:
+def test_a_snapshot_is_taken_and_restored_as_if_nothing_had_been_learned() -> None:
     async def main() -> None:
         limits = Limits({"servers.stop": 5})
         limiter = limits["servers.stop"]
@@ -211,8 +211,13 @@ def test_without_a_limit_an_operation_stands_still_for_as_long_as_the_cloud_asks
                 callers.start_soon(limiter.acquire)
         assert anyio.current_time() == pytest.approx(30, abs=0.1)
         assert limiter.acquire_nowait() is not None
-        told = limiter.statistics()
-        assert (told.next_slot, told.refused, told.used, told.waiting_interactive) == (None, 2, 0, 0)
+        statistics = limiter.statistics()
+        assert (statistics.next_slot, statistics.refused, statistics.used, statistics.waiting_interactive) == (
+            None,
+            2,
+            0,
+            0,
+        )
 
     run_virtually(main)
 

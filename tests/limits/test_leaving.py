@@ -47,7 +47,7 @@ def test_who_comes_while_a_holder_and_a_waiter_are_cancelled_is_served(
             happens[each]()
         with anyio.fail_after(1):
             await came[0]
-        told = limiter.statistics()
-        assert (told.used, told.waiting_interactive, told.waiting_bulk) == (0, 0, 0)
+        statistics = limiter.statistics()
+        assert (statistics.used, statistics.waiting_interactive, statistics.waiting_bulk) == (0, 0, 0)
 
     run_virtually(main)

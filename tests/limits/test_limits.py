@@ -79,18 +79,18 @@ def test_one_setting_makes_start_stop_and_reboot_share_one_budget() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"server.stop": 20}, "did you mean 'servers.stop'?"),
         ({"": 20}, "not the name of an operation"),
-        ({"servers.stop": 0}, "a whole number of calls a minute above 0"),
-        ({"servers.stop": -5}, "a whole number of calls a minute above 0"),
-        ({"servers.stop": True}, "a whole number of calls a minute above 0"),
-        ({"servers.stop": 2.5}, "a whole number of calls a minute above 0"),
+        ({"servers.stop": 0}, "expected a whole number of calls a minute above 0"),
+        ({"servers.stop": -5}, "expected a whole number of calls a minute above 0"),
+        ({"servers.stop": True}, "expected a whole number of calls a minute above 0"),
+        ({"servers.stop": 2.5}, "expected a whole number of calls a minute above 0"),
     ],
 )
-def test_limits_that_cannot_be_are_refused_with_what_would_be_right(changes: dict[str, int], told: str) -> None:
-    with pytest.raises(ConfigurationError, match=told.replace("?", r"\?")):
+def test_limits_that_cannot_be_are_refused_with_what_would_be_right(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message.replace("?", r"\?")):
         Limits(changes)
 
 
@@ -177,7 +177,7 @@ def test_what_another_process_spent_may_be_more_than_there_is_and_calls_wait_for
     assert run_virtually(main) == pytest.approx(20, abs=1e-3)
 
 
-def test_a_budget_that_is_shared_is_told_once_and_one_without_a_limit_not_at_all() -> None:
+def test_a_snapshot_has_a_shared_budget_once_and_none_without_a_limit() -> None:
     async def main() -> None:
         limits = Limits(shared_power_budget=True)
         await take(limits, 2, "servers.reboot")
@@ -195,19 +195,19 @@ def test_a_budget_that_is_shared_is_told_once_and_one_without_a_limit_not_at_all
 
 
 @pytest.mark.parametrize(
-    ("spent", "told"),
+    ("spent", "message"),
     [
         ({"nova.server.get": [1.0]}, "did you mean 'nova.servers.get'"),
         ({"servers.stopp": [1.0]}, "did you mean 'servers.stop'"),
-        ({"servers.stop": [1.0, float("nan")]}, "nan is not a number of seconds"),
-        ({"servers.stop": ["1"]}, "'1' is not a number of seconds"),
-        ({"servers.stop": [True]}, "True is not a number of seconds"),
+        ({"servers.stop": [1.0, float("nan")]}, "expected a number of seconds, got nan"),
+        ({"servers.stop": ["1"]}, "expected a number of seconds, got '1'"),
+        ({"servers.stop": [True]}, "expected a number of seconds, got True"),
     ],
 )
-def test_what_cannot_have_been_spent_is_refused_as_a_whole(spent: dict[str, list[float]], told: str) -> None:
+def test_what_cannot_have_been_spent_is_refused_as_a_whole(spent: dict[str, list[float]], message: str) -> None:
     async def main() -> None:
         limits = Limits()
-        with pytest.raises(ConfigurationError, match=re.escape(told)):
+        with pytest.raises(ConfigurationError, match=re.escape(message)):
             limits.restore({"servers.start": [5.0]} | spent)
         assert limits.snapshot() == {}
 

@@ -48,9 +48,9 @@ def loop_in_a_thread() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
 
 
 async def enter(limits: Limits, entry: Callable[[Limits], object]) -> None:
-    told = entry(limits)
-    if asyncio.iscoroutine(told):
-        await told
+    result = entry(limits)
+    if asyncio.iscoroutine(result):
+        await result
 
 
 async def take(limits: Limits) -> Slot | None:
@@ -58,8 +58,8 @@ async def take(limits: Limits) -> Slot | None:
 
 
 async def used(limits: Limits) -> tuple[int, int, int]:
-    told = limits["servers.stop"].statistics()
-    return told.used, told.calls, told.refused
+    statistics = limits["servers.stop"].statistics()
+    return statistics.used, statistics.calls, statistics.refused
 
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
@@ -81,7 +81,7 @@ def test_who_waits_on_the_first_loop_is_served_though_a_second_one_came() -> Non
             (await limiter.acquire()).release()
 
     async def ask(limiter: WindowLimiter) -> bool:
-        return limiter.is_waited_for
+        return limiter.has_waiters
 
     async def pass_an_hour() -> None:
         run_ahead(HOUR)
@@ -112,8 +112,8 @@ def test_a_slot_may_be_ended_on_another_thread_while_its_loop_runs(end: Callable
         thread = threading.Thread(target=end, args=(slot,))
         thread.start()
         thread.join()
-        told = on_the_first(used(limits))
-    assert told == ((1, 1, 0) if end is Slot.release else (0, 0, 0))
+        counts = on_the_first(used(limits))
+    assert counts == ((1, 1, 0) if end is Slot.release else (0, 0, 0))
 
 
 def test_who_waits_is_served_when_a_slot_is_given_back_on_another_thread() -> None:
@@ -160,8 +160,8 @@ def test_a_slot_of_a_loop_that_is_gone_frees_nothing_on_another(end: Callable[[S
         assert own is not None
         own.refund()
         await anyio.sleep(61)
-        told = limiter.statistics()
-        assert (told.used, told.free) == (0, 2)
+        statistics = limiter.statistics()
+        assert (statistics.used, statistics.free) == (0, 2)
 
     run_virtually(main)
 

@@ -29,7 +29,7 @@ def test_who_need_not_wait_is_not_bothered() -> None:
     run_virtually(main)
 
 
-def test_who_would_wait_for_too_long_is_refused_at_once_and_told_how_long() -> None:
+def test_a_call_that_would_wait_too_long_fails_at_once_with_the_wait_in_its_error() -> None:
     async def main() -> None:
         limiter = WindowLimiter("servers.stop", 2)
         await fill(limiter, 2)
@@ -39,8 +39,8 @@ def test_who_would_wait_for_too_long_is_refused_at_once_and_told_how_long() -> N
         assert anyio.current_time() == pytest.approx(20, abs=0.1)
         assert caught.value.wait == pytest.approx(40, abs=0.1)
         assert not caught.value.maybe_done
-        told = limiter.statistics()
-        assert (told.used, told.waiting_interactive) == (2, 0)
+        statistics = limiter.statistics()
+        assert (statistics.used, statistics.waiting_interactive) == (2, 0)
 
     run_virtually(main)
 
@@ -82,8 +82,8 @@ def test_who_is_cancelled_in_the_very_moment_in_which_his_time_is_over_is_cancel
         with pytest.raises((asyncio.CancelledError, WaitTooLongError)):
             await waiting
         held.refund()
-        told = limiter.statistics()
-        assert (told.used, told.free, told.waiting_interactive) == (0, 1, 0)
+        statistics = limiter.statistics()
+        assert (statistics.used, statistics.free, statistics.waiting_interactive) == (0, 1, 0)
 
     run_virtually(main)
 

@@ -399,7 +399,7 @@ def test_a_hundred_thousand_waiters_share_one_timer_and_leave_nothing_when_cance
     run_virtually(main)
 
 
-def test_the_statistics_and_the_repr_tell_what_is_going_on() -> None:
+def test_the_statistics_and_the_repr_show_the_state() -> None:
     async def main() -> None:
         limiter = WindowLimiter("servers.stop", 2)
         slot = await limiter.acquire()
@@ -407,12 +407,12 @@ def test_the_statistics_and_the_repr_tell_what_is_going_on() -> None:
         async with anyio.create_task_group() as callers:
             callers.start_soon(limiter.acquire, Lane.BULK)
             await advance(1)
-            told = limiter.statistics()
-            assert (told.capacity, told.limit, told.used, told.free) == (2, 2, 2, 0)
-            assert (told.waiting_interactive, told.waiting_bulk, told.next_slot) == (0, 1, None)
+            statistics = limiter.statistics()
+            assert (statistics.capacity, statistics.limit, statistics.used, statistics.free) == (2, 2, 2, 0)
+            assert (statistics.waiting_interactive, statistics.waiting_bulk, statistics.next_slot) == (0, 1, None)
             slot.release()
-            told = limiter.statistics()
-            assert told.next_slot == pytest.approx(60, abs=0.1)
+            statistics = limiter.statistics()
+            assert statistics.next_slot == pytest.approx(60, abs=0.1)
             assert repr(limiter) == "<WindowLimiter servers.stop: 2 of 2 used, 1 waiting>"
             callers.cancel_scope.cancel()
 

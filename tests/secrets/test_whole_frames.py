@@ -33,7 +33,7 @@ async def test_r5_an_error_keeps_the_variables_of_every_frame(credentials: str) 
             assert isinstance(outer["new_password"], SecretStr)
             assert inner["operation"].name == "servers.reset_password"
             assert isinstance(inner["response"].body, SecretBytes)
-            request = frames["run"].f_locals["self"]._flight.request
+            request = frames["run"].f_locals["self"]._pending.request
             assert isinstance(request, HttpRequest)
             assert isinstance(request.body, SecretBytes)
             assert all(

@@ -33,8 +33,8 @@ async def test_each_try_is_a_record_with_its_figures(caplog: pytest.LogCaptureFi
         "servers.get attempt 1: failed with ServerError 503 BMS.0001; waited 0.000 s for its slot; request id req-0"
     )
     assert second.getMessage() == "servers.get attempt 2: 200; waited 0.000 s for its slot; request id req-1"
-    told = {name: vars(second)[name] for name in ("operation", "attempt", "status", "code", "request_id", "wait")}
-    assert told == {
+    attributes = {name: vars(second)[name] for name in ("operation", "attempt", "status", "code", "request_id", "wait")}
+    assert attributes == {
         "operation": "servers.get",
         "attempt": 2,
         "status": 200,
@@ -45,7 +45,7 @@ async def test_each_try_is_a_record_with_its_figures(caplog: pytest.LogCaptureFi
 
 
 @virtually
-async def test_the_wait_for_a_slot_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_wait_for_a_slot_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "bms_async")
     async with respx.mock() as cloud, client_of(limits=Limits({"servers.get": 1})) as bms:
         cloud.get(SERVER).mock(return_value=GOOD)

@@ -56,9 +56,9 @@ async def refusal(mistake: Mistake) -> InvalidRequestError:
 @pytest.mark.parametrize("action", ["start", "stop", "reboot"])
 @pytest.mark.parametrize("unfit", UNFIT_IDS, ids=repr)
 async def test_an_unfit_id_in_a_batch_is_named_with_its_place(action: str, unfit: Any) -> None:
-    told = await refusal(lambda bms: getattr(bms.servers, action)(["good", unfit]))
+    error = await refusal(lambda bms: getattr(bms.servers, action)(["good", unfit]))
 
-    assert (told.argument, told.value, told.rule) == ("server_ids[1]", unfit, RULE_OF_IDS)
+    assert (error.argument, error.value, error.rule) == ("server_ids[1]", unfit, RULE_OF_IDS)
 
 
 @pytest.mark.parametrize("unfit", UNFIT_IDS, ids=repr)
@@ -89,26 +89,26 @@ async def test_an_unfit_id_is_refused_alone_too(unfit: Any) -> None:
 async def test_a_batch_that_cannot_be_one_is_refused(
     action: str, ids: Any, argument: str, value: object, rule: str
 ) -> None:
-    told = await refusal(lambda bms: getattr(bms.servers, action)(ids))
+    error = await refusal(lambda bms: getattr(bms.servers, action)(ids))
 
-    assert (told.argument, told.value, told.rule) == (argument, value, rule)
+    assert (error.argument, error.value, error.rule) == (argument, value, rule)
 
 
 @pytest.mark.parametrize("page_size", [0, -1, 1001, 10**9, "10", 2.5, True, None])
 async def test_a_page_has_one_to_a_thousand_servers(page_size: Any) -> None:
-    told = await refusal(lambda bms: read(bms, page_size=page_size))
+    error = await refusal(lambda bms: read(bms, page_size=page_size))
 
-    assert (told.argument, told.value) == ("page_size", page_size)
-    assert told.rule == "expected an int from 1 to 1000"
+    assert (error.argument, error.value) == ("page_size", page_size)
+    assert error.rule == "expected an int from 1 to 1000"
 
 
 @pytest.mark.parametrize("action", ["stop", "reboot"])
 @pytest.mark.parametrize("kind", ["SOFT", "hard", "", None])
 async def test_only_a_hard_stop_and_a_hard_reboot_work(action: str, kind: Any) -> None:
-    told = await refusal(lambda bms: getattr(bms.servers, action)(["a"], type=kind))
+    error = await refusal(lambda bms: getattr(bms.servers, action)(["a"], type=kind))
 
-    assert (told.argument, told.value) == ("type", kind)
-    assert told.rule == "expected HARD; the reference names SOFT and says it is invalid"
+    assert (error.argument, error.value) == ("type", kind)
+    assert error.rule == "expected HARD; the reference names SOFT and says it is invalid"
 
 
 async def test_a_job_cannot_be_watched_by_an_unfit_id() -> None:

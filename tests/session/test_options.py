@@ -122,7 +122,7 @@ async def test_a_deadline_that_comes_while_it_waits_for_its_slot_has_sent_nothin
 
 
 @virtually
-async def test_the_error_tells_of_every_attempt() -> None:
+async def test_the_error_has_a_note_for_every_attempt() -> None:
     async with mocked(retry=RetryPolicy(attempts=3, initial_delay=0.1)) as (bms, cloud):
         cloud.get(SERVER).mock(side_effect=[BUSY, httpx.ConnectError("no"), BUSY])
         with pytest.raises(ServerError) as caught:
@@ -170,20 +170,20 @@ async def test_the_watcher_waits_for_its_polls_whatever_the_client_says() -> Non
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        ({"timeout": 0}, "timeout=0: more than 0 seconds"),
-        ({"timeout": None}, "timeout=None: more than 0 seconds"),
-        ({"timeout": "5"}, "timeout='5': more than 0 seconds"),
-        ({"total_timeout": -1.0}, "total_timeout=-1.0: more than 0 seconds"),
-        ({"max_wait": -0.1}, "max_wait=-0.1: 0 seconds are needed or more"),
+        ({"timeout": 0}, "timeout=0: expected a number of seconds, above 0"),
+        ({"timeout": None}, "timeout=None: expected a number of seconds, above 0"),
+        ({"timeout": "5"}, "timeout='5': expected a number of seconds, above 0"),
+        ({"total_timeout": -1.0}, "total_timeout=-1.0: expected a number of seconds, above 0"),
+        ({"max_wait": -0.1}, "max_wait=-0.1: expected a number of seconds, 0 or more"),
         ({"max_wait": float("nan")}, "max_wait=nan"),
-        ({"retry": 3}, "retry=3: a RetryPolicy is needed"),
-        ({"lane": 0}, "lane=0: Lane.INTERACTIVE or Lane.BULK"),
+        ({"retry": 3}, "retry=3: expected a RetryPolicy"),
+        ({"lane": 0}, "lane=0: expected Lane.INTERACTIVE or Lane.BULK"),
     ],
 )
-async def test_options_that_cannot_be_are_refused(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(InvalidRequestError, match=told):
+async def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
         client_of().with_options(**options)
 
 

@@ -17,8 +17,8 @@ NATIVE = r".*/v2\.1/.*/servers/.*"
 
 
 def over_limit(asked: object = "6", *, header: bool = True, words: str = WORDS) -> httpx.Response:
-    told = {"code": 413, "message": words, "details": "Only 10 POST request(s) can be made to * every minute."}
-    body = {"overLimit": told if asked is None else told | {"retryAfter": asked}}
+    error = {"code": 413, "message": words, "details": "Only 10 POST request(s) can be made to * every minute."}
+    body = {"overLimit": error if asked is None else error | {"retryAfter": asked}}
     return httpx.Response(413, json=body, headers={"Retry-After": str(asked)} if header else {})
 
 
@@ -92,7 +92,7 @@ async def test_a_cloud_that_is_out_of_order_until_later_is_no_limit() -> None:
 @pytest.mark.parametrize("make", [Limits, Limits.unlimited])
 @pytest.mark.parametrize(("max_wait", "deadline"), [(5.0, None), (None, 20.0)])
 @virtually
-async def test_who_cannot_wait_that_long_is_told_at_once_how_long_it_would_be(
+async def test_a_call_that_cannot_wait_that_long_fails_at_once_with_the_wait_in_its_error(
     max_wait: float | None, deadline: float | None, make: Callable[[], Limits]
 ) -> None:
     refusal = httpx.Response(429, headers={"Retry-After": "600"})

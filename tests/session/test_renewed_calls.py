@@ -1,4 +1,4 @@
-"""A call that was refused for its token: what is told of it until the next try, and what may end it there."""
+"""A call whose token was rejected: its hook events until the next attempt, and what may end it there."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_call_whose_renewal_failed_is_tried_again_like_one_that_had_no_token()
     run_virtually(main)
 
 
-def test_an_error_of_a_renewal_tells_of_the_refusal_before_it() -> None:
+def test_an_error_of_a_renewal_has_the_refusal_before_it() -> None:
     async def main() -> TransportError:
         async with logged_in(servers=2) as sim:
             await sim.bms.servers.get(sim.ids[0])

@@ -43,10 +43,10 @@ def answer_in_turn(route: respx.Route, *answers: httpx.Response | type[Exception
 
     def answer(request: httpx.Request) -> httpx.Response:
         times.append(now())
-        told = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(told, httpx.Response):
-            return httpx.Response(told.status_code, headers=told.headers, content=told.content)
-        raise told("gone")
+        current = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(current, httpx.Response):
+            return httpx.Response(current.status_code, headers=current.headers, content=current.content)
+        raise current("gone")
 
     route.mock(side_effect=answer)
     return times
@@ -294,7 +294,7 @@ async def test_the_last_error_lists_the_earlier_ones_oldest_first() -> None:
 
 
 @virtually
-async def test_an_error_that_ends_a_second_try_still_tells_what_the_first_may_have_done() -> None:
+async def test_an_error_of_a_second_attempt_still_says_what_the_first_may_have_done() -> None:
     async with mocked() as (bms, cloud):
         answer_in_turn(cloud.post(ACTION), httpx.ReadError, httpx.Response(400, json=error("BMS.0039")))
 
@@ -309,8 +309,8 @@ async def test_an_error_that_ends_a_second_try_still_tells_what_the_first_may_ha
 async def test_retry_after_of_a_failure_is_obeyed_whatever_the_cap_up_to_an_hour() -> None:
     policy = RetryPolicy(attempts=4, max_delay=30)
     async with mocked(retry=policy) as (bms, cloud):
-        told = (httpx.Response(503, headers={"Retry-After": after}) for after in ("12", "600", "7200"))
-        times = answer_in_turn(cloud.get(SERVER), *told, GOOD)
+        responses = (httpx.Response(503, headers={"Retry-After": after}) for after in ("12", "600", "7200"))
+        times = answer_in_turn(cloud.get(SERVER), *responses, GOOD)
 
         await bms.servers.get(SERVER_ID)
 

@@ -71,7 +71,7 @@ async def test_r4_closing_tells_everybody_and_leaves_nothing(library: ModuleType
             await bms.aclose()
             ended = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(each) for each in ended} == {ClientClosedError}
-        assert {str(each) for each in ended} == {"servers.get: the client was closed before the answer came"}
+        assert {str(each) for each in ended} == {"servers.get: the client was closed before the response arrived"}
         assert asyncio.all_tasks() - server.tasks == tasks
         await server.until(lambda it: it.open == 0)
         assert len(server.heard) == 4

@@ -104,7 +104,7 @@ async def test_closing_the_client_ends_send() -> None:
     async with bms_with(transport) as bms:
         call = asyncio.create_task(bms.servers.get("s-1"))
         await eventually(lambda: bool(transport.begun))
-    with pytest.raises(ClientClosedError, match=r"servers\.get: the client was closed before the answer came"):
+    with pytest.raises(ClientClosedError, match=r"servers\.get: the client was closed before the response arrived"):
         await call
     assert transport.cancelled == 1
 
