@@ -35,6 +35,7 @@ class Recorder:
         self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.meters = MeterProvider([self._reader], shutdown_on_exit=False)
         self.telemetry = Telemetry(self.tracers, self.meters)
+        self._metrics: dict[str, Metric] = {}
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:
@@ -47,16 +48,11 @@ class Recorder:
         return [span for span in self.spans if span.parent is not None and span.parent.span_id == id_of(parent)]
 
     def metric(self, name: str) -> Metric:
+        # Until 1.44 the SDK reports a gauge once for each time that it is set.
         data = self._reader.get_metrics_data()
-        assert data is not None
-        (found,) = [
-            metric
-            for resource in data.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == name
-        ]
-        return found
+        for resource in data.resource_metrics if data is not None else ():
+            self._metrics |= {metric.name: metric for scope in resource.scope_metrics for metric in scope.metrics}
+        return self._metrics[name]
 
     def values(self, name: str) -> dict[tuple[tuple[str, Any], ...], float]:
         """The value of each series of a metric, by its attributes; for a histogram, how many were recorded."""

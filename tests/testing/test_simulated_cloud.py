@@ -276,7 +276,7 @@ async def test_its_clients_take_what_any_client_takes_such_as_hooks(bms_simulato
 
 async def test_a_client_of_it_reads_no_more_of_an_answer_than_it_may(bms_simulator: SimulatedCloud) -> None:
     async with bms_simulator.client(max_response_bytes=10) as bms:
-        with pytest.raises(BmsError, match="larger than 10 bytes"):
+        with pytest.raises(BmsError, match="at most 10 bytes, got a larger response"):
             await bms.quotas.get()
 
 
