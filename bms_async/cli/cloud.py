@@ -87,10 +87,10 @@ async def open_client(settings: Settings) -> AsyncIterator[Cloud]:
                 tasks.cancel_scope.cancel()
     finally:
         await usage.save(limits)
-        if usage.trouble is not None:
+        if usage.failure is not None:
             print_error(
-                f"what was used of the limits cannot be noted ({usage.trouble}): the next command does not know of it,"
-                " and may be refused by the cloud for it"
+                f"the used rate-limit slots cannot be recorded ({usage.failure}): the next command does not know them,"
+                " and the cloud may refuse its calls"
             )
     if error is not None:
         raise error

@@ -13,6 +13,7 @@ import anyio.to_thread
 from rich.text import Text
 
 from bms_async import BmsClient, FleetReport, FleetRun, Outcome, OutcomeState
+from bms_async._files import write_atomically
 from bms_async.fleet.outcome import reason_of
 from bms_async.redaction import shown_text
 
@@ -20,7 +21,6 @@ from .display import Display
 from .exit import Code, discard_output, print_error
 from .failures import explain_code
 from .journal import Journal
-from .limit_usage import write_atomically
 from .output import is_terminal, json_line, pluralize, strip_control_chars, write_aside
 from .progress import Screen
 from .results import print_results

@@ -30,10 +30,10 @@ def show_limits(names: Iterable[str], *, cloud: str | None, json: bool) -> int:
     if unknown:
         raise UsageError(f"{', '.join(unknown)}: no limit is documented for it; `bms calls` lists all calls")
     usage = usage_of(read_settings(cloud))
-    used, trouble = usage.used(), usage.try_out()
-    if trouble is not None:
+    used, failure = usage.used(), usage.check_writable()
+    if failure is not None:
         print_error(
-            f"commands cannot note here what they use of the limits ({trouble}): what is shown may be too little"
+            f"commands cannot record the slots that they use ({failure}): the real usage may be higher than shown"
         )
     columns = TableWriter(("call", "limit", "used", "left", "next_slot"), right=("limit", "used", "left", "next_slot"))
     for name in wanted:
@@ -43,7 +43,7 @@ def show_limits(names: Iterable[str], *, cloud: str | None, json: bool) -> int:
         soon = back[len(back) - limit] if len(back) >= limit else None
         if json:
             told: dict[str, object] = {"call": name, "limit": limit, "used": len(back), "left": left}
-            told |= {"next_slot": None if soon is None else round(soon, 1), "noted": trouble is None}
+            told |= {"next_slot": None if soon is None else round(soon, 1), "noted": failure is None}
             write(json_line(told))
         else:
             columns.add(name, limit, len(back), left, "now" if soon is None else f"{math.ceil(soon)} s")

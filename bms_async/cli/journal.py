@@ -20,10 +20,10 @@ import anyio.to_thread
 import msgspec
 
 from bms_async import BmsError, CallError, JobHandle
-from bms_async._files import sync_folder
+from bms_async._files import FileLock, sync_folder
 
 from .exit import UsageError, print_error
-from .limit_usage import let_go, state_dir, try_lock
+from .limit_usage import state_dir
 from .output import pluralize
 from .saved import (
     VERSION,
@@ -68,7 +68,7 @@ class Journal:
         self._path = path
         self._waiting: list[bytes] = [] if size else [_encode(head)]
         self._end = size
-        self._descriptor: int | None = None
+        self._file: FileLock | None = None
         self._failure: OSError | None = None
         self._is_told = False
         self._lock = anyio.Lock()
@@ -145,7 +145,7 @@ class Journal:
             whom = pluralize(len(self._doubtful), "server")
             print_error(f"the last line of {self._path} names {whom} that may have been rebooted")
             return
-        if self._path is not None and (self._end or self._descriptor is not None):
+        if self._path is not None and (self._end or self._file is not None):
             with suppress(OSError):
                 await anyio.to_thread.run_sync(self._path.unlink)
         self._release()
@@ -174,32 +174,37 @@ class Journal:
     def _write(self, lines: tuple[bytes, ...]) -> None:
         data = b"".join(lines)
         try:
-            if self._descriptor is None:
-                path = self._path or self._choose()
-                # What is there already is somebody's, and is neither written over nor removed.
-                make = 0 if self._end else os.O_CREAT | os.O_EXCL
-                self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | make, 0o600)
-                self._path = path
-                try_lock(self._descriptor)
-                if make:
-                    sync_folder(path.parent)
-            # What a full disk left of a line goes first.
-            os.ftruncate(self._descriptor, self._end)
-            os.lseek(self._descriptor, self._end, os.SEEK_SET)
-            _write_all(self._descriptor, data)
-            os.fsync(self._descriptor)
+            descriptor = self._open()
+            # A full disk may have left a part of a line.
+            os.ftruncate(descriptor, self._end)
+            os.lseek(descriptor, self._end, os.SEEK_SET)
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
         except OSError as error:
             self._failure = error
             return
         self._end += len(data)
         del self._waiting[: len(lines)]
 
-    def _release(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            let_go(descriptor)
+    def _open(self) -> int:
+        """Return the descriptor of the file, which is opened and locked first if it is not yet."""
+        if self._file is None:
+            path = self._path or self._choose_path()
+            # An existing file belongs to another run, and is neither overwritten nor removed.
+            file = FileLock(path, 0 if self._end else os.O_CREAT | os.O_EXCL, strict=False)
+            # Where the run is resumed, this process holds the lock already, by another descriptor.
+            file.try_acquire()
+            self._file, self._path = file, path
+            if not self._end:
+                sync_folder(path.parent)
+        return self._file.open()
 
-    def _choose(self) -> Path:
+    def _release(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.release()
+
+    def _choose_path(self) -> Path:
         folder = state_dir()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = self._head.action.removeprefix("servers.")

@@ -6,7 +6,6 @@ its order. A line that was cut off counts as not there: what it was about to tel
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from bms_async import BmsClient, InvalidRequestError, JobHandle
+from bms_async._files import FileLock
 from bms_async.models.ids import canonical_id
 
 from .exit import UsageError
-from .limit_usage import let_go, try_lock
 
 __all__ = [
     "AskedEntry",
@@ -261,20 +260,19 @@ def restore_jobs(bms: BmsClient, path: str, saved: SavedRun) -> list[JobHandle]:
 
 @contextmanager
 def resume_lock(path: str) -> Iterator[None]:
-    """Keep others from a file of saved jobs, while a run goes on with it.
+    """Lock a file of saved jobs while its run is resumed.
 
     Raises:
-        UsageError: It cannot be opened for that, or a run goes on with it already.
+        UsageError: The file cannot be opened for writing, or another process runs or resumes this run.
     """
+    lock = FileLock(Path(path), strict=False)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        acquired = lock.try_acquire()
     except OSError as error:
-        raise UsageError(f"cannot go on with the saved jobs: {error}") from error
+        raise UsageError(f"cannot resume the run: {error}") from error
     try:
-        if not try_lock(descriptor):
-            raise UsageError(
-                f"{path}: a run goes on with it at this moment; to look on: `bms jobs watch --from {path}`"
-            )
+        if not acquired:
+            raise UsageError(f"{path}: another process is running it; to watch it: `bms jobs watch --from {path}`")
         yield
     finally:
-        let_go(descriptor)
+        lock.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -111,12 +112,16 @@ def test_it_is_written_whole_and_then_is_not_stale(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [page]
 
 
-def test_a_page_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "calls.md"
     page.write_text("before", encoding="utf-8")
 
-    with pytest.raises(UnicodeEncodeError):
-        calls_page.write(page, "half of it \ud800")
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        calls_page.main([], page=page)
     assert page.read_text(encoding="utf-8") == "before"
     assert list(tmp_path.iterdir()) == [page]
 
