@@ -20,7 +20,7 @@ from bms_async.errors import (
     RateLimitedError,
     TransportError,
 )
-from bms_async.models.base import read_moment
+from bms_async.models.base import read_datetime
 from bms_async.validation.common import find_unfilled, is_loopback
 from bms_async.wire import HttpRequest, HttpResponse, read_error
 
@@ -58,9 +58,9 @@ def renewal_margin(lifetime: float, margin: float) -> float:
 
 def read_lifetime(issued: IssuedToken, response: HttpResponse) -> float:
     """Return the seconds that a token lives, by the cloud's clock alone: ours may be years off."""
-    end = read_moment(issued.expires_at)
+    end = read_datetime(issued.expires_at)
     if end is not None:
-        for now in (read_date(response.header("Date")), read_moment(issued.issued_at)):
+        for now in (read_date(response.header("Date")), read_datetime(issued.issued_at)):
             if now is None:
                 continue
             # A time in whole seconds, as `Date` always is, was up to one later than it says.

@@ -27,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         # The extra may be missing, and then that is to be told.
-        import rich  # noqa: F401, PLC0415
+        import rich  # noqa: F401
 
-        from .app import run_app  # noqa: PLC0415
+        from .app import run_app
 
         return run_app(arguments)
     except ModuleNotFoundError as error:

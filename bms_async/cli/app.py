@@ -101,14 +101,14 @@ def run_app(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end(work: Callable[[], int]) -> NoReturn:
-    from .exit import run_guarded  # noqa: PLC0415 - help and completion do without it
+    from .exit import run_guarded
 
     raise typer.Exit(run_guarded(work))
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - as typer calls it
     if asked:
-        from bms_async import __version__  # noqa: PLC0415
+        from bms_async import __version__
 
         typer.echo(f"bms {__version__}")
         raise typer.Exit
@@ -133,7 +133,7 @@ def _options(
         bool, typer.Option("--version", metavar=NO_VALUE, callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    from .logs import begin_logging  # noqa: PLC0415
+    from .logs import begin_logging
 
     context.call_on_close(begin_logging(verbose))
 
@@ -141,8 +141,8 @@ def _options(
 def _filters(
     tags: list[str] | None, names: list[str] | None, statuses: list[str] | None, flavor: str | None, project: str | None
 ) -> tuple[Filters, ...]:
-    from .exit import UsageError  # noqa: PLC0415
-    from .ids import Filters  # noqa: PLC0415
+    from .exit import UsageError
+    from .ids import Filters
 
     given = {"--tag": tags, "--name": names, "--status": statuses}
     alone = {"--flavor": flavor, "--enterprise-project": project}
@@ -184,7 +184,7 @@ def _servers_list(
     """List servers: aligned on a terminal, with tabs between where the output goes elsewhere."""
 
     def work() -> int:
-        from .servers import ListOptions, list_servers  # noqa: PLC0415
+        from .servers import ListOptions, list_servers
 
         filters = _filters(tag, name, status, flavor, enterprise_project)
         return list_servers(ListOptions(filters=filters, cloud=cloud, limit=limit, columns=columns, json=json, ids=ids))
@@ -197,7 +197,7 @@ def _servers_show(*, ids: Ids = None, json: Json = False, cloud: Cloud = None) -
     """Show all that the cloud tells of servers."""
 
     def work() -> int:
-        from .servers import show_servers  # noqa: PLC0415
+        from .servers import show_servers
 
         return show_servers(ids or (), cloud=cloud, json=json)
 
@@ -229,7 +229,7 @@ def _power(action: Action, doc: str) -> None:
         cloud: Cloud = None,
     ) -> None:
         def work() -> int:
-            from .power import PowerOptions, act, read_share  # noqa: PLC0415
+            from .power import PowerOptions, act, read_share
 
             options = PowerOptions(
                 ids=ids or (),
@@ -271,7 +271,7 @@ def _jobs_show(
     """Show how far jobs are; 1 if one has failed."""
 
     def work() -> int:
-        from .jobs import show_jobs  # noqa: PLC0415
+        from .jobs import show_jobs
 
         return show_jobs(ids, cloud=cloud, json=json)
 
@@ -292,7 +292,7 @@ def _jobs_watch(
     """Follow jobs to their end; 1 if one fails. Ctrl-C only ends the watching."""
 
     def work() -> int:
-        from .jobs import watch_jobs  # noqa: PLC0415
+        from .jobs import watch_jobs
 
         return watch_jobs(ids or (), file=file, cloud=cloud, json=json, quiet=quiet)
 
@@ -314,7 +314,7 @@ def _limits(
     """
 
     def work() -> int:
-        from .info import show_limits  # noqa: PLC0415
+        from .info import show_limits
 
         return show_limits(calls or (), cloud=cloud, json=json)
 
@@ -332,7 +332,7 @@ def _calls_command(
     """List every call: its method, calls a minute, chapter of the reference, IAM action."""
 
     def work() -> int:
-        from .info import show_calls  # noqa: PLC0415
+        from .info import show_calls
 
         return show_calls(word, json=json)
 
@@ -344,7 +344,7 @@ def _quota(*, json: Json = False, cloud: Cloud = None) -> None:
     """Show how much the project may have, and has."""
 
     def work() -> int:
-        from .info import show_quota  # noqa: PLC0415
+        from .info import show_quota
 
         return show_quota(cloud=cloud, json=json)
 
@@ -356,7 +356,7 @@ def _login(*, json: Json = False, cloud: Cloud = None) -> None:
     """Check the credentials: whose they are, how long they are good, what they may read. Nothing is changed."""
 
     def work() -> int:
-        from .login import log_in  # noqa: PLC0415
+        from .login import log_in
 
         return log_in(cloud=cloud, json=json)
 
@@ -372,7 +372,7 @@ def _simulator(context: typer.Context, *, json: Json = False) -> None:
     """Serve a simulated cloud on this machine, and print the exports that lead to it; --help shows its options."""
 
     def work() -> int:
-        from .simulate import simulate  # noqa: PLC0415
+        from .simulate import simulate
 
         return simulate(context.args, json=json)
 
@@ -382,6 +382,6 @@ def _simulator(context: typer.Context, *, json: Json = False) -> None:
 @app.command("completion")
 def _completion(shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> None:
     """Print what a shell needs to complete bms: `source <(bms completion bash)`."""
-    from typer._completion_shared import get_completion_script  # noqa: PLC0415 - typer shows it to its own option alone
+    from typer._completion_shared import get_completion_script
 
     typer.echo(get_completion_script(prog_name="bms", complete_var="_BMS_COMPLETE", shell=shell.value))

@@ -65,8 +65,7 @@ def usage_of(settings: Settings) -> LimitUsage:
 async def open_client(settings: Settings) -> AsyncIterator[Cloud]:
     """Open a client; what it uses of the limits is noted for the next command, also when this one is interrupted."""
     limits, usage = Limits(), usage_of(settings)
-    # As `from_env` and `from_cloud` do; here, what they read is needed besides, and must not be read twice.
-    client = BmsClient._from_settings(settings, {"limits": limits})  # noqa: SLF001
+    client = BmsClient.from_settings(settings, limits=limits)
 
     async def keep_noting() -> None:
         # Who is killed has told most of it.

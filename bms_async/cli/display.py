@@ -10,7 +10,7 @@ import anyio
 from rich.text import Text
 
 from bms_async import BmsClient, FleetRun
-from bms_async.fleet.plan import WaveLimit
+from bms_async.fleet import batch_size
 
 from .estimate import Durations, Estimate, RunPosition, estimate_end
 from .failures import Failures
@@ -79,7 +79,7 @@ class Display:
         self._run = run
         self._screen = screen
         self._wave = wave
-        self._batch = WaveLimit(wave or None).size
+        self._batch = batch_size(wave or None)
         self._servers = servers
         self.durations = Durations()
         self.failures = Failures()

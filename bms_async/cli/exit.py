@@ -113,7 +113,7 @@ def _grant(error: BaseException) -> str:
     project = "Check the project (OS_PROJECT_ID)"
     if not isinstance(error, PermissionDeniedError):
         return f"{project} and the credentials: `bms login` tells whose they are."
-    from bms_async.api import operations  # noqa: PLC0415 - only who is refused needs the table
+    from bms_async.api import operations
 
     name = getattr(error, "operation", None)
     action = next((each.permission for each in operations() if each.name == name), None)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from bms_async import Outcome, OutcomeState, explain
-from bms_async.fleet.outcome import reason_of
 
 from .tally import Tally
 from .words import Words, words_of
@@ -88,7 +87,7 @@ class Failures:
         if outcome.state.is_success:
             return None
         words = words_of(outcome)
-        return self.add_reason(reason_of(outcome), _what(outcome, words), outcome.server_id, words)
+        return self.add_reason(outcome.reason, _what(outcome, words), outcome.server_id, words)
 
     def add_reason(self, code: str, what: str, server_id: str, words: Words | None = None) -> str | None:
         """Take a server in that something is wrong with; returns what to tell of it if it is the first of its kind.

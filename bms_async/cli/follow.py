@@ -14,7 +14,6 @@ from rich.text import Text
 
 from bms_async import BmsClient, FleetReport, FleetRun, Outcome, OutcomeState
 from bms_async._files import write_atomically
-from bms_async.fleet.outcome import reason_of
 from bms_async.redaction import shown_text
 
 from .display import Display
@@ -143,7 +142,7 @@ class Follower:
             self._display.durations.add(outcome.seconds)
         told = self._display.failures.add(outcome)
         if told is not None and outcome.error is not None:
-            code = (strip_control_chars(reason_of(outcome)), "red")
+            code = (strip_control_chars(outcome.reason), "red")
             self._screen.print_above(
                 Text.assemble(f"{strip_control_chars(outcome.server_id)} ", code, f": {strip_control_chars(told)}")
             )
@@ -234,7 +233,7 @@ class Follower:
             print_error(f"the report {path} was not written: {error}")
 
     def _history(self, report: FleetReport) -> CallHistory:
-        from .report_page import CallHistory  # noqa: PLC0415 - only a report needs it
+        from .report_page import CallHistory
 
         return CallHistory(
             operation=f"servers.{self._action}",
@@ -253,7 +252,7 @@ def write_page(path: Path, report: FleetReport, history: CallHistory) -> None:
         OSError: It cannot be written.
         ImportError: What renders it is not installed.
     """
-    from .report_page import render_report  # noqa: PLC0415 - only a report needs it
+    from .report_page import render_report
 
     write_atomically(path, render_report(report, history).encode())
 

@@ -18,7 +18,7 @@ from bms_async import (
 )
 from bms_async.api import operations
 from bms_async.config import Settings
-from bms_async.models.base import read_moment
+from bms_async.models import read_datetime
 
 from .cloud import open_client, read_settings
 from .exit import Code, explain_error, print_error
@@ -119,7 +119,7 @@ def _describe(
     settings: Settings, project_id: str | None, project: str | None, token: Mapping[str, object]
 ) -> dict[str, object]:
     user = token.get("user")
-    expires = read_moment(token.get("expires_at"))
+    expires = read_datetime(token.get("expires_at"))
     return {
         "endpoint": settings.endpoint,
         "credentials": repr(settings.auth),

@@ -25,14 +25,14 @@ def statuses_known() -> list[str]:
 
 def columns_known() -> list[str]:
     """Return the columns that completion offers."""
-    from .servers import COLUMNS  # noqa: PLC0415 - only completion asks here
+    from .servers import COLUMNS
 
     return list(COLUMNS)
 
 
 def calls_known() -> list[str]:
     """Return the calls with a limit, which completion offers."""
-    from bms_async.limits import DOCUMENTED_LIMITS  # noqa: PLC0415 - likewise
+    from bms_async.limits import DOCUMENTED_LIMITS
 
     return list(DOCUMENTED_LIMITS)
 
@@ -72,9 +72,7 @@ Wave: TypeAlias = Annotated[
 ]
 AbortAbove: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        "--abort-above", metavar="POLL_BUDGET_SHARE", help="Stop asking when more than this share failed: 0.02 or 2%."
-    ),
+    typer.Option("--abort-above", metavar="SHARE", help="Stop asking when more than this share failed: 0.02 or 2%."),
 ]
 Verify: TypeAlias = Annotated[
     bool, typer.Option("--verify", metavar=NO_VALUE, help="Read the servers' states back at the end.")

@@ -13,8 +13,8 @@ import msgspec
 
 from bms_async import FleetRun, InvalidRequestError, NotFoundError, PermissionDeniedError
 from bms_async.api.bms.power import REBOOT, START, STOP
+from bms_async.fleet import batch_size
 from bms_async.fleet.options import RunOptions
-from bms_async.fleet.plan import WaveLimit
 from bms_async.models.ids import canonical_id
 
 from .cloud import Cloud, open_client, read_settings
@@ -230,7 +230,7 @@ class _PowerCommand:
 
     def _tell_plan(self, ids: list[str]) -> None:
         options, limiter = self._options, self._cloud.bms.limits[f"servers.{self._action}"]
-        batch = WaveLimit(self._wave or None).size
+        batch = batch_size(self._wave or None)
         calls = -(-len(ids) // batch)
         least = time_of_last_call(calls, spent=limiter.snapshot(), capacity=limiter.limit)
         used = limiter.statistics().used

@@ -68,6 +68,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return code_of_error(self.error)
 
     @property
+    def reason(self) -> str:
+        """The cloud's code or, without one, the name of the error or the state."""
+        return reason_of(self)
+
+    @property
     def seconds(self) -> float | None:
         """How long it took from the first time it was asked for, None if it never was."""
         if self.started is None or self.ended is None:

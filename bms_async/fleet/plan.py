@@ -151,6 +151,15 @@ def _error_of(value: object) -> InvalidRequestError:
     raise AssertionError("what is no text passed for an id")
 
 
+def batch_size(wave_size: int | None) -> int:
+    """Return how many servers a call carries at most.
+
+    Args:
+        wave_size: How many may be in flight at once, None for no bound.
+    """
+    return MAX_BATCH_SIZE if wave_size is None else min(MAX_BATCH_SIZE, wave_size)
+
+
 class WaveLimit:
     """Tells how many servers may go.
 
@@ -162,7 +171,7 @@ class WaveLimit:
 
     def __init__(self, wave_size: int | None = None) -> None:
         self._wave = wave_size
-        self.size = MAX_BATCH_SIZE if wave_size is None else min(MAX_BATCH_SIZE, wave_size)
+        self.size = batch_size(wave_size)
 
     def room(self, in_flight: int) -> int:
         """Return how many servers may go now, at most a batch."""

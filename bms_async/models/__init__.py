@@ -1,6 +1,6 @@
 """What travels: the cloud's answers as frozen, typed Structs with Python names."""
 
-from .base import Model, Moment, OpenEnum, OpenIntEnum
+from .base import Model, Moment, OpenEnum, OpenIntEnum, read_datetime
 from .creation import Bandwidth, DataVolume, EipExtendParam, ExtendParam, NewEip, Nic, PublicIp, RootVolume
 from .flavors import BootSource, ExtraSpecs, Flavor, FlavorLink, FlavorStatus
 from .jobs import Job, JobAccepted, JobEntities, JobStatus, JobSummary, SubJob, SubJobEntities
@@ -82,4 +82,5 @@ __all__ = [
     "WindowsPassword",
     "convert",
     "decode",
+    "read_datetime",
 ]

@@ -89,8 +89,8 @@ def _remember(member: Enum, value: str | int) -> None:
         _UNKNOWN[type(member), value] = member
 
 
-def read_moment(text: object) -> datetime | None:
-    """Return the moment that a text tells, UTC where it names no zone; None for what is none."""
+def read_datetime(text: object) -> datetime | None:
+    """Return a text of ISO 8601 as a datetime, UTC where it names no zone; None for anything else."""
     if not isinstance(text, str):
         return None
     try:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-from .base import read_moment
+from .base import read_datetime
 
 T = TypeVar("T")
 
@@ -187,7 +187,7 @@ def _flag(raw: Any) -> Any:
 
 
 def _moment(raw: Any) -> Any:
-    return read_moment(raw) or _ABSENT
+    return read_datetime(raw) or _ABSENT
 
 
 def _word(raw: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from .base import Model, Moment, OpenEnum, OpenIntEnum, read_moment
+from .base import Model, Moment, OpenEnum, OpenIntEnum, read_datetime
 
 _PASSWORD = "admin_pass"  # noqa: S105 - the key under which a Windows server has its password (API reference 5.2.1)
 
@@ -242,12 +242,12 @@ class Server(Model, frozen=True, kw_only=True, rename=_SERVER_FIELDS):
     @property
     def launched_at(self) -> datetime | None:
         """When it was started; the cloud prints it without a zone, and means UTC."""
-        return read_moment(self._launched_at)
+        return read_datetime(self._launched_at)
 
     @property
     def terminated_at(self) -> datetime | None:
         """When it was deleted; the cloud prints it without a zone, and means UTC."""
-        return read_moment(self._terminated_at)
+        return read_datetime(self._terminated_at)
 
     @property
     def is_bare_metal(self) -> bool:

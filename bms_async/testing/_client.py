@@ -50,5 +50,5 @@ def client_of(
         **options,
     )
     # Else its waits between tries would be others in each run.
-    client._core.random = random or Random(cloud.settings.seed)  # noqa: S311, SLF001 - jitter; no user sets it
+    client._core.random = random or Random(cloud.settings.seed)  # noqa: SLF001 - jitter; no user sets it
     return client

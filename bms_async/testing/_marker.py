@@ -19,7 +19,7 @@ def read_marker(item: pytest.Item) -> dict[str, Any]:
 
 def check_loop(item: pytest.Item) -> None:
     """Fail a test that has asked for the virtual clock and runs on a loop that others of its module had before."""
-    from bms_async.testing.clock import is_virtual  # noqa: PLC0415
+    from bms_async.testing.clock import is_virtual
 
     if read_marker(item).get("virtual") is True and not is_virtual():
         pytest.fail(

@@ -48,7 +48,7 @@ class SimulatedCloud:
 
     def __init__(self, settings: CloudSettings | None = None, *, clock: Callable[[], float] | None = None) -> None:
         self._witness = RecordingCloud(settings, clock or LoopTime())
-        self._random = Random(self.settings.seed)  # noqa: S311 - drawn again from a seed
+        self._random = Random(self.settings.seed)
         self.faults = FaultPlan()
         self._witness.faults.append(self.faults)
         self._limits = Limits()
@@ -250,7 +250,7 @@ class SimulatedCloud:
 
     def _draw_random(self) -> Random:
         # Each client waits otherwise, and in each run the same.
-        return Random(self._random.random())  # noqa: S311 - jitter
+        return Random(self._random.random())
 
     def _each(self, server_ids: tuple[str, ...]) -> list[Server]:
         # All are found before the first is changed.

@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Tell pytest about the marker, and give pytest-asyncio its fixtures where it is at work."""
     config.addinivalue_line("markers", _MARKER)
     if _has_asyncio(config):
-        from bms_async.testing import _asyncio  # noqa: PLC0415 - it imports pytest-asyncio, which may be missing
+        from bms_async.testing import _asyncio
 
         config.pluginmanager.register(_asyncio, "bms_async_asyncio")
 
@@ -75,13 +75,13 @@ class _VirtualLoop:
 
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_asyncio_loop_factories(self) -> dict[str, Callable[[], Any]]:
-        from bms_async.testing.clock import VirtualClockLoop  # noqa: PLC0415
+        from bms_async.testing.clock import VirtualClockLoop
 
         return {"virtual": VirtualClockLoop}
 
 
 def _choose_backend(metafunc: pytest.Metafunc) -> None:
-    from bms_async.testing.clock import VirtualClockLoop  # noqa: PLC0415
+    from bms_async.testing.clock import VirtualClockLoop
 
     for mark in metafunc.definition.iter_markers("parametrize"):
         names = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
@@ -160,11 +160,11 @@ async def _bms_client_of_anyio(request: pytest.FixtureRequest, bms_simulator: Si
 
 def make_cloud(marker: dict[str, Any]) -> SimulatedCloud:
     """Make the cloud that a test asks for by its markers."""
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
     problem = ""
     try:
-        from bms_async.testing import CloudSettings, SimulatedCloud  # noqa: PLC0415
+        from bms_async.testing import CloudSettings, SimulatedCloud
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError):
             raise
@@ -212,7 +212,7 @@ def _check_clock(request: pytest.FixtureRequest) -> None:
                 pytrace=False,
             )
     elif _BACKEND in request.fixturenames:
-        from bms_async.testing.clock import VirtualClockLoop  # noqa: PLC0415
+        from bms_async.testing.clock import VirtualClockLoop
 
         backend = request.getfixturevalue(_BACKEND)
         if isinstance(backend, str) or backend[1].get("loop_factory") is not VirtualClockLoop:

@@ -319,7 +319,7 @@ def test_a_run_that_goes_on_cannot_be_gone_on_with(tmp_path: Path) -> None:
     file = tmp_path / "jobs.jsonl"
     book = journal(file)
     add(book, 0)
-    taken = pytest.raises(UsageError, match="goes on with it at this moment")
+    taken = pytest.raises(UsageError, match="another process is running it")
     with taken, resume_lock(str(file)):
         pass
     asyncio.run(book.close(["server-4"]))

@@ -18,7 +18,6 @@ from bms_async.cli.report_page import CallHistory, render_report
 from bms_async.cli.report_page.charts import HEIGHT, bucket_of, ceiling, duration, minutes, peaks, stack, steps, ticks
 from bms_async.cli.report_page.reasons import failures_of, printable
 from bms_async.errors import SubJobFailedError
-from bms_async.fleet.outcome import reason_of
 
 BEGAN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 EVIL = '</style><script>alert("1")</script>\'" onload=x &amp; \N{RIGHT-TO-LEFT OVERRIDE}\u05d0 \x00\ud800'
@@ -56,7 +55,7 @@ def report_of(outcomes: Sequence[Outcome], action: str = "servers.stop", **more:
     for each in outcomes:
         by_state[each.state] += 1
         if not each.state.is_success:
-            by_code[reason_of(each)] = by_code.get(reason_of(each), 0) + 1
+            by_code[each.reason] = by_code.get(each.reason, 0) + 1
     ends = [each.ended for each in outcomes if each.ended is not None]
     plain = FleetReport(
         action=action,

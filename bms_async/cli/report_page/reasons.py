@@ -10,7 +10,6 @@ from bms_async import FleetReport, Outcome, OutcomeState, explain
 from bms_async.cli.tally import Tally
 from bms_async.cli.words import Words, words_of
 from bms_async.errors import SubJobFailedError
-from bms_async.fleet.outcome import reason_of
 
 __all__ = ["Failure", "Row", "failures_of", "printable"]
 
@@ -121,7 +120,7 @@ def failures_of(report: FleetReport) -> list[Failure]:
     for outcome in report.outcomes:
         if outcome.state.is_success:
             continue
-        group = groups.get(reason_of(outcome))
+        group = groups.get(outcome.reason)
         if group is not None:
             group.add(outcome, most)
     return [_failure(code, count, len(report), groups[code]) for code, count in ranked]

@@ -149,7 +149,7 @@ class Cloud:
 
     def draw(self, what: str) -> random.Random:
         """A source of drawn values, the same for the same name and seed."""
-        return random.Random(f"{self.settings.seed}/{what}")  # noqa: S311 - drawn again from a seed
+        return random.Random(f"{self.settings.seed}/{what}")
 
     def draw_latency(self) -> tuple[float, float]:
         """Seconds on the way there and on the way back."""

@@ -203,7 +203,7 @@ def garble(body: bytes, fault: GarbledJob) -> bytes:
     entities = document.get("entities") if isinstance(document, dict) else None
     if not isinstance(entities, dict) or not entities.get("sub_jobs"):
         return body
-    rng = random.Random(fault.seed)  # noqa: S311 - drawn again from a seed
+    rng = random.Random(fault.seed)
 
     def chosen() -> bool:
         return rng.random() < fault.share

@@ -47,7 +47,7 @@ class Inventory:
         self._gone = 0
         self._strange: set[int] = set()
         self._statuses = bytearray([ACTIVE]) * total
-        draw = random.Random(f"{seed}/ids").getrandbits  # noqa: S311 - drawn again from a seed
+        draw = random.Random(f"{seed}/ids").getrandbits
         self._order = [Server(_uuid(draw(128)), i, self._statuses) for i in range(total)]
         self.by_id = {server.id: server for server in self._order}
         self.extras: dict[str, Attributes] = {}
@@ -59,7 +59,7 @@ class Inventory:
             extra = self.record(self._order[i])
             extra.windows, extra.password = True, f"simulated/encrypted+{i:06d}=="
         self._vm_statuses = bytearray([ACTIVE]) * settings.virtual_machines
-        draw = random.Random(f"{seed}/machines").getrandbits  # noqa: S311
+        draw = random.Random(f"{seed}/machines").getrandbits
         machines = [VirtualMachine(_uuid(draw(128)), i, self._vm_statuses) for i in range(settings.virtual_machines)]
         self.machines = {machine.id: machine for machine in machines}
         self._rows = _mix(self._order, machines) if machines else None
@@ -205,7 +205,7 @@ def _uuid(bits: int) -> str:
 
 
 def _share(seed: str, total: int, share: float) -> list[int]:
-    return random.Random(seed).sample(range(total), round(total * share))  # noqa: S311
+    return random.Random(seed).sample(range(total), round(total * share))
 
 
 def _number(text: str, prefix: str) -> int | None:

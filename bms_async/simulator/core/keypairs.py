@@ -34,7 +34,7 @@ class KeyPairStore:
     __slots__ = ("_draws", "_made", "_most", "_pairs")
 
     def __init__(self, settings: CloudSettings, born: float) -> None:
-        self._draws = random.Random(f"{settings.seed}/keys")  # noqa: S311 - drawn again from a seed
+        self._draws = random.Random(f"{settings.seed}/keys")
         self._most = settings.quota_keypairs
         self._made = 0
         self._pairs: dict[str, KeyPair] = {}

@@ -112,13 +112,13 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     other_projects: dict[str, str] = msgspec.field(default_factory=dict)
     username: str = "operator"
     user_id: str = "0be1f0c10d51a0c10d51a0c10d51a0c1"
-    password: str = "simulated-password"  # noqa: S105 - opens nothing but a toy on the loopback
+    password: str = "simulated-password"
     user_domain_name: str = "simulated-account"
     user_domain_id: str = "5d3b6d0e0f634c518a5e6b0d5f6f1c08"
     token_lifetime: float = 86400.0
-    token: str = "simulated-token"  # noqa: S105 - as above
+    token: str = "simulated-token"
     access_key: str = "SIMULATEDACCESSKEY"
-    secret_key: str = "simulated-secret-key"  # noqa: S105 - as above
+    secret_key: str = "simulated-secret-key"
     security_token: str = ""
     clock_skew: float = 0.0
     epoch: datetime = datetime(2024, 1, 1, tzinfo=UTC)

@@ -261,7 +261,7 @@ class RateLimitGate:
             return Unlimited()
         if kind == "fixed":
             # A client cannot know where the gateway's minute begins.
-            phase = random.Random(f"{self._settings.seed}/phase/{budget}").uniform(0.0, MINUTE)  # noqa: S311
+            phase = random.Random(f"{self._settings.seed}/phase/{budget}").uniform(0.0, MINUTE)
             return FixedWindow(limit, phase)
         if kind == "sliding":
             return SlidingWindow(limit)
