@@ -104,5 +104,5 @@ class RecordingCloud(Cloud):
         """Have a server be gone at once."""
         server.look(self.now())
         server.end("delete", self.now(), done=True)
-        self._park.remove(server)
+        self._inventory.remove(server)
         self.volumes = {volume: owner for volume, owner in self.volumes.items() if owner != server.id}

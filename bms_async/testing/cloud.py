@@ -232,7 +232,7 @@ class SimulatedCloud:
         for server in self._each(server_ids):
             server.faulty = True
 
-    def mend(self, *server_ids: str) -> None:
+    def repair(self, *server_ids: str) -> None:
         """Have jobs that begin from now on succeed on these servers."""
         for server in self._each(server_ids):
             server.faulty = False

@@ -157,7 +157,7 @@ async def test_locked_and_broken_servers_fail_until_they_are_mended(
         with pytest.raises(JobFailedError):
             await (await bms_client.servers.stop([server_id]))
     bms_simulator.unlock(locked)
-    bms_simulator.mend(broken)
+    bms_simulator.repair(broken)
     await (await bms_client.servers.stop([locked, broken]))
     assert bms_simulator.off == [locked, broken]
 

@@ -110,7 +110,7 @@ class _BmsRoutes:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise Refusal(400, "BMS.0206", "A name has 1 to 63 letters, digits, and _ - and .")
         cloud.change(server).name = name
-        # The answer has the native shape, links and all.
+        # The response has the native shape, including the links.
         extra = cloud.attributes_of(server)
         return _ENCODE({"server": native_document(server, extra, cloud.view, call.base, NEWEST, listed=True)})
 
@@ -118,8 +118,8 @@ class _BmsRoutes:
         """API reference 4.6.1."""
         server = self._cloud.server(call.path("server_id"))
         nics = interfaces(server, self._cloud.attributes_of(server))
-        for place, nic in enumerate(nics):
-            nic |= {"driver_mode": "hinic", "pci_address": f"0000:{place + 2:02x}:00.0"}
+        for index, nic in enumerate(nics):
+            nic |= {"driver_mode": "hinic", "pci_address": f"0000:{index + 2:02x}:00.0"}
         return _ENCODE({"interfaceAttachments": nics})
 
     async def list_servers(self, call: Call) -> bytes:

@@ -50,7 +50,7 @@ async def find_machines(cloud: Cloud, query: QueryParams, version: Microversion)
     most = min(wish.most, cloud.settings.page_cap)
     await cloud.settle()
     rows, tests = cloud.machines(), wish.tests
-    # In the order in which they were made nobody has to look at more than one page of them.
+    # In the order of creation, one page is enough; any other order needs all rows.
     inline = iter(rows) if wish.oldest_first else reversed(rows)
     if wish.orders:
         inline = iter(await _sort(cloud, [each async for each in _matching(cloud, inline, tests)], wish.orders))
@@ -120,8 +120,8 @@ def _read_orders(cloud: Cloud, query: QueryParams) -> tuple[list[tuple[_Key, boo
     names, directions = query.getlist("sort_key"), query.getlist("sort_dir")
     names = names or ["created_at"]
     orders = []
-    for place, name in enumerate(names):
-        direction = directions[place] if place < len(directions) else directions[0] if directions else "desc"
+    for index, name in enumerate(names):
+        direction = directions[index] if index < len(directions) else directions[0] if directions else "desc"
         key = _key(cloud, name)
         if key is None or direction not in {"asc", "desc"}:
             raise bad_request(f"Cannot sort by {name} {direction}.")
@@ -155,7 +155,7 @@ def _named(pattern: str) -> _Test:
     try:
         search = re.compile(pattern).search
     except re.error as error:
-        raise bad_request(f"name is no regular expression: {error}") from None
+        raise bad_request(f"name is not a regular expression: {error}") from None
     return lambda server, extra: search(name_of(server, extra)) is not None
 
 
@@ -163,7 +163,7 @@ def _changed_since(cloud: Cloud, text: str) -> _Test:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise bad_request(f"changes-since is no time: {text}") from None
+        raise bad_request(f"changes-since is not a time: {text}") from None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     since = cloud.born + (aware - cloud.settings.epoch).total_seconds()
     return lambda server, extra: _updated(cloud, server, extra) >= since

@@ -49,7 +49,7 @@ def read_object(body: bytes) -> dict[str, Any] | None:
 
 
 def sort_power(content: dict[str, Any] | None) -> str:
-    """Which power operation a body asks for, as far as a gateway can tell."""
+    """Return the power operation that a body names; a gateway does not check more."""
     named = [action for key, action in _ACTIONS.items() if key in (content or ())]
     return f"servers.{named[0]}" if len(named) == 1 else ANY_POWER
 

@@ -49,7 +49,7 @@ def creation_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
         if too_much:
             raise Refusal(400, _QUOTA_CODES[too_much], f"The quota does not allow more: {', '.join(too_much)}.")
         servers: list[Server] = []
-        rng = cloud.draw(f"order/{len(cloud.board)}")
+        rng = cloud.draw(f"order/{len(cloud.activity)}")
         reservation = f"r-{rng.getrandbits(40):010x}"
         for nth in range(count):
             called = name if count == 1 else f"{name}-{nth + 1:04d}"
@@ -59,7 +59,7 @@ def creation_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
             extra.metadata = metadata_of(server, extra) | metadata
             _give_disks(cloud, server, len(wish.get("data_volumes") or []))
             servers.append(server)
-        job = cloud.board.batch("create", servers)
+        job = cloud.activity.start_batch("create", servers)
         return b'{"order_id":"CS%010X","job_id":"%b"}' % (rng.getrandbits(40), job.id.encode())
 
     return [Route("/v1/{project_id}/baremetalservers", gateway.guard("servers.create", create), methods=["POST"])]
@@ -147,7 +147,7 @@ def _read_nics(wish: dict[str, Any], count: int) -> tuple[tuple[str, str, str | 
         if address is not None and count > 1:
             raise Refusal(400, "BMS.0207", "An address can only be given to a single server.")
         if address is not None and not is_address(address):
-            raise Refusal(400, "BMS.0201", f"{address} is no address.")
+            raise Refusal(400, "BMS.0201", f"{address} is not an address.")
         networks.append((NETWORK, subnet, address))
     return tuple(networks)
 

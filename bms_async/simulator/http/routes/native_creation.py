@@ -37,22 +37,22 @@ def create_natively(cloud: Cloud, wish: dict[str, Any], base: str) -> dict[str, 
         raise native(403, f"Quota exceeded for {', '.join(too_much)}: Requested 1")
     server = cloud.create(birth, name)
     extra = cloud.change(server)
-    # Whoever makes a bare-metal server this way puts the cloud's own tag on it, or does not.
+    # The caller sets the cloud's own bare-metal tag, or leaves it out.
     extra.tags = []
     extra.metadata = metadata_of(server, extra) | metadata
     cloud.work("create", server)
-    place = f"{cloud.settings.project_id}/servers/{server.id}"
-    answer: dict[str, Any] = {
+    path = f"{cloud.settings.project_id}/servers/{server.id}"
+    document: dict[str, Any] = {
         "id": server.id,
         "security_groups": [{"name": group} for group in birth.groups],
         "OS-DCF:diskConfig": "MANUAL",
-        "links": [{"rel": "self", "href": f"{base}/v2.1/{place}"}, {"rel": "bookmark", "href": f"{base}/{place}"}],
+        "links": [{"rel": "self", "href": f"{base}/v2.1/{path}"}, {"rel": "bookmark", "href": f"{base}/{path}"}],
     }
     if birth.key_name is None:
         rng = cloud.draw(f"password/{server.id}")
         drawn = "".join(rng.choices(string.ascii_letters + string.digits, k=_PASSWORD_LENGTH))
-        answer["adminPass"] = wish.get("adminPass") or drawn
-    return answer
+        document["adminPass"] = wish.get("adminPass") or drawn
+    return document
 
 
 def _read_birth(cloud: Cloud, wish: dict[str, Any]) -> CreationSpec:

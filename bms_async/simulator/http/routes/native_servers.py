@@ -67,7 +67,7 @@ class _NativeServerRoutes:
         self._cloud = cloud
 
     async def version(self, call: Call) -> bytes:
-        """What tells clients which microversions there are."""
+        """The version document, with the supported microversions."""
         return _ENCODE({"version": compute_version(call.base)})
 
     async def create(self, call: Call) -> bytes:

@@ -37,7 +37,7 @@ def password_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
 
 
 def check_password(password: object, code: str = "BMS.3039") -> None:
-    """Check a new password; what is wrong is told without it.
+    """Check a new password; the error does not contain it.
 
     Raises:
         Refusal: It breaks a rule.
@@ -95,7 +95,7 @@ class _PasswordRoutes:
         kind = "baremetalReinstallOs"
         if any(disk.device == "/dev/sda" for disk in cloud.disks_of(server)):
             kind = "baremetalVolumeBootReinstallOs"
-        job = cloud.board.solo(kind, server, {}, failure="BMS.3037", action="reinstall")
+        job = cloud.activity.start_single(kind, server, {}, failure="BMS.3037", action="reinstall")
         return b'{"job_id":"%b"}' % job.id.encode()
 
     async def get(self, call: Call) -> bytes:

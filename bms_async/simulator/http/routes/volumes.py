@@ -36,7 +36,7 @@ _NATIVE_STATUS: Final = {
     "BMS.0047": 409,
     "BMS.1001": 409,
 }
-"""What Nova answers to the same mistakes; 400 to all others."""
+"""Nova's status for the same errors; 400 for all others."""
 
 
 def disk_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
@@ -93,7 +93,7 @@ class _Rack:
         if device in {None, ""}:
             return Disk(volume_id, expected)
         if not isinstance(device, str) or not _DEVICE.fullmatch(device):
-            raise Refusal(400, "BMS.0105", f"{device} is no place for a disk.")
+            raise Refusal(400, "BMS.0105", f"{device} is not a device for a disk.")
         if device == _ROOT:
             raise Refusal(400, "BMS.0104", "A data disk cannot take the place of the system's.")
         if device == expected:
@@ -197,7 +197,7 @@ class _VolumeRoutes:
 
     def _begin(self, kind: str, rack: _Rack, disk: Disk, failure: str, then: Any) -> Reply:
         entities = {"volume_id": disk.volume_id}
-        job = self._cloud.board.solo(kind, rack.server, entities, failure=failure, then=then)
+        job = self._cloud.activity.start_single(kind, rack.server, entities, failure=failure, then=then)
         return Reply(202, b'{"job_id":"%b"}' % job.id.encode())
 
 
