@@ -139,7 +139,7 @@ def test_a_signal_brings_the_report_so_far(tmp_path: Path, number: signal.Signal
             wait_until(lambda: cloud.ask("servers/work")["stop"] != {}, program)
             assert program.kill(number) == 130
         assert row("\n".join(program.lines), "p1") == ["p1", "30", "0", "0", "0", "30", "0"]
-        assert program.errors[-1] == "many_projects: interrupted; what was asked for goes on in the clouds"
+        assert program.errors[-1] == "many_projects: interrupted; the jobs continue in the clouds"
 
 
 def check(program: Program, told: list[str]) -> None:

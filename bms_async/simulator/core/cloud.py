@@ -169,7 +169,7 @@ class Cloud:
         server = self._inventory.by_id.get(server_id)
         if server is None:
             raise Refusal(404, "BMS.0040", f"No server has the id {server_id}.")
-        server.look(self._clock())
+        server.advance(self._clock())
         if server.id not in self._inventory.by_id:
             # The event that was due has removed it.
             raise Refusal(404, "BMS.0040", f"No server has the id {server_id}.")
@@ -183,7 +183,7 @@ class Cloud:
         """
         server = self._inventory.by_id.get(server_id) or self._inventory.machines.get(server_id)
         if server is not None:
-            server.look(self._clock())
+            server.advance(self._clock())
             # The event that was due may have removed it.
             if server_id in self._inventory.by_id or server_id in self._inventory.machines:
                 return server
@@ -233,7 +233,7 @@ class Cloud:
         if filters.status is None:
             now = self._clock()
             for server in page:
-                server.look(now)
+                server.advance(now)
         return count, page
 
     async def settle(self) -> None:
@@ -256,7 +256,7 @@ class Cloud:
             server = self._inventory.by_id.get(server_id)
             if server is None:
                 raise Refusal(400, "BMS.0040", f"No server has the id {server_id}.")
-            server.look(now)
+            server.advance(now)
             servers.append(server)
         if self.settings.refuse_batches:
             for server in servers:

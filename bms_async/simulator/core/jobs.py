@@ -44,9 +44,9 @@ class Shape(NamedTuple):
 
     Attributes:
         early_failure: Report FAIL as soon as one sub-job has failed.
-        stuck: Which sub-jobs say RUNNING for ever, by their indices.
+        stuck: The sub-jobs that stay RUNNING for ever, by index.
         is_stillborn: Fail before there are sub-jobs.
-        reason_place: Where it is told why a sub-job failed.
+        reason_place: Where the reason of a failed sub-job is reported.
     """
 
     early_failure: bool = False
@@ -178,7 +178,7 @@ class BatchJob:
 
     @property
     def obeyed(self) -> Iterator[Server]:
-        """The servers that started the action, whether or not it failed; others were in the wrong state, or not asked."""
+        """The servers that started the action, failed or not; others were in the wrong state, or not asked."""
         if self._shape.is_stillborn:
             return iter(())
         drawn = (None, _FAILURES[self._action])
