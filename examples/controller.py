@@ -53,7 +53,7 @@ ACTIONS: Final[dict[str, Action]] = {"on": "start", "off": "stop"}
 STATUSES: Final = {"start": ServerStatus.ACTIVE, "stop": ServerStatus.SHUTOFF}
 AT_REST: Final = (ServerStatus.ACTIVE, ServerStatus.SHUTOFF, ServerStatus.ERROR)
 VERSION: Final = 1
-LONGEST_DELAY: Final = 3600.0
+MAX_DELAY: Final = 3600.0
 SHOWN: Final = 5
 
 
@@ -125,7 +125,7 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
         except BlockingIOError:
             raise FileError(f"another controller has {path}; end it first, or give another --jobs") from None
         except (OSError, ValueError, msgspec.DecodeError) as error:
-            raise FileError(f"cannot read {path}: {error}; mend it, or give another --jobs") from error
+            raise FileError(f"cannot read {path}: {error}; repair it, or give another --jobs") from error
         if saved is not None and saved.version != VERSION:
             why = f"{path} has version {saved.version}, and this program reads {VERSION}"
             raise FileError(f"{why}; use the program that wrote it, or give another --jobs")
@@ -308,7 +308,7 @@ class Controller:
             return
         # Also one that is as asked by the cloud's word: if the list never shows it, we would ask for ever.
         attempts = self._grudges[server_id].attempts + 1 if server_id in self._grudges else 1
-        delay = min(self._options.backoff * 2.0 ** min(attempts - 1, 30), LONGEST_DELAY)
+        delay = min(self._options.backoff * 2.0 ** min(attempts - 1, 30), MAX_DELAY)
         self._grudges[server_id] = Grudge(attempts, anyio.current_time() + delay)
         if not state.is_success:
             say("back off", server=server_id, state=state, attempts=attempts, seconds=delay, why=str(outcome.error))
@@ -381,7 +381,7 @@ async def control(options: argparse.Namespace, ledger: Ledger) -> int:
 
 def seconds(text: str) -> float:
     """Read a time that is longer than none."""
-    if not 0 < float(text) <= LONGEST_DELAY:
+    if not 0 < float(text) <= MAX_DELAY:
         raise argparse.ArgumentTypeError(f"more than 0 seconds are needed, and an hour at most: {text}")
     return float(text)
 

@@ -192,7 +192,7 @@ def make_auth(project: Project) -> Auth:
         return StaticToken(secret(project.token_env))
     if project.access_key_env is not None and project.secret_key_env is not None:
         return AkSkAuth(secret(project.access_key_env), secret(project.secret_key_env))
-    raise UsageError("token_env is needed, or else access_key_env and secret_key_env: the names of variables")
+    raise UsageError("expected token_env, or access_key_env and secret_key_env: the names of variables")
 
 
 def secret(variable: str) -> str:
@@ -265,7 +265,7 @@ def print_report(parts: Sequence[Part]) -> None:
 def tag(text: str) -> str:
     """Read a tag; a variable that is not set would mean all servers."""
     if not text.strip(" ,"):
-        raise argparse.ArgumentTypeError("a tag is needed; leave --tag out for all servers")
+        raise argparse.ArgumentTypeError("expected a tag; leave --tag out for all servers")
     return text
 
 

@@ -40,9 +40,9 @@ from starlette.types import Message, Send
 import bms_async
 from bms_async import BmsClient, BmsError, FleetRun, Outcome, Remedy
 
-MOST_BYTES: Final = 16 * 2**20
-MOST_UNDER_WAY: Final = 100
-MOST_OUTCOMES_KEPT: Final = 200_000
+MAX_BYTES: Final = 16 * 2**20
+MAX_IN_PROGRESS: Final = 100
+MAX_OUTCOMES_KEPT: Final = 200_000
 YIELD_EVERY: Final = 500
 PATIENCE_WITH_READERS: Final = 30.0
 LAST: Final = "end"
@@ -178,7 +178,7 @@ class Service:
             return Response(status_code=204)
         position = int(last[:9]) if last.isdecimal() else -1
         if not 0 <= position <= len(record.outcomes):
-            raise HTTPException(400, f"Last-Event-ID={last!r}: the id of an event of this run is needed, or none")
+            raise HTTPException(400, f"Last-Event-ID={last!r}: expected the id of an event of this run, or none")
         return EventStream(record.read(position, self._heartbeat), headers={"Cache-Control": "no-store"})
 
     async def report_run(self, request: Request) -> Response:
@@ -201,7 +201,7 @@ class Service:
         actions = {"start": servers.start, "stop": servers.stop, "reboot": servers.reboot}
         act = actions.get(request.path_params["action"])
         if act is None:
-            raise HTTPException(404, "start, stop or reboot is needed")
+            raise HTTPException(404, "expected start, stop or reboot")
         job = await act([request.path_params["id"]])
         return respond({"job_id": job.id, "servers": job.servers}, 202, {"Location": f"/jobs/{job.id}"})
 
@@ -214,7 +214,7 @@ class Service:
     def _begin(self, wanted: RunRequest, ids: Sequence[str], key: str | None) -> Record:
         ended = [record for record in self._records.values() if record.ended]
         in_progress = len(self._records) - len(ended)
-        if self._ending or in_progress >= MOST_UNDER_WAY:
+        if self._ending or in_progress >= MAX_IN_PROGRESS:
             why = "the service is about to end" if self._ending else f"{in_progress} runs are in progress"
             raise HTTPException(503, f"{why}; ask again later", {"Retry-After": "30"})
         act = {"start": self._fleet.start, "stop": self._fleet.stop, "reboot": self._fleet.reboot}[wanted.action]
@@ -228,7 +228,7 @@ class Service:
 
     def _forget(self, ended: list[Record]) -> None:
         kept = sum(len(record.outcomes) for record in ended)
-        while ended and (kept > MOST_OUTCOMES_KEPT or len(ended) > MOST_UNDER_WAY):
+        while ended and (kept > MAX_OUTCOMES_KEPT or len(ended) > MAX_IN_PROGRESS):
             oldest = ended.pop(0)
             kept -= len(oldest.outcomes)
             del self._records[oldest.id]
@@ -298,8 +298,8 @@ async def read_run_request(request: Request) -> RunRequest:
     try:
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MOST_BYTES:
-                raise HTTPException(413, f"a request may have {MOST_BYTES} bytes; make two runs of it")
+            if len(body) > MAX_BYTES:
+                raise HTTPException(413, f"a request may have {MAX_BYTES} bytes; make two runs of it")
         wanted = msgspec.json.decode(body, type=RunRequest)
     except (msgspec.DecodeError, UnicodeError, ClientDisconnect) as error:
         raise HTTPException(400, f"not a run: {error}") from error

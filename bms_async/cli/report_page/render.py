@@ -24,6 +24,9 @@ _HERE: Final = Path(__file__).parent
 _STYLE: Final = _HERE.parents[1] / "_assets" / "page.css"
 _COLUMNS: Final = 240
 _SLOWEST: Final = 10
+_QUANTILES: Final = 20
+_ROUNDS_TO_NONE: Final = 0.1
+_ROUNDS_TO_ALL: Final = 99.9
 
 STATES: Final[Mapping[OutcomeState, tuple[str, str, str]]] = {
     OutcomeState.SUCCEEDED: ("✓", "succeeded", "done as asked"),
@@ -199,9 +202,9 @@ def _up(top: int) -> list[Mark]:
 def _speed(report: FleetReport) -> tuple[float, float] | None:
     """Return the seconds within which half of the servers, and 19 of 20, had their outcome."""
     taken = [seconds for outcome in report.outcomes if (seconds := outcome.seconds) is not None]
-    if len(taken) < 20:  # noqa: PLR2004 - 19 of 20
+    if len(taken) < _QUANTILES:
         return None
-    parts = quantiles(taken, n=20, method="inclusive")
+    parts = quantiles(taken, n=_QUANTILES, method="inclusive")
     return parts[9], parts[18]
 
 
@@ -216,9 +219,9 @@ def _many(value: int, noun: str) -> str:
 def _percent(share: float) -> str:
     """Return a share in per cent; one between 0 and 1 is never rounded to either of them."""
     hundredths = share * 100
-    if 0 < hundredths < 0.1:  # noqa: PLR2004
+    if 0 < hundredths < _ROUNDS_TO_NONE:
         return "< 0.1\N{NO-BREAK SPACE}%"
-    if 99.9 < hundredths < 100:  # noqa: PLR2004
+    if hundredths > _ROUNDS_TO_ALL and share < 1:
         return "> 99.9\N{NO-BREAK SPACE}%"
     return f"{hundredths:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
 

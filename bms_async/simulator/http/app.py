@@ -38,7 +38,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 # A thousand servers take some ten milliseconds to write out; others get their turn in between.
-_AT_A_TIME: Final = 250
+_YIELD_EVERY: Final = 250
 
 
 def create_app(cloud: Cloud) -> Starlette:
@@ -131,7 +131,7 @@ class _BmsRoutes:
         written = []
         for number, server in enumerate(servers, 1):
             written.append(server_document(server, cloud.attributes_of(server), cloud.view, full=False))
-            if number % _AT_A_TIME == 0:
+            if number % _YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()
         if settings.list_count == "none":
             return b'{"servers":[%b]}' % b",".join(written)

@@ -25,8 +25,8 @@ from bms_async.simulator.http.microversions import TAGS, Microversion
 
 __all__ = ["find_machines"]
 
-_MOST: Final = 1000
-_AT_A_TIME: Final = 2000
+_MAX_PAGE: Final = 1000
+_YIELD_EVERY: Final = 2000
 
 _Test = Callable[[Server, Attributes | None], bool]
 _Key = Callable[[Server, Attributes | None], Any]
@@ -36,7 +36,7 @@ class _Wish(NamedTuple):
     tests: list[_Test]
     orders: Sequence[tuple[_Key, bool]] = ()
     oldest_first: bool = False
-    most: int = _MOST
+    most: int = _MAX_PAGE
     marker: str | None = None
 
 
@@ -72,7 +72,7 @@ async def _matching(cloud: Cloud, rows: Iterable[Server], tests: list[_Test]) ->
         extra = cloud.attributes_of(server)
         if all(test(server, extra) for test in tests):
             yield server
-        if number % _AT_A_TIME == 0:
+        if number % _YIELD_EVERY == 0:
             await anyio.lowlevel.checkpoint()
 
 
@@ -108,11 +108,11 @@ def _read(cloud: Cloud, query: QueryParams, version: Microversion) -> _Wish:
 def _read_limit(query: QueryParams) -> int:
     text = query.get("limit")
     if text is None:
-        return _MOST
+        return _MAX_PAGE
     if not (text.isascii() and text.isdecimal() and len(text) <= len(str(2**63))):
         raise bad_request(f"limit must be a number: {text}")
     # Nova cuts a limit that is too high, and takes none at all for its own.
-    return min(int(text), _MOST) or _MOST
+    return min(int(text), _MAX_PAGE) or _MAX_PAGE
 
 
 def _read_orders(cloud: Cloud, query: QueryParams) -> tuple[list[tuple[_Key, bool]], bool]:

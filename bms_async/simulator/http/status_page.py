@@ -24,7 +24,7 @@ from bms_async.simulator.http.gateway import Endpoint
 __all__ = ["Status", "offer_page", "prefers_html", "read_status"]
 
 _LATEST: Final = 12
-_AT_A_TIME: Final = 2000
+_YIELD_EVERY: Final = 2000
 
 _HERE: Final = Path(__file__).parent
 _STYLE: Final = _HERE.parents[1] / "_assets" / "page.css"
@@ -200,7 +200,7 @@ async def _work(cloud: Cloud) -> tuple[dict[str, int], int]:
         waiting += standing.total - standing.begun
         if standing.begun > standing.ended:
             at_work[work.kind] += standing.begun - standing.ended
-        if number % _AT_A_TIME == 0:
+        if number % _YIELD_EVERY == 0:
             await anyio.lowlevel.checkpoint()
     return dict(at_work), waiting
 
@@ -212,7 +212,7 @@ async def _faults(cloud: Cloud) -> list[FaultStatus]:
         for number, (operation, nth, fault) in enumerate(list(script.items()), 1):
             if operation not in counts or nth > counts[operation].arrived:
                 waiting.append(FaultStatus(operation=operation, nth=nth, fault=type(fault).__name__))
-            if number % _AT_A_TIME == 0:
+            if number % _YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()
     return sorted(waiting, key=lambda each: (each.operation, each.nth))
 

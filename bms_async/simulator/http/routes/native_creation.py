@@ -14,8 +14,8 @@ from bms_async.simulator.http.routes.quotas import exceeded
 
 __all__ = ["create_natively"]
 
-_LONGEST_NAME: Final = 255
-_MOST_NETWORKS: Final = 4
+_MAX_NAME: Final = 255
+_MAX_NETWORKS: Final = 4
 _PASSWORD_LENGTH: Final = 12
 
 
@@ -26,8 +26,8 @@ def create_natively(cloud: Cloud, wish: dict[str, Any], base: str) -> dict[str, 
         Refusal: It cannot be made.
     """
     name = wish.get("name")
-    if not isinstance(name, str) or not 1 <= len(name) <= _LONGEST_NAME:
-        raise bad_request(f"name must be a text of 1 to {_LONGEST_NAME} characters.")
+    if not isinstance(name, str) or not 1 <= len(name) <= _MAX_NAME:
+        raise bad_request(f"name must be a text of 1 to {_MAX_NAME} characters.")
     if any(wish.get(word) not in {None, 1} for word in ("min_count", "max_count")):
         raise bad_request("Servers are made one by one here.")
     birth = _read_birth(cloud, wish)
@@ -100,8 +100,8 @@ def _read_flavor(wish: dict[str, Any], zone: str) -> Flavor:
 
 
 def _read_networks(networks: object) -> tuple[tuple[str, str, str | None], ...]:
-    if not isinstance(networks, list) or not 1 <= len(networks) <= _MOST_NETWORKS:
-        raise bad_request(f"networks must be a list of 1 to {_MOST_NETWORKS}.")
+    if not isinstance(networks, list) or not 1 <= len(networks) <= _MAX_NETWORKS:
+        raise bad_request(f"networks must be a list of 1 to {_MAX_NETWORKS}.")
     found = []
     for network in networks:
         if not isinstance(network, dict) or not (network.get("uuid") or network.get("port")):

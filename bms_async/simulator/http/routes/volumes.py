@@ -18,7 +18,7 @@ from bms_async.simulator.http.requests import read_native_wish, read_wish
 __all__ = ["disk_routes"]
 
 _ENCODE: Final = msgspec.json.Encoder().encode
-_MOST: Final = 40
+_MAX_DISKS: Final = 40
 _ROOT: Final = "/dev/sda"
 _DEVICE: Final = re.compile(r"/dev/sd[a-z]{1,2}")
 _VOLUME: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -161,8 +161,8 @@ class _Rack:
             raise Refusal(400, "BMS.1009", f"The disk {volume_id} is attached to this server already.")
         if volume_id in self._cloud.volumes:
             raise Refusal(400, "BMS.1003", f"The disk {volume_id} is attached to another server.")
-        if len(self.disks) + len(self._busy.keys() - {disk.volume_id for disk in self.disks}) >= _MOST:
-            raise Refusal(400, "BMS.1002", f"This server has {_MOST} disks.")
+        if len(self.disks) + len(self._busy.keys() - {disk.volume_id for disk in self.disks}) >= _MAX_DISKS:
+            raise Refusal(400, "BMS.1002", f"This server has {_MAX_DISKS} disks.")
 
 
 class _VolumeRoutes:
