@@ -316,7 +316,7 @@ def test_every_mistake_is_told_in_words(tmp_path: Path) -> None:
         "test_impossible": "@pytest.mark.bms: fail_share must lie between 0 and 1",
         "test_of_another_type": "Expected `int`, got `str` - at `$.servers`",
         "test_not_a_bool": "virtual='yes': expected True or False",
-        "test_without_a_name": "@pytest.mark.bms: expected names, such as servers=3",
+        "test_without_a_name": "@pytest.mark.bms: expected keyword arguments, such as servers=3",
         "test_fault_that_never_happens": "<PlannedFault servers.stop, call 1: CutAfter()>: 0 times until now",
         "test_deadlock": "all tasks wait, and nothing will ever happen",
         "test_on_another_clock": "bms(virtual=True) did not get its clock",

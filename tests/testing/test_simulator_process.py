@@ -148,7 +148,7 @@ def test_before_it_was_started_it_has_no_address() -> None:
 
 
 def test_a_setting_that_no_process_can_be_told_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"job_hidden_seconds=inf: a simulator in a process of its own"):
+    with pytest.raises(ValueError, match=r"job_hidden_seconds=inf: expected a finite time"):
         SimulatorProcess(CloudSettings(job_hidden_seconds=math.inf))
 
 

@@ -187,7 +187,7 @@ async def test_a_run_within_a_run_is_refused_before_it_begins() -> None:
     async def main() -> None:
         pytest.fail("it ran")
 
-    with pytest.raises(RuntimeError, match="a loop of its own, and one runs already"):
+    with pytest.raises(RuntimeError, match="runs its own loop, and one is running already"):
         run_virtually(main)
 
 
@@ -337,7 +337,7 @@ async def test_on_a_real_clock_no_machine_can_be_sent_to_sleep() -> None:
 @pytest.mark.parametrize("seconds", [-1, float("nan")])
 def test_nobody_sleeps_less_than_no_time(seconds: float) -> None:
     async def main() -> None:
-        with pytest.raises(ValueError, match="expected how long the machine sleeps"):
+        with pytest.raises(ValueError, match="expected 0 or more seconds"):
             suspend(seconds)
 
     run_virtually(main)
