@@ -118,7 +118,7 @@ def test_a_plan_that_could_never_happen_is_refused(arguments: dict[str, Any], to
         (lambda: Delay(seconds=-1), r"Delay\(seconds\): expected .*, got -1"),
         (lambda: Delay(seconds=float("nan")), r"Delay\(seconds\): expected .*, got nan"),
         (lambda: Throttled(retry_after=-3), r"Throttled\(retry_after\): expected .*, got -3"),
-        (lambda: HalfBody(share=1), r"HalfBody\(share\): expected from 0 to below 1, got 1"),
+        (lambda: HalfBody(share=1), r"HalfBody\(share\): expected a share from 0 to below 1, got 1"),
         (
             lambda: GarbledJob(how=cast("Any", ("shufled",))),
             r"GarbledJob\(how\): expected a tuple of shuffled.*, got \('shufled',\)",

@@ -42,19 +42,8 @@ class Activity:
     """
 
     __slots__ = (
-        "_begun_by_action",
-        "_clock",
-        "_counted",
-        "_draw",
-        "_due",
-        "_ended",
-        "_failed",
-        "_followed",
-        "_jobs",
-        "_life",
-        "_order",
-        "_settings",
-        "_works",
+        "_begun_by_action", "_clock", "_counted", "_draw", "_due", "_ended", "_failed", "_followed", "_jobs",
+        "_life", "_order", "_settings", "_works",
     )  # fmt: skip
 
     def __init__(

@@ -73,7 +73,7 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     acted: bool = True
 
     def __post_init__(self) -> None:
-        _check("Delay(seconds)", self.seconds, "0 or more", self.seconds >= 0)
+        _check("Delay(seconds)", self.seconds, "0 or more seconds", self.seconds >= 0)
 
 
 class CutBefore(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -90,7 +90,7 @@ class HalfBody(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        _check("HalfBody(share)", self.share, "from 0 to below 1", 0 <= self.share < 1)
+        _check("HalfBody(share)", self.share, "a share from 0 to below 1", 0 <= self.share < 1)
 
 
 Garbling = Literal["shuffled", "twice", "nameless", "backwards", "missing"]
@@ -114,7 +114,7 @@ class GarbledJob(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         known = get_args(Garbling)
         valid = isinstance(self.how, tuple) and set(self.how) <= set(known)
         _check("GarbledJob(how)", self.how, f"a tuple of {', '.join(known)}", valid)
-        _check("GarbledJob(share)", self.share, "from 0 to 1", 0 <= self.share <= 1)
+        _check("GarbledJob(share)", self.share, "a share from 0 to 1", 0 <= self.share <= 1)
 
 
 class ShortPage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -131,7 +131,7 @@ class ShortPage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     linked: bool = True
 
     def __post_init__(self) -> None:
-        _check("ShortPage(share)", self.share, "from 0 to below 1", 0 <= self.share < 1)
+        _check("ShortPage(share)", self.share, "a share from 0 to below 1", 0 <= self.share < 1)
 
 
 class DroppedMarker(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -38,18 +38,8 @@ class Inventory:
     """
 
     __slots__ = (
-        "_base",
-        "_changed",
-        "_gone",
-        "_order",
-        "_rows",
-        "_seed",
-        "_statuses",
-        "_totals",
-        "_vm_statuses",
-        "by_id",
-        "extras",
-        "machines",
+        "_base", "_changed", "_gone", "_order", "_rows", "_seed", "_statuses", "_totals", "_vm_statuses",
+        "by_id", "extras", "machines",
     )  # fmt: skip
 
     def __init__(self, settings: CloudSettings) -> None:
@@ -207,7 +197,7 @@ def _mix(servers: list[Server], machines: list[VirtualMachine]) -> list[Server]:
     """Mix the virtual machines evenly among the servers, as if both had been created in turn."""
     positions = [((i + 0.5) / len(servers), 0, server) for i, server in enumerate(servers)]
     positions += [((i + 0.5) / len(machines), 1, machine) for i, machine in enumerate(machines)]
-    positions.sort(key=lambda index: index[:2])
+    positions.sort(key=lambda position: position[:2])
     return [machine for _, _, machine in positions]
 
 

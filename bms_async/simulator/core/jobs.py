@@ -73,22 +73,8 @@ class BatchJob:
     """
 
     __slots__ = (
-        "_accepted",
-        "_action",
-        "_begin_order",
-        "_begins",
-        "_begun",
-        "_codes",
-        "_documents",
-        "_end_order",
-        "_ended",
-        "_ends",
-        "_failed",
-        "_servers",
-        "_shape",
-        "_tail",
-        "id",
-        "stem",
+        "_accepted", "_action", "_begin_order", "_begins", "_begun", "_codes", "_documents", "_end_order",
+        "_ended", "_ends", "_failed", "_servers", "_shape", "_tail", "id", "stem",
     )  # fmt: skip
 
     def __init__(
