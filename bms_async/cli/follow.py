@@ -101,27 +101,32 @@ class Follower:
             await journal.close(self._unasked(result), self._in_doubt(result))
         else:
             await journal.remove()
-        seconds = anyio.current_time() - self._display.began
         code = 128 + stop.number if stop.number else self._no_output or code
-        if self._no_output is None:
-            try:
-                print_results(
-                    result,
-                    self._display.failures,
-                    self._display.calls(),
-                    seconds=seconds,
-                    where=where,
-                    quiet=quiet,
-                    json=self._json,
-                    code=code,
-                    saved=journal.path if ended_early else None,
-                )
-            except OSError as error:
-                code = self._lose_output(error)
+        code = self._print(result, code, where=where, quiet=quiet, saved=journal.path if ended_early else None)
         if report is not None:
             await self._write_page(Path(report), result)
         if ended_early:
             self._print_how_to_resume(journal, result)
+        return code
+
+    def _print(self, report: FleetReport, code: int, *, where: str, quiet: bool, saved: Path | None) -> int:
+        """Print the results, and return the exit code."""
+        if self._no_output is not None:
+            return code
+        try:
+            print_results(
+                report,
+                self._display.failures,
+                self._display.calls(),
+                seconds=anyio.current_time() - self._display.began,
+                where=where,
+                quiet=quiet,
+                json=self._json,
+                code=code,
+                saved=saved,
+            )
+        except OSError as error:
+            return self._lose_output(error)
         return code
 
     async def _consume(self) -> FleetReport:

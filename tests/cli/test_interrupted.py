@@ -133,7 +133,7 @@ def test_of_a_reboot_that_was_killed_is_said_that_servers_may_be_rebooted_twice(
     assert (asked.code, "may be rebooted twice" in asked.err) == (2, True)
 
 
-@pytest.mark.parametrize(("action", "left", "doubtful"), [("stop", 40, 0), ("reboot", 20, 20)])
+@pytest.mark.parametrize(("action", "left", "in_doubt"), [("stop", 40, 0), ("reboot", 20, 20)])
 def test_servers_whose_answer_was_not_waited_for_are_not_forgotten(
     tmp_path: Path, action: str, left: int, in_doubt: int
 ) -> None:

@@ -268,7 +268,7 @@ def real() -> Iterator[Mapping[str, str]]:
         (None, None, 2, "cannot read"),
         ("a on\nb\n", None, 2, "line 2: 'b'; write the id of a server"),
         ("a on\n\na off # no\n", None, 2, "line 3: server a is on line 1 too; delete one"),
-        ("a reboot\n", None, 2, "line 1: a reboot is no state to be in; write on or off"),
+        ("a reboot\n", None, 2, "line 1: reboot is not a state; write on or off"),
         ("a on\n", "{", 2, "repair it, or give another --jobs"),
         ("a on\n", '{"version": 2, "jobs": {}}', 2, "version 2, and this program reads 1"),
         ("a on\n", '{"version": 1, "jobs": {"j": "{}"}}', 2, "cannot resume a job"),
