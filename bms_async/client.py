@@ -221,7 +221,7 @@ class BmsClient(ClientView):
             ConfigurationError: A setting is missing, or two contradict each other; the text names every setting that
                 is missing, and where it was looked for.
         """
-        return cls._from_settings(config.read_environment(), options)
+        return cls.from_settings(config.read_environment(), **options)
 
     @classmethod
     def from_cloud(cls, name: str | None = None, **options: Unpack[ClientOptions]) -> Self:
@@ -259,10 +259,19 @@ class BmsClient(ClientView):
             ConfigurationError: A file cannot be read, there is no such cloud, or its settings are invalid; the text
                 says which files were read.
         """
-        return cls._from_settings(config.read_cloud(name), options)
+        return cls.from_settings(config.read_cloud(name), **options)
 
     @classmethod
-    def _from_settings(cls, settings: config.Settings, options: ClientOptions) -> Self:
+    def from_settings(cls, settings: config.Settings, **options: Unpack[ClientOptions]) -> Self:
+        """Make a client from settings that were read before, by `bms_async.config`.
+
+        Args:
+            settings: The cloud, the project and the credentials.
+            options: As for `from_env`.
+
+        Raises:
+            ConfigurationError: The settings contradict the options.
+        """
         return cls(
             endpoint=settings.endpoint,
             project_id=settings.project_id,

@@ -6,11 +6,11 @@
     python examples/controller.py desired.txt --jobs jobs.json --every 5
 
 desired.txt has a server a line, `ID on` or `ID off`; # begins a comment. What it does not name is left alone, it may
-be edited at any time, and nothing is ever rebooted. What is decided is told on standard output, a JSON object a line.
+be edited at any time, and nothing is ever rebooted. Decisions are printed on standard output, one JSON object a line.
 Kill it in the middle and start it again: jobs.json has what the cloud is at, and no server is asked for twice.
 
-Exit codes: 0 told to end, 1 jobs cannot be saved, 2 wrong usage or files, 3 the credentials or settings do not do,
-4 the cloud does not answer, 130 interrupted before it began.
+Exit codes: 0 ended by a signal, 1 jobs cannot be saved, 2 wrong usage or files, 3 invalid credentials or settings,
+4 the cloud does not respond, 130 interrupted before it began.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ ACTIONS: Final[dict[str, Action]] = {"on": "start", "off": "stop"}
 STATUSES: Final = {"start": ServerStatus.ACTIVE, "stop": ServerStatus.SHUTOFF}
 AT_REST: Final = (ServerStatus.ACTIVE, ServerStatus.SHUTOFF, ServerStatus.ERROR)
 VERSION: Final = 1
-LONGEST_DELAY: Final = 3600.0
+MAX_DELAY: Final = 3600.0
 SHOWN: Final = 5
 
 
@@ -68,7 +68,7 @@ def say(decision: str, **details: object) -> None:
 
 
 def some(ids: Sequence[str]) -> dict[str, object]:
-    """Return what is told of servers: how many, and the first of them."""
+    """Return how a group of servers is logged: how many, and the first of them."""
     return {"servers": len(ids), "first": ids[:SHOWN]}
 
 
@@ -95,7 +95,7 @@ def read_desired(path: Path) -> dict[str, Action]:
             case [server_id, "on" | "off"]:
                 wrong = f"server {server_id} is on line {lines[server_id]} too; delete one"
             case [_, "reboot"]:
-                wrong = "a reboot is no state to be in; write on or off"
+                wrong = "reboot is not a state; write on or off"
             case _:
                 wrong = f"{line.strip()!r}; write the id of a server, a blank, and on or off"
         raise FileError(f"{path}, line {number}: {wrong}")
@@ -125,7 +125,7 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
         except BlockingIOError:
             raise FileError(f"another controller has {path}; end it first, or give another --jobs") from None
         except (OSError, ValueError, msgspec.DecodeError) as error:
-            raise FileError(f"cannot read {path}: {error}; mend it, or give another --jobs") from error
+            raise FileError(f"cannot read {path}: {error}; repair it, or give another --jobs") from error
         if saved is not None and saved.version != VERSION:
             why = f"{path} has version {saved.version}, and this program reads {VERSION}"
             raise FileError(f"{why}; use the program that wrote it, or give another --jobs")
@@ -151,7 +151,7 @@ class Ledger:
             await self._save()
 
     async def _save(self) -> None:
-        # Whoever is told to end meanwhile saves first, and in a thread: a disk may take its time.
+        # Saved even if a signal comes meanwhile, and in a thread: a disk may be slow.
         with anyio.CancelScope(shield=True):
             async with self._writing:
                 await anyio.to_thread.run_sync(self._write, SavedJobs(version=VERSION, jobs=self.jobs.copy()))
@@ -184,7 +184,7 @@ class Controller:
         self._under_way: set[str] = set()
         self._grudges: dict[str, Grudge] = {}
         self._strangers: set[str] = set()
-        # With the number of servers that each may have under way at once.
+        # With the number of servers that each may have in flight at once.
         self._runs: dict[FleetRun, int] = {}
         self._news = anyio.Event()
         self.scope = anyio.CancelScope()
@@ -213,7 +213,7 @@ class Controller:
     async def run(self, jobs: Sequence[JobHandle]) -> None:
         """Go on until the scope is cancelled."""
         with self.scope:
-            # Subscribed before anything is awaited: events tell nothing of what was before.
+            # Subscribed before anything is awaited: earlier events are not delivered.
             async with self._bms.jobs.events() as events, anyio.create_task_group() as tasks:
                 tasks.start_soon(self._hear, events)
                 tasks.start_soon(self._watch_file)
@@ -230,7 +230,7 @@ class Controller:
 
     async def _compare(self, tasks: TaskGroup) -> None:
         """Read the actual states, and repair those that differ."""
-        # What is under way now may have ended when its page comes, which is older than that.
+        # A job in flight now may have ended when its page comes, whose state is older than that.
         desired, busy, now = self._desired, frozenset(self._under_way), anyio.current_time()
         wrong: dict[Action, list[str]] = {"start": [], "stop": []}
         found: set[str] = set()
@@ -296,7 +296,7 @@ class Controller:
         try:
             await saving
         except OSError as error:
-            # Who cannot write down what he begins may not begin any more.
+            # If jobs cannot be saved, none may be started.
             say("give up", why=f"cannot save the jobs: {error}; make room, and start again")
             self.broken = True
             self.scope.cancel()
@@ -308,7 +308,7 @@ class Controller:
             return
         # Also one that is as asked by the cloud's word: if the list never shows it, we would ask for ever.
         attempts = self._grudges[server_id].attempts + 1 if server_id in self._grudges else 1
-        delay = min(self._options.backoff * 2.0 ** min(attempts - 1, 30), LONGEST_DELAY)
+        delay = min(self._options.backoff * 2.0 ** min(attempts - 1, 30), MAX_DELAY)
         self._grudges[server_id] = Grudge(attempts, anyio.current_time() + delay)
         if not state.is_success:
             say("back off", server=server_id, state=state, attempts=attempts, seconds=delay, why=str(outcome.error))
@@ -342,14 +342,14 @@ class Controller:
                 say("keep", why=f"{error}; until then the old state stays in force")
                 continue
             if desired != self._desired:
-                # Who is wanted otherwise now is tried at once, whatever failed before.
+                # A server with a new wanted state is tried at once, whatever failed before.
                 for server_id in self._grudges.keys() - {each for each, _ in desired.items() & self._desired.items()}:
                     del self._grudges[server_id]
                 self._desired = desired
                 needs = list(desired.values())
                 say("desire", on=needs.count("start"), off=needs.count("stop"))
                 for run in self._runs:
-                    # What was not asked for yet may be wanted otherwise now.
+                    # Servers that were not asked for yet may have a new wanted state.
                     run.cancel()
                 self._news.set()
 
@@ -381,7 +381,7 @@ async def control(options: argparse.Namespace, ledger: Ledger) -> int:
 
 def seconds(text: str) -> float:
     """Read a time that is longer than none."""
-    if not 0 < float(text) <= LONGEST_DELAY:
+    if not 0 < float(text) <= MAX_DELAY:
         raise argparse.ArgumentTypeError(f"more than 0 seconds are needed, and an hour at most: {text}")
     return float(text)
 
@@ -398,11 +398,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("desired", type=Path, help="the file with a server a line: ID on, or ID off")
-    add("--jobs", type=Path, default="jobs.json", metavar="FILE", help="where jobs under way are saved (jobs.json)")
+    add("--jobs", type=Path, default="jobs.json", metavar="FILE", help="where jobs in flight are saved (jobs.json)")
     add("--every", type=seconds, default=30.0, metavar="S", help="how often actual states are read (30)")
     add("--look", type=seconds, default=1.0, metavar="S", help="how often it is seen whether the file has changed (1)")
     add("--backoff", type=seconds, default=60.0, metavar="S", help="before a server that failed is tried again (60)")
-    add("--wave", type=number, metavar="N", help="how many servers may be under way at once, in all runs (any number)")
+    add("--wave", type=number, metavar="N", help="how many servers may be in flight at once, in all runs (any number)")
     options = parser.parse_args(arguments)
     try:
         with open_ledger(options.jobs) as ledger:

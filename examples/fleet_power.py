@@ -1,10 +1,10 @@
-"""Stop, start or reboot a fleet of bare-metal servers, and tell what became of every one of them.
+"""Stop, start or reboot a fleet of bare-metal servers, and report what became of each of them.
 
     python examples/fleet_power.py --servers 10000 --fail-share 0.01 stop start reboot     # a simulated cloud
     BMS_ENDPOINT=https://... OS_PROJECT_ID=... OS_TOKEN=... python examples/fleet_power.py --tag rack-7 --yes stop
 
 Exit codes: 0 every server has its outcome, 1 one has none (with --strict: or is not as asked), 2 wrong usage,
-3 the credentials or settings do not do, 4 the cloud does not answer, or not as one, 130 interrupted by Ctrl-C.
+3 invalid credentials or settings, 4 the cloud does not respond, or not as one, 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("actions", nargs="+", choices=("stop", "start", "reboot"), help="done one after another")
     which = parser.add_argument_group("which servers").add_mutually_exclusive_group()
     which.add_argument("--id", dest="ids", action="append", metavar="ID", help="this one; may be given again")
-    which.add_argument("--file", help="an id a line; - is standard input, read without being told if it is a pipe")
+    which.add_argument("--file", help="one id a line; - is standard input, which is the default if it is a pipe")
     which.add_argument("--tag", help="all that carry it")
     parser.add_argument("--yes", action="store_true", help="do it to more than one server of a real cloud")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if any server is not as asked")
@@ -106,24 +106,24 @@ def read_ids(options: argparse.Namespace) -> list[str] | None:
 
 @asynccontextmanager
 async def open_cloud(options: argparse.Namespace) -> AsyncIterator[tuple[BmsClient, str | None]]:
-    """Open the cloud that is meant, and tell the address of the simulator if it is one."""
+    """Open the client of the cloud; yield it with the address of the simulator, if it is one."""
     if not options.simulated:
         async with BmsClient.from_env() as bms:
             yield bms, None
         return
-    async with run_simulator(options) as told:
+    async with run_simulator(options) as simulator:
         # A proxy that the environment names does not lead to this machine.
         transport = HttpxTransport(httpx.AsyncClient(trust_env=False))
-        token = bms_async.StaticToken(told["token"])
+        token = bms_async.StaticToken(simulator["token"])
         async with BmsClient(
-            endpoint=told["address"], project_id=told["project_id"], auth=token, transport=transport
+            endpoint=simulator["address"], project_id=simulator["project_id"], auth=token, transport=transport
         ) as bms:
-            yield bms, told["address"]
+            yield bms, simulator["address"]
 
 
 @asynccontextmanager
 async def run_simulator(options: argparse.Namespace) -> AsyncIterator[dict[str, str]]:
-    """Run a simulator in a process of its own, which ends with us whatever happens; it tells where it is."""
+    """Run a simulator in a process of its own, which ends with us whatever happens; yield its announcement."""
     flags = ["--job-seconds", "2", "10"]
     for name in SIMULATOR_FLAGS:
         value = vars(options)[name]
@@ -134,15 +134,15 @@ async def run_simulator(options: argparse.Namespace) -> AsyncIterator[dict[str, 
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        # The terminal sends Ctrl-C to everybody in the foreground, and the report still needs the simulator.
+        # The terminal sends Ctrl-C to all processes in the foreground, and the report still needs the simulator.
         start_new_session=True,
     )
     try:
         line = await process.stdout.readline() if process.stdout else b""
         if not line:
-            told = await process.stderr.read() if process.stderr else b""
+            error = await process.stderr.read() if process.stderr else b""
             await process.wait()
-            raise UsageError(f"the simulator did not start: {told.decode().strip().rpartition('error: ')[2]}")
+            raise UsageError(f"the simulator did not start: {error.decode().strip().rpartition('error: ')[2]}")
         yield msgspec.json.decode(line)
     finally:
         with anyio.CancelScope(shield=True):
@@ -156,13 +156,13 @@ async def run_simulator(options: argparse.Namespace) -> AsyncIterator[dict[str, 
 
 
 async def settle_ids(named: list[str] | None, options: argparse.Namespace, bms: BmsClient) -> list[str]:
-    """Return the ids to act on, once it is sure that the cloud answers us and that this is what the user wants."""
+    """Return the ids to act on, after a check of the cloud, the credentials and the user's consent."""
     if named is None:
         ids = [server.id async for server in bms.servers.list(tags=options.tag)]
     else:
         ids = named
         for server_id in ids[:1]:
-            # It matters only that an answer came: who may not read a server may still stop it.
+            # Any response will do: credentials that may not read a server may still stop it.
             with suppress(bms_async.InvalidRequestError, bms_async.NotFoundError, bms_async.PermissionDeniedError):
                 await bms.servers.get(server_id)
     if not ids:
@@ -226,12 +226,12 @@ def print_lines(action: str, total: int) -> Iterator[Show]:
 
 
 def pace(progress: bms_async.Progress, seconds: float) -> tuple[str, str]:
-    """Tell the rate so far, and the time."""
+    """Return the rate so far, and the time."""
     return f"{progress.done / max(seconds, 0.1):,.0f}/s", f"{seconds:.0f} s"
 
 
 def describe(progress: bms_async.Progress, limiter: LimiterStatistics) -> str:
-    """Tell what the servers are at, and whether the limit holds calls up."""
+    """Return the states of the servers, and how many calls wait for the limit."""
     states = [f"{count:,} {state.lower()}" for state, count in progress.by_state.items() if count]
     waiting = f"{limiter.waiting_bulk + limiter.waiting_interactive} calls wait for the limit"
     return ", ".join([f"{progress.submitted:,} asked", *states, waiting])
@@ -269,24 +269,24 @@ def find_failures(report: FleetReport) -> list[bms_async.FleetError]:
 
 async def print_calls(bms: BmsClient, simulator: str | None, console: Console) -> int:
     """Print the calls made against the calls allowed; return how many were refused."""
-    books = await ask_simulator(simulator) if simulator else {}
+    counts = await ask_simulator(simulator) if simulator else {}
     counted = ("counted", "worst minute") if simulator else ()
     calls = table("Calls", "call", "made", "allowed a minute", *counted, "refused")
     for name in CALLS:
-        ours, theirs = bms.limits[name].statistics(), books.get(name, {})
+        ours, theirs = bms.limits[name].statistics(), counts.get(name, {})
         if ours.calls:
             figures = [ours.calls, ours.limit or 0, *(theirs[key] for key in ("arrived", "worst_minute") if theirs)]
             calls.add_row(name, *(f"{figure:,}" for figure in (*figures, theirs.get("refused", ours.refused))))
     if calls.row_count:
         console.print(calls)
-    return sum(books.get(name, {}).get("refused", bms.limits[name].statistics().refused) for name in CALLS)
+    return sum(counts.get(name, {}).get("refused", bms.limits[name].statistics().refused) for name in CALLS)
 
 
 async def ask_simulator(address: str) -> dict[str, dict[str, int]]:
-    """Return what the simulator itself counted at its door, by the name of the call."""
+    """Return what the simulator itself counted, by the name of the call."""
     async with httpx.AsyncClient(trust_env=False) as client:
-        answer = await client.get(f"{address}/_admin/calls")
-        operations: dict[str, dict[str, int]] = answer.raise_for_status().json()["operations"]
+        response = await client.get(f"{address}/_admin/calls")
+        operations: dict[str, dict[str, int]] = response.raise_for_status().json()["operations"]
     return operations
 
 
@@ -338,7 +338,7 @@ async def operate(options: argparse.Namespace, named: list[str] | None) -> int:
             as_asked = all(outcome.state.is_success for report in reports for outcome in report.outcomes)
             code = 0 if all(whole) and (as_asked or not options.strict) else 1
     if stop.signal:
-        asked = "what was asked for goes on in the cloud" if stop.run else "nothing was asked for"
+        asked = "the jobs continue in the cloud" if stop.run else "nothing was asked for"
         print(f"fleet_power: interrupted; {asked}", file=sys.stderr)
         return 128 + stop.signal
     return code
@@ -355,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fleet_power: {error}", file=sys.stderr)
         return exit_code(error)
     except BrokenPipeError:
-        # Whoever read what we print has left. Python would complain of it once more when it flushes.
+        # The reader of the output has closed it. Python would report that once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
 

@@ -19,7 +19,7 @@ secret_key_env, which name the environment variables that hold its secrets; and 
 others than documented: limits = {"servers.stop" = 20}.
 
 Exit codes: 0 all well, 1 a server is not as asked, 2 wrong usage or file, 3 a project has refused its credentials,
-4 a project did not answer, 130 interrupted by Ctrl-C. If several are true it is the highest of them.
+4 a project did not respond, 130 interrupted by Ctrl-C. If several are true it is the highest of them.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     @property
     def place(self) -> tuple[str | None, ...]:
-        """What tells it from others."""
+        """What identifies it."""
         endpoint = (self.endpoint or f"{self.region}.{self.domain}").rstrip("/").lower()
         return endpoint, self.project_id, self.project_name
 
@@ -106,7 +106,7 @@ class Part:
             self.error = error
 
     def interrupt(self) -> None:
-        """Ask for nothing more, and tell what is known."""
+        """Send no further batch, and return what is known."""
         if self.run is not None:
             self.run.cancel(detach=True)
         elif self.scope is not None:
@@ -168,7 +168,7 @@ def read_parts(path: Path, only: Sequence[str] | None) -> list[Part]:
             if (first := names.setdefault(project.place, name)) != name:
                 problems.append(f"{path}, project {name}: it is the same as {first}; delete one")
     if problems:
-        # All at once: nobody wants to learn of ten mistakes one by one.
+        # All at once, so that ten mistakes need not be found one by one.
         raise UsageError("\n".join(problems))
     return parts
 
@@ -192,7 +192,7 @@ def make_auth(project: Project) -> Auth:
         return StaticToken(secret(project.token_env))
     if project.access_key_env is not None and project.secret_key_env is not None:
         return AkSkAuth(secret(project.access_key_env), secret(project.secret_key_env))
-    raise UsageError("token_env is needed, or else access_key_env and secret_key_env: the names of variables")
+    raise UsageError("expected token_env, or access_key_env and secret_key_env: the names of variables")
 
 
 def secret(variable: str) -> str:
@@ -228,7 +228,7 @@ async def operate(parts: Sequence[Part], options: argparse.Namespace) -> int:
         tasks.cancel_scope.cancel()
     print_report(parts)
     if interrupted:
-        print("many_projects: interrupted; what was asked for goes on in the clouds", file=sys.stderr)
+        print("many_projects: interrupted; the jobs continue in the clouds", file=sys.stderr)
         return 130
     servers = sum(part.statuses.total() for part in parts)
     if not servers and not any(part.error for part in parts):
@@ -265,7 +265,7 @@ def print_report(parts: Sequence[Part]) -> None:
 def tag(text: str) -> str:
     """Read a tag; a variable that is not set would mean all servers."""
     if not text.strip(" ,"):
-        raise argparse.ArgumentTypeError("a tag is needed; leave --tag out for all servers")
+        raise argparse.ArgumentTypeError("expected a tag; leave --tag out for all servers")
     return text
 
 

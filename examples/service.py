@@ -6,8 +6,8 @@
     curl -i http://127.0.0.1:8900/runs -d '{"action": "stop", "tag": "rack-7"}'     # in a third one
     curl -N http://127.0.0.1:8900/runs/ID/events
 
-It listens on this machine only and asks nobody who he is: put what does that in front of it.
-Exit codes: 0 told to end, 2 wrong usage, 3 the credentials or settings do not do, 4 the cloud does not answer,
+It listens on this machine only and does not authenticate callers: put a proxy that does in front of it.
+Exit codes: 0 ended by a signal, 2 wrong usage, 3 invalid credentials or settings, 4 the cloud does not respond,
 130 interrupted before it listened.
 """
 
@@ -40,10 +40,10 @@ from starlette.types import Message, Send
 import bms_async
 from bms_async import BmsClient, BmsError, FleetRun, Outcome, Remedy
 
-MOST_BYTES: Final = 16 * 2**20
-MOST_UNDER_WAY: Final = 100
-MOST_OUTCOMES_KEPT: Final = 200_000
-AT_A_TIME: Final = 500
+MAX_BYTES: Final = 16 * 2**20
+MAX_IN_PROGRESS: Final = 100
+MAX_OUTCOMES_KEPT: Final = 200_000
+YIELD_EVERY: Final = 500
 PATIENCE_WITH_READERS: Final = 30.0
 LAST: Final = "end"
 
@@ -64,7 +64,7 @@ class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Record:
     """A run and its outcomes so far: one task follows the run, and any number of readers follow the record.
 
-    A run goes on whoever looks away, and what becomes of it is written down whether or not anybody reads it.
+    A run goes on after its client has gone, and its outcomes are recorded whether or not they are read.
     """
 
     def __init__(self, run: FleetRun, wanted: RunRequest, key: str | None) -> None:
@@ -78,21 +78,21 @@ class Record:
         try:
             async for outcome in self.run:
                 self.outcomes.append(outcome)
-                self._tell()
+                self._notify()
         except Exception:
             log.exception("run %s broke, and has its report all the same", self.id)
         self.ended = True
-        self._tell()
+        self._notify()
         log.info("run %s ended: %r", self.id, self.run.report)
 
-    async def read(self, told: int, heartbeat: float) -> AsyncIterator[str]:
+    async def read(self, position: int, heartbeat: float) -> AsyncIterator[str]:
         """Tell all outcomes but the first so many as server-sent events, then the summary."""
         while True:
             news = self._news
-            while told < len(self.outcomes):
-                chunk = self.outcomes[told : told + AT_A_TIME]
-                yield "".join(write_event("outcome", plain(each), told + place) for place, each in enumerate(chunk, 1))
-                told += len(chunk)
+            while position < len(self.outcomes):
+                chunk = self.outcomes[position : position + YIELD_EVERY]
+                yield "".join(write_event("outcome", plain(item), position + n) for n, item in enumerate(chunk, 1))
+                position += len(chunk)
             if self.ended:
                 yield write_event("report", self.describe(), LAST)
                 return
@@ -104,13 +104,13 @@ class Record:
     def describe(self) -> dict[str, object]:
         """Tell how far the run is."""
         report = self.run.report
-        told: dict[str, object] = {"id": self.id, "action": self.wanted.action, "ended": report is not None}
+        summary: dict[str, object] = {"id": self.id, "action": self.wanted.action, "ended": report is not None}
         if report is None:
-            return told | {"progress": self.run.progress}
+            return summary | {"progress": self.run.progress}
         names = ("by_state", "by_code", "measures", "seconds", "cancelled", "aborted", "unverified")
-        return told | {"servers": len(report)} | {name: getattr(report, name) for name in names}
+        return summary | {"servers": len(report)} | {name: getattr(report, name) for name in names}
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         news, self._news = self._news, anyio.Event()
         news.set()
 
@@ -139,7 +139,7 @@ class Service:
         self.app = Starlette(routes=routes, exception_handlers={BmsError: refuse, HTTPException: refuse})
 
     def end(self) -> None:
-        """Let all runs go and take no more; what the cloud was asked for goes on there."""
+        """Detach all runs and accept no more; their jobs continue in the cloud."""
         self._ending = True
         for record in self._records.values():
             record.run.cancel(detach=True)
@@ -154,45 +154,45 @@ class Service:
                 raise HTTPException(404, f"no server has the tag {wanted.tag!r}")
             # The same may have come meanwhile. Nothing is awaited from here on, so that only one of them finds no run.
             record = self._find_by_key(key, wanted) or self._begin(wanted, ids, key)
-        return answer(record.describe(), 202, {"Location": f"/runs/{record.id}"})
+        return respond(record.describe(), 202, {"Location": f"/runs/{record.id}"})
 
     async def list_runs(self, _request: Request) -> Response:
-        """Tell of the runs under way, and of those that ended last."""
-        return answer({"runs": [record.describe() for record in self._records.values()]})
+        """Describe the runs in progress, and those that ended last."""
+        return respond({"runs": [record.describe() for record in self._records.values()]})
 
     async def show_run(self, request: Request) -> Response:
         """Tell how far a run is; once it has ended, what came of it."""
-        return answer(self._find(request).describe())
+        return respond(self._find(request).describe())
 
     async def cancel_run(self, request: Request) -> Response:
-        """Ask for nothing more; with ?detach=true, do not wait for what was asked for either."""
+        """Send no further batch; with ?detach=true, do not wait for the jobs in flight either."""
         record = self._find(request)
         record.run.cancel(detach=request.query_params.get("detach") == "true")
-        return answer(record.describe(), 202)
+        return respond(record.describe(), 202)
 
     async def follow_run(self, request: Request) -> Response:
         """Tell the outcomes of a run as they happen, from after the Last-Event-ID."""
         record, last = self._find(request), request.headers.get("Last-Event-ID", "0")
         if last == LAST:
-            # A browser comes back when a stream has ended, until it is told so that there is no more.
+            # 204: a browser reconnects when a stream has ended, unless it gets this status.
             return Response(status_code=204)
-        told = int(last[:9]) if last.isdecimal() else -1
-        if not 0 <= told <= len(record.outcomes):
-            raise HTTPException(400, f"Last-Event-ID={last!r}: the id of an event of this run is needed, or none")
-        return EventStream(record.read(told, self._heartbeat), headers={"Cache-Control": "no-store"})
+        position = int(last[:9]) if last.isdecimal() else -1
+        if not 0 <= position <= len(record.outcomes):
+            raise HTTPException(400, f"Last-Event-ID={last!r}: expected the id of an event of this run, or none")
+        return EventStream(record.read(position, self._heartbeat), headers={"Cache-Control": "no-store"})
 
     async def report_run(self, request: Request) -> Response:
         """Return the whole report."""
         report = self._find(request).run.report
         if report is None:
-            raise HTTPException(409, "the run goes on; its report is there once it has ended")
-        # It takes a second for 200,000 servers, for which nobody else must wait.
+            raise HTTPException(409, "the run is in progress; its report is available once it has ended")
+        # It takes a second for 200,000 servers, which must not block other requests.
         return Response(await anyio.to_thread.run_sync(report.to_json), media_type="application/json")
 
     async def show_server(self, request: Request) -> Response:
         """Tell of one server, and no more than this: its metadata and user data may hold passwords."""
         server = await self._calls.servers.get(request.path_params["id"])
-        return answer({name: getattr(server, name) for name in ("id", "name", "status", "task_state", "tags")})
+        return respond({name: getattr(server, name) for name in ("id", "name", "status", "task_state", "tags")})
 
     async def act_on_server(self, request: Request) -> Response:
         """Start, stop or reboot one server."""
@@ -201,21 +201,21 @@ class Service:
         actions = {"start": servers.start, "stop": servers.stop, "reboot": servers.reboot}
         act = actions.get(request.path_params["action"])
         if act is None:
-            raise HTTPException(404, "start, stop or reboot is needed")
+            raise HTTPException(404, "expected start, stop or reboot")
         job = await act([request.path_params["id"]])
-        return answer({"job_id": job.id, "servers": job.servers}, 202, {"Location": f"/jobs/{job.id}"})
+        return respond({"job_id": job.id, "servers": job.servers}, 202, {"Location": f"/jobs/{job.id}"})
 
     async def show_job(self, request: Request) -> Response:
         """Tell how far a job is."""
         job = await self._calls.jobs.get(request.path_params["id"])
         codes = [sub.error_code for sub in job.sub_jobs if sub.error_code]
-        return answer({"job_id": job.job_id, "status": job.status, "codes": codes})
+        return respond({"job_id": job.job_id, "status": job.status, "codes": codes})
 
     def _begin(self, wanted: RunRequest, ids: Sequence[str], key: str | None) -> Record:
         ended = [record for record in self._records.values() if record.ended]
-        under_way = len(self._records) - len(ended)
-        if self._ending or under_way >= MOST_UNDER_WAY:
-            why = "the service is about to end" if self._ending else f"{under_way} runs are under way"
+        in_progress = len(self._records) - len(ended)
+        if self._ending or in_progress >= MAX_IN_PROGRESS:
+            why = "the service is about to end" if self._ending else f"{in_progress} runs are in progress"
             raise HTTPException(503, f"{why}; ask again later", {"Retry-After": "30"})
         act = {"start": self._fleet.start, "stop": self._fleet.stop, "reboot": self._fleet.reboot}[wanted.action]
         run = act(ids, wave_size=wanted.wave_size, abort_above=wanted.abort_above, verify=wanted.verify)
@@ -228,7 +228,7 @@ class Service:
 
     def _forget(self, ended: list[Record]) -> None:
         kept = sum(len(record.outcomes) for record in ended)
-        while ended and (kept > MOST_OUTCOMES_KEPT or len(ended) > MOST_UNDER_WAY):
+        while ended and (kept > MAX_OUTCOMES_KEPT or len(ended) > MAX_IN_PROGRESS):
             oldest = ended.pop(0)
             kept -= len(oldest.outcomes)
             del self._records[oldest.id]
@@ -242,17 +242,17 @@ class Service:
     def _find(self, request: Request) -> Record:
         record = self._records.get(request.path_params["id"])
         if record is None:
-            raise HTTPException(404, "there is no such run, or it ended long ago; GET /runs tells which there are")
+            raise HTTPException(404, "there is no such run, or it ended long ago; GET /runs lists the runs")
         return record
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events; who does not read them for half a minute is let go."""
+    """Server-sent events; a client that does not read them for half a minute is disconnected."""
 
     media_type = "text/event-stream"
 
     async def stream_response(self, send: Send) -> None:
-        """Send what there is to tell."""
+        """Send the events."""
 
         async def send_in_time(message: Message) -> None:
             with anyio.fail_after(PATIENCE_WITH_READERS):
@@ -273,13 +273,13 @@ def encode(data: object) -> bytes:
     return msgspec.json.encode(data, enc_hook=dict)
 
 
-def answer(data: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def respond(data: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Answer with JSON."""
     return Response(encode(data), status, headers, "application/json")
 
 
 def plain(outcome: Outcome) -> dict[str, object]:
-    """Return what is told of an outcome."""
+    """Return the fields of an outcome that clients see."""
     names = ("server_id", "state", "code", "job_id", "attempts", "seconds")
     why = str(outcome.error) if outcome.error else None
     return {name: getattr(outcome, name) for name in names} | {"why": why}
@@ -298,8 +298,8 @@ async def read_run_request(request: Request) -> RunRequest:
     try:
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MOST_BYTES:
-                raise HTTPException(413, f"a request may have {MOST_BYTES} bytes; make two runs of it")
+            if len(body) > MAX_BYTES:
+                raise HTTPException(413, f"a request may have {MAX_BYTES} bytes; make two runs of it")
         wanted = msgspec.json.decode(body, type=RunRequest)
     except (msgspec.DecodeError, UnicodeError, ClientDisconnect) as error:
         raise HTTPException(400, f"not a run: {error}") from error
@@ -317,7 +317,7 @@ STATUSES: Final = (
     (bms_async.BadRequestError, 400),
     (TimeoutError, 504),
 )
-# The codes tell more than the statuses that they come with.
+# The codes say more than the statuses that they come with.
 REMEDIES: Final = {
     Remedy.NOT_FOUND: 404,
     Remedy.ALREADY_THERE: 409,
@@ -330,15 +330,15 @@ REMEDIES: Final = {
 async def refuse(_request: Request, error: Exception) -> Response:
     """Answer with what went wrong, and what to do."""
     if isinstance(error, HTTPException):
-        return answer({"error": error.detail}, error.status_code, dict(error.headers or {}))
+        return respond({"error": error.detail}, error.status_code, dict(error.headers or {}))
     documented = bms_async.explain(getattr(error, "code", None))
     status = REMEDIES.get(documented.remedy) if documented else None
-    # What is left is between the cloud and us, a refused token too: who has called us can do nothing about it.
+    # The rest is between the cloud and us, a refused token too: our client can do nothing about it.
     status = status or next((status for kind, status in STATUSES if isinstance(error, kind)), 502)
-    told = {name: getattr(error, name, None) for name in ("code", "request_id", "maybe_done")}
+    details = {name: getattr(error, name, None) for name in ("code", "request_id", "maybe_done")}
     wait = getattr(error, "wait", None) or getattr(error, "retry_after", None) or 30.0
     headers = {"Retry-After": str(math.ceil(wait))} if status == UNAVAILABLE else {}
-    return answer({"error": str(error), **told}, status, headers)
+    return respond({"error": str(error), **details}, status, headers)
 
 
 class WebServer(uvicorn.Server):
@@ -351,9 +351,9 @@ class WebServer(uvicorn.Server):
 
 
 async def serve(options: argparse.Namespace, listener: socket.socket) -> None:
-    """Serve until a signal comes; a second one does not wait for whoever is still answered."""
+    """Serve until a signal comes; a second one does not wait for open requests."""
     async with BmsClient.from_env() as bms:
-        # What is wrong with the settings is better told now than to whoever comes first.
+        # Errors in the settings are better reported now than to the first client.
         await anext(aiter(bms.with_options(retry=None, total_timeout=10.0).servers.list(page_size=1)), None)
         async with anyio.create_task_group() as tasks:
             service = Service(bms, tasks, max_wait=options.max_wait, heartbeat=options.heartbeat)
@@ -386,7 +386,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--port", type=int, default=8900, metavar="N", help="where to listen; 0 takes a free one (8900)")
     add("--max-wait", type=seconds, default=2.0, metavar="S", help="how long a request may wait for the limit (2)")
-    add("--heartbeat", type=seconds, default=5.0, metavar="S", help="how long a stream may tell nothing (5)")
+    add("--heartbeat", type=seconds, default=5.0, metavar="S", help="how long a stream may be silent (5)")
     options = parser.parse_args(arguments)
     if options.port not in range(2**16):
         parser.error(f"--port {options.port}: 0 to 65535 are ports")

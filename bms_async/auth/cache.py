@@ -1,19 +1,18 @@
-"""Tokens in a file, so that processes of one machine share one.
+"""A token file, shared by the processes of one user on one machine.
 
-The file is for its owner alone, is never seen half written, and is changed only under a lock on a file beside it (the
-file itself is replaced, and a lock on it would be replaced with it). All of this runs in threads: a disk may be slow.
+Only its owner can read it, and it is replaced as a whole, under a lock on a file beside it (see `bms_async._files`).
+All of this runs in threads: a disk may be slow.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import anyio
 import msgspec
 from msgspec.structs import force_setattr
 
-from bms_async._files import sync_folder
+from bms_async._files import FileLock, write_atomically
 from bms_async._threads import run_in_thread
 from bms_async.redaction import SecretBytes, SecretStr, write_secret
 
@@ -117,16 +116,17 @@ class TokenCache:
 
     @asynccontextmanager
     async def lock(self, *, wait: float = _LOCK_WAIT) -> AsyncIterator[bool]:
-        """Keep all others from the file while one asks for a token; yields False if it could not be had in time.
+        """Lock the file while a token is requested; yields False if the lock could not be acquired in time.
 
         Args:
-            wait: Seconds to wait for who holds it; 0 tries once.
+            wait: Seconds to wait for another holder; 0 tries once.
         """
-        lock = _Lock(self._path.with_name(f"{self._path.name}.lock"))
+        # Not through a symbolic link, which may lead to a file of somebody else's choice.
+        lock = FileLock(self._path.with_name(f"{self._path.name}.lock"), os.O_CREAT | os.O_NOFOLLOW)
         held = False
         try:
             try:
-                # One short try at a time: a thread that waits for a lock could not be called back.
+                # Polled: a thread that waits in `flock` could not be cancelled.
                 held = await run_in_thread(lock.try_acquire)
                 with anyio.move_on_after(wait):
                     while not held:
@@ -143,18 +143,18 @@ class TokenCache:
                 await run_in_thread(lock.release)
 
     async def load(self) -> CachedToken | None:
-        """Return our token, None if there is none that can be used; only while it is held."""
+        """Return our token, None if there is no usable one; only while the lock is held."""
         return await self._try(self._load, "read")
 
     async def store(self, token: CachedToken) -> None:
-        """Keep our token; only while it is held."""
+        """Store our token; only while the lock is held."""
         await self._try(lambda: self._store(token), "written")
 
     async def _try(self, work: Callable[[], CachedToken | None], done: str) -> CachedToken | None:
         try:
             return await run_in_thread(work)
         except OSError as error:
-            # A cache that does not work costs a request and nothing else.
+            # A broken cache costs one token request and nothing else.
             _log.warning("the token cache %s cannot be %s (%s)", self._path, done, _reason(error))
             return None
 
@@ -165,29 +165,15 @@ class TokenCache:
         if self._path.exists() and not _is_private(self._path.lstat(), self._path):
             return
         now = self.now()
-        # Tokens of others who share the file are kept as long as they are good.
+        # Tokens of other identities in the file are kept as long as they are valid.
         others = {key: other for key, other in self._read().items() if other.remaining(now) > 0}
         content = _Content(_VERSION, {**others, self._key: token})
         data = SecretBytes(msgspec.json.encode(content, enc_hook=write_secret))
-        # Whoever was killed while writing left this behind; the lock says that nobody is at it now.
-        unfinished = self._path.with_name(f".{self._path.name}.tmp")
-        unfinished.unlink(missing_ok=True)
-        try:
-            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, self._path)  # noqa: PTH105 - named so that it can be seen to be atomic
-        except BaseException:
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)
-            raise
-        sync_folder(self._path.parent)
+        write_atomically(self._path, data, locked=True)
 
     def _read(self) -> dict[str, CachedToken]:
         try:
-            # Not through a link: it may lead to a file of somebody else's choice. Not waiting either, for a pipe.
+            # O_NOFOLLOW: a link may lead to a file of somebody else's choice. O_NONBLOCK: a pipe would block.
             descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return {}
@@ -202,45 +188,15 @@ class TokenCache:
         return content.tokens if content.version == _VERSION else {}
 
 
-class _Lock:
-    """A lock on a file, which ends with the process at the latest."""
-
-    __slots__ = ("_descriptor", "_path")
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-
-    def try_acquire(self) -> bool:
-        if self._descriptor is None:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._descriptor = os.open(self._path, flags, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def release(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            try:
-                # A child that was forked meanwhile has the file open too, and closing it here would not unlock it.
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-            finally:
-                os.close(descriptor)
-
-
 def _is_private(status: os.stat_result, path: Path) -> bool:
-    """Tell whether a file is ours alone; whoever can write it could hand us a token, and read can take ours."""
+    """Return whether only this user can open the file: a writer could plant a token, a reader could take ours."""
     problem = None
     if not stat.S_ISREG(status.st_mode):
-        problem = "it is no ordinary file"
+        problem = "it is not a regular file"
     elif status.st_uid != os.geteuid():
-        problem = "it belongs to somebody else"
+        problem = "it belongs to another user"
     elif status.st_mode & _OTHERS:
-        problem = f"others may open it (mode {stat.S_IMODE(status.st_mode):04o}); chmod 600 or remove it"
+        problem = f"other users can open it (mode {stat.S_IMODE(status.st_mode):04o}); chmod 600 or remove it"
     if problem is not None:
         _log.warning("the token cache %s is not used: %s", path, problem)
     return problem is None

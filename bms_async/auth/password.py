@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING
 
+from bms_async._files import CAN_LOCK
 from bms_async._foreign import call_foreign_now
 from bms_async.errors import ConfigurationError
 from bms_async.redaction import MASK, Secret, SecretStr, wrap_address, wrap_secrets
@@ -195,8 +196,10 @@ class PasswordAuth:
 def _open_cache(
     path: str | os.PathLike[str], identity: tuple[str | None, ...], clock: Callable[[], datetime]
 ) -> TokenCache:
-    try:
-        from .cache import TokenCache  # noqa: PLC0415 - it needs locks that some systems lack
-    except ImportError as error:
-        raise ConfigurationError("PasswordAuth: cache_file is not supported on this system") from error
+    if not CAN_LOCK:
+        raise ConfigurationError(
+            f"PasswordAuth: cache_file={str(path)!r}: this system has no file locks (fcntl); leave cache_file out"
+        )
+    from .cache import TokenCache  # noqa: PLC0415 - only a cache file needs it
+
     return TokenCache(path, identity, clock=lambda: call_foreign_now("PasswordAuth's clock", clock).timestamp())

@@ -1,6 +1,6 @@
-"""The command ``bms``: lists servers, stops, starts and reboots any number of them, follows jobs, tells of limits.
+"""The command ``bms``: lists servers, stops, starts and reboots any number of them, watches jobs, shows limits.
 
-It needs the extra ``cli``. What a command does is imported when it is run, so that help and completion are quick.
+It needs the extra ``cli``. The code of a command is imported when it is run, so that help and completion are quick.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code.
 
     Args:
-        arguments: What is typed after ``bms``; the process's own by default.
+        arguments: The arguments after ``bms``; those of the process by default.
     """
     repair_streams()
     return flush_output(_run(arguments))
@@ -26,10 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        # The extra may be missing, and then that is to be told.
-        import rich  # noqa: F401, PLC0415
+        # Checked first: the extra may be missing.
+        import rich  # noqa: F401
 
-        from .app import run_app  # noqa: PLC0415
+        from .app import run_app
 
         return run_app(arguments)
     except ModuleNotFoundError as error:
@@ -38,5 +38,5 @@ def _run(arguments: Sequence[str] | None) -> int:
         print_error(f"{error.name} is not installed: pip install 'bms-async[cli]' brings what bms needs")
         return 2
     except KeyboardInterrupt:
-        # Ctrl-C before there is anybody to take it in.
+        # Ctrl-C before the signal handler is installed.
         return 130

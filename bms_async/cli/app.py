@@ -1,4 +1,4 @@
-"""What can be typed: each command with its options. What it does is imported only when it is run."""
+"""The commands and their options. The code of a command is imported when it is run."""
 
 from __future__ import annotations
 
@@ -41,33 +41,33 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "run_app"]
 
-_UNWRITTEN = 2
+_OUTPUT_FAILED = 2
 _NO_READER = 128 + 13
 _EXIT_CODES = (
-    "Exit codes: 0 all went well; 1 some servers are not as asked, or were not found; 2 wrong usage;"
-    " 3 the credentials or settings do not do; 4 the cloud cannot be reached, or is out of order;"
-    " 130 interrupted by Ctrl-C, 143 by SIGTERM; 141 whoever read the output has left."
+    "Exit codes: 0 success; 1 some servers are not as asked, or were not found; 2 wrong usage;"
+    " 3 invalid credentials or settings; 4 the cloud cannot be reached, or fails;"
+    " 130 interrupted by Ctrl-C, 143 by SIGTERM; 141 the reader of the output has closed it."
 )
 
 app = typer.Typer(
     name="bms",
     help="Bare-metal servers from the command line: list them; stop, start and reboot any number of them as fast as the"
-    " cloud's limits allow; follow jobs; see what is left of each limit.\n\n"
-    "Which cloud is meant is said by BMS_ENDPOINT, OS_PROJECT_ID and OS_TOKEN (or a password, or an access key), or by"
-    " --cloud NAME of a clouds.yaml. `bms login` checks it. `bms simulator` is one to try things on.",
+    " cloud's limits allow; watch jobs; see what is left of each limit.\n\n"
+    "BMS_ENDPOINT, OS_PROJECT_ID and OS_TOKEN (or a password, or an access key) name the cloud, or --cloud NAME of a"
+    " clouds.yaml. `bms login` checks it. `bms simulator` serves a simulated one.",
     epilog=_EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-servers = typer.Typer(help="List servers, and show all that the cloud tells of one.", no_args_is_help=True)
-jobs = typer.Typer(help="Look at jobs, and follow them to their end.", no_args_is_help=True)
+servers = typer.Typer(help="List servers, and show all fields of one.", no_args_is_help=True)
+jobs = typer.Typer(help="Show jobs, and watch them until they end.", no_args_is_help=True)
 app.add_typer(servers, name="servers")
 app.add_typer(jobs, name="jobs")
 
 
 class Shell(StrEnum):
-    """The shells that completion is there for."""
+    """The shells with completion."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -78,37 +78,37 @@ def run_app(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code.
 
     Args:
-        arguments: What is typed after ``bms``; the process's own by default.
+        arguments: The arguments after ``bms``; those of the process by default.
     """
     streams = sys.stdout, sys.stderr
     try:
         app(args=None if arguments is None else list(arguments), prog_name="bms")
     except SystemExit as left:
         if isinstance(left.__context__, BrokenPipeError):
-            # What shows the help has an exit code of its own for that.
+            # typer's help exits with another code on a closed pipe.
             return _NO_READER
         return left.code if isinstance(left.code, int) else int(left.code is not None)
     except BrokenPipeError:
         return _NO_READER
     except OSError as error:
-        # Help or a script of completion; what commands write, they look after themselves.
+        # From the help or a completion script; commands handle their own errors.
         discard_output()
         print_error(str(error))
-        return _UNWRITTEN
+        return _OUTPUT_FAILED
     finally:
         sys.stdout, sys.stderr = streams
     return 0
 
 
 def _end(work: Callable[[], int]) -> NoReturn:
-    from .exit import run_guarded  # noqa: PLC0415 - help and completion do without it
+    from .exit import run_guarded
 
     raise typer.Exit(run_guarded(work))
 
 
 def _version(asked: bool) -> None:  # noqa: FBT001 - as typer calls it
     if asked:
-        from bms_async import __version__  # noqa: PLC0415
+        from bms_async import __version__
 
         typer.echo(f"bms {__version__}")
         raise typer.Exit
@@ -126,14 +126,14 @@ def _options(
             count=True,
             metavar=NO_VALUE,
             show_default=False,
-            help="Log what the SDK does; twice for all of it.",
+            help="Log what the SDK does; twice for debug records.",
         ),
     ] = 0,
     version: Annotated[  # noqa: ARG001 - its callback does it
         bool, typer.Option("--version", metavar=NO_VALUE, callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    from .logs import begin_logging  # noqa: PLC0415
+    from .logs import begin_logging
 
     context.call_on_close(begin_logging(verbose))
 
@@ -141,24 +141,24 @@ def _options(
 def _filters(
     tags: list[str] | None, names: list[str] | None, statuses: list[str] | None, flavor: str | None, project: str | None
 ) -> tuple[Filters, ...]:
-    from .exit import UsageError  # noqa: PLC0415
-    from .ids import Filters  # noqa: PLC0415
+    from .exit import UsageError
+    from .ids import Filters
 
     given = {"--tag": tags, "--name": names, "--status": statuses}
-    alone = {"--flavor": flavor, "--enterprise-project": project}
+    single = {"--flavor": flavor, "--enterprise-project": project}
     for option, values in {
         **given,
-        **{option: [value] for option, value in alone.items() if value is not None},
+        **{option: [value] for option, value in single.items() if value is not None},
     }.items():
-        # An empty filter is no filter: a variable that a script has not set must not stop every server.
+        # An empty filter matches all servers: an unset variable of a script must not stop every one.
         if any(not value.strip() for value in values or ()):
-            raise UsageError(f"{option} is empty: give one, or leave the option away")
+            raise UsageError(f"{option} is empty: expected a value; give one, or leave the option out")
     if not (any(given.values()) or flavor or project):
         return ()
-    ways = product(*(values or (None,) for values in given.values()))
+    combinations = product(*(values or (None,) for values in given.values()))
     return tuple(
         Filters(tag=tag, name=name, status=status, flavor=flavor, enterprise_project=project)
-        for tag, name, status in ways
+        for tag, name, status in combinations
     )
 
 
@@ -170,21 +170,21 @@ def _servers_list(
     status: Status = None,
     flavor: FlavorId = None,
     enterprise_project: Enterprise = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="No more than N.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most N servers.")] = None,
     columns: Annotated[
         str | None,
         typer.Option(
-            "--columns", metavar="A,B,...", help="Which columns; a wrong one shows all.", autocompletion=columns_known
+            "--columns", metavar="A,B,...", help="The columns; an unknown one lists all.", autocompletion=columns_known
         ),
     ] = None,
-    ids: Annotated[bool, typer.Option("--ids", metavar=NO_VALUE, help="Ids alone, to be piped into bms stop.")] = False,
+    ids: Annotated[bool, typer.Option("--ids", metavar=NO_VALUE, help="Ids only, to be piped into bms stop.")] = False,
     json: Json = False,
     cloud: Cloud = None,
 ) -> None:
-    """List servers: aligned on a terminal, with tabs between where the output goes elsewhere."""
+    """List servers: aligned on a terminal, separated by tabs elsewhere."""
 
     def work() -> int:
-        from .servers import ListOptions, list_servers  # noqa: PLC0415
+        from .servers import ListOptions, list_servers
 
         filters = _filters(tag, name, status, flavor, enterprise_project)
         return list_servers(ListOptions(filters=filters, cloud=cloud, limit=limit, columns=columns, json=json, ids=ids))
@@ -194,10 +194,10 @@ def _servers_list(
 
 @servers.command("show", epilog=_EXIT_CODES)
 def _servers_show(*, ids: Ids = None, json: Json = False, cloud: Cloud = None) -> None:
-    """Show all that the cloud tells of servers."""
+    """Show all fields of servers."""
 
     def work() -> int:
-        from .servers import show_servers  # noqa: PLC0415
+        from .servers import show_servers
 
         return show_servers(ids or (), cloud=cloud, json=json)
 
@@ -205,7 +205,7 @@ def _servers_show(*, ids: Ids = None, json: Json = False, cloud: Cloud = None) -
 
 
 def _power(action: Action, doc: str) -> None:
-    """Add the command for one of the three actions; they take the same."""
+    """Add the command for one of the three actions, which have the same options."""
 
     def command(
         *,
@@ -229,7 +229,7 @@ def _power(action: Action, doc: str) -> None:
         cloud: Cloud = None,
     ) -> None:
         def work() -> int:
-            from .power import PowerOptions, act, read_share  # noqa: PLC0415
+            from .power import PowerOptions, act, read_share
 
             options = PowerOptions(
                 ids=ids or (),
@@ -255,9 +255,9 @@ def _power(action: Action, doc: str) -> None:
 
 
 _SAME = (
-    "\n\nThey are named by ids, a file, a pipe, or by what the cloud knows of them. One call takes 1000 servers, and"
-    " the calls keep within the cloud's limit. Results go to standard output, progress to standard error.\n\n"
-    "Ctrl-C: nothing more is asked for, and it is told how to follow what was and how to go on. Twice: leaves at once."
+    "\n\nThe servers are given as ids, a file or a pipe, or chosen by filters. One call takes 1000 servers, and the"
+    " calls keep the cloud's limit. Results go to standard output, progress to standard error.\n\n"
+    "Ctrl-C: no further batch is sent, and how to watch the jobs and resume the run is printed. Twice: exits at once."
 )
 _power("start", f"Start servers.{_SAME}")
 _power("stop", f"Stop servers by cutting their power.{_SAME}")
@@ -268,10 +268,10 @@ _power("reboot", f"Restart servers; none is restarted twice.{_SAME}")
 def _jobs_show(
     *, ids: Annotated[list[str], typer.Argument(metavar="ID", help="Jobs.")], json: Json = False, cloud: Cloud = None
 ) -> None:
-    """Show how far jobs are; 1 if one has failed."""
+    """Show the progress of jobs; exit code 1 if one has failed."""
 
     def work() -> int:
-        from .jobs import show_jobs  # noqa: PLC0415
+        from .jobs import show_jobs
 
         return show_jobs(ids, cloud=cloud, json=json)
 
@@ -283,16 +283,16 @@ def _jobs_watch(
     *,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Jobs.")] = None,
     file: Annotated[
-        str | None, typer.Option("--from", metavar="FILE", help="What a run has saved, or saved handles, one a line.")
+        str | None, typer.Option("--from", metavar="FILE", help="A saved run, or saved handles, one a line.")
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
     cloud: Cloud = None,
 ) -> None:
-    """Follow jobs to their end; 1 if one fails. Ctrl-C only ends the watching."""
+    """Watch jobs until they end; exit code 1 if one fails. Ctrl-C ends the watching only."""
 
     def work() -> int:
-        from .jobs import watch_jobs  # noqa: PLC0415
+        from .jobs import watch_jobs
 
         return watch_jobs(ids or (), file=file, cloud=cloud, json=json, quiet=quiet)
 
@@ -308,13 +308,13 @@ def _limits(
     json: Json = False,
     cloud: Cloud = None,
 ) -> None:
-    """Show of each limit what the commands of this machine have used in the last minute, and what is left.
+    """Show how much of each limit the commands of this machine used in the last minute, and what is left.
 
-    Other programs and other machines are not seen. No call is made.
+    The usage of other programs and other machines is not known. No call is made.
     """
 
     def work() -> int:
-        from .info import show_limits  # noqa: PLC0415
+        from .info import show_limits
 
         return show_limits(calls or (), cloud=cloud, json=json)
 
@@ -324,15 +324,13 @@ def _limits(
 @app.command("calls", epilog=_EXIT_CODES)
 def _calls_command(
     *,
-    word: Annotated[
-        str | None, typer.Argument(metavar="WORD", help="What a call has in its name, path or title.")
-    ] = None,
+    word: Annotated[str | None, typer.Argument(metavar="WORD", help="A part of the name, path or title.")] = None,
     json: Json = False,
 ) -> None:
-    """List every call: its method, calls a minute, chapter of the reference, IAM action."""
+    """List all calls: method, calls a minute, chapter of the reference, IAM action."""
 
     def work() -> int:
-        from .info import show_calls  # noqa: PLC0415
+        from .info import show_calls
 
         return show_calls(word, json=json)
 
@@ -341,10 +339,10 @@ def _calls_command(
 
 @app.command("quota", epilog=_EXIT_CODES)
 def _quota(*, json: Json = False, cloud: Cloud = None) -> None:
-    """Show how much the project may have, and has."""
+    """Show the quotas of the project, and their usage."""
 
     def work() -> int:
-        from .info import show_quota  # noqa: PLC0415
+        from .info import show_quota
 
         return show_quota(cloud=cloud, json=json)
 
@@ -353,10 +351,10 @@ def _quota(*, json: Json = False, cloud: Cloud = None) -> None:
 
 @app.command("login", epilog=_EXIT_CODES)
 def _login(*, json: Json = False, cloud: Cloud = None) -> None:
-    """Check the credentials: whose they are, how long they are good, what they may read. Nothing is changed."""
+    """Check the credentials: whose they are, how long they are valid, what they may read. Nothing is changed."""
 
     def work() -> int:
-        from .login import log_in  # noqa: PLC0415
+        from .login import log_in
 
         return log_in(cloud=cloud, json=json)
 
@@ -372,7 +370,7 @@ def _simulator(context: typer.Context, *, json: Json = False) -> None:
     """Serve a simulated cloud on this machine, and print the exports that lead to it; --help shows its options."""
 
     def work() -> int:
-        from .simulate import simulate  # noqa: PLC0415
+        from .simulate import simulate
 
         return simulate(context.args, json=json)
 
@@ -381,7 +379,7 @@ def _simulator(context: typer.Context, *, json: Json = False) -> None:
 
 @app.command("completion")
 def _completion(shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> None:
-    """Print what a shell needs to complete bms: `source <(bms completion bash)`."""
-    from typer._completion_shared import get_completion_script  # noqa: PLC0415 - typer shows it to its own option alone
+    """Print the completion script of a shell: `source <(bms completion bash)`."""
+    from typer._completion_shared import get_completion_script
 
     typer.echo(get_completion_script(prog_name="bms", complete_var="_BMS_COMPLETE", shell=shell.value))

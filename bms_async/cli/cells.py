@@ -1,4 +1,4 @@
-"""How much room a text has on a terminal: Chinese takes two cells a character, an accent of its own takes none."""
+"""Text width on a terminal: a Chinese character takes two cells, a combining accent none."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["cell_len", "padded", "wrap"]
 
 
 def padded(text: str, width: int, *, right: bool = False) -> str:
-    """Return a text with as many spaces as it takes to fill a column.
+    """Return a text padded with spaces to the width of a column.
 
     Args:
         text: The text.
-        width: How many cells the column has.
+        width: The width of the column in cells.
         right: Whether the spaces go before it.
     """
     room = " " * max(0, width - cell_len(text))
@@ -22,13 +22,13 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
 
 
 def wrap(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]:
-    """Return a text in lines that fit; only a word that is longer than a line is cut, and never a character.
+    """Return a text wrapped to lines; only a word that is longer than a line is split, and never a character.
 
     Args:
-        text: The text; what is between its words becomes a space.
-        width: How many cells a line has.
-        first: What the first line begins with.
-        rest: What the others begin with.
+        text: The text; white space between words becomes one space.
+        width: The width of a line in cells.
+        first: The indent of the first line.
+        rest: The indent of the others.
     """
     lines: list[str] = []
     line, is_empty = first, True
@@ -43,5 +43,5 @@ def wrap(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]
 
 
 def _pieces(word: str, room: int) -> Iterator[str]:
-    # A line that has no room for a wide character has one all the same.
+    # At least two cells: one character may need both.
     yield from [word] if cell_len(word) <= max(2, room) else chop_cells(word, max(2, room))

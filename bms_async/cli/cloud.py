@@ -1,4 +1,4 @@
-"""Which cloud is meant, and a client of it that keeps the limits together with the commands before it."""
+"""Reads which cloud is meant, and opens a client that shares the limits with earlier commands."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .exit import print_error
 from .limit_usage import LimitUsage, state_dir
 from .output import strip_control_chars
 
-__all__ = ["Cloud", "open_client", "read_settings", "usage_of"]
+__all__ = ["OpenClient", "open_client", "read_settings", "usage_of"]
 
 _CREDENTIALS = ("OS_TOKEN", "OS_AUTH_TOKEN", "OS_PASSWORD", "HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK")
-_SECONDS_BETWEEN_NOTES = 5.0
+_SAVE_INTERVAL = 5.0
 
 
-class Cloud(NamedTuple):
-    """A client that is open, and what it was made of."""
+class OpenClient(NamedTuple):
+    """An open client, and its settings."""
 
     bms: BmsClient
     settings: Settings
@@ -36,7 +36,7 @@ class Cloud(NamedTuple):
 
 
 def read_settings(name: str | None) -> Settings:
-    """Return the settings of the cloud that is meant.
+    """Return the settings of a cloud.
 
     Args:
         name: A cloud of ``clouds.yaml``; None for the one that the environment leads to. ``OS_CLOUD`` counts where the
@@ -47,13 +47,13 @@ def read_settings(name: str | None) -> Settings:
     """
     if name is not None:
         return read_cloud(name)
-    if os.environ.get("OS_CLOUD") and not any(os.environ.get(each) for each in _CREDENTIALS):
+    if os.environ.get("OS_CLOUD") and not any(os.environ.get(name) for name in _CREDENTIALS):
         return read_cloud()
     return read_environment()
 
 
 def usage_of(settings: Settings) -> LimitUsage:
-    """Return what tells of the slots that were used in this cloud."""
+    """Return the recorded usage of this cloud's limits."""
     project = settings.project_id or settings.project_name or ""
     try:
         return LimitUsage(settings.endpoint, project, state_dir())
@@ -62,35 +62,34 @@ def usage_of(settings: Settings) -> LimitUsage:
 
 
 @asynccontextmanager
-async def open_client(settings: Settings) -> AsyncIterator[Cloud]:
-    """Open a client; what it uses of the limits is noted for the next command, also when this one is interrupted."""
+async def open_client(settings: Settings) -> AsyncIterator[OpenClient]:
+    """Open a client; the slots that it uses are recorded for the next command, also if this one is interrupted."""
     limits, usage = Limits(), usage_of(settings)
-    # As `from_env` and `from_cloud` do; here, what they read is needed besides, and must not be read twice.
-    client = BmsClient._from_settings(settings, {"limits": limits})  # noqa: SLF001
+    client = BmsClient.from_settings(settings, limits=limits)
 
-    async def keep_noting() -> None:
-        # Who is killed has told most of it.
+    async def save_repeatedly() -> None:
+        # So that a killed process has recorded most of its usage.
         while True:
-            await anyio.sleep(_SECONDS_BETWEEN_NOTES)
+            await anyio.sleep(_SAVE_INTERVAL)
             await usage.save(limits)
 
     await usage.load(limits)
     error: Exception | None = None
     try:
         async with client as bms, anyio.create_task_group() as tasks:
-            tasks.start_soon(keep_noting)
+            tasks.start_soon(save_repeatedly)
             try:
-                yield Cloud(bms, settings)
-            except Exception as raised:  # noqa: BLE001 - raised again below, where no task group wraps it
+                yield OpenClient(bms, settings)
+            except Exception as raised:  # noqa: BLE001 - raised again below, outside of the task group, which would wrap it
                 error = raised
             finally:
                 tasks.cancel_scope.cancel()
     finally:
         await usage.save(limits)
-        if usage.trouble is not None:
+        if usage.failure is not None:
             print_error(
-                f"what was used of the limits cannot be noted ({usage.trouble}): the next command does not know of it,"
-                " and may be refused by the cloud for it"
+                f"the used rate-limit slots cannot be recorded ({usage.failure}): the next command does not know them,"
+                " and the cloud may refuse its calls"
             )
     if error is not None:
         raise error

@@ -1,4 +1,4 @@
-"""Asking before something is done to more than one server."""
+"""Asks before something is done to more than one server."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ __all__ = ["confirm"]
 
 
 async def confirm(question: str) -> None:
-    """Ask, and go on only after a yes.
+    """Ask a question, and return only after a yes.
 
     Raises:
-        UsageError: The answer was another, or nobody can be asked.
+        UsageError: The reply was another, or there is no terminal to ask on.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"{question} There is nobody to ask: if so, add --yes (--dry-run tells more)")
+        raise UsageError(
+            f"{question} There is no terminal to ask on: confirm with --yes, or see the plan with --dry-run"
+        )
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
-    # A terminal hands over whole lines, so that reading one does not wait.
+    # A terminal delivers whole lines, so that `readline` does not block.
     await anyio.wait_readable(sys.stdin)
-    answer = sys.stdin.readline()
-    if not answer.endswith("\n"):
+    reply = sys.stdin.readline()
+    if not reply.endswith("\n"):
         print_error("", first="")
-    if answer.strip().lower() not in {"y", "yes"}:
+    if reply.strip().lower() not in {"y", "yes"}:
         raise UsageError("nothing was done")

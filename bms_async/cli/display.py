@@ -1,4 +1,4 @@
-"""How far a run is, in words and figures."""
+"""The progress of a run, as text."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from .results import reason_line
 
 __all__ = ["Display", "PollHealth"]
 
-_MOST_SAMPLES = 20_000
-_MOST_REASONS = 5
+_MAX_SAMPLES = 20_000
+_MAX_REASONS = 5
+_RATE_SECONDS = 10
+_MIN_BAR_WIDTH = 10
 _RATE_WIDTH = 7
-"""What most rates take, so that the bar beside them keeps its width."""
+"""The width of most rates, so that the bar beside them keeps its width."""
 
 
 class PollHealth:
-    """Whether the cloud answers when it is asked how far jobs are.
+    """Whether the polls of jobs succeed.
 
     Args:
         bms: The client.
@@ -39,37 +41,37 @@ class PollHealth:
         self._are_failing = False
 
     def sample(self) -> None:
-        """Look at them, as is done every now and then."""
+        """Read the statistics; called regularly."""
         watcher = self._bms.statistics().watcher
         before, self._known = self._known, (watcher.failed_polls, watcher.polls - watcher.in_flight)
         if before != self._known:
             self._are_failing = self._known[0] > before[0]
 
     def message(self) -> str:
-        """Return what is wrong; nothing if the last poll was answered."""
+        """Return a message if polls fail; empty if the latest one succeeded."""
         if not self._are_failing:
             return ""
-        return f"the cloud does not answer: {pluralize(self._known[0], 'poll')} failed, and it is tried again"
+        return f"the cloud does not respond: {pluralize(self._known[0], 'poll')} failed, trying again"
 
 
 class Display:
-    """What is shown of a run.
+    """The progress display of a run.
 
     Args:
-        action: What is done.
+        action: ``start``, ``stop`` or ``reboot``.
         run: The run.
         bms: The client.
         screen: Where it is shown.
-        wave: How many servers may be under way at once.
-        servers: How many servers it is about.
+        wave: How many servers may be in flight at once.
+        servers: The number of servers.
 
     Attributes:
         durations: How long its servers took.
         failures: Why servers are not as asked.
-        samples: How many calls, and how many polls, were made until when.
-        began: When it began, by the loop's clock.
-        limiter: That of its call.
-        polls: That of the polls of its jobs.
+        samples: The calls and the polls over time, as pairs of seconds and total count.
+        began: Its start, by the loop's clock.
+        limiter: The limiter of its call.
+        polls: The limiter of its polls.
     """
 
     def __init__(
@@ -90,26 +92,26 @@ class Display:
         self.began = anyio.current_time()
         self._recent: deque[tuple[float, int]] = deque()
         self._last_call = (0, self.began)
-        self._answers = PollHealth(bms)
+        self._poll_health = PollHealth(bms)
 
     def sample(self) -> None:
-        """Look at the run, as is done every now and then."""
+        """Sample the counters; called regularly."""
         now = anyio.current_time()
         counts = self.calls()
         for samples, count in zip(self.samples, counts, strict=True):
             if samples[-1][1] != count:
                 samples.append((round(now - self.began, 2), count))
-            if len(samples) > _MOST_SAMPLES:
+            if len(samples) > _MAX_SAMPLES:
                 del samples[1:-1:2]
         if counts[0] != self._last_call[0]:
             self._last_call = (counts[0], now)
-        self._answers.sample()
+        self._poll_health.sample()
         self._recent.append((now, self._run.progress.done))
-        while now - self._recent[0][0] > 10:  # noqa: PLR2004 - the rate is that of the last ten seconds
+        while now - self._recent[0][0] > _RATE_SECONDS:
             self._recent.popleft()
 
     def calls(self) -> tuple[int, int]:
-        """Return how many calls and how many polls were made."""
+        """Return the number of calls and of polls."""
         first, polls = self._first
         return self.limiter.statistics().calls - first, self.polls.statistics().calls - polls
 
@@ -122,25 +124,25 @@ class Display:
         if report is not None:
             end = "interrupted" if report.cancelled else "aborted" if report.aborted else "ended"
             return f"{progress.done / max(seconds, 0.1):,.0f}/s", duration(seconds), end
-        outlook = self._estimate()
-        if outlook.is_lower_bound and outlook.seconds < 1:
-            # Nobody knows how long servers take, and the limit holds nothing up.
+        estimate = self._estimate()
+        if estimate.is_lower_bound and estimate.seconds < 1:
+            # No server has ended yet, and the limit delays nothing.
             return f"{rate:,.0f}/s", duration(seconds), ""
-        mark = ">=" if outlook.is_lower_bound else "~"
-        return f"{rate:,.0f}/s", duration(seconds), f"{mark}{duration(math.ceil(outlook.seconds))} left"
+        mark = ">=" if estimate.is_lower_bound else "~"
+        return f"{rate:,.0f}/s", duration(seconds), f"{mark}{duration(math.ceil(estimate.seconds))} left"
 
     def _estimate(self) -> Estimate:
         progress, statistics = self._run.progress, self.limiter.statistics()
-        standing = RunPosition(
+        position = RunPosition(
             unasked=max(0, self._servers - progress.submitted),
             in_flight=progress.in_flight,
             batch=self._batch,
             wave=self._wave,
             since_last=anyio.current_time() - self._last_call[1],
         )
-        still = statistics.next_slot if not statistics.free and statistics.next_slot is not None else 0.0
+        blocked = statistics.next_slot if not statistics.free and statistics.next_slot is not None else 0.0
         return estimate_end(
-            standing, self.durations, spent=self.limiter.snapshot(), capacity=statistics.capacity, still=still
+            position, self.durations, spent=self.limiter.snapshot(), capacity=statistics.capacity, blocked=blocked
         )
 
     def _states(self) -> str:
@@ -154,8 +156,8 @@ class Display:
             calls = -(-unasked // self._batch)
             soon = f"next in {duration(math.ceil(statistics.next_slot))}" if statistics.next_slot else ""
             parts.append(f"{pluralize(calls, 'call')} to go, {soon or f'{statistics.free} slots free'}")
-        if not self._run.report and (trouble := self._answers.message()):
-            parts.append(trouble)
+        if not self._run.report and (failing := self._poll_health.message()):
+            parts.append(failing)
         return ", ".join(parts)
 
     def block(self) -> list[Text]:
@@ -165,13 +167,13 @@ class Display:
         share = f"{100 * progress.done // max(1, total):3}%"
         rate = rate.rjust(_RATE_WIDTH)
         figures = [f"{progress.done:>{len(f'{total:,}')},}/{total:,}", share, rate, so_far, to_come]
-        # What is wanted least goes first where there is no room.
-        for unwanted in (None, rate, so_far, share):
-            if unwanted is not None:
-                figures.remove(unwanted)
-            right = "  ".join(each for each in figures if each)
+        # Where there is no room, the least important figures are dropped first.
+        for dropped in (None, rate, so_far, share):
+            if dropped is not None:
+                figures.remove(dropped)
+            right = "  ".join(figure for figure in figures if figure)
             room = width - len(self._action) - len(right) - 4
-            if room >= 10:  # noqa: PLR2004 - a shorter bar tells nothing
+            if room >= _MIN_BAR_WIDTH:
                 break
         bar = draw_bar(progress.done, total, max(0, room), plain=self._screen.is_plain)
         head = Text.assemble((self._action, "bold"), "  ", bar, "  ", right)
@@ -179,17 +181,17 @@ class Display:
 
     def _reason_lines(self) -> Iterator[Text]:
         reasons = self.failures.reasons()
-        for reason in reasons[:_MOST_REASONS]:
+        for reason in reasons[:_MAX_REASONS]:
             yield reason_line(reason)
-        if len(reasons) > _MOST_REASONS:
-            yield Text(f"  and {len(reasons) - _MOST_REASONS} other reasons")
+        if len(reasons) > _MAX_REASONS:
+            yield Text(f"  and {len(reasons) - _MAX_REASONS} other reasons")
 
     def line(self) -> str:
         """Return the line that is written to a log."""
         progress = self._run.progress
         rate, so_far, to_come = self._figures()
-        counts = list(self.failures.counts().items())[:_MOST_REASONS]
+        counts = list(self.failures.counts().items())[:_MAX_REASONS]
         failed = ", ".join(f"{count:,} {strip_control_chars(code)}" for code, count in counts)
-        figures = ", ".join(each for each in (rate, so_far, to_come) if each)
+        figures = ", ".join(figure for figure in (rate, so_far, to_come) if figure)
         line = f"{self._action}: {progress.done:,} of {self._servers:,}, {figures}; {self._states()}"
         return f"{line}; {failed}" if failed else line

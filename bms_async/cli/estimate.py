@@ -1,4 +1,4 @@
-"""When a run will have ended, by what the limit lets go and by how long servers take: pure."""
+"""Estimates when a run ends, from the rate limit and from how long servers take. Pure."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import NamedTuple
 __all__ = ["Durations", "Estimate", "RunPosition", "estimate_end", "time_of_last_call"]
 
 WINDOW = 60.0
-"""Seconds after which a used slot comes back."""
+"""Seconds until a used slot comes back."""
 
-_SHORTEST = 0.05
+_MIN_SECONDS = 0.05
 _RATIO = 1.1
 _BINS = 160
-_LATE = 0.1
+_LATE_SHARE = 0.1
 
 
 class Estimate(NamedTuple):
-    """How long it will take.
+    """How long a run will take.
 
     Attributes:
         seconds: From now.
-        is_lower_bound: Whether it may well be longer: nobody knows yet how long a server takes.
+        is_lower_bound: Whether it may well be longer, since it is not known yet how long a server takes.
     """
 
     seconds: float
@@ -36,9 +36,9 @@ class RunPosition(NamedTuple):
 
     Attributes:
         unasked: Servers that the cloud was not asked for yet.
-        in_flight: Servers that it was, and that have not ended.
-        batch: Servers a call carries.
-        wave: How many may be under way at once; None for any number.
+        in_flight: Servers that it was asked for, and that have not ended.
+        batch: Servers in one call.
+        wave: How many may be in flight at once; None for any number.
         since_last: Seconds since the last call was sent.
     """
 
@@ -50,7 +50,7 @@ class RunPosition(NamedTuple):
 
 
 class Durations:
-    """How long servers took, from being asked for to their end, in little room however many there are."""
+    """A histogram of how long servers took, from the request to their end, in constant memory."""
 
     __slots__ = ("_bins", "count")
 
@@ -59,80 +59,80 @@ class Durations:
         self.count = 0
 
     def add(self, seconds: float) -> None:
-        """Take one in."""
-        place = 0 if seconds <= _SHORTEST else math.ceil(math.log(seconds / _SHORTEST, _RATIO))
-        self._bins[min(place, _BINS - 1)] += 1
+        """Add a server."""
+        index = 0 if seconds <= _MIN_SECONDS else math.ceil(math.log(seconds / _MIN_SECONDS, _RATIO))
+        self._bins[min(index, _BINS - 1)] += 1
         self.count += 1
 
     def quantile(self, share: float) -> float | None:
-        """Return the seconds within which this share of the servers had ended, a tenth too long at most.
+        """Return the seconds within which this share of the servers had ended; at most a tenth too long.
 
         Args:
             share: More than 0, up to 1.
 
         Returns:
-            None as long as none has ended.
+            None before any server has ended.
         """
         if not self.count:
             return None
-        place = bisect_left(list(accumulate(self._bins)), share * self.count)
-        return float(_SHORTEST * _RATIO ** min(place, _BINS - 1))
+        index = bisect_left(list(accumulate(self._bins)), share * self.count)
+        return float(_MIN_SECONDS * _RATIO ** min(index, _BINS - 1))
 
 
 def time_of_last_call(
-    calls: int, *, spent: Sequence[float], capacity: int | None, still: float = 0.0, window: float = WINDOW
+    calls: int, *, spent: Sequence[float], capacity: int | None, blocked: float = 0.0, window: float = WINDOW
 ) -> float:
-    """Return the seconds until the last of so many calls can be sent.
+    """Return the seconds until the last of a number of calls can be sent.
 
     Args:
-        calls: How many are to be sent.
+        calls: The number of calls.
         spent: Seconds until each used slot comes back, ascending.
-        capacity: How many slots there are; None for no limit.
-        still: Seconds for which none is given out.
-        window: Seconds after which a slot that is used comes back.
+        capacity: The number of slots; None for no limit.
+        blocked: Seconds for which the limiter is blocked.
+        window: Seconds until a used slot comes back.
     """
     if calls <= 0:
         return 0.0
     if capacity is None:
-        return still
-    # A capacity that shrank has more used slots than slots; what comes back first does not come free.
+        return blocked
+    # After the capacity shrank, more slots are used than there are; the first of them do not become free.
     free = [0.0] * (capacity - len(spent)) + list(spent[max(0, len(spent) - capacity) :])
-    rounds, place = divmod(calls - 1, capacity)
-    return max(free[place], still) + rounds * window
+    rounds, index = divmod(calls - 1, capacity)
+    return max(free[index], blocked) + rounds * window
 
 
 def estimate_end(
-    standing: RunPosition,
+    position: RunPosition,
     durations: Durations,
     *,
     spent: Sequence[float],
     capacity: int | None,
-    still: float = 0.0,
+    blocked: float = 0.0,
     window: float = WINDOW,
 ) -> Estimate:
-    """Tell when a run will have ended.
+    """Estimate when a run ends.
 
     Args:
-        standing: How far it is.
+        position: Its progress.
         durations: How long its servers took so far.
         spent: Seconds until each used slot of its call comes back, ascending.
-        capacity: How many slots there are; None for no limit.
-        still: Seconds for which none is given out.
-        window: Seconds after which a slot that is used comes back.
+        capacity: The number of slots; None for no limit.
+        blocked: Seconds for which the limiter is blocked.
+        window: Seconds until a used slot comes back.
     """
-    calls = -(-standing.unasked // max(1, standing.batch))
-    send = time_of_last_call(calls, spent=spent, capacity=capacity, still=still, window=window)
+    calls = -(-position.unasked // max(1, position.batch))
+    send = time_of_last_call(calls, spent=spent, capacity=capacity, blocked=blocked, window=window)
     slowest, usual = durations.quantile(0.99), durations.quantile(0.5)
-    if standing.wave is not None and usual is not None:
-        # Whoever does not fit into this wave waits until as many have ended.
-        waiting = max(0, standing.unasked - max(0, standing.wave - standing.in_flight))
-        send = max(send, usual * waiting / standing.wave)
+    if position.wave is not None and usual is not None:
+        # Servers beyond this wave wait until as many others have ended.
+        waiting = max(0, position.unasked - max(0, position.wave - position.in_flight))
+        send = max(send, usual * waiting / position.wave)
     if slowest is None:
         return Estimate(send, is_lower_bound=True)
-    # Those that end first are the fastest: as long as more are under way than have ended, the others may take longer.
-    is_least = durations.count < standing.in_flight
-    if standing.unasked:
-        return Estimate(send + slowest, is_least)
-    # Who is later than nearly all others were is not to be expected at any moment: with its age grows the wait.
-    left = max(slowest - standing.since_last, _LATE * standing.since_last, 0.0)
-    return Estimate(left if standing.in_flight else 0.0, is_least)
+    # The fastest servers end first: while more are in flight than have ended, the rest may take longer.
+    is_lower_bound = durations.count < position.in_flight
+    if position.unasked:
+        return Estimate(send + slowest, is_lower_bound)
+    # A server that is later than 99 % is not expected at any moment: the longer it took, the longer it may take.
+    left = max(slowest - position.since_last, _LATE_SHARE * position.since_last, 0.0)
+    return Estimate(left if position.in_flight else 0.0, is_lower_bound)

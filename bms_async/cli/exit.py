@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and what is told of what went wrong."""
+"""How a command ends: its exit code, and the message about an error."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Code(IntEnum):
 
 
 class UsageError(Exception):
-    """What was typed makes no sense, or a file that it names cannot be used; the text says why and what to do."""
+    """The arguments contradict each other, or a named file cannot be used; the text says why and what to do."""
 
 
 class Failure(NamedTuple):
-    """What went wrong, what to do next, and the exit code for it."""
+    """The message about an error, what to do next, and the exit code."""
 
     text: str
     advice: str
@@ -57,19 +57,19 @@ class Failure(NamedTuple):
 
 _SET_UP = (
     "The shortest way: export BMS_ENDPOINT=https://... OS_PROJECT_ID=... OS_TOKEN=..., or name a cloud of clouds.yaml"
-    " by --cloud. `bms login` checks it; `bms simulator` is a cloud to try things on without an account."
+    " with --cloud. `bms login` checks it; `bms simulator` is a cloud for experiments without an account."
 )
-_REFUSED = "The credentials were refused. A token lives for a day at most: get a new one, and try it by `bms login`."
+_REFUSED = "The credentials were refused. A token expires within a day: get a new one, and check it with `bms login`."
 _ADDRESS = "Check BMS_ENDPOINT (or OS_REGION_NAME and BMS_DOMAIN), then the network and the proxy."
 
 
-def explain_error(error: BaseException) -> Failure:  # noqa: PLR0911 - a table of kinds
-    """Return what to tell of an error, and the exit code for it."""
+def explain_error(error: BaseException) -> Failure:  # noqa: PLR0911 - one return for each kind of error
+    """Return the message about an error, and the exit code for it."""
     text = str(error)
     if isinstance(error, UsageError | InvalidRequestError):
         return Failure(text, "", Code.USAGE)
     if isinstance(error, ConfigurationError):
-        # An extra that is missing, and a file that cannot be read, say themselves what to do.
+        # Errors about a missing extra or an unreadable file say themselves what to do.
         return Failure(text, _SET_UP if "not set in" in text else "", Code.CREDENTIALS)
     documented = explain(getattr(error, "code", None))
     if isinstance(error, AuthenticationError):
@@ -79,12 +79,12 @@ def explain_error(error: BaseException) -> Failure:  # noqa: PLR0911 - a table o
     if isinstance(error, JobError | FleetError):
         return Failure(text, "", Code.FAILED)
     if isinstance(error, BmsError):
-        return Failure(text, _what_to_try(error), Code.UNREACHABLE)
+        return Failure(text, _advice(error), Code.UNREACHABLE)
     return Failure(text, "", Code.USAGE)
 
 
 def run_guarded(work: Callable[[], int]) -> int:
-    """Do the work of a command and return its exit code; what goes wrong is told on standard error.
+    """Run a command and return its exit code; errors are printed on standard error.
 
     Args:
         work: Returns an exit code.
@@ -98,36 +98,36 @@ def run_guarded(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return Code.INTERRUPTED
     except (UsageError, BmsError, OSError) as error:
-        trouble = explain_error(error)
-        # The cloud's own words may be in it, and whoever typed the rest may have pasted anything.
-        print_error("\n     ".join(strip_control_chars(line) for line in trouble.text.splitlines()))
-        if trouble.advice:
-            print_error(trouble.advice, first="     ")
-        # Where it is the results that could not be written, that is told now.
+        failure = explain_error(error)
+        # The text may have the cloud's message in it, and whatever the user pasted.
+        print_error("\n     ".join(strip_control_chars(line) for line in failure.text.splitlines()))
+        if failure.advice:
+            print_error(failure.advice, first="     ")
+        # If the results could not be written, their error is printed already.
         discard_output()
-        return trouble.code
+        return failure.code
     return code
 
 
 def _grant(error: BaseException) -> str:
     project = "Check the project (OS_PROJECT_ID)"
     if not isinstance(error, PermissionDeniedError):
-        return f"{project} and the credentials: `bms login` tells whose they are."
-    from bms_async.api import operations  # noqa: PLC0415 - only who is refused needs the table
+        return f"{project} and the credentials: `bms login` shows whose they are."
+    from bms_async.api import operations
 
     name = getattr(error, "operation", None)
-    action = next((each.permission for each in operations() if each.name == name), None)
+    action = next((call.permission for call in operations() if call.name == name), None)
     right = f"the IAM action {action}" if action else "the right"
-    return f"{project}, or have the account's administrator grant {right}. `bms login` tells what is allowed."
+    return f"{project}, or have the account's administrator grant {right}. `bms login` shows what is allowed."
 
 
-def _what_to_try(error: BaseException) -> str:
+def _advice(error: BaseException) -> str:
     if isinstance(error, RateLimitedError):
-        return "Others use this account's limit too. Wait a minute, then try again."
+        return "Other clients use the limit of this account too. Wait a minute, then try again."
     if isinstance(error, NotFoundError):
-        return "What answers there does not know this call or this project: check BMS_ENDPOINT and OS_PROJECT_ID."
+        return "The server there does not know this call or this project: check BMS_ENDPOINT and OS_PROJECT_ID."
     if isinstance(error, TransportError):
         return _ADDRESS
     if isinstance(error, ApiError | CallError):
-        return "The cloud, or a proxy before it, is out of order: try again, and check BMS_ENDPOINT if it stays so."
+        return "The cloud, or a proxy in front of it, fails: try again, and check BMS_ENDPOINT if that does not help."
     return ""

@@ -1,4 +1,4 @@
-"""Failures by their reason, so that ten thousand of one kind take one line: pure."""
+"""Failures grouped by reason, so that ten thousand of one kind take one line. Pure."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import NamedTuple
 
 from bms_async import Outcome, OutcomeState, explain
 
-from .tally import Tally
-from .words import Words, words_of
+from .tally import BoundedCounter
+from .words import CloudMessage, message_of
 
-__all__ = ["Failures", "Reason", "Said", "explain_code"]
+__all__ = ["Failures", "MessageCount", "Reason", "explain_code"]
 
 _EXAMPLES = 3
 
 
-class Said(NamedTuple):
-    """What the cloud said of some servers.
+class MessageCount(NamedTuple):
+    """A message of the cloud, and the servers that it is about.
 
     Attributes:
-        words: Its words, of the first of them.
-        server: The first of them.
+        message: The message about the first server.
+        server: The first server.
         total: How many there are.
     """
 
-    words: Words
+    message: CloudMessage
     server: str
     total: int
 
@@ -34,43 +34,43 @@ class Reason(NamedTuple):
 
     Attributes:
         code: The cloud's code or, without one, the name of the error or the state.
-        what: What it means, and what to do.
-        servers: The first few of them.
+        meaning: What it means, and what to do.
+        servers: The first few servers.
         total: How many there are.
-        said: What the cloud said of them, what it said most often first.
-        unkept: Of how many it said what is not kept.
+        messages: What the cloud said of them, the most frequent first.
+        dropped: The number of servers whose message was not kept.
     """
 
     code: str
-    what: str
+    meaning: str
     servers: Sequence[str]
     total: int
-    said: Sequence[Said]
-    unkept: int
+    messages: Sequence[MessageCount]
+    dropped: int
 
 
 class _Group:
-    def __init__(self, code: str, what: str) -> None:
+    def __init__(self, code: str, meaning: str) -> None:
         self.code = code
-        self.what = what
+        self.meaning = meaning
         self.servers: list[str] = []
         self.total = 0
-        self.said = Tally[tuple[Words, str]]()
+        self.messages = BoundedCounter[tuple[CloudMessage, str]]()
 
-    def add(self, server: str, words: Words | None) -> bool:
-        """Take a server in; tell whether there is something new in it."""
+    def add(self, server: str, message: CloudMessage | None) -> bool:
+        """Add a server; return whether its message is a new one that is worth showing."""
         self.total += 1
         if len(self.servers) < _EXAMPLES:
             self.servers.append(server)
-        if words is None:
+        if message is None:
             return self.total == 1
-        # What names the server in its midst is the same of all servers but for that.
-        is_new = self.said.add(words.text.replace(server or "\0", "\0"), (words, server))
-        return is_new and self.said.seen <= _EXAMPLES
+        # Messages that differ in nothing but the server's id count as one.
+        is_new = self.messages.add(message.text.replace(server or "\0", "\0"), (message, server))
+        return is_new and self.messages.distinct <= _EXAMPLES
 
     def reason(self) -> Reason:
-        said = [Said(words, server, total) for total, (words, server) in self.said.ranked()]
-        return Reason(self.code, self.what, tuple(self.servers), self.total, said, self.said.lost)
+        messages = [MessageCount(message, server, total) for total, (message, server) in self.messages.ranked()]
+        return Reason(self.code, self.meaning, tuple(self.servers), self.total, messages, self.messages.dropped)
 
 
 class Failures:
@@ -83,30 +83,30 @@ class Failures:
         return sum(group.total for group in self._groups.values())
 
     def add(self, outcome: Outcome) -> str | None:
-        """Take an outcome in; returns what to tell of it if it is the first of its kind."""
+        """Add an outcome; return its explanation if it is the first of its kind."""
         if outcome.state.is_success:
             return None
-        words = words_of(outcome)
-        return self.add_reason(outcome.reason, _what(outcome, words), outcome.server_id, words)
+        message = message_of(outcome)
+        return self.add_reason(outcome.reason, _meaning(outcome, message), outcome.server_id, message)
 
-    def add_reason(self, code: str, what: str, server_id: str, words: Words | None = None) -> str | None:
-        """Take a server in that something is wrong with; returns what to tell of it if it is the first of its kind.
+    def add_reason(self, code: str, meaning: str, server_id: str, message: CloudMessage | None = None) -> str | None:
+        """Add a server that failed; return the explanation if it is the first of its kind.
 
         Args:
-            code: The cloud's code or, without one, what stands in its place.
-            what: What it means, and what to do.
+            code: The cloud's code or, without one, the name of the error or the state.
+            meaning: What it means, and what to do.
             server_id: The server.
-            words: What the cloud said.
+            message: What the cloud said.
         """
         group = self._groups.get(code)
         if group is None:
-            self._groups[code] = group = _Group(code, what)
-        if not group.add(server_id, words):
+            self._groups[code] = group = _Group(code, meaning)
+        if not group.add(server_id, message):
             return None
-        return what if words is None else f"{what} The cloud said: {words.text}{words.case}"
+        return meaning if message is None else f"{meaning} The cloud said: {message.text}{message.case}"
 
     def reasons(self) -> list[Reason]:
-        """Return the reasons, those first that most servers have."""
+        """Return the reasons, the most frequent first."""
         return sorted((group.reason() for group in self._groups.values()), key=lambda reason: -reason.total)
 
     def counts(self) -> Mapping[str, int]:
@@ -115,25 +115,25 @@ class Failures:
         return {group.code: group.total for group in groups}
 
 
-def explain_code(code: str | None, words: Words | None = None, otherwise: str = "") -> str:
-    """Return what a code means and what to do about it, as the reference has it; the cloud's words stand beside it.
+def explain_code(code: str | None, message: CloudMessage | None = None, otherwise: str = "") -> str:
+    """Return what a code means and what to do, by the reference; the cloud's message is shown beside it.
 
     Args:
         code: The code.
-        words: What the cloud said.
-        otherwise: What else is known, where the reference has no such code and the cloud said nothing.
+        message: What the cloud said.
+        otherwise: Returned where the reference does not have the code and the cloud said nothing.
     """
     documented = explain(code)
     if documented is not None:
         return f"{documented.meaning} {documented.measure}"
-    if words is None:
+    if message is None:
         return otherwise
-    return "The API reference has no word on this code." if code else "The cloud gave no code for it."
+    return "The API reference does not have this code." if code else "The cloud gave no code for it."
 
 
-def _what(outcome: Outcome, words: Words | None) -> str:
+def _meaning(outcome: Outcome, message: CloudMessage | None) -> str:
     if outcome.error is None:
         if outcome.state is OutcomeState.UNKNOWN:
-            return "It was asked for, and was not waited for; its job goes on in the cloud."
-        return "Nothing was done to it: the run was ended before its turn."
-    return explain_code(outcome.code, words, str(outcome.error))
+            return "The job was accepted, and the run did not wait for it; it continues in the cloud."
+        return "Nothing was done to it: the run ended before its turn."
+    return explain_code(outcome.code, message, str(outcome.error))

@@ -1,4 +1,4 @@
-"""A fleet run, followed to its end: outcomes as they come, how far it is, and what became of it."""
+"""Follows a fleet run to its end: prints outcomes as they come, the progress, and the results."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import anyio.to_thread
 from rich.text import Text
 
 from bms_async import BmsClient, FleetReport, FleetRun, Outcome, OutcomeState
+from bms_async._files import write_atomically
 from bms_async.redaction import shown_text
 
 from .display import Display
 from .exit import Code, discard_output, print_error
 from .failures import explain_code
 from .journal import Journal
-from .limit_usage import write_atomically
 from .output import is_terminal, json_line, pluralize, strip_control_chars, write_aside
 from .progress import Screen
 from .results import print_results
 from .signals import SignalHandler
-from .words import words_of
+from .words import message_of
 
 if TYPE_CHECKING:
     from .report_page import CallHistory
@@ -33,21 +33,21 @@ __all__ = ["Follower", "print_in_doubt"]
 
 _TICK = 0.25
 _YIELD_EVERY = 500
-_MOST_JOBS = 20
-_MOST_DOUBTFUL = 5
+_MAX_JOBS = 20
+_MAX_IN_DOUBT = 5
 
 
 class Follower:
     """Follows a run.
 
     Args:
-        action: What is done.
-        run: The run, under way.
+        action: ``start``, ``stop`` or ``reboot``.
+        run: The run, in progress.
         bms: The client.
-        screen: Where its progress is shown.
+        screen: Where the progress is shown.
         json: Whether outcomes are written as JSON.
-        wave: How many servers may be under way at once.
-        servers: How many servers it is about.
+        wave: How many servers may be in flight at once.
+        servers: The number of servers.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Follower:
         self._json = json
         self._display = Display(action, run, bms, screen, wave=wave, servers=servers)
         self._no_output: Code | None = None
-        self._told = 0
+        self._received = 0
 
     def interrupt(self) -> None:
-        """Ask for nothing more, and do not wait for what was asked for."""
+        """Send no further batch, and do not wait for the jobs in flight."""
         self._run.cancel(detach=True)
 
     async def follow(self) -> int:
@@ -70,7 +70,7 @@ class Follower:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._show)
-                report = await self._tell()
+                report = await self._consume()
                 tasks.cancel_scope.cancel()
             await self._refresh()
         finally:
@@ -83,68 +83,75 @@ class Follower:
     async def conclude(
         self, journal: Journal, code: int, *, where: str, quiet: bool, report: str | None, stop: SignalHandler
     ) -> int:
-        """Tell what became of it, keep what is needed to go on, and return the exit code.
+        """Print the results, save what is needed to resume the run, and return the exit code.
 
         Args:
             journal: The saved jobs.
-            code: The exit code as far as the servers are concerned.
-            where: Which cloud it was.
-            quiet: Whether to tell nothing but failures.
-            report: Where a page about it is written.
-            stop: Which signal ended it, if one did.
+            code: The exit code by the outcomes of the servers.
+            where: The cloud.
+            quiet: Whether to print failures only.
+            report: Where a page about the run is written.
+            stop: The signal that ended it, if one did.
         """
-        told = self._run.report
-        if told is None:
-            raise RuntimeError("a run that was followed to its end has no report")
-        ended_early = told.cancelled or told.aborted is not None
+        result = self._run.report
+        if result is None:
+            raise RuntimeError("the run has no report, although it was followed to its end")
+        ended_early = result.cancelled or result.aborted is not None
         if ended_early:
-            await journal.close(self._left(told), self._doubtful(told))
+            await journal.close(self._unasked(result), self._in_doubt(result))
         else:
             await journal.remove()
-        seconds = anyio.current_time() - self._display.began
         code = 128 + stop.number if stop.number else self._no_output or code
-        if self._no_output is None:
-            try:
-                print_results(
-                    told,
-                    self._display.failures,
-                    self._display.calls(),
-                    seconds=seconds,
-                    where=where,
-                    quiet=quiet,
-                    json=self._json,
-                    code=code,
-                    saved=journal.path if ended_early else None,
-                )
-            except OSError as error:
-                code = self._lose_output(error)
+        code = self._print(result, code, where=where, quiet=quiet, saved=journal.path if ended_early else None)
         if report is not None:
-            await self._write_page(Path(report), told)
+            await self._write_page(Path(report), result)
         if ended_early:
-            self._print_how_to_resume(journal, told)
+            self._print_how_to_resume(journal, result)
         return code
 
-    async def _tell(self) -> FleetReport:
-        """Take outcomes in as they come, and write them where that is asked for."""
+    def _print(self, report: FleetReport, code: int, *, where: str, quiet: bool, saved: Path | None) -> int:
+        """Print the results, and return the exit code."""
+        if self._no_output is not None:
+            return code
+        try:
+            print_results(
+                report,
+                self._display.failures,
+                self._display.calls(),
+                seconds=anyio.current_time() - self._display.began,
+                where=where,
+                quiet=quiet,
+                json=self._json,
+                code=code,
+                saved=saved,
+            )
+        except OSError as error:
+            return self._lose_output(error)
+        return code
+
+    async def _consume(self) -> FleetReport:
+        """Consume outcomes as they come, and write them as JSON if asked to."""
         lines: list[str] = []
         async for outcome in self._run:
-            self._take(outcome)
+            self._on_outcome(outcome)
             if self._json:
                 lines.append(json_line(describe(outcome)))
-            if len(lines) >= _YIELD_EVERY or (lines and self._told >= self._run.progress.done):
+            if len(lines) >= _YIELD_EVERY or (lines and self._received >= self._run.progress.done):
                 await self._write(lines)
         await self._write(lines)
         return await self._run
 
-    def _take(self, outcome: Outcome) -> None:
-        self._told += 1
+    def _on_outcome(self, outcome: Outcome) -> None:
+        self._received += 1
         if outcome.seconds is not None and outcome.state is OutcomeState.SUCCEEDED:
             self._display.durations.add(outcome.seconds)
-        told = self._display.failures.add(outcome)
-        if told is not None and outcome.error is not None:
+        explanation = self._display.failures.add(outcome)
+        if explanation is not None and outcome.error is not None:
             code = (strip_control_chars(outcome.reason), "red")
             self._screen.print_above(
-                Text.assemble(f"{strip_control_chars(outcome.server_id)} ", code, f": {strip_control_chars(told)}")
+                Text.assemble(
+                    f"{strip_control_chars(outcome.server_id)} ", code, f": {strip_control_chars(explanation)}"
+                )
             )
 
     async def _write(self, lines: list[str]) -> None:
@@ -158,14 +165,14 @@ class Follower:
             self._lose_output(error)
 
     def _lose_output(self, error: OSError) -> Code:
-        """Do without standard output; return the exit code for that. Who has left ends the run, and a full disk not."""
+        """Discard further output; return the exit code for that. A closed pipe ends the run, a full disk does not."""
         discard_output()
         if isinstance(error, BrokenPipeError):
             self._no_output = Code.NO_READER
             self._run.cancel(detach=True)
         else:
             self._no_output = Code.USAGE
-            self._screen.print_above(f"bms: results cannot be written any more: {error}; the run goes on")
+            self._screen.print_above(f"bms: results cannot be written any more: {error}; the run continues")
         return self._no_output
 
     async def _show(self) -> None:
@@ -178,53 +185,54 @@ class Follower:
             await anyio.sleep(_TICK)
 
     async def _refresh(self) -> None:
-        """Show the end."""
+        """Draw the final state."""
         self._display.sample()
         if self._screen.is_live:
-            # Where the results go to the same terminal, they say the rest.
+            # Results on the same terminal follow, and repeat the rest of the block.
             await self._screen.draw(
                 self._display.block()[:1] if is_terminal() and not self._json else self._display.block()
             )
         else:
             await self._screen.log(self._display.line())
 
-    def _left(self, report: FleetReport) -> list[str]:
-        """Return the servers that another run may ask for: nothing was done to them, or twice is as good as once."""
+    def _unasked(self, report: FleetReport) -> list[str]:
+        """Return the servers that a resumed run may ask for: nothing was done to them, or twice is harmless."""
         states = {OutcomeState.SKIPPED} if self._action == "reboot" else {OutcomeState.SKIPPED, OutcomeState.UNKNOWN}
-        jobless = (each for each in report.outcomes if each.job_id is None and each.state in states)
-        return [each.server_id for each in jobless if _may_be_asked(each)]
+        jobless = (outcome for outcome in report.outcomes if outcome.job_id is None and outcome.state in states)
+        return [outcome.server_id for outcome in jobless if _may_be_asked(outcome)]
 
-    def _doubtful(self, report: FleetReport) -> list[str]:
-        """Return the servers that may have been rebooted, without a job that tells."""
+    def _in_doubt(self, report: FleetReport) -> list[str]:
+        """Return the servers that may have been rebooted, and that have no job to prove it."""
         if self._action != "reboot":
             return []
-        unknown = (each for each in report.outcomes if each.state is OutcomeState.UNKNOWN)
-        return [each.server_id for each in unknown if each.job_id is None]
+        unknown = (outcome for outcome in report.outcomes if outcome.state is OutcomeState.UNKNOWN)
+        return [outcome.server_id for outcome in unknown if outcome.job_id is None]
 
     def _print_how_to_resume(self, journal: Journal, report: FleetReport) -> None:
-        left, path = pluralize(len(self._left(report)), "server"), journal.path
+        left, path = pluralize(len(self._unasked(report)), "server"), journal.path
         if path is None and not journal.jobs:
             in_doubt = report.by_state[OutcomeState.UNKNOWN]
             asked = f"{pluralize(in_doubt, 'server')} may have been asked for" if in_doubt else "nothing was asked for"
-            print_error(f"no job is known of; {asked}, and there is nothing saved to go on with")
+            print_error(f"no job is known; {asked}, and nothing is saved to resume the run from")
             return
         if path is None:
-            print_error(f"the {pluralize(len(journal.jobs), 'job')} could not be saved. To follow the first of them:")
-            print_error(f"bms jobs watch {' '.join(journal.jobs[:_MOST_JOBS])}", first="  ")
+            print_error(f"the {pluralize(len(journal.jobs), 'job')} could not be saved. To watch the first of them:")
+            print_error(f"bms jobs watch {' '.join(journal.jobs[:_MAX_JOBS])}", first="  ")
             return
-        # Each command has a line of its own, so that it can be copied whole.
+        # Each command is printed on a line of its own, so that it can be copied.
         file = shlex.quote(os.fspath(path))
         if report.cancelled and journal.jobs:
-            print_error("what was asked for goes on in the cloud. To follow it:")
+            print_error("the jobs continue in the cloud. To watch them:")
             print_error(f"bms jobs watch --from {file}", first="  ")
-        if self._left(report):
-            # What failed before counts again, so that the same share would end the next run at once.
+        if self._unasked(report):
+            # Earlier failures count again, so that the same share would abort the next run at once.
             share = " --abort-above 100%" if report.aborted else ""
-            whatever = ", whatever fails" if report.aborted else ""
-            print_error(f"to {'follow it and ' if report.cancelled else ''}go on with the {left} left{whatever}:")
+            regardless = ", whatever fails" if report.aborted else ""
+            watch = "watch them and " if report.cancelled and journal.jobs else ""
+            print_error(f"to {watch}resume the run with the {left} left{regardless}:")
             print_error(f"bms {self._action} --resume {file}{share}", first="  ")
-        if self._doubtful(report):
-            print_in_doubt(self._doubtful(report))
+        if self._in_doubt(report):
+            print_in_doubt(self._in_doubt(report))
 
     async def _write_page(self, path: Path, report: FleetReport) -> None:
         try:
@@ -233,7 +241,7 @@ class Follower:
             print_error(f"the report {path} was not written: {error}")
 
     def _history(self, report: FleetReport) -> CallHistory:
-        from .report_page import CallHistory  # noqa: PLC0415 - only a report needs it
+        from .report_page import CallHistory
 
         return CallHistory(
             operation=f"servers.{self._action}",
@@ -252,40 +260,40 @@ def write_page(path: Path, report: FleetReport, history: CallHistory) -> None:
         OSError: It cannot be written.
         ImportError: What renders it is not installed.
     """
-    from .report_page import render_report  # noqa: PLC0415 - only a report needs it
+    from .report_page import render_report
 
     write_atomically(path, render_report(report, history).encode())
 
 
 def describe(outcome: Outcome) -> dict[str, object]:
-    """Return an outcome as its line of JSON tells it."""
-    told: dict[str, object] = {"type": "outcome", "server_id": outcome.server_id, "state": outcome.state.value}
+    """Return an outcome as the fields of its line of JSON."""
+    fields: dict[str, object] = {"type": "outcome", "server_id": outcome.server_id, "state": outcome.state.value}
     if outcome.error is not None:
-        told["code"] = shown_text(outcome.code)
-        told["error"] = str(outcome.error)
-        told["what"] = explain_code(outcome.code)
-        words = words_of(outcome)
-        if words is not None:
-            told["said"] = words.text
-        if words is not None and words.request_id is not None:
-            told["request_id"] = words.request_id
+        fields["code"] = shown_text(outcome.code)
+        fields["error"] = str(outcome.error)
+        fields["what"] = explain_code(outcome.code)
+        message = message_of(outcome)
+        if message is not None:
+            fields["said"] = message.text
+        if message is not None and message.request_id is not None:
+            fields["request_id"] = message.request_id
     if outcome.job_id is not None:
-        told["job_id"] = outcome.job_id
-    told["attempts"] = outcome.attempts
+        fields["job_id"] = outcome.job_id
+    fields["attempts"] = outcome.attempts
     if outcome.seconds is not None:
-        told["seconds"] = round(outcome.seconds, 3)
-    return told
+        fields["seconds"] = round(outcome.seconds, 3)
+    return fields
 
 
 def print_in_doubt(servers: Sequence[str]) -> None:
-    """Say which servers are left alone, for nobody knows whether the cloud took them."""
-    more = f" and {len(servers) - _MOST_DOUBTFUL:,} more" if len(servers) > _MOST_DOUBTFUL else ""
+    """Print the servers that a resumed run leaves alone, since it is not known whether the cloud rebooted them."""
+    more = f" and {len(servers) - _MAX_IN_DOUBT:,} more" if len(servers) > _MAX_IN_DOUBT else ""
     print_error(
-        f"{pluralize(len(servers), 'server')} may have been rebooted, for no answer came; a --resume leaves them alone:"
+        f"{pluralize(len(servers), 'server')} may have been rebooted, since no response came; --resume skips them:"
     )
-    print_error(f"{' '.join(map(strip_control_chars, servers[:_MOST_DOUBTFUL]))}{more}", first="  ")
+    print_error(f"{' '.join(map(strip_control_chars, servers[:_MAX_IN_DOUBT]))}{more}", first="  ")
 
 
 def _may_be_asked(outcome: Outcome) -> bool:
-    """Whether a skipped server was only not come to; an id that no server can have never will be."""
+    """Return whether a skipped server can be asked for later; one with an invalid id never can."""
     return not isinstance(outcome.error, ValueError)

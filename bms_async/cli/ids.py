@@ -1,4 +1,4 @@
-"""Which servers are meant: by their ids, from a file, from a pipe, or by what the cloud knows of them."""
+"""Which servers a command is about: ids from arguments, a file or a pipe, or filters of the server list."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["Filters", "describe", "find_servers", "list_ids", "read_ids"]
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """What servers are chosen by; None leaves a thing open.
+    """Filters of the server list; None does not filter.
 
     Attributes:
-        tag: A tag that they carry.
+        tag: A tag of the servers.
         name: A part of their name, as the cloud matches it.
         status: One of the documented statuses, or another that the cloud knows.
         flavor: The id of their flavor.
@@ -43,57 +43,57 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_ids(arguments: Sequence[str], file: str | None, *, filters: Sequence[Filters] = ()) -> list[str] | None:
-    """Return the ids that were named, each once, in their order; None where the cloud is to be asked.
+    """Return the ids that were given, each once and in order; None where filters choose the servers.
 
     Args:
         arguments: As typed; a ``-`` stands for standard input.
         file: A file with an id a line; ``-`` for standard input.
-        filters: What the cloud would be asked for.
+        filters: The filters that were given.
 
     Raises:
-        UsageError: Nothing names any server, more than one thing does, or a file cannot be read.
+        UsageError: No ids and no filters were given, or more than one of them, or a file cannot be read.
     """
     if file is not None and not file.strip():
-        # A variable that a script has not set must not have us read something else.
-        raise UsageError("--file is empty: give one, or leave the option away")
-    ways = [way for way, given in (("ids", arguments), ("--file", file), ("filters", filters)) if given]
-    if len(ways) > 1:
-        raise UsageError(f"which servers? {' and '.join(ways)} contradict each other: give one of them")
+        # An unset variable of a script must not lead to another source of ids.
+        raise UsageError("--file is empty: expected a file; name one, or leave the option out")
+    sources = [source for source, given in (("ids", arguments), ("--file", file), ("filters", filters)) if given]
+    if len(sources) > 1:
+        raise UsageError(f"expected one source of servers, got {' and '.join(sources)}; leave out all but one")
     if filters:
         return None
     if file and file != "-":
         try:
             with Path(file).open(encoding="utf-8-sig") as lines:
-                return _distinct(_ids_of(lines), f"{file} has no ids; one a line is wanted")
+                return _distinct(_ids_of(lines), f"{file} has no ids; expected one a line")
         except (OSError, UnicodeError) as error:
             raise UsageError(f"cannot read the ids: {error}") from error
     if arguments and "-" not in arguments:
         return _distinct(map(_writable, arguments), "no ids were given")
     if not file and not arguments and sys.stdin.isatty():
-        raise UsageError("which servers? Give ids, or pipe them in; --help tells of other ways")
-    named = [_writable(each) for each in arguments if each != "-"]
+        raise UsageError("expected servers: give ids, pipe them in, or use another option of --help")
+    named = [_writable(argument) for argument in arguments if argument != "-"]
     try:
-        return _distinct([*named, *_ids_of(sys.stdin)], "standard input has no ids; one a line is wanted")
+        return _distinct([*named, *_ids_of(sys.stdin)], "standard input has no ids; expected one a line")
     except UnicodeError as error:
         raise UsageError(f"cannot read the ids: {error}") from error
 
 
 async def find_servers(bms: BmsClient, filters: Sequence[Filters], *, page_size: int = _PAGE) -> AsyncIterator[Server]:
-    """Iterate over the servers that any of these filters lets through, each once; all of them where there is none.
+    """Iterate over the servers that match any of the filters, each once; over all servers without a filter.
 
     Args:
         bms: The client.
-        filters: What is wanted.
-        page_size: How many are asked for at once.
+        filters: The filters.
+        page_size: Servers in one page.
     """
     seen: set[str] = set()
-    for each in filters or (Filters(),):
+    for choice in filters or (Filters(),):
         servers = bms.servers.list(
-            tags=each.tag,
-            name=each.name,
-            status=each.status,
-            flavor=each.flavor,
-            enterprise_project_id=each.enterprise_project,
+            tags=choice.tag,
+            name=choice.name,
+            status=choice.status,
+            flavor=choice.flavor,
+            enterprise_project_id=choice.enterprise_project,
             page_size=page_size,
         )
         async for server in servers:
@@ -105,12 +105,12 @@ async def find_servers(bms: BmsClient, filters: Sequence[Filters], *, page_size:
 
 
 async def list_ids(bms: BmsClient, filters: Sequence[Filters], screen: Screen) -> list[str]:
-    """Return the ids of the servers that the cloud has for these filters.
+    """Return the ids of the servers that match the filters.
 
     Args:
         bms: The client.
-        filters: What is wanted.
-        screen: Where it is shown how many there are so far, if it takes a while.
+        filters: The filters.
+        screen: Where the count so far is shown, if it takes a while.
 
     Raises:
         UsageError: There are none.
@@ -124,20 +124,20 @@ async def list_ids(bms: BmsClient, filters: Sequence[Filters], screen: Screen) -
             elif screen.is_due():
                 await screen.log(f"servers with {wanted}: {len(ids):,} so far")
     if not ids:
-        raise UsageError(f"no server has {wanted}; `bms servers list` shows those that there are")
+        raise UsageError(f"no server has {wanted}; `bms servers list` shows all")
     return ids
 
 
 def describe(filters: Sequence[Filters]) -> str:
-    """Return filters for people."""
+    """Return filters as text for people."""
     return ", or ".join(map(str, filters))
 
 
 def _distinct(ids: Iterable[str], otherwise: str) -> list[str]:
     found: dict[str, str] = {}
-    for each in ids:
-        # One server may be written in two ways, and is one that is asked about.
-        found.setdefault(canonical_id(each), each)
+    for server_id in ids:
+        # One id may be spelled in two ways.
+        found.setdefault(canonical_id(server_id), server_id)
     if not found:
         raise UsageError(otherwise)
     return list(found.values())
@@ -153,17 +153,17 @@ def _ids_of(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _writable(text: str) -> str:
-    """Return a text that can be written anywhere; what was typed may be bytes that are no text."""
+    """Return a text that can be encoded; arguments may have bytes that are not text."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def _id_in(line: str) -> str:
-    """Return the server that a line of JSON is about, as ``--json`` writes them."""
+    """Return the id in a line of JSON, as ``--json`` prints them."""
     try:
-        told = msgspec.json.decode(line, type=dict[str, object])
+        fields = msgspec.json.decode(line, type=dict[str, object])
     except msgspec.DecodeError as error:
         raise UsageError(f"this line is neither an id nor JSON: {line[:60]!r}") from error
-    found = told.get("server_id") or told.get("id")
+    found = fields.get("server_id") or fields.get("id")
     if not isinstance(found, str):
         raise UsageError(f"this line of JSON has no id: {line[:60]!r}")
     return found

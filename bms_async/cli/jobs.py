@@ -45,7 +45,7 @@ from .progress import Screen, draw_bar
 from .results import reason_line, reason_lines
 from .saved import SavedRun, read_saved, restore_jobs
 from .signals import SignalHandler, run_interruptibly
-from .words import quote, words_of_error, words_of_part
+from .words import message_of_error, message_of_job, quote
 
 __all__ = ["show_jobs", "watch_jobs"]
 
@@ -53,7 +53,7 @@ _TICK = 0.25
 
 
 def show_jobs(ids: Sequence[str], *, cloud: str | None, json: bool) -> int:
-    """Write how far jobs are; 1 if one of them is not there or has failed."""
+    """Print the progress of jobs; returns 1 if one of them does not exist or has failed."""
     settings = read_settings(cloud)
 
     async def main(_stop: SignalHandler) -> int:
@@ -75,9 +75,9 @@ def show_jobs(ids: Sequence[str], *, cloud: str | None, json: bool) -> int:
 
 
 def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, json: bool, quiet: bool) -> int:
-    """Follow jobs to their end; 1 if a server's part of one failed."""
+    """Watch jobs until they end; returns 1 if a sub-job failed."""
     if bool(ids) == bool(file):
-        raise UsageError("which jobs? Give their ids, or --from with a file of saved ones")
+        raise UsageError("expected job ids, or --from with a file of saved jobs")
     saved = read_saved(file) if file else None
     settings = read_settings(cloud)
     if file and saved is not None:
@@ -95,17 +95,17 @@ def watch_jobs(ids: Sequence[str], *, file: str | None, cloud: str | None, json:
                 code = code or Code.FAILED
         if stop.number:
             again = f"--from {shlex.quote(os.fspath(Path(file)))}" if file else " ".join(map(shlex.quote, ids[:5]))
-            print_error("the jobs go on in the cloud. To follow them again:")
+            print_error("the jobs continue in the cloud. To watch them again:")
             print_error(f"bms jobs watch {again}", first="  ")
         elif saved is not None and saved.head is not None:
-            _print_what_is_left(file or "", saved.head.action, saved)
+            _print_unasked(file or "", saved.head.action, saved)
         return code
 
     return run_interruptibly(main)
 
 
 async def _find(bms: BmsClient, ids: Sequence[str], where: str) -> list[JobHandle]:
-    """Return handles of the jobs that there are; a wrong id would else be believed in for a minute."""
+    """Return handles of the jobs that exist; without the check, a wrong id would be polled for a minute."""
     handles = []
     for job_id in ids:
         try:
@@ -118,7 +118,7 @@ async def _find(bms: BmsClient, ids: Sequence[str], where: str) -> list[JobHandl
 
 
 class _Watch:
-    """Follows some jobs."""
+    """Watches some jobs."""
 
     def __init__(self, bms: BmsClient, handles: Sequence[JobHandle], screen: Screen, *, json: bool) -> None:
         self._polls = PollHealth(bms)
@@ -130,11 +130,11 @@ class _Watch:
         self._known: dict[str, Job | None] = {}
         self._done = self._ended = self._lost = 0
         self._failed_jobs = 0
-        self._broken: OSError | None = None
+        self._output_error: OSError | None = None
         self._began = anyio.current_time()
 
     async def follow(self, stop: SignalHandler) -> int:
-        """Follow them until all have ended, or a signal comes."""
+        """Watch them until all have ended, or a signal comes."""
         with anyio.CancelScope() as scope:
             stop.on_first_signal = scope.cancel
             try:
@@ -150,40 +150,40 @@ class _Watch:
                     if not self._screen.quiet:
                         await self._draw()
                     await self._screen.close()
-        if self._broken is not None:
-            raise self._broken
+        if self._output_error is not None:
+            raise self._output_error
         self._conclude()
         return Code.FAILED if self._failures or self._failed_jobs or self._lost else Code.OK
 
     async def _watch(self, handle: JobHandle) -> None:
         try:
             async for sub in handle.sub_jobs():
-                self._take(handle, sub)
+                self._on_sub_job(handle, sub)
             job = await handle.result()
         except JobFailedError as error:
             self._failed_jobs += 1
-            self._end(handle, error.job, error)
+            self._on_end(handle, error.job, error)
         except ClientClosedError:
             raise
         except JobLostError as error:
             self._lost += 1
-            self._end(handle, error.job, error)
+            self._on_end(handle, error.job, error)
         else:
-            self._end(handle, job, None)
+            self._on_end(handle, job, None)
 
-    def _take(self, handle: JobHandle, sub: SubJob) -> None:
+    def _on_sub_job(self, handle: JobHandle, sub: SubJob) -> None:
         self._done += 1
-        code, words = shown_text(sub.error_code or sub.code), words_of_part(sub, handle.id)
-        what = explain_code(code, words, "The cloud does not tell why.")
+        code, message = shown_text(sub.error_code or sub.code), message_of_job(sub, handle.id)
+        meaning = explain_code(code, message, "The cloud gave no reason.")
         if self._json:
-            told: dict[str, object] = {"type": "sub_job", "job_id": handle.id, "server_id": sub.server_id}
-            told["status"] = sub.status.value
+            fields: dict[str, object] = {"type": "sub_job", "job_id": handle.id, "server_id": sub.server_id}
+            fields["status"] = sub.status.value
             if sub.status is JobStatus.FAIL:
-                told |= {"code": code, "reason": words and words.text, "what": what}
-            self._lines.append(json_line(told))
+                fields |= {"code": code, "reason": message and message.text, "what": meaning}
+            self._lines.append(json_line(fields))
         if sub.status is JobStatus.FAIL:
-            server = sub.server_id or "a server that is not named"
-            first = self._failures.add_reason(code or "no code", what, server, words)
+            server = sub.server_id or "an unnamed server"
+            first = self._failures.add_reason(code or "no code", meaning, server, message)
             if first is not None:
                 self._screen.print_above(
                     Text.assemble(
@@ -193,28 +193,28 @@ class _Watch:
                     )
                 )
 
-    def _end(self, handle: JobHandle, job: Job | None, error: BmsError | None) -> None:
+    def _on_end(self, handle: JobHandle, job: Job | None, error: BmsError | None) -> None:
         self._ended += 1
         self._known[handle.id] = job
-        words = words_of_error(error) if error is not None else None
+        message = message_of_error(error) if error is not None else None
         if isinstance(error, JobLostError):
             self._screen.print_above(strip_control_chars(str(error)))
-        elif words is not None:
-            # What it says of the job as a whole may be all that it says.
-            self._screen.print_above(f"job {strip_control_chars(handle.id)} failed: {words.text}")
+        elif message is not None:
+            # A message about the job as a whole may be the only one.
+            self._screen.print_above(f"job {strip_control_chars(handle.id)} failed: {message.text}")
         if self._json:
             status = "LOST" if isinstance(error, JobLostError) or job is None else job.status.value
-            told: dict[str, object] = {"type": "job", "job_id": handle.id, "status": status}
-            told["servers"] = len(handle.servers) or (job.sub_jobs_total if job else 0)
+            fields: dict[str, object] = {"type": "job", "job_id": handle.id, "status": status}
+            fields["servers"] = len(handle.servers) or (job.sub_jobs_total if job else 0)
             if error is not None:
-                told |= {"error": str(error), "reason": words and words.text}
-            self._lines.append(json_line(told))
+                fields |= {"error": str(error), "reason": message and message.text}
+            self._lines.append(json_line(fields))
 
     async def _show(self, scope: anyio.CancelScope) -> None:
         while True:
             await self._write()
             self._polls.sample()
-            if self._broken is not None:
+            if self._output_error is not None:
                 scope.cancel()
             if self._screen.is_live or self._screen.is_due():
                 await self._draw()
@@ -225,28 +225,28 @@ class _Watch:
     async def _write(self) -> None:
         text = "".join(self._lines)
         self._lines.clear()
-        if not text or self._broken is not None:
+        if not text or self._output_error is not None:
             return
         try:
             await write_aside(text)
         except OSError as error:
             discard_output()
-            self._broken = error
+            self._output_error = error
 
     async def _draw(self) -> None:
         total, so_far = self._total(), duration(anyio.current_time() - self._began)
         jobs = f"{self._ended}/{pluralize(len(self._handles), 'job')}"
         figures = f"{self._done:,}/{total:,}  {jobs}  {so_far}"
         failed = ", ".join(f"{count:,} {strip_control_chars(code)}" for code, count in self._failures.counts().items())
-        trouble = self._polls.message()
+        failing = self._polls.message()
         if not self._screen.is_live:
-            await self._screen.log("; ".join(each for each in (f"jobs: {figures}", failed, trouble) if each))
+            await self._screen.log("; ".join(part for part in (f"jobs: {figures}", failed, failing) if part))
             return
         bar = draw_bar(self._done, total, max(5, self._screen.width - len(figures) - 8), plain=self._screen.is_plain)
         block = [Text.assemble(("jobs", "bold"), "  ", bar, "  ", figures)]
         block += [reason_line(reason) for reason in self._failures.reasons()[:5]]
-        if trouble:
-            block.append(Text(f"  {trouble}", style="dim"))
+        if failing:
+            block.append(Text(f"  {failing}", style="dim"))
         await self._screen.draw(block)
 
     def _total(self) -> int:
@@ -259,8 +259,8 @@ class _Watch:
     def _conclude(self) -> None:
         failed = sum(self._failures.counts().values())
         if self._json:
-            told = {"type": "summary", "jobs": len(self._handles), "ended": self._ended, "lost": self._lost}
-            write(json_line({**told, "servers": self._done, "failed": failed}))
+            summary = {"type": "summary", "jobs": len(self._handles), "ended": self._ended, "lost": self._lost}
+            write(json_line({**summary, "servers": self._done, "failed": failed}))
             return
         if self._screen.quiet:
             return
@@ -271,9 +271,9 @@ class _Watch:
 
 
 def _plain_job(job: Job) -> dict[str, object]:
-    told = plain(job)
+    fields = _mapping(plain(job))
     subs = [{**_mapping(plain(sub)), "server_id": sub.server_id} for sub in job.sub_jobs]
-    return {**_mapping(told), "entities": None, "sub_jobs_total": job.sub_jobs_total, "sub_jobs": subs}
+    return {**fields, "entities": None, "sub_jobs_total": job.sub_jobs_total, "sub_jobs": subs}
 
 
 def _mapping(value: object) -> dict[str, object]:
@@ -289,7 +289,7 @@ def _describe(job: Job) -> str:
         f"  {pluralize(job.sub_jobs_total, 'server')}: "
         + (
             ", ".join(f"{count:,} {strip_control_chars(status.value)}" for status, count in counts.items())
-            or "none is told of yet"
+            or "no sub-jobs yet"
         ),
     ]
     lines += _describe_failure(job)
@@ -297,33 +297,35 @@ def _describe(job: Job) -> str:
     for sub in subs:
         if sub.status is JobStatus.FAIL:
             code = shown_text(sub.error_code or sub.code)
-            words = words_of_part(sub, job.job_id)
-            failures.add_reason(code or "no code", explain_code(code, words), sub.server_id or "?", words)
+            message = message_of_job(sub, job.job_id)
+            failures.add_reason(code or "no code", explain_code(code, message), sub.server_id or "?", message)
     lines += reason_lines(failures)
     return "\n".join(lines) + "\n"
 
 
 def _describe_failure(job: Job) -> list[str]:
-    """Return what is told of a job as a whole, which may be all that is told."""
+    """Return the lines about the failure of a job as a whole, which may be the only ones."""
     code = shown_text(job.error_code or job.code)
-    words = words_of_part(job) if code or job.status is JobStatus.FAIL else None
-    told = [(f"{strip_control_chars(code or 'no code')}: {explain_code(code, words)}", "  ")] if code or words else []
-    if words is not None:
-        told.append((f"the cloud said of the job: {words.text}", "    "))
-    return [line for text, first in told for line in wrap(text, terminal_width(), first=first, rest=f"{first}  ")]
+    message = message_of_job(job) if code or job.status is JobStatus.FAIL else None
+    texts = []
+    if code or message:
+        texts.append((f"{strip_control_chars(code or 'no code')}: {explain_code(code, message)}", "  "))
+    if message is not None:
+        texts.append((f"the cloud said of the job: {message.text}", "    "))
+    return [line for text, first in texts for line in wrap(text, terminal_width(), first=first, rest=f"{first}  ")]
 
 
 def _print_missing(job_id: str, error: NotFoundError, where: str) -> None:
     print_error(
         f"there is no job {strip_control_chars(job_id)} in {where}: check the id; a new job may take some seconds "
-        f"to be known, and an old one is forgotten after a while{quote(error)}"
+        f"to appear, and an old one is deleted after a while{quote(error)}"
     )
 
 
-def _print_what_is_left(file: str, action: str, saved: SavedRun) -> None:
+def _print_unasked(file: str, action: str, saved: SavedRun) -> None:
     if saved.in_doubt and action == "servers.reboot":
         print_in_doubt(saved.in_doubt)
     if left := len(saved.unasked):
         name = action.removeprefix("servers.")
-        print_error(f"{pluralize(left, 'server')} of that run were not asked for. To go on with them:")
+        print_error(f"{pluralize(left, 'server')} of that run were not asked for. To resume the run with them:")
         print_error(f"bms {name} --resume {shlex.quote(file)}", first="  ")

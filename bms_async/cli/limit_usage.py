@@ -1,14 +1,13 @@
-"""What is kept between two calls of the command: where, and how it is written."""
+"""Rate-limit usage that is kept between two runs of the command, so that they keep the limits together."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,29 +15,28 @@ import anyio.to_thread
 import msgspec
 
 from bms_async import ConfigurationError, Limits
+from bms_async._files import FileLock, write_atomically
 
-__all__ = [
-    "LimitUsage", "let_go", "own_usage", "state_dir", "try_lock", "write_atomically",
-]  # fmt: skip
+__all__ = ["LimitUsage", "own_usage", "state_dir"]
 
 _log = logging.getLogger("bms_async.cli")
 
 _VERSION = 1
 _LOCK_SECONDS = 2.0
 _LOCK_PAUSE = 0.02
-_LONGEST = 86_400.0
-_SET_BACK = 2.0
+_MAX_AHEAD = 86_400.0
+_CLOCK_TOLERANCE = 2.0
 _LOCK = "limits.lock"
-_MUCH = 4096
+_PROBE_BYTES = 4096
 _SLACK = 0.05
-"""Seconds by which the day's clock and the loop's may differ over a minute; what is noted is so much later."""
+"""Seconds by which wall clock and loop clock may differ over a minute; recorded moments are so much later."""
 
 
 def state_dir() -> Path:
-    """Return the folder that state is kept in; it is not made.
+    """Return the folder for state; it is not created.
 
     Raises:
-        OSError: Nobody's home is known, nor is another place named.
+        OSError: There is neither a home folder nor XDG_STATE_HOME.
     """
     named = os.environ.get("XDG_STATE_HOME", "")
     if Path(named).is_absolute():
@@ -49,74 +47,42 @@ def state_dir() -> Path:
         raise OSError("there is no home folder; set XDG_STATE_HOME") from error
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file, for its owner alone, that is never seen half written.
-
-    Raises:
-        OSError: It cannot be written; what was there before still is.
-    """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink(missing_ok=True)
-        raise
-
-
-def try_lock(descriptor: int) -> bool:
-    """Lock a file until it is let go; tell whether nobody else has. A disk without locks is done without."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def let_go(descriptor: int) -> None:
-    """Unlock a file and close it: closing alone leaves the lock to whatever process was forked meanwhile."""
-    with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
-
-
 class ProcessUsage(msgspec.Struct):
-    """What one process has used: when it said so, and by operation when each slot comes back, in seconds since 1970."""
+    """The slots that one process has used.
+
+    Attributes:
+        written: When it recorded them, in seconds since 1970.
+        until: By operation, when each slot comes back, in seconds since 1970, ascending.
+    """
 
     written: float
     until: dict[str, list[float]]
 
 
 class UsageFile(msgspec.Struct):
-    """The file: a section a process."""
+    """The content of the file: one section for each process."""
 
     version: int
     sections: dict[str, ProcessUsage]
 
 
 class LimitUsage:
-    """The slots that the commands of this machine have used, so that the next one keeps the limit together with them.
+    """The rate-limit slots that the commands of this machine have used.
 
-    What other programs and other machines use is not in it.
+    Slots that other programs and other machines use are not included.
 
     Args:
         endpoint: The address of the service.
         project: The project.
-        folder: Where it is kept; None keeps none.
+        folder: Where the file is; None keeps none.
         no_folder: Why there is no folder.
 
     Attributes:
-        trouble: Why the last thing that was to be noted or read was not; None if all is well.
+        failure: Why the last read or write failed; None if it did not.
     """
 
     def __init__(self, endpoint: str, project: str, folder: Path | None, *, no_folder: str | None = None) -> None:
-        self.trouble: str | None = None
+        self.failure: str | None = None
         self._no_folder = no_folder
         name = sha256(f"{endpoint}\n{project}".encode()).hexdigest()[:20]
         self._path = None if folder is None else folder / f"limits-{name}.json"
@@ -132,15 +98,15 @@ class LimitUsage:
         return {operation: sorted(seconds) for operation, seconds in found.items() if seconds}
 
     async def load(self, limits: Limits) -> None:
-        """Count in what others have used; before the first call."""
+        """Restore the slots that other commands used; before the first call."""
         used = await anyio.to_thread.run_sync(self.used)
         try:
             limits.restore(used)
         except ConfigurationError as error:
-            _log.debug("what was used is not taken into account: %s", error)
+            _log.debug("the recorded usage is ignored: %s", error)
 
     async def save(self, limits: Limits) -> None:
-        """Note what was used here, beside what others have noted."""
+        """Record the slots used here, beside those that other commands recorded."""
         now = time.time()
         ours = {
             operation: own_usage(seconds, limits[operation].statistics().calls)
@@ -149,48 +115,48 @@ class LimitUsage:
         section = ProcessUsage(
             written=now,
             until={
-                name: [round(now + each + _SLACK, 2) for each in seconds] for name, seconds in ours.items() if seconds
+                name: [round(now + wait + _SLACK, 2) for wait in seconds] for name, seconds in ours.items() if seconds
             },
         )
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self._write, section)
 
-    def try_out(self) -> str | None:
-        """Return why nothing can be noted, None if something can; nothing is."""
+    def check_writable(self) -> str | None:
+        """Return why usage cannot be recorded, None if it can; nothing is recorded."""
         if self._path is None:
             return self._no_folder
         try:
             folder = self._path.parent
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _locked(folder / _LOCK), tempfile.TemporaryFile(dir=folder) as file:
-                file.write(b"\0" * _MUCH)
+                file.write(b"\0" * _PROBE_BYTES)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             return str(error)
-        return self.trouble
+        return self.failure
 
     def _write(self, section: ProcessUsage) -> None:
         if self._path is None:
-            self.trouble = self._no_folder if section.until else None
+            self.failure = self._no_folder if section.until else None
             return
         try:
             if not section.until and not self._path.exists():
                 return
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _locked(self._path.with_name(_LOCK)):
-                self.trouble = None
+                self.failure = None
                 now = time.time()
                 sections = {
-                    writer: each
-                    for writer, each in self._read(now).sections.items()
-                    if writer != self._writer and any(until and until[-1] > now for until in each.until.values())
+                    writer: other
+                    for writer, other in self._read(now).sections.items()
+                    if writer != self._writer and any(until and until[-1] > now for until in other.until.values())
                 }
                 if section.until:
                     sections[self._writer] = section
                 write_atomically(self._path, msgspec.json.encode(UsageFile(_VERSION, sections)))
         except OSError as error:
-            self.trouble = str(error)
+            self.failure = str(error)
             _log.debug("%s cannot be written: %s", self._path, error)
 
     def _read(self, now: float) -> UsageFile:
@@ -198,48 +164,52 @@ class LimitUsage:
         if self._path is None:
             return nothing
         try:
-            book = msgspec.json.decode(self._path.read_bytes(), type=UsageFile)
+            usage = msgspec.json.decode(self._path.read_bytes(), type=UsageFile)
         except FileNotFoundError:
             return nothing
         except (OSError, msgspec.DecodeError, UnicodeError) as error:
             if isinstance(error, OSError):
-                # What is written over what cannot be read is lost to all; what is no book is nobody's.
-                self.trouble = str(error)
+                # Rewriting an unreadable file loses what others recorded; a file of another kind holds nothing.
+                self.failure = str(error)
             _log.debug("%s is ignored: %s", self._path, error)
             return nothing
-        for writer, section in tuple(book.sections.items()):
+        for writer, section in tuple(usage.sections.items()):
             latest = max((until[-1] for until in section.until.values() if until), default=0.0)
-            if book.version != _VERSION or section.written > now + _SET_BACK or latest > section.written + _LONGEST:
-                _log.debug("%s: what %s noted is of another version, or of the future", self._path, writer)
-                del book.sections[writer]
-        return book
+            if (
+                usage.version != _VERSION
+                or section.written > now + _CLOCK_TOLERANCE
+                or latest > section.written + _MAX_AHEAD
+            ):
+                _log.debug("%s: the section of %s has another version, or is from the future", self._path, writer)
+                del usage.sections[writer]
+        return usage
 
 
 def own_usage(spent: Sequence[float], calls: int) -> Sequence[float]:
-    """Return what was used here of all that is used.
+    """Return the slots that this process used, of all that are used.
 
     Args:
-        spent: Seconds until each used slot comes back, ascending. What was loaded comes first: it came from before the
-            first call, and no slot stays away for longer than another.
-        calls: How many were made here.
+        spent: Seconds until each used slot comes back, ascending. Restored slots come first: they were used before the
+            first call here, and all slots stay away equally long.
+        calls: The number of calls made here.
     """
     return spent[max(0, len(spent) - calls) :]
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep other commands from the file for a moment.
+    """Lock the usage files of all commands for a moment; a file system without locks is used without them.
 
     Raises:
-        OSError: It cannot be opened, or somebody keeps it for too long.
+        OSError: The lock file cannot be opened, or another process holds the lock for too long.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = FileLock(path, os.O_CREAT | os.O_NOFOLLOW, strict=False)
     try:
         until = time.monotonic() + _LOCK_SECONDS
-        while not try_lock(descriptor):
+        while not lock.try_acquire():
             if time.monotonic() > until:
                 raise TimeoutError(f"another process has kept {path} locked for {_LOCK_SECONDS:g} s")
             time.sleep(_LOCK_PAUSE)
         yield
     finally:
-        let_go(descriptor)
+        lock.release()

@@ -1,4 +1,4 @@
-"""``bms login``: who the credentials are, and what they may do."""
+"""``bms login``: whose the credentials are, and what they may read."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _POWER = ("servers.start", "servers.stop", "servers.reboot")
 
 
 class Check(NamedTuple):
-    """What became of a read."""
+    """The result of a read."""
 
     call: str
     error: BmsError | None
 
 
 def log_in(*, cloud: str | None, json: bool) -> int:
-    """Check credentials: whose they are, how long they are good, and what they may read; nothing is changed."""
+    """Check credentials: whose they are, how long they are valid, and what they may read; nothing is changed."""
     settings = read_settings(cloud)
 
     async def main(_stop: SignalHandler) -> int:
@@ -48,24 +48,24 @@ def log_in(*, cloud: str | None, json: bool) -> int:
             for name, read in _reads(bms).items():
                 checks.append(await _try(name, read))
                 if isinstance(checks[-1].error, AuthenticationError | TransportError | ConfigurationError):
-                    # What is wrong is wrong for all calls, and a key that is tried again and again may be locked.
+                    # These errors are the same for all calls, and repeated attempts may lock an access key.
                     break
-            # Who belongs to another project may still see all projects, and can do nothing here.
+            # A user of another project may list all projects, and can do nothing here.
             allowed = any(check.error is None for check in checks if not check.call.startswith("identity."))
             token = await _read_token(bms, settings) if allowed else {}
             project = await _name_of(bms, bms.project_id or "") if allowed else None
-        told = _describe(settings, bms.project_id, project, token)
+        facts = _describe(settings, bms.project_id, project, token)
         if json:
             reads = {check.call: True if check.error is None else str(check.error) for check in checks}
-            write(json_line({**told, "reads": reads}))
+            write(json_line({**facts, "reads": reads}))
         else:
-            _tell(told, checks, allowed=allowed)
+            _print_report(facts, checks, allowed=allowed)
         if allowed:
             return Code.OK
-        trouble = [explain_error(check.error) for check in checks if check.error is not None]
-        for advice in dict.fromkeys(each.advice for each in trouble if each.advice):
+        failures = [explain_error(check.error) for check in checks if check.error is not None]
+        for advice in dict.fromkeys(failure.advice for failure in failures if failure.advice):
             print_error(advice)
-        return max(each.code for each in trouble)
+        return max(failure.code for failure in failures)
 
     return run_interruptibly(main)
 
@@ -93,18 +93,18 @@ async def _try(name: str, read: Callable[[], Awaitable[object]]) -> Check:
 
 
 async def _read_token(bms: BmsClient, settings: Settings) -> Mapping[str, object]:
-    """Return what the identity service says of our token; nothing where there is none, or it does not tell."""
+    """Return the identity service's data about our token; empty without a token, or if it refuses."""
     request = HttpRequest(operation="login", method="GET", url=settings.identity_endpoint, headers={})
     try:
         headers = await settings.auth.headers(request)
         token = headers.get("X-Auth-Token")
         if token is None:
             return {}
-        answer = await bms.request("GET", "/v3/auth/tokens", headers={"X-Subject-Token": token}, service="identity")
+        response = await bms.request("GET", "/v3/auth/tokens", headers={"X-Subject-Token": token}, service="identity")
     except BmsError:
         return {}
-    told = answer.get("token") if isinstance(answer, dict) else None
-    return told if isinstance(told, dict) else {}
+    token_data = response.get("token") if isinstance(response, dict) else None
+    return token_data if isinstance(token_data, dict) else {}
 
 
 async def _name_of(bms: BmsClient, project_id: str) -> str | None:
@@ -112,7 +112,7 @@ async def _name_of(bms: BmsClient, project_id: str) -> str | None:
         projects = await bms.identity.projects()
     except BmsError:
         return None
-    return next((each.name for each in projects if each.id == project_id), None)
+    return next((project.name for project in projects if project.id == project_id), None)
 
 
 def _describe(
@@ -131,17 +131,21 @@ def _describe(
     }
 
 
-def _tell(told: Mapping[str, object], checks: list[Check], *, allowed: bool) -> None:
-    project = f"{told['project_id']}" + (
-        f" ({strip_control_chars(str(told['project_name']))})" if told["project_name"] else ""
+def _print_report(facts: Mapping[str, object], checks: list[Check], *, allowed: bool) -> None:
+    project = f"{facts['project_id']}" + (
+        f" ({strip_control_chars(str(facts['project_name']))})" if facts["project_name"] else ""
     )
-    lines = [f"endpoint     {told['endpoint']}", f"credentials  {told['credentials']}"]
-    if told["user"]:
-        lines.append(f"user         {strip_control_chars(str(told['user']))}")
+    lines = [f"endpoint     {facts['endpoint']}", f"credentials  {facts['credentials']}"]
+    if facts["user"]:
+        lines.append(f"user         {strip_control_chars(str(facts['user']))}")
     lines.append(f"project      {project}")
-    seconds = told["expires_in"]
-    until = f"until {told['expires_at']}, {duration(seconds)} from now" if isinstance(seconds, int) else _untold(told)
-    lines += [f"good         {until}", ""]
+    seconds = facts["expires_in"]
+    until = (
+        f"until {facts['expires_at']}, {duration(seconds)} from now"
+        if isinstance(seconds, int)
+        else _describe_lifetime(facts)
+    )
+    lines += [f"valid        {until}", ""]
     for check in checks:
         if check.error is None:
             lines.append(f"  allowed  {check.call}")
@@ -154,15 +158,15 @@ def _tell(told: Mapping[str, object], checks: list[Check], *, allowed: bool) -> 
     if not allowed:
         write("\n".join(lines) + "\n")
         return
-    rights = {each.name: each.permission for each in operations()}
-    lines += ["", "Not tried, for they change something; each needs its IAM action:"]
-    lines += [f"           {name}: {rights[name]}" for name in _POWER]
+    permissions = {call.name: call.permission for call in operations()}
+    lines += ["", "Not tried, since they change servers; each needs its IAM action:"]
+    lines += [f"           {name}: {permissions[name]}" for name in _POWER]
     write("\n".join(lines) + "\n")
 
 
-def _untold(told: Mapping[str, object]) -> str:
-    if "AkSk" in str(told["credentials"]):
+def _describe_lifetime(facts: Mapping[str, object]) -> str:
+    if "AkSk" in str(facts["credentials"]):
         return "until the access key is withdrawn"
-    if "Password" in str(told["credentials"]):
-        return "as long as the password; its tokens are renewed"
-    return "for 24 hours from when the token was made; the cloud does not tell when that was"
+    if "Password" in str(facts["credentials"]):
+        return "as long as the password; tokens are renewed"
+    return "for 24 hours from when the token was issued; the cloud does not say when that was"

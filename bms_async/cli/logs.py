@@ -1,4 +1,4 @@
-"""What the SDK logs: to standard error, and above what is drawn there."""
+"""Prints the SDK's log records on standard error, above the progress block."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
 class NoteHandler(logging.Handler):
-    """Hands what is logged to whoever draws on the screen; writes it where nobody does.
+    """Passes log records to the screen; prints them where there is none.
 
     Attributes:
-        sink: Takes a line; None where nobody draws.
+        sink: Receives each record as text; None where there is no screen.
     """
 
     sink: Callable[[str], None] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell a record."""
-        # What the cloud said may be in it; a traceback keeps its lines.
+        """Pass on a record."""
+        # It may have the cloud's message in it; a traceback keeps its lines.
         text = "\n".join(map(strip_control_chars, self.format(record).splitlines()))
         if self.sink is None:
             print_error(text, first="")
@@ -36,10 +36,10 @@ NOTES = NoteHandler()
 
 
 def begin_logging(verbosity: int) -> Callable[[], None]:
-    """Have logs told from now on; returns what ends it.
+    """Print log records from now on; returns a function that ends it.
 
     Args:
-        verbosity: 0 for warnings, 1 for what is done, 2 for all of it.
+        verbosity: 0 for WARNING, 1 for INFO, 2 for DEBUG.
     """
     logger, level = logging.getLogger("bms_async"), _LEVELS[min(verbosity, 2)]
     before = logger.level

@@ -1,4 +1,4 @@
-"""Results on standard output: plain values, lines of JSON, columns."""
+"""Writes results to standard output: plain values, lines of JSON, columns."""
 
 from __future__ import annotations
 
@@ -36,85 +36,85 @@ _HOUR = 3600
 
 
 def plain(value: object) -> object:
-    """Return a model as dicts, lists and texts under Python's names; what is absent is left out, secrets are hidden."""
+    """Return a model as dicts, lists and texts with Python names; absent fields are left out, secrets are masked."""
     if isinstance(value, Model):
-        return {name: plain(each) for name, each in value.__rich_repr__()}
+        return {name: plain(field) for name, field in value.__rich_repr__()}
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [plain(item) for item in value]
     return value.value if isinstance(value, Enum) else value
 
 
 def json_line(value: object) -> str:
-    """Return one line of JSON, with its end."""
-    return msgspec.json.encode(value, enc_hook=_tell).decode() + "\n"
+    """Return one line of JSON, with its newline."""
+    return msgspec.json.encode(value, enc_hook=_to_text).decode() + "\n"
 
 
-def _tell(value: object) -> str:
+def _to_text(value: object) -> str:
     if isinstance(value, MaskedStr):
         return str(value)
-    raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def write(text: str) -> None:
-    """Write to standard output, and let whoever reads it have it now."""
+    """Write to standard output, and flush."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
 async def write_aside(text: str) -> None:
-    """Write to standard output while the loop goes on: a slow reader must not hold up a run.
+    """Write to standard output in a thread: a slow reader must not block the event loop.
 
-    The text is written also where the caller is cancelled: it was taken from what waits, and nobody writes it later.
+    The text is written even if the caller is cancelled, which has taken it from its buffer already.
     """
     with anyio.CancelScope(shield=True):
         await anyio.to_thread.run_sync(write, text)
 
 
 def strip_control_chars(text: str) -> str:
-    """Return a text of the cloud's without what would move a cursor or begin another column."""
-    # A text of its own, for the cloud's may hold a secret that is masked when it is told.
+    """Return a text with each control character replaced, so that it cannot move a cursor or begin a column."""
+    # str(): the cloud's text may hold a secret that is masked only when it is converted.
     text = str(text)
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people read it: ``0:07``, ``12:30``, ``1:02:05``."""
+    """Return a duration for people: ``0:07``, ``12:30``, ``1:02:05``."""
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, _HOUR)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
-def pluralize(count: int, of: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """Return ``1 server``, ``2 servers``."""
-    return f"{count:,} {of}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def format_cell(value: object) -> str:
-    """Return a value as it stands in a column."""
+    """Return a value as text for a column."""
     if isinstance(value, datetime):
         value = value.strftime("%Y-%m-%d %H:%M")
     elif isinstance(value, bool):
         value = "yes" if value else "no"
     elif isinstance(value, Enum):
-        # An unknown member of an enum of numbers has its number for a name.
+        # An unknown member of an integer enum has its number as name.
         value = value.name
     elif isinstance(value, Iterable) and not isinstance(value, str):
-        # An empty mapping is as good as none.
+        # An empty mapping is shown like None.
         value = ", ".join(map(str, value))
     return "-" if value is None or value == "" else strip_control_chars(str(value))
 
 
 def is_terminal() -> bool:
-    """Whether standard output is one."""
+    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def terminal_width() -> int:
-    """Return how wide standard output is; 80 where it is no terminal."""
+    """Return the width of standard output; 80 where it is not a terminal."""
     try:
         return max(20, os.get_terminal_size(sys.stdout.fileno()).columns)
     except (OSError, ValueError):
@@ -122,15 +122,15 @@ def terminal_width() -> int:
 
 
 class TableWriter:
-    """Writes rows as they come: aligned under a header on a terminal, else with tabs between and no header.
+    """Writes rows as they come: aligned under a header on a terminal, else separated by tabs and without a header.
 
-    The first rows tell how wide the columns are; a longer value later moves the rest of its row.
+    The first rows determine the widths of the columns; a longer value later shifts the rest of its row.
 
     Args:
-        names: What the columns are called.
-        right: Which of them are figures.
-        keep: How many are shown however narrow the terminal is; as many of the others as have room. None shows all.
-        out: Where rows go.
+        names: The names of the columns.
+        right: Columns that are aligned to the right.
+        keep: Columns that are shown on any terminal; of the others, as many as have room. None shows all.
+        out: Receives each row.
     """
 
     def __init__(
@@ -145,24 +145,24 @@ class TableWriter:
         self._keep = len(names) if keep is None else keep
         self._right = frozenset(right)
         self._out = out or sys.stdout.write
-        self._waiting: list[list[str]] | None = [] if is_terminal() else None
+        self._pending: list[list[str]] | None = [] if is_terminal() else None
         self._widths: list[int] | None = None
 
     def add(self, *values: object) -> None:
         """Write a row."""
         row = [format_cell(value) for value in values]
-        if self._waiting is None and self._widths is None:
-            self._out("\t".join("" if each == "-" else each for each in row) + "\n")
-        elif self._waiting is None:
+        if self._pending is None and self._widths is None:
+            self._out("\t".join("" if cell == "-" else cell for cell in row) + "\n")
+        elif self._pending is None:
             self._out(self._align(row))
         else:
-            self._waiting.append(row)
-            if len(self._waiting) >= _FIRST_ROWS:
+            self._pending.append(row)
+            if len(self._pending) >= _FIRST_ROWS:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what waits for more rows."""
-        rows, self._waiting = self._waiting, None
+        """Write the rows that were held back to determine the widths."""
+        rows, self._pending = self._pending, None
         if rows:
             head = [name.upper().replace("_", " ") for name in self._names]
             self._widths = [max(map(cell_len, column)) for column in zip(head, *rows, strict=True)]
@@ -174,8 +174,8 @@ class TableWriter:
 
     def _align(self, row: list[str]) -> str:
         cells = [
-            padded(each, width, right=name in self._right)
-            # Those that have no room have no width.
-            for each, width, name in zip(row, self._widths or (), self._names, strict=False)
+            padded(cell, width, right=name in self._right)
+            # Columns without room have no width.
+            for cell, width, name in zip(row, self._widths or (), self._names, strict=False)
         ]
         return "   ".join(cells).rstrip() + "\n"

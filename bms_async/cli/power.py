@@ -16,7 +16,7 @@ from bms_async.api.bms.power import REBOOT, START, STOP
 from bms_async.fleet import FleetOptions, batch_size
 from bms_async.models.ids import canonical_id
 
-from .cloud import Cloud, open_client, read_settings
+from .cloud import OpenClient, open_client, read_settings
 from .confirm import confirm
 from .estimate import time_of_last_call
 from .exit import Code, UsageError, print_error
@@ -32,27 +32,27 @@ __all__ = ["Action", "PowerOptions", "act", "read_share"]
 
 Action: TypeAlias = Literal["start", "stop", "reboot"]
 
-_GLANCE = 0.5
+_SLOT_POLL = 0.5
 _CALLS = {"start": START, "stop": STOP, "reboot": REBOOT}
 
 
 class PowerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What was typed.
+    """The options as typed.
 
     Attributes:
         ids: Servers, or a ``-``.
         file: A file of ids.
-        filters: What the cloud is asked for, where no server is named.
+        filters: Filters of the server list, where no ids are given.
         cloud: A cloud of ``clouds.yaml``.
-        wave: How many servers may be under way at once.
-        abort_above: The share of failures that ends the run.
+        wave: How many servers may be in flight at once.
+        abort_above: The share of failures that aborts the run.
         verify: Whether states are read back at the end.
-        dry_run: Whether to tell what would be done, and do nothing.
-        yes: Whether not to ask.
-        json: Whether to write JSON.
-        quiet: Whether to write nothing that is no error.
+        dry_run: Whether to print the plan, and do nothing.
+        yes: Whether to skip the confirmation.
+        json: Whether to print JSON.
+        quiet: Whether to print failures only.
         save: Where jobs are saved.
-        resume: Saved jobs of a run that is to go on.
+        resume: The file of the run to resume.
         report: Where a page about the run is written.
     """
 
@@ -73,18 +73,18 @@ class PowerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def act(action: Action, options: PowerOptions) -> int:
-    """Do it, and return the exit code.
+    """Run a power command, and return the exit code.
 
     Args:
         action: What is done to the servers.
-        options: To which, and how.
+        options: Which servers, and how.
 
     Raises:
-        UsageError: It makes no sense; the text says what to do.
-        BmsError: It could not begin. Once it has, each server has its outcome instead.
+        UsageError: The options contradict each other, or a file cannot be used.
+        BmsError: The run could not start. After that, each server has its outcome instead.
     """
     if options.resume is not None and (options.ids or options.file or options.filters or options.save):
-        raise UsageError("--resume: the file says which servers are meant; give no others, and no --save")
+        raise UsageError("--resume: the file names the servers; leave out ids, --file, filters and --save")
     with resume_lock(options.resume) if options.resume is not None else nullcontext():
         return _act(action, options)
 
@@ -92,10 +92,10 @@ def act(action: Action, options: PowerOptions) -> int:
 def _act(action: Action, options: PowerOptions) -> int:
     saved = _read_resumed(action, options)
     named = list(saved.unasked) if saved else read_ids(options.ids, options.file, filters=options.filters)
-    _check_place("--report", options.report)
-    _check_place("--save", options.save)
+    _check_output_file("--report", options.report)
+    _check_output_file("--save", options.save)
     if options.save is not None and Path(options.save).exists():
-        raise UsageError(f"--save {options.save}: it is there already; name a new file, or go on with it by --resume")
+        raise UsageError(f"--save {options.save}: the file exists; name a new one, or resume its run with --resume")
     settings = read_settings(options.cloud)
     if saved is not None and options.resume is not None:
         saved.check_cloud(options.resume, settings.endpoint)
@@ -112,7 +112,7 @@ class _PowerCommand:
     """One action on some servers."""
 
     def __init__(
-        self, action: Action, options: PowerOptions, cloud: Cloud, stop: SignalHandler, saved: SavedRun | None
+        self, action: Action, options: PowerOptions, cloud: OpenClient, stop: SignalHandler, saved: SavedRun | None
     ) -> None:
         self._action: Action = action
         self._options = options
@@ -132,15 +132,15 @@ class _PowerCommand:
         else:
             ids = named
         if named:
-            await self._try_credentials(named[0])
+            await self._check_credentials(named[0])
         if options.dry_run:
-            self._tell_plan(ids)
+            self._print_plan(ids)
             return Code.OK
-        await self._ask(len(ids))
+        await self._confirm(len(ids))
         journal = self._open_journal(ids)
         if self._saved is not None:
             await journal.resume()
-        run = self._begin(ids, journal)
+        run = self._start_run(ids, journal)
         servers = len(self._adopted.union(map(canonical_id, ids)))
         follower = Follower(self._action, run, cloud.bms, screen, json=options.json, wave=self._wave, servers=servers)
         self._stop.on_first_signal = follower.interrupt
@@ -154,15 +154,15 @@ class _PowerCommand:
         head = self._saved.head if self._saved else None
         return self._options.wave or (head.wave if head else None)
 
-    def _begin(self, ids: list[str], journal: Journal) -> FleetRun:
+    def _start_run(self, ids: list[str], journal: Journal) -> FleetRun:
         options, saved = self._options, self._saved
         head = saved.head if saved else None
         jobs = restore_jobs(self._cloud.bms, options.resume or "", saved) if saved else []
         abort_above = options.abort_above if options.abort_above is not None or head is None else head.abort_above
         self._adopted = {canonical_id(server) for job in jobs for server in job.servers}
-        # One that was put off by its job, and asked for again without an answer, is left alone like all in doubt.
+        # A server that its job deferred, and that was asked for again without a response, is in doubt too.
         in_doubt = self._adopted.intersection(map(canonical_id, saved.in_doubt if saved else ()))
-        run = self._cloud.bms.fleet._run(  # noqa: SLF001 - what is noted before a batch is sent is no public option
+        run = self._cloud.bms.fleet._run(  # noqa: SLF001 - `send_guard` is not a public option
             _CALLS[self._action],
             ids,
             FleetOptions(
@@ -174,17 +174,17 @@ class _PowerCommand:
                 jobs=jobs,
             ),
             # A server may as well be started or stopped twice.
-            send_guard=partial(self._noting, journal) if self._action == "reboot" else None,
+            send_guard=partial(self._note_batch, journal) if self._action == "reboot" else None,
         )
         journal.on_unnoted = run.cancel
         return run
 
     @asynccontextmanager
-    async def _noting(self, journal: Journal, servers: tuple[str, ...]) -> AsyncIterator[None]:
-        """Note a batch just before it is sent: one that waits for its slot, for a minute maybe, was not asked for."""
+    async def _note_batch(self, journal: Journal, servers: tuple[str, ...]) -> AsyncIterator[None]:
+        """Note a batch just before it is sent: while it waits for its slot, up to a minute, it is not asked for."""
         limiter = self._cloud.bms.limits[f"servers.{self._action}"]
-        while (statistics := limiter.statistics()).free == 0:  # noqa: ASYNC110 - the limiter wakes those in its line
-            await anyio.sleep(min(statistics.next_slot or _GLANCE, _GLANCE))
+        while (statistics := limiter.statistics()).free == 0:  # noqa: ASYNC110 - the limiter wakes only its own waiters
+            await anyio.sleep(min(statistics.next_slot or _SLOT_POLL, _SLOT_POLL))
         async with journal.asking(servers):
             yield
 
@@ -204,22 +204,22 @@ class _PowerCommand:
         )
         return Journal(None if options.save is None else Path(options.save), head)
 
-    async def _try_credentials(self, server_id: str) -> None:
-        """Find out before anything is asked for whether the cloud answers, and answers us."""
+    async def _check_credentials(self, server_id: str) -> None:
+        """Check with a read, before anything is changed, that the cloud responds and accepts the credentials."""
         try:
             await self._cloud.bms.servers.get(server_id)
         except (InvalidRequestError, NotFoundError, PermissionDeniedError):
-            # An answer came, and who may not read a server may still stop it.
+            # A response came, and credentials that may not read a server may still stop it.
             return
 
-    async def _ask(self, count: int) -> None:
+    async def _confirm(self, count: int) -> None:
         saved = self._saved
         killed = saved is not None and saved.left is None and self._action == "reboot"
         if killed and saved is not None:
             print_error(
-                "the run was killed: so that none may be rebooted twice, those it was just asking for are left alone"
+                "the run was killed: servers that it was just asking for are left alone, so that none is rebooted twice"
                 if saved.is_certain
-                else "the run was killed: servers that were being asked for just then may be rebooted twice"
+                else "the run was killed: servers that it was just asking for may be rebooted twice"
             )
         if saved is not None and saved.in_doubt and self._action == "reboot":
             print_in_doubt(saved.in_doubt)
@@ -227,32 +227,22 @@ class _PowerCommand:
             return
         await confirm(f"{self._action} {pluralize(count, 'server')} of {self._cloud.where}?")
 
-    def _tell_plan(self, ids: list[str]) -> None:
+    def _print_plan(self, ids: list[str]) -> None:
         options, limiter = self._options, self._cloud.bms.limits[f"servers.{self._action}"]
         batch = batch_size(self._wave or None)
         calls = -(-len(ids) // batch)
         least = time_of_last_call(calls, spent=limiter.snapshot(), capacity=limiter.limit)
         used = limiter.statistics().used
         if options.json:
-            write(
-                json_line(
-                    {
-                        "type": "plan",
-                        "action": f"servers.{self._action}",
-                        "servers": len(ids),
-                        "calls": calls,
-                        "limit": limiter.limit,
-                        "used": used,
-                        "least_seconds": round(least, 1),
-                    }
-                )
-            )
+            plan: dict[str, object] = {"type": "plan", "action": f"servers.{self._action}", "servers": len(ids)}
+            plan |= {"calls": calls, "limit": limiter.limit, "used": used, "least_seconds": round(least, 1)}
+            write(json_line(plan))
             return
         write(
             f"would {self._action} {pluralize(len(ids), 'server')} of {self._cloud.where}: "
             f"{pluralize(calls, 'call')} of {batch:,} servers at most\n"
-            f"the limit is {limiter.limit} calls a minute, of which {used} are used now; the last call can go after "
-            f"{duration(least)} at the earliest, and then come the seconds that servers take\n"
+            f"the limit is {limiter.limit} calls a minute, of which {used} are used now; the last call can be sent "
+            f"after {duration(least)} at the earliest, and then the servers take their time\n"
             "nothing was changed\n"
         )
 
@@ -262,35 +252,33 @@ def _read_resumed(action: Action, options: PowerOptions) -> SavedRun | None:
         return None
     saved = read_saved(options.resume)
     if saved.head is None:
-        raise UsageError(
-            f"{options.resume} holds jobs and no run: `bms jobs watch --from {options.resume}` follows them"
-        )
+        raise UsageError(f"{options.resume} has jobs and no run: `bms jobs watch --from {options.resume}` watches them")
     began = saved.head.action.removeprefix("servers.")
     if began != action:
-        raise UsageError(f"{options.resume} is of a {began}: `bms {began} --resume {options.resume}` goes on with it")
+        raise UsageError(f"{options.resume} is a saved {began}: resume it with `bms {began} --resume {options.resume}`")
     return saved
 
 
-def _check_place(option: str, path: str | None) -> None:
-    """Refuse a file that cannot be written before anything is done, and not after."""
+def _check_output_file(option: str, path: str | None) -> None:
+    """Refuse an output file that cannot be written, before anything is changed."""
     if path is None:
         return
     if not Path(path).absolute().parent.is_dir():
-        raise UsageError(f"{option} {path}: there is no such folder; make it, or name another file")
+        raise UsageError(f"{option} {path}: its folder does not exist; create it, or name another file")
     if not path or (Path(path).exists() and not Path(path).is_file()):
-        raise UsageError(f"{option} {path!r}: that is no ordinary file; name another one")
+        raise UsageError(f"{option} {path!r}: not a regular file; name another one")
 
 
 def read_share(text: str) -> float:
-    """Return a share from how it was typed: ``0.02`` or ``2%``.
+    """Return the share that was typed, as ``0.02`` or ``2%``.
 
     Raises:
-        UsageError: It is none.
+        UsageError: It is not a share.
     """
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise UsageError(f"--abort-above {text}: a share from 0 to 1 is wanted, such as 0.02 or 2%")
+        raise UsageError(f"--abort-above {text}: expected a share from 0 to 1, such as 0.02 or 2%")
     return share

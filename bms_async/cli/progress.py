@@ -1,4 +1,4 @@
-"""How far something is, on standard error: a block that stays in its place on a terminal, else lines with the time."""
+"""Progress on standard error: a block that is redrawn in place on a terminal, else lines with the time."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["Screen", "draw_bar"]
 SECONDS_BETWEEN_LINES = 10.0
 _HIDE, _SHOW, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[?25l", "\x1b[?25h", "\x1b[K", "\x1b[J"
 _NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
-_LEAST_WIDTH = 10
+_MIN_WIDTH = 10
 
 
 class Screen:
-    """Standard error, with a block at its end that is drawn again and again.
+    """Standard error, with a block at its end that is redrawn in place.
 
-    What is written to a terminal waits for it in a thread: who has stopped it by Ctrl-S stops no run.
+    It is written in a thread, so that a terminal that was stopped with Ctrl-S does not block the run.
 
     Args:
         quiet: Show nothing.
@@ -43,7 +43,7 @@ class Screen:
         self._hidden = False
         self._is_shown = False
         self._due = 0.0
-        # Not every terminal moves the rest of a line that became too long to the next one.
+        # Whether the terminal wraps lines anew when it becomes narrower; not all do.
         self._reflows = "XTERM_VERSION" not in os.environ and os.environ.get("TERM") != "linux"
 
     def __enter__(self) -> Self:
@@ -56,7 +56,7 @@ class Screen:
             print_error(note.plain, first="")
 
     def _log(self, text: str) -> None:
-        """Take what the SDK logs: not across a block, and where nothing is shown yet, at once."""
+        """Receive a log record: print it above the block, or at once where no block is shown yet."""
         if self._is_shown:
             self.print_above(text)
         elif not self.quiet:
@@ -64,16 +64,16 @@ class Screen:
 
     @property
     def width(self) -> int:
-        """How many columns a line may have; the last is left free, for not all terminals agree on what it does."""
-        return max(_LEAST_WIDTH, self.console.width - 1)
+        """The maximum width of a line; the last column stays free, since terminals differ in how they wrap there."""
+        return max(_MIN_WIDTH, self.console.width - 1)
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing but ASCII can be shown."""
+        """Whether the terminal can show ASCII only."""
         return not self.console.encoding.lower().startswith("utf")
 
     def is_due(self) -> bool:
-        """Whether it is time for another line, where there is no block; the first is due at once."""
+        """Return whether the next log line is due, where there is no block; the first is due at once."""
         now = anyio.current_time()
         if now < self._due:
             return False
@@ -81,7 +81,7 @@ class Screen:
         return True
 
     def print_above(self, text: Text | str) -> None:
-        """Have a line written that stays, above the block; it comes with the next `draw` or `log`."""
+        """Add a line that stays above the block; it is written with the next `draw` or `log`."""
         if not self.quiet:
             self._notes.append(text if isinstance(text, Text) else Text(text))
 
@@ -94,8 +94,8 @@ class Screen:
         parts = [self._back()]
         wrapped = (line for note in notes for line in note.wrap(self.console, width))
         parts.extend(f"{self._styled(line)}{_CLEAR_LINE}\n" for line in wrapped)
-        # A terminal may have become narrower a moment before it says so: what has no room then is cut, and not moved to
-        # a line more. The cursor waits at the beginning of the last line, where the ^C of a terminal starts no other.
+        # No wrapping: the terminal may have become narrower since its size was read. The cursor stays at the beginning
+        # of the last line, where the ^C that a terminal prints does not start a new one.
         drawn = "\n".join(f"{self._styled(line)}{_CLEAR_LINE}" for line in block)
         parts.append(f"{_NO_WRAP}{drawn}{_CLEAR_BELOW}{_WRAP}\r\x1b[C")
         self._drawn = [cell_len(line.plain) for line in block]
@@ -103,23 +103,23 @@ class Screen:
         self._hidden = True
 
     async def log(self, text: str | None = None) -> None:
-        """Write what was noted and a line, each with the time, for a log."""
+        """Write the pending lines and another one, each with the time."""
         self._is_shown = True
         notes, self._notes = self._notes, []
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        told = [note.plain for note in notes] + ([] if text is None else [text])
-        if told and not self.quiet:
-            await self._write("".join(f"{now} {each}\n" for each in told))
+        lines = [note.plain for note in notes] + ([] if text is None else [text])
+        if lines and not self.quiet:
+            await self._write("".join(f"{now} {line}\n" for line in lines))
 
     async def clear(self) -> None:
-        """Take the block away, so that something else can be written."""
+        """Erase the block, so that something else can be written."""
         self._is_shown = False
         if self._hidden:
             await self._write(f"{self._back()}{_CLEAR_BELOW}{_SHOW}")
         self._hidden, self._drawn = False, []
 
     async def close(self) -> None:
-        """Leave the block as it is, and the cursor below it."""
+        """Leave the block as it is, and move the cursor below it."""
         if not self.is_live:
             await self.log()
             self._is_shown = False
@@ -132,7 +132,7 @@ class Screen:
         self._hidden, self._drawn = False, []
 
     def _back(self) -> str:
-        """Return what leads from the block's last line to its first, also when the terminal was made narrower."""
+        """Return the control sequence to the first line of the block, also after the terminal became narrower."""
         if not self._drawn:
             return ""
         columns = max(1, self.console.width)
@@ -150,13 +150,13 @@ class Screen:
 
 
 def draw_bar(done: int, total: int, width: int, *, plain: bool = False) -> Text:
-    """Return a bar whose done part can be told from the rest without colours.
+    """Return a progress bar that is readable without colours.
 
     Args:
         done: How much is done.
         total: Of how much.
-        width: Of how many columns.
-        plain: Use nothing but ASCII.
+        width: The width in columns.
+        plain: Use ASCII only.
     """
     full = width if done >= total else int(width * done / max(1, total))
     ahead, behind = ("#", "-") if plain else ("\N{BOX DRAWINGS HEAVY HORIZONTAL}", "\N{BOX DRAWINGS LIGHT HORIZONTAL}")
@@ -176,7 +176,7 @@ def _write(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
-        # Whoever looked on has left; the run goes on.
+        # Standard error is closed; the run goes on.
         pass
     except UnicodeError:
         sys.stderr.write(text.encode("ascii", "replace").decode())

@@ -1,4 +1,4 @@
-"""What became of all servers of a run, on standard output."""
+"""The results of a run, on standard output."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .output import duration, json_line, pluralize, strip_control_chars, termina
 
 __all__ = ["print_results", "reason_line", "reason_lines"]
 
-_MOST_SAID = 3
-_MOST_SAID_IN_JSON = 20
+_MAX_MESSAGES = 3
+_MAX_MESSAGES_IN_JSON = 20
 
 
 def print_results(
@@ -32,42 +32,39 @@ def print_results(
     code: int,
     saved: Path | None,
 ) -> None:
-    """Tell what became of all servers of a run.
+    """Print what became of all servers of a run.
 
     Args:
         report: The run's report.
         failures: Why servers are not as asked.
-        calls: How many calls and how many polls it took.
+        calls: The number of calls and of polls.
         seconds: How long it took.
-        where: Which cloud it was.
-        quiet: Tell nothing but failures, and those on standard error.
-        json: Write one line of JSON.
+        where: The cloud.
+        quiet: Print failures only, on standard error.
+        json: Print one line of JSON.
         code: The exit code.
-        saved: Where its jobs are, if they are.
+        saved: Where its jobs are saved, if they are.
     """
-    action = report.action.removeprefix("servers.")
     if json:
-        write(
-            json_line(
-                {
-                    "type": "summary",
-                    "action": report.action,
-                    "servers": len(report),
-                    "by_state": {state.value: count for state, count in report.by_state.items()},
-                    "by_code": dict(report.by_code),
-                    "measures": dict(report.measures),
-                    "reasons": [each for reason in failures.reasons() for each in _plain_words(reason)],
-                    "seconds": round(seconds, 3),
-                    "calls": calls[0],
-                    "polls": calls[1],
-                    "interrupted": report.cancelled,
-                    "aborted": report.aborted,
-                    "saved": None if saved is None else str(saved),
-                    "exit_code": int(code),
-                }
-            )
-        )
+        summary: dict[str, object] = {
+            "type": "summary",
+            "action": report.action,
+            "servers": len(report),
+            "by_state": {state.value: count for state, count in report.by_state.items()},
+            "by_code": dict(report.by_code),
+            "measures": dict(report.measures),
+            "reasons": [message for reason in failures.reasons() for message in _plain_messages(reason)],
+            "seconds": round(seconds, 3),
+            "calls": calls[0],
+            "polls": calls[1],
+            "interrupted": report.cancelled,
+            "aborted": report.aborted,
+            "saved": None if saved is None else str(saved),
+            "exit_code": int(code),
+        }
+        write(json_line(summary))
         return
+    action = report.action.removeprefix("servers.")
     states = ", ".join(f"{count:,} {state.lower()}" for state, count in report.by_state.items() if count)
     head = f"{action}: {pluralize(len(report), 'server')} of {where} in {duration(seconds)}: {states or 'none'}"
     if quiet:
@@ -85,47 +82,47 @@ def print_results(
 
 
 def reason_lines(failures: Failures) -> list[str]:
-    """Return lines that tell why servers are not as asked, wrapped at the terminal's width.
+    """Return lines with the reasons why servers are not as asked, wrapped at the terminal's width.
 
     Args:
-        failures: What is told.
+        failures: The reasons.
     """
     width, lines = terminal_width(), list[str]()
     for reason in failures.reasons():
         more = "" if reason.total == len(reason.servers) else f" and {reason.total - len(reason.servers):,} more"
-        told = f"{reason.total:,} {strip_control_chars(reason.code)}: {strip_control_chars(reason.what)}"
+        head = f"{reason.total:,} {strip_control_chars(reason.code)}: {strip_control_chars(reason.meaning)}"
         servers = f"{', '.join(map(strip_control_chars, reason.servers))}{more}"
-        lines += wrap(told, width, first="  ", rest="    ")
-        for text in (*_words(reason), servers):
+        lines += wrap(head, width, first="  ", rest="    ")
+        for text in (*_message_lines(reason), servers):
             lines += wrap(text, width, first="    ", rest="      ")
     return lines
 
 
 def reason_line(reason: Reason) -> Text:
-    """Return the line that tells of a reason while it goes on: what the cloud says most often, which fits best."""
-    words = reason.said[0].words.text if reason.said else reason.what
+    """Return the line of a reason in the progress block: the cloud's most frequent message, which fits best."""
+    text = reason.messages[0].message.text if reason.messages else reason.meaning
     return Text.assemble(
-        "  ", (f"{reason.total:,} {strip_control_chars(reason.code)}", "red"), f"  {strip_control_chars(words)}"
+        "  ", (f"{reason.total:,} {strip_control_chars(reason.code)}", "red"), f"  {strip_control_chars(text)}"
     )
 
 
-def _words(reason: Reason) -> Iterator[str]:
-    """Tell what the cloud said, most often first, each with a server and what names the case to its support."""
-    for said in reason.said[:_MOST_SAID]:
-        many = "" if said.total == 1 else f"{pluralize(said.total, 'server')}, such as "
-        yield f"the cloud said of {many}{strip_control_chars(said.server)}{said.words.case}: {said.words.text}"
-    rest = sum(said.total for said in reason.said[_MOST_SAID:]) + reason.unkept
+def _message_lines(reason: Reason) -> Iterator[str]:
+    """Yield what the cloud said, most frequent first, each with a server and the ids that support asks for."""
+    for message, server, total in reason.messages[:_MAX_MESSAGES]:
+        many = "" if total == 1 else f"{pluralize(total, 'server')}, such as "
+        yield f"the cloud said of {many}{strip_control_chars(server)}{message.case}: {message.text}"
+    rest = sum(count.total for count in reason.messages[_MAX_MESSAGES:]) + reason.dropped
     if rest:
-        yield f"and other words of {pluralize(rest, 'server')}; --json tells all"
+        yield f"and other messages about {pluralize(rest, 'server')}; --json has them all"
 
 
-def _plain_words(reason: Reason) -> Iterator[dict[str, object]]:
-    for said in reason.said[:_MOST_SAID_IN_JSON]:
+def _plain_messages(reason: Reason) -> Iterator[dict[str, object]]:
+    for message, server, total in reason.messages[:_MAX_MESSAGES_IN_JSON]:
         yield {
             "code": reason.code,
-            "said": said.words.text,
-            "servers": said.total,
-            "server_id": said.server,
-            "job_id": said.words.job_id,
-            "request_id": said.words.request_id,
+            "said": message.text,
+            "servers": total,
+            "server_id": server,
+            "job_id": message.job_id,
+            "request_id": message.request_id,
         }

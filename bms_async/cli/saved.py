@@ -1,12 +1,11 @@
-"""What a run has left on the disk, read back: which servers it was about, and what is known of each.
+"""Reads a saved run back from the disk: its servers, and what is known of each.
 
-The file is lines of JSON. The first tells the run; what follows tells what was about to be done and what was done, in
-its order. A line that was cut off counts as not there: what it was about to tell had not been done yet.
+The file is lines of JSON. The first describes the run; the others say what was about to be done and what was done, in
+order. A line that was cut off is ignored: it was written before the action, which had not been started yet.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from bms_async import BmsClient, InvalidRequestError, JobHandle
+from bms_async._files import FileLock
 from bms_async.models.ids import canonical_id
 
 from .exit import UsageError
-from .limit_usage import let_go, try_lock
 
 __all__ = [
     "AskedEntry",
@@ -40,7 +39,7 @@ class RunHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         ids: All servers of the run.
-        ahead: Whether the servers of each batch are told before they are asked for.
+        ahead: Whether each batch is noted before it is sent.
     """
 
     bms_run: int
@@ -56,7 +55,7 @@ class RunHeader(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AskedEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """The line of a batch that is about to be sent: whoever reads it last cannot know whether it was.
+    """The line of a batch that is about to be sent. As the last line, it leaves open whether it was.
 
     Attributes:
         asked: Its servers.
@@ -66,7 +65,7 @@ class AskedEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RefusedEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """The line of a batch that the cloud surely did not take.
+    """The line of a batch that the cloud certainly refused.
 
     Attributes:
         refused: Its servers.
@@ -79,51 +78,51 @@ class JobEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The line of a job.
 
     Attributes:
-        job: What `JobHandle.to_json` wrote.
+        job: The output of `JobHandle.to_json`.
     """
 
     job: msgspec.Raw
 
 
 class ResumedEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """The line of a run that is gone on with: what was left before is not any more.
+    """The line of a resumed run; it overrides the `left` of an earlier end.
 
     Attributes:
-        resumed: When that was.
+        resumed: When it was resumed.
     """
 
     resumed: str
 
 
 class EndEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The line of a run that was ended in order.
+    """The line of a run that ended in order.
 
     Attributes:
         left: The servers that may be asked for again.
-        in_doubt: Those that must not be: they were asked for, no answer came, and a second time is not as good as once.
+        in_doubt: Servers that must not be: they were asked for, no response came, and a second time would do harm.
     """
 
     left: tuple[str, ...]
     in_doubt: tuple[str, ...] = ()
 
 
-class _OfJob(msgspec.Struct):
+class _JobServers(msgspec.Struct):
     job_id: str
     servers: tuple[str, ...] = ()
 
 
 class SavedRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file of saved jobs holds.
+    """The content of a file of saved jobs.
 
     Attributes:
-        head: What the run was; None in a file of handles alone.
-        jobs: The handles, as `bms.jobs.restore` takes them.
-        left: Servers that are to be asked for; None if the run was killed, so that only what it had told before tells.
-        unasked: The servers that no job is about and that, as far as is known, nothing was done to.
-        in_doubt: Servers that are left alone: nobody knows whether the cloud took them.
-        is_certain: Whether `unasked` were surely not asked for. Of a run that was killed and had not told of each batch
-            before it was sent, nobody knows.
-        size: How many bytes of the file that is.
+        head: The header of the run; None in a file of handles alone.
+        jobs: The handles, for `bms.jobs.restore`.
+        left: Servers that are still to be asked for, by the run itself; None if it was killed.
+        unasked: Servers that have no job and that, as far as is known, nothing was done to.
+        in_doubt: Servers to leave alone: it is not known whether the cloud accepted them.
+        is_certain: Whether `unasked` were certainly not asked for. It is False for a run that was killed and did not
+            note each batch before it was sent.
+        size: The valid bytes of the file.
     """
 
     head: RunHeader | None
@@ -135,17 +134,17 @@ class SavedRun(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
     def check_cloud(self, path: str, endpoint: str) -> None:
-        """Refuse a file that is of another cloud.
+        """Refuse a file of another cloud.
 
         Raises:
-            UsageError: It is.
+            UsageError: The run's endpoint is not `endpoint`.
         """
         if self.head is not None and self.head.endpoint != endpoint:
-            raise UsageError(f"{path} is of {self.head.endpoint}, and the settings lead to {endpoint}")
+            raise UsageError(f"{path} was saved for {self.head.endpoint}, but the settings name {endpoint}")
 
 
 class _Reader:
-    """Takes the lines in, one after another."""
+    """Reads the lines one after another, and keeps the state that they add up to."""
 
     def __init__(self) -> None:
         self.head: RunHeader | None = None
@@ -154,71 +153,71 @@ class _Reader:
         self.is_certain = False
         self._ended_with: tuple[str, ...] | None = None
         self._in_jobs: set[str] = set()
-        self._doubtful: dict[str, str] = {}
+        self._in_doubt: dict[str, str] = {}
         self._pending: dict[str, str] = {}
 
-    def take_head(self, text: bytes) -> None:
+    def read_header(self, text: bytes) -> None:
         self.head = msgspec.json.decode(text, type=RunHeader)
         self.is_certain = self.head.ahead
 
-    def take(self, text: bytes) -> None:
+    def read_entry(self, text: bytes) -> None:
         kinds = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         if "left" in kinds:
             end = msgspec.json.decode(text, type=EndEntry)
             self.left = self._ended_with = end.left
-            self._doubtful |= {canonical_id(each): each for each in end.in_doubt}
-            # Whoever ended it has told of all that were asked for until then.
+            self._in_doubt |= {canonical_id(server): server for server in end.in_doubt}
+            # The end names all servers in doubt, so that no earlier batch is pending.
             self._pending.clear()
             self.is_certain = True
             return
         if "resumed" not in kinds and self.left is not None:
-            # What went on with it was a version that told of no batch before it was sent.
+            # It was resumed by a version that did not note batches before they were sent.
             self.is_certain = False
-        # Whatever was left when a run was ended, it has been resumed since.
+        # The run went on after its end, so that `left` is out of date.
         self.left = None
         if "resumed" in kinds:
-            # The run that goes on leaves alone what was in doubt before it, and tells nothing of it when it ends.
-            self._doubtful |= self._pending
+            # The resumed run leaves servers alone that were in doubt before it, and does not name them at its end.
+            self._in_doubt |= self._pending
             self._pending.clear()
         elif "asked" in kinds:
             asked = msgspec.json.decode(text, type=AskedEntry).asked
-            self._pending |= {canonical_id(each): each for each in asked}
+            self._pending |= {canonical_id(server): server for server in asked}
         elif "refused" in kinds:
             self._forget(msgspec.json.decode(text, type=RefusedEntry).refused)
         else:
             job = bytes(kinds["job"]).decode() if "job" in kinds else text.decode()
-            servers = msgspec.json.decode(job, type=_OfJob).servers
+            servers = msgspec.json.decode(job, type=_JobServers).servers
             self.jobs.append(job)
             self._in_jobs.update(map(canonical_id, servers))
             self._forget(servers)
 
     def _forget(self, servers: Sequence[str]) -> None:
-        for each in servers:
-            self._pending.pop(canonical_id(each), None)
+        for server in servers:
+            self._pending.pop(canonical_id(server), None)
 
     def in_doubt(self) -> tuple[str, ...]:
-        return tuple((self._doubtful | self._pending).values())
+        return tuple((self._in_doubt | self._pending).values())
 
     def unasked(self) -> tuple[str, ...]:
         if self.left is not None or self.head is None:
             return self.left or ()
-        asked = self._in_jobs.union(self._doubtful, self._pending)
-        # What failed before it was ended in order has its outcome.
-        whole = self.head.ids if self._ended_with is None else self._ended_with
-        return tuple(each for each in whole if canonical_id(each) not in asked)
+        asked = self._in_jobs.union(self._in_doubt, self._pending)
+        # Servers that failed before an orderly end have their outcome.
+        candidates = self.head.ids if self._ended_with is None else self._ended_with
+        return tuple(server for server in candidates if canonical_id(server) not in asked)
 
 
 def read_saved(path: str) -> SavedRun:
     """Read a file of saved jobs: one that a run left, or handles as `JobHandle.to_json` writes them, one a line.
 
     Raises:
-        UsageError: It cannot be read, or is no such file.
+        UsageError: It cannot be read, or is not such a file.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read the saved jobs: {error}") from error
-    # What follows the last line end was cut off while it was written.
+    # A text after the last newline was cut off while it was written.
     *lines, torn = data.split(b"\n")
     reader = _Reader()
     for position, text in enumerate(lines, 1):
@@ -226,16 +225,16 @@ def read_saved(path: str) -> SavedRun:
             continue
         try:
             if position == 1 and b'"bms_run"' in text[:40]:
-                reader.take_head(text)
+                reader.read_header(text)
             else:
-                reader.take(text)
+                reader.read_entry(text)
         except (msgspec.DecodeError, UnicodeError) as error:
-            raise UsageError(f"{path}, line {position}: not what bms saves: {error}") from error
+            raise UsageError(f"{path}, line {position}: not a line that bms saves: {error}") from error
     head = reader.head
     if head is None and not reader.jobs:
-        raise UsageError(f"{path}: there are no saved jobs in it{' (its only line was cut off)' if torn else ''}")
+        raise UsageError(f"{path}: no saved jobs in it{' (its only line was cut off)' if torn else ''}")
     if head is not None and head.bms_run != VERSION:
-        raise UsageError(f"{path}: this version of bms reads version {VERSION} only")
+        raise UsageError(f"{path}: saved in version {head.bms_run}; this bms reads version {VERSION} only")
     return SavedRun(
         head=head,
         jobs=tuple(reader.jobs),
@@ -251,7 +250,7 @@ def restore_jobs(bms: BmsClient, path: str, saved: SavedRun) -> list[JobHandle]:
     """Return handles of the saved jobs.
 
     Raises:
-        UsageError: They are of another project, or not what bms saves.
+        UsageError: They belong to another project, or were not saved by bms.
     """
     try:
         return [bms.jobs.restore(job) for job in saved.jobs]
@@ -261,20 +260,19 @@ def restore_jobs(bms: BmsClient, path: str, saved: SavedRun) -> list[JobHandle]:
 
 @contextmanager
 def resume_lock(path: str) -> Iterator[None]:
-    """Keep others from a file of saved jobs, while a run goes on with it.
+    """Lock a file of saved jobs while its run is resumed.
 
     Raises:
-        UsageError: It cannot be opened for that, or a run goes on with it already.
+        UsageError: The file cannot be opened for writing, or another process runs or resumes this run.
     """
+    lock = FileLock(Path(path), strict=False)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        acquired = lock.try_acquire()
     except OSError as error:
-        raise UsageError(f"cannot go on with the saved jobs: {error}") from error
+        raise UsageError(f"cannot resume the run: {error}") from error
     try:
-        if not try_lock(descriptor):
-            raise UsageError(
-                f"{path}: a run goes on with it at this moment; to look on: `bms jobs watch --from {path}`"
-            )
+        if not acquired:
+            raise UsageError(f"{path}: another process is running it; to watch it: `bms jobs watch --from {path}`")
         yield
     finally:
-        let_go(descriptor)
+        lock.release()

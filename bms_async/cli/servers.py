@@ -22,7 +22,7 @@ from .words import quote
 
 __all__ = ["COLUMNS", "ListOptions", "list_servers", "show_servers"]
 
-_AT_ONCE = 8
+_CONCURRENT_READS = 8
 
 COLUMNS: Final[Mapping[str, Callable[[Server], object]]] = {
     "id": lambda server: server.id,
@@ -33,7 +33,7 @@ COLUMNS: Final[Mapping[str, Callable[[Server], object]]] = {
     "flavor": lambda server: server.flavor and (server.flavor.id or server.flavor.name),
     "image": lambda server: server.image and (server.image.name or server.image.id),
     "zone": lambda server: server.availability_zone,
-    "addresses": lambda server: [each.address for several in server.addresses.values() for each in several],
+    "addresses": lambda server: [address.address for group in server.addresses.values() for address in group],
     "tags": lambda server: server.tags,
     "key": lambda server: server.key_name,
     "created": lambda server: server.created,
@@ -41,20 +41,20 @@ COLUMNS: Final[Mapping[str, Callable[[Server], object]]] = {
     "launched": lambda server: server.launched_at,
     "description": lambda server: server.description,
 }
-_USUAL: Final = ("id", "name", "status", "flavor", "zone", "addresses")
-_ALWAYS: Final = 3
+_DEFAULT_COLUMNS: Final = ("id", "name", "status", "flavor", "zone", "addresses")
+_MIN_COLUMNS: Final = 3
 
 
 class ListOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What was typed.
+    """The options as typed.
 
     Attributes:
-        filters: Which servers.
+        filters: The filters; none for all servers.
         cloud: A cloud of ``clouds.yaml``.
-        limit: How many at most.
-        columns: Which columns, with commas between.
-        json: Whether to write JSON.
-        ids: Whether to write nothing but ids.
+        limit: How many servers at most.
+        columns: The columns, separated by commas.
+        json: Whether to print JSON.
+        ids: Whether to print ids only.
     """
 
     filters: tuple[Filters, ...] = ()
@@ -66,9 +66,9 @@ class ListOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_servers(options: ListOptions) -> int:
-    """Write the servers that match, as they come."""
+    """Print the servers that match, as they come."""
     if options.ids and (options.json or options.columns):
-        raise UsageError("--ids: ids alone have no columns; leave --json and --columns away")
+        raise UsageError("--ids prints ids only; leave out --json and --columns")
     names = _columns(options.columns)
     settings = read_settings(options.cloud)
 
@@ -82,14 +82,14 @@ def list_servers(options: ListOptions) -> int:
 
 async def _write_list(bms: BmsClient, options: ListOptions, names: Sequence[str]) -> None:
     pending = deque[str]()
-    columns = TableWriter(names, keep=None if options.columns else _ALWAYS, out=pending.append)
+    columns = TableWriter(names, keep=None if options.columns else _MIN_COLUMNS, out=pending.append)
     count = 0
 
-    async def flush(least: int = 1) -> None:
-        if len(pending) >= least:
+    async def flush(min_rows: int = 1) -> None:
+        if len(pending) >= min_rows:
             text = "".join(pending)
             pending.clear()
-            # Whoever reads may be slow; the pages ahead come meanwhile.
+            # In a thread: the reader may be slow, and the next pages come meanwhile.
             await anyio.to_thread.run_sync(write, text)
 
     servers = find_servers(bms, options.filters, page_size=min(options.limit or 1000, 1000))
@@ -98,8 +98,8 @@ async def _write_list(bms: BmsClient, options: ListOptions, names: Sequence[str]
             if options.ids:
                 pending.append(f"{server.id}\n")
             elif options.json:
-                told = {name: plain(COLUMNS[name](server)) for name in names} if options.columns else plain(server)
-                pending.append(json_line(told))
+                fields = {name: plain(COLUMNS[name](server)) for name in names} if options.columns else plain(server)
+                pending.append(json_line(fields))
             else:
                 columns.add(*(COLUMNS[name](server) for name in names))
             count += 1
@@ -113,20 +113,20 @@ async def _write_list(bms: BmsClient, options: ListOptions, names: Sequence[str]
 
 
 def show_servers(arguments: Sequence[str], *, cloud: str | None, json: bool) -> int:
-    """Write all that the cloud tells of some servers; 1 if one of them could not be read."""
+    """Print all fields of some servers; returns 1 if one of them could not be read."""
     ids = read_ids(arguments, None) or []
     settings = read_settings(cloud)
 
     async def main(_stop: SignalHandler) -> int:
         async with open_client(settings) as opened:
             code: int = Code.OK
-            for start in range(0, len(ids), _AT_ONCE):
-                for server_id, answer in await _read(opened.bms, ids[start : start + _AT_ONCE]):
-                    if isinstance(answer, Server):
-                        write(json_line(plain(answer)) if json else _describe(answer))
+            for start in range(0, len(ids), _CONCURRENT_READS):
+                for server_id, result in await _read(opened.bms, ids[start : start + _CONCURRENT_READS]):
+                    if isinstance(result, Server):
+                        write(json_line(plain(result)) if json else _describe(result))
                     else:
                         code = Code.FAILED
-                        _print_missing(server_id, answer, opened.where)
+                        _print_missing(server_id, result, opened.where)
         return code
 
     return run_interruptibly(main)
@@ -134,7 +134,7 @@ def show_servers(arguments: Sequence[str], *, cloud: str | None, json: bool) -> 
 
 async def _read(bms: BmsClient, ids: Sequence[str]) -> list[tuple[str, Server | BmsError]]:
     found: dict[str, Server | BmsError] = {}
-    broken: list[BmsError] = []
+    errors: list[BmsError] = []
 
     async def read_one(server_id: str) -> None:
         try:
@@ -142,13 +142,13 @@ async def _read(bms: BmsClient, ids: Sequence[str]) -> list[tuple[str, Server | 
         except (NotFoundError, InvalidRequestError) as error:
             found[server_id] = error
         except BmsError as error:
-            broken.append(error)
+            errors.append(error)
 
     async with anyio.create_task_group() as tasks:
         for server_id in ids:
             tasks.start_soon(read_one, server_id)
-    if broken:
-        raise broken[0]
+    if errors:
+        raise errors[0]
     return [(server_id, found[server_id]) for server_id in ids]
 
 
@@ -161,7 +161,7 @@ def _print_missing(server_id: str, error: BmsError, where: str) -> None:
 
 
 def _describe(server: Server) -> str:
-    """Return a server for people: a field a line, what is inside of it below."""
+    """Return a server as text for people: a field a line, nested fields indented."""
     lines: list[str] = []
     _add_fields(lines, server.__rich_repr__(), 0)
     return "\n".join(lines) + "\n\n"
@@ -171,25 +171,25 @@ def _add_fields(lines: list[str], fields: Sequence[tuple[str, object]], depth: i
     indent = "  " * depth
     width = max((cell_len(strip_control_chars(name)) for name, _ in fields), default=0) + 1
     for name, value in fields:
-        told = plain(value)
-        if isinstance(told, dict) and told:
+        shown = plain(value)
+        if isinstance(shown, dict) and shown:
             lines.append(f"{indent}{strip_control_chars(name)}:")
-            _add_fields(lines, list(told.items()), depth + 1)
-        elif isinstance(told, list) and any(isinstance(each, dict) for each in told):
+            _add_fields(lines, list(shown.items()), depth + 1)
+        elif isinstance(shown, list) and any(isinstance(item, dict) for item in shown):
             lines.append(f"{indent}{strip_control_chars(name)}:")
-            for each in told:
+            for item in shown:
                 block: list[str] = []
-                _add_fields(block, list(each.items()), 0)
-                lines += [f"{indent}  {'  ' if number else '- '}{line}" for number, line in enumerate(block)]
+                _add_fields(block, list(item.items()), 0)
+                lines += [f"{indent}  {'  ' if index else '- '}{line}" for index, line in enumerate(block)]
         else:
-            # An enum has its name, where a number would tell nobody anything.
-            shown = format_cell(value if isinstance(value, Enum) else told)
-            lines.append(f"{indent}{padded(f'{strip_control_chars(name)}:', width)} {shown}")
+            # The name of an enum says more than its number.
+            text = format_cell(value if isinstance(value, Enum) else shown)
+            lines.append(f"{indent}{padded(f'{strip_control_chars(name)}:', width)} {text}")
 
 
 def _columns(text: str | None) -> Sequence[str]:
     if text is None:
-        return _USUAL
+        return _DEFAULT_COLUMNS
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in COLUMNS]
     if unknown or not names:

@@ -1,4 +1,4 @@
-"""Ctrl-C and its relatives: the first ends things in order, the next at once."""
+"""Ctrl-C and other signals: the first one ends the command in order, the next one at once."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from .exit import print_error
 
 __all__ = ["SignalHandler", "run_interruptibly"]
 
-_ONE_PRESS = 0.3
+_DUPLICATE_SECONDS = 0.3
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 class SignalHandler:
-    """Takes signals in.
+    """Handles signals.
 
     Attributes:
-        number: The signal that came first, 0 as long as none has.
-        on_first_signal: What the first one does; None cancels everything that is under way.
-        scope: What it cancels.
+        number: The first signal, 0 before any.
+        on_first_signal: Called on the first signal; None cancels `scope`.
+        scope: The scope of the whole command.
     """
 
     def __init__(self) -> None:
         self.number = 0
         self.on_first_signal: Callable[[], None] | None = None
         self.scope = anyio.CancelScope()
-        self._came_at = 0.0
+        self._received_at = 0.0
 
     def on_signal(self, number: int) -> None:
-        """Take a signal in."""
+        """Handle a signal."""
         now = asyncio.get_running_loop().time()
         if self.number:
-            # One press may come more than once, from the terminal and from whoever started us; a terminal that is
-            # closed says so as often as it likes.
-            if number != signal.SIGHUP and now - self._came_at > _ONE_PRESS:
-                self._leave(number)
+            # One key press may arrive twice, from the terminal and from the parent process, and a closed terminal may
+            # send SIGHUP any number of times.
+            if number != signal.SIGHUP and now - self._received_at > _DUPLICATE_SECONDS:
+                self._exit_now(number)
             return
-        self.number, self._came_at = number, now
+        self.number, self._received_at = number, now
         if self.on_first_signal is None:
             self.scope.cancel()
         else:
             self.on_first_signal()
 
     @staticmethod
-    def _leave(number: int) -> None:
-        """End the process now: not even a thread that waits for a stopped terminal keeps it."""
+    def _exit_now(number: int) -> None:
+        """Exit now, even if a thread is blocked on a stopped terminal."""
         if sys.stderr.isatty():
             os.set_blocking(sys.stderr.fileno(), False)
             with suppress(OSError):
@@ -64,14 +64,14 @@ def run_interruptibly(main: Callable[[SignalHandler], Awaitable[int]]) -> int:
     """Run a coroutine function in an event loop, and return its exit code or that of the signal that ended it.
 
     Args:
-        main: Is handed what takes signals in.
+        main: Called with the signal handler.
     """
 
-    async def whole() -> int:
+    async def run() -> int:
         stop = SignalHandler()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # What whoever started us has switched off stays off: `nohup` does so.
+            # A signal that the parent process ignores stays ignored, as under `nohup`.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, stop.on_signal, number)
         code = 0
@@ -81,4 +81,4 @@ def run_interruptibly(main: Callable[[SignalHandler], Awaitable[int]]) -> int:
             print_error("interrupted; nothing was changed")
         return 128 + stop.number if stop.number else code
 
-    return asyncio.run(whole())
+    return asyncio.run(run())

@@ -1,4 +1,4 @@
-"""``bms simulator``: the simulator, with what leads to it in the words of a shell."""
+"""``bms simulator``: serves a simulated cloud, and prints the shell variables that lead to it."""
 
 from __future__ import annotations
 
@@ -9,38 +9,33 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from typing import TextIO
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from .exit import Code, UsageError, print_error
 from .output import write
 
+if TYPE_CHECKING:
+    from bms_async.simulator.__main__ import Announcement
+
 __all__ = ["simulate"]
 
 _PROGRAM = "bms simulator"
-_PRINTS = "the exports that lead to it, or with --json one line of all that one can log in with"
-
-
-class _Line(msgspec.Struct):
-    address: str
-    project_id: str
-    token: str
-    servers: int
+_PRINTS = "the exports that lead to it, or with --json one line with everything needed to log in"
 
 
 def simulate(arguments: Sequence[str], *, json: bool) -> int:
-    """Serve a simulated cloud until it is told to stop.
+    """Serve a simulated cloud until a signal ends it.
 
     Args:
         arguments: Options of the simulator.
-        json: Whether to write its own line of JSON, which has all that can be used to log in.
+        json: Whether to print the simulator's own line of JSON in place of the exports.
 
     Raises:
         UsageError: The extra is missing.
+        OSError: Standard output cannot be written.
     """
     try:
-        from bms_async.simulator.__main__ import main  # noqa: PLC0415 - it needs an extra of its own
+        from bms_async.simulator.__main__ import main, print_announcement
     except ModuleNotFoundError as error:
         raise UsageError(
             f"{error.name} is not installed: pip install 'bms-async[simulator]' brings what the simulator needs"
@@ -48,57 +43,39 @@ def simulate(arguments: Sequence[str], *, json: bool) -> int:
     if "--help" in arguments or "-h" in arguments:
         text = io.StringIO()
         try:
-            # What prints the help keeps it to itself if that fails.
+            # argparse swallows a failure to print the help.
             with redirect_stdout(text):
                 return main(arguments, program=_PROGRAM, prints=_PRINTS)
         finally:
             write(text.getvalue())
-    with redirect_stdout(_Told(sys.stdout) if json else _Exports(sys.stdout)) as told:
-        main(arguments, program=_PROGRAM, prints=_PRINTS)
-    if told.failure is not None:
-        raise told.failure
+    failures: list[OSError] = []
+
+    def on_ready(announcement: Announcement) -> None:
+        try:
+            (print_announcement if json else _print_exports)(announcement)
+        except OSError as error:
+            failures.append(error)
+            # Nobody can read the address: end as on Ctrl-C, which closes all sockets.
+            signal.raise_signal(signal.SIGTERM)
+
+    main(arguments, program=_PROGRAM, prints=_PRINTS, on_ready=on_ready)
+    if failures:
+        raise failures[0]
     return Code.OK
 
 
-class _Told(io.TextIOBase):
-    """Takes the line of JSON by which the simulator says that it is ready, and ends it where nobody can read that.
-
-    Attributes:
-        failure: Why it could not be written.
-    """
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self.failure: OSError | None = None
-
-    def write(self, text: str, /) -> int:
-        """Take the line."""
-        try:
-            self._tell(text)
-        except OSError as error:
-            self.failure = error
-            # It takes that as it takes Ctrl-C, and leaves nothing open.
-            signal.raise_signal(signal.SIGTERM)
-        return len(text)
-
-    def _tell(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
-
-    def flush(self) -> None:
-        """Do nothing: it is written already."""
-
-
-class _Exports(_Told):
-    """Turns that line into exports."""
-
-    def _tell(self, text: str) -> None:
-        told = msgspec.json.decode(text, type=_Line)
-        exports = {"BMS_ENDPOINT": told.address, "OS_PROJECT_ID": told.project_id, "OS_TOKEN": told.token}
-        if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
-            exports["NO_PROXY"] = "127.0.0.1"
-        values = " ".join(f"{name}={shlex.quote(value)}" for name, value in exports.items())
-        print_error(f"a cloud of {told.servers:,} servers at {told.address}; Ctrl-C ends it. In another terminal:")
-        self._out.write(f"export {values}\n")
-        self._out.flush()
-        print_error("and then: bms login, bms servers list, bms stop --tag rack-1", first="     ")
+def _print_exports(announcement: Announcement) -> None:
+    exports = {
+        "BMS_ENDPOINT": announcement.address,
+        "OS_PROJECT_ID": announcement.project_id,
+        "OS_TOKEN": announcement.token,
+    }
+    if any(os.environ.get(name) for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")):
+        exports["NO_PROXY"] = "127.0.0.1"
+    values = " ".join(f"{name}={shlex.quote(value)}" for name, value in exports.items())
+    print_error(
+        f"a cloud of {announcement.servers:,} servers at {announcement.address}; Ctrl-C ends it. In another terminal:"
+    )
+    sys.stdout.write(f"export {values}\n")
+    sys.stdout.flush()
+    print_error("and then: bms login, bms servers list, bms stop --tag rack-1", first="     ")

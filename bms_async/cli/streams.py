@@ -1,4 +1,4 @@
-"""The three standard streams: as whoever started us left them, and until the last word is written."""
+"""The three standard streams: repaired at the start, and flushed with an exit code at the end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NO_READER = 128 + 13
 
 
 def repair_streams() -> None:
-    """Have three streams that take what is written to them, whoever started us.
+    """Make all three streams usable, however the process was started.
 
-    One that is closed becomes nothing to read and nowhere to write, so that no file or socket gets its number. Pipes
-    and files are UTF-8 whatever the locale, as JSON is; a terminal shows a ``?`` for what it does not know.
+    A closed stream is replaced by the null device, so that no file or socket gets its number. Pipes and files are UTF-8
+    whatever the locale, as JSON is; a terminal shows ``?`` for characters that it does not have.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -25,14 +25,14 @@ def repair_streams() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, closefd=False))
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
-            # Files that were made on Windows begin with a mark of their encoding.
+            # utf-8-sig: files from Windows begin with a byte order mark.
             stream.reconfigure(encoding="utf-8-sig" if stream is sys.stdin else "utf-8", errors="strict")
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.isatty():
         sys.stdout.reconfigure(errors="replace")
 
 
 def print_error(text: str, *, first: str = "bms: ") -> None:
-    """Write a line to standard error, whatever has become of that."""
+    """Write a line to standard error, which may be closed."""
     try:
         sys.stderr.write(f"{first}{text}\n")
         sys.stderr.flush()
@@ -41,10 +41,10 @@ def print_error(text: str, *, first: str = "bms: ") -> None:
 
 
 def discard_output() -> OSError | None:
-    """Write what waits to be written; let it go nowhere if it cannot be, and all that comes after it.
+    """Flush both output streams; one that fails is redirected to the null device from now on.
 
     Returns:
-        Why results could not be written, None if they were. Nobody can be told of it where it is standard error.
+        Why standard output could not be written, None if it was. A failure of standard error is ignored.
     """
     failure: OSError | None = None
     for stream in (sys.stdout, sys.stderr):
@@ -53,7 +53,7 @@ def discard_output() -> OSError | None:
         except OSError as error:
             if stream is sys.stdout:
                 failure = error
-            # What is still in the buffer is written once more when Python ends.
+            # Python flushes the rest of the buffer once more when it exits.
             with suppress(OSError):
                 devnull = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(devnull, stream.fileno())
@@ -62,10 +62,10 @@ def discard_output() -> OSError | None:
 
 
 def flush_output(code: int) -> int:
-    """Write the last of the output; Python would do so when it ends, and tell in its own way that it failed.
+    """Flush the output before Python does when it exits, which would report a failure in its own way.
 
     Args:
-        code: The exit code as far as the work is concerned.
+        code: The exit code of the command.
 
     Returns:
         The exit code.

@@ -1,4 +1,4 @@
-"""Counting what is alike, in little room however much of it differs: pure."""
+"""Counting by key in bounded memory, however many keys there are. Pure."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-__all__ = ["Tally"]
+__all__ = ["BoundedCounter"]
 
 
-class Tally(Generic[T]):
-    """Counts things by a key. Of too many keys the rarer half is let go: what comes often is found in any order.
+class BoundedCounter(Generic[T]):
+    """Counts items by key. When there are too many keys, the rarer half is dropped: frequent keys survive in any order.
 
     Args:
-        most: How many keys are kept at most.
+        max_keys: How many keys are kept.
 
     Attributes:
-        seen: How many keys were new; one that was let go may be so again.
-        lost: How many things had a key that was let go.
+        distinct: How many keys were new; a key that was dropped may be new again.
+        dropped: How many items had a key that was dropped.
     """
 
-    def __init__(self, most: int = 500) -> None:
-        self._most = most
+    def __init__(self, max_keys: int = 500) -> None:
+        self._max_keys = max_keys
         self._kept: dict[str, tuple[int, T]] = {}
-        self.seen = 0
-        self.lost = 0
+        self.distinct = 0
+        self.dropped = 0
 
-    def add(self, key: str, thing: T) -> bool:
-        """Count a thing; tell whether its key is new."""
-        count, first = self._kept.get(key, (0, thing))
+    def add(self, key: str, item: T) -> bool:
+        """Count an item; return whether its key is new."""
+        count, first = self._kept.get(key, (0, item))
         if not count:
-            self.seen += 1
-            if len(self._kept) == self._most:
-                self._let_go()
+            self.distinct += 1
+            if len(self._kept) == self._max_keys:
+                self._drop_rare()
         self._kept[key] = count + 1, first
         return not count
 
     def ranked(self) -> list[tuple[int, T]]:
-        """Return how many things had each key that is kept, with the first of them; the most frequent first."""
+        """Return for each kept key the number of items and the first of them; the most frequent key first."""
         return sorted(self._kept.values(), key=lambda pair: -pair[0])
 
-    def _let_go(self) -> None:
+    def _drop_rare(self) -> None:
         by_count = sorted(self._kept.items(), key=lambda pair: -pair[1][0])
-        half = self._most // 2
-        self.lost += sum(count for _, (count, _) in by_count[half:])
+        half = self._max_keys // 2
+        self.dropped += sum(count for _, (count, _) in by_count[half:])
         self._kept = dict(by_count[:half])

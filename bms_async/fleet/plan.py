@@ -151,6 +151,15 @@ def _error_of(value: object) -> InvalidRequestError:
     raise AssertionError("a value that is not a string passed for an id")
 
 
+def batch_size(wave_size: int | None = None) -> int:
+    """Return how many servers a fleet run sends with one call at most.
+
+    Args:
+        wave_size: The run's option of that name: how many servers may be in flight at once, None for no bound.
+    """
+    return MAX_BATCH_SIZE if wave_size is None else min(MAX_BATCH_SIZE, wave_size)
+
+
 class WaveLimit:
     """The bound on how many servers are in flight.
 
@@ -162,7 +171,7 @@ class WaveLimit:
 
     def __init__(self, wave_size: int | None = None) -> None:
         self._wave_size = wave_size
-        self.size = MAX_BATCH_SIZE if wave_size is None else min(MAX_BATCH_SIZE, wave_size)
+        self.size = batch_size(wave_size)
 
     def room(self, in_flight: int) -> int:
         """Return how many servers may be sent now, at most a full batch."""
@@ -184,15 +193,6 @@ class WaveLimit:
         if count == ready:
             return count if complete else 0
         return count if count * REFILL_FRACTION >= self.size or waited >= REFILL_TIMEOUT else 0
-
-
-def batch_size(wave_size: int | None = None) -> int:
-    """Return how many servers a fleet run sends with one call at most.
-
-    Args:
-        wave_size: The run's option of that name.
-    """
-    return WaveLimit(wave_size).size
 
 
 class DelayQueue(Generic[T]):

@@ -1,4 +1,4 @@
-"""What we test ourselves with, for testing what is built on `bms_async`.
+"""Test tools for programs that are built on `bms_async`; the SDK itself is tested with them.
 
 A simulated cloud with faults on demand (`SimulatedCloud`, `SimulatorProcess`), a clock on which hours take no time
 (`run_virtually`), and the pytest fixtures ``bms_simulator`` and ``bms_client``, which come with
@@ -60,7 +60,7 @@ __all__ = [
     "suspend",
 ]
 
-# The pytest plugin lies in this package, and is loaded by test runs of which many tests need nothing of it.
+# Imported on demand: test runs load the pytest plugin of this package, and many of their tests need nothing else.
 _ON_DEMAND = {
     "Answer": "bms_async.simulator",
     "ArrivedCall": "bms_async.testing._recording_cloud",

@@ -1,4 +1,4 @@
-"""The open client for tests that pytest-asyncio runs: one fixture for each scope that a test's loop may have."""
+"""The open client for tests under pytest-asyncio: one fixture for each scope of a test's loop."""
 
 from __future__ import annotations
 

@@ -15,32 +15,32 @@ from bms_async.transport import MAX_RESPONSE_BYTES
 __all__ = ["ADDRESS", "client_of", "transport_to"]
 
 ADDRESS = "http://localhost"
-"""What clients call it; nobody listens there."""
+"""The address in requests; nothing listens there."""
 
 
 def transport_to(cloud: Cloud, max_response_bytes: int | None = None) -> Transport:
-    """Make a transport that carries requests to a cloud, whatever their address."""
-    library = httpx.AsyncClient(transport=_Timely(app=create_app(cloud)))
+    """Make a transport that sends requests to a cloud, whatever their address."""
+    library = httpx.AsyncClient(transport=_TimeoutTransport(app=create_app(cloud)))
     bound = MAX_RESPONSE_BYTES if max_response_bytes is None else max_response_bytes
     return HttpxTransport(library, max_response_bytes=bound)
 
 
-class _Timely(httpx.ASGITransport):
-    """Gives up when a socket would have: httpx leaves timeouts to what it reads from, and an application has none."""
+class _TimeoutTransport(httpx.ASGITransport):
+    """An ASGI transport with a read timeout, which httpx leaves to sockets."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        longest = request.extensions.get("timeout", {}).get("read")
+        timeout = request.extensions.get("timeout", {}).get("read")
         try:
-            with anyio.fail_after(longest):
+            with anyio.fail_after(timeout):
                 return await super().handle_async_request(request)
         except TimeoutError as error:
-            raise httpx.ReadTimeout(f"no answer within {longest:g} s", request=request) from error
+            raise httpx.ReadTimeout(f"no response within {timeout:g} s", request=request) from error
 
 
 def client_of(
     cloud: Cloud, auth: Auth | None = None, random: Random | None = None, **options: Unpack[ClientOptions]
 ) -> BmsClient:
-    """Make a client, not opened yet, that talks to a cloud without a socket; see `SimulatedCloud.client`."""
+    """Make a client, not opened yet, that reaches a cloud without a socket; see `SimulatedCloud.client`."""
     if options.get("transport") is None:
         options["transport"] = transport_to(cloud, options.pop("max_response_bytes", None))
     client = BmsClient(
@@ -49,6 +49,6 @@ def client_of(
         auth=auth or StaticToken(cloud.settings.token),
         **options,
     )
-    # Else its waits between tries would be others in each run.
-    client._core.random = random or Random(cloud.settings.seed)  # noqa: S311, SLF001 - jitter; no user sets it
+    # Seeded, so that the delays between attempts are the same in each run.
+    client._core.random = random or Random(cloud.settings.seed)  # noqa: SLF001 - not a public option
     return client

@@ -1,4 +1,4 @@
-"""What a program must be told to find a simulated cloud."""
+"""The environment variables that lead a program to a simulated cloud."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def environment_of(address: str, settings: CloudSettings, credentials: Credentia
     """Return the variables that `BmsClient.from_env()` reads.
 
     Raises:
-        ValueError: `credentials` is none of the three kinds.
+        ValueError: `credentials` is not one of the three kinds.
     """
     found = {"BMS_ENDPOINT": address, "OS_PROJECT_ID": settings.project_id, "OS_AUTH_TYPE": credentials}
     match credentials:
@@ -35,4 +35,4 @@ def environment_of(address: str, settings: CloudSettings, credentials: Credentia
                 keys["HUAWEICLOUD_SDK_SECURITY_TOKEN"] = settings.security_token
             return {**found, **keys}
         case _:
-            raise ValueError(f"credentials={credentials!r}: there are token, password and aksk")
+            raise ValueError(f"credentials={credentials!r}: expected token, password or aksk")

@@ -1,4 +1,4 @@
-"""A cloud's time that follows whichever event loop a test runs on."""
+"""A clock for a simulated cloud that follows the running event loop."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["LoopTime"]
 
 
 class LoopTime:
-    """A clock that begins at 0 and goes as the running event loop's does.
+    """A clock that starts at 0 and follows the running event loop.
 
-    A fixture makes a cloud before a loop runs, and a test may look at the cloud after its loop has ended, or run a
-    second one: the clock stands at 0 until it is first read within a loop, and goes on from where it was with the next.
+    A fixture makes a cloud before a loop runs, and a test may read the cloud after its loop has ended, or run another
+    loop. So the clock stays at 0 until it is first read within a loop, and continues from its value in the next one.
     """
 
     __slots__ = ("_began", "_loop", "_passed")
@@ -24,7 +24,7 @@ class LoopTime:
         self._passed = self._began = 0.0
 
     def __call__(self) -> float:
-        """Seconds since it was first read within a loop."""
+        """Return the seconds since it was first read within a loop."""
         with contextlib.suppress(RuntimeError):
             running = asyncio.get_running_loop()
             if running is not self._loop:
@@ -37,5 +37,5 @@ class LoopTime:
 
 
 def _passed_on(loop: asyncio.AbstractEventLoop) -> float:
-    """What has passed for the world outside of a loop: more than the loop's time where the machine has slept."""
+    """Return the time that passed outside of the loop: more than the loop's own if the machine was suspended."""
     return loop.time() + (loop.suspended if isinstance(loop, VirtualClockLoop) else 0.0)

@@ -1,4 +1,4 @@
-"""The marker `bms` of a test: what it says, and whether the test got the loop that it asked for."""
+"""The marker `bms` of a test: its arguments, and whether the test got the loop that it asked for."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import pytest
 
 
 def read_marker(item: pytest.Item) -> dict[str, Any]:
-    """Return what the markers of a test say together; the nearest one has the last word."""
-    said: dict[str, Any] = {}
+    """Return the arguments of all markers of a test; the nearest one wins."""
+    arguments: dict[str, Any] = {}
     for mark in item.iter_markers("bms"):
         if mark.args:
-            pytest.fail(f"@pytest.mark.bms takes names, such as servers=3, and was given {mark.args}", pytrace=False)
-        said = {**mark.kwargs, **said}
-    return said
+            pytest.fail(
+                f"@pytest.mark.bms: expected keyword arguments, such as servers=3, got {mark.args}", pytrace=False
+            )
+        arguments = {**mark.kwargs, **arguments}
+    return arguments
 
 
 def check_loop(item: pytest.Item) -> None:
-    """Fail a test that has asked for the virtual clock and runs on a loop that others of its module had before."""
-    from bms_async.testing.clock import is_virtual  # noqa: PLC0415
+    """Fail a test that asks for the virtual clock but runs on a real loop that its module already had."""
+    from bms_async.testing.clock import is_virtual
 
     if read_marker(item).get("virtual") is True and not is_virtual():
         pytest.fail(

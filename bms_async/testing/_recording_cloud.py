@@ -1,4 +1,4 @@
-"""A cloud that remembers what it was asked for, and whose servers can be changed behind everybody's back."""
+"""A cloud that records its calls, and whose servers a test can change without a call."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["ArrivedCall", "RecordingCloud", "SimulatedJob"]
 
 
 class ArrivedCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that came to the cloud.
+    """A call that arrived at the cloud.
 
     Attributes:
         operation: The operation's name, such as ``servers.stop``.
-        nth: Which call of the operation it was, from 1.
-        at: When it came, in seconds of the cloud's clock.
+        nth: The number of the call within its operation, from 1.
+        at: When it arrived, in seconds of the cloud's clock.
         refused: Whether the cloud's limit refused it with 429; a planned `Throttled` does not count here.
     """
 
@@ -30,15 +30,15 @@ class ArrivedCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SimulatedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A power job as it stands in the cloud, whether or not its answer got to anybody.
+    """A power job in the cloud, whether or not its response reached a client.
 
     Attributes:
         id: Its id.
         action: ``start``, ``stop`` or ``reboot``.
-        server_ids: What it was asked for, in that order.
+        server_ids: Its servers, in the order of the request.
         accepted: When, in seconds of the cloud's clock.
         status: ``INIT``, ``RUNNING``, ``SUCCESS`` or ``FAIL``.
-        failed: How many of its sub-jobs have failed until now.
+        failed: How many of its sub-jobs have failed so far.
     """
 
     id: str
@@ -50,32 +50,32 @@ class SimulatedJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordingCloud(Cloud):
-    """A cloud that remembers its calls and its power jobs."""
+    """A cloud that records its calls and its power jobs."""
 
     def __init__(self, settings: CloudSettings | None, clock: Callable[[], float]) -> None:
         super().__init__(settings, clock)
-        self._seen: list[ArrivedCall] = []
+        self._calls: list[ArrivedCall] = []
         self._accepted: list[tuple[BatchJob, tuple[str, ...]]] = []
 
     @property
     def calls(self) -> list[ArrivedCall]:
-        """The calls that came, in their order."""
-        return list(self._seen)
+        """The calls that arrived, in order."""
+        return list(self._calls)
 
     def arrive(self, operation: str) -> tuple[int, float]:
-        """Count a call, and remember it."""
+        """Count a call, and record it."""
         nth, wait = super().arrive(operation)
-        self._seen.append(ArrivedCall(operation=operation, nth=nth, at=self.now(), refused=wait > 0.0))
+        self._calls.append(ArrivedCall(operation=operation, nth=nth, at=self.now(), refused=wait > 0.0))
         return nth, wait
 
     def act(self, action: PowerAction, server_ids: Sequence[str]) -> BatchJob:
-        """Accept a batch, and remember it."""
+        """Accept a batch, and record its job."""
         job = super().act(action, server_ids)
         self._accepted.append((job, tuple(server_ids)))
         return job
 
     def power_jobs(self) -> list[SimulatedJob]:
-        """The power jobs as they stand now, in the order in which they were accepted."""
+        """Return the power jobs as of now, in the order of their acceptance."""
         now = self.now()
         for job, _ in self._accepted:
             job.advance(now)
@@ -92,8 +92,8 @@ class RecordingCloud(Cloud):
         ]
 
     def force_action(self, server: Server, action: Action) -> None:
-        """Have a server be as after an action that nobody asked the cloud for; what is being done to it goes on."""
-        server.look(self.now())
+        """Set a server to its state after an action, without a job; work in progress on it continues."""
+        server.advance(self.now())
         kept = server.action, server.task, server.work
         counts = server.starts, server.stops
         server.end(action, self.now(), done=True)
@@ -101,8 +101,8 @@ class RecordingCloud(Cloud):
         server.starts, server.stops = counts
 
     def remove(self, server: Server) -> None:
-        """Have a server be gone at once."""
-        server.look(self.now())
+        """Remove a server at once."""
+        server.advance(self.now())
         server.end("delete", self.now(), done=True)
-        self._park.remove(server)
+        self._inventory.remove(server)
         self.volumes = {volume: owner for volume, owner in self.volumes.items() if owner != server.id}

@@ -1,4 +1,4 @@
-"""The settings of a cloud, as the simulator's command reads them."""
+"""The settings of a cloud as JSON, for the simulator's command."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["to_json_line"]
 
 
 def to_json_line(settings: CloudSettings) -> str:
-    """Return the settings that are not as by default, as one line of JSON.
+    """Return the settings that differ from the default, as one line of JSON.
 
     Raises:
-        ValueError: JSON has no word for a time without end.
+        ValueError: A time is infinite, which JSON cannot express.
     """
     default = CloudSettings()
-    told = {name: getattr(settings, name) for name in settings.__struct_fields__}
+    values = {name: getattr(settings, name) for name in settings.__struct_fields__}
     if math.isinf(settings.job_hidden_seconds):
-        raise ValueError("job_hidden_seconds=inf: a simulator in a process of its own cannot be told this one")
+        raise ValueError("job_hidden_seconds=inf: expected a finite time for a simulator in a process of its own")
     return (
-        msgspec.json.encode({name: value for name, value in told.items() if value != getattr(default, name)}).decode()
+        msgspec.json.encode({name: value for name, value in values.items() if value != getattr(default, name)}).decode()
         + "\n"
     )

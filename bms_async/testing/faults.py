@@ -1,4 +1,4 @@
-"""What is to go wrong in a test: by operation, and by which call of it."""
+"""The faults of a test: by operation, and by the number of the call."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["FaultPlan", "PlannedFault", "check_occurrence", "check_operation"]
 
 
 class PlannedFault(msgspec.Struct, kw_only=True):
-    """A fault that was planned, and what has become of it.
+    """A planned fault, and how often it has happened.
 
     Attributes:
-        operation: The operation whose calls it is for.
-        fault: What goes wrong.
-        first: The first call that it is for, counted from the first that the plan saw, from 1.
+        operation: The operation.
+        fault: The fault.
+        first: The first call that it affects, counted from 1 at the first call that reached the plan.
         last: The last one; None for all that follow.
         happened: How often it has happened.
     """
@@ -42,8 +42,8 @@ class FaultPlan:
         plan.add("servers.stop", CutAfter(), nth=2)  # the second call of servers.stop from now on
         cloud.faults.append(plan)
 
-    Calls that the cloud's limit refuses with a 429 of its own are not counted. Where two faults are planned for one
-    call, the one that was added last happens.
+    Calls that the cloud's own limit refuses with 429 are not counted. If two faults are planned for one call, the one
+    that was added last happens.
     """
 
     __slots__ = ("_faults", "_seen")
@@ -56,7 +56,7 @@ class FaultPlan:
         return f"<FaultPlan of {len(self._faults)}, {len(self.unused)} not happened>"
 
     def __call__(self, operation: str, nth: int, path: str) -> Fault | None:  # noqa: ARG002 - a hook's arguments
-        """The fault for this call, if one is planned."""
+        """Return the fault for this call, None without one."""
         number = self._seen[operation] = self._seen.get(operation, 0) + 1
         for planned in reversed(self._faults):
             if (
@@ -73,17 +73,17 @@ class FaultPlan:
 
         Args:
             operation: The operation's name, such as ``servers.stop``; see `OPERATIONS`.
-            fault: What goes wrong: `Answer`, `CutAfter`, `CutBefore`, `Delay`, `DroppedMarker`, `GarbledJob`,
+            fault: The fault: `Answer`, `CutAfter`, `CutBefore`, `Delay`, `DroppedMarker`, `GarbledJob`,
                 `HalfBody`, `NotFoundJob`, `ShortPage`, `Throttled` or `Unauthorized`.
-            nth: With which call of the operation it begins, counted from now: 1 is the next one.
-            times: With how many calls in a row; None for all that follow.
+            nth: The first call that it affects, counted from now: 1 is the next one.
+            times: The number of consecutive calls; None for all that follow.
 
         Returns:
-            The planned fault, whose `happened` can be asked later.
+            The planned fault, whose `happened` can be read later.
 
         Raises:
-            ValueError: No operation is called so, or a number is less than 1.
-            TypeError: What is given is no fault.
+            ValueError: The operation does not exist, or a number is less than 1.
+            TypeError: `fault` is not a fault.
         """
         check_operation(operation)
         check_occurrence(fault, nth, 1 if times is None else times)
@@ -95,7 +95,7 @@ class FaultPlan:
         return planned
 
     def clear(self) -> None:
-        """Drop all faults; the calls that follow go well."""
+        """Remove all faults."""
         self._faults.clear()
 
     @property
@@ -105,19 +105,19 @@ class FaultPlan:
 
     @property
     def unused(self) -> list[PlannedFault]:
-        """The faults that have not happened as often as they were planned; with `times=None`, not once."""
-        return [each for each in self._faults if each.happened < _wanted(each)]
+        """The faults that have not happened as often as planned; with `times=None`, not once."""
+        return [planned for planned in self._faults if planned.happened < _planned_count(planned)]
 
 
 def check_operation(operation: str) -> None:
-    """Refuse what no operation is called, for it would be waited for in vain.
+    """Refuse an unknown operation, whose fault would never happen.
 
     Raises:
-        ValueError: There is none of this name.
+        ValueError: The operation does not exist.
     """
     if operation not in OPERATIONS:
         near = difflib.get_close_matches(str(operation), OPERATIONS, n=3) or OPERATIONS
-        raise ValueError(f"operation={operation!r}: there is no such operation; perhaps {', '.join(near)}")
+        raise ValueError(f"operation={operation!r}: unknown operation; did you mean {', '.join(near)}?")
 
 
 def check_occurrence(fault: object, nth: object, times: object) -> None:
@@ -125,15 +125,15 @@ def check_occurrence(fault: object, nth: object, times: object) -> None:
 
     Raises:
         ValueError: A number is less than 1.
-        TypeError: What is given is no fault, such as the class of one.
+        TypeError: `fault` is not a fault, but a class, for instance.
     """
     if not isinstance(fault, Fault):
         given = f"{fault.__name__}, the class" if isinstance(fault, type) else type(fault).__name__
-        raise TypeError(f"fault={given}: a fault is needed, such as CutAfter()")
+        raise TypeError(f"fault={given}: expected a fault, such as CutAfter()")
     for name, value in (("nth", nth), ("times", times)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}={value!r}: it is counted from 1")
+            raise ValueError(f"{name}={value!r}: expected a number from 1 on")
 
 
-def _wanted(planned: PlannedFault) -> int:
+def _planned_count(planned: PlannedFault) -> int:
     return 1 if planned.last is None else planned.last - planned.first + 1

@@ -1,7 +1,7 @@
 """The pytest plugin: the fixtures `bms_simulator` and `bms_client`, and the marker `bms`.
 
-A test run loads it where its ``conftest.py`` says ``pytest_plugins = ["bms_async.testing.plugin"]``, and no other does.
-It imports what it needs when a fixture is used.
+A test run loads it only if its ``conftest.py`` has ``pytest_plugins = ["bms_async.testing.plugin"]``. What the fixtures
+need is imported when one is used.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _BACKEND = "anyio_backend"
 _FAILED = pytest.StashKey[bool]()
 
 _SERVERS = 10
-# On a real clock nobody wants to wait for what takes a real cloud a minute.
+# A real clock needs shorter jobs than those of a real cloud, which take a minute.
 _REAL_JOB_SECONDS = (0.05, 0.25)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest about the marker, and give pytest-asyncio its fixtures where it is at work."""
+    """Register the marker, and the fixtures for pytest-asyncio if it is loaded."""
     config.addinivalue_line("markers", _MARKER)
     if _has_asyncio(config):
-        from bms_async.testing import _asyncio  # noqa: PLC0415 - it imports pytest-asyncio, which may be missing
+        from bms_async.testing import _asyncio
 
         config.pluginmanager.register(_asyncio, "bms_async_asyncio")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> Iterator[None]:
-    """Have a test that is marked as virtual run on the virtual clock, by the means of the plugin that runs it."""
+    """Run a test that is marked as virtual on the virtual clock, by the hooks of the plugin that runs it."""
     item = metafunc.definition
     if not (_is_async(item) and any(mark.kwargs.get("virtual") for mark in item.iter_markers("bms"))):
         return (yield)
@@ -61,35 +61,35 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> Iterator[None]:
         return (yield)
     if not hasattr(metafunc.config.hook, _LOOP_FACTORIES):
         return (yield)
-    # pytest-asyncio asks every test for its loops once anybody answers, so we answer for this one alone.
-    answer = _VirtualLoop()
-    metafunc.config.pluginmanager.register(answer)
+    # Registered for this test only: once the hook is implemented, pytest-asyncio calls it for every test.
+    implementation = _VirtualLoop()
+    metafunc.config.pluginmanager.register(implementation)
     try:
         return (yield)
     finally:
-        metafunc.config.pluginmanager.unregister(answer)
+        metafunc.config.pluginmanager.unregister(implementation)
 
 
 class _VirtualLoop:
-    """The loop that a test runs on, as pytest-asyncio wants to be told."""
+    """The hook by which pytest-asyncio gets the loop of a test."""
 
     @pytest.hookimpl(tryfirst=True, optionalhook=True)
     def pytest_asyncio_loop_factories(self) -> dict[str, Callable[[], Any]]:
-        from bms_async.testing.clock import VirtualClockLoop  # noqa: PLC0415
+        from bms_async.testing.clock import VirtualClockLoop
 
         return {"virtual": VirtualClockLoop}
 
 
 def _choose_backend(metafunc: pytest.Metafunc) -> None:
-    from bms_async.testing.clock import VirtualClockLoop  # noqa: PLC0415
+    from bms_async.testing.clock import VirtualClockLoop
 
     for mark in metafunc.definition.iter_markers("parametrize"):
         names = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
         if _BACKEND in (names.split(",") if isinstance(names, str) else names):
             return
     backend = ("asyncio", {"loop_factory": VirtualClockLoop})
-    # By anyio's own fixture, async fixtures of a module know that they belong to another loop. A fixture of the user's
-    # takes no parameters, and is passed over.
+    # Through anyio's own fixture, async fixtures of a module notice that they belong to another loop. A fixture of the
+    # user's takes no parameters, and is overridden.
     defined = metafunc.definition._fixtureinfo.name2fixturedefs.get(_BACKEND, ())  # noqa: SLF001 - no other way
     theirs = bool(defined) and defined[-1].func.__module__ == "anyio.pytest_plugin"
     chosen = pytest.mark.parametrize(_BACKEND, [backend], ids=["virtual"], scope="module", indirect=theirs)
@@ -108,10 +108,10 @@ def bms_simulator(request: pytest.FixtureRequest) -> Iterator[SimulatedCloud]:
     cloud = make_cloud(marker)
     yield cloud
     unused = cloud.faults.unused if marker.get("check_faults", True) else []
-    # A test that has failed has more to say than that it did not come so far.
+    # A test that has failed may not have come far enough for its faults.
     if unused and not request.node.stash.get(_FAILED, False):
-        told = "\n".join(f"  {each}: {each.happened} times until now" for each in unused)
-        pytest.fail(f"faults were planned and have not happened:\n{told}", pytrace=False)
+        lines = "\n".join(f"  {fault}: {fault.happened} times until now" for fault in unused)
+        pytest.fail(f"faults were planned and have not happened:\n{lines}", pytrace=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -124,9 +124,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture
 def bms_client(request: pytest.FixtureRequest, bms_simulator: SimulatedCloud) -> BmsClient:
-    """A client of the cloud of `bms_simulator`: open in an async test, and not opened yet in a plain one.
+    """A client of the cloud of `bms_simulator`: open in an async test, not opened yet in a plain one.
 
-    A plain test, and one of unittest's, opens it in the loop that it runs itself: ``async with bms_client as bms``.
+    A plain test or a unittest opens it in the loop that it runs itself: ``async with bms_client as bms``.
     """
     item = request.node
     if not _is_async(item):
@@ -146,7 +146,7 @@ def bms_client(request: pytest.FixtureRequest, bms_simulator: SimulatedCloud) ->
             pytest.fail(f"bms_async runs on asyncio, and this test runs on {name}; set its {_BACKEND}", pytrace=False)
         opened = request.getfixturevalue("_bms_client_of_anyio")
     else:
-        # Nothing runs it, and pytest says so.
+        # No plugin runs it, and pytest reports that.
         opened = bms_simulator.client()
     return opened
 
@@ -159,12 +159,12 @@ async def _bms_client_of_anyio(request: pytest.FixtureRequest, bms_simulator: Si
 
 
 def make_cloud(marker: dict[str, Any]) -> SimulatedCloud:
-    """Make the cloud that a test asks for by its markers."""
-    import msgspec  # noqa: PLC0415
+    """Make the cloud by the markers of a test."""
+    import msgspec
 
     problem = ""
     try:
-        from bms_async.testing import CloudSettings, SimulatedCloud  # noqa: PLC0415
+        from bms_async.testing import CloudSettings, SimulatedCloud
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError):
             raise
@@ -176,10 +176,10 @@ def make_cloud(marker: dict[str, Any]) -> SimulatedCloud:
     if unknown:
         known = [*sorted(_OWN), *CloudSettings.__struct_fields__]
         near = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1)] or known
-        problem = f"there is no {', '.join(unknown)}; perhaps {', '.join(near)}"
+        problem = f"unknown setting {', '.join(unknown)}; did you mean {', '.join(near)}?"
     for name in _OWN:
         if not isinstance(marker.get(name, False), bool):
-            problem = f"{name}={marker[name]!r}: True or False is needed"
+            problem = f"{name}={marker[name]!r}: expected True or False"
     defaults: dict[str, Any] = {"servers": _SERVERS}
     if marker.get("virtual") is not True:
         defaults["job_seconds"] = _REAL_JOB_SECONDS
@@ -192,7 +192,7 @@ def make_cloud(marker: dict[str, Any]) -> SimulatedCloud:
 
 
 def _check_clock(request: pytest.FixtureRequest) -> None:
-    """Fail a test that would wait on a real clock for what is to take no time."""
+    """Fail a test that asks for the virtual clock but would run on a real one."""
     if _is_of_unittest(request.node) and inspect.iscoroutinefunction(request.function):
         pytest.fail(
             "@pytest.mark.bms(virtual=True) cannot choose the loop of an IsolatedAsyncioTestCase; call run_virtually()"
@@ -212,7 +212,7 @@ def _check_clock(request: pytest.FixtureRequest) -> None:
                 pytrace=False,
             )
     elif _BACKEND in request.fixturenames:
-        from bms_async.testing.clock import VirtualClockLoop  # noqa: PLC0415
+        from bms_async.testing.clock import VirtualClockLoop
 
         backend = request.getfixturevalue(_BACKEND)
         if isinstance(backend, str) or backend[1].get("loop_factory") is not VirtualClockLoop:
@@ -224,11 +224,11 @@ def _check_clock(request: pytest.FixtureRequest) -> None:
 
 
 def _is_async(item: pytest.Item) -> bool:
-    """Whether a plugin for async tests is to run it; a class of unittest's runs a loop of its own."""
+    """Return whether a plugin for async tests runs it; a unittest runs its own loop."""
     if _is_of_unittest(item):
         return False
     function = getattr(item, "obj", None)
-    # What Hypothesis wraps is a plain function, around the one that the user wrote.
+    # Hypothesis wraps the user's function in a plain one.
     inner = getattr(getattr(function, "hypothesis", None), "inner_test", None)
     return inspect.iscoroutinefunction(inner or function)
 
@@ -239,12 +239,12 @@ def _is_of_unittest(item: pytest.Item) -> bool:
 
 
 def _has_asyncio(config: pytest.Config) -> bool:
-    # The second name is that of ``-p``, where plugins are not loaded by themselves.
+    # The second name is used with ``-p``, where plugins are not loaded automatically.
     return any(config.pluginmanager.hasplugin(name) for name in ("asyncio", "pytest_asyncio.plugin"))
 
 
 def _runs_with_asyncio(item: pytest.Item) -> bool:
-    """Whether pytest-asyncio runs a test: in its auto mode it marks the tests itself."""
+    """Return whether pytest-asyncio runs a test; in its auto mode it marks the tests itself."""
     if not _has_asyncio(item.config):
         return False
     if item.get_closest_marker("asyncio") is not None:

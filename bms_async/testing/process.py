@@ -29,9 +29,9 @@ __all__ = ["SimulatorProcess"]
 
 _OK = 200
 _HOST = "127.0.0.1"
-_LONGEST_START = 60.0
-_LONGEST_END = 10.0
-_LONGEST_ANSWER = 10.0
+_START_TIMEOUT = 60.0
+_STOP_TIMEOUT = 10.0
+_RESPONSE_TIMEOUT = 10.0
 _NEVER_STARTED = "the simulator was not started: use `with`, `async with`, or start()"
 
 
@@ -45,23 +45,23 @@ class SimulatorProcess:
             assert cloud.arrived("servers.stop") == 1
 
     It ends with the process that started it, however that ends. It runs on the real clock: short `job_seconds` make
-    short tests. ``async with`` does the same without holding the event loop. What asks or tells it something waits for
-    its answer, for some milliseconds; in a running loop, `anyio.to_thread.run_sync` does that in a thread.
+    short tests. ``async with`` does the same without blocking the event loop. Methods that read or change it block for
+    some milliseconds; in a running loop, call them with `anyio.to_thread.run_sync`.
 
     Args:
-        settings: How it behaves; by default `CloudSettings()`, with 1000 servers.
-        port: Where it listens; 0 takes a free port, which it keeps when it is started again.
+        settings: Its settings; by default `CloudSettings()`, with 1000 servers.
+        port: Its port; 0 takes a free one, which it keeps when it is started again.
 
     Raises:
-        ValueError: `job_hidden_seconds` is without end, which is for `SimulatedCloud` alone.
+        ValueError: `job_hidden_seconds` is infinite, which only `SimulatedCloud` supports.
     """
 
     def __init__(self, settings: CloudSettings | None = None, *, port: int = 0) -> None:
         self.settings = settings or CloudSettings()
-        self._told = to_json_line(self.settings)
+        self._settings_line = to_json_line(self.settings)
         self._port = port
         self._process: subprocess.Popen[str] | None = None
-        self._complaints: IO[str] | None = None
+        self._stderr: IO[str] | None = None
 
     def __repr__(self) -> str:
         state = f"at {self.address}" if self.is_running else "not running"
@@ -71,7 +71,7 @@ class SimulatorProcess:
         """Start it, and wait until it accepts calls.
 
         Raises:
-            RuntimeError: It runs already, or it ended at once; the text has what it said.
+            RuntimeError: It runs already, or it ended at once; the text has its error.
             TimeoutError: It does not accept calls after a minute.
         """
         if self.is_running:
@@ -79,14 +79,14 @@ class SimulatorProcess:
         self._release()
         command = [sys.executable, "-m", "bms_async.simulator", "--port", str(self._port)]
         command += ["--settings", "-", "--until-stdin-ends"]
-        self._complaints = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - it lives with the process
+        self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - it lives with the process
         self._process = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, text=True
         )
         if self._process.stdin is not None:
-            # Where it has ended already, its first line is missing, and what it said is told.
+            # If it has ended already, its first line is missing, and its error is raised below.
             with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(self._told)
+                self._process.stdin.write(self._settings_line)
                 self._process.stdin.flush()
         line = self._read_first_line()
         if not line:
@@ -94,19 +94,19 @@ class SimulatorProcess:
         self._port = int(json.loads(line)["address"].rpartition(":")[2])
 
     def stop(self) -> None:
-        """End it as a signal does; nothing if it does not run."""
+        """Stop it by a signal; does nothing if it does not run."""
         process = self._process
         if process is not None and process.poll() is None:
             process.terminate()
             try:
-                process.wait(_LONGEST_END)
+                process.wait(_STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
         self._release()
 
     def kill(self) -> None:
-        """End it without a word, as a crash does; `start` starts it anew, at the same address, as it was first."""
+        """Kill it, like a crash; `start` starts it again at the same address, in its initial state."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -131,7 +131,7 @@ class SimulatorProcess:
         try:
             await run_to_completion(anyio.to_thread.run_sync(self.start), grace=None)
         except BaseException:
-            # Also when it was cancelled meanwhile: nobody else would end the process.
+            # Also after a cancellation: nothing else would end the process.
             await run_to_completion(anyio.to_thread.run_sync(self.kill), grace=None)
             raise
         return self
@@ -143,12 +143,12 @@ class SimulatorProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process lives."""
+        """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """The number of the process.
+        """The process id.
 
         Raises:
             RuntimeError: It does not run.
@@ -159,7 +159,7 @@ class SimulatorProcess:
 
     @property
     def address(self) -> str:
-        """Where it listens, such as ``http://127.0.0.1:40213``.
+        """Its address, such as ``http://127.0.0.1:40213``.
 
         Raises:
             RuntimeError: It was never started, and has no port yet.
@@ -175,11 +175,11 @@ class SimulatorProcess:
 
     @property
     def token(self) -> str:
-        """The token that is good."""
+        """The token that it accepts."""
         return self.settings.token
 
     def environment(self, credentials: Credentials = "token") -> dict[str, str]:
-        """Return the variables that `BmsClient.from_env()` and the command ``bms`` read, to be laid over others.
+        """Return the variables that `BmsClient.from_env()` and the command ``bms`` read.
 
         Args:
             credentials: Which of them: ``token``, ``password`` or ``aksk``.
@@ -195,22 +195,22 @@ class SimulatorProcess:
         Args:
             status: Only those with this status, such as ``SHUTOFF``.
             name: Only those with this name.
-            tags: Only those with these tags, such as ``rack-0``; commas between several.
+            tags: Only those with these tags, such as ``rack-0``, separated by commas.
         """
         wanted = {"status": status, "name": name, "tags": tags}
         query = urlencode({key: value for key, value in wanted.items() if value is not None})
-        told: list[str] = self._ask("GET", f"/_admin/servers/ids?{query}")["ids"]
-        return told
+        ids: list[str] = self._request("GET", f"/_admin/servers/ids?{query}")["ids"]
+        return ids
 
     def statuses(self) -> dict[str, int]:
-        """Return how many servers have which status."""
-        return msgspec.convert(self._ask("GET", "/_admin/servers"), dict[str, int])
+        """Return how many servers are in each status."""
+        return msgspec.convert(self._request("GET", "/_admin/servers"), dict[str, int])
 
     def arrived(self, operation: str) -> int:
-        """Return how many calls of an operation came, also those that were refused or cut.
+        """Return how many calls of an operation arrived, including those that were refused or cut.
 
         Raises:
-            ValueError: No operation is called so.
+            ValueError: The operation does not exist.
         """
         check_operation(operation)
         counter = self._call_counts().operations.get(operation)
@@ -220,10 +220,10 @@ class SimulatorProcess:
         """Return how many calls the cloud's limits have refused with 429; planned faults do not count.
 
         Args:
-            operation: Only those of one operation.
+            operation: Count this operation only.
 
         Raises:
-            ValueError: No operation is called so.
+            ValueError: The operation does not exist.
         """
         counts = self._call_counts()
         if operation is None:
@@ -237,72 +237,72 @@ class SimulatorProcess:
 
         Args:
             operation: The operation's name, such as ``servers.stop``.
-            fault: What goes wrong.
-            nth: With which call of the operation it begins, counted from now: 1 is the next one.
-            times: With how many calls in a row.
+            fault: The fault.
+            nth: The first call that it affects, counted from now: 1 is the next one.
+            times: The number of consecutive calls.
 
         Raises:
-            ValueError: No operation is called so, or a number is less than 1.
-            TypeError: What is given is no fault.
+            ValueError: The operation does not exist, or a number is less than 1.
+            TypeError: `fault` is not a fault.
         """
         check_operation(operation)
         check_occurrence(fault, nth, times)
         first = self.arrived(operation) + nth
         script = [ScriptedFault(operation=operation, nth=first + more, fault=fault) for more in range(times)]
-        self._ask("POST", "/_admin/faults", msgspec.json.encode(script))
+        self._request("POST", "/_admin/faults", msgspec.json.encode(script))
 
     def revoke_tokens(self) -> int:
-        """Refuse all tokens that were issued until now, but not the one of the settings; returns how many were good."""
-        told: int = self._ask("DELETE", "/_admin/tokens")["revoked"]
-        return told
+        """Revoke all issued tokens, but not that of the settings; returns how many were valid."""
+        revoked: int = self._request("DELETE", "/_admin/tokens")["revoked"]
+        return revoked
 
     def _call_counts(self) -> CallCounts:
-        return msgspec.convert(self._ask("GET", "/_admin/calls"), CallCounts)
+        return msgspec.convert(self._request("GET", "/_admin/calls"), CallCounts)
 
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> Mapping[str, Any]:
+    def _request(self, method: str, path: str, body: bytes | None = None) -> Mapping[str, Any]:
         if not self.is_running:
             raise RuntimeError(self._describe_end())
-        # Not through a proxy, whatever the environment says.
-        connection = http.client.HTTPConnection(_HOST, self._port, timeout=_LONGEST_ANSWER)
+        # http.client ignores the proxies of the environment.
+        connection = http.client.HTTPConnection(_HOST, self._port, timeout=_RESPONSE_TIMEOUT)
         try:
             connection.request(method, path, body)
-            answer = connection.getresponse()
-            text = answer.read()
+            response = connection.getresponse()
+            text = response.read()
         finally:
             connection.close()
-        if answer.status != _OK:
+        if response.status != _OK:
             raise ValueError(f"the simulator refused {method} {path}: {text.decode(errors='replace')}")
-        told: dict[str, Any] = json.loads(text)
-        return told
+        result: dict[str, Any] = json.loads(text)
+        return result
 
     def _read_first_line(self) -> str:
         process = self._process
         if process is None or process.stdout is None:
             return ""
-        # Pipes cannot be read with a timeout everywhere, but reading ends where the process ends.
+        # Pipes cannot be read with a timeout on every system, but a read ends when the process does.
         late = threading.Event()
 
         def end_late() -> None:
             late.set()
             process.kill()
 
-        timer = threading.Timer(_LONGEST_START, end_late)
+        timer = threading.Timer(_START_TIMEOUT, end_late)
         timer.start()
         try:
             line = process.stdout.readline()
         finally:
             timer.cancel()
         if late.is_set():
-            raise TimeoutError(f"the simulator accepts no calls after {_LONGEST_START:.0f} s")
+            raise TimeoutError(f"the simulator did not accept calls within {_START_TIMEOUT:.0f} s")
         return line
 
     def _describe_end(self) -> str:
-        if self._process is None or self._complaints is None:
-            return _NEVER_STARTED if not self._port else "the simulator was ended; start() starts it again"
+        if self._process is None or self._stderr is None:
+            return _NEVER_STARTED if not self._port else "the simulator was stopped; start() starts it again"
         code = self._process.wait()
-        self._complaints.seek(0)
-        said = self._complaints.read().strip().splitlines()[-1:] or ["it said nothing"]
-        return f"the simulator has ended with exit code {code}: {said[0]}"
+        self._stderr.seek(0)
+        last_line = self._stderr.read().strip().splitlines()[-1:] or ["no error was printed"]
+        return f"the simulator has ended with exit code {code}: {last_line[0]}"
 
     def _release(self) -> None:
         if self._process is not None:
@@ -310,6 +310,6 @@ class SimulatorProcess:
                 if pipe is not None:
                     with contextlib.suppress(BrokenPipeError):
                         pipe.close()
-        if self._complaints is not None:
-            self._complaints.close()
-        self._process = self._complaints = None
+        if self._stderr is not None:
+            self._stderr.close()
+        self._process = self._stderr = None

@@ -1,21 +1,20 @@
-"""The page of all calls, ``docs/calls.md``, made of the table of operations.
+"""The page of all calls, ``docs/calls.md``, generated from the table of operations.
 
 ::
 
-    python -m docs._site.calls_page            # write it anew
+    python -m docs._site.calls_page            # write it
     python -m docs._site.calls_page --check    # end with 1 when it is stale
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bms_async._files import write_atomically
 from bms_async.api import operations
 from bms_async.api.identity import CREATE_TOKEN
 from bms_async.wire import Operation
@@ -27,12 +26,12 @@ COMMAND = "python -m docs._site.calls_page"
 _HEAD = f"""\
 # Every call
 
-What the SDK asks of the cloud, call by call: {{count}} of them. A limit is the calls a minute that the API reference
-allows (table 2-2), and what `Limits()` keeps to; where there is none, none is documented. Safety tells whether a call
-is sent again when its answer was lost: a `read` and what is `idempotent` are, what is `unsafe` never is. Every method
-tells more in its docstring.
+All {{count}} calls that the SDK makes. A limit is the number of calls a minute that the API reference allows (table
+2-2) and that `Limits()` keeps to; an empty cell means that none is documented. Safety says whether a call is sent again
+when its response was lost: `read` and `idempotent` calls are, `unsafe` ones never are. The docstring of each method has
+the details.
 
-This page is made of the code by `{COMMAND}`; edit the definitions, not the page.
+This page is generated from the code by `{COMMAND}`; edit the definitions, not the page.
 """
 
 _CHAPTERS = {
@@ -45,10 +44,10 @@ _CHAPTERS = {
     ),
 }
 _TABLES = {"3": "A"}
-"""Chapters whose calls stand in the table of another one."""
+"""Chapters whose calls are listed in the table of another one."""
 
 _MADE_BY = {CREATE_TOKEN.name: "PasswordAuth"}
-"""What makes a call that no method of the client makes."""
+"""The class that makes a call which no client method makes."""
 
 _COLUMNS = ("Call", "Method", "Request", "Limit", "Safety", "Chapter", "IAM action")
 
@@ -57,7 +56,7 @@ def render(calls: Iterable[Operation[Any]]) -> str:
     """Return the page.
 
     Args:
-        calls: In the order in which they are to stand in the tables.
+        calls: In the order of the table rows.
 
     Raises:
         ValueError: A call belongs to a chapter that has no table.
@@ -67,7 +66,7 @@ def render(calls: Iterable[Operation[Any]]) -> str:
         chapter = call.chapter.partition(".")[0]
         chapter = _TABLES.get(chapter, chapter)
         if chapter not in tables:
-            raise ValueError(f"{call.name}: there is no table for chapter {call.chapter}")
+            raise ValueError(f"{call.name}: chapter {call.chapter} has no table; add it to _CHAPTERS")
         tables[chapter].append(call)
     parts = [_HEAD.format(count=sum(map(len, tables.values())))]
     for chapter, rows in tables.items():
@@ -96,27 +95,8 @@ def _row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def write(page: Path, text: str) -> None:
-    """Put a text into a file, whole or not at all.
-
-    Args:
-        page: The file.
-        text: What it is to hold.
-    """
-    handle, written = tempfile.mkstemp(dir=page.parent, prefix=f".{page.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # A temporary file is its owner's alone; a page is for everybody.
-        Path(written).chmod(0o644)
-        Path(written).replace(page)
-    except BaseException:
-        Path(written).unlink(missing_ok=True)
-        raise
-
-
 def main(arguments: Sequence[str] | None = None, *, page: Path = PAGE) -> int:
-    """Write the page, or tell whether it is stale; return the exit status.
+    """Write the page or, with ``--check``, compare it; return the exit status.
 
     Args:
         arguments: Those of the command line.
@@ -126,18 +106,18 @@ def main(arguments: Sequence[str] | None = None, *, page: Path = PAGE) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; end with 1 when the page is stale")
     check = parser.parse_args(arguments).check
     if not page.parent.is_dir():
-        sys.stderr.write(f"there is no folder {page.parent}: run this in a checkout, where docs/ is\n")
+        sys.stderr.write(f"{page.parent} is not a folder: run this in a checkout, which has docs/\n")
         return 2
     text = render(operations())
     before = page.read_text(encoding="utf-8") if page.exists() else None
     if before == text:
         return 0
     if check:
-        what = "is not there" if before is None else f"is stale ({_first_difference(before, text)})"
+        what = "does not exist" if before is None else f"is stale ({_first_difference(before, text)})"
         sys.stderr.write(f"{page} {what}; write it with: {COMMAND}\n")
         return 1
-    write(page, text)
-    sys.stdout.write(f"{page} is written\n")
+    write_atomically(page, text.encode(), mode=0o644)
+    sys.stdout.write(f"wrote {page}\n")
     return 0
 
 

@@ -191,7 +191,7 @@ async def test_r5_a_token_that_the_cloud_echoes_is_not_shown() -> None:
     async with logged_in(servers=3) as sim:
         get = getting(sim)
         await get()
-        (token,) = sim.cloud._desk._grants
+        (token,) = sim.cloud._token_store._grants
         body = msgspec.json.encode({"error": {"code": "BMS.0001", "message": f"token {token} is odd"}})
         sim.cloud.faults.append(lambda *_: Answer(status=400, body=body))
         with pytest.raises(BadRequestError, match=r"token \*+ is odd") as caught:

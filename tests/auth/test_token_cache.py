@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 
 from bms_async import ClientClosedError
-from bms_async.auth.cache import CachedToken, TokenCache, _Lock
+from bms_async._files import FileLock
+from bms_async.auth.cache import CachedToken, TokenCache
 from tests.auth.keystone import PASSWORD, PROJECT, FakeCloud, auth_of, opened
 from tests.support.machine import patience
 from tests.support.real_clock import stand_still
@@ -187,7 +188,7 @@ async def test_a_file_that_others_may_open_is_not_used(file: Path, caplog: pytes
     assert len(cloud.asked) == 2
     assert file.read_bytes() == before
     warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
-    assert any("is not used: others may open it" in each and f"{mode:04o}" in each for each in warnings)
+    assert any("is not used: other users can open it" in each and f"{mode:04o}" in each for each in warnings)
     assert not any(token in each for token in cloud.issued for each in warnings)
 
 
@@ -309,13 +310,13 @@ async def test_a_lock_that_is_never_given_back_is_not_waited_for_without_end(
 
 async def test_closing_a_client_does_not_wait_for_the_lock(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loop, tried = asyncio.get_running_loop(), asyncio.Event()
-    real = _Lock.try_acquire
+    real = FileLock.try_acquire
 
-    def try_and_tell(lock: _Lock) -> bool:
+    def try_and_signal(lock: FileLock) -> bool:
         loop.call_soon_threadsafe(tried.set)
         return real(lock)
 
-    monkeypatch.setattr(_Lock, "try_acquire", try_and_tell)
+    monkeypatch.setattr(FileLock, "try_acquire", try_and_signal)
     with locked(file):
         async with opened(quick(), auth_of(cache_file=file)) as bms:
             call = asyncio.ensure_future(bms.servers.get("s-1"))

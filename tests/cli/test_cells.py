@@ -15,7 +15,7 @@ from bms_async.cli.output import TableWriter
 from bms_async.cli.progress import Screen
 from bms_async.cli.results import reason_line, reason_lines
 from bms_async.cli.servers import _describe
-from bms_async.cli.words import Words
+from bms_async.cli.words import CloudMessage
 from bms_async.models import Server
 
 NAMES = ("db-1", "数据库-一号", "cafe\N{COMBINING ACUTE ACCENT}-3", "サーバー", "ｶﾀｶﾅ", "\N{ROCKET}-5", "서버", "")
@@ -65,7 +65,9 @@ def test_as_many_columns_are_shown_as_wide_names_leave_room_for() -> None:
 @pytest.mark.usefixtures("terminal")
 def test_reasons_are_wrapped_where_the_terminal_ends() -> None:
     failures = Failures()
-    failures.add_reason("错误", "电源控制器没有响应" * 9, "サーバー-1", Words("電源が入りません。" * 9, job_id="job-1"))
+    failures.add_reason(
+        "错误", "电源控制器没有响应" * 9, "サーバー-1", CloudMessage("電源が入りません。" * 9, job_id="job-1")
+    )
     lines = reason_lines(failures)
     assert max(map(cells, lines)) in {59, 60}
     assert all(line.startswith("  ") for line in lines)
@@ -85,7 +87,7 @@ async def test_a_line_of_the_block_ends_before_a_wide_character_that_has_no_room
     written: list[str] = []
     monkeypatch.setattr("bms_async.cli.progress._write", written.append)
     failures = Failures()
-    failures.add_reason("BMS.0006", "", "s", Words("电源控制器没有响应" * 20))
+    failures.add_reason("BMS.0006", "", "s", CloudMessage("电源控制器没有响应" * 20))
     for columns in range(30, 34):
         screen = Screen()
         monkeypatch.setattr(type(screen), "width", columns)

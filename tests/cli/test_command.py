@@ -54,7 +54,7 @@ def test_help_tells_the_exit_codes(command: list[str]) -> None:
     code, text = typed(*command, "--help")
     assert code == 0
     words = " ".join(text.split())
-    assert "Exit codes: 0 all went well; 1 some servers are not as asked" in words
+    assert "Exit codes: 0 success; 1 some servers are not as asked" in words
     assert "130 interrupted by Ctrl-C" in words
 
 
@@ -92,15 +92,15 @@ def test_limits_are_all_free_where_nothing_was_used(bare: Path) -> None:
         (["stop", "--wave", "0", "a"], NOBODY, 2, "--wave"),
         (["stop", "--abort-above", "3", "a"], NOBODY, 2, "0.02 or 2%"),
         (["stop", "--file", "/no/such/file"], NOBODY, 2, "/no/such/file"),
-        (["stop", "--file", "/no/such/file", "a"], NOBODY, 2, "ids and --file contradict"),
+        (["stop", "--file", "/no/such/file", "a"], NOBODY, 2, "got ids and --file"),
         (["stop", "--tag", ""], NOBODY, 2, "--tag is empty"),
         (["stop", "--file", ""], NOBODY, 2, "--file is empty"),
-        (["stop", "--report", "", "a"], NOBODY, 2, "--report '': that is no ordinary file"),
+        (["stop", "--report", "", "a"], NOBODY, 2, "--report '': not a regular file"),
         (["stop"], NOBODY, 2, "standard input has no ids"),
-        (["stop", "a", "--save", "/no/such/folder/file"], NOBODY, 2, "no such folder"),
-        (["stop", "a", "--report", "/no/such/folder/file"], NOBODY, 2, "no such folder"),
+        (["stop", "a", "--save", "/no/such/folder/file"], NOBODY, 2, "its folder does not exist"),
+        (["stop", "a", "--report", "/no/such/folder/file"], NOBODY, 2, "its folder does not exist"),
         (["stop", "--resume", "/no/such/file"], NOBODY, 2, "/no/such/file"),
-        (["stop", "--resume", "/no/such/file", "a"], NOBODY, 2, "the file says which servers"),
+        (["stop", "--resume", "/no/such/file", "a"], NOBODY, 2, "the file names the servers"),
         (["jobs", "watch"], NOBODY, 2, "--from"),
         (["servers", "list", "--columns", "id,colour"], NOBODY, 2, "there is no colour; the columns are id, name"),
         (["servers", "list", "--ids", "--json"], NOBODY, 2, "--ids"),
@@ -142,7 +142,7 @@ def test_what_was_saved_of_a_run_is_not_looked_for_in_another_cloud(bare: Path, 
             "started": "2026-03-01T12:00:00+00:00", "ids": ["a"]}  # fmt: skip
     (bare / "run").write_text(json.dumps(head) + "\n")
     code, _, err = typed_with(NOBODY, *arguments, "run")
-    assert (code, "run is of https://elsewhere.example.com, and the settings lead to" in err) == (2, True)
+    assert (code, "run was saved for https://elsewhere.example.com, but the settings name" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

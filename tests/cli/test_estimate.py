@@ -38,7 +38,7 @@ def test_the_last_call_goes_when_it_would_if_all_were_sent_one_by_one(
 def test_nothing_goes_while_the_operation_stands_still(
     calls: int, spent: list[float], capacity: int, still: float
 ) -> None:
-    told = time_of_last_call(calls, spent=spent, capacity=capacity, still=still)
+    told = time_of_last_call(calls, spent=spent, capacity=capacity, blocked=still)
     assert still <= told <= play(calls, spent, capacity, still) + 1e-6
 
 
@@ -118,7 +118,7 @@ def test_it_is_always_a_time_and_never_before_the_limit_lets_the_last_call_go(
     capacity: int | None, still: float,
 ) -> None:  # fmt: skip
     how = standing(unasked, in_flight, wave, since_last)
-    told = estimate_end(how, of(*durations), spent=spent, capacity=capacity, still=still)
+    told = estimate_end(how, of(*durations), spent=spent, capacity=capacity, blocked=still)
     calls = -(-unasked // how.batch)
     assert math.isfinite(told.seconds)
-    assert told.seconds >= (time_of_last_call(calls, spent=spent, capacity=capacity, still=still) if calls else 0)
+    assert told.seconds >= (time_of_last_call(calls, spent=spent, capacity=capacity, blocked=still) if calls else 0)

@@ -39,7 +39,7 @@ def test_ctrl_c_brings_the_report_saves_the_jobs_and_the_rest_can_be_gone_on_wit
         assert terminal.end() == 130
         text = terminal.text
     assert "stop: 300 servers of project" in text
-    assert "UNKNOWN: It was asked for, and was not waited for; its job goes on in the cloud." in text
+    assert "UNKNOWN: The job was accepted, and the run did not wait for it; it continues in the cloud." in text
     assert "SKIPPED: Nothing was done to it: the run was ended before its turn." in text
     [file] = healthy_cloud.saved
     assert f"bms jobs watch --from {file}" in text
@@ -133,7 +133,7 @@ def test_of_a_reboot_that_was_killed_is_said_that_servers_may_be_rebooted_twice(
     assert (asked.code, "may be rebooted twice" in asked.err) == (2, True)
 
 
-@pytest.mark.parametrize(("action", "left", "doubtful"), [("stop", 40, 0), ("reboot", 20, 20)])
+@pytest.mark.parametrize(("action", "left", "in_doubt"), [("stop", 40, 0), ("reboot", 20, 20)])
 def test_servers_whose_answer_was_not_waited_for_are_not_forgotten(
     tmp_path: Path, action: str, left: int, in_doubt: int
 ) -> None:
@@ -147,7 +147,7 @@ def test_servers_whose_answer_was_not_waited_for_are_not_forgotten(
             terminal.wait_for_text("40 asked, 20 succeeded")
             terminal.send("\x03")
             assert terminal.end() == 130
-            assert f"go on with the {left} servers left" in terminal.text
+            assert f"resume the run with the {left} servers left" in terminal.text
             assert ("20 servers may have been rebooted" in terminal.text) == bool(in_doubt)
         saved = read_saved(str(file))
         assert (len(saved.unasked), len(saved.in_doubt)) == (left, in_doubt)

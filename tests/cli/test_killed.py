@@ -91,7 +91,7 @@ def test_a_reboot_that_was_killed_with_its_first_batch_leaves_that_alone_and_goe
     assert (ended.code, reboots(bms)) == (0, 3)
     # What nothing else names is still there, and nothing is left to be asked for.
     *_, last = file.read_text().splitlines()
-    assert (json.loads(last)["left"], sorted(json.loads(last)["doubtful"])) == ([], sorted(ids[:16]))
+    assert (json.loads(last)["left"], sorted(json.loads(last)["in_doubt"])) == ([], sorted(ids[:16]))
     assert bms("reboot", "--resume", str(file), "--yes").code == 0
     assert reboots(bms) == 3
 
@@ -161,7 +161,7 @@ def test_a_disk_that_fills_up_ends_a_reboot_and_the_rest_is_gone_on_with_once_th
 
 
 @pytest.mark.parametrize(
-    ("lines", "unasked", "doubtful", "is_certain"),
+    ("lines", "unasked", "in_doubt", "is_certain"),
     [
         pytest.param([], IDS, (), True, id="killed before its first batch"),
         pytest.param([ASKED_A], ("b", "c", "d"), ("a",), True, id="killed while it asked"),
@@ -174,7 +174,7 @@ def test_a_disk_that_fills_up_ends_a_reboot_and_the_rest_is_gone_on_with_once_th
         pytest.param([ASKED_A, RESUMED], ("b", "c", "d"), ("a",), True, id="killed twice"),
         pytest.param([ASKED_A, RESUMED, {"asked": ["b"]}, {"left": ["c"]}], ("c",), ("a",), True,
                      id="killed, then gone on with and ended in order"),
-        pytest.param([{"left": ["b"], "doubtful": ["c"]}, RESUMED, {"left": ["b"]}, RESUMED], ("b",), ("c",), True,
+        pytest.param([{"left": ["b"], "in_doubt": ["c"]}, RESUMED, {"left": ["b"]}, RESUMED], ("b",), ("c",), True,
                      id="ended in order, gone on with, ended in order, killed"),
         pytest.param([{"left": ["b", "c"]}, {"job": {"job_id": "j", "servers": ["b"]}}], ("c",), (), False,
                      id="gone on with by a version that says nothing first"),

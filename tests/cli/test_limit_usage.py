@@ -8,7 +8,6 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bms_async import LimiterStatistics, Limits
+from bms_async._files import FileLock
 from bms_async.cli.exit import UsageError
 from bms_async.cli.journal import Journal, make_header, read_saved, resume_lock
-from bms_async.cli.limit_usage import LimitUsage, let_go, own_usage, state_dir, try_lock, write_atomically
+from bms_async.cli.limit_usage import LimitUsage, own_usage, state_dir
 from tests.support.virtual_clock import run_virtually
 
 
@@ -142,7 +142,7 @@ def trouble_of(folder: Path | None) -> tuple[str | None, str | None]:
         await book.save(limits)
 
     asyncio.run(main())
-    return book.trouble, LimitUsage("https://bms.example.com", "project", folder, no_folder="no home").try_out()
+    return book.failure, LimitUsage("https://bms.example.com", "project", folder, no_folder="no home").check_writable()
 
 
 def test_notes_that_cannot_be_kept_are_told_of_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,12 +168,12 @@ def test_a_book_that_is_kept_locked_or_cannot_be_read_is_told_of(
 ) -> None:
     use(tmp_path, "servers.stop", 1)
     monkeypatch.setattr("bms_async.cli.limit_usage._LOCK_SECONDS", 0.0)
-    lock = os.open(tmp_path / "limits.lock", os.O_RDWR)
-    assert try_lock(lock)
+    lock = FileLock(tmp_path / "limits.lock")
+    assert lock.try_acquire()
     used, shown = trouble_of(tmp_path)
     assert "limits.lock locked" in str(used)
     assert "limits.lock locked" in str(shown)
-    let_go(lock)
+    lock.release()
     [file] = files_in(tmp_path)
     file.unlink()
     file.mkdir()
@@ -183,24 +183,7 @@ def test_a_book_that_is_kept_locked_or_cannot_be_read_is_told_of(
 def test_what_was_not_used_need_not_be_noted(tmp_path: Path) -> None:
     book = LimitUsage("https://bms.example.com", "project", None, no_folder="there is no home folder")
     asyncio.run(book.save(Limits()))
-    assert book.trouble is None
-
-
-def test_a_lock_that_is_let_go_is_free_also_where_a_child_has_the_file_still(tmp_path: Path) -> None:
-    def lock_with_a_child(end: Callable[[int], None]) -> bool:
-        held, other = (os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT) for _ in range(2))
-        # As a child has it that was forked meanwhile.
-        child = os.dup(held)
-        assert try_lock(held)
-        assert not try_lock(other)
-        end(held)
-        is_free = try_lock(other)
-        os.close(child)
-        os.close(other)
-        return is_free
-
-    assert lock_with_a_child(let_go)
-    assert not lock_with_a_child(os.close)
+    assert book.failure is None
 
 
 @pytest.mark.parametrize("how", ["ended in order", "all has ended", "gone on with"])
@@ -217,14 +200,17 @@ def test_a_run_is_free_as_soon_as_it_is_let_go_also_where_a_child_has_its_file_s
     book = journal(file)
     monkeypatch.setattr(os, "open", open_and_fork)
     add(book, 0)
-    other = opened(file, os.O_RDWR)
-    assert not try_lock(other)
+    monkeypatch.undo()
+    other = FileLock(file)
+    assert not other.try_acquire()
+    monkeypatch.setattr(os, "open", open_and_fork)
     asyncio.run(book.remove() if how == "all has ended" else book.close([]))
     if how == "gone on with":
         with resume_lock(str(file)):
-            assert not try_lock(other)
-    assert try_lock(other)
-    for descriptor in (*children, other):
+            assert not other.try_acquire()
+    assert other.try_acquire()
+    other.release()
+    for descriptor in children:
         os.close(descriptor)
 
 
@@ -250,20 +236,6 @@ def test_the_state_folder_is_where_the_desktop_has_such_things(monkeypatch: pyte
     monkeypatch.setenv("XDG_STATE_HOME", "not/absolute")
     monkeypatch.setenv("HOME", "/home/me")
     assert state_dir() == Path("/home/me/.local/state/bms")
-
-
-def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "file"
-    write_atomically(file, b"before")
-
-    def fail(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(file, b"after")
-    assert file.read_bytes() == b"before"
-    assert list(tmp_path.iterdir()) == [file]
 
 
 class Job:
@@ -347,7 +319,7 @@ def test_a_run_that_goes_on_cannot_be_gone_on_with(tmp_path: Path) -> None:
     file = tmp_path / "jobs.jsonl"
     book = journal(file)
     add(book, 0)
-    taken = pytest.raises(UsageError, match="goes on with it at this moment")
+    taken = pytest.raises(UsageError, match="another process is running it")
     with taken, resume_lock(str(file)):
         pass
     asyncio.run(book.close(["server-4"]))

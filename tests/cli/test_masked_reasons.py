@@ -6,7 +6,7 @@ import json
 
 from bms_async import SubJobFailedError
 from bms_async.cli.output import json_line, strip_control_chars
-from bms_async.cli.words import words_of_error
+from bms_async.cli.words import message_of_error
 from bms_async.redaction import MaskedStr
 
 REASON = MaskedStr("no use for token-1", "no use for ***")
@@ -23,7 +23,7 @@ def test_a_reason_is_masked_on_the_terminal_and_in_json() -> None:
 
 def test_an_error_tells_it_masked_and_keeps_it_as_it_was() -> None:
     error = SubJobFailedError(server_id="s", job_id="j", code="BMS.9999", reason=REASON)
-    words = words_of_error(error)
+    words = message_of_error(error)
     assert "no use for ***" in str(error)
     assert words is not None
     assert words.text == "no use for ***"

@@ -99,7 +99,7 @@ def test_more_than_one_server_needs_a_yes_where_nobody_can_be_asked(cloud: Bms) 
     ended = cloud("stop", "--tag", "rack-5")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("bms: stop 40 servers of project ")
-    assert "add --yes" in ended.err
+    assert "confirm with --yes" in ended.err
     assert cloud("stop", "--tag", "rack-999", "-y").code == 2
 
 
@@ -187,7 +187,7 @@ def test_a_file_that_is_there_is_not_written_over(cloud: Bms, tmp_path: Path) ->
     precious = tmp_path / "precious"
     precious.write_text("mine")
     ended = cloud("start", "a", "--save", str(precious))
-    assert (ended.code, "name a new file" in ended.err) == (2, True)
+    assert (ended.code, "name a new one" in ended.err) == (2, True)
     assert precious.read_text() == "mine"
 
 

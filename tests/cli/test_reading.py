@@ -131,7 +131,7 @@ def test_login_tells_how_long_a_token_is_good_where_the_cloud_does(cloud: Bms, m
 
     monkeypatch.setattr("bms_async.cli.login._read_token", read_token)
     ended = cloud("login")
-    assert re.search(r"^good +until \d{4}-\S+, 2:0[01]:\d\d from now$", ended.out, re.MULTILINE)
+    assert re.search(r"^valid +until \d{4}-\S+, 2:0[01]:\d\d from now$", ended.out, re.MULTILINE)
     assert "user         operator\N{REPLACEMENT CHARACTER}[2J\n" in ended.out
     [told] = cloud("login", "--json").json
     assert 7200 <= told["expires_in"] <= 7260

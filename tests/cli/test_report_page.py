@@ -135,7 +135,7 @@ def test_each_code_comes_with_its_meaning_its_measure_and_its_servers() -> None:
     assert "BMS.3037 2 servers, 2 % of all" in page.text
     assert "What it means: No machine was free, or the new one did not start." in page.text
     assert "What to do: Ask support which of the two; try another flavor or zone meanwhile." in page.text
-    assert "What was said: It did not come up." in page.text
+    assert "Message: It did not come up." in page.text
     assert page.text.index("BMS.3037") < page.text.index("BMS.0040")
     for each in (97, 98, 99):
         assert outcomes[each].server_id in page.text
@@ -144,7 +144,7 @@ def test_each_code_comes_with_its_meaning_its_measure_and_its_servers() -> None:
 
 def test_words_that_differ_stand_beside_their_servers() -> None:
     page = read(report_of([failed(1, reason="First."), failed(2, reason="Second.")]))
-    assert "What was said" not in page.text
+    assert "Message:" not in page.text
     assert "First." in page.text
     assert "Second." in page.text
 
@@ -154,10 +154,10 @@ def test_what_was_said_most_often_is_counted_where_not_all_servers_are_listed() 
     less = [failed(each, reason=f"Server {outcome(each).server_id} is locked.") for each in range(600, 1000)]
     rare = [failed(each, reason=f"Slot {each} is empty.") for each in range(1000, 1300)]
     page = read(report_of([*less, *rare, *often]))
-    said = page.text.partition("What was said most often:")[2].partition("Server State")[0]
-    assert "No power. (600 servers, first of" in said
-    assert "is locked. (400 servers, first of" in said
-    assert said.count("first of") == 5
+    said = page.text.partition("Most frequent messages:")[2].partition("Server State")[0]
+    assert "No power. (600 servers, the first" in said
+    assert "is locked. (400 servers, the first" in said
+    assert said.count("the first ") == 5
     assert said.index("No power.") < said.index("is locked.") < said.index("is empty.")
     assert page.text.count("is empty.") <= 5
 
@@ -165,15 +165,15 @@ def test_what_was_said_most_often_is_counted_where_not_all_servers_are_listed() 
 def test_the_same_words_to_different_requests_are_the_same_words() -> None:
     errors = [BadRequestError(status=400, code="BMS.0018", message="no", request_id=f"r-{each}") for each in range(9)]
     page = read(report_of([outcome(each, OutcomeState.FAILED, error) for each, error in enumerate(errors)]))
-    assert "What was said: no (request r-0)" in page.text
+    assert "Message: no (request r-0)" in page.text
     assert "r-1" not in page.text
 
 
 def test_a_run_that_was_aborted_cancelled_and_not_verified_tells_all_three() -> None:
     skipped = [outcome(each, OutcomeState.SKIPPED) for each in range(1, 5)]
     page = read(report_of([failed(0), *skipped], aborted="5 % failed", cancelled=True, unverified=3))
-    assert "Aborted. Nothing more was asked for from then on: 5 % failed" in page.text
-    assert "Cancelled. The run was ended before its end" in page.text
+    assert "Aborted. No further batch was sent: 5 % failed" in page.text
+    assert "Cancelled. Servers that were not asked for by then are skipped" in page.text
     assert "Of 3 servers no state could be read afterwards" in page.text
     assert "What it means: They were never asked for" in page.text
     assert "1 server ended within" in page.text

@@ -117,7 +117,7 @@ def test_without_a_home_each_command_says_once_that_it_cannot_note_what_it_uses(
     server_id = healthy_cloud.ids("rack-5")[0]
     for arguments in (["start", server_id, "-q"], ["quota"], ["servers", "list", "-n", "1"], ["login"]):
         ended = in_a_shell(healthy_cloud, "</dev/null", *arguments, **HOMELESS)
-        told = [line for line in ended.err.splitlines() if "cannot be noted" in line]
+        told = [line for line in ended.err.splitlines() if "cannot be recorded" in line]
         assert (ended.code, len(told)) == (0, 1), arguments
         assert "/proc/nowhere" in told[0]
     for arguments in (["calls"], ["--version"]):
@@ -127,7 +127,7 @@ def test_without_a_home_each_command_says_once_that_it_cannot_note_what_it_uses(
 def test_without_a_home_the_limits_are_shown_with_the_words_that_nothing_can_be_noted(healthy_cloud: Bms) -> None:
     ended = in_a_shell(healthy_cloud, "", "limits", "servers.stop", "--json", **HOMELESS)
     assert (ended.code, ended.json[0]["noted"], len(ended.err.splitlines())) == (0, False, 1)
-    assert "what is shown may be too little" in ended.err
+    assert "the real usage may be higher than shown" in ended.err
     assert healthy_cloud("limits", "servers.stop", "--json").json[0]["noted"] is True
     assert healthy_cloud("limits").err == ""
 

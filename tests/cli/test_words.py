@@ -13,7 +13,7 @@ import pytest
 
 from bms_async import BadRequestError, Job, JobFailedError, JobLostError, Outcome, OutcomeState, TransportError
 from bms_async.cli.failures import Failures
-from bms_async.cli.words import words_of, words_of_error
+from bms_async.cli.words import message_of, message_of_error
 from bms_async.errors import SubJobFailedError
 from tests.cli._helpers import Bms
 
@@ -153,7 +153,7 @@ def test_words_that_differ_under_one_code_are_kept_apart_and_counted() -> None:
     for number in range(1, 9):
         failures.add(refused(f"s-{number}", "the disk is full" if number > 2 else "the flavor is gone"))
     [reason] = failures.reasons()
-    assert [(each.words.text, each.server, each.total) for each in reason.said] == [
+    assert [(each.message.text, each.server, each.total) for each in reason.messages] == [
         ("the disk is full", "s-3", 6),
         ("the flavor is gone", "s-0", 3),
     ]
@@ -161,19 +161,19 @@ def test_words_that_differ_under_one_code_are_kept_apart_and_counted() -> None:
 
 def test_words_that_name_each_server_are_the_same_of_all() -> None:
     failures = Failures()
-    told = [failures.add(refused(f"s-{number}", f"server s-{number} is locked")) for number in range(100)]
+    shown = [failures.add(refused(f"s-{number}", f"server s-{number} is locked")) for number in range(100)]
     [reason] = failures.reasons()
-    assert [(each.words.text, each.total) for each in reason.said] == [("server s-0 is locked", 100)]
-    assert sum(each is not None for each in told) == 1
+    assert [(each.message.text, each.total) for each in reason.messages] == [("server s-0 is locked", 100)]
+    assert sum(each is not None for each in shown) == 1
 
 
 def test_however_many_different_words_there_are_few_are_kept_and_all_are_counted() -> None:
     failures = Failures()
-    told = [failures.add(refused("s-1", f"slot {number} is empty")) for number in range(10_000)]
+    shown = [failures.add(refused("s-1", f"slot {number} is empty")) for number in range(10_000)]
     [reason] = failures.reasons()
-    assert sum(each.total for each in reason.said) + reason.unkept == reason.total == len(failures) == 10_000
-    assert len(reason.said) <= 500
-    assert sum(each is not None for each in told) == 3
+    assert sum(each.total for each in reason.messages) + reason.dropped == reason.total == len(failures) == 10_000
+    assert len(reason.messages) <= 500
+    assert sum(each is not None for each in shown) == 3
 
 
 def test_what_is_said_often_is_found_also_where_it_comes_after_much_that_is_said_once() -> None:
@@ -181,14 +181,14 @@ def test_what_is_said_often_is_found_also_where_it_comes_after_much_that_is_said
     for number in range(3000):
         failures.add(refused("s-1", f"slot {number} is empty" if number < 1500 or number % 2 else "no power"))
     [reason] = failures.reasons()
-    assert (reason.said[0].words.text, reason.said[0].total) == ("no power", 750)
+    assert (reason.messages[0].message.text, reason.messages[0].total) == ("no power", 750)
 
 
 def test_words_come_from_wherever_an_error_has_them_on_one_line_and_bounded() -> None:
     failed = JobFailedError(Job(job_id="j", status="FAIL", fail_reason="no\npower"))  # type: ignore[arg-type]
-    assert words_of_error(failed) == ("no power", "j", None)
+    assert message_of_error(failed) == ("no power", "j", None)
     sub = SubJobFailedError(server_id="s", job_id="j", code=None, reason="数" * 1000)
-    told = words_of_error(sub)
+    told = message_of_error(sub)
     assert told is not None
     assert (len(told.text), told.text[-1]) == (300, "…")
     silent = (
@@ -196,13 +196,13 @@ def test_words_come_from_wherever_an_error_has_them_on_one_line_and_bounded() ->
         JobLostError("it is gone", job_id="j", job=None),
         SubJobFailedError(server_id="s", job_id="j", code="BMS.0006", reason=" \n"),
     )
-    assert [words_of_error(each) for each in silent] == [None, None, None]
+    assert [message_of_error(each) for each in silent] == [None, None, None]
     outcome = Outcome(server_id="s", state=OutcomeState.FAILED, job_id="job-9", error=refused("s", "no").error)
-    assert words_of(outcome) == ("no", "job-9", "r-1")
+    assert message_of(outcome) == ("no", "job-9", "r-1")
 
 
 def test_a_code_that_nobody_knows_is_said_to_be_unknown_beside_what_the_cloud_said() -> None:
     failures = Failures()
     error = SubJobFailedError(server_id="s", job_id="j", code="BMS.9999", reason=SLOT)
     told = failures.add(Outcome(server_id="s", state=OutcomeState.FAILED, error=error))
-    assert told == f"The API reference has no word on this code. The cloud said: {SLOT} (job j)"
+    assert told == f"The API reference does not have this code. The cloud said: {SLOT} (job j)"

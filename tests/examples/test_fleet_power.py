@@ -162,7 +162,7 @@ def test_a_signal_brings_the_report_so_far_and_ends_the_simulator(number: signal
     assert process.returncode == code
     assert "stop: succeeded 0 + unchanged 0 + failed 0 + unknown 60 + skipped 0 = 60" in out
     assert "start: succeeded" not in out
-    assert err == "fleet_power: interrupted; what was asked for goes on in the cloud\n"
+    assert err == "fleet_power: interrupted; the jobs continue in the cloud\n"
     assert not answers_at(simulator)
 
 

@@ -143,7 +143,7 @@ def test_a_signal_brings_the_report_so_far(tmp_path: Path, number: signal.Signal
             wait_until(lambda: cloud.ask("servers/work")["stop"] != {}, program)
             assert program.kill(number) == 130
         assert row("\n".join(program.lines), "p1") == ["p1", "30", "0", "0", "0", "30", "0"]
-        assert program.errors[-1] == "many_projects: interrupted; what was asked for goes on in the clouds"
+        assert program.errors[-1] == "many_projects: interrupted; the jobs continue in the clouds"
 
 
 def check(program: Program, told: list[str]) -> None:
@@ -159,7 +159,7 @@ def check(program: Program, told: list[str]) -> None:
         ("", ["list"], ["has no project", "[projects.NAME]"]),
         ("[projects", ["list"], ["cannot read", "projects.toml"]),
         ('[projects.a]\ntoken = "sekrit"', ["list"], ["project a", "token"]),
-        ('[projects.a]\nproject_id = "p"', ["list"], ["token_env is needed"]),
+        ('[projects.a]\nproject_id = "p"', ["list"], ["expected token_env"]),
         (
             '[projects.a]\ntoken_env = "NO_SUCH"\n[projects.b]\nproject_id = "p"\ntoken_env = "TOKEN_1"',
             ["list"],
@@ -168,7 +168,7 @@ def check(program: Program, told: list[str]) -> None:
         ('[projects.a]\nlimits = {"servers.stopp" = 2}\ntoken_env = "TOKEN_1"', ["list"], ["did you mean"]),
         ("[projects.a]", ["list", "--only", "b"], ["no project 'b'", "it has a"]),
         ("[projects.a]", ["fly"], ["invalid choice: 'fly'"]),
-        ("[projects.a]", ["stop", "--yes", "--tag", ""], ["a tag is needed; leave --tag out for all servers"]),
+        ("[projects.a]", ["stop", "--yes", "--tag", ""], ["expected a tag; leave --tag out for all servers"]),
         (TWICE, ["list"], ["project b: it is the same as a; delete one"]),
     ],
 )

@@ -292,7 +292,7 @@ def test_a_run_goes_on_when_the_cloud_is_killed_and_comes_back() -> None:
 
 
 def test_what_ended_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(example, "MOST_OUTCOMES_KEPT", 25)
+    monkeypatch.setattr(example, "MAX_OUTCOMES_KEPT", 25)
 
     async def main() -> None:
         async with simulated(servers=50, job_seconds=(1, 2)) as cloud, anyio.create_task_group() as tasks:

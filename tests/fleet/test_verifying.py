@@ -36,7 +36,7 @@ def test_states_are_read_back_and_what_is_not_so_is_not_succeeded(servers: int) 
                     lie(sim.cloud, on, 1)
                     sim.cloud.servers[busy].task = "start"
                     lie(sim.cloud, gone, 0)
-                    sim.cloud._park.remove(sim.cloud.servers[gone])
+                    sim.cloud._inventory.remove(sim.cloud.servers[gone])
 
             sim.cloud.faults.append(meddle)
             report = await run

@@ -379,7 +379,7 @@ def test_a_batch_may_fail_before_its_sub_jobs_are_made_and_then_touches_no_serve
     assert job["fail_reason"] == "The job could not be divided into sub-jobs."
     assert job["entities"] == {"sub_jobs_total": 3, "sub_jobs": []}
     assert {(server.status, server.stops) for server in cloud.servers.values()} == {("ACTIVE", 0)}
-    assert dict(cloud.board.tally()["stop"]) == {}
+    assert dict(cloud.activity.power_counts()["stop"]) == {}
     with pytest.raises(Refusal):
         cloud.job_document(f"{job_id[:24]}{(int(job_id[24:], 16) + 1) % 16**8:08x}")
 

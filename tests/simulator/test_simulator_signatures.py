@@ -178,7 +178,7 @@ async def test_whatever_is_altered_on_the_way_is_refused(served: Open) -> None:
         answer = await send(client, each)
         assert code_of(answer) == REFUSED, each
     assert len(tried) > 400
-    assert len(cloud.board) == 0
+    assert len(cloud.activity) == 0
     assert (await send(client, right)).status_code == 200
 
 

@@ -300,7 +300,7 @@ async def test_an_update_lets_others_have_their_turn() -> None:
     # Twenty jobs have much to make up for: four at a time, then others.
     assert turns >= 4
     assert status.servers.at_work["stop"] + status.servers.by_status["SHUTOFF"] == 20_000
-    looked = [server for server in cloud._park.by_id.values() if server.work is not None]
+    looked = [server for server in cloud._inventory.by_id.values() if server.work is not None]
     assert len(looked) == status.servers.at_work["stop"] + status.servers.waiting
 
 

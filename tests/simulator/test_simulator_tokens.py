@@ -269,7 +269,7 @@ async def test_tokens_that_ended_are_not_kept_for_ever(served: Open) -> None:
     for _ in range(50):
         await log_in(client)
         hand.now += 1
-    assert repr(cloud._desk) == "<TokenStore tokens=10>"
+    assert repr(cloud._token_store) == "<TokenStore tokens=10>"
 
 
 async def test_tokens_can_be_revoked_and_the_one_of_the_settings_stays(served: Open) -> None:

@@ -95,13 +95,13 @@ def test_it_is_a_hook_of_any_cloud() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"operation": "server.stop"}, "operation='server.stop'.*perhaps servers.stop"),
-        ({"nth": 0}, "nth=0: it is counted from 1"),
-        ({"nth": None}, "nth=None: it is counted from 1"),
-        ({"nth": True}, "nth=True: it is counted from 1"),
+        ({"operation": "server.stop"}, "operation='server.stop'.*did you mean servers.stop"),
+        ({"nth": 0}, "nth=0: expected a number from 1 on"),
+        ({"nth": None}, "nth=None: expected a number from 1 on"),
+        ({"nth": True}, "nth=True: expected a number from 1 on"),
         ({"times": 0}, "times=0"),
         ({"nth": 1.5}, "nth=1.5"),
-        ({"fault": CutAfter}, r"fault=CutAfter, the class: a fault is needed, such as CutAfter\(\)"),
+        ({"fault": CutAfter}, r"fault=CutAfter, the class: expected a fault, such as CutAfter\(\)"),
         ({"fault": None}, "fault=NoneType"),
     ],
 )
@@ -114,17 +114,17 @@ def test_a_plan_that_could_never_happen_is_refused(arguments: dict[str, Any], to
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: Answer(status=99), r"Answer\(status\): 99 is given, and an HTTP status from 200 to 599 is needed"),
-        (lambda: Delay(seconds=-1), r"Delay\(seconds\): -1 is given"),
-        (lambda: Delay(seconds=float("nan")), r"Delay\(seconds\): nan is given"),
-        (lambda: Throttled(retry_after=-3), r"Throttled\(retry_after\): -3 is given"),
-        (lambda: HalfBody(share=1), r"HalfBody\(share\): 1 is given, and from 0 to below 1 is needed"),
+        (lambda: Answer(status=99), r"Answer\(status\): expected an HTTP status from 200 to 599, got 99"),
+        (lambda: Delay(seconds=-1), r"Delay\(seconds\): expected .*, got -1"),
+        (lambda: Delay(seconds=float("nan")), r"Delay\(seconds\): expected .*, got nan"),
+        (lambda: Throttled(retry_after=-3), r"Throttled\(retry_after\): expected .*, got -3"),
+        (lambda: HalfBody(share=1), r"HalfBody\(share\): expected a share from 0 to below 1, got 1"),
         (
             lambda: GarbledJob(how=cast("Any", ("shufled",))),
-            r"GarbledJob\(how\): \('shufled',\) is given, and a tuple of shuffled",
+            r"GarbledJob\(how\): expected a tuple of shuffled.*, got \('shufled',\)",
         ),
-        (lambda: GarbledJob(how=cast("Any", "shuffled")), r"GarbledJob\(how\): 'shuffled' is given"),
-        (lambda: GarbledJob(how=("twice",), share=20), r"GarbledJob\(share\): 20 is given"),
+        (lambda: GarbledJob(how=cast("Any", "shuffled")), r"GarbledJob\(how\): expected .*, got 'shuffled'"),
+        (lambda: GarbledJob(how=("twice",), share=20), r"GarbledJob\(share\): expected .*, got 20"),
     ],
 )
 def test_a_fault_that_could_not_go_wrong_as_it_says_is_refused(make: Callable[[], Fault], said: str) -> None:

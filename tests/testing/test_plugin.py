@@ -312,13 +312,13 @@ def test_with_anyio_alone_and_a_backend_of_ones_own(tmp_path: Path) -> None:
 def test_every_mistake_is_told_in_words(tmp_path: Path) -> None:
     ran = run_pytest(tmp_path, {"pytest.ini": INI, "test_mistakes.py": HEAD + MISTAKES})
     told = {
-        "test_misspelled": "@pytest.mark.bms: there is no sevrers; perhaps servers",
+        "test_misspelled": "@pytest.mark.bms: unknown setting sevrers; did you mean servers",
         "test_impossible": "@pytest.mark.bms: fail_share must lie between 0 and 1",
         "test_of_another_type": "Expected `int`, got `str` - at `$.servers`",
-        "test_not_a_bool": "virtual='yes': True or False is needed",
-        "test_without_a_name": "@pytest.mark.bms takes names, such as servers=3",
+        "test_not_a_bool": "virtual='yes': expected True or False",
+        "test_without_a_name": "@pytest.mark.bms: expected keyword arguments, such as servers=3",
         "test_fault_that_never_happens": "<PlannedFault servers.stop, call 1: CutAfter()>: 0 times until now",
-        "test_deadlock": "everybody waits, and nothing will ever happen",
+        "test_deadlock": "all tasks wait, and nothing will ever happen",
         "test_on_another_clock": "bms(virtual=True) did not get its clock",
         "test_of_a_virtual_parameter": "is for the whole test, and not for a pytest.param",
         "test_on_trio": "bms_async runs on asyncio, and this test runs on trio",

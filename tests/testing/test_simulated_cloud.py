@@ -100,7 +100,7 @@ async def test_what_its_limits_refuse_is_counted_apart(bms_simulator: SimulatedC
 
 def test_an_operation_that_is_spelled_wrong_is_refused_and_not_counted_as_none(bms_simulator: SimulatedCloud) -> None:
     for count in (bms_simulator.arrived, bms_simulator.refused):
-        with pytest.raises(ValueError, match=r"server\.get.*perhaps servers\.get"):
+        with pytest.raises(ValueError, match=r"server\.get.*did you mean servers\.get"):
             count("server.get")
 
 
@@ -157,7 +157,7 @@ async def test_locked_and_broken_servers_fail_until_they_are_mended(
         with pytest.raises(JobFailedError):
             await (await bms_client.servers.stop([server_id]))
     bms_simulator.unlock(locked)
-    bms_simulator.mend(broken)
+    bms_simulator.repair(broken)
     await (await bms_client.servers.stop([locked, broken]))
     assert bms_simulator.off == [locked, broken]
 
@@ -168,7 +168,9 @@ async def test_a_renamed_server_is_found_by_its_new_name(bms_simulator: Simulate
     assert [each.id async for each in bms_client.servers.list(name="renamed-by-hand")] == [server_id]
 
 
-@pytest.mark.parametrize("change", ["turn_on", "turn_off", "remove", "lock", "unlock", "break_down", "mend", "server"])
+@pytest.mark.parametrize(
+    "change", ["turn_on", "turn_off", "remove", "lock", "unlock", "break_down", "repair", "server"]
+)
 def test_an_unknown_server_is_refused_before_any_other_is_changed(change: str, bms_simulator: SimulatedCloud) -> None:
     known = [] if change == "server" else [bms_simulator.ids[0]]
     before = bms_simulator.statuses()

@@ -69,13 +69,13 @@ def test_a_fault_is_for_a_call_counted_from_now(cloud: SimulatorProcess) -> None
 
 
 def test_what_could_never_happen_is_refused(cloud: SimulatorProcess) -> None:
-    with pytest.raises(ValueError, match=r"perhaps servers\.stop"):
+    with pytest.raises(ValueError, match=r"did you mean servers\.stop"):
         cloud.add_fault("server.stop", CutAfter())
     with pytest.raises(ValueError, match="nth=0"):
         cloud.add_fault("servers.stop", CutAfter(), nth=0)
     with pytest.raises(ValueError, match="times=None"):
         cloud.add_fault("servers.stop", CutAfter(), times=None)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"perhaps servers\.stop"):
+    with pytest.raises(ValueError, match=r"did you mean servers\.stop"):
         cloud.arrived("server.stop")
 
 
@@ -91,7 +91,7 @@ def test_after_a_crash_it_is_started_again_at_its_address_as_it_was_first() -> N
         process.add_fault("servers.list", CutAfter())
         process.kill()
         assert not process.is_running
-        with pytest.raises(RuntimeError, match=r"was ended; start\(\) starts it again"):
+        with pytest.raises(RuntimeError, match=r"was stopped; start\(\) starts it again"):
             process.ids()
         process.start()
         assert (process.address, process.ids()) == (address, ids)
@@ -148,7 +148,7 @@ def test_before_it_was_started_it_has_no_address() -> None:
 
 
 def test_a_setting_that_no_process_can_be_told_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"job_hidden_seconds=inf: a simulator in a process of its own"):
+    with pytest.raises(ValueError, match=r"job_hidden_seconds=inf: expected a finite time"):
         SimulatorProcess(CloudSettings(job_hidden_seconds=math.inf))
 
 
@@ -171,7 +171,7 @@ def test_each_setting_reaches_the_process() -> None:
                 value = default + 0.5 if isinstance(default, float) and math.isfinite(default) else 7
         settings = CloudSettings(**{name: value})
         assert value != default
-        assert msgspec.json.decode(SimulatorProcess(settings)._told, type=CloudSettings) == settings
+        assert msgspec.json.decode(SimulatorProcess(settings)._settings_line, type=CloudSettings) == settings
 
 
 def test_a_setting_without_a_flag_is_obeyed_and_no_job_id_comes_again_in_another_life() -> None:
@@ -231,7 +231,7 @@ def test_a_file_with_settings_is_read_flags_win_and_a_wrong_name_is_refused(
 
     file = tmp_path / "settings.json"
     for text, said in (
-        ('{"serverz": 3}', "no setting is called serverz"),
+        ('{"serverz": 3}', "unknown setting: serverz"),
         ('{"servers": -1}', "servers must not be negative"),
         ('{"servers": "x"}', "Expected `int`"),
         ("{", "truncated"),

@@ -98,7 +98,7 @@ def test_a_deadlock_is_told_with_who_waits_and_where() -> None:
     with pytest.raises(DeadlockError) as error:
         run_virtually(main)
     told = str(error.value)
-    assert told.startswith("everybody waits, and nothing will ever happen\n")
+    assert told.startswith("all tasks wait, and nothing will ever happen\n")
     assert "the forgotten one: test_a_deadlock_is_told_with_who_waits_and_where.<locals>.wait_for_nobody" in told
     assert "test_virtual_clock.py:" in told
 
@@ -120,7 +120,7 @@ def test_a_deadlock_on_a_socket_says_that_sockets_need_a_real_clock() -> None:
             ours.setblocking(False)
             await asyncio.get_running_loop().sock_recv(ours, 1)
 
-    with pytest.raises(DeadlockError, match="real socket or process is waited for, which needs a real clock"):
+    with pytest.raises(DeadlockError, match="waits for a real socket or process, which needs a real clock"):
         run_virtually(main)
 
 
@@ -187,7 +187,7 @@ async def test_a_run_within_a_run_is_refused_before_it_begins() -> None:
     async def main() -> None:
         pytest.fail("it ran")
 
-    with pytest.raises(RuntimeError, match="a loop of its own, and one runs already"):
+    with pytest.raises(RuntimeError, match="runs its own loop, and one is running already"):
         run_virtually(main)
 
 
@@ -218,7 +218,7 @@ def test_advancing_lets_happen_what_is_due_at_its_very_end_with_all_that_follows
 @pytest.mark.bms(virtual=True)
 @pytest.mark.parametrize("seconds", [-1.0, float("nan")])
 async def test_time_cannot_be_told_to_go_back(seconds: float) -> None:
-    with pytest.raises(ValueError, match=rf"seconds={seconds}: time goes on only"):
+    with pytest.raises(ValueError, match=rf"seconds={seconds}: expected 0 or more"):
         await advance(seconds)
 
 
@@ -250,7 +250,7 @@ def test_whoever_sleeps_for_a_thousand_years_wakes_up() -> None:
 def test_a_coroutine_in_place_of_its_function_is_refused_with_what_to_write() -> None:
     async def main() -> None: ...
 
-    with pytest.raises(TypeError, match=r"run_virtually\(main\(\)\): give the function itself, run_virtually\(main\)"):
+    with pytest.raises(TypeError, match=r"run_virtually\(main\(\)\): expected a function; call run_virtually\(main\)"):
         run_virtually(main())  # type: ignore[arg-type]
 
 
@@ -337,7 +337,7 @@ async def test_on_a_real_clock_no_machine_can_be_sent_to_sleep() -> None:
 @pytest.mark.parametrize("seconds", [-1, float("nan")])
 def test_nobody_sleeps_less_than_no_time(seconds: float) -> None:
     async def main() -> None:
-        with pytest.raises(ValueError, match="expected how long the machine sleeps"):
+        with pytest.raises(ValueError, match="expected 0 or more seconds"):
             suspend(seconds)
 
     run_virtually(main)

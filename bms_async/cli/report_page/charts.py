@@ -1,4 +1,4 @@
-"""What the charts of the report are drawn from: numbers in, numbers out."""
+"""The geometry of the report's charts: numbers in, numbers out. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from bms_async import OutcomeState
 __all__ = ["HEIGHT", "Piece", "bucket_of", "ceiling", "duration", "minutes", "peaks", "stack", "steps", "ticks"]
 
 HEIGHT: Final = 1000.0
-"""How high a chart is, in its own units; it is stretched to its place."""
+"""How high a chart is, in its own units; it is stretched to its index."""
 
 MINUTE: Final = 60.0
-_GRAIN: Final = 1e-6
+_TOLERANCE: Final = 1e-6
 
 _BUCKETS: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0)
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 class Piece(NamedTuple):
-    """One state's part of a column: from where down, and how high."""
+    """One state's part of a column: its top, counted from the top of the chart, and its height."""
 
     state: OutcomeState
     servers: int
@@ -29,28 +29,28 @@ class Piece(NamedTuple):
     height: float
 
 
-def bucket_of(seconds: float, most: int = 60) -> float:
-    """Return the round number of seconds of which no more than `most` make up a run.
+def bucket_of(seconds: float, max_buckets: int = 60) -> float:
+    """Return the smallest round number of seconds that divides a run into at most `max_buckets` columns.
 
     Args:
         seconds: How long the run took.
-        most: How many columns there may be.
+        max_buckets: The maximum number of columns.
     """
     for bucket in _BUCKETS:
-        if int(seconds // bucket) < most:
+        if int(seconds // bucket) < max_buckets:
             return bucket
     hours = 1
-    while int(seconds // (hours * 3600.0)) >= most:
+    while int(seconds // (hours * 3600.0)) >= max_buckets:
         hours *= 2
     return hours * 3600.0
 
 
 def stack(counts: Mapping[OutcomeState, int], top: int) -> list[Piece]:
-    """Pile the states of one column up from the ground: the heights are as the counts.
+    """Stack the states of one column from the bottom, with heights proportional to the counts.
 
     Args:
-        counts: How many servers are in each state; those without any take no room.
-        top: The count that is as high as the chart.
+        counts: How many servers are in each state; empty states are left out.
+        top: The count at the top of the chart.
     """
     pieces, below = [], 0
     for state in OutcomeState:
@@ -62,7 +62,7 @@ def stack(counts: Mapping[OutcomeState, int], top: int) -> list[Piece]:
 
 
 def ceiling(value: int) -> int:
-    """Return the round number at which an axis ends that has to show `value`, at least 1."""
+    """Return the round number, at least 1, at the end of an axis that has to show `value`."""
     power = 1
     while True:
         for step in (1, 2, 4, 5, 6, 8):
@@ -72,27 +72,27 @@ def ceiling(value: int) -> int:
 
 
 def ticks(top: int) -> list[int]:
-    """Return the whole numbers that are written at an axis from 0 to `top`, which `ceiling` made."""
+    """Return the integer labels of an axis from 0 to `top`, a value of `ceiling`."""
     for parts in (4, 5, 3, 2):
         if top % parts == 0:
             return [top * part // parts for part in range(parts + 1)]
     return [0, top]
 
 
-def steps(seconds: float, most: int = 5) -> list[float]:
-    """Return the round times that are written under a chart, at most `most` of them, from 0.
+def steps(seconds: float, max_buckets: int = 5) -> list[float]:
+    """Return the round times that are written under a chart, at max_buckets `max_buckets` of them, from 0.
 
     Args:
         seconds: Where the chart ends.
-        most: How many there is room for.
+        max_buckets: How many there is room for.
     """
-    step = bucket_of(seconds, most)
-    return [place * step for place in range(int(seconds // step) + 1)]
+    step = bucket_of(seconds, max_buckets)
+    return [index * step for index in range(int(seconds // step) + 1)]
 
 
 def duration(seconds: float) -> str:
-    """Write a time as people do: ``0.4 s``, ``42 s``, ``1 min 30 s``; no line ends between a number and its unit."""
-    if seconds < 10 and round(seconds, 1) != round(seconds):  # noqa: PLR2004 - below that tenths matter
+    """Return a duration for people: ``0.4 s``, ``42 s``, ``1 min 30 s``; no line breaks between number and unit."""
+    if seconds < 10 and round(seconds, 1) != round(seconds):  # noqa: PLR2004 - below 10 s, tenths matter
         return f"{seconds:.1f}\N{NO-BREAK SPACE}s"
     left, parts = round(seconds), []
     for size, unit in _UNITS:
@@ -103,10 +103,10 @@ def duration(seconds: float) -> str:
 
 
 def minutes(history: Sequence[tuple[float, int]]) -> Iterator[tuple[float, int]]:
-    """Tell for each entry how many calls the minute before it holds, as far as that is certain.
+    """Yield for each entry how many calls the minute before it certainly holds.
 
-    A call that was counted between two entries may have been made at any moment between them. What the minute that
-    ends at an entry surely holds is what was counted since the first entry inside of it, so no number is too high.
+    A call that was counted between two entries may have been made at any moment between them. The minute that ends at
+    an entry certainly holds the calls counted since the first entry inside of it, so that no number is too high.
 
     Args:
         history: Seconds since the run's start and the calls counted in all until then, neither ever going back.
@@ -117,24 +117,24 @@ def minutes(history: Sequence[tuple[float, int]]) -> Iterator[tuple[float, int]]
 
 
 def peaks(history: Sequence[tuple[float, int]], end: float, columns: int) -> list[int]:
-    """Return the fullest running minute within each of `columns` equal stretches of a run.
+    """Return the fullest running minute within each of `columns` equal intervals of a run.
 
     Args:
         history: As for `minutes`.
-        end: Seconds since the run's start at which the last stretch ends; more than 0.
-        columns: How many stretches.
+        end: Seconds since the run's start at which the last interval ends; more than 0.
+        columns: The number of intervals.
     """
     whole = _from_start(history)
     times = [at for at, _ in whole]
     highest = []
     for column in range(columns):
-        # Between two entries nothing is counted, and the minute only empties: its beginning is its fullest moment.
+        # Between two entries nothing is counted, so that the running minute is fullest at the beginning.
         opens = end * column / columns
         before = max(0, bisect_right(times, opens) - 1)
         highest.append(_held(whole, times, opens, whole[before][1] if times[before] <= opens else 0))
     for at, count in whole:
-        place = min(columns - 1, max(0, int(at / end * columns)))
-        highest[place] = max(highest[place], _held(whole, times, at, count))
+        index = min(columns - 1, max(0, int(at / end * columns)))
+        highest[index] = max(highest[index], _held(whole, times, at, count))
     return highest
 
 
@@ -144,9 +144,9 @@ def _from_start(history: Sequence[tuple[float, int]]) -> Sequence[tuple[float, i
 
 def _held(history: Sequence[tuple[float, int]], times: Sequence[float], at: float, count: int) -> int:
     opened = at - MINUTE
-    if opened < times[0] - _GRAIN:
+    if opened < times[0] - _TOLERANCE:
         return count
-    inside = bisect_left(times, opened - _GRAIN)
-    same = bisect_right(times, opened + _GRAIN) - 1
+    inside = bisect_left(times, opened - _TOLERANCE)
+    same = bisect_right(times, opened + _TOLERANCE) - 1
     base = history[max(inside, same)][1] if inside < len(history) else count
     return max(0, count - base)

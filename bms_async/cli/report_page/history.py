@@ -1,4 +1,4 @@
-"""How many calls a run made, and when."""
+"""The calls of a run over time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["CallHistory"]
 
 
 class CallHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """The calls of a run's action and its polls, as they were read off the limiters' `statistics()` now and then.
+    """The calls of a run's action and its polls, sampled from the `statistics()` of the limiters.
 
     Attributes:
-        operation: What the run calls, such as ``servers.stop``.
-        limit: How many of these calls a minute may hold; None without a limit.
+        operation: The operation of the run, such as ``servers.stop``.
+        limit: Calls a minute by the limit; None without a limit.
         started: When the run began.
-        calls: Seconds since then, and how many calls had been made in all until then; neither ever goes back. The
-            oftener it was read, the less is left uncertain.
+        calls: Pairs of seconds since then and the calls made until then; neither ever decreases. More samples leave
+            less uncertain.
         polls: The same of the polls.
-        poll_limit: How many polls a minute may hold; None without a limit, or where it is not to be shown.
+        poll_limit: Polls a minute by the limit; None without a limit, or where it is not shown.
     """
 
     operation: str

@@ -1,4 +1,4 @@
-"""What is told of the servers that are not as asked: by code, bounded however many there are."""
+"""The servers that are not as asked, by code; the size is bounded however many there are."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from bms_async import FleetReport, Outcome, OutcomeState, explain
-from bms_async.cli.tally import Tally
-from bms_async.cli.words import Words, words_of
+from bms_async.cli.tally import BoundedCounter
+from bms_async.cli.words import CloudMessage, message_of
 from bms_async.errors import SubJobFailedError
 
 __all__ = ["Failure", "Row", "failures_of", "printable"]
 
 CODES: Final = 20
-"""How many codes are told of, the commonest first."""
+"""How many codes are shown, the commonest first."""
 ROWS: Final = 140
 """How many servers are listed, of all codes together."""
-_MOST_OF_A_CODE: Final = 40
-_LONGEST_TEXT: Final = 220
-_LONGEST_NAME: Final = 64
-_MOST_WORDS: Final = 5
+_MAX_ROWS_OF_CODE: Final = 40
+_MAX_TEXT: Final = 220
+_MAX_NAME: Final = 64
+_MAX_MESSAGES: Final = 5
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]+")
 
-# What stands in the place of a code where the cloud gave none: an error's class, or the state.
+# Where the cloud gave no code: the name of the error's class, or the state.
 _OTHERS: Final[Mapping[str, tuple[str, str]]] = {
-    "SKIPPED": ("They were never asked for: the run ended before their turn came.", "Run it again for these servers."),
+    "SKIPPED": ("They were never asked for: the run ended before their turn.", "Run it again for these servers."),
     "UNKNOWN": (
         "They were asked for, and nothing proves how it ended.",
         "Look at each server's state before anything is asked again.",
     ),
-    "InvalidRequestError": ("What was given as an id cannot be one; it was not sent.", "Correct the list of ids."),
+    "InvalidRequestError": ("The value cannot be the id of a server; it was not sent.", "Correct the list of ids."),
     "TransportError": (
         "No answer came.",
         "Look at each server's state, check the network, then run it again for those that need it.",
@@ -41,21 +41,21 @@ _OTHERS: Final[Mapping[str, tuple[str, str]]] = {
         "Look at each server's state, then run it again for those that need it, with more time.",
     ),
     "JobLostError": (
-        "The cloud no longer tells how the job ended.",
+        "The cloud no longer has the job, so its end is not known.",
         "Look at each server's state, then run it again for those that need it.",
     ),
     "ServerStateError": (
         "The server's own state is not the one that was asked for.",
-        "Look at what is being done with it, then run it again.",
+        "Look at its task, then run it again.",
     ),
     "WaitTooLongError": ("The limit would have made it wait longer than was allowed.", "Run it again, or wait longer."),
     "ClientClosedError": ("The client was closed before the end.", "Look at each server's state before going on."),
     "SubJobFailedError": (
         "The cloud gave no code for it.",
-        "Read what it said; if that does not tell, ask support with the job's id.",
+        "Read its message; if that does not help, ask support with the job's id.",
     ),
 }
-_ELSE: Final = ("The API reference has no word on it.", "Read what was said; if that does not tell, ask support.")
+_ELSE: Final = ("The API reference does not have it.", "Read the message; if that does not help, ask support.")
 
 
 class Row(NamedTuple):
@@ -63,16 +63,16 @@ class Row(NamedTuple):
 
     server_id: str
     state: str
-    said: str
+    message: str
     job_id: str
     attempts: int
     seconds: float | None
 
 
-class Said(NamedTuple):
-    """What was said of some servers, and of which first."""
+class MessageCount(NamedTuple):
+    """A message, how many servers it is about, and the first of them."""
 
-    words: str
+    text: str
     servers: int
     server_id: str
 
@@ -81,14 +81,14 @@ class Failure(NamedTuple):
     """All servers of one code.
 
     Attributes:
-        code: The code or what stands in its place.
+        code: The code or, without one, the name of the error or the state.
         servers: How many there are.
         share: Of all servers of the run.
-        state: What most likely became of them: the state of the first.
-        meaning: What the reference says of it.
+        state: The state of the first server, most likely that of all.
+        meaning: The meaning by the reference.
         measure: What to do about it.
-        said: What the cloud said, if it said the same of all.
-        often: What it said most often, if it did not, and not all servers are listed.
+        message: The cloud's message, if it is the same for all servers.
+        messages: The most frequent messages, if they differ and not all servers are listed.
         rows: The first of the servers.
     """
 
@@ -98,8 +98,8 @@ class Failure(NamedTuple):
     state: str
     meaning: str
     measure: str
-    said: str
-    often: Sequence[Said]
+    message: str
+    messages: Sequence[MessageCount]
     rows: Sequence[Row]
 
     @property
@@ -109,49 +109,49 @@ class Failure(NamedTuple):
 
 
 def failures_of(report: FleetReport) -> list[Failure]:
-    """Tell of the commonest codes, and list the first servers of each; what was never asked for comes last.
+    """Return the commonest codes with the first servers of each; skipped servers come last.
 
     Args:
-        report: What became of the servers.
+        report: The report of the run.
     """
     ranked = sorted(report.by_code.items(), key=lambda pair: (pair[0] == "SKIPPED", -pair[1], pair[0]))[:CODES]
-    most = min(_MOST_OF_A_CODE, ROWS // max(1, len(ranked)))
+    max_rows = min(_MAX_ROWS_OF_CODE, ROWS // max(1, len(ranked)))
     groups = {code: _Group() for code, _ in ranked}
     for outcome in report.outcomes:
         if outcome.state.is_success:
             continue
         group = groups.get(outcome.reason)
         if group is not None:
-            group.add(outcome, most)
+            group.add(outcome, max_rows)
     return [_failure(code, count, len(report), groups[code]) for code, count in ranked]
 
 
 class _Group:
-    """The first servers of a code, and what was said of all of them."""
+    """The first servers of a code, and the messages about all of them."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
-        self.said = Tally[tuple[Outcome, Words | None]]()
+        self.messages = BoundedCounter[tuple[Outcome, CloudMessage | None]]()
 
-    def add(self, outcome: Outcome, most: int) -> None:
-        words = words_of(outcome)
-        text = _text(outcome, words)
-        # What names the server in its midst is the same of all servers but for that.
-        self.said.add(text.replace(outcome.server_id or "\0", "\0"), (outcome, words))
-        if len(self.rows) < most:
-            self.rows.append(_row(outcome, text, words))
+    def add(self, outcome: Outcome, max_rows: int) -> None:
+        message = message_of(outcome)
+        text = _text(outcome, message)
+        # Messages that differ in nothing but the server's id count as one.
+        self.messages.add(text.replace(outcome.server_id or "\0", "\0"), (outcome, message))
+        if len(self.rows) < max_rows:
+            self.rows.append(_row(outcome, text, message))
 
 
-def printable(text: object, most: int = _LONGEST_TEXT) -> str:
-    """Return a text from elsewhere without what no page can hold, cut to a bearable length.
+def printable(text: object, max_length: int = _MAX_TEXT) -> str:
+    """Return a text without characters that HTML cannot hold, cut to a length.
 
     Args:
         text: The text.
-        most: How many characters are left.
+        max_length: How many characters are left.
     """
     whole = str(text)
-    strip_control_chars = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", whole[:most])
-    return strip_control_chars if len(whole) <= most else strip_control_chars[: most - 1] + "…"
+    clean = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", whole[:max_length])
+    return clean if len(whole) <= max_length else clean[: max_length - 1] + "…"
 
 
 def _failure(code: str, count: int, total: int, group: _Group) -> Failure:
@@ -159,33 +159,33 @@ def _failure(code: str, count: int, total: int, group: _Group) -> Failure:
     documented = explain(code)
     meaning, measure = (documented.meaning, documented.measure) if documented else _OTHERS.get(code, _ELSE)
     state = rows[0].state if rows else OutcomeState.FAILED.value
-    same, often = "", list[Said]()
-    if group.said.seen == 1:
-        same = rows[0].said
-        rows = [row._replace(said="") for row in rows]
+    common, messages = "", list[MessageCount]()
+    if group.messages.distinct == 1:
+        common = rows[0].message
+        rows = [row._replace(message="") for row in rows]
     elif len(rows) < count:
-        for servers, (first, words) in group.said.ranked()[:_MOST_WORDS]:
-            row = _row(first, _text(first, words), words)
-            often.append(Said(row.said or "nothing", servers, row.server_id))
+        for servers, (first, message) in group.messages.ranked()[:_MAX_MESSAGES]:
+            row = _row(first, _text(first, message), message)
+            messages.append(MessageCount(row.message or "nothing", servers, row.server_id))
     share = count / max(1, total)
-    return Failure(printable(code, _LONGEST_NAME), count, share, state, meaning, measure, same, often, rows)
+    return Failure(printable(code, _MAX_NAME), count, share, state, meaning, measure, common, messages, rows)
 
 
-def _row(outcome: Outcome, text: str, words: Words | None) -> Row:
-    request = f" (request {words.request_id})" if words is not None and words.request_id else ""
+def _row(outcome: Outcome, text: str, message: CloudMessage | None) -> Row:
+    request = f" (request {message.request_id})" if message is not None and message.request_id else ""
     return Row(
-        printable(outcome.server_id, _LONGEST_NAME),
+        printable(outcome.server_id, _MAX_NAME),
         outcome.state.value,
-        printable(text) + printable(request, _LONGEST_NAME),
-        printable(outcome.job_id or "", _LONGEST_NAME),
+        printable(text) + printable(request, _MAX_NAME),
+        printable(outcome.job_id or "", _MAX_NAME),
         outcome.attempts,
         outcome.seconds,
     )
 
 
-def _text(outcome: Outcome, words: Words | None) -> str:
-    # An error's text repeats the server and the meaning, which stand beside it here.
-    if words is not None:
-        return words.text
+def _text(outcome: Outcome, message: CloudMessage | None) -> str:
+    # An error's text repeats the server and the meaning, which the page shows beside it.
+    if message is not None:
+        return message.text
     error = outcome.error
     return "" if error is None or explain(outcome.code) or isinstance(error, SubJobFailedError) else str(error)

@@ -1,4 +1,4 @@
-"""Puts a report and its calls on a page."""
+"""Renders a report and its calls as a page."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ _HERE: Final = Path(__file__).parent
 _STYLE: Final = _HERE.parents[1] / "_assets" / "page.css"
 _COLUMNS: Final = 240
 _SLOWEST: Final = 10
+_QUANTILES: Final = 20
+_ROUNDS_TO_NONE: Final = 0.1
+_ROUNDS_TO_ALL: Final = 99.9
 
 STATES: Final[Mapping[OutcomeState, tuple[str, str, str]]] = {
     OutcomeState.SUCCEEDED: ("✓", "succeeded", "done as asked"),
@@ -32,18 +35,18 @@ STATES: Final[Mapping[OutcomeState, tuple[str, str, str]]] = {
     OutcomeState.UNKNOWN: ("?", "unknown", "asked for, and nothing proves how it ended"),
     OutcomeState.SKIPPED: ("\N{EN DASH}", "skipped", "never asked for, or never taken"),
 }
-"""By state: a sign, so that no colour has to be told apart, its name, and what it means."""
+"""By state: a sign, so that no colour has to be recognised, its name, and its meaning."""
 
 
 class Mark(NamedTuple):
-    """What is written at an axis, and where, in per cent."""
+    """A label of an axis, and its position in per cent."""
 
     text: str
     at: float
 
 
 class Column(NamedTuple):
-    """One stretch of the timeline."""
+    """One column of the timeline."""
 
     begin: str
     end: str
@@ -54,7 +57,7 @@ class Column(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """How many servers ended when."""
+    """The servers that ended, over time."""
 
     columns: Sequence[Column]
     width: int
@@ -65,7 +68,7 @@ class Timeline(NamedTuple):
 
 
 class Calls(NamedTuple):
-    """How full the running minute was, over time."""
+    """The calls in the running minute, over time."""
 
     title: str
     of: str
@@ -78,9 +81,9 @@ class Calls(NamedTuple):
 
 
 def render_report(report: FleetReport, calls: CallHistory) -> str:
-    """Return the page that tells of a run: HTML in itself, without a script and without any address.
+    """Return the page about a run: self-contained HTML, without scripts and without links.
 
-    However many servers there are, it stays below 300 kB. It takes about a second for 100,000 servers, and reads its
+    It stays below 300 kB, however many servers there are. It takes about a second for 100,000 servers, and reads its
     template from a file: from a coroutine, call it in a thread.
 
     Args:
@@ -109,15 +112,18 @@ def render_report(report: FleetReport, calls: CallHistory) -> str:
             chart
             for chart in (
                 _calls("Calls", "call", calls.calls, calls.limit, end=end - offset, of=printable(calls.operation)),
-                _calls("PollHealth", "poll", calls.polls, calls.poll_limit, end=end - offset),
+                _calls("Polls", "poll", calls.polls, calls.poll_limit, end=end - offset),
             )
             if chart is not None
         ],
         operation=printable(calls.operation),
         failures=failures,
-        most=max((each.servers for each in failures), default=1),
+        most=max((failure.servers for failure in failures), default=1),
         codes=len(report.by_code),
-        slowest=[(printable(each.server_id, 64), each.state.value, each.seconds) for each in report.slowest(_SLOWEST)],
+        slowest=[
+            (printable(outcome.server_id, 64), outcome.state.value, outcome.seconds)
+            for outcome in report.slowest(_SLOWEST)
+        ],
         speed=_speed(report),
         style=Markup(_STYLE.read_text(encoding="utf-8")),  # noqa: S704 - our own
     )
@@ -142,7 +148,7 @@ def _template() -> Template:
 
 def _timeline(report: FleetReport, last: float) -> Timeline | None:
     width = bucket_of(max(0.0, last))
-    # What was skipped did not end: all of it at one moment would dwarf what did.
+    # Skipped servers did not end: all of them at one moment would dwarf the others.
     buckets: list[Mapping[OutcomeState, int]] = [
         {state: count for state, count in counts.items() if state is not OutcomeState.SKIPPED}
         for counts in report.timeline(width)
@@ -151,18 +157,19 @@ def _timeline(report: FleetReport, last: float) -> Timeline | None:
         return None
     top = ceiling(max(sum(counts.values()) for counts in buckets))
     columns = []
-    for place, counts in enumerate(buckets):
+    for index, counts in enumerate(buckets):
         if counts:
             words = ", ".join(
                 f"{_number(counts[state])} {STATES[state][1]}" for state in OutcomeState if state in counts
             )
             bad = any(state.is_failure for state in counts)
-            begin, end = duration(place * width), duration((place + 1) * width)
-            columns.append(Column(begin, end, place * 10.0, stack(counts, top), words, bad))
-    most = max(range(len(buckets)), key=lambda place: sum(buckets[place].values()))
+            begin, end = duration(index * width), duration((index + 1) * width)
+            columns.append(Column(begin, end, index * 10.0, stack(counts, top), words, bad))
+    fullest = max(range(len(buckets)), key=lambda index: sum(buckets[index].values()))
     words = (
         f"{_many(sum(sum(counts.values()) for counts in buckets), 'server')} ended within {duration(last)}, the most,"
-        f" {_number(sum(buckets[most].values()))}, between {duration(most * width)} and {duration((most + 1) * width)}."
+        f" {_number(sum(buckets[fullest].values()))}, between {duration(fullest * width)}"
+        f" and {duration((fullest + 1) * width)}."
     )
     return Timeline(columns, len(buckets), duration(width), _across(len(buckets) * width), _up(top), words)
 
@@ -193,11 +200,11 @@ def _up(top: int) -> list[Mark]:
 
 
 def _speed(report: FleetReport) -> tuple[float, float] | None:
-    """Within how many seconds half of the servers, and 19 of 20, had their outcome."""
+    """Return the seconds within which half of the servers, and 19 of 20, had their outcome."""
     taken = [seconds for outcome in report.outcomes if (seconds := outcome.seconds) is not None]
-    if len(taken) < 20:  # noqa: PLR2004 - 19 of 20
+    if len(taken) < _QUANTILES:
         return None
-    parts = quantiles(taken, n=20, method="inclusive")
+    parts = quantiles(taken, n=_QUANTILES, method="inclusive")
     return parts[9], parts[18]
 
 
@@ -210,11 +217,11 @@ def _many(value: int, noun: str) -> str:
 
 
 def _percent(share: float) -> str:
-    """A share that is neither none nor all is never rounded to that."""
+    """Return a share in per cent; one between 0 and 1 is never rounded to either of them."""
     hundredths = share * 100
-    if 0 < hundredths < 0.1:  # noqa: PLR2004
+    if 0 < hundredths < _ROUNDS_TO_NONE:
         return "< 0.1\N{NO-BREAK SPACE}%"
-    if 99.9 < hundredths < 100:  # noqa: PLR2004
+    if hundredths > _ROUNDS_TO_ALL and share < 1:
         return "> 99.9\N{NO-BREAK SPACE}%"
     return f"{hundredths:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
 

@@ -1,4 +1,4 @@
-"""What is being done and what was: jobs that can be asked after, and work that shows only on servers."""
+"""All work in the cloud: jobs that clients can poll, and work that shows only on servers."""
 
 import random
 import re
@@ -24,7 +24,7 @@ _NO_ID: Final = "0" * 32
 
 
 class JobCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs there have been, how many of them have ended, and how many of those failed in part or all."""
+    """The number of jobs, of ended jobs, and of those that failed at least in part."""
 
     begun: int
     ended: int
@@ -32,18 +32,18 @@ class JobCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Activity:
-    """Begins work, and lets it happen when somebody looks.
+    """Starts work, and advances it lazily whenever the cloud is read.
 
     Args:
-        settings: How long things take.
-        clock: The cloud's.
-        draw: Makes a source of drawn values of a name.
-        life: What the ids of jobs are mixed with, and nothing else; see `Cloud`.
+        settings: How long work takes.
+        clock: The cloud's clock.
+        draw: Makes a named source of random values.
+        life: Mixed into the ids of jobs, and nothing else; see `Cloud`.
     """
 
     __slots__ = (
-        "_clock", "_draw", "_due", "_failed", "_followed", "_jobs", "_life", "_order", "_over", "_settings", "_tallied",
-        "_tally", "_works",
+        "_begun_by_action", "_clock", "_counted", "_draw", "_due", "_ended", "_failed", "_followed", "_jobs",
+        "_life", "_order", "_settings", "_works",
     )  # fmt: skip
 
     def __init__(
@@ -56,15 +56,15 @@ class Activity:
         self._order = draw("order")
         self._jobs: dict[str, BatchJob | SingleServerJob] = {}
         self._due: list[tuple[float, int, Work]] = []
-        self._works = self._followed = self._tallied = 0
-        self._over = self._failed = 0
-        self._tally: dict[str, Counter[str]] = {"start": Counter(), "stop": Counter(), "reboot": Counter()}
+        self._works = self._followed = self._counted = 0
+        self._ended = self._failed = 0
+        self._begun_by_action: dict[str, Counter[str]] = {"start": Counter(), "stop": Counter(), "reboot": Counter()}
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def batch(self, action: Action, servers: Sequence[Server]) -> BatchJob:
-        """Begin one thing with many servers, as a job."""
+    def start_batch(self, action: Action, servers: Sequence[Server]) -> BatchJob:
+        """Start an action on many servers, as a job."""
         job_id, rng = self._next_job()
         job = BatchJob(
             job_id,
@@ -79,7 +79,7 @@ class Activity:
         self._follow(job)
         return job
 
-    def solo(
+    def start_single(
         self,
         job_type: str,
         server: Server,
@@ -89,7 +89,7 @@ class Activity:
         action: Action | None = None,
         then: Callable[[bool], None] | None = None,
     ) -> SingleServerJob:
-        """Begin something with one server, as a job without sub-jobs; `failure` is what a faulty server makes of it."""
+        """Start work on one server, as a job without sub-jobs; `failure` is its code on a faulty server."""
         job_id, rng = self._next_job()
         job = SingleServerJob(
             job_id,
@@ -107,16 +107,16 @@ class Activity:
         self._follow(job)
         return job
 
-    def alone(self, action: Action, server: Server, on_failure: Callable[[float], None]) -> None:
-        """Begin something with one server that nobody gets a job for."""
+    def start_native(self, action: Action, server: Server, on_failure: Callable[[float], None]) -> None:
+        """Start an action on one server without a job that clients can poll."""
         seconds = self._settings.job_seconds
         rng = self._next_work()
         self._follow(
             NativeAction(action, server, now=self._clock(), rng=rng, job_seconds=seconds, on_failure=on_failure)
         )
 
-    def quietly(self, action: Action, server: Server, then: Callable[[bool], None]) -> None:
-        """Begin something with one server that cannot fail, and that nobody gets a job for."""
+    def start_internal(self, action: Action, server: Server, then: Callable[[bool], None]) -> None:
+        """Start an action on one server that cannot fail, and that has no job for clients."""
         seconds = self._settings.job_seconds
         rng = self._next_work()
         self._follow(
@@ -126,10 +126,10 @@ class Activity:
         )
 
     def document(self, job_id: str, wall: WallClock) -> bytes:
-        """A job, or one of its sub-jobs, as it is answered now (API reference 4.11.1).
+        """Return the document of a job or a sub-job as of now (API reference 4.11.1).
 
         Raises:
-            Refusal: There is none, not yet, or no more.
+            Refusal: It does not exist, is still hidden, or is no longer kept.
         """
         now, settings = self._clock(), self._settings
         job = self._jobs.get(job_id[:STEM]) if _JOB_ID.fullmatch(job_id) else None
@@ -143,44 +143,44 @@ class Activity:
             raise Refusal(404, "BMS.0018", f"No job has the id {job_id}.")
         return document.encode()
 
-    def tally(self) -> Mapping[str, Mapping[str, int]]:
-        """How often which power operation was begun with which server, as part of a batch.
+    def power_counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Return by power operation and server how often it was started as part of a batch.
 
-        It is counted when somebody asks: a million servers would pay for it with every batch.
+        Counted on demand: counting with every batch would be slow with a million servers.
         """
-        for job in islice(self._jobs.values(), self._tallied, None):
+        for job in islice(self._jobs.values(), self._counted, None):
             if isinstance(job, BatchJob):
-                self._tally.setdefault(job.action, Counter()).update(server.id for server in job.obeyed)
-        self._tallied = len(self._jobs)
-        return self._tally
+                self._begun_by_action.setdefault(job.action, Counter()).update(server.id for server in job.obeyed)
+        self._counted = len(self._jobs)
+        return self._begun_by_action
 
     def catch_up(self, most: float) -> bool:
-        """Let what was due in up to `most` pieces of work happen; say whether more is due."""
+        """Advance up to `most` works that are due; return whether more are due."""
         now = self._clock()
         while self._due and self._due[0][0] <= now:
             if most <= 0:
                 return True
             most -= 1
             _, number, work = heappop(self._due)
-            # Others who looked may have advanced it already: then this only finds its next time.
+            # Another read may have advanced it already; this then only finds its next event.
             work.advance(now)
             if not work.ended:
                 heappush(self._due, (work.next_event, number, work))
             elif isinstance(work, BatchJob | SingleServerJob) and work.id != _NO_ID:
-                self._over += 1
+                self._ended += 1
                 self._failed += work.standing.failed > 0
         return False
 
     def counts(self) -> JobCounts:
-        """How many jobs there are, as far as what was due has been let happen."""
-        return JobCounts(begun=len(self._jobs), ended=self._over, failed=self._failed)
+        """Return the counts of jobs, as far as due work has been advanced."""
+        return JobCounts(begun=len(self._jobs), ended=self._ended, failed=self._failed)
 
     def latest(self, most: int) -> list[BatchJob | SingleServerJob]:
-        """The jobs that were accepted last, the last first."""
+        """Return the latest jobs, newest first."""
         return list(islice(reversed(self._jobs.values()), most))
 
     def under_way(self) -> Iterator[BatchJob | SingleServerJob]:
-        """All work that had not ended when this was called, also such as nobody got a job for."""
+        """Return all work that had not ended when this was called, including work without a job."""
         return (work for _, _, work in list(self._due) if isinstance(work, BatchJob | SingleServerJob))
 
     def _write(self, job: BatchJob | SingleServerJob, job_id: str, now: float, wall: WallClock) -> str | None:
@@ -196,12 +196,12 @@ class Activity:
 
     def _shape_of(self, action: Action, servers: int) -> Shape:
         settings = self._settings
-        # Of its own source, so that the shape of jobs changes nothing else that is drawn.
+        # A source of its own, so that the shape of jobs changes no other random values.
         rng = self._draw(f"shape/{len(self._jobs)}")
         return Shape(
             early_failure=settings.early_failures,
             is_stillborn=action != "create" and rng.random() < settings.stillborn_share,
-            stuck=frozenset(place for place in range(servers) if rng.random() < settings.stuck_share)
+            stuck=frozenset(index for index in range(servers) if rng.random() < settings.stuck_share)
             if settings.stuck_share
             else frozenset(),
             reason_place=settings.reason_place,

@@ -1,4 +1,4 @@
-"""What a server has beyond its power: it follows from its place in line until somebody changes it."""
+"""The attributes of a server. They follow from its index until a client changes them."""
 
 from typing import Final, NamedTuple
 
@@ -41,7 +41,7 @@ NETWORK: Final = "5d3b6d0e-0f63-4c51-8a5e-6b0d5f6f1c06"
 SUBNET: Final = "5d3b6d0e-0f63-4c51-8a5e-6b0d5f6f1c07"
 KEY_NAME: Final = "KeyPair-simulated"
 CREATED: Final = -90 * 86400.0
-"""When the servers of the beginning were made, in seconds before it."""
+"""When the initial servers were created, in seconds before the start."""
 
 
 class Disk(NamedTuple):
@@ -63,7 +63,7 @@ class Nic(NamedTuple):
 
 
 class CreationSpec(NamedTuple):
-    """How a server was asked for that was not there at the beginning.
+    """The request for a server that was created after the start.
 
     Attributes:
         at: When, in seconds of the cloud's clock.
@@ -84,15 +84,15 @@ class CreationSpec(NamedTuple):
 
 
 class Attributes:
-    """What is known of one server and does not follow from its place; None is as at the beginning.
+    """The attributes of one server that differ from those by its index; None is as at the start.
 
     Attributes:
         name: Its name.
         tags: Its tags, in order.
         metadata: All of its metadata.
         disks: Its EVS disks.
-        busy_disks: Disks that a job attaches or detaches, and what it does.
-        birth: How it was asked for.
+        busy_disks: Disks that a job is attaching or detaching, by the kind of job.
+        birth: The request for it.
         windows: Whether it runs Windows.
         password: The encrypted password of its Windows; empty when it was deleted.
         fault: Why the last native operation failed, and when.
@@ -113,7 +113,7 @@ class Attributes:
 
 
 def flavor_of(server: Server, extra: Attributes | None) -> Flavor:
-    """What kind of machine it is."""
+    """Return its flavor."""
     if extra is not None and extra.birth is not None:
         return extra.birth.flavor
     flavors = VIRTUAL_FLAVORS if server.virtual else FLAVORS
@@ -121,35 +121,35 @@ def flavor_of(server: Server, extra: Attributes | None) -> Flavor:
 
 
 def name_of(server: Server, extra: Attributes | None) -> str:
-    """What it is called."""
+    """Return its name."""
     if extra is not None and extra.name is not None:
         return extra.name
     return f"{'ecs' if server.virtual else 'bms'}-{server.index:06d}"
 
 
 def tags_of(server: Server, extra: Attributes | None) -> list[str]:
-    """Its tags; the cloud's own one tells a bare-metal server from a virtual machine."""
+    """Return its tags; the cloud's own tag marks a bare-metal server."""
     if extra is not None and extra.tags is not None:
         return extra.tags
     return [] if server.virtual else [BARE_METAL_TAG, f"rack-{server.index // RACK_SIZE}"]
 
 
 def zone_of(server: Server, extra: Attributes | None) -> str:
-    """Where it stands."""
+    """Return its availability zone."""
     if extra is not None and extra.birth is not None:
         return extra.birth.zone
     return ZONES[server.index // RACK_SIZE % len(ZONES)]
 
 
 def reservation_of(server: Server, extra: Attributes | None) -> str:
-    """What all servers have in common that were asked for together."""
+    """Return the reservation id, which servers of one request share."""
     if extra is not None and extra.birth is not None:
         return extra.birth.reservation
     return f"r-ecs{server.index}" if server.virtual else f"r-rack{server.index // RACK_SIZE}"
 
 
 def address_of(server: Server, nth: int = 0) -> str:
-    """The address of its nth NIC, unless another one was asked for."""
+    """Return the default address of its nth NIC."""
     index = server.index
     if server.virtual:
         return f"172.{16 + (index >> 16 & 15)}.{index >> 8 & 255}.{index & 255}"
@@ -157,15 +157,15 @@ def address_of(server: Server, nth: int = 0) -> str:
 
 
 def nics_of(server: Server, extra: Attributes | None) -> list[Nic]:
-    """Its network cards; the first one is the primary."""
+    """Return its NICs, the primary one first."""
     birth = extra.birth if extra is not None else None
     if birth is None:
         return [_nic(server, 0, (NETWORK, SUBNET, None), VPC)]
     return [_nic(server, nth, network, birth.vpc) for nth, network in enumerate(birth.networks)]
 
 
-def _nic(server: Server, nth: int, place: tuple[str, str, str | None], vpc: str) -> Nic:
-    network, subnet, address = place
+def _nic(server: Server, nth: int, network_spec: tuple[str, str, str | None], vpc: str) -> Nic:
+    network, subnet, address = network_spec
     index = server.index
     family = 0x16 + (0x10 if server.virtual else 0) + nth
     mac = f"fa:{family:02x}:{index >> 24 & 255:02x}:{index >> 16 & 255:02x}:{index >> 8 & 255:02x}:{index & 255:02x}"
@@ -174,7 +174,7 @@ def _nic(server: Server, nth: int, place: tuple[str, str, str | None], vpc: str)
 
 
 def disks_of(server: Server, extra: Attributes | None) -> list[Disk]:
-    """Its EVS disks; a flavor that boots from one has its system there."""
+    """Return its EVS disks, including the root volume if its flavor boots from one."""
     if extra is not None and extra.disks is not None:
         return extra.disks
     if flavor_of(server, extra).boots_from_volume:
@@ -183,12 +183,12 @@ def disks_of(server: Server, extra: Attributes | None) -> list[Disk]:
 
 
 def root_volume_of(server: Server) -> str:
-    """The id of the disk that it was made to boot from."""
+    """Return the id of its root volume."""
     return f"{server.id[:24]}5d3b{server.index:08x}"
 
 
 def metadata_of(server: Server, extra: Attributes | None) -> dict[str, str]:
-    """All of its metadata, the cloud's own entries too; a fresh dict."""
+    """Return all of its metadata, including the cloud's own entries; a new dict."""
     if extra is not None and extra.metadata is not None:
         return dict(extra.metadata)
     flavor = flavor_of(server, extra)
@@ -213,7 +213,7 @@ def metadata_of(server: Server, extra: Attributes | None) -> dict[str, str]:
 
 
 def first_metadata(flavor: Flavor, ports: str) -> dict[str, str]:
-    """The metadata of a server that is as it was at the beginning."""
+    """Return the metadata of an initial server."""
     return {
         "metering.image_id": IMAGE,
         "metering.imagetype": "gold",

@@ -1,4 +1,4 @@
-"""Timestamps out of a clock that only counts seconds."""
+"""Timestamps from a clock that only counts seconds."""
 
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -9,7 +9,7 @@ __all__ = ["View", "WallClock"]
 
 
 class WallClock:
-    """Wall-clock time, reckoned from a fixed beginning, so that answers depend on nothing else."""
+    """Wall-clock time, counted from a fixed epoch, so that responses depend on nothing else."""
 
     __slots__ = ("_born", "_epoch_ms")
 
@@ -33,7 +33,7 @@ def _second(unix: int) -> str:
 
 
 class View:
-    """What documents need to know besides the server: whose it is, and what time means."""
+    """What documents need besides the server: the project and the clock."""
 
     __slots__ = ("created", "project_id", "wall")
 

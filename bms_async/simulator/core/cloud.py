@@ -27,28 +27,28 @@ __all__ = ["Cloud"]
 class Cloud:
     """A bare-metal cloud on this machine.
 
-    It has no task of its own: what becomes of a batch is drawn when it is accepted, and whoever looks
-    lets the clock's time happen first. So it runs on any clock, a virtual one that jumps too.
+    It has no task of its own: the course of a batch is drawn when it is accepted, and every read first applies what is
+    due by the clock. So it runs on any clock, including a virtual one that jumps.
 
     Args:
         settings: How it behaves.
-        clock: Seconds, never going back; a virtual event loop's `time` in tests.
-        wall_clock: Unix seconds, which signed calls are dated by. By default the real time for a cloud on the real
-            clock; else what has gone by on its own clock since `settings.epoch`, so that tests stay the same each time.
-        life: What the ids of jobs and answers are mixed with, where no id of an earlier cloud of this seed may come
-            again; with 0, equal seeds give equal ids.
+        clock: Monotonic seconds; a virtual event loop's `time` in tests.
+        wall_clock: Unix seconds, for the dates of signed calls. By default the real time for a cloud on the real clock;
+            else `settings.epoch` plus the time by its own clock, so that tests are reproducible.
+        life: Mixed into the ids of jobs and responses, so that they differ from those of an earlier cloud of this seed;
+            with 0, equal seeds give equal ids.
 
     Attributes:
         settings: As given.
-        faults: Hooks asked at every call, in order; the first fault counts.
-        tokens: The tokens that are accepted now beside the issued ones, for the project of the settings.
-        access_keys: The access keys that are accepted now, by name.
-        wall: Turns the clock's seconds into the timestamps of answers.
-        born: The clock's time at the beginning.
-        view: What documents need to know.
-        volumes: Which server has which EVS disk.
+        faults: Hooks that are called at every call, in order; the first fault counts.
+        tokens: Accepted tokens beside the issued ones, for the project of the settings.
+        access_keys: Accepted access keys, by name.
+        wall: Converts the clock's seconds into timestamps.
+        born: The clock's time at the start.
+        view: The project and the clock, for documents.
+        volumes: The server of each EVS disk.
         keys: The SSH key pairs.
-        board: What is being done.
+        activity: The work in progress, and the jobs.
     """
 
     def __init__(
@@ -71,16 +71,16 @@ class Cloud:
         self.view = View(self.settings.project_id, self.wall, self.born)
         self.volumes: dict[str, str] = {}
         self.keys = KeyPairStore(self.settings, self.born)
-        self._park = Inventory(self.settings)
+        self._inventory = Inventory(self.settings)
         self._gate = RateLimitGate(self.settings)
         self._created = 0
-        self._desk = TokenStore(self.settings.token_lifetime, self.draw("tokens"))
-        self.board = Activity(self.settings, clock, self.draw, life)
+        self._token_store = TokenStore(self.settings.token_lifetime, self.draw("tokens"))
+        self.activity = Activity(self.settings, clock, self.draw, life)
         self._latency = self.draw("latency")
         self._request_ids = self.draw("requests")
 
     def __repr__(self) -> str:
-        return f"<Cloud servers={self.settings.servers} jobs={len(self.board)}>"
+        return f"<Cloud servers={self.settings.servers} jobs={len(self.activity)}>"
 
     def now(self) -> float:
         """The clock's time."""
@@ -94,17 +94,17 @@ class Cloud:
 
     @property
     def servers(self) -> dict[str, Server]:
-        """All servers by id, as they are now; for tests to look at, not to change."""
-        self.board.catch_up(math.inf)
-        return self._park.by_id
+        """All servers by id, as they are now; for tests to read, not to change."""
+        self.activity.catch_up(math.inf)
+        return self._inventory.by_id
 
     def count_servers(self) -> dict[str, int]:
-        """How many servers have which status now."""
-        self.board.catch_up(math.inf)
-        return self._park.count()
+        """Return how many servers are in each status now."""
+        self.activity.catch_up(math.inf)
+        return self._inventory.count()
 
     def call_counts(self) -> CallCounts:
-        """What arrived so far, by operation."""
+        """Return the calls that arrived so far, by operation."""
         return self._gate.call_counts()
 
     def minute(self) -> dict[str, tuple[int, int]]:
@@ -116,7 +116,7 @@ class Cloud:
         return self._gate.arrive(operation, self._clock())
 
     def fault(self, operation: str, nth: int, path: str) -> Fault | None:
-        """What goes wrong with this call, if anything."""
+        """Return the fault of this call, None without one."""
         for hook in self.faults:
             fault = hook(operation, nth, path)
             if fault is not None:
@@ -124,35 +124,35 @@ class Cloud:
         return None
 
     def note_unauthorized(self, operation: str) -> None:
-        """Write down a 401; see `RateLimitGate.note_unauthorized`."""
+        """Count a 401; see `RateLimitGate.note_unauthorized`."""
         self._gate.note_unauthorized(operation)
 
     def issue_token(self, project_id: str | None) -> str:
-        """A new token for a project, or for none (API reference 3.1)."""
-        return self._desk.issue(project_id, self._clock())
+        """Issue a token for a project, or for none (API reference 3.1)."""
+        return self._token_store.issue(project_id, self._clock())
 
     def revoke_tokens(self) -> int:
-        """Refuse all tokens that were issued until now; returns how many were good. `tokens` is left alone."""
-        return self._desk.revoke(self._clock())
+        """Revoke all issued tokens; returns how many were valid. `tokens` is not changed."""
+        return self._token_store.revoke(self._clock())
 
     def grant_of(self, token: str | None) -> Grant | None:
-        """What a token is good for now; None if for nothing."""
+        """Return the grant of a token; None if it is not accepted."""
         if token is None:
             return None
         if token in self.tokens:
             return Grant(self.settings.project_id, math.inf)
-        return self._desk.find(token, self._clock())
+        return self._token_store.find(token, self._clock())
 
     def new_request_id(self) -> str:
-        """An id for one answer."""
+        """Return an id for one response."""
         return f"{self._request_ids.getrandbits(128) ^ self._life:032x}"
 
     def draw(self, what: str) -> random.Random:
-        """A source of drawn values, the same for the same name and seed."""
-        return random.Random(f"{self.settings.seed}/{what}")  # noqa: S311 - drawn again from a seed
+        """Return a source of random values, the same for the same name and seed."""
+        return random.Random(f"{self.settings.seed}/{what}")
 
     def draw_latency(self) -> tuple[float, float]:
-        """Seconds on the way there and on the way back."""
+        """Return the seconds that the request and the response travel."""
         low, high = self.settings.latency
         if not high:
             return 0.0, 0.0
@@ -161,88 +161,87 @@ class Cloud:
         return there, both - there
 
     def server(self, server_id: str) -> Server:
-        """One server as it is now (API reference 4.3.1).
+        """Return a server as it is now (API reference 4.3.1).
 
         Raises:
-            Refusal: There is none.
+            Refusal: It does not exist.
         """
-        server = self._park.by_id.get(server_id)
+        server = self._inventory.by_id.get(server_id)
         if server is None:
             raise Refusal(404, "BMS.0040", f"No server has the id {server_id}.")
-        server.look(self._clock())
-        if server.id not in self._park.by_id:
-            # Looking has shown that it is gone.
+        server.advance(self._clock())
+        if server.id not in self._inventory.by_id:
+            # The event that was due has removed it.
             raise Refusal(404, "BMS.0040", f"No server has the id {server_id}.")
         return server
 
     def machine(self, server_id: str) -> Server:
-        """One bare-metal server or virtual machine as it is now, as the native API sees them.
+        """Return a bare-metal server or virtual machine as it is now, for the native API.
 
         Raises:
-            Refusal: There is none.
+            Refusal: It does not exist.
         """
-        server = self._park.by_id.get(server_id) or self._park.machines.get(server_id)
+        server = self._inventory.by_id.get(server_id) or self._inventory.machines.get(server_id)
         if server is not None:
-            server.look(self._clock())
-            # Looking may have shown that it is gone.
-            if server_id in self._park.by_id or server_id in self._park.machines:
+            server.advance(self._clock())
+            # The event that was due may have removed it.
+            if server_id in self._inventory.by_id or server_id in self._inventory.machines:
                 return server
         raise native(404, f"Instance {server_id} could not be found.")
 
     def machines(self) -> Sequence[Server]:
-        """All machines there have been, the oldest first; see `Inventory.rows`."""
-        return self._park.rows()
+        """Return all machines, including removed ones, the oldest first; see `Inventory.rows`."""
+        return self._inventory.rows()
 
     def attributes_of(self, server: Server) -> Attributes | None:
-        """What is known of a machine beyond its place in line, to be read."""
-        return self._park.extras.get(server.id)
+        """Return the attributes of a machine that do not follow from its index, for reading."""
+        return self._inventory.extras.get(server.id)
 
     def disks_of(self, server: Server) -> Sequence[Disk]:
-        """A machine's EVS disks."""
-        return disks_of(server, self._park.extras.get(server.id))
+        """Return a machine's EVS disks."""
+        return disks_of(server, self._inventory.extras.get(server.id))
 
     def change(self, server: Server) -> Attributes:
-        """What is known of a machine beyond its place in line, to be written to."""
-        self._park.mark(server)
+        """Return the attributes of a machine that do not follow from its index, for writing."""
+        self._inventory.mark(server)
         server.updated = self._clock()
-        return self._park.record(server)
+        return self._inventory.record(server)
 
     def create(self, birth: CreationSpec, name: str) -> Server:
-        """Make room for a machine; whoever asked must begin to build it."""
+        """Add a machine to the inventory; the caller must start its creation."""
         rng = self.draw(f"birth/{self._created}")
         self._created += 1
-        server = self._park.add(birth, name, rng)
+        server = self._inventory.add(birth, name, rng)
         server.faulty = rng.random() < self.settings.fail_share
         return server
 
     @property
     def virtual_machines(self) -> int:
-        """How many machines there are that only the native API knows."""
-        return len(self._park.machines)
+        """The number of virtual machines, which only the native API shows."""
+        return len(self._inventory.machines)
 
     @property
     def used(self) -> tuple[int, int, int]:
-        """Bare-metal servers there are, their cores and their memory."""
-        return self._park.used
+        """The number of bare-metal servers, their cores and their memory."""
+        return self._inventory.used
 
     async def find(self, filters: Filters, first: int, most: int) -> tuple[int, list[Server]]:
-        """How many servers match and a page of them (API reference 4.3.2)."""
+        """Return how many servers match, and a page of them (API reference 4.3.2)."""
         await self.settle()
-        count, page = self._park.find(filters, first, most)
+        count, page = self._inventory.find(filters, first, most)
         # A server found by its status must show that status, even if a microsecond has gone by.
         if filters.status is None:
             now = self._clock()
             for server in page:
-                server.look(now)
+                server.advance(now)
         return count, page
 
     async def settle(self) -> None:
-        """Let everything that was due happen.
+        """Apply everything that is due.
 
-        Who looks at servers of many jobs after a long silence has much to make up for, and others
-        must get their turn in between.
+        After a long pause that can be much work, so that other tasks run in between.
         """
-        while self.board.catch_up(4):
+        while self.activity.catch_up(4):
             await anyio.lowlevel.checkpoint()
 
     def act(self, action: PowerAction, server_ids: Sequence[str]) -> BatchJob:
@@ -254,38 +253,38 @@ class Cloud:
         now = self._clock()
         servers = []
         for server_id in server_ids:
-            server = self._park.by_id.get(server_id)
+            server = self._inventory.by_id.get(server_id)
             if server is None:
                 raise Refusal(400, "BMS.0040", f"No server has the id {server_id}.")
-            server.look(now)
+            server.advance(now)
             servers.append(server)
         if self.settings.refuse_batches:
             for server in servers:
                 code = server.objection(action)
                 if code is not None:
-                    # Which one it is stays untold, as with the real service's texts.
+                    # The message does not name the server, as the real service's does not.
                     raise Refusal(400, code, REASONS[code])
-        return self.board.batch(action, servers)
+        return self.activity.start_batch(action, servers)
 
     def delete(self, server: Server) -> None:
-        """Begin to delete a machine; whatever else is being done to it comes to nothing."""
+        """Start to delete a machine; other work on it has no effect any more."""
 
         def gone(_done: bool) -> None:  # noqa: FBT001 - a callback's argument
-            self._park.remove(server)
+            self._inventory.remove(server)
             self.volumes = {volume: owner for volume, owner in self.volumes.items() if owner != server.id}
 
-        self.board.quietly("delete", server, gone)
+        self.activity.start_internal("delete", server, gone)
 
     def work(self, action: PowerAction | Literal["create"], server: Server) -> None:
-        """Begin something with one server that nobody gets a job for, as native operations are."""
-        extra = self._park.record(server)
+        """Start a native operation on one server, which has no job."""
+        extra = self._inventory.record(server)
         extra.fault = None
 
         def note(at: float) -> None:
             extra.fault = (f"The {action} operation failed.", at)
 
-        self.board.alone(action, server, note)
+        self.activity.start_native(action, server, note)
 
     def job_document(self, job_id: str) -> bytes:
-        """A job, or one of its sub-jobs, as it is answered now; see `Activity.document`."""
-        return self.board.document(job_id, self.wall)
+        """Return the document of a job or a sub-job; see `Activity.document`."""
+        return self.activity.document(job_id, self.wall)

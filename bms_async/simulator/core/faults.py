@@ -1,4 +1,4 @@
-"""What can go wrong between a client and the cloud, told to the simulator call by call."""
+"""Faults that the simulator injects, chosen call by call."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -30,13 +30,13 @@ __all__ = [
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Answer this instead: a 500, a proxy's HTML, half a JSON body.
+    """Respond with this instead: a 500, a proxy's HTML, half a JSON body.
 
     Attributes:
         status: The HTTP status, from 200 to 599.
-        body: The bytes as they stand.
-        headers: Over the ones that an answer has anyway.
-        acted: Do what was asked all the same, and only then answer this.
+        body: The bytes of the body.
+        headers: Headers that override those of every response.
+        acted: Whether the cloud acts first, and then responds with this.
     """
 
     status: int
@@ -49,61 +49,61 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Throttled(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Answer 429 as if others had used the budget up; `retry_after` seconds go into the header."""
+    """Respond with 429 as if other clients had used up the limit; `retry_after` seconds go into the header."""
 
     retry_after: int | None = None
 
     def __post_init__(self) -> None:
-        good = self.retry_after is None or self.retry_after >= 0
-        _check("Throttled(retry_after)", self.retry_after, "0 or more seconds", good)
+        valid = self.retry_after is None or self.retry_after >= 0
+        _check("Throttled(retry_after)", self.retry_after, "0 or more seconds", valid)
 
 
 class Unauthorized(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Answer 401 as if the token had run out."""
+    """Respond with 401 as if the token had expired."""
 
 
 class NotFoundJob(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Answer 404 as if the job were not there yet, or no more."""
+    """Respond with 404 as if the job did not exist yet, or no longer."""
 
 
 class Delay(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Answer rightly but late; `acted` says that the server does its work before the wait."""
+    """Respond correctly but late; with `acted`, the cloud acts before the delay."""
 
     seconds: float
     acted: bool = True
 
     def __post_init__(self) -> None:
-        _check("Delay(seconds)", self.seconds, "0 or more", self.seconds >= 0)
+        _check("Delay(seconds)", self.seconds, "0 or more seconds", self.seconds >= 0)
 
 
 class CutBefore(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Lose the connection before the server does anything (the gateway has counted the call)."""
+    """Close the connection before the cloud acts; the gateway has counted the call."""
 
 
 class CutAfter(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Lose the connection after the server has done its work, before its answer."""
+    """Close the connection after the cloud has acted, before its response."""
 
 
 class HalfBody(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Do what was asked, and answer the first part of what there is to say, as if that were all."""
+    """Act, and send only the first part of the response's body, as if it were complete."""
 
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        _check("HalfBody(share)", self.share, "from 0 to below 1", 0 <= self.share < 1)
+        _check("HalfBody(share)", self.share, "a share from 0 to below 1", 0 <= self.share < 1)
 
 
 Garbling = Literal["shuffled", "twice", "nameless", "backwards", "missing"]
 
 
 class GarbledJob(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Tell a job's sub-jobs as no client would like them.
+    """Garble the sub-jobs of a job.
 
     Attributes:
-        how: `shuffled`, in another order; `twice`, some of them two times; `nameless`, some without their server;
-            `backwards`, some that have ended as if they had not; `missing`, some not at all.
-        seed: Which of them.
-        share: How many of them, about.
+        how: `shuffled`, in another order; `twice`, some duplicated; `nameless`, some without their server;
+            `backwards`, some ended ones as if they were running; `missing`, some left out.
+        seed: Chooses the sub-jobs.
+        share: The approximate share of the sub-jobs.
     """
 
     how: tuple[Garbling, ...]
@@ -112,18 +112,18 @@ class GarbledJob(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     def __post_init__(self) -> None:
         known = get_args(Garbling)
-        good = isinstance(self.how, tuple) and set(self.how) <= set(known)
-        _check("GarbledJob(how)", self.how, f"a tuple of {', '.join(known)}", good)
-        _check("GarbledJob(share)", self.share, "from 0 to 1", 0 <= self.share <= 1)
+        valid = isinstance(self.how, tuple) and set(self.how) <= set(known)
+        _check("GarbledJob(how)", self.how, f"a tuple of {', '.join(known)}", valid)
+        _check("GarbledJob(share)", self.share, "a share from 0 to 1", 0 <= self.share <= 1)
 
 
 class ShortPage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Show only the first servers of a page of a list.
+    """Send only the first servers of a page of a list.
 
     Attributes:
-        share: How many of them, about; 0 leaves an empty page.
-        counted: Say all the same how many there are on all pages, where the list says so.
-        linked: Link all the same to the next page, where the list does so.
+        share: The approximate share of the servers; 0 leaves an empty page.
+        counted: Whether the count over all pages is kept, in lists that have it.
+        linked: Whether the link to the next page is kept, in lists that have it.
     """
 
     share: float = 0.0
@@ -131,11 +131,11 @@ class ShortPage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     linked: bool = True
 
     def __post_init__(self) -> None:
-        _check("ShortPage(share)", self.share, "from 0 to below 1", 0 <= self.share < 1)
+        _check("ShortPage(share)", self.share, "a share from 0 to below 1", 0 <= self.share < 1)
 
 
 class DroppedMarker(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Answer with the first page of a list, whichever was asked for: a proxy has dropped the marker, or the offset."""
+    """Respond with the first page of a list, whichever was requested: a proxy has dropped the marker or offset."""
 
 
 Fault = (
@@ -153,18 +153,18 @@ Fault = (
 )
 
 FaultHook = Callable[[str, int, str], Fault | None]
-"""Called with the operation, which call of it this is (from 1) and the path; None lets it be."""
+"""Called with the operation, the number of the call (from 1) and the path; returns a fault, None for none."""
 
 
-class SimulatedCut(ConnectionError):  # noqa: N818 - what happens is a cut, and no part of the simulator failed
+class SimulatedCut(ConnectionError):  # noqa: N818 - an injected event, not an error of the simulator
     """The connection was lost.
 
-    It is raised out of the application. `httpx.ASGITransport` passes it on as it is, so a test's
-    transport can turn it into the error that a socket would give. Under uvicorn the client sees the
-    head of an answer and then a closed connection.
+    It is raised out of the application. `httpx.ASGITransport` passes it on unchanged, so that a test's transport can
+    turn it into the error that a socket would raise. Under uvicorn the client sees the headers of a response and then a
+    closed connection.
 
     Attributes:
-        delivered: Whether the server had done its work before.
+        delivered: Whether the cloud had acted before.
     """
 
     def __init__(self, *, delivered: bool) -> None:
@@ -181,49 +181,49 @@ class ScriptedFault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Script:
-    """A hook that follows a list."""
+    """A fault hook that follows a list."""
 
     __slots__ = ("_faults",)
 
     def __init__(self, faults: Iterable[ScriptedFault]) -> None:
-        self._faults = {(each.operation, each.nth): each.fault for each in faults}
+        self._faults = {(entry.operation, entry.nth): entry.fault for entry in faults}
 
     def __call__(self, operation: str, nth: int, path: str) -> Fault | None:  # noqa: ARG002 - a hook's argument
-        """The fault for this call, if the list has one."""
+        """Return the fault for this call, None without one."""
         return self._faults.get((operation, nth))
 
     def items(self) -> Iterator[tuple[str, int, Fault]]:
-        """The list: operation, which call of it, and the fault."""
+        """Return the entries: operation, number of the call, and fault."""
         return ((operation, nth, fault) for (operation, nth), fault in self._faults.items())
 
 
 def garble(body: bytes, fault: GarbledJob) -> bytes:
-    """A job's document as a garbled one tells it; what is no job with sub-jobs stays as it is."""
+    """Return a job's document, garbled; a body that is not a job with sub-jobs is returned unchanged."""
     document = msgspec.json.decode(body)
     entities = document.get("entities") if isinstance(document, dict) else None
     if not isinstance(entities, dict) or not entities.get("sub_jobs"):
         return body
-    rng = random.Random(fault.seed)  # noqa: S311 - drawn again from a seed
+    rng = random.Random(fault.seed)
 
     def chosen() -> bool:
         return rng.random() < fault.share
 
-    told: list[dict[str, Any]] = entities["sub_jobs"]
+    sub_jobs: list[dict[str, Any]] = entities["sub_jobs"]
     if "missing" in fault.how:
-        told = [sub for sub in told if not chosen()]
+        sub_jobs = [sub for sub in sub_jobs if not chosen()]
     if "nameless" in fault.how:
-        told = [{**sub, "entities": {}} if chosen() else sub for sub in told]
+        sub_jobs = [{**sub, "entities": {}} if chosen() else sub for sub in sub_jobs]
     if "backwards" in fault.how:
-        told = [_unended(sub) if chosen() else sub for sub in told]
+        sub_jobs = [_unended(sub) if chosen() else sub for sub in sub_jobs]
     if "twice" in fault.how:
-        told = told + [sub for sub in told if chosen()]
+        sub_jobs = sub_jobs + [sub for sub in sub_jobs if chosen()]
     if "shuffled" in fault.how:
-        rng.shuffle(told)
-    return msgspec.json.encode({**document, "entities": {**entities, "sub_jobs": told}})
+        rng.shuffle(sub_jobs)
+    return msgspec.json.encode({**document, "entities": {**entities, "sub_jobs": sub_jobs}})
 
 
 def shorten(body: bytes, fault: ShortPage) -> bytes:
-    """A list's page as a short one tells it; what is no page stays as it is."""
+    """Return a page of a list, shortened; a body that is not a page is returned unchanged."""
     document = msgspec.json.decode(body)
     if not isinstance(document, dict) or not isinstance(document.get("servers"), list):
         return body
@@ -239,7 +239,7 @@ def _unended(sub: dict[str, Any]) -> dict[str, Any]:
     return {**sub, "status": "RUNNING", "end_time": None, "error_code": None, "fail_reason": None}
 
 
-def _check(what: str, value: object, rule: str, good: bool) -> None:  # noqa: FBT001 - private
-    # A fault that cannot go wrong as it says would make a test that proves nothing.
-    if not good:
-        raise ValueError(f"{what}: {value!r} is given, and {rule} is needed")
+def _check(what: str, value: object, rule: str, valid: bool) -> None:  # noqa: FBT001 - private
+    # A fault that cannot happen would make a test that proves nothing.
+    if not valid:
+        raise ValueError(f"{what}: expected {rule}, got {value!r}")

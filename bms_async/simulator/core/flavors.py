@@ -1,4 +1,4 @@
-"""What kinds of machine there are, and how the two APIs show them (API reference 4.5.1 and 5.6)."""
+"""The flavors, and their documents in both APIs (API reference 4.5.1 and 5.6)."""
 
 from typing import Any, Final, NamedTuple
 
@@ -19,11 +19,11 @@ ZONES: Final = ("az-sim-1", "az-sim-2", "az-sim-3")
 
 
 class Flavor(NamedTuple):
-    """A kind of machine.
+    """A flavor.
 
     Attributes:
         name: Its name and its id.
-        vcpus: Cores; a text, for the reference prints most of these numbers so.
+        vcpus: Cores; a text, as most of these numbers in the reference.
         ram: Memory in MB.
         disk: Space for the system in GB.
         board: Its short name; empty for a virtual machine.
@@ -49,11 +49,11 @@ FLAVORS: Final = (
     Flavor("physical.s1.medium", "32", "131072", "1200", "s1m"),
     Flavor("physical.h2.large", "64", "262144", "600", "h2l", boots_from_volume=True),
 )
-"""What the servers of the beginning are, in turn."""
+"""The flavors of the initial servers, in turn."""
 
 CATALOG: Final = (
     *FLAVORS,
-    # Nothing but the local disks, and not for sale everywhere.
+    # Local disks only, and not available in all zones.
     Flavor("physical.d1.large", "48", "262144", "7200", "d1l", takes_volumes=False, state="abandon",
            zones="az-sim-1(normal), az-sim-2(sellout)"),
     Flavor("physical.kl1.3xlarge", "24", "321729", "6707", "kl13xl", state="promotion"),
@@ -61,11 +61,11 @@ CATALOG: Final = (
 """All bare-metal flavors."""
 
 VIRTUAL_FLAVORS: Final = (Flavor("s3.large.2", "2", "4096", "0"), Flavor("c6.xlarge.4", "4", "16384", "0"))
-"""Those of virtual machines, which only native lists show."""
+"""The flavors of virtual machines, which only native lists show."""
 
 
 def sold_in(flavor: Flavor, zone: str) -> bool:
-    """Whether a flavor can be had in a zone (API reference, table 4-62)."""
+    """Return whether a flavor is available in a zone (API reference, table 4-62)."""
     for entry in flavor.zones.split(", "):
         name, _, state = entry.rstrip(")").partition("(")
         if name == zone:
@@ -74,7 +74,7 @@ def sold_in(flavor: Flavor, zone: str) -> bool:
 
 
 def extra_specs(flavor: Flavor) -> dict[str, str]:
-    """The extended fields of a flavor; a virtual machine's has hardly any."""
+    """Return the extra specs of a flavor; those of virtual machines have few."""
     if not flavor.board:
         return {"ecs:performancetype": "normal", "resource_type": "iaas"}
     specs = {
@@ -99,7 +99,7 @@ def extra_specs(flavor: Flavor) -> dict[str, str]:
 
 
 def bms_flavor(flavor: Flavor, base: str, project_id: str) -> dict[str, Any]:
-    """A flavor as the BMS API shows it: cores and disk are texts, memory is a number."""
+    """Return a flavor as in the BMS API: cores and disk are texts, memory is a number."""
     links = [{**link, "type": None} for link in _links(flavor, base, project_id)]
     return {
         **_both(flavor),
@@ -114,7 +114,7 @@ def bms_flavor(flavor: Flavor, base: str, project_id: str) -> dict[str, Any]:
 
 
 def native_flavor(flavor: Flavor, base: str, project_id: str) -> dict[str, Any]:
-    """A flavor as the native API shows it: all numbers are numbers."""
+    """Return a flavor as in the native API: all numbers are numbers."""
     return {
         **_both(flavor),
         "vcpus": int(flavor.vcpus),

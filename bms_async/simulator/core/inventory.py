@@ -1,4 +1,4 @@
-"""All machines of the project: found by what they are, without a search where their place in line tells it."""
+"""All machines of the project, with filters that are ranges of indices where possible."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -28,26 +28,28 @@ _TAG_NAMES: Final = {"", "__type_baremetal", "_type_baremetal"}
 class Inventory:
     """All machines of the project.
 
-    A server's rack, flavor, name and reservation follow from its place in line, so that a filter is
-    a range and not a search. Those that were made or changed since are few, and are looked at one by one.
+    A server's rack, flavor, name and reservation follow from its index, so that a filter is a range and not a search.
+    Servers that were created or changed later are few, and are checked one by one.
 
     Attributes:
         by_id: The bare-metal servers.
         machines: The virtual machines, by id.
-        extras: What does not follow from a machine's place, by its id.
+        extras: The attributes that do not follow from a machine's index, by its id.
     """
 
-    __slots__ = ("_base", "_gone", "_order", "_rows", "_seed", "_statuses", "_strange", "_totals", "_vm_statuses",
-                 "by_id", "extras", "machines")  # fmt: skip
+    __slots__ = (
+        "_base", "_changed", "_gone", "_order", "_rows", "_seed", "_statuses", "_totals", "_vm_statuses",
+        "by_id", "extras", "machines",
+    )  # fmt: skip
 
     def __init__(self, settings: CloudSettings) -> None:
         total, seed = settings.servers, settings.seed
         self._seed = seed
         self._base = total
         self._gone = 0
-        self._strange: set[int] = set()
+        self._changed: set[int] = set()
         self._statuses = bytearray([ACTIVE]) * total
-        draw = random.Random(f"{seed}/ids").getrandbits  # noqa: S311 - drawn again from a seed
+        draw = random.Random(f"{seed}/ids").getrandbits
         self._order = [Server(_uuid(draw(128)), i, self._statuses) for i in range(total)]
         self.by_id = {server.id: server for server in self._order}
         self.extras: dict[str, Attributes] = {}
@@ -59,15 +61,15 @@ class Inventory:
             extra = self.record(self._order[i])
             extra.windows, extra.password = True, f"simulated/encrypted+{i:06d}=="
         self._vm_statuses = bytearray([ACTIVE]) * settings.virtual_machines
-        draw = random.Random(f"{seed}/machines").getrandbits  # noqa: S311
+        draw = random.Random(f"{seed}/machines").getrandbits
         machines = [VirtualMachine(_uuid(draw(128)), i, self._vm_statuses) for i in range(settings.virtual_machines)]
         self.machines = {machine.id: machine for machine in machines}
         self._rows = _mix(self._order, machines) if machines else None
         self._totals = [total, 0, 0]
-        for place, flavor in enumerate(FLAVORS):
-            number = len(range(place, total, len(FLAVORS)))
-            self._totals[1] += number * int(flavor.vcpus)
-            self._totals[2] += number * int(flavor.ram)
+        for index, flavor in enumerate(FLAVORS):
+            count = len(range(index, total, len(FLAVORS)))
+            self._totals[1] += count * int(flavor.vcpus)
+            self._totals[2] += count * int(flavor.ram)
 
     @property
     def used(self) -> tuple[int, int, int]:
@@ -76,16 +78,16 @@ class Inventory:
         return servers, cores, ram
 
     def record(self, server: Server) -> Attributes:
-        """What is known of a server beyond its place, to be written to."""
+        """Return the attributes of a server that do not follow from its index, for writing."""
         return self.extras.setdefault(server.id, Attributes())
 
     def mark(self, server: Server) -> None:
-        """Note that a filter cannot tell any more what a server is by its place."""
+        """Mark a server whose attributes no longer follow from its index."""
         if not server.virtual:
-            self._strange.add(server.index)
+            self._changed.add(server.index)
 
     def add(self, birth: CreationSpec, name: str, rng: random.Random) -> Server:
-        """Make room for one more machine; it is being built."""
+        """Add a machine, in status BUILD."""
         virtual = not birth.flavor.board
         statuses = self._vm_statuses if virtual else self._statuses
         kind = VirtualMachine if virtual else Server
@@ -106,7 +108,7 @@ class Inventory:
         return server
 
     def remove(self, server: Server) -> None:
-        """Forget a machine; its place stays empty."""
+        """Remove a machine; its index stays unused."""
         if isinstance(server, VirtualMachine):
             self.machines.pop(server.id, None)
         elif self.by_id.pop(server.id, None) is not None:
@@ -115,18 +117,18 @@ class Inventory:
         self.extras.pop(server.id, None)
 
     def rows(self) -> Sequence[Server]:
-        """All machines, the oldest first, with holes where one is gone."""
+        """Return all machines, the oldest first, including removed ones."""
         return self._order if self._rows is None else self._rows
 
     def count(self) -> dict[str, int]:
-        """How many servers have which status; the rarer ones only when there are some."""
+        """Return how many servers are in each status; rare statuses only if there are any."""
         counts = dict.fromkeys(STATUSES.values(), 0)
         for code, name in STATUSES.items():
             counts[name] += self._statuses.count(code)
         return {name: n for name, n in counts.items() if n or name not in {"BUILD", "ERROR"}}
 
     def find(self, filters: Filters, first: int, most: int) -> tuple[int, list[Server]]:
-        """How many servers match, and `most` of them from the `first` one on."""
+        """Return how many servers match, and `most` of them from the `first` one on."""
         candidates = self._candidates(filters)
         if filters.status is None and not self._gone:
             return len(candidates), [self._order[i] for i in candidates[first : first + most]]
@@ -147,11 +149,11 @@ class Inventory:
             return range(len(self._order))
         smallest = min(ranges, key=len)
         others = [each for each in ranges if each is not smallest]
-        if not self._strange:
+        if not self._changed:
             return [i for i in smallest if all(i in each for each in others)] if others else smallest
-        strange = self._strange
-        found = [i for i in smallest if i not in strange and all(i in each for each in others)]
-        found.extend(i for i in strange if self._matches(self._order[i], filters))
+        changed = self._changed
+        found = [i for i in smallest if i not in changed and all(i in each for each in others)]
+        found.extend(i for i in changed if self._matches(self._order[i], filters))
         found.sort()
         return found
 
@@ -166,15 +168,15 @@ class Inventory:
         )
 
     def _ranges(self, filters: Filters) -> Iterator[range]:
-        """What each filter leaves of the servers of the beginning."""
+        """Yield for each filter the range of initial servers that match."""
         total = self._base
         if filters.flavor is not None:
             names = [flavor.name for flavor in FLAVORS]
             kind = names.index(filters.flavor) if filters.flavor in names else total
             yield range(kind, total, len(FLAVORS))
         if filters.name is not None:
-            place = _number(filters.name, "bms-")
-            yield _within(place, 1, total) if place is None or filters.name == f"bms-{place:06d}" else range(0)
+            index = _number(filters.name, "bms-")
+            yield _within(index, 1, total) if index is None or filters.name == f"bms-{index:06d}" else range(0)
         for tag in _asked(filters):
             yield _within(_number(tag, "rack-"), RACK_SIZE, total)
         if filters.reservation_id is not None:
@@ -183,8 +185,8 @@ class Inventory:
             yield range(0)
 
     def _count(self, flavor: Flavor, sign: int) -> None:
-        for place, number in enumerate((1, int(flavor.vcpus), int(flavor.ram))):
-            self._totals[place] += sign * number
+        for index, amount in enumerate((1, int(flavor.vcpus), int(flavor.ram))):
+            self._totals[index] += sign * amount
 
 
 def _asked(filters: Filters) -> set[str]:
@@ -192,11 +194,11 @@ def _asked(filters: Filters) -> set[str]:
 
 
 def _mix(servers: list[Server], machines: list[VirtualMachine]) -> list[Server]:
-    """Put the virtual machines evenly between the servers, as if both had been made in turn."""
-    places = [((i + 0.5) / len(servers), 0, server) for i, server in enumerate(servers)]
-    places += [((i + 0.5) / len(machines), 1, machine) for i, machine in enumerate(machines)]
-    places.sort(key=lambda place: place[:2])
-    return [machine for _, _, machine in places]
+    """Mix the virtual machines evenly among the servers, as if both had been created in turn."""
+    positions = [((i + 0.5) / len(servers), 0, server) for i, server in enumerate(servers)]
+    positions += [((i + 0.5) / len(machines), 1, machine) for i, machine in enumerate(machines)]
+    positions.sort(key=lambda position: position[:2])
+    return [machine for _, _, machine in positions]
 
 
 def _uuid(bits: int) -> str:
@@ -205,7 +207,7 @@ def _uuid(bits: int) -> str:
 
 
 def _share(seed: str, total: int, share: float) -> list[int]:
-    return random.Random(seed).sample(range(total), round(total * share))  # noqa: S311
+    return random.Random(seed).sample(range(total), round(total * share))
 
 
 def _number(text: str, prefix: str) -> int | None:
@@ -215,7 +217,7 @@ def _number(text: str, prefix: str) -> int | None:
     return int(digits)
 
 
-def _within(place: int | None, size: int, total: int) -> range:
-    if place is None:
+def _within(index: int | None, size: int, total: int) -> range:
+    if index is None:
         return range(0)
-    return range(min(place * size, total), min((place + 1) * size, total))
+    return range(min(index * size, total), min((index + 1) * size, total))

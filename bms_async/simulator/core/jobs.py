@@ -1,4 +1,4 @@
-"""Jobs: drawn to their end when they are accepted, and read off the clock afterwards."""
+"""Jobs: their whole course is drawn when they are accepted, and read off the clock afterwards."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ _FAILURES: Final[dict[Action, str]] = {
     "reboot": "BMS.3037",
     "create": "BMS.3004",
 }
-"""What a drawn failure is called (API reference 6.2)."""
+"""The codes of drawn failures (API reference 6.2)."""
 
 REASONS: Final = {
     "BMS.0006": "The power operation could not be carried out.",
@@ -31,7 +31,7 @@ REASONS: Final = {
 }
 
 STEM: Final = 24
-"""How much of a job's id its sub-jobs have too."""
+"""The length of the prefix that a job's id shares with its sub-jobs."""
 _TAILS: Final = 16**8
 
 
@@ -40,13 +40,13 @@ _STILLBORN_REASON: Final = "The job could not be divided into sub-jobs."
 
 
 class Shape(NamedTuple):
-    """How a job tells of itself, beyond what is drawn for its servers; see `CloudSettings`.
+    """How a job reports itself, beyond what is drawn for its servers; see `CloudSettings`.
 
     Attributes:
-        early_failure: Say FAIL as soon as one sub-job has failed.
-        stuck: Which sub-jobs say RUNNING for ever, by their places.
+        early_failure: Report FAIL as soon as one sub-job has failed.
+        stuck: The sub-jobs that stay RUNNING for ever, by index.
         is_stillborn: Fail before there are sub-jobs.
-        reason_place: Where it is told why a sub-job failed.
+        reason_place: Where the reason of a failed sub-job is reported.
     """
 
     early_failure: bool = False
@@ -56,7 +56,7 @@ class Shape(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """How far a job has got: how many servers it is about, and how many of them have begun, ended, and failed."""
+    """The progress of a job: its servers, and how many of them have begun, ended, and failed."""
 
     total: int
     begun: int
@@ -69,12 +69,12 @@ class BatchJob:
 
     Attributes:
         id: Its id.
-        stem: What the ids of its sub-jobs begin with, too.
+        stem: The common prefix of its id and those of its sub-jobs.
     """
 
     __slots__ = (
-        "_accepted", "_action", "_begin_order", "_begins", "_begun", "_codes", "_end_order",
-        "_ended", "_ends", "_failed", "_pieces", "_servers", "_shape", "_tail", "id", "stem",
+        "_accepted", "_action", "_begin_order", "_begins", "_begun", "_codes", "_documents", "_end_order",
+        "_ended", "_ends", "_failed", "_servers", "_shape", "_tail", "id", "stem",
     )  # fmt: skip
 
     def __init__(
@@ -91,8 +91,8 @@ class BatchJob:
     ) -> None:
         self.id = job_id
         self._shape = shape
-        # As in the reference's example, a job and its sub-jobs differ in the tail of their ids:
-        # so a sub-job is found without a million entries in a table.
+        # As in the reference's example, a job and its sub-jobs differ only in the tail of their ids: a sub-job is found
+        # without a table of a million entries.
         self.stem, self._tail = job_id[:STEM], int(job_id[STEM:], 16)
         self._action: Action = action
         self._servers = tuple(servers)
@@ -104,23 +104,23 @@ class BatchJob:
             length = rng.uniform(*job_seconds)
             begin = now + length * rng.uniform(0.02, 0.2) * (not at_once)
             if shape.is_stillborn:
-                # All at once, and no server hears of it.
+                # All fail at once, and no server is touched.
                 self._begins.append(self._begins[0] if self._begins else begin)
                 self._ends.append(self._begins[0])
                 self._codes.append(_STILLBORN)
                 continue
             objection = server.objection(action)
             self._begins.append(begin)
-            # Whoever cannot do it says so as soon as its turn comes.
+            # A server in the wrong state fails as soon as its turn comes.
             self._ends.append(begin if objection else now + length)
             self._codes.append(objection or (_FAILURES[action] if server.faulty else None))
             if objection is None:
                 server.accept(action, self)
-        places = range(len(self._servers))
-        self._begin_order = sorted(places, key=self._begins.__getitem__)
-        self._end_order = sorted(places, key=self._ends.__getitem__)
+        indices = range(len(self._servers))
+        self._begin_order = sorted(indices, key=self._begins.__getitem__)
+        self._end_order = sorted(indices, key=self._ends.__getitem__)
         self._begun = self._ended = self._failed = 0
-        self._pieces: list[str | None] | None = [None] * len(self._servers)
+        self._documents: list[str | None] | None = [None] * len(self._servers)
 
     @property
     def first_begin(self) -> float:
@@ -134,7 +134,7 @@ class BatchJob:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether it says RUNNING for ever, whatever its servers have done."""
+        """Whether it stays RUNNING for ever, whatever its servers have done."""
         return bool(self._shape.stuck)
 
     @property
@@ -154,17 +154,17 @@ class BatchJob:
 
     @property
     def kind(self) -> str:
-        """What is done, for people."""
+        """The kind of work, for people."""
         return self._action
 
     @property
     def action(self) -> Action:
-        """What is done."""
+        """The action."""
         return self._action
 
     @property
     def obeyed(self) -> Iterator[Server]:
-        """The servers that set to work, well or badly; the others were in no state to, or were not asked."""
+        """The servers that started the action, failed or not; others were in the wrong state, or not asked."""
         if self._shape.is_stillborn:
             return iter(())
         drawn = (None, _FAILURES[self._action])
@@ -177,7 +177,7 @@ class BatchJob:
 
     @property
     def next_event(self) -> float:
-        """When something happens next; a job that has ended says so for ever."""
+        """The time of the next event; infinity once the job has ended."""
         if self.ended:
             return float("inf")
         end = self._ends[self._end_order[self._ended]]
@@ -186,7 +186,7 @@ class BatchJob:
         return min(end, self._begins[self._begin_order[self._begun]])
 
     def advance(self, now: float) -> None:
-        """Let everything happen that was due until now. A server is in one job only, so order is free."""
+        """Apply all events that are due. A server is in one job only, so that the order of jobs does not matter."""
         if self.next_event > now:
             return
         while self._begun < len(self._servers):
@@ -194,7 +194,7 @@ class BatchJob:
             if self._begins[i] > now:
                 break
             self._begun += 1
-            self._touch(i)
+            self._invalidate(i)
             server = self._servers[i]
             if server.work is self:
                 server.begin(self._action, self._begins[i])
@@ -203,7 +203,7 @@ class BatchJob:
             if self._ends[i] > now:
                 break
             self._ended += 1
-            self._touch(i)
+            self._invalidate(i)
             done = self._codes[i] is None
             self._failed += not done
             server = self._servers[i]
@@ -214,10 +214,10 @@ class BatchJob:
         """The parent's status, as far as the job has been advanced."""
         if not self._begun:
             return "INIT"
-        goes_on = not self.ended or self.is_stuck
-        # A sub-job that is stuck has not failed, as far as anybody can see.
+        is_running = not self.ended or self.is_stuck
+        # A stuck sub-job never shows that it failed.
         failed = self._seen_failed()
-        if goes_on and not (failed and self._shape.early_failure):
+        if is_running and not (failed and self._shape.early_failure):
             return "RUNNING"
         return "FAIL" if failed else "SUCCESS"
 
@@ -228,7 +228,7 @@ class BatchJob:
         return self._failed - hidden
 
     def document(self, now: float, wall: WallClock, *, anonymous: bool, order: random.Random | None) -> str:
-        """The parent as it is answered.
+        """Return the document of the parent.
 
         Args:
             now: When it is read; the job must have been advanced until then.
@@ -242,10 +242,10 @@ class BatchJob:
         if self._shape.is_stillborn:
             entities += ',"sub_jobs":[]'
         elif shown:
-            pieces = self._fresh_pieces(now, wall, anonymous=anonymous)[:shown]
+            documents = self._current_documents(now, wall, anonymous=anonymous)[:shown]
             if order is not None:
-                order.shuffle(pieces)
-            entities += f',"sub_jobs":[{",".join(pieces)}]'
+                order.shuffle(documents)
+            entities += f',"sub_jobs":[{",".join(documents)}]'
         code, reason = self._why(status)
         return write_job(
             status,
@@ -272,43 +272,44 @@ class BatchJob:
         return code, f"{self._seen_failed()} of {len(self._servers)} sub-jobs failed."
 
     def sub_document(self, job_id: str, now: float, wall: WallClock, *, anonymous: bool) -> str | None:
-        """One sub-job as it is answered when it is asked for by its own id; None if it is not ours."""
+        """Return the document of a sub-job by its own id; None if it is not ours."""
         i = (int(job_id[STEM:], 16) - self._tail - 1) % _TAILS
         if i >= len(self._servers) or self._shape.is_stillborn:
             return None
         return self._sub_job(i, now, wall, anonymous=anonymous)
 
     def _listed(self, now: float) -> int:
-        """How many sub-jobs can be seen: a cloud that is still cutting up a batch shows some or none."""
+        """Return how many sub-jobs are visible: while the batch is being split, some or none."""
         if self._begun:
             return len(self._servers)
         halfway = (self._accepted + self.first_begin) / 2
         return len(self._servers) // 2 if now >= halfway else 0
 
-    def _touch(self, i: int) -> None:
-        if self._pieces is not None:
-            self._pieces[i] = None
+    def _invalidate(self, i: int) -> None:
+        if self._documents is not None:
+            self._documents[i] = None
 
-    def _fresh_pieces(self, now: float, wall: WallClock, *, anonymous: bool) -> list[str]:
-        kept = self._pieces or [None] * len(self._servers)
-        pieces = [
-            self._sub_job(i, now, wall, anonymous=anonymous) if piece is None else piece for i, piece in enumerate(kept)
+    def _current_documents(self, now: float, wall: WallClock, *, anonymous: bool) -> list[str]:
+        kept = self._documents or [None] * len(self._servers)
+        documents = [
+            self._sub_job(i, now, wall, anonymous=anonymous) if document is None else document
+            for i, document in enumerate(kept)
         ]
-        # An ended job is hardly read again: keeping its text would cost 300 bytes a server.
-        self._pieces = None if self.ended else list[str | None](pieces)
-        return pieces
+        # An ended job is rarely read again, and its text would cost 300 bytes a server.
+        self._documents = None if self.ended else list[str | None](documents)
+        return documents
 
     def _sub_job(self, i: int, now: float, wall: WallClock, *, anonymous: bool) -> str:
         begun, code = self._begins[i] <= now, self._codes[i]
         ended = self._ends[i] <= now and i not in self._shape.stuck
         failed = ended and code is not None
-        # A server that is being made has no id to tell before its turn comes.
+        # A server that is being created has no id before its turn.
         making = self._action == "create"
-        place = self._shape.reason_place
+        reason_place = self._shape.reason_place
         about = []
         if not ((failed and anonymous) or (making and not begun)):
             about.append(f'"server_id":"{self._servers[i].id}"')
-        if failed and code is not None and place == "entities":
+        if failed and code is not None and reason_place == "entities":
             about.append(f'"errorcode_message":"{REASONS[code]}"')
         status = "FAIL" if failed else "SUCCESS" if ended else "RUNNING" if begun else "INIT"
         return write_job(
@@ -318,8 +319,8 @@ class BatchJob:
             job_type="baremetalSingleCreate" if making else "baremetalSingleOperate",
             begin=wall.millis(self._begins[i]) if begun else None,
             end=wall.millis(self._ends[i]) if ended else None,
-            code=code if failed and place in ("sub_job", "entities") else None,
-            reason=REASONS[code] if failed and code is not None and place == "sub_job" else None,
+            code=code if failed and reason_place in ("sub_job", "entities") else None,
+            reason=REASONS[code] if failed and code is not None and reason_place == "sub_job" else None,
         )
 
 
@@ -334,8 +335,8 @@ def write_job(
     code: str | None,
     reason: str | None,
 ) -> str:
-    """A job or a sub-job as text."""
-    # Every value here is our own and needs no escaping; a thousand of these make one poll.
+    """Return the document of a job or a sub-job."""
+    # All values are our own and need no escaping; a response has a thousand of these.
     return (
         f'{{"status":"{status}","entities":{entities},"job_id":"{job_id}","job_type":"{job_type}",'
         f'"begin_time":{_text(begin)},"end_time":{_text(end)},'

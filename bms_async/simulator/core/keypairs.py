@@ -14,12 +14,12 @@ from bms_async.simulator.core.settings import CloudSettings
 __all__ = ["KeyPair", "KeyPairStore"]
 
 _NAME: Final = re.compile(r"[\w .:@-]{1,255}", re.ASCII)
-_LONGEST: Final = 1024
+_MAX_BYTES: Final = 1024
 _RSA: Final = b"\x00\x00\x00\x07ssh-rsa\x00\x00\x00\x03\x01\x00\x01\x00\x00\x00\x81\x00"
 
 
 class KeyPair(NamedTuple):
-    """The half of a pair that the cloud keeps."""
+    """The public half of a pair."""
 
     id: int
     name: str
@@ -29,13 +29,13 @@ class KeyPair(NamedTuple):
 
 
 class KeyPairStore:
-    """The key pairs of the project; one is there from the beginning, which the servers name."""
+    """The key pairs of the project; the one that the servers name exists from the start."""
 
-    __slots__ = ("_draws", "_made", "_most", "_pairs")
+    __slots__ = ("_draws", "_made", "_max_pairs", "_pairs")
 
     def __init__(self, settings: CloudSettings, born: float) -> None:
-        self._draws = random.Random(f"{settings.seed}/keys")  # noqa: S311 - drawn again from a seed
-        self._most = settings.quota_keypairs
+        self._draws = random.Random(f"{settings.seed}/keys")
+        self._max_pairs = settings.quota_keypairs
         self._made = 0
         self._pairs: dict[str, KeyPair] = {}
         self._keep(KEY_NAME, self._draw_public(), born)
@@ -47,47 +47,47 @@ class KeyPairStore:
         return name in self._pairs
 
     def all(self) -> list[KeyPair]:
-        """Every pair, by name."""
+        """Return all pairs, sorted by name."""
         return [self._pairs[name] for name in sorted(self._pairs)]
 
     def get(self, name: str) -> KeyPair:
-        """One pair.
+        """Return a pair.
 
         Raises:
-            Refusal: There is none.
+            Refusal: It does not exist.
         """
         if name not in self._pairs:
             raise native(404, f"Keypair {name} not found.")
         return self._pairs[name]
 
     def create(self, name: object, at: float) -> tuple[KeyPair, str]:
-        """Make a pair, and a text in the place of its private half: there is no private key in it.
+        """Create a pair; returns it with a dummy text in place of its private key.
 
         Raises:
-            Refusal: The name cannot be, or is taken, or there are enough.
+            Refusal: The name is invalid or taken, or the quota is used up.
         """
         pair = self._keep(self._check(name), self._draw_public(), at)
         nothing = base64.encodebytes(b"simulated " + self._draws.randbytes(600)).decode()
         return pair, f"-----BEGIN SIMULATED PRIVATE KEY-----\n{nothing}-----END SIMULATED PRIVATE KEY-----\n"
 
     def take(self, name: object, public_key: object, at: float) -> KeyPair:
-        """Keep a public key that somebody brings.
+        """Import a public key.
 
         Raises:
-            Refusal: It is none, or as for `create`.
+            Refusal: It is not a public key, or as for `create`.
         """
         checked = self._check(name)
-        if not isinstance(public_key, str) or len(public_key.encode()) > _LONGEST:
-            raise bad_request(f"public_key must be a text of at most {_LONGEST} bytes.")
+        if not isinstance(public_key, str) or len(public_key.encode()) > _MAX_BYTES:
+            raise bad_request(f"public_key must be a text of at most {_MAX_BYTES} bytes.")
         if not _is_key(public_key):
             raise bad_request("Keypair data is invalid: failed to generate fingerprint")
         return self._keep(checked, public_key, at)
 
     def delete(self, name: str) -> None:
-        """Forget a pair.
+        """Delete a pair.
 
         Raises:
-            Refusal: There is none.
+            Refusal: It does not exist.
         """
         del self._pairs[self.get(name).name]
 
@@ -96,7 +96,7 @@ class KeyPairStore:
             raise bad_request("name must be 1 to 255 letters, digits, blanks and _ . : @ -")
         if name in self._pairs:
             raise native(409, f"Key pair '{name}' already exists.")
-        if self._most >= 0 and len(self._pairs) >= self._most:
+        if self._max_pairs >= 0 and len(self._pairs) >= self._max_pairs:
             raise native(403, "Quota exceeded, too many key pairs.")
         return name
 

@@ -1,11 +1,11 @@
-"""What every call is named in the books, and how often a minute it may be made."""
+"""The names of all operations, and their limits."""
 
 from typing import Final
 
 __all__ = ["ANY_POWER", "DOCUMENTED_LIMITS", "NATIVE", "OPERATIONS"]
 
 ANY_POWER: Final = "servers.action"
-"""The budget of the power URI: of all three operations when they share one, else of bodies that name none."""
+"""The budget of the power URI: of all three operations if they share one, else of bodies without an operation."""
 
 NATIVE: Final = "nova"
 """The budget of all native calls together, for clouds that set one."""

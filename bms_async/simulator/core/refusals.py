@@ -1,4 +1,4 @@
-"""How the cloud and the gateway before it say no."""
+"""The refusals of the cloud and of the gateway in front of it."""
 
 from typing import Final, Literal
 
@@ -20,14 +20,14 @@ _NATIVE_NAMES: Final = {
 Shape = Literal["bms", "gateway", "nova", "keystone"]
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer of the cloud's, not a fault of the simulator's
-    """An answer other than success.
+class Refusal(Exception):  # noqa: N818 - a response of the cloud, not an error of the simulator
+    """An error response.
 
     Attributes:
         status: The HTTP status.
         code: The error code, such as `BMS.0018`.
-        message: What is wrong.
-        shape: Whose body it is: the service's, the gateway's, Nova's or Keystone's. They all differ.
+        message: The error message.
+        shape: The format of the body: the service's, the gateway's, Nova's or Keystone's.
     """
 
     def __init__(self, status: int, code: str, message: str, shape: Shape = "bms") -> None:
@@ -38,7 +38,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer of the cloud's, not a 
         super().__init__(f"{status} {code}: {message}")
 
     def body(self, request_id: str) -> bytes:
-        """The body (API reference 6.3.1 for the service's, 3.3 for the gateway's)."""
+        """Return the body (API reference 6.3.1 for the service's, 3.3 for the gateway's)."""
         if self.shape == "bms":
             return _JSON.encode({"error": {"message": self.message, "code": self.code}})
         if self.shape == "nova":
@@ -49,22 +49,22 @@ class Refusal(Exception):  # noqa: N818 - it is an answer of the cloud's, not a 
 
 
 def parameter(why: str) -> Refusal:
-    """The service's answer to a parameter that cannot be."""
+    """Return the service's refusal of an invalid parameter."""
     return Refusal(400, "BMS.0018", f"A parameter cannot be used: {why}")
 
 
 def native(status: int, message: str) -> Refusal:
-    """A native refusal, under the key that Nova uses for its status (API reference 5.10.5)."""
+    """Return a native refusal, under Nova's key for its status (API reference 5.10.5)."""
     return Refusal(status, _NATIVE_NAMES[status], message, "nova")
 
 
 def bad_request(message: str) -> Refusal:
-    """The native answer to a body or a parameter that cannot be."""
+    """Return the native refusal of an invalid body or parameter."""
     return native(400, message)
 
 
 def throttled(limit: int) -> Refusal:
-    """The gateway's answer to one call too many. Clients read the figure out of the text."""
+    """Return the gateway's refusal of a call above the limit. Clients parse the figure in the text."""
     return Refusal(
         429,
         "APIGW.0308",
@@ -74,10 +74,10 @@ def throttled(limit: int) -> Refusal:
 
 
 def not_this_token() -> Refusal:
-    """The gateway's answer to credentials that are missing or wrong."""
+    """Return the gateway's refusal of missing or wrong credentials."""
     return Refusal(401, "APIGW.0301", "The call carries no valid credentials.", "gateway")
 
 
 def no_such_api(status: int, method: str, path: str) -> Refusal:
-    """The gateway's answer to a call that is not there."""
+    """Return the gateway's refusal of an unknown call."""
     return Refusal(status, "APIGW.0101", f"Nothing is published at {method} {path}.", "gateway")

@@ -1,4 +1,4 @@
-"""The servers: small objects, changed by jobs, written out only when somebody asks."""
+"""The servers: small objects, changed by jobs and serialised on demand."""
 
 from typing import ClassVar, Final, Literal, NamedTuple, Protocol
 
@@ -98,9 +98,9 @@ class Server:
 
     Attributes:
         id: Its id.
-        index: Its place in every list.
+        index: Its position in all lists.
         faulty: Whether every power operation on it fails.
-        locked: Whether somebody has locked it: no power operation is taken.
+        locked: Whether it is locked, so that power operations are refused.
         starts: Starts that really happened.
         stops: Stops that really happened.
         reboots: Reboots that really happened.
@@ -108,7 +108,7 @@ class Server:
         updated: When it last changed, in seconds of the cloud's clock; None if it never did.
         action: What it has been asked to do and has not ended.
         work: The job that does it.
-        virtual: Whether it is a virtual machine, which only the native API knows.
+        virtual: Whether it is a virtual machine, which only the native API shows.
     """
 
     virtual: ClassVar[bool] = False
@@ -162,13 +162,13 @@ class Server:
     def __repr__(self) -> str:
         return f"<Server {self.id} {self.status} task={self.task_state}>"
 
-    def look(self, now: float) -> None:
-        """Let the job that works on it catch up with the clock."""
+    def advance(self, now: float) -> None:
+        """Advance the work on it to the time of the clock."""
         if self.work is not None:
             self.work.advance(now)
 
     def objection(self, action: Action) -> str | None:
-        """The code that stands against an action right now, if any (API reference 6.2)."""
+        """Return the code by which an action is refused right now, None if it is not (API reference 6.2)."""
         if self.action is not None:
             return BUSY[self.action]
         if self.locked:
@@ -183,18 +183,18 @@ class Server:
         return None
 
     def accept(self, action: Action, work: Work) -> None:
-        """Be asked: nothing shows yet, but nothing else may be asked now."""
+        """Accept an action: nothing shows yet, but no other one is accepted."""
         self.action, self.work = action, work
 
     def begin(self, action: Action, at: float) -> None:
-        """Get to work."""
+        """Begin the action."""
         if action == "reboot":
             on = self.powered
             self._statuses[self.index] = _REBOOTING if on else _REBOOTING_FROM_OFF
         self.task, self.updated = action, at
 
     def end(self, action: Action, at: float, *, done: bool) -> None:
-        """Stop working: changed if it is done, else as before."""
+        """End the action; the status changes if it is done."""
         if done:
             self._statuses[self.index] = _AFTER[action]
             if action == "start":
@@ -213,7 +213,7 @@ class Server:
 
 
 class VirtualMachine(Server):
-    """One of those that share the native lists with bare-metal servers."""
+    """A virtual machine, which shares the native lists with bare-metal servers."""
 
     virtual: ClassVar[bool] = True
 
@@ -221,7 +221,7 @@ class VirtualMachine(Server):
 
 
 class Filters(NamedTuple):
-    """What a list is narrowed to (API reference 4.3.2); None narrows nothing."""
+    """The filters of a list (API reference 4.3.2); None does not filter."""
 
     flavor: str | None = None
     name: str | None = None

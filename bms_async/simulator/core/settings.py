@@ -19,23 +19,23 @@ _NEVER_EMPTY: Final = (
     "project_id", "project_name", "username", "user_id", "password", "user_domain_name", "user_domain_id", "token",
     "access_key", "secret_key",
 )  # fmt: skip
-_LONGEST_LIFETIME: Final = 10 * 366 * 86400.0
+_MAX_LIFETIME: Final = 10 * 366 * 86400.0
 
 
 class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a simulated cloud behaves; equal settings and an equal order of calls give equal answers.
+    """The settings of a simulated cloud; equal settings and an equal order of calls give equal responses.
 
     Attributes:
-        servers: How many servers the project has.
-        seed: Where every drawn value comes from.
-        throttle: How calls are counted against a minute's limit.
+        servers: The number of servers of the project.
+        seed: Seed of all random values.
+        throttle: How the limits of a minute are counted.
         limits: Calls a minute by operation, over the documented ones; `nova` is one budget for all native calls.
         shared_power_budget: Count start, stop and reboot as one operation, by their URI.
         retry_after: Send `Retry-After` with a 429.
-        fail_share: Share of the servers on which every job fails; of those that are made here, too.
+        fail_share: Share of the servers on which every job fails, including servers that are created later.
         stopped_share: Share of the servers that are off at the beginning.
         windows_share: Share of the servers that run Windows, and have a password to be read.
-        virtual_machines: How many virtual machines the native lists show in between.
+        virtual_machines: Virtual machines that the native lists show among the servers.
         job_seconds: Shortest and longest time from the acceptance of a batch to a sub-job's end, and of a native
             operation to its effect.
         latency: Shortest and longest time on the wire, split at random into the way there, before the
@@ -44,38 +44,37 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
             that server's sub-job.
         shuffle_sub_jobs: List the sub-jobs in another order at every poll.
         anonymous_failures: Leave `server_id` out of sub-jobs that failed.
-        early_failures: Have a job say FAIL as soon as one of its sub-jobs has failed, while the others go on.
-        stuck_share: Share of the sub-jobs that say RUNNING for ever, though their servers do what was asked.
+        early_failures: Report a job as FAIL as soon as one of its sub-jobs has failed, while the others continue.
+        stuck_share: Share of the sub-jobs that stay RUNNING for ever, although their servers do what was asked.
         stillborn_share: Share of the batches of power operations that fail before their sub-jobs are made: a code and a
             reason at the job, and nothing done to any server.
-        reason_place: Where it is told why a sub-job failed: at the sub-job, in its entities (``errorcode_message``,
-            which the vendor's SDK knows), only at the job, or nowhere.
-        page_cap: Servers a page at most, in both lists, whatever is asked for.
-        list_count: What the BMS list says of its length: how many match on all pages, how many are on this one, or
-            nothing.
+        reason_place: Where the reason of a failed sub-job is reported: at the sub-job, in its entities
+            (``errorcode_message``, which the vendor's SDK has), only at the job, or nowhere.
+        page_cap: Maximum servers a page, in both lists, whatever was requested.
+        list_count: The count in the BMS list: of all pages, of this page, or none.
         list_links: Whether native lists link to the next page.
-        job_hidden_seconds: How long a new job answers 404.
-        job_kept_seconds: How long an ended job can still be read.
-        quota_instances: How many bare-metal servers there may be; -1 sets no limit, here and below.
-        quota_cores: How many cores they may have.
-        quota_ram: How much memory they may have, in MB.
-        quota_keypairs: How many key pairs there may be.
-        administrator: Whether the caller may list all projects, which a plain Keystone allows only to such.
+        job_hidden_seconds: Seconds for which a new job is not found (404).
+        job_kept_seconds: Seconds for which an ended job can still be read.
+        quota_instances: Quota of bare-metal servers; -1 sets no limit, here and below.
+        quota_cores: Quota of their cores.
+        quota_ram: Quota of their memory, in MB.
+        quota_keypairs: Quota of key pairs.
+        administrator: Whether the caller may list all projects, which a plain Keystone allows administrators only.
         project_id: The project that the servers are in.
-        project_name: What it is called.
-        other_projects: Ids, by name, of projects that the user may log in to as well, and that have nothing in them.
-        username: The user who may ask for tokens.
+        project_name: Its name.
+        other_projects: Ids, by name, of empty projects that the user may log in to as well.
+        username: The user that can get tokens.
         user_id: The user's id.
         password: The user's password.
         user_domain_name: The name of the account (domain) that the user and the projects belong to.
         user_domain_id: Its id.
-        token_lifetime: Seconds that a token is good which the user was given.
-        token: A token that is good from the beginning and does not end; `Cloud.tokens` can change while the cloud runs.
+        token_lifetime: Lifetime of issued tokens in seconds.
+        token: A token that is valid from the start and does not expire; `Cloud.tokens` can be changed at run time.
         access_key: The access key that signed calls must name.
-        secret_key: What they must be signed with; `Cloud.access_keys` can change while the cloud runs.
-        security_token: What signed calls must carry, as with temporary keys; empty for permanent ones.
+        secret_key: The secret key of their signatures; `Cloud.access_keys` can be changed at run time.
+        security_token: The security token of signed calls, as with temporary keys; empty for permanent ones.
         clock_skew: Seconds by which the cloud's clock, as `Date` and signatures know it, is ahead.
-        epoch: Wall-clock time at the cloud's beginning.
+        epoch: Wall-clock time at the cloud's start.
     """
 
     servers: int = 1000
@@ -112,13 +111,13 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     other_projects: dict[str, str] = msgspec.field(default_factory=dict)
     username: str = "operator"
     user_id: str = "0be1f0c10d51a0c10d51a0c10d51a0c1"
-    password: str = "simulated-password"  # noqa: S105 - opens nothing but a toy on the loopback
+    password: str = "simulated-password"
     user_domain_name: str = "simulated-account"
     user_domain_id: str = "5d3b6d0e0f634c518a5e6b0d5f6f1c08"
     token_lifetime: float = 86400.0
-    token: str = "simulated-token"  # noqa: S105 - as above
+    token: str = "simulated-token"
     access_key: str = "SIMULATEDACCESSKEY"
-    secret_key: str = "simulated-secret-key"  # noqa: S105 - as above
+    secret_key: str = "simulated-secret-key"
     security_token: str = ""
     clock_skew: float = 0.0
     epoch: datetime = datetime(2024, 1, 1, tzinfo=UTC)
@@ -148,20 +147,20 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
         return f"CloudSettings({shown})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """The settings as they may be shown: what opens something is left out."""
+        """Return the settings without secrets."""
         return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in _SECRET]
 
     @property
     def projects(self) -> dict[str, str]:
-        """The ids of all projects by name, the one with the servers first."""
+        """The ids of all projects by name, that of the servers first."""
         return {self.project_name: self.project_id, **self.other_projects}
 
     def limit_of(self, operation: str) -> int | None:
-        """Calls a minute that this cloud allows for an operation; None where it sets no limit."""
+        """Return the calls a minute that this cloud allows for an operation; None without a limit."""
         return self.limits.get(operation, DOCUMENTED_LIMITS.get(operation))
 
     def budget_of(self, operation: str) -> str:
-        """The name under which an operation's calls are counted against a limit."""
+        """Return the name of the budget that an operation's calls count against."""
         if self.shared_power_budget and operation in {
             "servers.start",
             "servers.stop",
@@ -195,7 +194,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
         ids = [self.project_id, *self.other_projects.values()]
         if self.project_name in self.other_projects or len(set(ids)) != len(ids) or not all([*self.projects, *ids]):
             raise ValueError(f"other_projects must have names and ids of their own: {self.other_projects}")
-        if not 0.0 < self.token_lifetime <= _LONGEST_LIFETIME:
+        if not 0.0 < self.token_lifetime <= _MAX_LIFETIME:
             raise ValueError(
                 f"token_lifetime must be seconds, more than 0 and at most ten years: {self.token_lifetime}"
             )

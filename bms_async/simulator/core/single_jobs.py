@@ -1,4 +1,4 @@
-"""What is done with one server alone: jobs without sub-jobs, and native operations, which nobody can ask after."""
+"""Work on a single server: jobs without sub-jobs, and native operations, which have no job."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -20,15 +20,15 @@ class SingleServerJob:
 
     Args:
         job_id: Its id.
-        job_type: What kind of work it is.
+        job_type: The type of the job.
         server: The server.
-        entities: What it is about, besides the server.
+        entities: Its entities, besides the server.
         now: When it is accepted.
-        rng: Draws how long it takes.
+        rng: Draws its duration.
         job_seconds: Shortest and longest time.
-        code: What it will fail with, if it does.
-        action: What keeps the server from anything else meanwhile; None lets it be.
-        then: Does the work, when it has gone well or not.
+        code: The code that it fails with, None if it succeeds.
+        action: The action that occupies the server meanwhile; None leaves it free.
+        then: Called at its end, with whether it succeeded.
     """
 
     __slots__ = ("_action", "_begin", "_begun", "_code", "_end", "_entities", "_server", "_then", "_type", "accepted",
@@ -66,26 +66,26 @@ class SingleServerJob:
 
     @property
     def standing(self) -> Standing:
-        """How far it has been advanced."""
+        """Its progress, as far as it has been advanced."""
         return Standing(1, int(self._begun), int(self.ended), int(self.ended and self._code is not None))
 
     @property
     def kind(self) -> str:
-        """What is done, for people."""
+        """The kind of work, for people."""
         return self._action or self._type
 
     @property
     def action(self) -> Action | None:
-        """What keeps the server from anything else meanwhile."""
+        """The action that occupies the server."""
         return self._action
 
     @property
     def next_event(self) -> float:
-        """When something happens next; a job that has ended says so for ever."""
+        """The time of the next event; infinity once the job has ended."""
         return float("inf") if self.ended else self._end if self._begun else self._begin
 
     def advance(self, now: float) -> None:
-        """Let everything happen that was due until now."""
+        """Apply all events that are due."""
         server, ours = self._server, self._server.work is self
         if not self._begun and self._begin <= now:
             self._begun = True
@@ -100,7 +100,7 @@ class SingleServerJob:
                 self._then(done)
 
     def document(self, now: float, wall: WallClock, *, anonymous: bool, order: random.Random | None) -> str:  # noqa: ARG002
-        """The job as it is answered; see `BatchJob.document`."""
+        """Return the document of the job; see `BatchJob.document`."""
         failed = self.ended and self._code is not None
         status = "FAIL" if failed else "SUCCESS" if self.ended else "RUNNING" if self._begun else "INIT"
         code = self._code if failed else None
@@ -116,16 +116,16 @@ class SingleServerJob:
         )
 
     def sub_document(self, job_id: str, now: float, wall: WallClock, *, anonymous: bool) -> None:
-        """Nothing: there are no sub-jobs."""
+        """Return None: there are no sub-jobs."""
 
 
 class NativeAction(BatchJob):
-    """A native operation: a batch of one that has no id to ask for, and calls back when it fails.
+    """A native operation: a batch of one server that clients cannot poll, with a callback for failure.
 
-    Nova writes the task down before it answers, so that whoever asks next sees it.
+    Nova sets the task before it responds, so that the next read shows it.
     """
 
-    __slots__ = ("_on_failure", "_told")
+    __slots__ = ("_has_reported", "_on_failure")
 
     def __init__(
         self,
@@ -139,11 +139,11 @@ class NativeAction(BatchJob):
     ) -> None:
         super().__init__("0" * 32, action, [server], now=now, rng=rng, job_seconds=job_seconds, at_once=True)
         self._on_failure = on_failure
-        self._told = False
+        self._has_reported = False
 
     def advance(self, now: float) -> None:
-        """Let everything happen that was due until now."""
+        """Apply all events that are due."""
         super().advance(now)
-        if self.failed and not self._told:
-            self._told = True
+        if self.failed and not self._has_reported:
+            self._has_reported = True
             self._on_failure(self.last_end)

@@ -1,4 +1,4 @@
-"""How a gateway counts calls against a minute's limit, and exact books of what arrived."""
+"""How a gateway counts calls against a limit, and exact counters of what arrived."""
 
 import math
 import random
@@ -24,25 +24,25 @@ __all__ = [
 
 MINUTE: Final = 60.0
 
-# asyncio fires a timer up to one clock resolution early, and `then + 60 - then` may round to less
-# than 60: calls that are this close to a minute apart are a minute apart.
-_GRAIN: Final = 1e-7
+# asyncio fires a timer up to one clock resolution early, and `then + 60 - then` may round to less than 60: a gap that
+# is shorter than a minute by this much counts as a minute.
+_TOLERANCE: Final = 1e-7
 
 
 class Throttle(Protocol):
     """One operation's budget."""
 
     def admit(self, now: float) -> float:
-        """Count a call that arrives now: 0.0 lets it in, else the seconds until one would be."""
+        """Count a call that arrives now; return 0.0 if it is admitted, else the seconds until one would be."""
         ...
 
     def used(self, now: float) -> int:
-        """How much of the budget is taken now."""
+        """Return how much of the budget is used now."""
         ...
 
 
 class FixedWindow:
-    """Counts from one boundary to the next, so two windows' worth may pass around a boundary."""
+    """A fixed window: around a boundary, two windows' worth of calls may pass."""
 
     __slots__ = ("_count", "_limit", "_phase", "_window")
 
@@ -63,12 +63,12 @@ class FixedWindow:
         return (window + 1) * MINUTE + self._phase - now
 
     def used(self, now: float) -> int:
-        """How many calls the window that is running has let in."""
+        """Return how many calls the current window has admitted."""
         return self._count if (now - self._phase) // MINUTE == self._window else 0
 
 
 class SlidingWindow:
-    """Remembers when each admitted call came; refused ones take no room."""
+    """A sliding window over the admitted calls; refused ones do not count."""
 
     __slots__ = ("_admitted", "_limit")
 
@@ -85,13 +85,13 @@ class SlidingWindow:
         return self._admitted[0] + MINUTE - now
 
     def used(self, now: float) -> int:
-        """How many calls were let in during the minute before."""
+        """Return how many calls were admitted during the last minute."""
         _forget_before(self._admitted, now)
         return len(self._admitted)
 
 
 class TokenBucket:
-    """A full bucket lets a minute's worth in at once, then refills evenly."""
+    """A token bucket: a minute's worth at once, then a steady refill."""
 
     __slots__ = ("_at", "_level", "_limit")
 
@@ -105,14 +105,14 @@ class TokenBucket:
         rate = self._limit / MINUTE
         self._level = self._filled(now)
         self._at = now
-        if self._level >= 1.0 - _GRAIN:
+        if self._level >= 1.0 - _TOLERANCE:
             self._level -= 1.0
             return 0.0
         return (1.0 - self._level) / rate
 
     def used(self, now: float) -> int:
-        """How much the bucket lacks, in calls; looking does not change its level."""
-        return self._limit - math.floor(self._filled(now) + _GRAIN)
+        """Return how many calls the bucket lacks, without changing its level."""
+        return self._limit - math.floor(self._filled(now) + _TOLERANCE)
 
     def _filled(self, now: float) -> float:
         if self._at is None:
@@ -121,30 +121,30 @@ class TokenBucket:
 
 
 class Unlimited:
-    """Lets everything in."""
+    """No limit."""
 
     __slots__ = ()
 
     def admit(self, now: float) -> float:  # noqa: ARG002 - the protocol's argument
-        """Let the call in."""
+        """Admit the call."""
         return 0.0
 
     def used(self, now: float) -> int:  # noqa: ARG002 - the protocol's argument
-        """Nothing: there is no budget."""
+        """Return 0: there is no budget."""
         return 0
 
 
 class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What arrived for one operation.
+    """The calls of one operation.
 
     Attributes:
         limit: Calls a minute that the cloud allows; None where it sets no limit.
-        arrived: Calls that came, the refused ones too.
-        refused: Calls that the throttle answered with 429.
-        unauthorized: Calls that were answered 401, for whatever reason.
-        worst_minute: Most arrivals within any 60 seconds, the window open at one end.
-        first: When the first call came, in seconds of the cloud's clock.
-        last: When the last call came.
+        arrived: Calls that arrived, including refused ones.
+        refused: Calls that the throttle refused with 429.
+        unauthorized: Calls that got a 401, for whatever reason.
+        worst_minute: Maximum arrivals within any 60 seconds, as a half-open interval.
+        first: When the first call arrived, in seconds of the cloud's clock.
+        last: When the last call arrived.
     """
 
     limit: int | None
@@ -157,14 +157,14 @@ class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What arrived, by operation, and how many calls were refused in all."""
+    """The calls that arrived, by operation, and the total of refused calls."""
 
     operations: dict[str, OperationCounts]
     refused: int
 
 
 class OperationCounter:
-    """Counts one operation's arrivals exactly, whatever the throttle makes of them."""
+    """Counts the arrivals of one operation exactly, admitted or not."""
 
     __slots__ = ("_recent", "arrived", "first", "last", "refused", "unauthorized", "worst_minute")
 
@@ -178,7 +178,7 @@ class OperationCounter:
         self._recent: deque[float] = deque()
 
     def count(self, now: float) -> None:
-        """Write down an arrival. The worst window of all ends at some arrival, so looking there is enough."""
+        """Count an arrival. The worst window ends at some arrival, so that checking here is enough."""
         self.arrived += 1
         self.last = now
         if self.first is None:
@@ -188,12 +188,12 @@ class OperationCounter:
         self.worst_minute = max(self.worst_minute, len(self._recent))
 
     def recent(self, now: float) -> int:
-        """How many calls arrived during the minute before."""
+        """Return how many calls arrived during the last minute."""
         _forget_before(self._recent, now)
         return len(self._recent)
 
     def read(self, limit: int | None) -> OperationCounts:
-        """The book as it stands."""
+        """Return the counts so far."""
         return OperationCounts(
             limit=limit,
             arrived=self.arrived,
@@ -206,7 +206,7 @@ class OperationCounter:
 
 
 class RateLimitGate:
-    """The gateway's counter: every call passes here before anything else looks at it."""
+    """The gateway's rate limiter, which every call passes first."""
 
     __slots__ = ("_counts", "_refused", "_settings", "_throttles")
 
@@ -220,10 +220,10 @@ class RateLimitGate:
         """Count a call.
 
         Returns:
-            Which call of its operation this is, from 1, and the seconds to wait if it is refused.
+            The number of the call within its operation, from 1, and the seconds to wait if it is refused.
         """
         budget = self._settings.budget_of(operation)
-        # A budget that several operations share has a book of its own: its minutes are the law.
+        # A budget that several operations share has a counter of its own, for its worst minute.
         names = (operation,) if budget == operation else (operation, budget)
         counts = [self._counts.setdefault(name, OperationCounter()) for name in names]
         for counter in counts:
@@ -239,18 +239,18 @@ class RateLimitGate:
         return counts[0].arrived, wait
 
     def note_unauthorized(self, operation: str) -> None:
-        """Write down that a call which has arrived was answered 401."""
+        """Count a 401 for a call that has arrived."""
         self._counts[operation].unauthorized += 1
 
     def call_counts(self) -> CallCounts:
-        """What arrived so far."""
+        """Return the calls that arrived so far."""
         return CallCounts(
             operations={name: counter.read(self._settings.limit_of(name)) for name, counter in self._counts.items()},
             refused=self._refused,
         )
 
     def minute(self, now: float) -> dict[str, tuple[int, int]]:
-        """By name, how much of its budget is taken now, and how many calls arrived during the minute before."""
+        """Return by operation how much of its budget is used, and how many calls arrived during the last minute."""
         taken = {name: throttle.used(now) for name, throttle in self._throttles.items()}
         return {name: (taken.get(name, 0), counter.recent(now)) for name, counter in self._counts.items()}
 
@@ -261,7 +261,7 @@ class RateLimitGate:
             return Unlimited()
         if kind == "fixed":
             # A client cannot know where the gateway's minute begins.
-            phase = random.Random(f"{self._settings.seed}/phase/{budget}").uniform(0.0, MINUTE)  # noqa: S311
+            phase = random.Random(f"{self._settings.seed}/phase/{budget}").uniform(0.0, MINUTE)
             return FixedWindow(limit, phase)
         if kind == "sliding":
             return SlidingWindow(limit)
@@ -271,5 +271,5 @@ class RateLimitGate:
 
 
 def _forget_before(times: deque[float], now: float) -> None:
-    while times and now - times[0] >= MINUTE - _GRAIN:
+    while times and now - times[0] >= MINUTE - _TOLERANCE:
         times.popleft()

@@ -1,1 +1,1 @@
-"""The cloud over HTTP: its gateway, what it reads and what it answers."""
+"""The cloud over HTTP: the gateway, the requests and the responses."""

@@ -1,4 +1,4 @@
-"""Calls for whoever runs the simulator: not counted, no credentials, loopback only."""
+"""Administrative calls of the simulator: not counted, without credentials, on the loopback interface only."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ from starlette.routing import Route
 from bms_async.simulator.core.cloud import Cloud
 from bms_async.simulator.core.faults import Script, ScriptedFault
 from bms_async.simulator.core.refusals import Refusal
-from bms_async.simulator.http.gateway import answer, refuse
+from bms_async.simulator.http.gateway import refuse, respond
 from bms_async.simulator.http.requests import read_page
 from bms_async.simulator.http.status_page import read_status
 
@@ -25,17 +25,17 @@ def admin_routes(cloud: Cloud) -> list[Route]:
     """The routes under `/_admin` for one cloud."""
 
     async def calls(_request: Request) -> Response:
-        return answer(cloud, 200, _ENCODE(cloud.call_counts()))
+        return respond(cloud, 200, _ENCODE(cloud.call_counts()))
 
     async def servers(_request: Request) -> Response:
         await cloud.settle()
-        return answer(cloud, 200, _ENCODE(cloud.count_servers()))
+        return respond(cloud, 200, _ENCODE(cloud.count_servers()))
 
     async def work(_request: Request) -> Response:
-        return answer(cloud, 200, _ENCODE(cloud.board.tally()))
+        return respond(cloud, 200, _ENCODE(cloud.activity.power_counts()))
 
     async def status(_request: Request) -> Response:
-        # No request id is drawn for it: a cloud that is looked at gives the same answers as one that is not.
+        # Without a request id: drawing one would change the ids of later responses.
         return Response(_ENCODE(await read_status(cloud)), headers={"Cache-Control": "no-store"}, media_type=_JSON)
 
     async def ids(request: Request) -> Response:
@@ -47,7 +47,7 @@ def admin_routes(cloud: Cloud) -> list[Route]:
             return refuse(cloud, refusal)
         limit = int(most) if most.isascii() and most.isdecimal() else cloud.settings.servers
         count, found = await cloud.find(filters, 0, limit)
-        return answer(cloud, 200, _ENCODE({"count": count, "ids": [server.id for server in found]}))
+        return respond(cloud, 200, _ENCODE({"count": count, "ids": [server.id for server in found]}))
 
     async def faults(request: Request) -> Response:
         try:
@@ -55,10 +55,10 @@ def admin_routes(cloud: Cloud) -> list[Route]:
         except msgspec.DecodeError as error:
             return refuse(cloud, Refusal(400, "BMS.0001", f"No script of faults: {error}"))
         cloud.faults.append(script)
-        return answer(cloud, 200, b"{}")
+        return respond(cloud, 200, b"{}")
 
     async def revoke(_request: Request) -> Response:
-        return answer(cloud, 200, _ENCODE({"revoked": cloud.revoke_tokens()}))
+        return respond(cloud, 200, _ENCODE({"revoked": cloud.revoke_tokens()}))
 
     return [
         Route("/_admin/calls", calls),

@@ -38,7 +38,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _ENCODE: Final = msgspec.json.Encoder().encode
 
 # A thousand servers take some ten milliseconds to write out; others get their turn in between.
-_AT_A_TIME: Final = 250
+_YIELD_EVERY: Final = 250
 
 
 def create_app(cloud: Cloud) -> Starlette:
@@ -110,7 +110,7 @@ class _BmsRoutes:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise Refusal(400, "BMS.0206", "A name has 1 to 63 letters, digits, and _ - and .")
         cloud.change(server).name = name
-        # The answer has the native shape, links and all.
+        # The response has the native shape, including the links.
         extra = cloud.attributes_of(server)
         return _ENCODE({"server": native_document(server, extra, cloud.view, call.base, NEWEST, listed=True)})
 
@@ -118,8 +118,8 @@ class _BmsRoutes:
         """API reference 4.6.1."""
         server = self._cloud.server(call.path("server_id"))
         nics = interfaces(server, self._cloud.attributes_of(server))
-        for place, nic in enumerate(nics):
-            nic |= {"driver_mode": "hinic", "pci_address": f"0000:{place + 2:02x}:00.0"}
+        for index, nic in enumerate(nics):
+            nic |= {"driver_mode": "hinic", "pci_address": f"0000:{index + 2:02x}:00.0"}
         return _ENCODE({"interfaceAttachments": nics})
 
     async def list_servers(self, call: Call) -> bytes:
@@ -131,7 +131,7 @@ class _BmsRoutes:
         written = []
         for number, server in enumerate(servers, 1):
             written.append(server_document(server, cloud.attributes_of(server), cloud.view, full=False))
-            if number % _AT_A_TIME == 0:
+            if number % _YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()
         if settings.list_count == "none":
             return b'{"servers":[%b]}' % b",".join(written)

@@ -1,4 +1,4 @@
-"""The way of one call: over the wire, past the counter, through what goes wrong, to the cloud and back."""
+"""The path of one call: network latency, rate limit, injected faults, credentials, handler."""
 
 import math
 from collections.abc import Awaitable, Callable
@@ -32,35 +32,35 @@ from bms_async.simulator.core.refusals import Refusal, bad_request, not_this_tok
 from bms_async.simulator.http.requests import read_object
 from bms_async.simulator.http.signatures import http_date, is_signed, verify
 
-__all__ = ["Call", "Endpoint", "Gateway", "Reply", "Sorter", "answer", "refuse"]
+__all__ = ["Call", "Endpoint", "Gateway", "OperationOf", "Reply", "refuse", "respond"]
 
-# What a gateway says that refuses a call nobody has documented a limit for.
-_SOME_LIMIT: Final = 100
+# Named in a 429 for a call without a documented limit.
+_DEFAULT_LIMIT: Final = 100
 _NATIVE: Final = "nova."
 _OK: Final = 200
 _NO_CONTENT: Final = 204
 _UNAUTHORIZED: Final = 401
-_EMPTY: Final = {"GET", "HEAD", "DELETE"}
+_BODILESS_METHODS: Final = {"GET", "HEAD", "DELETE"}
 
 
 class Call(NamedTuple):
-    """A call as handlers see it; `content` is the body's object, where there is one."""
+    """A call as handlers receive it; `content` is the decoded body, if there is one."""
 
     request: Request
     content: dict[str, Any] | None
 
     def path(self, name: str) -> str:
-        """A part of the path."""
+        """Return a parameter of the path."""
         return str(self.request.path_params[name])
 
     @property
     def base(self) -> str:
-        """The address under which the caller knows the cloud."""
+        """The address by which the caller reached the cloud."""
         return str(self.request.base_url).rstrip("/")
 
 
 class Reply(NamedTuple):
-    """An answer that says more than 200 and a body."""
+    """A response that is more than status 200 and a body."""
 
     status: int
     body: bytes = b""
@@ -69,37 +69,37 @@ class Reply(NamedTuple):
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Handler = Callable[[Call], Awaitable[bytes | Reply]]
-Sorter = Callable[[dict[str, Any] | None], str]
-"""Tells the operation by the body, for URIs that several share."""
+OperationOf = Callable[[dict[str, Any] | None], str]
+"""Returns the operation by the body, for a URI that several operations share."""
 
 
 class Gateway:
-    """Stands before every documented call of one cloud."""
+    """The gateway in front of every documented call of one cloud."""
 
     __slots__ = ("_cloud",)
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
-    def guard(self, operation: str | Sorter, handler: Handler, *, public: bool = False) -> Endpoint:
+    def guard(self, operation: str | OperationOf, handler: Handler, *, public: bool = False) -> Endpoint:
         """Make an endpoint of a handler.
 
         Args:
-            operation: The operation's name, or what tells it by the body.
-            handler: Does the work and returns the answer's body.
-            public: Needs no credentials.
+            operation: The operation's name, or a function that returns it by the body.
+            handler: Does the work and returns the body of the response.
+            public: Whether no credentials are needed.
         """
 
         async def endpoint(request: Request) -> Response:
             there, back = self._cloud.draw_latency()
             if there:
                 await anyio.sleep(there)
-            # Only calls that carry something are read: a poll must stay cheap.
-            content = None if request.method in _EMPTY else read_object(await request.body())
+            # Bodies are read only where there can be one: a poll must stay cheap.
+            content = None if request.method in _BODILESS_METHODS else read_object(await request.body())
             name = operation if isinstance(operation, str) else operation(content)
             response = await self._serve(name, Call(request, content), handler, public=public)
             if name.startswith(_NATIVE):
-                # The native endpoints keep no connection (API reference, chapter 2).
+                # The native endpoints close every connection (API reference, chapter 2).
                 response.headers["Connection"] = "close"
             if back:
                 await anyio.sleep(back)
@@ -114,25 +114,25 @@ class Gateway:
             settings = cloud.settings
             return self._throttled(operation, math.ceil(wait) if settings.retry_after else None)
 
-        response = await self._carry_out(operation, nth, call, handler, public=public)
+        response = await self._handle(operation, nth, call, handler, public=public)
         if response.status_code == _UNAUTHORIZED:
             cloud.note_unauthorized(operation)
         return response
 
-    async def _carry_out(self, operation: str, nth: int, call: Call, handler: Handler, *, public: bool) -> Response:
+    async def _handle(self, operation: str, nth: int, call: Call, handler: Handler, *, public: bool) -> Response:
         cloud = self._cloud
 
         fault = cloud.fault(operation, nth, call.request.url.path)
         if isinstance(fault, DroppedMarker):
-            call = _without_place(call)
+            call = _without_offset(call)
 
         async def act() -> Response:
             try:
                 if not public:
                     await self._check(call.request)
-                said = await handler(call)
-                status, body, headers = said if isinstance(said, Reply) else (200, said, None)
-                return answer(cloud, status, body, headers)
+                result = await handler(call)
+                status, body, headers = result if isinstance(result, Reply) else (200, result, None)
+                return respond(cloud, status, body, headers)
             except Refusal as refusal:
                 return refuse(cloud, refusal)
 
@@ -154,15 +154,15 @@ class Gateway:
             return await act()
         if isinstance(fault, CutAfter) or (isinstance(fault, Answer) and fault.acted):
             await act()
-        return self._say(fault, operation)
+        return self._fault_response(fault, operation)
 
-    def _say(
+    def _fault_response(
         self, fault: Answer | Throttled | Unauthorized | NotFoundJob | CutBefore | CutAfter, operation: str
     ) -> Response:
         cloud = self._cloud
         match fault:
             case Answer():
-                return answer(cloud, fault.status, fault.body, fault.headers)
+                return respond(cloud, fault.status, fault.body, fault.headers)
             case Throttled():
                 return self._throttled(operation, fault.retry_after)
             case Unauthorized():
@@ -186,7 +186,7 @@ class Gateway:
         if project_id is None:
             return
         if granted is None:
-            # The service is one of projects (API reference 3.2), and so the gateway lets nobody without one through.
+            # All calls belong to a project (API reference 3.2), so that the gateway refuses a token without one.
             raise not_this_token()
         if not project_id == granted == served:
             if request.url.path.startswith("/v2.1/"):
@@ -195,13 +195,13 @@ class Gateway:
 
     def _throttled(self, operation: str, retry_after: int | None) -> Response:
         settings = self._cloud.settings
-        limit = settings.limit_of(settings.budget_of(operation)) or _SOME_LIMIT
+        limit = settings.limit_of(settings.budget_of(operation)) or _DEFAULT_LIMIT
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         return refuse(self._cloud, throttled(limit), headers)
 
 
 class _Cut(Response):
-    """Begins an answer and breaks off: so uvicorn closes the connection instead of answering 500."""
+    """Begins a response and breaks off, so that uvicorn closes the connection instead of sending a 500."""
 
     def __init__(self, *, delivered: bool) -> None:
         super().__init__(headers={"Content-Length": "1"})
@@ -214,8 +214,8 @@ class _Cut(Response):
         raise SimulatedCut(delivered=self._delivered)
 
 
-def _without_place(call: Call) -> Call:
-    """The same call, without what says where in a list its page begins."""
+def _without_offset(call: Call) -> Call:
+    """Return the call without its marker and offset."""
     query = call.request.query_params.multi_items()
     left = urlencode([(name, value) for name, value in query if name not in {"marker", "offset"}])
     return Call(Request({**call.request.scope, "query_string": left.encode()}), call.content)
@@ -231,8 +231,8 @@ def _corrupt(response: Response, fault: HalfBody | GarbledJob | ShortPage) -> Re
     return Response(body, response.status_code, headers)
 
 
-def answer(cloud: Cloud, status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:
-    """An answer, with the request id that all answers carry."""
+def respond(cloud: Cloud, status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:
+    """Make a response, with the request id and date that all responses carry."""
     given = {"X-Request-Id": cloud.new_request_id(), "Date": http_date(cloud.unix_now())}
     if status != _NO_CONTENT:
         given["Content-Type"] = "application/json"
@@ -243,7 +243,7 @@ def answer(cloud: Cloud, status: int, body: bytes, headers: dict[str, str] | Non
 
 
 def refuse(cloud: Cloud, refusal: Refusal, headers: dict[str, str] | None = None) -> Response:
-    """A refusal as an answer; the body and the header name the same request."""
+    """Make the response of a refusal; body and header have the same request id."""
     request_id = cloud.new_request_id()
     named = {"X-Request-Id": request_id, **(headers or {})}
-    return answer(cloud, refusal.status, refusal.body(request_id), named)
+    return respond(cloud, refusal.status, refusal.body(request_id), named)

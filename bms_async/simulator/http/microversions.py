@@ -29,7 +29,7 @@ HOST: Final[Microversion] = (2, 16)
 NOTES: Final[Microversion] = (2, 19)
 TAGS: Final[Microversion] = (2, 26)
 NEWEST: Final[Microversion] = (2, 26)
-"""The newest one that answers can be had in: what comes later changes the documented shapes."""
+"""The newest supported microversion: later ones change the documented shapes."""
 
 _OLD_HEADER: Final = "X-OpenStack-Nova-API-Version"
 _NEW_HEADER: Final = "OpenStack-API-Version"

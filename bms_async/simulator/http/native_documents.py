@@ -32,7 +32,7 @@ _RENAMED: Final = (
     "OS-DCF:diskConfig", "user_id", "name", "progress", "links", "id", "updated", "status", "locked", "description",
     "tags",
 )  # fmt: skip
-"""What the answer to a native change of name shows."""
+"""The fields in the response to a native rename."""
 
 
 def native_document(
@@ -49,14 +49,14 @@ def native_document(
         for name in _OF_LISTS:
             del document[name]
     flavor, image = document["flavor"]["id"], document["image"]["id"]
-    place = f"{base}/{view.project_id}"
+    path = f"{base}/{view.project_id}"
     document |= {
         "addresses": {
             vpc: [{**each, "version": int(each["version"])} for each in found]
             for vpc, found in document["addresses"].items()
         },
-        "flavor": {"id": flavor, "links": [{"rel": "bookmark", "href": f"{place}/flavors/{flavor}"}]},
-        "image": {"id": image, "links": [{"rel": "bookmark", "href": f"{place}/images/{image}"}]},
+        "flavor": {"id": flavor, "links": [{"rel": "bookmark", "href": f"{path}/flavors/{flavor}"}]},
+        "image": {"id": image, "links": [{"rel": "bookmark", "href": f"{path}/images/{image}"}]},
         "security_groups": [{"name": group["name"]} for group in document["security_groups"]],
         "os-extended-volumes:volumes_attached": [
             {"id": disk["id"]} | ({"delete_on_termination": False} if version >= LONG_NAMES else {})
@@ -106,5 +106,5 @@ def interfaces(server: Server, extra: Attributes | None) -> list[dict[str, Any]]
 
 
 def _links(server_id: str, view: View, base: str) -> list[dict[str, str]]:
-    place = f"{view.project_id}/servers/{server_id}"
-    return [{"rel": "self", "href": f"{base}/v2.1/{place}"}, {"rel": "bookmark", "href": f"{base}/{place}"}]
+    path = f"{view.project_id}/servers/{server_id}"
+    return [{"rel": "self", "href": f"{base}/v2.1/{path}"}, {"rel": "bookmark", "href": f"{base}/{path}"}]

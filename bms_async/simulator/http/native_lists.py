@@ -25,8 +25,8 @@ from bms_async.simulator.http.microversions import TAGS, Microversion
 
 __all__ = ["find_machines"]
 
-_MOST: Final = 1000
-_AT_A_TIME: Final = 2000
+_MAX_PAGE: Final = 1000
+_YIELD_EVERY: Final = 2000
 
 _Test = Callable[[Server, Attributes | None], bool]
 _Key = Callable[[Server, Attributes | None], Any]
@@ -36,7 +36,7 @@ class _Wish(NamedTuple):
     tests: list[_Test]
     orders: Sequence[tuple[_Key, bool]] = ()
     oldest_first: bool = False
-    most: int = _MOST
+    most: int = _MAX_PAGE
     marker: str | None = None
 
 
@@ -50,7 +50,7 @@ async def find_machines(cloud: Cloud, query: QueryParams, version: Microversion)
     most = min(wish.most, cloud.settings.page_cap)
     await cloud.settle()
     rows, tests = cloud.machines(), wish.tests
-    # In the order in which they were made nobody has to look at more than one page of them.
+    # In the order of creation, one page is enough; any other order needs all rows.
     inline = iter(rows) if wish.oldest_first else reversed(rows)
     if wish.orders:
         inline = iter(await _sort(cloud, [each async for each in _matching(cloud, inline, tests)], wish.orders))
@@ -72,7 +72,7 @@ async def _matching(cloud: Cloud, rows: Iterable[Server], tests: list[_Test]) ->
         extra = cloud.attributes_of(server)
         if all(test(server, extra) for test in tests):
             yield server
-        if number % _AT_A_TIME == 0:
+        if number % _YIELD_EVERY == 0:
             await anyio.lowlevel.checkpoint()
 
 
@@ -108,11 +108,11 @@ def _read(cloud: Cloud, query: QueryParams, version: Microversion) -> _Wish:
 def _read_limit(query: QueryParams) -> int:
     text = query.get("limit")
     if text is None:
-        return _MOST
+        return _MAX_PAGE
     if not (text.isascii() and text.isdecimal() and len(text) <= len(str(2**63))):
         raise bad_request(f"limit must be a number: {text}")
     # Nova cuts a limit that is too high, and takes none at all for its own.
-    return min(int(text), _MOST) or _MOST
+    return min(int(text), _MAX_PAGE) or _MAX_PAGE
 
 
 def _read_orders(cloud: Cloud, query: QueryParams) -> tuple[list[tuple[_Key, bool]], bool]:
@@ -120,8 +120,8 @@ def _read_orders(cloud: Cloud, query: QueryParams) -> tuple[list[tuple[_Key, boo
     names, directions = query.getlist("sort_key"), query.getlist("sort_dir")
     names = names or ["created_at"]
     orders = []
-    for place, name in enumerate(names):
-        direction = directions[place] if place < len(directions) else directions[0] if directions else "desc"
+    for index, name in enumerate(names):
+        direction = directions[index] if index < len(directions) else directions[0] if directions else "desc"
         key = _key(cloud, name)
         if key is None or direction not in {"asc", "desc"}:
             raise bad_request(f"Cannot sort by {name} {direction}.")
@@ -155,7 +155,7 @@ def _named(pattern: str) -> _Test:
     try:
         search = re.compile(pattern).search
     except re.error as error:
-        raise bad_request(f"name is no regular expression: {error}") from None
+        raise bad_request(f"name is not a regular expression: {error}") from None
     return lambda server, extra: search(name_of(server, extra)) is not None
 
 
@@ -163,7 +163,7 @@ def _changed_since(cloud: Cloud, text: str) -> _Test:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise bad_request(f"changes-since is no time: {text}") from None
+        raise bad_request(f"changes-since is not a time: {text}") from None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     since = cloud.born + (aware - cloud.settings.epoch).total_seconds()
     return lambda server, extra: _updated(cloud, server, extra) >= since

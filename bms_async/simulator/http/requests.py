@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 _ACTIONS: Final[dict[str, PowerAction]] = {"os-start": "start", "os-stop": "stop", "reboot": "reboot"}
-_MOST: Final = 1000
+_MAX_SERVERS: Final = 1000
 _DEFAULT_PAGE: Final = 25
 
 
@@ -49,7 +49,7 @@ def read_object(body: bytes) -> dict[str, Any] | None:
 
 
 def sort_power(content: dict[str, Any] | None) -> str:
-    """Which power operation a body asks for, as far as a gateway can tell."""
+    """Return the power operation that a body names; a gateway does not check more."""
     named = [action for key, action in _ACTIONS.items() if key in (content or ())]
     return f"servers.{named[0]}" if len(named) == 1 else ANY_POWER
 
@@ -98,8 +98,8 @@ def read_power(content: dict[str, Any] | None) -> PowerRequest:
 
 
 def _read_ids(servers: object) -> list[str]:
-    if not isinstance(servers, list) or not 1 <= len(servers) <= _MOST:
-        raise parameter(f"servers must be a list of 1 to {_MOST}.")
+    if not isinstance(servers, list) or not 1 <= len(servers) <= _MAX_SERVERS:
+        raise parameter(f"servers must be a list of 1 to {_MAX_SERVERS}.")
     ids = [server.get("id") if isinstance(server, dict) else None for server in servers]
     named = [each for each in ids if isinstance(each, str)]
     if len(named) != len(ids):
@@ -109,7 +109,7 @@ def _read_ids(servers: object) -> list[str]:
     return named
 
 
-def read_page(query: dict[str, str], *, cap: int = _MOST) -> PageRequest:
+def read_page(query: dict[str, str], *, cap: int = _MAX_SERVERS) -> PageRequest:
     """Check what a list is asked for (API reference 4.3.2); `offset` counts pages from 1.
 
     Args:
@@ -119,7 +119,7 @@ def read_page(query: dict[str, str], *, cap: int = _MOST) -> PageRequest:
     Raises:
         Refusal: A number is none, or is out of its range.
     """
-    most = min(_read_number(query, "limit", _DEFAULT_PAGE, _MOST), cap)
+    most = min(_read_number(query, "limit", _DEFAULT_PAGE, _MAX_SERVERS), cap)
     page = _read_number(query, "offset", 1, None)
     filters = Filters(**{name: query[name] for name in Filters._fields if query.get(name)})
     return PageRequest(filters, (page - 1) * most, most)

@@ -28,7 +28,7 @@ _HASH: Final = "x-sdk-content-sha256"
 _UNSIGNED: Final = b"UNSIGNED-PAYLOAD"
 _ALWAYS: Final = frozenset({"host", "x-sdk-date"})
 _IF_THERE: Final = frozenset({"content-type", "x-project-id", "x-security-token", _HASH})
-"""What must be signed where it is sent: an answer depends on it."""
+"""Headers that must be signed if they are sent, since the response depends on them."""
 
 
 def is_signed(request: Request) -> bool:
@@ -117,10 +117,10 @@ def _is_near(date: str, now: float) -> bool:
         return False
     year, month, day, hour, minute, second = map(int, found.groups())
     try:
-        told = timegm((year, month, day, hour, minute, second))
+        signed_at = timegm((year, month, day, hour, minute, second))
     except ValueError:
         return False
-    return abs(now - told) <= TOLERANCE
+    return abs(now - signed_at) <= TOLERANCE
 
 
 def _path(raw: bytes) -> bytes:
@@ -139,9 +139,9 @@ def _query(raw: bytes) -> bytes:
 
 def _payload(body: bytes, headers: dict[str, bytes]) -> bytes:
     digest = hashlib.sha256(body).hexdigest().encode()
-    told = headers.get(_HASH, digest)
-    if told == _UNSIGNED and body and not headers.get("content-type", b"").startswith(b"application/json"):
+    sent_hash = headers.get(_HASH, digest)
+    if sent_hash == _UNSIGNED and body and not headers.get("content-type", b"").startswith(b"application/json"):
         return _UNSIGNED
-    if body and told != digest:
-        raise _refused("The body is not the one whose hash is told.")
+    if body and sent_hash != digest:
+        raise _refused("The body does not match the hash in the headers.")
     return digest

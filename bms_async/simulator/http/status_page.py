@@ -1,4 +1,4 @@
-"""The simulator's own page: what goes on in a cloud, for people who look at it with a browser."""
+"""The simulator's status page: the state of a cloud, for a browser."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bms_async.simulator.http.gateway import Endpoint
 __all__ = ["Status", "offer_page", "prefers_html", "read_status"]
 
 _LATEST: Final = 12
-_AT_A_TIME: Final = 2000
+_YIELD_EVERY: Final = 2000
 
 _HERE: Final = Path(__file__).parent
 _STYLE: Final = _HERE.parents[1] / "_assets" / "page.css"
@@ -75,7 +75,7 @@ class FaultStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SettingStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A setting as it may be shown, and whether somebody has chosen it."""
+    """A setting as it may be shown, and whether it differs from the default."""
 
     name: str
     value: str
@@ -83,21 +83,21 @@ class SettingStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes on in a cloud.
+    """The state of a cloud.
 
     Attributes:
-        born: What its clock said at its beginning; another number is another cloud.
+        born: Its clock's value at its start; another value means another cloud.
         uptime: Seconds since its beginning.
-        time: The time by its clock, as its answers tell it.
+        time: The time by its clock, as in its responses.
         project_id: The project of the servers.
         servers: The servers.
         jobs: How many jobs there are, how many of them have ended, and how many of those failed in part or all.
-        latest: The jobs that were accepted last, the last first.
-        refused: How many calls were refused in all, for there were too many.
+        latest: The latest jobs, newest first.
+        refused: How many calls were refused with 429.
         calls: What arrived, by operation, the limited ones first.
         faults_waiting: How many scripted faults wait for their calls.
-        hooks: How many hooks besides may make a call go wrong.
-        faults: Those that are due first.
+        hooks: How many other fault hooks there are.
+        faults: The scripted faults that are due first.
         settings: The settings without what is secret.
     """
 
@@ -117,11 +117,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_status(cloud: Cloud) -> Status:
-    """Look at a cloud. What is looked at is not changed by it, not even the ids of later answers."""
+    """Read the state of a cloud, without changing anything, not even the ids of later responses."""
     await cloud.settle()
     at_work, waiting = await _work(cloud)
     by_status = cloud.count_servers()
-    now, board, wait = cloud.now(), cloud.board, await _faults(cloud)
+    now, board, wait = cloud.now(), cloud.activity, await _faults(cloud)
     return Status(
         born=cloud.born,
         uptime=now - cloud.born,
@@ -168,7 +168,7 @@ def prefers_html(accepts: list[str]) -> bool:
     for part in ",".join(accepts).lower().split(","):
         kind, *parameters = (piece.strip() for piece in part.split(";"))
         likes[kind] = max(likes.get(kind, 0.0), _quality(parameters))
-    # Java sends this unless it is told otherwise, also where a program calls the API.
+    # Java's default, which programs that call the API send too.
     if likes.keys() >= {"text/html", "image/gif"} and "application/xhtml+xml" not in likes:
         return False
     html = likes.get("text/html", 0.0)
@@ -195,12 +195,12 @@ async def _work(cloud: Cloud) -> tuple[dict[str, int], int]:
     # The jobs know how many of their servers are at it: a million servers are not asked one by one.
     at_work: Counter[str] = Counter()
     waiting = 0
-    for number, work in enumerate(cloud.board.under_way(), 1):
+    for number, work in enumerate(cloud.activity.under_way(), 1):
         standing = work.standing
         waiting += standing.total - standing.begun
         if standing.begun > standing.ended:
             at_work[work.kind] += standing.begun - standing.ended
-        if number % _AT_A_TIME == 0:
+        if number % _YIELD_EVERY == 0:
             await anyio.lowlevel.checkpoint()
     return dict(at_work), waiting
 
@@ -212,7 +212,7 @@ async def _faults(cloud: Cloud) -> list[FaultStatus]:
         for number, (operation, nth, fault) in enumerate(list(script.items()), 1):
             if operation not in counts or nth > counts[operation].arrived:
                 waiting.append(FaultStatus(operation=operation, nth=nth, fault=type(fault).__name__))
-            if number % _AT_A_TIME == 0:
+            if number % _YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()
     return sorted(waiting, key=lambda each: (each.operation, each.nth))
 
@@ -222,15 +222,15 @@ def _calls(cloud: Cloud) -> list[CallStatus]:
     calls = [
         CallStatus(
             operation=name,
-            limit=None if cloud.settings.throttle == "none" else book.limit,
+            limit=None if cloud.settings.throttle == "none" else counter.limit,
             used=minute[name][0],
             minute=minute[name][1],
-            arrived=book.arrived,
-            refused=book.refused,
-            unauthorized=book.unauthorized,
-            worst_minute=book.worst_minute,
+            arrived=counter.arrived,
+            refused=counter.refused,
+            unauthorized=counter.unauthorized,
+            worst_minute=counter.worst_minute,
         )
-        for name, book in cloud.call_counts().operations.items()
+        for name, counter in cloud.call_counts().operations.items()
     ]
     return sorted(calls, key=lambda each: (each.limit is None, each.operation))
 

@@ -1,4 +1,4 @@
-"""Who asks for a token, and for what: checked by hand (API reference 3.1 and 3.2)."""
+"""Checks token requests: the user and the scope (API reference 3.1 and 3.2)."""
 
 import hmac
 from typing import Any, Final, Literal, NamedTuple
@@ -130,5 +130,5 @@ def _malformed(why: str) -> Refusal:
 
 
 def _unknown() -> Refusal:
-    # One text for all, so that nobody learns which users and projects there are.
+    # One text for all cases, so that it does not reveal which users and projects exist.
     return Refusal(401, "Unauthorized", "Nobody is known by these credentials.", "keystone")

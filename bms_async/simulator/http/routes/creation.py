@@ -20,10 +20,10 @@ from bms_async.simulator.http.routes.quotas import exceeded
 __all__ = ["creation_routes"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,63}")
-_MOST_SERVERS: Final = 24
-_MOST_NICS: Final = 2
-_MOST_TAGS: Final = 10
-_MOST_VOLUMES: Final = 24
+_MAX_SERVERS: Final = 24
+_MAX_NICS: Final = 2
+_MAX_TAGS: Final = 10
+_MAX_VOLUMES: Final = 24
 _QUOTA_CODES: Final = {
     ("instances",): "BMS.0025",
     ("cores",): "BMS.0026",
@@ -49,7 +49,7 @@ def creation_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
         if too_much:
             raise Refusal(400, _QUOTA_CODES[too_much], f"The quota does not allow more: {', '.join(too_much)}.")
         servers: list[Server] = []
-        rng = cloud.draw(f"order/{len(cloud.board)}")
+        rng = cloud.draw(f"order/{len(cloud.activity)}")
         reservation = f"r-{rng.getrandbits(40):010x}"
         for nth in range(count):
             called = name if count == 1 else f"{name}-{nth + 1:04d}"
@@ -59,7 +59,7 @@ def creation_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
             extra.metadata = metadata_of(server, extra) | metadata
             _give_disks(cloud, server, len(wish.get("data_volumes") or []))
             servers.append(server)
-        job = cloud.board.batch("create", servers)
+        job = cloud.activity.start_batch("create", servers)
         return b'{"order_id":"CS%010X","job_id":"%b"}' % (rng.getrandbits(40), job.id.encode())
 
     return [Route("/v1/{project_id}/baremetalservers", gateway.guard("servers.create", create), methods=["POST"])]
@@ -114,8 +114,8 @@ def _read_name(wish: dict[str, Any]) -> str:
 
 def _read_count(wish: dict[str, Any]) -> int:
     count = wish.get("count", 1)
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MOST_SERVERS:
-        raise Refusal(400, "BMS.0205", f"count must be a number from 1 to {_MOST_SERVERS}.")
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MAX_SERVERS:
+        raise Refusal(400, "BMS.0205", f"count must be a number from 1 to {_MAX_SERVERS}.")
     return count
 
 
@@ -136,8 +136,8 @@ def _read_login(cloud: Cloud, wish: dict[str, Any]) -> str | None:
 
 def _read_nics(wish: dict[str, Any], count: int) -> tuple[tuple[str, str, str | None], ...]:
     nics = wish.get("nics")
-    if not isinstance(nics, list) or not 1 <= len(nics) <= _MOST_NICS:
-        raise Refusal(400, "BMS.0201", f"nics must be a list of 1 to {_MOST_NICS}.")
+    if not isinstance(nics, list) or not 1 <= len(nics) <= _MAX_NICS:
+        raise Refusal(400, "BMS.0201", f"nics must be a list of 1 to {_MAX_NICS}.")
     networks = []
     for nic in nics:
         subnet = nic.get("subnet_id") if isinstance(nic, dict) else None
@@ -147,7 +147,7 @@ def _read_nics(wish: dict[str, Any], count: int) -> tuple[tuple[str, str, str | 
         if address is not None and count > 1:
             raise Refusal(400, "BMS.0207", "An address can only be given to a single server.")
         if address is not None and not is_address(address):
-            raise Refusal(400, "BMS.0201", f"{address} is no address.")
+            raise Refusal(400, "BMS.0201", f"{address} is not an address.")
         networks.append((NETWORK, subnet, address))
     return tuple(networks)
 
@@ -170,8 +170,8 @@ def _read_groups(wish: dict[str, Any]) -> tuple[str, ...]:
 
 def _read_tags(wish: dict[str, Any]) -> list[str]:
     tags = wish.get("server_tags") or []
-    if not isinstance(tags, list) or len(tags) > _MOST_TAGS:
-        raise Refusal(400, "BMS.0089", f"server_tags must be a list of at most {_MOST_TAGS}.")
+    if not isinstance(tags, list) or len(tags) > _MAX_TAGS:
+        raise Refusal(400, "BMS.0089", f"server_tags must be a list of at most {_MAX_TAGS}.")
     texts = [BARE_METAL_TAG]
     for tag in tags:
         if not isinstance(tag, dict) or not isinstance(tag.get("key"), str) or not tag["key"]:
@@ -185,8 +185,8 @@ def _check_volumes(wish: dict[str, Any]) -> None:
     volumes = wish.get("data_volumes") or []
     if not isinstance(volumes, list) or any(not isinstance(volume, dict) for volume in volumes):
         raise Refusal(400, "BMS.0203", "data_volumes must be a list of objects.")
-    if len(volumes) > _MOST_VOLUMES:
-        raise Refusal(400, "BMS.0204", f"There can be {_MOST_VOLUMES} data disks, not {len(volumes)}.")
+    if len(volumes) > _MAX_VOLUMES:
+        raise Refusal(400, "BMS.0204", f"There can be {_MAX_VOLUMES} data disks, not {len(volumes)}.")
     if len({volume.get("volumetype") for volume in volumes}) > 1:
         raise Refusal(400, "BMS.0202", "All data disks must be of one type.")
     root = wish.get("root_volume")

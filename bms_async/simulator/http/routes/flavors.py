@@ -86,10 +86,10 @@ def _find(name: str) -> Flavor:
 
 def _page(found: list[dict[str, Any]], marker: str | None, limit: str | None) -> list[dict[str, Any]]:
     if marker:
-        places = [place for place, each in enumerate(found) if each["id"] == marker]
-        if not places:
+        positions = [index for index, flavor in enumerate(found) if flavor["id"] == marker]
+        if not positions:
             raise bad_request(f"marker [{marker}] not found")
-        found = found[places[0] + 1 :]
+        found = found[positions[0] + 1 :]
     return found[: _read_number(limit, "limit")] if limit else found
 
 

@@ -31,13 +31,13 @@ def identity_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
 
 
 class _Identity:
-    """What Keystone answers."""
+    """The calls that Keystone serves."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
     async def get_version(self, call: Call) -> bytes:
-        """What clients look at who were given an address and do not know whose it is."""
+        """The version document, for clients that have an address and do not know whose it is."""
         links = [{"rel": "self", "href": f"{call.base}/v3/"}]
         return _ENCODE(
             {"version": {"id": "v3.14", "status": "stable", "updated": "2020-04-07T00:00:00Z", "links": links}}
@@ -60,7 +60,7 @@ class _Identity:
         return self._projects(call, "projects")
 
     async def list_own_projects(self, call: Call) -> bytes:
-        """What the reference does not tell of, for those who are no administrators."""
+        """The projects of the caller, for callers that are not administrators; not in the reference."""
         return self._projects(call, "auth/projects")
 
     def _token_document(self, login: Login, project_id: str | None) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from bms_async.simulator.http.requests import read_native_wish, read_wish
 __all__ = ["check_metadata", "metadata_routes"]
 
 _ENCODE: Final = msgspec.json.Encoder().encode
-_LONGEST: Final = 255
-_MOST: Final = 128
+_MAX_LENGTH: Final = 255
+_MAX_ENTRIES: Final = 128
 _STEADY: Final = {"active", "stopped", "paused"}
 _KEY: Final = re.compile(r"[\w\-:.]{1,255}")
 
@@ -52,9 +52,9 @@ def check_metadata(given: object, refuse: Callable[[str], Refusal]) -> dict[str,
         raise refuse("metadata must be an object.")
     for key, value in given.items():
         if not _KEY.fullmatch(key):
-            raise refuse(f"a key has 1 to {_LONGEST} letters, digits, - _ : and . and not {key!r}.")
-        if not isinstance(value, str) or len(value) > _LONGEST:
-            raise refuse(f"the value of {key} must be a text of at most {_LONGEST} characters.")
+            raise refuse(f"a key has 1 to {_MAX_LENGTH} letters, digits, - _ : and . and not {key!r}.")
+        if not isinstance(value, str) or len(value) > _MAX_LENGTH:
+            raise refuse(f"the value of {key} must be a text of at most {_MAX_LENGTH} characters.")
     return given
 
 
@@ -103,8 +103,8 @@ class _MetadataRoutes:
 
     def _merge(self, server: Server, given: dict[str, str], refuse: Callable[[str], Refusal]) -> dict[str, Any]:
         metadata = metadata_of(server, self._cloud.attributes_of(server)) | given
-        if len(metadata) > _MOST:
-            raise refuse(f"a server has at most {_MOST} entries.")
+        if len(metadata) > _MAX_ENTRIES:
+            raise refuse(f"a server has at most {_MAX_ENTRIES} entries.")
         if given:
             self._cloud.change(server).metadata = metadata
         return metadata

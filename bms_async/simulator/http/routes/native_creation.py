@@ -14,8 +14,8 @@ from bms_async.simulator.http.routes.quotas import exceeded
 
 __all__ = ["create_natively"]
 
-_LONGEST_NAME: Final = 255
-_MOST_NETWORKS: Final = 4
+_MAX_NAME: Final = 255
+_MAX_NETWORKS: Final = 4
 _PASSWORD_LENGTH: Final = 12
 
 
@@ -26,8 +26,8 @@ def create_natively(cloud: Cloud, wish: dict[str, Any], base: str) -> dict[str, 
         Refusal: It cannot be made.
     """
     name = wish.get("name")
-    if not isinstance(name, str) or not 1 <= len(name) <= _LONGEST_NAME:
-        raise bad_request(f"name must be a text of 1 to {_LONGEST_NAME} characters.")
+    if not isinstance(name, str) or not 1 <= len(name) <= _MAX_NAME:
+        raise bad_request(f"name must be a text of 1 to {_MAX_NAME} characters.")
     if any(wish.get(word) not in {None, 1} for word in ("min_count", "max_count")):
         raise bad_request("Servers are made one by one here.")
     birth = _read_birth(cloud, wish)
@@ -37,22 +37,22 @@ def create_natively(cloud: Cloud, wish: dict[str, Any], base: str) -> dict[str, 
         raise native(403, f"Quota exceeded for {', '.join(too_much)}: Requested 1")
     server = cloud.create(birth, name)
     extra = cloud.change(server)
-    # Whoever makes a bare-metal server this way puts the cloud's own tag on it, or does not.
+    # The caller sets the cloud's own bare-metal tag, or leaves it out.
     extra.tags = []
     extra.metadata = metadata_of(server, extra) | metadata
     cloud.work("create", server)
-    place = f"{cloud.settings.project_id}/servers/{server.id}"
-    answer: dict[str, Any] = {
+    path = f"{cloud.settings.project_id}/servers/{server.id}"
+    document: dict[str, Any] = {
         "id": server.id,
         "security_groups": [{"name": group} for group in birth.groups],
         "OS-DCF:diskConfig": "MANUAL",
-        "links": [{"rel": "self", "href": f"{base}/v2.1/{place}"}, {"rel": "bookmark", "href": f"{base}/{place}"}],
+        "links": [{"rel": "self", "href": f"{base}/v2.1/{path}"}, {"rel": "bookmark", "href": f"{base}/{path}"}],
     }
     if birth.key_name is None:
         rng = cloud.draw(f"password/{server.id}")
         drawn = "".join(rng.choices(string.ascii_letters + string.digits, k=_PASSWORD_LENGTH))
-        answer["adminPass"] = wish.get("adminPass") or drawn
-    return answer
+        document["adminPass"] = wish.get("adminPass") or drawn
+    return document
 
 
 def _read_birth(cloud: Cloud, wish: dict[str, Any]) -> CreationSpec:
@@ -100,8 +100,8 @@ def _read_flavor(wish: dict[str, Any], zone: str) -> Flavor:
 
 
 def _read_networks(networks: object) -> tuple[tuple[str, str, str | None], ...]:
-    if not isinstance(networks, list) or not 1 <= len(networks) <= _MOST_NETWORKS:
-        raise bad_request(f"networks must be a list of 1 to {_MOST_NETWORKS}.")
+    if not isinstance(networks, list) or not 1 <= len(networks) <= _MAX_NETWORKS:
+        raise bad_request(f"networks must be a list of 1 to {_MAX_NETWORKS}.")
     found = []
     for network in networks:
         if not isinstance(network, dict) or not (network.get("uuid") or network.get("port")):

@@ -31,7 +31,7 @@ _ACTIONS: Final[dict[str, PowerAction]] = {"os-start": "start", "os-stop": "stop
 _NAME: Final = re.compile(r"\S(.{0,253}\S)?", re.DOTALL)
 
 # As in the BMS API's lists, others get their turn in between.
-_AT_A_TIME: Final = 250
+_YIELD_EVERY: Final = 250
 
 
 def native_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
@@ -67,7 +67,7 @@ class _NativeServerRoutes:
         self._cloud = cloud
 
     async def version(self, call: Call) -> bytes:
-        """What tells clients which microversions there are."""
+        """The version document, with the supported microversions."""
         return _ENCODE({"version": compute_version(call.base)})
 
     async def create(self, call: Call) -> bytes:
@@ -107,7 +107,7 @@ class _NativeServerRoutes:
         for number, server in enumerate(found, 1):
             extra = cloud.attributes_of(server)
             servers.append(_ENCODE(native_document(server, extra, cloud.view, call.base, version, listed=True)))
-            if number % _AT_A_TIME == 0:
+            if number % _YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()
         return _listed(call, servers, found[-1].id if more and cloud.settings.list_links else None)
 

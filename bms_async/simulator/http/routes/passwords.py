@@ -15,11 +15,11 @@ from bms_async.simulator.http.requests import read_wish
 
 __all__ = ["check_password", "check_user_data", "password_routes"]
 
-_SHORTEST: Final = 8
-_LONGEST: Final = 26
+_MIN_LENGTH: Final = 8
+_MAX_LENGTH: Final = 26
 _KINDS: Final = ("[A-Z]", "[a-z]", "[0-9]", re.escape("!") + r"|[@#$%^_=+\[{}\]:,./?-]")
 _ENOUGH_KINDS: Final = 3
-_MOST_USER_DATA: Final = 32 * 1024
+_MAX_USER_DATA: Final = 32 * 1024
 
 
 def password_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
@@ -37,13 +37,13 @@ def password_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
 
 
 def check_password(password: object, code: str = "BMS.3039") -> None:
-    """Check a new password; what is wrong is told without it.
+    """Check a new password; the error does not contain it.
 
     Raises:
         Refusal: It breaks a rule.
     """
-    if not isinstance(password, str) or not _SHORTEST <= len(password) <= _LONGEST:
-        raise Refusal(400, code, f"A password has {_SHORTEST} to {_LONGEST} characters.")
+    if not isinstance(password, str) or not _MIN_LENGTH <= len(password) <= _MAX_LENGTH:
+        raise Refusal(400, code, f"A password has {_MIN_LENGTH} to {_MAX_LENGTH} characters.")
     if sum(re.search(kind, password) is not None for kind in _KINDS) < _ENOUGH_KINDS:
         raise Refusal(400, code, "A password has three of: capitals, small letters, digits and special characters.")
     if "root" in password.lower() or "toor" in password.lower():
@@ -64,8 +64,8 @@ def check_user_data(data: object) -> str:
         plain = None
     if plain is None:
         raise Refusal(400, "BMS.0018", "user_data must be base64.")
-    if len(plain) > _MOST_USER_DATA:
-        raise Refusal(400, "BMS.0210", f"user_data holds {len(plain)} bytes, and may hold {_MOST_USER_DATA}.")
+    if len(plain) > _MAX_USER_DATA:
+        raise Refusal(400, "BMS.0210", f"user_data holds {len(plain)} bytes, and may hold {_MAX_USER_DATA}.")
     return str(data)
 
 
@@ -95,7 +95,7 @@ class _PasswordRoutes:
         kind = "baremetalReinstallOs"
         if any(disk.device == "/dev/sda" for disk in cloud.disks_of(server)):
             kind = "baremetalVolumeBootReinstallOs"
-        job = cloud.board.solo(kind, server, {}, failure="BMS.3037", action="reinstall")
+        job = cloud.activity.start_single(kind, server, {}, failure="BMS.3037", action="reinstall")
         return b'{"job_id":"%b"}' % job.id.encode()
 
     async def get(self, call: Call) -> bytes:

@@ -15,8 +15,8 @@ from bms_async.simulator.http.microversions import with_tags
 __all__ = ["tag_routes"]
 
 _ENCODE: Final = msgspec.json.Encoder().encode
-_LONGEST: Final = 80
-_MOST: Final = 50
+_MAX_LENGTH: Final = 80
+_MAX_TAGS: Final = 50
 
 
 def tag_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
@@ -51,8 +51,8 @@ class _TagRoutes:
         if not isinstance(given, list):
             raise bad_request("The body must be a JSON object that holds tags, a list.")
         tags = sorted({_check(tag) for tag in given})
-        if len(given) > _MOST:
-            raise bad_request(f"A server has at most {_MOST} tags.")
+        if len(given) > _MAX_TAGS:
+            raise bad_request(f"A server has at most {_MAX_TAGS} tags.")
         self._cloud.change(server).tags = tags
         return _ENCODE({"tags": tags})
 
@@ -68,8 +68,8 @@ class _TagRoutes:
         tag = _check(call.path("tag"))
         if tag in tags:
             return Reply(204)
-        if len(tags) >= _MOST:
-            raise bad_request(f"A server has at most {_MOST} tags.")
+        if len(tags) >= _MAX_TAGS:
+            raise bad_request(f"A server has at most {_MAX_TAGS} tags.")
         self._cloud.change(server).tags = sorted([*tags, tag])
         return Reply(201, headers={"Location": str(call.request.url)})
 
@@ -98,8 +98,8 @@ class _TagRoutes:
 
 
 def _check(tag: object) -> str:
-    if not isinstance(tag, str) or not 1 <= len(tag) <= _LONGEST:
-        raise bad_request(f"A tag is a text of 1 to {_LONGEST} characters.")
+    if not isinstance(tag, str) or not 1 <= len(tag) <= _MAX_LENGTH:
+        raise bad_request(f"A tag is a text of 1 to {_MAX_LENGTH} characters.")
     if tag.startswith(".") or "/" in tag or "," in tag:
         raise bad_request(f"A tag must not begin with a period, nor hold a comma or a slash: {tag}")
     return tag

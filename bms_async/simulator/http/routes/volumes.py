@@ -18,7 +18,7 @@ from bms_async.simulator.http.requests import read_native_wish, read_wish
 __all__ = ["disk_routes"]
 
 _ENCODE: Final = msgspec.json.Encoder().encode
-_MOST: Final = 40
+_MAX_DISKS: Final = 40
 _ROOT: Final = "/dev/sda"
 _DEVICE: Final = re.compile(r"/dev/sd[a-z]{1,2}")
 _VOLUME: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -36,7 +36,7 @@ _NATIVE_STATUS: Final = {
     "BMS.0047": 409,
     "BMS.1001": 409,
 }
-"""What Nova answers to the same mistakes; 400 to all others."""
+"""Nova's status for the same errors; 400 for all others."""
 
 
 def disk_routes(cloud: Cloud, gateway: Gateway) -> list[Route]:
@@ -93,7 +93,7 @@ class _Rack:
         if device in {None, ""}:
             return Disk(volume_id, expected)
         if not isinstance(device, str) or not _DEVICE.fullmatch(device):
-            raise Refusal(400, "BMS.0105", f"{device} is no place for a disk.")
+            raise Refusal(400, "BMS.0105", f"{device} is not a device for a disk.")
         if device == _ROOT:
             raise Refusal(400, "BMS.0104", "A data disk cannot take the place of the system's.")
         if device == expected:
@@ -161,8 +161,8 @@ class _Rack:
             raise Refusal(400, "BMS.1009", f"The disk {volume_id} is attached to this server already.")
         if volume_id in self._cloud.volumes:
             raise Refusal(400, "BMS.1003", f"The disk {volume_id} is attached to another server.")
-        if len(self.disks) + len(self._busy.keys() - {disk.volume_id for disk in self.disks}) >= _MOST:
-            raise Refusal(400, "BMS.1002", f"This server has {_MOST} disks.")
+        if len(self.disks) + len(self._busy.keys() - {disk.volume_id for disk in self.disks}) >= _MAX_DISKS:
+            raise Refusal(400, "BMS.1002", f"This server has {_MAX_DISKS} disks.")
 
 
 class _VolumeRoutes:
@@ -197,7 +197,7 @@ class _VolumeRoutes:
 
     def _begin(self, kind: str, rack: _Rack, disk: Disk, failure: str, then: Any) -> Reply:
         entities = {"volume_id": disk.volume_id}
-        job = self._cloud.board.solo(kind, rack.server, entities, failure=failure, then=then)
+        job = self._cloud.activity.start_single(kind, rack.server, entities, failure=failure, then=then)
         return Reply(202, b'{"job_id":"%b"}' % job.id.encode())
 
 
