@@ -297,6 +297,6 @@ def test_a_file_that_may_only_be_read_is_not_gone_on_with(
     assert saved.head is not None
     book = Journal(file, saved.head, size=saved.size)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
-    with pytest.raises(UsageError, match="nothing was asked for. Free some disk space"):
+    with pytest.raises(UsageError, match=r"nothing was asked for\. Free some disk space"):
         asyncio.run(book.resume())
     assert capsys.readouterr().err == ""

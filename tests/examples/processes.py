@@ -78,7 +78,8 @@ class Program:
 @contextmanager
 def running(*command: str, settings: Mapping[str, str] | None = None, times: float | None = None) -> Iterator[Program]:
     """Run a program; with `times` its clock goes so many times as fast, as far as the machine keeps up."""
-    hurried = [] if times is None else [str(ROOT / "tests" / "examples" / "_hurried_service.py"), str(times / patience(1.0))]
+    helper = ROOT / "tests" / "examples" / "_hurried_service.py"
+    hurried = [] if times is None else [str(helper), str(times / patience(1.0))]
     program = Program([sys.executable, "-W", "error", *hurried, *command], settings)
     try:
         yield program
