@@ -108,7 +108,7 @@ def test_the_status_page_follows_what_happens_and_tells_when_the_simulator_is_go
             assert page.overflow() == 0
 
     page.wait_until(GONE)
-    assert page.text("#since").startswith("The simulator does not answer. Since ")
+    assert page.text("#since").startswith("The simulator does not respond. Since ")
     assert page.text(".SHUTOFF b") == "270"
     with simulator(port, *flags):
         page.wait_until(LIVE)

@@ -71,7 +71,7 @@ def test_a_reboot_that_was_gone_on_with_and_killed_is_not_made_twice(bms: Bms, t
     kill_while_it_asks(bms, "reboot", "--resume", str(file), "--yes")
     again = bms("reboot", "--resume", str(file), "--yes")
     assert reboots(bms) == 1
-    assert "1 server may have been rebooted, for no answer came" in again.err
+    assert "1 server may have been rebooted, since no response came" in again.err
     assert server_id in again.err
     assert "rebooted twice" in again.err
 
@@ -127,7 +127,7 @@ def test_a_batch_that_waits_for_the_limit_is_not_in_doubt(bms: Bms, tmp_path: Pa
         process.send_signal(signal.SIGTERM)
         err = process.stderr.read()
         assert process.wait(timeout=PATIENCE) == 143
-    assert "nothing was asked for, and there is nothing saved to go on with" in err
+    assert "nothing was asked for, and nothing is saved to resume the run from" in err
     assert not file.exists()
 
 
@@ -297,6 +297,6 @@ def test_a_file_that_may_only_be_read_is_not_gone_on_with(
     assert saved.head is not None
     book = Journal(file, saved.head, size=saved.size)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
-    with pytest.raises(UsageError, match="nothing was asked for: make room"):
+    with pytest.raises(UsageError, match=r"nothing was asked for\. Free some disk space"):
         asyncio.run(book.resume())
     assert capsys.readouterr().err == ""
