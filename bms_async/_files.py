@@ -28,8 +28,8 @@ class FileLock:
 
     Args:
         path: The file.
-        flags: Flags of `os.open` beside `O_RDWR` and `O_CLOEXEC`; `O_CREAT` makes missing folders too (mode 0700), and
-            the file has mode 0600.
+        flags: Flags of `os.open` beside `O_RDWR`; `O_CREAT` makes missing folders too (mode 0700), and the file has
+            mode 0600.
         strict: Whether a file system without locks is an error; if not, the lock counts as acquired there.
     """
 
@@ -50,7 +50,7 @@ class FileLock:
         if self._descriptor is None:
             if self._flags & os.O_CREAT:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | self._flags, 0o600)
+            self._descriptor = os.open(self._path, os.O_RDWR | self._flags, 0o600)
         return self._descriptor
 
     def try_acquire(self) -> bool:
@@ -97,7 +97,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, locked: bool
     if locked:
         unfinished = path.with_name(f".{path.name}.tmp")
         unfinished.unlink(missing_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         descriptor = os.open(unfinished, flags, 0o600)
     else:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -119,7 +119,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, locked: bool
 def sync_folder(folder: Path) -> None:
     """Sync a folder, so that the name of a new file in it survives a crash; file systems that cannot are left alone."""
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
