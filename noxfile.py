@@ -25,11 +25,14 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # What users install; the tools that test it are pinned in any case.
 SHIPPED = ("cli", "clouds", "otel", "simulator", "speedups")
 
-# Tests of the transport on aiohttp, and of what goes over the sockets of both.
+# Tests of the transport on aiohttp, and of both transports together.
 NEED_AIOHTTP = (
     "tests/auth/test_password_secrets.py",
+    "tests/client/test_closing.py",
     "tests/secrets/test_sockets.py",
     "tests/soak",
+    "tests/test_import.py",
+    "tests/test_third_party_internals.py",
     "tests/transport",
 )
 
