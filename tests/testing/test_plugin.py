@@ -310,7 +310,9 @@ def test_with_anyio_alone_and_a_backend_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_every_mistake_is_told_in_words(tmp_path: Path) -> None:
-    ran = run_pytest(tmp_path, {"pytest.ini": INI, "test_mistakes.py": HEAD + MISTAKES})
+    # After a deadlock anyio's runner never begins to close the client's fixture, of which Python 3.13 warns.
+    ini = INI.replace("= error", "=\n    error\n    ignore:coroutine method 'asend':RuntimeWarning")
+    ran = run_pytest(tmp_path, {"pytest.ini": ini, "test_mistakes.py": HEAD + MISTAKES})
     told = {
         "test_misspelled": "@pytest.mark.bms: unknown setting sevrers; did you mean servers",
         "test_impossible": "@pytest.mark.bms: fail_share must lie between 0 and 1",
