@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bms_async._files import write_atomically
 from bms_async.api import operations
 from bms_async.api.identity import CREATE_TOKEN
 from bms_async.wire import Operation
+from docs._site.generated import update
 
 PAGE = Path(__file__).resolve().parents[1] / "calls.md"
 
@@ -108,25 +108,7 @@ def main(arguments: Sequence[str] | None = None, *, page: Path = PAGE) -> int:
     if not page.parent.is_dir():
         sys.stderr.write(f"{page.parent} is not a folder: run this in a checkout, which has docs/\n")
         return 2
-    text = render(operations())
-    before = page.read_text(encoding="utf-8") if page.exists() else None
-    if before == text:
-        return 0
-    if check:
-        what = "does not exist" if before is None else f"is stale ({_first_difference(before, text)})"
-        sys.stderr.write(f"{page} {what}; write it with: {COMMAND}\n")
-        return 1
-    write_atomically(page, text.encode(), mode=0o644)
-    sys.stdout.write(f"wrote {page}\n")
-    return 0
-
-
-def _first_difference(before: str, after: str) -> str:
-    old, new = before.splitlines(), after.splitlines()
-    number = next(
-        (at for at, (was, now) in enumerate(zip(old, new, strict=False)) if was != now), min(len(old), len(new))
-    )
-    return f"from line {number + 1} on"
+    return update(page, render(operations()), check=check, command=COMMAND)
 
 
 if __name__ == "__main__":

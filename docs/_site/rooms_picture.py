@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from docs._site.generated import update
+
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "assets" / "rooms.svg"
 
@@ -105,13 +107,7 @@ def main(arguments: Sequence[str] | None = None, *, picture: Path = PICTURE) -> 
     parser.add_argument("--check", action="store_true", help="change nothing, and end with 1 when it is stale")
     check = parser.parse_args(arguments).check
     drawn = draw(read_layers((ROOT / "pyproject.toml").read_text(encoding="utf-8")))
-    if not check:
-        picture.write_text(drawn, encoding="utf-8")
-        return 0
-    if picture.exists() and picture.read_text(encoding="utf-8") == drawn:
-        return 0
-    print(f"{picture} is stale: the import contract has changed; draw it with: {COMMAND}", file=sys.stderr)
-    return 1
+    return update(picture, drawn, check=check, command=COMMAND)
 
 
 if __name__ == "__main__":
