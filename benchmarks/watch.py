@@ -115,12 +115,12 @@ class Cloud:
             return None
         for number in range(len(work.shown), ended):
             at = EPOCH + timedelta(seconds=work.ends[number])
-            work.shown.append(SubJob(status=JobStatus.SUCCESS, about=self._about[number], end_time=at))
+            work.shown.append(SubJob(status=JobStatus.SUCCESS, about=self._about[number], _end_time=at.isoformat()))
         subs = (*work.shown, *self._running[ended:])
         return Job(
             job_id=job_id,
             status=JobStatus.SUCCESS if ended == len(subs) else JobStatus.RUNNING,
-            begin_time=EPOCH + timedelta(seconds=work.begun),
+            _begin_time=(EPOCH + timedelta(seconds=work.begun)).isoformat(),
             entities=JobEntities(sub_jobs_total=len(subs), sub_jobs=subs),
         )
 

@@ -53,16 +53,23 @@ def attribute_unnamed(job: Job, missing: list[str], unnamed: list[SubJob], *, se
         servers: How many servers it was started for.
     """
     if job.status is JobStatus.SUCCESS and not any(sub.status is JobStatus.FAIL for sub in unnamed):
-        yield from (_named(SubJob(status=JobStatus.SUCCESS, end_time=job.end_time), server_id) for server_id in missing)
+        success = _ended_with(job, JobStatus.SUCCESS)
+        yield from (_named(success, server_id) for server_id in missing)
     elif unnamed and len(unnamed) == len(missing) and all(sub.status is JobStatus.FAIL for sub in unnamed):
         common = _common(unnamed)
         yield from (_named(common, server_id) for server_id in missing)
     elif not job.sub_jobs and job.sub_jobs_total <= (servers == 1) and (job.error_code or job.code or job.reason):
         # A job with several sub-jobs that shows none of them may give the reason of one, and not say of which.
-        failure = SubJob(
-            status=JobStatus.FAIL, error_code=job.error_code or job.code, fail_reason=job.reason, end_time=job.end_time
-        )
+        failure = _ended_with(job, JobStatus.FAIL, error_code=job.error_code or job.code, fail_reason=job.reason)
         yield from (_named(failure, server_id) for server_id in missing)
+
+
+def _ended_with(
+    job: Job, status: JobStatus, *, error_code: str | None = None, fail_reason: str | None = None
+) -> SubJob:
+    """Return a sub-job that ended when its job did."""
+    end = None if job.end_time is None else job.end_time.isoformat()
+    return SubJob(status=status, _end_time=end, error_code=error_code, fail_reason=fail_reason)
 
 
 def _common(subs: list[SubJob]) -> SubJob:

@@ -90,11 +90,23 @@ def _remember(member: Enum, value: str | int) -> None:
 
 
 def read_datetime(text: object) -> datetime | None:
-    """Return the datetime that a text in ISO 8601 gives, UTC if it has no zone; None if it gives none."""
-    if not isinstance(text, str):
+    """Return the datetime that a text gives: in ISO 8601, UTC if it has no zone, or in seconds since 1970.
+
+    Returns:
+        None if it gives none, such as the empty text.
+    """
+    if not isinstance(text, str) or not text:
         return None
     try:
-        parsed = datetime.fromisoformat(text)
+        # RFC 3339 allows a small "t" and "z".
+        parsed = datetime.fromisoformat(text.upper())
     except ValueError:
-        return None
+        return _read_timestamp(text)
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _read_timestamp(text: str) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(float(text), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

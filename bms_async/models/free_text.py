@@ -38,6 +38,8 @@ def map_free_text(model: T, function: Callable[[str], str]) -> T:
         model: A job or a server.
         function: Returns the new text, or its argument itself if that is to stay.
     """
+    if type(model) is Job and _job_has_no_text(model):
+        return model
     mapped: T = _mapped(model, function)
     return mapped
 
@@ -56,3 +58,20 @@ def _mapped(value: Any, function: Callable[[str], str]) -> Any:
         if (part := getattr(value, name)) is not None and (new_part := _mapped(part, function)) is not part:
             changes[name] = new_part
     return msgspec.structs.replace(value, **changes) if changes else value
+
+
+def _job_has_no_text(job: Job) -> bool:
+    """Return whether a job has no free text: most have none, and each poll of a large job asks for a thousand parts."""
+    if job.error_code or job.fail_reason or job.message or job.code:
+        return False
+    entities = job.entities
+    if entities is None:
+        return True
+    return not entities.errorcode_message and all(map(_sub_job_has_no_text, entities.sub_jobs or ()))
+
+
+def _sub_job_has_no_text(sub: SubJob) -> bool:
+    if sub.error_code or sub.fail_reason or sub.message or sub.code:
+        return False
+    about = sub.about
+    return about is None or (type(about) is SubJobEntities and not about.errorcode_message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -10,10 +11,12 @@ from msgspec.structs import force_setattr
 
 from bms_async.errorcodes import explain
 
-from .base import Model, Moment, OpenEnum
+from .base import Model, OpenEnum, read_datetime
 from .ids import canonical_id
 
-_REPEATED: Final = ("job_type", "error_code", "fail_reason")
+_REPEATED: Final = ("job_type", "_begin_time", "_end_time", "error_code", "fail_reason")
+# Kept as text: what runs has "" for its end, which is no datetime, and few callers ask for the times of a sub-job.
+_TIMES: Final = {"_begin_time": "begin_time", "_end_time": "end_time"}
 
 
 class JobStatus(OpenEnum):
@@ -49,7 +52,7 @@ def _server_of(about: SubJobEntities | tuple[SubJobEntities, ...] | None) -> str
     return next((entity.server_id for entity in about or () if entity.server_id), None)
 
 
-class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
+class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities", **_TIMES}):
     """The part of a job that is about one server (API reference table 4-83).
 
     Attributes:
@@ -61,12 +64,22 @@ class SubJob(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
     about: SubJobEntities | tuple[SubJobEntities, ...] | None = None
     job_id: str | None = None
     job_type: str | None = None
-    begin_time: Moment = None
-    end_time: Moment = None
+    _begin_time: str | None = None
+    _end_time: str | None = None
     error_code: str | None = None
     fail_reason: str | None = None
     message: str | None = None
     code: str | None = None
+
+    @property
+    def begin_time(self) -> datetime | None:
+        """When the sub-job began; None if the cloud shows no time."""
+        return read_datetime(self._begin_time)
+
+    @property
+    def end_time(self) -> datetime | None:
+        """When the sub-job ended; None while it runs, or if the cloud shows no time."""
+        return read_datetime(self._end_time)
 
     @property
     def server_id(self) -> str | None:
@@ -116,7 +129,7 @@ class JobEntities(Model, frozen=True, kw_only=True):
     errorcode_message: str | None = None
 
 
-class Job(Model, frozen=True, kw_only=True):
+class Job(Model, frozen=True, kw_only=True, rename=_TIMES):
     """A job as a poll shows it (API reference 4.11.1).
 
     Attributes:
@@ -128,12 +141,22 @@ class Job(Model, frozen=True, kw_only=True):
     status: JobStatus = JobStatus.INIT
     entities: JobEntities | None = None
     job_type: str | None = None
-    begin_time: Moment = None
-    end_time: Moment = None
+    _begin_time: str | None = None
+    _end_time: str | None = None
     error_code: str | None = None
     fail_reason: str | None = None
     message: str | None = None
     code: str | None = None
+
+    @property
+    def begin_time(self) -> datetime | None:
+        """When the job began; None if the cloud shows no time."""
+        return read_datetime(self._begin_time)
+
+    @property
+    def end_time(self) -> datetime | None:
+        """When the job ended; None while it runs, or if the cloud shows no time."""
+        return read_datetime(self._end_time)
 
     @property
     def sub_jobs(self) -> tuple[SubJob, ...]:

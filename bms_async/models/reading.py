@@ -29,9 +29,7 @@ from .base import read_datetime
 
 T = TypeVar("T")
 
-EMPTY_DATETIME = re.compile(
-    rb'("(?:begin_time|created|created_at|deleted_at|end_time|updated|updated_at)"\s*:\s*)""(?=\s*[,}])'
-)
+EMPTY_DATETIME = re.compile(rb'("(?:created|created_at|deleted_at|updated|updated_at)"\s*:\s*)""(?=\s*[,}])')
 """A datetime that is not known yet, as clouds print it in every response about something in progress.
 
 Inside a JSON string a quote has a backslash before it, so that no text can match this.

@@ -52,20 +52,20 @@ def test_the_next_job_of_a_kind_costs_fewer_polls_while_nothing_can_end_and_is_t
     [
         {},
         # Clocks that were set between, and ends before the beginning.
-        {"end_time": BEGUN + timedelta(days=1)},
-        {"end_time": BEGUN - timedelta(days=1)},
+        {"_end_time": (BEGUN + timedelta(days=1)).isoformat()},
+        {"_end_time": (BEGUN - timedelta(days=1)).isoformat()},
     ],
 )
 def test_times_that_the_cloud_does_not_tell_or_that_cannot_be_are_taken_from_our_own_clock(
-    times: dict[str, datetime],
+    times: dict[str, str],
 ) -> None:
     async def main() -> None:
         async with watching() as (watcher, cloud):
 
             def said(begun: float) -> Job:
                 if anyio.current_time() - begun < 200:
-                    return job("RUNNING", begin_time=BEGUN)
-                return job("SUCCESS", sub_job("a", "SUCCESS", **times), begin_time=BEGUN)
+                    return job("RUNNING", _begin_time=BEGUN.isoformat())
+                return job("SUCCESS", sub_job("a", "SUCCESS", **times), _begin_time=BEGUN.isoformat())
 
             counts = []
             for number in range(6):
