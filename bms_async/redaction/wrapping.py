@@ -19,6 +19,10 @@ def wrap_secrets(value: T) -> T:
     Args:
         value: A str, bytes, a `Secret`, or a mapping or collection of them.
     """
+    given: Any = value
+    # The headers of credentials: they come with each call, and are wrapped once.
+    if type(given) is dict and {*map(type, given.values())} <= {SecretStr}:
+        return value
     return cast("T", _wrap(value))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Never, Self, cast, overload
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -37,6 +37,70 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
         return [("operation", self.operation), ("method", self.method), ("url", self.url.partition("?")[0])]
 
 
+class ResponseHeaders(Sequence[tuple[str, str]]):
+    """The headers of a response, in the order received; the values are `SecretStr`, and the repr has none of them.
+
+    Args:
+        pairs: Their names and values.
+    """
+
+    __slots__ = ("_read",)
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        kept = tuple(pairs)
+        # In a function, which no repr and no walk over attributes opens: to wrap each value would cost as much as
+        # everything else about a response, and hardly any header is read.
+        self._read: Callable[[], tuple[tuple[str, str], ...]] = lambda: kept
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[str, str]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+
+    def __getitem__(self, index: int | slice) -> tuple[str, str] | Self:
+        if isinstance(index, slice):
+            return type(self)(self._read()[index])
+        return _wrap_pair(self._read()[index])
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return map(_wrap_pair, self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._read() == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._read())
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} headers>"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> Never:
+        raise TypeError("headers of a response are not pickled: they would be readable in the pickle")
+
+    def find(self, *names: str) -> str | None:
+        """Return the value of the first header that has one of these names, in the order of the names."""
+        for name in names:
+            folded = name.lower()
+            for header, value in self._read():
+                if header.lower() == folded:
+                    return str.__str__(value)
+        return None
+
+
+def _wrap_pair(pair: tuple[str, str]) -> tuple[str, str]:
+    return pair[0], SecretStr(pair[1])
+
+
 class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
     """A complete response.
 
@@ -51,18 +115,14 @@ class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
 
     def __post_init__(self) -> None:
-        force_setattr(self, "headers", tuple([(name, SecretStr(value)) for name, value in self.headers]))
-        if not isinstance(self.body, SecretBytes):
+        if type(self.headers) is not ResponseHeaders:
+            force_setattr(self, "headers", ResponseHeaders(self.headers))
+        if type(self.body) is not SecretBytes:
             force_setattr(self, "body", SecretBytes(self.body))
 
     def header(self, *names: str) -> str | None:
         """Return the value of the first header that has one of these names, in the order of the names."""
-        for name in names:
-            folded = name.lower()
-            for header, value in self.headers:
-                if header.lower() == folded:
-                    return str.__str__(value)
-        return None
+        return cast("ResponseHeaders", self.headers).find(*names)
 
     def __repr__(self) -> str:
         return f"<HttpResponse {self.status}, {len(self.body)} bytes>"

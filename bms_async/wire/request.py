@@ -48,25 +48,27 @@ def build_request(
         timeout: Seconds for one attempt.
     """
     url = _build_url(endpoint, operation.path, path, query)
-    common = {"Accept": "application/json", "User-Agent": user_agent}
+    all_headers = {"Accept": "application/json", "User-Agent": user_agent}
     if operation.service is Service.COMPUTE:
         # Long connections cannot be used for native calls (API reference, chapter 2).
-        common["Connection"] = "close"
+        all_headers["Connection"] = "close"
     content = b""
     if body is not None:
         content = body if isinstance(body, SecretBytes) else check_body(encode_body(body))
-        common["Content-Type"] = "application/json"
-    all_headers = {**common, **operation.headers, **(headers or {})}
+        all_headers["Content-Type"] = "application/json"
+    all_headers.update(operation.headers)
+    if headers:
+        all_headers.update(headers)
     return HttpRequest(
         operation=operation.name, method=operation.method, url=url, headers=all_headers, body=content, timeout=timeout
     )
 
 
 def _build_url(endpoint: str, template: str, path: Mapping[str, str], query: Query | None) -> str:
-    url = endpoint.rstrip("/") + "".join(
-        [part if name is None else _segment(name, path[name]) for part, name in _split(template)]
-    )
-    pairs = list(_pairs(query or {}))
+    url = endpoint.rstrip("/")
+    for part, name in _split(template):
+        url += part if name is None else _segment(name, path[name])
+    pairs = list(_pairs(query)) if query else ()
     if not pairs:
         return url
     try:
@@ -103,7 +105,7 @@ def _split(path: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def _segment(name: str, value: str) -> str:
-    if _PLAIN.fullmatch(value):
+    if (value.isalnum() and value.isascii()) or _PLAIN.fullmatch(value):
         return value
     if not value:
         # Without its last segment a path may mean the whole collection: removing the tag "" would remove every tag.

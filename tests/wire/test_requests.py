@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httpx
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -149,3 +152,33 @@ def test_a_query_that_cannot_be_written_is_refused_and_an_odd_number_is_written_
     with pytest.raises(InvalidRequestError, match="can be encoded as UTF-8"):
         request_of(query={"name": "\ud800"})
     assert request_of(query={"ratio": 2.5}).url.endswith("?ratio=2.5")  # type: ignore[dict-item]
+
+
+def test_the_headers_of_a_response_are_read_as_pairs_and_shown_by_none() -> None:
+    pairs = (("X-Subject-Token", "t0ken"), ("Link", "<a>"), ("Link", "<b>"))
+    response = HttpResponse(status=201, headers=pairs)
+
+    assert list(response.headers) == list(pairs)
+    assert (response.headers[0], response.headers[-1], len(response.headers)) == (pairs[0], pairs[2], 3)
+    assert response.headers[1:] == pairs[1:]
+    assert response.headers == HttpResponse(status=201, headers=list(pairs)).headers
+    assert response.headers != HttpResponse(status=201, headers=pairs[:2]).headers
+    assert dict(response.headers)["Link"] == "<b>"
+    assert ("Link", "<a>") in response.headers
+    shown = [
+        repr(response.headers),
+        repr(response.headers[:1]),
+        repr(list(response.headers)),
+        repr([*response.headers]),
+    ]
+    assert not any("t0ken" in text for text in shown)
+    assert copy.deepcopy(response.headers) == pairs
+
+
+def test_the_headers_of_a_response_get_into_no_store() -> None:
+    headers = HttpResponse(status=201, headers=(("X-Subject-Token", "t0ken"),)).headers
+
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(headers)
+    with pytest.raises(TypeError, match="unsupported"):
+        msgspec.json.encode(headers)
