@@ -39,14 +39,13 @@ class AtOnce:
 
 
 class Plain(Session):
-    """Makes calls as before there were hooks: without the check for them, and with one coroutine less."""
+    """Makes calls as before there were hooks: without the check for them."""
 
     def call(
         self, operation: Operation[Any], *, lane: Lane = Lane.INTERACTIVE, **arguments: Unpack[CallKeywords]
     ) -> Any:
         """Make a call."""
-        scopes = self._core.begin_call(operation.name)
-        return Call(self._core, operation, CallArguments(**arguments), self.options, lane=lane).run(scopes)
+        return Call(self._core, operation, CallArguments(**arguments), self.options, lane=lane).run()
 
 
 def nothing() -> None:

@@ -26,13 +26,13 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
 import anyio
 import anyio.lowlevel
 import msgspec
 
-from bms_async._foreign import call_foreign, call_foreign_now, reporting_failure
+from bms_async._foreign import call_foreign, contain, is_own_cancellation
 from bms_async.auth import RenewableAuth
 from bms_async.errors import (
     AuthenticationError,
@@ -123,6 +123,8 @@ class Call(Generic[T]):
         "_ends_at",
         "_errors",
         "_events",
+        "_is_cancelled",
+        "_is_ended",
         "_is_renewed",
         "_lane",
         "_limiter",
@@ -130,7 +132,9 @@ class Call(Generic[T]):
         "_options",
         "_pending",
         "_redact",
+        "_request",
         "_response",
+        "_task",
         "_waited",
     )
 
@@ -154,41 +158,63 @@ class Call(Generic[T]):
         self._errors: list[CallError] = []
         self._ends_at = math.inf
         self._limiter: WindowLimiter | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._request: HttpRequest | None = None
         self._pending: PendingRequest | None = None
         self._response: HttpResponse | None = None
-        self._is_renewed = False
+        self._is_cancelled = self._is_ended = self._is_renewed = False
         self._waited = 0.0
 
-    async def run(self, scopes: set[anyio.CancelScope]) -> T:
+    async def run(self) -> T:
         """Make the call.
-
-        Args:
-            scopes: The client's open calls, which this one joins until it ends.
 
         Raises:
             CallError: The error of the last attempt; those of earlier attempts are its `previous`.
-            ClientClosedError: The client was closed meanwhile.
+            ClientClosedError: The client is not open, or was closed meanwhile.
         """
-        core, operation, seconds = self._core, self._operation, self._options.total_timeout
-        if seconds is not None:
-            self._ends_at = asyncio.get_running_loop().time() + seconds
-        request: HttpRequest | None = None
-        with anyio.CancelScope(deadline=self._ends_at) as scope:
-            scopes.add(scope)
-            try:
-                if core.project_id is None and "{project_id}" in operation.path:
-                    core.project_id = await core.find_project_id(operation.name)
-                request = self._build_request()
-                return await self._run_attempts(request)
-            except CallError:
-                core.failed += 1
-                raise
-            finally:
-                scopes.discard(scope)
-        if core.call_scopes is None:
-            raise ClientClosedError(f"{operation.name}: the client was closed before the response arrived")
-        core.failed += 1
-        raise self._deadline_error("the project was not found" if request is None else "no response")
+        core, loop = self._core, asyncio.get_running_loop()
+        self._task = task = asyncio.current_task(loop)
+        cancelling = 0 if task is None else task.cancelling()
+        calls = core.begin_call(self, self._operation.name)
+        try:
+            if self._options.total_timeout is None:
+                return await self._run_attempts()
+            self._ends_at = loop.time() + self._options.total_timeout
+            return await self._run_until_deadline()
+        except CallError:
+            core.failed += 1
+            raise
+        except asyncio.CancelledError:
+            if self._is_cancelled and task is not None and task.cancelling() <= cancelling + 1:
+                raise self._closed_error() from None
+            raise
+        finally:
+            calls.discard(self)
+            if self._is_cancelled and task is not None:
+                # The caller's task goes on, and must not count as being cancelled.
+                task.uncancel()
+
+    def end(self) -> None:
+        """End the call with a `ClientClosedError`, because the client is being closed."""
+        self._is_ended = True
+        task = self._task
+        # If foreign code closes the client from within the call, the call ends when that code returns.
+        if task is not None and task is not asyncio.current_task():
+            self._is_cancelled = True
+            task.cancel()
+
+    async def _run_until_deadline(self) -> T:
+        with anyio.CancelScope(deadline=self._ends_at):
+            return await self._run_attempts()
+        raise self._deadline_error("the project was not found" if self._request is None else "no response")
+
+    def _check_not_ended(self) -> None:
+        """Check that the client was not closed while foreign code ran, which may have swallowed the cancellation."""
+        if self._is_ended:
+            raise self._closed_error()
+
+    def _closed_error(self) -> ClientClosedError:
+        return ClientClosedError(f"{self._operation.name}: the client was closed before the response arrived")
 
     def _build_request(self) -> HttpRequest:
         core, operation, arguments = self._core, self._operation, self._arguments
@@ -203,18 +229,21 @@ class Call(Generic[T]):
             timeout=self._options.timeout,
         )
 
-    async def _run_attempts(self, request: HttpRequest) -> T:
+    async def _run_attempts(self) -> T:
+        core = self._core
+        if core.project_id is None and "{project_id}" in self._operation.path:
+            core.project_id = await core.find_project_id(self._operation.name)
+        self._request = request = self._build_request()
         policy = self._arguments.retry or self._options.retry
         failures = rate_limited = 0
         while True:
             try:
-                pending = await self._send(request)
-                result = await reporting_failure(self._receive(pending), self._report_failure)
+                result = await self._attempt(request)
             except CallError as caught:
                 error = caught
             else:
                 self._report_success()
-                self._core.earn_retry()
+                core.earn_retry()
                 return result
             if isinstance(error, AuthenticationError | PermissionDeniedError):
                 remaining = await self._renew(error)
@@ -235,29 +264,50 @@ class Call(Generic[T]):
             self._emit_retry(error, delay)
             await (anyio.lowlevel.checkpoint_if_cancelled() if limiter_waits else asyncio.sleep(delay))
 
+    async def _attempt(self, request: HttpRequest) -> T:
+        """Send the request once, and return its result; a failure after that is reported before it is raised."""
+        operation = self._operation
+        pending = await self._send(request)
+        failure: BaseException
+        try:
+            self._response = response = await pending.wait()
+            # `redact` is for the texts of errors: a result is what the cloud sent.
+            if len(response.body) < LARGE or operation.result in (bytes, type(None)):
+                return read_response(operation, response, redact=self._redact)
+            return await read_large(operation, response, redact=self._redact)
+        except BaseException as error:  # noqa: BLE001 - it is raised again below
+            failure = error
+        # Outside of the `except` block; `reporting_failure` says why.
+        try:
+            self._report_failure(failure)
+            raise failure
+        finally:
+            del failure
+
     async def _send(self, request: HttpRequest) -> PendingRequest:
         """Wait for a slot, sign the request, and hand it to the transport."""
         core = self._core
+        self._check_not_ended()
         loop = asyncio.get_running_loop()
         started_at = loop.time()
         self._pending = None
         self._limiter = limiter = core.limits[request.operation]
-        slot = await limiter.acquire(self._lane, max_wait=self._max_wait_left(started_at))
-        self._waited = loop.time() - started_at
+        slot = limiter.acquire_nowait(self._lane)
+        if slot is None:
+            slot = await limiter.acquire(self._lane, max_wait=self._max_wait_left(started_at))
+            self._waited = loop.time() - started_at
+        # As in `call_foreign`, without a coroutine for each of the two.
+        foreign = "the credentials' headers()"
         try:
-            credentials = wrap_secrets(await call_foreign("the credentials' headers()", core.auth.headers, request))
-            signed = HttpRequest(
-                operation=request.operation,
-                method=request.method,
-                url=request.url,
-                headers={**request.headers, **credentials},
-                body=request.body,
-                timeout=request.timeout,
-            )
-            pending = call_foreign_now("the transport's submit()", core.transport.submit, signed)
-        except BaseException:
+            signed = _add_headers(request, wrap_secrets(await core.auth.headers(request)))
+            self._check_not_ended()
+            foreign = "the transport's submit()"
+            pending = core.transport.submit(signed)
+        except BaseException as error:
             slot.refund()
-            raise
+            if isinstance(error, Exception) or is_own_cancellation(error):
+                raise
+            raise contain(foreign, error) from error
         # The slot follows the request: a cancelled caller leaves before the server has counted it.
         pending.add_done_callback(lambda pending: slot.release() if pending.sent else slot.refund())
         self._pending = pending
@@ -267,14 +317,6 @@ class Call(Generic[T]):
         if self._events is not None:
             self._events.on_sent(request, self._waited, limiter)
         return pending
-
-    async def _receive(self, pending: PendingRequest) -> T:
-        # `redact` is for the texts of errors: a result is what the cloud sent.
-        operation, redact = self._operation, self._redact
-        self._response = response = await pending.wait()
-        if len(response.body) < LARGE or operation.result in (bytes, type(None)):
-            return read_response(operation, response, redact=redact)
-        return await read_large(operation, response, redact=redact)
 
     def _report_success(self) -> None:
         """Log an attempt that succeeded, and emit its hook events."""
@@ -324,6 +366,7 @@ class Call(Generic[T]):
             renewed = await call_foreign("the credentials' renew()", auth.renew, pending.request, response)
         except CallError as caught:
             failure, renewed = caught, False
+        self._check_not_ended()
         if not renewed and failure is None:
             return error
         self._remember(error)
@@ -389,6 +432,17 @@ class Call(Generic[T]):
             error.add_note(f"attempt {attempt}: {earlier}")
         if isinstance(error, WaitTooLongError) and self._errors:
             error.add_note("the next attempt would have waited for its slot longer than max_wait allows")
+
+
+def _add_headers(request: HttpRequest, headers: Mapping[str, str]) -> HttpRequest:
+    return HttpRequest(
+        operation=request.operation,
+        method=request.method,
+        url=request.url,
+        headers={**request.headers, **headers},
+        body=request.body,
+        timeout=request.timeout,
+    )
 
 
 def _retry_after(error: CallError) -> float | None:

@@ -88,10 +88,10 @@ class Session:
         """
         self._core.check_open()
 
-    async def call(
+    def call(
         self, operation: Operation[T], *, lane: Lane = Lane.INTERACTIVE, **arguments: Unpack[CallKeywords]
-    ) -> T:
-        """Make one call and return its result.
+    ) -> Coroutine[Any, Any, T]:
+        """Make one call and return its result, once it is awaited.
 
         Args:
             operation: The operation to call.
@@ -105,12 +105,19 @@ class Session:
             WaitTooLongError: The limit would have had it wait for longer than the options allow.
             ClientClosedError: The client is not open, or was closed before the response arrived.
         """
-        core = self._core
-        scopes = core.begin_call(operation.name)
+        options = self.options
         made = CallArguments(**arguments)
-        lane = lane if self.options.lane is None else self.options.lane
-        events = None if core.hooks is None else self._start_events(operation, made.path or {}, lane)
-        work = Call(core, operation, made, self.options, lane=lane, events=events).run(scopes)
+        lane = lane if options.lane is None else options.lane
+        if self._core.hooks is not None:
+            return self._call_with_events(operation, made, lane)
+        # Without a coroutine of its own, for this is the way of every call.
+        return Call(self._core, operation, made, options, lane=lane).run()
+
+    async def _call_with_events(self, operation: Operation[T], arguments: CallArguments, lane: Lane) -> T:
+        core = self._core
+        # A call that was never begun has no events.
+        events = self._start_events(operation, arguments.path or {}, lane) if core.is_open else None
+        work = Call(core, operation, arguments, self.options, lane=lane, events=events).run()
         return await (work if events is None else events.wrap(work))
 
     def _start_events(self, operation: Operation[Any], path: Mapping[str, str], lane: Lane) -> CallHookEvents | None:
