@@ -13,7 +13,8 @@ from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._aiohttp_version import check_version
-from ._queue import PendingRequest, TransportStatistics
+from ._pending import PendingRequest
+from ._queue import TransportStatistics
 from .base import MAX_RESPONSE_BYTES, check_max_response_bytes
 
 if TYPE_CHECKING:
