@@ -44,9 +44,9 @@ from ._connect import (
     read_proxy,
     write_basic,
 )
-from ._connection import Connection, try_parser
+from ._connection import Connection, IdleConnections, try_parser
 from ._http1 import not_sent_error, split_url, write_request
-from ._pool import SAFE_METHODS, IdleConnections
+from ._pool import SAFE_METHODS
 from .base import MAX_RESPONSE_BYTES, QueuedTransport, check_max_response_bytes
 
 _CONNECTIONS = 100
