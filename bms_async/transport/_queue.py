@@ -3,10 +3,11 @@
 The guarantee: cancelling a caller affects no other request and no connection. Closing the queue leaves no task and no
 pending future, whichever task closes it.
 
-A caller waits for a `PendingRequest`. In a `SendQueue`, worker tasks, at most one for each connection, take requests from
-one queue and exchange them; `ExchangeQueue` in `_exchanges.py` needs no tasks for that. A request whose caller was cancelled is dropped if it has not been sent yet; else its exchange runs to
-its end, so that its connection stays usable. When the tasks end, by `aclose` or by the cancellation of all tasks of the
-loop, every request that waits fails with `ClientClosedError`, and no more are accepted.
+A caller waits for a `PendingRequest`. In a `SendQueue`, worker tasks, at most one for each connection, take requests
+from one queue and exchange them; the queue in `_http1_queue.py` needs tasks for opening connections alone. A request
+whose caller was cancelled is dropped if it has not been sent yet; else its exchange runs to its end, so that its
+connection stays usable. When the tasks end, by `aclose` or by the cancellation of all tasks of the loop, every request
+that waits fails with `ClientClosedError`, and no more are accepted.
 
 Rejected: sending in the caller's task, because a request that is cancelled before its connection is open can leave a
 phantom connection in an HTTP library's pool for ever; queuing in that pool, because it scans its queue for each request

@@ -59,7 +59,7 @@ _TRIAL = HttpRequest(operation="versions.list", method="GET", url="http://127.0.
 
 
 class AiohttpTransport(QueuedTransport):
-    """Sends requests over connections of aiohttp; it needs the extra ``speedups``.
+    """Sends requests over connections of aiohttp; it needs the extra ``aiohttp``.
 
     It is opened and closed with the client that it is given to; shared by several, it closes with the last of them.
     Requests run in tasks of its own, so cancelling a caller breaks no connection.
