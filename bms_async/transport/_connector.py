@@ -14,6 +14,7 @@ import re
 import ssl
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import cast
 from urllib.parse import urlsplit
 
 import anyio.lowlevel
@@ -270,8 +271,8 @@ class _Tunnel(asyncio.Protocol):
         return self.transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self.transport = transport
+        # Those of uvloop are no subclasses.
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed(data)
