@@ -30,7 +30,7 @@ from ._decompress import PackedBody, make_decompressor
 MAX_HEAD = 64 * 1024
 """The maximum size of a response's head in bytes; a Keystone token alone may have 16 KB."""
 
-_MAX_INFORMATIONAL = 32
+_MAX_INFORMATIONAL = 100
 _SWITCHING_PROTOCOLS = 101
 _FIRST_INFORMATIONAL, _FIRST_FINAL = 100, 200
 _BODILESS = frozenset({204, 304})
@@ -178,7 +178,8 @@ class ResponseParser:
         if self.status:
             return
         shown, heed = _NAMES.get(name) or _read_name(name)
-        text = value.decode("utf-8", "surrogateescape")
+        # The parser leaves the white space behind a value.
+        text = value.rstrip(b" \t").decode("utf-8", "surrogateescape")
         self.headers.append((shown, text))
         if heed:
             known = shown.lower()
