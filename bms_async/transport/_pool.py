@@ -9,7 +9,7 @@ The connection used last goes first, so that few connections stay in use and the
 closed and not reused: the library's view of its state may be wrong.
 
 `ClientPool` is for httpx: each member is a client, or a pool of one connection, and is borrowed for one request.
-`IdleConnections` is for aiohttp, whose connections are ours from the connector on.
+`IdleConnections` is for connections that are ours.
 
 Rejected: testing a connection with a request before it is reused, which costs a round trip and proves nothing about the
 next one; and repeating a request that failed on a reused connection, which may execute it twice.
@@ -18,13 +18,15 @@ next one; and repeating a request that failed on a reused connection, which may 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from typing import Generic, Protocol, TypeVar
 
 import anyio
 
-from ._connection import Connection
+# Seconds off the announced time at which a server closes: a request needs time to arrive.
+_KEEP_ALIVE_MARGIN = 1.0
 
 
 class SupportsAclose(Protocol):
@@ -119,7 +121,31 @@ MAX_IDLE_FOR_UNSAFE = 1.0
 """The maximum idle time, in seconds, of a connection for a request that must not be repeated."""
 
 
-class IdleConnections(dict[Hashable, list[Connection]]):
+class IdleConnection(Protocol):
+    """A connection that can be kept.
+
+    Attributes:
+        idle_since: When it became idle, by the loop's clock.
+        idle_limit: Seconds that it may be idle.
+    """
+
+    idle_since: float
+    idle_limit: float
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open, and has received nothing unrequested."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection at once."""
+        ...
+
+
+K = TypeVar("K", bound=IdleConnection)
+
+
+class IdleConnections(dict[Hashable, list[K]]):
     """Idle connections by route, those used last at the end.
 
     Args:
@@ -136,7 +162,7 @@ class IdleConnections(dict[Hashable, list[Connection]]):
         """The number of idle connections, over all routes."""
         return sum(map(len, self.values()))
 
-    def put(self, route: Hashable, connection: Connection) -> None:
+    def put(self, route: Hashable, connection: K) -> None:
         """Keep a connection for the next request."""
         loop = asyncio.get_running_loop()
         connection.idle_since = loop.time()
@@ -144,7 +170,7 @@ class IdleConnections(dict[Hashable, list[Connection]]):
         if self._eviction_timer is None:
             self._eviction_timer = loop.call_later(self._keep_alive, self._evict_expired)
 
-    def pop_idle(self, route: Hashable, *, replayable: bool) -> Connection | None:
+    def pop_idle(self, route: Hashable, *, replayable: bool) -> K | None:
         """Take the connection that was used last; None if there is none that is safe to use.
 
         Args:
@@ -194,3 +220,12 @@ class IdleConnections(dict[Hashable, list[Connection]]):
         self._eviction_timer = (
             asyncio.get_running_loop().call_later(self._keep_alive / 2, self._evict_expired) if self else None
         )
+
+
+def parse_keep_alive(header: str) -> float:
+    """Return for how many seconds a server keeps an idle connection, less a margin; infinity if it does not say."""
+    for part in header.split(","):
+        name, _, value = part.partition("=")
+        if name.strip().lower() == "timeout" and value.strip().isdecimal():
+            return float(value) - _KEEP_ALIVE_MARGIN
+    return math.inf

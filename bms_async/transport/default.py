@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import TYPE_CHECKING
 
 import anyio
 
 from bms_async._threads import run_in_thread
-from bms_async.errors import ClientClosedError, ConfigurationError
+from bms_async.errors import ClientClosedError
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._aiohttp_version import check_version
 from ._queue import PendingRequest, TransportStatistics
 from .base import MAX_RESPONSE_BYTES, check_max_response_bytes
 
 if TYPE_CHECKING:
-    from .aiohttp import AiohttpTransport
     from .httpx import HttpxTransport
-
-_log = logging.getLogger("bms_async.transport")
 
 
 class DefaultTransport:
-    """Sends requests over aiohttp if the extra ``speedups`` is installed, else over httpx.
+    """Sends requests over httpx.
 
-    An installed aiohttp of an unsupported version is not used, and a warning in the log says so.
-
-    The library is imported in a thread when the transport is opened: an import would block the event loop for too long,
-    and a process needs only one of the two.
+    The library is imported in a thread when the transport is opened: an import would block the event loop for too long.
 
     Args:
         ca_bundle: A file of certificates in PEM form, or a folder of them, that TLS trusts instead of the default ones.
@@ -46,7 +38,7 @@ class DefaultTransport:
         self._max_response_bytes = check_max_response_bytes("BmsClient", limit)
         self._ca_bundle = ca_bundle
         self._lock = anyio.Lock()
-        self._transport: AiohttpTransport | HttpxTransport | None = None
+        self._transport: HttpxTransport | None = None
 
     def __repr__(self) -> str:
         return "<DefaultTransport, not opened>" if self._transport is None else repr(self._transport)
@@ -68,18 +60,7 @@ class DefaultTransport:
                 self._transport = await self._make()
         await self._transport.open()
 
-    async def _make(self) -> AiohttpTransport | HttpxTransport:
-        aiohttp_transport, problem = await run_in_thread(_import_aiohttp_transport)
-        if aiohttp_transport is not None:
-            try:
-                transport = aiohttp_transport(ca_bundle=self._ca_bundle, max_response_bytes=self._max_response_bytes)
-                await transport.try_library()
-            except ConfigurationError as error:
-                problem = str(error)
-            else:
-                return transport
-        if problem is not None:
-            _log.warning("using httpx, which is slower than aiohttp: %s", problem)
+    async def _make(self) -> HttpxTransport:
         httpx_transport = await run_in_thread(_import_httpx_transport)
         return httpx_transport(ca_bundle=self._ca_bundle, max_response_bytes=self._max_response_bytes)
 
@@ -108,23 +89,6 @@ class DefaultTransport:
         if self._transport is None:
             return TransportStatistics(max_connections=0, in_flight=0, queued=0, sent=0)
         return self._transport.statistics()
-
-
-def _import_aiohttp_transport() -> tuple[type[AiohttpTransport] | None, str | None]:
-    """Return the transport over aiohttp, or why it cannot be used; neither if aiohttp is not installed."""
-    from importlib import metadata  # noqa: PLC0415 - a slow import too
-
-    try:
-        # Checked before the import, which is slow.
-        check_version(metadata.version("aiohttp"))
-        from .aiohttp import AiohttpTransport  # noqa: PLC0415 - only where it is installed
-    except metadata.PackageNotFoundError:
-        return None, None
-    except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
-        missing = isinstance(error, ModuleNotFoundError) and error.name == "aiohttp"
-        problem = str(error) if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
-        return None, None if missing else problem
-    return AiohttpTransport, None
 
 
 def _import_httpx_transport() -> type[HttpxTransport]:
