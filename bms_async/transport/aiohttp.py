@@ -128,8 +128,7 @@ class AiohttpTransport(QueuedTransport):
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
         url = self._url_of(request)
         check_headers(request)
-        # For connecting and all that follows, until the events say more.
-        deadline = asyncio.timeout(_connect_timeout(request) + request.timeout)
+        deadline = asyncio.timeout(request.timeout)
         progress = _Progress(request, deadline)
         failure: Exception
         try:
@@ -199,29 +198,28 @@ class _Progress:
 
     Args:
         request: The request.
-        deadline: The scope of the exchange; its deadline is moved when the connection is open.
+        deadline: The scope of the exchange; its deadline is moved where there is a wait for a connection.
 
     Attributes:
         headers: The headers to send.
-        timeout: Seconds for the exchange once connected.
         began: Whether the events of the request arrive.
         connected: Whether it was given a connection.
         sent: Whether sending it had begun.
+        waited: Whether it waited for a connection.
         uploading: Whether a part of its body was not yet asked for.
     """
 
-    __slots__ = ("began", "connect_timeout", "connected", "deadline", "headers", "sent", "timeout", "uploading")
+    __slots__ = ("began", "connected", "deadline", "headers", "request", "sent", "uploading", "waited")
 
     def __init__(self, request: HttpRequest, deadline: asyncio.Timeout) -> None:
         self.deadline = deadline
-        self.timeout = request.timeout
-        self.connect_timeout = _connect_timeout(request)
+        self.request = request
         self.headers = CIMultiDict(request.headers)
         for name, value in _HEADERS.items():
             self.headers.setdefault(name, value)
         if len(request.body) > _PIECE:
             self.headers.setdefault("Content-Length", str(len(request.body)))
-        self.began = self.connected = self.sent = self.uploading = False
+        self.began = self.waited = self.connected = self.sent = self.uploading = False
 
     @property
     def maybe_delivered(self) -> bool:
@@ -238,7 +236,6 @@ async def _on_request_start(
 ) -> None:
     if isinstance(progress, _Progress):
         progress.began = True
-        progress.move_deadline(progress.connect_timeout)
         for name in session.headers:
             # The session's default headers may be meant for another server, and secret.
             if name not in progress.headers:
@@ -252,10 +249,13 @@ async def _on_request_end(session: aiohttp.ClientSession, progress: object, para
         session.cookie_jar.clear()
 
 
-async def _on_connection_create_start(session: object, progress: object, parameters: object) -> None:
+async def _on_waiting(session: object, progress: object, parameters: object) -> None:
     del session, parameters
-    if isinstance(progress, _Progress) and progress.connected:
-        raise _SentBeforeError
+    if isinstance(progress, _Progress):
+        if progress.connected:
+            raise _SentBeforeError
+        progress.waited = True
+        progress.move_deadline(_connect_timeout(progress.request))
 
 
 async def _on_connected(session: object, progress: object, parameters: object) -> None:
@@ -263,7 +263,8 @@ async def _on_connected(session: object, progress: object, parameters: object) -
     # Raising because of a second connection would leak one of the pool, so that waits until its headers are due.
     if isinstance(progress, _Progress) and not progress.connected:
         progress.connected = True
-        progress.move_deadline(progress.timeout)
+        if progress.waited:
+            progress.move_deadline(progress.request.timeout)
 
 
 async def _on_request_headers_sent(session: object, progress: object, parameters: object) -> None:
@@ -280,7 +281,8 @@ def _make_trace() -> TraceConfig:
     trace = TraceConfig(lambda trace_request_ctx=None: trace_request_ctx)  # type: ignore[arg-type]
     trace.on_request_start.append(_on_request_start)
     trace.on_request_end.append(_on_request_end)
-    trace.on_connection_create_start.append(_on_connection_create_start)
+    trace.on_connection_queued_start.append(_on_waiting)
+    trace.on_connection_create_start.append(_on_waiting)
     trace.on_connection_create_end.append(_on_connected)
     trace.on_connection_reuseconn.append(_on_connected)
     trace.on_request_headers_sent.append(_on_request_headers_sent)
@@ -333,11 +335,7 @@ def _connect_timeout(request: HttpRequest) -> float:
 
 
 def _to_transport_error(error: Exception, request: HttpRequest, progress: _Progress) -> TransportError:
-    """Return the error of a failed request, worded like that of the transport over httpx.
-
-    Nothing from the server is quoted, and no error that quotes it is kept as the cause: a faulty server may echo the
-    request.
-    """
+    """Return the error of a failed request; it quotes nothing from the server, which may echo the request."""
     if isinstance(error, TimeoutError):
         return CallTimeoutError(
             _describe_timeout(request, progress), maybe_delivered=progress.maybe_delivered, operation=request.operation
@@ -345,21 +343,22 @@ def _to_transport_error(error: Exception, request: HttpRequest, progress: _Progr
     cause = _cause_of(error)
     text = _describe_failure(error) if progress.connected else _describe_no_connection(error, request)
     failure = TransportError(text, maybe_delivered=progress.maybe_delivered, operation=request.operation)
-    if isinstance(cause, OSError):
-        # Only what the system says: aiohttp's own errors hold its view of the request.
-        failure.__cause__ = keep_cause(OSError(*cause.args), request, written=True)
+    # Only what the system says: aiohttp's own errors hold its view of the request.
+    if isinstance(cause, OSError) and not isinstance(cause, aiohttp.ClientError):
+        failure.__cause__ = keep_cause(cause, request, written=True)
     return failure
 
 
 def _cause_of(error: Exception) -> Exception:
-    """Return what aiohttp wrapped: not all of its errors about connecting name it, but each is raised from it."""
-    cause = error.__cause__ if isinstance(error, aiohttp.ClientConnectorError) else None
+    """Return the system's error where aiohttp wrapped one."""
+    cause = error.__cause__ if isinstance(error, aiohttp.ClientOSError) else None
     return cause if isinstance(cause, Exception) else error
 
 
 def _describe_timeout(request: HttpRequest, progress: _Progress) -> str:
     if progress.began and not progress.connected:
-        return describe_connect_failure(request, f"ConnectTimeout: no connection within {progress.connect_timeout:g} s")
+        seconds = _connect_timeout(request)
+        return describe_connect_failure(request, f"ConnectTimeout: no connection within {seconds:g} s")
     kind = "WriteTimeout" if progress.uploading else "ReadTimeout"
     return f"{kind}: no complete response within {request.timeout:g} s"
 

@@ -25,6 +25,7 @@ from bms_async import (
 )
 from bms_async.transport import OwningTransport
 from bms_async.transport.aiohttp import _TRACE, AiohttpTransport
+from tests.support.real_clock import run_ahead, stand_still
 from tests.transport.loopback import (
     PATIENCE,
     Behaviour,
@@ -33,6 +34,7 @@ from tests.transport.loopback import (
     answer,
     answers,
     answers_when,
+    eventually,
     over_tls,
 )
 from tests.transport.test_connections import forget_proxies
@@ -498,3 +500,25 @@ async def test_r5_a_cookie_that_echoes_the_token_is_not_logged(caplog: pytest.Lo
             async with Loopback(answers(answer(set_cookie=echo))) as server:
                 await transport.send(request(server.url, headers={"X-Auth-Token": token}))
     assert token not in caplog.text
+
+
+async def test_waiting_for_a_connection_that_the_application_holds_is_connecting() -> None:
+    gate = asyncio.Event()
+    async with Loopback(answers_when(gate, answer())) as server:
+        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1))
+        async with AiohttpTransport(session) as transport:
+            theirs = asyncio.ensure_future(session.get(server.url))
+            await server.until(lambda it: len(it.heard) == 1)
+            call = asyncio.create_task(transport.send(request(server.url, timeout=PATIENCE)))
+            await eventually(lambda: transport.statistics().in_flight == 1)
+            stand_still()
+            while not call.done():
+                run_ahead(1.0)
+                await asyncio.sleep(0)
+            with pytest.raises(TransportError, match="ConnectTimeout: no connection within 10 s") as caught:
+                await call
+            assert not caught.value.maybe_delivered
+            assert len(server.heard) == 1
+            gate.set()
+            (await theirs).close()
+            assert (await transport.send(request(server.url))).status == 200
