@@ -6,8 +6,8 @@
     nox                                                              # every Python that is installed here
     nox -s "tests-3.12(dependencies='lowest', transport='httpx')"    # one of them
 
-The virtual clock overrides private methods of asyncio, and the fast transport uses parts of aiohttp that are not
-public. So a new Python, or a new release of a dependency, is tried here first.
+The virtual clock overrides private methods of asyncio. So a new Python, or a new release of a dependency, is tried here
+first.
 """
 
 from __future__ import annotations

@@ -135,8 +135,12 @@ async def ours(address: str, callers: int, counter: Counter, *, on: str, signed:
 
         one, trust = httpx2.Limits(max_connections=1), httpx2.create_ssl_context()
         transport: Any = HttpxTransport(partial(httpx2.AsyncClient, limits=one, verify=trust))
+    elif on == "aiohttp":
+        import aiohttp
+
+        transport = AiohttpTransport(aiohttp.ClientSession())
     else:
-        transport = AiohttpTransport() if on == "aiohttp" else HttpxTransport()
+        transport = HttpxTransport()
     async with BmsClient(
         endpoint=address,
         project_id=PROJECT,

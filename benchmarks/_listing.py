@@ -92,7 +92,12 @@ async def measure(read: Callable[[], Awaitable[int]]) -> None:
 
 async def ours(address: str, _servers: int, *, on: str) -> None:
     """This package: limited, logged, retried, with prefetched pages, every server typed and listed once."""
-    transport = AiohttpTransport() if on == "aiohttp" else HttpxTransport()
+    if on == "aiohttp":
+        import aiohttp
+
+        transport: Any = AiohttpTransport(aiohttp.ClientSession())
+    else:
+        transport = HttpxTransport()
     auth = StaticToken("token")
     async with BmsClient(endpoint=address, project_id=PROJECT, auth=auth, transport=transport) as bms:
 

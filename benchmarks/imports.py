@@ -42,8 +42,10 @@ PROGRAMS = {
     BARE: "",
     "bms_async": "import bms_async",
     "bms_async, client on aiohttp": (
-        "from bms_async import AiohttpTransport, BmsClient, StaticToken; "
-        + _MAKE.format(", transport=AiohttpTransport()")
+        "import asyncio, aiohttp; from bms_async import AiohttpTransport, BmsClient, StaticToken\n"
+        "async def main():\n    async with "
+        + _MAKE.format(", transport=AiohttpTransport(aiohttp.ClientSession())")
+        + ": pass\nasyncio.run(main())"
     ),
     "bms_async, client on httpx": (
         "from bms_async import BmsClient, HttpxTransport, StaticToken; " + _MAKE.format(", transport=HttpxTransport()")

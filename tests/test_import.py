@@ -87,15 +87,15 @@ CLIENT = "BmsClient(endpoint='https://bms.example.com', project_id='0' * 32, aut
 
 
 @pytest.mark.parametrize(
-    ("argument", "library"),
+    ("made", "library"),
     [
-        ("transport=bms_async.AiohttpTransport()", "aiohttp"),
-        ("transport=bms_async.Http1Transport()", "httptools"),
-        ("transport=bms_async.HttpxTransport()", "httpx"),
+        ("AiohttpTransport", "aiohttp"),
+        (CLIENT.format("transport=bms_async.Http1Transport()"), "httptools"),
+        (CLIENT.format("transport=bms_async.HttpxTransport()"), "httpx"),
     ],
 )
-def test_a_client_brings_one_http_library_and_no_other(argument: str, library: str) -> None:
-    brought = top_levels(imported("bms_async; bms_async." + CLIENT.format(argument))["modules"])
+def test_a_transport_brings_one_http_library_and_no_other(made: str, library: str) -> None:
+    brought = top_levels(imported("bms_async; bms_async." + made)["modules"])
     assert brought & {"aiohttp", "httptools", "httpx", "httpx2", "requests", "urllib3"} == {library}
 
 

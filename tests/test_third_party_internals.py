@@ -19,9 +19,7 @@ import httpx
 import httpx2
 import pytest
 import rich.cells
-from aiohttp.client_proto import ResponseHandler
 from typer._completion_shared import get_completion_script
-from yarl import URL
 
 from bms_async.testing import VirtualClockLoop, run_virtually
 
@@ -30,32 +28,15 @@ def parameters(function: Callable[..., object]) -> set[str]:
     return set(inspect.signature(function).parameters)
 
 
-async def test_aiohttp_parses_responses_for_transport_connection() -> None:
-    """`transport/_connection.py` writes requests to a protocol of aiohttp and reads responses from it."""
-    protocol: Any = ResponseHandler(asyncio.get_running_loop())
-
-    wanted = {"skip_payload", "read_until_eof", "auto_decompress", "max_line_size", "max_field_size"}
-    assert wanted <= parameters(protocol.set_response_params)
-    assert inspect.iscoroutinefunction(protocol.read)
-    assert protocol.is_connected() is False
-    assert protocol.should_close is False
-    assert protocol.transport is None
-    assert protocol.exception() is None
-
-
-async def test_aiohttp_makes_connections_for_requests_of_ours() -> None:
-    """`transport/aiohttp.py` asks a connector for a connection with a `ClientRequest` that is never sent."""
-    assert list(inspect.signature(aiohttp.BaseConnector.connect).parameters) == ["self", "req", "traces", "timeout"]
-    request = aiohttp.ClientRequest("GET", URL("http://127.0.0.1:1/"), loop=asyncio.get_running_loop())
-    assert {"proxy", "proxy_headers"} <= parameters(aiohttp.ClientRequest.__init__)
-    assert request.url.host == "127.0.0.1"
-
-
-async def test_a_session_of_aiohttp_knows_its_proxy() -> None:
-    """`transport/aiohttp.py` reads the proxy of a session that the user made; a session has no public name for it."""
-    async with aiohttp.ClientSession(proxy="http://127.0.0.1:3128") as session:
-        assert str(session._default_proxy) == "http://127.0.0.1:3128"
-        assert session._default_proxy_auth is None
+async def test_the_hooks_of_a_session_of_aiohttp_can_be_added_to() -> None:
+    """`transport/aiohttp.py` adds hooks to a session that was made without them, and may not change those of others."""
+    trace = aiohttp.TraceConfig()
+    trace.freeze()
+    assert trace.on_request_headers_sent.frozen
+    async with aiohttp.ClientSession() as session, aiohttp.ClientSession() as other:
+        session.trace_configs.append(trace)
+        assert session.trace_configs == [trace]
+        assert other.trace_configs == []
 
 
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)

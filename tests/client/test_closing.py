@@ -416,12 +416,18 @@ def test_r9_closing_ends_many_calls_some_at_a_time(limits: Limits | None) -> Non
 DRIVEN_BY_HAND = """
 import asyncio, os, sys, threading
 
+import aiohttp
 import anyio.to_thread
 
 from bms_async import AiohttpTransport, BmsClient, Http1Transport, HttpxTransport, PasswordAuth
 
 kind, cache_file = sys.argv[1:]
-transports = {"aiohttp": AiohttpTransport, "http1": Http1Transport, "httpx": HttpxTransport, "default": lambda: None}
+transports = {
+    "aiohttp": lambda: AiohttpTransport(aiohttp.ClientSession()),
+    "http1": Http1Transport,
+    "httpx": HttpxTransport,
+    "default": lambda: None,
+}
 auth = PasswordAuth(
     auth_url=os.environ["OS_AUTH_URL"],
     username=os.environ["OS_USERNAME"],

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
+import aiohttp
 import anyio
 import msgspec
 
@@ -33,8 +35,13 @@ from tests.soak.proxy import ProxyBooks
 from tests.soak.remains import Remains, count_sockets, listening, look
 from tests.soak.users import Told, User, read_proxy, read_work
 
+
+def _over_a_session(**options: Any) -> AiohttpTransport:
+    return AiohttpTransport(aiohttp.ClientSession(), **options)
+
+
 TRANSPORTS: dict[str, Callable[..., AiohttpTransport | HttpxTransport]] = {
-    "aiohttp": AiohttpTransport,
+    "aiohttp": _over_a_session,
     "httpx": HttpxTransport,
 }
 CONNECTIONS = 24

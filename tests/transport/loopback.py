@@ -178,6 +178,16 @@ def server_context() -> ssl.SSLContext:
     return context
 
 
+def over_tls(behaviour: Behaviour) -> Behaviour:
+    """Behave so behind a handshake."""
+
+    async def behave(talk: Talk) -> None:
+        await talk.begin_tls(server_context())
+        await behaviour(talk)
+
+    return behave
+
+
 def answer(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:
     """Write a whole answer; ``content_type="x"`` is the header ``content-type: x``."""
     given = {"content_type": "application/json", "content_length": str(len(body)), **headers}

@@ -97,10 +97,12 @@ async def test_r9_an_answer_that_unpacks_to_a_hundred_times_its_size_does_so_in_
 async def test_the_next_call_works_after_an_answer_that_was_too_large(
     library: ModuleType, trusting: ssl.SSLContext
 ) -> None:
-    turns = iter([answers(answer(body=a_server(BOUND + 1))), answers(answer(body=a_server(90)))])
+    turns = iter([answer(body=a_server(BOUND + 1)), answer(body=a_server(90))])
 
     async def behave(talk: Talk) -> None:
-        await next(turns)(talk)
+        # A session of aiohttp keeps the connection if it has received the whole answer by then.
+        while await talk.hear() is not None:
+            await talk.say(next(turns))
 
     async with Loopback(behave) as server, a_client(server, library, trusting) as bms:
         with pytest.raises(ResponseTooLargeError):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 
@@ -180,9 +182,13 @@ async def test_a_request_arrives_as_it_was_built(library: ModuleType, trusting: 
         assert body == b'{"a": 1}'
 
 
-@pytest.mark.parametrize("make", [HttpxTransport, AiohttpTransport])
+def over_a_session_that_takes_cookies() -> AiohttpTransport:
+    return AiohttpTransport(aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)))
+
+
+@pytest.mark.parametrize("make", [HttpxTransport, over_a_session_that_takes_cookies])
 async def test_cookies_of_one_call_do_not_go_with_the_next(
-    make: type[LibraryTransport], monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], LibraryTransport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A transport may be shared by clients with other credentials, and a gateway's cookie may be a session.
     forget_proxies(monkeypatch)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 from bms_async import HttpRequest, TransportError
-from bms_async.transport._connection import IdleConnections
-from bms_async.transport.aiohttp import AiohttpTransport
+from bms_async.transport._pool import IdlePool
+from bms_async.transport.http1 import Http1Transport
 from tests.support.real_clock import stand_still
-from tests.support.virtual_clock import run_virtually
 from tests.transport._transports import make_transport
 from tests.transport.loopback import PATIENCE, Behaviour, Loopback, Talk, answer, answers, answers_when
 
@@ -69,14 +67,13 @@ async def test_a_request_of_which_a_part_was_read_is_not_said_to_have_stayed(
         assert server.accepted == 1
 
 
-async def send_and_idle(transport: AiohttpTransport, server: Loopback, seconds: float) -> None:
+async def send_and_idle(transport: Http1Transport, server: Loopback, seconds: float) -> None:
     """Send a request, and make its connection idle for exactly so long, by a clock that stands still from then on."""
     await transport.send(request(server.url))
     stand_still()
     now = asyncio.get_running_loop().time()
-    for connections in transport._idle.values():
-        for connection in connections:
-            connection.idle_since = now - seconds
+    for members in transport._queue._idle._routes.values():
+        members[:] = [(connection, now - seconds) for connection, _ in members]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +83,7 @@ async def send_and_idle(transport: AiohttpTransport, server: Loopback, seconds: 
 async def test_what_cannot_be_repeated_goes_on_a_connection_used_just_now_or_on_a_new_one(
     method: str, seconds: float, connections: int
 ) -> None:
-    async with Loopback(answers(answer())) as server, AiohttpTransport() as transport:
+    async with Loopback(answers(answer())) as server, Http1Transport() as transport:
         await send_and_idle(transport, server, seconds)
         assert (await transport.send(request(server.url, method))).status == 200
         assert server.accepted == connections
@@ -108,20 +105,20 @@ async def test_what_cannot_be_repeated_goes_on_a_connection_used_just_now_or_on_
 async def test_a_connection_is_not_used_longer_than_the_server_announced(
     keep_alive: str, seconds: float, connections: int
 ) -> None:
-    async with Loopback(answers(answer(keep_alive=keep_alive))) as server, AiohttpTransport() as transport:
+    async with Loopback(answers(answer(keep_alive=keep_alive))) as server, Http1Transport() as transport:
         await send_and_idle(transport, server, seconds)
         await transport.send(request(server.url))
         assert server.accepted == connections
 
 
 async def test_an_idle_connection_is_closed_though_nobody_asks_for_it() -> None:
-    async with Loopback(answers(answer())) as server, AiohttpTransport(keep_alive=0.02) as transport:
+    async with Loopback(answers(answer())) as server, Http1Transport(keep_alive=0.02) as transport:
         await transport.send(request(server.url))
         await server.until(lambda it: it.open == 0)
-        assert transport._idle.count == 0
+        assert transport._queue._idle.count == 0
 
 
-async def all_at_once(number: int, transport: AiohttpTransport, server: Loopback, gate: asyncio.Event) -> None:
+async def all_at_once(number: int, transport: Http1Transport, server: Loopback, gate: asyncio.Event) -> None:
     """Send so many requests, none of which is answered before all have come."""
     calls = [asyncio.create_task(transport.send(request(server.url))) for _ in range(number)]
     await server.until(lambda it: len(it.heard) == number)
@@ -131,12 +128,12 @@ async def all_at_once(number: int, transport: AiohttpTransport, server: Loopback
 
 async def test_the_connection_used_last_is_used_first() -> None:
     gate = asyncio.Event()
-    async with Loopback(answers_when(gate, answer())) as server, AiohttpTransport() as transport:
+    async with Loopback(answers_when(gate, answer())) as server, Http1Transport() as transport:
         await all_at_once(4, transport, server, gate)
-        (connections,) = transport._idle.values()
-        last = connections[-1]
+        (connections,) = transport._queue._idle._routes.values()
+        last, _ = connections[-1]
         await transport.send(request(server.url))
-        assert connections[-1] is last
+        assert connections[-1][0] is last
         assert len(connections) == server.accepted == 4
 
 
@@ -146,7 +143,7 @@ async def test_an_unasked_answer_on_an_idle_connection_is_not_taken_for_the_next
         await talk.say(answer(body=b'"mine"') + answer(body=b'"not mine"'))
         await talk.until_gone()
 
-    async with Loopback(says_too_much) as server, AiohttpTransport() as transport:
+    async with Loopback(says_too_much) as server, Http1Transport() as transport:
         for _ in range(2):
             assert (await transport.send(request(server.url))).body == b'"mine"'
         assert server.accepted == 2
@@ -157,46 +154,41 @@ async def test_idle_connections_to_one_address_make_room_for_another() -> None:
     async with (
         Loopback(answers_when(gates[0], answer())) as one,
         Loopback(answers_when(gates[1], answer())) as other,
-        AiohttpTransport(connections=3) as transport,
+        Http1Transport(connections=3) as transport,
         asyncio.timeout(PATIENCE),
     ):
         await all_at_once(3, transport, one, gates[0])
         assert one.open == 3
         await all_at_once(2, transport, other, gates[1])
         await one.until(lambda it: it.open == 1)
-        assert (other.open, transport._idle.count) == (2, 3)
+        assert (other.open, transport._queue._idle.count) == (2, 3)
 
 
 class FakeConnection:
     """Takes the place of a connection."""
 
     def __init__(self, idle_limit: float = 15.0) -> None:
-        self.idle_since = 0.0
         self.idle_limit = idle_limit
         self.usable = True
-        self.closed = 0
-
-    def close(self) -> None:
-        self.closed += 1
 
 
-def test_idle_connections_are_swept_by_one_timer_for_all() -> None:
-    async def scenario() -> list[int]:
-        idle: Any = IdleConnections(15.0)
-        connections = [FakeConnection(), FakeConnection(idle_limit=4.0), FakeConnection()]
-        for connection in connections:
-            idle.put("route", connection)
-        connections[2].usable = False
-        before = [connection.closed for connection in connections]
-        await asyncio.sleep(23.0)
-        assert before == [0, 0, 0]
-        assert idle == {}
-        late = FakeConnection()
-        idle.put("route", late)
-        await asyncio.sleep(10.0)
-        assert idle.pop_idle("route", replayable=False) is None
-        assert idle.pop_idle("route", replayable=True) is late
-        idle.close()
-        return [connection.closed for connection in connections]
+def test_the_pool_drops_what_is_used_no_more_and_nothing_else() -> None:
+    dropped: list[FakeConnection] = []
+    pool: IdlePool[FakeConnection] = IdlePool(dropped.append)
+    connections = [FakeConnection(), FakeConnection(idle_limit=4.0), FakeConnection()]
+    for connection in connections:
+        pool.put("route", connection, 0.0)
+    connections[2].usable = False
+    pool.drop_expired(5.0)
+    assert dropped == connections[1:]
+    assert pool.count == 1
+    pool.drop_expired(15.1)
+    assert dropped == [connections[1], connections[2], connections[0]]
 
-    assert run_virtually(scenario) == [1, 1, 1]
+    late = FakeConnection()
+    pool.put("route", late, 20.0)
+    assert pool.pop("elsewhere", 30.0, replayable=True) is None
+    assert pool.pop("route", 30.0, replayable=False) is None
+    assert pool.pop("route", 30.0, replayable=True) is late
+    assert pool.count == 0
+    assert late not in dropped

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from collections.abc import Callable
 from urllib.parse import unquote
 
 import pytest
 
 from bms_async import HttpRequest, HttpxTransport, TransportError
 from bms_async.transport._connect import Proxy, proxy_from_environment, read_proxy
-from bms_async.transport.aiohttp import AiohttpTransport
 from tests.transport._transports import LibraryTransport
 from tests.transport.loopback import PATIENCE, Loopback, answer, answers
 
-OWN = pytest.mark.parametrize("make", [HttpxTransport, AiohttpTransport])
+OWN = pytest.mark.parametrize("make", [HttpxTransport])
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def request(url: str) -> HttpRequest:
 
 @OWN
 async def test_what_runs_on_this_machine_is_not_reached_through_a_proxy(
-    make: type[LibraryTransport], monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], LibraryTransport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Loopback(answers(answer(200, b"cloud"))) as cloud, Loopback(answers(answer(200, b"proxy"))) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
@@ -42,7 +42,7 @@ async def test_what_runs_on_this_machine_is_not_reached_through_a_proxy(
 
 @OWN
 async def test_what_runs_elsewhere_is_reached_through_the_proxy_of_the_environment(
-    make: type[LibraryTransport],
+    make: Callable[[], LibraryTransport],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with Loopback(answers(answer(200, b"proxy"))) as proxy:
@@ -121,7 +121,7 @@ PASSWORDS = {
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("password", PASSWORDS.values(), ids=PASSWORDS)
 async def test_r5_a_proxy_gets_its_password_as_utf_8_and_no_error_shows_it(
-    make: type[LibraryTransport], scheme: str, password: str, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], LibraryTransport], scheme: str, password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Loopback(answers(answer(407))) as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", f"http://üser:{password}@127.0.0.1:{proxy.port}")
@@ -140,7 +140,7 @@ async def test_r5_a_proxy_gets_its_password_as_utf_8_and_no_error_shows_it(
 @OWN
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS4", "quic"])
 async def test_a_proxy_of_a_kind_that_is_not_spoken_is_refused_by_its_name_with_what_to_do(
-    make: type[LibraryTransport], scheme: str, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], LibraryTransport], scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", f"{scheme}://me:open-sesame@proxy.example.com:1080")
     async with make() as transport:

@@ -119,39 +119,3 @@ def test_beside_an_httptools_that_does_not_do_it_is_httpx_and_one_warning_says_w
     assert first.startswith("WARNING using httpx, which is slower than httptools: ")
     assert why in first
     assert last.startswith("HttpxTransport httpx")
-
-
-def test_who_asks_for_the_transport_over_an_aiohttp_that_does_not_do_is_told_its_version() -> None:
-    program = """
-import aiohttp
-aiohttp.__version__ = "3.9.5"
-try:
-    bms_async.AiohttpTransport()
-except bms_async.ConfigurationError as error:
-    print(error)
-"""
-    output = run(program)
-    assert output.startswith("aiohttp 3.9.5 cannot carry requests")
-    assert "expected aiohttp>=3.11,<3.15" in output
-
-
-OTHER_PARSER_OF_AIOHTTP = """
-from aiohttp.client_proto import ResponseHandler
-def set_response_params(self, *, timer=None, skip_payload=False, read_until_eof=False): pass
-ResponseHandler.set_response_params = set_response_params
-"""
-
-
-def test_a_parser_that_does_something_else_is_found_when_the_transport_is_opened() -> None:
-    program = f"""
-import asyncio
-{OTHER_PARSER_OF_AIOHTTP}
-async def main():
-    try:
-        async with bms_async.AiohttpTransport():
-            print("open")
-    except bms_async.ConfigurationError as error:
-        print(error)
-asyncio.run(main())
-"""
-    assert "cannot carry requests (TypeError at a trial" in run(program)
