@@ -190,17 +190,22 @@ class HttpxTransport(QueuedTransport):
 
     async def _exchange_once(self, client: Any, request: HttpRequest, built: httpx.Request) -> HttpResponse:
         response = await self._send(client, built)
+        excessive = None
         try:
             body = await self._read_body(response)
+            excessive = _connection_with_excess(client, response)
+            if excessive is not None:
+                # Data after the response must not be read as the response to the next request.
+                await excessive.aclose()
         finally:
             await response.aclose()
+        if excessive is not None:
+            # The end of the response has made the connection idle again.
+            await excessive.aclose()
         if body is None:
             raise ResponseTooLargeError(
                 limit=self._max_response_bytes, status=response.status_code, operation=request.operation
             )
-        if self._owns_clients and _has_excess_data(client):
-            # Data after the response must not be read as the response to the next request.
-            await client.aclose()
         return HttpResponse(status=response.status_code, headers=tuple(response.headers.multi_items()), body=body)
 
     def _build_request(self, client: Any, request: HttpRequest, extensions: dict[str, Any]) -> httpx.Request:
@@ -231,8 +236,9 @@ class HttpxTransport(QueuedTransport):
             # It was read already, as by a mock; or only httpx knows its encoding.
             stream, decompressor = response.aiter_bytes(), None
         else:
-            # The raw stream: httpx would decompress a part at once, however large it becomes.
-            stream = response.stream if self._owns_clients else response.aiter_raw()
+            # The raw stream: httpx would decompress a part at once, however large it becomes, and its own iterator
+            # gives the connection back at the end.
+            stream = response.stream
         async for part in stream:
             for chunk in (part,) if decompressor is None else decompressor.feed(part):
                 size += len(chunk)
@@ -280,14 +286,23 @@ def _proxy_connected_to(request: HttpRequest, progress: Progress | None) -> str 
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _has_excess_data(client: httpx.AsyncHTTPTransport) -> bool:
-    """Return whether data arrived after the end of the response.
+def _connection_with_excess(client: Any, response: Any) -> Any:
+    """Return the connection of a response, if data has arrived after its end.
 
     httpx has no public attribute for this; a test fails if the private ones move.
     """
-    connections = client._pool.connections  # noqa: SLF001
-    state = getattr(getattr(connections[0], "_connection", None), "_h11_state", None) if connections else None
-    return state is not None and bool(state.trailing_data[0])
+    stream = response.extensions.get("network_stream")
+    if stream is None:
+        return None
+    for transport in (client, getattr(client, "_transport", None), *getattr(client, "_mounts", {}).values()):
+        for connection in getattr(getattr(transport, "_pool", None), "connections", ()):
+            # A connection through a proxy holds one to the proxy, and either holds the one of HTTP/1.1.
+            while (inner := getattr(connection, "_connection", None)) is not None:
+                connection = inner  # noqa: PLW2901
+            if getattr(connection, "_network_stream", None) is stream:
+                state = getattr(connection, "_h11_state", None)
+                return connection if state is not None and state.trailing_data[0] else None
+    return None
 
 
 def _pool_size(client: object) -> int | None:
