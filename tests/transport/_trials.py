@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Iterable
 from types import ModuleType
 from typing import Literal, NamedTuple, TypeAlias
 
-from bms_async import HttpRequest, HttpResponse, TransportError
+from bms_async import HttpRequest, HttpResponse, ResponseTooLargeError, TransportError
 from tests.transport._transports import make_transport
 from tests.transport.loopback import Behaviour, Talk, answer
 from tests.transport.memory import MemoryServer, run_in_memory
@@ -19,7 +19,7 @@ TIMEOUT = 5.0
 Ending: TypeAlias = Literal["stays", "closes", "resets"]
 """What a server does behind its response: wait for the next request, close, or break off."""
 
-Outcome: TypeAlias = HttpResponse | TransportError
+Outcome: TypeAlias = HttpResponse | TransportError | ResponseTooLargeError
 
 BOUND = 100_000
 """How many bytes a response may have."""
@@ -82,7 +82,7 @@ def says(pieces: Iterable[bytes], ending: Ending, *, unasked: bool = False) -> B
 async def outcome_of(sent: Awaitable[HttpResponse]) -> Outcome:
     try:
         return await sent
-    except TransportError as error:
+    except (TransportError, ResponseTooLargeError) as error:
         return error
 
 
@@ -94,8 +94,9 @@ def attempt(
     *,
     method: str = "GET",
     unasked: bool = False,
+    idle: float = 0.0,
 ) -> Trial:
-    """Send a request that is answered with these pieces, and then another one."""
+    """Send a request that is answered with these pieces, and so many seconds later another one."""
 
     async def main() -> Trial:
         loop = asyncio.get_running_loop()
@@ -104,6 +105,7 @@ def attempt(
                 began = loop.time()
                 first = await outcome_of(transport.send(request(server.url, method=method)))
                 took = loop.time() - began
+                await asyncio.sleep(idle)
                 second = await outcome_of(transport.send(request(server.url, "/second")))
             await asyncio.sleep(0)
             left_open = sum(not end.closed for end in server.ends)
@@ -114,7 +116,7 @@ def attempt(
 
 def shown(outcome: Outcome) -> object:
     """Return what is compared of an outcome."""
-    if isinstance(outcome, TransportError):
+    if not isinstance(outcome, HttpResponse):
         return type(outcome).__name__
     headers = tuple((name.lower(), str.__str__(value)) for name, value in outcome.headers)
     return outcome.status, headers, bytes(outcome.body)
