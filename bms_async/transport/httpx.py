@@ -227,8 +227,8 @@ class HttpxTransport(QueuedTransport):
 
     async def _read_body(self, response: httpx.Response) -> bytes | None:
         """Return a whole body; None if it is larger than the limit."""
-        parts = []
-        size = 0
+        # Not a list of parts: a part may be one byte, which takes forty times as much in a list.
+        body = bytearray()
         encoding = response.headers.get("content-encoding")
         decompressor = make_decompressor(encoding)
         stream: Any
@@ -241,16 +241,15 @@ class HttpxTransport(QueuedTransport):
             stream = response.stream
         async for part in stream:
             for chunk in (part,) if decompressor is None else decompressor.feed(part):
-                size += len(chunk)
-                if size > self._max_response_bytes:
+                body += chunk
+                if len(body) > self._max_response_bytes:
                     return None
-                parts.append(chunk)
                 if len(chunk) == CHUNK_SIZE:
                     # This part has more chunks; let other tasks run in between.
                     await asyncio.sleep(0)
         if decompressor is not None:
             decompressor.finish()
-        return b"".join(parts)
+        return bytes(body)
 
 
 class _SharedClient:
