@@ -164,6 +164,12 @@ class HttpxTransport(QueuedTransport):
                 failure = error.with_traceback(None)
             except Exception as error:  # noqa: BLE001 - each library has errors of its own
                 failure = to_transport_error(error, request, progress, _proxy_connected_to(request, progress))
+            except BaseException:
+                if progress is not None and not progress.sent and progress.in_handshake is not None:
+                    # httpcore leaves a connection open whose handshake is cancelled.
+                    with anyio.CancelScope(shield=True):
+                        await progress.in_handshake.aclose()
+                raise
         try:
             raise failure or timeout_error(request, progress, _proxy_connected_to(request, progress))
         finally:
