@@ -121,6 +121,7 @@ if TYPE_CHECKING:
     )
     from bms_async.telemetry import Telemetry
     from bms_async.transport.aiohttp import AiohttpTransport
+    from bms_async.transport.http1 import Http1Transport
     from bms_async.transport.httpx import HttpxTransport
 
 __all__ = [
@@ -168,6 +169,7 @@ __all__ = [
     "ForeignCodeError",
     "Hook",
     "HookEvent",
+    "Http1Transport",
     "HttpRequest",
     "HttpResponse",
     "HttpxTransport",
@@ -257,6 +259,7 @@ _ON_DEMAND = {
     "CredentialsRenewalEnded": "bms_async.hooks",
     "Hook": "bms_async.hooks",
     "HookEvent": "bms_async.hooks",
+    "Http1Transport": "bms_async.transport.http1",
     "HttpxTransport": "bms_async.transport.httpx",
     "JobFinished": "bms_async.hooks",
     "JobPolled": "bms_async.hooks",
@@ -272,7 +275,11 @@ _ON_DEMAND = {
 
 
 # The extra that a name needs, and a module that the extra brings.
-_EXTRAS = {"AiohttpTransport": ("speedups", "aiohttp"), "Telemetry": ("otel", "opentelemetry.trace")}
+_EXTRAS = {
+    "AiohttpTransport": ("aiohttp", "aiohttp"),
+    "Http1Transport": ("speedups", "httptools"),
+    "Telemetry": ("otel", "opentelemetry.trace"),
+}
 __all__[:] = _present(__all__, _EXTRAS)
 
 

@@ -162,8 +162,10 @@ class BackgroundTasks:
             await self.aclose()
             raise
 
-    def start(self, function: Callable[[*Ts], Coroutine[Any, Any, Any]], *args: *Ts, name: str | None = None) -> None:
-        """Start a task; the function must handle its own errors, which are only logged here.
+    def start(
+        self, function: Callable[[*Ts], Coroutine[Any, Any, Any]], *args: *Ts, name: str | None = None
+    ) -> asyncio.Task[None]:
+        """Start a task, and return it; the function must handle its own errors, which are only logged here.
 
         Raises:
             RuntimeError: The group is not open.
@@ -179,6 +181,7 @@ class BackgroundTasks:
             task = context.run(create)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
+        return task
 
     async def aclose(self) -> None:
         """Count one user less; after the last one, cancel every task and wait until each has ended.

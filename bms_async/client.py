@@ -82,7 +82,7 @@ class BmsClient(ClientView):
             ``https://{bms,ecs,iam}.{region}.{domain}``.
         domain: The DNS domain of the cloud, such as ``example.com``.
         transport: The transport that sends the requests, opened and closed with the client; by default an
-            `AiohttpTransport` where the extra ``speedups`` is installed, and else an `HttpxTransport`.
+            `Http1Transport` where the extra ``speedups`` is installed, and else an `HttpxTransport`.
         ca_bundle: A PEM file of certificates, or a directory of them, that TLS trusts instead of the usual ones. It is
             for the default transport; other transports have an argument of their own.
         max_response_bytes: Maximum size of a response in bytes, decompressed; 64 MiB by default. For the default

@@ -52,7 +52,7 @@ def top_levels(modules: list[str]) -> set[str]:
 
 def test_importing_the_package_imports_no_http_library_and_no_extra() -> None:
     brought = top_levels(imported("bms_async")["modules"])
-    libraries = {"httpx", "httpcore", "h11", "h2", "httpx2", "httpcore2", "aiohttp", "requests", "urllib3"}
+    libraries = {"httpx", "httpcore", "h11", "h2", "httpx2", "httpcore2", "httptools", "aiohttp", "requests", "urllib3"}
     extras = {"starlette", "uvicorn", "uvloop", "rich", "typer", "click", "redis", "dbos", "opentelemetry"}
     tests = {"pytest", "hypothesis", "respx", "blockbuster", "huaweicloudsdkbms", "huaweicloudsdkcore"}
     assert brought & (libraries | extras | tests) == set()
@@ -90,17 +90,18 @@ CLIENT = "BmsClient(endpoint='https://bms.example.com', project_id='0' * 32, aut
     ("argument", "library"),
     [
         ("transport=bms_async.AiohttpTransport()", "aiohttp"),
+        ("transport=bms_async.Http1Transport()", "httptools"),
         ("transport=bms_async.HttpxTransport()", "httpx"),
     ],
 )
 def test_a_client_brings_one_http_library_and_no_other(argument: str, library: str) -> None:
     brought = top_levels(imported("bms_async; bms_async." + CLIENT.format(argument))["modules"])
-    assert brought & {"aiohttp", "httpx", "httpx2", "requests", "urllib3"} == {library}
+    assert brought & {"aiohttp", "httptools", "httpx", "httpx2", "requests", "urllib3"} == {library}
 
 
 def test_a_client_that_is_only_made_brings_none() -> None:
     brought = top_levels(imported("bms_async; bms_async." + CLIENT.format(""))["modules"])
-    assert brought & {"aiohttp", "httpx", "httpx2", "requests", "urllib3"} == set()
+    assert brought & {"aiohttp", "httptools", "httpx", "httpx2", "requests", "urllib3"} == set()
 
 
 def test_every_public_name_resolves() -> None:
@@ -168,7 +169,8 @@ print(json.dumps({{
 EXTRAS = [
     ("bms_async", "Telemetry", "otel", ["opentelemetry"]),
     ("bms_async", "Telemetry", "otel", ["opentelemetry.trace", "opentelemetry.metrics"]),
-    ("bms_async", "AiohttpTransport", "speedups", ["aiohttp"]),
+    ("bms_async", "AiohttpTransport", "aiohttp", ["aiohttp"]),
+    ("bms_async", "Http1Transport", "speedups", ["httptools"]),
     ("bms_async.telemetry", "Telemetry", "otel", ["opentelemetry"]),
     ("bms_async.testing", "SimulatedCloud", "simulator", ["starlette"]),
     ("bms_async.testing", "FaultPlan", "simulator", ["starlette"]),
@@ -207,13 +209,13 @@ except ImportError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("bms_async.AiohttpTransport needs the extra 'speedups'")
+    assert done.stdout.startswith("bms_async.AiohttpTransport needs the extra 'aiohttp'")
 
 
 @pytest.mark.parametrize("module", ["bms_async", *(name for name in SUBPACKAGES)])
 def test_help_and_a_star_import_work_without_any_extra(module: str) -> None:
     """The names that come on demand are those of the packages below as well."""
-    missing = ["aiohttp", "asyncpg", "opentelemetry", "redis", "rich", "typer", "uvloop", "yaml"]
+    missing = ["aiohttp", "asyncpg", "httptools", "opentelemetry", "redis", "rich", "typer", "uvloop", "yaml"]
     program = WITHOUT.format(module=module, name="Nothing", missing=missing)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")

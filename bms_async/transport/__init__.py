@@ -3,7 +3,8 @@
 `HttpxTransport` lives in `bms_async.transport.httpx`, so that importing the package does not import httpx.
 """
 
-from ._queue import PendingRequest, SendQueue, TransportStatistics
+from ._pending import PendingRequest
+from ._queue import SendQueue, TransportStatistics
 from .base import MAX_RESPONSE_BYTES, OwningTransport, TaskRunningTransport, Transport
 from .default import DefaultTransport
 

@@ -28,5 +28,5 @@ def unusable_error(version: str, why: str) -> ConfigurationError:
     oldest, untested = (".".join(map(str, version)) for version in (_MIN_VERSION, _FIRST_UNTESTED))
     return ConfigurationError(
         f"aiohttp {version} cannot carry requests ({why}): expected aiohttp>={oldest},<{untested}; "
-        "install 'bms-async[speedups]', or use HttpxTransport"
+        "install 'bms-async[aiohttp]', or use HttpxTransport"
     )

@@ -20,6 +20,7 @@ import asyncio
 import errno
 import math
 import os
+from collections.abc import Hashable
 from typing import Any
 
 from bms_async.errors import ResponseTooLargeError
@@ -27,6 +28,7 @@ from bms_async.redaction import SecretBytes
 from bms_async.wire import HttpRequest, HttpResponse
 
 from ._decompress import CHUNK_SIZE, Decompressor, make_decompressor
+from ._pool import MAX_IDLE_FOR_UNSAFE
 
 # A Keystone token alone may be larger than aiohttp's default of 8 KB.
 _MAX_HEADER = 64 * 1024
@@ -129,6 +131,83 @@ class Connection:
         if (keep_alive := headers.get("Keep-Alive")) is not None:
             self.idle_limit = min(self._keep_alive, parse_keep_alive(keep_alive))
         return HttpResponse(status=message.code, headers=tuple(headers.items()), body=body)
+
+
+class IdleConnections(dict[Hashable, list[Connection]]):
+    """Idle connections by route, those used last at the end.
+
+    Args:
+        keep_alive: Seconds after which an idle connection is closed.
+    """
+
+    def __init__(self, keep_alive: float) -> None:
+        super().__init__()
+        self._keep_alive = keep_alive
+        self._eviction_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of idle connections, over all routes."""
+        return sum(map(len, self.values()))
+
+    def put(self, route: Hashable, connection: Connection) -> None:
+        """Keep a connection for the next request."""
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        self.setdefault(route, []).append(connection)
+        if self._eviction_timer is None:
+            self._eviction_timer = loop.call_later(self._keep_alive, self._evict_expired)
+
+    def pop_idle(self, route: Hashable, *, replayable: bool) -> Connection | None:
+        """Take the connection that was used last; None if there is none that is safe to use.
+
+        Args:
+            route: The route of the request.
+            replayable: Whether the request may be repeated.
+        """
+        connections = self.get(route)
+        while connections:
+            connection = connections[-1]
+            idle = asyncio.get_running_loop().time() - connection.idle_since
+            if not connection.usable or idle > connection.idle_limit:
+                connections.pop().close()
+                continue
+            if not replayable and idle > min(MAX_IDLE_FOR_UNSAFE, connection.idle_limit / 2):
+                return None
+            return connections.pop()
+        return None
+
+    def evict_oldest(self) -> None:
+        """Close the connection that has been idle for longest."""
+        connections = min(filter(None, self.values()), key=lambda connections: connections[0].idle_since)
+        connections.pop(0).close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._eviction_timer is not None:
+            self._eviction_timer.cancel()
+            self._eviction_timer = None
+        for connections in self.values():
+            for connection in connections:
+                connection.close()
+        self.clear()
+
+    def _evict_expired(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for route, connections in list(self.items()):
+            kept = []
+            for connection in connections:
+                if connection.usable and now - connection.idle_since <= connection.idle_limit:
+                    kept.append(connection)
+                else:
+                    connection.close()
+            if kept:
+                self[route] = kept
+            else:
+                del self[route]
+        self._eviction_timer = (
+            asyncio.get_running_loop().call_later(self._keep_alive / 2, self._evict_expired) if self else None
+        )
 
 
 async def try_parser(protocol: Any, request: HttpRequest) -> None:

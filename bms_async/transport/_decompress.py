@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from collections.abc import Iterator
 
 CHUNK_SIZE = 2**18
@@ -77,6 +78,65 @@ class Decompressor:
         """
         if self._held or (self._begun and not self._inflate.eof):
             raise zlib.error("the compressed body is truncated")
+
+
+class PackedBody:
+    """A compressed body whose parts arrive one after another, and are decompressed a chunk at a time.
+
+    Args:
+        decompressor: The decompressor of the body.
+        max_bytes: The size limit of the decompressed body.
+
+    Attributes:
+        content: What was decompressed so far.
+        is_too_large: Whether it is larger than the limit; the rest is not decompressed then.
+    """
+
+    __slots__ = ("_chunks", "_decompressor", "_max_bytes", "_parts", "content", "is_too_large")
+
+    def __init__(self, decompressor: Decompressor, max_bytes: int) -> None:
+        self._decompressor = decompressor
+        self._max_bytes = max_bytes
+        self._parts: deque[bytes] = deque()
+        self._chunks: Iterator[bytes] | None = None
+        self.content = bytearray()
+        self.is_too_large = False
+
+    def add(self, part: bytes) -> None:
+        """Add what arrived."""
+        self._parts.append(part)
+
+    def unpack(self) -> bool:
+        """Decompress about a chunk of what arrived, and return whether there is more of it.
+
+        Raises:
+            zlib.error: The data is invalid.
+        """
+        if self._chunks is None:
+            self._chunks = self._iterate()
+        done = 0
+        for chunk in self._chunks:
+            self.content += chunk
+            done += len(chunk)
+            if len(self.content) > self._max_bytes:
+                self.is_too_large = True
+                return False
+            if done >= CHUNK_SIZE:
+                return True
+        self._chunks = None
+        return False
+
+    def finish(self) -> None:
+        """Check that the end of the body was reached.
+
+        Raises:
+            zlib.error: The body is truncated.
+        """
+        self._decompressor.finish()
+
+    def _iterate(self) -> Iterator[bytes]:
+        while self._parts:
+            yield from self._decompressor.feed(self._parts.popleft())
 
 
 def make_decompressor(encoding: str | None) -> Decompressor | None:

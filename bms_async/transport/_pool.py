@@ -1,15 +1,12 @@
-"""Connection pools: idle connections, reused last in, first out (rule R3).
+"""The pool of idle connections, reused last in, first out (rule R3).
 
 In HTTP a connection that its server is just closing looks like one that it keeps. A request that is sent on the former
-fails, and nothing proves that the server had not read it. Two bounds make this rare. A connection is closed after 15 s
-of idleness, which is sooner than servers close theirs, or earlier if the server announces less. And a request that
+fails, and nothing proves that the server had not read it. Two bounds make this rare. A connection is not used after
+15 s of idleness, which is sooner than servers close theirs, or earlier if the server announces less. And a request that
 must not be repeated uses only a connection that was idle for at most `MAX_IDLE_FOR_UNSAFE` seconds, or a new one.
 
-The connection used last goes first, so that few connections stay in use and the others expire. One that has failed is
-closed and not reused: the library's view of its state may be wrong.
-
-`ClientPool` is for httpx: each member is a client, or a pool of one connection, and is borrowed for one request.
-`IdleConnections` is for aiohttp, whose connections are ours from the connector on.
+The connection used last goes first, so that few connections stay in use and the others expire. One that has failed does
+not come back: the view of its state may be wrong.
 
 Rejected: testing a connection with a request before it is reused, which costs a round trip and proves nothing about the
 next one; and repeating a request that failed on a reused connection, which may execute it twice.
@@ -17,100 +14,8 @@ next one; and repeating a request that failed on a reused connection, which may 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar
-
-import anyio
-
-from ._connection import Connection
-
-
-class SupportsAclose(Protocol):
-    """An object that owns a connection."""
-
-    async def aclose(self) -> None:
-        """Close the connection."""
-        ...
-
-
-C = TypeVar("C", bound=SupportsAclose)
-
-_MAX_IDLE = 15.0
-"""Seconds after which an idle client is closed, when the next one becomes idle."""
-
-
-class ClientPool(Generic[C]):
-    """A pool of clients, one per request in flight; idle ones are reused last in, first out.
-
-    Args:
-        make: Makes a client for a route.
-        max_idle: The maximum number of idle clients, over all routes.
-    """
-
-    def __init__(self, make: Callable[[Hashable], Awaitable[C]], *, max_idle: int) -> None:
-        self._make = make
-        self._max_idle = max_idle
-        self._idle: dict[Hashable, list[tuple[C, float]]] = {}
-        self._idle_count = 0
-
-    @asynccontextmanager
-    async def borrow(self, route: Hashable, *, replayable: bool) -> AsyncIterator[C]:
-        """Lend a client for one request; it is closed if the request fails.
-
-        Args:
-            route: The route of the request.
-            replayable: Whether the request may be repeated.
-        """
-        client = await self._acquire(route, replayable=replayable)
-        try:
-            yield client
-        except BaseException:
-            await _close(client)
-            raise
-        now = _now()
-        while (oldest := self._oldest()) and (self._idle_count >= self._max_idle or now - oldest[0][1] > _MAX_IDLE):
-            await self._evict(oldest)
-        self._idle.setdefault(route, []).append((client, _now()))
-        self._idle_count += 1
-
-    async def aclose(self) -> None:
-        """Close all idle clients."""
-        idle, self._idle, self._idle_count = self._idle, {}, 0
-        for clients in idle.values():
-            for client, _ in clients:
-                await client.aclose()
-
-    async def _acquire(self, route: Hashable, *, replayable: bool) -> C:
-        clients = self._idle.get(route)
-        if not clients:
-            return await self._make(route)
-        client, idle_since = clients.pop()
-        self._idle_count -= 1
-        if not replayable and _now() - idle_since > MAX_IDLE_FOR_UNSAFE:
-            await _close(client)
-            return await self._make(route)
-        return client
-
-    def _oldest(self) -> list[tuple[C, float]] | None:
-        """Return the idle clients of the route whose first client has been idle for longest."""
-        return min(filter(None, self._idle.values()), key=lambda clients: clients[0][1], default=None)
-
-    async def _evict(self, clients: list[tuple[C, float]]) -> None:
-        client, _ = clients.pop(0)
-        self._idle_count -= 1
-        await _close(client)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-async def _close(client: SupportsAclose) -> None:
-    with anyio.CancelScope(shield=True):
-        await client.aclose()
-
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 """The methods of requests that may be repeated (RFC 9110)."""
@@ -118,79 +23,109 @@ SAFE_METHODS = frozenset({"GET", "HEAD"})
 MAX_IDLE_FOR_UNSAFE = 1.0
 """The maximum idle time, in seconds, of a connection for a request that must not be repeated."""
 
+MAX_IDLE = 15.0
+"""Seconds that a connection may be idle, unless its server announces less."""
 
-class IdleConnections(dict[Hashable, list[Connection]]):
+
+class Poolable(Protocol):
+    """An object that owns a connection."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the connection is open, and has received nothing unrequested."""
+        ...
+
+    @property
+    def idle_limit(self) -> float:
+        """Seconds that the connection may be idle."""
+        ...
+
+
+M = TypeVar("M", bound=Poolable)
+
+
+class IdlePool(Generic[M]):
     """Idle connections by route, those used last at the end.
 
     Args:
-        keep_alive: Seconds after which an idle connection is closed.
+        drop: Called with each connection that leaves the pool without being used; it closes the connection.
     """
 
-    def __init__(self, keep_alive: float) -> None:
-        super().__init__()
-        self._keep_alive = keep_alive
-        self._eviction_timer: asyncio.TimerHandle | None = None
+    __slots__ = ("_drop", "_routes", "count")
 
-    @property
-    def count(self) -> int:
+    def __init__(self, drop: Callable[[M], object]) -> None:
+        self._drop = drop
+        self._routes: dict[Hashable, list[tuple[M, float]]] = {}
+        self.count = 0
         """The number of idle connections, over all routes."""
-        return sum(map(len, self.values()))
 
-    def put(self, route: Hashable, connection: Connection) -> None:
-        """Keep a connection for the next request."""
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
-        self.setdefault(route, []).append(connection)
-        if self._eviction_timer is None:
-            self._eviction_timer = loop.call_later(self._keep_alive, self._evict_expired)
+    def put(self, route: Hashable, member: M, now: float) -> None:
+        """Keep a connection for the next request.
 
-    def pop_idle(self, route: Hashable, *, replayable: bool) -> Connection | None:
+        Args:
+            route: The route of the connection.
+            member: The connection.
+            now: The loop's time, in seconds.
+        """
+        members = self._routes.get(route)
+        if members is None:
+            members = self._routes[route] = []
+        members.append((member, now))
+        self.count += 1
+
+    def pop(self, route: Hashable, now: float, *, replayable: bool) -> M | None:
         """Take the connection that was used last; None if there is none that is safe to use.
 
         Args:
             route: The route of the request.
+            now: The loop's time, in seconds.
             replayable: Whether the request may be repeated.
         """
-        connections = self.get(route)
-        while connections:
-            connection = connections[-1]
-            idle = asyncio.get_running_loop().time() - connection.idle_since
-            if not connection.usable or idle > connection.idle_limit:
-                connections.pop().close()
-                continue
-            if not replayable and idle > min(MAX_IDLE_FOR_UNSAFE, connection.idle_limit / 2):
+        members = self._routes.get(route)
+        while members:
+            member, idle_since = members[-1]
+            idle, limit = now - idle_since, member.idle_limit
+            expired = idle > limit or not member.usable
+            if not expired and not replayable and idle > min(MAX_IDLE_FOR_UNSAFE, limit / 2):
                 return None
-            return connections.pop()
+            members.pop()
+            self.count -= 1
+            if not expired:
+                return member
+            self._drop(member)
         return None
 
-    def evict_oldest(self) -> None:
-        """Close the connection that has been idle for longest."""
-        connections = min(filter(None, self.values()), key=lambda connections: connections[0].idle_since)
-        connections.pop(0).close()
+    def drop_oldest(self) -> None:
+        """Drop the connection that has been idle for longest."""
+        members = min(filter(None, self._routes.values()), key=lambda members: members[0][1], default=None)
+        if members is not None:
+            self.count -= 1
+            self._drop(members.pop(0)[0])
 
-    def close(self) -> None:
-        """Close all connections."""
-        if self._eviction_timer is not None:
-            self._eviction_timer.cancel()
-            self._eviction_timer = None
-        for connections in self.values():
-            for connection in connections:
-                connection.close()
-        self.clear()
+    def drop_expired(self, now: float) -> None:
+        """Drop the connections that are not going to be used any more.
 
-    def _evict_expired(self) -> None:
-        now = asyncio.get_running_loop().time()
-        for route, connections in list(self.items()):
-            kept = []
-            for connection in connections:
-                if connection.usable and now - connection.idle_since <= connection.idle_limit:
-                    kept.append(connection)
+        Args:
+            now: The loop's time, in seconds.
+        """
+        for route, members in list(self._routes.items()):
+            kept, dropped = [], []
+            for member, since in members:
+                if member.usable and now - since <= member.idle_limit:
+                    kept.append((member, since))
                 else:
-                    connection.close()
+                    dropped.append(member)
+            self.count -= len(dropped)
             if kept:
-                self[route] = kept
+                self._routes[route] = kept
             else:
-                del self[route]
-        self._eviction_timer = (
-            asyncio.get_running_loop().call_later(self._keep_alive / 2, self._evict_expired) if self else None
-        )
+                del self._routes[route]
+            for member in dropped:
+                self._drop(member)
+
+    def drop_all(self) -> None:
+        """Drop all connections."""
+        routes, self._routes, self.count = self._routes, {}, 0
+        for members in routes.values():
+            for member, _ in members:
+                self._drop(member)

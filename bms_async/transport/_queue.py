@@ -1,12 +1,13 @@
-"""The send queue: requests are sent in tasks of the transport, not of their callers (rule R4).
+"""The queues of requests: they are sent in tasks of the transport, not of their callers (rule R4).
 
 The guarantee: cancelling a caller affects no other request and no connection. Closing the queue leaves no task and no
 pending future, whichever task closes it.
 
-A caller waits for a `PendingRequest`. Worker tasks, at most one for each connection, take requests from one queue and
-exchange them. A request whose caller was cancelled is dropped if it has not been sent yet; else its exchange runs to
-its end, so that its connection stays usable. When the tasks end, by `aclose` or by the cancellation of all tasks of the
-loop, every request that waits fails with `ClientClosedError`, and no more are accepted.
+A caller waits for a `PendingRequest`. In a `SendQueue`, worker tasks, at most one for each connection, take requests
+from one queue and exchange them; the queue in `_http1_queue.py` needs tasks for opening connections alone. A request
+whose caller was cancelled is dropped if it has not been sent yet; else its exchange runs to its end, so that its
+connection stays usable. When the tasks end, by `aclose` or by the cancellation of all tasks of the loop, every request
+that waits fails with `ClientClosedError`, and no more are accepted.
 
 Rejected: sending in the caller's task, because a request that is cancelled before its connection is open can leave a
 phantom connection in an HTTP library's pool for ever; queuing in that pool, because it scans its queue for each request
@@ -17,6 +18,7 @@ as everything else here.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
@@ -25,65 +27,13 @@ import anyio.lowlevel
 import msgspec
 
 from bms_async._foreign import contain, is_own_cancellation
-from bms_async._tasks import BackgroundTasks, check_loop
-from bms_async.errors import BmsError, ClientClosedError, TransportError
+from bms_async._tasks import BackgroundTasks, check_loop, runs_on
+from bms_async.errors import BmsError, ClientClosedError
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._causes import keep_cause
+from ._pending import PendingRequest, as_transport_error, fail, fail_closed
 
 _YIELD_EVERY = 500
-
-
-class PendingRequest:
-    """A request that was submitted.
-
-    Attributes:
-        response: Resolves with the response or an error; cancelled when the caller is.
-        sent: Whether any of it may have been sent. One that is abandoned before is never sent.
-        ended: Whether the exchange is over.
-    """
-
-    __slots__ = ("_on_done", "ended", "request", "response", "sent")
-
-    def __init__(self, request: HttpRequest) -> None:
-        self.request = request
-        self.response: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
-        self.sent = self.ended = False
-        self._on_done: Callable[[PendingRequest], None] | None = None
-
-    def add_done_callback(self, callback: Callable[[PendingRequest], None]) -> None:
-        """Set the function to call when the exchange is over, which may be long after the caller was cancelled."""
-        if self.ended:
-            callback(self)
-        else:
-            self._on_done = callback
-
-    def finish(self) -> None:
-        """Mark the exchange as over; further calls do nothing."""
-        if not self.ended:
-            self.ended = True
-            if self._on_done is not None:
-                self._on_done(self)
-
-    async def wait(self) -> HttpResponse:
-        """Wait for the response. Cancelling the caller does not cancel a request that has been sent.
-
-        Raises:
-            TransportError: No response arrived.
-            ClientClosedError: The transport was closed before one arrived.
-        """
-        try:
-            return await self.response
-        except Exception:
-            raise
-        except BaseException as error:
-            if is_own_cancellation(error):
-                raise
-            # An application's transport may set any exception; the caller was not cancelled.
-            raise _as_transport_error(self.request, error) from error
-        finally:
-            if not self.sent:
-                self.finish()
 
 
 class TransportStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,21 +52,17 @@ class TransportStatistics(msgspec.Struct, frozen=True, kw_only=True):
     sent: int
 
 
-class SendQueue:
-    """Sends requests in tasks of its own, at most `connections` at a time.
+class RequestQueue(ABC):
+    """Requests in the order in which they were submitted, and the life of the queue that sends them.
 
     Args:
-        exchange: Sends one request and returns its response.
         connections: The maximum number of requests in flight.
     """
 
-    def __init__(self, exchange: Callable[[HttpRequest], Awaitable[HttpResponse]], *, connections: int) -> None:
-        self._exchange = exchange
+    def __init__(self, *, connections: int) -> None:
         self._connections = connections
         self._waiting: deque[PendingRequest] = deque()
         self._in_flight = 0
-        self._idle_workers: list[asyncio.Future[None]] = []
-        self._workers = 0
         self._sent = 0
         self._tasks = BackgroundTasks("bms_async sending")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -163,7 +109,7 @@ class SendQueue:
             await self._tasks.aclose()
         finally:
             if self._is_closed:
-                self._fail_waiting()
+                self._fail_all()
 
     def submit(self, request: HttpRequest) -> PendingRequest:
         """Queue a request; it is sent as soon as a connection is free.
@@ -176,19 +122,10 @@ class SendQueue:
             if self._loop is not None and not self._is_closed:
                 state = "is closed, because its tasks were cancelled or ended with its event loop"
             raise ClientClosedError(f"{request.operation}: the transport {state}; use it inside `async with`")
-        check_loop(self._loop, f"{request.operation}: the client")
+        if self._loop is None or not runs_on(self._loop):
+            check_loop(self._loop, f"{request.operation}: the client")
         pending = PendingRequest(request)
-        self._waiting.append(pending)
-        while self._idle_workers:
-            waiter = self._idle_workers.pop()
-            # A worker that was cancelled meanwhile will not send it.
-            if not waiter.done():
-                waiter.set_result(None)
-                return pending
-        if self._workers < self._connections:
-            self._workers += 1
-            # A worker sends for many callers, and must not run in the context of the first one.
-            self._context.copy().run(lambda: self._tasks.start(self._work, name="bms_async send"))
+        self._accept(pending)
         return pending
 
     def statistics(self) -> TransportStatistics:
@@ -197,13 +134,17 @@ class SendQueue:
             max_connections=self._connections, in_flight=self._in_flight, queued=len(self._waiting), sent=self._sent
         )
 
+    @abstractmethod
+    def _accept(self, pending: PendingRequest) -> None:
+        """Send a request now, or once those before it are on their way."""
+
     async def _guard(self) -> None:
         """Close the queue as soon as its tasks are cancelled, by any task, and fail the requests that wait."""
         try:
             await asyncio.get_running_loop().create_future()
         finally:
             self._is_guarded = False
-            self._fail_waiting()
+            self._fail_all()
 
     async def _drop_unwaited(self) -> None:
         """Finish abandoned requests, with checkpoints in between: when a client is closed, these may be all."""
@@ -214,11 +155,40 @@ class SendQueue:
             if ended % _YIELD_EVERY == 0:
                 await anyio.lowlevel.cancel_shielded_checkpoint()
 
-    def _fail_waiting(self) -> None:
+    def _fail_all(self) -> None:
+        """Fail all requests that no task sends."""
         while self._waiting:
             pending = self._waiting.popleft()
-            _fail_closed(pending)
+            fail_closed(pending)
             pending.finish()
+
+
+class SendQueue(RequestQueue):
+    """Sends requests in tasks of its own, at most `connections` at a time.
+
+    Args:
+        exchange: Sends one request and returns its response.
+        connections: The maximum number of requests in flight.
+    """
+
+    def __init__(self, exchange: Callable[[HttpRequest], Awaitable[HttpResponse]], *, connections: int) -> None:
+        super().__init__(connections=connections)
+        self._exchange = exchange
+        self._idle_workers: list[asyncio.Future[None]] = []
+        self._workers = 0
+
+    def _accept(self, pending: PendingRequest) -> None:
+        self._waiting.append(pending)
+        while self._idle_workers:
+            waiter = self._idle_workers.pop()
+            # A worker that was cancelled meanwhile will not send it.
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        if self._workers < self._connections:
+            self._workers += 1
+            # A worker sends for many callers, and must not run in the context of the first one.
+            self._context.copy().run(lambda: self._tasks.start(self._work, name="bms_async send"))
 
     async def _work(self) -> None:
         """Send queued requests one after another, and wait for more."""
@@ -245,7 +215,7 @@ class SendQueue:
             if waiter in self._idle_workers:
                 self._idle_workers.remove(waiter)
             if not self._workers:
-                self._fail_waiting()
+                self._fail_all()
 
     async def _send(self, pending: PendingRequest) -> None:
         pending.sent = True
@@ -254,14 +224,14 @@ class SendQueue:
         try:
             response = await self._exchange(pending.request)
         except BmsError as error:
-            _fail(pending, error)
+            fail(pending, error)
         except BaseException as error:
             # The error of a transport is for this request's caller. Raised here it would end the whole client, as only
             # this task's own cancellation and Ctrl-C may.
             if is_own_cancellation(error):
-                _fail_closed(pending)
+                fail_closed(pending)
                 raise
-            _fail(pending, _as_transport_error(pending.request, error))
+            fail(pending, as_transport_error(pending.request, error, maybe_delivered=True))
             contain("the transport", error)
         else:
             if not pending.response.done():
@@ -269,22 +239,3 @@ class SendQueue:
         finally:
             self._in_flight -= 1
             pending.finish()
-
-
-def _as_transport_error(request: HttpRequest, error: BaseException) -> TransportError:
-    failure = TransportError(f"{type(error).__name__} while sending", maybe_delivered=True, operation=request.operation)
-    failure.__cause__ = keep_cause(error, request, written=False)
-    return failure
-
-
-def _fail_closed(pending: PendingRequest) -> None:
-    _fail(
-        pending, ClientClosedError(f"{pending.request.operation}: the transport was closed before the response arrived")
-    )
-
-
-def _fail(pending: PendingRequest, error: BmsError) -> None:
-    if not pending.response.done():
-        pending.response.set_exception(error)
-        # Mark it as retrieved: the caller may have been cancelled.
-        pending.response.exception()

@@ -44,9 +44,9 @@ from ._connect import (
     read_proxy,
     write_basic,
 )
-from ._connection import Connection, try_parser
+from ._connection import Connection, IdleConnections, try_parser
 from ._http1 import not_sent_error, split_url, write_request
-from ._pool import SAFE_METHODS, IdleConnections
+from ._pool import SAFE_METHODS
 from .base import MAX_RESPONSE_BYTES, QueuedTransport, check_max_response_bytes
 
 _CONNECTIONS = 100
@@ -59,7 +59,7 @@ _TRIAL = HttpRequest(operation="versions.list", method="GET", url="http://127.0.
 
 
 class AiohttpTransport(QueuedTransport):
-    """Sends requests over connections of aiohttp; it needs the extra ``speedups``.
+    """Sends requests over connections of aiohttp; it needs the extra ``aiohttp``.
 
     It is opened and closed with the client that it is given to; shared by several, it closes with the last of them.
     Requests run in tasks of its own, so cancelling a caller breaks no connection.

@@ -1,4 +1,4 @@
-"""The protocols of a transport, and the base class of the two that are included."""
+"""The protocols of a transport, and the base classes of those that are included."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from bms_async._tasks import run_to_completion
 from bms_async.errors import ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._queue import PendingRequest, SendQueue, TransportStatistics
+from ._pending import PendingRequest
+from ._queue import RequestQueue, SendQueue, TransportStatistics
 
 
 @runtime_checkable
@@ -72,15 +73,15 @@ def check_max_response_bytes(owner: str, value: object) -> int:
     return value
 
 
-class QueuedTransport(ABC):
-    """Sends requests in tasks of its own, at most one for each connection.
+class OwnedTransport(ABC):
+    """Sends the requests of a queue; it is opened and closed with its clients.
 
     Args:
-        connections: The maximum number of requests in flight.
+        queue: The queue.
     """
 
-    def __init__(self, *, connections: int) -> None:
-        self._queue = SendQueue(self._exchange, connections=connections)
+    def __init__(self, queue: RequestQueue) -> None:
+        self._queue = queue
         self._load_lock = anyio.Lock()
 
     def __repr__(self) -> str:
@@ -155,9 +156,20 @@ class QueuedTransport(ABC):
         """Read certificates and the like from the disk, in a thread; called before each client is added."""
 
     @abstractmethod
-    async def _exchange(self, request: HttpRequest) -> HttpResponse:
-        """Send a request on one of the connections and return its response."""
-
-    @abstractmethod
     async def _close_connections(self) -> None:
         """Close the connections, after the last client."""
+
+
+class QueuedTransport(OwnedTransport):
+    """Sends requests in tasks of its own, at most one for each connection.
+
+    Args:
+        connections: The maximum number of requests in flight.
+    """
+
+    def __init__(self, *, connections: int) -> None:
+        super().__init__(SendQueue(self._exchange, connections=connections))
+
+    @abstractmethod
+    async def _exchange(self, request: HttpRequest) -> HttpResponse:
+        """Send a request on one of the connections and return its response."""

@@ -12,21 +12,21 @@ from bms_async._threads import run_in_thread
 from bms_async.errors import ClientClosedError, ConfigurationError
 from bms_async.wire import HttpRequest, HttpResponse
 
-from ._aiohttp_version import check_version
-from ._queue import PendingRequest, TransportStatistics
+from ._pending import PendingRequest
+from ._queue import TransportStatistics
 from .base import MAX_RESPONSE_BYTES, check_max_response_bytes
 
 if TYPE_CHECKING:
-    from .aiohttp import AiohttpTransport
+    from .http1 import Http1Transport
     from .httpx import HttpxTransport
 
 _log = logging.getLogger("bms_async.transport")
 
 
 class DefaultTransport:
-    """Sends requests over aiohttp if the extra ``speedups`` is installed, else over httpx.
+    """Sends requests over connections of its own if the extra ``speedups`` is installed, else over httpx.
 
-    An installed aiohttp of an unsupported version is not used, and a warning in the log says so.
+    The extra brings the parser, httptools. One that is too old or broken is not used, and a warning in the log says so.
 
     The library is imported in a thread when the transport is opened: an import would block the event loop for too long,
     and a process needs only one of the two.
@@ -46,7 +46,7 @@ class DefaultTransport:
         self._max_response_bytes = check_max_response_bytes("BmsClient", limit)
         self._ca_bundle = ca_bundle
         self._lock = anyio.Lock()
-        self._transport: AiohttpTransport | HttpxTransport | None = None
+        self._transport: Http1Transport | HttpxTransport | None = None
 
     def __repr__(self) -> str:
         return "<DefaultTransport, not opened>" if self._transport is None else repr(self._transport)
@@ -68,18 +68,12 @@ class DefaultTransport:
                 self._transport = await self._make()
         await self._transport.open()
 
-    async def _make(self) -> AiohttpTransport | HttpxTransport:
-        aiohttp_transport, problem = await run_in_thread(_import_aiohttp_transport)
-        if aiohttp_transport is not None:
-            try:
-                transport = aiohttp_transport(ca_bundle=self._ca_bundle, max_response_bytes=self._max_response_bytes)
-                await transport.try_library()
-            except ConfigurationError as error:
-                problem = str(error)
-            else:
-                return transport
+    async def _make(self) -> Http1Transport | HttpxTransport:
+        http1_transport, problem = await run_in_thread(_import_http1_transport)
+        if http1_transport is not None:
+            return http1_transport(ca_bundle=self._ca_bundle, max_response_bytes=self._max_response_bytes)
         if problem is not None:
-            _log.warning("using httpx, which is slower than aiohttp: %s", problem)
+            _log.warning("using httpx, which is slower than httptools: %s", problem)
         httpx_transport = await run_in_thread(_import_httpx_transport)
         return httpx_transport(ca_bundle=self._ca_bundle, max_response_bytes=self._max_response_bytes)
 
@@ -110,21 +104,17 @@ class DefaultTransport:
         return self._transport.statistics()
 
 
-def _import_aiohttp_transport() -> tuple[type[AiohttpTransport] | None, str | None]:
-    """Return the transport over aiohttp, or why it cannot be used; neither if aiohttp is not installed."""
-    from importlib import metadata  # noqa: PLC0415 - a slow import too
-
+def _import_http1_transport() -> tuple[type[Http1Transport] | None, str | None]:
+    """Return our own transport, or why it cannot be used; neither if httptools is not installed."""
     try:
-        # Checked before the import, which is slow.
-        check_version(metadata.version("aiohttp"))
-        from .aiohttp import AiohttpTransport  # noqa: PLC0415 - only where it is installed
-    except metadata.PackageNotFoundError:
-        return None, None
+        from .http1 import Http1Transport  # noqa: PLC0415 - only where the parser is installed
+
+        Http1Transport.try_library()
     except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
-        missing = isinstance(error, ModuleNotFoundError) and error.name == "aiohttp"
-        problem = str(error) if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
-        return None, None if missing else problem
-    return AiohttpTransport, None
+        if isinstance(error, ModuleNotFoundError) and error.name == "httptools":
+            return None, None
+        return None, str(error) if isinstance(error, ConfigurationError) else f"{type(error).__name__}: {error}"
+    return Http1Transport, None
 
 
 def _import_httpx_transport() -> type[HttpxTransport]:

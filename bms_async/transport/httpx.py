@@ -18,12 +18,13 @@ from bms_async._threads import run_in_thread
 from bms_async.errors import ConfigurationError, ResponseTooLargeError
 from bms_async.wire import HttpRequest, HttpResponse
 
+from ._client_pool import ClientPool
 from ._connect import Proxy, create_ssl_context, describe_proxy_unusable, proxy_from_environment
 from ._decompress import CHUNK_SIZE, make_decompressor
 from ._http1 import check_headers, not_sent_error, split_url
 from ._httpx_errors import connect_timeout, timeout_error, to_transport_error
 from ._httpx_trace import Progress, mask_reason_phrases
-from ._pool import SAFE_METHODS, ClientPool
+from ._pool import SAFE_METHODS
 from .base import MAX_RESPONSE_BYTES, QueuedTransport, check_max_response_bytes
 
 if TYPE_CHECKING:

@@ -418,10 +418,10 @@ import asyncio, os, sys, threading
 
 import anyio.to_thread
 
-from bms_async import AiohttpTransport, BmsClient, HttpxTransport, PasswordAuth
+from bms_async import AiohttpTransport, BmsClient, Http1Transport, HttpxTransport, PasswordAuth
 
 kind, cache_file = sys.argv[1:]
-transports = {"aiohttp": AiohttpTransport, "httpx": HttpxTransport, "default": lambda: None}
+transports = {"aiohttp": AiohttpTransport, "http1": Http1Transport, "httpx": HttpxTransport, "default": lambda: None}
 auth = PasswordAuth(
     auth_url=os.environ["OS_AUTH_URL"],
     username=os.environ["OS_USERNAME"],
@@ -464,7 +464,7 @@ def driven_by_hand(simulator: SimulatorProcess, folder: Path, kind: str) -> subp
     )
 
 
-@pytest.mark.parametrize("kind", ["aiohttp", "httpx", "default"])
+@pytest.mark.parametrize("kind", ["aiohttp", "http1", "httpx", "default"])
 def test_r4_a_program_whose_loop_is_driven_by_hand_ends(simulator: SimulatorProcess, tmp_path: Path, kind: str) -> None:
     with driven_by_hand(simulator, tmp_path, kind) as program:
         output, errors = program.communicate(timeout=patience(60.0))

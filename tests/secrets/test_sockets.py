@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import httptools
 import httpx
 import httpx2
 import pytest
@@ -87,7 +88,9 @@ async def _fails(eye: Eye, bms: BmsClient, transport: LibraryTransport) -> None:
         eye.look("transport", transport)
 
 
-@pytest.mark.parametrize("library", [httpx, httpx2, aiohttp], ids=["httpx", "httpx2", "aiohttp"])
+@pytest.mark.parametrize(
+    "library", [httpx, httpx2, aiohttp, httptools], ids=["httpx", "httpx2", "aiohttp", "httptools"]
+)
 @pytest.mark.parametrize("credentials", ["a token", "keys"])
 @pytest.mark.parametrize("behaviour", BEHAVIOURS.values(), ids=BEHAVIOURS)
 async def test_r5_no_secret_shows_whatever_comes_back_over_a_socket(
@@ -108,7 +111,7 @@ async def test_r5_no_secret_shows_whatever_comes_back_over_a_socket(
             assert server.accepted
     assert eye.found == {}
     assert {"bms_async"} <= eye.names
-    assert library is aiohttp or eye.names & {"httpcore", "httpcore2"}
+    assert library in {aiohttp, httptools} or eye.names & {"httpcore", "httpcore2"}
 
 
 async def _greets(talk: Talk) -> None:

@@ -1,4 +1,4 @@
-"""The transports that the tests of this folder run on: over httpx, over httpx2, and over aiohttp."""
+"""The transports that the tests of this folder run on: over httpx, httpx2 and aiohttp, and our own with httptools."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from types import ModuleType
 from typing import TypeAlias
 
 import aiohttp
+import httptools
 
 from bms_async import HttpxTransport
 from bms_async.transport._connect import Proxy, read_proxy
 from bms_async.transport.aiohttp import AiohttpTransport
+from bms_async.transport.http1 import Http1Transport
 
 POOLS = ModuleType("httpx")
 """httpx as `HttpxTransport` uses it when it is given no client."""
@@ -31,7 +33,7 @@ class _Through(dict[Hashable, Proxy | None]):
         return self._proxy
 
 
-LibraryTransport: TypeAlias = HttpxTransport | AiohttpTransport
+LibraryTransport: TypeAlias = HttpxTransport | AiohttpTransport | Http1Transport
 
 
 def make_transport(
@@ -47,6 +49,11 @@ def make_transport(
         connector = aiohttp.TCPConnector(limit=connections, ssl=trust)
         session = aiohttp.ClientSession(connector=connector, proxy=proxy)
         return AiohttpTransport(session, max_response_bytes=max_response_bytes)
+    if library is httptools:
+        own = Http1Transport(connections=connections, max_response_bytes=max_response_bytes)
+        own._connector._ssl_context = trust
+        own._connector._find_proxy = lambda *_: None if proxy is None else read_proxy(proxy)
+        return own
     if library is POOLS:
         transport = HttpxTransport(connections=connections, max_response_bytes=max_response_bytes)
         transport._ssl_context, transport._proxies = trust, _Through(proxy)

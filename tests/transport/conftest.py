@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 import aiohttp
+import httptools
 import httpx
 import httpx2
 import pytest
@@ -18,7 +19,10 @@ from tests.transport.loopback import CERTIFICATE
 MakeClient: TypeAlias = Callable[..., Any]
 
 
-@pytest.fixture(params=[POOLS, httpx, httpx2, aiohttp], ids=["httpx by itself", "httpx", "httpx2", "aiohttp"])
+@pytest.fixture(
+    params=[POOLS, httpx, httpx2, aiohttp, httptools],
+    ids=["httpx by itself", "httpx", "httpx2", "aiohttp", "httptools"],
+)
 def library(request: pytest.FixtureRequest) -> ModuleType:
     module: ModuleType = request.param
     return module

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bms_async import HttpRequest, TransportError
-from bms_async.transport._pool import IdleConnections
+from bms_async.transport._connection import IdleConnections
 from bms_async.transport.aiohttp import AiohttpTransport
 from tests.support.real_clock import stand_still
 from tests.support.virtual_clock import run_virtually

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable
 
 import pytest
 
-from bms_async.transport._pool import ClientPool
+from bms_async.transport._client_pool import ClientPool
 from tests.support.virtual_clock import advance, run_virtually
 
 
@@ -82,7 +82,8 @@ async def test_what_must_not_be_repeated_goes_on_one_used_just_now_or_on_a_new_o
     await advance(1.1)
     second = await use(pool, replayable=False)
     assert second is not first
-    assert make.closed == [1, 0]
+    # What may be repeated can still use it.
+    assert make.closed == [0, 0]
 
 
 @virtually

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import aiohttp
+import httptools
 import pytest
 
 from bms_async import (
@@ -148,9 +149,9 @@ async def test_r5_no_token_in_any_log_repr_or_error(
             assert all(sum(TOKEN.encode() in each for each in line) == 1 for line in lines)
         gc.collect()
     shown += [str(each.message) for each in warned]
-    assert log.names >= (
-        {"bms_async"} if library is aiohttp else {"bms_async", library.__name__.replace("httpx", "httpcore")}
-    )
+    # httptools logs nothing, and nor does aiohttp here.
+    silent = library in {aiohttp, httptools}
+    assert log.names >= {"bms_async"} | (set() if silent else {library.__name__.replace("httpx", "httpcore")})
     assert [text for text in (*shown, *log.shown) if TOKEN in text] == []
 
 
@@ -232,7 +233,8 @@ async def test_r5_a_task_that_is_shown_while_it_sends_shows_no_token(
         call = asyncio.create_task(bms.servers.get("s-1"))
         await server.until(lambda it: bool(it.heard))
         shown = [repr(task) for task in asyncio.all_tasks()] + [repr(task.get_stack()) for task in asyncio.all_tasks()]
-        assert any("bms_async send" in text for text in shown)
+        # Of our own transport, no task is left that sends, but for the caller's.
+        assert any(("wait" if library is httptools else "bms_async send") in text for text in shown)
         assert not any(TOKEN in text for text in shown)
         call.cancel()
         await asyncio.wait({call})

@@ -24,7 +24,7 @@ def run(program: str, *, hidden: str = "") -> str:
 
 WHICH = """
 import asyncio
-LIBRARIES = ("httpx", "httpx2", "aiohttp")
+LIBRARIES = ("httpx", "httpx2", "aiohttp", "httptools")
 bms = client()
 assert not any(sys.modules.get(name) for name in LIBRARIES)
 async def main():
@@ -35,12 +35,12 @@ asyncio.run(main())
 """
 
 
-def test_with_the_extra_it_is_aiohttp_and_httpx_is_not_imported() -> None:
-    assert run(WHICH) == "AiohttpTransport aiohttp"
+def test_with_the_extra_it_is_our_own_and_httpx_and_aiohttp_are_not_imported() -> None:
+    assert run(WHICH) == "Http1Transport httptools"
 
 
 def test_without_the_extra_it_is_httpx() -> None:
-    assert run(WHICH, hidden="aiohttp") == "HttpxTransport httpx"
+    assert run(WHICH, hidden="httptools") == "HttpxTransport httpx"
 
 
 def test_making_a_client_imports_no_library_and_opening_it_does_so_in_a_thread() -> None:
@@ -50,26 +50,30 @@ on_loop = lambda: threading.current_thread() is threading.main_thread()
 async def main():
     modules = set(sys.modules)
     bms = client()
-    assert not {name.partition(".")[0] for name in set(sys.modules) - modules} & {"httpx", "aiohttp", "aiolimiter"}
+    assert not {name.partition(".")[0] for name in set(sys.modules) - modules} & {"httpx", "httptools", "aiolimiter"}
     importing = []
     sys.addaudithook(lambda name, found: importing.append(found[0]) if name == "import" and on_loop() else None)
     async with bms:
-        assert {"aiohttp", "aiolimiter"} <= set(sys.modules)
-    assert not {"aiohttp", "aiolimiter", "httpx"} & set(importing), importing
+        assert {"httptools", "aiolimiter"} <= set(sys.modules)
+    assert not {"httptools", "aiolimiter", "httpx"} & set(importing), importing
 asyncio.run(main())
 """
     assert run(program) == ""
 
 
-def test_who_asks_for_aiohttp_without_the_extra_is_told_what_to_install() -> None:
-    program = """
+@pytest.mark.parametrize(
+    ("name", "hidden", "extra"),
+    [("AiohttpTransport", "aiohttp", "aiohttp"), ("Http1Transport", "httptools", "speedups")],
+)
+def test_who_asks_for_a_transport_without_its_extra_is_told_what_to_install(name: str, hidden: str, extra: str) -> None:
+    program = f"""
 try:
-    from bms_async import AiohttpTransport
+    from bms_async import {name}
 except ImportError as error:
     print(error)
 """
-    output = run(program, hidden="aiohttp")
-    assert output == "bms_async.AiohttpTransport needs the extra 'speedups': pip install 'bms-async[speedups]'"
+    output = run(program, hidden=hidden)
+    assert output == f"bms_async.{name} needs the extra '{extra}': pip install 'bms-async[{extra}]'"
 
 
 LOGGED = """
@@ -78,44 +82,41 @@ logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stdout)
 """
 
 OLD_VERSION = """
-from importlib import metadata
-version = metadata.version
-metadata.version = lambda name: "3.10.11" if name == "aiohttp" else version(name)
+import httptools
+httptools.__version__ = "0.6.1"
 """
 
-UNTESTED_VERSION = OLD_VERSION.replace("3.10.11", "3.15.0rc0")
-
 OTHER_PARSER = """
-from aiohttp.client_proto import ResponseHandler
-def set_response_params(self, *, timer=None, skip_payload=False, read_until_eof=False): pass
-ResponseHandler.set_response_params = set_response_params
+import httptools
+httptools.HttpResponseParser = lambda: None
 """
 
 SILENT_PARSER = """
-from aiohttp.client_proto import ResponseHandler
-ResponseHandler.set_response_params = lambda self, **params: None
-ResponseHandler.is_connected = lambda self: False
+import httptools
+class Silent:
+    def __init__(self, protocol): pass
+    def feed_data(self, data): pass
+httptools.HttpResponseParser = Silent
 """
 
 BROKEN_INSTALLATION = """
-sys.modules["aiohttp.client_proto"] = None
+sys.modules["httptools.parser"] = None
 """
 
 
 @pytest.mark.parametrize(
     ("there", "why"),
     [
-        (OLD_VERSION, "aiohttp 3.10.11 cannot carry requests"),
-        (UNTESTED_VERSION, "aiohttp 3.15.0rc0 cannot carry requests"),
+        (OLD_VERSION, "httptools 0.6.1 cannot parse responses (it is too old): expected httptools>=0.6.4"),
         (OTHER_PARSER, "TypeError at a trial"),
-        (SILENT_PARSER, "at a trial"),
+        (SILENT_PARSER, "the trial responses were parsed incorrectly"),
         (BROKEN_INSTALLATION, "ModuleNotFoundError"),
     ],
-    ids=["old", "untested", "another parser", "a parser that says nothing", "broken"],
+    ids=["old", "another parser", "a parser that says nothing", "broken"],
 )
-def test_beside_an_aiohttp_that_does_not_do_it_is_httpx_and_one_warning_says_why(there: str, why: str) -> None:
+def test_beside_an_httptools_that_does_not_do_it_is_httpx_and_one_warning_says_why(there: str, why: str) -> None:
     first, last = run(LOGGED + there + WHICH.replace("assert not any", "not any")).splitlines()
-    assert first.startswith("WARNING using httpx, which is slower than aiohttp: ")
+    assert first.startswith("WARNING using httpx, which is slower than httptools: ")
     assert why in first
     assert last.startswith("HttpxTransport httpx")
 
@@ -134,10 +135,17 @@ except bms_async.ConfigurationError as error:
     assert "expected aiohttp>=3.11,<3.15" in output
 
 
+OTHER_PARSER_OF_AIOHTTP = """
+from aiohttp.client_proto import ResponseHandler
+def set_response_params(self, *, timer=None, skip_payload=False, read_until_eof=False): pass
+ResponseHandler.set_response_params = set_response_params
+"""
+
+
 def test_a_parser_that_does_something_else_is_found_when_the_transport_is_opened() -> None:
     program = f"""
 import asyncio
-{OTHER_PARSER}
+{OTHER_PARSER_OF_AIOHTTP}
 async def main():
     try:
         async with bms_async.AiohttpTransport():
