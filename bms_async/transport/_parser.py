@@ -173,7 +173,8 @@ class ResponseParser:
         if self._head_size > MAX_HEAD:
             self.problem = self.problem or _HEAD_TOO_LARGE
         elif not self.status:
-            self._raw.append((name, value))
+            # The parser leaves the white space behind a value.
+            self._raw.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """Take the end of a head."""
