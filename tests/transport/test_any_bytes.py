@@ -115,7 +115,7 @@ def test_a_response_behind_another_answers_no_request(
     check_apart(library, trusting, name, behind)
 
 
-@pytest.mark.parametrize("behind", [b"H", b"\r", b"\n", SMUGGLED[:-1], b"HTTP/1.1 200 OK\r\nX: "])
+@pytest.mark.parametrize("behind", [b"H", SMUGGLED[:-1], b"HTTP/1.1 200 OK\r\nX: "])
 @pytest.mark.parametrize("name", STAYING)
 def test_a_response_begun_behind_another_is_not_ended_by_the_next(
     strict_library: ModuleType, trusting: ssl.SSLContext, name: str, behind: bytes
@@ -130,6 +130,17 @@ def check_apart(library: ModuleType, trust: ssl.SSLContext, name: str, behind: b
         assert shown(trial.first) == response.says
     assert shown(trial.second) == OWN_SHOWN
     assert not trial.reused
+
+
+@pytest.mark.parametrize("behind", [b"\r", b"\n", b"\r\n"])
+@pytest.mark.parametrize("name", STAYING)
+def test_empty_lines_behind_a_response_harm_nobody(
+    library: ModuleType, trusting: ssl.SSLContext, name: str, behind: bytes
+) -> None:
+    # A parser may pass over them, and a connection that has them may be used again.
+    trial = attempt(library, trusting, [VALID[name].raw + behind], method=VALID[name].method)
+    assert shown(trial.first) == VALID[name].says
+    assert shown(trial.second) == OWN_SHOWN
 
 
 def test_trailers_are_not_headers_of_the_next_response(strict_library: ModuleType, trusting: ssl.SSLContext) -> None:

@@ -65,7 +65,7 @@ VALID = {
     "without a reason": valid(b"HTTP/1.1 200 \nContent-Length: 19", TEXT),
     "chunked": valid(b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked", chunked(TEXT[:1], TEXT[1:])),
     "chunked with extensions and trailers": valid(
-        b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nTrailer: X-Sum",
+        b"HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nTrailer: X-Sum\nConnection: close",
         chunked(TEXT, extension=b';a=b;c="d;e"', trailers=b"X-Sum: 1\r\n"),
         ending="closes",
     ),

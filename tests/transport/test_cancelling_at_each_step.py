@@ -180,8 +180,9 @@ def test_r4_a_caller_that_leaves_at_any_pass_disturbs_nobody(
         return sent
 
     sent = at_each_pass(library, trusting, way, leave)
-    # Both were tried: leaving before it was sent, and after.
-    assert (sent[0], sent[-1]) == (False, True)
+    # Both were tried: leaving before it was sent, and after. On a kept connection it may be sent at once.
+    assert sent[-1]
+    assert way.kept or not sent[0]
     assert sent == sorted(sent)
 
 
