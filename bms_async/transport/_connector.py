@@ -213,7 +213,7 @@ class _Attempt:
             self._tunnel.transport.abort()
 
 
-async def _connect(protocol: asyncio.Protocol, host: str, port: int, context: ssl.SSLContext | None) -> None:
+async def _connect(protocol: asyncio.BaseProtocol, host: str, port: int, context: ssl.SSLContext | None) -> None:
     loop = asyncio.get_running_loop()
     name = None if context is None else host.rstrip(".")
     if isinstance(loop, asyncio.BaseEventLoop) and not _is_address(host):

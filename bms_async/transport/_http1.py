@@ -11,7 +11,6 @@ from bms_async.wire import HttpRequest
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _SENDABLE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
-_TARGET = re.compile(r"[\x21-\x22\x24-\x7e]+")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _SCHEMES = frozenset({"http", "https"})
@@ -35,7 +34,7 @@ def split_url(request: HttpRequest) -> tuple[str, str, str]:
         target = rest[len(netloc) :]
         if not target.startswith("/"):
             target = "/" + target
-    if _TARGET.fullmatch(target) is None:
+    if not (target.isascii() and target.isprintable()) or " " in target or "#" in target:
         try:
             target = quote(target.partition("#")[0], safe=_PRINTABLE)
         except UnicodeEncodeError:

@@ -17,6 +17,9 @@ connection has one request at a time, whose bytes are in memory anyway. Under TL
 A body without a length is complete if the server closed the connection and did not break it. Under TLS, asyncio reports
 an end without a farewell in the same way as one with it.
 
+What arrives is put into one buffer of all connections, and parsed out of it at once: to have asyncio make one of 256
+KiB for each piece that it reads costs as much as sending and receiving.
+
 Rejected: a timeout scope and a task for each exchange, which cost as much as all the rest of it; and the type of an
 exception as the criterion, for it says where the code was and not what left.
 """
@@ -28,7 +31,7 @@ import contextlib
 import zlib
 from collections.abc import Callable, Hashable
 from contextvars import copy_context
-from typing import cast
+from typing import Protocol, cast
 
 from bms_async.errors import BmsError, CallTimeoutError, ResponseTooLargeError, TransportError
 from bms_async.redaction import SecretBytes
@@ -41,14 +44,28 @@ from ._pending import PendingRequest, fail, fail_closed
 _UNDECODABLE = "DecodingError: the response body is not encoded as its headers say"
 
 
-class Connection(asyncio.Protocol):
+class OnEnd(Protocol):
+    """What is called after each exchange."""
+
+    def __call__(self, connection: Connection, *, reusable: bool) -> object:
+        """Take the connection back.
+
+        Args:
+            connection: The connection.
+            reusable: Whether it can be used for another exchange.
+        """
+        ...
+
+
+class Connection(asyncio.BufferedProtocol):
     """A connection that sends one request after another.
 
     Args:
         route: The route that it is a part of.
+        buffer: Where what arrives is put until it is parsed, which is at once, so that all connections share it.
         max_bytes: The size limit of a body, in bytes after decompression.
         keep_alive: Seconds that it may be idle, unless the server announces less.
-        on_end: Called with it after each exchange.
+        on_end: Called with it after each exchange, and whether it can be used for another.
         on_lost: Called with it when it is closed to the last.
 
     Attributes:
@@ -56,6 +73,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_buffer",
         "_context",
         "_deadline",
         "_is_paused",
@@ -80,13 +98,15 @@ class Connection(asyncio.Protocol):
         self,
         route: Hashable,
         *,
+        buffer: memoryview,
         max_bytes: int,
         keep_alive: float,
-        on_end: Callable[[Connection], object],
+        on_end: OnEnd,
         on_lost: Callable[[Connection], object],
     ) -> None:
         self.route = route
         self._context = copy_context()
+        self._buffer = buffer
         self._max_bytes = max_bytes
         self._keep_alive = self.idle_limit = keep_alive
         self._on_end = on_end
@@ -108,19 +128,20 @@ class Connection(asyncio.Protocol):
     def _is_sending(self) -> bool:
         return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
-    def exchange(self, pending: PendingRequest, data: SecretBytes, *, keep: bool) -> None:
+    def exchange(self, pending: PendingRequest, data: SecretBytes, now: float, *, keep: bool) -> None:
         """Write a request; its response resolves it.
 
         Args:
             pending: The request; the connection must be usable, and have no other.
             data: The whole request as bytes.
+            now: The loop's time, in seconds.
             keep: Whether the connection may be kept afterwards.
         """
         self._pending = pending
         self._keep = keep
         request = pending.request
         self._parser.expect(bodiless=request.method == "HEAD")
-        self._deadline = self._loop.time() + request.timeout
+        self._deadline = now + request.timeout
         if self._timer is None or self._timer_at > self._deadline:
             self._set_timer()
         pending.sent = True
@@ -147,14 +168,23 @@ class Connection(asyncio.Protocol):
         """Take the open connection."""
         self._transport = cast("asyncio.Transport", transport)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to put what arrives."""
+        del sizehint
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Parse what was received, and resolve the request if that is its whole response."""
         if self._pending is None:
             # Nobody has asked for it, so it must not be read as the response to the next request.
             self.close()
             return
-        self._parser.feed(data)
-        self._advance()
+        parser = self._parser
+        parser.feed(self._buffer[:nbytes])
+        if parser.complete and parser.packed is None:
+            self._finish(parser.content)
+        else:
+            self._advance()
 
     def eof_received(self) -> None:
         """Take the end of what the server sends; the connection is closed."""
@@ -226,14 +256,15 @@ class Connection(asyncio.Protocol):
         pending, self._pending = cast("PendingRequest", self._pending), None
         parser = self._parser
         self.idle_limit = min(self._keep_alive, parser.idle_limit)
-        if not (
+        reusable = (
             self._keep
             and parser.keep_alive
             and not parser.excess
             and self.idle_limit > 0
             and self.usable
             and not self._is_sending
-        ):
+        )
+        if not reusable:
             self.close()
         if not pending.response.done():
             pending.response.set_result(
@@ -241,7 +272,7 @@ class Connection(asyncio.Protocol):
             )
         # An idle connection must not keep the last response in memory.
         parser.release()
-        self._end(pending)
+        self._end(pending, reusable=reusable)
 
     def _refuse(self, problem: str, *, too_large: bool = False) -> None:
         operation = cast("PendingRequest", self._pending).request.operation
@@ -256,11 +287,11 @@ class Connection(asyncio.Protocol):
         fail(pending, error)
         self._end(pending)
 
-    def _end(self, pending: PendingRequest) -> None:
+    def _end(self, pending: PendingRequest, *, reusable: bool = False) -> None:
         try:
             pending.finish()
         finally:
-            self._on_end(self)
+            self._on_end(self, reusable=reusable)
 
     def _set_timer(self) -> None:
         if self._timer is not None:

@@ -18,7 +18,6 @@ import asyncio
 import anyio.lowlevel
 
 from bms_async.errors import BmsError
-from bms_async.redaction import SecretBytes
 
 from ._connector import Connector, Route
 from ._http1 import split_url
@@ -27,6 +26,7 @@ from ._pending import PendingRequest, as_transport_error, fail, fail_closed
 from ._pool import SAFE_METHODS, IdlePool
 from ._queue import RequestQueue
 
+_BUFFER_SIZE = 256 * 1024
 _PASSES_TO_CLOSE = 5
 
 
@@ -45,6 +45,7 @@ class Http1Queue(RequestQueue):
         self._connector = connector
         self._keep_alive = keep_alive
         self._max_response_bytes = max_response_bytes
+        self._buffer = memoryview(bytearray(_BUFFER_SIZE))
         self._idle: IdlePool[Connection] = IdlePool(Connection.close)
         self._sweep: asyncio.TimerHandle | None = None
         self._open_connections: set[Connection] = set()
@@ -64,9 +65,9 @@ class Http1Queue(RequestQueue):
         if self._waiting or self._in_flight >= self._connections:
             self._waiting.append(pending)
         else:
-            self._start(pending)
+            self._start(pending, self._now())
 
-    def _start(self, pending: PendingRequest) -> None:
+    def _start(self, pending: PendingRequest, now: float) -> None:
         """Send a request on an idle connection, or open one for it."""
         self._in_flight += 1
         request = pending.request
@@ -77,12 +78,13 @@ class Http1Queue(RequestQueue):
             route = self._connector.routes.get((scheme, netloc))
             if route is not None:
                 data, keep = route.writer.write(request, target)
-                connection = self._idle.pop(route, self._now(), replayable=request.method in SAFE_METHODS)
+                connection = self._idle.pop(route, now, replayable=request.method in SAFE_METHODS)
         except Exception as error:  # noqa: BLE001 - a request of the application's may hold anything
             self._give_up(pending, error)
             return
         if connection is not None and data is not None:
-            self._send(connection, pending, data, keep=keep)
+            self._sent += 1
+            connection.exchange(pending, data, now, keep=keep)
             return
         self._connecting.add(pending)
         # The connection serves many callers, and must not run in the context of the first one.
@@ -107,7 +109,7 @@ class Http1Queue(RequestQueue):
             if pending in self._connecting:
                 self._connecting.discard(pending)
                 self._give_up(pending, error)
-                self._fill()
+                self._fill(self._now())
             return
         if pending not in self._connecting:
             # The queue was closed meanwhile.
@@ -118,9 +120,10 @@ class Http1Queue(RequestQueue):
         if pending.response.done():
             # Its caller has gone, and it has not been sent.
             pending.finish()
-            self._release(connection)
+            self._release(connection, reusable=True)
         else:
-            self._send(connection, pending, data, keep=keep)
+            self._sent += 1
+            connection.exchange(pending, data, self._now(), keep=keep)
 
     def _on_connect_end(self, pending: PendingRequest) -> None:
         """Fail the request of a task that was cancelled."""
@@ -129,7 +132,7 @@ class Http1Queue(RequestQueue):
             self._in_flight -= 1
             fail_closed(pending)
             pending.finish()
-            self._fill()
+            self._fill(self._now())
 
     def _make_room(self) -> None:
         while self._idle.count and self._idle.count + self._in_flight > self._connections:
@@ -138,33 +141,32 @@ class Http1Queue(RequestQueue):
     def _new_connection(self, route: Route) -> Connection:
         return Connection(
             route,
+            buffer=self._buffer,
             max_bytes=self._max_response_bytes,
             keep_alive=self._keep_alive,
             on_end=self._release,
             on_lost=self._open_connections.discard,
         )
 
-    def _send(self, connection: Connection, pending: PendingRequest, data: SecretBytes, *, keep: bool) -> None:
-        self._sent += 1
-        connection.exchange(pending, data, keep=keep)
-
-    def _release(self, connection: Connection) -> None:
+    def _release(self, connection: Connection, *, reusable: bool) -> None:
         """Take back a connection, and send what waits."""
         self._in_flight -= 1
-        if connection.usable and self.is_open:
-            self._idle.put(connection.route, connection, self._now())
+        now = self._now()
+        if reusable:
+            self._idle.put(connection.route, connection, now)
             if self._sweep is None:
                 self._set_sweep(self._keep_alive)
-        self._fill()
+        if self._waiting:
+            self._fill(now)
 
-    def _fill(self) -> None:
+    def _fill(self, now: float) -> None:
         """Send what waits, as far as there are connections."""
         while self._waiting and self._in_flight < self._connections and self.is_open:
             pending = self._waiting.popleft()
             if pending.response.done():
                 pending.finish()
             else:
-                self._start(pending)
+                self._start(pending, now)
 
     def _give_up(self, pending: PendingRequest, error: Exception) -> None:
         """Fail a request of which nothing was sent."""
@@ -204,4 +206,4 @@ class Http1Queue(RequestQueue):
             self._set_sweep(self._keep_alive / 2)
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return 0.0 if self._loop is None else self._loop.time()

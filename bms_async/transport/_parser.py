@@ -32,9 +32,16 @@ MAX_HEAD = 64 * 1024
 
 _MAX_INFORMATIONAL = 32
 _SWITCHING_PROTOCOLS = 101
-_FIRST_FINAL = 200
+_FIRST_INFORMATIONAL, _FIRST_FINAL = 100, 200
 _BODILESS = frozenset({204, 304})
-_KNOWN = frozenset({b"content-length", b"content-encoding", b"keep-alive", b"transfer-encoding", b"connection"})
+_HEEDED = frozenset({"connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"})
+_USUAL = (
+    *("Cache-Control", "Connection", "Content-Encoding", "Content-Language", "Content-Length", "Content-Type", "Date"),
+    *("ETag", "Expires", "Keep-Alive", "Location", "Server", "Strict-Transport-Security", "Transfer-Encoding", "Vary"),
+    *("X-Content-Type-Options", "X-Frame-Options", "X-Openstack-Request-Id", "X-Request-Id", "X-XSS-Protection"),
+)
+# Of the usual names, as they are usually written: the text, and whether it is heeded.
+_NAMES = {name.encode(): (name, name.lower() in _HEEDED) for usual in _USUAL for name in (usual, usual.lower())}
 # Seconds off the announced time at which a server closes: a request needs time to arrive.
 _KEEP_ALIVE_MARGIN = 1.0
 _NOT_HTTP = "RemoteProtocolError: the response is not HTTP"
@@ -72,13 +79,12 @@ class ResponseParser:
         "_bodiless",
         "_gap",
         "_has_length",
-        "_head_size",
+        "_heeded",
         "_informational",
         "_is_chunked",
         "_max_bytes",
         "_moved",
         "_parser",
-        "_raw",
         "complete",
         "content",
         "excess",
@@ -106,8 +112,8 @@ class ResponseParser:
         if self._parser is None or self._bodiless:
             self._parser = httptools.HttpResponseParser(self)
         self._bodiless = bodiless
-        self._raw: list[tuple[bytes, bytes]] = []
-        self._head_size = self._gap = self._informational = 0
+        self._heeded: dict[str, str] = {}
+        self._gap = self._informational = 0
         self._has_length = self._is_chunked = self._moved = False
         self.status = 0
         self.headers: list[tuple[str, str]] = []
@@ -122,11 +128,12 @@ class ResponseParser:
         """Let go of the parser, which refers to this object."""
         self._parser = None
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Parse what was received."""
         if self._parser is None:
             return
         self._moved = False
+        self._gap += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -137,14 +144,13 @@ class ResponseParser:
                 self.excess = True
             elif self.problem is None:
                 self.problem = _MALFORMED if self.status else _NOT_HTTP
-        if not self.complete:
-            self._gap = 0 if self._moved else self._gap + len(data)
-            if self._gap > MAX_HEAD and self.problem is None:
-                self.problem = _MALFORMED if self.status else _HEAD_TOO_LARGE
+        if self._moved:
+            self._gap = 0
+        elif self._gap > MAX_HEAD and self.problem is None and not self.complete:
+            self.problem = _MALFORMED if self.status else _HEAD_TOO_LARGE
 
     def release(self) -> None:
         """Forget the response."""
-        self._raw = []
         self.headers = []
         self.content = b""
         self.packed = None
@@ -168,13 +174,17 @@ class ResponseParser:
             self.excess = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, or a trailer."""
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > MAX_HEAD:
-            self.problem = self.problem or _HEAD_TOO_LARGE
-        elif not self.status:
-            # The parser leaves the white space behind a value.
-            self._raw.append((name, value.rstrip(b" \t")))
+        """Take a header, or a trailer, which is left out."""
+        if self.status:
+            return
+        shown, heed = _NAMES.get(name) or _read_name(name)
+        # The parser leaves the white space behind a value.
+        text = value.rstrip(b" \t").decode("utf-8", "surrogateescape")
+        self.headers.append((shown, text))
+        if heed:
+            known = shown.lower()
+            heeded = self._heeded
+            heeded[known] = f"{heeded[known]},{text}" if known in heeded else text
 
     def on_headers_complete(self) -> None:
         """Take the end of a head."""
@@ -182,11 +192,14 @@ class ResponseParser:
         if self._parser is None or self.problem is not None or self.complete:
             return
         status = self._parser.get_status_code()
-        if status >= _FIRST_FINAL:
-            self._head_size = 0
+        if self._gap > MAX_HEAD and sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
+            self.problem = _HEAD_TOO_LARGE
+        elif status >= _FIRST_FINAL:
             self.status = status
             self._read_headers()
-        elif status == _SWITCHING_PROTOCOLS or not status:
+        elif status < _FIRST_INFORMATIONAL:
+            self.problem = _NOT_HTTP
+        elif status == _SWITCHING_PROTOCOLS:
             self.problem = "RemoteProtocolError: the server switched to another protocol, which was not asked for"
         else:
             self._informational += 1
@@ -218,37 +231,24 @@ class ResponseParser:
             return
         if not self.status:
             # An informational one: the next is the response, or another of these.
-            self._raw = []
-            self._head_size = 0
+            self.headers = []
+            self._heeded = {}
             return
         self.complete = True
         self.keep_alive = self._parser.should_keep_alive()
 
     def _read_headers(self) -> None:
-        encoding = None
-        connection = b""
-        length = 0
-        for name, value in self._raw:
-            known = name.lower()
-            if known not in _KNOWN:
-                continue
-            if known == b"content-length":
-                self._has_length, length = True, int(value)
-            elif known == b"content-encoding":
-                encoding = value.decode("latin-1")
-            elif known == b"keep-alive":
-                self.idle_limit = parse_keep_alive(value.decode("latin-1"))
-            elif known == b"transfer-encoding":
-                self._is_chunked = self._is_chunked or b"chunked" in value.lower()
-            else:
-                connection += value.lower()
-        self.headers = [(name.decode("latin-1"), value.decode("utf-8", "surrogateescape")) for name, value in self._raw]
-        self._raw = []
+        heeded = self._heeded
+        length = heeded.get("content-length")
+        self._has_length = length is not None
+        self._is_chunked = "chunked" in heeded.get("transfer-encoding", "").lower()
+        self.idle_limit = parse_keep_alive(heeded["keep-alive"]) if "keep-alive" in heeded else math.inf
+        encoding = heeded.get("content-encoding")
         if self._bodiless:
             self.complete = True
             # The parser has taken it for a response with a body.
-            self.keep_alive = b"close" not in connection and self._version() == "1.1"
-        elif self.status not in _BODILESS and length > self._max_bytes:
+            self.keep_alive = "close" not in heeded.get("connection", "").lower() and self._version() == "1.1"
+        elif length is not None and int(length) > self._max_bytes and self.status not in _BODILESS:
             self._refuse_size()
         elif encoding is not None and (decompressor := make_decompressor(encoding)) is not None:
             self.packed = PackedBody(decompressor, self._max_bytes)
@@ -291,6 +291,11 @@ def _problem_of_library() -> str | None:
     parser.feed(_TRIAL)
     is_right = parsed == [_TRIAL_PARSED] * 2 and parser.complete and parser.excess
     return None if is_right else "the trial responses were parsed incorrectly"
+
+
+def _read_name(raw: bytes) -> tuple[str, bool]:
+    name = raw.decode("latin-1")
+    return name, name.lower() in _HEEDED
 
 
 def parse_keep_alive(header: str) -> float:

@@ -11,6 +11,7 @@ from bms_async.wire import HttpRequest
 from ._http1 import check_headers
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_USUAL_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _USUAL = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate", "Connection": "keep-alive"}
 _MAX_REMEMBERED = 32
 
@@ -19,7 +20,7 @@ class _Head(NamedTuple):
     """The header lines of a request, but for its length.
 
     Attributes:
-        lines: The lines as bytes.
+        lines: The lines as bytes, with the empty one after them.
         has_length: Whether the length is among them.
         keep: Whether the connection may be kept.
     """
@@ -47,7 +48,7 @@ class RequestWriter:
         self._host = host
         self._path_prefix = path_prefix
         self._proxy_headers = proxy_headers
-        self._heads: dict[object, _Head] = {}
+        self._heads: dict[tuple[tuple[str, str], ...], _Head] = {}
 
     def write(self, request: HttpRequest, target: str) -> tuple[SecretBytes, bool]:
         """Return the bytes of a request, and whether its connection may be kept.
@@ -60,18 +61,19 @@ class RequestWriter:
             TransportError: The method or a header is invalid; nothing was sent.
         """
         method, body = request.method, request.body
-        key = (method, *request.headers.items())
+        key = tuple(request.headers.items())
         head = self._heads.get(key)
-        if head is None:
+        if head is None or method not in _USUAL_METHODS:
             head = self._write_head(request)
             while len(self._heads) >= _MAX_REMEMBERED:
                 del self._heads[next(iter(self._heads))]
             self._heads[key] = head
         lines, has_length, keep = head
-        length = "" if has_length or not (body or method in _WITH_BODY) else f"Content-Length: {len(body)}\r\n"
-        return SecretBytes(
-            b"%b%b\r\n%b" % (f"{method} {self._path_prefix}{target} HTTP/1.1\r\n{length}".encode("ascii"), lines, body)
-        ), keep
+        if has_length or not (body or method in _WITH_BODY):
+            first = f"{method} {self._path_prefix}{target} HTTP/1.1\r\n"
+        else:
+            first = f"{method} {self._path_prefix}{target} HTTP/1.1\r\nContent-Length: {len(body)}\r\n"
+        return SecretBytes(first.encode() + lines + body), keep
 
     def forget(self) -> None:
         """Forget all headers."""
@@ -92,6 +94,7 @@ class RequestWriter:
                         *_lines((name, value) for name, value in usual.items() if name.lower() not in given),
                         *_lines(request.headers.items()),
                         self._proxy_headers,
+                        "\r\n",
                     )
                 ).encode("ascii")
             ),
