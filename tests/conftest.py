@@ -27,8 +27,9 @@ SLOW = (
     "auth/test_token_cache.py", "session/test_large_answers.py", "client/test_closing.py",
     "foreign/test_every_call.py", "jobs/test_patience.py", "jobs/test_watcher.py", "limits/test_accounts.py",
     "limits/test_window.py", "models/test_lenient_reading.py", "simulator/test_simulator_process.py",
-    "simulator/test_simulator_signatures.py", "test_import.py", "transport/test_cancelling.py",
-    "transport/test_everything_at_once.py", "transport/test_secrets.py", "transport/test_which_transport.py",
+    "simulator/test_simulator_signatures.py", "test_import.py", "transport/test_any_bytes.py",
+    "transport/test_cancelling.py", "transport/test_cancelling_at_each_step.py", "transport/test_everything_at_once.py",
+    "transport/test_responses_without_end.py", "transport/test_secrets.py", "transport/test_which_transport.py",
 )  # fmt: skip
 HERE = Path(__file__).parent
 

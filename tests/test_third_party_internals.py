@@ -62,7 +62,10 @@ def test_httpcore_knows_what_came_behind_a_response() -> None:
         origin=httpcore.Origin(b"http", b"127.0.0.1", 1), stream=httpcore.AsyncMockStream([])
     )
     assert connection._h11_state.trailing_data == (b"", False)
-    assert isinstance(httpcore.AsyncConnectionPool().connections, list)
+    assert isinstance(connection._network_stream, httpcore.AsyncMockStream)
+    pool: Any = httpcore.AsyncConnectionPool()
+    assert isinstance(pool.connections, list)
+    assert pool.create_connection(httpcore.Origin(b"http", b"127.0.0.1", 1))._connection is None
 
 
 def test_an_event_loop_of_asyncio_runs_one_pass_at_a_time() -> None:

@@ -11,17 +11,25 @@ CHUNK_SIZE = 2**18
 
 _GZIP = frozenset({"gzip", "x-gzip"})
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_GZIP_ONLY = 16 + zlib.MAX_WBITS
+_DEFLATE_HEADER_SIZE = 2
+_SLICE_SIZE = 2**13
 
 
 class Decompressor:
-    """Decompresses one body of gzip, or of deflate in either of the two forms that servers send."""
+    """Decompresses one body of gzip, or of deflate in either of the two forms that servers send.
 
-    __slots__ = ("_begun", "_inflate", "_may_be_raw")
+    A body of gzip may have several members, one after another, and zeros behind the last one.
+    """
+
+    __slots__ = ("_begun", "_held", "_inflate", "_is_gzip", "_may_be_raw")
 
     def __init__(self, encoding: str) -> None:
         self._inflate = zlib.decompressobj(_GZIP_OR_ZLIB)
-        self._may_be_raw = encoding not in _GZIP
+        self._is_gzip = encoding in _GZIP
+        self._may_be_raw = not self._is_gzip
         self._begun = False
+        self._held = b""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the decompressed chunks of some data.
@@ -29,7 +37,20 @@ class Decompressor:
         Raises:
             zlib.error: The data is invalid.
         """
-        while data and not self._inflate.eof:
+        if self._may_be_raw and not self._begun:
+            # The two forms of deflate differ in the first two bytes, which may arrive one by one.
+            data = self._held + data
+            self._held = data if len(data) < _DEFLATE_HEADER_SIZE else b""
+            if self._held:
+                return
+        while data:
+            if self._inflate.eof and len(data) > _SLICE_SIZE:
+                # zlib copies what is left at each end of a member, which may be twenty bytes on.
+                for start in range(0, len(data), _SLICE_SIZE):
+                    yield from self.feed(data[start : start + _SLICE_SIZE])
+                return
+            if self._inflate.eof and not (data := self._begin_member(data)):
+                return
             try:
                 chunk = self._inflate.decompress(data, CHUNK_SIZE)
             except zlib.error:
@@ -38,8 +59,16 @@ class Decompressor:
                 self._inflate, self._may_be_raw = zlib.decompressobj(-zlib.MAX_WBITS), False
                 continue
             self._begun = True
-            data = self._inflate.unconsumed_tail
-            yield chunk
+            data = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+            if chunk:
+                yield chunk
+
+    def _begin_member(self, data: bytes) -> bytes:
+        """Return the data of the next member, after the end of one; empty if there is none."""
+        data = data.lstrip(b"\0") if self._is_gzip else b""
+        if data:
+            self._inflate = zlib.decompressobj(_GZIP_ONLY)
+        return data
 
     def finish(self) -> None:
         """Check that the end of the body was reached.
@@ -47,7 +76,7 @@ class Decompressor:
         Raises:
             zlib.error: The body is truncated.
         """
-        if self._begun and not self._inflate.eof:
+        if self._held or (self._begun and not self._inflate.eof):
             raise zlib.error("the compressed body is truncated")
 
 

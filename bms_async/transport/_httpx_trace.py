@@ -48,6 +48,7 @@ class Progress:
         connect_sent: Whether a CONNECT request was sent to a proxy.
         responded: Whether the head of a response was received.
         peer: Host and port that were connected to; None if a connection was open already.
+        in_handshake: The stream of a connection whose TLS handshake has not ended; None otherwise.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Progress:
         "_timeouts",
         "began",
         "connect_sent",
+        "in_handshake",
         "peer",
         "responded",
         "sent",
@@ -68,6 +70,7 @@ class Progress:
         self._timeouts = timeouts
         self.began = self.sent = self.written = self.connect_sent = self.responded = False
         self.peer: tuple[str, int] | None = None
+        self.in_handshake: Any = None
 
     async def __call__(self, name: str, info: dict[str, Any]) -> None:
         self.began = True
@@ -81,6 +84,10 @@ class Progress:
             self._mask(part, info)
         elif event == "connect_tcp.started":
             self.peer = (info["host"], info["port"])
+        elif event == "connect_tcp.complete":
+            self.in_handshake = info["return_value"]
+        elif event == "start_tls.complete":
+            self.in_handshake = None
         elif "exception" in info:
             self._mask(part, info)
 

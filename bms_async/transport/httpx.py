@@ -165,6 +165,12 @@ class HttpxTransport(QueuedTransport):
                 failure = error.with_traceback(None)
             except Exception as error:  # noqa: BLE001 - each library has errors of its own
                 failure = to_transport_error(error, request, progress, _proxy_connected_to(request, progress))
+            except BaseException:
+                if progress is not None and not progress.sent and progress.in_handshake is not None:
+                    # httpcore leaves a connection open whose handshake is cancelled.
+                    with anyio.CancelScope(shield=True):
+                        await progress.in_handshake.aclose()
+                raise
         try:
             raise failure or timeout_error(request, progress, _proxy_connected_to(request, progress))
         finally:
@@ -191,17 +197,22 @@ class HttpxTransport(QueuedTransport):
 
     async def _exchange_once(self, client: Any, request: HttpRequest, built: httpx.Request) -> HttpResponse:
         response = await self._send(client, built)
+        excessive = None
         try:
             body = await self._read_body(response)
+            excessive = _connection_with_excess(client, response)
+            if excessive is not None:
+                # Data after the response must not be read as the response to the next request.
+                await excessive.aclose()
         finally:
             await response.aclose()
+        if excessive is not None:
+            # The end of the response has made the connection idle again.
+            await excessive.aclose()
         if body is None:
             raise ResponseTooLargeError(
                 limit=self._max_response_bytes, status=response.status_code, operation=request.operation
             )
-        if self._owns_clients and _has_excess_data(client):
-            # Data after the response must not be read as the response to the next request.
-            await client.aclose()
         return HttpResponse(status=response.status_code, headers=tuple(response.headers.multi_items()), body=body)
 
     def _build_request(self, client: Any, request: HttpRequest, extensions: dict[str, Any]) -> httpx.Request:
@@ -223,8 +234,8 @@ class HttpxTransport(QueuedTransport):
 
     async def _read_body(self, response: httpx.Response) -> bytes | None:
         """Return a whole body; None if it is larger than the limit."""
-        parts = []
-        size = 0
+        # Not a list of parts: a part may be one byte, which takes forty times as much in a list.
+        body = bytearray()
         encoding = response.headers.get("content-encoding")
         decompressor = make_decompressor(encoding)
         stream: Any
@@ -232,20 +243,20 @@ class HttpxTransport(QueuedTransport):
             # It was read already, as by a mock; or only httpx knows its encoding.
             stream, decompressor = response.aiter_bytes(), None
         else:
-            # The raw stream: httpx would decompress a part at once, however large it becomes.
-            stream = response.stream if self._owns_clients else response.aiter_raw()
+            # The raw stream: httpx would decompress a part at once, however large it becomes, and its own iterator
+            # gives the connection back at the end.
+            stream = response.stream
         async for part in stream:
             for chunk in (part,) if decompressor is None else decompressor.feed(part):
-                size += len(chunk)
-                if size > self._max_response_bytes:
+                body += chunk
+                if len(body) > self._max_response_bytes:
                     return None
-                parts.append(chunk)
                 if len(chunk) == CHUNK_SIZE:
                     # This part has more chunks; let other tasks run in between.
                     await asyncio.sleep(0)
         if decompressor is not None:
             decompressor.finish()
-        return b"".join(parts)
+        return bytes(body)
 
 
 class _SharedClient:
@@ -281,14 +292,23 @@ def _proxy_connected_to(request: HttpRequest, progress: Progress | None) -> str 
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _has_excess_data(client: httpx.AsyncHTTPTransport) -> bool:
-    """Return whether data arrived after the end of the response.
+def _connection_with_excess(client: Any, response: Any) -> Any:
+    """Return the connection of a response, if data has arrived after its end.
 
     httpx has no public attribute for this; a test fails if the private ones move.
     """
-    connections = client._pool.connections  # noqa: SLF001
-    state = getattr(getattr(connections[0], "_connection", None), "_h11_state", None) if connections else None
-    return state is not None and bool(state.trailing_data[0])
+    stream = response.extensions.get("network_stream")
+    if stream is None:
+        return None
+    for transport in (client, getattr(client, "_transport", None), *getattr(client, "_mounts", {}).values()):
+        for connection in getattr(getattr(transport, "_pool", None), "connections", ()):
+            # A connection through a proxy holds one to the proxy, and either holds the one of HTTP/1.1.
+            while (inner := getattr(connection, "_connection", None)) is not None:
+                connection = inner  # noqa: PLW2901
+            if getattr(connection, "_network_stream", None) is stream:
+                state = getattr(connection, "_h11_state", None)
+                return connection if state is not None and state.trailing_data[0] else None
+    return None
 
 
 def _pool_size(client: object) -> int | None:

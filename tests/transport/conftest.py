@@ -35,6 +35,13 @@ def one_of_httpx(request: pytest.FixtureRequest) -> ModuleType:
     return module
 
 
+@pytest.fixture(params=[POOLS, httpx, httpx2, httptools], ids=["httpx by itself", "httpx", "httpx2", "httptools"])
+def strict_library(request: pytest.FixtureRequest) -> ModuleType:
+    """Give a library whose parser shows that a next response has begun, and drops trailers; aiohttp's does neither."""
+    module: ModuleType = request.param
+    return module
+
+
 @pytest.fixture(scope="session")
 def trusting() -> ssl.SSLContext:
     """Trust the certificate of the tests and no other; made once, for a context takes long to make."""
