@@ -372,7 +372,8 @@ def _describe_no_connection(error: Exception, request: HttpRequest) -> str:
         host = f"[{error.host}]" if ":" in error.host else error.host
         return describe_proxy_unreachable(request, str(_cause_of(error)), f"{host}:{error.port}")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return describe_connect_failure(request, f"ConnectError: {_cause_of(error)}")
+        cause = _cause_of(error)
+        return describe_connect_failure(request, f"ConnectError: {str(cause) or type(cause).__name__}")
     if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | aiohttp.ClientResponseError):
         # A failure after connecting to the proxy and before the server is one of CONNECT.
         return describe_proxy_refusal(request, None, "of the session")
