@@ -17,6 +17,7 @@ import msgspec
 from bms_async import (
     AiohttpTransport,
     BmsClient,
+    Http1Transport,
     HttpxTransport,
     Limits,
     PasswordAuth,
@@ -40,8 +41,9 @@ def _over_a_session(**options: Any) -> AiohttpTransport:
     return AiohttpTransport(aiohttp.ClientSession(), **options)
 
 
-TRANSPORTS: dict[str, Callable[..., AiohttpTransport | HttpxTransport]] = {
+TRANSPORTS: dict[str, Callable[..., AiohttpTransport | Http1Transport | HttpxTransport]] = {
     "aiohttp": _over_a_session,
+    "http1": Http1Transport,
     "httpx": HttpxTransport,
 }
 CONNECTIONS = 24

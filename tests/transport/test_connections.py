@@ -15,6 +15,7 @@ import pytest
 
 from bms_async import BmsClient, ConfigurationError, HttpRequest, HttpxTransport, StaticToken
 from bms_async.transport.aiohttp import AiohttpTransport
+from bms_async.transport.http1 import Http1Transport
 from tests.transport._transports import LibraryTransport, make_transport
 from tests.transport.loopback import PATIENCE, Loopback, Talk, answer, answers, answers_when
 
@@ -186,7 +187,7 @@ def over_a_session_that_takes_cookies() -> AiohttpTransport:
     return AiohttpTransport(aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)))
 
 
-@pytest.mark.parametrize("make", [HttpxTransport, over_a_session_that_takes_cookies])
+@pytest.mark.parametrize("make", [HttpxTransport, Http1Transport, over_a_session_that_takes_cookies])
 async def test_cookies_of_one_call_do_not_go_with_the_next(
     make: Callable[[], LibraryTransport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
