@@ -63,6 +63,7 @@ bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.limiter
 	-$(BIN)/python -m benchmarks.fleet
 	-$(BIN)/python -m benchmarks.holding
+	-$(BIN)/python -m benchmarks.polls
 	-$(BIN)/python -m benchmarks.watch
 
 clean:

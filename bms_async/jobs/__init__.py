@@ -2,7 +2,9 @@
 
 from .events import EventGap, JobChanged, JobEnded, JobEvent, JobEvents, JobLost, JobStarted, SubJobEnded
 from .handle import JobHandle, SavedJob, read_saved
+from .kept_job import PartialPoll
 from .patience import Patience, bounded_poll
+from .poll_reading import PollReader
 from .schedule import POLL_BUDGET_SHARE
 from .statistics import WatcherStatistics
 from .watcher import Watcher
@@ -17,7 +19,9 @@ __all__ = [
     "JobHandle",
     "JobLost",
     "JobStarted",
+    "PartialPoll",
     "Patience",
+    "PollReader",
     "SavedJob",
     "SubJobEnded",
     "Watcher",

@@ -77,7 +77,7 @@ class JobHandle:
 
     @property
     def job(self) -> Job | None:
-        """The job as the last poll that showed a change had it, None before the first."""
+        """The job as the last poll showed it, None before the first."""
         self._record.mark_viewed()
         return self._record.job
 
@@ -171,7 +171,7 @@ class JobHandle:
 
     @property
     def _last_status(self) -> JobStatus:
-        return self._record.job.status if self._record.job else JobStatus.INIT
+        return self._record.status or JobStatus.INIT
 
     @property
     def _is_shared(self) -> bool:

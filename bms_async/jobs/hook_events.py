@@ -19,12 +19,12 @@ def emit_poll(hooks: Hooks, record: JobRecord, error: Exception | None, now: flo
         error: Why the poll failed; None if it did not.
         now: The event loop's time in seconds.
     """
-    job, ended = record.job, record.ended
+    status, ended = record.status, record.ended
     hooks.emit(
         JobPolled(
             job_id=record.job_id,
             action=record.action,
-            status=None if job is None else job.status.value,
+            status=None if status is None else status.value,
             ended=len(ended),
             total=record.total,
             error=None if error is None else type(error).__name__,
@@ -38,7 +38,7 @@ def emit_poll(hooks: Hooks, record: JobRecord, error: Exception | None, now: flo
             JobFinished(
                 job_id=record.job_id,
                 action=record.action,
-                status=None if job is None or lost is not None else job.status.value,
+                status=None if status is None or lost is not None else status.value,
                 succeeded=succeeded,
                 failed=len(ended) - succeeded,
                 seconds=now - record.polling.since if record.polling.started else None,

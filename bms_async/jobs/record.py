@@ -6,9 +6,9 @@ RUNNING, and the first end that was seen counts.
 
 How: the end of each server's sub-job is kept in one dict. Where a poll shows it again, `intern_job` puts the object
 that is held already in the place of the copy, and does the same with equal ids and texts. Of the polls only the last
-one that showed a change is kept. Futures, the event that wakes waiters and the list of ends are created when they are
-first needed, because most jobs are only polled. What the watcher needs for polling is in a `PollState`, which the
-garbage collector does not visit.
+one is kept, and of a large job only what has ended is kept as objects (`KeptJob`). Futures, the event that wakes
+waiters and the list of ends are created when they are first needed, because most jobs are only polled. What the watcher
+needs for polling is in a `PollState`, which the garbage collector does not visit.
 
 Rejected: a future for each server from the start, since most servers of a large job are never asked about one by one.
 """
@@ -23,7 +23,7 @@ from enum import Enum, auto
 from bms_async._tasks import check_loop
 from bms_async.errors import BmsError, JobLostError
 from bms_async.errors.base import own_copy
-from bms_async.models import Job, JobSummary, SubJob
+from bms_async.models import Job, JobStatus, SubJob
 from bms_async.models.free_text import map_free_text
 from bms_async.models.ids import canonical_id
 from bms_async.models.jobs import intern_job
@@ -31,8 +31,10 @@ from bms_async.redaction import mask_when_shown
 
 from .attribution import attribute_unnamed, is_complete, unended, with_first_ends
 from .events import EventBus, JobChanged, JobEnded, JobLost, SubJobEnded
+from .kept_job import KeptJob, PartialPoll
+from .poll_reading import SPLIT_FROM, PollReader
 from .poll_state import PollState
-from .progress import NO_PROGRESS, advance
+from .progress import NO_PROGRESS, advance, count
 from .schedule import SAMPLES
 
 _CLOCK_STEP = 5.0
@@ -58,7 +60,6 @@ class JobRecord:
         servers: The servers it was started for, empty if not known.
         expected_ids: The same by canonical id, for lookups: the cloud and callers may spell one id in two ways.
         polling: When it is polled, and how its polls have gone.
-        job: What the last poll that showed a change said, None before the first.
         ended: The sub-jobs that have ended, in the order in which their ends were seen.
         finished: Whether nothing more will be learned: the job has ended, or was lost.
         error: Why nothing more will be learned, if the job did not end by itself.
@@ -74,14 +75,13 @@ class JobRecord:
         "_on_wake",
         "_progress",
         "_shared_by_calls",
-        "_unnamed_count",
+        "_shown",
         "_waiter_count",
         "action",
         "ended",
         "error",
         "expected_ids",
         "finished",
-        "job",
         "job_id",
         "polling",
         "redact",
@@ -104,14 +104,13 @@ class JobRecord:
         self.action = action
         self.redact: Callable[[str], str] | None = None
         self.polling = PollState(since=since, started=started, last_progress_at=since)
-        self.job: Job | None = None
         self.ended: Sequence[SubJob] = ()
         self.finished = False
         self.error: BmsError | None = None
         self._bus = bus
         self._progress = NO_PROGRESS
         self._shared_by_calls = False
-        self._unnamed_count = 0
+        self._shown: Job | KeptJob | None = None
         self._ended_by_server: dict[str, SubJob] = {}
         self._futures: dict[str, list[asyncio.Future[SubJob]]] = {}
         self._waiter_count = 0
@@ -133,9 +132,25 @@ class JobRecord:
         self.action = self.action or action
 
     @property
+    def head(self) -> Job | None:
+        """What the last poll said of the job itself, None before the first; it need not have the sub-jobs."""
+        return self._shown.head if isinstance(self._shown, KeptJob) else self._shown
+
+    @property
+    def job(self) -> Job | None:
+        """What the last poll said of the whole job, None before the first."""
+        return self._shown.whole(self._settle) if isinstance(self._shown, KeptJob) else self._shown
+
+    @property
+    def status(self) -> JobStatus | None:
+        """The job's status in the last poll, None before the first."""
+        return self.head.status if self.head is not None else None
+
+    @property
     def total(self) -> int:
         """How many sub-jobs the job has, as far as is known; at least 1."""
-        return max(len(self.expected_ids), self.job.sub_jobs_total if self.job else 0, 1)
+        shown = len(self._shown.stages) if isinstance(self._shown, KeptJob) else 0
+        return max(len(self.expected_ids), self.head.sub_jobs_total if self.head is not None else 0, shown, 1)
 
     def priority(self) -> PollPriority:
         """Return how urgently the job is polled."""
@@ -151,7 +166,7 @@ class JobRecord:
     def durations(self, now: float) -> list[float]:
         """Return how long some of the sub-jobs took, in seconds from the job's acceptance, once it has ended."""
         polling = self.polling
-        begun = self.job.begin_time if self.job else None
+        begun = self.head.begin_time if self.head is not None else None
         sample = self.ended[:: -(-len(self.ended) // SAMPLES) or 1]
         shown = [(sub.end_time - begun).total_seconds() for sub in sample if begun and sub.end_time]
         oldest = now - polling.since + _CLOCK_STEP if polling.started else math.inf
@@ -177,9 +192,14 @@ class JobRecord:
         self.polling.viewed = True
         self.wake()
 
-    def note_progress(self, shown: Job | JobSummary, now: float) -> None:
-        """Note whether a poll shows progress; the patience for jobs that show none is counted from it."""
-        progress = advance(self._progress, shown, servers=len(self.expected_ids), ended=len(self._ended_by_server))
+    def note_progress(self, now: float) -> None:
+        """Note whether the last poll shows progress; the patience for jobs that show none is counted from it."""
+        if self._shown is None or self.status is None:
+            return
+        counts = self._shown.counts if isinstance(self._shown, KeptJob) else count(self._shown)
+        progress = advance(
+            self._progress, self.status, counts, servers=len(self.expected_ids), ended=len(self._ended_by_server)
+        )
         if progress != self._progress:
             self._progress, self.polling.last_progress_at = progress, now
 
@@ -208,51 +228,57 @@ class JobRecord:
             self.wake()
         return future
 
-    def has_changes(self, summary: JobSummary) -> bool:
-        """Return whether the summary of a poll shows anything new."""
-        if self.job is None or summary.status != self.job.status or summary.status.is_final:
-            return True
-        unnamed = 0
-        for sub in summary.sub_jobs:
-            if sub.status.is_final:
-                server_id = sub.server_id
-                if server_id is None:
-                    unnamed += 1
-                elif canonical_id(server_id) not in self._ended_by_server:
-                    return True
-        return unnamed > self._unnamed_count
+    def mask_with(self, redact: Callable[[str], str]) -> None:
+        """Mask the secrets that the job's call has sent, in what is known of the job too."""
+        self.redact = redact
+        if self.job is not None:
+            # As a whole, so that the next poll decodes and masks all of it.
+            self._shown = map_free_text(self.job, self._mask)
 
-    def update(self, job: Job) -> None:
-        """Apply what a poll showed."""
-        if self.finished:
+    def make_reader(self, *, split_from: int = SPLIT_FROM) -> PollReader:
+        """Return a reader of the next poll.
+
+        Args:
+            split_from: Bytes from which on a poll is read in parts.
+        """
+        return PollReader(self._shown, split_from=split_from)
+
+    def update(self, poll: Job | PartialPoll) -> None:
+        """Apply what a poll showed.
+
+        One that was compared with anything but what is known now is left out; the next poll shows what it did.
+        """
+        if self.finished or (isinstance(poll, PartialPoll) and poll.known is not self._shown):
             return
-        if self.redact is not None:
-            job = map_free_text(job, self._mask)
-        job = intern_job(job, self._ended_by_server, self.expected_ids)
-        before, self.job = self.job, job
-        if len(self._bus) and not job.is_final and (before is None or before.status != job.status):
-            self._bus.publish(JobChanged(job_id=self.job_id, status=job.status))
-        self._unnamed_count = 0
-        for sub in job.sub_jobs:
-            if sub.is_final:
-                server_id = sub.server_id
-                if server_id is None:
-                    self._unnamed_count += 1
-                elif (name := canonical_id(server_id)) not in self._ended_by_server:
-                    self._end(name, sub)
-        if job.is_final and is_complete(job, self._ended_by_server):
+        before = self.status
+        changed = self._settle(poll if isinstance(poll, Job) else poll.changed)
+        self._shown = changed if isinstance(poll, Job) else poll.keep(changed)
+        if len(self._bus) and not changed.is_final and before != changed.status:
+            self._bus.publish(JobChanged(job_id=self.job_id, status=changed.status))
+        for sub in changed.sub_jobs:
+            server_id = sub.server_id if sub.is_final else None
+            if server_id is not None and (name := canonical_id(server_id)) not in self._ended_by_server:
+                self._end(name, sub)
+        if changed.is_final and (job := self.job) is not None and is_complete(job, self._ended_by_server):
             self._finish(job)
         self._notify()
+
+    def _settle(self, job: Job) -> Job:
+        """Return the job, masked, and sharing its parts with what is held already."""
+        masked = job if self.redact is None else map_free_text(job, self._mask)
+        return intern_job(masked, self._ended_by_server, self.expected_ids)
 
     @property
     def shows_unended(self) -> bool:
         """Whether the last poll that showed a change showed sub-jobs that have not ended."""
-        return self.job is not None and any(unended(self.job, self._ended_by_server))
+        job = self.job
+        return job is not None and any(unended(job, self._ended_by_server))
 
     def give_up(self) -> None:
         """Finish a job that has failed, though some sub-jobs were never shown, or seem to go on."""
-        if self.job is not None and not self.finished:
-            self._finish(self.job)
+        job = self.job
+        if job is not None and not self.finished:
+            self._finish(job)
             self._notify()
 
     def fail(self, error: BmsError) -> None:
@@ -286,7 +312,7 @@ class JobRecord:
             self._bus.publish(SubJobEnded(job_id=self.job_id, server_id=sub.server_id, sub_job=sub))
 
     def _finish(self, job: Job) -> None:
-        self.job = job = with_first_ends(job, self._ended_by_server)
+        self._shown = job = with_first_ends(job, self._ended_by_server)
         unnamed = [sub for sub in job.sub_jobs if sub.is_final and not sub.server_id]
         # A job that names servers of no call of ours is not the job it was taken for.
         trusted = not self._shared_by_calls and all(name in self.expected_ids for name in self._ended_by_server)

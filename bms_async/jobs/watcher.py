@@ -18,7 +18,6 @@ none of them could know which poll is worth most.
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
@@ -31,14 +30,16 @@ from bms_async._foreign import contain, is_own_cancellation
 from bms_async._tasks import BackgroundTasks, check_loop
 from bms_async.errors import CallError, ClientClosedError, InvalidRequestError, JobLostError
 from bms_async.limits import Pacer
-from bms_async.models import Job, JobStatus, JobSummary
+from bms_async.models import Job, JobStatus
 
 from . import schedule
 from .events import EventBus, JobEvents, JobStarted
 from .handle import JobHandle, WatchedJobs
+from .kept_job import PartialPoll
 from .patience import Patience, bounded_poll
 from .poll_failures import classify_failure
 from .poll_queue import PollQueue
+from .poll_reading import PollReader
 from .record import JobRecord, PollPriority
 from .statistics import WatcherStatistics
 
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("bms_async.jobs")
 
-Fetch: TypeAlias = Callable[[str, Callable[[JobSummary], bool]], Awaitable[Job | None]]
-"""Fetches a job; returns None if the given function finds no change in the job's summary."""
+Fetch: TypeAlias = Callable[[str, PollReader], Awaitable[Job | PartialPoll | None]]
+"""Fetches a job, whose poll the reader reads; returns None if it shows what the last poll showed."""
 
 _MAX_CONCURRENT_POLLS = 32
 _PAUSE_AFTER_BUG = 5.0
@@ -165,7 +166,8 @@ class Watcher:
             if keep_polling:
                 record.polling.keep_polling = True
                 record.wake()
-        record.redact = redact or record.redact
+        if redact is not None:
+            record.mask_with(redact)
         return JobHandle(record, self._project() or "", servers=servers, action=action)
 
     def _add(
@@ -287,7 +289,7 @@ class Watcher:
         began = anyio.current_time()
         failure: Exception | None = None
         try:
-            poll = self._fetch(record.job_id, functools.partial(self._has_changes, record))
+            poll = self._fetch(record.job_id, record.make_reader())
             delay = self._on_success(record, await bounded_poll(poll, self._patience))
         except ClientClosedError as error:
             if self._is_closing or not self._tasks.is_open:
@@ -319,26 +321,22 @@ class Watcher:
         # Its traceback refers to this frame, which would be a cycle.
         del failure
 
-    def _has_changes(self, record: JobRecord, summary: JobSummary) -> bool:
-        record.note_progress(summary, anyio.current_time())
-        return record.has_changes(summary)
-
-    def _on_success(self, record: JobRecord, job: Job | None) -> float:
+    def _on_success(self, record: JobRecord, poll: Job | PartialPoll | None) -> float:
         now = anyio.current_time()
         record.polling.record_success(now)
-        if job is not None:
-            record.update(job)
-            record.note_progress(job, now)
+        if poll is not None:
+            record.update(poll)
             if record.finished:
                 self._ended += 1
                 self._update_profile(record, now)
+        record.note_progress(now)
         if not record.finished:
             self._check_progress(record, now)
         record.polling.last_poll_at = now
         return self._delay(record, now)
 
     def _check_progress(self, record: JobRecord, now: float) -> None:
-        job, patience = record.job, self._patience
+        job, patience = record.head, self._patience
         goes_on = job is None or not job.is_final or record.shows_unended
         grace = patience.no_news if goes_on else patience.incomplete
         if job is None or now - record.polling.last_progress_at <= grace:
@@ -405,4 +403,4 @@ def _alive(records: WeakValueDictionary[str, JobRecord]) -> list[JobRecord]:
 
 def _profile_key(record: JobRecord) -> str:
     """Return the key under which jobs of one kind share a duration profile."""
-    return record.action or (record.job.job_type if record.job else None) or ""
+    return record.action or (record.head.job_type if record.head is not None else None) or ""

@@ -3,7 +3,7 @@
 from .base import Model, Moment, OpenEnum, OpenIntEnum, read_datetime
 from .creation import Bandwidth, DataVolume, EipExtendParam, ExtendParam, NewEip, Nic, PublicIp, RootVolume
 from .flavors import BootSource, ExtraSpecs, Flavor, FlavorLink, FlavorStatus
-from .jobs import Job, JobAccepted, JobEntities, JobStatus, JobSummary, SubJob, SubJobEntities
+from .jobs import Job, JobAccepted, JobEntities, JobStatus, SubJob, SubJobEntities
 from .nics import FixedIp, Interface, PortState
 from .nova import BriefServer, CreatedServer, KeyPair, Network
 from .passwords import WindowsPassword
@@ -52,7 +52,6 @@ __all__ = [
     "JobAccepted",
     "JobEntities",
     "JobStatus",
-    "JobSummary",
     "KeyPair",
     "Link",
     "Model",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from operator import is_not
 from typing import Final
 
 import msgspec
@@ -203,14 +204,25 @@ def intern_job(job: Job, ended: Mapping[str, SubJob], server_ids: Mapping[str, s
     """
     texts: dict[str, str] = {}
     subs = tuple(_held(sub, ended) or _intern_texts(sub, server_ids, texts) for sub in job.sub_jobs)
-    if job.entities is not None and any(new is not old for new, old in zip(subs, job.sub_jobs, strict=True)):
-        job = msgspec.structs.replace(job, entities=msgspec.structs.replace(job.entities, sub_jobs=subs))
-    return job
+    return with_sub_jobs(job, subs) if any(map(is_not, subs, job.sub_jobs)) else job
+
+
+def with_sub_jobs(job: Job, subs: tuple[SubJob, ...]) -> Job:
+    """Return the job with other sub-jobs; the same object if it has no entities, and so none.
+
+    Args:
+        job: The job.
+        subs: The sub-jobs.
+    """
+    entities = job.entities
+    if entities is None:
+        return job
+    return msgspec.structs.replace(job, entities=msgspec.structs.replace(entities, sub_jobs=subs))
 
 
 def _held(sub: SubJob, ended: Mapping[str, SubJob]) -> SubJob | None:
     held = ended.get(canonical_id(sub.server_id or ""))
-    return held if held == sub else None
+    return held if held is sub or held == sub else None
 
 
 def _intern_texts(sub: SubJob, server_ids: Mapping[str, str], texts: dict[str, str]) -> SubJob:
@@ -226,37 +238,6 @@ def _intern_texts(sub: SubJob, server_ids: Mapping[str, str], texts: dict[str, s
         if text := getattr(sub, name):
             force_setattr(sub, name, texts.setdefault(text, text))
     return sub
-
-
-class SubJobSummary(Model, frozen=True, kw_only=True, rename={"about": "entities"}):
-    """The part of a sub-job that shows whether it has changed."""
-
-    status: JobStatus = JobStatus.INIT
-    about: SubJobEntities | tuple[SubJobEntities, ...] | None = None
-
-    @property
-    def server_id(self) -> str | None:
-        """The server that the sub-job is about."""
-        return _server_of(self.about)
-
-
-class JobEntitiesSummary(Model, frozen=True, kw_only=True):
-    """The part of a job's entities that shows whether anything has changed."""
-
-    sub_jobs: tuple[SubJobSummary, ...] | None = None
-
-
-class JobSummary(Model, frozen=True, kw_only=True):
-    """The part of a poll that shows whether anything has changed; the whole `Job` is decoded only then."""
-
-    job_id: str
-    status: JobStatus = JobStatus.INIT
-    entities: JobEntitiesSummary | None = None
-
-    @property
-    def sub_jobs(self) -> tuple[SubJobSummary, ...]:
-        """The sub-jobs that this poll showed."""
-        return (self.entities.sub_jobs or ()) if self.entities is not None else ()
 
 
 class JobAccepted(Model, frozen=True, kw_only=True):

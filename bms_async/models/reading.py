@@ -89,7 +89,10 @@ def _make_repair(kind: Any) -> Callable[[Any], Any]:
     if origin is Annotated:
         return _repair_of(args[0])
     if origin in (Union, types.UnionType):
-        return _one_of([_repair_of(arg) for arg in args if arg is not type(None)])
+        kinds = [arg for arg in args if arg is not type(None)]
+        # A list that may be one stays one, whatever is repaired in it, and is not merged into an object.
+        first = [kind for kind in kinds if get_origin(kind) is tuple]
+        return _one_of(*([_repair_of(kind) for kind in order] for order in (kinds, first + kinds)))
     if origin is tuple:
         return _many(_repair_of(args[0]))
     if isinstance(origin, type) and issubclass(origin, Mapping):
@@ -128,9 +131,10 @@ def _struct(kind: type[msgspec.Struct]) -> Callable[[Any], Any]:
     return repair
 
 
-def _one_of(repairs: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
+def _one_of(repairs: list[Callable[[Any], Any]], of_lists: list[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     def repair_any(raw: Any) -> Any:
-        return next((value for repair in repairs if (value := repair(raw)) is not _ABSENT), _ABSENT)
+        tried = of_lists if isinstance(raw, list) else repairs
+        return next((value for repair in tried if (value := repair(raw)) is not _ABSENT), _ABSENT)
 
     return repair_any
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import pytest
 
 from bms_async import Job, JobStatus, SubJob
 from bms_async.jobs.events import EventBus
@@ -19,6 +20,7 @@ from tests.support.virtual_clock import run_virtually
 SERVERS = 1000
 POLLS = 8
 MAX_BYTES = 450
+MAX_BYTES_IN_PARTS = 160
 BEGUN = datetime(2026, 3, 1, tzinfo=UTC)
 
 
@@ -67,6 +69,33 @@ def test_r10_a_job_that_is_polled_again_and_again_takes_little_room_for_each_ser
         assert kept / SERVERS < MAX_BYTES
 
     run_virtually(main)
+
+
+@pytest.mark.parametrize(("split_from", "bound"), [(0, MAX_BYTES_IN_PARTS), (10**9, MAX_BYTES)])
+def test_r10_what_has_not_ended_takes_less_than_half_as_much_where_it_is_read_in_parts(
+    split_from: int, bound: int
+) -> None:
+    async def main() -> None:
+        servers = ids(SERVERS)
+        body = poll(servers, 0)
+        read_poll(record_of(servers), body, split_from)
+        tracemalloc.start()
+        record = record_of(servers)
+        for _ in range(POLLS):
+            read_poll(record, poll(servers, 0), split_from)
+        kept = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+
+        assert MAX_BYTES_IN_PARTS * (split_from > 0) < kept / SERVERS < bound
+        assert record.job == decode(body, Job)
+
+    run_virtually(main)
+
+
+def read_poll(record: JobRecord, body: bytes, split_from: int) -> None:
+    shown = record.make_reader(split_from=split_from).read(body, lambda part: decode(part, Job))
+    if shown is not None:
+        record.update(shown)
 
 
 def test_a_poll_that_shows_an_end_again_is_no_second_copy_of_it() -> None:

@@ -322,3 +322,12 @@ def test_the_reason_of_a_job_is_found_in_its_entities_too() -> None:
     body = b'{"job_id":"j","status":"FAIL","entities":{"server_id":"s","errorcode_message":"rack 7 is dark"}}'
 
     assert decode(body, Job).reason == "rack 7 is dark"
+
+
+@pytest.mark.parametrize("about", [{"server_id": "a"}, [{"server_id": "a"}, {"server_id": "b", "nic_id": "n"}], [], {}])
+def test_what_is_as_documented_reads_the_same_whatever_beside_it_is_repaired(about: object) -> None:
+    sub = {"status": "RUNNING", "entities": about}
+    as_documented = read_job({**SHOWN_JOB, "entities": {"sub_jobs": [sub]}})
+    repaired = read_job({**SHOWN_JOB, "code": 7, "entities": {"sub_jobs": [{**sub, "code": 7}, {"status": 5}]}})
+
+    assert repaired.sub_jobs[0].about == as_documented.sub_jobs[0].about

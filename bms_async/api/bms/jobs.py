@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from bms_async.api._registry import define
-from bms_async.jobs import JobEvents, JobHandle, Watcher, read_saved
+from bms_async.jobs import JobEvents, JobHandle, PartialPoll, PollReader, Watcher, read_saved
 from bms_async.limits import Lane
-from bms_async.models import Job, JobSummary
+from bms_async.models import Job
 from bms_async.models.ids import canonical_id
 from bms_async.session import Session
 from bms_async.validation.common import read_id
@@ -130,20 +130,16 @@ class Jobs:
         return self._watcher.events(max_buffer_size)
 
 
-async def poll_job(session: Session, job_id: str, has_changes: Callable[[JobSummary], bool]) -> Job | None:
+async def poll_job(session: Session, job_id: str, reader: PollReader) -> Job | PartialPoll | None:
     """Poll a job for the watcher: in the bulk lane, and without retries.
-
-    Most of a thousand sub-jobs have not changed since the last poll, and a summary costs half of decoding the job.
 
     Args:
         session: The session that makes the call.
         job_id: The job.
-        has_changes: Returns whether a summary shows a change.
+        reader: Reads the response.
 
     Returns:
-        The job; None if nothing has changed.
+        What the poll shows; None if that is what the last poll showed.
     """
     body = await session.call(_POLL, path={"job_id": job_id}, lane=Lane.BULK, retry=NO_RETRY)
-    if not has_changes(read_fragment(GET.name, body, JobSummary)):
-        return None
-    return session.with_masked_text(read_fragment(GET.name, body, Job))
+    return reader.read(body, lambda shown: session.with_masked_text(read_fragment(GET.name, shown, Job)))
