@@ -9,100 +9,46 @@ from typing import TYPE_CHECKING
 from bms_async._extras import missing_extra as _missing_extra
 from bms_async._extras import present as _present
 from bms_async._version import __version__
-from bms_async.api import CreationJob
-from bms_async.auth import Auth, StaticToken
-from bms_async.client import BmsClient, ClientOptions, ClientStatistics
-from bms_async.errorcodes import ErrorCode, Remedy, explain
-from bms_async.errors import (
-    ApiError,
-    AuthenticationError,
-    BadRequestError,
-    BmsError,
-    CallError,
-    CallTimeoutError,
-    ClientClosedError,
-    ConfigurationError,
-    ConflictError,
-    DecodeError,
-    FleetError,
-    FleetTimeoutError,
-    ForeignCodeError,
-    InvalidRequestError,
-    JobError,
-    JobFailedError,
-    JobLostError,
-    JobTimeoutError,
-    NotFoundError,
-    PermissionDeniedError,
-    RateLimitedError,
-    ResponseTooLargeError,
-    ServerError,
-    ServerFaultError,
-    ServerLostError,
-    ServerStateError,
-    ServerWaitError,
-    ServerWaitTimeoutError,
-    SubJobFailedError,
-    TransportError,
-    WaitTooLongError,
-)
-from bms_async.fleet import FleetReport, FleetRun, Outcome, OutcomeState, Progress
-from bms_async.jobs import (
-    EventGap,
-    JobChanged,
-    JobEnded,
-    JobEvent,
-    JobEvents,
-    JobHandle,
-    JobLost,
-    JobStarted,
-    Patience,
-    SubJobEnded,
-    WatcherStatistics,
-)
-from bms_async.limits import Lane, LimiterStatistics, Limits
-from bms_async.models import (
-    ApiVersion,
-    Bandwidth,
-    BootSource,
-    BriefServer,
-    CreatedServer,
-    DataVolume,
-    EipExtendParam,
-    ExtendParam,
-    ExtraSpecs,
-    FixedIp,
-    Flavor,
-    FlavorLink,
-    FlavorStatus,
-    Interface,
-    Job,
-    JobStatus,
-    KeyPair,
-    Network,
-    NewEip,
-    Nic,
-    PortState,
-    PowerState,
-    Project,
-    PublicIp,
-    Quota,
-    Quotas,
-    RootVolume,
-    Server,
-    ServerStatus,
-    SubJob,
-    VersionStatus,
-    VolumeAttachment,
-    WindowsPassword,
-)
-from bms_async.redaction import Secret
-from bms_async.transport import Transport, TransportStatistics
-from bms_async.view import ClientView
-from bms_async.wire import HttpRequest, HttpResponse, RetryPolicy
 
 if TYPE_CHECKING:
-    from bms_async.auth import AkSkAuth, PasswordAuth
+    from bms_async.api import CreationJob
+    from bms_async.auth import AkSkAuth, Auth, PasswordAuth, StaticToken
+    from bms_async.client import BmsClient, ClientOptions, ClientStatistics
+    from bms_async.errorcodes import ErrorCode, Remedy, explain
+    from bms_async.errors import (
+        ApiError,
+        AuthenticationError,
+        BadRequestError,
+        BmsError,
+        CallError,
+        CallTimeoutError,
+        ClientClosedError,
+        ConfigurationError,
+        ConflictError,
+        DecodeError,
+        FleetError,
+        FleetTimeoutError,
+        ForeignCodeError,
+        InvalidRequestError,
+        JobError,
+        JobFailedError,
+        JobLostError,
+        JobTimeoutError,
+        NotFoundError,
+        PermissionDeniedError,
+        RateLimitedError,
+        ResponseTooLargeError,
+        ServerError,
+        ServerFaultError,
+        ServerLostError,
+        ServerStateError,
+        ServerWaitError,
+        ServerWaitTimeoutError,
+        SubJobFailedError,
+        TransportError,
+        WaitTooLongError,
+    )
+    from bms_async.fleet import FleetReport, FleetRun, Outcome, OutcomeState, Progress
     from bms_async.hooks import (
         AttemptEnded,
         CallEnded,
@@ -119,9 +65,62 @@ if TYPE_CHECKING:
         RunEnded,
         RunStarted,
     )
-    from bms_async.telemetry import Telemetry
+    from bms_async.jobs import (
+        EventGap,
+        JobChanged,
+        JobEnded,
+        JobEvent,
+        JobEvents,
+        JobHandle,
+        JobLost,
+        JobStarted,
+        Patience,
+        SubJobEnded,
+        WatcherStatistics,
+    )
+    from bms_async.limits import Lane, LimiterStatistics, Limits
+    from bms_async.models import (
+        ApiVersion,
+        Bandwidth,
+        BootSource,
+        BriefServer,
+        CreatedServer,
+        DataVolume,
+        EipExtendParam,
+        ExtendParam,
+        ExtraSpecs,
+        FixedIp,
+        Flavor,
+        FlavorLink,
+        FlavorStatus,
+        Interface,
+        Job,
+        JobStatus,
+        KeyPair,
+        Network,
+        NewEip,
+        Nic,
+        PortState,
+        PowerState,
+        Project,
+        PublicIp,
+        Quota,
+        Quotas,
+        RootVolume,
+        Server,
+        ServerStatus,
+        SubJob,
+        VersionStatus,
+        VolumeAttachment,
+        WindowsPassword,
+    )
+    from bms_async.redaction import Secret
+    from bms_async.telemetry.telemetry import Telemetry
+    from bms_async.transport import Transport, TransportStatistics
     from bms_async.transport.aiohttp import AiohttpTransport
     from bms_async.transport.httpx import HttpxTransport
+    from bms_async.view import ClientView
+    from bms_async.wire import HttpRequest, HttpResponse, RetryPolicy
 
 __all__ = [
     "AiohttpTransport",
@@ -245,46 +244,154 @@ __all__ = [
     "explain",
 ]
 
-
-# Importing an HTTP library costs more than all of this package, and a process needs one of them, and one kind of
-# credentials. Most processes have no hooks.
+# Each name is imported when it is first asked for: a program needs few of them, and a command of `bms` fewer. Importing
+# an HTTP library costs more than all of this package.
 _ON_DEMAND = {
     "AiohttpTransport": "bms_async.transport.aiohttp",
     "AkSkAuth": "bms_async.auth",
+    "ApiError": "bms_async.errors",
+    "ApiVersion": "bms_async.models",
     "AttemptEnded": "bms_async.hooks",
+    "Auth": "bms_async.auth",
+    "AuthenticationError": "bms_async.errors",
+    "BadRequestError": "bms_async.errors",
+    "Bandwidth": "bms_async.models",
+    "BmsClient": "bms_async.client",
+    "BmsError": "bms_async.errors",
+    "BootSource": "bms_async.models",
+    "BriefServer": "bms_async.models",
     "CallEnded": "bms_async.hooks",
+    "CallError": "bms_async.errors",
     "CallStarted": "bms_async.hooks",
+    "CallTimeoutError": "bms_async.errors",
+    "ClientClosedError": "bms_async.errors",
+    "ClientOptions": "bms_async.client",
+    "ClientStatistics": "bms_async.client",
+    "ClientView": "bms_async.view",
+    "ConfigurationError": "bms_async.errors",
+    "ConflictError": "bms_async.errors",
+    "CreatedServer": "bms_async.models",
+    "CreationJob": "bms_async.api",
     "CredentialsRenewalEnded": "bms_async.hooks",
+    "DataVolume": "bms_async.models",
+    "DecodeError": "bms_async.errors",
+    "EipExtendParam": "bms_async.models",
+    "ErrorCode": "bms_async.errorcodes",
+    "EventGap": "bms_async.jobs",
+    "ExtendParam": "bms_async.models",
+    "ExtraSpecs": "bms_async.models",
+    "FixedIp": "bms_async.models",
+    "Flavor": "bms_async.models",
+    "FlavorLink": "bms_async.models",
+    "FlavorStatus": "bms_async.models",
+    "FleetError": "bms_async.errors",
+    "FleetReport": "bms_async.fleet",
+    "FleetRun": "bms_async.fleet",
+    "FleetTimeoutError": "bms_async.errors",
+    "ForeignCodeError": "bms_async.errors",
     "Hook": "bms_async.hooks",
     "HookEvent": "bms_async.hooks",
+    "HttpRequest": "bms_async.wire",
+    "HttpResponse": "bms_async.wire",
     "HttpxTransport": "bms_async.transport.httpx",
+    "Interface": "bms_async.models",
+    "InvalidRequestError": "bms_async.errors",
+    "Job": "bms_async.models",
+    "JobChanged": "bms_async.jobs",
+    "JobEnded": "bms_async.jobs",
+    "JobError": "bms_async.errors",
+    "JobEvent": "bms_async.jobs",
+    "JobEvents": "bms_async.jobs",
+    "JobFailedError": "bms_async.errors",
     "JobFinished": "bms_async.hooks",
+    "JobHandle": "bms_async.jobs",
+    "JobLost": "bms_async.jobs",
+    "JobLostError": "bms_async.errors",
     "JobPolled": "bms_async.hooks",
+    "JobStarted": "bms_async.jobs",
+    "JobStatus": "bms_async.models",
+    "JobTimeoutError": "bms_async.errors",
+    "KeyPair": "bms_async.models",
+    "Lane": "bms_async.limits",
+    "LimiterStatistics": "bms_async.limits",
+    "Limits": "bms_async.limits",
+    "Network": "bms_async.models",
+    "NewEip": "bms_async.models",
+    "Nic": "bms_async.models",
+    "NotFoundError": "bms_async.errors",
+    "Outcome": "bms_async.fleet",
     "OutcomeRecorded": "bms_async.hooks",
+    "OutcomeState": "bms_async.fleet",
     "PasswordAuth": "bms_async.auth",
+    "Patience": "bms_async.jobs",
+    "PermissionDeniedError": "bms_async.errors",
+    "PortState": "bms_async.models",
+    "PowerState": "bms_async.models",
+    "Progress": "bms_async.fleet",
+    "Project": "bms_async.models",
+    "PublicIp": "bms_async.models",
+    "Quota": "bms_async.models",
+    "Quotas": "bms_async.models",
     "RateLimited": "bms_async.hooks",
+    "RateLimitedError": "bms_async.errors",
+    "Remedy": "bms_async.errorcodes",
     "RequestSent": "bms_async.hooks",
+    "ResponseTooLargeError": "bms_async.errors",
+    "RetryPolicy": "bms_async.wire",
     "RetryScheduled": "bms_async.hooks",
+    "RootVolume": "bms_async.models",
     "RunEnded": "bms_async.hooks",
     "RunStarted": "bms_async.hooks",
+    "Secret": "bms_async.redaction",
+    "Server": "bms_async.models",
+    "ServerError": "bms_async.errors",
+    "ServerFaultError": "bms_async.errors",
+    "ServerLostError": "bms_async.errors",
+    "ServerStateError": "bms_async.errors",
+    "ServerStatus": "bms_async.models",
+    "ServerWaitError": "bms_async.errors",
+    "ServerWaitTimeoutError": "bms_async.errors",
+    "StaticToken": "bms_async.auth",
+    "SubJob": "bms_async.models",
+    "SubJobEnded": "bms_async.jobs",
+    "SubJobFailedError": "bms_async.errors",
     "Telemetry": "bms_async.telemetry.telemetry",
+    "Transport": "bms_async.transport",
+    "TransportError": "bms_async.errors",
+    "TransportStatistics": "bms_async.transport",
+    "VersionStatus": "bms_async.models",
+    "VolumeAttachment": "bms_async.models",
+    "WaitTooLongError": "bms_async.errors",
+    "WatcherStatistics": "bms_async.jobs",
+    "WindowsPassword": "bms_async.models",
+    "explain": "bms_async.errorcodes",
 }
-
 
 # The extra that a name needs, and a module that the extra brings.
 _EXTRAS = {"AiohttpTransport": ("speedups", "aiohttp"), "Telemetry": ("otel", "opentelemetry.trace")}
 __all__[:] = _present(__all__, _EXTRAS)
 
+# `import bms_async` alone has always been enough for `bms_async.errors` and the like.
+_PACKAGES = frozenset({
+    "api", "auth", "client", "config", "errorcodes", "errors", "fleet", "hooks", "jobs", "limits", "models",
+    "redaction", "session", "telemetry", "transport", "validation", "view", "wire",
+})  # fmt: skip
+
 
 def __getattr__(name: str) -> object:
-    if name in _ON_DEMAND:
-        try:
-            return getattr(_import(_ON_DEMAND[name]), name)
-        except ImportError as error:
-            if name not in _EXTRAS:
-                raise
-            raise _missing_extra(__name__, name, _EXTRAS[name][0]) from error
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _PACKAGES:
+        return _import(f"{__name__}.{name}")
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        found = getattr(_import(_ON_DEMAND[name]), name)
+    except ImportError as error:
+        if name not in _EXTRAS:
+            raise
+        raise _missing_extra(__name__, name, _EXTRAS[name][0]) from error
+    # From the next time on it costs what any attribute costs.
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
