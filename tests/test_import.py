@@ -68,7 +68,7 @@ def test_importing_the_package_imports_nothing_before_a_name_is_asked_for() -> N
 def test_importing_the_client_imports_no_http_library_and_no_extra() -> None:
     brought = top_levels(imported(CLIENT_MODULES)["modules"])
     libraries = {"httpx", "httpcore", "h11", "h2", "httpx2", "httpcore2", "aiohttp", "requests", "urllib3"}
-    extras = {"starlette", "uvicorn", "uvloop", "rich", "typer", "click", "redis", "dbos", "opentelemetry"}
+    extras = {"starlette", "uvicorn", "uvloop", "rich", "click", "redis", "dbos", "opentelemetry"}
     tests = {"pytest", "hypothesis", "respx", "blockbuster", "huaweicloudsdkbms", "huaweicloudsdkcore"}
     assert brought & (libraries | extras | tests) == set()
     assert {"bms_async", "anyio", "msgspec"} <= brought
@@ -277,7 +277,7 @@ except ImportError as error:
 @pytest.mark.parametrize("module", ["bms_async", *(name for name in SUBPACKAGES)])
 def test_help_and_a_star_import_work_without_any_extra(module: str) -> None:
     """The names that come on demand are those of the packages below as well."""
-    missing = ["aiohttp", "asyncpg", "opentelemetry", "redis", "rich", "typer", "uvloop", "yaml"]
+    missing = ["aiohttp", "asyncpg", "click", "opentelemetry", "redis", "rich", "uvloop", "yaml"]
     program = WITHOUT.format(module=module, name="Nothing", missing=missing)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")

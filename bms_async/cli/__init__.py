@@ -11,7 +11,7 @@ from .streams import flush_output, print_error, repair_streams
 
 __all__ = ["main"]
 
-_NEEDED = {"click", "rich", "shellingham", "typer"}
+_NEEDED = {"click", "rich"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        # Checked first: the extra may be missing.
+        # Checked first: the extra may be missing. Of rich, the top package is all that is imported by this.
         import rich  # noqa: F401
 
         from .app import run_app
