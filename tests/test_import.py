@@ -72,7 +72,7 @@ def test_importing_the_client_imports_no_http_library_and_no_extra() -> None:
     tests = {"pytest", "hypothesis", "respx", "blockbuster", "huaweicloudsdkbms", "huaweicloudsdkcore"}
     assert brought & (libraries | extras | tests) == set()
     assert {"bms_async", "anyio", "msgspec"} <= brought
-    # It looks for its own version on the disk while it is imported; the first client that is made waits for that.
+    # It looks for its own version on the disk while it is imported; the first poll of a job waits for that.
     assert not {"aiolimiter", "email"} & brought
 
 
