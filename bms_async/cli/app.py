@@ -321,7 +321,7 @@ def _quota(*, json: bool, cloud: str | None) -> None:
     """Show the quotas of the project, and their usage."""
 
     def work() -> int:
-        from .info import show_quota
+        from .quota import show_quota
 
         return show_quota(cloud=cloud, json=json)
 

@@ -7,9 +7,7 @@ a command at the end of the line, and has no colours.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from textwrap import wrap
 from typing import Any, ClassVar, Final, TypeAlias
 
 import click
@@ -35,7 +33,9 @@ class _Formatter(click.HelpFormatter):
     """
 
     def __init__(self, width: int | None = None, max_width: int | None = None) -> None:  # noqa: ARG002 - as click calls it
-        room = shutil.get_terminal_size().columns - 1
+        from shutil import get_terminal_size
+
+        room = get_terminal_size().columns - 1
         super().__init__(width=width or max(_MIN_WIDTH, min(room, _MAX_WIDTH)))
         self._has_style = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
@@ -53,6 +53,8 @@ class _Formatter(click.HelpFormatter):
                     self._write_row(name, text, column)
 
     def _write_row(self, name: str, text: str, column: int) -> None:
+        from textwrap import wrap
+
         left = " " * (_INDENT + column + _GAP)
         lines = wrap(text, max(self.width - len(left), _MIN_WIDTH // 2)) or [""]
         if len(name) > column:

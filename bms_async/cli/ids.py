@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
-from rich.text import Text
 
-from bms_async import BmsClient, Server
+from bms_async import Server
 from bms_async.models.ids import canonical_id
 
 from .exit import UsageError
-from .progress import Screen
+
+if TYPE_CHECKING:
+    from bms_async import BmsClient
+
+    from .progress import Screen
 
 _PAGE = 1000
 
@@ -149,6 +152,8 @@ async def list_ids(bms: BmsClient, filters: Sequence[Filters], screen: Screen) -
     Raises:
         UsageError: There are none.
     """
+    from rich.text import Text
+
     wanted, ids = describe(filters), list[str]()
     async for found in find_ids(bms, filters):
         before = len(ids)

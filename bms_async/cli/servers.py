@@ -16,8 +16,10 @@ from .cells import cell_len, padded
 from .cloud import open_client, read_settings
 from .exit import Code, UsageError, print_error
 from .ids import Filters, describe, find_ids, find_servers, read_ids
-from .output import TableWriter, format_cell, is_terminal, json_line, plain, strip_control_chars, write
+from .output import TableWriter, format_cell, is_terminal, json_line, write
+from .plain import plain
 from .signals import SignalHandler, run_interruptibly
+from .texts import strip_control_chars
 from .words import quote
 
 __all__ = ["COLUMNS", "ListOptions", "list_servers", "show_servers"]

@@ -129,7 +129,7 @@ def test_help_has_colours_where_they_are_wanted(nowhere: Bms, changes: dict[str,
 
 
 def test_what_the_cloud_says_moves_no_cursor() -> None:
-    from bms_async.cli.output import strip_control_chars
+    from bms_async.cli.texts import strip_control_chars
 
     assert (
         strip_control_chars("name\x1b[2J\tx\n")
