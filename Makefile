@@ -55,6 +55,7 @@ browser:
 # A target that is missed is told, and does not keep the others from being measured.
 bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.imports
+	-$(BIN)/python -m benchmarks.commands
 	-$(BIN)/python -m benchmarks.calls
 	-$(BIN)/python -m benchmarks.hooks
 	-$(BIN)/python -m benchmarks.listing

@@ -24,6 +24,7 @@ from benchmarks._report import judge, report
 
 RUNS = 15
 BARE = "(bare Python)"
+CLIENT = "bms_async, BmsClient"
 LIBRARIES = ("aiohttp", "httpx", "httpx2", "requests", "urllib3")
 _MAKE = "BmsClient(endpoint='https://bms.example.com', project_id='0' * 32, auth=StaticToken('x'){})"
 _VENDOR = """
@@ -41,6 +42,8 @@ openstack.connect(
 PROGRAMS = {
     BARE: "",
     "bms_async": "import bms_async",
+    # Names come on demand, and this one brings most of the package.
+    CLIENT: "from bms_async import BmsClient",
     "bms_async, client on aiohttp": (
         "import asyncio, aiohttp; from bms_async import AiohttpTransport, BmsClient, StaticToken\n"
         "async def main():\n    async with "
@@ -117,12 +120,15 @@ def main(runs: int = RUNS) -> int:
         ],
         packages=("msgspec", "httpx", "aiohttp", "huaweicloudsdkbms", "openstacksdk"),
     )
-    ratio = above["bms_async"] / above["httpx, msgspec"]
+    ratio = above[CLIENT] / above["httpx, msgspec"]
     return judge(
         {
-            f"import bms_async under 100 ms above bare Python: {above['bms_async']:.1f}": above["bms_async"] < 100,
+            f"import bms_async under a fifth of its client: {above['bms_async'] / above[CLIENT]:.2f}": (
+                above["bms_async"] < above[CLIENT] / 5
+            ),
+            f"BmsClient under 100 ms above bare Python: {above[CLIENT]:.1f}": above[CLIENT] < 100,
             f"and at most 1.5 times httpx with msgspec: {ratio:.2f}": ratio <= 1.5,
-            "and without an HTTP library": not brought["bms_async"][1],
+            "and without an HTTP library": not brought[CLIENT][1],
             "a client imports aiohttp and no other": brought["bms_async, client on aiohttp"][1] == ["aiohttp"],
             "or httpx and no other": brought["bms_async, client on httpx"][1] == ["httpx"],
             "or by default one of the two": len(brought["bms_async, client by default, opened"][1]) == 1,

@@ -20,7 +20,7 @@ from bms_async.auth import Auth, ScopedAuth
 from bms_async.config.arguments import choose_project_name, choose_transport, project_of, read_hooks
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.jobs import POLL_BUDGET_SHARE, Patience, Watcher, WatcherStatistics
-from bms_async.limits import Account, Limits, Membership, Pacer, preload_aiolimiter
+from bms_async.limits import Account, Limits, Membership, Pacer
 from bms_async.redaction import kind_of, wrap_address, wrap_secrets
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import make_hooks, with_telemetry
@@ -295,7 +295,6 @@ class BmsClient(ClientView):
         try:
             # Before anything is opened: the limits may be in use on another event loop.
             self._core.limits = self._membership.open()
-            await preload_aiolimiter()
             self._core.hooks = self._watcher.hooks = make_hooks(self._hooks)
             await self._core.open()
             await self._watcher.open()

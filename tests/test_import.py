@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -46,36 +48,50 @@ def imported(names: str) -> dict[str, Any]:
     return told
 
 
+CLIENT_MODULES = "bms_async, bms_async.client"
+
+
 def top_levels(modules: list[str]) -> set[str]:
     return {name.partition(".")[0] for name in modules}
 
 
-def test_importing_the_package_imports_no_http_library_and_no_extra() -> None:
-    brought = top_levels(imported("bms_async")["modules"])
+def test_importing_the_package_imports_nothing_before_a_name_is_asked_for() -> None:
+    modules = imported("bms_async")["modules"]
+    assert [name for name in modules if name.startswith("bms_async")] == [
+        "bms_async",
+        "bms_async._extras",
+        "bms_async._names",
+        "bms_async._version",
+    ]
+    assert not {"anyio", "asyncio", "inspect", "logging", "msgspec", "socket", "ssl"} & set(modules)
+
+
+def test_importing_the_client_imports_no_http_library_and_no_extra() -> None:
+    brought = top_levels(imported(CLIENT_MODULES)["modules"])
     libraries = {"httpx", "httpcore", "h11", "h2", "httpx2", "httpcore2", "httptools", "aiohttp", "requests", "urllib3"}
-    extras = {"starlette", "uvicorn", "uvloop", "rich", "typer", "click", "redis", "dbos", "opentelemetry"}
+    extras = {"starlette", "uvicorn", "uvloop", "rich", "click", "redis", "dbos", "opentelemetry"}
     tests = {"pytest", "hypothesis", "respx", "blockbuster", "huaweicloudsdkbms", "huaweicloudsdkcore"}
     assert brought & (libraries | extras | tests) == set()
     assert {"bms_async", "anyio", "msgspec"} <= brought
-    # It looks for its own version on the disk while it is imported; the first client that is made waits for that.
+    # It looks for its own version on the disk while it is imported; the first poll of a job waits for that.
     assert not {"aiolimiter", "email"} & brought
 
 
-def test_importing_the_package_brings_no_simulator_and_no_command_line() -> None:
-    modules = imported("bms_async")["modules"]
+def test_importing_the_client_brings_no_simulator_and_no_command_line() -> None:
+    modules = imported(CLIENT_MODULES)["modules"]
     assert [name for name in modules if name.split(".")[1:2] in (["simulator"], ["cli"])] == []
     assert "argparse" not in modules
 
 
-def test_importing_the_package_starts_nothing() -> None:
-    told = imported("bms_async")
+def test_importing_the_client_starts_nothing() -> None:
+    told = imported(CLIENT_MODULES)
     # An event loop opens a pair of sockets to wake itself, so that no socket also means no loop.
     assert told["events"] == []
     assert told["threads"] == 1
 
 
-def test_importing_the_package_loads_no_more_modules_than_half_again_what_httpx_and_msgspec_load() -> None:
-    ours, theirs = (len(imported(names)["modules"]) for names in ("bms_async", "httpx, msgspec"))
+def test_importing_the_client_loads_no_more_modules_than_half_again_what_httpx_and_msgspec_load() -> None:
+    ours, theirs = (len(imported(names)["modules"]) for names in (CLIENT_MODULES, "httpx, msgspec"))
     assert ours <= 1.5 * theirs
 
 
@@ -121,6 +137,55 @@ def test_the_public_names_are_all_that_the_package_holds() -> None:
     # Some are there from the first time they are asked for, and __version__ is public though it looks private.
     on_demand = set(bms_async._ON_DEMAND)
     assert held - on_demand == set(bms_async.__all__) - on_demand - {"__version__"}
+
+
+def imports_for_type_checkers() -> dict[str, str]:
+    """Return the module of each name that `bms_async` imports where only type checkers look."""
+    tree = ast.parse((ROOT / "bms_async" / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    assert len(imports) == len(block.body)
+    return {alias.asname or alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+def test_each_name_comes_from_where_type_checkers_are_shown_it() -> None:
+    shown = imports_for_type_checkers()
+    assert shown == bms_async._ON_DEMAND
+    # Those without an extra are not in `__all__` where it is missing; here all extras are installed.
+    assert {*shown, "__version__"} == set(bms_async.__all__)
+
+
+def test_a_name_is_the_same_object_however_it_is_asked_for() -> None:
+    for name, module in bms_async._ON_DEMAND.items():
+        assert getattr(bms_async, name) is getattr(importlib.import_module(module), name)
+        # The second time it is an attribute like any other.
+        assert vars(bms_async)[name] is getattr(bms_async, name)
+
+
+def test_the_packages_below_are_attributes_without_an_import_of_their_own() -> None:
+    for name in bms_async._PACKAGES:
+        program = f"import sys, bms_async; assert bms_async.{name} is sys.modules['bms_async.{name}']"
+        subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
+    modules = {module.split(".")[1] for module in bms_async._ON_DEMAND.values()}
+    assert modules <= bms_async._PACKAGES
+
+
+def test_making_and_opening_a_client_imports_nothing_of_ours_in_the_event_loop_but_its_transport() -> None:
+    program = f"""
+import asyncio, sys
+from bms_async import BmsClient, HttpxTransport, StaticToken
+
+async def main():
+    before = set(sys.modules)
+    async with {CLIENT.format("transport=HttpxTransport()").replace("bms_async.", "")} as bms:
+        bms.fleet, bms.jobs, bms.nova
+    print(*sorted(name for name in set(sys.modules) - before if name.startswith("bms_async")))
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == []
 
 
 def test_a_name_that_does_not_exist_is_an_ordinary_attribute_error() -> None:
@@ -215,7 +280,7 @@ except ImportError as error:
 @pytest.mark.parametrize("module", ["bms_async", *(name for name in SUBPACKAGES)])
 def test_help_and_a_star_import_work_without_any_extra(module: str) -> None:
     """The names that come on demand are those of the packages below as well."""
-    missing = ["aiohttp", "asyncpg", "httptools", "opentelemetry", "redis", "rich", "typer", "uvloop", "yaml"]
+    missing = ["aiohttp", "asyncpg", "click", "httptools", "opentelemetry", "redis", "rich", "uvloop", "yaml"]
     program = WITHOUT.format(module=module, name="Nothing", missing=missing)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")

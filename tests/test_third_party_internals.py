@@ -19,7 +19,6 @@ import httpx
 import httpx2
 import pytest
 import rich.cells
-from typer._completion_shared import get_completion_script
 
 from bms_async.testing import VirtualClockLoop, run_virtually
 
@@ -106,7 +105,6 @@ def test_pytest_asyncio_asks_for_the_loops_of_a_test(pytestconfig: pytest.Config
     assert hasattr(pytestconfig.hook, "pytest_asyncio_loop_factories")
 
 
-def test_what_the_command_takes_of_typer_and_rich_is_there() -> None:
-    assert "_BMS_COMPLETE" in get_completion_script(prog_name="bms", complete_var="_BMS_COMPLETE", shell="bash")
+def test_what_the_command_takes_of_rich_is_there() -> None:
     assert rich.cells.cell_len("字") == 2
     assert rich.cells.chop_cells("abcd", 2) == ["ab", "cd"]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bms_async._extras import is_installed
+
 from .streams import flush_output, print_error, repair_streams
 
 __all__ = ["main"]
 
-_NEEDED = {"click", "rich", "shellingham", "typer"}
+_NEEDED = {"click", "rich"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,10 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        # Checked first: the extra may be missing.
-        import rich  # noqa: F401
-
         from .app import run_app
+
+        _check_rich()
 
         return run_app(arguments)
     except ModuleNotFoundError as error:
@@ -40,3 +41,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         # Ctrl-C before the signal handler is installed.
         return 130
+
+
+def _check_rich() -> None:
+    """Raise before a command begins what it could not show; most commands never import it."""
+    if not is_installed("rich"):
+        raise ModuleNotFoundError("No module named 'rich'", name="rich")

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Sequence
-from enum import StrEnum
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
 
-import typer
+import click
+from click.shell_completion import ShellComplete, get_completion_class, shell_complete
 
-from .options import (
-    NO_VALUE,
-    AbortAbove,
-    Cloud,
-    DryRun,
-    Enterprise,
-    File,
-    FlavorId,
-    Ids,
-    Json,
-    Name,
-    Quiet,
-    Report,
-    Resume,
-    Save,
-    Status,
-    Tag,
-    Verify,
-    Wave,
-    Yes,
-    calls_known,
-    columns_known,
-)
+from bms_async import __version__
+
+from . import options
+from .help import Group, Option
+from .options import OUTPUT, argument, calls_known, columns_known, complete, complete_file, option
 from .streams import discard_output, print_error
 
 if TYPE_CHECKING:
@@ -43,35 +26,13 @@ __all__ = ["app", "run_app"]
 
 _OUTPUT_FAILED = 2
 _NO_READER = 128 + 13
+_COMPLETE = "_BMS_COMPLETE"
+_SHELLS: Final = ("bash", "zsh", "fish")
 _EXIT_CODES = (
     "Exit codes: 0 success; 1 some servers are not as asked, or were not found; 2 wrong usage;"
     " 3 invalid credentials or settings; 4 the cloud cannot be reached, or fails;"
     " 130 interrupted by Ctrl-C, 143 by SIGTERM; 141 the reader of the output has closed it."
 )
-
-app = typer.Typer(
-    name="bms",
-    help="Bare-metal servers from the command line: list them; stop, start and reboot any number of them as fast as the"
-    " cloud's limits allow; watch jobs; see what is left of each limit.\n\n"
-    "BMS_ENDPOINT, OS_PROJECT_ID and OS_TOKEN (or a password, or an access key) name the cloud, or --cloud NAME of a"
-    " clouds.yaml. `bms login` checks it. `bms simulator` serves a simulated one.",
-    epilog=_EXIT_CODES,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-servers = typer.Typer(help="List servers, and show all fields of one.", no_args_is_help=True)
-jobs = typer.Typer(help="Show jobs, and watch them until they end.", no_args_is_help=True)
-app.add_typer(servers, name="servers")
-app.add_typer(jobs, name="jobs")
-
-
-class Shell(StrEnum):
-    """The shells with completion."""
-
-    BASH = "bash"
-    ZSH = "zsh"
-    FISH = "fish"
 
 
 def run_app(arguments: Sequence[str] | None = None) -> int:
@@ -80,14 +41,8 @@ def run_app(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The arguments after ``bms``; those of the process by default.
     """
-    streams = sys.stdout, sys.stderr
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="bms")
-    except SystemExit as left:
-        if isinstance(left.__context__, BrokenPipeError):
-            # typer's help exits with another code on a closed pipe.
-            return _NO_READER
-        return left.code if isinstance(left.code, int) else int(left.code is not None)
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
     except BrokenPipeError:
         return _NO_READER
     except OSError as error:
@@ -95,64 +50,78 @@ def run_app(arguments: Sequence[str] | None = None) -> int:
         discard_output()
         print_error(str(error))
         return _OUTPUT_FAILED
-    finally:
-        sys.stdout, sys.stderr = streams
+
+
+def _run(arguments: list[str]) -> int:
+    """Do what click's `main` does, which has codes of its own for Ctrl-C and for an output without a reader."""
+    instruction = os.environ.get(_COMPLETE)
+    if instruction:
+        return shell_complete(app, {}, "bms", _COMPLETE, instruction)
+    try:
+        with app.make_context("bms", arguments) as context:
+            app.invoke(context)
+    except click.exceptions.Exit as left:
+        return left.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
     return 0
 
 
-def _end(work: Callable[[], int]) -> NoReturn:
-    from .exit import run_guarded
-
-    raise typer.Exit(run_guarded(work))
-
-
-def _version(asked: bool) -> None:  # noqa: FBT001 - as typer calls it
-    if asked:
-        from bms_async import __version__
-
-        typer.echo(f"bms {__version__}")
-        raise typer.Exit
+class _Bms(Group):
+    sections: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("servers", "start", "stop", "reboot", "jobs"), "Servers"),
+        **dict.fromkeys(("limits", "calls", "quota", "login"), "Cloud"),
+        **dict.fromkeys(("simulator", "completion"), "Tools"),
+    }
 
 
-@app.callback()
-def _options(
-    context: typer.Context,
-    *,
-    verbose: Annotated[
-        int,
-        typer.Option(
-            "--verbose",
-            "-v",
-            count=True,
-            metavar=NO_VALUE,
-            show_default=False,
-            help="Log what the SDK does; twice for debug records.",
-        ),
-    ] = 0,
-    version: Annotated[  # noqa: ARG001 - its callback does it
-        bool, typer.Option("--version", metavar=NO_VALUE, callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
+@click.group(
+    "bms",
+    cls=_Bms,
+    help="Bare-metal servers from the command line: list them; stop, start and reboot any number of them as fast as the"
+    " cloud's limits allow; watch jobs; see what is left of each limit.\n\n"
+    "BMS_ENDPOINT, OS_PROJECT_ID and OS_TOKEN (or a password, or an access key) name the cloud, or --cloud NAME of a"
+    " clouds.yaml. `bms login` checks it. `bms simulator` serves a simulated one.",
+    epilog=_EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@option("--verbose", "-v", count=True, help="Log what the SDK does; twice for debug records.")
+@click.version_option(__version__, message="%(prog)s %(version)s", cls=Option, help="Show the version.")
+@click.pass_context
+def app(context: click.Context, *, verbose: int) -> None:
+    """Begin to log; the help is above."""
     from .logs import begin_logging
 
     context.call_on_close(begin_logging(verbose))
 
 
+@app.group()
+def servers() -> None:
+    """List servers, and show all fields of one."""
+
+
+def _end(work: Callable[[], int]) -> NoReturn:
+    from .exit import run_guarded
+
+    raise click.exceptions.Exit(run_guarded(work))
+
+
 def _filters(
-    tags: list[str] | None, names: list[str] | None, statuses: list[str] | None, flavor: str | None, project: str | None
+    tags: Sequence[str], names: Sequence[str], statuses: Sequence[str], flavor: str | None, project: str | None
 ) -> tuple[Filters, ...]:
     from .exit import UsageError
     from .ids import Filters
 
     given = {"--tag": tags, "--name": names, "--status": statuses}
     single = {"--flavor": flavor, "--enterprise-project": project}
-    for option, values in {
+    for name, values in {
         **given,
-        **{option: [value] for option, value in single.items() if value is not None},
+        **{name: [value] for name, value in single.items() if value is not None},
     }.items():
         # An empty filter matches all servers: an unset variable of a script must not stop every one.
-        if any(not value.strip() for value in values or ()):
-            raise UsageError(f"{option} is empty: expected a value; give one, or leave the option out")
+        if any(not value.strip() for value in values):
+            raise UsageError(f"{name} is empty: expected a value; give one, or leave the option out")
     if not (any(given.values()) or flavor or project):
         return ()
     combinations = product(*(values or (None,) for values in given.values()))
@@ -163,23 +132,27 @@ def _filters(
 
 
 @servers.command("list", epilog=_EXIT_CODES)
+@options.filters
+@option("--limit", "-n", type=click.IntRange(min=0), metavar="N", section=OUTPUT, help="At most N servers.")
+@option(
+    "--columns", metavar="A,B,...", section=OUTPUT, shell_complete=complete(columns_known),
+    help="The columns; an unknown one lists all.",
+)  # fmt: skip
+@option("--ids", is_flag=True, section=OUTPUT, help="Ids only, to be piped into bms stop.")
+@options.json
+@options.cloud
 def _servers_list(
     *,
-    tag: Tag = None,
-    name: Name = None,
-    status: Status = None,
-    flavor: FlavorId = None,
-    enterprise_project: Enterprise = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=0, metavar="N", help="At most N servers.")] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            "--columns", metavar="A,B,...", help="The columns; an unknown one lists all.", autocompletion=columns_known
-        ),
-    ] = None,
-    ids: Annotated[bool, typer.Option("--ids", metavar=NO_VALUE, help="Ids only, to be piped into bms stop.")] = False,
-    json: Json = False,
-    cloud: Cloud = None,
+    tag: Sequence[str],
+    name: Sequence[str],
+    status: Sequence[str],
+    flavor: str | None,
+    enterprise_project: str | None,
+    limit: int | None,
+    columns: str | None,
+    ids: bool,
+    json: bool,
+    cloud: str | None,
 ) -> None:
     """List servers: aligned on a terminal, separated by tabs elsewhere."""
 
@@ -193,13 +166,16 @@ def _servers_list(
 
 
 @servers.command("show", epilog=_EXIT_CODES)
-def _servers_show(*, ids: Ids = None, json: Json = False, cloud: Cloud = None) -> None:
+@options.ids
+@options.json
+@options.cloud
+def _servers_show(*, ids: Sequence[str], json: bool, cloud: str | None) -> None:
     """Show all fields of servers."""
 
     def work() -> int:
         from .servers import show_servers
 
-        return show_servers(ids or (), cloud=cloud, json=json)
+        return show_servers(ids, cloud=cloud, json=json)
 
     _end(work)
 
@@ -207,32 +183,34 @@ def _servers_show(*, ids: Ids = None, json: Json = False, cloud: Cloud = None) -
 def _power(action: Action, doc: str) -> None:
     """Add the command for one of the three actions, which have the same options."""
 
+    @app.command(action, help=doc, epilog=_EXIT_CODES)
+    @options.power
     def command(
         *,
-        ids: Ids = None,
-        file: File = None,
-        tag: Tag = None,
-        name: Name = None,
-        status: Status = None,
-        flavor: FlavorId = None,
-        enterprise_project: Enterprise = None,
-        wave: Wave = None,
-        abort_above: AbortAbove = None,
-        verify: Verify = False,
-        dry_run: DryRun = False,
-        yes: Yes = False,
-        json: Json = False,
-        quiet: Quiet = False,
-        report: Report = None,
-        save: Save = None,
-        resume: Resume = None,
-        cloud: Cloud = None,
+        ids: Sequence[str],
+        file: str | None,
+        tag: Sequence[str],
+        name: Sequence[str],
+        status: Sequence[str],
+        flavor: str | None,
+        enterprise_project: str | None,
+        wave: int | None,
+        abort_above: str | None,
+        verify: bool,
+        dry_run: bool,
+        yes: bool,
+        json: bool,
+        quiet: bool,
+        report: str | None,
+        save: str | None,
+        resume: str | None,
+        cloud: str | None,
     ) -> None:
         def work() -> int:
             from .power import PowerOptions, act, read_share
 
-            options = PowerOptions(
-                ids=ids or (),
+            chosen = PowerOptions(
+                ids=ids,
                 file=file,
                 filters=_filters(tag, name, status, flavor, enterprise_project),
                 cloud=cloud,
@@ -247,11 +225,9 @@ def _power(action: Action, doc: str) -> None:
                 resume=resume,
                 report=report,
             )
-            return act(action, options)
+            return act(action, chosen)
 
         _end(work)
-
-    app.command(action, help=doc, epilog=_EXIT_CODES)(command)
 
 
 _SAME = (
@@ -264,10 +240,16 @@ _power("stop", f"Stop servers by cutting their power.{_SAME}")
 _power("reboot", f"Restart servers; none is restarted twice.{_SAME}")
 
 
+@app.group()
+def jobs() -> None:
+    """Show jobs, and watch them until they end."""
+
+
 @jobs.command("show", epilog=_EXIT_CODES)
-def _jobs_show(
-    *, ids: Annotated[list[str], typer.Argument(metavar="ID", help="Jobs.")], json: Json = False, cloud: Cloud = None
-) -> None:
+@argument("ids", nargs=-1, required=True, metavar="ID...", description="Jobs.")
+@options.json
+@options.cloud
+def _jobs_show(*, ids: Sequence[str], json: bool, cloud: str | None) -> None:
     """Show the progress of jobs; exit code 1 if one has failed."""
 
     def work() -> int:
@@ -279,35 +261,32 @@ def _jobs_show(
 
 
 @jobs.command("watch", epilog=_EXIT_CODES)
-def _jobs_watch(
-    *,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Jobs.")] = None,
-    file: Annotated[
-        str | None, typer.Option("--from", metavar="FILE", help="A saved run, or saved handles, one a line.")
-    ] = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    cloud: Cloud = None,
-) -> None:
+@argument("ids", nargs=-1, metavar="[ID]...", description="Jobs.")
+@option(
+    "--from", "file", metavar="FILE", section="Arguments", shell_complete=complete_file,
+    help="A saved run, or saved handles, one a line.",
+)  # fmt: skip
+@options.json
+@options.quiet
+@options.cloud
+def _jobs_watch(*, ids: Sequence[str], file: str | None, json: bool, quiet: bool, cloud: str | None) -> None:
     """Watch jobs until they end; exit code 1 if one fails. Ctrl-C ends the watching only."""
 
     def work() -> int:
         from .jobs import watch_jobs
 
-        return watch_jobs(ids or (), file=file, cloud=cloud, json=json, quiet=quiet)
+        return watch_jobs(ids, file=file, cloud=cloud, json=json, quiet=quiet)
 
     _end(work)
 
 
 @app.command("limits", epilog=_EXIT_CODES)
-def _limits(
-    *,
-    calls: Annotated[
-        list[str] | None, typer.Argument(metavar="CALL", help="Such as servers.stop.", autocompletion=calls_known)
-    ] = None,
-    json: Json = False,
-    cloud: Cloud = None,
-) -> None:
+@argument(
+    "calls", nargs=-1, metavar="[CALL]...", shell_complete=complete(calls_known), description="Such as servers.stop."
+)
+@options.json
+@options.cloud
+def _limits(*, calls: Sequence[str], json: bool, cloud: str | None) -> None:
     """Show how much of each limit the commands of this machine used in the last minute, and what is left.
 
     The usage of other programs and other machines is not known. No call is made.
@@ -316,17 +295,15 @@ def _limits(
     def work() -> int:
         from .info import show_limits
 
-        return show_limits(calls or (), cloud=cloud, json=json)
+        return show_limits(calls, cloud=cloud, json=json)
 
     _end(work)
 
 
 @app.command("calls", epilog=_EXIT_CODES)
-def _calls_command(
-    *,
-    word: Annotated[str | None, typer.Argument(metavar="WORD", help="A part of the name, path or title.")] = None,
-    json: Json = False,
-) -> None:
+@argument("word", required=False, metavar="[WORD]", description="A part of the name, path or title.")
+@options.json
+def _calls(*, word: str | None, json: bool) -> None:
     """List all calls: method, calls a minute, chapter of the reference, IAM action."""
 
     def work() -> int:
@@ -338,11 +315,13 @@ def _calls_command(
 
 
 @app.command("quota", epilog=_EXIT_CODES)
-def _quota(*, json: Json = False, cloud: Cloud = None) -> None:
+@options.json
+@options.cloud
+def _quota(*, json: bool, cloud: str | None) -> None:
     """Show the quotas of the project, and their usage."""
 
     def work() -> int:
-        from .info import show_quota
+        from .quota import show_quota
 
         return show_quota(cloud=cloud, json=json)
 
@@ -350,7 +329,9 @@ def _quota(*, json: Json = False, cloud: Cloud = None) -> None:
 
 
 @app.command("login", epilog=_EXIT_CODES)
-def _login(*, json: Json = False, cloud: Cloud = None) -> None:
+@options.json
+@options.cloud
+def _login(*, json: bool, cloud: str | None) -> None:
     """Check the credentials: whose they are, how long they are valid, what they may read. Nothing is changed."""
 
     def work() -> int:
@@ -366,7 +347,9 @@ def _login(*, json: Json = False, cloud: Cloud = None) -> None:
     add_help_option=False,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )
-def _simulator(context: typer.Context, *, json: Json = False) -> None:
+@options.json
+@click.pass_context
+def _simulator(context: click.Context, *, json: bool) -> None:
     """Serve a simulated cloud on this machine, and print the exports that lead to it; --help shows its options."""
 
     def work() -> int:
@@ -378,8 +361,10 @@ def _simulator(context: typer.Context, *, json: Json = False) -> None:
 
 
 @app.command("completion")
-def _completion(shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> None:
+@argument("shell", type=click.Choice(_SHELLS), description="The shell.")
+def _completion(shell: str) -> None:
     """Print the completion script of a shell: `source <(bms completion bash)`."""
-    from typer._completion_shared import get_completion_script
-
-    typer.echo(get_completion_script(prog_name="bms", complete_var="_BMS_COMPLETE", shell=shell.value))
+    kind = get_completion_class(shell)
+    if kind is not None:
+        # Not the source of its own class, which asks bash for its version, and that may be another bash.
+        click.echo(ShellComplete.source(kind(app, {}, "bms", _COMPLETE)))

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.cells import cell_len, chop_cells
-
 __all__ = ["cell_len", "padded", "wrap"]
+
+
+def cell_len(text: str) -> int:
+    """Return the width of a text in cells."""
+    if text.isascii() and text.isprintable():
+        return len(text)
+    from rich import cells
+
+    return cells.cell_len(text)
 
 
 def padded(text: str, width: int, *, right: bool = False) -> str:
@@ -44,4 +51,10 @@ def wrap(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]
 
 def _pieces(word: str, room: int) -> Iterator[str]:
     # At least two cells: one character may need both.
-    yield from [word] if cell_len(word) <= max(2, room) else chop_cells(word, max(2, room))
+    room = max(2, room)
+    if cell_len(word) <= room:
+        yield word
+    else:
+        from rich.cells import chop_cells
+
+        yield from chop_cells(word, room)

@@ -14,9 +14,9 @@ from bms_async.fleet import batch_size
 
 from .estimate import Durations, Estimate, RunPosition, estimate_end
 from .failures import Failures
-from .output import duration, pluralize, strip_control_chars
 from .progress import Screen, draw_bar
 from .results import reason_line
+from .texts import duration, pluralize, strip_control_chars
 
 __all__ = ["Display", "PollHealth"]
 

@@ -25,8 +25,8 @@ from bms_async import (
     explain,
 )
 
-from .output import strip_control_chars
 from .streams import discard_output, print_error
+from .texts import strip_control_chars
 
 __all__ = ["Code", "Failure", "UsageError", "discard_output", "explain_error", "print_error", "run_guarded"]
 

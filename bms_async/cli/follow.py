@@ -20,10 +20,11 @@ from .display import Display
 from .exit import Code, discard_output, print_error
 from .failures import explain_code
 from .journal import Journal
-from .output import is_terminal, json_line, pluralize, strip_control_chars, write_aside
+from .output import is_terminal, json_line, write_aside
 from .progress import Screen
 from .results import print_results
 from .signals import SignalHandler
+from .texts import pluralize, strip_control_chars
 from .words import message_of
 
 if TYPE_CHECKING:

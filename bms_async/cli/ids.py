@@ -5,19 +5,31 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
-from rich.text import Text
 
-from bms_async import BmsClient, Server
+from bms_async import Server
 from bms_async.models.ids import canonical_id
 
 from .exit import UsageError
-from .progress import Screen
+
+if TYPE_CHECKING:
+    from bms_async import BmsClient
+
+    from .progress import Screen
 
 _PAGE = 1000
 
-__all__ = ["Filters", "describe", "find_servers", "list_ids", "read_ids"]
+__all__ = ["Filters", "describe", "find_ids", "find_servers", "list_ids", "read_ids"]
+
+
+class _FilterArguments(TypedDict):
+    tags: str | None
+    name: str | None
+    status: str | None
+    flavor: str | None
+    enterprise_project_id: str | None
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,21 +99,46 @@ async def find_servers(bms: BmsClient, filters: Sequence[Filters], *, page_size:
         page_size: Servers in one page.
     """
     seen: set[str] = set()
-    for choice in filters or (Filters(),):
-        servers = bms.servers.list(
-            tags=choice.tag,
-            name=choice.name,
-            status=choice.status,
-            flavor=choice.flavor,
-            enterprise_project_id=choice.enterprise_project,
-            page_size=page_size,
-        )
-        async for server in servers:
+    for arguments in _arguments(filters):
+        async for server in bms.servers.list(page_size=page_size, **arguments):
             if len(filters) > 1:
                 if server.id in seen:
                     continue
                 seen.add(server.id)
             yield server
+
+
+async def find_ids(
+    bms: BmsClient, filters: Sequence[Filters], *, page_size: int = _PAGE
+) -> AsyncIterator[Sequence[str]]:
+    """Iterate over the ids of the same servers, several at a time; nothing else of them is read.
+
+    Args:
+        bms: The client.
+        filters: The filters.
+        page_size: Servers in one page.
+    """
+    seen: set[str] = set()
+    for arguments in _arguments(filters):
+        # The public list reads all fields.
+        async for ids in bms.servers._list_ids(page_size=page_size, **arguments):  # noqa: SLF001
+            if len(filters) > 1:
+                new = [server_id for server_id in ids if server_id not in seen]
+                seen.update(new)
+                yield new
+            else:
+                yield ids
+
+
+def _arguments(filters: Sequence[Filters]) -> Iterator[_FilterArguments]:
+    for choice in filters or (Filters(),):
+        yield {
+            "tags": choice.tag,
+            "name": choice.name,
+            "status": choice.status,
+            "flavor": choice.flavor,
+            "enterprise_project_id": choice.enterprise_project,
+        }
 
 
 async def list_ids(bms: BmsClient, filters: Sequence[Filters], screen: Screen) -> list[str]:
@@ -115,10 +152,13 @@ async def list_ids(bms: BmsClient, filters: Sequence[Filters], screen: Screen) -
     Raises:
         UsageError: There are none.
     """
+    from rich.text import Text
+
     wanted, ids = describe(filters), list[str]()
-    async for server in find_servers(bms, filters):
-        ids.append(server.id)
-        if len(ids) % _PAGE == 0:
+    async for found in find_ids(bms, filters):
+        before = len(ids)
+        ids.extend(found)
+        if len(ids) // _PAGE > before // _PAGE:
             if screen.is_live:
                 await screen.draw([Text(f"servers with {wanted}: {len(ids):,} so far", style="dim")])
             elif screen.is_due():

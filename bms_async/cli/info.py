@@ -1,20 +1,17 @@
-"""``bms limits``, ``bms calls`` and ``bms quota``."""
+"""``bms limits`` and ``bms calls``."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 
-from bms_async import Quota, Quotas
-from bms_async.api import operations
 from bms_async.limits import DOCUMENTED_LIMITS
 
-from .cloud import open_client, read_settings, usage_of
 from .exit import Code, UsageError, print_error
 from .output import TableWriter, json_line, write
-from .signals import SignalHandler, run_interruptibly
+from .settings import read_settings, usage_of
 
-__all__ = ["show_calls", "show_limits", "show_quota"]
+__all__ = ["show_calls", "show_limits"]
 
 
 def show_limits(names: Iterable[str], *, cloud: str | None, json: bool) -> int:
@@ -58,6 +55,8 @@ def show_calls(word: str | None, *, json: bool) -> int:
         word: A part of the name, path, title, chapter or permission; None for all.
         json: Whether to write JSON.
     """
+    from bms_async.api import operations
+
     columns = TableWriter(("call", "method", "limit", "chapter", "permission", "title"), right=("limit",))
     count = 0
     for call in operations():
@@ -83,28 +82,3 @@ def show_calls(word: str | None, *, json: bool) -> int:
     if not count:
         raise UsageError(f"no call has {word!r} in its name, path, title or chapter; `bms calls` lists all")
     return Code.OK
-
-
-def show_quota(*, cloud: str | None, json: bool) -> int:
-    """Print the quotas of the project and their usage."""
-    settings = read_settings(cloud)
-
-    async def main(_stop: SignalHandler) -> int:
-        async with open_client(settings) as opened:
-            quotas = await opened.bms.quotas.get()
-        columns = TableWriter(("quota", "limit", "used", "left"), right=("limit", "used", "left"))
-        for name in _QUOTAS:
-            quota: Quota = getattr(quotas, name)
-            if json:
-                fields = {"quota": name, "limit": quota.limit, "used": quota.used, "left": quota.left}
-                write(json_line({**fields, "unlimited": quota.is_unlimited}))
-            else:
-                limit = "unlimited" if quota.is_unlimited else quota.limit
-                columns.add(name.replace("_", " "), limit, quota.used, quota.left)
-        columns.flush()
-        return Code.OK
-
-    return run_interruptibly(main)
-
-
-_QUOTAS = tuple(name for name, value in vars(Quotas).items() if isinstance(value, property))

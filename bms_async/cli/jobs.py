@@ -30,21 +30,13 @@ from .display import PollHealth
 from .exit import Code, UsageError, discard_output, print_error
 from .failures import Failures, explain_code
 from .follow import print_in_doubt
-from .output import (
-    duration,
-    format_cell,
-    json_line,
-    plain,
-    pluralize,
-    strip_control_chars,
-    terminal_width,
-    write,
-    write_aside,
-)
+from .output import format_cell, json_line, terminal_width, write, write_aside
+from .plain import plain
 from .progress import Screen, draw_bar
 from .results import reason_line, reason_lines
 from .saved import SavedRun, read_saved, restore_jobs
 from .signals import SignalHandler, run_interruptibly
+from .texts import duration, pluralize, strip_control_chars
 from .words import message_of_error, message_of_job, quote
 
 __all__ = ["show_jobs", "watch_jobs"]

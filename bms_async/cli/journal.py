@@ -24,7 +24,6 @@ from bms_async._files import FileLock, sync_folder
 
 from .exit import UsageError, print_error
 from .limit_usage import state_dir
-from .output import pluralize
 from .saved import (
     VERSION,
     AskedEntry,
@@ -38,6 +37,7 @@ from .saved import (
     restore_jobs,
     resume_lock,
 )
+from .texts import pluralize
 
 __all__ = ["Journal", "NotSavedError", "SavedRun", "make_header", "read_saved", "restore_jobs", "resume_lock"]
 

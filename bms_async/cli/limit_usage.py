@@ -10,12 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import anyio.to_thread
 import msgspec
 
-from bms_async import ConfigurationError, Limits
+from bms_async import ConfigurationError
 from bms_async._files import FileLock, write_atomically
+
+if TYPE_CHECKING:
+    from bms_async import Limits
 
 __all__ = ["LimitUsage", "own_usage", "state_dir"]
 
@@ -99,6 +102,8 @@ class LimitUsage:
 
     async def load(self, limits: Limits) -> None:
         """Restore the slots that other commands used; before the first call."""
+        import anyio.to_thread
+
         used = await anyio.to_thread.run_sync(self.used)
         try:
             limits.restore(used)
@@ -107,6 +112,8 @@ class LimitUsage:
 
     async def save(self, limits: Limits) -> None:
         """Record the slots used here, beside those that other commands recorded."""
+        import anyio.to_thread
+
         now = time.time()
         ours = {
             operation: own_usage(seconds, limits[operation].statistics().calls)

@@ -22,8 +22,9 @@ from bms_async.models import read_datetime
 
 from .cloud import open_client, read_settings
 from .exit import Code, explain_error, print_error
-from .output import duration, json_line, strip_control_chars, write
+from .output import json_line, write
 from .signals import SignalHandler, run_interruptibly
+from .texts import duration, strip_control_chars
 
 __all__ = ["log_in"]
 

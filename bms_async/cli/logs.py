@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from .output import strip_control_chars
 from .streams import print_error
+from .texts import strip_control_chars
 
 __all__ = ["NOTES", "NoteHandler", "begin_logging"]
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
-import typer
+import click
+from click.shell_completion import CompletionItem
 
-# The help of a flag shows no value.
-NO_VALUE = ""
+from .help import OPTIONS, Argument, Option
 
 # fmt: off
 __all__ = [
-    "NO_VALUE", "AbortAbove", "Cloud", "DryRun", "Enterprise", "File", "FlavorId", "Ids", "Json", "Name", "Quiet",
-    "Report", "Resume", "Save", "Status", "Tag", "Verify", "Wave", "Yes", "calls_known",
-    "columns_known", "statuses_known",
+    "OUTPUT", "apply", "argument", "calls_known", "cloud", "columns_known", "complete", "complete_file", "filters",
+    "ids", "json", "option", "power", "quiet", "statuses_known",
 ]
 # fmt: on
+
+F = TypeVar("F", bound=Callable[..., object])
+Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem[Any]]"]
+
+SERVERS: Final = "Servers"
+RUN: Final = "Run"
+OUTPUT: Final = "Output"
 
 
 def statuses_known() -> list[str]:
@@ -37,63 +44,93 @@ def calls_known() -> list[str]:
     return list(DOCUMENTED_LIMITS)
 
 
-Cloud: TypeAlias = Annotated[
-    str | None, typer.Option("--cloud", metavar="NAME", help="A cloud of clouds.yaml; default: OS_CLOUD.")
-]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", metavar=NO_VALUE, help="One JSON object a line, for scripts.")]
-Quiet: TypeAlias = Annotated[
-    bool, typer.Option("--quiet", "-q", metavar=NO_VALUE, help="Print failures only, without progress and results.")
-]
-Tag: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--tag", metavar="TAG", help="Servers with this tag; repeat it for several tags."),
-]
-Name: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--name", metavar="NAME", help="Servers with this name, as the cloud matches it.")
-]
-Status: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--status",
-        metavar="STATUS",
-        help="Servers in this status: ACTIVE, SHUTOFF, ERROR...",
-        autocompletion=statuses_known,
-    ),
-]
-FlavorId: TypeAlias = Annotated[str | None, typer.Option("--flavor", metavar="ID", help="Servers of this flavor.")]
-Enterprise: TypeAlias = Annotated[
-    str | None, typer.Option("--enterprise-project", metavar="ID", help="Servers of this enterprise project.")
-]
-Ids: TypeAlias = Annotated[
-    list[str] | None, typer.Argument(metavar="ID", help="Server ids; - reads them from standard input, one a line.")
-]
-File: TypeAlias = Annotated[
-    str | None, typer.Option("--file", "-f", metavar="FILE", help="A file with one id a line; # starts a comment.")
-]
-Wave: TypeAlias = Annotated[
-    int | None, typer.Option("--wave", min=1, metavar="N", help="Have at most N servers in flight at once.")
-]
-AbortAbove: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--abort-above", metavar="SHARE", help="Abort when more than this share failed: 0.02 or 2%."),
-]
-Verify: TypeAlias = Annotated[
-    bool, typer.Option("--verify", metavar=NO_VALUE, help="Read the states of the servers back at the end.")
-]
-DryRun: TypeAlias = Annotated[
-    bool,
-    typer.Option("--dry-run", metavar=NO_VALUE, help="Print the number of servers, calls and minutes; change nothing."),
-]
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", metavar=NO_VALUE, help="Do not ask for confirmation.")]
-Save: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--save", metavar="FILE", help="Where jobs are saved during the run; default: a state folder."),
-]
-Resume: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--resume", metavar="FILE", help="Resume an interrupted run from its saved file."),
-]
-Report: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--report", metavar="FILE.html", help="Write a page about the run: what ended when, and why not."),
-]
+def complete(known: Callable[[], Sequence[str]]) -> Completer:
+    """Return what click asks for the values that an option may have.
+
+    Args:
+        known: Returns the values.
+    """
+
+    def completed(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem[Any]]:
+        return [CompletionItem(value) for value in known() if value.startswith(begun)]
+
+    return completed
+
+
+def complete_file(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem[Any]]:
+    """Let the shell offer its files."""
+    return [CompletionItem(begun, type="file")]
+
+
+def option(*names: str, section: str = OPTIONS, **attributes: Any) -> Callable[[F], F]:
+    """Add an option to a command.
+
+    Args:
+        names: Its spellings.
+        section: Its heading in the help.
+        attributes: As of `click.option`.
+    """
+    return click.option(*names, cls=Option, section=section, **attributes)
+
+
+def argument(name: str, **attributes: Any) -> Callable[[F], F]:
+    """Add an argument to a command.
+
+    Args:
+        name: Its parameter.
+        attributes: As of `Argument`.
+    """
+    return click.argument(name, cls=Argument, **attributes)
+
+
+def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Return one decorator for several, whose options are shown in their order."""
+
+    def decorated(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorated
+
+
+cloud = option("--cloud", metavar="NAME", help="A cloud of clouds.yaml; default: OS_CLOUD.")
+json = option("--json", is_flag=True, section=OUTPUT, help="One JSON object a line, for scripts.")
+quiet = option("--quiet", "-q", is_flag=True, section=OUTPUT, help="Print failures only, without progress and results.")
+filters = apply(
+    option("--tag", multiple=True, metavar="TAG", section=SERVERS,
+           help="Servers with this tag; repeat it for several tags."),
+    option("--name", multiple=True, metavar="NAME", section=SERVERS,
+           help="Servers with this name, as the cloud matches it."),
+    option("--status", multiple=True, metavar="STATUS", section=SERVERS, shell_complete=complete(statuses_known),
+           help="Servers in this status: ACTIVE, SHUTOFF, ERROR..."),
+    option("--flavor", metavar="ID", section=SERVERS, help="Servers of this flavor."),
+    option("--enterprise-project", metavar="ID", section=SERVERS, help="Servers of this enterprise project."),
+)  # fmt: skip
+ids = argument(
+    "ids", nargs=-1, metavar="[ID]...", section=SERVERS,
+    description="Server ids; - reads them from standard input, one a line.",
+)  # fmt: skip
+power = apply(
+    ids,
+    option("--file", "-f", metavar="FILE", section=SERVERS, shell_complete=complete_file,
+           help="A file with one id a line; # starts a comment."),
+    filters,
+    option("--wave", type=click.IntRange(min=1), metavar="N", section=RUN,
+           help="Have at most N servers in flight at once."),
+    option("--abort-above", metavar="SHARE", section=RUN,
+           help="Abort when more than this share failed: 0.02 or 2%."),
+    option("--verify", is_flag=True, section=RUN, help="Read the states of the servers back at the end."),
+    option("--dry-run", is_flag=True, section=RUN,
+           help="Print the number of servers, calls and minutes; change nothing."),
+    option("--yes", "-y", is_flag=True, section=RUN, help="Do not ask for confirmation."),
+    option("--save", metavar="FILE", section=RUN, shell_complete=complete_file,
+           help="Where jobs are saved during the run; default: a state folder."),
+    option("--resume", metavar="FILE", section=RUN, shell_complete=complete_file,
+           help="Resume an interrupted run from its saved file."),
+    json,
+    quiet,
+    option("--report", metavar="FILE.html", section=OUTPUT, shell_complete=complete_file,
+           help="Write a page about the run: what ended when, and why not."),
+    cloud,
+)  # fmt: skip

@@ -1,49 +1,31 @@
-"""Writes results to standard output: plain values, lines of JSON, columns."""
+"""Writes results to standard output: lines of JSON, columns."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from enum import Enum
 
-import anyio
-import anyio.to_thread
 import msgspec
 
-from bms_async.models import Model
 from bms_async.redaction import MaskedStr
 
 from .cells import cell_len, padded
+from .texts import strip_control_chars
 
 __all__ = [
     "TableWriter",
-    "duration",
     "format_cell",
     "is_terminal",
     "json_line",
-    "plain",
-    "pluralize",
-    "strip_control_chars",
     "terminal_width",
     "write",
     "write_aside",
 ]
 
 _FIRST_ROWS = 100
-_HOUR = 3600
-
-
-def plain(value: object) -> object:
-    """Return a model as dicts, lists and texts with Python names; absent fields are left out, secrets are masked."""
-    if isinstance(value, Model):
-        return {name: plain(field) for name, field in value.__rich_repr__()}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value.value if isinstance(value, Enum) else value
 
 
 def json_line(value: object) -> str:
@@ -68,29 +50,10 @@ async def write_aside(text: str) -> None:
 
     The text is written even if the caller is cancelled, which has taken it from its buffer already.
     """
+    import anyio.to_thread
+
     with anyio.CancelScope(shield=True):
         await anyio.to_thread.run_sync(write, text)
-
-
-def strip_control_chars(text: str) -> str:
-    """Return a text with each control character replaced, so that it cannot move a cursor or begin a column."""
-    # str(): the cloud's text may hold a secret that is masked only when it is converted.
-    text = str(text)
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for people: ``0:07``, ``12:30``, ``1:02:05``."""
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, _HOUR)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
-
-
-def pluralize(count: int, noun: str) -> str:
-    """Return ``1 server``, ``2 servers``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def format_cell(value: object) -> str:

@@ -23,10 +23,11 @@ from .exit import Code, UsageError, print_error
 from .follow import Follower, print_in_doubt
 from .ids import Filters, list_ids, read_ids
 from .journal import Journal, make_header
-from .output import duration, json_line, pluralize, write
+from .output import json_line, write
 from .progress import Screen
 from .saved import SavedRun, read_saved, restore_jobs, resume_lock
 from .signals import SignalHandler, run_interruptibly
+from .texts import duration, pluralize
 
 __all__ = ["Action", "PowerOptions", "act", "read_share"]
 

@@ -12,7 +12,8 @@ from bms_async import FleetReport
 from .cells import wrap
 from .exit import print_error
 from .failures import Failures, Reason
-from .output import duration, json_line, pluralize, strip_control_chars, terminal_width, write
+from .output import json_line, terminal_width, write
+from .texts import duration, pluralize, strip_control_chars
 
 __all__ = ["print_results", "reason_line", "reason_lines"]
 

@@ -15,9 +15,11 @@ from bms_async import BmsClient, BmsError, InvalidRequestError, NotFoundError, S
 from .cells import cell_len, padded
 from .cloud import open_client, read_settings
 from .exit import Code, UsageError, print_error
-from .ids import Filters, describe, find_servers, read_ids
-from .output import TableWriter, format_cell, is_terminal, json_line, plain, strip_control_chars, write
+from .ids import Filters, describe, find_ids, find_servers, read_ids
+from .output import TableWriter, format_cell, is_terminal, json_line, write
+from .plain import plain
 from .signals import SignalHandler, run_interruptibly
+from .texts import strip_control_chars
 from .words import quote
 
 __all__ = ["COLUMNS", "ListOptions", "list_servers", "show_servers"]
@@ -43,6 +45,7 @@ COLUMNS: Final[Mapping[str, Callable[[Server], object]]] = {
 }
 _DEFAULT_COLUMNS: Final = ("id", "name", "status", "flavor", "zone", "addresses")
 _MIN_COLUMNS: Final = 3
+_ROWS_A_WRITE: Final = 200
 
 
 class ListOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,35 +84,53 @@ def list_servers(options: ListOptions) -> int:
 
 
 async def _write_list(bms: BmsClient, options: ListOptions, names: Sequence[str]) -> None:
+    count = 0
+    if options.limit != 0:
+        count = await (_write_ids(bms, options) if options.ids else _write_rows(bms, options, names))
+    if not count and is_terminal():
+        print_error(f"there is no server{f' with {describe(options.filters)}' if options.filters else ''}")
+
+
+async def _write_ids(bms: BmsClient, options: ListOptions) -> int:
+    count = 0
+    async for ids in find_ids(bms, options.filters, page_size=_page_size(options)):
+        wanted = ids if options.limit is None else ids[: options.limit - count]
+        count += len(wanted)
+        await _write_aside("".join(f"{server_id}\n" for server_id in wanted))
+        if count == options.limit:
+            break
+    return count
+
+
+async def _write_rows(bms: BmsClient, options: ListOptions, names: Sequence[str]) -> int:
     pending = deque[str]()
     columns = TableWriter(names, keep=None if options.columns else _MIN_COLUMNS, out=pending.append)
     count = 0
-
-    async def flush(min_rows: int = 1) -> None:
-        if len(pending) >= min_rows:
-            text = "".join(pending)
+    async for server in find_servers(bms, options.filters, page_size=_page_size(options)):
+        if options.json:
+            fields = {name: plain(COLUMNS[name](server)) for name in names} if options.columns else plain(server)
+            pending.append(json_line(fields))
+        else:
+            columns.add(*(COLUMNS[name](server) for name in names))
+        count += 1
+        if len(pending) >= _ROWS_A_WRITE:
+            await _write_aside("".join(pending))
             pending.clear()
-            # In a thread: the reader may be slow, and the next pages come meanwhile.
-            await anyio.to_thread.run_sync(write, text)
-
-    servers = find_servers(bms, options.filters, page_size=min(options.limit or 1000, 1000))
-    if options.limit != 0:
-        async for server in servers:
-            if options.ids:
-                pending.append(f"{server.id}\n")
-            elif options.json:
-                fields = {name: plain(COLUMNS[name](server)) for name in names} if options.columns else plain(server)
-                pending.append(json_line(fields))
-            else:
-                columns.add(*(COLUMNS[name](server) for name in names))
-            count += 1
-            await flush(200)
-            if count == options.limit:
-                break
+        if count == options.limit:
+            break
     columns.flush()
-    await flush()
-    if not count and is_terminal():
-        print_error(f"there is no server{f' with {describe(options.filters)}' if options.filters else ''}")
+    await _write_aside("".join(pending))
+    return count
+
+
+def _page_size(options: ListOptions) -> int:
+    return min(options.limit or 1000, 1000)
+
+
+async def _write_aside(text: str) -> None:
+    # In a thread: the reader may be slow, and the next pages come meanwhile.
+    if text:
+        await anyio.to_thread.run_sync(write, text)
 
 
 def show_servers(arguments: Sequence[str], *, cloud: str | None, json: bool) -> int:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from bms_async import ApiError, BmsError, Job, JobError, JobFailedError, Outcome, SubJob
 from bms_async.redaction import shown_text
 
-from .output import strip_control_chars
+from .texts import strip_control_chars
 
 __all__ = ["CloudMessage", "message_of", "message_of_error", "message_of_job", "quote"]
 

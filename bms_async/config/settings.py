@@ -9,7 +9,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from bms_async.auth import AkSkAuth, Auth, PasswordAuth, StaticToken
+from bms_async import auth
+from bms_async.auth import Auth
 from bms_async.errors import ConfigurationError
 from bms_async.redaction import wrap_address, wrap_secrets
 
@@ -239,14 +240,14 @@ def _missing_endpoint(source: SettingsSource) -> list[str]:
 
 def _build(source: SettingsSource, kind: Kind, auth_url: str) -> Auth:
     if kind == "token":
-        return StaticToken(source.require("token"))
+        return auth.StaticToken(source.require("token"))
     if kind == "keys":
-        return AkSkAuth(source.require("access_key"), source.require("secret_key"), source.get("security_token"))
+        return auth.AkSkAuth(source.require("access_key"), source.require("secret_key"), source.get("security_token"))
     # An id is unambiguous; a name beside it, which shells often have too, could only contradict it.
     by_user_id, by_project_id = source.has("user_id"), source.has("project_id")
     user_domain_name, user_domain_id = (None, None) if by_user_id else _domain(source, *_USER_DOMAIN)
     project_domain_name, project_domain_id = (None, None) if by_project_id else _domain(source, *_PROJECT_DOMAIN)
-    return PasswordAuth(
+    return auth.PasswordAuth(
         auth_url=auth_url,
         username=None if by_user_id else source.get("username"),
         user_id=source.get("user_id"),

@@ -1,13 +1,21 @@
-"""Rate limits: the documented ones are kept on this side, so that the server never has to refuse a call."""
+"""Rate limits: the documented ones are kept on this side, so that the server never has to refuse a call.
 
-from .accounts import Account, Membership
-from .limits import Limits
-from .pacer import Pacer, preload_aiolimiter
-from .slot import Slot
-from .statistics import LimiterStatistics
+All but the table is imported on first use: the table is data, and the rest needs an event loop.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS
-from .wait_queue import Lane
-from .window import WindowLimiter
+
+if TYPE_CHECKING:
+    from .accounts import Account, Membership
+    from .limits import Limits
+    from .pacer import Pacer
+    from .slot import Slot
+    from .statistics import LimiterStatistics
+    from .wait_queue import Lane
+    from .window import WindowLimiter
 
 __all__ = [
     "DOCUMENTED_LIMITS",
@@ -20,5 +28,23 @@ __all__ = [
     "Pacer",
     "Slot",
     "WindowLimiter",
-    "preload_aiolimiter",
 ]
+
+_ON_DEMAND = {
+    "Account": "accounts",
+    "Lane": "wait_queue",
+    "LimiterStatistics": "statistics",
+    "Limits": "limits",
+    "Membership": "accounts",
+    "Pacer": "pacer",
+    "Slot": "slot",
+    "WindowLimiter": "window",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _ON_DEMAND:
+        found = getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
+        globals()[name] = found
+        return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

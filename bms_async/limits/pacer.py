@@ -41,16 +41,21 @@ class Pacer:
     async def acquire(self) -> None:
         """Wait until the rate allows one more."""
         if self._limiter is None:
-            from aiolimiter import AsyncLimiter  # noqa: PLC0415
-
-            self._limiter = AsyncLimiter(self._burst, self._period)
+            await _import_aiolimiter()
+            # Another caller may have waited for the same.
+            self._limiter = self._limiter or self._make_limiter()
         await self._limiter.acquire()
 
+    def _make_limiter(self) -> AsyncLimiter:
+        from aiolimiter import AsyncLimiter  # noqa: PLC0415
 
-async def preload_aiolimiter() -> None:
+        return AsyncLimiter(self._burst, self._period)
+
+
+async def _import_aiolimiter() -> None:
     """Import aiolimiter in a thread: it reads its own version from the disk while it is imported.
 
-    It costs a fifth of what importing this package costs, and so is not imported with it.
+    It costs a fifth of what importing this package costs, and clients that watch no job never need it.
     """
     if "aiolimiter" not in sys.modules:
         await run_in_thread(import_module, "aiolimiter")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyte
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from bms_async.cli.app import app
 from tests.support.machine import patience

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 import bms_async
 from bms_async.api import operations
@@ -148,7 +148,7 @@ def test_what_was_saved_of_a_run_is_not_looked_for_in_another_cloud(bare: Path, 
 @pytest.mark.parametrize(
     ("missing", "arguments", "told"),
     [
-        ("typer", [], "bms-async[cli]"),
+        ("click", [], "bms-async[cli]"),
         ("rich", ["stop"], "bms-async[cli]"),
         ("uvicorn", ["simulator"], "bms-async[simulator]"),
     ],

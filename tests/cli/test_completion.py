@@ -63,17 +63,20 @@ def test_bash_completes_by_the_script_that_is_printed(installed: Bms, words: str
 def test_zsh_and_fish_ask_for_what_their_scripts_say(installed: Bms) -> None:
     zsh = run(installed, "bms", "completion", "zsh")
     assert "#compdef bms" in zsh
-    assert "_BMS_COMPLETE=complete_zsh bms" in zsh
-    asked = {"_BMS_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "bms st"}
-    assert '"stop"' in run(installed, "bms", **asked)
+    assert "_BMS_COMPLETE=zsh_complete bms" in zsh
+    asked = {"_BMS_COMPLETE": "zsh_complete", "COMP_WORDS": "bms st", "COMP_CWORD": "1"}
+    assert run(installed, "bms", **asked).splitlines()[0::3] == ["plain", "plain"]
+    assert run(installed, "bms", **asked).splitlines()[1::3] == ["start", "stop"]
     fish = run(installed, "bms", "completion", "fish")
-    assert "_BMS_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args" in fish
-    asked = {
-        "_BMS_COMPLETE": "complete_fish",
-        "_TYPER_COMPLETE_ARGS": "bms st",
-        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-    }
-    assert [line.split("\t")[0] for line in run(installed, "bms", **asked).splitlines()] == ["start", "stop"]
+    assert "_BMS_COMPLETE=fish_complete COMP_WORDS=(commandline -cp)" in fish
+    asked = {"_BMS_COMPLETE": "fish_complete", "COMP_WORDS": "bms st", "COMP_CWORD": "st"}
+    offered = [line.partition(",")[2] for line in run(installed, "bms", **asked).splitlines()]
+    assert [word.split("\t")[0] for word in offered if word] == ["start", "stop"]
+
+
+def test_where_a_file_is_expected_the_shell_offers_its_own(installed: Bms) -> None:
+    asked = {"_BMS_COMPLETE": "bash_complete", "COMP_WORDS": "bms stop --file ab", "COMP_CWORD": "3"}
+    assert run(installed, "bms", **asked).splitlines() == ["file,ab"]
 
 
 def test_a_shell_that_is_not_known_is_refused(installed: Bms) -> None:

@@ -99,8 +99,37 @@ def test_servers_are_aligned_under_a_header(slow_cloud: Bms) -> None:
     assert {row.index(row.split()[1]) for row in rows} == {header.index("STATUS")}
 
 
+@pytest.mark.parametrize(("columns", "widest"), [(40, 39), (80, 79), (200, 100)])
+def test_help_is_as_wide_as_the_terminal_up_to_what_can_be_read(nowhere: Bms, columns: int, widest: int) -> None:
+    with nowhere.on_a_terminal("stop", "--help", columns=columns, lines=200) as terminal:
+        assert terminal.end() == 0
+        shown = terminal.shown
+    assert widest - 12 <= max(map(len, shown)) <= widest
+    assert [line for line in shown if re.fullmatch(r"[A-Z][a-z]+:", line)] == [
+        "Servers:",
+        "Run:",
+        "Output:",
+        "Options:",
+    ]
+    # Each description is whole, and begins in one column unless its name is too long for that.
+    words = " ".join(" ".join(shown).split())
+    assert "--wave N Have at most N servers in flight at once. [x>=1]" in words
+    assert "A cloud of clouds.yaml; default: OS_CLOUD." in words
+    named = [re.match(r"  (-\S.*?)  +(\S)", line) for line in shown]
+    assert len({each.start(2) for each in named if each}) == 1
+
+
+@pytest.mark.parametrize(("changes", "is_styled"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_help_has_colours_where_they_are_wanted(nowhere: Bms, changes: dict[str, str], is_styled: bool) -> None:
+    with nowhere.on_a_terminal("--help", columns=80, lines=100, **changes) as terminal:
+        assert terminal.end() == 0
+        assert "simulator" in terminal.text
+    assert bool(ESCAPES.findall(terminal.received)) is is_styled
+    assert b"\x1b" not in nowhere.in_a_process("--help").out.encode()
+
+
 def test_what_the_cloud_says_moves_no_cursor() -> None:
-    from bms_async.cli.output import strip_control_chars
+    from bms_async.cli.texts import strip_control_chars
 
     assert (
         strip_control_chars("name\x1b[2J\tx\n")

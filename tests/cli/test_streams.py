@@ -86,7 +86,7 @@ def test_errors_that_cannot_be_written_change_no_exit_code(nowhere: Bms, argumen
 
 
 def test_a_script_of_completion_that_cannot_be_written_is_told_of(nowhere: Bms) -> None:
-    asked = {"_BMS_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "bms st"}
+    asked = {"_BMS_COMPLETE": "zsh_complete", "COMP_WORDS": "bms st", "COMP_CWORD": "1"}
     ended = in_a_shell(nowhere, ">/dev/full", **asked)
     assert (ended.code, ended.err) == (2, "bms: [Errno 28] No space left on device\n")
 

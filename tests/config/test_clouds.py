@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from bms_async import AkSkAuth, BmsClient, ConfigurationError, PasswordAuth, StaticToken
 from bms_async.config import files, read_cloud
-from bms_async.config import settings as settings_module
 from tests.support.machine import patience
 
 Tree = dict[str, Any]
@@ -120,7 +119,7 @@ def test_openstacksdk_reads_the_same_from_the_same_two_files(machine: Machine) -
     place = machine.write(machine.cwd / "clouds.yaml", clouds)
     secure = machine.write(machine.cwd / "secure.yaml", {"a": {"auth": {"password": "SECRET", "username": "eve"}}})
     theirs = OpenStackConfig([str(place)], secure_files=[str(secure)], load_envvars=False).get_one("a").config
-    with mock.patch.object(settings_module, "PasswordAuth") as made:
+    with mock.patch("bms_async.auth.PasswordAuth") as made:
         read_cloud("a", machine.environment)
     ours = {key: value for key, value in made.call_args.kwargs.items() if value is not None}
     auth = {key: str(value) for key, value in theirs["auth"].items()}
@@ -296,7 +295,7 @@ def test_secure_yaml_is_laid_over_branch_by_branch(machine: Machine, suffix: str
     public = {key: value for key, value in AUTH.items() if key != "password"}
     machine.write(machine.cwd / "clouds.yaml", {"a": {**cloud(), "auth": {**public, "username": "old"}}})
     machine.write(machine.site / f"secure{suffix}", {"a": {"auth": {"password": "SECRET", "username": "ann"}}})
-    with mock.patch.object(settings_module, "PasswordAuth") as made:
+    with mock.patch("bms_async.auth.PasswordAuth") as made:
         read_cloud("a", machine.environment)
     given_on = made.call_args.kwargs
     assert (given_on["username"], given_on["password"], given_on["project_id"]) == ("ann", "SECRET", "p")
@@ -318,7 +317,7 @@ def test_texts_stay_as_they_are_written_and_merge_keys_work(machine: Machine) ->
         "clouds:\n  a:\n    <<: *shared\n    region_name: null\n    auth:\n      auth_url: https://i\n"
         "      username: yes\n      password: 0012\n      user_domain_name: 1_000\n      project_id: 2024-01-01\n"
     )
-    with mock.patch.object(settings_module, "PasswordAuth") as made:
+    with mock.patch("bms_async.auth.PasswordAuth") as made:
         assert read_cloud("a", machine.environment).endpoint == "https://b"
     given_on = made.call_args.kwargs
     assert (given_on["username"], given_on["password"]) == ("yes", "0012")
@@ -350,7 +349,7 @@ def test_a_cloud_is_laid_over_its_profile_as_openstacksdk_does(machine: Machine,
     vendors = machine.write(machine.user / "clouds-public.yaml", {"acme": public}, key="public-clouds")
     reader = OpenStackConfig([str(place)], secure_files=[], vendor_files=[str(vendors)], load_envvars=False)
     theirs = reader.get_one("a").config
-    with mock.patch.object(settings_module, "PasswordAuth") as made:
+    with mock.patch("bms_async.auth.PasswordAuth") as made:
         settings = read_cloud("a", machine.environment)
     ours = {key: value for key, value in made.call_args.kwargs.items() if value is not None}
 
@@ -428,7 +427,7 @@ def test_one_domain_for_user_and_project_is_as_openstacksdk_reads_it(machine: Ma
     auth = {"auth_url": AUTH["auth_url"], "username": "ann", "password": "SECRET", "project_name": "n", key: "d"}
     place = machine.write(machine.cwd / "clouds.yaml", {"a": {"auth": auth, "bms_endpoint_override": "https://b"}})
     theirs = OpenStackConfig([str(place)], secure_files=[], load_envvars=False).get_one("a").config["auth"]
-    with mock.patch.object(settings_module, "PasswordAuth") as made:
+    with mock.patch("bms_async.auth.PasswordAuth") as made:
         read_cloud("a", machine.environment)
     ours = {key: value for key, value in made.call_args.kwargs.items() if value is not None}
 

@@ -27,7 +27,6 @@ from bms_async import (
     WaitTooLongError,
 )
 from bms_async.config import Settings, read_environment
-from bms_async.config import settings as module
 from bms_async.config.environment import VARIABLES
 
 ENDPOINT = {"BMS_ENDPOINT": "https://bms.example.com"}
@@ -63,7 +62,7 @@ def named(text: str) -> set[str]:
 def made() -> Any:
     """What `PasswordAuth` and `AkSkAuth` are called with, instead of what they make of it."""
     with mock.patch.multiple(
-        module, StaticToken=mock.DEFAULT, PasswordAuth=mock.DEFAULT, AkSkAuth=mock.DEFAULT
+        "bms_async.auth", StaticToken=mock.DEFAULT, PasswordAuth=mock.DEFAULT, AkSkAuth=mock.DEFAULT
     ) as classes:
         yield classes
 

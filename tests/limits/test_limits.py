@@ -127,6 +127,28 @@ def test_a_pace_is_even_after_its_burst() -> None:
     run_virtually(main)
 
 
+def test_those_who_wait_for_the_first_import_share_one_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def import_slowly() -> None:
+        await anyio.sleep(1)
+
+    monkeypatch.setattr("bms_async.limits.pacer._import_aiolimiter", import_slowly)
+    turns: list[float] = []
+
+    async def main() -> None:
+        pace = Pacer(60, burst=2)
+
+        async def poll() -> None:
+            await pace.acquire()
+            turns.append(anyio.current_time())
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(70):
+                tasks.start_soon(poll)
+
+    run_virtually(main)
+    assert worst_window(turns) <= 60
+
+
 async def take(limits: Limits, calls: int, operation: str = "servers.stop") -> None:
     for _ in range(calls):
         (await limits[operation].acquire()).release()

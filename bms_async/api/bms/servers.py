@@ -19,6 +19,7 @@ from .creation import Creation
 from .maintenance import Maintenance
 from .passwords import Passwords
 from .power import Power
+from .server_ids import ServerIds, make_fetch
 from .server_list import MAX_PAGE_SIZE, ServerList, ServerPage
 
 GET = define(
@@ -106,15 +107,40 @@ class Servers(Power, Maintenance, Attachments, Passwords, Creation):
             "reservation_id": reservation_id,
             "enterprise_project_id": enterprise_project_id,
         }
-        if self._check:
-            check_int("page_size", page_size, minimum=1, maximum=MAX_PAGE_SIZE)
-            _check_filters(filters)
+        self._check_list(filters, page_size)
 
         async def fetch(page_range: PageRange) -> ServerPage:
             query = {**filters, "limit": page_range.size, "offset": page_range.number}
             return await self._session.call(LIST, query=query, lane=lane)
 
         return ServerList(fetch, self._session, page_size=page_size)
+
+    def _list_ids(
+        self,
+        *,
+        flavor: str | None = None,
+        name: str | None = None,
+        status: str | None = None,
+        tags: str | None = None,
+        enterprise_project_id: str | None = None,
+        page_size: int = MAX_PAGE_SIZE,
+        lane: Lane = Lane.INTERACTIVE,
+    ) -> ServerIds:
+        """Iterate over the ids of the servers that match all filters; the arguments are those of `list`."""
+        filters = {
+            "flavor": flavor,
+            "name": name,
+            "status": status,
+            "tags": tags,
+            "enterprise_project_id": enterprise_project_id,
+        }
+        self._check_list(filters, page_size)
+        return ServerIds(make_fetch(self._session, LIST, filters, lane), self._session, page_size=page_size)
+
+    def _check_list(self, filters: Mapping[str, str | None], page_size: int) -> None:
+        if self._check:
+            check_int("page_size", page_size, minimum=1, maximum=MAX_PAGE_SIZE)
+            _check_filters(filters)
 
 
 def _check_filters(filters: Mapping[str, str | None]) -> None:

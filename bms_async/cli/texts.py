@@ -1,0 +1,28 @@
+"""Texts for people. Pure, and quick to import."""
+
+from __future__ import annotations
+
+__all__ = ["duration", "pluralize", "strip_control_chars"]
+
+_HOUR = 3600
+
+
+def strip_control_chars(text: str) -> str:
+    """Return a text with each control character replaced, so that it cannot move a cursor or begin a column."""
+    # str(): the cloud's text may hold a secret that is masked only when it is converted.
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration for people: ``0:07``, ``12:30``, ``1:02:05``."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, _HOUR)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def pluralize(count: int, noun: str) -> str:
+    """Return ``1 server``, ``2 servers``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,130 @@
+"""A list of ids: what `servers.list` lists, with its errors, for a fraction of the work."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bms_async import ApiError, BmsClient, DecodeError, InvalidRequestError, Limits
+from bms_async.api.bms import server_ids, server_list
+from bms_async.models import Server
+from bms_async.wire import read_fragment
+from tests.api.bms.test_lists_cut_short import Shelf
+from tests.support.mocked import DETAIL, mocked, sent, virtually
+from tests.support.virtual_clock import run_virtually
+
+# Without faults at certain calls: how many pages are fetched ahead by then depends on how fast the reader is.
+shelves = st.builds(
+    Shelf,
+    total=st.integers(0, 130),
+    cap=st.none() | st.integers(1, 60),
+    own=st.booleans(),
+    count=st.sampled_from(["list", "page", "none"]),
+    stuck=st.booleans(),
+)
+
+
+async def whole(bms: BmsClient, page_size: int) -> list[str]:
+    return [server.id async for server in bms.servers.list(page_size=page_size)]
+
+
+async def ids_only(bms: BmsClient, page_size: int) -> list[str]:
+    return [server_id async for ids in bms.servers._list_ids(page_size=page_size) for server_id in ids]
+
+
+@given(shelf=shelves, page_size=st.sampled_from([5, 20, 50, 1000]))
+@settings(deadline=None, max_examples=60)
+def test_the_same_ids_come_by_the_same_calls_with_the_same_errors(shelf: Shelf, page_size: int) -> None:
+    async def scenario() -> None:
+        told: list[tuple[object, int]] = []
+        for read in (whole, ids_only):
+            cloud_of_its_own = dataclasses.replace(shelf, calls=0, at=[])
+            async with mocked(limits=Limits.unlimited()) as (bms, cloud):
+                cloud.get(DETAIL).mock(side_effect=cloud_of_its_own)
+                try:
+                    found: object = await read(bms, page_size)
+                except DecodeError as error:
+                    found = str(error)
+            told.append((found, cloud_of_its_own.calls))
+        assert told[0] == told[1]
+
+    run_virtually(scenario)
+
+
+@virtually
+async def test_nothing_but_the_id_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[type] = []
+
+    def noted(name: str, part: bytes | msgspec.Raw, into: type[Any]) -> Any:
+        read.append(into)
+        return read_fragment(name, part, into)
+
+    monkeypatch.setattr(server_list, "read_fragment", noted)
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(side_effect=Shelf(30))
+        assert len(await ids_only(bms, 20)) == 30
+        assert read == []
+        # The control: servers are decoded one by one.
+        assert len(await whole(bms, 20)) == 30
+        assert read == [Server] * 31
+
+
+@pytest.mark.parametrize(
+    "odd", [{"id": 7}, {"id": "ab", "links": 5}, {"name": "without an id"}, "no object", ["id"], None]
+)
+@virtually
+async def test_an_odd_server_is_what_it_is_in_a_list_of_servers(odd: Any) -> None:
+    told: list[tuple[object, int]] = []
+    for read in (whole, ids_only):
+        async with mocked() as (bms, cloud):
+            document = {"servers": [{"id": "first"}, odd, {"id": "last"}], "count": 3}
+            cloud.get(DETAIL).mock(return_value=httpx.Response(200, json=document))
+            try:
+                found: object = await read(bms, 1000)
+            except DecodeError as error:
+                found = str(error).replace("ServerId", "Server")
+            told.append((found, len(sent(cloud))))
+    (expected, calls), (found, more_calls) = told
+    assert found == expected
+    # A page that cannot be read as ids is fetched again, once.
+    assert more_calls in (calls, calls + 1)
+
+
+@pytest.mark.parametrize("answer", [{"text": "<html>"}, {"json": {}}, {"json": {"servers": 5}}, {"content": b""}])
+@virtually
+async def test_a_page_that_cannot_be_read_is_the_same_error(answer: Mapping[str, Any]) -> None:
+    told = []
+    for read in (whole, ids_only):
+        async with mocked() as (bms, cloud):
+            cloud.get(DETAIL).mock(return_value=httpx.Response(200, headers={"X-Request-Id": "req-1"}, **answer))
+            with pytest.raises(DecodeError) as caught:
+                await read(bms, 1000)
+            told.append((str(caught.value).replace("ServerId", "Server"), caught.value.request_id))
+    assert told[0] == told[1]
+
+
+@virtually
+async def test_a_refusal_and_a_blank_filter_are_errors_before_the_first_id() -> None:
+    async with mocked() as (bms, cloud):
+        cloud.get(DETAIL).mock(return_value=httpx.Response(403, json={"error": {"code": "BMS.0001", "message": "no"}}))
+        with pytest.raises(ApiError):
+            await ids_only(bms, 1000)
+        asked = len(sent(cloud))
+        with pytest.raises(InvalidRequestError):
+            bms.servers._list_ids(tags=" ")
+        assert len(sent(cloud)) == asked
+
+
+def test_a_page_of_ids_keeps_nothing_of_the_body() -> None:
+    body = b'{"count": 1, "servers": [{"id": "a", "name": "%b"}]}' % (b"x" * 1000)
+    page = server_ids.read_ids(body)
+    assert page is not None
+    assert (page.servers, page.count, page.size) == ((server_list.ServerId(id="a"),), 1, len(body))
+    assert not any(isinstance(getattr(page, field), bytes | memoryview) for field in ("servers", "count", "size"))

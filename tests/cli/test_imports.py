@@ -1,0 +1,88 @@
+"""What each command imports: nothing that it does not need."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli._helpers import Bms
+from tests.support.machine import patience
+
+PROGRAM = """
+import sys
+from bms_async.cli import main
+code = main(sys.argv[1:])
+print(code, *sys.modules, sep="\\n", file=sys.stderr)
+"""
+
+NEVER = {"pydantic", "typer", "pygments", "rich.markdown", "rich.traceback", "jinja2", "starlette", "httpx", "pytest"}
+NO_NETWORK = NEVER | {"aiohttp", "anyio", "asyncio", "httptools", "rich.console", "socket", "ssl", "uvloop", "yaml"}
+AT_ONCE = NO_NETWORK | {
+    "bms_async.errors",
+    "bms_async.models",
+    "importlib.metadata",
+    "msgspec",
+    "rich.cells",
+}
+
+
+def imported(bms: Bms, *arguments: str) -> set[str]:
+    """Run the command in a process of its own, and return all modules that are loaded at its end."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env={**bms.environment, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=patience(60.0),
+        check=False,
+        cwd=bms.state,
+    )
+    code, *modules = done.stderr.splitlines()
+    assert code == "0", done.stderr
+    return set(modules)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["stop", "--help"], ["servers", "list", "-h"], ["completion", "bash"]]
+)
+def test_help_the_version_and_completion_import_nothing_but_click(nowhere: Bms, arguments: list[str]) -> None:
+    modules = imported(nowhere, *arguments)
+    assert AT_ONCE & modules == set()
+    ours = {name for name in modules if name.startswith("bms_async.") and not name.startswith("bms_async.cli")}
+    assert ours == {"bms_async._extras", "bms_async._names", "bms_async._version"}
+
+
+def test_what_needs_no_cloud_imports_no_event_loop_and_no_http_library(healthy_cloud: Bms) -> None:
+    modules = imported(healthy_cloud, "limits")
+    assert NO_NETWORK & modules == set()
+    assert not {"bms_async.api", "bms_async.client", "bms_async.fleet", "bms_async.session"} & modules
+    # The control: these are what it would be made of.
+    assert {"bms_async.limits.table", "bms_async.config.settings", "msgspec"} <= modules
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["servers", "list"],
+        ["servers", "list", "--ids", "--limit", "3"],
+        ["servers", "list", "--json", "--limit", "3"],
+        ["quota"],
+        ["login"],
+        ["calls"],
+    ],
+)
+def test_a_read_imports_no_progress_display_and_no_report(healthy_cloud: Bms, arguments: list[str]) -> None:
+    modules = imported(healthy_cloud, *arguments)
+    assert NEVER & modules == set()
+    others = {"power", "follow", "display", "journal", "report_page"}
+    assert not {f"bms_async.cli.{name}" for name in others} & modules
+    assert "rich.console" not in modules
+
+
+def test_a_run_imports_its_display_and_still_no_report(healthy_cloud: Bms) -> None:
+    modules = imported(healthy_cloud, "stop", "--tag", "rack-1", "--dry-run")
+    assert NEVER & modules == set()
+    assert "rich.console" in modules
