@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -125,3 +126,17 @@ def test_r9_no_part_of_a_large_table_is_large_or_visited_by_the_collector() -> N
     assert not any(gc.is_tracked(shard) for shard in shards)
     assert not any(gc.is_tracked(chunk) for chunk in table._keys.chunks())
     assert max(map(len, table._keys.chunks())) == CHUNK_SIZE
+
+
+def test_r9_a_table_is_freed_a_part_at_a_time() -> None:
+    table: OrderedTable[str] = OrderedTable()
+    for number in range(20_000):
+        table[f"id-{number}"] = "a"
+    shards = table._table._shards
+    left = [sum(map(len, shards)) for _ in table.dismantle()]
+    assert left[0] == 20_000
+    assert left[-1] == len(table) == 0
+    assert max(before - after for before, after in pairwise(left)) < 20_000 / 8
+    assert list(table) == []
+    table["id-7"] = "b"
+    assert dict(table) == {"id-7": "b"}
