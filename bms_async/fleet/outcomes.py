@@ -19,8 +19,8 @@ _MAX_SHOWN = 10
 class Outcomes(Sequence[Outcome]):
     """A sequence that grows at its end without moving what it holds.
 
-    It is made of tuples of objects that the garbage collector does not track, so that it visits each once and never
-    again. An outcome with an error is a `StoredFailure` here, and becomes an `Outcome` when it is read.
+    It is made of objects that the garbage collector does not track. An outcome with an error is a `StoredFailure` here,
+    and becomes an `Outcome` when it is read.
 
     Args:
         outcomes: The first outcomes.
@@ -33,7 +33,8 @@ class Outcomes(Sequence[Outcome]):
 
     def __init__(self, outcomes: Iterable[Outcome] = ()) -> None:
         self._items: Pieces[Outcome | StoredFailure] = Pieces()
-        self._errors: Pieces[BmsError] = Pieces()
+        # Not in pieces: an error may be part of a cycle, so that the collector must see it.
+        self._errors: list[BmsError] = []
         # Outcomes with an error are found without a look at all others.
         self._error_positions = array("q")
         # Servers that follow one another mostly failed alike.

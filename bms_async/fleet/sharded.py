@@ -3,15 +3,16 @@
 A dict of 700,000 entries that grows blocks the event loop for 50 to 90 ms; one of 256 small dicts, for less than one.
 So a `Table` is made of shards, of which only one is resized at a time.
 
-The garbage collector counts as well: it visits a tuple of strings once and never again, but reads a list or a deque of
-them from end to end each time. So `Pieces` and a `Queue` keep what they hold in tuples, and only the tail is a list.
-The tuples are small: the collector begins after 700 new objects, however large these are, and to visit 700 tuples of
-1000 holds the event loop for 25 ms.
+The garbage collector counts as well: it reads a list or a deque from end to end each time. A tuple of strings it visits
+only once, but it begins after 700 new objects, less those that were freed meanwhile, and however large these are: it
+may find a million servers' tuples new, which holds the event loop for 35 ms. So `Pieces` and a `Queue` keep what they
+hold in Structs that it does not track, and only the tail is a list. Nothing that they hold may be part of a cycle.
 
 The order of a `Table` is that of the hashes, which differ from process to process. So it has none that can be seen:
 what is iterated over is an `OrderedTable`, and everything of a run is in the same order each time.
 
-Rejected: a plain dict and a plain deque, for these figures. Beside them a look-up that takes 0.4 us more is cheap.
+Rejected: a plain dict, a plain deque and tuples, for these figures. Beside them a look-up that takes 0.4 us more is
+cheap.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Generic, TypeVar
+
+import msgspec
+from msgspec.structs import astuple
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -30,7 +34,10 @@ SHARDS = 256
 _SHARDS_A_STEP = 16
 
 CHUNK_SIZE = 200
-"""How many items of a list or a queue make a tuple."""
+"""How many items of a list or a queue make a Struct."""
+
+_FIELDS = tuple(f"item_{number}" for number in range(CHUNK_SIZE))
+_Chunk = msgspec.defstruct("_Chunk", _FIELDS, gc=False)
 
 
 class Table(Generic[V]):
@@ -66,19 +73,19 @@ class Table(Generic[V]):
 
 
 class Pieces(Generic[T]):
-    """A list that only grows, without moving what it holds."""
+    """A list that only grows, without moving what it holds: strings, and Structs that the collector does not track."""
 
     __slots__ = ("_chunks", "_tail")
 
     def __init__(self) -> None:
-        self._chunks: list[tuple[T, ...]] = []
+        self._chunks: list[msgspec.Struct] = []
         self._tail: list[T] = []
 
     def append(self, item: T) -> None:
         """Add an item at the end."""
         self._tail.append(item)
         if len(self._tail) == CHUNK_SIZE:
-            self._chunks.append(tuple(self._tail))
+            self._chunks.append(_Chunk(*self._tail))
             self._tail.clear()
 
     def chunks(self, index: int = 0) -> Iterator[tuple[T, ...]]:
@@ -86,7 +93,7 @@ class Pieces(Generic[T]):
         while index < len(self):
             number, offset = divmod(index, CHUNK_SIZE)
             # The tail may become a chunk while the consumer of this generator does something else: hence the copy.
-            chunk = self._chunks[number] if number < len(self._chunks) else tuple(self._tail)
+            chunk: tuple[T, ...] = astuple(self._chunks[number]) if number < len(self._chunks) else tuple(self._tail)
             index += len(chunk) - offset
             yield chunk[offset:] if offset else chunk
 
@@ -108,7 +115,10 @@ class Pieces(Generic[T]):
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is out of range: there are {len(self)} items")
         number, offset = divmod(index, CHUNK_SIZE)
-        return self._chunks[number][offset] if number < len(self._chunks) else self._tail[offset]
+        if number < len(self._chunks):
+            item: T = getattr(self._chunks[number], _FIELDS[offset])
+            return item
+        return self._tail[offset]
 
     def __iter__(self) -> Iterator[T]:
         return chain.from_iterable(self.chunks())
@@ -160,7 +170,7 @@ class Queue:
 
     def __init__(self) -> None:
         self._head: Iterator[str] = iter(())
-        self._chunks: deque[tuple[str, ...]] = deque()
+        self._chunks: deque[msgspec.Struct] = deque()
         self._tail: list[str] = []
         self._size = 0
 
@@ -172,7 +182,7 @@ class Queue:
         self._size += 1
         self._tail.append(text)
         if len(self._tail) == CHUNK_SIZE:
-            self._chunks.append(tuple(self._tail))
+            self._chunks.append(_Chunk(*self._tail))
             self._tail.clear()
 
     def pop(self, max_count: int) -> tuple[str, ...]:
@@ -188,7 +198,7 @@ class Queue:
                 count -= 1
                 yield text
             elif self._chunks:
-                self._head = iter(self._chunks.popleft())
+                self._head = iter(astuple(self._chunks.popleft()))
             else:
                 self._head = iter(tuple(self._tail))
                 self._tail.clear()
