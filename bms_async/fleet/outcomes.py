@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import SupportsIndex, overload
 
-from .outcome import Outcome
+from bms_async.errors import BmsError
 
-CHUNK_SIZE = 1000
-"""How many outcomes make a tuple."""
+from .outcome import Outcome
+from .sharded import Pieces
+from .stored_failure import StoredFailure, SubJobFailure, read_failure, store
 
 _MAX_SHOWN = 10
 
@@ -19,8 +19,8 @@ _MAX_SHOWN = 10
 class Outcomes(Sequence[Outcome]):
     """A sequence that grows at its end without moving what it holds.
 
-    Outcomes without an error are in tuples, which the garbage collector visits once and never again. Those with an
-    error are kept apart: they are few, and are found without a look at all others.
+    It is made of objects that the garbage collector does not track. An outcome with an error is a `StoredFailure` here,
+    and becomes an `Outcome` when it is read.
 
     Args:
         outcomes: The first outcomes.
@@ -29,13 +29,17 @@ class Outcomes(Sequence[Outcome]):
         not_as_asked_count: How many servers are not in the state that was asked for.
     """
 
-    __slots__ = ("_chunks", "_error_positions", "_tail", "_with_error", "not_as_asked_count")
+    __slots__ = ("_error_positions", "_errors", "_items", "_last_error", "_last_failure", "not_as_asked_count")
 
     def __init__(self, outcomes: Iterable[Outcome] = ()) -> None:
-        self._chunks: list[tuple[Outcome | None, ...]] = []
-        self._tail: list[Outcome | None] = []
-        self._with_error: list[Outcome] = []
+        self._items: Pieces[Outcome | StoredFailure] = Pieces()
+        # Not in pieces: an error may be part of a cycle, so that the collector must see it.
+        self._errors: list[BmsError] = []
+        # Outcomes with an error are found without a look at all others.
         self._error_positions = array("q")
+        # Servers that follow one another mostly failed alike.
+        self._last_error: BmsError | None = None
+        self._last_failure: SubJobFailure | None = None
         self.not_as_asked_count = 0
         for outcome in outcomes:
             self.append(outcome)
@@ -45,27 +49,40 @@ class Outcomes(Sequence[Outcome]):
         if not outcome.state.is_success:
             self.not_as_asked_count += 1
         if outcome.error is None:
-            self._tail.append(outcome)
+            self._items.append(outcome)
         else:
             self._error_positions.append(len(self))
-            self._with_error.append(outcome)
-            self._tail.append(None)
-        if len(self._tail) == CHUNK_SIZE:
-            self._chunks.append(tuple(self._tail))
-            self._tail.clear()
+            self._items.append(self._store(outcome, outcome.error))
 
-    def not_as_asked(self) -> Iterator[Outcome]:
-        """Iterate over the servers that are not as asked; all outcomes are read only if one of these has no error."""
-        if self.not_as_asked_count == len(self._with_error):
-            return iter(self._with_error)
-        return (outcome for outcome in self if not outcome.state.is_success)
+    def not_as_asked(self) -> Iterator[tuple[str, str, int]]:
+        """Iterate over the servers that are not as asked; all outcomes are read only if one of these has no error.
+
+        Yields:
+            The outcome's reason, the server and the outcome's index: an error is made of what is stored only if the
+            outcome is read.
+        """
+        positions: Iterable[int] = self._error_positions
+        if self.not_as_asked_count != len(self._error_positions):
+            positions = (position for position, item in enumerate(self._items) if not item.state.is_success)
+        # Servers that follow one another mostly have the same reason.
+        why: SubJobFailure | int | None = None
+        reason = ""
+        for position in positions:
+            item = self._items[position]
+            if not isinstance(item, StoredFailure):
+                yield item.reason, item.server_id, position
+                continue
+            if item.why is not why:
+                why = item.why
+                reason = why.key if isinstance(why, SubJobFailure) else self._restore(item).reason
+            yield reason, item.server_id, position
 
     def since(self, start: int) -> Iterator[Outcome]:
         """Iterate over the outcomes from an index on that are there now."""
         return islice(self._read(start), max(0, len(self) - start))
 
     def __len__(self) -> int:
-        return len(self._chunks) * CHUNK_SIZE + len(self._tail)
+        return len(self._items)
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> Outcome: ...
@@ -100,21 +117,33 @@ class Outcomes(Sequence[Outcome]):
         # One by one: a list is pickled in one go, which would block all threads until it is done.
         return Outcomes, (), None, iter(self)
 
+    def __copy__(self) -> Outcomes:
+        # The errors that both make of a failure are the same.
+        copied = Outcomes()
+        copied._items, copied._errors = self._items.copy(), self._errors.copy()
+        copied._error_positions = array("q", self._error_positions)
+        copied.not_as_asked_count = self.not_as_asked_count
+        return copied
+
+    def _store(self, outcome: Outcome, error: BmsError) -> StoredFailure:
+        failure = read_failure(outcome, self._last_failure)
+        if failure is not None:
+            self._last_failure = failure
+            return store(outcome, failure)
+        if self._last_error is not error:
+            self._errors.append(error)
+            self._last_error = error
+        return store(outcome, len(self._errors) - 1)
+
     def _at(self, index: int) -> Outcome:
-        chunk, offset = divmod(index, CHUNK_SIZE)
-        outcome = self._chunks[chunk][offset] if chunk < len(self._chunks) else self._tail[offset]
-        return outcome or self._with_error[bisect_left(self._error_positions, index)]
+        return self._restore(self._items[index])
 
     def _read(self, index: int) -> Iterator[Outcome]:
-        errors = bisect_left(self._error_positions, index)
-        while index < len(self):
-            number, offset = divmod(index, CHUNK_SIZE)
-            # The tail may become a chunk while the consumer of this generator does something else: hence the copy.
-            chunk = self._chunks[number] if number < len(self._chunks) else tuple(self._tail)
-            for outcome in chunk[offset:]:
-                index += 1
-                if outcome is not None:
-                    yield outcome
-                else:
-                    errors += 1
-                    yield self._with_error[errors - 1]
+        for chunk in self._items.chunks(index):
+            for item in chunk:
+                yield self._restore(item) if isinstance(item, StoredFailure) else item
+
+    def _restore(self, item: Outcome | StoredFailure) -> Outcome:
+        if not isinstance(item, StoredFailure):
+            return item
+        return item.with_error(self._errors[item.why] if isinstance(item.why, int) else item.error_of_sub_job(item.why))

@@ -50,11 +50,11 @@ class Intake:
         self._ready = Queue()
         self._entries = 0
         # A table of its own: 7 is not an id, but "7" may be one.
-        self._invalid = Table()
+        self._invalid: Table[None] = Table()
         self.admitted = 0
         # One table for both "admitted" and "has an outcome": a second would be felt at a million ids. It returns the id
         # as it was admitted, so that the copies in the cloud's responses need not be kept.
-        self.pending = Table()
+        self.pending: Table[str | None] = Table()
 
     @property
     def ready(self) -> int:

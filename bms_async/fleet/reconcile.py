@@ -29,7 +29,9 @@ from bms_async.wire import NO_RETRY, RetryPolicy
 from .batch import Batch
 from .evidence import REBOOTING, Evidence, ServerState, evidence_of, explain_state, infer_outcome, recheck_outcome
 from .outcome import Outcome, OutcomeState, code_of_error
-from .state_reader import StateReader
+from .outcomes import Outcomes
+from .sharded import Table
+from .state_reader import StateReader, free, index_ids
 from .tracker import YIELD_EVERY, RunTracker
 
 _log = logging.getLogger("bms_async.fleet")
@@ -62,7 +64,7 @@ class Reconciler:
         self._tracker = tracker
         self._reader = reader
         # Kept from one attempt to the next, and until outcomes are verified.
-        self._seen: dict[str, Evidence] = {}
+        self._seen: Table[Evidence] = Table()
 
     async def reconcile(self, batch: Batch) -> list[str]:
         """Give servers of a batch their outcomes where their states prove one.
@@ -97,45 +99,64 @@ class Reconciler:
     async def reconcile_now(self, batches: Collection[Batch]) -> None:
         """Read the states of batches that are no longer followed once, and conclude what they prove."""
         pending = self._tracker.intake.pending
-        owners: dict[str, Batch] = {}
+        numbered = tuple(batches)
+        # The index of its batch: a table of batches would have to be visited by the garbage collector.
+        owners: Table[int] = Table()
         rebooted_before: set[str] = set()
-        for batch in batches:
-            owners |= {server_id: batch for server_id in batch.remaining if pending.get(server_id) is not None}
+        for number, batch in enumerate(numbered):
+            for server_id in batch.remaining:
+                owners[server_id] = number
             rebooted_before |= _rebooted_before(batch)
             await anyio.lowlevel.checkpoint()
-        states = await self._read_or_nothing(owners) if owners else {}
+        remaining = (server_id for batch in numbered for server_id in batch.remaining)
+        ids = await index_ids(server_id for server_id in remaining if pending.get(server_id) is not None)
+        states = await self._read_or_nothing(ids) if ids else {}
         for index, (server_id, server_state) in enumerate(states.items()):
-            self._conclude(server_id, server_state, owners[server_id], rebooted_before)
+            self._conclude(server_id, server_state, numbered[owners.get(server_id) or 0], rebooted_before)
             if index % YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()
+        await free(ids)
+        await free(states)
 
     async def verify(self) -> None:
         """Read back the states of all servers that have ended, and record their outcomes as the states have them."""
         tracker = self._tracker
-        pending = {outcome.server_id: outcome for outcome in tracker.awaiting_verification or ()}
+        left = tracker.awaiting_verification or Outcomes()
         for reading, delay in enumerate(_VERIFY_DELAYS, 1):
             await anyio.sleep(delay)
-            if not pending:
+            if not left:
                 break
-            last = reading == len(_VERIFY_DELAYS)
+            ids = await index_ids(outcome.server_id for outcome in left)
             try:
-                states = await self._read(pending)
+                states = await self._read(ids)
             except ClientClosedError:
                 raise
             except Exception as error:  # noqa: BLE001 - credentials may raise anything
                 _log.warning("%s: states cannot be read back: %s", tracker.action, type(error).__name__)
                 tracker.record_fault(error)
-                tracker.unverified = len(pending)
+                tracker.unverified = len(left)
                 continue
             tracker.unverified = 0
-            for index, outcome in enumerate(list(pending.values())):
-                verified = self._verify(outcome, states.get(outcome.server_id), last=last)
-                if verified is not None:
-                    tracker.verified[outcome.server_id] = verified
-                    del pending[outcome.server_id]
-                if index % YIELD_EVERY == 0:
-                    await anyio.lowlevel.checkpoint()
+            left = await self._verify_each(left, states, last=reading == len(_VERIFY_DELAYS))
+            await free(ids)
+            await free(states)
         await tracker.release_held()
+
+    async def _verify_each(self, outcomes: Outcomes, states: Mapping[str, ServerState], *, last: bool) -> Outcomes:
+        """Verify outcomes as far as the states allow, and return those that are left."""
+        tracker = self._tracker
+        left = Outcomes()
+        for index, outcome in enumerate(outcomes):
+            verified = self._verify(outcome, states.get(outcome.server_id), last=last)
+            if verified is None:
+                left.append(outcome)
+            else:
+                tracker.verified_count += 1
+                if verified is not outcome:
+                    tracker.verified[outcome.server_id] = verified
+            if index % YIELD_EVERY == 0:
+                await anyio.lowlevel.checkpoint()
+        return left
 
     def _verify(self, outcome: Outcome, server_state: ServerState | None, *, last: bool) -> Outcome | None:
         tracker = self._tracker
@@ -152,7 +173,7 @@ class Reconciler:
 
     def _record_evidence(self, server_id: str, server_state: ServerState) -> Evidence:
         """Add what a state shows to what was seen of a server so far, and return all of it."""
-        seen = self._seen.get(server_id, Evidence.NOTHING) | evidence_of(self._tracker.action, server_state)
+        seen = (self._seen.get(server_id) or Evidence.NOTHING) | evidence_of(self._tracker.action, server_state)
         self._seen[server_id] = seen
         return seen
 
@@ -169,7 +190,7 @@ class Reconciler:
         state = infer_outcome(self._tracker.action, server_state, self._record_evidence(server_id, server_state))
         if state is None:
             return False
-        del self._seen[server_id]
+        self._seen[server_id] = Evidence.NOTHING
         error = None
         if state is OutcomeState.FAILED:
             text = "the action was seen in progress, and the server is not as asked"

@@ -27,7 +27,8 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         action: The requested action, such as ``servers.stop``.
-        outcomes: In the order in which they became known.
+        outcomes: In the order in which they became known. The error of a sub-job is made when its outcome is read,
+            and is the same object for as long as anything refers to it.
         by_state: How many servers are in each state, all states included.
         by_code: How many servers are not as asked, by `Outcome.reason`: the code, else the class of the error, else the
             state.
@@ -152,30 +153,36 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ExceptionGroup: One `FleetError` for each `Outcome.reason`, with its servers and the measure.
         """
-        servers: dict[str, list[Outcome]] = {}
-        for outcome in self._not_as_asked():
-            servers.setdefault(outcome.reason, []).append(outcome)
+        servers: dict[str, list[str]] = {}
+        first: dict[str, Outcome] = {}
+        for reason, server_id, index in self._not_as_asked():
+            if reason not in servers:
+                servers[reason], first[reason] = [], self.outcomes[index]
+            servers[reason].append(server_id)
         if servers:
             total = sum(map(len, servers.values()))
             raise ExceptionGroup(
                 f"{self.action}: {total} of {len(self)} servers are not as asked"
                 + (f"; {self.aborted}" if self.aborted else ""),
-                [_fleet_error(self.action, reason, outcomes) for reason, outcomes in servers.items()],
+                [_fleet_error(self.action, reason, first[reason], ids) for reason, ids in servers.items()],
             )
 
-    def _not_as_asked(self) -> Iterator[Outcome]:
+    def _not_as_asked(self) -> Iterator[tuple[str, str, int]]:
         if isinstance(self.outcomes, Outcomes):
             return self.outcomes.not_as_asked()
-        return (outcome for outcome in self.outcomes if not outcome.state.is_success)
+        return (
+            (outcome.reason, outcome.server_id, index)
+            for index, outcome in enumerate(self.outcomes)
+            if not outcome.state.is_success
+        )
 
 
-def _fleet_error(action: str, reason: str, outcomes: list[Outcome]) -> FleetError:
-    first = outcomes[0]
-    more = f" and {len(outcomes) - 1} more" if len(outcomes) > 1 else ""
-    text = f"{action}: {reason}: {len(outcomes)} servers, {first.server_id}{more}"
+def _fleet_error(action: str, reason: str, first: Outcome, server_ids: list[str]) -> FleetError:
+    more = f" and {len(server_ids) - 1} more" if len(server_ids) > 1 else ""
+    text = f"{action}: {reason}: {len(server_ids)} servers, {first.server_id}{more}"
     if first.error is not None:
         text += f": {first.error}"
-    return FleetError(text, code=first.code, server_ids=tuple(outcome.server_id for outcome in outcomes))
+    return FleetError(text, code=first.code, server_ids=tuple(server_ids))
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class FleetRun:
             done=len(tracker.outcomes),
             by_state=FrozenDict(tracker.by_state),
             in_flight=tracker.in_flight,
-            to_verify=len(tracker.awaiting_verification or ()),
+            to_verify=tracker.to_verify,
             extra_calls=self._extra_calls,
         )
 
@@ -280,9 +280,7 @@ class FleetRun:
             tracker.conclude_batch(batch, batch.default_state, batch.error, job_id=batch.job_id)
             await anyio.lowlevel.checkpoint()
         if tracker.awaiting_verification:
-            tracker.unverified = sum(
-                outcome.server_id not in tracker.verified for outcome in tracker.awaiting_verification
-            )
+            tracker.unverified = len(tracker.awaiting_verification) - tracker.verified_count
             await tracker.release_held()
 
     async def _finish_despite_cancellation(self) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import chain
 
 import anyio
 import anyio.lowlevel
@@ -28,12 +29,12 @@ from bms_async.api.bms.servers import GET, LIST
 from bms_async.errors import NotFoundError
 from bms_async.limits import Lane
 from bms_async.models.base import Model
-from bms_async.models.ids import canonical_id
 from bms_async.session import Session
 from bms_async.wire import Operation, RetryPolicy, read_fragment
 
 from .evidence import ServerState
 from .page_totals import PageTotals
+from .sharded import OrderedTable, Pieces
 
 _READ_SINGLY = 8
 """How many servers are read one by one without a look at the list."""
@@ -52,8 +53,14 @@ _SERVERS_A_PAGE = 4
 
 _CONCURRENT_READS = 4
 
-_LOOKUPS_PER_YIELD = 10_000
+_LOOKUPS_PER_YIELD = 4000
 """How many ids are looked up between two yields to the event loop."""
+
+_MAX_SHARED = 1000
+"""How many different states are shared: a task may have any text."""
+
+_ADDED_PER_YIELD = 1000
+"""How many ids are added to a table between two yields to the event loop."""
 
 
 class _StateResponse(Model, frozen=True, kw_only=True):
@@ -68,7 +75,7 @@ class _Request:
 
     def __init__(self, ids: Collection[str]) -> None:
         self.ids = ids
-        self.found: dict[str, ServerState] | None = None
+        self.found: Mapping[str, ServerState] | None = None
         self.is_done = False
 
 
@@ -85,10 +92,11 @@ class StateReader:
         self._reading = anyio.Lock()
         self._pending: list[_Request] = []
         self.calls = 0
+        self._shared: dict[tuple[object, ...], ServerState] = {}
 
     async def read(
         self, ids: Collection[str], *, exhaustive: bool = False, retry: RetryPolicy | None = None
-    ) -> dict[str, ServerState] | None:
+    ) -> Mapping[str, ServerState] | None:
         """Return the states of servers, without those that the cloud does not show.
 
         Args:
@@ -103,7 +111,7 @@ class StateReader:
             CallError: The states could not be read.
         """
         if len(ids) <= _READ_SINGLY:
-            return await self._read_each(ids, retry)
+            return await self._read_each(ids, OrderedTable(), retry)
         request = _Request(ids if isinstance(ids, AbstractSet | Mapping) else frozenset(ids))
         self._pending.append(request)
         try:
@@ -118,7 +126,7 @@ class StateReader:
     async def _read_for(self, requests: list[_Request], *, exhaustive: bool, retry: RetryPolicy | None) -> None:
         wanted: Collection[str] = requests[0].ids
         if len(requests) > 1:
-            wanted = frozenset().union(*(request.ids for request in requests))
+            wanted = await index_ids(chain.from_iterable(request.ids for request in requests))
         found = await self._read_many(wanted, exhaustive=exhaustive, retry=retry)
         for request in requests:
             request.is_done = True
@@ -131,9 +139,9 @@ class StateReader:
 
     async def _read_many(
         self, wanted: Collection[str], *, exhaustive: bool, retry: RetryPolicy | None
-    ) -> dict[str, ServerState] | None:
+    ) -> Mapping[str, ServerState] | None:
         totals = PageTotals(MAX_PAGE_SIZE)
-        found: dict[str, ServerState] = {}
+        found: OrderedTable[ServerState] = OrderedTable()
         await self._read_pages([1], totals, found, wanted, retry)
         for delay in (0.0, *REFETCH_DELAYS):
             await self._read_further_pages(totals, found, wanted, retry)
@@ -145,7 +153,7 @@ class StateReader:
                 if len(missing) > _MAX_SINGLE_READS and not exhaustive:
                     return None
                 if len(missing) < 2 * totals.pages:
-                    return found | await self._read_each(missing, retry)
+                    return await self._read_each(missing, found, retry)
             await anyio.sleep(delay)
             await self._read_pages(numbers, totals, found, wanted, retry)
         missing = await _missing(wanted, found)
@@ -153,11 +161,11 @@ class StateReader:
         if len(missing) <= (
             _READ_SINGLY if totals.is_complete else _MAX_SINGLE_READS_EXHAUSTIVE if exhaustive else _MAX_SINGLE_READS
         ):
-            return found | await self._read_each(missing, retry)
+            return await self._read_each(missing, found, retry)
         return found if totals.is_complete or exhaustive else None
 
     async def _read_further_pages(
-        self, totals: PageTotals, found: dict[str, ServerState], wanted: Collection[str], retry: RetryPolicy | None
+        self, totals: PageTotals, found: OrderedTable[ServerState], wanted: Collection[str], retry: RetryPolicy | None
     ) -> None:
         """Read page after page where no count says how many there are."""
         before = None
@@ -171,7 +179,7 @@ class StateReader:
         self,
         numbers: Sequence[int],
         totals: PageTotals,
-        found: dict[str, ServerState],
+        found: OrderedTable[ServerState],
         wanted: Collection[str],
         retry: RetryPolicy | None,
     ) -> None:
@@ -185,12 +193,14 @@ class StateReader:
                 servers = page.servers or ()
                 first = read_id(servers[0]) if servers else None
                 totals.add_page(number, len(servers), first, page.count)
-                await _collect_states(servers, wanted, found)
+                await self._collect_states(servers, wanted, found)
 
         await _run_workers(work, min(_CONCURRENT_READS, len(numbers)))
 
-    async def _read_each(self, ids: Iterable[str], retry: RetryPolicy | None) -> dict[str, ServerState]:
-        found: dict[str, ServerState] = {}
+    async def _read_each(
+        self, ids: Iterable[str], found: OrderedTable[ServerState], retry: RetryPolicy | None
+    ) -> Mapping[str, ServerState]:
+        """Read servers one by one, add their states to those that were found, and return all of these."""
         left = iter(list(ids))
 
         async def work() -> None:
@@ -202,7 +212,7 @@ class StateReader:
                     )
                 except NotFoundError:
                     continue
-                found[server_id] = _with_id(server_id, response.server)
+                found[server_id] = self._share(response.server)
 
         await _run_workers(work, _CONCURRENT_READS)
         return found
@@ -211,6 +221,29 @@ class StateReader:
         self.calls += 1
         query = {"limit": MAX_PAGE_SIZE, "offset": number}
         return await self._session.call(LIST, query=query, lane=self._lane, retry=retry)
+
+    async def _collect_states(
+        self, servers: Sequence[msgspec.Raw], wanted: Collection[str], found: OrderedTable[ServerState]
+    ) -> None:
+        for index, raw in enumerate(servers, 1):
+            server_state = read_fragment(LIST.name, raw, ServerState)
+            if server_state.id in wanted:
+                # Under the run's own copy of the id, so that the response's is not kept.
+                server_id = wanted[server_state.id] if isinstance(wanted, OrderedTable) else server_state.id
+                found[server_id] = self._share(server_state)
+            if index % YIELD_EVERY == 0:
+                # Each may need repairs, which are slow.
+                await anyio.lowlevel.checkpoint()
+
+    def _share(self, server_state: ServerState) -> ServerState:
+        """Return an equal state without an id: most servers of a million are in one of a few states."""
+        key = (server_state.status, server_state.task_state, server_state.locked)
+        shared = self._shared.get(key)
+        if shared is None:
+            if len(self._shared) >= _MAX_SHARED:
+                self._shared.clear()
+            shared = self._shared[key] = msgspec.structs.replace(server_state, id="")
+        return shared
 
 
 async def _run_workers(work: Callable[[], Awaitable[None]], count: int) -> None:
@@ -231,26 +264,25 @@ async def _run_workers(work: Callable[[], Awaitable[None]], count: int) -> None:
         raise errors[0]
 
 
-async def _collect_states(
-    servers: Sequence[msgspec.Raw], wanted: Collection[str], found: dict[str, ServerState]
-) -> None:
-    for index, raw in enumerate(servers, 1):
-        server_state = read_fragment(LIST.name, raw, ServerState)
-        server_id = server_state.id if server_state.id in wanted else canonical_id(server_state.id)
-        if server_id in wanted:
-            found[server_id] = _with_id(server_id, server_state)
-        if index % YIELD_EVERY == 0:
-            # Each may need repairs, which are slow.
+async def index_ids(ids: Iterable[str]) -> OrderedTable[str]:
+    """Return any number of ids as a table, each as its own value."""
+    table: OrderedTable[str] = OrderedTable()
+    for index, server_id in enumerate(ids, 1):
+        table[server_id] = server_id
+        if index % _ADDED_PER_YIELD == 0:
+            await anyio.lowlevel.checkpoint()
+    return table
+
+
+async def free(table: Mapping[str, object]) -> None:
+    """Free a table of any size that nothing else refers to, a part at a time."""
+    if isinstance(table, OrderedTable):
+        for _ in table.dismantle():
             await anyio.lowlevel.checkpoint()
 
 
-def _with_id(server_id: str, server_state: ServerState) -> ServerState:
-    """Return a state with the id as the run knows it; the cloud may spell it in another way."""
-    return server_state if server_state.id == server_id else msgspec.structs.replace(server_state, id=server_id)
-
-
-async def _missing(wanted: Iterable[str], found: Mapping[str, ServerState]) -> list[str]:
-    missing = []
+async def _missing(wanted: Iterable[str], found: Mapping[str, ServerState]) -> Pieces[str]:
+    missing: Pieces[str] = Pieces()
     for index, server_id in enumerate(wanted, 1):
         if server_id not in found:
             missing.append(server_id)

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import Counter
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from .clock import Clock
 from .outcome import Outcome, OutcomeState, make_outcome
 from .outcomes import Outcomes
 from .plan import AbortRule, Intake
+from .sharded import Table
 
 if TYPE_CHECKING:
     from .hook_events import RunHookEvents
@@ -47,7 +49,8 @@ class RunTracker:
     Attributes:
         outcomes: The outcomes that are known.
         awaiting_verification: Outcomes that are held back until they are verified; None where none is to be.
-        verified: Of those, the ones that were verified so far, by server.
+        verified_count: How many of those were verified so far.
+        verified: Of those, the ones whose state says something else, by server.
         open_batches: The batches that have servers without an outcome.
         in_flight: How many servers are in a batch and have no outcome.
         stopping: Whether no further batch is sent.
@@ -68,8 +71,9 @@ class RunTracker:
         self.clock = Clock(asyncio.get_running_loop())
         self.hook_events: RunHookEvents | None = None
         self.outcomes = Outcomes()
-        self.awaiting_verification: deque[Outcome] | None = deque() if hold else None
-        self.verified: dict[str, Outcome] = {}
+        self.awaiting_verification: Outcomes | None = Outcomes() if hold else None
+        self.verified_count = self._released = 0
+        self.verified: Table[Outcome] = Table()
         self.by_state = dict.fromkeys(OutcomeState, 0)
         self.by_code: Counter[str] = Counter()
         self.open_batches: set[Batch] = set()
@@ -90,6 +94,11 @@ class RunTracker:
     def is_over(self) -> bool:
         """Whether every admitted server has ended, and no more ids come."""
         return self.source_exhausted and not self.intake.ready and not self.in_flight
+
+    @property
+    def to_verify(self) -> int:
+        """How many outcomes are held back."""
+        return 0 if self.awaiting_verification is None else len(self.awaiting_verification) - self._released
 
     def admit(self, value: object) -> None:
         """Admit an id; an invalid one gets its outcome, SKIPPED."""
@@ -173,14 +182,14 @@ class RunTracker:
 
     async def release_held(self) -> None:
         """Record the outcomes that were held back, as they were verified."""
-        held = deque(self.awaiting_verification or ())
-        self.awaiting_verification = held
-        while held:
-            for _ in range(min(YIELD_EVERY, len(held))):
-                outcome = held.popleft()
-                self.record(self.verified.pop(outcome.server_id, outcome))
+        held = self.awaiting_verification
+        while held is not None and self._released < len(held):
+            for outcome in islice(held.since(self._released), YIELD_EVERY):
+                self._released += 1
+                self.record(self.verified.get(outcome.server_id) or outcome)
             await anyio.lowlevel.checkpoint()
         self.awaiting_verification = None
+        self.verified = Table()
 
     def with_state(self, outcome: Outcome, state: OutcomeState, error: BmsError | None) -> Outcome:
         """Return an outcome with another state, which its server's own state proves."""

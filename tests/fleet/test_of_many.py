@@ -13,10 +13,8 @@ import anyio
 import pytest
 
 from bms_async import FleetReport, FleetRun, Outcome, OutcomeState
-from bms_async.fleet.outcomes import CHUNK_SIZE
 from bms_async.fleet.plan import Intake
-from bms_async.fleet.sharded import CHUNK_SIZE as QUEUE_CHUNK_SIZE
-from bms_async.fleet.sharded import SHARDS, Queue, Table
+from bms_async.fleet.sharded import CHUNK_SIZE, SHARDS, Queue, Table
 from tests.fleet._helpers import states
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import advance, run_virtually
@@ -131,7 +129,7 @@ def test_r9_a_call_reads_no_more_of_its_ids_than_takes_no_time(kind: Callable[..
 
 
 def test_a_table_is_spread_over_small_parts() -> None:
-    table = Table()
+    table: Table[str | None] = Table()
     for number in range(100_000):
         table[f"{number:08x}-1111-4222-8333-123456789abc"] = None if number % 2 else "odd"
     assert len(table) == 100_000
@@ -153,7 +151,7 @@ def test_a_queue_gives_back_what_came_in_its_order_and_is_not_visited_by_the_col
     gc.collect()
     assert not any(gc.is_tracked(chunk) for chunk in queue._chunks)
     assert len(queue) == 2600 - 3 * 333
-    while some := queue.pop(QUEUE_CHUNK_SIZE - 1):
+    while some := queue.pop(CHUNK_SIZE - 1):
         taken += some
     assert taken == [f"id-{number}" for number in range(2600)]
     assert len(queue) == 0

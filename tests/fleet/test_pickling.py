@@ -125,7 +125,9 @@ def test_outcomes_are_a_sequence_like_any_other(number: int) -> None:
     assert outcomes[1:-1:3] == plain[1:-1:3]
     for place in (0, 7, 500, 999, 1000):
         assert list(outcomes.since(place)) == plain[place:]
-    assert list(outcomes.not_as_asked()) == [each for each in plain if not each.state.is_success]
+    assert list(outcomes.not_as_asked()) == [
+        (each.reason, each.server_id, place) for place, each in enumerate(plain) if not each.state.is_success
+    ]
     for outside in (number, -number - 1):
         with pytest.raises(IndexError):
             outcomes[outside]
