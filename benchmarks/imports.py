@@ -25,16 +25,16 @@ from benchmarks._report import judge, report
 RUNS = 15
 BARE = "(bare Python)"
 LIBRARIES = ("aiohttp", "httpx", "httpx2", "requests", "urllib3")
-_MAKE = "BmsClient(endpoint='https://bms.example.com', project_id='0' * 32, auth=StaticToken('x'){})"
+_MAKE = "BmsClient(endpoint='https://bms.example.com', project_id='0' * 32, auth=StaticToken('x' * 2000){})"
 _VENDOR = """
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkbms.v1.bms_client import BmsClient
-BmsClient.new_builder().with_credentials(BasicCredentials('x', 'x', '0' * 32)).with_endpoints(['https://bms.example.com']).build()
+BmsClient.new_builder().with_credentials(BasicCredentials('x' * 20, 'x' * 40, '0' * 32)).with_endpoints(['https://bms.example.com']).build()
 """
 _OPENSTACK = """
 import openstack
 openstack.connect(
-    auth_type='token', auth={'auth_url': 'https://iam.example.com/v3', 'token': 'x', 'project_id': '0' * 32},
+    auth_type='token', auth={'auth_url': 'https://iam.example.com/v3', 'token': 'x' * 2000, 'project_id': '0' * 32},
     load_envvars=False, load_yaml_config=False,
 )
 """
