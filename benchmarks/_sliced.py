@@ -3,8 +3,9 @@
     python -m benchmarks._sliced PLAN_AS_JSON
 
 All clients live in this one process and make their calls in slices of a tenth of a second, one after another and again.
-Other load on the machine falls on all of them alike, and a figure is the ratio of a slice to the baseline's slice just
-before it. CPU is that of the whole process, so that the threads of a client count.
+Other load on the machine falls on all of them alike, and a figure is the ratio of a slice to the baseline's slices just
+before and after it, of which there is one after each four. CPU is that of the whole process, so that the threads of a
+client count.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         cpu: Seconds of CPU a call.
-        ratios: The same, with the baseline's slice before it as 1.
+        ratios: The same, with the baseline's slices around it as 1.
         rates: Calls a second.
         p50s: The median of how long a call took, in seconds.
         p99s: What 99 of 100 calls did not exceed, in seconds.
@@ -208,11 +209,15 @@ async def _take_turns(clients: dict[str, Client], callers: int, plan: Plan) -> d
     gc.freeze()
     for round_ in range(plan.rounds):
         turns = [each for each in players.values() if round_ % each.every == 0]
-        for first in range(0, max(1, len(turns)), _BASELINE_EVERY):
-            cost = await _play(base, callers)
-            base.figures.ratios.append(1.0)
-            for player in turns[first : first + _BASELINE_EVERY]:
-                player.figures.ratios.append(await _play(player, callers) / cost)
+        before = await _play(base, callers)
+        for first in range(0, len(turns), _BASELINE_EVERY):
+            group = turns[first : first + _BASELINE_EVERY]
+            costs = [await _play(player, callers) for player in group]
+            after = await _play(base, callers)
+            for player, cost in zip(group, costs, strict=True):
+                player.figures.ratios.append(2 * cost / (before + after))
+            before = after
+    base.figures.ratios.extend([1.0] * len(base.figures.cpu))
     return {BASELINE: base.figures, **{name: each.figures for name, each in players.items()}}
 
 

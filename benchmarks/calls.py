@@ -5,7 +5,7 @@
 A job of one server is polled while it runs, by 1 to 1,000 callers at once, on asyncio and on uvloop, over plain HTTP
 and over TLS that is verified. All clients live in one process and take turns in slices of a tenth of a second or less.
 The server is in another process; it sends the headers of a gateway and does nothing else. The figure is the CPU of a
-call, threads included, as a ratio to the slice of raw aiohttp just before, which reads the JSON into dicts; its median
+call, threads included, as a ratio to the slices of raw aiohttp around it, which reads the JSON into dicts; its median
 is printed. So other load on the machine falls on all alike. With one caller it tells still: a process that waits after
 each call finds its caches used by others.
 
