@@ -306,7 +306,5 @@ MOST_CALLERS = {"httpx": 100, "httpx2": 100}
 """The callers that a client is measured with at most: the pools of these scan all connections for each request, so that
 a thousand calls at once take them a minute."""
 
-BRIEF = (
-    BASELINE, OURS, SIGNED, OURS_ON_HTTP1, OURS_ON_AIOHTTP, SEAM, FLOOR, FLOOR_RAW, "pyreqwest", "wreq",
-)  # fmt: skip
+BRIEF = (BASELINE, OURS, SIGNED, OURS_ON_AIOHTTP, SEAM, FLOOR, FLOOR_RAW, "pyreqwest", "wreq")
 """The clients that are measured over TLS and on uvloop, unless others are named: the SDKs differ too much to repeat."""

@@ -209,6 +209,8 @@ async def _take_turns(clients: dict[str, Client], callers: int, plan: Plan) -> d
     gc.freeze()
     for round_ in range(plan.rounds):
         turns = [each for each in players.values() if round_ % each.every == 0]
+        if not turns and base.figures.cpu:
+            continue
         before = await _play(base, callers)
         for first in range(0, len(turns), _BASELINE_EVERY):
             group = turns[first : first + _BASELINE_EVERY]
@@ -231,7 +233,7 @@ async def _prepare(client: Client, callers: int, plan: Plan) -> Player:
         return Player(client, Figures(), plan.calls, every=1)
     # Three calls a caller at least, so that queues are as long as they become; a slow client has one.
     calls = max(callers if callers * cost > 5 * share else 3 * callers, round(share / cost))
-    every = min(math.ceil(calls * cost / (3 * share)), max(1, plan.rounds // 2))
+    every = min(math.ceil(calls * cost / (2 * share)), max(1, plan.rounds // 2))
     return Player(client, Figures(), calls, every)
 
 

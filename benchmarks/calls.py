@@ -41,7 +41,6 @@ from benchmarks._clients import (
     FLOOR_RAW,
     OURS,
     OURS_ON_AIOHTTP,
-    OURS_ON_HTTP1,
     OURS_ON_HTTPX,
     SDKS,
     SEAM,
@@ -102,7 +101,7 @@ class Effort(NamedTuple):
     base_rounds: int
 
 
-THOROUGH = Effort(CALLERS, full=0.35, brief=0.3, rounds=7, slow_rounds=3, base_rounds=25)
+THOROUGH = Effort(CALLERS, full=0.3, brief=0.2, rounds=7, slow_rounds=3, base_rounds=25)
 QUICK = Effort((1, 100), full=0.2, brief=0.15, rounds=5, slow_rounds=1, base_rounds=9)
 
 
@@ -141,7 +140,7 @@ class Bench:
 
     def big(self) -> dict[str, Figures]:
         """Measure calls whose responses are large, one after another."""
-        clients = (OURS, OURS_ON_HTTP1, OURS_ON_AIOHTTP, SEAM, FLOOR, FLOOR_RAW, "pyreqwest", "wreq")
+        clients = (OURS, OURS_ON_AIOHTTP, SEAM, FLOOR, FLOOR_RAW, "pyreqwest", "wreq")
         with self._site(1000) as site:
             return self._run(site, clients, callers=(1,), seconds=2 * self.effort.full, rounds=self.effort.rounds)[1]
 
@@ -150,7 +149,7 @@ class Bench:
         found: Found = {}
         for callers, delay in SLOW.items():
             clients = (OURS, FLOOR, OURS_ON_HTTPX) if callers == 100 else (OURS, FLOOR)
-            calls = 10 * callers if callers == 100 else 3 * callers
+            calls = 10 * callers if callers == 100 else 2 * callers
             with self._site(1, delay=delay) as site:
                 found |= self._run(
                     site, clients, callers=(callers,), seconds=1.0, rounds=self.effort.slow_rounds, calls=calls
@@ -191,13 +190,13 @@ def report_calls(found: dict[Setting, Found]) -> Targets:
             callers: {name: _middle(each.ratios) for name, each in clients.items()}
             for callers, clients in by_callers.items()
         }
-        cpu = {callers: {name: each.cpu for name, each in clients.items()} for callers, clients in by_callers.items()}
+        baselines = {callers: 1e6 * _middle(clients[BASELINE].cpu) for callers, clients in by_callers.items()}
         for name in dict.fromkeys(name for clients in ratios.values() for name in clients):
             row: dict[str, object] = {"over": str(setting), "client": name}
             for callers, clients in ratios.items():
                 row[f"{callers:,}"] = round(clients[name], 2) if name in clients else "-"
-            for callers, costs in cpu.items():
-                row[f"us, {callers:,}"] = round(1e6 * _middle(costs[name]), 1) if name in costs else "-"
+            for callers, clients in ratios.items():
+                row[f"us, {callers:,}"] = round(baselines[callers] * clients[name], 1) if name in clients else "-"
             rows.append(row)
         targets |= _targets_of(setting, ratios)
     report("calls", rows, packages=PACKAGES)
@@ -213,7 +212,7 @@ def _targets_of(setting: Setting, ratios: dict[int, dict[str, float]]) -> Target
             targets[f"{where} {found[OURS]:.2f} of raw aiohttp's CPU, at most {allowed:g}"] = found[OURS] <= allowed
         if OURS in found and SIGNED in found:
             more = found[SIGNED] - found[OURS]
-            targets[f"{where} signed {more:+.2f}, at most {MAX_SIGNING:+g}"] = more <= MAX_SIGNING
+            targets[f"{where} signed {more:+.3f}, at most {MAX_SIGNING:+g}"] = more <= MAX_SIGNING
         if OURS_ON_HTTPX in found and "httpx" in found:
             ratio = found[OURS_ON_HTTPX] / found["httpx"]
             targets[f"{where} on httpx {ratio:.2f} of raw httpx's CPU, at most 1"] = ratio <= 1
