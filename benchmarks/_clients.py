@@ -11,7 +11,6 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from bms_async import (
     AkSkAuth,
     Auth,
     BmsClient,
+    Http1Transport,
     HttpRequest,
     HttpxTransport,
     Limits,
@@ -76,8 +76,7 @@ def _default(site: Site) -> OwningTransport:
 
 
 def _http1(site: Site) -> OwningTransport:
-    transport: OwningTransport = import_module(HTTP1).Http1Transport(ca_bundle=site.authority)
-    return transport
+    return Http1Transport(ca_bundle=site.authority)
 
 
 def _on_aiohttp(site: Site) -> OwningTransport:
@@ -265,19 +264,16 @@ def openstacksdk(site: Site) -> Iterator[BlockingCall]:
     yield lambda: proxy.get(f"/jobs/{JOB_ID}").json()
 
 
-HTTP1 = "bms_async.transport.http1"
-HAS_HTTP1 = find_spec(HTTP1) is not None
-
 ASYNC: Mapping[str, Opens] = {
     BASELINE: raw_aiohttp,
     OURS: ours(_default),
     SIGNED: ours(_default, lambda: AkSkAuth(ACCESS_KEY, SECRET_KEY)),
-    **({OURS_ON_HTTP1: ours(_http1)} if HAS_HTTP1 else {}),
+    OURS_ON_HTTP1: ours(_http1),
     OURS_ON_AIOHTTP: ours(_on_aiohttp),
     OURS_ON_HTTPX: ours(_on_httpx),
     "ours on httpx2": ours(_on_httpx2),
     SEAM: seam(_default),
-    **({"ours seam, http1": seam(_http1)} if HAS_HTTP1 else {}),
+    "ours seam, http1": seam(_http1),
     "ours seam, aiohttp": seam(_on_aiohttp),
     FLOOR: floor,
     FLOOR_RAW: floor_raw,

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from benchmarks._samples import ACCESS_KEY, PROJECT, REQUEST_HEADERS, SECRET_KEY, TOKEN
-from bms_async import AiohttpTransport, BmsClient, HttpxTransport, StaticToken
+from bms_async import BmsClient, Http1Transport, HttpxTransport, StaticToken
 
 PAGE = 1000
 _PROBE = 0.001
@@ -91,13 +91,7 @@ async def measure(read: Callable[[], Awaitable[int]]) -> None:
 
 async def ours(address: str, _servers: int, *, on: str) -> None:
     """This package: limited, logged, retried, with prefetched pages, every server typed and listed once."""
-    if on == "aiohttp":
-        import aiohttp
-
-        transport: Any = AiohttpTransport(aiohttp.ClientSession())
-    else:
-        transport = HttpxTransport()
-    auth = StaticToken(TOKEN)
+    transport, auth = Http1Transport() if on == "http1" else HttpxTransport(), StaticToken(TOKEN)
     async with BmsClient(endpoint=address, project_id=PROJECT, auth=auth, transport=transport) as bms:
 
         async def read() -> int:
@@ -182,7 +176,7 @@ def openstacksdk(address: str, _servers: int) -> None:
 
 
 CLIENTS: dict[str, Callable[[str, int], Any]] = {
-    "bms_async on aiohttp": lambda *given: asyncio.run(ours(*given, on="aiohttp")),
+    "bms_async on http1": lambda *given: asyncio.run(ours(*given, on="http1")),
     "bms_async on httpx": lambda *given: asyncio.run(ours(*given, on="httpx")),
     "aiohttp": lambda *given: asyncio.run(raw_aiohttp(*given)),
     "httpx": lambda *given: asyncio.run(raw_httpx(*given)),
