@@ -1,8 +1,9 @@
 """The smallest server that sends responses: a protocol on a socket, in a process of its own.
 
-    python -m benchmarks._bare_server BODY_FILE [DELAY]
+    python -m benchmarks._bare_server BODY_FILE DELAY [CERTIFICATE_FILE]
 
-It answers every request with the bytes of a file, after DELAY seconds, and prints its port.
+It answers every request with the bytes of a file, after DELAY seconds, and prints its port. With a certificate it
+speaks TLS.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import cast
 
+from benchmarks._authority import server_context
+from benchmarks._samples import http_response
 from benchmarks._serving import serve
 
 
@@ -34,12 +37,6 @@ class _Responder(asyncio.Protocol):
                 self._transport.write(self._response)
 
 
-def response_of(body: bytes) -> bytes:
-    """Return the whole response with these bytes as its body."""
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
 if __name__ == "__main__":
-    response, delay = response_of(Path(sys.argv[1]).read_bytes()), float(sys.argv[2])
-    asyncio.run(serve(lambda: _Responder(response, delay)))
+    response, delay = http_response(Path(sys.argv[1]).read_bytes()), float(sys.argv[2])
+    serve(lambda: _Responder(response, delay), context=server_context(sys.argv[3]) if sys.argv[3:] else None)

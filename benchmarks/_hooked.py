@@ -14,19 +14,14 @@ import time
 from collections.abc import Callable
 from typing import Any, Unpack
 
-from benchmarks.calls import JOB
+from benchmarks._samples import JOB_ID, PROJECT, RESPONSE_HEADERS, TOKEN, job_document
 from bms_async import BmsClient, Hook, HookEvent, HttpRequest, HttpResponse, Lane, Limits, StaticToken
 from bms_async.session import Session
 from bms_async.session.call import Call, CallArguments, CallKeywords
 from bms_async.wire import Operation
 
-PROJECT = "bbf1946d374b44a0a2a95533562ba954"
 CALLS, ROUNDS = 400, 60
-ANSWER = HttpResponse(
-    status=200,
-    headers=(("Content-Type", "application/json"), ("X-Request-Id", "req-1")),
-    body=json.dumps(JOB).encode(),
-)
+ANSWER = HttpResponse(status=200, headers=RESPONSE_HEADERS, body=job_document(1, running=True))
 
 
 class AtOnce:
@@ -110,7 +105,7 @@ async def measure(client: BmsClient) -> float:
     """Return the µs of CPU a call."""
     begun = time.process_time()
     for _ in range(CALLS):
-        await client.jobs.get(JOB["job_id"])  # type: ignore[arg-type]
+        await client.jobs.get(JOB_ID)
     return (time.process_time() - begun) / CALLS * 1e6
 
 
@@ -120,7 +115,7 @@ async def main() -> dict[str, list[float]]:
         name: BmsClient(
             endpoint="http://localhost",
             project_id=PROJECT,
-            auth=StaticToken("token"),
+            auth=StaticToken(TOKEN),
             transport=AtOnce(),
             limits=Limits({"jobs.get": 1_000_000_000}),
             hooks=make(),

@@ -16,11 +16,10 @@ from typing import Any
 
 import msgspec
 
-from bms_async import AiohttpTransport, BmsClient, HttpxTransport, StaticToken
+from benchmarks._samples import ACCESS_KEY, PROJECT, REQUEST_HEADERS, SECRET_KEY, TOKEN
+from bms_async import BmsClient, Http1Transport, HttpxTransport, StaticToken
 
 PAGE = 1000
-HEADERS = {"X-Auth-Token": "token", "Accept": "application/json"}
-PROJECT = "bbf1946d374b44a0a2a95533562ba954"
 _PROBE = 0.001
 _PROBE_ALONE = 0.5
 
@@ -92,13 +91,7 @@ async def measure(read: Callable[[], Awaitable[int]]) -> None:
 
 async def ours(address: str, _servers: int, *, on: str) -> None:
     """This package: limited, logged, retried, with prefetched pages, every server typed and listed once."""
-    if on == "aiohttp":
-        import aiohttp
-
-        transport: Any = AiohttpTransport(aiohttp.ClientSession())
-    else:
-        transport = HttpxTransport()
-    auth = StaticToken("token")
+    transport, auth = Http1Transport() if on == "http1" else HttpxTransport(), StaticToken(TOKEN)
     async with BmsClient(endpoint=address, project_id=PROJECT, auth=auth, transport=transport) as bms:
 
         async def read() -> int:
@@ -123,7 +116,7 @@ async def raw_httpx(address: str, servers: int) -> None:
         async def read() -> int:
             number = 0
             for page in range(servers // PAGE):
-                response = await client.get(_page(address, page + 1), headers=HEADERS)
+                response = await client.get(_page(address, page + 1), headers=REQUEST_HEADERS)
                 for _ in msgspec.json.decode(response.content)["servers"]:
                     number += 1
             return number
@@ -140,7 +133,7 @@ async def raw_aiohttp(address: str, servers: int) -> None:
         async def read() -> int:
             number = 0
             for page in range(servers // PAGE):
-                async with session.get(_page(address, page + 1), headers=HEADERS) as response:
+                async with session.get(_page(address, page + 1), headers=REQUEST_HEADERS) as response:
                     for _ in msgspec.json.decode(await response.read())["servers"]:
                         number += 1
             return number
@@ -155,7 +148,8 @@ def vendor(address: str, servers: int) -> None:
     from huaweicloudsdkcore.http.http_config import HttpConfig
 
     builder: Any = v1.BmsClient.new_builder().with_http_config(HttpConfig(timeout=120))
-    client = builder.with_credentials(BasicCredentials("ak", "sk", PROJECT)).with_endpoint(address).build()
+    credentials = BasicCredentials(ACCESS_KEY, SECRET_KEY, PROJECT)
+    client = builder.with_credentials(credentials).with_endpoint(address).build()
     figures = Figures()
     number = 0
     for page in range(servers // PAGE):
@@ -171,7 +165,7 @@ def openstacksdk(address: str, _servers: int) -> None:
     from keystoneauth1 import session, token_endpoint
 
     endpoint = f"{address}/v2.1/{PROJECT}"
-    given = session.Session(auth=token_endpoint.Token(endpoint, "token"))
+    given = session.Session(auth=token_endpoint.Token(endpoint, TOKEN))
     connection = openstack.connection.Connection(session=given, compute_endpoint_override=endpoint)
     compute: Any = connection.compute
     figures = Figures()
@@ -182,7 +176,7 @@ def openstacksdk(address: str, _servers: int) -> None:
 
 
 CLIENTS: dict[str, Callable[[str, int], Any]] = {
-    "bms_async on aiohttp": lambda *given: asyncio.run(ours(*given, on="aiohttp")),
+    "bms_async on http1": lambda *given: asyncio.run(ours(*given, on="http1")),
     "bms_async on httpx": lambda *given: asyncio.run(ours(*given, on="httpx")),
     "aiohttp": lambda *given: asyncio.run(raw_aiohttp(*given)),
     "httpx": lambda *given: asyncio.run(raw_httpx(*given)),

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from benchmarks._samples import http_response
 from benchmarks._serving import serve
 from tests.reference.examples import SERVER_LIST, SERVER_SHOW, repair
 
@@ -78,24 +79,20 @@ class _Responder(asyncio.Protocol):
     def _response(self, target: str) -> bytes:
         path, _, text = target.partition("?")
         if not path.endswith("/detail"):
-            return _response_of(_VERSION % path.encode())
+            return http_response(_VERSION % path.encode())
         query = parse_qs(text)
         size = min(_MAX_PAGE_SIZE, int(query.get("limit", ["1000"])[0]))
         begin = (int(query.get("offset", ["1"])[0]) - 1) * size
         if "marker" in query:
             begin = bisect_right(self._ids, query["marker"][0])
         servers = b",".join(self._documents[begin : begin + size])
-        return _response_of(b'{"count":%d,"servers":[%s]}' % (len(self._ids), servers))
-
-
-def _response_of(body: bytes) -> bytes:
-    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        return http_response(b'{"count":%d,"servers":[%s]}' % (len(self._ids), servers))
 
 
 def main(servers: int, delay: float) -> None:
     """Serve a list of so many servers on a free port, until the process ends."""
     documents, ids = server_documents(servers), [server_id(number) for number in range(servers)]
-    asyncio.run(serve(lambda: _Responder(documents, ids, delay)))
+    serve(lambda: _Responder(documents, ids, delay))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from benchmarks._serving import serving
 
 SERVERS = 100_000
 VENDOR, OPENSTACK = "vendor's BmsClient", "openstacksdk"
-OURS = ("bms_async on aiohttp", "bms_async on httpx")
+OURS = ("bms_async on http1", "bms_async on httpx")
 MIN_TIMES_VENDOR, MIN_TIMES_OPENSTACK = 5, 100
 MAX_MEGABYTES = 40
 MAX_HOLD = 25

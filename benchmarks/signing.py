@@ -25,6 +25,7 @@ from huaweicloudsdkcore.sdk_request import SdkRequest
 from huaweicloudsdkcore.signer.signer import Signer
 
 from benchmarks._report import report
+from benchmarks._samples import ACCESS_KEY, PROJECT, SECRET_KEY
 from bms_async import AkSkAuth
 from bms_async.wire import HttpRequest
 from bms_async.wire.signing import SigningKey, sign
@@ -34,8 +35,6 @@ YIELD_EVERY = 50
 TARGET = 1.5
 """How many times the floor a signature of ours may cost."""
 
-AK, SK = "HPUAEXAMPLEACCESSKEY", "Zm9yIGJlbmNobWFya3Mgb25seSwgbm8ga2V5IQ=="
-PROJECT = "51a0c10d51a0c10d51a0c10d51a0c10d"
 HOST = "bms.eu-west-0.example.com"
 SIGNED = {
     "Host": HOST,
@@ -54,14 +53,14 @@ def batch() -> bytes:
 def signers_of(method: str, path: str, body: bytes) -> dict[str, Callable[[], object]]:
     """Return all signers of one request, the floor first."""
     url = f"https://{HOST}{path}"
-    key, secret = SigningKey(SK), SK.encode()
+    key, secret = SigningKey(SECRET_KEY), SECRET_KEY.encode()
     canonical = (
         f"{method}\n{path}/\n\ncontent-type:application/json\nhost:{HOST}\nx-project-id:{PROJECT}\n"
         f"x-sdk-date:20260101T000000Z\n\ncontent-type;host;x-project-id;x-sdk-date\n{'0' * 64}"
     ).encode()
     text = f"SDK-HMAC-SHA256\n20260101T000000Z\n{'0' * 64}".encode()
-    vendor = Signer(BasicCredentials(AK, SK, PROJECT))
-    auth = AkSkAuth(AK, SK)
+    vendor = Signer(BasicCredentials(ACCESS_KEY, SECRET_KEY, PROJECT))
+    auth = AkSkAuth(ACCESS_KEY, SECRET_KEY)
     headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "bms-async"}
     request = HttpRequest(operation="servers.stop", method=method, url=url, headers=headers, body=body)
 
@@ -85,7 +84,7 @@ def signers_of(method: str, path: str, body: bytes) -> dict[str, Callable[[], ob
         )
 
     def ours() -> object:
-        return sign(method, url, SIGNED, body, access_key=AK, key=key)
+        return sign(method, url, SIGNED, body, access_key=ACCESS_KEY, key=key)
 
     signed: Any = theirs()
     if signed.header_params["Authorization"] != ours():

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import bms_async
+from bms_async import _names
 from bms_async._extras import is_installed
 
 ROOT = Path(__file__).parents[1]
@@ -135,7 +136,7 @@ def test_the_public_names_are_all_that_the_package_holds() -> None:
         if not name.startswith("_") and not isinstance(value, ModuleType) and name != "TYPE_CHECKING"
     }
     # Some are there from the first time they are asked for, and __version__ is public though it looks private.
-    on_demand = set(bms_async._ON_DEMAND)
+    on_demand = set(_names.ON_DEMAND)
     assert held - on_demand == set(bms_async.__all__) - on_demand - {"__version__"}
 
 
@@ -151,13 +152,13 @@ def imports_for_type_checkers() -> dict[str, str]:
 
 def test_each_name_comes_from_where_type_checkers_are_shown_it() -> None:
     shown = imports_for_type_checkers()
-    assert shown == bms_async._ON_DEMAND
+    assert shown == _names.ON_DEMAND
     # Those without an extra are not in `__all__` where it is missing; here all extras are installed.
     assert {*shown, "__version__"} == set(bms_async.__all__)
 
 
 def test_a_name_is_the_same_object_however_it_is_asked_for() -> None:
-    for name, module in bms_async._ON_DEMAND.items():
+    for name, module in _names.ON_DEMAND.items():
         assert getattr(bms_async, name) is getattr(importlib.import_module(module), name)
         # The second time it is an attribute like any other.
         assert vars(bms_async)[name] is getattr(bms_async, name)
@@ -167,7 +168,7 @@ def test_the_packages_below_are_attributes_without_an_import_of_their_own() -> N
     for name in bms_async._PACKAGES:
         program = f"import sys, bms_async; assert bms_async.{name} is sys.modules['bms_async.{name}']"
         subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
-    modules = {module.split(".")[1] for module in bms_async._ON_DEMAND.values()}
+    modules = {module.split(".")[1] for module in _names.ON_DEMAND.values()}
     assert modules <= bms_async._PACKAGES
 
 
