@@ -1,8 +1,8 @@
 """Opening connections of HTTP/1.1: DNS, TCP, TLS and proxies.
 
 Through a proxy, plain HTTP is asked for with absolute URLs, and a server with TLS by a tunnel (CONNECT). A proxy may be
-reached over TLS too; a tunnel through it is TLS in TLS, which asyncio and uvloop both have. The addresses of a name are
-tried in parallel, a quarter of a second apart, where the event loop can (RFC 8305); uvloop tries one after another.
+reached over TLS too; a tunnel through it is TLS in TLS, which asyncio and uvloop both have. Of a name with several
+addresses, uvloop tries one after another; elsewhere they are tried in parallel.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import os
 import re
 import ssl
 from collections.abc import Callable
-from ipaddress import ip_address
+from typing import cast
 from urllib.parse import urlsplit
 
-import anyio.lowlevel
 import certifi
 
 from bms_async._threads import run_in_thread
@@ -37,10 +36,10 @@ from ._connect import (
 from ._http1 import not_sent_error
 from ._http1_connection import Connection
 from ._parser import ResponseParser
+from ._sockets import connect_socket, is_address
 from ._writer import RequestWriter
 
 _CONNECT_TIMEOUT = 10.0
-_HAPPY_EYEBALLS_DELAY = 0.25
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9._~!$&'()*+,;=-]+|[0-9a-f:.]+(?:%[0-9a-z._~-]+)?")
 _SUCCESSFUL = range(200, 300)
@@ -159,8 +158,6 @@ class Connector:
             if not connection.usable:
                 attempt.close()
                 connection.close()
-                # The event loop ends what it has begun in parallel without waiting for that.
-                await anyio.lowlevel.cancel_shielded_checkpoint()
         if failure is not None:
             try:
                 raise failure
@@ -216,17 +213,17 @@ class _Attempt:
 async def _connect(protocol: asyncio.BaseProtocol, host: str, port: int, context: ssl.SSLContext | None) -> None:
     loop = asyncio.get_running_loop()
     name = None if context is None else host.rstrip(".")
-    if isinstance(loop, asyncio.BaseEventLoop) and not _is_address(host):
-        await loop.create_connection(
-            lambda: protocol,
-            host,
-            port,
-            ssl=context,
-            server_hostname=name,
-            happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY,
-        )
-    else:
+    if not isinstance(loop, asyncio.BaseEventLoop):
+        # uvloop closes the descriptor of a given socket and lets the socket close it once more.
         await loop.create_connection(lambda: protocol, host, port, ssl=context, server_hostname=name)
+        return
+    opened = await connect_socket(host, port)
+    try:
+        await loop.create_connection(lambda: protocol, sock=opened, ssl=context, server_hostname=name)
+    except BaseException:
+        # To close it twice does no harm, if the loop has closed it.
+        opened.close()
+        raise
 
 
 class _RefusedError(Exception):
@@ -270,8 +267,8 @@ class _Tunnel(asyncio.Protocol):
         return self.transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self.transport = transport
+        # Those of uvloop are no subclasses.
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed(data)
@@ -318,21 +315,13 @@ def _read_address(request: HttpRequest, netloc: str) -> tuple[str, int | None]:
     try:
         parts = urlsplit(f"//{netloc}")
         host, port = parts.hostname, parts.port
-        if host and not _is_address(host):
+        if host and not is_address(host):
             host = host.encode("idna").decode("ascii")
     except ValueError:
         raise not_sent_error(request, "InvalidURL: the URL has an invalid host or port") from None
     if not host or _HOST.fullmatch(host) is None:
         raise not_sent_error(request, "InvalidURL: expected a URL with a host and without a user name")
     return host, port
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _with_port(host: str, port: int | None) -> str:

@@ -30,7 +30,7 @@ from ._decompress import PackedBody, make_decompressor
 MAX_HEAD = 64 * 1024
 """The maximum size of a response's head in bytes; a Keystone token alone may have 16 KB."""
 
-_MAX_INFORMATIONAL = 32
+_MAX_INFORMATIONAL = 100
 _SWITCHING_PROTOCOLS = 101
 _FIRST_INFORMATIONAL, _FIRST_FINAL = 100, 200
 _BODILESS = frozenset({204, 304})

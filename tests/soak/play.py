@@ -15,6 +15,7 @@ import msgspec
 from bms_async import (
     AiohttpTransport,
     BmsClient,
+    Http1Transport,
     HttpxTransport,
     Limits,
     PasswordAuth,
@@ -33,8 +34,9 @@ from tests.soak.proxy import ProxyBooks
 from tests.soak.remains import Remains, count_sockets, listening, look
 from tests.soak.users import Told, User, read_proxy, read_work
 
-TRANSPORTS: dict[str, Callable[..., AiohttpTransport | HttpxTransport]] = {
+TRANSPORTS: dict[str, Callable[..., AiohttpTransport | Http1Transport | HttpxTransport]] = {
     "aiohttp": AiohttpTransport,
+    "http1": Http1Transport,
     "httpx": HttpxTransport,
 }
 CONNECTIONS = 24

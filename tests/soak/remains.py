@@ -21,7 +21,9 @@ import msgspec
 
 _STATUS = Path("/proc/self/statm")
 _DESCRIPTORS = Path("/dev/fd")
-_ONES_WITH_AN_END = frozenset({"FleetRun", "PendingRequest", "Call", "JobRecord", "BmsClient", "AiohttpTransport"})
+_ONES_WITH_AN_END = frozenset(
+    {"FleetRun", "PendingRequest", "Call", "JobRecord", "BmsClient", "AiohttpTransport", "Http1Transport"}
+)
 SENDING = "bms_async send"
 
 

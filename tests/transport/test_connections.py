@@ -13,6 +13,7 @@ import pytest
 
 from bms_async import BmsClient, ConfigurationError, HttpRequest, HttpxTransport, StaticToken
 from bms_async.transport.aiohttp import AiohttpTransport
+from bms_async.transport.http1 import Http1Transport
 from tests.transport._transports import LibraryTransport, make_transport
 from tests.transport.loopback import PATIENCE, Loopback, Talk, answer, answers, answers_when
 
@@ -180,7 +181,7 @@ async def test_a_request_arrives_as_it_was_built(library: ModuleType, trusting: 
         assert body == b'{"a": 1}'
 
 
-@pytest.mark.parametrize("make", [HttpxTransport, AiohttpTransport])
+@pytest.mark.parametrize("make", [HttpxTransport, AiohttpTransport, Http1Transport])
 async def test_cookies_of_one_call_do_not_go_with_the_next(
     make: type[LibraryTransport], monkeypatch: pytest.MonkeyPatch
 ) -> None:

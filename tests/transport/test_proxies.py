@@ -10,10 +10,11 @@ import pytest
 from bms_async import HttpRequest, HttpxTransport, TransportError
 from bms_async.transport._connect import Proxy, proxy_from_environment, read_proxy
 from bms_async.transport.aiohttp import AiohttpTransport
+from bms_async.transport.http1 import Http1Transport
 from tests.transport._transports import LibraryTransport
 from tests.transport.loopback import PATIENCE, Loopback, answer, answers
 
-OWN = pytest.mark.parametrize("make", [HttpxTransport, AiohttpTransport])
+OWN = pytest.mark.parametrize("make", [HttpxTransport, AiohttpTransport, Http1Transport])
 
 
 @pytest.fixture(autouse=True)
