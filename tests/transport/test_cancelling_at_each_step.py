@@ -11,9 +11,11 @@ import asyncio
 import gc
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import ModuleType
 from typing import NamedTuple, TypeAlias, TypeVar
 
+import httpx
 import pytest
 
 from bms_async import ClientClosedError, HttpRequest, HttpResponse
@@ -231,3 +233,20 @@ def test_r4_whoever_cancels_all_tasks_of_the_loop_at_any_pass_leaves_no_caller_w
 
     at_each_pass(library, trusting, way, cancel_all)
     gc.collect()
+
+
+def test_plain_httpx_leaves_a_connection_open_where_it_is_cancelled_in_a_handshake(trusting: ssl.SSLContext) -> None:
+    # Without this one the tests above might not see what is left, and would prove nothing.
+    async def main(passes: int) -> bool:
+        async with MemoryServer(answers_over_tls) as server:
+            async with httpx.AsyncClient(verify=trusting, trust_env=False) as client:
+                caller = asyncio.ensure_future(client.get(server.secure_url))
+                for _ in range(passes):
+                    await asyncio.sleep(0)
+                caller.cancel()
+                await asyncio.wait({caller})
+            await asyncio.sleep(0)
+            return all(end.closed for end in server.ends)
+
+    closed = [run_in_memory(partial(main, passes)) for passes in range(40)]
+    assert not all(closed)
