@@ -6,8 +6,8 @@
     nox                                                              # every Python that is installed here
     nox -s "tests-3.12(dependencies='lowest', transport='httpx')"    # one of them
 
-The virtual clock overrides private methods of asyncio, and the fast transport uses parts of aiohttp that are not
-public. So a new Python, or a new release of a dependency, is tried here first.
+The virtual clock overrides private methods of asyncio, and a transport uses parts of aiohttp that are not public. So a
+new Python, or a new release of a dependency, is tried here first.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ROOT = Path(__file__).resolve().parent
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 # What users install; the tools that test it are pinned in any case.
-SHIPPED = ("cli", "clouds", "otel", "simulator", "speedups")
+SHIPPED = ("cli", "clouds", "otel", "simulator", "speedups", "aiohttp")
 
-# Tests of the transport on aiohttp, and of both transports together.
-NEED_AIOHTTP = (
+# Tests of the transports that have an extra, and of all transports together.
+NEED_EXTRAS = (
     "tests/auth/test_password_secrets.py",
     "tests/client/test_closing.py",
     "tests/secrets/test_sockets.py",
@@ -70,17 +70,17 @@ def install(session: nox.Session, dependencies: str) -> None:
 
 
 @nox.session(python=PYTHONS)
-@nox.parametrize("transport", ["aiohttp", "httpx"])
+@nox.parametrize("transport", ["http1", "httpx"])
 @nox.parametrize("dependencies", ["pinned", "lowest"])
 def tests(session: nox.Session, dependencies: str, transport: str) -> None:
-    """Run all tests; with httpx, all that need no aiohttp, in an environment without it."""
+    """Run all tests; with httpx, all that need no other transport, in an environment with httpx alone."""
     if session.python == "3.14" and dependencies == "lowest":
         session.skip("the lowest releases of msgspec and aiohttp are older than Python 3.14")
     install(session, dependencies)
     left_out: list[str] = []
     if transport == "httpx":
-        session.run("pip", "uninstall", "--yes", "--quiet", "aiohttp", "uvloop")
-        left_out = [f"--ignore={path}" for path in NEED_AIOHTTP]
+        session.run("pip", "uninstall", "--yes", "--quiet", "aiohttp", "httptools", "uvloop")
+        left_out = [f"--ignore={path}" for path in NEED_EXTRAS]
     session.run("pytest", "-n", "auto", "--dist", "loadfile", "-q", *left_out, *session.posargs)
 
 
