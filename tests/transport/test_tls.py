@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from bms_async import HttpRequest, HttpResponse, HttpxTransport, TransportError
-from bms_async.transport.aiohttp import AiohttpTransport
 from bms_async.transport.http1 import Http1Transport
 from tests.transport._transports import make_transport
 from tests.transport._trials import TIMEOUT, outcome_of
@@ -113,7 +112,7 @@ async def test_a_certificate_of_the_authority_is_trusted(
         assert response.body == b'"over TLS"'
 
 
-OWN = pytest.mark.parametrize("make", [HttpxTransport, AiohttpTransport, Http1Transport])
+OWN = pytest.mark.parametrize("make", [HttpxTransport, Http1Transport])
 
 
 @OWN
