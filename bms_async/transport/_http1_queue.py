@@ -54,6 +54,8 @@ class Http1Queue(RequestQueue):
     async def close_connections(self) -> None:
         """Close all connections, and wait until they are."""
         self._fail_all()
+        # The last response may have had a token.
+        self._buffer[:] = bytes(_BUFFER_SIZE)
         if self._loop is None or self._loop.is_closed():
             return
         for _ in range(_PASSES_TO_CLOSE):

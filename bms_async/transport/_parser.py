@@ -6,8 +6,8 @@ it, for it would come out as another one with the first as its context.
 
 httptools lacks two things that the parser below it has, and both are made up for here and nowhere else:
 
-- It cannot be told that a response has no body though its head announces one, as every response to HEAD does. The
-  response ends with its head here, the parser is left in the middle, and the next response gets a new one.
+- It cannot be told that a response has no body though its head announces one, as responses to HEAD do. The response
+  ends with its head here, the parser is left in the middle, and the next response gets a new one.
 - It cannot be told that the connection has ended, which is how a body without a length ends. `end` decides from the
   head whether a body may end so.
 
@@ -244,6 +244,8 @@ class ResponseParser:
         self._is_chunked = "chunked" in heeded.get("transfer-encoding", "").lower()
         self.idle_limit = parse_keep_alive(heeded["keep-alive"]) if "keep-alive" in heeded else math.inf
         encoding = heeded.get("content-encoding")
+        # A chunked body, where none may be, is expected by the parser all the same.
+        self._bodiless = self._bodiless or (self.status in _BODILESS and self._is_chunked)
         if self._bodiless:
             self.complete = True
             # The parser has taken it for a response with a body.
