@@ -237,8 +237,9 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse("", too_large=True)
         elif more:
             self._is_unpacking = True
-            # What arrives meanwhile would fill the memory.
-            self._pause(wanted=True)
+            # What arrives meanwhile would fill the memory. Behind the end nothing is kept, and it is to be seen if the
+            # server closes: a next request would be written to a connection that is no more.
+            self._pause(wanted=not complete)
             self._loop.call_soon(self._unpack, context=self._context)
         else:
             self._pause(wanted=False)
