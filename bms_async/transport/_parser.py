@@ -30,6 +30,8 @@ from ._decompress import PackedBody, make_decompressor
 MAX_HEAD = 64 * 1024
 """The maximum size of a response's head in bytes; a Keystone token alone may have 16 KB."""
 
+# No head of that size has more, the shortest header line being four bytes.
+_MAX_HEADERS = MAX_HEAD // 4
 _MAX_INFORMATIONAL = 100
 _SWITCHING_PROTOCOLS = 101
 _FIRST_INFORMATIONAL, _FIRST_FINAL = 100, 200
@@ -175,7 +177,11 @@ class ResponseParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, or a trailer, which is left out."""
-        if self.status:
+        if self.status or self.problem is not None:
+            return
+        if len(self.headers) >= _MAX_HEADERS:
+            self.problem = _HEAD_TOO_LARGE
+            self.headers = []
             return
         shown, heed = _NAMES.get(name) or _read_name(name)
         # The parser leaves the white space behind a value.
