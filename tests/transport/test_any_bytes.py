@@ -96,6 +96,15 @@ def test_no_bytes_of_one_response_are_in_the_next(
     assert shown(trial.second) == OWN_SHOWN
 
 
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(raw=ANY_BYTES, cuts=st.lists(st.floats(0, 1), max_size=6), method=METHODS, ending=ENDINGS)
+def test_any_bytes_have_one_outcome_however_they_are_split(
+    library: ModuleType, trusting: ssl.SSLContext, raw: bytes, cuts: list[float], method: str, ending: Ending
+) -> None:
+    whole, pieces = (attempt(library, trusting, each, ending, method=method) for each in ([raw], split(raw, cuts)))
+    assert shown(whole.first) == shown(pieces.first)
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=ANY_BYTES, ending=ENDINGS)
 @example(raw=SMUGGLED, ending="stays")
