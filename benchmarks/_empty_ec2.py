@@ -41,4 +41,4 @@ class _Responder(asyncio.Protocol):
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(_Responder))
+    serve(_Responder)

@@ -29,7 +29,8 @@ SLOW = (
     "limits/test_window.py", "models/test_lenient_reading.py", "simulator/test_simulator_process.py",
     "simulator/test_simulator_signatures.py", "test_import.py", "transport/test_any_bytes.py",
     "transport/test_cancelling.py", "transport/test_cancelling_at_each_step.py", "transport/test_everything_at_once.py",
-    "transport/test_responses_without_end.py", "transport/test_secrets.py", "transport/test_which_transport.py",
+    "transport/test_on_each_loop.py", "transport/test_responses_without_end.py", "transport/test_secrets.py",
+    "transport/test_ten_thousand_connections.py", "transport/test_which_transport.py",
 )  # fmt: skip
 HERE = Path(__file__).parent
 

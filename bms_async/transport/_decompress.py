@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections import deque
 from collections.abc import Iterator
 
 CHUNK_SIZE = 2**18
@@ -92,19 +91,20 @@ class PackedBody:
         is_too_large: Whether it is larger than the limit; the rest is not decompressed then.
     """
 
-    __slots__ = ("_chunks", "_decompressor", "_max_bytes", "_parts", "content", "is_too_large")
+    __slots__ = ("_chunks", "_decompressor", "_max_bytes", "_waiting", "content", "is_too_large")
 
     def __init__(self, decompressor: Decompressor, max_bytes: int) -> None:
         self._decompressor = decompressor
         self._max_bytes = max_bytes
-        self._parts: deque[bytes] = deque()
+        # In one piece, because a part may be a byte, and each call of the decompressor costs as much as a hundred.
+        self._waiting = bytearray()
         self._chunks: Iterator[bytes] | None = None
         self.content = bytearray()
         self.is_too_large = False
 
     def add(self, part: bytes) -> None:
         """Add what arrived."""
-        self._parts.append(part)
+        self._waiting += part
 
     def unpack(self) -> bool:
         """Decompress about a chunk of what arrived, and return whether there is more of it.
@@ -135,8 +135,9 @@ class PackedBody:
         self._decompressor.finish()
 
     def _iterate(self) -> Iterator[bytes]:
-        while self._parts:
-            yield from self._decompressor.feed(self._parts.popleft())
+        while self._waiting:
+            data, self._waiting = bytes(self._waiting), bytearray()
+            yield from self._decompressor.feed(data)
 
 
 def make_decompressor(encoding: str | None) -> Decompressor | None:

@@ -66,7 +66,7 @@ class Connection(asyncio.BufferedProtocol):
         max_bytes: The size limit of a body, in bytes after decompression.
         keep_alive: Seconds that it may be idle, unless the server announces less.
         on_end: Called with it after each exchange, and whether it can be used for another.
-        on_lost: Called with it when it is closed to the last.
+        on_lost: Called with it when it is closed and its last exchange is over.
 
     Attributes:
         idle_limit: Seconds that it may be idle.
@@ -155,7 +155,9 @@ class Connection(asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
         self._parser.close()
-        if self._transport is not None:
+        if self._transport is None:
+            self._on_lost(self)
+        else:
             # On a loop that was closed, nothing can be closed in order any more.
             with contextlib.nullcontext() if not self._loop.is_closed() else contextlib.suppress(RuntimeError):
                 # Drop the write buffer, and do not wait for the TLS shutdown.
@@ -203,9 +205,9 @@ class Connection(asyncio.BufferedProtocol):
                 self._advance()
             else:
                 self._fail(lost_error(self._pending, exc, maybe_delivered=True))
+        # Of a body that is complete, a part may still have to be decompressed.
         if self._pending is None:
             self.close()
-        self._on_lost(self)
 
     def _advance(self) -> None:
         """Go on with the response as far as it was parsed."""
@@ -235,8 +237,9 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse("", too_large=True)
         elif more:
             self._is_unpacking = True
-            # What arrives meanwhile would fill the memory.
-            self._pause(wanted=True)
+            # What arrives meanwhile would fill the memory. Behind the end nothing is kept, and it is to be seen if the
+            # server closes: a next request would be written to a connection that is no more.
+            self._pause(wanted=not complete)
             self._loop.call_soon(self._unpack, context=self._context)
         else:
             self._pause(wanted=False)

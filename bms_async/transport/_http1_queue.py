@@ -24,7 +24,7 @@ from ._http1 import split_url
 from ._http1_connection import Connection
 from ._pending import PendingRequest, as_transport_error, fail, fail_closed
 from ._pool import SAFE_METHODS, IdlePool
-from ._queue import RequestQueue
+from ._queue import YIELD_EVERY, RequestQueue
 
 _BUFFER_SIZE = 256 * 1024
 _PASSES_TO_CLOSE = 5
@@ -54,6 +54,8 @@ class Http1Queue(RequestQueue):
     async def close_connections(self) -> None:
         """Close all connections, and wait until they are."""
         self._fail_all()
+        # The last response may have had a token.
+        self._buffer[:] = bytes(_BUFFER_SIZE)
         if self._loop is None or self._loop.is_closed():
             return
         for _ in range(_PASSES_TO_CLOSE):
@@ -161,12 +163,18 @@ class Http1Queue(RequestQueue):
 
     def _fill(self, now: float) -> None:
         """Send what waits, as far as there are connections."""
+        abandoned = 0
         while self._waiting and self._in_flight < self._connections and self.is_open:
             pending = self._waiting.popleft()
-            if pending.response.done():
-                pending.finish()
-            else:
+            if not pending.response.done():
                 self._start(pending, now)
+                continue
+            pending.finish()
+            abandoned += 1
+            if abandoned == YIELD_EVERY and self._loop is not None:
+                # These may be all, and others have to run in between.
+                self._loop.call_soon(lambda: self._fill(self._now()), context=self._context)
+                return
 
     def _give_up(self, pending: PendingRequest, error: Exception) -> None:
         """Fail a request of which nothing was sent."""

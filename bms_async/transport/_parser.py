@@ -6,8 +6,8 @@ it, for it would come out as another one with the first as its context.
 
 httptools lacks two things that the parser below it has, and both are made up for here and nowhere else:
 
-- It cannot be told that a response has no body though its head announces one, as every response to HEAD does. The
-  response ends with its head here, the parser is left in the middle, and the next response gets a new one.
+- It cannot be told that a response has no body though its head announces one, as responses to HEAD do. The response
+  ends with its head here, the parser is left in the middle, and the next response gets a new one.
 - It cannot be told that the connection has ended, which is how a body without a length ends. `end` decides from the
   head whether a body may end so.
 
@@ -30,6 +30,8 @@ from ._decompress import PackedBody, make_decompressor
 MAX_HEAD = 64 * 1024
 """The maximum size of a response's head in bytes; a Keystone token alone may have 16 KB."""
 
+# No head of that size has more, the shortest header line being four bytes.
+_MAX_HEADERS = MAX_HEAD // 4
 _MAX_INFORMATIONAL = 100
 _SWITCHING_PROTOCOLS = 101
 _FIRST_INFORMATIONAL, _FIRST_FINAL = 100, 200
@@ -175,7 +177,11 @@ class ResponseParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, or a trailer, which is left out."""
-        if self.status:
+        if self.status or self.problem is not None:
+            return
+        if len(self.headers) >= _MAX_HEADERS:
+            self.problem = _HEAD_TOO_LARGE
+            self.headers = []
             return
         shown, heed = _NAMES.get(name) or _read_name(name)
         # The parser leaves the white space behind a value.
@@ -244,6 +250,8 @@ class ResponseParser:
         self._is_chunked = "chunked" in heeded.get("transfer-encoding", "").lower()
         self.idle_limit = parse_keep_alive(heeded["keep-alive"]) if "keep-alive" in heeded else math.inf
         encoding = heeded.get("content-encoding")
+        # A chunked body, where none may be, is expected by the parser all the same.
+        self._bodiless = self._bodiless or (self.status in _BODILESS and self._is_chunked)
         if self._bodiless:
             self.complete = True
             # The parser has taken it for a response with a body.

@@ -33,7 +33,8 @@ from bms_async.wire import HttpRequest, HttpResponse
 
 from ._pending import PendingRequest, as_transport_error, fail, fail_closed
 
-_YIELD_EVERY = 500
+YIELD_EVERY = 500
+"""How many abandoned requests are finished before other tasks run."""
 
 
 class TransportStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +153,7 @@ class RequestQueue(ABC):
         while self._waiting and self._waiting[0].response.done():
             self._waiting.popleft().finish()
             ended += 1
-            if ended % _YIELD_EVERY == 0:
+            if ended % YIELD_EVERY == 0:
                 await anyio.lowlevel.cancel_shielded_checkpoint()
 
     def _fail_all(self) -> None:

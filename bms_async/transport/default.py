@@ -107,9 +107,10 @@ class DefaultTransport:
 def _import_http1_transport() -> tuple[type[Http1Transport] | None, str | None]:
     """Return our own transport, or why it cannot be used; neither if httptools is not installed."""
     try:
-        from .http1 import Http1Transport  # noqa: PLC0415 - only where the parser is installed
+        from ._parser import try_parser  # noqa: PLC0415 - only where the parser is installed
+        from .http1 import Http1Transport  # noqa: PLC0415 - likewise
 
-        Http1Transport.try_library()
+        try_parser()
     except Exception as error:  # noqa: BLE001 - a broken installation may raise anything
         if isinstance(error, ModuleNotFoundError) and error.name == "httptools":
             return None, None

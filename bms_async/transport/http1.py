@@ -35,7 +35,8 @@ class Http1Transport(OwnedTransport):
         keep_alive: Seconds after which an idle connection is closed.
 
     Raises:
-        ConfigurationError: `connections` or `max_response_bytes` is less than 1, or `keep_alive` is not above 0.
+        ConfigurationError: `connections` or `max_response_bytes` is less than 1, or `keep_alive` is not above 0; or the
+            installed httptools is too old or broken.
     """
 
     _queue: Http1Queue
@@ -48,6 +49,7 @@ class Http1Transport(OwnedTransport):
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         keep_alive: float = _KEEP_ALIVE,
     ) -> None:
+        try_parser()
         if connections < 1:
             raise ConfigurationError(f"Http1Transport(connections={connections!r}): expected at least 1")
         if isinstance(keep_alive, bool) or not isinstance(keep_alive, int | float) or not keep_alive > 0:
@@ -61,15 +63,6 @@ class Http1Transport(OwnedTransport):
                 max_response_bytes=check_max_response_bytes("Http1Transport", max_response_bytes),
             )
         )
-
-    @staticmethod
-    def try_library() -> None:
-        """Check that the installed parser does what is expected of it, with responses that no server sent.
-
-        Raises:
-            ConfigurationError: It does not.
-        """
-        try_parser()
 
     async def _load_files(self) -> None:
         await self._connector.load_certificates()

@@ -50,6 +50,12 @@ class MemoryTalk(Talk):
         for piece in pieces:
             await self.say(piece)
 
+    def stop_reading(self) -> None:
+        """Leave what arrives from now on where it is, so that the client cannot write any more."""
+        end = self._writer.transport
+        assert isinstance(end, End)
+        end.pause_reading()
+
     async def turn(self, number: int = 1) -> None:
         """Let the loop make so many passes."""
         for _ in range(number):
@@ -300,7 +306,8 @@ class End(asyncio.Transport):
             self._close(None)
 
     def _take(self, data: bytes) -> None:
-        self._inbound.append(data)
+        # No socket hands over more at once.
+        self._inbound.extend(data[at : at + IN_THE_KERNEL] for at in range(0, len(data), IN_THE_KERNEL))
         self._size += len(data)
         self._schedule()
 

@@ -10,14 +10,16 @@ import ssl
 from itertools import pairwise
 from types import ModuleType
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bms_async import HttpResponse
 from tests.transport._transports import make_transport
-from tests.transport._trials import BOUND, OWN_SHOWN, TIMEOUT, Ending, Trial, attempt, request, shown
+from tests.transport._trials import BOUND, OWN_SHOWN, TIMEOUT, Ending, Trial, attempt, request, says, shown
 from tests.transport.loopback import Loopback, Talk, answer
+from tests.transport.memory import MemoryServer, run_in_memory
 from tests.transport.test_any_split import VALID
 
 SMUGGLED = b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"smuggled"'
@@ -94,6 +96,15 @@ def test_no_bytes_of_one_response_are_in_the_next(
     assert shown(trial.second) == OWN_SHOWN
 
 
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(raw=ANY_BYTES, cuts=st.lists(st.floats(0, 1), max_size=6), method=METHODS, ending=ENDINGS)
+def test_any_bytes_have_one_outcome_however_they_are_split(
+    library: ModuleType, trusting: ssl.SSLContext, raw: bytes, cuts: list[float], method: str, ending: Ending
+) -> None:
+    whole, pieces = (attempt(library, trusting, each, ending, method=method) for each in ([raw], split(raw, cuts)))
+    assert shown(whole.first) == shown(pieces.first)
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=ANY_BYTES, ending=ENDINGS)
 @example(raw=SMUGGLED, ending="stays")
@@ -163,3 +174,16 @@ async def test_what_follows_a_response_through_a_proxy_answers_no_other_request(
     async with Loopback(passes_on) as proxy, make_transport(library, trusting, 1, proxy=proxy.url) as transport:
         bodies = [(await transport.send(request("http://bms.example.com"))).body for _ in range(2)]
     assert bodies == [b'"first"', b'"second"']
+
+
+def test_plain_httpx_takes_what_follows_a_response_for_the_next_one(trusting: ssl.SSLContext) -> None:
+    # Without this one the tests above could not fail and would prove nothing.
+    async def main() -> list[bytes]:
+        behaviour = says([answer(body=b'"first"') + SMUGGLED], "stays")
+        async with (
+            MemoryServer(behaviour) as server,
+            httpx.AsyncClient(verify=trusting, trust_env=False) as client,
+        ):
+            return [(await client.get(server.url)).content for _ in range(2)]
+
+    assert run_in_memory(main) == [b'"first"', b'"smuggled"']

@@ -124,3 +124,14 @@ def test_beside_an_httptools_that_does_not_do_it_is_httpx_and_one_warning_says_w
     assert first.startswith("WARNING using httpx, which is slower than httptools: ")
     assert why in first
     assert last.startswith("HttpxTransport httpx")
+
+
+def test_who_asks_for_our_own_transport_beside_an_httptools_that_is_too_old_is_told_so() -> None:
+    program = f"""
+{OLD_VERSION}
+try:
+    bms_async.Http1Transport()
+except bms_async.ConfigurationError as error:
+    print(error)
+"""
+    assert run(program).startswith("httptools 0.6.1 cannot parse responses (it is too old): expected httptools>=0.6.4")

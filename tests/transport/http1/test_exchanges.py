@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 
 import pytest
 
-from bms_async import Http1Transport, HttpRequest, TransportError
+from bms_async import ClientClosedError, Http1Transport, HttpRequest, TransportError
+from bms_async.transport._decompress import CHUNK_SIZE
 from bms_async.transport._parser import _MAX_INFORMATIONAL
 from tests.transport.http1._requests import SecureLoopback, request
 from tests.transport.loopback import CERTIFICATE, Loopback, Talk, answer, answers, eventually
@@ -40,6 +42,16 @@ async def test_a_body_that_head_gets_all_the_same_is_not_read_as_the_next_respon
         for _ in range(3):
             assert (await transport.send(request(server.url, "HEAD"))).status == 200
         assert server.accepted == 3
+
+
+@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("length", [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"X-Request-Id: r-1"])
+async def test_a_response_of_a_kind_without_body_ends_with_its_head(status: int, length: bytes) -> None:
+    head = b"HTTP/1.1 %d Whatever\r\n%b\r\n\r\n" % (status, length)
+    async with Loopback(answers(head, answer(body=b"one"), head)) as server, Http1Transport() as transport:
+        for expected in (b"", b"one", b""):
+            assert (await transport.send(request(server.url))).body == expected
+        assert server.accepted == 1
 
 
 @pytest.mark.parametrize(
@@ -141,6 +153,24 @@ async def test_an_answer_before_the_request_was_read_ends_the_connection() -> No
         await server.until(lambda it: it.open == 0)
 
 
+async def test_r4_a_body_that_is_still_decompressed_when_its_connection_is_gone_is_given_up_by_closing() -> None:
+    packed = gzip.compress(b"\0" * 40 * CHUNK_SIZE)
+
+    async def answers_and_goes(talk: Talk) -> None:
+        await talk.hear()
+        await talk.say(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + packed)
+
+    async with Loopback(answers_and_goes) as server:
+        async with Http1Transport() as transport:
+            assert (await transport.send(request(server.url))).body == b"\0" * 40 * CHUNK_SIZE
+            pending = transport.submit(request(server.url))
+            await server.until(lambda it: len(it.heard) == 2)
+            await eventually(lambda: any(each._is_unpacking for each in transport._queue._open_connections))
+        assert pending.ended
+        with pytest.raises(ClientClosedError):
+            await pending.wait()
+
+
 async def test_r5_an_idle_connection_holds_nothing_of_the_last_response() -> None:
     behaviour = answers(answer(body=b"secret", x_subject_token="secret"))
     async with Loopback(behaviour) as server, Http1Transport() as transport:
@@ -148,6 +178,8 @@ async def test_r5_an_idle_connection_holds_nothing_of_the_last_response() -> Non
         (connection,) = transport._queue._open_connections
         parser = connection._parser
         assert (parser.headers, parser.content, parser.packed) == ([], b"", None)
+        assert bytes(transport._queue._buffer).count(b"secret")
+    assert not bytes(transport._queue._buffer).count(b"secret")
 
 
 async def test_a_timeout_does_not_wait_for_the_longer_one_of_the_request_before() -> None:

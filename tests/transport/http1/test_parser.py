@@ -85,6 +85,22 @@ def test_what_is_no_body_is_bounded_in_all(begin: bytes, more: bytes, size: int)
     assert parser.problem.startswith("RemoteProtocolError: ")
 
 
+def test_a_head_that_comes_at_once_is_not_read_beyond_its_bound() -> None:
+    read: list[bytes] = []
+
+    class Counts(ResponseParser):
+        def on_header(self, name: bytes, value: bytes) -> None:
+            read.append(name)
+            super().on_header(name, value)
+            assert len(self.headers) <= MAX_HEAD // 4
+
+    counting = Counts(1000)
+    counting.feed(b"HTTP/1.1 200 OK\r\n" + b"x:y\r\n" * 50_000)
+    assert len(read) > MAX_HEAD // 4
+    assert counting.problem is not None
+    assert counting.headers == []
+
+
 @pytest.mark.parametrize("size", [MAX_HEAD - 200, MAX_HEAD + 200])
 def test_a_head_that_comes_at_once_with_much_of_its_body_is_bounded_alike(size: int) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\nX: %b\r\n\r\n" % (b"y" * size)

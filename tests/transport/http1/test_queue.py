@@ -100,6 +100,24 @@ async def test_a_request_abandoned_while_its_connection_opens_is_not_sent_and_th
         assert (server.accepted, transport.statistics().sent, transport.statistics().in_flight) == (1, 1, 0)
 
 
+async def test_r9_thousands_of_abandoned_requests_are_dropped_in_many_turns() -> None:
+    gate = asyncio.Event()
+    async with Loopback(answers_when(gate, answer())) as server, Http1Transport(connections=1) as transport:
+        first = transport.submit(request(server.url))
+        abandoned = [transport.submit(request(server.url)) for _ in range(2_000)]
+        last = transport.submit(request(f"{server.url}/last"))
+        for each in abandoned:
+            each.response.cancel()
+        await server.until(lambda it: len(it.heard) == 1)
+        gate.set()
+        await first.wait()
+        left = transport.statistics().queued
+        assert 0 < left < 2_000
+        assert (await last.wait()).status == 200
+        assert all(each.ended and not each.sent for each in abandoned)
+        assert [heard.split()[1] for heard in server.heard] == [b"/", b"/last"]
+
+
 async def test_a_request_that_was_sent_runs_to_its_end_without_its_caller() -> None:
     gate = asyncio.Event()
     async with Loopback(answers_when(gate, answer())) as server, Http1Transport(connections=1) as transport:
