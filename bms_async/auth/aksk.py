@@ -251,9 +251,11 @@ class AkSkAuth:
             added["X-Project-Id"] = project_id
         if keys.security_token is not None:
             added["X-Security-Token"] = keys.security_token
+        # All of them, so that a call need not wrap them again.
+        wrapped: dict[str, str] = {name: SecretStr(value) for name, value in added.items()}
         if found is not None:
-            self._header_cache = _HeaderCache(url[: found.end()], second, keys, added.copy())
-        return added
+            self._header_cache = _HeaderCache(url[: found.end()], second, keys, wrapped.copy())
+        return wrapped
 
     async def _fetch(self, refused: Keys | None) -> Keys:
         """Return the provider's keys, which may be the refused ones again; callers that wait share one fetch."""

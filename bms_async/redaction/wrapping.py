@@ -21,8 +21,12 @@ def wrap_secrets(value: T) -> T:
     """
     given: Any = value
     # The headers of credentials: they come with each call, and are wrapped once.
-    if type(given) is dict and {*map(type, given.values())} <= {SecretStr}:
-        return value
+    if type(given) is dict:
+        for item in given.values():
+            if type(item) is not SecretStr:
+                break
+        else:
+            return value
     return cast("T", _wrap(value))
 
 

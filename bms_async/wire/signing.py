@@ -26,6 +26,7 @@ _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 _is_plain = re.compile(r"/[A-Za-z0-9/._~-]*").fullmatch
 _MIN_LENGTH = len("http://h")
+_strip = str.strip
 
 
 class SigningKey:
@@ -100,10 +101,10 @@ def sign(
     else:
         given_hash = headers[payload_hash_header].strip() if payload_hash_header is not None else ""
         digest = given_hash or sha256(body).hexdigest()
-    # A SecretStr, for a security token is among the headers.
-    lines = SecretStr("".join([f"{name}:{headers[given].strip()}\n" for name, given in signed]))
+    # A SecretStr, for a security token is among the headers. Stripped as plain text, which is read and not kept.
+    lines = SecretStr("".join([f"{name}:{_strip(headers[given])}\n" for name, given in signed]))
     canonical = sha256(f"{method.upper()}\n{path}\n{query}\n{lines}\n{names}\n{digest}".encode()).hexdigest()
-    signature = SecretStr(key.sign(f"{ALGORITHM}\n{headers[dated].strip()}\n{canonical}".encode()))
+    signature = SecretStr(key.sign(f"{ALGORITHM}\n{_strip(headers[dated])}\n{canonical}".encode()))
     return SecretStr(f"{ALGORITHM} Access={access_key}, SignedHeaders={names}, Signature={signature}")
 
 
