@@ -67,11 +67,12 @@ def _job_has_no_text(job: Job) -> bool:
     entities = job.entities
     if entities is None:
         return True
-    return not entities.errorcode_message and all(map(_sub_job_has_no_text, entities.sub_jobs or ()))
-
-
-def _sub_job_has_no_text(sub: SubJob) -> bool:
-    if sub.error_code or sub.fail_reason or sub.message or sub.code:
+    if entities.errorcode_message:
         return False
-    about = sub.about
-    return about is None or (type(about) is SubJobEntities and not about.errorcode_message)
+    for sub in entities.sub_jobs or ():
+        if sub.error_code or sub.fail_reason or sub.message or sub.code:
+            return False
+        about = sub.about
+        if about is not None and (type(about) is not SubJobEntities or about.errorcode_message):
+            return False
+    return True

@@ -123,6 +123,7 @@ class Call(Generic[T]):
         "_ends_at",
         "_errors",
         "_events",
+        "_failures",
         "_is_cancelled",
         "_is_ended",
         "_is_renewed",
@@ -131,6 +132,7 @@ class Call(Generic[T]):
         "_operation",
         "_options",
         "_pending",
+        "_rate_limited",
         "_redact",
         "_request",
         "_response",
@@ -163,6 +165,7 @@ class Call(Generic[T]):
         self._pending: PendingRequest | None = None
         self._response: HttpResponse | None = None
         self._is_cancelled = self._is_ended = self._is_renewed = False
+        self._failures = self._rate_limited = 0
         self._waited = 0.0
 
     async def run(self) -> T:
@@ -234,63 +237,67 @@ class Call(Generic[T]):
         if core.project_id is None and "{project_id}" in self._operation.path:
             core.project_id = await core.find_project_id(self._operation.name)
         self._request = request = self._build_request()
-        policy = self._arguments.retry or self._options.retry
-        failures = rate_limited = 0
+        operation = self._operation
+        failure: BaseException
         while True:
             try:
-                result = await self._attempt(request)
-            except CallError as caught:
-                error = caught
+                pending = await self._send(request)
+                self._response = response = await pending.wait()
+                # `redact` is for the texts of errors: a result is what the cloud sent.
+                if len(response.body) < LARGE or operation.result in (bytes, type(None)):
+                    result = read_response(operation, response, redact=self._redact)
+                else:
+                    result = await read_large(operation, response, redact=self._redact)
+            except BaseException as error:  # noqa: BLE001 - it is raised again below
+                failure = error
             else:
                 self._report_success()
                 core.earn_retry()
                 return result
-            if isinstance(error, AuthenticationError | PermissionDeniedError):
-                remaining = await self._renew(error)
-                if remaining is None:
-                    continue
-                error = remaining
-            is_rate_limited = isinstance(error, RateLimitedError)
-            rate_limited += is_rate_limited
-            failures += not is_rate_limited
-            exhausted = rate_limited > policy.rate_limit_attempts if is_rate_limited else failures >= policy.attempts
-            limiter_waits = is_rate_limited and self._is_blocked(error)
-            attempt = rate_limited if is_rate_limited else failures
-            delay = 0.0 if limiter_waits else self._delay(policy, error, attempt)
-            if exhausted or not self._may_retry(error, delay):
-                self._attach_previous(error)
-                raise error from error.__cause__
-            self._remember(error)
-            self._emit_retry(error, delay)
-            await (anyio.lowlevel.checkpoint_if_cancelled() if limiter_waits else asyncio.sleep(delay))
+            # Outside of the `except` block; `reporting_failure` says why.
+            try:
+                if self._pending is not None:
+                    self._report_failure(failure)
+                if not isinstance(failure, CallError):
+                    raise failure
+                await self._prepare_retry(failure)
+            finally:
+                # Its traceback refers to this frame: a cycle that only the garbage collector would end.
+                del failure
 
-    async def _attempt(self, request: HttpRequest) -> T:
-        """Send the request once, and return its result; a failure after that is reported before it is raised."""
-        operation = self._operation
-        pending = await self._send(request)
-        failure: BaseException
-        try:
-            self._response = response = await pending.wait()
-            # `redact` is for the texts of errors: a result is what the cloud sent.
-            if len(response.body) < LARGE or operation.result in (bytes, type(None)):
-                return read_response(operation, response, redact=self._redact)
-            return await read_large(operation, response, redact=self._redact)
-        except BaseException as error:  # noqa: BLE001 - it is raised again below
-            failure = error
-        # Outside of the `except` block; `reporting_failure` says why.
-        try:
-            self._report_failure(failure)
-            raise failure
-        finally:
-            del failure
+    async def _prepare_retry(self, error: CallError) -> None:
+        """Return once the call can be sent again; raise its error if it cannot, or not any more."""
+        if isinstance(error, AuthenticationError | PermissionDeniedError):
+            remaining = await self._renew(error)
+            if remaining is None:
+                return
+            error = remaining
+        policy = self._arguments.retry or self._options.retry
+        is_rate_limited = isinstance(error, RateLimitedError)
+        if is_rate_limited:
+            self._rate_limited += 1
+            exhausted = self._rate_limited > policy.rate_limit_attempts
+        else:
+            self._failures += 1
+            exhausted = self._failures >= policy.attempts
+        limiter_waits = is_rate_limited and self._is_blocked(error)
+        attempt = self._rate_limited if is_rate_limited else self._failures
+        delay = 0.0 if limiter_waits else self._delay(policy, error, attempt)
+        if exhausted or not self._may_retry(error, delay):
+            self._attach_previous(error)
+            raise error from error.__cause__
+        self._remember(error)
+        self._emit_retry(error, delay)
+        await (anyio.lowlevel.checkpoint_if_cancelled() if limiter_waits else asyncio.sleep(delay))
 
     async def _send(self, request: HttpRequest) -> PendingRequest:
         """Wait for a slot, sign the request, and hand it to the transport."""
         core = self._core
+        self._pending = None
+        self._waited = 0.0
         self._check_not_ended()
         loop = asyncio.get_running_loop()
         started_at = loop.time()
-        self._pending = None
         self._limiter = limiter = core.limits[request.operation]
         slot = limiter.acquire_nowait(self._lane)
         if slot is None:

@@ -33,7 +33,8 @@ def check_id(argument: str, value: object) -> str:
     text = str.__str__(value)
     if not _ID.fullmatch(text):
         raise InvalidRequestError(argument, text, _rule_of(argument))
-    return canonical_id(text)
+    # One without a capital letter is in its canonical form: the way of nearly every id.
+    return text if text.islower() else canonical_id(text)
 
 
 def find_unfilled(address: str) -> str | None:

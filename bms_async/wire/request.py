@@ -56,7 +56,8 @@ def build_request(
     if body is not None:
         content = body if isinstance(body, SecretBytes) else check_body(encode_body(body))
         all_headers["Content-Type"] = "application/json"
-    all_headers.update(operation.headers)
+    if operation.headers:
+        all_headers.update(operation.headers)
     if headers:
         all_headers.update(headers)
     return HttpRequest(
