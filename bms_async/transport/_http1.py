@@ -99,10 +99,28 @@ def check_headers(request: HttpRequest) -> None:
     Raises:
         TransportError: The method or a header is invalid; nothing was sent.
     """
+    check_method(request)
+    for name, value in request.headers.items():
+        check_header(request, name, value)
+
+
+def check_method(request: HttpRequest) -> None:
+    """Refuse an invalid method.
+
+    Raises:
+        TransportError: The method is invalid; nothing was sent.
+    """
     if _NAME.fullmatch(request.method) is None:
         raise not_sent_error(request, "LocalProtocolError: the method is not an HTTP token")
-    for name, value in request.headers.items():
-        if _NAME.fullmatch(name) is None:
-            raise not_sent_error(request, "a header has an invalid name")
-        if _SENDABLE.fullmatch(value) is None:
-            raise not_sent_error(request, f"header {name} has characters that are invalid in a header")
+
+
+def check_header(request: HttpRequest, name: str, value: str) -> None:
+    """Refuse an invalid header, as `check_headers` does for all headers of a request.
+
+    Raises:
+        TransportError: Its name or its value is invalid; nothing was sent.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise not_sent_error(request, "a header has an invalid name")
+    if _SENDABLE.fullmatch(value) is None:
+        raise not_sent_error(request, f"header {name} has characters that are invalid in a header")

@@ -8,7 +8,7 @@ import pytest
 
 from bms_async import TransportError
 from bms_async.redaction import SecretBytes, SecretStr
-from bms_async.transport._writer import _MAX_REMEMBERED, RequestWriter
+from bms_async.transport._writer import _MAX_LINES, _MAX_REMEMBERED, RequestWriter
 from tests.transport.http1._requests import request
 
 
@@ -48,6 +48,33 @@ def test_r5_no_more_than_a_few_headers_are_remembered_and_none_when_all_is_forgo
         writer.write(request("http://x", headers={"X-Auth-Token": SecretStr(f"token {number}")}), "/")
     assert len(writer._heads) == _MAX_REMEMBERED
     assert "token" not in repr(writer) + repr(writer._heads)
+    for number in range(_MAX_LINES):
+        signature = SecretStr(f"signature {number}")
+        writer.write(request("http://x", headers={"X-Sdk-Date": str(number), "Authorization": signature}), "/")
+    assert len(writer._lines) <= _MAX_LINES
+    kept = b"".join([*writer._lines.values(), *[head.lines for head in writer._heads.values()]])
+    assert b"X-Sdk-Date" in kept
+    assert b"signature" not in kept
     writer.forget()
     assert not [each for each in gc.get_objects() if isinstance(each, SecretBytes) and each.count(b"token")]
-    assert writer._heads == {}
+    assert (writer._heads, writer._lines) == ({}, {})
+
+
+def test_a_signed_request_is_written_with_its_own_signature_and_kept_as_long_as_its_headers_say() -> None:
+    writer = RequestWriter("x")
+    for signature in ("one", "other"):
+        for close, kept in (({"Connection": "close"}, False), ({"connection": "Close"}, False), ({}, True)):
+            headers = {"Host": "y", "Authorization": SecretStr(signature), **close}
+            data, keep = writer.write(request("http://x", headers=headers), "/")
+            assert data.count(f"Authorization: {signature}\r\n".encode()) == data.count(b"Authorization") == 1
+            assert (data.count(b"Host: y\r\n"), data.lower().count(b"host:")) == (1, 1)
+            assert data.lower().count(b"connection:") == 1
+            assert keep is kept
+
+
+def test_a_header_that_is_invalid_is_refused_however_often_and_though_the_rest_is_known() -> None:
+    writer = RequestWriter("x")
+    writer.write(request("http://x", headers={"X": "1"}), "/")
+    for _ in range(2):
+        with pytest.raises(TransportError, match="header Authorization has characters"):
+            writer.write(request("http://x", headers={"X": "1", "Authorization": "a\r\nb"}), "/")
