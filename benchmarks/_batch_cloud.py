@@ -16,6 +16,7 @@ PAGE = 1000
 
 _ID = re.compile(rb'"id":"([^"]+)"')
 _OFFSET = re.compile(r"offset=(\d+)")
+_RUNNING = b'{"status":"RUNNING","begin_time":"2026-01-01T00:00:00Z","end_time":"","entities":{"server_id":"%s"}}'
 _HEADERS = (("Content-Type", "application/json"),)
 
 
@@ -77,11 +78,13 @@ class BatchCloud:
 
     def _show_job(self, number: int) -> bytes:
         began, asked = self._jobs[number]
-        if asyncio.get_running_loop().time() - began < JOB_SECONDS:
-            return b'{"job_id":"%d","status":"RUNNING"}' % number
-        subs = b",".join(self._end % found for found in _ID.findall(asked))
-        self._jobs[number] = (began, b"")
-        return b'{"job_id":"%d","status":"SUCCESS","entities":{"sub_jobs":[%s]}}' % (number, subs)
+        is_running = asyncio.get_running_loop().time() - began < JOB_SECONDS
+        status = b"RUNNING" if is_running else b"SUCCESS"
+        form = _RUNNING if is_running else self._end
+        subs = b",".join(form % found for found in _ID.findall(asked))
+        if not is_running:
+            self._jobs[number] = (began, b"")
+        return b'{"job_id":"%d","status":"%s","entities":{"sub_jobs":[%s]}}' % (number, status, subs)
 
     def _show_page(self, page: int) -> bytes:
         numbers = range((page - 1) * PAGE, min(page * PAGE, self.servers))

@@ -25,6 +25,7 @@ import httpx
 import bms_async
 from benchmarks._collector import Collector, set_aside, tracked
 from benchmarks._report import judge, report
+from benchmarks._samples import TOKEN
 from bms_async import BmsClient, FleetReport, FleetRun, HttpxTransport, StaticToken
 from bms_async.simulator import Cloud, CloudSettings, create_app
 from tests.support.virtual_clock import advance, run_virtually
@@ -133,7 +134,7 @@ def measure_memory(servers: int) -> dict[str, float]:
 
 
 def _cloud_of(servers: int) -> tuple[Cloud, CloudSettings]:
-    settings = CloudSettings(servers=servers, seed=7, latency=(0.02, 0.3), job_seconds=(2, 8))
+    settings = CloudSettings(servers=servers, seed=7, token=TOKEN, latency=(0.02, 0.3), job_seconds=(2, 8))
     return Cloud(settings, clock=asyncio.get_running_loop().time), settings
 
 

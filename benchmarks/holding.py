@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, Self, TypedDict
 from benchmarks._batch_cloud import BatchCloud, id_of
 from benchmarks._collector import Collector, set_aside, tracked
 from benchmarks._report import judge, report
+from benchmarks._samples import TOKEN
 from bms_async import BmsClient, FleetRun, OutcomeState, StaticToken
 from tests.support.virtual_clock import advance, run_virtually
 
@@ -154,7 +155,7 @@ def measure(servers: int, kind: str, ending: str) -> dict[str, Any]:
             async with BmsClient(
                 endpoint="http://127.0.0.1:1",
                 project_id="demo",
-                auth=StaticToken("a-token-of-a-benchmark"),
+                auth=StaticToken(TOKEN),
                 transport=cloud,
             ) as bms:
                 await advance(1)
