@@ -137,6 +137,9 @@ class Http1Queue(RequestQueue):
             self._fill(self._now())
 
     def _make_room(self) -> None:
+        if self._idle.count and self._idle.count + self._in_flight > self._connections:
+            # One that its server has closed takes no place.
+            self._idle.drop_expired(self._now())
         while self._idle.count and self._idle.count + self._in_flight > self._connections:
             self._idle.drop_oldest()
 

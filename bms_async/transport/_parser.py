@@ -114,7 +114,7 @@ class ResponseParser:
         if self._parser is None or self._bodiless:
             self._parser = httptools.HttpResponseParser(self)
         self._bodiless = bodiless
-        self._heeded: dict[str, str] = {}
+        self._heeded: list[tuple[str, str]] = []
         self._gap = self._informational = 0
         self._has_length = self._is_chunked = self._moved = False
         self.status = 0
@@ -188,9 +188,7 @@ class ResponseParser:
         text = value.rstrip(b" \t").decode("utf-8", "surrogateescape")
         self.headers.append((shown, text))
         if heed:
-            known = shown.lower()
-            heeded = self._heeded
-            heeded[known] = f"{heeded[known]},{text}" if known in heeded else text
+            self._heeded.append((shown.lower(), text))
 
     def on_headers_complete(self) -> None:
         """Take the end of a head."""
@@ -238,13 +236,16 @@ class ResponseParser:
         if not self.status:
             # An informational one: the next is the response, or another of these.
             self.headers = []
-            self._heeded = {}
+            self._heeded = []
             return
         self.complete = True
         self.keep_alive = self._parser.should_keep_alive()
 
     def _read_headers(self) -> None:
-        heeded = self._heeded
+        values: dict[str, list[str]] = {}
+        for name, value in self._heeded:
+            values.setdefault(name, []).append(value)
+        heeded = {name: ",".join(each) for name, each in values.items()}
         length = heeded.get("content-length")
         self._has_length = length is not None
         self._is_chunked = "chunked" in heeded.get("transfer-encoding", "").lower()

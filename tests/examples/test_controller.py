@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bms_async._extras import is_installed
 from tests.examples.processes import NOBODY, ROOT, Program, Simulator, running, simulator, wait_until
 
 CONTROLLER = str(ROOT / "examples" / "controller.py")
@@ -114,13 +115,16 @@ def test_what_was_not_asked_for_yet_is_not_asked_for_when_the_file_has_changed(t
 def test_what_is_begun_is_what_the_file_says_when_the_last_page_has_come(tmp_path: Path) -> None:
     with simulator("--servers", "1100", "--job-seconds", "0.1", "0.3", *FLAGS) as cloud:
         write(tmp_path / "desired", dict.fromkeys(cloud.ids(), "off"))
-        # The cloud is tried by three calls, and the fifth is for the second page that is compared.
-        cloud.err("servers.list", [5], {"type": "Delay", "seconds": 4})
+        # The cloud is tried by one page, and two that are fetched ahead and abandoned at once. Our own transport does
+        # not send the one of them whose connection is still to be opened.
+        tried = 2 if is_installed("httptools") else 3
+        second_page = tried + 2
+        cloud.err("servers.list", [second_page], {"type": "Delay", "seconds": 4})
         with controlling(cloud, tmp_path) as program:
-            wait_until(lambda: arrived(cloud, "servers.list") >= 5, program)
+            wait_until(lambda: arrived(cloud, "servers.list") >= second_page, program)
             write(tmp_path / "desired", dict.fromkeys(cloud.ids(), "on"))
             assert decision(program, "desire")["on"] == 1100
-            wait_until(lambda: arrived(cloud, "servers.list") > 8, program)
+            wait_until(lambda: arrived(cloud, "servers.list") > second_page + 3, program)
         assert arrived(cloud, "servers.stop") == 0
 
 

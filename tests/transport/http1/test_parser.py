@@ -109,6 +109,17 @@ def test_a_head_that_comes_at_once_with_much_of_its_body_is_bounded_alike(size: 
     assert (parser.problem is None) is parser.complete
 
 
+def test_headers_that_come_twice_count_together() -> None:
+    head = (
+        b"HTTP/1.1 200 OK\r\nConnection: x\r\nKeep-Alive: max=3\r\nConnection: close\r\nkeep-alive: timeout=9\r\n\r\n"
+    )
+    parser = ResponseParser(100)
+    parser.expect(bodiless=True)
+    parser.feed(head)
+    assert (parser.complete, parser.keep_alive, parser.idle_limit) == (True, False, 8.0)
+    assert len(parser.headers) == 4
+
+
 def test_a_body_of_single_bytes_takes_no_more_memory_than_its_bytes() -> None:
     parser = parsed([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *[b"1\r\nx\r\n"] * 1000], 1000)
     assert isinstance(parser.content, bytearray)
