@@ -15,6 +15,18 @@ from cryptography.x509.oid import NameOID
 
 LONG_AGO, PAST, FUTURE, FAR_OFF = (datetime(year, 1, 1, tzinfo=UTC) for year in (2015, 2020, 2100, 2120))
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
@@ -31,8 +43,10 @@ class Authority:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._written = 0
-        own = self._builder("Tests", self._key, PAST, FAR_OFF).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        own = (
+            self._builder("Tests", self._key, PAST, FAR_OFF)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS_CERTIFICATES, critical=True)
         )
         self._certificate = own.sign(self._key, hashes.SHA256())
         self.bundle = folder / "authority.pem"
@@ -82,6 +96,14 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(not_before)
             .not_valid_after(not_after)
+            # From Python 3.13 on a certificate without these is refused for that.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(
+                    (self._key if issuer == "Tests" else key).public_key()
+                ),
+                critical=False,
+            )
         )
 
 
