@@ -71,8 +71,9 @@ class AiohttpTransport(QueuedTransport):
     - A response without a length that ends because its connection broke may pass for a complete one.
     - Errors name a proxy only where aiohttp's own do.
     - A connection is kept though the request had ``Connection: close``, unless the server closes it.
-    - Closing the session closes its connections as aiohttp does; older releases wait in the background until the server
-      has ended TLS.
+    - Connections are closed as aiohttp does it: one whose server has stopped reading stays open until that reads on or
+      is gone, even after the transport was closed, and older releases wait until the server has ended TLS.
+    - What a server sends behind a response, or as trailers, may be taken for a part of the next one.
 
     The session's default headers, ``raise_for_status``, ``timeout`` and ``auto_decompress`` are not used, nor are
     cookies: its jar is emptied with each request, for clients with other credentials may share the transport. Its trace
