@@ -39,6 +39,19 @@ def is_installed(module: str) -> bool:
     return True
 
 
+def require(module: str) -> None:
+    """Check that a module is installed, without importing it.
+
+    Args:
+        module: Its dotted name.
+
+    Raises:
+        ModuleNotFoundError: It is not.
+    """
+    if not is_installed(module):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
 def present(names: Iterable[str], needed: Mapping[str, tuple[str, str]]) -> list[str]:
     """Return the names that are available.
 

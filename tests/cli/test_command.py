@@ -158,6 +158,7 @@ def test_what_was_saved_of_a_run_is_not_looked_for_in_another_cloud(bare: Path, 
     [
         ("click", [], "bms-async[cli]"),
         ("rich", ["stop"], "bms-async[cli]"),
+        ("jinja2", ["stop", "a", "--report", "page.html"], "bms-async[cli]"),
         ("uvicorn", ["simulator"], "bms-async[simulator]"),
     ],
 )
