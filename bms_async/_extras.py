@@ -32,7 +32,11 @@ def is_installed(module: str) -> bool:
             path = getattr(known, "__path__", ())
             continue
         # `find_spec` would import the parents, so it is used for the first of them only.
-        spec = find_spec(name) if path is None else PathFinder.find_spec(name, list(path))
+        try:
+            spec = find_spec(name) if path is None else PathFinder.find_spec(name, list(path))
+        except ImportError:
+            # From an import hook that refuses it.
+            return False
         if spec is None:
             return False
         path = spec.submodule_search_locations or ()

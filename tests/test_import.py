@@ -278,6 +278,28 @@ except ImportError as error:
     assert done.stdout.startswith("bms_async.AiohttpTransport needs the extra 'aiohttp'")
 
 
+def test_an_import_hook_that_refuses_an_extra_is_an_extra_that_is_missing() -> None:
+    program = """
+import sys
+
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("aiohttp", "httptools"):
+            raise ImportError(f"{name} may not be imported here")
+
+sys.meta_path.insert(0, Refusing())
+import bms_async
+assert not hasattr(bms_async, "Http1Transport")
+try:
+    from bms_async import AiohttpTransport
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("bms_async.AiohttpTransport needs the extra 'aiohttp'")
+
+
 @pytest.mark.parametrize("module", ["bms_async", *(name for name in SUBPACKAGES)])
 def test_help_and_a_star_import_work_without_any_extra(module: str) -> None:
     """The names that come on demand are those of the packages below as well."""
