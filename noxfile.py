@@ -1,4 +1,4 @@
-"""The matrix: each Python, with both transports, with the pinned dependencies and with the lowest.
+"""The matrix: each Python, with all transports and with httpx alone, with the pinned dependencies and with the lowest.
 
 ::
 

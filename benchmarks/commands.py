@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             commands.append(aws(given.aws.absolute(), stack.enter_context(serving("_empty_ec2"))))
         samples = measure(commands, given.runs)
     by_key = {(command.name, command.of): taken for command, taken in zip(commands, samples, strict=True)}
-    report("commands", rows_of(by_key), packages=("click", "rich", "msgspec", "aiohttp"))
+    report("commands", rows_of(by_key), packages=("click", "rich", "msgspec", "httptools"))
     return judge(targets_of(by_key))
 
 

@@ -257,20 +257,22 @@ _PACKAGES = frozenset({
 })  # fmt: skip
 
 
-def __getattr__(name: str) -> object:
-    if name in _PACKAGES:
-        return _import(f"{__name__}.{name}")
-    if name not in _ON_DEMAND:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        found = getattr(_import(_ON_DEMAND[name]), name)
-    except ImportError as error:
-        if name not in _EXTRAS:
-            raise
-        raise _missing_extra(__name__, name, _EXTRAS[name][0]) from error
-    # From the next time on it costs what any attribute costs.
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # a type checker would take any name for a public one
+
+    def __getattr__(name: str) -> object:
+        if name in _PACKAGES:
+            return _import(f"{__name__}.{name}")
+        if name not in _ON_DEMAND:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            found = getattr(_import(_ON_DEMAND[name]), name)
+        except ImportError as error:
+            if name not in _EXTRAS:
+                raise
+            raise _missing_extra(__name__, name, _EXTRAS[name][0]) from error
+        # From the next time on it costs what any attribute costs.
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

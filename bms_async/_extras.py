@@ -32,11 +32,28 @@ def is_installed(module: str) -> bool:
             path = getattr(known, "__path__", ())
             continue
         # `find_spec` would import the parents, so it is used for the first of them only.
-        spec = find_spec(name) if path is None else PathFinder.find_spec(name, list(path))
+        try:
+            spec = find_spec(name) if path is None else PathFinder.find_spec(name, list(path))
+        except ImportError:
+            # From an import hook that refuses it.
+            return False
         if spec is None:
             return False
         path = spec.submodule_search_locations or ()
     return True
+
+
+def require(module: str) -> None:
+    """Check that a module is installed, without importing it.
+
+    Args:
+        module: Its dotted name.
+
+    Raises:
+        ModuleNotFoundError: It is not.
+    """
+    if not is_installed(module):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def present(names: Iterable[str], needed: Mapping[str, tuple[str, str]]) -> list[str]:

@@ -191,7 +191,7 @@ asyncio.run(main())
 
 def test_a_name_that_does_not_exist_is_an_ordinary_attribute_error() -> None:
     with pytest.raises(AttributeError, match=r"^module 'bms_async' has no attribute 'Nothing'$"):
-        _ = bms_async.Nothing
+        _ = bms_async.Nothing  # type: ignore[attr-defined]
 
 
 def test_a_star_import_brings_the_public_names() -> None:
@@ -268,6 +268,28 @@ old.__path__ = []
 sys.modules["aiohttp"] = old
 import bms_async
 assert not hasattr(bms_async, "AiohttpTransport")
+try:
+    from bms_async import AiohttpTransport
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("bms_async.AiohttpTransport needs the extra 'aiohttp'")
+
+
+def test_an_import_hook_that_refuses_an_extra_is_an_extra_that_is_missing() -> None:
+    program = """
+import sys
+
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("aiohttp", "httptools"):
+            raise ImportError(f"{name} may not be imported here")
+
+sys.meta_path.insert(0, Refusing())
+import bms_async
+assert not hasattr(bms_async, "Http1Transport")
 try:
     from bms_async import AiohttpTransport
 except ImportError as error:

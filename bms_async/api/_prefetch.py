@@ -73,7 +73,7 @@ def read_id(server: msgspec.Raw) -> str:
     """Return a server's id; "" if it has none, which is an error as soon as the server is decoded."""
     try:
         return _ID.decode(server).id
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return ""
 
 

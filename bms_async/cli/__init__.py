@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bms_async._extras import is_installed
+from bms_async._extras import require
 
 from .streams import flush_output, print_error, repair_streams
 
 __all__ = ["main"]
 
-_NEEDED = {"click", "rich"}
+_NEEDED = {"click", "jinja2", "rich"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +30,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         from .app import run_app
 
-        _check_rich()
+        # Before a command begins what it could not show; most commands never import it.
+        require("rich")
 
         return run_app(arguments)
     except ModuleNotFoundError as error:
@@ -41,9 +42,3 @@ def _run(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         # Ctrl-C before the signal handler is installed.
         return 130
-
-
-def _check_rich() -> None:
-    """Raise before a command begins what it could not show; most commands never import it."""
-    if not is_installed("rich"):
-        raise ModuleNotFoundError("No module named 'rich'", name="rich")

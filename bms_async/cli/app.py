@@ -361,7 +361,7 @@ def _simulator(context: click.Context, *, json: bool) -> None:
 
 
 @app.command("completion")
-@argument("shell", type=click.Choice(_SHELLS), description="The shell.")
+@argument("shell", type=click.Choice(_SHELLS), metavar="SHELL", description="One of bash, zsh and fish.")
 def _completion(shell: str) -> None:
     """Print the completion script of a shell: `source <(bms completion bash)`."""
     kind = get_completion_class(shell)

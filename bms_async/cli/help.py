@@ -19,7 +19,7 @@ OPTIONS: Final = "Options"
 
 Rows: TypeAlias = Mapping[str, Sequence[tuple[str, str]]]
 
-_MIN_WIDTH, _MAX_WIDTH = 30, 100
+_MIN_WIDTH, _MAX_WIDTH = 20, 100
 _MAX_COLUMN = 30
 _INDENT, _GAP = 2, 2
 
@@ -46,7 +46,7 @@ class _Formatter(click.HelpFormatter):
     def write_sections(self, sections: Rows) -> None:
         """Write sections of names with descriptions, all aligned in one column."""
         names = [name for rows in sections.values() for name, _ in rows]
-        column = min(max(map(len, names), default=0), _MAX_COLUMN, self.width // 2)
+        column = min(max(map(len, names), default=0), _MAX_COLUMN, self.width // 2 - _INDENT - _GAP)
         for heading, rows in sections.items():
             with self.section(heading):
                 for name, text in rows:
@@ -56,7 +56,7 @@ class _Formatter(click.HelpFormatter):
         from textwrap import wrap
 
         left = " " * (_INDENT + column + _GAP)
-        lines = wrap(text, max(self.width - len(left), _MIN_WIDTH // 2)) or [""]
+        lines = wrap(text, self.width - len(left)) or [""]
         if len(name) > column:
             lines.insert(0, "")
         first = f"{' ' * _INDENT}{self._styled(name, fg='cyan')}{' ' * (column - len(name) + _GAP)}{lines[0]}"

@@ -201,7 +201,7 @@ def _id_in(line: str) -> str:
     """Return the id in a line of JSON, as ``--json`` prints them."""
     try:
         fields = msgspec.json.decode(line, type=dict[str, object])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UsageError(f"this line is neither an id nor JSON: {line[:60]!r}") from error
     found = fields.get("server_id") or fields.get("id")
     if not isinstance(found, str):

@@ -174,7 +174,7 @@ class LimitUsage:
             usage = msgspec.json.decode(self._path.read_bytes(), type=UsageFile)
         except FileNotFoundError:
             return nothing
-        except (OSError, msgspec.DecodeError, UnicodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
             if isinstance(error, OSError):
                 # Rewriting an unreadable file loses what others recorded; a file of another kind holds nothing.
                 self.failure = str(error)

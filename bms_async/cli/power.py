@@ -12,6 +12,7 @@ import anyio
 import msgspec
 
 from bms_async import FleetRun, InvalidRequestError, NotFoundError, PermissionDeniedError
+from bms_async._extras import require
 from bms_async.api.bms.power import REBOOT, START, STOP
 from bms_async.fleet import FleetOptions, batch_size
 from bms_async.models.ids import canonical_id
@@ -94,6 +95,9 @@ def _act(action: Action, options: PowerOptions) -> int:
     saved = _read_resumed(action, options)
     named = list(saved.unasked) if saved else read_ids(options.ids, options.file, filters=options.filters)
     _check_output_file("--report", options.report)
+    if options.report is not None:
+        # At the end of the run it would be too late for the page.
+        require("jinja2")
     _check_output_file("--save", options.save)
     if options.save is not None and Path(options.save).exists():
         raise UsageError(f"--save {options.save}: the file exists; name a new one, or resume its run with --resume")

@@ -228,7 +228,7 @@ def read_saved(path: str) -> SavedRun:
                 reader.read_header(text)
             else:
                 reader.read_entry(text)
-        except (msgspec.DecodeError, UnicodeError) as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise UsageError(f"{path}, line {position}: not a line that bms saves: {error}") from error
     head = reader.head
     if head is None and not reader.jobs:

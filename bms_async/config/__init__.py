@@ -16,7 +16,9 @@ __all__ = ["Endpoints", "Settings", "check_endpoint", "find_endpoints", "read_cl
 _ON_DEMAND = {"Settings": "settings", "read_cloud": "clouds", "read_environment": "environment"}
 
 
-def __getattr__(name: str) -> object:
-    if name in _ON_DEMAND:
-        return getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name for a public one
+
+    def __getattr__(name: str) -> object:
+        if name in _ON_DEMAND:
+            return getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

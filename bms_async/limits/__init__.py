@@ -42,9 +42,11 @@ _ON_DEMAND = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name in _ON_DEMAND:
-        found = getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
-        globals()[name] = found
-        return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take any name for a public one
+
+    def __getattr__(name: str) -> object:
+        if name in _ON_DEMAND:
+            found = getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
+            globals()[name] = found
+            return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

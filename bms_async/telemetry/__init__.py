@@ -18,12 +18,14 @@ __all__ = ["Telemetry", "make_hooks", "with_telemetry"]
 __all__[:] = _present(__all__, {"Telemetry": ("otel", "opentelemetry.trace")})
 
 
-def __getattr__(name: str) -> object:
-    if name == "Telemetry":
-        try:
-            from .telemetry import Telemetry  # noqa: PLC0415
-        except ImportError as error:
-            raise _missing_extra(__name__, name, "otel") from error
+if not TYPE_CHECKING:  # a type checker would take any name for a public one
 
-        return Telemetry
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name == "Telemetry":
+            try:
+                from .telemetry import Telemetry  # noqa: PLC0415
+            except ImportError as error:
+                raise _missing_extra(__name__, name, "otel") from error
+
+            return Telemetry
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -92,15 +92,17 @@ _ON_CLOCK = frozenset({"DeadlockError", "VirtualClockLoop", "advance", "run_virt
 __all__[:] = _present(__all__, {name: ("simulator", "starlette") for name in __all__ if name not in _ON_CLOCK})
 
 
-def __getattr__(name: str) -> object:
-    if name not in _ON_DEMAND:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(_import(_ON_DEMAND[name]), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _NEEDED:
-            raise
-        raise _missing_extra(__name__, name, "simulator") from error
+if not TYPE_CHECKING:  # a type checker would take any name for a public one
+
+    def __getattr__(name: str) -> object:
+        if name not in _ON_DEMAND:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            return getattr(_import(_ON_DEMAND[name]), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in _NEEDED:
+                raise
+            raise _missing_extra(__name__, name, "simulator") from error
 
 
 def __dir__() -> list[str]:

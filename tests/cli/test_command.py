@@ -125,6 +125,14 @@ def test_what_is_wrong_is_told_with_what_to_do_and_by_the_code(
     assert "a-secret-token" not in out + err
 
 
+@pytest.mark.parametrize("line", ["{nonsense", '{"id": "a", "x": ' + "[" * 5000 + "]" * 5000 + "}"])
+def test_a_line_that_looks_like_json_and_cannot_be_read_is_wrong_usage(tmp_path: Path, line: str) -> None:
+    (tmp_path / "ids").write_text(line + "\n")
+    ended, out, err = typed_with(NOBODY, "stop", "--file", str(tmp_path / "ids"))
+    assert (ended, out) == (2, "")
+    assert err.startswith("bms: this line is neither an id nor JSON: '{")
+
+
 def test_a_cloud_of_the_file_is_taken_where_the_environment_has_no_credentials(bare: Path) -> None:
     clouds = {"mine": {"auth": {"token": "t", "project_id": "p"}, "bms_endpoint_override": "http://127.0.0.1:9"}}
     (bare / "clouds.json").write_text(json.dumps({"clouds": clouds}))
@@ -150,6 +158,7 @@ def test_what_was_saved_of_a_run_is_not_looked_for_in_another_cloud(bare: Path, 
     [
         ("click", [], "bms-async[cli]"),
         ("rich", ["stop"], "bms-async[cli]"),
+        ("jinja2", ["stop", "a", "--report", "page.html"], "bms-async[cli]"),
         ("uvicorn", ["simulator"], "bms-async[simulator]"),
     ],
 )

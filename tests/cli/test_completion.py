@@ -89,7 +89,7 @@ def test_a_shell_that_is_not_known_is_refused(installed: Bms) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "bash" in done.stderr
+    assert "Invalid value for 'SHELL': 'tcsh' is not one of 'bash', 'zsh', 'fish'." in done.stderr
 
 
 def test_the_project_declares_the_command() -> None:

@@ -101,6 +101,7 @@ def test_the_file_is_its_owners_alone_and_names_neither_cloud_nor_project(tmp_pa
         '{"version": 1, "sections": {"a": {"written": 99999999999, "until": {"servers.stop": [99999999999]}}}}',
         '{"version": 1, "sections": {"a": {"written": 1, "until": {"servers.stop": [99999999999]}}}}',
         '{"version": 1, "sections": {"a": {"written": 1, "until": {"servers.stop": ["x"]}}}}',
+        '{"x": ' + "[" * 5000 + "]" * 5000 + "}",
     ],
 )
 def test_a_file_that_is_broken_or_of_the_future_is_ignored_and_logged(
@@ -380,6 +381,7 @@ def test_saved_handles_alone_can_be_read_too(tmp_path: Path) -> None:
             '{"bms_run": 9, "action": "servers.stop", "endpoint": "", "project_id": "", "started": "", "ids": []}\n',
             "version",
         ),
+        ('{"x": ' + "[" * 5000 + "]" * 5000 + "}\n", "line 1"),
     ],
 )
 def test_what_is_no_file_of_saved_jobs_is_refused(tmp_path: Path, content: str, told: str) -> None:

@@ -99,7 +99,7 @@ def test_servers_are_aligned_under_a_header(slow_cloud: Bms) -> None:
     assert {row.index(row.split()[1]) for row in rows} == {header.index("STATUS")}
 
 
-@pytest.mark.parametrize(("columns", "widest"), [(40, 39), (80, 79), (200, 100)])
+@pytest.mark.parametrize(("columns", "widest"), [(30, 29), (40, 39), (80, 79), (200, 100)])
 def test_help_is_as_wide_as_the_terminal_up_to_what_can_be_read(nowhere: Bms, columns: int, widest: int) -> None:
     with nowhere.on_a_terminal("stop", "--help", columns=columns, lines=200) as terminal:
         assert terminal.end() == 0

@@ -1,6 +1,6 @@
 """Two minutes on real sockets, with a network that breaks and a cloud that errs.
 
-python -m tests.soak --seconds 120 --transport httpx --seed 7       `make soak-sockets` plays both transports
+python -m tests.soak --seconds 120 --transport httpx --seed 7       `make soak-sockets` plays each transport
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.soak.play import TRANSPORTS, soak
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play, and print what came of it; 1 if a rule was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--transport", choices=tuple(TRANSPORTS), action="append", help="both if none is given")
+    parser.add_argument("--transport", choices=tuple(TRANSPORTS), action="append", help="all if none is given")
     parser.add_argument("--seconds", type=float, default=120.0, help="how long, for each")
     parser.add_argument("--seed", type=int, default=0, help="what is done and what goes wrong")
     parser.add_argument("--share", type=float, default=0.05, help="of the requests something goes wrong with")

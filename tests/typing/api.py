@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import assert_type
 
+import bms_async
 from bms_async import (
     BmsClient,
     ClientView,
@@ -34,6 +35,11 @@ from bms_async import (
     StaticToken,
     SubJob,
     SubJobEnded,
+    auth,
+    config,
+    limits,
+    telemetry,
+    testing,
 )
 
 
@@ -101,3 +107,15 @@ def clients() -> None:
     BmsClient.from_env(total_timeout=5.0)
     BmsClient.from_env(deadline=5.0)  # type: ignore[call-arg]  # a duration is a timeout
     BmsClient(endpoint="https://bms.example.com")  # type: ignore[call-arg]  # credentials are missing
+
+
+def names_that_are_missing() -> list[object]:
+    assert_type(bms_async.Limits, type[Limits])
+    return [
+        bms_async.Nothing,  # type: ignore[attr-defined]  # no such name, though names come on demand
+        auth.Nothing,  # type: ignore[attr-defined]
+        config.Nothing,  # type: ignore[attr-defined]
+        limits.Nothing,  # type: ignore[attr-defined]
+        telemetry.Nothing,  # type: ignore[attr-defined]
+        testing.Nothing,  # type: ignore[attr-defined]
+    ]

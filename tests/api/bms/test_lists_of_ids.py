@@ -97,7 +97,16 @@ async def test_an_odd_server_is_what_it_is_in_a_list_of_servers(odd: Any) -> Non
     assert more_calls in (calls, calls + 1)
 
 
-@pytest.mark.parametrize("answer", [{"text": "<html>"}, {"json": {}}, {"json": {"servers": 5}}, {"content": b""}])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"text": "<html>"},
+        {"json": {}},
+        {"json": {"servers": 5}},
+        {"content": b""},
+        {"content": b'{"servers": [{"id": "\xff"}]}'},
+    ],
+)
 @virtually
 async def test_a_page_that_cannot_be_read_is_the_same_error(answer: Mapping[str, Any]) -> None:
     told = []
