@@ -40,7 +40,7 @@ async def ids_only(bms: BmsClient, page_size: int) -> list[str]:
 
 
 @given(shelf=shelves, page_size=st.sampled_from([5, 20, 50, 1000]))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 def test_the_same_ids_come_by_the_same_calls_with_the_same_errors(shelf: Shelf, page_size: int) -> None:
     async def scenario() -> None:
         told: list[tuple[object, int]] = []
