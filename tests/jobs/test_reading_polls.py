@@ -247,6 +247,21 @@ def test_what_runs_is_decoded_when_a_caller_asks_for_the_job_and_once() -> None:
     assert job.sub_jobs[0] is record.ended[0]
 
 
+def test_r7_what_runs_is_there_for_a_caller_though_its_parts_cannot_be_read_together() -> None:
+    # No number is that large: it is passed over, unless a repair has to read all that came.
+    huge = b'{"status":"RUNNING","entities":{"server_id":"a"},"percent":1e999}'
+    repaired = b'{"status":"RUNNING","entities":{"server_id":"b"},"code":7}'
+    frame = b'{"job_id":"j","status":"RUNNING","entities":{"sub_jobs":[%b]}}'
+    record = record_of()
+    poll_in_parts(record, frame % huge)
+    poll_in_parts(record, frame % (huge + b"," + repaired))
+
+    assert record.job is not None
+    assert [(sub.server_id, sub.code) for sub in record.job.sub_jobs] == [("a", None), ("b", "7")]
+    with pytest.raises(DecodeError):
+        read(frame % (huge + b"," + repaired))
+
+
 def test_r5_a_secret_in_what_runs_is_masked_when_a_caller_asks_for_the_job() -> None:
     def masked(body: bytes) -> Job:
         return map_free_text(read(body), lambda text: mask_when_shown(text, mask))
