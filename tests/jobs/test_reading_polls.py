@@ -15,7 +15,7 @@ from bms_async import DecodeError, Job, JobEnded, JobEvents, JobLost, JobLostErr
 from bms_async.jobs import PartialPoll, PollReader
 from bms_async.jobs.events import EventBus
 from bms_async.jobs.kept_job import KeptJob
-from bms_async.jobs.poll_reading import SPLIT_FROM
+from bms_async.jobs.poll_reading import SPLIT_FROM, SPLIT_TO
 from bms_async.jobs.progress import Counts, count
 from bms_async.jobs.record import JobRecord
 from bms_async.models import decode
@@ -233,6 +233,19 @@ def test_a_small_poll_is_read_as_a_whole_and_a_large_one_in_parts() -> None:
     assert reader.read(small, read) == read(small)
     assert isinstance(reader.read(large, read), PartialPoll)
     assert PollReader(read(small)).read(small, read) is None
+
+
+def test_r9_a_poll_with_more_besides_than_can_be_split_and_compressed_at_once_is_read_as_a_whole() -> None:
+    usual, huge = poll_of(*["RUNNING"] * 1000), poll_of(*["RUNNING"] * 1000, details="x" * SPLIT_TO)
+    record = record_of()
+    reader = record.make_reader()
+
+    assert len(usual) < SPLIT_TO < len(huge)
+    assert isinstance(reader.read(usual, read), PartialPoll)
+    shown = reader.read(huge, read)
+    assert isinstance(shown, Job)
+    record.update(shown)
+    assert record.make_reader().read(huge, read) is None
 
 
 def test_what_runs_is_decoded_when_a_caller_asks_for_the_job_and_once() -> None:
