@@ -194,6 +194,14 @@ def test_r9_only_what_has_changed_is_decoded() -> None:
     assert [sub.server_id for sub in record.ended] == ["s0", "s1"]
 
 
+@pytest.mark.parametrize("odd", [b"null", b"[]", b'[{"status":"FAIL"}]', b'""', b"5"])
+def test_r9_a_poll_with_what_is_no_sub_job_is_decoded_once(odd: bytes) -> None:
+    record, decoder = record_of(), Decoder()
+    apply(record, poll_of("RUNNING", "RUNNING").replace(b"]}", b", %b]}" % odd), decoder)
+
+    assert decoder.decoded in ([2], [3])
+
+
 def test_r9_sub_jobs_in_another_order_or_with_others_before_them_are_not_decoded_again() -> None:
     record, decoder = record_of(), Decoder()
     document = json.loads(poll_of("SUCCESS", "FAIL", "RUNNING", "RUNNING", "INIT"))
