@@ -318,6 +318,40 @@ def test_a_secret_that_becomes_known_during_a_poll_is_masked_and_the_next_poll_s
     assert [sub.server_id for sub in record.ended] == ["s1"]
 
 
+@pytest.mark.parametrize("poll", [poll_in_parts, poll_as_a_whole])
+def test_r5_a_secret_that_becomes_known_after_an_end_is_masked_in_what_has_ended_too(
+    poll: Callable[[JobRecord, bytes], None],
+) -> None:
+    async def main() -> None:
+        record = record_of("s0", "s1")
+        document = json.loads(poll_of("FAIL", "RUNNING"))
+        document["entities"]["sub_jobs"][0]["fail_reason"] = SECRET
+        poll(record, json.dumps(document).encode())
+        assert SECRET in repr(record.ended)
+        record.mask_with(mask)
+        document["entities"]["sub_jobs"] += [{"status": "INIT"}]
+        poll(record, json.dumps(document).encode())
+
+        ended = [*record.ended, record.sub_job("s0").result()]
+        assert [sub.fail_reason for sub in ended] == [SECRET] * 2
+        assert record.job is not None
+        assert record.job.sub_jobs[0] is ended[0] is ended[1]
+        assert SECRET not in repr([record.job, *ended])
+
+    run_virtually(main)
+
+
+def test_r5_the_secrets_of_all_calls_that_a_job_belongs_to_are_masked() -> None:
+    record = record_of()
+    record.mask_with(mask)
+    record.mask_with(lambda text: text.replace("rack 7", "***"))
+    poll_as_a_whole(record, poll_of("RUNNING", fail_reason=f"{SECRET} in rack 7"))
+
+    assert record.job is not None
+    assert record.job.fail_reason == f"{SECRET} in rack 7"
+    assert "fail_reason='*** in ***'" in repr(record.job)
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b'{"status":"RUNNING","entities":{"sub_jobs":[]}}', b'{"job_id":"j","entities":[[[', b"\xff"],
