@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import weakref
 from datetime import datetime
+from threading import RLock
 
 import msgspec
 
@@ -26,6 +27,9 @@ from bms_async.errors import BmsError, SubJobFailedError
 from .outcome import FaultyOutcome, Outcome, OutcomeState
 
 _ATTRIBUTES = len(vars(SubJobFailedError(server_id="", job_id="", code=None, reason=None)))
+
+# Reentrant: an error may be forgotten, or a finalizer read outcomes, by a collection that begins meanwhile.
+_REMEMBERING = RLock()
 
 
 class SubJobFailure(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -74,16 +78,21 @@ class StoredFailure(msgspec.Struct, kw_only=True, eq=False, gc=False):
 
     def error_of_sub_job(self, failure: SubJobFailure) -> SubJobFailedError:
         """Return the error of its sub-job: the one that is referred to, else a new one."""
-        error = None if self._made is None else self._made()
+        error = self._held_error()
         if error is None:
-            error = SubJobFailedError(
+            made = SubJobFailedError(
                 server_id=self.server_id,
                 job_id=self.job_id or "",
                 code=failure.code,
                 reason=failure.reason,
                 job_reason=failure.job_reason,
             )
-            self.remember(error)
+            with _REMEMBERING:
+                # Another thread may have made one meanwhile, which its caller holds.
+                error = self._held_error()
+                if error is None:
+                    error = made
+                    self.remember(error)
         return error
 
     def with_error(self, error: BmsError) -> Outcome:
@@ -99,10 +108,15 @@ class StoredFailure(msgspec.Struct, kw_only=True, eq=False, gc=False):
             ended=self.ended,
         )
 
+    def _held_error(self) -> SubJobFailedError | None:
+        made = self._made
+        return None if made is None else made()
+
     def _forget(self, made: weakref.ref[SubJobFailedError]) -> None:
-        # Another thread may have made another one meanwhile.
-        if self._made is made:
-            self._made = None
+        with _REMEMBERING:
+            # Another one may have been made meanwhile.
+            if self._made is made:
+                self._made = None
 
 
 def store(outcome: Outcome, why: SubJobFailure | int) -> StoredFailure:

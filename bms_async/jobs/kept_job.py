@@ -11,14 +11,15 @@ what has ended too, and compressing it with each poll would cost more than the p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 from operator import not_
 from typing import TypeAlias
 
 import msgspec
 
-from bms_async.models import Job, JobStatus, SubJob
+from bms_async.errors import DecodeError
+from bms_async.models import Job, JobEntities, JobStatus, SubJob
 from bms_async.models.jobs import with_sub_jobs
 
 from .progress import Counts
@@ -87,8 +88,16 @@ class KeptJob:
         parts = load(self.blocks, {*compress(self.fingerprints, map(not_, self.held))})
         if not parts:
             return {}
-        job = self._decode(b'{"job_id":"","entities":{"sub_jobs":[%b]}}' % b",".join(parts.values()))
-        return dict(zip(parts, settle(job).sub_jobs, strict=True))
+        try:
+            subs = self._decode_parts(parts.values())
+        except DecodeError:
+            # They came in different polls. A field that nothing can read is passed over as long as no part is repaired.
+            subs = tuple([sub for part in parts.values() for sub in self._decode_parts([part])])
+        job = settle(Job(job_id="", entities=JobEntities(sub_jobs=subs)))
+        return dict(zip(parts, job.sub_jobs, strict=True))
+
+    def _decode_parts(self, parts: Iterable[msgspec.Raw]) -> tuple[SubJob, ...]:
+        return self._decode(b'{"job_id":"","entities":{"sub_jobs":[%b]}}' % b",".join(parts)).sub_jobs
 
 
 class PartialPoll:

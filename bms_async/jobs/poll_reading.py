@@ -6,8 +6,9 @@ whatever has ended before. And what did not change is not held twice, nor as a s
 How: a large response is split into the raw parts of its sub-jobs, which builds nothing from them. Each part has a
 fingerprint of 64 bits. A part whose fingerprint the last poll had too is the sub-job that is known already. The others
 are decoded, as a response that has no other sub-jobs, so that all repairs of `decode` apply. A response that cannot be
-split is decoded as a whole, and so are small ones, for which splitting does not pay. A response such as the last is no
-news: a large one by its own fingerprint, and one that differs in nothing that is read by what it shows.
+split is decoded as a whole, and so are small ones, for which splitting does not pay, and those with so much in them
+besides that splitting would hold the event loop. A response such as the last is no news: a large one by its own
+fingerprint, and one that differs in nothing that is read by what it shows.
 
 Rejected: a summary of every sub-job in each poll, and the whole job where that shows an end. What has not changed was
 decoded again with every end, and a thousand objects were made only to be compared. And comparing the parts themselves,
@@ -31,6 +32,9 @@ from .raw_parts import Fingerprints, take_fingerprints
 
 SPLIT_FROM: Final = 2**13
 """Bytes from which on a response is split: some 30 sub-jobs, most of which have not changed."""
+
+SPLIT_TO: Final = 2**19
+"""Bytes up to which it is, twice what a thousand sub-jobs take: to split and compress them takes 20 ms for each MB."""
 
 _MOVED: Final = 0.25
 """The share of sub-jobs that differ from those in the same places, from which on all places are compared."""
@@ -68,7 +72,7 @@ class PollReader:
         known = self._known
         if isinstance(known, KeptJob) and known.response == hash(body):
             return None
-        poll = self._read_parts(body, decode) if len(body) >= self._split_from else None
+        poll = self._read_parts(body, decode) if self._split_from <= len(body) <= SPLIT_TO else None
         if poll is None:
             job = decode(body)
             return None if job == known else job
@@ -88,12 +92,12 @@ class PollReader:
         fingerprints = take_fingerprints(all_parts)
         places, held, stages = self._compare(fingerprints)
         parts = [all_parts[place] for place in places]
+        if not all(map(_is_object, parts)):
+            # What is no sub-job is left out, or put together of several. Before decoding, since a repair takes long.
+            return None
         try:
             changed = decode(_without_others(response, parts))
         except DecodeError:
-            return None
-        if len(changed.sub_jobs) != len(parts):
-            # What is in the place of a sub-job is none, and is left out.
             return None
         poll = PartialPoll(
             known=self._known,
@@ -122,6 +126,10 @@ class PollReader:
         places = [place for place, source in enumerate(sources) if source == _NEW]
         held = [None if source == _NEW else known.held[source] for source in sources]
         return places, held, bytearray(0 if source == _NEW else known.stages[source] for source in sources)
+
+
+def _is_object(part: msgspec.Raw) -> bool:
+    return bytes(memoryview(part)[:1]) == b"{"
 
 
 def _without_others(response: Any, parts: list[msgspec.Raw]) -> bytes:

@@ -23,7 +23,7 @@ from enum import Enum, auto
 from bms_async._tasks import check_loop
 from bms_async.errors import BmsError, JobLostError
 from bms_async.errors.base import own_copy
-from bms_async.models import Job, JobStatus, SubJob
+from bms_async.models import Job, JobEntities, JobStatus, SubJob
 from bms_async.models.free_text import map_free_text
 from bms_async.models.ids import canonical_id
 from bms_async.models.jobs import intern_job
@@ -63,7 +63,6 @@ class JobRecord:
         ended: The sub-jobs that have ended, in the order in which their ends were seen.
         finished: Whether nothing more will be learned: the job has ended, or was lost.
         error: Why nothing more will be learned, if the job did not end by itself.
-        redact: Masks the secrets that the job's call has sent; None if it sent none.
     """
 
     __slots__ = (
@@ -74,6 +73,7 @@ class JobRecord:
         "_futures",
         "_on_wake",
         "_progress",
+        "_redacts",
         "_shared_by_calls",
         "_shown",
         "_waiter_count",
@@ -84,7 +84,6 @@ class JobRecord:
         "finished",
         "job_id",
         "polling",
-        "redact",
         "servers",
     )
 
@@ -102,13 +101,13 @@ class JobRecord:
         self.servers = servers
         self.expected_ids = {canonical_id(server_id): server_id for server_id in servers}
         self.action = action
-        self.redact: Callable[[str], str] | None = None
         self.polling = PollState(since=since, started=started, last_progress_at=since)
         self.ended: Sequence[SubJob] = ()
         self.finished = False
         self.error: BmsError | None = None
         self._bus = bus
         self._progress = NO_PROGRESS
+        self._redacts: tuple[Callable[[str], str], ...] = ()
         self._shared_by_calls = False
         self._shown: Job | KeptJob | None = None
         self._ended_by_server: dict[str, SubJob] = {}
@@ -229,11 +228,18 @@ class JobRecord:
         return future
 
     def mask_with(self, redact: Callable[[str], str]) -> None:
-        """Mask the secrets that the job's call has sent, in what is known of the job too."""
-        self.redact = redact
+        """Mask the secrets that a call of the job has sent, and in what is known of the job too."""
+        self._redacts += (redact,)
+        if isinstance(self.ended, list):
+            self.ended = list(self._masked_ends())
+            self._ended_by_server.update(
+                (name, sub)
+                for sub in self.ended
+                if (name := canonical_id(sub.server_id or "")) in self._ended_by_server
+            )
         if self.job is not None:
             # As a whole, so that the next poll decodes and masks all of it.
-            self._shown = map_free_text(self.job, self._mask)
+            self._shown = self._settle(self.job)
 
     def make_reader(self, *, split_from: int = SPLIT_FROM) -> PollReader:
         """Return a reader of the next poll.
@@ -265,8 +271,12 @@ class JobRecord:
 
     def _settle(self, job: Job) -> Job:
         """Return the job, masked, and sharing its parts with what is held already."""
-        masked = job if self.redact is None else map_free_text(job, self._mask)
+        masked = map_free_text(job, self._mask) if self._redacts else job
         return intern_job(masked, self._ended_by_server, self.expected_ids)
+
+    def _masked_ends(self) -> tuple[SubJob, ...]:
+        ends = Job(job_id=self.job_id, entities=JobEntities(sub_jobs=tuple(self.ended)))
+        return map_free_text(ends, self._mask).sub_jobs
 
     @property
     def shows_unended(self) -> bool:
@@ -293,7 +303,9 @@ class JobRecord:
         self._notify()
 
     def _mask(self, text: str) -> str:
-        return text if self.redact is None else mask_when_shown(text, self.redact)
+        for redact in self._redacts:
+            text = mask_when_shown(text, redact)
+        return text
 
     def _end(self, name: str, sub: SubJob) -> None:
         self._ended_by_server[name] = sub

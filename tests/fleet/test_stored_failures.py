@@ -156,6 +156,23 @@ def test_threads_may_read_a_report_at_once() -> None:
     assert wrong == []
 
 
+def test_threads_that_make_an_error_at_once_get_the_same_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = Outcomes([failed("a")])
+    found: list[BmsError | None] = []
+    make = SubJobFailedError.__init__
+
+    def make_while_another_thread_reads(self: SubJobFailedError, **fields: Any) -> None:
+        monkeypatch.undo()
+        thread = Thread(target=lambda: found.append(outcomes[0].error))
+        thread.start()
+        thread.join()
+        make(self, **fields)
+
+    monkeypatch.setattr(SubJobFailedError, "__init__", make_while_another_thread_reads)
+    found.append(outcomes[0].error)
+    assert found[0] is found[1] is outcomes[0].error
+
+
 def test_r9_a_run_in_which_all_servers_fail_leaves_the_collector_nothing_to_visit() -> None:
     async def main() -> FleetReport:
         async with simulated(servers=3000, fail_share=1.0) as sim:

@@ -15,7 +15,7 @@ from bms_async import DecodeError, Job, JobEnded, JobEvents, JobLost, JobLostErr
 from bms_async.jobs import PartialPoll, PollReader
 from bms_async.jobs.events import EventBus
 from bms_async.jobs.kept_job import KeptJob
-from bms_async.jobs.poll_reading import SPLIT_FROM
+from bms_async.jobs.poll_reading import SPLIT_FROM, SPLIT_TO
 from bms_async.jobs.progress import Counts, count
 from bms_async.jobs.record import JobRecord
 from bms_async.models import decode
@@ -194,6 +194,14 @@ def test_r9_only_what_has_changed_is_decoded() -> None:
     assert [sub.server_id for sub in record.ended] == ["s0", "s1"]
 
 
+@pytest.mark.parametrize("odd", [b"null", b"[]", b'[{"status":"FAIL"}]', b'""', b"5"])
+def test_r9_a_poll_with_what_is_no_sub_job_is_decoded_once(odd: bytes) -> None:
+    record, decoder = record_of(), Decoder()
+    apply(record, poll_of("RUNNING", "RUNNING").replace(b"]}", b", %b]}" % odd), decoder)
+
+    assert decoder.decoded in ([2], [3])
+
+
 def test_r9_sub_jobs_in_another_order_or_with_others_before_them_are_not_decoded_again() -> None:
     record, decoder = record_of(), Decoder()
     document = json.loads(poll_of("SUCCESS", "FAIL", "RUNNING", "RUNNING", "INIT"))
@@ -235,6 +243,19 @@ def test_a_small_poll_is_read_as_a_whole_and_a_large_one_in_parts() -> None:
     assert PollReader(read(small)).read(small, read) is None
 
 
+def test_r9_a_poll_with_more_besides_than_can_be_split_and_compressed_at_once_is_read_as_a_whole() -> None:
+    usual, huge = poll_of(*["RUNNING"] * 1000), poll_of(*["RUNNING"] * 1000, details="x" * SPLIT_TO)
+    record = record_of()
+    reader = record.make_reader()
+
+    assert len(usual) < SPLIT_TO < len(huge)
+    assert isinstance(reader.read(usual, read), PartialPoll)
+    shown = reader.read(huge, read)
+    assert isinstance(shown, Job)
+    record.update(shown)
+    assert record.make_reader().read(huge, read) is None
+
+
 def test_what_runs_is_decoded_when_a_caller_asks_for_the_job_and_once() -> None:
     record, decoder = record_of(), Decoder()
     apply(record, poll_of("SUCCESS", "RUNNING", "INIT"), decoder)
@@ -245,6 +266,21 @@ def test_what_runs_is_decoded_when_a_caller_asks_for_the_job_and_once() -> None:
     assert decoder.decoded == [3, 2]
     assert job is not None
     assert job.sub_jobs[0] is record.ended[0]
+
+
+def test_r7_what_runs_is_there_for_a_caller_though_its_parts_cannot_be_read_together() -> None:
+    # No number is that large: it is passed over, unless a repair has to read all that came.
+    huge = b'{"status":"RUNNING","entities":{"server_id":"a"},"percent":1e999}'
+    repaired = b'{"status":"RUNNING","entities":{"server_id":"b"},"code":7}'
+    frame = b'{"job_id":"j","status":"RUNNING","entities":{"sub_jobs":[%b]}}'
+    record = record_of()
+    poll_in_parts(record, frame % huge)
+    poll_in_parts(record, frame % (huge + b"," + repaired))
+
+    assert record.job is not None
+    assert [(sub.server_id, sub.code) for sub in record.job.sub_jobs] == [("a", None), ("b", "7")]
+    with pytest.raises(DecodeError):
+        read(frame % (huge + b"," + repaired))
 
 
 def test_r5_a_secret_in_what_runs_is_masked_when_a_caller_asks_for_the_job() -> None:
@@ -280,6 +316,40 @@ def test_a_secret_that_becomes_known_during_a_poll_is_masked_and_the_next_poll_s
     assert record.job == read(after)
     assert SECRET not in repr(record.job)
     assert [sub.server_id for sub in record.ended] == ["s1"]
+
+
+@pytest.mark.parametrize("poll", [poll_in_parts, poll_as_a_whole])
+def test_r5_a_secret_that_becomes_known_after_an_end_is_masked_in_what_has_ended_too(
+    poll: Callable[[JobRecord, bytes], None],
+) -> None:
+    async def main() -> None:
+        record = record_of("s0", "s1")
+        document = json.loads(poll_of("FAIL", "RUNNING"))
+        document["entities"]["sub_jobs"][0]["fail_reason"] = SECRET
+        poll(record, json.dumps(document).encode())
+        assert SECRET in repr(record.ended)
+        record.mask_with(mask)
+        document["entities"]["sub_jobs"] += [{"status": "INIT"}]
+        poll(record, json.dumps(document).encode())
+
+        ended = [*record.ended, record.sub_job("s0").result()]
+        assert [sub.fail_reason for sub in ended] == [SECRET] * 2
+        assert record.job is not None
+        assert record.job.sub_jobs[0] is ended[0] is ended[1]
+        assert SECRET not in repr([record.job, *ended])
+
+    run_virtually(main)
+
+
+def test_r5_the_secrets_of_all_calls_that_a_job_belongs_to_are_masked() -> None:
+    record = record_of()
+    record.mask_with(mask)
+    record.mask_with(lambda text: text.replace("rack 7", "***"))
+    poll_as_a_whole(record, poll_of("RUNNING", fail_reason=f"{SECRET} in rack 7"))
+
+    assert record.job is not None
+    assert record.job.fail_reason == f"{SECRET} in rack 7"
+    assert "fail_reason='*** in ***'" in repr(record.job)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from typing import Any, Literal
 import msgspec
 
 from bms_async._threads import run_in_thread
-from bms_async.api._prefetch import YIELD_EVERY
 from bms_async.limits import Lane
 from bms_async.session import Session
 from bms_async.wire import Operation
@@ -50,7 +49,8 @@ class ServerIds:
         try:
             while reader.has_more:
                 servers = await reader.next_page()
-                chunk = _CHUNK if servers and isinstance(servers[0], ServerId) else YIELD_EVERY
+                # One by one where a server may turn out to be none: those before it are listed by then.
+                chunk = _CHUNK if servers and isinstance(servers[0], ServerId) else 1
                 for start in range(0, len(servers), chunk):
                     ids = (read_server(part, ServerId).id for part in servers[start : start + chunk])
                     new = [server_id for server_id in ids if reader.add(server_id)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -53,6 +53,55 @@ def test_the_same_ids_come_by_the_same_calls_with_the_same_errors(shelf: Shelf, 
                 except DecodeError as error:
                     found = str(error)
             told.append((found, cloud_of_its_own.calls))
+        assert told[0] == told[1]
+
+    run_virtually(scenario)
+
+
+ODD_SERVERS = st.sampled_from(
+    [{"id": 7}, {"id": ""}, {"id": None}, {"id": ["a"]}, {}, None, "a", 5, [], [{"id": "a"}], {"id": "b", "links": 5}]
+)
+SERVERS = st.integers(0, 40).map(lambda number: {"id": f"server-{number}"})
+
+
+def pages_of(servers: list[Any], cap: int, count: object) -> Callable[[httpx.Request], httpx.Response]:
+    """A cloud that lists anything, and counts as it likes."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        size = min(int(request.url.params["limit"]), cap)
+        begin = (int(request.url.params["offset"]) - 1) * size
+        return httpx.Response(200, json={"servers": servers[begin : begin + size], "count": count})
+
+    return answer
+
+
+@given(
+    servers=st.lists(SERVERS, max_size=80) | st.lists(SERVERS | ODD_SERVERS, max_size=30),
+    cap=st.sampled_from([3, 20, 50, 1000]),
+    count=st.none() | st.integers(0, 90) | st.sampled_from(["many", "7", -1]),
+    page_size=st.sampled_from([5, 20, 1000]),
+)
+@settings(deadline=None, max_examples=60)
+def test_ids_that_come_before_an_error_are_those_of_the_servers_before_it(
+    servers: list[Any], cap: int, count: object, page_size: int
+) -> None:
+    async def scenario() -> None:
+        told: list[tuple[list[str], str | None]] = []
+        for reads_ids in (False, True):
+            found: list[str] = []
+            said = None
+            async with mocked(limits=Limits.unlimited()) as (bms, cloud):
+                cloud.get(DETAIL).mock(side_effect=pages_of(servers, cap, count))
+                try:
+                    if reads_ids:
+                        async for ids in bms.servers._list_ids(page_size=page_size):
+                            found += ids
+                    else:
+                        async for server in bms.servers.list(page_size=page_size):
+                            found.append(server.id)
+                except DecodeError as error:
+                    said = str(error).replace("ServerId", "Server")
+            told.append((found, said))
         assert told[0] == told[1]
 
     run_virtually(scenario)
