@@ -176,9 +176,9 @@ class Call(Generic[T]):
             ClientClosedError: The client is not open, or was closed meanwhile.
         """
         core, loop = self._core, asyncio.get_running_loop()
+        calls = core.begin_call(self, self._operation.name)
         self._task = task = asyncio.current_task(loop)
         cancelling = 0 if task is None else task.cancelling()
-        calls = core.begin_call(self, self._operation.name)
         try:
             if self._options.total_timeout is None:
                 return await self._run_attempts()
@@ -193,6 +193,8 @@ class Call(Generic[T]):
             raise
         finally:
             calls.discard(self)
+            # Closing may be about to end this call too, when the task has gone on to something else.
+            self._task = None
             if self._is_cancelled and task is not None:
                 # The caller's task goes on, and must not count as being cancelled.
                 task.uncancel()

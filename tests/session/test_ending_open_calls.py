@@ -168,3 +168,31 @@ async def test_a_response_that_comes_as_the_client_is_closed_leaves_no_cancellat
         await bms.aclose()
         assert await task == 0
     assert [type(end) for end in ends] in ([Server], [ClientClosedError])
+
+
+@virtually
+async def test_closing_cancels_no_task_that_has_left_its_call_meanwhile() -> None:
+    tasks: list[asyncio.Task[None]] = []
+    left = interrupted = 0
+
+    async def caller(bms: BmsClient) -> None:
+        nonlocal left, interrupted
+        with pytest.raises((asyncio.CancelledError, ClientClosedError)):
+            await bms.servers.get(SERVER_ID)
+        left += 1
+        if left == 1:
+            # More calls are open than are ended at a time: this one ends before closing has come to the others.
+            for task in tasks:
+                if not task.cancelling() and task is not asyncio.current_task():
+                    task.cancel()
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            interrupted += 1
+
+    async with client_over(Silent()) as bms:
+        tasks += [asyncio.ensure_future(caller(bms)) for _ in range(1_000)]
+        await asyncio.sleep(5)
+        await bms.aclose()
+    await asyncio.gather(*tasks)
+    assert (left, interrupted) == (1_000, 0)
