@@ -269,6 +269,8 @@ class Call(Generic[T]):
 
     async def _prepare_retry(self, error: CallError) -> None:
         """Return once the call can be sent again; raise its error if it cannot, or not any more."""
+        # Not only before it is sent: a delay in between would outlast the closing.
+        self._check_not_ended()
         if isinstance(error, AuthenticationError | PermissionDeniedError):
             remaining = await self._renew(error)
             if remaining is None:

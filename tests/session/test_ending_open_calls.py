@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from bms_async import BmsClient, ClientClosedError, Limits, Server, StaticToken
+from bms_async import BmsClient, ClientClosedError, Limits, Server, StaticToken, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 from tests.support.mocked import ENDPOINT, PROJECT, SERVER_ID, TOKEN, virtually
 
@@ -132,6 +132,28 @@ async def test_credentials_that_swallow_the_end_of_a_call_do_not_have_it_sent() 
         await bms.aclose()
         assert await task == 0
     assert [type(end) for end in ends] == [ClientClosedError]
+    assert transport.requests == 0
+
+
+@pytest.mark.parametrize("total_timeout", [None, 600.0])
+@virtually
+async def test_credentials_that_turn_the_end_of_a_call_into_an_error_do_not_have_it_retried(
+    total_timeout: float | None,
+) -> None:
+    transport = Silent()
+
+    async def evasive() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise TransportError("no token", maybe_delivered=False) from None
+
+    async with client_over(transport, before=evasive, total_timeout=total_timeout) as bms:
+        task = asyncio.ensure_future(bms.servers.get(SERVER_ID))
+        await asyncio.sleep(5)
+        await bms.aclose()
+        assert task.done()
+        assert isinstance(task.exception(), ClientClosedError)
     assert transport.requests == 0
 
 
