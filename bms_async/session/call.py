@@ -25,7 +25,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
 import anyio
@@ -310,7 +311,7 @@ class Call(Generic[T]):
         # As in `call_foreign`, without a coroutine for each of the two.
         foreign = "the credentials' headers()"
         try:
-            signed = _add_headers(request, wrap_secrets(await core.auth.headers(request)))
+            signed = _add_headers(request, wrap_secrets(await _as_awaitable(core.auth.headers(request))))
             self._check_not_ended()
             foreign = "the transport's submit()"
             pending = core.transport.submit(signed)
@@ -443,6 +444,15 @@ class Call(Generic[T]):
             error.add_note(f"attempt {attempt}: {earlier}")
         if isinstance(error, WaitTooLongError) and self._errors:
             error.add_note("the next attempt would have waited for its slot longer than max_wait allows")
+
+
+def _as_awaitable(given: Awaitable[T] | T) -> Awaitable[T]:
+    """Return what foreign code gave, to be awaited: a plain function will do where nothing is waited for."""
+    return given if isawaitable(given) else _return(given)
+
+
+async def _return(value: T) -> T:
+    return value
 
 
 def _add_headers(request: HttpRequest, headers: Mapping[str, str]) -> HttpRequest:
