@@ -209,7 +209,7 @@ class Call(Generic[T]):
         self._is_ended = True
         task = self._task
         # If foreign code closes the client from within the call, the call ends when that code returns.
-        if task is not None and task is not asyncio.current_task():
+        if task is not None and not task.get_loop().is_closed() and task is not asyncio.current_task():
             self._is_cancelled = True
             task.cancel()
 
