@@ -25,7 +25,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
 import anyio
@@ -176,9 +177,9 @@ class Call(Generic[T]):
             ClientClosedError: The client is not open, or was closed meanwhile.
         """
         core, loop = self._core, asyncio.get_running_loop()
+        calls = core.begin_call(self, self._operation.name)
         self._task = task = asyncio.current_task(loop)
         cancelling = 0 if task is None else task.cancelling()
-        calls = core.begin_call(self, self._operation.name)
         try:
             if self._options.total_timeout is None:
                 return await self._run_attempts()
@@ -193,16 +194,22 @@ class Call(Generic[T]):
             raise
         finally:
             calls.discard(self)
+            # Closing may be about to end this call too, when the task has gone on to something else.
+            self._task = None
             if self._is_cancelled and task is not None:
                 # The caller's task goes on, and must not count as being cancelled.
                 task.uncancel()
+            # Cycles that only the garbage collector would end: the traceback of an error refers to the frames of the
+            # call, where the earlier attempts are, and the task that keeps the error.
+            self._errors.clear()
+            del task
 
     def end(self) -> None:
         """End the call with a `ClientClosedError`, because the client is being closed."""
         self._is_ended = True
         task = self._task
         # If foreign code closes the client from within the call, the call ends when that code returns.
-        if task is not None and task is not asyncio.current_task():
+        if task is not None and not task.get_loop().is_closed() and task is not asyncio.current_task():
             self._is_cancelled = True
             task.cancel()
 
@@ -238,7 +245,7 @@ class Call(Generic[T]):
             core.project_id = await core.find_project_id(self._operation.name)
         self._request = request = self._build_request()
         operation = self._operation
-        failure: BaseException
+        failure: BaseException | None
         while True:
             try:
                 pending = await self._send(request)
@@ -260,18 +267,20 @@ class Call(Generic[T]):
                     self._report_failure(failure)
                 if not isinstance(failure, CallError):
                     raise failure
-                await self._prepare_retry(failure)
+                # Not only before the next attempt is sent: the delay before it would outlast the closing.
+                self._check_not_ended()
+                if isinstance(failure, AuthenticationError | PermissionDeniedError):
+                    failure = await self._renew(failure)
+                if failure is not None:
+                    failure = await self._prepare_retry(failure)
+                if failure is not None:
+                    raise failure from failure.__cause__
             finally:
                 # Its traceback refers to this frame: a cycle that only the garbage collector would end.
-                del failure
+                failure = None
 
-    async def _prepare_retry(self, error: CallError) -> None:
-        """Return once the call can be sent again; raise its error if it cannot, or not any more."""
-        if isinstance(error, AuthenticationError | PermissionDeniedError):
-            remaining = await self._renew(error)
-            if remaining is None:
-                return
-            error = remaining
+    async def _prepare_retry(self, error: CallError) -> CallError | None:
+        """Return None once the call can be sent again, and its error if it cannot, or not any more."""
         policy = self._arguments.retry or self._options.retry
         is_rate_limited = isinstance(error, RateLimitedError)
         if is_rate_limited:
@@ -285,10 +294,11 @@ class Call(Generic[T]):
         delay = 0.0 if limiter_waits else self._delay(policy, error, attempt)
         if exhausted or not self._may_retry(error, delay):
             self._attach_previous(error)
-            raise error from error.__cause__
+            return error
         self._remember(error)
         self._emit_retry(error, delay)
         await (anyio.lowlevel.checkpoint_if_cancelled() if limiter_waits else asyncio.sleep(delay))
+        return None
 
     async def _send(self, request: HttpRequest) -> PendingRequest:
         """Wait for a slot, sign the request, and hand it to the transport."""
@@ -306,7 +316,7 @@ class Call(Generic[T]):
         # As in `call_foreign`, without a coroutine for each of the two.
         foreign = "the credentials' headers()"
         try:
-            signed = _add_headers(request, wrap_secrets(await core.auth.headers(request)))
+            signed = _add_headers(request, wrap_secrets(await _as_awaitable(core.auth.headers(request))))
             self._check_not_ended()
             foreign = "the transport's submit()"
             pending = core.transport.submit(signed)
@@ -368,17 +378,16 @@ class Call(Generic[T]):
         self._is_renewed = True
         # A rejected request was not executed: the deadline may come while the credentials are renewed.
         self._pending = None
-        failure: CallError | None = None
         try:
             renewed = await call_foreign("the credentials' renew()", auth.renew, pending.request, response)
-        except CallError as caught:
-            failure, renewed = caught, False
+        except CallError as failure:
+            self._check_not_ended()
+            self._remember(error)
+            return failure
         self._check_not_ended()
-        if not renewed and failure is None:
+        if not renewed:
             return error
         self._remember(error)
-        if failure is not None:
-            return failure
         self._emit_retry(error, 0.0)
         # A hook may have cancelled the call, which must not be sent again then.
         await anyio.lowlevel.checkpoint_if_cancelled()
@@ -439,6 +448,15 @@ class Call(Generic[T]):
             error.add_note(f"attempt {attempt}: {earlier}")
         if isinstance(error, WaitTooLongError) and self._errors:
             error.add_note("the next attempt would have waited for its slot longer than max_wait allows")
+
+
+def _as_awaitable(given: Awaitable[T] | T) -> Awaitable[T]:
+    """Return what foreign code gave, to be awaited: a plain function will do where nothing is waited for."""
+    return given if isawaitable(given) else _return(given)
+
+
+async def _return(value: T) -> T:
+    return value
 
 
 def _add_headers(request: HttpRequest, headers: Mapping[str, str]) -> HttpRequest:

@@ -35,7 +35,7 @@ from typing import Protocol, cast
 
 from bms_async.errors import BmsError, CallTimeoutError, ResponseTooLargeError, TransportError
 from bms_async.redaction import SecretBytes
-from bms_async.wire import HttpResponse
+from bms_async.wire import HttpResponse, ResponseHeaders
 
 from ._causes import keep_cause
 from ._parser import ResponseParser
@@ -271,7 +271,7 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
         if not pending.response.done():
             pending.response.set_result(
-                HttpResponse(status=parser.status, headers=parser.headers, body=SecretBytes(content))
+                HttpResponse(status=parser.status, headers=ResponseHeaders(parser.headers), body=SecretBytes(content))
             )
         # An idle connection must not keep the last response in memory.
         parser.release()

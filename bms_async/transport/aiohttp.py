@@ -30,7 +30,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from bms_async.errors import CallTimeoutError, ConfigurationError, ResponseTooLargeError, TransportError
-from bms_async.wire import HttpRequest, HttpResponse
+from bms_async.wire import HttpRequest, HttpResponse, ResponseHeaders
 
 from ._causes import keep_cause
 from ._connect import describe_connect_failure, describe_proxy_refusal, describe_proxy_unreachable
@@ -173,7 +173,7 @@ class AiohttpTransport(QueuedTransport):
             raise ResponseTooLargeError(
                 limit=self._max_response_bytes, status=response.status, operation=request.operation
             )
-        return HttpResponse(status=response.status, headers=tuple(response.headers.items()), body=data)
+        return HttpResponse(status=response.status, headers=ResponseHeaders(response.headers.items()), body=data)
 
     def _url_of(self, request: HttpRequest) -> URL:
         """Return the URL of a request as it was given: decoding and encoding it would break a signature."""

@@ -16,7 +16,7 @@ import httpx
 
 from bms_async._threads import run_in_thread
 from bms_async.errors import ConfigurationError, ResponseTooLargeError
-from bms_async.wire import HttpRequest, HttpResponse
+from bms_async.wire import HttpRequest, HttpResponse, ResponseHeaders
 
 from ._client_pool import ClientPool
 from ._connect import Proxy, create_ssl_context, describe_proxy_unusable, proxy_from_environment
@@ -213,7 +213,8 @@ class HttpxTransport(QueuedTransport):
             raise ResponseTooLargeError(
                 limit=self._max_response_bytes, status=response.status_code, operation=request.operation
             )
-        return HttpResponse(status=response.status_code, headers=tuple(response.headers.multi_items()), body=body)
+        headers = ResponseHeaders(response.headers.multi_items())
+        return HttpResponse(status=response.status_code, headers=headers, body=body)
 
     def _build_request(self, client: Any, request: HttpRequest, extensions: dict[str, Any]) -> httpx.Request:
         headers = dict(request.headers)

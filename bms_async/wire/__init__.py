@@ -1,6 +1,6 @@
 """Sans-I/O HTTP: how a call becomes a request, and what a response means; no socket and no clock."""
 
-from .messages import HttpRequest, HttpResponse
+from .messages import HttpRequest, HttpResponse, ResponseHeaders
 from .operation import Operation, Safety, Service
 from .request import Query, build_request
 from .response import read_error, read_fragment, read_request_id, read_response
@@ -14,6 +14,7 @@ __all__ = [
     "HttpResponse",
     "Operation",
     "Query",
+    "ResponseHeaders",
     "RetryPolicy",
     "Safety",
     "Service",

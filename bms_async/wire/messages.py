@@ -41,7 +41,7 @@ class ResponseHeaders(Sequence[tuple[str, str]]):
     """The headers of a response, in the order received; the values are `SecretStr`, and the repr has none of them.
 
     Args:
-        pairs: Their names and values.
+        pairs: Their names and values, which must be pairs of str: they are looked at when they are read.
     """
 
     __slots__ = ("_read",)
@@ -116,7 +116,8 @@ class HttpResponse(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if type(self.headers) is not ResponseHeaders:
-            force_setattr(self, "headers", ResponseHeaders(self.headers))
+            # A transport of the application's may give anything. What is no pair is its error, while it sends.
+            force_setattr(self, "headers", ResponseHeaders([(name, SecretStr(value)) for name, value in self.headers]))
         if type(self.body) is not SecretBytes:
             force_setattr(self, "body", SecretBytes(self.body))
 

@@ -274,6 +274,25 @@ def test_a_client_whose_loop_is_gone_is_closed_in_silence() -> None:
     assert repr(bms).startswith("<BmsClient closed")
 
 
+def test_a_client_whose_loop_is_gone_is_closed_though_a_call_of_it_waits() -> None:
+    bms = client_over(Silent(), Limits({"servers.get": 1}))
+    loop = asyncio.new_event_loop()
+
+    async def main() -> asyncio.Task[Any]:
+        await bms.__aenter__()
+        await bms.limits["servers.get"].acquire()
+        call = asyncio.ensure_future(bms.servers.get("a"))
+        await asyncio.sleep(0)
+        return call
+
+    call = loop.run_until_complete(main())
+    loop.close()
+    asyncio.run(bms.aclose())
+
+    assert repr(bms).startswith("<BmsClient closed")
+    assert not call.done()
+
+
 def test_a_task_that_is_cleaning_up_is_not_cancelled_again() -> None:
     async def main() -> list[str]:
         seen: list[str] = []

@@ -6,6 +6,7 @@ import asyncio
 import copy
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -243,3 +244,29 @@ def test_each_copy_of_an_error_has_notes_of_its_own() -> None:
     one, other = copy.copy(error), copy.copy(error)
     one.add_note("of one")
     assert error.__notes__ == other.__notes__ == ["the first"]
+
+
+class Immediate(Credentials):
+    """Credentials with a plain function, for there is nothing to wait for."""
+
+    def headers(self, request: HttpRequest) -> Mapping[str, str]:  # type: ignore[override]
+        self._do("headers")
+        return MappingProxyType({"X-Auth-Token": "token-of-the-test"})
+
+
+def test_credentials_may_give_their_headers_at_once() -> None:
+    async def main() -> None:
+        async with _client(Immediate("", ValueError), TAKEN, project_id="p") as bms:
+            assert (await bms.servers.get(SERVER)).id == "s"
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("raised", RAISED)
+def test_what_credentials_raise_at_once_ends_the_call_that_asked_them(raised: type[BaseException]) -> None:
+    async def main() -> None:
+        async with _client(Immediate("headers", raised), TAKEN, project_id="p") as bms:
+            with pytest.raises(raised if issubclass(raised, Exception) else ForeignCodeError):
+                await bms.servers.get(SERVER)
+
+    run_virtually(main)

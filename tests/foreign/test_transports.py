@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from bms_async import ForeignCodeError, HttpRequest, HttpResponse, JobStatus, StaticToken, TransportError
+from bms_async import ForeignCodeError, HttpRequest, HttpResponse, JobStatus, ServerError, StaticToken, TransportError
 from bms_async.testing import CloudSettings, SimulatedCloud
 from bms_async.transport import PendingRequest
 from bms_async.transport.base import OwningTransport
@@ -102,6 +102,40 @@ def test_an_answer_that_is_cancelled_by_its_transport_is_one_that_did_not_come(r
                 await bms.servers.get(cloud.ids[0])
             assert isinstance(caught.value.__cause__, raised)
             await bms.servers.get(cloud.ids[0])
+
+    run_virtually(main)
+
+
+class Odd:
+    """A transport that answers with headers of other kinds than are expected."""
+
+    def __init__(self, headers: Any) -> None:
+        self._headers = headers
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse(status=503, headers=self._headers, body=b"{}")
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "5"}, [("Retry-After", "5", "seconds")], [5], None])
+def test_headers_that_are_no_pairs_are_an_error_while_sending(headers: object) -> None:
+    async def main() -> None:
+        cloud = _cloud()
+        async with cloud.client(transport=Odd(headers), retry=None) as bms:
+            with pytest.raises(TransportError, match="while sending") as caught:
+                await bms.servers.reboot(cloud.ids)
+            assert caught.value.maybe_delivered
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("headers", [[["Retry-After", 5]], (pair for pair in [("Retry-After", "5")])])
+def test_pairs_of_another_kind_are_headers(headers: object) -> None:
+    async def main() -> None:
+        cloud = _cloud()
+        async with cloud.client(transport=Odd(headers), retry=None) as bms:
+            with pytest.raises(ServerError) as caught:
+                await bms.servers.get(cloud.ids[0])
+            assert caught.value.retry_after == 5
 
     run_virtually(main)
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 
-from bms_async import BmsClient, ClientClosedError, Limits, Server, StaticToken
+from bms_async import BmsClient, ClientClosedError, Limits, Server, StaticToken, TransportError
 from bms_async.wire import HttpRequest, HttpResponse
 from tests.support.mocked import ENDPOINT, PROJECT, SERVER_ID, TOKEN, virtually
 
@@ -135,6 +135,28 @@ async def test_credentials_that_swallow_the_end_of_a_call_do_not_have_it_sent() 
     assert transport.requests == 0
 
 
+@pytest.mark.parametrize("total_timeout", [None, 600.0])
+@virtually
+async def test_credentials_that_turn_the_end_of_a_call_into_an_error_do_not_have_it_retried(
+    total_timeout: float | None,
+) -> None:
+    transport = Silent()
+
+    async def evasive() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise TransportError("no token", maybe_delivered=False) from None
+
+    async with client_over(transport, before=evasive, total_timeout=total_timeout) as bms:
+        task = asyncio.ensure_future(bms.servers.get(SERVER_ID))
+        await asyncio.sleep(5)
+        await bms.aclose()
+        assert task.done()
+        assert isinstance(task.exception(), ClientClosedError)
+    assert transport.requests == 0
+
+
 @virtually
 async def test_credentials_that_close_the_client_end_their_own_call() -> None:
     ends: list[object] = []
@@ -168,3 +190,31 @@ async def test_a_response_that_comes_as_the_client_is_closed_leaves_no_cancellat
         await bms.aclose()
         assert await task == 0
     assert [type(end) for end in ends] in ([Server], [ClientClosedError])
+
+
+@virtually
+async def test_closing_cancels_no_task_that_has_left_its_call_meanwhile() -> None:
+    tasks: list[asyncio.Task[None]] = []
+    left = interrupted = 0
+
+    async def caller(bms: BmsClient) -> None:
+        nonlocal left, interrupted
+        with pytest.raises((asyncio.CancelledError, ClientClosedError)):
+            await bms.servers.get(SERVER_ID)
+        left += 1
+        if left == 1:
+            # More calls are open than are ended at a time: this one ends before closing has come to the others.
+            for task in tasks:
+                if not task.cancelling() and task is not asyncio.current_task():
+                    task.cancel()
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError:
+            interrupted += 1
+
+    async with client_over(Silent()) as bms:
+        tasks += [asyncio.ensure_future(caller(bms)) for _ in range(1_000)]
+        await asyncio.sleep(5)
+        await bms.aclose()
+    await asyncio.gather(*tasks)
+    assert (left, interrupted) == (1_000, 0)

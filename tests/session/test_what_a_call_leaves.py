@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import gc
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import anyio
@@ -12,16 +14,19 @@ import pytest
 
 from bms_async import (
     BmsClient,
+    BmsError,
+    CallError,
     CallTimeoutError,
     FleetReport,
     HttpxTransport,
     Limits,
     OutcomeState,
     ServerError,
+    TransportError,
     WaitTooLongError,
 )
 from bms_async.simulator import Answer, Fault, Throttled
-from bms_async.wire import HttpRequest
+from bms_async.wire import HttpRequest, HttpResponse
 from tests.support.clouds import simulated
 from tests.support.mocked import ENDPOINT, IDS, PROJECT, SERVER, SERVER_ID, mocked, virtually
 from tests.support.virtual_clock import advance, run_virtually
@@ -127,3 +132,61 @@ def test_a_run_that_lets_go_does_not_know_of_a_batch_that_may_have_been_done_bef
             return await run
 
     assert run_virtually(main).by_state[OutcomeState.UNKNOWN] == 2
+
+
+class Renewing(SlowCredentials):
+    """Credentials that cannot be renewed."""
+
+    async def renew(self, request: HttpRequest, response: HttpResponse) -> bool:
+        del request, response
+        raise TransportError("no token", maybe_delivered=False)
+
+
+@pytest.mark.parametrize("has_hooks", [False, True])
+@pytest.mark.parametrize("runs_in_a_task", [False, True])
+@pytest.mark.parametrize(
+    "cloud",
+    [
+        lambda _: httpx.Response(404),
+        lambda _: httpx.Response(401),
+        lambda _: httpx.Response(429, headers={"Retry-After": "1"}),
+        lambda _: httpx.Response(503),
+        lambda _: httpx.Response(200, content=b"{"),
+    ],
+    ids=["not found", "not authorized", "rate-limited", "unavailable", "unreadable"],
+)
+@virtually
+async def test_an_error_of_a_call_is_freed_without_the_garbage_collector(
+    cloud: Callable[[httpx.Request], httpx.Response], *, runs_in_a_task: bool, has_hooks: bool
+) -> None:
+    carrier = HttpxTransport(httpx.AsyncClient(transport=httpx.MockTransport(cloud)))
+    client = BmsClient(
+        endpoint=ENDPOINT,
+        project_id=PROJECT,
+        auth=Renewing(good=100),
+        transport=carrier,
+        hooks=[lambda _: None] if has_hooks else (),
+    )
+
+    async def fail() -> list[weakref.ref[BmsError]]:
+        try:
+            await (
+                asyncio.ensure_future(client.servers.get(SERVER_ID))
+                if runs_in_a_task
+                else client.servers.get(SERVER_ID)
+            )
+        except CallError as error:
+            return [weakref.ref(each) for each in (error, *error.previous)]
+        raise AssertionError
+
+    async with client:
+        # What is imported on first use leaves garbage of its own.
+        await fail()
+        gc.collect()
+        gc.disable()
+        try:
+            errors = await fail()
+            await asyncio.sleep(0)
+            assert [error() for error in errors] == [None] * len(errors)
+        finally:
+            gc.enable()
