@@ -17,7 +17,8 @@ from typing import Any, Unpack
 from benchmarks._samples import JOB_ID, PROJECT, RESPONSE_HEADERS, TOKEN, job_document
 from bms_async import BmsClient, Hook, HookEvent, HttpRequest, HttpResponse, Lane, Limits, StaticToken
 from bms_async.session import Session
-from bms_async.session.call import Call, CallArguments, CallKeywords
+from bms_async.session.arguments import CallArguments, CallKeywords
+from bms_async.session.call import Call
 from bms_async.wire import Operation
 
 CALLS, ROUNDS = 400, 60

@@ -27,11 +27,10 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 import anyio.lowlevel
-import msgspec
 
 from bms_async._foreign import call_foreign, contain, is_own_cancellation
 from bms_async.auth import RenewableAuth
@@ -52,7 +51,6 @@ from bms_async.wire import (
     HttpRequest,
     HttpResponse,
     Operation,
-    Query,
     RetryPolicy,
     build_request,
     may_retry,
@@ -61,6 +59,7 @@ from bms_async.wire import (
     retry_delay,
 )
 
+from .arguments import CallArguments
 from .core import Core
 from .large_bodies import LARGE, read_large
 from .log import log_attempt, logger
@@ -70,40 +69,6 @@ if TYPE_CHECKING:
     from .hook_events import CallHookEvents
 
 T = TypeVar("T")
-
-
-class CallKeywords(TypedDict, total=False):
-    """What a call is made with beside its operation and its lane: the keyword arguments of `Session.call`."""
-
-    path: Mapping[str, str] | None
-    """A value for each parameter of the operation's path but the project."""
-    query: Query | None
-    """The query."""
-    body: object
-    """The body."""
-    headers: Mapping[str, str] | None
-    """Headers that this call needs beside the operation's own."""
-    retry: RetryPolicy | None
-    """How the call is retried, where that must differ from the options."""
-    on_send: Callable[[], None] | None
-    """Called when a request is handed to the transport: from then on the cloud may act on it."""
-    on_refused: Callable[[], None] | None
-    """Called when the cloud surely acted on no attempt so far, and the call is to be retried."""
-    secrets: Sequence[str | None]
-    """Secrets that the call sends, masked where the cloud or a proxy echoes them; None entries are ignored."""
-
-
-class CallArguments(msgspec.Struct, frozen=True, kw_only=True):
-    """The keyword arguments of one call; `CallKeywords` says what each of them is."""
-
-    path: Mapping[str, str] | None = None
-    query: Query | None = None
-    body: object = None
-    headers: Mapping[str, str] | None = None
-    retry: RetryPolicy | None = None
-    on_send: Callable[[], None] | None = None
-    on_refused: Callable[[], None] | None = None
-    secrets: Sequence[str | None] = ()
 
 
 class Call(Generic[T]):

@@ -11,7 +11,8 @@ from bms_async.models.free_text import map_free_text
 from bms_async.redaction import mask_when_shown
 from bms_async.wire import Operation
 
-from .call import Call, CallArguments, CallKeywords
+from .arguments import CallArguments, CallKeywords
+from .call import Call
 from .core import Core, HasErrorToLog
 from .options import CallOptions
 
