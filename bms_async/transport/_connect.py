@@ -80,10 +80,11 @@ def read_proxy(text: str) -> Proxy:
         )
     try:
         parts = urlsplit(f"//{host_and_port}")
-        host, port = parts.hostname, parts.port or _PROXY_PORTS[scheme]
+        host, port = parts.hostname, _PROXY_PORTS[scheme] if parts.port is None else parts.port
     except ValueError:
-        host = None
-    if not host:
+        host, port = None, 0
+    # urlsplit leaves out line breaks and tabs.
+    if not host or not port or not host_and_port.isprintable():
         return Proxy("", problem="expected an address http://host:port, got one without host or with an invalid port")
     shown = f"[{host}]" if ":" in host else host
     authorization = None

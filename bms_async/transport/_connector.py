@@ -310,7 +310,8 @@ def _default_ssl_context(ca_bundle: str | os.PathLike[str] | None) -> ssl.SSLCon
 
 def _read_address(request: HttpRequest, netloc: str) -> tuple[str, int | None]:
     """Return the host and the port of a URL."""
-    if "@" in netloc:
+    # urlsplit leaves out line breaks and tabs, and a port of 0 would pass for none.
+    if "@" in netloc or not netloc.isprintable():
         raise not_sent_error(request, "InvalidURL: expected a URL with a host and without a user name")
     try:
         parts = urlsplit(f"//{netloc}")
@@ -319,6 +320,8 @@ def _read_address(request: HttpRequest, netloc: str) -> tuple[str, int | None]:
             host = host.encode("idna").decode("ascii")
     except ValueError:
         raise not_sent_error(request, "InvalidURL: the URL has an invalid host or port") from None
+    if port == 0:
+        raise not_sent_error(request, "InvalidURL: the URL has an invalid host or port")
     if not host or _HOST.fullmatch(host) is None:
         raise not_sent_error(request, "InvalidURL: expected a URL with a host and without a user name")
     return host, port
