@@ -59,6 +59,16 @@ def check_headers(request: HttpRequest) -> None:
     check_length(request)
 
 
+def check_timeout(request: HttpRequest) -> None:
+    """Refuse a timeout that no timer can be set to; a NaN would put those of the whole event loop out of order.
+
+    Raises:
+        TransportError: It is not a number of at least 0; nothing was sent.
+    """
+    if not request.timeout >= 0:
+        raise not_sent_error(request, f"expected a timeout in seconds, got {request.timeout:g}")
+
+
 def check_method(request: HttpRequest) -> None:
     """Refuse an invalid method.
 
