@@ -27,6 +27,7 @@ from ._causes import keep_cause
 from ._connect import (
     Proxy,
     create_ssl_context,
+    create_usual_ssl_context,
     describe_connect_failure,
     describe_proxy_refusal,
     describe_proxy_unreachable,
@@ -302,8 +303,9 @@ def _connect_error(error: Exception, request: HttpRequest, attempt: _Attempt) ->
 
 def _default_ssl_context(ca_bundle: str | os.PathLike[str] | None) -> ssl.SSLContext:
     if ca_bundle is None:
-        ca_bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or certifi.where()
-    context = create_ssl_context(ca_bundle)
+        context = create_usual_ssl_context(lambda: ssl.create_default_context(cafile=certifi.where()))
+    else:
+        context = create_ssl_context(ca_bundle)
     context.set_alpn_protocols(["http/1.1"])
     return context
 
