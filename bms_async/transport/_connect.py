@@ -6,7 +6,8 @@ import os
 import re
 import ssl
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import NamedTuple
@@ -80,10 +81,11 @@ def read_proxy(text: str) -> Proxy:
         )
     try:
         parts = urlsplit(f"//{host_and_port}")
-        host, port = parts.hostname, parts.port or _PROXY_PORTS[scheme]
+        host, port = parts.hostname, _PROXY_PORTS[scheme] if parts.port is None else parts.port
     except ValueError:
-        host = None
-    if not host:
+        host, port = None, 0
+    # urlsplit leaves out line breaks and tabs.
+    if not host or not port or not host_and_port.isprintable():
         return Proxy("", problem="expected an address http://host:port, got one without host or with an invalid port")
     shown = f"[{host}]" if ":" in host else host
     authorization = None
@@ -222,11 +224,43 @@ def create_ssl_context(ca_bundle: str | os.PathLike[str]) -> ssl.SSLContext:
         ConfigurationError: The file cannot be read, or has no certificate.
     """
     path = Path(ca_bundle).expanduser()
-    try:
+    with _naming(f"ca_bundle={str(path)!r}"):
         if path.is_dir():
             return ssl.create_default_context(capath=str(path))
         return ssl.create_default_context(cafile=str(path))
+
+
+def create_usual_ssl_context(default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """Return a context that trusts what the environment names, as OpenSSL reads it. Call this in a thread.
+
+    Args:
+        default: Makes the context if it names nothing.
+
+    Raises:
+        ConfigurationError: ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names nothing that can be read.
+    """
+    file, folders = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file:
+        with _naming(f"SSL_CERT_FILE={file!r}"):
+            return ssl.create_default_context(cafile=file)
+    if folders:
+        # Without certificates, nothing would fail before the first handshake.
+        if not any(Path(folder).is_dir() for folder in folders.split(os.pathsep)):
+            raise ConfigurationError(f"SSL_CERT_DIR={folders!r}: expected folders, got none that exists")
+        with _naming(f"SSL_CERT_DIR={folders!r}"):
+            return ssl.create_default_context(capath=folders)
+    with _naming("the default certificates"):
+        return default()
+
+
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Name what cannot be read, which may be the file that Python's own TLS logs its keys to."""
+    try:
+        yield
     except ssl.SSLError as error:
-        raise ConfigurationError(f"ca_bundle={str(path)!r}: expected certificates in PEM form, got none") from error
+        raise ConfigurationError(f"{source}: expected certificates in PEM form, got none") from error
     except OSError as error:
-        raise ConfigurationError(f"ca_bundle={str(path)!r}: {error.strerror or type(error).__name__}") from error
+        log = os.environ.get("SSLKEYLOGFILE")
+        shown = f"SSLKEYLOGFILE={log!r}" if log and error.filename == log else source
+        raise ConfigurationError(f"{shown}: {error.strerror or type(error).__name__}") from error

@@ -27,6 +27,7 @@ from ._causes import keep_cause
 from ._connect import (
     Proxy,
     create_ssl_context,
+    create_usual_ssl_context,
     describe_connect_failure,
     describe_proxy_refusal,
     describe_proxy_unreachable,
@@ -302,15 +303,17 @@ def _connect_error(error: Exception, request: HttpRequest, attempt: _Attempt) ->
 
 def _default_ssl_context(ca_bundle: str | os.PathLike[str] | None) -> ssl.SSLContext:
     if ca_bundle is None:
-        ca_bundle = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or certifi.where()
-    context = create_ssl_context(ca_bundle)
+        context = create_usual_ssl_context(lambda: ssl.create_default_context(cafile=certifi.where()))
+    else:
+        context = create_ssl_context(ca_bundle)
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 def _read_address(request: HttpRequest, netloc: str) -> tuple[str, int | None]:
     """Return the host and the port of a URL."""
-    if "@" in netloc:
+    # urlsplit leaves out line breaks and tabs, and a port of 0 would pass for none.
+    if "@" in netloc or not netloc.isprintable():
         raise not_sent_error(request, "InvalidURL: expected a URL with a host and without a user name")
     try:
         parts = urlsplit(f"//{netloc}")
@@ -319,6 +322,8 @@ def _read_address(request: HttpRequest, netloc: str) -> tuple[str, int | None]:
             host = host.encode("idna").decode("ascii")
     except ValueError:
         raise not_sent_error(request, "InvalidURL: the URL has an invalid host or port") from None
+    if port == 0:
+        raise not_sent_error(request, "InvalidURL: the URL has an invalid host or port")
     if not host or _HOST.fullmatch(host) is None:
         raise not_sent_error(request, "InvalidURL: expected a URL with a host and without a user name")
     return host, port

@@ -1,4 +1,4 @@
-"""Writing HTTP/1.1 requests exactly as given: a library would change URLs and headers, and quote them in its errors."""
+"""Checking requests for HTTP/1.1: a library would change URLs and headers, and quote them in its errors."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import re
 from urllib.parse import quote
 
 from bms_async.errors import TransportError
-from bms_async.redaction import SecretBytes
 from bms_async.wire import HttpRequest
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _SENDABLE = re.compile(r"(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _SCHEMES = frozenset({"http", "https"})
+_ONCE = frozenset({"host", "content-length"})
 
 
 def split_url(request: HttpRequest) -> tuple[str, str, str]:
@@ -42,52 +41,6 @@ def split_url(request: HttpRequest) -> tuple[str, str, str]:
     return scheme, netloc, target
 
 
-def write_request(request: HttpRequest, target: str, host: str, proxy_headers: str = "") -> tuple[SecretBytes, bool]:
-    """Return the bytes of a request, and whether its connection may be kept.
-
-    Args:
-        request: The request. Headers that every request needs are added if it has none of that name.
-        target: The request target.
-        host: The value of ``Host`` if the request has none.
-        proxy_headers: Header lines for a proxy.
-
-    Raises:
-        TransportError: The method or a header is invalid; nothing was sent.
-    """
-    check_headers(request)
-    given = {name.lower() for name in request.headers}
-    lines = []
-    if "host" not in given:
-        lines.append(f"Host: {host}\r\n")
-    if "accept" not in given:
-        lines.append("Accept: */*\r\n")
-    if "accept-encoding" not in given:
-        lines.append("Accept-Encoding: gzip, deflate\r\n")
-    if "connection" not in given:
-        lines.append("Connection: keep-alive\r\n")
-    body = request.body
-    if (body or request.method in _WITH_BODY) and "content-length" not in given:
-        lines.append(f"Content-Length: {len(body)}\r\n")
-    keep_alive = "connection" not in given or not _asks_to_close(request)
-    # One expression, so that no variable holds the headers' secrets as plain text.
-    return SecretBytes(
-        "".join(
-            (
-                f"{request.method} {target} HTTP/1.1\r\n",
-                *lines,
-                *[f"{name}: {value}\r\n" for name, value in request.headers.items()],
-                proxy_headers,
-                "\r\n",
-            )
-        ).encode("ascii")
-        + body
-    ), keep_alive
-
-
-def _asks_to_close(request: HttpRequest) -> bool:
-    return any(name.lower() == "connection" and value.lower() == "close" for name, value in request.headers.items())
-
-
 def not_sent_error(request: HttpRequest, text: str) -> TransportError:
     """Return the error of a request that was not sent; the text must not quote it."""
     return TransportError(text, maybe_delivered=False, operation=request.operation)
@@ -102,6 +55,18 @@ def check_headers(request: HttpRequest) -> None:
     check_method(request)
     for name, value in request.headers.items():
         check_header(request, name, value)
+    check_names(request)
+    check_length(request)
+
+
+def check_timeout(request: HttpRequest) -> None:
+    """Refuse a timeout that no timer can be set to; a NaN would put those of the whole event loop out of order.
+
+    Raises:
+        TransportError: It is not a number of at least 0; nothing was sent.
+    """
+    if not request.timeout >= 0:
+        raise not_sent_error(request, f"expected a timeout in seconds, got {request.timeout:g}")
 
 
 def check_method(request: HttpRequest) -> None:
@@ -124,3 +89,31 @@ def check_header(request: HttpRequest, name: str, value: str) -> None:
         raise not_sent_error(request, "a header has an invalid name")
     if _SENDABLE.fullmatch(value) is None:
         raise not_sent_error(request, f"header {name} has characters that are invalid in a header")
+    if name.lower() == "transfer-encoding":
+        # The server would look for the end of the body elsewhere, and read what is left as another request.
+        raise not_sent_error(request, f"header {name} cannot be given: a body is sent as it is, and with its length")
+
+
+def check_names(request: HttpRequest) -> None:
+    """Refuse a request with two headers of which servers and proxies may each believe another one.
+
+    Raises:
+        TransportError: Two names differ in nothing but their case; nothing was sent.
+    """
+    names = [name.lower() for name in request.headers]
+    for name in _ONCE:
+        if names.count(name) > 1:
+            raise not_sent_error(request, f"expected one header {name}, got several that differ in case")
+
+
+def check_length(request: HttpRequest) -> None:
+    """Refuse a request whose headers have another length than its body.
+
+    Raises:
+        TransportError: They do, and the rest would be read as another request; nothing was sent.
+    """
+    for name, value in request.headers.items():
+        if name.lower() == "content-length" and value != str(len(request.body)):
+            raise not_sent_error(
+                request, f"header {name}: expected the length of the body, {len(request.body)}; omit it"
+            )

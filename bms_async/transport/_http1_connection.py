@@ -4,15 +4,16 @@ The guarantee: an error says `maybe_delivered=False` only if nothing of the requ
 other transport error is a reboot sent again, and so it reaches a server at most once per request for it. Nothing that
 was sent or received is quoted in an error, and no error that quotes it is kept as a cause.
 
-How: a request is written once, in one piece, to a connection that is open. From then on it may have been delivered,
-whatever happens: if a kept connection breaks before a byte of the response has arrived, nothing can prove that the
-server had not read the request. The response is parsed where it arrives, and resolves the request there, without a task
-of its own. A connection has one timer, which is set for the first request and moves itself on when it fires early: most
-requests are answered long before.
+How: a request is written once to a connection that is open. From then on it may have been delivered, whatever happens:
+if a kept connection breaks before a byte of the response has arrived, nothing can prove that the server had not read
+the request. The response is parsed where it arrives, and resolves the request there, without a task of its own. A
+connection has one timer, which is set for the first request and moves itself on when it fires early: most requests are
+answered long before.
 
-What is not yet written is known from the size of the write buffer. There is no other back-pressure to heed, since a
-connection has one request at a time, whose bytes are in memory anyway. Under TLS the buffer does not count the last
-64 KiB or so, which the layer below holds; they are taken for sent.
+A request of more than 64 KiB is written in pieces, as fast as they are taken. TLS would encrypt all of it at once,
+which holds the loop for too long, and hand it to the layer below, whose buffer it does not count. So what is not yet
+written is what was held back, and the write buffer. Under TLS the last 64 KiB or so, which the layer below holds, are
+taken for sent.
 
 A body without a length is complete if the server closed the connection and did not break it. Under TLS, asyncio reports
 an end without a farewell in the same way as one with it.
@@ -41,6 +42,9 @@ from ._causes import keep_cause
 from ._parser import ResponseParser
 from ._pending import PendingRequest, fail, fail_closed
 
+_PIECE = 64 * 1024
+_PIECES_AT_ONCE = 16
+_NOTHING = memoryview(b"")
 _UNDECODABLE = "DecodingError: the response body is not encoded as its headers say"
 
 
@@ -76,6 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         "_buffer",
         "_context",
         "_deadline",
+        "_is_full",
         "_is_paused",
         "_is_spoiled",
         "_is_unpacking",
@@ -90,6 +95,7 @@ class Connection(asyncio.BufferedProtocol):
         "_timer",
         "_timer_at",
         "_transport",
+        "_unwritten",
         "idle_limit",
         "route",
     )
@@ -117,7 +123,8 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = self._deadline = 0.0
-        self._is_paused = self._is_spoiled = self._is_unpacking = self._keep = False
+        self._unwritten = _NOTHING
+        self._is_full = self._is_paused = self._is_spoiled = self._is_unpacking = self._keep = False
 
     @property
     def usable(self) -> bool:
@@ -126,6 +133,8 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def _is_sending(self) -> bool:
+        if self._unwritten:
+            return True
         return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     def exchange(self, pending: PendingRequest, data: SecretBytes, now: float, *, keep: bool) -> None:
@@ -145,12 +154,17 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is None or self._timer_at > self._deadline:
             self._set_timer()
         pending.sent = True
-        cast("asyncio.Transport", self._transport).write(data)
+        if len(data) <= _PIECE:
+            cast("asyncio.Transport", self._transport).write(data)
+        else:
+            self._unwritten = memoryview(data)
+            self._write_more()
 
     def close(self) -> None:
         """Close the connection at once; a request on it fails as closed."""
         pending, self._pending = self._pending, None
         self._is_spoiled = True
+        self._unwritten = _NOTHING
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -169,6 +183,15 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the open connection."""
         self._transport = cast("asyncio.Transport", transport)
+
+    def pause_writing(self) -> None:
+        """Hold back the rest of a large request."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """Go on with a large request."""
+        self._is_full = False
+        self._write_more()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to put what arrives."""
@@ -208,6 +231,15 @@ class Connection(asyncio.BufferedProtocol):
         # Of a body that is complete, a part may still have to be decompressed.
         if self._pending is None:
             self.close()
+
+    def _write_more(self) -> None:
+        """Write what is taken of a large request; if that is much, the rest has to wait until others have run."""
+        for _ in range(_PIECES_AT_ONCE):
+            if not self._unwritten or self._is_full or not self.usable:
+                return
+            piece, self._unwritten = self._unwritten[:_PIECE], self._unwritten[_PIECE:]
+            cast("asyncio.Transport", self._transport).write(piece)
+        self._loop.call_soon(self._write_more, context=self._context)
 
     def _advance(self) -> None:
         """Go on with the response as far as it was parsed."""

@@ -20,7 +20,7 @@ import anyio.lowlevel
 from bms_async.errors import BmsError
 
 from ._connector import Connector, Route
-from ._http1 import split_url
+from ._http1 import check_timeout, split_url
 from ._http1_connection import Connection
 from ._pending import PendingRequest, as_transport_error, fail, fail_closed
 from ._pool import SAFE_METHODS, IdlePool
@@ -76,6 +76,7 @@ class Http1Queue(RequestQueue):
         connection = data = None
         keep = False
         try:
+            check_timeout(request)
             scheme, netloc, target = split_url(request)
             route = self._connector.routes.get((scheme, netloc))
             if route is not None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from bms_async.redaction import SecretBytes
 from bms_async.wire import HttpRequest
 
-from ._http1 import check_header, check_method
+from ._http1 import check_header, check_length, check_method, check_names
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _USUAL_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
@@ -89,6 +89,8 @@ class RequestWriter:
                     del self._heads[next(iter(self._heads))]
                 self._heads[pairs] = head
         lines, has_length, keep = head
+        if has_length:
+            check_length(request)
         if has_length or not (body or method in _WITH_BODY):
             first = f"{method} {self._path_prefix}{target} HTTP/1.1\r\n"
         else:
@@ -102,7 +104,7 @@ class RequestWriter:
 
     def _write_head(self, request: HttpRequest, pairs: tuple[tuple[str, str], ...]) -> _Head:
         names = tuple(request.headers)
-        added = self._added.get(names) or self._find_added(names)
+        added = self._added.get(names) or self._find_added(request, names)
         lines = [self._lines.get(pair) or self._write_line(request, *pair) for pair in pairs]
         keep = self._closing.isdisjoint(pairs)
         return _Head(SecretBytes(b"".join((added.lines, *lines, self._proxy_headers))), added.has_length, keep)
@@ -118,7 +120,8 @@ class RequestWriter:
                 self._closing.add((name, value))
         return line
 
-    def _find_added(self, names: tuple[str, ...]) -> _Added:
+    def _find_added(self, request: HttpRequest, names: tuple[str, ...]) -> _Added:
+        check_names(request)
         given = {name.lower() for name in names}
         usual = {"Host": self._host, **_USUAL}
         lines = "".join([f"{name}: {value}\r\n" for name, value in usual.items() if name.lower() not in given])

@@ -19,7 +19,13 @@ from bms_async.errors import ConfigurationError, ResponseTooLargeError
 from bms_async.wire import HttpRequest, HttpResponse, ResponseHeaders
 
 from ._client_pool import ClientPool
-from ._connect import Proxy, create_ssl_context, describe_proxy_unusable, proxy_from_environment
+from ._connect import (
+    Proxy,
+    create_ssl_context,
+    create_usual_ssl_context,
+    describe_proxy_unusable,
+    proxy_from_environment,
+)
 from ._decompress import CHUNK_SIZE, make_decompressor
 from ._http1 import check_headers, not_sent_error, split_url
 from ._httpx_errors import connect_timeout, timeout_error, to_transport_error
@@ -117,7 +123,10 @@ class HttpxTransport(QueuedTransport):
         await self._pool.aclose()
 
     def _load_ssl_context(self) -> ssl.SSLContext:
-        context = httpx.create_ssl_context() if self._ca_bundle is None else create_ssl_context(self._ca_bundle)
+        if self._ca_bundle is None:
+            context = create_usual_ssl_context(lambda: httpx.create_ssl_context(trust_env=False))
+        else:
+            context = create_ssl_context(self._ca_bundle)
         # The first transport imports httpcore, which would block the event loop too.
         httpx.AsyncHTTPTransport(verify=context)
         return context

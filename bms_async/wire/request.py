@@ -43,7 +43,7 @@ def build_request(
         query: None values are left out, sequences repeat their name.
         body: Anything that msgspec can encode as JSON, with its secrets as `SecretStr`; the result of `encode_body`;
             None for no body.
-        headers: Headers of this call alone; they override the operation's.
+        headers: Headers of this call alone; they override the operation's, in whatever case they are written.
         user_agent: The ``User-Agent`` header.
         timeout: Seconds for one attempt.
     """
@@ -59,7 +59,8 @@ def build_request(
     if operation.headers:
         all_headers.update(operation.headers)
     if headers:
-        all_headers.update(headers)
+        given = {name.lower() for name in headers}
+        all_headers = {name: value for name, value in all_headers.items() if name.lower() not in given} | {**headers}
     return HttpRequest(
         operation=operation.name, method=operation.method, url=url, headers=all_headers, body=content, timeout=timeout
     )

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bms_async import BmsClient, ConfigurationError, HttpxTransport, Limits, StaticToken, TransportError
+from bms_async import (
+    BmsClient,
+    ConfigurationError,
+    Http1Transport,
+    HttpxTransport,
+    Limits,
+    StaticToken,
+    TransportError,
+)
+from bms_async.transport import OwningTransport
 from tests.transport.loopback import CERTIFICATE, Loopback, Talk, answer, answers, server_context
+
+HASHED_NAME = "8825bcc1.0"
+"""Where OpenSSL looks for the certificate of the tests in a folder; from ``openssl x509 -hash``."""
+
+OWN = pytest.mark.parametrize("make", [HttpxTransport, Http1Transport])
 
 SERVER = answer(body=b'{"server": {"id": "s-1", "name": "bms-1"}}')
 
@@ -51,6 +67,56 @@ async def test_a_bundle_that_cannot_be_read_is_told_of_when_the_client_is_opened
 
     with pytest.raises(ConfigurationError, match=f"ca_bundle=.*ca.pem.*{message}"):
         await bms.__aenter__()
+
+
+@pytest.fixture
+def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@OWN
+@pytest.mark.usefixtures("nothing_named")
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("SSL_CERT_FILE", "{0}/absent.pem", "No such file"),
+        ("SSL_CERT_FILE", "{0}/empty.pem", "expected certificates in PEM form, got none"),
+        ("SSL_CERT_DIR", "{0}/absent", "expected folders, got none that exists"),
+        ("SSLKEYLOGFILE", "{0}/absent/keys", "No such file"),
+    ],
+    ids=["no file", "an empty file", "no folder", "no place for keys"],
+)
+async def test_a_variable_that_names_nothing_readable_is_told_of_by_its_name(
+    make: Callable[[], OwningTransport],
+    name: str,
+    value: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "empty.pem").touch()
+    monkeypatch.setenv(name, value.format(tmp_path))
+    with pytest.raises(ConfigurationError, match=f"^{name}='{value.format(tmp_path)}': .*{message}"):
+        await make().open()
+
+
+@OWN
+@pytest.mark.usefixtures("nothing_named")
+async def test_the_folders_of_certificates_that_the_environment_names_may_be_several(
+    make: Callable[[], OwningTransport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "second"
+    folder.mkdir()
+    (folder / HASHED_NAME).write_bytes(CERTIFICATE.read_bytes())
+    monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path}{os.pathsep}{folder}")
+    async with (
+        Loopback(over_tls) as server,
+        BmsClient(
+            endpoint=server.secure_url, project_id="p", auth=StaticToken("t"), transport=make(), retry=None
+        ) as bms,
+    ):
+        assert (await bms.servers.get("s-1")).name == "bms-1"
 
 
 def test_a_bundle_or_a_bound_beside_a_transport_is_refused_for_it_would_not_be_used() -> None:

@@ -167,6 +167,13 @@ def test_the_address_of_a_proxy_is_read_as_people_write_it(text: str, address: s
     assert read_proxy(text).problem is None
 
 
+@pytest.mark.parametrize("text", ["", "http://", "http://:3128", "p:0", "http://p:65536", "http://p:x", "p\n.example"])
+def test_the_address_of_a_proxy_that_is_none_is_refused_with_what_is_expected(text: str) -> None:
+    problem = read_proxy(text).problem
+    assert problem is not None
+    assert problem.startswith("expected an address http://host:port")
+
+
 def test_r5_a_proxy_does_not_show_its_password() -> None:
     proxy = read_proxy("http://me:open-sesame@proxy.example.com:3128")
     assert proxy.host_and_port == "proxy.example.com:3128"

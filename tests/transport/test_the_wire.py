@@ -201,3 +201,35 @@ async def test_a_header_with_a_name_that_cannot_be_is_not_sent(
             await transport.send(request(server.url, headers={name: "value"}))
         assert not caught.value.maybe_delivered
         assert server.heard == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Length": "5"},
+        {"content-length": "200"},
+        {"Content-Length": "22 "},
+        {"Content-Length": "+22"},
+        {"Transfer-Encoding": "chunked"},
+        {"transfer-encoding": "identity"},
+        {"Host": "a", "host": "b"},
+        {"Content-Length": "22", "content-length": "22"},
+    ],
+    ids=str,
+)
+async def test_r3_no_part_of_a_request_can_be_read_as_another_request(
+    library: ModuleType, trusting: ssl.SSLContext, headers: dict[str, str]
+) -> None:
+    body = b"GET /x HTTP/1.1\r\nX: y\r\n\r\n"[:22]
+    async with Loopback(answers(answer())) as server, make_transport(library, trusting) as transport:
+        usual = request(server.url, method="POST", headers={"Content-Length": "22"}, body=body)
+        assert (await transport.send(usual)).status == 200
+        # A second time too, for header lines are remembered.
+        for _ in range(2):
+            with pytest.raises(TransportError) as caught:
+                await transport.send(request(server.url, method="POST", headers=headers, body=body))
+            assert not caught.value.maybe_delivered
+        with pytest.raises(TransportError, match="expected the length of the body, 3"):
+            await transport.send(request(server.url, method="POST", headers={"Content-Length": "22"}, body=b"abc"))
+        assert len(server.heard) == 1
+        assert server.heard[0].endswith(b"\r\n\r\n" + body)

@@ -117,6 +117,13 @@ def test_every_request_says_what_it_takes_and_who_asks() -> None:
     assert request.operation == "jobs.get"
 
 
+def test_a_header_of_the_call_takes_the_place_of_the_usual_one_in_whatever_case_it_is_written() -> None:
+    given = {"accept": "text/plain", "CONTENT-TYPE": "application/json; charset=utf-8", "X-Mine": "1"}
+    request = build_request(power.STOP, endpoint=ENDPOINT, path=PROJECT, body={}, headers=given)
+
+    assert request.headers == {"User-Agent": "bms-async", **given}
+
+
 def test_a_part_that_is_given_twice_in_a_path_is_filled_twice() -> None:
     operation = Operation(name="x", method="GET", path="/{a}/{b}/{a}", result=Job, safety=Safety.READ, chapter="none")
 

@@ -115,7 +115,11 @@ async def test_an_address_is_read_from_its_url(url: str, host: str, port: int, s
 
 
 @pytest.mark.parametrize(
-    "netloc", ["", ":80", "a b", "a\r\nX-Y: z", "a:b", "a:-1", "[::1", "a" * 64 + ".example", "é" * 70, "a@b"]
+    "netloc",
+    [
+        *("", ":80", "a b", "a\r\nX-Y: z", "a:b", "a:-1", "[::1", "a" * 64 + ".example", "é" * 70, "a@b"),
+        *("a:0", "a:00", "a:65536", "a\n", "\ta", "a.\r\nexample", "127.0.0.1\n:80"),
+    ],
 )
 async def test_r3_an_address_that_is_none_is_refused_and_not_shown(netloc: str) -> None:
     with pytest.raises(TransportError, match="InvalidURL: ") as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from itertools import pairwise
 
 import pytest
 
@@ -140,17 +141,47 @@ async def test_a_large_request_is_heard_whole() -> None:
         assert server.heard[0].endswith(b"\r\n\r\n" + b"x" * 3_000_000)
 
 
-async def test_an_answer_before_the_request_was_read_ends_the_connection() -> None:
+@pytest.mark.parametrize("serve", [Loopback, SecureLoopback], ids=["plain", "TLS"])
+async def test_an_answer_before_the_request_was_read_ends_the_connection(serve: type[Loopback]) -> None:
     async def answers_early(talk: Talk) -> None:
         await talk._reader.readexactly(100)
         await talk.say(answer(413))
         await talk.until_gone()
 
-    async with Loopback(answers_early) as server, Http1Transport() as transport:
-        response = await transport.send(request(server.url, "POST", body=b"x" * 30_000_000))
+    async with serve(answers_early) as server, Http1Transport(ca_bundle=CERTIFICATE) as transport:
+        url = server.url if serve is Loopback else server.secure_url
+        response = await transport.send(request(url, "POST", body=b"x" * 30_000_000))
         assert response.status == 413
         # The rest of the body would have been read as another request.
         await server.until(lambda it: it.open == 0)
+        assert transport.statistics().in_flight == transport._queue._idle.count == 0
+
+
+@pytest.mark.parametrize("serve", [Loopback, SecureLoopback], ids=["plain", "TLS"])
+async def test_r9_a_large_request_is_written_in_many_turns_as_fast_as_its_server_reads(serve: type[Loopback]) -> None:
+    gate = asyncio.Event()
+
+    async def reads_late(talk: Talk) -> None:
+        await gate.wait()
+        await answers(answer())(talk)
+
+    async with serve(reads_late) as server, Http1Transport(ca_bundle=CERTIFICATE) as transport:
+        url = server.url if serve is Loopback else server.secure_url
+        pending = transport.submit(request(url, "POST", body=b"x" * 30_000_000))
+        await eventually(lambda: pending.sent)
+        (connection,) = transport._queue._open_connections
+        left = [len(connection._unwritten)]
+        while not connection._is_full:
+            await asyncio.sleep(0)
+            left.append(len(connection._unwritten))
+        assert max(before - after for before, after in pairwise([30_000_000, *left])) < 3_000_000
+        # What is held back is in memory once, and not encrypted too.
+        assert left[-1] > 10_000_000
+        gate.set()
+        assert (await pending.wait()).status == 200
+        assert server.heard[0].endswith(b"\r\n\r\n" + b"x" * 30_000_000)
+        assert (await transport.send(request(url))).status == 200
+        assert server.accepted == 1
 
 
 async def test_r4_a_body_that_is_still_decompressed_when_its_connection_is_gone_is_given_up_by_closing() -> None:

@@ -227,6 +227,22 @@ async def test_r3_a_request_that_cannot_be_sent_leaves_its_place_to_the_next(sen
         assert transport.statistics().in_flight == 0
 
 
+@pytest.mark.parametrize("timeout", [None, "5", float("nan"), -1.0], ids=str)
+async def test_r3_a_request_with_a_timeout_that_is_none_leaves_its_place_and_an_idle_connection_to_the_next(
+    timeout: Any,
+) -> None:
+    async with Loopback(answers(answer())) as server, Http1Transport(connections=1) as transport:
+        for accepted in (0, 1):
+            assert server.accepted == accepted
+            for _ in range(2):
+                with pytest.raises(TransportError) as caught:
+                    await transport.send(request(server.url, timeout=timeout))
+                assert not caught.value.maybe_delivered
+            assert (await transport.send(request(server.url))).status == 200
+            assert transport.statistics().in_flight == 0
+        assert server.accepted == 1
+
+
 async def test_r3_on_a_connection_that_broke_before_anything_was_written_nothing_was_delivered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
