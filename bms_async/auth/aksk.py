@@ -32,7 +32,7 @@ from bms_async._threads import run_in_thread
 from bms_async.errors import BmsError, ConfigurationError, InvalidRequestError, TransportError
 from bms_async.redaction import MASK, Secret, SecretStr, mask, wrap_secrets
 from bms_async.wire import HttpRequest, HttpResponse
-from bms_async.wire.signing import DATE_HEADER, format_date, sign
+from bms_async.wire.signing import DATE_HEADER, SignedHeaders, arrange_headers, format_date, sign_arranged
 
 from ._clock import CloudClock
 from ._keys import Keys, check_text, read_keys
@@ -51,6 +51,7 @@ MAX_INLINE_BYTES = 1024 * 1024
 
 _log = logging.getLogger("bms_async.auth")
 
+_MAX_ARRANGED = 16
 _NEVER_SIGNED = frozenset(
     {
         "accept",
@@ -181,22 +182,17 @@ class AkSkAuth:
         url, given = request.url, request.headers
         second = self._clock.now()
         cache = self._header_cache
-        if cache is not None and url.startswith(cache.prefix) and cache.second == second and cache.keys is keys:
-            added = cache.added.copy()
-        else:
-            added = self._headers_to_add(url, second, keys)
-        signed = added.copy()
-        for name in _signed_names(tuple(given)):
-            signed[name] = given[name]
+        if cache is None or cache.second != second or cache.keys is not keys or not url.startswith(cache.prefix):
+            cache = self._find_added(url, second, keys)
+        arranged = cache.arrange(given)
         if len(body) <= MAX_INLINE_BYTES:
-            signature = sign(request.method, url, signed, body, access_key=keys.access_key, key=keys.signing)
+            signature = sign_arranged(request.method, url, arranged, body, access_key=keys.access_key, key=keys.signing)
         else:
             work = functools.partial(
-                sign, request.method, url, signed, body, access_key=keys.access_key, key=keys.signing
+                sign_arranged, request.method, url, arranged, body, access_key=keys.access_key, key=keys.signing
             )
             signature = await run_in_thread(work)
-        added["Authorization"] = signature
-        return added
+        return {**cache.added, "Authorization": signature}
 
     async def renew(self, request: HttpRequest, response: HttpResponse) -> bool:
         """Adjust the clock to the cloud's, or fetch new keys; return whether a retry may succeed.
@@ -240,7 +236,7 @@ class AkSkAuth:
         """Return the text with the secret key and the security token masked."""
         return mask(text, *self._redacted_values)
 
-    def _headers_to_add(self, url: str, second: int, keys: Keys) -> dict[str, str]:
+    def _find_added(self, url: str, second: int, keys: Keys) -> _HeaderCache:
         """Return the headers to add to a request, without its signature."""
         start = url.find("/", _MIN_LENGTH)
         added = {"Host": _authority(url if start < 0 else url[:start]), DATE_HEADER: _format_unix(second)}
@@ -253,9 +249,10 @@ class AkSkAuth:
             added["X-Security-Token"] = keys.security_token
         # All of them, so that a call need not wrap them again.
         wrapped: dict[str, str] = {name: SecretStr(value) for name, value in added.items()}
+        cache = _HeaderCache(url if found is None else url[: found.end()], second, keys, wrapped)
         if found is not None:
-            self._header_cache = _HeaderCache(url[: found.end()], second, keys, wrapped.copy())
-        return wrapped
+            self._header_cache = cache
+        return cache
 
     async def _fetch(self, refused: Keys | None) -> Keys:
         """Return the provider's keys, which may be the refused ones again; callers that wait share one fetch."""
@@ -311,13 +308,29 @@ class _HeaderCache:
         added: The headers; a security token may be among them.
     """
 
-    __slots__ = ("added", "keys", "prefix", "second")
+    __slots__ = ("_arranged", "added", "keys", "prefix", "second")
 
     def __init__(self, prefix: str, second: int, keys: Keys, added: dict[str, str]) -> None:
         self.prefix = prefix
         self.second = second
         self.keys = keys
         self.added = added
+        self._arranged: dict[tuple[tuple[str, str], ...], SignedHeaders] = {}
+
+    def arrange(self, given: Mapping[str, str]) -> SignedHeaders:
+        """Return the headers to sign of a request, which most requests have in common.
+
+        Args:
+            given: The request's own headers.
+        """
+        pairs = tuple(given.items())
+        arranged = self._arranged.get(pairs)
+        if arranged is None:
+            signed = self.added | {name: given[name] for name in given if name.lower() not in _NEVER_SIGNED}
+            if len(self._arranged) >= _MAX_ARRANGED:
+                self._arranged.clear()
+            arranged = self._arranged[pairs] = arrange_headers(signed)
+        return arranged
 
 
 def _provider_error(error: Exception) -> BmsError:
@@ -326,12 +339,6 @@ def _provider_error(error: Exception) -> BmsError:
         return ConfigurationError(str(error))
     # The text of the application's error may hold secrets.
     return TransportError(f"the provider of keys failed with {type(error).__name__}", maybe_delivered=False)
-
-
-@functools.lru_cache(maxsize=64)
-def _signed_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the headers to sign: all but those that proxies may change or remove."""
-    return tuple(name for name in names if name.lower() not in _NEVER_SIGNED)
 
 
 @functools.lru_cache(maxsize=32)

@@ -94,17 +94,50 @@ def sign(
     Raises:
         ValueError: There is no ``X-Sdk-Date``.
     """
-    path, query = _target(url)
+    return sign_arranged(method, url, arrange_headers(headers), body, access_key=access_key, key=key)
+
+
+class SignedHeaders(NamedTuple):
+    """The part of a signature that depends on the headers alone, which many requests of one second share.
+
+    Attributes:
+        lines: The headers, one a line, in signing order; a security token may be among them.
+        names: Their names, joined.
+        date: The value of the date header.
+        payload_hash: What replaces the body's hash; empty for nothing.
+    """
+
+    lines: SecretStr
+    names: str
+    date: str
+    payload_hash: str
+
+
+def arrange_headers(headers: Mapping[str, str]) -> SignedHeaders:
+    """Return the headers as they are signed.
+
+    Args:
+        headers: As of `sign`.
+
+    Raises:
+        ValueError: There is no ``X-Sdk-Date``.
+    """
     signed, names, dated, payload_hash_header = _header_order(tuple(headers))
-    if not body:
-        digest = _EMPTY
-    else:
-        given_hash = headers[payload_hash_header].strip() if payload_hash_header is not None else ""
-        digest = given_hash or sha256(body).hexdigest()
-    # A SecretStr, for a security token is among the headers. Stripped as plain text, which is read and not kept.
+    payload_hash = "" if payload_hash_header is None else _strip(headers[payload_hash_header])
+    # Stripped as plain text, which is read and not kept.
     lines = SecretStr("".join([f"{name}:{_strip(headers[given])}\n" for name, given in signed]))
+    return SignedHeaders(lines, names, _strip(headers[dated]), payload_hash)
+
+
+def sign_arranged(
+    method: str, url: str, headers: SignedHeaders, body: bytes, *, access_key: str, key: SigningKey
+) -> SecretStr:
+    """Return what `sign` does, of headers that were arranged before."""
+    path, query = _target(url)
+    lines, names, date, payload_hash = headers
+    digest = (payload_hash or sha256(body).hexdigest()) if body else _EMPTY
     canonical = sha256(f"{method.upper()}\n{path}\n{query}\n{lines}\n{names}\n{digest}".encode()).hexdigest()
-    signature = SecretStr(key.sign(f"{ALGORITHM}\n{_strip(headers[dated])}\n{canonical}".encode()))
+    signature = SecretStr(key.sign(f"{ALGORITHM}\n{date}\n{canonical}".encode()))
     return SecretStr(f"{ALGORITHM} Access={access_key}, SignedHeaders={names}, Signature={signature}")
 
 

@@ -37,7 +37,7 @@ from bms_async.auth import Auth, RenewableAuth, aksk
 from bms_async.auth.aksk import MAX_INLINE_BYTES, MAX_SIGNED_BYTES
 from bms_async.simulator import Cloud, CloudSettings, create_app
 from bms_async.simulator.core.tokens import AccessKey
-from bms_async.wire.signing import SigningKey, sign
+from bms_async.wire.signing import SigningKey, sign, sign_arranged
 from tests.support.virtual_clock import advance, run_virtually
 
 AK, SK, TOKEN = "AKIDTESTACCESSKEY", "very/secret+key/of=mine", "temporary/token+with=signs"
@@ -193,9 +193,9 @@ async def test_a_long_body_is_hashed_while_other_calls_go_on(
 
     def sign_and_tell(*arguments: Any, **named: Any) -> str:
         threads.append(threading.current_thread())
-        return sign(*arguments, **named)
+        return sign_arranged(*arguments, **named)
 
-    monkeypatch.setattr(aksk, "sign", sign_and_tell)
+    monkeypatch.setattr(aksk, "sign_arranged", sign_and_tell)
     auth = AkSkAuth("AK", "SK", clock=lambda: NOW)
     body = bytes(length)
     wanted = HttpRequest(operation="x", method="PUT", url="https://h/v1/p/x", headers={}, body=body)
