@@ -214,6 +214,15 @@ def _shown_address(request: HttpRequest) -> str:
     return f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
 
 
+def refuse_old_tls(context: ssl.SSLContext) -> None:
+    """Have a context refuse TLS below 1.2, which some builds of Python leave to the settings of the system.
+
+    Args:
+        context: The context, which may ask for more than that already.
+    """
+    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+
+
 def create_ssl_context(ca_bundle: str | os.PathLike[str]) -> ssl.SSLContext:
     """Return a context that trusts these certificates only. Call this in a thread: it reads files.
 

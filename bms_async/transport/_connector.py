@@ -33,6 +33,7 @@ from ._connect import (
     describe_proxy_unreachable,
     describe_proxy_unusable,
     proxy_from_environment,
+    refuse_old_tls,
 )
 from ._http1 import not_sent_error
 from ._http1_connection import Connection
@@ -306,6 +307,7 @@ def _default_ssl_context(ca_bundle: str | os.PathLike[str] | None) -> ssl.SSLCon
         context = create_usual_ssl_context(lambda: ssl.create_default_context(cafile=certifi.where()))
     else:
         context = create_ssl_context(ca_bundle)
+    refuse_old_tls(context)
     context.set_alpn_protocols(["http/1.1"])
     return context
 

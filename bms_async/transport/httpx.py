@@ -25,6 +25,7 @@ from ._connect import (
     create_usual_ssl_context,
     describe_proxy_unusable,
     proxy_from_environment,
+    refuse_old_tls,
 )
 from ._decompress import CHUNK_SIZE, make_decompressor
 from ._http1 import check_headers, not_sent_error, split_url
@@ -127,6 +128,7 @@ class HttpxTransport(QueuedTransport):
             context = create_usual_ssl_context(lambda: httpx.create_ssl_context(trust_env=False))
         else:
             context = create_ssl_context(self._ca_bundle)
+        refuse_old_tls(context)
         # The first transport imports httpcore, which would block the event loop too.
         httpx.AsyncHTTPTransport(verify=context)
         return context

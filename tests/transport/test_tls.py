@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from bms_async import HttpRequest, HttpResponse, HttpxTransport, TransportError
+from bms_async.transport._connect import refuse_old_tls
 from bms_async.transport.http1 import Http1Transport
 from tests.transport._transports import make_transport
 from tests.transport._trials import TIMEOUT, outcome_of
@@ -156,6 +157,9 @@ def speaks_old_tls(authority: Authority) -> ssl.SSLContext:
 async def test_a_server_that_speaks_tls_1_1_only_gets_nothing(
     library: ModuleType, trusts_authority: ssl.SSLContext, speaks_old_tls: ssl.SSLContext
 ) -> None:
+    # As our own contexts do, wherever Python was built; the next test shows it.
+    refuse_old_tls(trusts_authority)
+
     async def refuses(talk: Talk) -> None:
         # asyncio's server would hang up without the alert, which names the reason.
         inward, outward = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -168,6 +172,29 @@ async def test_a_server_that_speaks_tls_1_1_only_gets_nothing(
         error = await outcome_of(transport.send(request(server.secure_url)))
         check_nothing_was_delivered(error, server.secure_url)
         assert "ALERT_PROTOCOL_VERSION" in str(error)
+
+
+@OWN
+async def test_contexts_of_our_own_refuse_tls_below_1_2_though_the_system_allows_it(
+    make: Any, authority: Authority, speaks_old_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[ssl.SSLContext] = []
+
+    def lax(**files: Any) -> ssl.SSLContext:
+        context = usual(**files)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = ssl.TLSVersion.TLSv1
+        context.set_ciphers("DEFAULT@SECLEVEL=0")
+        made.append(context)
+        return context
+
+    usual = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lax)
+    async with Loopback(with_context(speaks_old_tls)) as server, make(ca_bundle=authority.bundle) as transport:
+        error = await outcome_of(transport.send(request(server.secure_url)))
+        check_nothing_was_delivered(error, server.secure_url)
+    assert {context.minimum_version for context in made} == {ssl.TLSVersion.TLSv1_2}
 
 
 async def test_a_client_that_accepts_anything_does_speak_with_it(
