@@ -20,6 +20,9 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from typing import Self
+
+import msgspec
 
 CLOCK_DRIFT = 0.01
 """Seconds added to the window: two clocks that differ by 150 parts in a million still agree that it is over."""
@@ -40,45 +43,64 @@ _SHRINK_FACTOR = 0.8
 """The part of a capacity that is left after a 429."""
 
 
-class AdaptiveLimit:
+class AdaptiveLimit(msgspec.Struct, array_like=True):
     """What is left of a limit after refusals. All times are those of one clock, whichever it is.
 
-    Args:
-        limit: Calls a window; None for no limit.
-        window: Seconds.
+    It is a Struct, because the processes that share a limit keep it in a store.
 
     Attributes:
         capacity: Calls a window now.
+        unreduced: Calls a window as documented or set.
+        ceiling: Calls a window as far as the capacity may grow back.
         window: Seconds until a slot comes back; longer than `base_window` where the server allows less than one call
             in that.
         base_window: Seconds until a slot comes back while no quota is adopted.
+        nominal: Seconds of the window as documented, to which the other two add what the clocks may differ by.
         blocked_until: The time from which calls may be sent again.
-        quota: The quota that the server named last, until it is forgotten: calls, and its window in seconds.
         forget_at: The time at which the quota is forgotten.
+        grow_at: The time at which the capacity grows.
+        named: The quota that the server named last, until it is forgotten: calls, and its window in seconds; or empty.
     """
 
-    __slots__ = (
-        "_ceiling",
-        "_grow_at",
-        "_unreduced",
-        "base_window",
-        "blocked_until",
-        "capacity",
-        "forget_at",
-        "quota",
-        "window",
-    )
+    capacity: int
+    unreduced: int
+    ceiling: int
+    window: float
+    base_window: float
+    nominal: float
+    blocked_until: float = -math.inf
+    forget_at: float = -math.inf
+    grow_at: float = -math.inf
+    named: tuple[float, ...] = ()
 
-    def __init__(self, limit: int | None, window: float) -> None:
-        self._unreduced = self._ceiling = self.capacity = sys.maxsize if limit is None else limit
-        self.window = self.base_window = window + CLOCK_DRIFT
-        self.blocked_until = self.forget_at = self._grow_at = -math.inf
-        self.quota: tuple[int, float] | None = None
+    @classmethod
+    def of(cls, limit: int | None, window: float, *, drift: float = CLOCK_DRIFT) -> Self:
+        """Return a limit that is whole.
+
+        Args:
+            limit: Calls a window; None for no limit.
+            window: Seconds.
+            drift: Seconds that are added to the window for the clocks.
+        """
+        calls = sys.maxsize if limit is None else limit
+        return cls(calls, calls, calls, window + drift, window + drift, window)
+
+    @property
+    def quota(self) -> tuple[int, float] | None:
+        """The quota that the server named last, until it is forgotten: calls, and its window in seconds."""
+        return (int(self.named[0]), self.named[1]) if self.named else None
+
+    def change_limit(self, limit: int) -> None:
+        """Keep to another limit; what was learned from refusals stays."""
+        is_unreduced = self.is_unreduced
+        self.unreduced = limit
+        self.ceiling = min(self.ceiling, limit) if self.named else limit
+        self.capacity = limit if is_unreduced else min(self.capacity, self.ceiling)
 
     @property
     def is_unreduced(self) -> bool:
         """Whether the limit is whole now; it may be blocked all the same."""
-        return self.capacity == self._unreduced and self.quota is None
+        return self.capacity == self.unreduced and not self.named
 
     def is_unreduced_at(self, now: float) -> bool:
         """Return whether the limit will be whole at a time if no refusal comes before it."""
@@ -93,7 +115,7 @@ class AdaptiveLimit:
             retry_after: Seconds to stay blocked; None for a whole window.
             quota: The limit that the server named.
         """
-        if self._unreduced == sys.maxsize:
+        if self.unreduced == sys.maxsize:
             if retry_after is not None:
                 self.blocked_until = max(self.blocked_until, now + max(retry_after, _MIN_BLOCK))
             return
@@ -104,22 +126,22 @@ class AdaptiveLimit:
             self.capacity = max(1, int(self.capacity * _SHRINK_FACTOR))
         block = self.base_window if retry_after is None else max(retry_after, _MIN_BLOCK)
         self.blocked_until = max(self.blocked_until, now + block)
-        self._grow_at = self.blocked_until + self.base_window
+        self.grow_at = self.blocked_until + self.base_window
         self.forget_at = self.blocked_until + FORGOTTEN_AFTER * self.base_window
 
     def expire(self, now: float) -> None:
         """Forget the quota and grow the capacity back, as far as that is due."""
-        if self.quota is not None and now >= self.forget_at:
-            self.quota, self._ceiling, self.window = None, self._unreduced, self.base_window
-            self._grow_at = self.forget_at + self.base_window
-        while self.capacity < self._ceiling and now >= self._grow_at:
-            self.capacity = min(self._ceiling, self.capacity + max(1, self._unreduced // _GROWTH))
-            self._grow_at += self.base_window
+        if self.named and now >= self.forget_at:
+            self.named, self.ceiling, self.window = (), self.unreduced, self.base_window
+            self.grow_at = self.forget_at + self.base_window
+        while self.capacity < self.ceiling and now >= self.grow_at:
+            self.capacity = min(self.ceiling, self.capacity + max(1, self.unreduced // _GROWTH))
+            self.grow_at += self.base_window
 
     def next_change(self) -> float:
         """Return the time at which `expire` will change something; infinity if the limit is whole."""
-        grow_at = self._grow_at if self.capacity < self._ceiling else math.inf
-        return grow_at if self.quota is None else min(grow_at, self.forget_at)
+        grow_at = self.grow_at if self.capacity < self.ceiling else math.inf
+        return min(grow_at, self.forget_at) if self.named else grow_at
 
     def estimate_wait(
         self, now: float, cooldowns: Sequence[float], position: int, interactive: int, *, reserved: int, free: int
@@ -139,13 +161,13 @@ class AdaptiveLimit:
         until_free = 0.0 if index < 0 else cooldowns[index] + window - now if index < len(cooldowns) else window
         wait = max(0.0, self.blocked_until - now, until_free) + rounds * window
         # The quota will be forgotten, and with it whatever it makes longer.
-        return wait if self.quota is None else min(wait, self.forget_at - now)
+        return min(wait, self.forget_at - now) if self.named else wait
 
     def shift(self, seconds: float) -> None:
         """Go on by another clock, which is ahead by so many seconds."""
         self.blocked_until += seconds
         self.forget_at += seconds
-        self._grow_at += seconds
+        self.grow_at += seconds
 
     def _adopt_quota(self, calls: int, seconds: float) -> None:
         """Keep to a limit that the server named, where it is lower than ours.
@@ -156,16 +178,16 @@ class AdaptiveLimit:
         """
         if not 0 < seconds <= _MAX_QUOTA_WINDOW or calls < 0:
             return
-        whole = self.base_window - CLOCK_DRIFT
+        whole = self.nominal
         share = calls * int(whole / seconds) if seconds <= whole else calls // math.ceil(seconds / whole)
         window = self.base_window
         if share < 1:
-            share, window = 1, max(self.base_window, seconds / max(1, calls) + CLOCK_DRIFT)
-        if share >= self._ceiling and window <= self.window:
+            share, window = 1, max(self.base_window, seconds / max(1, calls) + self.base_window - whole)
+        if share >= self.ceiling and window <= self.window:
             return
-        self._ceiling, self.window = min(self._ceiling, share), max(self.window, window)
-        self.capacity = min(self.capacity, self._ceiling)
-        self.quota = (calls, seconds)
+        self.ceiling, self.window = min(self.ceiling, share), max(self.window, window)
+        self.capacity = min(self.capacity, self.ceiling)
+        self.named = (calls, seconds)
 
 
 def _find_slot(position: int, interactive: int, capacity: int, reserved: int) -> tuple[int, int]:

@@ -78,7 +78,7 @@ class WindowLimiter:
     ) -> None:
         self._name = name
         self._limit = limit
-        self._adaptive = AdaptiveLimit(limit, window)
+        self._adaptive = AdaptiveLimit.of(limit, window)
         self._reserve = int((limit or 0) * reserve)
         # When calls ended whose slots have not come back. The end and not the return: the window may change meanwhile.
         self._cooldowns: deque[float] = deque()
