@@ -10,6 +10,7 @@ from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS
 
 if TYPE_CHECKING:
     from .accounts import Account, Membership
+    from .limiter import Limiter
     from .limits import Limits
     from .pacer import Pacer
     from .slot import Slot
@@ -22,6 +23,7 @@ __all__ = [
     "POWER_OPERATIONS",
     "Account",
     "Lane",
+    "Limiter",
     "LimiterStatistics",
     "Limits",
     "Membership",
@@ -33,6 +35,7 @@ __all__ = [
 _ON_DEMAND = {
     "Account": "accounts",
     "Lane": "wait_queue",
+    "Limiter": "limiter",
     "LimiterStatistics": "statistics",
     "Limits": "limits",
     "Membership": "accounts",

@@ -8,6 +8,7 @@ from typing import Self
 
 from bms_async.errors import ConfigurationError
 
+from .limiter import Limiter
 from .loop_binding import LoopBinding
 from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS, UNDOCUMENTED_OPERATIONS
 from .window import WindowLimiter
@@ -52,7 +53,7 @@ class Limits:
         self._is_unlimited = False
         self._reserve = reserve
         self._binding = LoopBinding()
-        self._limiters: dict[str, WindowLimiter] = {}
+        self._limiters: dict[str, Limiter] = {}
         self._limits: dict[str, int | None] = {**DOCUMENTED_LIMITS, **_check_changes(changes or {})}
         if shared_power_budget:
             given = [limit for name in POWER_OPERATIONS if (limit := self._limits[name]) is not None]
@@ -66,7 +67,7 @@ class Limits:
         limits._is_unlimited = True
         return limits
 
-    def __getitem__(self, operation: str) -> WindowLimiter:
+    def __getitem__(self, operation: str) -> Limiter:
         """Return the limiter of an operation; that of an operation without a limit never makes a call wait."""
         limiter = self._limiters.get(operation)
         if limiter is None:

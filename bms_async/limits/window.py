@@ -6,32 +6,26 @@ How: a slot is taken before a call is sent, and comes back 60 s after its respon
 counted the call somewhere between the two. So when a slot is used again, the server's count of its last use is at least
 60 s old, whatever the network did and whichever window the server counts by. No clock is shared with the server.
 
-Most calls find a free slot and no waiter. How many more of them can do so is counted ahead, and they take a fast path
-that looks at neither the clock nor the queues. Whatever could make that number too high sets it to 0.
-
 Rejected: a leaky bucket. One that allows 50 a minute lets 50 through at once and 50 more within the minute.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
-from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Iterable
 from threading import get_ident
 
-from bms_async.errors import WaitTooLongError
-
 from .adaptive_limit import AdaptiveLimit
-from .loop_binding import LoopBinding, run_on
+from .limiter import Limiter
+from .loop_binding import LoopBinding
 from .slot import Slot
 from .statistics import LimiterStatistics, unlimited_statistics
 from .wait_queue import Lane, WaitQueue
 
 
-class WindowLimiter:
+class WindowLimiter(Limiter):
     """Allows at most `limit` calls in any window of `window` seconds, as the server counts them.
 
     First come, first served within a lane; the interactive lane goes before the bulk lane, and bulk calls leave the
@@ -48,24 +42,7 @@ class WindowLimiter:
         binding: The event loop that it shares with other limiters; one of its own by default.
     """
 
-    __slots__ = (
-        "_adaptive",
-        "_binding",
-        "_calls",
-        "_cooldowns",
-        "_ended",
-        "_epoch",
-        "_fast_until",
-        "_fast_until_bulk",
-        "_lanes",
-        "_limit",
-        "_loop",
-        "_name",
-        "_refused",
-        "_reserve",
-        "_thread",
-        "_timer",
-    )  # fmt: skip
+    __slots__ = ("_adaptive", "_cooldowns", "_ended", "_timer")
 
     def __init__(
         self,
@@ -76,25 +53,15 @@ class WindowLimiter:
         reserve: float = 1 / 60,
         binding: LoopBinding | None = None,
     ) -> None:
-        self._name = name
-        self._limit = limit
+        super().__init__(name, limit, window=window, reserve=reserve, binding=binding)
         self._adaptive = AdaptiveLimit.of(limit, window)
-        self._reserve = int((limit or 0) * reserve)
         # When calls ended whose slots have not come back. The end and not the return: the window may change meanwhile.
         self._cooldowns: deque[float] = deque()
-        self._lanes: tuple[WaitQueue[Slot], WaitQueue[Slot]] = (WaitQueue(), WaitQueue())
-        # The loop of the fast path, and its thread; None where there is no limit. Asking for the running loop costs a
-        # system call.
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = 0
+        # How many slots have gone into their cooldown; at rebinding those that were in flight do.
+        self._ended = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._calls = self._ended = 0
-        # How often it was rebound. The slots of an earlier epoch went into their cooldown then.
-        self._epoch = 0
-        self._refused = 0
-        # Up to how many calls in all the fast path is open.
-        self._fast_until = self._fast_until_bulk = self._adaptive.capacity if limit is None else 0
-        self._binding = LoopBinding() if binding is None else binding
+        if limit is None:
+            self._fast_until = self._fast_until_bulk = self._adaptive.capacity
         self._binding.add(self)
 
     def __repr__(self) -> str:
@@ -104,82 +71,8 @@ class WindowLimiter:
         used = self._calls - self._ended + len(self._cooldowns)
         return f"<WindowLimiter {self._name}: {used} of {self._adaptive.capacity} used, {waiting} waiting>"
 
-    @property
-    def limit(self) -> int | None:
-        """Calls a window as documented or set; None without a limit."""
-        return self._limit
-
-    @property
-    def has_waiters(self) -> bool:
-        """Whether calls wait for a slot."""
-        return bool(self._lanes[0] or self._lanes[1])
-
-    async def acquire(self, lane: Lane = Lane.INTERACTIVE, *, max_wait: float | None = None) -> Slot:
-        """Wait for the right to make one call.
-
-        A caller that is cancelled while it waits leaves no trace; the next waiter takes its position.
-
-        Args:
-            lane: INTERACTIVE for a call that is awaited by itself, BULK for one of very many.
-            max_wait: Maximum wait in seconds; the call fails at once if it will surely take longer.
-
-        Raises:
-            WaitTooLongError: No slot comes in time.
-            ConfigurationError: The limiter is in use on another event loop.
-        """
-        # As in `acquire_nowait`: calling it would cost a tenth of a call that need not wait.
-        calls, loop = self._calls, self._loop
-        if calls < (self._fast_until_bulk if lane else self._fast_until) and (
-            loop is None or (get_ident() == self._thread and loop.is_running())
-        ):
-            self._calls = calls + 1
-            return Slot(self, self._epoch)
-        slot = self._acquire_slow(lane)
-        if slot is not None:
-            return slot
-        waiter: asyncio.Future[Slot] = self._binding.bind().create_future()
-        timer = None if max_wait is None else self._start_timeout(waiter, lane, max_wait)
-        queue = self._enqueue(waiter, lane)
-        try:
-            return await waiter
-        except (asyncio.CancelledError, WaitTooLongError):
-            if waiter.cancel() or waiter.cancelled() or waiter.exception():
-                queue.discard()
-                if (running := get_running_loop()) is self._binding.loop:
-                    # A waiter that came while this one still counted queued behind it, and nothing else would wake it.
-                    self._wake_waiters(running)
-            else:
-                waiter.result().refund()
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    def acquire_nowait(self, lane: Lane = Lane.INTERACTIVE) -> Slot | None:
-        """Return the right to make one call; None if it would have to wait.
-
-        Args:
-            lane: The lane; no waiter in it, or in the lane before it, is overtaken.
-
-        Raises:
-            ConfigurationError: The limiter is in use on another event loop.
-        """
-        calls, loop = self._calls, self._loop
-        if calls < (self._fast_until_bulk if lane else self._fast_until) and (
-            loop is None or (get_ident() == self._thread and loop.is_running())
-        ):
-            self._calls = calls + 1
-            return Slot(self, self._epoch)
-        return self._acquire_slow(lane)
-
     def estimate_wait(self, lane: Lane = Lane.INTERACTIVE) -> float:
-        """Return the seconds that a call would wait for its slot, if all goes as fast as it can.
-
-        It takes longer if the responses of calls in flight come late, or other calls enter a lane that goes before.
-
-        Args:
-            lane: The lane that the call would wait in.
-        """
+        """Return the seconds that a call would wait for its slot, if all goes as fast as it can."""
         adaptive = self._adaptive
         if self._limit is None:
             return 0.0 if self._fast_until else max(0.0, adaptive.blocked_until - self._binding.bind().time())
@@ -192,19 +85,7 @@ class WindowLimiter:
         return adaptive.estimate_wait(now, self._cooldowns, position, interactive, reserved=reserved, free=free)
 
     def on_rate_limited(self, retry_after: float | None = None, *, quota: tuple[int, float] | None = None) -> None:
-        """Back off after a 429: other programs use the account too, or its limit is lower.
-
-        The operation is blocked, and its capacity shrinks and grows back, by a fiftieth of the limit a window (one call
-        at least). An operation without a limit is blocked only if the server said for how long.
-
-        Args:
-            retry_after: The seconds that ``Retry-After`` named; None for a whole window.
-            quota: The limit that the server named: calls, and the window in seconds. It counts only where it is lower
-                than the one that is documented or set, and is forgotten ten windows after the last refusal.
-
-        Raises:
-            ConfigurationError: The limiter is in use on another event loop.
-        """
+        """Back off after a 429; see `Limiter.on_rate_limited`."""
         loop = self._binding.bind()
         self._refused += 1
         if self._limit is None and retry_after is None:
@@ -214,10 +95,7 @@ class WindowLimiter:
         self._schedule_wakeup(loop)
 
     def snapshot(self) -> list[float]:
-        """Return the seconds until each used slot comes back, ascending; a whole window for a call in flight.
-
-        A longer window that was learned from refusals is not taken into account.
-        """
+        """Return the seconds until each used slot comes back, ascending; a whole window for a call in flight."""
         if self._limit is None:
             return []
         now, window = self._sync_clock(), self._adaptive.base_window
@@ -225,11 +103,7 @@ class WindowLimiter:
         return [*(seconds for seconds in remaining if seconds > 0), *[window] * (self._calls - self._ended)]
 
     def restore(self, spent: Iterable[float]) -> None:
-        """Reserve the slots of calls that were made elsewhere.
-
-        Args:
-            spent: Seconds until the slot of each comes back, at most a window.
-        """
+        """Reserve the slots of calls that were made elsewhere, each for so many seconds."""
         if self._limit is None:
             return
         now, window = self._binding.bind().time(), self._adaptive.base_window
@@ -276,11 +150,6 @@ class WindowLimiter:
         # New queues: each waiter of the former loop leaves the one that it joined.
         self._lanes = (WaitQueue(), WaitQueue())
         self.invalidate_fast_path()
-
-    def invalidate_fast_path(self) -> None:
-        """Have the next call check the loop and its clock."""
-        if self._limit is not None:
-            self._fast_until = self._fast_until_bulk = 0
 
     def is_idle(self, now: float) -> bool:
         """Return whether nothing is used or learned at a time by its binding's clock; on any thread."""
@@ -330,26 +199,6 @@ class WindowLimiter:
     def _has_room(self, lane: Lane, now: float) -> bool:
         return self._count_free() > self._reserved(lane) and now >= self._adaptive.blocked_until
 
-    def _start_timeout(self, waiter: asyncio.Future[Slot], lane: Lane, max_wait: float) -> asyncio.TimerHandle:
-        """Have a waiter fail at its timeout; raise at once if its slot surely comes later."""
-        wait = self.estimate_wait(lane)
-        if wait > max_wait:
-            raise WaitTooLongError(operation=self._name, wait=wait, max_wait=max_wait)
-        return waiter.get_loop().call_later(max_wait, self._on_timeout, waiter, max_wait)
-
-    def _enqueue(self, waiter: asyncio.Future[Slot], lane: Lane) -> WaitQueue[Slot]:
-        """Add a waiter to its queue, and close the fast path, which would overtake it."""
-        queue = self._lanes[lane]
-        queue.append(waiter)
-        self._fast_until = self._fast_until_bulk = 0
-        self._schedule_wakeup(waiter.get_loop())
-        return queue
-
-    def _on_timeout(self, waiter: asyncio.Future[Slot], max_wait: float) -> None:
-        if not waiter.done():
-            more = self._next_change(waiter.get_loop().time()) or self._adaptive.base_window
-            waiter.set_exception(WaitTooLongError(operation=self._name, wait=max_wait + more, max_wait=max_wait))
-
     def start_cooldown(self, epoch: int) -> None:
         """Take a slot back one window from now; called by `Slot.release`."""
         loop = self._loop
@@ -362,14 +211,6 @@ class WindowLimiter:
         self._cooldowns.append(loop.time())
         if not self._fast_until and (self._timer is None or len(self._cooldowns) == 1):
             self._schedule_wakeup(loop)
-
-    def end_anywhere(self, epoch: int, *, sent: bool) -> None:
-        """Take a slot back, on any thread; it is free at once if nothing was sent."""
-        loop = self._loop
-        if loop is not None:
-            run_on(loop, functools.partial(self._end, loop, epoch, sent=sent))
-        elif not sent:
-            self._calls -= 1
 
     def _end(self, loop: asyncio.AbstractEventLoop, epoch: int, *, sent: bool) -> None:
         self._fast_until = self._fast_until_bulk = 0

@@ -43,7 +43,7 @@ from bms_async.errors import (
     RateLimitedError,
     WaitTooLongError,
 )
-from bms_async.limits import Lane, WindowLimiter
+from bms_async.limits import Lane, Limiter
 from bms_async.redaction import mask, wrap_secrets
 from bms_async.transport import PendingRequest
 from bms_async.wire import (
@@ -125,7 +125,7 @@ class Call(Generic[T]):
         self._redact = _redactor(core.redact, arguments.secrets) if arguments.secrets else core.redact
         self._errors: list[CallError] = []
         self._ends_at = math.inf
-        self._limiter: WindowLimiter | None = None
+        self._limiter: Limiter | None = None
         self._task: asyncio.Task[Any] | None = None
         self._request: HttpRequest | None = None
         self._pending: PendingRequest | None = None

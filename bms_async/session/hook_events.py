@@ -21,7 +21,7 @@ from bms_async.hooks import (
     current_run,
     next_call_number,
 )
-from bms_async.limits import Lane, WindowLimiter
+from bms_async.limits import Lane, Limiter
 from bms_async.models import JobAccepted
 from bms_async.redaction import shown_text
 from bms_async.wire import HttpRequest, HttpResponse, read_request_id
@@ -118,7 +118,7 @@ class CallHookEvents:
             )
         )
 
-    def on_sent(self, request: HttpRequest, waited: float, limiter: WindowLimiter | None) -> None:
+    def on_sent(self, request: HttpRequest, waited: float, limiter: Limiter | None) -> None:
         """An attempt was handed to the transport.
 
         Args:
@@ -150,7 +150,7 @@ class CallHookEvents:
         self._request_id = shown_text(read_request_id(response, redact=self._redact))
         self._end_attempt(None)
 
-    def on_failure(self, error: BaseException, limiter: WindowLimiter | None = None) -> None:
+    def on_failure(self, error: BaseException, limiter: Limiter | None = None) -> None:
         """An attempt ended in an error, or its caller was cancelled."""
         self._remember(error)
         self._end_attempt(type(error).__name__)

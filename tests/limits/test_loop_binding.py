@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from bms_async import ConfigurationError, Limits
 from bms_async.limits import Slot, WindowLimiter
+from bms_async.limits.loop_binding import has_own_clock
 from tests.support.machine import patience
 from tests.support.real_clock import run_ahead
 from tests.support.virtual_clock import VirtualClockLoop, run_virtually
@@ -182,6 +184,16 @@ def test_a_clock_that_stands_elsewhere_is_translated() -> None:
     limits = Limits({"servers.stop": 1})
     run_virtually(use_late)
     run_virtually(use_again)
+
+
+def test_a_clock_of_its_own_stays_one_when_it_shows_the_time_of_the_machine_by_chance() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert has_own_clock(loop)
+        await anyio.sleep(time.monotonic() - loop.time())
+        assert has_own_clock(loop)
+
+    run_virtually(main)
 
 
 def test_a_loop_that_stands_is_taken_over_from_unless_calls_wait_on_it() -> None:
