@@ -10,7 +10,8 @@
 -- All is written at the end and by one command, so a script that fails has changed nothing.
 --
 -- cmsgpack writes a double that is a whole number as an integer, which Python reads as a float where it wants one, and
--- an empty table as an empty array. A Struct is an array here, and these are the places of its fields.
+-- an empty table as an empty array. A Struct is an array here, and these are the places of its fields. Lists that may be
+-- long are gone through by number, which is quicker than ipairs.
 
 local VERSION, CLOCK_DRIFT = 1, 0.05
 local KEPT, PAUSE_INTERACTIVE, PAUSE_BULK = 0.3, 0.25, 1.0
@@ -146,8 +147,13 @@ local function cool(ledger, ended, count)
 end
 
 local function end_leases(ledger, terms, now)
-    local kept = {}
-    for _, holder in ipairs(ledger[L_HOLDERS]) do
+    local holders, kept = ledger[L_HOLDERS], nil
+    for place = 1, #holders do
+        if holders[place][ENDS] <= now then kept = {} end
+    end
+    if not kept then return end
+    for place = 1, #holders do
+        local holder = holders[place]
         if holder[ENDS] <= now then
             cool(ledger, holder[ENDS] + terms[T_TIMEOUT], holder[HELD])
         else
@@ -169,16 +175,17 @@ local function expire(ledger, now)
 end
 
 local function find(ledger, name)
-    for _, holder in ipairs(ledger[L_HOLDERS]) do
-        if holder[ID] == name then return holder end
+    local holders = ledger[L_HOLDERS]
+    for place = 1, #holders do
+        if holders[place][ID] == name then return holders[place] end
     end
     return nil
 end
 
 local function count_used(ledger)
-    local used = 0
-    for _, holder in ipairs(ledger[L_HOLDERS]) do used = used + holder[HELD] end
-    for _, cooldown in ipairs(ledger[L_COOLDOWNS]) do used = used + cooldown[2] end
+    local holders, cooldowns, used = ledger[L_HOLDERS], ledger[L_COOLDOWNS], 0
+    for place = 1, #holders do used = used + holders[place][HELD] end
+    for place = 1, #cooldowns do used = used + cooldowns[place][2] end
     return used
 end
 
@@ -201,8 +208,10 @@ local function note(ledger, holder, question, now)
 end
 
 local function keep_to_lowest_limit(ledger)
-    local limit = INFINITY
-    for _, holder in ipairs(ledger[L_HOLDERS]) do limit = min(limit, holder[LIMIT]) end
+    local holders, limit = ledger[L_HOLDERS], INFINITY
+    for place = 1, #holders do
+        if holders[place][LIMIT] < limit then limit = holders[place][LIMIT] end
+    end
     if limit ~= ledger[L_ADAPTIVE][UNREDUCED] then change_limit(ledger[L_ADAPTIVE], limit) end
 end
 
@@ -238,8 +247,9 @@ end
 local function grant(ledger, holder, question, now)
     local free = ledger[L_ADAPTIVE][CAPACITY] - count_used(ledger)
     if free <= 0 then return 0 end
-    local turn, for_interactive, for_bulk = turn_of(ledger), {}, {}
-    for _, other in ipairs(ledger[L_HOLDERS]) do
+    local holders, turn, for_interactive, for_bulk = ledger[L_HOLDERS], turn_of(ledger), {}, {}
+    for place = 1, #holders do
+        local other = holders[place]
         if other == holder or (other[DUE] <= now and now < other[DUE] + KEPT) then
             for_interactive[#for_interactive + 1] = {other[INTERACTIVE_SINCE], other[ID], other[INTERACTIVE]}
             for_bulk[#for_bulk + 1] = {other[BULK_SINCE], other[ID], other[BULK]}
@@ -257,7 +267,7 @@ local function grant(ledger, holder, question, now)
         holder[BULK_SINCE] = now
     end
     local wanted = 0
-    for _, other in ipairs(ledger[L_HOLDERS]) do wanted = wanted + other[INTERACTIVE] + other[BULK] end
+    for place = 1, #holders do wanted = wanted + holders[place][INTERACTIVE] + holders[place][BULK] end
     local for_nobody = free - interactive - bulk - wanted - question[Q_RESERVE]
     local ahead = max(0, min(question[Q_AHEAD], floor(for_nobody / 2)))
     holder[HELD] = holder[HELD] + interactive + bulk + ahead
@@ -265,11 +275,11 @@ local function grant(ledger, holder, question, now)
 end
 
 local function time_of(ledger, position, free, now)
-    local left = position - free
+    local cooldowns, left = ledger[L_COOLDOWNS], position - free
     if left <= 0 then return now + KEPT end
-    for _, cooldown in ipairs(ledger[L_COOLDOWNS]) do
-        left = left - cooldown[2]
-        if left <= 0 then return cooldown[1] + ledger[L_ADAPTIVE][WINDOW] end
+    for place = 1, #cooldowns do
+        left = left - cooldowns[place][2]
+        if left <= 0 then return cooldowns[place][1] + ledger[L_ADAPTIVE][WINDOW] end
     end
     return INFINITY
 end
@@ -280,7 +290,9 @@ local function plan(ledger, holder, question, now, opens)
     if holder[INTERACTIVE] == 0 and holder[BULK] == 0 then return 0 end
     local turn, free = turn_of(ledger), ledger[L_ADAPTIVE][CAPACITY] - count_used(ledger)
     local waiting, spare, before_interactive, before_bulk = 1, 0, 0, holder[INTERACTIVE] + question[Q_RESERVE]
-    for _, other in ipairs(ledger[L_HOLDERS]) do
+    local holders = ledger[L_HOLDERS]
+    for place = 1, #holders do
+        local other = holders[place]
         if other ~= holder then
             spare = spare + other[SPARE]
             if other[INTERACTIVE] > 0 or other[BULK] > 0 then waiting = waiting + 1 end
@@ -312,15 +324,16 @@ end
 local function answer_to(account, ledger, holder, question, now)
     local adaptive = ledger[L_ADAPTIVE]
     local again = plan(ledger, holder, question, now, max(account[A_CLOSED_UNTIL], adaptive[BLOCKED_UNTIL]))
-    local waiting = 0
-    for _, other in ipairs(ledger[L_HOLDERS]) do
+    local holders, waiting = ledger[L_HOLDERS], 0
+    for place = 1, #holders do
+        local other = holders[place]
         if other ~= holder then waiting = waiting + other[INTERACTIVE] + other[BULK] end
     end
     local quota = {}
     if #adaptive[NAMED] > 0 then quota = {adaptive[NAMED][1], adaptive[NAMED][2], adaptive[FORGET_AT] - now} end
     return {
         question[Q_SEQ], true, holder[GRANTED], again, waiting > 0, adaptive[CAPACITY], count_used(ledger), waiting,
-        #ledger[L_HOLDERS], max(0, account[A_CLOSED_UNTIL] - now), max(0, adaptive[BLOCKED_UNTIL] - now), quota, now,
+        #holders, max(0, account[A_CLOSED_UNTIL] - now), max(0, adaptive[BLOCKED_UNTIL] - now), quota, now,
     }
 end
 
