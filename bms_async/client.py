@@ -213,6 +213,10 @@ class BmsClient(ClientView):
         ``BMS_DOMAIN``. ``OS_CACERT`` names the certificates to trust, for the default transport; ``OS_INSECURE=true``
         is an error, for certificates are always verified. An empty variable counts as not set.
 
+        ``BMS_LIMITS`` is the store of `Limits.shared`, such as ``redis://limits:6379/0``, or ``machine`` for the file
+        of this machine; ``BMS_LIMITS_ACCOUNT`` is the name of the account there, by default the endpoint and the
+        project. An argument ``limits`` goes before them.
+
         Args:
             options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``total_timeout``, ``max_wait``,
                 ``retry``, ``patience``, ``check``, ``hooks`` and ``telemetry`` of `BmsClient`.
@@ -240,7 +244,8 @@ class BmsClient(ClientView):
         which makes them with the region.
         With ``ak``, ``sk``, a region and no project, it is the project named like the region. ``cacert`` names the
         certificates to trust, for the default transport; ``verify: false`` and ``insecure: true`` are errors, for
-        certificates are always verified.
+        certificates are always verified. ``bms_limits`` and ``bms_limits_account`` are ``BMS_LIMITS`` and
+        ``BMS_LIMITS_ACCOUNT`` of `from_env`, which are read where the cloud does not set them.
 
         A ``profile`` is found in the first ``clouds-public.yaml``, ``.yml`` or ``.json`` of the same directories, below
         ``public-clouds``, and the cloud is merged over it. Profiles that are built into OpenStack's tools, or that are
@@ -272,6 +277,8 @@ class BmsClient(ClientView):
         Raises:
             ConfigurationError: The settings contradict the options.
         """
+        if options.get("limits") is None and settings.limits is not None:
+            options["limits"] = _shared_limits(settings)
         return cls(
             endpoint=settings.endpoint,
             project_id=settings.project_id,
@@ -296,6 +303,7 @@ class BmsClient(ClientView):
             # Before anything is opened: the limits may be in use on another event loop.
             self._core.limits = self._membership.open()
             self._core.hooks = self._watcher.hooks = make_hooks(self._hooks)
+            await self._membership.connect()
             await self._core.open()
             await self._watcher.open()
             self._check_not_closed()
@@ -360,7 +368,11 @@ class BmsClient(ClientView):
                     try:
                         await self._core.aclose()
                     finally:
-                        self._membership.close()
+                        try:
+                            # Once no call is under way any more, so that the end of each is reported.
+                            await self._membership.disconnect()
+                        finally:
+                            self._membership.close()
         self._is_closed = True
 
     def __repr__(self) -> str:
@@ -383,6 +395,11 @@ class BmsClient(ClientView):
             return check_id("project_id", value)
         except InvalidRequestError as error:
             raise ConfigurationError(str(error)) from error
+
+
+def _shared_limits(settings: config.Settings) -> Limits:
+    """Return the limits of the store that the settings name."""
+    return Limits.shared(settings.limits, account=settings.limits_account or "")
 
 
 def _check_type(name: str, value: object, expected: type | UnionType, description: str) -> None:

@@ -40,13 +40,16 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "cacert": ("cacert",),
     "insecure": ("insecure",),
     "verify": ("verify",),
+    "limits": ("bms_limits",),
+    "limits_account": ("bms_limits_account",),
 }
 
 
 def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """Read a cloud's settings from clouds.yaml, merged with secure.yaml.
 
-    Of the environment only ``OS_CLOUD`` and the variables that locate the files are used.
+    Of the environment only ``OS_CLOUD``, the variables that locate the files, and ``BMS_LIMITS`` with
+    ``BMS_LIMITS_ACCOUNT`` are used; the last two where the cloud does not set them.
 
     Args:
         name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one in the files.
@@ -71,7 +74,10 @@ def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = 
     where = f"cloud {name!r} of {files}"
     cloud, where = _with_profile(_normalized(_branch(clouds, name, where)), where, environment)
     cloud = _pick_region(cloud, where)
-    return read_settings(SettingsSource(where, KEYS, _flatten(cloud, where)))
+    values = _flatten(cloud, where)
+    for key, variable in (("bms_limits", "BMS_LIMITS"), ("bms_limits_account", "BMS_LIMITS_ACCOUNT")):
+        values[key] = values.get(key) or environment.get(variable, "")
+    return read_settings(SettingsSource(where, KEYS, values))
 
 
 def _select(name: str | None, names: list[str], files: str) -> str:

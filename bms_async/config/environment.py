@@ -37,6 +37,8 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "cacert": ("OS_CACERT",),
     "insecure": ("OS_INSECURE",),
     "verify": (),
+    "limits": ("BMS_LIMITS",),
+    "limits_account": ("BMS_LIMITS_ACCOUNT",),
 }
 
 

@@ -54,7 +54,9 @@ _INDICATORS: Final[Mapping[Kind, tuple[str, ...]]] = {
 }
 
 # Secrets, and settings that may hold one by mistake.
-_NEVER_SHOWN: Final = frozenset({"token", "password", "secret_key", "security_token", "region", "domain", "auth_type"})
+_NEVER_SHOWN: Final = frozenset(
+    {"token", "password", "secret_key", "security_token", "region", "domain", "auth_type", "limits"}
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +70,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         compute_endpoint: The address of the ECS service.
         identity_endpoint: The address of the IAM service.
         ca_bundle: The certificates that TLS trusts; None for the default ones.
+        limits: The store of limits that processes share, or ``machine`` for the file of this machine; None for limits
+            of this process alone.
+        limits_account: The name of the account in that store.
     """
 
     auth: Auth
@@ -77,6 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     compute_endpoint: str
     identity_endpoint: str
     ca_bundle: Path | None
+    limits: str | None = None
+    limits_account: str | None = None
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -170,7 +177,14 @@ def read_settings(source: SettingsSource) -> Settings:
         compute_endpoint=endpoints.compute,
         identity_endpoint=endpoints.identity,
         ca_bundle=None if cacert is None else Path(os.path.expanduser(cacert)),  # noqa: PTH111 - knows no home, no error
+        limits=source.get("limits"),
+        limits_account=source.get("limits_account") or _account_of(endpoints.bms, project_id or project_name or ""),
     )
+
+
+def _account_of(endpoint: str, project: str) -> str:
+    """Return the name that an account has in a store of limits where none is set: the same in all processes."""
+    return f"{endpoint.partition('://')[2]}/{project}".rstrip("/")
 
 
 def _read_endpoints(source: SettingsSource) -> tuple[Endpoints, str]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import threading
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 from weakref import WeakSet, WeakValueDictionary
 
@@ -20,6 +20,9 @@ from bms_async.models.ids import canonical_id
 
 from .limits import Limits
 from .loop_binding import has_own_clock
+
+if TYPE_CHECKING:
+    from .shared.exchange import Exchange
 
 _log = logging.getLogger("bms_async.limits")
 
@@ -96,7 +99,7 @@ class _Accounts:
     def open(self, account: Account, member: Membership) -> None:
         with self.lock:
             members = self._open.setdefault(account, WeakSet())
-            differ = any(other.limits is not member.limits for other in members)
+            differ = any(not other.limits._counts_with(member.limits) for other in members)  # noqa: SLF001
             members.add(member)
             if not differ or account in self._warned:
                 return
@@ -137,12 +140,13 @@ class Membership:
         limits: The limits that the client keeps within.
     """
 
-    __slots__ = ("__weakref__", "_account", "_generation", "_is_given", "limits")
+    __slots__ = ("__weakref__", "_account", "_exchange", "_generation", "_is_given", "limits")
 
     def __init__(self, account: Account, given: Limits | None) -> None:
         self._account = account
         self._is_given = given is not None
         self._generation: int | None = None
+        self._exchange: Exchange | None = None
         # Without a project there can be no call that is limited.
         self.limits = given or (Limits() if account.project is None else _accounts.find(account))
 
@@ -172,6 +176,23 @@ class Membership:
         self._account, self.limits = account, limits
         self._join()
         return limits
+
+    async def connect(self) -> None:
+        """Connect to the store, where the limits are shared with other processes.
+
+        Raises:
+            ConfigurationError: The store refuses to be used.
+        """
+        exchange = self.limits._exchange  # noqa: SLF001
+        if exchange is not None:
+            await exchange.open()
+            self._exchange = exchange
+
+    async def disconnect(self) -> None:
+        """Hand back what is held in the store."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            await exchange.aclose()
 
     def close(self) -> None:
         """Leave the limits."""

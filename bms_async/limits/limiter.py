@@ -74,6 +74,11 @@ class Limiter(ABC):
         self._binding = LoopBinding() if binding is None else binding
 
     @property
+    def name(self) -> str:
+        """The name of the operation, or of the operations that share it."""
+        return self._name
+
+    @property
     def limit(self) -> int | None:
         """Calls a window as documented or set; None without a limit."""
         return self._limit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from bms_async.errors import ConfigurationError
 
@@ -13,8 +13,12 @@ from .loop_binding import LoopBinding
 from .table import DOCUMENTED_LIMITS, POWER_OPERATIONS, UNDOCUMENTED_OPERATIONS
 from .window import WindowLimiter
 
+if TYPE_CHECKING:
+    from .shared.exchange import Exchange
+
 _KNOWN = (*DOCUMENTED_LIMITS, *UNDOCUMENTED_OPERATIONS)
 _POWER_BUDGET = "servers.start/stop/reboot"
+_LONGEST_NAME = 200
 
 
 class Limits:
@@ -29,6 +33,8 @@ class Limits:
         Limits()                        # as documented
         Limits({"servers.stop": 20})    # one of them changed
         Limits({"jobs.get": None})      # one of them lifted
+        Limits.shared("redis://limits:6379/0", account="prod-eu")    # with other processes, on any machine
+        Limits.shared(account="prod-eu")                             # with other processes of this machine
 
     Args:
         changes: Calls a minute by the name of the operation; None lifts a limit.
@@ -53,12 +59,10 @@ class Limits:
         self._is_unlimited = False
         self._reserve = reserve
         self._binding = LoopBinding()
+        self._exchange: Exchange | None = None
         self._limiters: dict[str, Limiter] = {}
         self._limits: dict[str, int | None] = {**DOCUMENTED_LIMITS, **_check_changes(changes or {})}
-        if shared_power_budget:
-            given = [limit for name in POWER_OPERATIONS if (limit := self._limits[name]) is not None]
-            budget = WindowLimiter(_POWER_BUDGET, min(given, default=None), reserve=reserve, binding=self._binding)
-            self._limiters = dict.fromkeys(POWER_OPERATIONS, budget)
+        self._shares_power_budget = shared_power_budget
 
     @classmethod
     def unlimited(cls) -> Self:
@@ -67,20 +71,86 @@ class Limits:
         limits._is_unlimited = True
         return limits
 
+    @classmethod
+    def shared(
+        cls,
+        store: str | None = None,
+        *,
+        account: str,
+        changes: Mapping[str, int | None] | None = None,
+        shared_power_budget: bool = False,
+        reserve: float = 1 / 60,
+        without_store: float | None = None,
+    ) -> Self:
+        """Return limits that all processes share which name the same store and account, on any machine.
+
+        No window at the cloud holds more calls than the limits allow, whichever of the processes dies and whatever
+        becomes of the store. While the store is away, calls wait. An account that the store does not know, or of which
+        it may have lost something, is closed for 135 s at first, because nobody knows which calls still count;
+        ``bms limits open --account NAME`` opens it at once, if somebody knows.
+
+        The first client that is opened with them connects to the store, and the last one that is closed hands its
+        slots back.
+
+        Args:
+            store: Where the slots are counted: ``redis://``, ``rediss://`` or ``valkey://`` (extra ``redis``),
+                ``postgresql://`` (extra ``postgres``), or ``sqlite:///path`` for the processes of one machine. None, or
+                ``machine``, is a file of this machine that all programs of this user share, with the command ``bms``.
+            account: A name for what the cloud counts together, the same in all processes that share it.
+            changes: As for `Limits`. All processes must be given the same; where they differ, the lower limit is kept.
+            shared_power_budget: As for `Limits`.
+            reserve: As for `Limits`.
+            without_store: The share of each limit that this process goes on with by itself while the store is away,
+                such as ``1/4`` in each of four processes. It begins once no earlier call of the others can count any
+                more, 135 s after the store last answered. The guarantee then rests on the shares being 1 in all. By
+                default calls wait for the store.
+
+        Raises:
+            ConfigurationError: An argument is invalid, or the store needs an extra that is not installed.
+        """
+        from .shared.exchange import Exchange  # noqa: PLC0415 - most clients share no limits
+        from .shared.messages import Terms  # noqa: PLC0415
+        from .shared.stores import find_store  # noqa: PLC0415
+
+        limits = cls(changes, shared_power_budget=shared_power_budget, reserve=reserve)
+        check_account("account", account)
+        if without_store is not None and not 0 < without_store <= 1:
+            raise ConfigurationError(
+                f"without_store={without_store!r}: expected the share of this process, above 0 and at most 1"
+            )
+        make = find_store("store", store)
+        limits._exchange = Exchange(account, make, Terms(), without_store=without_store)
+        return limits
+
     def __getitem__(self, operation: str) -> Limiter:
         """Return the limiter of an operation; that of an operation without a limit never makes a call wait."""
         limiter = self._limiters.get(operation)
         if limiter is None:
-            limit = None if self._is_unlimited else self._limits.get(operation)
-            limiter = self._limiters[operation] = WindowLimiter(
-                operation, limit, reserve=self._reserve, binding=self._binding
-            )
+            limiter = self._limiters[operation] = self._make_limiter(operation)
+            if self._shares_power_budget and operation in POWER_OPERATIONS:
+                self._limiters.update(dict.fromkeys(POWER_OPERATIONS, limiter))
         return limiter
+
+    def _make_limiter(self, operation: str) -> Limiter:
+        name, limit = operation, None if self._is_unlimited else self._limits.get(operation)
+        if self._shares_power_budget and operation in POWER_OPERATIONS:
+            given = [limit for power in POWER_OPERATIONS if (limit := self._limits[power]) is not None]
+            name, limit = _POWER_BUDGET, min(given, default=None)
+        if self._exchange is None or limit is None:
+            return WindowLimiter(name, limit, reserve=self._reserve, binding=self._binding)
+        return self._exchange.make_limiter(name, limit, reserve=self._reserve, binding=self._binding)
 
     @property
     def is_unlimited(self) -> bool:
         """Whether no operation has a limit."""
         return self._is_unlimited
+
+    def _counts_with(self, other: Limits) -> bool:
+        """Return whether the calls of both are counted together: they are one, or in the same store."""
+        ours, theirs = self._exchange, other._exchange
+        if ours is None or theirs is None:
+            return self is other
+        return (ours.account, ours.store.label) == (theirs.account, theirs.store.label)
 
     def _is_idle(self) -> bool:
         """Return whether no slot is used, and nothing that was learned from refusals is left."""
@@ -123,8 +193,23 @@ class Limits:
     def __repr__(self) -> str:
         if self._is_unlimited:
             return "Limits.unlimited()"
+        if self._exchange is not None:
+            return f"<Limits of account {self._exchange.account!r} in {self._exchange.store.label}>"
         changed = {name: limit for name, limit in self._limits.items() if limit != DOCUMENTED_LIMITS.get(name)}
         return f"Limits({changed or ''})"
+
+
+def check_account(argument: str, account: object) -> str:
+    """Return the name of an account that processes share.
+
+    Raises:
+        ConfigurationError: It is no text of 1 to 200 printable characters.
+    """
+    if not isinstance(account, str) or not 0 < len(account) <= _LONGEST_NAME or not account.isprintable():
+        raise ConfigurationError(
+            f"{argument}={account!r}: expected a name of 1 to {_LONGEST_NAME} printable characters, such as 'prod-eu'"
+        )
+    return account
 
 
 def _check_changes(changes: Mapping[str, int | None]) -> Mapping[str, int | None]:

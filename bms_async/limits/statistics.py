@@ -5,6 +5,32 @@ from __future__ import annotations
 import msgspec
 
 
+class SharedStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process knows of the limits that it shares with others.
+
+    Attributes:
+        account: The name of the account.
+        store: The address of the store, without user and password.
+        unreachable_for: Seconds since the store answered last; None while it answers.
+        error: Why it does not answer; None while it does.
+        is_alone: Whether this process goes on with its share meanwhile; see ``without_store`` of `Limits.shared`.
+        closed_for: Seconds until the account is open; see `Limits.shared`.
+        holders: Processes that have or want slots of the limit that was asked for last.
+        waiting_elsewhere: Calls of other processes that wait for it.
+        questions: Questions that were answered, in all.
+    """
+
+    account: str
+    store: str
+    unreachable_for: float | None
+    error: str | None
+    is_alone: bool
+    closed_for: float
+    holders: int
+    waiting_elsewhere: int
+    questions: int
+
+
 class LimiterStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a limiter.
 
@@ -22,6 +48,8 @@ class LimiterStatistics(msgspec.Struct, frozen=True, kw_only=True):
         learned: The lower limit that the server named with a 429, and that is kept for a while: calls, and the window
             in seconds. None if nothing was learned, or it is forgotten.
         forgotten_in: Seconds until `learned` is forgotten, if there is no further 429; None if it is None.
+        shared: What is known of the processes that share the limit; None where none do. `used` counts the calls of all
+            of them, as far as it is known here.
     """
 
     capacity: int | None
@@ -35,6 +63,7 @@ class LimiterStatistics(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     learned: tuple[int, float] | None = None
     forgotten_in: float | None = None
+    shared: SharedStatistics | None = None
 
 
 def unlimited_statistics(

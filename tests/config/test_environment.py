@@ -239,6 +239,8 @@ def test_everything_that_is_missing_is_named_at_once(kind: str, blank: str | Non
 def test_an_empty_environment_names_all_the_ways() -> None:
     text = failure({})
     optional = {
+        "BMS_LIMITS",
+        "BMS_LIMITS_ACCOUNT",
         "BMS_COMPUTE_ENDPOINT",
         "OS_PROJECT_DOMAIN_NAME",
         "OS_PROJECT_DOMAIN_ID",

@@ -1,0 +1,106 @@
+"""Which store an address means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from bms_async._extras import is_installed
+from bms_async.errors import ConfigurationError
+from bms_async.redaction import wrap_address
+
+from .store import Store
+
+_SCHEMES = {
+    "redis": "redis",
+    "rediss": "redis",
+    "valkey": "redis",
+    "valkeys": "redis",
+    "postgresql": "asyncpg",
+    "postgres": "asyncpg",
+    "sqlite": None,
+}
+_EXTRAS = {"redis": "redis", "asyncpg": "postgres"}
+_OWN = "machine"
+_EXPECTED = (
+    "'redis://host:6379/0', 'valkey://…', 'rediss://…', 'postgresql://user@host/db', 'sqlite:///path' or 'machine'"
+)
+
+
+def state_folder() -> Path:
+    """Return the folder of this user's state; it is not created.
+
+    Raises:
+        OSError: There is neither a home folder nor XDG_STATE_HOME.
+    """
+    named = os.environ.get("XDG_STATE_HOME", "")
+    if Path(named).is_absolute():
+        return Path(named) / "bms"
+    try:
+        return Path.home() / ".local" / "state" / "bms"
+    except RuntimeError as error:
+        raise OSError("there is no home folder; set XDG_STATE_HOME") from error
+
+
+def find_store(argument: str, address: str | None) -> Callable[[], Store]:
+    """Return what makes the store of an address; nothing is opened yet.
+
+    Args:
+        argument: What names the address, for errors.
+        address: The address; None or ``machine`` for the file of this machine.
+
+    Raises:
+        ConfigurationError: It is not the address of a store, or the store needs an extra that is not installed.
+    """
+    if address is None or address == _OWN:
+        return _own_file(argument)
+    shown = wrap_address(address) if isinstance(address, str) else address
+    scheme = address.partition(":")[0].lower() if isinstance(address, str) else ""
+    if scheme not in _SCHEMES or "://" not in address:
+        raise ConfigurationError(f"{argument}={shown!r}: expected the address of a store: {_EXPECTED}")
+    module = _SCHEMES[scheme]
+    if module is not None and not is_installed(module):
+        extra = _EXTRAS[module]
+        raise ConfigurationError(
+            f"{argument}={shown!r}: this store needs the extra {extra!r}: pip install 'bms-async[{extra}]'"
+        )
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        raise ConfigurationError(f"{argument}={shown!r}: expected a valid address of a store: {_EXPECTED}") from None
+    if scheme == "sqlite":
+        return _named_file(argument, shown, parts.netloc, unquote(parts.path))
+    if not parts.hostname:
+        raise ConfigurationError(f"{argument}={shown!r}: expected the store's host: {_EXPECTED}")
+    if module == "redis":
+        from .redis import RedisStore  # noqa: PLC0415 - it needs an extra
+
+        return partial(RedisStore, address)
+    from .postgres import PostgresStore  # noqa: PLC0415 - it needs an extra
+
+    return partial(PostgresStore, address)
+
+
+def _own_file(argument: str) -> Callable[[], Store]:
+    from .sqlite import SqliteStore  # noqa: PLC0415 - most clients share no limits
+
+    try:
+        return partial(SqliteStore, state_folder() / "limits.db", trust_new=True)
+    except OSError as error:
+        raise ConfigurationError(f"{argument}=None: there is no place for the file of this machine: {error}") from error
+
+
+def _named_file(argument: str, shown: object, host: str, path: str) -> Callable[[], Store]:
+    from .sqlite import SqliteStore  # noqa: PLC0415 - most clients share no limits
+
+    # A relative path would be another budget in each folder, so there is none; what SQLAlchemy writes with four slashes
+    # is the same file.
+    if host or not path.strip("/"):
+        raise ConfigurationError(
+            f"{argument}={shown!r}: expected the whole path of a file, such as 'sqlite:///var/lib/bms/limits.db'"
+        )
+    return partial(SqliteStore, Path("/" + path.lstrip("/")))
