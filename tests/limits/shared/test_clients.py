@@ -1,0 +1,197 @@
+"""Whole clients that share their limits with other processes: opening, closing, settings, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import anyio
+import pytest
+
+from bms_async import BmsClient, ClientClosedError, ConfigurationError, Limits
+from bms_async.config import read_cloud, read_environment
+from bms_async.limits.shared.exchange import Exchange
+from bms_async.limits.shared.messages import Terms
+from bms_async.limits.shared.store import StoreError
+from tests.limits.shared._memory import MemoryState, MemoryStore
+from tests.limits.shared._processes import ACCOUNT, opened_state, store_time
+from tests.limits.test_accounts import Gateway, client_of
+from tests.support.virtual_clock import run_virtually
+
+SETTINGS = {"BMS_ENDPOINT": "https://bms.example.com", "OS_TOKEN": "t", "OS_PROJECT_ID": "p-1"}
+
+
+def shared(store: MemoryStore) -> Limits:
+    limits = Limits.shared("sqlite:///nowhere/x.db", account=ACCOUNT)
+    limits._exchange = Exchange(ACCOUNT, lambda: store, Terms())
+    return limits
+
+
+def test_two_clients_with_limits_of_one_account_keep_them_together_and_leave_nothing_behind() -> None:
+    async def main() -> None:
+        gateway, state = Gateway(), await opened_state()
+        async with (
+            client_of(gateway, limits=shared(MemoryStore(state))) as first,
+            client_of(gateway, limits=shared(MemoryStore(state))) as second,
+            anyio.create_task_group() as tasks,
+        ):
+            for number in range(80):
+                tasks.start_soon((first, second)[number % 2].servers.stop, ["s-1"])
+            await anyio.sleep(50)
+            assert len(gateway.stops) == 50
+        assert len(gateway.stops) == 80
+        assert len(asyncio.all_tasks()) == 1
+        store = MemoryStore(state)
+        await store.open()
+        usage = await store.read(ACCOUNT)
+        assert not any(holder.held for ledger in usage.ledgers.values() for holder in ledger.holders)
+
+    run_virtually(main)
+
+
+def test_one_of_two_clients_with_the_same_limits_may_be_closed_before_the_other() -> None:
+    async def main() -> None:
+        gateway, state = Gateway(), await opened_state()
+        limits = shared(MemoryStore(state))
+        async with client_of(gateway, limits=limits) as first:
+            async with client_of(gateway, limits=limits) as second:
+                await second.servers.stop(["s-1"])
+            assert not any(question.leaving for _, _, question in state.asked)
+            await first.servers.stop(["s-1"])
+        assert state.asked[-1][2].leaving
+
+    run_virtually(main)
+
+
+def test_a_call_that_waits_for_a_store_that_is_away_ends_when_the_client_is_closed() -> None:
+    async def main() -> None:
+        gateway, state = Gateway(), await opened_state()
+        state.away = True
+        bms = client_of(gateway, limits=shared(MemoryStore(state)))
+
+        async def call() -> None:
+            with pytest.raises(ClientClosedError):
+                await bms.servers.stop(["s-1"])
+
+        async with anyio.create_task_group() as tasks, bms:
+            tasks.start_soon(call)
+            await anyio.sleep(10)
+        assert len(asyncio.all_tasks()) == 1
+
+    run_virtually(main)
+
+
+class Refusing(MemoryStore):
+    async def open(self) -> None:
+        raise StoreError("the store refuses the password")
+
+
+def test_a_client_whose_store_refuses_does_not_open_and_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        bms = client_of(Gateway(), limits=shared(Refusing(MemoryState(store_time))))
+        with pytest.raises(ConfigurationError, match=r"Limits\.shared: the store refuses the password"):
+            async with bms:
+                pass
+        assert len(asyncio.all_tasks()) == 1
+
+    run_virtually(main)
+
+
+def test_clients_that_share_by_one_store_are_not_warned_that_they_count_apart(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        gateway, state = Gateway(), await opened_state()
+        async with (
+            client_of(gateway, "p-77", limits=shared(MemoryStore(state))),
+            client_of(gateway, "p-77", limits=shared(MemoryStore(state))),
+        ):
+            assert not caplog.records
+            async with client_of(gateway, "p-77", limits=Limits()):
+                assert "different Limits" in caplog.text
+
+    caplog.set_level(logging.WARNING, logger="bms_async.limits")
+    run_virtually(main)
+
+
+def test_the_environment_names_the_store_and_the_account() -> None:
+    environment = SETTINGS | {"BMS_LIMITS": "redis://ops:hunter2@limits:6379/0", "BMS_LIMITS_ACCOUNT": "prod-eu"}
+    settings = read_environment(environment)
+    assert settings.limits == "redis://ops:hunter2@limits:6379/0"
+    assert settings.limits_account == "prod-eu"
+    bms = BmsClient.from_settings(settings)
+    for text in (repr(settings), repr(bms.limits), str(bms)):
+        assert "hunter2" not in text
+    assert repr(bms.limits) == "<Limits of account 'prod-eu' in redis://limits:6379/0>"
+
+
+def test_an_account_without_a_name_is_that_of_the_endpoint_and_the_project() -> None:
+    settings = read_environment(SETTINGS | {"BMS_LIMITS": "machine"})
+    assert settings.limits_account == "bms.example.com/p-1"
+
+
+def test_limits_that_are_given_go_before_the_environment() -> None:
+    own = Limits({"servers.stop": 3})
+    settings = read_environment(SETTINGS | {"BMS_LIMITS": "machine"})
+    assert BmsClient.from_settings(settings, limits=own).limits is own
+    assert BmsClient.from_settings(read_environment(SETTINGS)).limits._exchange is None
+
+
+@pytest.mark.parametrize(
+    ("cloud", "environment", "expected"),
+    [
+        ({"bms_limits": "machine", "bms_limits_account": "a"}, {}, ("machine", "a")),
+        ({}, {"BMS_LIMITS": "machine", "BMS_LIMITS_ACCOUNT": "b"}, ("machine", "b")),
+        ({"bms_limits": "sqlite:///x/y"}, {"BMS_LIMITS": "machine"}, ("sqlite:///x/y", "bms.example.com/p-1")),
+        ({}, {}, (None, "bms.example.com/p-1")),
+    ],
+)
+def test_a_cloud_names_its_store_and_the_environment_one_for_all_others(
+    tmp_path: Path, cloud: Mapping[str, str], environment: Mapping[str, str], expected: tuple[str | None, str]
+) -> None:
+    file = tmp_path / "clouds.yaml"
+    lines = [f"    {key}: {value}" for key, value in cloud.items()]
+    lines += ["    bms_endpoint_override: https://bms.example.com", "    auth: {token: t, project_id: p-1}"]
+    file.write_text("clouds:\n  eu:\n" + "\n".join(lines) + "\n")
+    settings = read_cloud("eu", {"OS_CLIENT_CONFIG_FILE": str(file), **environment})
+    assert (settings.limits, settings.limits_account) == expected
+
+
+@pytest.mark.parametrize(
+    ("store", "text"),
+    [
+        ("mysql://host/db", "expected the address of a store"),
+        ("redis:6379", "expected the address of a store"),
+        ("redis://", "expected the store's host"),
+        ("redis://host:port/0", "expected a valid address"),
+        ("sqlite://", "expected the whole path of a file"),
+        ("sqlite://relative/x.db", "expected the whole path of a file"),
+        (7, "expected the address of a store"),
+    ],
+)
+def test_what_is_no_store_is_refused_and_the_text_says_what_is_expected(store: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"store=.*{text}"):
+        Limits.shared(store, account="a")
+
+
+@pytest.mark.parametrize("account", ["", "a\nb", "x" * 201, None, 7])
+def test_what_is_no_name_of_an_account_is_refused(account: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"account=.*expected a name of 1 to 200 printable characters"):
+        Limits.shared("machine", account=account)
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.5])
+def test_what_is_no_share_is_refused(share: float) -> None:
+    with pytest.raises(ConfigurationError, match=r"without_store=.*above 0 and at most 1"):
+        Limits.shared("machine", account="a", without_store=share)
+
+
+@pytest.mark.parametrize(
+    ("store", "extra"), [("redis://h", "redis"), ("valkey://h", "redis"), ("postgresql://h", "postgres")]
+)
+def test_a_store_whose_extra_is_missing_is_named_with_the_extra(
+    store: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bms_async.limits.shared.stores.is_installed", lambda _: False)
+    with pytest.raises(ConfigurationError, match=rf"needs the extra '{extra}': pip install 'bms-async\[{extra}\]'"):
+        Limits.shared(store, account="a")
