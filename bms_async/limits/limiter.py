@@ -54,6 +54,9 @@ class Limiter(ABC):
         "_window",
     )  # fmt: skip
 
+    has_leases = False
+    """Whether its slots can run out before they are used."""
+
     def __init__(
         self, name: str, limit: int | None, *, window: float, reserve: float, binding: LoopBinding | None
     ) -> None:
@@ -202,6 +205,10 @@ class Limiter(ABC):
     @abstractmethod
     def start_cooldown(self, epoch: int) -> None:
         """Take a slot back one window from now; called by `Slot.release`."""
+
+    def allows(self, epoch: int) -> bool:
+        """Return whether a slot of an epoch may still be used; called by `Slot.is_valid`."""
+        return epoch <= self._epoch
 
     def end_anywhere(self, epoch: int, *, sent: bool) -> None:
         """Take a slot back, on any thread; it is free at once if nothing was sent."""

@@ -14,6 +14,10 @@ class SlotOwner(Protocol):
         """Take a slot back one window from now."""
         ...
 
+    def allows(self, epoch: int) -> bool:
+        """Return whether a slot that it gave out may still be used."""
+        ...
+
     def end_anywhere(self, epoch: int, *, sent: bool) -> None:
         """Take a slot back, on any thread; it is free at once if nothing was sent."""
         ...
@@ -28,6 +32,11 @@ class Slot(msgspec.Struct, eq=False, gc=False):
 
     _limiter: SlotOwner | None
     _epoch: int
+
+    def is_valid(self) -> bool:
+        """Return whether a request may still be sent with it: it has not ended, and neither has its lease."""
+        limiter = self._limiter
+        return limiter is not None and limiter.allows(self._epoch)
 
     def release(self) -> None:
         """End it once a response has arrived, or surely never will: the slot comes back one window from now."""

@@ -43,9 +43,9 @@ from bms_async.errors import (
     RateLimitedError,
     WaitTooLongError,
 )
-from bms_async.limits import Lane, Limiter
+from bms_async.limits import Lane, Limiter, Slot
 from bms_async.redaction import mask, wrap_secrets
-from bms_async.transport import PendingRequest
+from bms_async.transport import PendingRequest, no_slot_error
 from bms_async.wire import (
     MAX_RETRY_AFTER,
     HttpRequest,
@@ -283,6 +283,8 @@ class Call(Generic[T]):
         try:
             signed = _add_headers(request, wrap_secrets(await _as_awaitable(core.auth.headers(request))))
             self._check_not_ended()
+            if limiter.has_leases:
+                _check_slot(slot, request)
             foreign = "the transport's submit()"
             pending = core.transport.submit(signed)
         except BaseException as error:
@@ -290,6 +292,8 @@ class Call(Generic[T]):
             if isinstance(error, Exception) or is_own_cancellation(error):
                 raise
             raise contain(foreign, error) from error
+        if limiter.has_leases:
+            pending.require(slot.is_valid)
         # The slot follows the request: a cancelled caller leaves before the server has counted it.
         pending.add_done_callback(lambda pending: slot.release() if pending.sent else slot.refund())
         self._pending = pending
@@ -413,6 +417,16 @@ class Call(Generic[T]):
             error.add_note(f"attempt {attempt}: {earlier}")
         if isinstance(error, WaitTooLongError) and self._errors:
             error.add_note("the next attempt would have waited for its slot longer than max_wait allows")
+
+
+def _check_slot(slot: Slot, request: HttpRequest) -> None:
+    """Check that a slot may still be used: what came after it may have taken longer than its lease.
+
+    Raises:
+        TransportError: It may not.
+    """
+    if not slot.is_valid():
+        raise no_slot_error(request)
 
 
 def _as_awaitable(given: Awaitable[T] | T) -> Awaitable[T]:

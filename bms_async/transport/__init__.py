@@ -3,7 +3,7 @@
 `HttpxTransport` lives in `bms_async.transport.httpx`, so that importing the package does not import httpx.
 """
 
-from ._pending import PendingRequest
+from ._pending import PendingRequest, no_slot_error
 from ._queue import SendQueue, TransportStatistics
 from .base import MAX_RESPONSE_BYTES, OwningTransport, TaskRunningTransport, Transport
 from .default import DefaultTransport
@@ -17,4 +17,5 @@ __all__ = [
     "TaskRunningTransport",
     "Transport",
     "TransportStatistics",
+    "no_slot_error",
 ]

@@ -120,8 +120,8 @@ class Http1Queue(RequestQueue):
             return
         self._connecting.discard(pending)
         self._open_connections.add(connection)
-        if pending.response.done():
-            # Its caller has gone, and it has not been sent.
+        if pending.is_abandoned:
+            # It has not been sent, and will not be.
             pending.finish()
             self._release(connection, reusable=True)
         else:
@@ -170,7 +170,7 @@ class Http1Queue(RequestQueue):
         abandoned = 0
         while self._waiting and self._in_flight < self._connections and self.is_open:
             pending = self._waiting.popleft()
-            if not pending.response.done():
+            if not pending.is_abandoned:
                 self._start(pending, now)
                 continue
             pending.finish()

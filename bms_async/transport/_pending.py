@@ -21,13 +21,29 @@ class PendingRequest:
         ended: Whether the exchange is over.
     """
 
-    __slots__ = ("_on_done", "ended", "request", "response", "sent")
+    __slots__ = ("_may_be_sent", "_on_done", "ended", "request", "response", "sent")
 
     def __init__(self, request: HttpRequest) -> None:
         self.request = request
         self.response: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         self.sent = self.ended = False
         self._on_done: Callable[[PendingRequest], None] | None = None
+        self._may_be_sent: Callable[[], bool] | None = None
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether it must not be sent any more: its caller has gone, or what allowed it does not any more."""
+        if self._may_be_sent is not None and not self.response.done() and not self._may_be_sent():
+            fail(self, no_slot_error(self.request))
+        return self.response.done()
+
+    def require(self, may_be_sent: Callable[[], bool]) -> None:
+        """Have the request fail if it waits for a connection until this does not hold any more.
+
+        Args:
+            may_be_sent: Called right before the request is sent, if it was not sent at once; it must not raise.
+        """
+        self._may_be_sent = may_be_sent
 
     def add_done_callback(self, callback: Callable[[PendingRequest], None]) -> None:
         """Set the function to call when the exchange is over, which may be long after the caller was cancelled."""
@@ -62,6 +78,15 @@ class PendingRequest:
         finally:
             if not self.sent:
                 self.finish()
+
+
+def no_slot_error(request: HttpRequest) -> TransportError:
+    """Return the error of a request whose slot ran out before it could be sent."""
+    return TransportError(
+        "the lease of its slot was over before it could be sent, because this process or its store stood still",
+        maybe_delivered=False,
+        operation=request.operation,
+    )
 
 
 def as_transport_error(request: HttpRequest, error: BaseException, *, maybe_delivered: bool) -> TransportError:

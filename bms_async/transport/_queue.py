@@ -199,7 +199,7 @@ class SendQueue(RequestQueue):
             while True:
                 while self._waiting:
                     pending = self._waiting.popleft()
-                    if pending.response.done():
+                    if pending.is_abandoned:
                         pending.finish()
                     else:
                         await self._send(pending)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bms_async import ClientClosedError
+from bms_async import ClientClosedError, TransportError
 from bms_async.transport import PendingRequest, SendQueue
 from bms_async.wire import HttpRequest, HttpResponse
 from tests.support.virtual_clock import advance, run_virtually
@@ -68,6 +68,33 @@ def test_a_request_that_is_left_before_it_is_sent_ends_at_once_and_once() -> Non
         late: list[PendingRequest] = []
         second.add_done_callback(late.append)
         assert late == [second]
+        await queue.aclose()
+
+    run_virtually(main)
+
+
+def test_a_request_whose_slot_runs_out_while_it_waits_for_a_connection_is_not_sent() -> None:
+    async def main() -> None:
+        answer = asyncio.Event()
+
+        async def exchange(_: HttpRequest) -> HttpResponse:
+            await answer.wait()
+            return HttpResponse(status=200, headers=(), body=b"")
+
+        queue = SendQueue(exchange, connections=1)
+        await queue.open()
+        first, second, third = (queue.submit(request()) for _ in range(3))
+        second.require(lambda: False)
+        third.require(lambda: True)
+        ended: list[PendingRequest] = []
+        second.add_done_callback(ended.append)
+        answer.set()
+        await first.wait()
+        with pytest.raises(TransportError, match="lease of its slot was over") as caught:
+            await second.wait()
+        assert (caught.value.maybe_delivered, ended, second.sent) == (False, [second], False)
+        await third.wait()
+        assert queue.statistics().sent == 2
         await queue.aclose()
 
     run_virtually(main)

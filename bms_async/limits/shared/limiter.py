@@ -99,6 +99,8 @@ class SharedLimiter(Limiter):
         "_timer",
     )  # fmt: skip
 
+    has_leases = True
+
     def __init__(
         self, name: str, limit: int, *, asker: Asker, terms: Terms, reserve: float = 1 / 60, binding: LoopBinding
     ) -> None:
@@ -395,6 +397,10 @@ class SharedLimiter(Limiter):
     def has_to_leave(self) -> bool:
         """Whether the ledger knows of something that this process has or wants."""
         return self._holding.has_to_leave
+
+    def allows(self, epoch: int) -> bool:
+        """Return whether a slot may still be used: its lease lasts, and it was not given up."""
+        return epoch == self._epoch and self._clock() < self._lease_ends
 
     def start_cooldown(self, epoch: int) -> None:
         """Take a slot back one window from now; called by `Slot.release`."""

@@ -15,9 +15,10 @@ from bms_async.config import read_cloud, read_environment
 from bms_async.limits.shared.exchange import Exchange
 from bms_async.limits.shared.messages import Terms
 from bms_async.limits.shared.store import StoreError
+from bms_async.wire import HttpRequest
 from tests.limits.shared._memory import MemoryState, MemoryStore
 from tests.limits.shared._processes import ACCOUNT, opened_state, store_time
-from tests.limits.test_accounts import Gateway, client_of
+from tests.limits.test_accounts import ADDRESS, Gateway, client_of
 from tests.support.virtual_clock import run_virtually
 
 SETTINGS = {"BMS_ENDPOINT": "https://bms.example.com", "OS_TOKEN": "t", "OS_PROJECT_ID": "p-1"}
@@ -79,6 +80,47 @@ def test_a_call_that_waits_for_a_store_that_is_away_ends_when_the_client_is_clos
             tasks.start_soon(call)
             await anyio.sleep(10)
         assert len(asyncio.all_tasks()) == 1
+
+    run_virtually(main)
+
+
+class SlowCredentials:
+    """A plain token that takes its time: long enough for the lease of the slot to be over."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    async def headers(self, request: HttpRequest) -> Mapping[str, str]:
+        await anyio.sleep(self.seconds)
+        return {"X-Auth-Token": "t"}
+
+    def redact(self, text: str) -> str:
+        return text
+
+
+@pytest.mark.parametrize("guard", [True, False])
+def test_a_call_whose_lease_is_over_once_its_credentials_come_is_not_sent_with_that_slot(
+    guard: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not guard:
+        monkeypatch.setattr("bms_async.limits.shared.limiter.SharedLimiter.has_leases", False)
+
+    async def main() -> None:
+        gateway, state, auth = Gateway(), await opened_state(), SlowCredentials()
+        limits = shared(MemoryStore(state))
+        async with (
+            BmsClient(endpoint=ADDRESS, project_id="p-1", auth=auth, transport=gateway, limits=limits) as bms,
+            anyio.create_task_group() as tasks,
+        ):
+            auth.seconds = 20.0
+            tasks.start_soon(bms.servers.stop, ["s-1"])
+            await anyio.sleep(1)
+            state.away = True
+            auth.seconds = 0.0
+            await anyio.sleep(59)
+            assert len(gateway.stops) == (0 if guard else 1)
+            state.away = False
+        assert len(gateway.stops) == 1
 
     run_virtually(main)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import operator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -98,6 +100,28 @@ async def test_a_request_abandoned_while_its_connection_opens_is_not_sent_and_th
         assert (await second.wait()).status == 200
         assert [heard.split()[1] for heard in server.heard] == [b"/2"]
         assert (server.accepted, transport.statistics().sent, transport.statistics().in_flight) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("how", ["while its connection opens", "in the queue"])
+async def test_a_request_whose_slot_runs_out_before_it_is_sent_fails_unsent_and_holds_nothing_up(how: str) -> None:
+    async with Loopback(answers(answer())) as server, Http1Transport(connections=1) as transport:
+        connector = held(transport)
+        await connector.load_certificates()
+        submitted = [transport.submit(request(f"{server.url}/{number}")) for number in range(3)]
+        runs_out = submitted[0] if how == "while its connection opens" else submitted[1]
+        ended: list[bool] = []
+        runs_out.add_done_callback(lambda pending: ended.append(pending.sent))
+        for pending in submitted:
+            pending.require(partial(operator.is_not, pending, runs_out))
+        connector.gate.set()
+        with pytest.raises(TransportError, match="lease of its slot was over") as caught:
+            await runs_out.wait()
+        assert not caught.value.maybe_delivered
+        assert ended == [False]
+        for pending in submitted:
+            if pending is not runs_out:
+                assert (await pending.wait()).status == 200
+        assert len(server.heard) == 2
 
 
 async def test_r9_thousands_of_abandoned_requests_are_dropped_in_many_turns() -> None:
