@@ -146,7 +146,7 @@ class Exchange:
         Raises:
             ConfigurationError: No client that has these limits is open.
         """
-        if not self._tasks.is_open:
+        if not self._tasks.is_open or self._task is None or self._task.done():
             raise ConfigurationError(
                 "Limits.shared: expected an open client that was given these limits, for it asks the store; "
                 "make calls inside `async with`"
@@ -170,19 +170,25 @@ class Exchange:
             # Its task and its connection are gone with it.
             self._tasks, self._store = BackgroundTasks("bms_async shared limits"), self._make_store()
         await self._tasks.open()
-        if self._task is None or self._task.done():
-            self._loop = loop = asyncio.get_running_loop()
-            self._has_own_clock = has_own_clock(loop)
-            self._wakeup, self._first = asyncio.Event(), loop.create_future()
-            self._is_leaving = False
-            self._contact_at = loop.time()
-            self._task = self._tasks.start(self._run, name="bms_async shared limits")
-        if self._first is not None:
-            try:
+        try:
+            while self._is_leaving and self._task is not None and not self._task.done():
+                # The last client before this one is being closed.
+                await asyncio.wait({self._task})
+            if self._task is None or self._task.done():
+                self._start()
+            if self._first is not None:
                 await asyncio.shield(self._first)
-            except BaseException:
-                await self.aclose()
-                raise
+        except BaseException:
+            await self.aclose()
+            raise
+
+    def _start(self) -> None:
+        self._loop = loop = asyncio.get_running_loop()
+        self._has_own_clock = has_own_clock(loop)
+        self._wakeup, self._first = asyncio.Event(), loop.create_future()
+        self._is_leaving = False
+        self._contact_at = loop.time()
+        self._task = self._tasks.start(self._run, name="bms_async shared limits")
 
     async def aclose(self) -> None:
         """Count one client less; after the last one hand all back, and close the connection."""

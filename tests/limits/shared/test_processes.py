@@ -439,6 +439,24 @@ def test_two_clients_of_one_process_are_one_holder_and_the_last_one_hands_back()
     run_virtually(main)
 
 
+def test_a_client_that_is_opened_while_the_last_one_closes_is_served() -> None:
+    async def main() -> None:
+        exchange = make_exchange(MemoryStore(await opened_state(), delay=0.5))
+        limiter = exchange.make_limiter(OPERATION, LIMIT, reserve=0.0, binding=LoopBinding())
+        await exchange.open()
+        (await limiter.acquire()).release()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(exchange.aclose)
+            await anyio.sleep(0.1)
+            await exchange.open()
+            with anyio.fail_after(5):
+                (await limiter.acquire()).release()
+        await exchange.aclose()
+        assert len(asyncio.all_tasks()) == 1
+
+    run_virtually(main)
+
+
 def test_a_share_of_the_limit_goes_on_without_the_store_once_nothing_earlier_counts() -> None:
     async def main() -> None:
         gateway, state = Gateway(), await opened_state()
