@@ -87,11 +87,6 @@ def histories() -> list[list[Step]]:
     return [play(chance.randbytes(LENGTH)) for _ in range(60)]
 
 
-def compare_all(client: redis.Redis, script: str) -> None:
-    for history in histories():
-        compare(client, script, history)
-
-
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.binary(min_size=LENGTH // 2, max_size=2 * LENGTH))
 def test_lua_answers_and_keeps_what_python_does(server: Server, data: bytes) -> None:
