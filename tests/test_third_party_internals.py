@@ -18,6 +18,7 @@ import httpcore
 import httpx
 import httpx2
 import pytest
+import redis.asyncio
 import rich.cells
 
 from bms_async.testing import VirtualClockLoop, run_virtually
@@ -65,6 +66,22 @@ def test_httpcore_knows_what_came_behind_a_response() -> None:
     pool: Any = httpcore.AsyncConnectionPool()
     assert isinstance(pool.connections, list)
     assert pool.create_connection(httpcore.Origin(b"http", b"127.0.0.1", 1))._connection is None
+
+
+async def test_a_connection_of_redis_py_has_its_writer() -> None:
+    """`limits/shared/redis.py` closes a connection at once, whatever its server does."""
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def greet(connection: Any) -> None:
+        assert isinstance(connection._writer.transport, asyncio.WriteTransport)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    connection: Any = redis.asyncio.Connection(port=server.sockets[0].getsockname()[1], redis_connect_func=greet)
+    await connection.connect()
+    await connection.disconnect()
+    server.close()
 
 
 def test_an_event_loop_of_asyncio_runs_one_pass_at_a_time() -> None:

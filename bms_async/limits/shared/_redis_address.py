@@ -49,7 +49,7 @@ class RedisAddress(NamedTuple):
     files: Mapping[str, str]
 
 
-def read_address(url: str) -> RedisAddress:
+def read_address(url: SecretStr) -> RedisAddress:
     """Take a URL apart.
 
     Args:
@@ -59,11 +59,9 @@ def read_address(url: str) -> RedisAddress:
         ConfigurationError: It is no URL of a server; the error shows nothing of it.
     """
     try:
-        address = _read(urlsplit(SecretStr(url)))
+        address = _read(urlsplit(url))
     except ValueError:
         address = None
-    # The error's frame holds it too.
-    del url
     if address is None:
         raise ConfigurationError(_EXPECTED)
     return address

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from bms_async.redaction import MASK, Secret
 
 from .store import StoreError
@@ -21,10 +23,13 @@ _BY_KIND = {
     "AskError": _NO_CLUSTER,
     "ClusterCrossSlotError": _NO_CLUSTER,
 }
-"""What helps where trying again does not, by the name of redis-py's error."""
+"""What helps where trying again does not, by the name of redis-py's error, which leaves out the server's first word."""
 
 _BY_TEXT = {
     "NOPERM": _RIGHTS,
+    "MOVED ": _NO_CLUSTER,
+    "ASK ": _NO_CLUSTER,
+    "CROSSSLOT ": _NO_CLUSTER,
     "ACL failure in script": _RIGHTS,
     "can't run this command": _RIGHTS,
     "unknown command": _RIGHTS,
@@ -34,7 +39,7 @@ _BY_TEXT = {
     "BMSUNREADABLE": _UNREADABLE,
     "attempt to": _UNREADABLE,
 }
-"""The same, by a part of what the server says."""
+"""The same, by words of what the server says; earlier versions of redis-py have fewer kinds of errors."""
 
 
 def explain(label: str, error: Exception, password: Secret | None) -> Exception:
@@ -55,7 +60,7 @@ def explain(label: str, error: Exception, password: Secret | None) -> Exception:
     text = f"{label}: {said}"
     kinds = {kind.__name__ for kind in type(error).__mro__}
     helps = next((what for name, what in _BY_KIND.items() if name in kinds), None)
-    helps = helps or next((what for part, what in _BY_TEXT.items() if part in said), None)
+    helps = helps or next((what for part, what in _BY_TEXT.items() if re.search(rf"\b{part}", said)), None)
     if helps is not None:
         return StoreError(f"{text}; {helps}")
     return TimeoutError(text) if "TimeoutError" in kinds else ConnectionError(text)

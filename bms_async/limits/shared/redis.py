@@ -32,8 +32,9 @@ from redis import exceptions as errors
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 
 from bms_async._threads import run_in_thread
+from bms_async.redaction import SecretStr
 
-from ._redis_address import RedisAddress, read_address
+from ._redis_address import read_address
 from ._redis_errors import explain
 from .messages import Answer, Question
 from .store import AccountUsage, StoreError, decode_account, decode_ledger
@@ -67,7 +68,10 @@ class RedisStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._address: RedisAddress = read_address(url)
+        url = SecretStr(url)
+        self._label = ""
+        self._address = read_address(url)
+        self._label = self._address.label
         self._connection: AbstractConnection | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._life = ""
@@ -79,7 +83,7 @@ class RedisStore:
     @property
     def label(self) -> str:
         """The address for people, without user and password."""
-        return self._address.label
+        return self._label
 
     async def open(self) -> None:
         """Connect, and learn which life the store lives.
@@ -102,6 +106,8 @@ class RedisStore:
             StoreError: Asking again will not help.
             OSError: The connection was lost, or the server cannot answer now.
         """
+        if not questions:
+            return []
         return _answers.decode(await self._guard(self._run(account, _questions.encode(questions))))
 
     async def read(self, account: str) -> AccountUsage:
@@ -148,6 +154,8 @@ class RedisStore:
         """
         try:
             return await work
+        except TimeoutError:
+            failure: Exception = TimeoutError(f"{self.label}: expected an answer within {_TIMEOUT:g} s, got none")
         except (errors.RedisError, OSError) as error:
             failure = explain(self.label, error, self._address.password)
         except BaseException:
@@ -157,35 +165,34 @@ class RedisStore:
         raise failure
 
     async def _connect(self) -> None:
-        # It is a file; it is kept from then on.
-        await run_in_thread(_load_script)
+        self._connection = await run_in_thread(self._make_connection)
+        async with asyncio.timeout(_TIMEOUT):
+            await self._connection.connect()  # type: ignore[no-untyped-call]
+
+    def _make_connection(self) -> AbstractConnection:
+        """Make a connection that is not open yet; this reads files: the script, redis-py's version, certificates."""
+        _load_script()
         address = self._address
-        kind: type[AbstractConnection] = Connection
-        if address.path:
-            kind = UnixDomainSocketConnection
-        elif address.has_tls:
-            kind = SSLConnection
-        options: dict[str, Any] = (
-            {"path": address.path} if address.path else {"host": address.host, "port": address.port}
-        )
-        if address.has_tls:
-            options |= {**address.files, "ssl_check_hostname": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
-        connection = kind(
-            **options,
-            db=address.db,
-            username=address.user,
-            password=None if address.password is None else address.password.text,
-            socket_timeout=_TIMEOUT,
-            socket_connect_timeout=_TIMEOUT,
-            protocol=2,
+        options: dict[str, Any] = {
+            "db": address.db,
+            "username": address.user,
+            "password": None if address.password is None else address.password.text,
+            # With a timeout of its own it writes by way of `asyncio.wait_for`, which loses cancellations before 3.12.
+            "socket_timeout": None,
+            "socket_connect_timeout": _TIMEOUT,
+            "protocol": 2,
             # For each connection that there ever is, so that none is used without its server's life.
-            redis_connect_func=self._greet,
-        )
-        self._connection = connection
-        if isinstance(connection, SSLConnection):
-            # It reads files, and takes as long as hundreds of calls.
-            await run_in_thread(connection.ssl_context.get)
-        await connection.connect()  # type: ignore[no-untyped-call]
+            "redis_connect_func": self._greet,
+        }
+        if address.path:
+            return UnixDomainSocketConnection(path=address.path, **options)
+        options |= {"host": address.host, "port": address.port}
+        if not address.has_tls:
+            return Connection(**options)
+        options |= {**address.files, "ssl_check_hostname": True, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
+        connection = SSLConnection(**options)
+        connection.ssl_context.get()
+        return connection
 
     async def _greet(self, connection: AbstractConnection) -> None:
         """Say who we are on a new connection, and learn whom it leads to."""
@@ -205,7 +212,7 @@ class RedisStore:
 
     async def _warn_of_evictions(self) -> None:
         policy = await self._send_if_allowed("CONFIG", "GET", "maxmemory-policy")
-        if policy and policy[-1].startswith(b"allkeys-"):
+        if isinstance(policy, list) and policy and policy[-1].startswith(b"allkeys-"):
             self._has_warned = True
             _log.warning(
                 "%s may drop what it keeps of the limits when its memory is full (maxmemory-policy %s), and each time "
@@ -235,8 +242,9 @@ class RedisStore:
         if connection is None or not connection.is_connected:
             # redis-py would connect again by itself.
             raise ConnectionError("there is no connection; it has to be opened first")
-        await connection.send_command(*words)
-        return await connection.read_response()
+        async with asyncio.timeout(_TIMEOUT):
+            await connection.send_command(*words)
+            return await connection.read_response()
 
 
 def _key(account: str) -> str:
