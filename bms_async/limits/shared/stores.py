@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from bms_async._extras import is_installed
 from bms_async.errors import ConfigurationError
-from bms_async.redaction import wrap_address
+from bms_async.redaction import wrap_address, wrap_secrets
 
 from .store import Store
 
@@ -79,10 +79,10 @@ def find_store(argument: str, address: str | None) -> Callable[[], Store]:
     if module == "redis":
         from .redis import RedisStore  # noqa: PLC0415 - it needs an extra
 
-        return partial(RedisStore, address)
+        return partial(RedisStore, wrap_secrets(address))
     from .postgres import PostgresStore  # noqa: PLC0415 - it needs an extra
 
-    return partial(PostgresStore, address)
+    return partial(PostgresStore, wrap_secrets(address))
 
 
 def _own_file(argument: str) -> Callable[[], Store]:
