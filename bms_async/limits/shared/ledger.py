@@ -322,8 +322,8 @@ def _time_of(ledger: Ledger, position: int, free: int, now: float) -> float:
     """
     left = position - free
     if left <= 0:
-        # It is kept for another holder, which may not come.
-        return now + _KEPT
+        # It is kept for another holder, which may not come; but of the slots that come back next this one has its part.
+        return min(now + _KEPT, ledger.cooldowns[0][0] + ledger.adaptive.window) if ledger.cooldowns else now + _KEPT
     for ended, count in ledger.cooldowns:
         left -= count
         if left <= 0:
