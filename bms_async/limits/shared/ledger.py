@@ -304,7 +304,8 @@ def _plan(ledger: Ledger, holder: Holder, question: Question, now: float, opens:
     pause = max(_PAUSE_INTERACTIVE if holder.interactive > 0 else _PAUSE_BULK, spread)
     holder.due = max(now + pause if due == math.inf else due, opens)
     soonest = max(terms.lease / _RENEWALS, spread) if spare == 0 or now < opens else pause
-    again = min(holder.due - now, soonest)
+    # Rounding may leave nothing until a slot comes back that still counts as used, and 0 would mean that all is given.
+    again = max(1 / _GRAINS, min(holder.due - now, soonest))
     if holder.held == 0:
         # Without slots it needs no lease, and its place in the queue is kept until it comes.
         holder.ends = now + again + terms.lease
