@@ -215,6 +215,11 @@ def _keep_to_lowest_limit(ledger: Ledger) -> None:
         ledger.adaptive.change_limit(limit)
 
 
+def _reserve(ledger: Ledger, question: Question) -> int:
+    """Return how many slots bulk calls leave free: never all of them, however far the capacity shrank."""
+    return max(0, min(question.reserve, ledger.adaptive.capacity - 1))
+
+
 def _turn(ledger: Ledger) -> int:
     """Return how many slots a holder gets in one turn."""
     return max(1, int(ledger.adaptive.capacity * _TURN / ledger.adaptive.base_window))
@@ -230,7 +235,8 @@ def _grant(ledger: Ledger, holder: Holder, question: Question, now: float) -> in
     interactive, taken = _share(
         holder.id, (_Contender(one.interactive_since, one.id, one.interactive) for one in coming), free, turn
     )
-    left = free - taken - question.reserve
+    reserve = _reserve(ledger, question)
+    left = free - taken - reserve
     bulk, taken = _share(holder.id, (_Contender(one.bulk_since, one.id, one.bulk) for one in coming), left, turn)
     if interactive:
         holder.interactive -= interactive
@@ -240,7 +246,7 @@ def _grant(ledger: Ledger, holder: Holder, question: Question, now: float) -> in
         holder.bulk_since = now
     # Ahead of need only what nobody waits for, and half of it, for others may come.
     wanted = sum(other.interactive + other.bulk for other in ledger.holders)
-    ahead = max(0, min(question.ahead, (free - interactive - bulk - wanted - question.reserve) // 2))
+    ahead = max(0, min(question.ahead, (free - interactive - bulk - wanted - reserve) // 2))
     holder.held += interactive + bulk + ahead
     return interactive + bulk + ahead
 
@@ -282,7 +288,7 @@ def _plan(ledger: Ledger, holder: Holder, question: Question, now: float, opens:
     if holder.interactive == 0 and holder.bulk == 0:
         return 0.0
     turn, free = _turn(ledger), ledger.adaptive.capacity - count_used(ledger)
-    waiting, spare, before_interactive, before_bulk = 1, 0, 0, holder.interactive + question.reserve
+    waiting, spare, before_interactive, before_bulk = 1, 0, 0, holder.interactive + _reserve(ledger, question)
     for other in ledger.holders:
         if other is holder:
             continue
