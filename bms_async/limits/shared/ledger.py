@@ -151,7 +151,7 @@ def _end_leases(ledger: Ledger, terms: Terms, now: float) -> None:
         return
     for holder in ledger.holders:
         if holder.ends <= now:
-            _cool(ledger, holder.ends + terms.timeout, holder.held)
+            _cool(ledger, holder.ends + terms.timeout + CLOCK_DRIFT, holder.held)
     ledger.holders = [holder for holder in ledger.holders if holder.ends > now]
 
 
