@@ -189,12 +189,14 @@ def _cool(ledger: Ledger, ended: float, count: int) -> None:
 def _note(ledger: Ledger, holder: Holder, question: Question, now: float) -> None:
     """Note what a holder says: what ended, what it gives back, what was refused, and what it wants."""
     holder.limit = question.limit
-    holder.held += question.adopted
+    # Its numbers are not trusted: one that is negative, or no number, would free what is used, or keep it for ever.
+    holder.held += max(0, question.adopted)
     for age, count in question.ended:
-        ended = min(count, holder.held)
+        ended = max(0, min(count, holder.held))
         holder.held -= ended
-        _cool(ledger, now - max(0.0, age), ended)
-    holder.held -= min(question.unused, holder.held)
+        # It says each time what ended, and within a lease; an age that is longer is an error.
+        _cool(ledger, now - min(age if age > 0 else 0.0, question.terms.lease), ended)
+    holder.held -= max(0, min(question.unused, holder.held))
     for refusal in question.refusals:
         retry_after = refusal.retry_after[0] if refusal.retry_after else None
         quota = (int(refusal.quota[0]), refusal.quota[1]) if refusal.quota else None
@@ -205,7 +207,8 @@ def _note(ledger: Ledger, holder: Holder, question: Question, now: float) -> Non
         holder.interactive_since = now
     if holder.bulk == 0:
         holder.bulk_since = now
-    holder.interactive, holder.bulk, holder.spare = question.interactive, question.bulk, question.spare
+    holder.interactive, holder.bulk = max(0, question.interactive), max(0, question.bulk)
+    holder.spare = max(0, question.spare)
 
 
 def _keep_to_lowest_limit(ledger: Ledger) -> None:
