@@ -311,7 +311,8 @@ def _plan(ledger: Ledger, holder: Holder, question: Question, now: float, opens:
         due = min(due, _time_of(ledger, before_bulk + min(holder.bulk, turn), free, now))
     spread = waiting * _SPREAD
     pause = max(_PAUSE_INTERACTIVE if holder.interactive > 0 else _PAUSE_BULK, spread)
-    holder.due = max(now + pause if due == math.inf else due, opens)
+    # Where slots are not known to come back for it, it need not come together with those for which they are.
+    holder.due = max(now, opens) + pause if due == math.inf else max(due, opens)
     soonest = max(terms.lease / _RENEWALS, spread) if spare == 0 or now < opens else pause
     # Rounding may leave nothing until a slot comes back that still counts as used, and 0 would mean that all is given.
     again = max(1 / _GRAINS, min(holder.due - now, soonest))
