@@ -194,8 +194,7 @@ def _note(ledger: Ledger, holder: Holder, question: Question, now: float) -> Non
     for age, count in question.ended:
         ended = max(0, min(count, holder.held))
         holder.held -= ended
-        # It says each time what ended, and within a lease; an age that is longer is an error.
-        _cool(ledger, now - min(age if age > 0 else 0.0, question.terms.lease), ended)
+        _cool(ledger, now - min(age if age > 0 else 0.0, ledger.adaptive.window), ended)
     holder.held -= max(0, min(question.unused, holder.held))
     for refusal in question.refusals:
         retry_after = refusal.retry_after[0] if refusal.retry_after else None
