@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from bms_async.limits.shared import ledger
-from tests.limits.shared import _history_store
+from tests.limits.shared._history_store import KeepingStore
 
 
 class Mutant(NamedTuple):
@@ -124,9 +124,9 @@ def changed(*changes: tuple[str, str]) -> ModuleType:
 @contextmanager
 def broken(mutant: Mutant) -> Iterator[None]:
     """Have the histories run a broken rule book for as long as a `with` block lasts."""
-    whole = _history_store.rule_book
-    _history_store.rule_book = changed(*mutant.changes)
+    whole = KeepingStore.rule_book
+    KeepingStore.rule_book = changed(*mutant.changes)
     try:
         yield
     finally:
-        _history_store.rule_book = whole
+        KeepingStore.rule_book = whole

@@ -5,8 +5,10 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import ModuleType
+from typing import ClassVar
 
-from bms_async.limits.shared import ledger as rule_book
+from bms_async.limits.shared import ledger as whole
 from bms_async.limits.shared.messages import Account, Answer, Holder, Ledger, Question
 from bms_async.limits.shared.store import decode_account, decode_ledger, encode
 
@@ -30,12 +32,14 @@ class KeepingStore:
     """Keeps bytes, as a real store does, so that nothing survives in an object.
 
     Attributes:
+        rule_book: The rule book that all stores run.
         rate: Seconds of its clock for each second.
         offset: Seconds that its clock is ahead.
         broken: The laws that an answer broke.
         has_unseen_jump: Whether its clock was set ahead, and no holder has said so yet.
-        is_settled: Whether nothing goes wrong any more, so that laws hold which faults may break.
     """
+
+    rule_book: ClassVar[ModuleType] = whole
 
     rate: float
     offset: float
@@ -51,7 +55,7 @@ class KeepingStore:
 
     def __post_init__(self) -> None:
         if self.is_open:
-            self._account = encode(rule_book.open_account(None, now=self.clock(0.0), life="1"))
+            self._account = encode(whole.open_account(None, now=self.clock(0.0), life="1"))
 
     def clock(self, time: float) -> float:
         """Return what its clock shows."""
@@ -88,7 +92,7 @@ class KeepingStore:
         account, ledger = decode_account(self._account), decode_ledger(self._ledger)
         now = self.clock(time)
         before = self._find_present(account, ledger, question, now)
-        dealt = rule_book.deal(account, ledger, question, now=now, life=str(self.life))
+        dealt: whole.Dealt = self.rule_book.deal(account, ledger, question, now=now, life=str(self.life))
         self.questions += 1
         after, answer = _find(dealt.ledger, question), dealt.answer
         key = (question.holder, question.seq)

@@ -44,6 +44,9 @@ class Load:
         waiting: How many calls wait in each process, again and again.
         calls: How many calls each makes; 0 for ever more.
         windows: How many windows are looked at from the opening on, if the calls have no end.
+        is_open: Whether the account is open when the first holder comes; if not, all wait at its opening.
+        trip: The least and the most seconds that a question or an answer takes.
+        call: The same for a call.
     """
 
     holders: int
@@ -51,6 +54,7 @@ class Load:
     waiting: int = 10
     calls: int = 0
     windows: int = 4
+    is_open: bool = False
     trip: tuple[float, float] = _TRIP
     call: tuple[float, float] = _CALL
     seed: int = 1
@@ -121,7 +125,8 @@ class _Process:
 class _Run:
     def __init__(self, load: Load) -> None:
         self.load, self.random = load, Random(load.seed)
-        self.account: Account | None = open_account(None, now=0.0, life=_LIFE)
+        self.account: Account | None = open_account(None, now=0.0, life=_LIFE) if load.is_open else None
+        self.opening = 0.0 if load.is_open else TERMS.closed
         self.ledger: Ledger | None = None
         self.now = 0.0
         self.events: list[tuple[float, int, str, _Process, Question | Answer | None]] = []
@@ -137,7 +142,7 @@ class _Run:
 
     def play(self) -> Figures:
         load = self.load
-        until = float("inf") if load.calls else load.windows * PERIOD
+        until = float("inf") if load.calls else self.opening + load.windows * PERIOD
         for process in self.processes:
             self.wake(process, self.random.uniform(0, 0.001))
         while self.events:
@@ -155,7 +160,7 @@ class _Run:
                 process.ended.append(self.now)
                 process.used = self.now
                 self.plan(process)
-        return self.figures(min(self.now, until))
+        return self.figures(min(self.now, until) - self.opening)
 
     def post(self, after: float, what: str, process: _Process, said: Question | Answer | None = None) -> None:
         self.count += 1
@@ -191,7 +196,7 @@ class _Run:
         began = time.process_time()
         self.account, self.ledger, answer = deal(self.account, self.ledger, question, now=self.now, life=_LIFE)
         self.cpu += time.process_time() - began
-        self.asked[int(self.now)] += 1
+        self.asked[int(self.now - self.opening + 1e6)] += 1
         if self.asked.total() % 100 == 0:
             self.size = max(self.size, len(encode(self.ledger)))
         self.post(self.random.uniform(*self.load.trip), "answer", process, answer)
@@ -215,12 +220,13 @@ class _Run:
 
     def figures(self, ended: float) -> Figures:
         load = self.load
-        begun = sorted(at for process in self.processes for at in process.begun)
+        opening = self.opening
+        begun = sorted(at - opening for process in self.processes for at in process.begun)
         windows = max(1, int(ended / PERIOD + 1e-9))
-        counts = [Counter(int(at // PERIOD) for at in process.begun) for process in self.processes]
+        counts = [Counter(int((at - opening) // PERIOD) for at in process.begun) for process in self.processes]
         each = [count[window] for count in counts for window in range(windows)]
         totals = [len(process.begun) for process in self.processes]
-        asked = self.asked.total()
+        asked = sum(count for second, count in self.asked.items() if second >= 1e6)
         return Figures(
             load,
             speed=len(begun) / (load.limit * windows),
@@ -232,7 +238,7 @@ class _Run:
             questions=asked / ended,
             busiest=max(self.asked.values()),
             state=self.size,
-            cpu=self.cpu / asked * 1e6,
+            cpu=self.cpu / self.asked.total() * 1e6,
         )
 
 
@@ -242,7 +248,7 @@ def measure(load: Load) -> Figures:
 
 
 LOADS = (
-    Load(4, 50, waiting=40, calls=40),
+    Load(4, 50, waiting=40, calls=40, is_open=True),
     *(Load(holders, limit, windows=20) for limit in (50, 2000) for holders in (4, 13, 16)),
     *(Load(holders, 2000, waiting=500, windows=20) for holders in (4, 16)),
     Load(1000, 50, windows=20),
@@ -260,8 +266,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--waiting", type=int, default=10)
     parser.add_argument("--calls", type=int, default=0)
     parser.add_argument("--windows", type=int, default=20)
+    parser.add_argument("--open", action="store_true", help="the account is open when the first holder comes")
     given = parser.parse_args(arguments)
-    one = given.holders and Load(given.holders, given.limit, given.waiting, given.calls, given.windows)
+    one = given.holders and Load(
+        given.holders, given.limit, given.waiting, given.calls, given.windows, is_open=given.open
+    )
     for load in [one] if one else LOADS:
         print(measure(load), flush=True)  # noqa: T201
     return 0
