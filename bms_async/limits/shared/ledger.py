@@ -151,7 +151,7 @@ def _end_leases(ledger: Ledger, terms: Terms, now: float) -> None:
         return
     for holder in ledger.holders:
         if holder.ends <= now:
-            _cool(ledger, holder.ends + terms.timeout, holder.held)
+            _cool(ledger, holder.ends + terms.timeout + CLOCK_DRIFT, holder.held)
     ledger.holders = [holder for holder in ledger.holders if holder.ends > now]
 
 
@@ -189,12 +189,13 @@ def _cool(ledger: Ledger, ended: float, count: int) -> None:
 def _note(ledger: Ledger, holder: Holder, question: Question, now: float) -> None:
     """Note what a holder says: what ended, what it gives back, what was refused, and what it wants."""
     holder.limit = question.limit
-    holder.held += question.adopted
+    # Its numbers are not trusted: one that is negative, or no number, would free what is used, or keep it for ever.
+    holder.held += max(0, question.adopted)
     for age, count in question.ended:
-        ended = min(count, holder.held)
+        ended = max(0, min(count, holder.held))
         holder.held -= ended
-        _cool(ledger, now - max(0.0, age), ended)
-    holder.held -= min(question.unused, holder.held)
+        _cool(ledger, now - min(age if age > 0 else 0.0, ledger.adaptive.window), ended)
+    holder.held -= max(0, min(question.unused, holder.held))
     for refusal in question.refusals:
         retry_after = refusal.retry_after[0] if refusal.retry_after else None
         quota = (int(refusal.quota[0]), refusal.quota[1]) if refusal.quota else None
@@ -205,7 +206,8 @@ def _note(ledger: Ledger, holder: Holder, question: Question, now: float) -> Non
         holder.interactive_since = now
     if holder.bulk == 0:
         holder.bulk_since = now
-    holder.interactive, holder.bulk, holder.spare = question.interactive, question.bulk, question.spare
+    holder.interactive, holder.bulk = max(0, question.interactive), max(0, question.bulk)
+    holder.spare = max(0, question.spare)
 
 
 def _keep_to_lowest_limit(ledger: Ledger) -> None:
@@ -213,6 +215,11 @@ def _keep_to_lowest_limit(ledger: Ledger) -> None:
     limit = min(holder.limit for holder in ledger.holders)
     if limit != ledger.adaptive.unreduced:
         ledger.adaptive.change_limit(limit)
+
+
+def _reserve(ledger: Ledger, question: Question) -> int:
+    """Return how many slots bulk calls leave free: never all of them, however far the capacity shrank."""
+    return max(0, min(question.reserve, ledger.adaptive.capacity - 1))
 
 
 def _turn(ledger: Ledger) -> int:
@@ -230,7 +237,8 @@ def _grant(ledger: Ledger, holder: Holder, question: Question, now: float) -> in
     interactive, taken = _share(
         holder.id, (_Contender(one.interactive_since, one.id, one.interactive) for one in coming), free, turn
     )
-    left = free - taken - question.reserve
+    reserve = _reserve(ledger, question)
+    left = free - taken - reserve
     bulk, taken = _share(holder.id, (_Contender(one.bulk_since, one.id, one.bulk) for one in coming), left, turn)
     if interactive:
         holder.interactive -= interactive
@@ -240,7 +248,7 @@ def _grant(ledger: Ledger, holder: Holder, question: Question, now: float) -> in
         holder.bulk_since = now
     # Ahead of need only what nobody waits for, and half of it, for others may come.
     wanted = sum(other.interactive + other.bulk for other in ledger.holders)
-    ahead = max(0, min(question.ahead, (free - interactive - bulk - wanted - question.reserve) // 2))
+    ahead = max(0, min(question.ahead, (free - interactive - bulk - wanted - reserve) // 2))
     holder.held += interactive + bulk + ahead
     return interactive + bulk + ahead
 
@@ -282,7 +290,7 @@ def _plan(ledger: Ledger, holder: Holder, question: Question, now: float, opens:
     if holder.interactive == 0 and holder.bulk == 0:
         return 0.0
     turn, free = _turn(ledger), ledger.adaptive.capacity - count_used(ledger)
-    waiting, spare, before_interactive, before_bulk = 1, 0, 0, holder.interactive + question.reserve
+    waiting, spare, before_interactive, before_bulk = 1, 0, 0, holder.interactive + _reserve(ledger, question)
     for other in ledger.holders:
         if other is holder:
             continue
@@ -302,9 +310,11 @@ def _plan(ledger: Ledger, holder: Holder, question: Question, now: float, opens:
         due = min(due, _time_of(ledger, before_bulk + min(holder.bulk, turn), free, now))
     spread = waiting * _SPREAD
     pause = max(_PAUSE_INTERACTIVE if holder.interactive > 0 else _PAUSE_BULK, spread)
-    holder.due = max(now + pause if due == math.inf else due, opens)
+    # Where slots are not known to come back for it, it need not come together with those for which they are.
+    holder.due = max(now, opens) + pause if due == math.inf else max(due, opens)
     soonest = max(terms.lease / _RENEWALS, spread) if spare == 0 or now < opens else pause
-    again = min(holder.due - now, soonest)
+    # Rounding may leave nothing until a slot comes back that still counts as used, and 0 would mean that all is given.
+    again = max(1 / _GRAINS, min(holder.due - now, soonest))
     if holder.held == 0:
         # Without slots it needs no lease, and its place in the queue is kept until it comes.
         holder.ends = now + again + terms.lease
@@ -322,8 +332,8 @@ def _time_of(ledger: Ledger, position: int, free: int, now: float) -> float:
     """
     left = position - free
     if left <= 0:
-        # It is kept for another holder, which may not come.
-        return now + _KEPT
+        # It is kept for another holder, which may not come; but of the slots that come back next this one has its part.
+        return min(now + _KEPT, ledger.cooldowns[0][0] + ledger.adaptive.window) if ledger.cooldowns else now + _KEPT
     for ended, count in ledger.cooldowns:
         left -= count
         if left <= 0:

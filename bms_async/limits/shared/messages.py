@@ -16,7 +16,8 @@ VERSION = 1
 """The version of the state; a store that holds a later one is not used."""
 
 CLOCK_DRIFT = 0.05
-"""Seconds added to the window, which bear a clock that is 500 parts in a million too fast."""
+"""Seconds added to the window, which bear a clock that is 500 parts in a million too fast; and added to the time before
+it, a lease and a timeout, where that counts too."""
 
 
 class Terms(msgspec.Struct, frozen=True, array_like=True):
@@ -35,7 +36,7 @@ class Terms(msgspec.Struct, frozen=True, array_like=True):
     @property
     def closed(self) -> float:
         """How long an account is closed whose past is not known: until no earlier call can count any more."""
-        return self.lease + self.timeout + self.window + CLOCK_DRIFT
+        return self.lease + self.timeout + CLOCK_DRIFT + self.window + CLOCK_DRIFT
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True):

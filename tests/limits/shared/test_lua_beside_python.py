@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bms_async.limits.shared.messages import Answer
 from bms_async.limits.shared.store import decode_account, decode_ledger
-from tests.limits.shared._histories import Step, play
+from tests.limits.shared._steps import Step, play
 from tests.limits.shared._servers import Server
 
 SCRIPT = importlib.resources.files("bms_async.limits.shared").joinpath("ledger.lua").read_text("utf-8")

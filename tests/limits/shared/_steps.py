@@ -1,0 +1,170 @@
+"""Histories of an account, drawn from bytes: what several holders ask, and what the rule book in Python says to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from bms_async.limits.shared.ledger import deal, open_account
+from bms_async.limits.shared.messages import Account, Answer, Ledger, Question, Refusal, Terms
+from bms_async.limits.shared.store import encode
+
+T = TypeVar("T")
+
+# In an order that no locale but that of C has; the other one counts when two wait since the same moment.
+HOLDERS = ("a", "B", "é", "a-b")
+LIMITS = ("servers.stop", "jobs.get")
+PASSED = (
+    *(0.0,) * 6,
+    *(0.003, 0.1, 0.3, 0.7, 1.0, 2.1) * 4,
+    5.0,
+    7.25,
+    15.0,
+    30.0,
+    70.0,
+    140.0,
+    700.0,
+    -0.5,
+    -50.0,
+    -3600.0,
+)
+AGES = (0.0, 0.004, 0.7, 5.0, 59.0, 100.0, -1.0)
+DOCUMENTED = (*(50,) * 9, 7, 20, 2000)
+RETRIES: tuple[tuple[float, ...], ...] = ((), (0.0,), (3.5,), (120.0,))
+QUOTAS: tuple[tuple[float, ...], ...] = (
+    (),
+    (30, 60.0),
+    (5, 7.0),
+    (200, 300.0),
+    (1, 3600.0),
+    (0, 60.0),
+    (9, 1e6),
+    (-1, 6),
+)
+TERMS = (*(Terms(),) * 11, Terms(6.0, 1.5, 6.0))
+LIVES = ("first", "second")
+
+
+class Step(NamedTuple):
+    """What happened, and what is expected of every store then.
+
+    Attributes:
+        now: The store's time.
+        life: The store's life.
+        questions: What was asked; an empty list for an operator who opens the account, None where all is lost.
+        answers: What is answered.
+        account: What is kept of the account.
+        ledgers: What is kept of the limits.
+    """
+
+    now: float
+    life: str
+    questions: Sequence[tuple[str, Question]] | None
+    answers: Sequence[Answer]
+    account: bytes | None
+    ledgers: dict[str, bytes]
+
+
+class Bytes:
+    """Choices that bytes make, so that a history which fails shrinks as they do."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    @property
+    def are_over(self) -> bool:
+        return self._at >= len(self._data)
+
+    def number(self, below: int) -> int:
+        self._at += 1
+        return 0 if self._at > len(self._data) else self._data[self._at - 1] % below
+
+    def one_of(self, these: Sequence[T]) -> T:
+        return these[self.number(len(these))]
+
+    def rarely(self, one_in: int) -> bool:
+        return self.number(one_in) == one_in - 1
+
+
+@dataclass
+class _History:
+    choose: Bytes
+    now: float = 1_796_018_543.123456
+    life: str = LIVES[0]
+    account: Account | None = None
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    last: dict[tuple[str, str], Question] = field(default_factory=dict)
+
+    def go_on(self) -> Step:
+        choose = self.choose
+        self.now += choose.one_of(PASSED)
+        event = choose.number(60)
+        if event == 59:
+            self.life = choose.one_of(LIVES)
+        elif event == 58:
+            self.account, self.ledgers = None, {}
+            return self._step(None, [])
+        elif event % 20 == 7:
+            self.account = open_account(self.account, now=self.now, life=self.life)
+            return self._step([], [])
+        questions = [self._ask() for _ in range(1 + choose.rarely(3))]
+        answers = []
+        for limit, question in questions:
+            dealt = deal(self.account, self.ledgers.get(limit), question, now=self.now, life=self.life)
+            self.account, self.ledgers[limit] = dealt.account, dealt.ledger
+            answers.append(dealt.answer)
+            if not dealt.answer.known and not self.choose.rarely(4):
+                # As a holder does that lost its lease.
+                self.last.pop((question.holder, limit), None)
+        return self._step(questions, answers)
+
+    def _step(self, questions: Sequence[tuple[str, Question]] | None, answers: Sequence[Answer]) -> Step:
+        account = None if self.account is None else encode(self.account)
+        ledgers = {name: encode(ledger) for name, ledger in self.ledgers.items()}
+        return Step(self.now, self.life, questions, answers, account, ledgers)
+
+    def _ask(self) -> tuple[str, Question]:
+        choose = self.choose
+        holder, limit = choose.one_of(HOLDERS), choose.one_of(LIMITS)
+        last, manner = self.last.get((holder, limit)), choose.number(12)
+        if last is not None and manner == 11:
+            return limit, last
+        seq = 1 if last is None or manner == 10 else last.seq + 1
+        if manner == 9:
+            seq = max(1, seq + choose.one_of((-2, 3)))
+        question = self._question(holder, seq)
+        self.last[holder, limit] = question
+        return limit, question
+
+    def _question(self, holder: str, seq: int) -> Question:
+        choose = self.choose
+        extra, ended = choose.number(16), choose.number(4)
+        return Question(
+            holder=holder,
+            seq=seq,
+            terms=choose.one_of(TERMS),
+            limit=choose.one_of(DOCUMENTED),
+            reserve=choose.number(4),
+            interactive=max(0, choose.number(9) - 3),
+            bulk=max(0, choose.number(70) - 20),
+            ahead=choose.number(8),
+            unused=choose.number(3) if extra & 1 else 0,
+            spare=choose.number(3) if extra & 2 else 0,
+            adopted=choose.number(5) if extra == 4 else 0,
+            ended=tuple((choose.one_of(AGES), choose.number(12)) for _ in range(ended)),
+            refusals=tuple(
+                Refusal(choose.one_of(RETRIES), choose.one_of(QUOTAS)) for _ in range(2 if extra == 8 else 0)
+            ),
+            jumped=extra == 12 and choose.rarely(3),
+            leaving=extra == 5,
+        )
+
+
+def play(data: bytes) -> list[Step]:
+    """Return the history that bytes make."""
+    history = _History(Bytes(data))
+    steps = []
+    while not history.choose.are_over:
+        steps.append(history.go_on())
+    return steps
