@@ -102,7 +102,7 @@ end
 -- ledger.py
 
 local function closed(terms)
-    return terms[T_LEASE] + terms[T_TIMEOUT] + terms[T_WINDOW] + CLOCK_DRIFT
+    return terms[T_LEASE] + terms[T_TIMEOUT] + CLOCK_DRIFT + terms[T_WINDOW] + CLOCK_DRIFT
 end
 
 local function open_account(account, now, life)
@@ -155,7 +155,7 @@ local function end_leases(ledger, terms, now)
     for place = 1, #holders do
         local holder = holders[place]
         if holder[ENDS] <= now then
-            cool(ledger, holder[ENDS] + terms[T_TIMEOUT], holder[HELD])
+            cool(ledger, holder[ENDS] + terms[T_TIMEOUT] + CLOCK_DRIFT, holder[HELD])
         else
             kept[#kept + 1] = holder
         end
@@ -191,20 +191,21 @@ end
 
 local function note(ledger, holder, question, now)
     holder[LIMIT] = question[Q_LIMIT]
-    holder[HELD] = holder[HELD] + question[Q_ADOPTED]
+    holder[HELD] = holder[HELD] + max(0, question[Q_ADOPTED])
     for _, end_of in ipairs(question[Q_ENDED]) do
-        local ended = min(end_of[2], holder[HELD])
+        local ended = max(0, min(end_of[2], holder[HELD]))
         holder[HELD] = holder[HELD] - ended
-        cool(ledger, now - max(0, end_of[1]), ended)
+        cool(ledger, now - min(end_of[1] > 0 and end_of[1] or 0, ledger[L_ADAPTIVE][WINDOW]), ended)
     end
-    holder[HELD] = holder[HELD] - min(question[Q_UNUSED], holder[HELD])
+    holder[HELD] = holder[HELD] - max(0, min(question[Q_UNUSED], holder[HELD]))
     for _, refusal in ipairs(question[Q_REFUSALS]) do
         on_rate_limited(ledger[L_ADAPTIVE], now, refusal[R_RETRY_AFTER], refusal[R_QUOTA])
     end
     expire(ledger, now)
     if holder[INTERACTIVE] == 0 then holder[INTERACTIVE_SINCE] = now end
     if holder[BULK] == 0 then holder[BULK_SINCE] = now end
-    holder[INTERACTIVE], holder[BULK], holder[SPARE] = question[Q_INTERACTIVE], question[Q_BULK], question[Q_SPARE]
+    holder[INTERACTIVE], holder[BULK] = max(0, question[Q_INTERACTIVE]), max(0, question[Q_BULK])
+    holder[SPARE] = max(0, question[Q_SPARE])
 end
 
 local function keep_to_lowest_limit(ledger)
@@ -213,6 +214,10 @@ local function keep_to_lowest_limit(ledger)
         if holders[place][LIMIT] < limit then limit = holders[place][LIMIT] end
     end
     if limit ~= ledger[L_ADAPTIVE][UNREDUCED] then change_limit(ledger[L_ADAPTIVE], limit) end
+end
+
+local function reserve_of(ledger, question)
+    return max(0, min(question[Q_RESERVE], ledger[L_ADAPTIVE][CAPACITY] - 1))
 end
 
 local function turn_of(ledger)
@@ -256,7 +261,8 @@ local function grant(ledger, holder, question, now)
         end
     end
     local interactive, taken = share_out(holder[ID], for_interactive, free, turn)
-    local left = free - taken - question[Q_RESERVE]
+    local reserve = reserve_of(ledger, question)
+    local left = free - taken - reserve
     local bulk = share_out(holder[ID], for_bulk, left, turn)
     if interactive > 0 then
         holder[INTERACTIVE] = holder[INTERACTIVE] - interactive
@@ -268,7 +274,7 @@ local function grant(ledger, holder, question, now)
     end
     local wanted = 0
     for place = 1, #holders do wanted = wanted + holders[place][INTERACTIVE] + holders[place][BULK] end
-    local for_nobody = free - interactive - bulk - wanted - question[Q_RESERVE]
+    local for_nobody = free - interactive - bulk - wanted - reserve
     local ahead = max(0, min(question[Q_AHEAD], floor(for_nobody / 2)))
     holder[HELD] = holder[HELD] + interactive + bulk + ahead
     return interactive + bulk + ahead
@@ -276,7 +282,9 @@ end
 
 local function time_of(ledger, position, free, now)
     local cooldowns, left = ledger[L_COOLDOWNS], position - free
-    if left <= 0 then return now + KEPT end
+    if left <= 0 then
+        return #cooldowns > 0 and min(now + KEPT, cooldowns[1][1] + ledger[L_ADAPTIVE][WINDOW]) or now + KEPT
+    end
     for place = 1, #cooldowns do
         left = left - cooldowns[place][2]
         if left <= 0 then return cooldowns[place][1] + ledger[L_ADAPTIVE][WINDOW] end
@@ -289,7 +297,7 @@ local function plan(ledger, holder, question, now, opens)
     holder[DUE] = INFINITY
     if holder[INTERACTIVE] == 0 and holder[BULK] == 0 then return 0 end
     local turn, free = turn_of(ledger), ledger[L_ADAPTIVE][CAPACITY] - count_used(ledger)
-    local waiting, spare, before_interactive, before_bulk = 1, 0, 0, holder[INTERACTIVE] + question[Q_RESERVE]
+    local waiting, spare, before_interactive, before_bulk = 1, 0, 0, holder[INTERACTIVE] + reserve_of(ledger, question)
     local holders = ledger[L_HOLDERS]
     for place = 1, #holders do
         local other = holders[place]
@@ -314,9 +322,9 @@ local function plan(ledger, holder, question, now, opens)
     end
     local spread = waiting * SPREAD
     local pause = max(holder[INTERACTIVE] > 0 and PAUSE_INTERACTIVE or PAUSE_BULK, spread)
-    holder[DUE] = max(due == INFINITY and now + pause or due, opens)
+    holder[DUE] = due == INFINITY and max(now, opens) + pause or max(due, opens)
     local soonest = (spare == 0 or now < opens) and max(terms[T_LEASE] / RENEWALS, spread) or pause
-    local again = min(holder[DUE] - now, soonest)
+    local again = max(1 / GRAINS, min(holder[DUE] - now, soonest))
     if holder[HELD] == 0 then holder[ENDS] = now + again + terms[T_LEASE] end
     return again
 end

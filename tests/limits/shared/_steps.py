@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -29,7 +30,7 @@ PASSED = (
     -50.0,
     -3600.0,
 )
-AGES = (0.0, 0.004, 0.7, 5.0, 59.0, 100.0, -1.0)
+AGES = (0.0, 0.004, 0.7, 5.0, 59.0, 100.0, 1e9, -1.0, math.nan, math.inf)
 DOCUMENTED = (*(50,) * 9, 7, 20, 2000)
 RETRIES: tuple[tuple[float, ...], ...] = ((), (0.0,), (3.5,), (120.0,))
 QUOTAS: tuple[tuple[float, ...], ...] = (
@@ -145,14 +146,14 @@ class _History:
             seq=seq,
             terms=choose.one_of(TERMS),
             limit=choose.one_of(DOCUMENTED),
-            reserve=choose.number(4),
-            interactive=max(0, choose.number(9) - 3),
-            bulk=max(0, choose.number(70) - 20),
+            reserve=choose.one_of((0, 1, 2, 3, 3, 60, -1)),
+            interactive=choose.one_of((0, 0, 0, 0, 1, 2, 3, 5, -1)),
+            bulk=choose.number(70) - 20 if choose.number(2) else 0,
             ahead=choose.number(8),
-            unused=choose.number(3) if extra & 1 else 0,
-            spare=choose.number(3) if extra & 2 else 0,
-            adopted=choose.number(5) if extra == 4 else 0,
-            ended=tuple((choose.one_of(AGES), choose.number(12)) for _ in range(ended)),
+            unused=choose.number(4) - 1 if extra & 1 else 0,
+            spare=choose.number(4) - 1 if extra & 2 else 0,
+            adopted=choose.number(6) - 1 if extra == 4 else 0,
+            ended=tuple((choose.one_of(AGES), choose.number(13) - 1) for _ in range(ended)),
             refusals=tuple(
                 Refusal(choose.one_of(RETRIES), choose.one_of(QUOTAS)) for _ in range(2 if extra == 8 else 0)
             ),
