@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from bms_async.limits.shared.messages import Answer
 from bms_async.limits.shared.store import decode_account, decode_ledger
-from tests.limits.shared._steps import Step, play
 from tests.limits.shared._servers import Server
+from tests.limits.shared._steps import Step, play
 
 SCRIPT = importlib.resources.files("bms_async.limits.shared").joinpath("ledger.lua").read_text("utf-8")
 LENGTH = 700
