@@ -24,12 +24,14 @@ and lost two questions in three; and serializable transactions, which would do t
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+import anyio
 import asyncpg  # type: ignore[import-untyped]  # it has annotations, but is not marked as typed
 
 from bms_async.errors import ConfigurationError
@@ -217,7 +219,12 @@ class PostgresStore:
         if connection is None:
             return
         if not self._is_sound:
+            # Of a command that was given up, which asyncpg asks the server to cancel; it lets nobody wait for them.
+            cancelling = {*getattr(connection, "_cancellations", ())}
             connection.terminate()
+            if cancelling:
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait(cancelling)
             return
         # Where the server does not answer, asyncpg has aborted the connection.
         with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -281,6 +288,9 @@ class PostgresStore:
             ) from error
         except asyncpg.UndefinedFunctionError as error:
             raise StoreError(f"{self._label}: expected PostgreSQL 10 or later, got {error}") from error
+        except asyncpg.InternalClientError as error:
+            # What asyncpg says of a connection that was lost between two commands.
+            raise ConnectionError(f"{self._label}: the connection was lost") from error
         except asyncpg.ClientConfigurationError:
             # What asyncpg says may quote the address.
             raise StoreError(
