@@ -17,7 +17,9 @@ from typing import Any
 import anyio
 import pytest
 
+from bms_async._threads import run_in_thread
 from bms_async.limits.shared import sqlite as module
+from bms_async.limits.shared import sqlite_file
 from bms_async.limits.shared.ledger import Dealt, deal
 from bms_async.limits.shared.sqlite import SqliteStore
 from bms_async.limits.shared.store import StoreError
@@ -48,7 +50,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 @contextmanager
 def database(path: Path) -> Iterator[sqlite3.Connection]:
     """What another program does with the file."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
         yield connection
 
 
@@ -97,7 +99,7 @@ def _replace(path: Path) -> None:
     _delete(path)
     with database(path) as other:
         other.execute("PRAGMA journal_mode = WAL")
-        other.executescript(module._TABLES)
+        other.executescript(sqlite_file._TABLES)
 
 
 @pytest.mark.parametrize("lose", [_delete, _replace])
@@ -123,10 +125,14 @@ async def test_a_file_that_is_lost_is_noticed_and_its_accounts_are_closed_in_the
             assert (answer.granted, answer.used) == (0, 1)
             assert answer.closed_for == pytest.approx(TERMS.closed)
         assert (await ask(store, "anew", account="another", interactive=1)).closed_for == pytest.approx(TERMS.closed)
-        # Once for each of those that lost the file, and not with each of their questions.
+        # Once for each time that one of them lost it, and not with each question.
         machine.up += TERMS.closed
         assert (await ask(store, "anew", 3, interactive=1)).known is False
         assert (await ask(store, "later", interactive=1)).granted == 1
+        await store.aclose()
+        lose(path)
+        await store.open()
+        assert (await ask(store, "last", interactive=1)).closed_for == pytest.approx(TERMS.closed)
 
 
 async def test_what_was_granted_in_a_file_that_was_lost_meanwhile_is_given_to_nobody(
@@ -179,8 +185,8 @@ async def test_only_what_a_power_loss_must_not_take_along_is_synced(path: Path, 
     full, normal = 2, 1
 
     def level(store: SqliteStore) -> int:
-        assert store._connection is not None
-        synced: int = store._connection.execute("PRAGMA synchronous").fetchone()[0]
+        assert store._file._connection is not None
+        synced: int = store._file._connection.execute("PRAGMA synchronous").fetchone()[0]
         return synced
 
     async with opened(SqliteStore(path, trust_new=True)) as store:
@@ -199,13 +205,13 @@ async def test_only_what_a_power_loss_must_not_take_along_is_synced(path: Path, 
 async def test_a_full_disk_is_an_error_and_the_question_can_be_asked_again(path: Path) -> None:
     async with opened(SqliteStore(path, trust_new=True)) as store:
         assert (await ask(store, "h", interactive=1)).granted == 1
-        assert store._connection is not None
-        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-        store._connection.execute(f"PRAGMA max_page_count = {pages}")
+        assert store._file._connection is not None
+        pages = store._file._connection.execute("PRAGMA page_count").fetchone()[0]
+        store._file._connection.execute(f"PRAGMA max_page_count = {pages}")
         many = ["x" * 1000 + str(number) for number in range(10)]
         with pytest.raises(sqlite3.OperationalError, match="disk is full"):
             await store.ask("a", [(name, question("h", interactive=1)) for name in many])
-        store._connection.execute("PRAGMA max_page_count = 100000")
+        store._file._connection.execute("PRAGMA max_page_count = 100000")
         assert [
             answer.granted for answer in await store.ask("a", [(name, question("h", interactive=1)) for name in many])
         ] == [1] * 10
@@ -214,13 +220,28 @@ async def test_a_full_disk_is_an_error_and_the_question_can_be_asked_again(path:
 async def test_a_file_that_another_process_has_locked_is_waited_for_in_bounds(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(sqlite_file, "_BUSY_TIMEOUT", 0.05)
     async with opened(SqliteStore(path, trust_new=True)) as store:
         with database(path) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(sqlite3.OperationalError, match="database is locked"):
                 await ask(store, "h", interactive=3)
         assert (await ask(store, "h", interactive=3)).granted == 3
+
+
+async def test_a_file_that_another_process_is_making_is_opened_once_it_is_made(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "_BUSY_TIMEOUT", 0.01)
+    with database(path) as other:
+        other.execute("BEGIN EXCLUSIVE")
+
+        async def end(seconds: float) -> None:
+            await run_in_thread(other.execute, "COMMIT")
+
+        monkeypatch.setattr(anyio, "sleep", end)
+        async with opened(SqliteStore(path)) as store:
+            assert (await ask(store, "h")).known
 
 
 @contextmanager
