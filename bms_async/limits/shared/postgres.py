@@ -18,8 +18,9 @@ A process that is stopped in the middle of a transaction holds the others up for
 its session. All settings are of the transaction and no statement is kept, so a pooler may give each transaction
 another connection (PgBouncer's transaction mode).
 
-Rejected: compare and set instead of the lock, with which 13 waiting processes got from 0 to 11 slots where 4 were fair,
-and lost two questions in three; and serializable transactions, which would do the same.
+Rejected: to write a limit only if it is still as it was read. With 13 waiting processes more than half of the attempts
+failed then, and some processes got nothing while others got three times their part. Serializable transactions fail so
+too.
 """
 
 from __future__ import annotations
