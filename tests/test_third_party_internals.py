@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import anyio.pytest_plugin
+import asyncpg.connect_utils  # type: ignore[import-untyped]
 import httpcore
 import httpx
 import httpx2
@@ -125,3 +126,9 @@ def test_pytest_asyncio_asks_for_the_loops_of_a_test(pytestconfig: pytest.Config
 def test_what_the_command_takes_of_rich_is_there() -> None:
     assert rich.cells.cell_len("字") == 2
     assert rich.cells.chop_cells("abcd", 2) == ["ab", "cd"]
+
+
+def test_a_connection_of_asyncpg_keeps_the_tasks_that_cancel_its_commands() -> None:
+    """`limits/shared/postgres.py` waits for them when it closes, and its tests let asyncpg look for its files."""
+    assert "_cancellations" in asyncpg.Connection.__slots__
+    assert "dsn" in parameters(asyncpg.connect_utils._parse_connect_dsn_and_args)

