@@ -111,7 +111,7 @@ async def test_a_process_that_is_stopped_while_it_has_the_lock_loses_it(
         await store.open_account(account)
         await _stop_in_the_middle(stopped, account)
         assert (await ask(store, "h", account=account, interactive=3)).granted == 3
-        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
             await stopped._connected().execute("COMMIT")
         await stopped.aclose()
         await stopped.open()
