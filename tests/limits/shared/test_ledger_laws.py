@@ -200,7 +200,7 @@ def test_the_holder_that_waits_longest_has_its_turn_first() -> None:
     for name in names:
         desk.ask(name, interactive=1)
         desk.now += 1
-    served = []
+    served: list[str] = []
     for _ in range(1000):
         desk.now += 0.2
         for name in sorted({*names} - {*served}):
