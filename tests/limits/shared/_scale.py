@@ -68,7 +68,7 @@ class Figures:
     """What came of it.
 
     Attributes:
-        speed: Calls that began, as a part of the most that can begin in whole windows.
+        speed: The time that the bound allows, as a part of the time that was taken.
         last: When the last call began, in seconds from the opening.
         bound: When it could have begun at the soonest.
         fewest: The fewest calls that a holder began in one of these windows.
@@ -234,11 +234,12 @@ class _Run:
         each = [count[window] for count in counts for window in range(windows)]
         totals = [len(process.begun) for process in self.processes]
         asked = self.asked.total()
+        bound = (len(begun) - 1) // load.limit * PERIOD
         return Figures(
             load,
-            speed=len(begun) / (load.limit * windows),
+            speed=bound / begun[-1] if bound else 1.0,
             last=begun[-1],
-            bound=(len(begun) - 1) // load.limit * PERIOD,
+            bound=bound,
             fewest=min(each),
             most=max(each),
             totals=(min(totals), max(totals)),
