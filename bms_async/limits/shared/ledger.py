@@ -303,11 +303,12 @@ def _plan(ledger: Ledger, holder: Holder, question: Question, now: float, opens:
                 before_interactive += min(other.interactive, turn)
         if other.bulk > 0 and (other.bulk_since, other.id) < (holder.bulk_since, holder.id):
             before_bulk += min(other.bulk, turn)
-    due = math.inf
+    # What is free now is kept for another holder, which may not come, or for the opening, at which all are to be there.
+    due, kept = math.inf, opens if now < opens else now + _KEPT
     if holder.interactive > 0:
-        due = _time_of(ledger, before_interactive + 1, free, now)
+        due = _time_of(ledger, before_interactive + 1, free, kept)
     if holder.bulk > 0:
-        due = min(due, _time_of(ledger, before_bulk + min(holder.bulk, turn), free, now))
+        due = min(due, _time_of(ledger, before_bulk + min(holder.bulk, turn), free, kept))
     spread = waiting * _SPREAD
     pause = max(_PAUSE_INTERACTIVE if holder.interactive > 0 else _PAUSE_BULK, spread)
     # Where slots are not known to come back for it, it need not come together with those for which they are.
@@ -321,19 +322,19 @@ def _plan(ledger: Ledger, holder: Holder, question: Question, now: float, opens:
     return again
 
 
-def _time_of(ledger: Ledger, position: int, free: int, now: float) -> float:
+def _time_of(ledger: Ledger, position: int, free: int, kept: float) -> float:
     """Return when the slot comes back that a place in the queue gets; infinity if that is not known.
 
     Args:
         ledger: The limit.
         position: The place, from 1.
         free: How many slots are free; negative where more are used than there are.
-        now: The time.
+        kept: Until when a slot is kept that is free already.
     """
     left = position - free
     if left <= 0:
-        # It is kept for another holder, which may not come; but of the slots that come back next this one has its part.
-        return min(now + _KEPT, ledger.cooldowns[0][0] + ledger.adaptive.window) if ledger.cooldowns else now + _KEPT
+        # Of the slots that come back next this holder has its part, too.
+        return min(kept, ledger.cooldowns[0][0] + ledger.adaptive.window) if ledger.cooldowns else kept
     for ended, count in ledger.cooldowns:
         left -= count
         if left <= 0:

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import math
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
+from types import ModuleType
 
-from bms_async.limits.shared.ledger import deal, open_account
+from bms_async.limits.shared import ledger
+from bms_async.limits.shared.ledger import open_account
 from bms_async.limits.shared.messages import Account, Answer, Ledger, Question, Terms
 from bms_async.limits.shared.store import encode
 
@@ -65,14 +68,14 @@ class Figures:
     """What came of it.
 
     Attributes:
-        speed: Calls that began, as a part of the most that can begin in whole windows.
-        last: When the last call ended its wait, in seconds from the opening.
-        bound: When it could have at the soonest.
-        fewest: The fewest calls that a holder began in a full window.
+        speed: The time that the bound allows, as a part of the time that was taken.
+        last: When the last call began, in seconds from the opening.
+        bound: When it could have begun at the soonest.
+        fewest: The fewest calls that a holder began in one of these windows.
         most: The most.
         totals: The fewest and the most calls that a holder began in all.
-        questions: Questions a second.
-        busiest: Questions in the busiest second.
+        questions: Questions a second, from the opening on.
+        busiest: Questions in the busiest second of that time.
         state: Bytes that the store keeps.
         cpu: Microseconds for a question.
     """
@@ -123,8 +126,8 @@ class _Process:
 
 
 class _Run:
-    def __init__(self, load: Load) -> None:
-        self.load, self.random = load, Random(load.seed)
+    def __init__(self, load: Load, rule_book: ModuleType = ledger) -> None:
+        self.load, self.random, self.rule_book = load, Random(load.seed), rule_book
         self.account: Account | None = open_account(None, now=0.0, life=_LIFE) if load.is_open else None
         self.opening = 0.0 if load.is_open else TERMS.closed
         self.ledger: Ledger | None = None
@@ -133,6 +136,7 @@ class _Run:
         self.count = 0
         self.asked: Counter[int] = Counter()
         self.cpu = 0.0
+        self.dealt = 0
         self.size = 0
         first = load.calls or load.waiting
         self.processes = [
@@ -194,12 +198,15 @@ class _Run:
 
     def deal(self, process: _Process, question: Question) -> None:
         began = time.process_time()
-        self.account, self.ledger, answer = deal(self.account, self.ledger, question, now=self.now, life=_LIFE)
+        dealt = self.rule_book.deal(self.account, self.ledger, question, now=self.now, life=_LIFE)
         self.cpu += time.process_time() - began
-        self.asked[int(self.now - self.opening + 1e6)] += 1
-        if self.asked.total() % 100 == 0:
-            self.size = max(self.size, len(encode(self.ledger)))
-        self.post(self.random.uniform(*self.load.trip), "answer", process, answer)
+        self.account, self.ledger = dealt.account, dealt.ledger
+        self.dealt += 1
+        if self.now >= self.opening - 1:
+            self.asked[math.floor(self.now - self.opening)] += 1
+        if self.dealt % 100 == 0:
+            self.size = max(self.size, len(encode(dealt.ledger)))
+        self.post(self.random.uniform(*self.load.trip), "answer", process, dealt.answer)
 
     def hear(self, process: _Process, answer: Answer) -> None:
         process.asking = False
@@ -226,31 +233,32 @@ class _Run:
         counts = [Counter(int((at - opening) // PERIOD) for at in process.begun) for process in self.processes]
         each = [count[window] for count in counts for window in range(windows)]
         totals = [len(process.begun) for process in self.processes]
-        asked = sum(count for second, count in self.asked.items() if second >= 1e6)
+        asked = self.asked.total()
+        bound = (len(begun) - 1) // load.limit * PERIOD
         return Figures(
             load,
-            speed=len(begun) / (load.limit * windows),
+            speed=bound / begun[-1] if bound else 1.0,
             last=begun[-1],
-            bound=(len(begun) - 1) // load.limit * PERIOD,
+            bound=bound,
             fewest=min(each),
             most=max(each),
             totals=(min(totals), max(totals)),
             questions=asked / ended,
             busiest=max(self.asked.values()),
             state=self.size,
-            cpu=self.cpu / self.asked.total() * 1e6,
+            cpu=self.cpu / self.dealt * 1e6,
         )
 
 
-def measure(load: Load) -> Figures:
+def measure(load: Load, rule_book: ModuleType = ledger) -> Figures:
     """Play a load through, and return what came of it."""
-    return _Run(load).play()
+    return _Run(load, rule_book).play()
 
 
 LOADS = (
     Load(4, 50, waiting=40, calls=40, is_open=True),
     *(Load(holders, limit, windows=20) for limit in (50, 2000) for holders in (4, 13, 16)),
-    *(Load(holders, 2000, waiting=500, windows=20) for holders in (4, 16)),
+    *(Load(holders, 2000, waiting=500, windows=20) for holders in (4, 13, 16)),
     Load(1000, 50, windows=20),
     Load(1000, 2000, windows=20),
 )
