@@ -11,6 +11,9 @@ from .messages import Answer, Question, Refusal, Terms
 _RENEWALS = 3
 """How often a lease is renewed within its length."""
 
+_MARGIN = 0.003
+"""Seconds after a holder's turn at which it asks, so that it does not come too early for nothing."""
+
 _GRAINS = 100
 """Parts of a second that the ages of calls are rounded down to, so that those that ended together are one number."""
 
@@ -45,8 +48,10 @@ class Holding:
         "_clock",
         "_holder",
         "_limit",
+        "_place_ends",
         "_reported",
         "_reserve",
+        "_sent_at",
         "_seq",
         "_terms",
         "again_at",
@@ -78,20 +83,24 @@ class Holding:
         """Give all up: under the former id nothing more is sent or reported."""
         if self.asked is not None:
             self.refusals = [*self.asked.refusals, *self.refusals]
+            self.has_jumped = self.has_jumped or self.asked.jumped
         self.asked = None
         self._holder, self._seq = uuid4().hex[:16], 0
-        self._asked_at = self.lease_ends = self.again_at = -math.inf
+        self._asked_at = self._sent_at = self._place_ends = self.lease_ends = self.again_at = -math.inf
         self.unused = self.flying = 0
         self.unreported.clear()
         self.has_said_interactive = False
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether the lease is over, or a question is so old that its answer would be of no use."""
+    def is_lost(self, held: int) -> bool:
+        """Return whether the lease is over, or a question is so old that its answer would be of no use.
+
+        Args:
+            held: How many slots are held; without any, a place in the queue lasts longer than a lease.
+        """
         clock = self._clock()
         if self.asked is not None:
             return clock >= self._asked_at + self._terms.lease
-        return self._seq > 0 and clock >= self.lease_ends
+        return self._seq > 0 and clock >= (self.lease_ends if held else self._place_ends)
 
     @property
     def has_to_leave(self) -> bool:
@@ -117,7 +126,7 @@ class Holding:
             leaving: Whether nothing more will be wanted.
         """
         self._seq += 1
-        self._asked_at = self._clock()
+        self._asked_at, self._sent_at = self._clock(), now
         self.asked = Question(
             holder=self._holder,
             seq=self._seq,
@@ -141,22 +150,20 @@ class Holding:
         self.refusals.clear()
         return self.asked
 
-    def take_answer(self, answer: Answer, now: float) -> bool:
+    def take_answer(self, answer: Answer) -> bool:
         """Go on with an answer to the question that is open; return whether its slots may be used.
 
         If not, all was given up.
-
-        Args:
-            answer: The answer.
-            now: The time by the loop's clock.
         """
         asked = self.asked
-        if asked is None or not answer.known or self.is_lost:
+        if asked is None or not answer.known or self.is_lost(0):
             self.begin_anew()
             return False
         self.asked = None
         self.lease_ends = self._asked_at + self._terms.lease
-        self.again_at = now + answer.again if answer.again > 0 else -math.inf
+        self._place_ends = self.lease_ends + answer.again
+        # From when it was sent, so that the trip of the next question is not added to that of this one.
+        self.again_at = self._sent_at + answer.again + _MARGIN if answer.again > 0 else -math.inf
         self.elsewhere = self.elsewhere[self._reported :]
         self.has_said_interactive = answer.granted < asked.interactive
         return True

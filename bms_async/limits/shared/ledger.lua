@@ -280,10 +280,10 @@ local function grant(ledger, holder, question, now)
     return interactive + bulk + ahead
 end
 
-local function time_of(ledger, position, free, now)
+local function time_of(ledger, position, free, kept)
     local cooldowns, left = ledger[L_COOLDOWNS], position - free
     if left <= 0 then
-        return #cooldowns > 0 and min(now + KEPT, cooldowns[1][1] + ledger[L_ADAPTIVE][WINDOW]) or now + KEPT
+        return #cooldowns > 0 and min(kept, cooldowns[1][1] + ledger[L_ADAPTIVE][WINDOW]) or kept
     end
     for place = 1, #cooldowns do
         left = left - cooldowns[place][2]
@@ -315,10 +315,10 @@ local function plan(ledger, holder, question, now, opens)
             end
         end
     end
-    local due = INFINITY
-    if holder[INTERACTIVE] > 0 then due = time_of(ledger, before_interactive + 1, free, now) end
+    local due, kept = INFINITY, now < opens and opens or now + KEPT
+    if holder[INTERACTIVE] > 0 then due = time_of(ledger, before_interactive + 1, free, kept) end
     if holder[BULK] > 0 then
-        due = min(due, time_of(ledger, before_bulk + min(holder[BULK], turn), free, now))
+        due = min(due, time_of(ledger, before_bulk + min(holder[BULK], turn), free, kept))
     end
     local spread = waiting * SPREAD
     local pause = max(holder[INTERACTIVE] > 0 and PAUSE_INTERACTIVE or PAUSE_BULK, spread)

@@ -295,7 +295,7 @@ class SharedLimiter(Limiter):
             leaving: Whether the process needs nothing more.
         """
         holding = self._holding
-        if holding.is_lost:
+        if holding.is_lost(self._held):
             self.begin_anew()
         if holding.asked is not None:
             return holding.asked
@@ -315,7 +315,7 @@ class SharedLimiter(Limiter):
             trusted: Whether the slots may be used. If not they are handed back.
         """
         holding, loop = self._holding, self._loop
-        if not holding.take_answer(answer, now):
+        if not holding.take_answer(answer):
             self.begin_anew()
             return
         self._lease_ends = holding.lease_ends
