@@ -80,7 +80,7 @@ if TYPE_CHECKING:
         SubJobEnded,
         WatcherStatistics,
     )
-    from bms_async.limits import Lane, LimiterStatistics, Limits
+    from bms_async.limits import Lane, LimiterStatistics, Limits, SharedStatistics
     from bms_async.models import (
         ApiVersion,
         Bandwidth,
@@ -231,6 +231,7 @@ __all__ = [
     "ServerStatus",
     "ServerWaitError",
     "ServerWaitTimeoutError",
+    "SharedStatistics",
     "StaticToken",
     "SubJob",
     "SubJobEnded",

@@ -110,6 +110,7 @@ ON_DEMAND = {
     "ServerStatus": "bms_async.models",
     "ServerWaitError": "bms_async.errors",
     "ServerWaitTimeoutError": "bms_async.errors",
+    "SharedStatistics": "bms_async.limits",
     "StaticToken": "bms_async.auth",
     "SubJob": "bms_async.models",
     "SubJobEnded": "bms_async.jobs",

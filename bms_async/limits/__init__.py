@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .limits import Limits
     from .pacer import Pacer
     from .slot import Slot
-    from .statistics import LimiterStatistics
+    from .statistics import LimiterStatistics, SharedStatistics
     from .wait_queue import Lane
     from .window import WindowLimiter
 
@@ -28,6 +28,7 @@ __all__ = [
     "Limits",
     "Membership",
     "Pacer",
+    "SharedStatistics",
     "Slot",
     "WindowLimiter",
 ]
@@ -40,6 +41,7 @@ _ON_DEMAND = {
     "Limits": "limits",
     "Membership": "accounts",
     "Pacer": "pacer",
+    "SharedStatistics": "statistics",
     "Slot": "slot",
     "WindowLimiter": "window",
 }

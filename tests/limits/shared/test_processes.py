@@ -1,4 +1,4 @@
-"""Several processes and one store, on the virtual clock: no minute over the limit, whatever fails, and no slot lost."""
+"""Processes that share a store, on the virtual clock: whatever fails, no minute over the limit (R1), no slot lost."""
 
 from __future__ import annotations
 
