@@ -8,9 +8,8 @@ takes too long, or fails, costs the connection, and the next one begins with a n
 is granted: calls wait, or fail by their `max_wait`. That is logged once, and once when it is over. The task sleeps
 until the limiters have something to ask, and is woken early only by a limiter whose need comes earlier.
 
-It also looks after the store's clock. The time that passed between two answers by that clock cannot be more than passed
-here from before the first question until after the second answer. If it was, the clock jumped ahead, slots came back
-too early, and the account is closed for as long as an account is whose past is not known.
+It also looks after the store's clock (`store_clock.py`). If that jumped ahead, slots came back too early, and the
+account is closed for as long as an account is whose past is not known.
 
 Rejected: speaking to the store in the caller's task. A cancelled caller would leave a connection with an answer in it.
 """
@@ -38,6 +37,7 @@ from .clock import steady_time
 from .limiter import SharedLimiter
 from .messages import Answer, Terms
 from .store import Store, StoreError
+from .store_clock import StoreClock
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -54,10 +54,6 @@ _PAUSE_REFUSED = 5.0
 
 _GOODBYE = 2.0
 """Seconds that handing back has when the last client closes; after that the lease runs out."""
-
-_JUMP = 0.1
-_JUMP_SHARE = 0.001
-"""How far a store's clock may be ahead of ours: seconds, and a share of the time that passed."""
 
 
 class Exchange:
@@ -88,7 +84,7 @@ class Exchange:
         self._wake_at = -math.inf
         self._first: asyncio.Future[None] | None = None
         self._is_leaving = False
-        self._seen: tuple[float, float] | None = None
+        self._store_clock = StoreClock(terms.window)
         self._last: Answer | None = None
         self._last_at = self._away_since = -math.inf
         self._error: str | None = None
@@ -257,7 +253,7 @@ class Exchange:
                 [(limiter.name, question) for limiter, question in batch],
             )
             self._questions += len(batch)
-            is_steady = self._is_steady(answers[-1].now, sent, self.clock())
+            is_steady = self._store_clock.goes_on(answers[-1].now, sent=sent, received=self.clock())
             now = loop.time()
             self._last, self._last_at = answers[-1], now
             self._contact_at = now
@@ -316,15 +312,6 @@ class Exchange:
                 await call_foreign("the store's aclose()", self._store.aclose)
         except Exception:  # noqa: BLE001 - the connection is given up in any case
             _log.debug("closing the store of the shared limits failed", exc_info=True)
-
-    def _is_steady(self, store_time: float, sent: float, received: float) -> bool:
-        """Return whether the store's clock did not jump ahead since the answer before this one."""
-        seen, self._seen = self._seen, (store_time, sent)
-        if seen is None:
-            return True
-        store_before, sent_before = seen
-        passed = received - sent_before
-        return store_time - store_before <= passed * (1 + _JUMP_SHARE) + _JUMP
 
     def _go_alone(self) -> None:
         """Go on with this process's share, where that is wanted, once no call of the others can count any more."""

@@ -15,10 +15,10 @@ from bms_async import ConfigurationError, WaitTooLongError
 from bms_async.limits import Lane
 from bms_async.limits.loop_binding import LoopBinding
 from bms_async.limits.shared import exchange as exchange_module
-from bms_async.limits.shared.exchange import Exchange
 from bms_async.limits.shared.limiter import SharedLimiter
 from bms_async.limits.shared.messages import Answer, Question, Terms
 from bms_async.limits.shared.store import StoreError
+from bms_async.limits.shared.store_clock import StoreClock
 from tests.limits.shared._memory import MemoryState, MemoryStore
 from tests.limits.shared._processes import (
     LIMIT,
@@ -192,7 +192,7 @@ def test_a_store_that_lives_another_life_closes_the_account_and_gives_up_what_wa
 @pytest.mark.parametrize("guard", [True, False])
 def test_a_clock_of_the_store_that_jumps_ahead_closes_the_account(guard: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not guard:
-        monkeypatch.setattr(Exchange, "_is_steady", lambda *_: True)
+        monkeypatch.setattr(StoreClock, "goes_on", lambda *_, **__: True)
 
     async def main() -> None:
         gateway, state = Gateway(), await opened_state()
