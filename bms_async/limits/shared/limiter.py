@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterable
 from threading import get_ident
 from typing import Protocol
 
+from msgspec import structs
+
 from bms_async.limits.limiter import Limiter
 from bms_async.limits.loop_binding import LoopBinding
 from bms_async.limits.slot import Slot
@@ -198,6 +200,8 @@ class SharedLimiter(Limiter):
 
     def snapshot(self) -> list[float]:
         """Return the seconds until each used slot comes back; for those of other processes the longest it may take."""
+        if self._is_alone and self._alone is not None:
+            return self._alone.snapshot()
         now = self._sync()
         own = [ended + self._window - now for ended in self._cooldowns]
         flying = self._calls - self._ended
@@ -214,6 +218,8 @@ class SharedLimiter(Limiter):
 
     def statistics(self) -> LimiterStatistics:
         """Return how many slots are used over all processes, as far as it is known here, and how many calls wait."""
+        if self._is_alone and self._alone is not None:
+            return self._describe_alone(self._alone)
         now, answer = self._sync(), self._answer
         capacity = self._limit or 0 if answer is None else answer.capacity
         used = self._count_used(now)
@@ -230,10 +236,22 @@ class SharedLimiter(Limiter):
             waiting_interactive=len(interactive),
             waiting_bulk=len(bulk),
             next_slot=None if free else self._next_change(now),
-            calls=self._calls + (self._alone.statistics().calls if self._is_alone and self._alone is not None else 0),
+            calls=self._calls,
             refused=self._refused,
             learned=(int(quota[0]), quota[1]) if quota else None,
             forgotten_in=max(0.0, quota[2] - since) if quota else None,
+            shared=self._asker.statistics,
+        )
+
+    def _describe_alone(self, alone: AloneLimiter) -> LimiterStatistics:
+        found, (interactive, bulk) = alone.statistics(), self._lanes
+        return structs.replace(
+            found,
+            limit=self._limit,
+            waiting_interactive=len(interactive),
+            waiting_bulk=len(bulk),
+            calls=self._calls + found.calls,
+            refused=self._refused,
             shared=self._asker.statistics,
         )
 
@@ -327,8 +345,13 @@ class SharedLimiter(Limiter):
         if loop is not None and not loop.is_closed():
             self._wake_waiters(loop)
 
-    def go_alone(self, share: float) -> None:
-        """Go on with a share of the limit by itself, because the store is away and no earlier call counts any more."""
+    def go_alone(self, share: float, *, spent: Iterable[float] = ()) -> None:
+        """Go on with a share of the limit by itself, because the store is away.
+
+        Args:
+            share: The share of this process.
+            spent: Seconds until the slots of earlier calls come back, where some count yet.
+        """
         calls, loop = int((self._limit or 0) * share), self._loop
         if self._is_alone or calls < 1 or loop is None or loop.is_closed():
             return
@@ -342,6 +365,7 @@ class SharedLimiter(Limiter):
                 binding=self._binding,
                 on_end=self._on_end_alone,
             )
+        self._alone.restore(spent)
         self._is_alone = True
         self._wake_waiters(loop)
 
@@ -424,6 +448,8 @@ class SharedLimiter(Limiter):
             self._cooldowns.append(now)
         if epoch != self._epoch:
             # The ledger has its slot in a cooldown already, as that of a holder that is gone.
+            if sent and self._is_alone and self._alone is not None:
+                self._alone.restore([self._window])
             return
         if sent:
             self._ended += 1
