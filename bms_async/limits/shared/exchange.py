@@ -226,7 +226,7 @@ class Exchange:
                 await self._close_store()
                 failures = 1 if self._questions > answered else failures + 1
                 if self.is_optional and (refused or failures > 1):
-                    self._do_without()
+                    await self._do_without()
                     return
                 self._go_alone()
                 pause = _FIRST_PAUSE if self._questions > answered else min(2 * pause, _LONGEST_PAUSE)
@@ -340,13 +340,18 @@ class Exchange:
         for limiter in self._limiters:
             limiter.go_alone(share)
 
-    def _do_without(self) -> None:
-        """Go on without the store, and with what is known to be used."""
+    async def _do_without(self) -> None:
+        """Go on without the store, and with what is known to be used, until the last client leaves."""
         self._is_alone = True
         for limiter in self._limiters:
             self._have_alone(limiter)
         if self._first is not None and not self._first.done():
             self._first.set_result(None)
+        wakeup = self._wakeup
+        while wakeup is not None and not self._is_leaving:
+            wakeup.clear()
+            self._wake_at = -math.inf
+            await wakeup.wait()
 
     def _have_alone(self, limiter: SharedLimiter) -> None:
         limiter.go_alone(self._without_store or 1.0, spent=limiter.snapshot())

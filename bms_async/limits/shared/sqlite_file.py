@@ -46,7 +46,7 @@ COMMIT;
 _IS_EMPTY = "SELECT user_version = 0 AND NOT EXISTS (SELECT 1 FROM sqlite_master) FROM pragma_user_version"
 """In one statement, because another process may be making the tables."""
 
-BUSY_TIMEOUT = 2.0
+_BUSY_TIMEOUT = 2.0
 """Seconds for which a transaction waits for those of other processes."""
 
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
@@ -111,7 +111,7 @@ class SqliteFile:
         is_new = not self.path.exists()
         # No descriptor of our own: closing it would release the locks that SQLite has on the file.
         connection = self._connection = sqlite3.connect(
-            self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+            self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         if is_new:
             self.path.chmod(0o600)

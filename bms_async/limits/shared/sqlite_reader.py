@@ -9,8 +9,11 @@ from pathlib import Path
 
 from .clock import boot_id, namespace_offset, steady_time
 from .messages import VERSION, Account, Terms
-from .sqlite_file import APPLICATION, BUSY_TIMEOUT, SCHEMA
+from .sqlite_file import APPLICATION, SCHEMA
 from .store import AccountUsage, StoreError, decode_account, decode_ledger
+
+_PATIENCE = 2.0
+"""Seconds for which other processes may keep the file locked."""
 
 
 def read_file(path: Path, account: str) -> AccountUsage:
@@ -56,7 +59,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     # A connection that may write takes away again what SQLite makes beside the file for each reader.
     may_write = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)
     address = f"{path.absolute().as_uri()}?mode={'rw' if may_write else 'ro'}"
-    connection = sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
+    connection = sqlite3.connect(address, uri=True, timeout=_PATIENCE, isolation_level=None)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
