@@ -198,7 +198,14 @@ class Exchange:
     async def aclose(self) -> None:
         """Count one client less; after the last one hand all back, and close the connection."""
         task = self._task
-        if self._tasks.open_count == 1 and task is not None and not task.done() and not self._tasks.has_current_task:
+        # A store that hangs is not waited for where nothing is to be handed back.
+        if (
+            self._tasks.open_count == 1
+            and task is not None
+            and not task.done()
+            and not self._tasks.has_current_task
+            and any(limiter.has_to_leave for limiter in self._limiters)
+        ):
             self._is_leaving = True
             self._wake_at = math.inf
             self.wake(-math.inf)

@@ -156,3 +156,18 @@ def test_a_store_that_can_be_opened_and_not_asked_is_logged_once(caplog: pytest.
 
     with caplog.at_level(logging.WARNING, "bms_async.limits"):
         run_virtually(main)
+
+
+def test_a_store_that_hangs_is_not_waited_for_where_nothing_is_to_be_handed_back() -> None:
+    class SilentStore(MemoryStore):
+        async def open(self) -> None:
+            await anyio.sleep_forever()
+
+    async def main() -> None:
+        exchange = make_exchange(SilentStore(await opened_state()))
+        with anyio.move_on_after(1):
+            await exchange.open()
+        assert anyio.current_time() == pytest.approx(1, abs=0.01)
+        assert not exchange.statistics.questions
+
+    run_virtually(main)
