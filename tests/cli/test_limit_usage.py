@@ -187,7 +187,7 @@ def test_a_user_without_a_home_folder_is_told_that_the_limits_are_not_shared(
     def find_none() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(stores.Path, "home", find_none)
+    monkeypatch.setattr(Path, "home", find_none)
     nowhere: dict[str, str | None] = {"XDG_STATE_HOME": None}
     ended = bms("quota", changes=nowhere)
     assert (ended.code, "there is no home folder; set XDG_STATE_HOME" in ended.err) == (0, True)
