@@ -76,6 +76,10 @@ class _Bms(Group):
         **dict.fromkeys(("simulator", "completion"), "Tools"),
     }
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands that a shell offers: each of them is one word."""
+        return [name for name in super().list_commands(ctx) if name != _LIMITS_OPEN]
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
