@@ -15,7 +15,7 @@ from bms_async import __version__
 
 from . import options
 from .help import Group, Option
-from .options import OUTPUT, argument, calls_known, columns_known, complete, complete_file, option
+from .options import OUTPUT, argument, columns_known, complete, complete_file, limits_known, option
 from .streams import discard_output, print_error
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ __all__ = ["app", "run_app"]
 _OUTPUT_FAILED = 2
 _NO_READER = 128 + 13
 _COMPLETE = "_BMS_COMPLETE"
+_LIMITS_OPEN: Final = "limits open"
 _SHELLS: Final = ("bash", "zsh", "fish")
 _EXIT_CODES = (
     "Exit codes: 0 success; 1 some servers are not as asked, or were not found; 2 wrong usage;"
@@ -71,9 +72,21 @@ def _run(arguments: list[str]) -> int:
 class _Bms(Group):
     sections: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(("servers", "start", "stop", "reboot", "jobs"), "Servers"),
-        **dict.fromkeys(("limits", "calls", "quota", "login"), "Cloud"),
+        **dict.fromkeys(("limits", _LIMITS_OPEN, "calls", "quota", "login"), "Cloud"),
         **dict.fromkeys(("simulator", "completion"), "Tools"),
     }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands that a shell offers: each of them is one word."""
+        return [name for name in super().list_commands(ctx) if name != _LIMITS_OPEN]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command of the arguments; one has two words, since the first of them takes calls, too."""
+        if " ".join(args[:2]) == _LIMITS_OPEN:
+            return _LIMITS_OPEN, self.commands[_LIMITS_OPEN], args[2:]
+        return super().resolve_command(ctx, args)
 
 
 @click.group(
@@ -282,20 +295,42 @@ def _jobs_watch(*, ids: Sequence[str], file: str | None, json: bool, quiet: bool
 
 @app.command("limits", epilog=_EXIT_CODES)
 @argument(
-    "calls", nargs=-1, metavar="[CALL]...", shell_complete=complete(calls_known), description="Such as servers.stop."
+    "calls", nargs=-1, metavar="[CALL]...", shell_complete=complete(limits_known), description="Such as servers.stop."
 )
 @options.json
 @options.cloud
 def _limits(*, calls: Sequence[str], json: bool, cloud: str | None) -> None:
-    """Show how much of each limit the commands of this machine used in the last minute, and what is left.
+    """Show how much of each limit is used, what is left, and who holds slots and waits for them.
 
-    The usage of other programs and other machines is not known. No call is made.
+    The commands and programs of this machine that share its file of limits are counted, or all that share the store
+    that BMS_LIMITS names, on any machine. No call is made, and the store is not changed. `bms limits open` opens an
+    account that is closed at first.
     """
 
     def work() -> int:
         from .info import show_limits
 
         return show_limits(calls, cloud=cloud, json=json)
+
+    _end(work)
+
+
+@app.command(_LIMITS_OPEN, epilog=_EXIT_CODES)
+@option("--account", metavar="NAME", help="The account in the store; default: that of the cloud.")
+@option("--store", metavar="URL", help="The store, such as redis://host:6379/0; default: BMS_LIMITS, or this machine.")
+@option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
+@options.cloud
+@options.json
+def _limits_open(*, account: str | None, store: str | None, yes: bool, cloud: str | None, json: bool) -> None:
+    """Open an account of a store of limits at once, which is closed for 135 seconds at first.
+
+    You vouch that the cloud does not count any calls of the last minutes that the store does not know.
+    """
+
+    def work() -> int:
+        from .opening import open_limits
+
+        return open_limits(account=account, store=store, cloud=cloud, yes=yes, json=json)
 
     _end(work)
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import anyio
 from rich.text import Text
 
-from bms_async import BmsClient, FleetRun
+from bms_async import BmsClient, FleetRun, LimiterStatistics
 from bms_async.fleet import batch_size
 
-from .estimate import Durations, Estimate, RunPosition, estimate_end
+from .estimate import Durations, Estimate, RunPosition, estimate_end, time_of_last_call
 from .failures import Failures
 from .progress import Screen, draw_bar
 from .results import reason_line
@@ -145,6 +145,17 @@ class Display:
             position, self.durations, spent=self.limiter.snapshot(), capacity=statistics.capacity, blocked=blocked
         )
 
+    def _next_call(self, statistics: LimiterStatistics) -> str:
+        """Return when the next call can be sent, for people."""
+        shared = statistics.shared
+        if shared is not None and shared.unreachable_for is not None and not shared.is_alone:
+            return "waiting for the store of the limits"
+        if not statistics.next_slot:
+            return f"{statistics.free} slots free"
+        # Where processes share the limit, the time at which this one asks again may come before that of a slot.
+        slot = time_of_last_call(1, spent=self.limiter.snapshot(), capacity=statistics.capacity)
+        return f"next in {duration(math.ceil(max(slot, statistics.next_slot)))}"
+
     def _states(self) -> str:
         progress, statistics = self._run.progress, self.limiter.statistics()
         parts = [f"{progress.submitted:,} asked"]
@@ -154,8 +165,7 @@ class Display:
         unasked = self._servers - progress.submitted
         if unasked > 0 and statistics.capacity is not None and not self._run.report:
             calls = -(-unasked // self._batch)
-            soon = f"next in {duration(math.ceil(statistics.next_slot))}" if statistics.next_slot else ""
-            parts.append(f"{pluralize(calls, 'call')} to go, {soon or f'{statistics.free} slots free'}")
+            parts.append(f"{pluralize(calls, 'call')} to go, {self._next_call(statistics)}")
         if not self._run.report and (failing := self._poll_health.message()):
             parts.append(failing)
         return ", ".join(parts)

@@ -21,9 +21,9 @@ import msgspec
 
 from bms_async import BmsError, CallError, JobHandle
 from bms_async._files import FileLock, sync_folder
+from bms_async.limits.shared.stores import state_folder
 
 from .exit import UsageError, print_error
-from .limit_usage import state_dir
 from .saved import (
     VERSION,
     AskedEntry,
@@ -205,7 +205,7 @@ class Journal:
             file.release()
 
     def _choose_path(self) -> Path:
-        folder = state_dir()
+        folder = state_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         name = self._head.action.removeprefix("servers.")
         return folder / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.jsonl"

@@ -12,8 +12,8 @@ from .help import OPTIONS, Argument, Option
 
 # fmt: off
 __all__ = [
-    "OUTPUT", "apply", "argument", "calls_known", "cloud", "columns_known", "complete", "complete_file", "filters",
-    "ids", "json", "option", "power", "quiet", "statuses_known",
+    "OUTPUT", "apply", "argument", "cloud", "columns_known", "complete", "complete_file", "filters", "ids",
+    "json", "limits_known", "option", "power", "quiet", "statuses_known",
 ]
 # fmt: on
 
@@ -37,11 +37,11 @@ def columns_known() -> list[str]:
     return list(COLUMNS)
 
 
-def calls_known() -> list[str]:
-    """Return the calls with a limit, for completion."""
+def limits_known() -> list[str]:
+    """Return what `bms limits` takes, for completion: the calls with a limit, and the word of its other form."""
     from bms_async.limits import DOCUMENTED_LIMITS
 
-    return list(DOCUMENTED_LIMITS)
+    return [*DOCUMENTED_LIMITS, "open"]
 
 
 def complete(known: Callable[[], Sequence[str]]) -> Completer:

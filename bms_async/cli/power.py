@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -11,12 +12,14 @@ from typing import Literal, TypeAlias
 import anyio
 import msgspec
 
-from bms_async import FleetRun, InvalidRequestError, NotFoundError, PermissionDeniedError
+from bms_async import BmsError, FleetRun, InvalidRequestError, NotFoundError, PermissionDeniedError
 from bms_async._extras import require
 from bms_async.api.bms.power import REBOOT, START, STOP
 from bms_async.fleet import FleetOptions, batch_size
+from bms_async.limits.shared.limiter import SharedLimiter
 from bms_async.models.ids import canonical_id
 
+from .account_usage import LimitView, read_account_in
 from .cloud import OpenClient, open_client, read_settings
 from .confirm import confirm
 from .estimate import time_of_last_call
@@ -35,6 +38,9 @@ __all__ = ["Action", "PowerOptions", "act", "read_share"]
 Action: TypeAlias = Literal["start", "stop", "reboot"]
 
 _SLOT_POLL = 0.5
+_PATIENCE = 2.0
+"""Seconds for reading what other processes use, which is only shown."""
+
 _CALLS = {"start": START, "stop": STOP, "reboot": REBOOT}
 
 
@@ -139,12 +145,13 @@ class _PowerCommand:
         if named:
             await self._check_credentials(named[0])
         if options.dry_run:
-            self._print_plan(ids)
+            self._print_plan(ids, await self._read_usage())
             return Code.OK
         await self._confirm(len(ids))
         journal = self._open_journal(ids)
         if self._saved is not None:
             await journal.resume()
+        await self._note_usage()
         run = self._start_run(ids, journal)
         servers = len(self._adopted.union(map(canonical_id, ids)))
         follower = Follower(self._action, run, cloud.bms, screen, json=options.json, wave=self._wave, servers=servers)
@@ -232,12 +239,28 @@ class _PowerCommand:
             return
         await confirm(f"{self._action} {pluralize(count, 'server')} of {self._cloud.where}?")
 
-    def _print_plan(self, ids: list[str]) -> None:
+    async def _read_usage(self) -> LimitView:
+        """Return what all processes use of the limit."""
+        name = f"servers.{self._action}"
+        view = await read_account_in(self._cloud.settings)
+        unused = LimitView(self._cloud.bms.limits[name].limit or sys.maxsize, (), 0.0, ())
+        found = view.limits.get(name, unused)
+        return found._replace(blocked_for=max(found.blocked_for, view.closed_for))
+
+    async def _note_usage(self) -> None:
+        """Have the progress show what other processes use already, before the run has asked for anything."""
+        limiter = self._cloud.bms.limits[f"servers.{self._action}"]
+        if not isinstance(limiter, SharedLimiter):
+            return
+        # While the store does not answer, the run itself waits for it, and says so.
+        with suppress(BmsError), anyio.move_on_after(_PATIENCE):
+            limiter.note_others((await self._read_usage()).spent)
+
+    def _print_plan(self, ids: list[str], usage: LimitView) -> None:
         options, limiter = self._options, self._cloud.bms.limits[f"servers.{self._action}"]
         batch = batch_size(self._wave or None)
-        calls = -(-len(ids) // batch)
-        least = time_of_last_call(calls, spent=limiter.snapshot(), capacity=limiter.limit)
-        used = limiter.statistics().used
+        calls, used = -(-len(ids) // batch), len(usage.spent)
+        least = time_of_last_call(calls, spent=usage.spent, capacity=usage.capacity, blocked=usage.blocked_for)
         if options.json:
             plan: dict[str, object] = {"type": "plan", "action": f"servers.{self._action}", "servers": len(ids)}
             plan |= {"calls": calls, "limit": limiter.limit, "used": used, "least_seconds": round(least, 1)}

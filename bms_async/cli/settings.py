@@ -1,4 +1,4 @@
-"""Reads which cloud is meant, and what earlier commands used of its limits."""
+"""Reads which cloud is meant."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import os
 
 from bms_async.config import Settings, read_cloud, read_environment
 
-from .limit_usage import LimitUsage, state_dir
-
-__all__ = ["read_settings", "usage_of"]
+__all__ = ["read_settings"]
 
 _CREDENTIALS = ("OS_TOKEN", "OS_AUTH_TOKEN", "OS_PASSWORD", "HUAWEICLOUD_SDK_AK", "HUAWEICLOUD_SDK_SK")
 
@@ -28,12 +26,3 @@ def read_settings(name: str | None) -> Settings:
     if os.environ.get("OS_CLOUD") and not any(os.environ.get(name) for name in _CREDENTIALS):
         return read_cloud()
     return read_environment()
-
-
-def usage_of(settings: Settings) -> LimitUsage:
-    """Return the recorded usage of this cloud's limits."""
-    project = settings.project_id or settings.project_name or ""
-    try:
-        return LimitUsage(settings.endpoint, project, state_dir())
-    except OSError as error:
-        return LimitUsage(settings.endpoint, project, None, no_folder=str(error))

@@ -82,7 +82,9 @@ def test_the_statuses_that_completion_offers_are_the_documented_ones() -> None:
 def test_limits_are_all_free_where_nothing_was_used(bare: Path) -> None:
     code, out, _ = typed_with(NOBODY, "limits", "--json")
     assert code == 0
-    assert {told["call"]: told["left"] for told in map(json.loads, out.splitlines())} == DOCUMENTED_LIMITS
+    account, *limits = map(json.loads, out.splitlines())
+    assert (account["type"], account["known"], account["closed_for"]) == ("account", False, 0.0)
+    assert {told["call"]: told["left"] for told in limits} == DOCUMENTED_LIMITS
 
 
 @pytest.mark.parametrize(

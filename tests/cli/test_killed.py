@@ -21,6 +21,7 @@ from bms_async.cli.exit import UsageError
 from bms_async.cli.journal import Journal, NotSavedError, make_header
 from bms_async.cli.saved import SavedRun, read_saved
 from tests.cli._helpers import COMMAND, PATIENCE, Bms, simulator
+from tests.cli._limits import use_elsewhere
 
 IDS = ("a", "b", "c", "d")
 HEAD = {"bms_run": 1, "action": "servers.reboot", "endpoint": "", "project_id": "p", "started": "", "ids": IDS}
@@ -117,10 +118,7 @@ def test_a_batch_that_waits_for_the_limit_is_not_in_doubt(bms: Bms, tmp_path: Pa
     ids, file = bms.ids("__type_baremetal"), tmp_path / "run"
     for server_id in ids[:2]:
         bms("reboot", server_id, "-q")
-    [book] = (bms.state / "bms").glob("limits-*.json")
-    now = time.time()
-    until = {"servers.reboot": [now + 50] * 50}
-    book.write_text(json.dumps({"version": 1, "sections": {"another": {"written": now, "until": until}}}))
+    use_elsewhere(bms, "servers.reboot", 48)
     with bms.in_a_pipe("reboot", *ids, "--yes", "--save", str(file)) as process:
         assert process.stderr is not None
         assert "0 of 20" in process.stderr.readline()

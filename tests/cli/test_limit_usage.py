@@ -1,393 +1,282 @@
-"""What is kept between two commands: the slots that were used, and the jobs of a run."""
+"""The limits that commands share: with each other, with other programs, and by a store that the user names."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
-import os
-import stat
+import signal
+import socket
+import subprocess
 import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import anyio
-import anyio.to_thread
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from bms_async import LimiterStatistics, Limits
-from bms_async._files import FileLock
-from bms_async.cli.exit import UsageError
-from bms_async.cli.journal import Journal, make_header, read_saved, resume_lock
-from bms_async.cli.limit_usage import LimitUsage, own_usage, state_dir
-from tests.support.virtual_clock import run_virtually
+from bms_async.limits.shared import stores
+from tests.cli._helpers import COMMAND, PATIENCE, Bms, simulator
+from tests.cli._limits import counted, file_of, use_elsewhere
+
+CLOSED = 135.0
 
 
-def usage(folder: Path, project: str = "project") -> LimitUsage:
-    return LimitUsage("https://bms.example.com", project, folder)
+@pytest.fixture(scope="module")
+def exports() -> Iterator[dict[str, str]]:
+    """A quick cloud of 20 servers that allows three reboots and three stops a minute, and counts them strictly."""
+    arguments = ("--servers", "20", "--job-seconds", "0.05", "0.1", "--throttle", "sliding")
+    with simulator(*arguments, "--limit", "servers.reboot=3", "--limit", "servers.stop=3") as found:
+        yield found
 
 
-def files_in(folder: Path) -> list[Path]:
-    return list(folder.glob("*.json"))
+@pytest.fixture
+def bms(exports: dict[str, str], tmp_path: Path) -> Bms:
+    """The command, with a file of limits of its own and a project of its own there."""
+    return Bms({**exports, "BMS_LIMITS_ACCOUNT": "prod-eu"}, tmp_path)
 
 
-def use(folder: Path, operation: str, calls: int) -> LimiterStatistics:
-    """Be a command that makes calls; return what it sees of the limit then."""
-
-    async def main() -> LimiterStatistics:
-        limits, book = Limits(), usage(folder)
-        await book.load(limits)
-        make_calls(limits, operation, calls)
-        await book.save(limits)
-        return limits[operation].statistics()
-
-    return asyncio.run(main())
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.05)
 
 
-def make_calls(limits: Limits, operation: str, calls: int) -> None:
-    for _ in range(calls):
-        slot = limits[operation].acquire_nowait()
-        assert slot is not None
-        slot.release()
+def shown(bms: Bms, call: str) -> dict[str, object]:
+    """Return what `bms limits` says of a call."""
+    [line] = [line for line in bms("limits", call, "--json").json if line["type"] == "limit"]
+    return line
 
 
-def test_commands_that_follow_each_other_keep_the_limit_together(tmp_path: Path) -> None:
-    use(tmp_path, "servers.stop", 30)
-    use(tmp_path, "servers.stop", 19)
-    assert use(tmp_path, "servers.stop", 0).free == 1
-    assert use(tmp_path, "servers.start", 0).free == 50
-    assert len(usage(tmp_path).used()["servers.stop"]) == 49
+def run_at_once(action: str, commands: list[Bms], until: Callable[[], bool]) -> tuple[int, int]:
+    """Have commands that want three calls each run at once, and end them then; return what came and was refused."""
+    ids = commands[0].ids("__type_baremetal")
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(bms.in_a_pipe(action, *ids[3 * number : 3 * number + 3], "--yes", "--wave", "1"))
+            for number, bms in enumerate(commands)
+        ]
+        wait_until(until)
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.communicate(timeout=PATIENCE)
+    return counted(commands[0], f"servers.{action}")
 
 
-def test_what_others_noted_meanwhile_is_kept(tmp_path: Path) -> None:
-    use(tmp_path, "servers.stop", 5)
+def test_two_commands_at_once_keep_the_limit_together(bms: Bms) -> None:
+    use_elsewhere(bms, "servers.stop", 47)
 
-    async def main() -> None:
-        first, limits = usage(tmp_path), Limits()
-        await first.load(limits)
-        await anyio.to_thread.run_sync(use, tmp_path, "servers.stop", 7)
-        for _ in range(2):
-            make_calls(limits, "servers.stop", 1)
-            await first.save(limits)
+    def one_waits() -> bool:
+        return counted(bms, "servers.stop")[0] >= 3 and shown(bms, "servers.stop")["waiting"] != 0
 
-    asyncio.run(main())
-    assert len(usage(tmp_path).used()["servers.stop"]) == 14
+    assert run_at_once("stop", [bms, bms], one_waits) == (3, 0)
 
 
-def test_each_project_has_limits_of_its_own(tmp_path: Path) -> None:
-    use(tmp_path, "servers.stop", 5)
-    assert usage(tmp_path, "another").used() == {}
+def test_two_commands_that_share_nothing_exceed_it(bms: Bms, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    commands = [bms, Bms(bms.exports, other)]
+    for each in commands:
+        use_elsewhere(each, "servers.reboot", 47)
+    _, refused = run_at_once("reboot", commands, lambda: counted(bms, "servers.reboot")[1] > 0)
+    assert refused > 0
 
 
-def test_the_file_is_its_owners_alone_and_names_neither_cloud_nor_project(tmp_path: Path) -> None:
-    use(tmp_path / "new", "servers.stop", 1)
-    [file] = files_in(tmp_path / "new")
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-    assert "example" not in file.name + file.read_text()
-    assert "project" not in file.name + file.read_text()
+def test_what_other_programs_use_is_shown_and_planned_with(bms: Bms) -> None:
+    assert bms("limits", "servers.start").out == "servers.start\t50\t0\t50\tnow\t0\t0\n"
+    use_elsewhere(bms, "servers.start", 40)
+    assert bms("limits", "servers.start").out == "servers.start\t50\t40\t10\tnow\t0\t0\n"
+    ids = "\n".join(f"server-{number}" for number in range(11))
+    [plan] = bms("start", "--dry-run", "--json", "--wave", "1", text=ids).json
+    assert (plan["used"], plan["limit"], 50 < plan["least_seconds"] <= 60.1) == (40, 50, True)
+    use_elsewhere(bms, "servers.start", 10)
+    assert shown(bms, "servers.start")["left"] == 0
+    assert 55 < float(str(shown(bms, "servers.start")["next_slot"])) <= 60.1
+    with bms.in_a_pipe("start", bms.ids("rack-0")[0], "--yes") as process:
+        assert process.stderr is not None
+        # The progress knows it before the run has asked for a slot.
+        assert "1 call to go, next in " in process.stderr.readline()
+
+
+def test_what_is_shown_is_said_with_who_holds_and_waits(bms: Bms) -> None:
+    answer_late(bms, "servers.start")
+    with bms.in_a_pipe("start", bms.ids("rack-0")[0], "--yes") as process:
+        wait_until(lambda: shown(bms, "servers.start")["holders"] == 1)
+        account, limit, holder = bms("limits", "servers.start", "--json").json
+        process.send_signal(signal.SIGKILL)
+    assert account == {
+        "type": "account", "account": "prod-eu", "store": str(file_of(bms)), "known": True, "closed_for": 0.0,
+        "failure": None,
+    }  # fmt: skip
+    assert (limit["used"], limit["left"], limit["next_slot"], limit["shared"]) == (1, 49, None, True)
+    assert (holder["type"], holder["call"], holder["held"]) == ("holder", "servers.start", 1)
+    assert 0 < holder["lease_left"] <= 15
+    with bms.on_a_terminal("limits", "servers.start", columns=120) as terminal:
+        terminal.end()
+        assert "CALL" in terminal.shown[0]
+        assert "LEASE LEFT" in terminal.text
+        assert holder["holder"] in terminal.text
+        assert f"account prod-eu in {file_of(bms)}"[:100] in terminal.text.replace("\n", "")
+
+
+def answer_late(bms: Bms, operation: str) -> None:
+    fault = {"operation": operation, "nth": 1, "fault": {"type": "Delay", "seconds": 3600.0}}
+    with urllib.request.urlopen(f"{bms.exports['BMS_ENDPOINT']}/_admin/faults", json.dumps([fault]).encode()):
+        pass
+
+
+def test_the_slots_of_a_killed_command_come_back_after_lease_timeout_and_window(
+    bms: Bms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_late(bms, "servers.start")
+    arrived = counted(bms, "servers.start")[0]
+    with bms.in_a_pipe("start", bms.ids("rack-0")[0], "--yes") as process:
+        wait_until(lambda: counted(bms, "servers.start")[0] > arrived)
+        process.send_signal(signal.SIGKILL)
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    for later, used in ((0, 1), (110, 1), (140, 0)):
+        monkeypatch.setattr("bms_async.limits.shared.sqlite_reader.steady_time", lambda later=later: now + later)
+        assert shown(bms, "servers.start")["used"] == used, later
+
+
+def test_a_command_that_ends_hands_all_back(bms: Bms) -> None:
+    assert bms("start", bms.ids("rack-0")[0], "-q") == (0, "", "")
+    lines = bms("limits", "--json").json
+    assert not [line for line in lines if line["type"] == "holder"]
+    assert shown(bms, "servers.start")["used"] == 1
+
+
+def test_limits_can_be_shown_before_there_is_a_file_and_none_is_made(bms: Bms) -> None:
+    assert len(bms("limits").out.splitlines()) > 10
+    assert list(bms.state.iterdir()) == []
+
+
+def break_folder(bms: Bms) -> None:
+    (bms.state / "bms").write_text("a file in the place of the folder")
+
+
+def break_file(bms: Bms) -> None:
+    file_of(bms).parent.mkdir()
+    file_of(bms).write_text("no database" * 1000)
+
+
+def take_its_place(bms: Bms) -> None:
+    file_of(bms).mkdir(parents=True)
+
+
+@pytest.mark.parametrize("spoil", [break_folder, break_file, take_its_place])
+def test_a_file_of_the_machine_that_cannot_be_used_is_done_without_and_said(
+    bms: Bms, spoil: Callable[[Bms], None]
+) -> None:
+    spoil(bms)
+    server_id = bms.ids("rack-0")[0]
+    ended = bms("start", server_id)
+    assert ended.code == 0
+    assert ended.err.count("limits cannot be shared with other commands and programs") == 1
+    assert str(bms.state) in ended.err
+    assert "WARNING" not in ended.err
+    said = bms("limits", "servers.start", "--json")
+    assert "commands cannot share the limits" in said.err
+    assert [line["shared"] for line in said.json if line["type"] == "limit"] == [False]
+
+
+def test_a_user_without_a_home_folder_is_told_that_the_limits_are_not_shared(
+    bms: Bms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_none() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", find_none)
+    nowhere: dict[str, str | None] = {"XDG_STATE_HOME": None}
+    ended = bms("quota", changes=nowhere)
+    assert (ended.code, "there is no home folder; set XDG_STATE_HOME" in ended.err) == (0, True)
+    assert "there is no home folder" in bms("limits", "jobs.get", changes=nowhere).err
+
+
+def test_a_full_disk_is_no_reason_to_wait(bms: Bms) -> None:
+    server_id = bms.ids("rack-0")[0]
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *COMMAND, "start", server_id],
+        env=bms.environment, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=bms.state,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stderr.count("limits cannot be shared with other commands and programs") == 1
+
+
+def named(bms: Bms) -> dict[str, str | None]:
+    return {"BMS_LIMITS": f"sqlite://{bms.state}/named.db"}
+
+
+def test_a_new_store_that_the_user_named_is_waited_for_and_opened_by_an_operator(bms: Bms) -> None:
+    server_id = bms.ids("rack-0")[0]
+    there = Bms({**bms.exports, "BMS_LIMITS": f"sqlite://{bms.state}/named.db"}, bms.state)
+    with there.in_a_pipe("start", server_id, "--yes") as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        while "calls wait for 2:1" not in line:
+            assert line
+            line = process.stderr.readline()
+        assert "bms limits open --account prod-eu" in line
+        assert CLOSED - 20 < float(str(shown(there, "servers.start")["next_slot"])) <= CLOSED + 0.1
+        assert "the account prod-eu is still closed for 2:1" in there("limits").err
+        refused = there("limits", "open")
+        assert (refused.code, "confirm with --yes\n" in refused.err) == (2, True)
+        opened = there("limits", "open", "--account", "prod-eu", "--yes")
+        assert (opened.code, "are open; the account was closed for 2:1" in opened.out) == (0, True)
+        assert process.wait(timeout=PATIENCE) == 0
+    [again] = there("limits", "open", "--yes", "--json").json
+    assert again["was_closed_for"] == 0
+    assert again["account"] == "prod-eu"
+
+
+def test_an_operator_needs_no_cloud_to_open_an_account(nowhere: Bms) -> None:
+    store = f"sqlite://{nowhere.state}/named.db"
+    opened = nowhere("limits", "open", "--account", "a", "--store", store, "--yes")
+    assert (opened.code, "was not known there" in opened.out) == (0, True)
+    assert nowhere("limits", "open", "--account", "a", "--yes").code == 3
+    assert nowhere("limits", "open", "--account", "", "--store", store, "--yes").code == 3
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "not JSON",
-        "[]",
-        '{"version": 1}',
-        '{"version": 2, "sections": {"a": {"written": 1, "until": {"servers.stop": [99999999999]}}}}',
-        '{"version": 1, "sections": {"a": {"written": 99999999999, "until": {"servers.stop": [99999999999]}}}}',
-        '{"version": 1, "sections": {"a": {"written": 1, "until": {"servers.stop": [99999999999]}}}}',
-        '{"version": 1, "sections": {"a": {"written": 1, "until": {"servers.stop": ["x"]}}}}',
-        '{"x": ' + "[" * 5000 + "]" * 5000 + "}",
-    ],
+    "address", ["redis://me:secret-word@127.0.0.1:1/0", "postgresql://me:secret-word@127.0.0.1:1/x"]
 )
-def test_a_file_that_is_broken_or_of_the_future_is_ignored_and_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
-) -> None:
-    use(tmp_path, "servers.stop", 1)
-    [file] = files_in(tmp_path)
-    file.write_text(content)
-    with caplog.at_level(logging.DEBUG, "bms_async.cli"):
-        assert usage(tmp_path).used() == {}
-    assert str(file) in caplog.text
-    assert use(tmp_path, "servers.stop", 3).used == 3
-    assert len(usage(tmp_path).used()["servers.stop"]) == 3
+def test_a_store_that_does_not_answer_is_waited_for_and_named_without_its_password(bms: Bms, address: str) -> None:
+    there = Bms({**bms.exports, "BMS_LIMITS": address}, bms.state)
+    with there.in_a_pipe("quota") as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(timeout=PATIENCE) == 130
+    assert "127.0.0.1:1" in line
+    assert "does not answer" in line
+    assert "calls wait until it does" in line
+    for ended in (there("limits"), there("limits", "open", "--yes")):
+        assert (ended.code, "does not answer" in ended.err) == (4, True)
+        rest += ended.out + ended.err
+    assert "secret-word" not in line + rest
 
 
-def test_a_call_that_this_version_does_not_know_is_no_trouble(tmp_path: Path) -> None:
-    use(tmp_path, "servers.stop", 1)
-    [file] = files_in(tmp_path)
-    now = time.time()
-    told: dict[str, Any] = {"a": {"written": now, "until": {"servers.fly": [now + 30]}}}
-    file.write_text(json.dumps({"version": 1, "sections": told}))
-    assert use(tmp_path, "servers.stop", 1).used == 1
+def test_a_store_that_accepts_and_says_nothing_is_said_to_be_waited_for(bms: Bms) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        there = Bms({**bms.exports, "BMS_LIMITS": f"redis://:secret-word@{address}/0"}, bms.state)
+        with there.in_a_pipe("quota") as process:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=PATIENCE) == 130
+    assert f"waiting for the store of the limits at redis://{address}/0, which has not answered yet" in line
 
 
-def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    assert use(blocked / "folder", "servers.stop", 1).used == 1
-
-
-def trouble_of(folder: Path | None) -> tuple[str | None, str | None]:
-    """Be a command that makes a call, and then be `bms limits`; return what each says of its notes."""
-    book = LimitUsage("https://bms.example.com", "project", folder, no_folder="there is no home folder")
-
-    async def main() -> None:
-        limits = Limits()
-        await book.load(limits)
-        make_calls(limits, "servers.stop", 1)
-        await book.save(limits)
-
-    asyncio.run(main())
-    return book.failure, LimitUsage("https://bms.example.com", "project", folder, no_folder="no home").check_writable()
-
-
-def test_notes_that_cannot_be_kept_are_told_of_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert trouble_of(tmp_path / "good") == (None, None)
-    assert trouble_of(None) == ("there is no home folder", "no home")
-    (tmp_path / "file").write_text("")
-    used, shown = trouble_of(tmp_path / "file" / "folder")
-    assert "Not a directory" in str(used)
-    assert "Not a directory" in str(shown)
-
-    def fail(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as full:
-        full.setattr(os, "fsync", fail)
-        used, shown = trouble_of(tmp_path / "full")
-    assert "No space left on device" in str(used)
-    assert "No space left on device" in str(shown)
-
-
-def test_a_book_that_is_kept_locked_or_cannot_be_read_is_told_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use(tmp_path, "servers.stop", 1)
-    monkeypatch.setattr("bms_async.cli.limit_usage._LOCK_SECONDS", 0.0)
-    lock = FileLock(tmp_path / "limits.lock")
-    assert lock.try_acquire()
-    used, shown = trouble_of(tmp_path)
-    assert "limits.lock locked" in str(used)
-    assert "limits.lock locked" in str(shown)
-    lock.release()
-    [file] = files_in(tmp_path)
-    file.unlink()
-    file.mkdir()
-    assert "Is a directory" in str(trouble_of(tmp_path)[0])
-
-
-def test_what_was_not_used_need_not_be_noted(tmp_path: Path) -> None:
-    book = LimitUsage("https://bms.example.com", "project", None, no_folder="there is no home folder")
-    asyncio.run(book.save(Limits()))
-    assert book.failure is None
-
-
-@pytest.mark.parametrize("how", ["ended in order", "all has ended", "gone on with"])
-def test_a_run_is_free_as_soon_as_it_is_let_go_also_where_a_child_has_its_file_still(
-    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, opened, children = tmp_path / "jobs.jsonl", os.open, list[int]()
-
-    def open_and_fork(*arguments: Any, **more: Any) -> int:
-        descriptor = opened(*arguments, **more)
-        children.append(os.dup(descriptor))
-        return descriptor
-
-    book = journal(file)
-    monkeypatch.setattr(os, "open", open_and_fork)
-    add(book, 0)
-    monkeypatch.undo()
-    other = FileLock(file)
-    assert not other.try_acquire()
-    monkeypatch.setattr(os, "open", open_and_fork)
-    asyncio.run(book.remove() if how == "all has ended" else book.close([]))
-    if how == "gone on with":
-        with resume_lock(str(file)):
-            assert not other.try_acquire()
-    assert other.try_acquire()
-    other.release()
-    for descriptor in children:
-        os.close(descriptor)
-
-
-@given(
-    loaded=st.lists(st.floats(0, 90), max_size=60), calls=st.integers(0, 50), pause=st.floats(0, 59) | st.floats(61, 70)
-)
-def test_of_all_that_is_used_as_much_is_ours_as_was_not_loaded(loaded: list[float], calls: int, pause: float) -> None:
-    async def main() -> None:
-        limits = Limits({"servers.stop": 200})
-        limits.restore({"servers.stop": loaded})
-        make_calls(limits, "servers.stop", calls)
-        await anyio.sleep(pause)
-        spent = limits.snapshot().get("servers.stop", [])
-        own = own_usage(spent, limits["servers.stop"].statistics().calls)
-        assert list(own) == pytest.approx([60.01 - pause] * (calls if pause < 60 else 0), abs=1e-3)
-
-    run_virtually(main)
-
-
-def test_the_state_folder_is_where_the_desktop_has_such_things(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", "/somewhere")
-    assert state_dir() == Path("/somewhere/bms")
-    monkeypatch.setenv("XDG_STATE_HOME", "not/absolute")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert state_dir() == Path("/home/me/.local/state/bms")
-
-
-class Job:
-    """As much of a handle as is saved."""
-
-    def __init__(self, number: int) -> None:
-        self.id = f"job-{number}"
-        self.servers = (f"server-{number}",)
-
-    def to_json(self) -> str:
-        return json.dumps({"version": 1, "job_id": self.id, "project_id": "p", "servers": self.servers})
-
-
-def journal(path: Path | None, ids: int = 5) -> Journal:
-    head = make_header(
-        "servers.stop",
-        endpoint="https://bms.example.com",
-        project_id="p",
-        ids=[f"server-{number}" for number in range(ids)],
-        wave=100,
-        abort_above=0.02,
-        verify=True,
-    )
-    return Journal(path, head)
-
-
-def add(book: Journal, *numbers: int) -> None:
-    async def main() -> None:
-        for number in numbers:
-            await book.add(Job(number))  # type: ignore[arg-type]  # as much of one as is used
-
-    asyncio.run(main())
-
-
-def test_a_run_is_saved_from_its_first_job_on(tmp_path: Path) -> None:
-    file = tmp_path / "jobs.jsonl"
-    book = journal(file)
-    assert not file.exists()
-    add(book, 0, 1)
-    saved = read_saved(str(file))
-    assert [json.loads(job)["job_id"] for job in saved.jobs] == ["job-0", "job-1"]
-    # Nobody ended it in order, so that only its jobs tell what was done.
-    assert saved.left is None
-    assert saved.unasked == ("server-2", "server-3", "server-4")
-    assert saved.head is not None
-    assert (saved.head.wave, saved.head.abort_above, saved.head.verify) == (100, 0.02, True)
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-
-
-def test_what_is_left_is_told_when_a_run_is_ended_in_order(tmp_path: Path) -> None:
-    file = tmp_path / "jobs.jsonl"
-    book = journal(file)
-    add(book, 0)
-    asyncio.run(book.close(["server-4"]))
-    saved = read_saved(str(file))
-    assert saved.left == saved.unasked == ("server-4",)
-    assert saved.head is not None
-    resumed = Journal(file, saved.head, size=saved.size)
-    add(resumed, 4)
-    again = read_saved(str(file))
-    assert len(again.jobs) == 2
-    assert again.left is None
-    asyncio.run(resumed.remove())
-    assert not file.exists()
-
-
-def test_servers_that_must_not_be_asked_twice_are_left_alone_also_when_the_next_run_is_killed(tmp_path: Path) -> None:
-    file = tmp_path / "jobs.jsonl"
-    book = journal(file)
-    add(book, 0)
-    asyncio.run(book.close(["server-1", "server-4"], ["server-2", "server-3"]))
-    saved = read_saved(str(file))
-    assert (saved.unasked, saved.in_doubt) == (("server-1", "server-4"), ("server-2", "server-3"))
-    assert saved.head is not None
-    add(Journal(file, saved.head, size=saved.size), 4)
-    killed = read_saved(str(file))
-    assert (killed.left, killed.unasked, killed.in_doubt) == (None, ("server-1",), ("server-2", "server-3"))
-
-
-def test_a_run_that_goes_on_cannot_be_gone_on_with(tmp_path: Path) -> None:
-    file = tmp_path / "jobs.jsonl"
-    book = journal(file)
-    add(book, 0)
-    taken = pytest.raises(UsageError, match="another process is running it")
-    with taken, resume_lock(str(file)):
-        pass
-    asyncio.run(book.close(["server-4"]))
-    with resume_lock(str(file)), taken, resume_lock(str(file)):
-        pass
-    with resume_lock(str(file)):
-        pass
-
-
-def test_a_line_that_was_cut_off_counts_as_not_there(tmp_path: Path) -> None:
-    file = tmp_path / "jobs.jsonl"
-    add(journal(file), 0, 1)
-    file.write_bytes(file.read_bytes()[:-10])
-    saved = read_saved(str(file))
-    assert len(saved.jobs) == 1
-    assert saved.head is not None
-    add(Journal(file, saved.head, size=saved.size), 2)
-    assert [json.loads(job)["job_id"] for job in read_saved(str(file)).jobs] == ["job-0", "job-2"]
-
-
-def test_a_full_disk_is_told_once_and_loses_nothing_once_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "jobs.jsonl"
-    book = journal(file)
-    add(book, 0)
-    write = os.write
-
-    def write_some(descriptor: int, data: memoryview) -> int:
-        write(descriptor, bytes(data[:20]))
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as full:
-        full.setattr(os, "write", write_some)
-        add(book, 1, 2)
-    assert capsys.readouterr().err.count("No space left on device") == 1
-    paths = [book.path]
-    assert len(read_saved(str(file)).jobs) == 1
-    add(book, 3)
-    assert [*paths, book.path] == [None, file]
-    assert [json.loads(job)["job_id"] for job in read_saved(str(file)).jobs] == ["job-0", "job-1", "job-2", "job-3"]
-
-
-def test_saved_handles_alone_can_be_read_too(tmp_path: Path) -> None:
-    file = tmp_path / "handles"
-    file.write_text(f"{Job(0).to_json()}\n\n{Job(1).to_json()}\n")
-    saved = read_saved(str(file))
-    assert (saved.head, len(saved.jobs), saved.unasked) == (None, 2, ())
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        ("", "no saved jobs"),
-        ("nonsense\n", "line 1"),
-        ('{"job": {"servers": []}}\n', "job_id"),
-        (
-            '{"bms_run": 9, "action": "servers.stop", "endpoint": "", "project_id": "", "started": "", "ids": []}\n',
-            "version",
-        ),
-        ('{"x": ' + "[" * 5000 + "]" * 5000 + "}\n", "line 1"),
-    ],
-)
-def test_what_is_no_file_of_saved_jobs_is_refused(tmp_path: Path, content: str, told: str) -> None:
-    file = tmp_path / "file"
-    file.write_text(content)
-    with pytest.raises(UsageError, match=told):
-        read_saved(str(file))
-    with pytest.raises(UsageError, match="cannot read"):
-        read_saved(str(tmp_path / "nothing"))
+def test_a_store_that_refuses_ends_the_command_as_other_settings_do(bms: Bms, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bms.state / "named.db").write_text("no database" * 1000)
+    for arguments in (["quota"], ["limits"], ["limits", "open", "--yes"]):
+        ended = bms(*arguments, changes=named(bms))
+        assert (ended.code, ended.out) == (3, "")
+        assert "expected a SQLite database" in ended.err
+    monkeypatch.setattr(stores, "is_installed", lambda _: False)
+    ended = bms("quota", changes={"BMS_LIMITS": "redis://:secret-word@h/0"})
+    assert (ended.code, "pip install 'bms-async[redis]'" in ended.err) == (3, True)
+    assert "secret-word" not in ended.err

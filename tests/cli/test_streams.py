@@ -113,22 +113,22 @@ def test_jobs_that_are_watched_into_a_full_disk_are_told_of_without_a_traceback(
 HOMELESS = {"XDG_STATE_HOME": "", "XDG_CONFIG_HOME": "", "HOME": "/proc/nowhere"}
 
 
-def test_without_a_home_each_command_says_once_that_it_cannot_note_what_it_uses(healthy_cloud: Bms) -> None:
+def test_without_a_home_each_command_says_once_that_it_cannot_share_the_limits(healthy_cloud: Bms) -> None:
     server_id = healthy_cloud.ids("rack-5")[0]
     for arguments in (["start", server_id, "-q"], ["quota"], ["servers", "list", "-n", "1"], ["login"]):
         ended = in_a_shell(healthy_cloud, "</dev/null", *arguments, **HOMELESS)
-        told = [line for line in ended.err.splitlines() if "cannot be recorded" in line]
+        told = [line for line in ended.err.splitlines() if "limits cannot be shared" in line]
         assert (ended.code, len(told)) == (0, 1), arguments
         assert "/proc/nowhere" in told[0]
     for arguments in (["calls"], ["--version"]):
         assert in_a_shell(healthy_cloud, "", *arguments, **HOMELESS).err == ""
 
 
-def test_without_a_home_the_limits_are_shown_with_the_words_that_nothing_can_be_noted(healthy_cloud: Bms) -> None:
+def test_without_a_home_the_limits_are_shown_with_the_words_that_they_cannot_be_shared(healthy_cloud: Bms) -> None:
     ended = in_a_shell(healthy_cloud, "", "limits", "servers.stop", "--json", **HOMELESS)
-    assert (ended.code, ended.json[0]["noted"], len(ended.err.splitlines())) == (0, False, 1)
+    assert (ended.code, ended.json[1]["shared"], len(ended.err.splitlines())) == (0, False, 1)
     assert "the real usage may be higher than shown" in ended.err
-    assert healthy_cloud("limits", "servers.stop", "--json").json[0]["noted"] is True
+    assert healthy_cloud("limits", "servers.stop", "--json").json[1]["shared"] is True
     assert healthy_cloud("limits").err == ""
 
 

@@ -64,12 +64,17 @@ class Exchange:
         make_store: Makes the store; called again in a child process.
         terms: The times that all holders agree on.
         without_store: The share of each limit that is used while the store is away; None for none.
+
+    Attributes:
+        is_optional: Whether the store can be done without: if it refuses, or fails twice in a row, this process goes on
+            with its share at once, and asks it no more. Who sets it says so to the user.
     """
 
     def __init__(
         self, account: str, make_store: Callable[[], Store], terms: Terms, *, without_store: float | None = None
     ) -> None:
         self._without_store = without_store
+        self.is_optional = False
         self._account = account
         self._make_store = make_store
         self._store = make_store()
@@ -88,6 +93,8 @@ class Exchange:
         self._last: Answer | None = None
         self._last_at = self._away_since = -math.inf
         self._error: str | None = None
+        # Whether it was logged that the store is away. Opening it may succeed where asking fails each time.
+        self._has_warned = False
         self._questions = 0
         # When the store was last there for sure, by the loop's clock.
         self._contact_at = -math.inf
@@ -102,6 +109,8 @@ class Exchange:
         """Return a new limiter, whose questions are asked from now on."""
         limiter = SharedLimiter(name, limit, asker=self, terms=self.terms, reserve=reserve, binding=binding)
         self._limiters.append(limiter)
+        if self.is_optional and self._is_alone:
+            self._have_alone(limiter)
         return limiter
 
     @property
@@ -189,7 +198,14 @@ class Exchange:
     async def aclose(self) -> None:
         """Count one client less; after the last one hand all back, and close the connection."""
         task = self._task
-        if self._tasks.open_count == 1 and task is not None and not task.done() and not self._tasks.has_current_task:
+        # A store that hangs is not waited for where nothing is to be handed back.
+        if (
+            self._tasks.open_count == 1
+            and task is not None
+            and not task.done()
+            and not self._tasks.has_current_task
+            and any(limiter.has_to_leave for limiter in self._limiters)
+        ):
             self._is_leaving = True
             self._wake_at = math.inf
             self.wake(-math.inf)
@@ -199,7 +215,7 @@ class Exchange:
 
     async def _run(self) -> None:
         """Ask until the last client leaves, whatever fails."""
-        pause = _FIRST_PAUSE
+        pause, failures = _FIRST_PAUSE, 0
         try:
             while not self._is_leaving:
                 answered = self._questions
@@ -215,6 +231,10 @@ class Exchange:
                 else:
                     return
                 await self._close_store()
+                failures = 1 if self._questions > answered else failures + 1
+                if self.is_optional and (refused or failures > 1):
+                    await self._do_without()
+                    return
                 self._go_alone()
                 pause = _FIRST_PAUSE if self._questions > answered else min(2 * pause, _LONGEST_PAUSE)
                 await self._sleep((_PAUSE_REFUSED if refused else pause) * self._random.uniform(0.5, 1.0))
@@ -253,6 +273,9 @@ class Exchange:
                 [(limiter.name, question) for limiter, question in batch],
             )
             self._questions += len(batch)
+            if self._has_warned:
+                self._has_warned = False
+                _log.warning("the store of the shared limits at %s answers again", self._store.label)
             is_steady = self._store_clock.goes_on(answers[-1].now, sent=sent, received=self.clock())
             now = loop.time()
             self._last, self._last_at = answers[-1], now
@@ -324,6 +347,22 @@ class Exchange:
         for limiter in self._limiters:
             limiter.go_alone(share)
 
+    async def _do_without(self) -> None:
+        """Go on without the store, and with what is known to be used, until the last client leaves."""
+        self._is_alone = True
+        for limiter in self._limiters:
+            self._have_alone(limiter)
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
+        wakeup = self._wakeup
+        while wakeup is not None and not self._is_leaving:
+            wakeup.clear()
+            self._wake_at = -math.inf
+            await wakeup.wait()
+
+    def _have_alone(self, limiter: SharedLimiter) -> None:
+        limiter.go_alone(self._without_store or 1.0, spent=limiter.snapshot())
+
     def _distrust(self) -> None:
         _log.warning(
             "the clock of the store of the shared limits at %s jumped ahead: the account %r is closed for %g s",
@@ -335,10 +374,7 @@ class Exchange:
             limiter.distrust()
 
     def _note_success(self) -> None:
-        self._is_alone = False
-        if self._error is not None:
-            self._error = None
-            _log.warning("the store of the shared limits at %s answers again", self._store.label)
+        self._is_alone, self._error = False, None
         if self._first is not None and not self._first.done():
             self._first.set_result(None)
         self._first = None
@@ -346,16 +382,18 @@ class Exchange:
     def _note_failure(self, error: Exception) -> None:
         loop = self._loop
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        if self._first is not None and not self._first.done():
+        if self._first is not None and not self._first.done() and not self.is_optional:
             if isinstance(error, StoreError):
                 self._first.set_exception(ConfigurationError(f"Limits.shared: {error}"))
                 # Its waiter may have been cancelled.
                 self._first.exception()
             else:
                 self._first.set_result(None)
-        if self._error is None:
+        if not self._has_warned:
+            self._has_warned = True
             self._away_since = 0.0 if loop is None else loop.time()
-            _log.warning(
+            _log.log(
+                logging.DEBUG if self.is_optional else logging.WARNING,
                 "the store of the shared limits at %s does not answer (%s): calls wait until it does",
                 self._store.label,
                 text,

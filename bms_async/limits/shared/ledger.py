@@ -92,13 +92,9 @@ def deal(account: Account | None, ledger: Ledger | None, question: Question, *, 
     account = _live_on(account, terms, now, life)
     if ledger is None or ledger.since != account.since:
         ledger = Ledger(account.since, now, AdaptiveLimit.of(question.limit, terms.window, drift=CLOCK_DRIFT))
-    if now < ledger.seen:
-        _set_back(ledger, now - ledger.seen)
-    ledger.seen = now
     if question.jumped:
         account = Account(account.version, account.life, account.since, now + terms.closed)
-    _end_leases(ledger, terms, now)
-    _expire(ledger, now)
+    catch_up(ledger, terms, now)
     holder = _find(ledger, question.holder)
     if holder is None:
         if question.seq > 1:
@@ -117,6 +113,21 @@ def deal(account: Account | None, ledger: Ledger | None, question: Question, *, 
     if question.leaving and holder.held == 0:
         ledger.holders = [other for other in ledger.holders if other is not holder]
     return Dealt(account, ledger, answer)
+
+
+def catch_up(ledger: Ledger, terms: Terms, now: float) -> None:
+    """Bring a ledger to a time: leases that are over end, and slots that are due come back.
+
+    Args:
+        ledger: The state of the limit, which is changed.
+        terms: The times that its holders agree on.
+        now: The store's time in seconds.
+    """
+    if now < ledger.seen:
+        _set_back(ledger, now - ledger.seen)
+    ledger.seen = now
+    _end_leases(ledger, terms, now)
+    _expire(ledger, now)
 
 
 def count_used(ledger: Ledger) -> int:

@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterable
 from threading import get_ident
 from typing import Protocol
 
+from msgspec import structs
+
 from bms_async.limits.limiter import Limiter
 from bms_async.limits.loop_binding import LoopBinding
 from bms_async.limits.slot import Slot
@@ -93,6 +95,7 @@ class SharedLimiter(Limiter):
         "_is_alone",
         "_lease_ends",
         "_open_until",
+        "_others",
         "_quiet_until",
         "_rate",
         "_rate_from",
@@ -115,6 +118,9 @@ class SharedLimiter(Limiter):
         # Calls whose slots have come to their end, in all, and when those of this process did of late.
         self._ended = 0
         self._cooldowns: deque[float] = deque()
+        # When slots of other processes were first seen to be used; each comes back a window later at the latest, unless
+        # a later answer still counts it.
+        self._others: deque[float] = deque()
         # When slots were last seen to be used, and how many calls there had been.
         self._idle_at, self._idle_calls = -math.inf, 0
         self._rate_from, self._rate = (-math.inf, 0), 0.0
@@ -198,12 +204,20 @@ class SharedLimiter(Limiter):
 
     def snapshot(self) -> list[float]:
         """Return the seconds until each used slot comes back; for those of other processes the longest it may take."""
+        if self._is_alone and self._alone is not None:
+            return self._alone.snapshot()
         now = self._sync()
-        own = [ended + self._window - now for ended in self._cooldowns]
-        flying = self._calls - self._ended
-        others = max(0, self._count_used(now) - len(own) - flying)
-        left = max(0.0, self._answered_at + self._window - now)
-        return sorted([*own, *[left] * others, *[self._window] * flying])
+        used = [seen + self._window - now for slots in (self._cooldowns, self._others) for seen in slots]
+        return sorted([*used, *[self._window] * (self._calls - self._ended)])
+
+    def note_others(self, spent: Iterable[float]) -> None:
+        """Note what other processes use, as it was read in the store, for the statistics and the snapshot.
+
+        Args:
+            spent: Seconds until the slot of each call comes back.
+        """
+        now = self._sync()
+        self._others = deque(sorted(now + min(seconds, self._window) - self._window for seconds in spent))
 
     def restore(self, spent: Iterable[float]) -> None:
         """Reserve the slots of calls that were made elsewhere and that the ledger does not know."""
@@ -214,9 +228,11 @@ class SharedLimiter(Limiter):
 
     def statistics(self) -> LimiterStatistics:
         """Return how many slots are used over all processes, as far as it is known here, and how many calls wait."""
+        if self._is_alone and self._alone is not None:
+            return self._describe_alone(self._alone)
         now, answer = self._sync(), self._answer
         capacity = self._limit or 0 if answer is None else answer.capacity
-        used = self._count_used(now)
+        used = self._count_used()
         since = now - self._answered_at
         closed = 0.0 if answer is None else max(0.0, max(answer.closed_for, answer.blocked_for) - since)
         free = 0 if closed > 0 else max(self._spare, capacity - used)
@@ -230,10 +246,22 @@ class SharedLimiter(Limiter):
             waiting_interactive=len(interactive),
             waiting_bulk=len(bulk),
             next_slot=None if free else self._next_change(now),
-            calls=self._calls + (self._alone.statistics().calls if self._is_alone and self._alone is not None else 0),
+            calls=self._calls,
             refused=self._refused,
             learned=(int(quota[0]), quota[1]) if quota else None,
             forgotten_in=max(0.0, quota[2] - since) if quota else None,
+            shared=self._asker.statistics,
+        )
+
+    def _describe_alone(self, alone: AloneLimiter) -> LimiterStatistics:
+        found, (interactive, bulk) = alone.statistics(), self._lanes
+        return structs.replace(
+            found,
+            limit=self._limit,
+            waiting_interactive=len(interactive),
+            waiting_bulk=len(bulk),
+            calls=self._calls + found.calls,
+            refused=self._refused,
             shared=self._asker.statistics,
         )
 
@@ -249,6 +277,7 @@ class SharedLimiter(Limiter):
     def rebind(self, loop: asyncio.AbstractEventLoop, shift: float) -> None:
         """Go on on another event loop as a new holder; called by the `LoopBinding`."""
         self._cooldowns = deque(ended + shift for ended in self._cooldowns)
+        self._others = deque(seen + shift for seen in self._others)
         self._holding.elsewhere = [ended + shift for ended in self._holding.elsewhere]
         self._loop, self._thread = loop, get_ident()
         self._lanes = (type(self._lanes[0])(), type(self._lanes[1])())
@@ -320,6 +349,7 @@ class SharedLimiter(Limiter):
             return
         self._lease_ends = holding.lease_ends
         self._answer, self._answered_at = answer, now
+        self._count_others(answer, now)
         if trusted:
             self._granted += answer.granted
         else:
@@ -327,8 +357,13 @@ class SharedLimiter(Limiter):
         if loop is not None and not loop.is_closed():
             self._wake_waiters(loop)
 
-    def go_alone(self, share: float) -> None:
-        """Go on with a share of the limit by itself, because the store is away and no earlier call counts any more."""
+    def go_alone(self, share: float, *, spent: Iterable[float] = ()) -> None:
+        """Go on with a share of the limit by itself, because the store is away.
+
+        Args:
+            share: The share of this process.
+            spent: Seconds until the slots of earlier calls come back, where some count yet.
+        """
         calls, loop = int((self._limit or 0) * share), self._loop
         if self._is_alone or calls < 1 or loop is None or loop.is_closed():
             return
@@ -342,6 +377,7 @@ class SharedLimiter(Limiter):
                 binding=self._binding,
                 on_end=self._on_end_alone,
             )
+        self._alone.restore(spent)
         self._is_alone = True
         self._wake_waiters(loop)
 
@@ -424,6 +460,8 @@ class SharedLimiter(Limiter):
             self._cooldowns.append(now)
         if epoch != self._epoch:
             # The ledger has its slot in a cooldown already, as that of a holder that is gone.
+            if sent and self._is_alone and self._alone is not None:
+                self._alone.restore([self._window])
             return
         if sent:
             self._ended += 1
@@ -444,15 +482,22 @@ class SharedLimiter(Limiter):
 
     def _trim(self, now: float) -> None:
         since = now - self._window
-        while self._cooldowns and self._cooldowns[0] <= since:
-            self._cooldowns.popleft()
+        for slots in (self._cooldowns, self._others):
+            while slots and slots[0] <= since:
+                slots.popleft()
 
-    def _count_used(self, now: float) -> int:
+    def _count_others(self, answer: Answer, now: float) -> None:
+        """Note how many slots other processes use; called before the slots that were granted are counted here."""
+        self._trim(now)
+        own = self._calls - self._ended + len(self._cooldowns) + self._spare + self._holding.unused
+        count = max(0, answer.used - answer.granted - own)
+        while len(self._others) > count:
+            self._others.popleft()
+        self._others.extend([now] * (count - len(self._others)))
+
+    def _count_used(self) -> int:
         """Return how many slots are used over all processes, as far as it is known here."""
-        own = self._calls - self._ended + len(self._cooldowns)
-        if self._answer is None or now - self._answered_at > self._window:
-            return own
-        return max(own, self._answer.used - self._spare)
+        return self._calls - self._ended + len(self._cooldowns) + len(self._others)
 
     def _acquire_slow(self, lane: Lane) -> Slot | None:
         loop = self._binding.use()
@@ -492,10 +537,11 @@ class SharedLimiter(Limiter):
 
     def _next_change(self, now: float) -> float | None:
         answer = self._answer
+        seen = [slots[0] for slots in (self._cooldowns, self._others) if slots]
         if answer is None:
-            return None
+            return max(0.0, min(seen) + self._window - now) if seen else None
         gate = self._answered_at + max(answer.closed_for, answer.blocked_for)
-        slot = self._cooldowns[0] + self._window if self._cooldowns else self._answered_at + self._window
+        slot = min(seen, default=self._answered_at) + self._window
         change = max(gate, self._holding.again_at if self.has_waiters else slot)
         return max(0.0, change - now)
 

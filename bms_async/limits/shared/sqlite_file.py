@@ -24,10 +24,10 @@ from .store import StoreError
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_APPLICATION = 0x626D7361
+APPLICATION = 0x626D7361
 """The id in the file's header by which a database of another program is told from this one."""
 
-_SCHEMA = 1
+SCHEMA = 1
 """The version of the tables."""
 
 _TABLES = f"""
@@ -38,8 +38,8 @@ CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, state BLOB NOT NULL)
 CREATE TABLE IF NOT EXISTS limits (
     account TEXT NOT NULL, name TEXT NOT NULL, state BLOB NOT NULL, PRIMARY KEY (account, name)
 );
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_SCHEMA};
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {SCHEMA};
 COMMIT;
 """  # noqa: S608 - what is filled in are numbers
 
@@ -120,12 +120,12 @@ class SqliteFile:
         if _value(connection, _IS_EMPTY):
             _value(connection, "PRAGMA journal_mode = WAL")
             connection.executescript(_TABLES)
-        if _value(connection, "PRAGMA application_id") != _APPLICATION:
+        if _value(connection, "PRAGMA application_id") != APPLICATION:
             self._refuse("a database of bms_async", ValueError("one of another program"))
         version = _value(connection, "PRAGMA user_version")
-        if version != _SCHEMA:
+        if version != SCHEMA:
             raise StoreError(
-                f"the file of shared limits {self.path}: expected version {_SCHEMA} of its tables, got {version}; "
+                f"the file of shared limits {self.path}: expected version {SCHEMA} of its tables, got {version}; "
                 "update bms_async here"
             )
         found = _value(connection, "SELECT id FROM file")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from bms_async._extras import is_installed
 from bms_async.errors import ConfigurationError
@@ -55,26 +55,75 @@ def find_store(argument: str, address: str | None) -> Callable[[], Store]:
     Raises:
         ConfigurationError: It is not the address of a store, or the store needs an extra that is not installed.
     """
-    if address is None or address == _OWN:
-        return _own_file(argument)
+    file = find_file(argument, address)
+    if file is not None:
+        from .sqlite import SqliteStore  # noqa: PLC0415 - most clients share no limits
+
+        return partial(SqliteStore, file, trust_new=is_own(address))
+    return _find_server(argument, address or "")
+
+
+def is_own(address: str | None) -> bool:
+    """Return whether an address means the file that all programs of this user on this machine share."""
+    return address is None or address == _OWN
+
+
+def find_file(argument: str, address: str | None) -> Path | None:
+    """Return the file of a store; None if the store is a server.
+
+    Args:
+        argument: What names the address, for errors.
+        address: The address; None or ``machine`` for the file of this machine.
+
+    Raises:
+        ConfigurationError: It is not the address of a store, or there is no place for the file.
+    """
+    if is_own(address):
+        try:
+            return state_folder() / "limits.db"
+        except OSError as error:
+            raise ConfigurationError(
+                f"{argument}=None: there is no place for the file of this machine: {error}"
+            ) from error
     shown = wrap_address(address) if isinstance(address, str) else address
-    scheme = address.partition(":")[0].lower() if isinstance(address, str) else ""
-    if scheme not in _SCHEMES or "://" not in address:
+    if not isinstance(address, str) or "://" not in address or _scheme_of(address) not in _SCHEMES:
         raise ConfigurationError(f"{argument}={shown!r}: expected the address of a store: {_EXPECTED}")
-    module = _SCHEMES[scheme]
+    if _scheme_of(address) != "sqlite":
+        return None
+    parts = _split(argument, address)
+    path = unquote(parts.path)
+    # A relative path would be another budget in each folder, so there is none; what SQLAlchemy writes with four slashes
+    # is the same file.
+    if parts.netloc or not path.strip("/"):
+        raise ConfigurationError(
+            f"{argument}={shown!r}: expected the whole path of a file, such as 'sqlite:///var/lib/bms/limits.db'"
+        )
+    return Path("/" + path.lstrip("/"))
+
+
+def _scheme_of(address: str) -> str:
+    return address.partition(":")[0].lower()
+
+
+def _split(argument: str, address: str) -> SplitResult:
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        raise ConfigurationError(
+            f"{argument}={wrap_address(address)!r}: expected a valid address of a store: {_EXPECTED}"
+        ) from None
+    return parts
+
+
+def _find_server(argument: str, address: str) -> Callable[[], Store]:
+    shown, module = wrap_address(address), _SCHEMES[_scheme_of(address)]
     if module is not None and not is_installed(module):
         extra = _EXTRAS[module]
         raise ConfigurationError(
             f"{argument}={shown!r}: this store needs the extra {extra!r}: pip install 'bms-async[{extra}]'"
         )
-    try:
-        parts = urlsplit(address)
-        _ = parts.port
-    except ValueError:
-        raise ConfigurationError(f"{argument}={shown!r}: expected a valid address of a store: {_EXPECTED}") from None
-    if scheme == "sqlite":
-        return _named_file(argument, shown, parts.netloc, unquote(parts.path))
-    if not parts.hostname:
+    if not _split(argument, address).hostname:
         raise ConfigurationError(f"{argument}={shown!r}: expected the store's host: {_EXPECTED}")
     if module == "redis":
         from .redis import RedisStore  # noqa: PLC0415 - it needs an extra
@@ -83,24 +132,3 @@ def find_store(argument: str, address: str | None) -> Callable[[], Store]:
     from .postgres import PostgresStore  # noqa: PLC0415 - it needs an extra
 
     return partial(PostgresStore, wrap_secrets(address))
-
-
-def _own_file(argument: str) -> Callable[[], Store]:
-    from .sqlite import SqliteStore  # noqa: PLC0415 - most clients share no limits
-
-    try:
-        return partial(SqliteStore, state_folder() / "limits.db", trust_new=True)
-    except OSError as error:
-        raise ConfigurationError(f"{argument}=None: there is no place for the file of this machine: {error}") from error
-
-
-def _named_file(argument: str, shown: object, host: str, path: str) -> Callable[[], Store]:
-    from .sqlite import SqliteStore  # noqa: PLC0415 - most clients share no limits
-
-    # A relative path would be another budget in each folder, so there is none; what SQLAlchemy writes with four slashes
-    # is the same file.
-    if host or not path.strip("/"):
-        raise ConfigurationError(
-            f"{argument}={shown!r}: expected the whole path of a file, such as 'sqlite:///var/lib/bms/limits.db'"
-        )
-    return partial(SqliteStore, Path("/" + path.lstrip("/")))
