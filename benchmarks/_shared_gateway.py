@@ -50,7 +50,7 @@ class Gateway:
         return is_admitted
 
     def summary(self) -> dict[str, float]:
-        """Return what arrived: how many calls, how many of them were refused, the most in a window, and for how long."""
+        """Return how many calls arrived and were refused, the most in a window, and the seconds from first to last."""
         most = first = 0
         for last, at in enumerate(self._arrivals):
             while at - self._arrivals[first] >= self._window:
@@ -110,7 +110,8 @@ class Line:
         number = b"%d" % self._sent
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._writer.write(number + b"\n")
-        return await answer
+        is_refused: bool = await answer
+        return is_refused
 
     async def aclose(self) -> None:
         """Close the connection."""
