@@ -38,10 +38,12 @@ from .messages import CLOCK_DRIFT, Answer, Question, Refusal, Terms
 _REPORT_AFTER = 1.0
 """Seconds after which an ended call is reported where no call waits, and after which unused slots are handed back."""
 
+_BETWEEN = 0.0002
 _BETWEEN_INTERACTIVE = 0.03
 _BETWEEN_BULK = 0.1
 """Seconds between two questions where slots are scarce, so that one question gets several of those that come back one
-by one. A slot is kept for a holder for longer than that."""
+by one: for each call that the limit allows, and at most. A slot is kept for a holder for longer than that. With a low
+limit there are few questions anyway, and each is for one slot, so that all get as many."""
 
 _NEARLY_ALL = 0.9
 """The share of the slots that are used when the others are scarce."""
@@ -298,8 +300,8 @@ class SharedLimiter(Limiter):
             due = now if self._spare > 0 or (interactive and not holding.has_said_interactive) else holding.again_at
             due = math.inf if self._is_alone else max(due, self._quiet_until)
             if self._is_scarce:
-                between = _BETWEEN_INTERACTIVE if interactive else _BETWEEN_BULK
-                due = max(due, self._answered_at + between)
+                most = _BETWEEN_INTERACTIVE if interactive else _BETWEEN_BULK
+                due = max(due, self._answered_at + min(most, (self._limit or 0) * _BETWEEN))
         elif self._spare > 0:
             due = self._hand_back_at(now)
         if holding.unreported and not (interactive or bulk):
