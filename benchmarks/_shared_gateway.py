@@ -12,6 +12,7 @@ import asyncio
 import json
 import sys
 from random import Random
+from typing import cast
 
 from benchmarks._serving import serve
 from bms_async.simulator import SlidingWindow
@@ -69,8 +70,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        # uvloop's transports are of no class of asyncio's.
+        self._transport = cast("asyncio.WriteTransport", transport)
         self._loop = asyncio.get_running_loop()
 
     def data_received(self, data: bytes) -> None:

@@ -17,7 +17,9 @@ from typing import Any
 import msgspec
 
 from benchmarks._shared_gateway import WIRE, Line
-from benchmarks._shared_limiters import CONTENDERS, Contender, RoundTrips, Shared
+from benchmarks._shared_limiters import Contender, RoundTrips, Shared, find_contender
+
+_FOREVER = 1e9
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -29,6 +31,7 @@ class Plan(msgspec.Struct, frozen=True):
         callers: How many calls are made or wait at once.
         calls: How many are made in all.
         seconds: When it ends at the latest.
+        patience: It ends earlier if no call got its slot for so many seconds.
         gateway: The port of the gateway; 0 for a call that only takes its time.
         wire: Seconds that such a call takes, from and to.
     """
@@ -38,6 +41,7 @@ class Plan(msgspec.Struct, frozen=True):
     callers: int
     calls: int
     seconds: float
+    patience: float = _FOREVER
     gateway: int = 0
     wire: tuple[float, float] = WIRE
 
@@ -84,8 +88,8 @@ async def work(plan: Plan, contender: Contender, done: Done) -> None:
             done.ended.append(time.monotonic() - begun)
 
     callers = [asyncio.ensure_future(call()) for _ in range(plan.callers)]
-    _, late = await asyncio.wait(callers, timeout=plan.seconds)
-    for caller in late:
+    await _wait(plan, callers, begun, done)
+    for caller in callers:
         caller.cancel()
     await asyncio.gather(*callers, return_exceptions=True)
     for caller in callers:
@@ -95,10 +99,20 @@ async def work(plan: Plan, contender: Contender, done: Done) -> None:
         await line.aclose()
 
 
+async def _wait(plan: Plan, callers: Sequence[asyncio.Task[None]], begun: float, done: Done) -> None:
+    """Wait until all calls are made, or there is no time left, or no slot comes any more."""
+    left: set[asyncio.Task[None]] = set(callers)
+    while left and (now := time.monotonic() - begun) < plan.seconds:
+        last = done.slots[-1] if done.slots else 0.0
+        if now - last >= plan.patience:
+            return
+        _, left = await asyncio.wait(left, timeout=min(plan.seconds - now, last + plan.patience - now))
+
+
 async def main(plan: Plan) -> Done:
     """Wait until all processes are ready, and work."""
     trips, done = RoundTrips(), Done()
-    async with CONTENDERS[plan.contender](plan.shared) as contender:
+    async with find_contender(plan.contender)(plan.shared) as contender:
         print("ready", flush=True)
         sys.stdin.readline()
         before, cpu = trips.count, time.process_time()
