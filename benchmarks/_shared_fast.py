@@ -1,4 +1,8 @@
-"""What shared limits cost a call that finds a slot at hand, in this process and without a server."""
+"""What shared limits cost a call that finds a slot at hand, in this process and without a server.
+
+The questions to the store are asked between the slices that are measured; `benchmarks.shared_limits` measures what one
+costs, and how many there are.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,6 @@ from bms_async.limits import WindowLimiter
 from bms_async.limits.limiter import Limiter
 from bms_async.limits.loop_binding import LoopBinding
 from bms_async.limits.shared.exchange import Exchange
-from bms_async.limits.shared.holding import Holding
 from bms_async.limits.shared.messages import Answer, Question, Terms
 from tests.limits.shared._memory import Memory, MemoryStore
 
@@ -90,19 +93,6 @@ async def limiters() -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     return first, second
 
 
-def reporting() -> float:
-    """Return the µs that it takes to report the end of a call, of a second in which there were many."""
-    holding = Holding(PLENTY, reserve=0, terms=Terms(), clock=time.monotonic)
-    taken = []
-    for _ in range(_ROUNDS):
-        holding.unreported += [number / _CALLS for number in range(_CALLS)]
-        begun = time.thread_time()
-        holding.ask(1.0)
-        taken.append((time.thread_time() - begun) / _CALLS * 1e6)
-        holding.asked = None
-    return statistics.median(taken)
-
-
 async def clients() -> dict[str, list[float]]:
     """Measure a call of a whole client with limits of its own, and with limits that are shared in a SQLite file."""
     with tempfile.TemporaryDirectory(prefix="bms_async-") as folder:
@@ -160,9 +150,3 @@ def measure() -> list[dict[str, object]]:
         }
         for what, figures in rows.items()
     ]
-
-
-if __name__ == "__main__":
-    for row in measure():
-        print(row)
-    print("report", reporting())
