@@ -24,7 +24,7 @@ from bms_async.limits.limiter import Limiter
 from bms_async.limits.loop_binding import LoopBinding
 from bms_async.limits.shared.exchange import Exchange
 from bms_async.limits.shared.messages import Answer, Question, Terms
-from tests.limits.shared._memory import Memory, MemoryStore
+from tests.limits.shared._memory import MemoryState, MemoryStore
 
 PLENTY = 10**9
 _CALLS, _ROUNDS = 3_000, 61
@@ -61,7 +61,7 @@ async def take_turns(parts: Mapping[str, Part], *, calls: int, rounds: int) -> d
 async def limiters() -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Measure acquiring and releasing of both limiters, with `acquire` and with `acquire_nowait`."""
     binding = LoopBinding()
-    exchange = Exchange("a", lambda: GenerousStore(Memory()), Terms())
+    exchange = Exchange("a", lambda: GenerousStore(MemoryState()), Terms())
     shared = exchange.make_limiter(OPERATION, PLENTY, reserve=0, binding=binding)
     both: dict[str, Limiter] = {"alone": WindowLimiter(OPERATION, PLENTY), "shared": shared}
 

@@ -17,7 +17,7 @@ from bms_async.limits.loop_binding import LoopBinding
 from bms_async.limits.shared.exchange import Exchange
 from bms_async.limits.shared.limiter import SharedLimiter
 from bms_async.limits.shared.messages import Terms
-from tests.limits.shared._memory import Memory, MemoryStore
+from tests.limits.shared._timed import ACCOUNT, TimedStore, open_state
 from tests.support.virtual_clock import run_virtually
 
 
@@ -56,8 +56,7 @@ def play(
         lane: The lane of all calls.
         wire: Seconds that a call takes, from and to.
     """
-    draw, memory = Random(7), Memory()
-    done = Run([[] for _ in range(holders)], [[] for _ in range(holders)], memory.asked)
+    draw, done = Random(7), Run([[] for _ in range(holders)], [[] for _ in range(holders)], [])
 
     async def work(number: int, limiter: SharedLimiter) -> None:
         loop, left = asyncio.get_running_loop(), calls
@@ -77,10 +76,10 @@ def play(
                 group.create_task(call())
 
     async def main() -> None:
+        state, limiters = open_state(), []
         async with AsyncExitStack() as stack:
-            limiters = []
             for _ in range(holders):
-                exchange = Exchange("a", lambda: MemoryStore(memory), Terms())
+                exchange = Exchange(ACCOUNT, lambda: TimedStore(state, done.asked), Terms())
                 limiters.append(exchange.make_limiter(OPERATION, limit, reserve=1 / 60, binding=LoopBinding()))
                 await exchange.open()
                 stack.push_async_callback(exchange.aclose)
