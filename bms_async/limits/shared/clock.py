@@ -24,7 +24,8 @@ def _bind() -> partial[float]:
     return partial(time.monotonic) if clock is None else partial(time.clock_gettime, clock)
 
 
-_read = _bind()
+steady_clock = _bind()
+"""What `steady_time` calls, for who calls it so often that a function of Python's counts."""
 
 
 def steady_time() -> float:
@@ -35,7 +36,7 @@ def steady_time() -> float:
     system it may stop in sleep, and a machine that shares limits must not sleep there. All count from about when the
     machine came up.
     """
-    return _read()
+    return steady_clock()
 
 
 def boot_id() -> str:

@@ -33,7 +33,7 @@ from bms_async.errors import ConfigurationError
 from bms_async.limits.loop_binding import LoopBinding, has_own_clock
 from bms_async.limits.statistics import SharedStatistics
 
-from .clock import steady_time
+from .clock import steady_clock, steady_time
 from .limiter import SharedLimiter
 from .messages import Answer, Terms
 from .store import Store, StoreError
@@ -144,6 +144,12 @@ class Exchange:
         """Return the time that leases are counted by: that of the machine, which goes on while it sleeps."""
         loop = self._loop
         return loop.time() if self._has_own_clock and loop is not None else steady_time()
+
+    @property
+    def bare_clock(self) -> Callable[[], float]:
+        """What `clock` calls while the event loop is the same."""
+        loop = self._loop
+        return loop.time if self._has_own_clock and loop is not None else steady_clock
 
     def check_running(self) -> None:
         """Check that somebody asks.

@@ -9,8 +9,8 @@ while the machine sleeps. When it is over, all that this process held is given u
 what its former calls do is not reported any more, since the ledger lets their slots cool down by itself. A question
 stays as it was until it is answered.
 
-Slots that are not used are handed back after a second, and calls that ended are reported within a second: their slots
-come back a minute later in any case.
+Slots that are not used are handed back after a second. Calls that ended are reported within a second, or with the next
+question of a process in which calls wait: their slots come back a minute later in any case.
 
 Rejected: a timer that closes the fast path at the end of the lease. A process that was stopped runs what is ready
 before it looks at its timers.
@@ -38,7 +38,17 @@ from .holding import Holding
 from .messages import CLOCK_DRIFT, Answer, Question, Refusal, Terms
 
 _REPORT_AFTER = 1.0
-"""Seconds after which an ended call is reported, and after which unused slots are handed back."""
+"""Seconds after which an ended call is reported where no call waits, and after which unused slots are handed back."""
+
+_BETWEEN = 0.0002
+_BETWEEN_INTERACTIVE = 0.03
+_BETWEEN_BULK = 0.1
+"""Seconds between two questions where slots are scarce, so that one question gets several of those that come back one
+by one: for each call that the limit allows, and at most. A slot is kept for a holder for longer than that. With a low
+limit there are few questions anyway, and each is for one slot, so that all get as many."""
+
+_NEARLY_ALL = 0.9
+"""The share of the slots that are used when the others are scarce."""
 
 _SETTLING = 10.0
 """Seconds after the store came back in which nothing is asked for, so that all report what they sent meanwhile."""
@@ -57,6 +67,11 @@ class Asker(Protocol):
 
     def clock(self) -> float:
         """Return the time that leases are counted by, in seconds."""
+        ...
+
+    @property
+    def bare_clock(self) -> Callable[[], float]:
+        """What `clock` calls while the event loop is the same."""
         ...
 
     def check_running(self) -> None:
@@ -93,6 +108,7 @@ class SharedLimiter(Limiter):
         "_idle_at",
         "_idle_calls",
         "_is_alone",
+        "_is_scarce",
         "_lease_ends",
         "_open_until",
         "_others",
@@ -109,6 +125,7 @@ class SharedLimiter(Limiter):
     ) -> None:
         super().__init__(name, limit, window=terms.window + CLOCK_DRIFT, reserve=reserve, binding=binding)
         self._asker = asker
+        # It costs half as much without the frames of `Asker.clock`, and every call on the fast path reads it.
         self._clock: Callable[[], float] = asker.clock
         self._holding = Holding(limit, reserve=self._reserve, terms=terms, clock=asker.clock)
         # As the holding has it, for the fast path.
@@ -127,7 +144,7 @@ class SharedLimiter(Limiter):
         self._answer: Answer | None = None
         self._answered_at = -math.inf
         self._alone: AloneLimiter | None = None
-        self._is_alone = False
+        self._is_alone = self._is_scarce = False
         self._quiet_until = -math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._binding.add(self)
@@ -291,6 +308,7 @@ class SharedLimiter(Limiter):
         """Give all up that was held, under whose id nothing more is sent or reported."""
         self._holding.begin_anew()
         self._lease_ends = -math.inf
+        self._is_scarce = False
         self._epoch += 1
         self._granted = self._ended = self._calls
         self._open_until = 0
@@ -310,9 +328,12 @@ class SharedLimiter(Limiter):
             # Where slots are left all the same, the lease is over.
             due = now if self._spare > 0 or (interactive and not holding.has_said_interactive) else holding.again_at
             due = math.inf if self._is_alone else max(due, self._quiet_until)
+            if self._is_scarce:
+                most = _BETWEEN_INTERACTIVE if interactive else _BETWEEN_BULK
+                due = max(due, self._answered_at + min(most, (self._limit or 0) * _BETWEEN))
         elif self._spare > 0:
             due = self._hand_back_at(now)
-        if holding.unreported:
+        if holding.unreported and not (interactive or bulk):
             due = min(due, holding.unreported[0] + _REPORT_AFTER)
         return min(due, holding.renew_at) if self._held else due
 
@@ -347,9 +368,10 @@ class SharedLimiter(Limiter):
         if not holding.take_answer(answer):
             self.begin_anew()
             return
-        self._lease_ends = holding.lease_ends
+        self._lease_ends, self._clock = holding.lease_ends, self._asker.bare_clock
         self._answer, self._answered_at = answer, now
         self._count_others(answer, now)
+        self._is_scarce = answer.scarce or answer.again > 0 or answer.used >= _NEARLY_ALL * answer.capacity
         if trusted:
             self._granted += answer.granted
         else:
@@ -449,8 +471,9 @@ class SharedLimiter(Limiter):
         now = loop.time()
         self._ended += 1
         self._cooldowns.append(now)
-        self._holding.unreported.append(now)
-        if len(self._holding.unreported) == 1:
+        unreported = self._holding.unreported
+        unreported.append(now)
+        if len(unreported) == 1:
             self._trim(now)
             self._asker.wake(now + _REPORT_AFTER)
 
