@@ -1,0 +1,86 @@
+"""What a process of the controls does not guard itself by: each is taken away in that process alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+from weakref import WeakSet
+
+from bms_async.limits.shared import exchange, holding, ledger, postgres, redis
+from bms_async.limits.shared.messages import Ledger, Terms
+
+Guard = Literal[
+    "account", "lease", "life", "clock", "cooldown of the dead", "commit", "anew in a child", "own id of each loop"
+]
+
+
+def take_away(guard: Guard) -> None:
+    """Do without a guard from now on, in this process; "account" and "lease" are the worker's own business."""
+    if guard in _HOW:
+        _HOW[guard]()
+
+
+def _believe_that_the_store_is_the_same() -> None:
+    greet = redis.RedisStore._greet
+
+    async def greet_alike(self: redis.RedisStore, connection: Any) -> None:
+        await greet(self, connection)
+        self._life = "one"
+
+    redis.RedisStore._greet = greet_alike  # type: ignore[method-assign]
+    postgres._LIFE, postgres._SYSTEM = "'one'", ""
+
+
+def _believe_the_clock() -> None:
+    def is_steady(self: exchange.Exchange, store_time: float, sent: float, received: float) -> bool:
+        return True
+
+    exchange.Exchange._is_steady = is_steady  # type: ignore[method-assign]
+
+
+def _free_at_once_what_the_dead_held() -> None:
+    def end_leases(state: Ledger, terms: Terms, now: float) -> None:
+        state.holders = [one for one in state.holders if one.ends > now]
+
+    ledger._end_leases = end_leases
+
+
+def _leave_commits_to_later() -> None:
+    begin = postgres._begin
+    postgres._begin = lambda access: begin(access).replace("synchronous_commit = on", "synchronous_commit = off")
+
+
+def _go_on_in_a_child() -> None:
+    class Nobody(WeakSet[exchange.Exchange]):
+        def __iter__(self) -> Any:
+            return iter(())
+
+    exchange._exchanges = Nobody()
+
+
+def _call_all_alike() -> None:
+    class Same:
+        hex = "0" * 32
+
+    holding.uuid4 = Same  # type: ignore[assignment]
+
+
+_HOW: dict[Guard, Callable[[], None]] = {
+    "life": _believe_that_the_store_is_the_same,
+    "clock": _believe_the_clock,
+    "cooldown of the dead": _free_at_once_what_the_dead_held,
+    "commit": _leave_commits_to_later,
+    "anew in a child": _go_on_in_a_child,
+    "own id of each loop": _call_all_alike,
+}
+
+
+def use_shifted_clock(key: str) -> None:
+    """Have the script read a clock that is off by as many seconds as a key of the server says."""
+    load = redis._load_script
+
+    def load_shifted() -> redis._Script:
+        text = load().text.replace("tonumber(time[1])", f'tonumber(time[1]) + (redis.call("GET", "{key}") or 0)')
+        return redis._Script(text, redis.hashlib.sha1(text.encode()).hexdigest())
+
+    redis._load_script = load_shifted  # type: ignore[assignment]

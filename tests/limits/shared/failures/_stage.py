@@ -1,0 +1,299 @@
+"""A scenario: processes that share an account, the gateway that judges them, and what is done to them meanwhile.
+
+All scenarios of a file are played at once, each with an account, a gateway and processes of its own, because nearly all
+of their time is waiting. What a scenario waits for is something that is said or counted, never a time.
+
+A guarded scenario is over when all of its processes have made their calls. A control, which does without one guard, is
+over with the first refusal: its window is of a real length, so that nothing has come back by then, however slow the
+machine is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Self
+
+import msgspec
+
+from bms_async.limits.shared.messages import Terms
+from bms_async.limits.shared.store import Store
+from bms_async.limits.shared.stores import find_store
+from tests.limits.shared.failures._gateway import Changes, Gateway
+from tests.limits.shared.failures._guards import Guard
+from tests.limits.shared.failures._listener import Listener
+from tests.limits.shared.failures._nursery import Nursery
+from tests.limits.shared.failures._worker import OPERATION, Part, Said
+from tests.support.machine import patience
+
+LIMIT = 12
+SHORT = Terms(window=3.0, lease=1.5, timeout=2.0)
+LONG = Terms(window=60.0, lease=3.0, timeout=2.0)
+
+_EACH = 9
+"""Calls of a process; four of them fill three windows."""
+
+_BOUND = 45.0
+_BOUND_OF_CONTROL = 25.0
+"""Seconds within which any scenario is over on an idle machine, several times over."""
+
+_POLL = 0.05
+
+_numbers = itertools.count(1)
+
+
+class Scenario(msgspec.Struct, kw_only=True, frozen=True):
+    """What is to be played.
+
+    Attributes:
+        play: What is done.
+        terms: The times of the account.
+        without: The guard that the processes do without; None if they have all.
+        is_control: Whether a refusal is expected, and ends it.
+        limit: Calls a window.
+    """
+
+    play: Callable[[Stage], Awaitable[None]]
+    terms: Terms = SHORT
+    without: Guard | None = None
+    is_control: bool = False
+    limit: int = LIMIT
+
+
+def guarded(play: Callable[[Stage], Awaitable[None]], *, limit: int = LIMIT) -> Scenario:
+    return Scenario(play=play, limit=limit)
+
+
+def control(
+    play: Callable[[Stage], Awaitable[None]],
+    *,
+    without: Guard | None = None,
+    terms: Terms = LONG,
+    limit: int = LIMIT,
+) -> Scenario:
+    return Scenario(play=play, terms=terms, without=without, is_control=True, limit=limit)
+
+
+class Worker:
+    """A process, as it is seen from here."""
+
+    def __init__(self, name: str, changes: Changes) -> None:
+        self.name = name
+        self.pid = 0
+        self.holder = ""
+        self.calls = 0
+        self._changes = changes
+        self._said: Counter[str] = Counter()
+        self._writer: asyncio.StreamWriter | None = None
+        self._is_killed = False
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_killed or self.has_said("done")
+
+    def has_said(self, what: str, times: int = 1) -> bool:
+        return self._said[what] >= times
+
+    def count(self, what: str) -> int:
+        return self._said[what]
+
+    async def until(self, what: str, times: int = 1) -> None:
+        await self._changes.until(lambda: self.has_said(what, times))
+
+    def hear(self, said: Said, writer: asyncio.StreamWriter) -> None:
+        self.pid, self.holder, self._writer = said.pid, said.holder, writer
+        self._said[said.what] += 1
+        self.calls += said.what == "called" and said.status == 200
+
+    def go(self) -> None:
+        assert self._writer is not None
+        self._writer.write(b"go\n")
+
+    def kill(self) -> None:
+        """End it at once; what is over already is left alone, for its number may be another's."""
+        if self.pid and not self.is_over:
+            self._is_killed = True
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+
+class Stage:
+    """Where a scenario is played, open inside its context.
+
+    Attributes:
+        gateway: The judge.
+        workers: The processes by name.
+    """
+
+    def __init__(self, scenario: Scenario, nursery: Nursery) -> None:
+        self._scenario, self._nursery = scenario, nursery
+        self._account = f"account-{os.getpid()}-{next(_numbers)}"
+        self._control = Listener(self._hear)
+        terms = scenario.terms
+        # As 20 to 300 ms are to a minute.
+        latency = (0.02 * terms.window / 60, 0.3 * terms.window / 60) if not scenario.is_control else (0.001, 0.02)
+        self.gateway = Gateway(limit=scenario.limit, window=terms.window, latency=latency)
+        self.changes = self.gateway.changes
+        self.workers: dict[str, Worker] = {}
+        self.is_control = scenario.is_control
+
+    def __str__(self) -> str:
+        calls = {worker.name: (worker.calls, dict(worker._said)) for worker in self.workers.values()}
+        return f"{self.gateway}; {calls}"
+
+    async def __aenter__(self) -> Self:
+        await self.gateway.__aenter__()
+        await self._control.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for worker in self.workers.values():
+            worker.kill()
+        await self._control.__aexit__()
+        await self.gateway.__aexit__()
+
+    async def begin(
+        self,
+        name: str,
+        store: str,
+        *,
+        calls: int = _EACH,
+        account: str | None = None,
+        clock: str = "",
+        act: str = "",
+    ) -> Worker:
+        """Begin a process; return it when it is connected to its store."""
+        worker = self._worker(name)
+        scenario = self._scenario
+        part = Part(
+            name=name,
+            store=store,
+            account=account or self._account,
+            terms=scenario.terms,
+            limit=scenario.limit,
+            reserve=0 if act else 1,
+            gateway=self.gateway.port,
+            interactive=calls if act else calls - calls // 3,
+            bulk=0 if act else calls // 3,
+            without=scenario.without,
+            clock=clock,
+            act=act,
+        )
+        self._nursery.begin(part, self._control.port)
+        await worker.until("ready")
+        return worker
+
+    async def begin_four(self, store: str, *, clock: str = "") -> list[Worker]:
+        """Begin four processes at once, which have the account to themselves; they make calls from now on."""
+        await self.open_account(store)
+        workers = await asyncio.gather(
+            *(self.begin(name, store, clock=clock) for name in ("one", "two", "three", "four"))
+        )
+        for worker in workers:
+            worker.go()
+        return list(workers)
+
+    async def until_arrived(self, calls: int) -> None:
+        await self.changes.until(lambda: self.gateway.arrivals >= calls)
+
+    async def until_all(self, what: str) -> None:
+        """Wait until each process has said it once more."""
+        before = {worker: worker.count(what) for worker in self.workers.values()}
+        await self.changes.until(lambda: all(worker.count(what) > times for worker, times in before.items()))
+
+    async def until_over(self) -> None:
+        await self.changes.until(lambda: all(worker.is_over for worker in self.workers.values()))
+
+    async def open_account(self, store: str) -> None:
+        """Vouch that no earlier call counts, as an operator does at the first use, or by mistake."""
+        async with _opened(store) as opened:
+            await opened.open_account(self._account)
+
+    async def until_forgotten(self, worker: Worker, store: str) -> None:
+        """Wait until the ledger has ended a process's lease."""
+        async with _opened(store) as opened:
+            while True:
+                usage = await opened.read(self._account)
+                ledger = usage.ledgers.get(OPERATION)
+                ends = [] if ledger is None else [one.ends for one in ledger.holders if one.id == worker.holder]
+                if all(one <= usage.now for one in ends):
+                    return
+                await asyncio.sleep(_POLL)
+
+    def _worker(self, name: str) -> Worker:
+        if name not in self.workers:
+            self.workers[name] = Worker(name, self.changes)
+        return self.workers[name]
+
+    async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            said = msgspec.json.decode(line, type=Said)
+            self._worker(said.name).hear(said, writer)
+            self.changes.tell()
+
+
+@asynccontextmanager
+async def _opened(address: str) -> AsyncIterator[Store]:
+    store = find_store("store", address)()
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of a scenario.
+
+    Attributes:
+        refused: How many calls were refused.
+        calls: How many calls came to the gateway.
+        busiest: How many calls the busiest window held.
+        summary: All that was seen, for people.
+        error: Why it did not come to its end; empty if it did.
+    """
+
+    refused: int
+    calls: int
+    busiest: int
+    summary: str
+    error: str = ""
+
+
+async def play_all(scenarios: Mapping[str, Scenario], nursery: Nursery) -> dict[str, Outcome]:
+    """Play scenarios at once."""
+    outcomes = await asyncio.gather(*(_play(scenario, nursery) for scenario in scenarios.values()))
+    return dict(zip(scenarios, outcomes, strict=True))
+
+
+async def _play(scenario: Scenario, nursery: Nursery) -> Outcome:
+    error = ""
+    async with Stage(scenario, nursery) as stage:
+        play = asyncio.ensure_future(scenario.play(stage))
+        ends = [play]
+        if scenario.is_control:
+            ends.append(asyncio.ensure_future(stage.changes.until(lambda: stage.gateway.refused > 0)))
+        bound = patience(_BOUND_OF_CONTROL if scenario.is_control else _BOUND)
+        try:
+            await asyncio.wait(ends, timeout=bound, return_when=asyncio.FIRST_COMPLETED)
+            if not any(end.done() for end in ends):
+                error = "it did not come to its end"
+            elif play.done() and (failure := play.exception()) is not None:
+                error = f"{type(failure).__name__}: {failure}"
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.wait(ends, timeout=patience(10.0))
+        gateway = stage.gateway
+        return Outcome(gateway.refused, gateway.arrivals, gateway.busiest, str(stage), error)
