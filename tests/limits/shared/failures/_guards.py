@@ -21,14 +21,21 @@ def take_away(guard: Guard) -> None:
 
 
 def _believe_that_the_store_is_the_same() -> None:
-    greet = redis.RedisStore._greet
+    greet, open_database = redis.RedisStore._greet, postgres.PostgresStore.open
+    lives: list[str] = []
 
-    async def greet_alike(self: redis.RedisStore, connection: Any) -> None:
+    async def greet_as_before(self: redis.RedisStore, connection: Any) -> None:
         await greet(self, connection)
-        self._life = "one"
+        lives.append(self._life)
+        self._life = lives[0]
 
-    redis.RedisStore._greet = greet_alike  # type: ignore[method-assign]
-    postgres._LIFE, postgres._SYSTEM = "'one'", ""
+    async def open_as_before(self: postgres.PostgresStore) -> None:
+        await open_database(self)
+        lives.append(await self._connection.fetchval(f"SELECT {self._life}"))
+        self._life = f"'{lives[0]}'"
+
+    redis.RedisStore._greet = greet_as_before  # type: ignore[method-assign]
+    postgres.PostgresStore.open = open_as_before  # type: ignore[method-assign]
 
 
 def _believe_the_clock() -> None:

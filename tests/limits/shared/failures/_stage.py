@@ -208,9 +208,11 @@ class Stage:
         await self.changes.until(lambda: self.gateway.arrivals >= calls)
 
     async def until_all(self, what: str) -> None:
-        """Wait until each process has said it once more."""
+        """Wait until each process that is not over has said it once more."""
         before = {worker: worker.count(what) for worker in self.workers.values()}
-        await self.changes.until(lambda: all(worker.count(what) > times for worker, times in before.items()))
+        await self.changes.until(
+            lambda: all(worker.is_over or worker.count(what) > times for worker, times in before.items())
+        )
 
     async def until_over(self) -> None:
         await self.changes.until(lambda: all(worker.is_over for worker in self.workers.values()))
@@ -241,6 +243,12 @@ class Stage:
             said = msgspec.json.decode(line, type=Said)
             self._worker(said.name).hear(said, writer)
             self.changes.tell()
+
+
+async def eventually(check: Callable[[], bool]) -> None:
+    """Wait until something is so that nobody says."""
+    while not check():
+        await asyncio.sleep(_POLL)
 
 
 @asynccontextmanager

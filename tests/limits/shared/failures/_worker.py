@@ -143,6 +143,8 @@ class _Worker:
         if self._part.without != "anew in a child" or self._part.act:
             # A child that goes on as its parent has nobody of its own that asks.
             await self._exchange.open()
+        # It begins anew on this loop now, and not with its first call.
+        self._limiter.statistics()
         self._say("ready")
         await reader.readline()
         watches = [asyncio.create_task(self._end_with(reader)), asyncio.create_task(self._watch_lease())]
