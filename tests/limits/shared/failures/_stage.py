@@ -38,10 +38,6 @@ LONG = Terms(window=60.0, lease=3.0, timeout=2.0)
 _EACH = 9
 """Calls of a process; four of them fill three windows."""
 
-_BOUND = 45.0
-_BOUND_OF_CONTROL = 25.0
-"""Seconds within which any scenario is over on an idle machine, several times over."""
-
 _POLL = 0.05
 
 _numbers = itertools.count(1)
@@ -56,6 +52,7 @@ class Scenario(msgspec.Struct, kw_only=True, frozen=True):
         without: The guard that the processes do without; None if they have all.
         is_control: Whether a refusal is expected, and ends it.
         limit: Calls a window.
+        bound: The seconds within which it is over on an idle machine, several times over.
     """
 
     play: Callable[[Stage], Awaitable[None]]
@@ -63,6 +60,7 @@ class Scenario(msgspec.Struct, kw_only=True, frozen=True):
     without: Guard | None = None
     is_control: bool = False
     limit: int = LIMIT
+    bound: float = 45.0
 
 
 def guarded(play: Callable[[Stage], Awaitable[None]], *, limit: int = LIMIT) -> Scenario:
@@ -76,7 +74,7 @@ def control(
     terms: Terms = LONG,
     limit: int = LIMIT,
 ) -> Scenario:
-    return Scenario(play=play, terms=terms, without=without, is_control=True, limit=limit)
+    return Scenario(play=play, terms=terms, without=without, is_control=True, limit=limit, bound=25.0)
 
 
 class Worker:
@@ -169,7 +167,7 @@ class Stage:
         store: str,
         *,
         calls: int = _EACH,
-        account: str | None = None,
+        callers: int = 6,
         clock: str = "",
         act: str = "",
     ) -> Worker:
@@ -179,13 +177,14 @@ class Stage:
         part = Part(
             name=name,
             store=store,
-            account=account or self._account,
+            account=self._account,
             terms=scenario.terms,
             limit=scenario.limit,
             reserve=0 if act else 1,
             gateway=self.gateway.port,
             interactive=calls if act else calls - calls // 3,
             bulk=0 if act else calls // 3,
+            callers=callers,
             without=scenario.without,
             clock=clock,
             act=act,
@@ -194,11 +193,13 @@ class Stage:
         await worker.until("ready")
         return worker
 
-    async def begin_four(self, store: str, *, clock: str = "") -> list[Worker]:
+    async def begin_four(
+        self, store: str, *, calls: int = _EACH, callers: int = 6, clock: str = ""
+    ) -> list[Worker]:
         """Begin four processes at once, which have the account to themselves; they make calls from now on."""
         await self.open_account(store)
         workers = await asyncio.gather(
-            *(self.begin(name, store, clock=clock) for name in ("one", "two", "three", "four"))
+            *(self.begin(name, store, calls=calls, callers=callers, clock=clock) for name in ("one", "two", "three", "four"))
         )
         for worker in workers:
             worker.go()
@@ -281,23 +282,23 @@ class Outcome(msgspec.Struct, frozen=True):
 
 async def play_all(scenarios: Mapping[str, Scenario], nursery: Nursery) -> dict[str, Outcome]:
     """Play scenarios at once."""
-    outcomes = await asyncio.gather(*(_play(scenario, nursery) for scenario in scenarios.values()))
+    outcomes = await asyncio.gather(*(play(scenario, nursery) for scenario in scenarios.values()))
     return dict(zip(scenarios, outcomes, strict=True))
 
 
-async def _play(scenario: Scenario, nursery: Nursery) -> Outcome:
+async def play(scenario: Scenario, nursery: Nursery) -> Outcome:
+    """Play one scenario."""
     error = ""
     async with Stage(scenario, nursery) as stage:
-        play = asyncio.ensure_future(scenario.play(stage))
-        ends = [play]
+        played = asyncio.ensure_future(scenario.play(stage))
+        ends = [played]
         if scenario.is_control:
             ends.append(asyncio.ensure_future(stage.changes.until(lambda: stage.gateway.refused > 0)))
-        bound = patience(_BOUND_OF_CONTROL if scenario.is_control else _BOUND)
         try:
-            await asyncio.wait(ends, timeout=bound, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, timeout=patience(scenario.bound), return_when=asyncio.FIRST_COMPLETED)
             if not any(end.done() for end in ends):
                 error = "it did not come to its end"
-            elif play.done() and (failure := play.exception()) is not None:
+            elif played.done() and (failure := played.exception()) is not None:
                 error = f"{type(failure).__name__}: {failure}"
         finally:
             for end in ends:
