@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Self
 
@@ -89,9 +90,12 @@ class Gateway:
             if status is None:
                 return
             await asyncio.sleep(self._random.uniform(*self._latency))
-            await self.changes.until(lambda: sender not in self.withheld)
+            await self.changes.until(partial(self._is_answered, sender))
             writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
             await writer.drain()
+
+    def _is_answered(self, sender: str) -> bool:
+        return sender not in self.withheld
 
     def _count(self, sender: str, deadline: float) -> str | None:
         """Return how a call is answered; None if it never arrived."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Literal
 from weakref import WeakSet
 
-from bms_async.limits.shared import exchange, holding, ledger, postgres, redis
+from bms_async.limits.shared import exchange, holding, postgres, redis
+from bms_async.limits.shared import ledger as rules
 from bms_async.limits.shared.messages import Ledger, Terms
 
 Guard = Literal[
@@ -46,10 +48,10 @@ def _believe_the_clock() -> None:
 
 
 def _free_at_once_what_the_dead_held() -> None:
-    def end_leases(state: Ledger, terms: Terms, now: float) -> None:
-        state.holders = [one for one in state.holders if one.ends > now]
+    def end_leases(ledger: Ledger, terms: Terms, now: float) -> None:
+        ledger.holders = [one for one in ledger.holders if one.ends > now]
 
-    ledger._end_leases = end_leases
+    rules._end_leases = end_leases
 
 
 def _leave_commits_to_later() -> None:
@@ -69,7 +71,7 @@ def _call_all_alike() -> None:
     class Same:
         hex = "0" * 32
 
-    holding.uuid4 = Same  # type: ignore[assignment]
+    holding.__dict__["uuid4"] = Same
 
 
 _HOW: dict[Guard, Callable[[], None]] = {
@@ -88,6 +90,6 @@ def use_shifted_clock(key: str) -> None:
 
     def load_shifted() -> redis._Script:
         text = load().text.replace("tonumber(time[1])", f'tonumber(time[1]) + (redis.call("GET", "{key}") or 0)')
-        return redis._Script(text, redis.hashlib.sha1(text.encode()).hexdigest())
+        return redis._Script(text, hashlib.sha1(text.encode()).hexdigest())
 
     redis._load_script = load_shifted  # type: ignore[assignment]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import anyio
+import anyio.lowlevel
 import msgspec
 
 from tests.limits.shared.failures._worker import Part, run
@@ -61,20 +61,15 @@ def nursery() -> Iterator[Nursery]:
 
 def _main() -> None:
     # What is imported with the first use is imported here, once.
-    asyncio.run(anyio.sleep(0))
+    asyncio.run(anyio.lowlevel.checkpoint())
     # Nobody waits for the children.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin.buffer:
         order = msgspec.json.decode(line, type=_Order)
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            try:
-                run(order.part, order.control)
-            except BaseException:
-                sys.excepthook(*sys.exc_info())
-            finally:
-                sys.stderr.flush()
-                os._exit(0)
+            run(order.part, order.control)
+            return
     os.killpg(0, signal.SIGKILL)
 
 

@@ -33,7 +33,7 @@ from tests.support.machine import patience
 
 LIMIT = 12
 SHORT = Terms(window=3.0, lease=1.5, timeout=2.0)
-LONG = Terms(window=60.0, lease=3.0, timeout=2.0)
+LONG = Terms(window=60.0, lease=6.0, timeout=2.0)
 
 _EACH = 9
 """Calls of a process; four of them fill three windows."""
@@ -193,17 +193,24 @@ class Stage:
         await worker.until("ready")
         return worker
 
-    async def begin_four(
-        self, store: str, *, calls: int = _EACH, callers: int = 6, clock: str = ""
-    ) -> list[Worker]:
+    async def begin_four(self, store: str, *, calls: int = _EACH, callers: int = 6, clock: str = "") -> list[Worker]:
         """Begin four processes at once, which have the account to themselves; they make calls from now on."""
         await self.open_account(store)
         workers = await asyncio.gather(
-            *(self.begin(name, store, calls=calls, callers=callers, clock=clock) for name in ("one", "two", "three", "four"))
+            *(
+                self.begin(name, store, calls=calls, callers=callers, clock=clock)
+                for name in ("one", "two", "three", "four")
+            )
         )
         for worker in workers:
             worker.go()
         return list(workers)
+
+    async def until_begun(self, name: str) -> Worker:
+        """Wait until a process that another one has begun is connected to its store."""
+        worker = self._worker(name)
+        await worker.until("ready")
+        return worker
 
     async def until_arrived(self, calls: int) -> None:
         await self.changes.until(lambda: self.gateway.arrivals >= calls)
@@ -248,7 +255,7 @@ class Stage:
 
 async def eventually(check: Callable[[], bool]) -> None:
     """Wait until something is so that nobody says."""
-    while not check():
+    while not check():  # noqa: ASYNC110 - there is no event
         await asyncio.sleep(_POLL)
 
 

@@ -98,7 +98,7 @@ def run(part: Part, control: int) -> None:
         part: What it does.
         control: The port of whoever is to know.
     """
-    limiter_module.Slot = TimedSlot  # type: ignore[misc]
+    limiter_module.__dict__["Slot"] = TimedSlot
     if part.without is not None:
         take_away(part.without)
     if part.clock:
@@ -141,10 +141,10 @@ class _Worker:
         if self._part.without == "lease":
             self._limiter._clock = self._limiter._holding._clock = lambda: 0.0
         if self._part.without != "anew in a child" or self._part.act:
-            # A child that goes on as its parent has nobody of its own that asks.
+            # A child that goes on as its parent does neither.
             await self._exchange.open()
-        # It begins anew on this loop now, and not with its first call.
-        self._limiter.statistics()
+            # Its first use on this loop, with which it begins anew.
+            self._limiter.statistics()
         self._say("ready")
         await reader.readline()
         watches = [asyncio.create_task(self._end_with(reader)), asyncio.create_task(self._watch_lease())]

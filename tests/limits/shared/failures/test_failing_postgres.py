@@ -16,8 +16,10 @@ from tests.limits.shared.failures._stage import LIMIT, Outcome, Scenario, Stage,
 _OWN_CLOCK = (
     "CREATE SCHEMA own",
     "CREATE TABLE own.clock AS SELECT interval '0' AS ahead",
-    "CREATE FUNCTION own.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE "
-    "AS 'SELECT pg_catalog.clock_timestamp() + (SELECT ahead FROM own.clock)'",
+    """
+    CREATE FUNCTION own.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE
+    AS 'SELECT pg_catalog.clock_timestamp() + (SELECT ahead FROM own.clock)'
+    """,
 )
 
 # A commit that is not waited for is not written by itself either.
