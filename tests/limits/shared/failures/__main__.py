@@ -1,7 +1,7 @@
 """One run at full size: real minutes, four processes of 40 calls each at 50 a minute, on a real Valkey.
 
-python -m tests.limits.shared.failures                  a process stands still, and the store loses all; `make soak-limits`
-python -m tests.limits.shared.failures --fault-free     nothing fails
+python -m tests.limits.shared.failures              a process stands still, and the store loses all; `make soak-limits`
+python -m tests.limits.shared.failures --fault-free nothing fails
 """
 
 from __future__ import annotations

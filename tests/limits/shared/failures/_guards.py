@@ -10,6 +10,7 @@ from weakref import WeakSet
 from bms_async.limits.shared import exchange, holding, postgres, redis
 from bms_async.limits.shared import ledger as rules
 from bms_async.limits.shared.messages import Ledger, Terms
+from bms_async.limits.shared.store_clock import StoreClock
 
 Guard = Literal[
     "account", "lease", "life", "clock", "cooldown of the dead", "commit", "anew in a child", "own id of each loop"
@@ -41,10 +42,10 @@ def _believe_that_the_store_is_the_same() -> None:
 
 
 def _believe_the_clock() -> None:
-    def is_steady(self: exchange.Exchange, store_time: float, sent: float, received: float) -> bool:
+    def goes_on(self: StoreClock, shown: float, *, sent: float, received: float) -> bool:
         return True
 
-    exchange.Exchange._is_steady = is_steady  # type: ignore[method-assign]
+    StoreClock.goes_on = goes_on  # type: ignore[method-assign]
 
 
 def _free_at_once_what_the_dead_held() -> None:

@@ -1,8 +1,8 @@
 """A process that makes calls under shared limits, and says what becomes of it; a scenario plays with several of these.
 
-It speaks to whoever started it over a connection, by lines of JSON, and ends when that is closed. Each call goes to the
-gateway with the time until which it may arrive there: a timeout after its slot was made, which is when the SDK looked
-at the lease.
+It speaks to whoever started it over a connection, by lines of JSON, and ends when that is closed. As the SDK's own
+calls do, it looks right before it sends whether its slot may still be used. Each call goes to the gateway with the time
+until which it may arrive there, which is a timeout after that look.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ import msgspec
 
 from bms_async.limits import Lane
 from bms_async.limits.loop_binding import LoopBinding
-from bms_async.limits.shared import limiter as limiter_module
 from bms_async.limits.shared.exchange import Exchange
 from bms_async.limits.shared.limiter import SharedLimiter
 from bms_async.limits.shared.messages import Answer, Question, Terms
 from bms_async.limits.shared.stores import find_store
-from bms_async.limits.slot import Slot
 from tests.limits.shared.failures._guards import Guard, take_away, use_shifted_clock
 
 OPERATION = "servers.stop"
@@ -85,12 +83,6 @@ class Said(msgspec.Struct, kw_only=True, frozen=True):
     status: int = 0
 
 
-class TimedSlot(Slot, eq=False):
-    """A slot that knows when it was made."""
-
-    made_at: float = msgspec.field(default_factory=time.monotonic)
-
-
 def run(part: Part, control: int) -> None:
     """Be that process.
 
@@ -98,7 +90,6 @@ def run(part: Part, control: int) -> None:
         part: What it does.
         control: The port of whoever is to know.
     """
-    limiter_module.__dict__["Slot"] = TimedSlot
     if part.without is not None:
         take_away(part.without)
     if part.clock:
@@ -232,10 +223,12 @@ class _Worker:
             connection[1].close()
 
     async def _call(self, lane: Lane, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
-        """Make one call; return its status, 0 if there was no answer in time."""
+        """Make one call; return its status, 0 if it could not be sent or there was no answer in time."""
         slot = await self._limiter.acquire(lane)
-        assert isinstance(slot, TimedSlot)
-        deadline = slot.made_at + self._part.terms.timeout
+        deadline = time.monotonic() + self._part.terms.timeout
+        if not slot.is_valid():
+            slot.refund()
+            return 0
         try:
             writer.write(f"POST / HTTP/1.1\r\nX-Sender: {self._part.name}\r\nX-Deadline: {deadline}\r\n\r\n".encode())
             async with asyncio.timeout_at(deadline):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from threading import Lock
 
 import pytest
 
@@ -33,10 +34,16 @@ _LATE_WRITER = (
 @pytest.fixture(scope="module")
 def scenarios(postgres: Postgres) -> dict[str, Scenario]:
     numbers = iter(range(100))
+    copying = Lock()
+
+    def copy(server: Postgres) -> Postgres:
+        # The checkpoint of one copy takes away what another one has not copied yet.
+        with copying:
+            return server.copy(f"failing-{next(numbers)}")
 
     def start() -> Postgres:
         """Start one more server."""
-        server = postgres.copy(f"failing-{next(numbers)}")
+        server = copy(postgres)
         server.promote()
         return server
 
@@ -59,7 +66,7 @@ def scenarios(postgres: Postgres) -> dict[str, Scenario]:
         async with Proxy(first.port) as address:
             url = f"postgresql://postgres@127.0.0.1:{address.port}/postgres"
             await stage.open_account(url)
-            second = await asyncio.to_thread(first.copy, f"failing-{next(numbers)}")
+            second = await asyncio.to_thread(copy, first)
             await stage.begin_four(url)
             await stage.until_arrived(LIMIT)
             await asyncio.to_thread(second.promote)

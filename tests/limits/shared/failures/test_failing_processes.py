@@ -60,7 +60,7 @@ async def one_stands_still_with_grants(stage: Stage, store: str) -> None:
 
 async def one_forks(stage: Stage, store: str) -> None:
     await stage.open_account(store)
-    one = await stage.begin("one", store, calls=LIMIT // 2, act="forks")
+    one = await stage.begin("one", store, calls=LIMIT, act="forks")
     one.go()
     child = await stage.until_begun("one, too")
     assert child.pid != one.pid
@@ -146,7 +146,7 @@ def test_without_a_look_at_the_lease_it_uses_them_and_is_refused(outcome_of: Cal
 
 def test_a_forked_child_does_not_use_the_slots_of_its_parent(outcome_of: Callable[[str], Outcome]) -> None:
     outcome = outcome_of("forked")
-    assert (outcome.refused, outcome.calls) == (0, 12), outcome.summary
+    assert (outcome.refused, outcome.calls) == (0, 24), outcome.summary
 
 
 def test_a_child_that_goes_on_as_the_parent_is_refused(outcome_of: Callable[[str], Outcome]) -> None:
