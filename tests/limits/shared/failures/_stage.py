@@ -17,6 +17,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Self
 
 import msgspec
@@ -194,7 +195,10 @@ class Stage:
         return worker
 
     async def begin_four(self, store: str, *, calls: int = _EACH, callers: int = 6, clock: str = "") -> list[Worker]:
-        """Begin four processes at once, which have the account to themselves; they make calls from now on."""
+        """Begin four processes, which have the account to themselves; they make calls from now on.
+
+        One that is not answered goes ahead, so that calls of it are under way when the others begin.
+        """
         await self.open_account(store)
         workers = await asyncio.gather(
             *(
@@ -204,7 +208,12 @@ class Stage:
         )
         for worker in workers:
             worker.go()
+            if worker.name in self.gateway.withheld:
+                await self.changes.until(partial(self._has_calls_under_way, worker))
         return list(workers)
+
+    def _has_calls_under_way(self, worker: Worker) -> bool:
+        return self.gateway.arrived[worker.name] >= 2
 
     async def until_begun(self, name: str) -> Worker:
         """Wait until a process that another one has begun is connected to its store."""
