@@ -95,14 +95,14 @@ class Worker:
     def is_over(self) -> bool:
         return self._is_killed or self.has_said("done")
 
-    def has_said(self, what: str, times: int = 1) -> bool:
-        return self._said[what] >= times
+    def has_said(self, what: str) -> bool:
+        return self._said[what] > 0
 
     def count(self, what: str) -> int:
         return self._said[what]
 
-    async def until(self, what: str, times: int = 1) -> None:
-        await self._changes.until(lambda: self.has_said(what, times))
+    async def until(self, what: str) -> None:
+        await self._changes.until(lambda: self.has_said(what))
 
     def hear(self, said: Said, writer: asyncio.StreamWriter) -> None:
         self.pid, self.holder, self._writer = said.pid, said.holder, writer
@@ -224,12 +224,10 @@ class Stage:
     async def until_arrived(self, calls: int) -> None:
         await self.changes.until(lambda: self.gateway.arrivals >= calls)
 
-    async def until_all(self, what: str) -> None:
-        """Wait until each process that is not over has said it once more."""
-        before = {worker: worker.count(what) for worker in self.workers.values()}
-        await self.changes.until(
-            lambda: all(worker.is_over or worker.count(what) > times for worker, times in before.items())
-        )
+    async def until_all(self, what: str, *, once_more: bool = False) -> None:
+        """Wait until each process that is not over has said it, or has said it once more from now on."""
+        times = {one: one.count(what) + 1 if once_more else 1 for one in self.workers.values()}
+        await self.changes.until(lambda: all(one.is_over or one.count(what) >= times[one] for one in times))
 
     async def until_over(self) -> None:
         await self.changes.until(lambda: all(worker.is_over for worker in self.workers.values()))

@@ -70,7 +70,7 @@ class Said(msgspec.Struct, kw_only=True, frozen=True):
 
     Attributes:
         name: Its name.
-        what: ready, called, lost (a lease), standing (about to stand still) or done.
+        what: ready, asked (its first question), called, lost (a lease), standing (about to stand still) or done.
         pid: Its number.
         holder: Its id in the ledger.
         status: The status of an answer.
@@ -138,7 +138,7 @@ class _Worker:
             self._limiter.statistics()
         self._say("ready")
         await reader.readline()
-        watches = [asyncio.create_task(self._end_with(reader)), asyncio.create_task(self._watch_lease())]
+        watches = [asyncio.create_task(self._end_with(reader)), asyncio.create_task(self._watch())]
         if self._part.act == "forks":
             await self._fork()
         await asyncio.gather(
@@ -167,10 +167,13 @@ class _Worker:
             pass
         os._exit(1)
 
-    async def _watch_lease(self) -> None:
-        epoch, ended = self._limiter._epoch, -math.inf
+    async def _watch(self) -> None:
+        epoch, ended, has_asked = self._limiter._epoch, -math.inf, False
         while True:
             await asyncio.sleep(_POLL)
+            if not has_asked and self._exchange.statistics.questions:
+                has_asked = True
+                self._say("asked")
             ends = self._limiter._lease_ends
             is_over = ended < ends <= self._limiter._clock()
             if is_over or self._limiter._epoch != epoch:

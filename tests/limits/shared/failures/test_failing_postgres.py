@@ -81,6 +81,8 @@ def scenarios(postgres: Postgres) -> dict[str, Scenario]:
         await postgres.run(f"ALTER DATABASE {database} SET search_path = own, public, pg_catalog")
         await stage.begin_four(postgres.url(database))
         await stage.until_arrived(LIMIT)
+        # Who has not seen the clock before it was set cannot see that it was.
+        await stage.until_all("asked")
         await postgres.run(f"UPDATE own.clock SET ahead = '{by}'", database=database)
         await stage.until_over()
 

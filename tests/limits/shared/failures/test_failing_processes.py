@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from bms_async.limits.shared.messages import Terms
+from tests.limits.shared._postgres import Postgres
 from tests.limits.shared._servers import Server
 from tests.limits.shared.failures._stage import LIMIT, Outcome, Scenario, Stage, control, guarded
 
@@ -77,7 +78,7 @@ async def one_has_two_loops(stage: Stage, store: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def scenarios(valkey: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scenario]:
+def scenarios(valkey: Server, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scenario]:
     folder = tmp_path_factory.mktemp("limits")
     server, file, *files = valkey.url, *(f"sqlite://{folder}/{number}.db" for number in range(3))
     lapsing = Terms(window=60.0, lease=1.5, timeout=2.0)
@@ -88,6 +89,7 @@ def scenarios(valkey: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "nothing, not shared": control(partial(nothing_is_shared, stores=files)),
         "killed": guarded(partial(a_holder_is_killed, store=server)),
         "killed, a file": guarded(partial(a_holder_is_killed, store=file)),
+        "killed, a database": guarded(partial(a_holder_is_killed, store=postgres.url())),
         "killed, its slots free at once": control(
             partial(a_holder_is_killed, store=file), without="cooldown of the dead", terms=lapsing
         ),
@@ -113,7 +115,7 @@ def test_two_processes_that_share_nothing_are_refused(outcome_of: Callable[[str]
     assert outcome_of("nothing, not shared").refused > 0
 
 
-@pytest.mark.parametrize("store", ["killed", "killed, a file"])
+@pytest.mark.parametrize("store", ["killed", "killed, a file", "killed, a database"])
 def test_nobody_is_refused_when_a_holder_is_killed_with_slots_in_flight(
     outcome_of: Callable[[str], Outcome], store: str
 ) -> None:

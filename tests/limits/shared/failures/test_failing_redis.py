@@ -74,8 +74,9 @@ def scenarios(start: Callable[[], Server]) -> dict[str, Scenario]:
         server = await asyncio.to_thread(start)
         await stage.begin_four(server.url)
         await stage.until_arrived(LIMIT)
+        await stage.until_all("asked")
         server.pause()
-        await stage.until_all("lost")
+        await stage.until_all("lost", once_more=True)
         server.resume()
         await stage.until_over()
 
@@ -83,6 +84,8 @@ def scenarios(start: Callable[[], Server]) -> dict[str, Scenario]:
         server = await asyncio.to_thread(start)
         await stage.begin_four(server.url, clock=_CLOCK)
         await stage.until_arrived(LIMIT)
+        # Who has not seen the clock before it was set cannot see that it was.
+        await stage.until_all("asked")
         server.command("SET", _CLOCK, str(seconds))
         await stage.until_over()
 
