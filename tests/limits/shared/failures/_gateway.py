@@ -21,6 +21,8 @@ from typing import Self
 
 from tests.limits.shared.failures._listener import Listener
 
+_BODY = '{"job_id": "job-1"}'
+
 
 class Changes:
     """What has to be waited for: whoever changes something says so, and all look again."""
@@ -83,15 +85,18 @@ class Gateway:
     async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            fields = dict(line.split(": ", 1) for line in head.splitlines() if ": " in line)
-            sender = fields["X-Sender"]
+            request, *lines = head.splitlines()
+            fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+            await reader.readexactly(int(fields.get("content-length", 0)))
+            # A whole client names itself by its project.
+            sender = request.split("/")[2]
             await asyncio.sleep(self._random.uniform(*self._latency))
-            status = self._count(sender, float(fields["X-Deadline"]))
+            status = self._count(sender, float(fields.get("x-deadline", "inf")))
             if status is None:
                 return
             await asyncio.sleep(self._random.uniform(*self._latency))
             await self.changes.until(partial(self._is_answered, sender))
-            writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+            writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(_BODY)}\r\n\r\n{_BODY}".encode())
             await writer.drain()
 
     def _is_answered(self, sender: str) -> bool:

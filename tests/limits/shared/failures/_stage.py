@@ -13,10 +13,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import signal
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Self
 
@@ -25,10 +23,11 @@ import msgspec
 from bms_async.limits.shared.messages import Terms
 from bms_async.limits.shared.store import Store
 from bms_async.limits.shared.stores import find_store
-from tests.limits.shared.failures._gateway import Changes, Gateway
+from tests.limits.shared.failures._gateway import Gateway
 from tests.limits.shared.failures._guards import Guard
 from tests.limits.shared.failures._listener import Listener
 from tests.limits.shared.failures._nursery import Nursery
+from tests.limits.shared.failures._seen import Worker
 from tests.limits.shared.failures._worker import OPERATION, Part, Said
 from tests.support.machine import patience
 
@@ -78,55 +77,6 @@ def control(
     return Scenario(play=play, terms=terms, without=without, is_control=True, limit=limit, bound=25.0)
 
 
-class Worker:
-    """A process, as it is seen from here."""
-
-    def __init__(self, name: str, changes: Changes) -> None:
-        self.name = name
-        self.pid = 0
-        self.holder = ""
-        self.calls = 0
-        self._changes = changes
-        self._said: Counter[str] = Counter()
-        self._writer: asyncio.StreamWriter | None = None
-        self._is_killed = False
-
-    @property
-    def is_over(self) -> bool:
-        return self._is_killed or self.has_said("done")
-
-    def has_said(self, what: str) -> bool:
-        return self._said[what] > 0
-
-    def count(self, what: str) -> int:
-        return self._said[what]
-
-    async def until(self, what: str) -> None:
-        await self._changes.until(lambda: self.has_said(what))
-
-    def hear(self, said: Said, writer: asyncio.StreamWriter) -> None:
-        self.pid, self.holder, self._writer = said.pid, said.holder, writer
-        self._said[said.what] += 1
-        self.calls += said.what == "called" and said.status == 200
-
-    def go(self) -> None:
-        assert self._writer is not None
-        self._writer.write(b"go\n")
-
-    def kill(self) -> None:
-        """End it at once; what is over already is left alone, for its number may be another's."""
-        if self.pid and not self.is_over:
-            self._is_killed = True
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-
-    def stop(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
-
-
 class Stage:
     """Where a scenario is played, open inside its context.
 
@@ -148,7 +98,7 @@ class Stage:
         self.is_control = scenario.is_control
 
     def __str__(self) -> str:
-        calls = {worker.name: (worker.calls, dict(worker._said)) for worker in self.workers.values()}
+        calls = {worker.name: (worker.calls, dict(worker.said)) for worker in self.workers.values()}
         return f"{self.gateway}; {calls}"
 
     async def __aenter__(self) -> Self:
@@ -194,7 +144,9 @@ class Stage:
         await worker.until("ready")
         return worker
 
-    async def begin_four(self, store: str, *, calls: int = _EACH, callers: int = 6, clock: str = "") -> list[Worker]:
+    async def begin_four(
+        self, store: str, *, calls: int = _EACH, callers: int = 6, clock: str = "", act: str = ""
+    ) -> list[Worker]:
         """Begin four processes, which have the account to themselves; they make calls from now on.
 
         One that is not answered goes ahead, so that calls of it are under way when the others begin.
@@ -202,7 +154,7 @@ class Stage:
         await self.open_account(store)
         workers = await asyncio.gather(
             *(
-                self.begin(name, store, calls=calls, callers=callers, clock=clock)
+                self.begin(name, store, calls=calls, callers=callers, clock=clock, act=act)
                 for name in ("one", "two", "three", "four")
             )
         )

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bms_async.limits import Lane
-from bms_async.limits.loop_binding import LoopBinding
+from bms_async import BmsClient, StaticToken
+from bms_async.limits import Lane, Limits
 from bms_async.limits.shared.exchange import Exchange
 from bms_async.limits.shared.limiter import SharedLimiter
 from bms_async.limits.shared.messages import Answer, Question, Terms
@@ -111,17 +111,24 @@ def _run_loop(part: Part, control: int) -> None:
     asyncio.run(_Worker(part, control).work())
 
 
+def _share(part: Part) -> Limits:
+    """Return limits as `Limits.shared` makes them, but for the times."""
+    limits = Limits.shared(
+        part.store, account=part.account, changes={OPERATION: part.limit}, reserve=part.reserve / part.limit
+    )
+    limits._exchange = Exchange(part.account, find_store("store", part.store), part.terms)
+    return limits
+
+
 class _Worker:
-    def __init__(self, part: Part, control: int, shared: tuple[Exchange, SharedLimiter] | None = None) -> None:
+    def __init__(self, part: Part, control: int, limits: Limits | None = None) -> None:
         self._part, self._control = part, control
         self._writer: asyncio.StreamWriter | None = None
-        if shared is None:
-            exchange = Exchange(part.account, find_store("store", part.store), part.terms)
-            limiter = exchange.make_limiter(
-                OPERATION, part.limit, reserve=part.reserve / part.limit, binding=LoopBinding()
-            )
-            shared = exchange, limiter
-        self._exchange, self._limiter = shared
+        self._limits = limits or _share(part)
+        exchange, limiter = self._limits._exchange, self._limits[OPERATION]
+        assert exchange is not None
+        assert isinstance(limiter, SharedLimiter)
+        self._exchange, self._limiter = exchange, limiter
         self._interactive = deque(range(part.interactive))
         self._bulk = deque(range(part.bulk))
 
@@ -141,6 +148,8 @@ class _Worker:
         watches = [asyncio.create_task(self._end_with(reader)), asyncio.create_task(self._watch())]
         if self._part.act == "forks":
             await self._fork()
+        if self._part.act == "is a whole client":
+            await self._call_by_client()
         await asyncio.gather(
             *(self._call_all(Lane.INTERACTIVE, self._interactive) for _ in range(self._part.callers)),
             *(self._call_all(Lane.BULK, self._bulk) for _ in range(self._part.callers)),
@@ -205,9 +214,20 @@ class _Worker:
             return
         try:
             part = msgspec.structs.replace(self._part, name=f"{self._part.name}, too", act="")
-            asyncio.run(_Worker(part, self._control, (self._exchange, self._limiter)).work())
+            asyncio.run(_Worker(part, self._control, self._limits).work())
         finally:
             os._exit(0)
+
+    async def _call_by_client(self) -> None:
+        """Make all calls as a user of the SDK does."""
+        part, endpoint = self._part, f"http://127.0.0.1:{self._part.gateway}"
+        async with BmsClient(
+            endpoint=endpoint, project_id=part.name, auth=StaticToken("t"), limits=self._limits
+        ) as bms:
+            for ended in asyncio.as_completed([bms.servers.stop([f"server-{call}"]) for call in self._interactive]):
+                await ended
+                self._say("called", 200)
+        self._interactive.clear()
 
     async def _call_all(self, lane: Lane, calls: deque[int]) -> None:
         connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
@@ -233,9 +253,10 @@ class _Worker:
             slot.refund()
             return 0
         try:
-            writer.write(f"POST / HTTP/1.1\r\nX-Sender: {self._part.name}\r\nX-Deadline: {deadline}\r\n\r\n".encode())
+            writer.write(f"POST /v1/{self._part.name}/x HTTP/1.1\r\nX-Deadline: {deadline}\r\n\r\n".encode())
             async with asyncio.timeout_at(deadline):
-                head = await reader.readuntil(b"\r\n\r\n")
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                await reader.readexactly(int(head.partition("Content-Length: ")[2].split()[0]))
         except (OSError, asyncio.IncompleteReadError):
             # A timeout is one of these.
             return 0

@@ -26,9 +26,9 @@ async def nothing_is_shared(stage: Stage, stores: Sequence[str]) -> None:
     await stage.until_over()
 
 
-async def a_holder_is_killed(stage: Stage, store: str) -> None:
+async def a_holder_is_killed(stage: Stage, store: str, act: str = "") -> None:
     stage.gateway.withheld.add("one")
-    one, *_ = await stage.begin_four(store)
+    one, *_ = await stage.begin_four(store, act=act)
     one.kill()
     await stage.until_over()
 
@@ -89,6 +89,7 @@ def scenarios(valkey: Server, postgres: Postgres, tmp_path_factory: pytest.TempP
         "nothing, not shared": control(partial(nothing_is_shared, stores=files)),
         "killed": guarded(partial(a_holder_is_killed, store=server)),
         "killed, a file": guarded(partial(a_holder_is_killed, store=file)),
+        "killed, whole clients": guarded(partial(a_holder_is_killed, store=server, act="is a whole client")),
         "killed, a database": guarded(partial(a_holder_is_killed, store=postgres.url())),
         "killed, its slots free at once": control(
             partial(a_holder_is_killed, store=file), without="cooldown of the dead", terms=lapsing
@@ -115,7 +116,7 @@ def test_two_processes_that_share_nothing_are_refused(outcome_of: Callable[[str]
     assert outcome_of("nothing, not shared").refused > 0
 
 
-@pytest.mark.parametrize("store", ["killed", "killed, a file", "killed, a database"])
+@pytest.mark.parametrize("store", ["killed", "killed, a file", "killed, a database", "killed, whole clients"])
 def test_nobody_is_refused_when_a_holder_is_killed_with_slots_in_flight(
     outcome_of: Callable[[str], Outcome], store: str
 ) -> None:
