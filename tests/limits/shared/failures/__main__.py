@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         soak = _Soak(server, is_fault_free=given.fault_free)
         outcome = asyncio.run(play(Scenario(play=soak.play, terms=_TERMS, limit=_LIMIT, bound=900.0), begun))
     print(  # noqa: T201
-        f"{'fault-free' if given.fault_free else 'with faults'}: {outcome.calls} calls, {outcome.refused} refused, "
+        f"{'fault-free' if given.fault_free else 'with faults'}: {outcome.answered} calls answered, {outcome.refused} refused, "
         f"busiest window {outcome.busiest} of {_LIMIT}, last call after {soak.last:.2f} s, bound {soak.bound:.2f} s, "
         f"ratio {soak.last / soak.bound:.4f}; {outcome.error or 'all came to their end'}",
         flush=True,

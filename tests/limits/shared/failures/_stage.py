@@ -233,14 +233,14 @@ class Outcome(msgspec.Struct, frozen=True):
 
     Attributes:
         refused: How many calls were refused.
-        calls: How many calls came to the gateway.
+        answered: How many calls were answered and not refused, of processes that were not killed.
         busiest: How many calls the busiest window held.
         summary: All that was seen, for people.
         error: Why it did not come to its end; empty if it did.
     """
 
     refused: int
-    calls: int
+    answered: int
     busiest: int
     summary: str
     error: str = ""
@@ -270,5 +270,5 @@ async def play(scenario: Scenario, nursery: Nursery) -> Outcome:
             for end in ends:
                 end.cancel()
             await asyncio.wait(ends, timeout=patience(10.0))
-        gateway = stage.gateway
-        return Outcome(gateway.refused, gateway.arrivals, gateway.busiest, str(stage), error)
+        gateway, answered = stage.gateway, sum(worker.calls for worker in stage.workers.values())
+        return Outcome(gateway.refused, answered, gateway.busiest, str(stage), error)

@@ -119,7 +119,7 @@ def scenarios(start: Callable[[], Server]) -> dict[str, Scenario]:
 )
 def test_nobody_is_refused_when(outcome_of: Callable[[str], Outcome], what: str) -> None:
     outcome = outcome_of(what)
-    assert (outcome.refused, outcome.calls) == (0, 36), outcome.summary
+    assert (outcome.refused, outcome.answered) == (0, 36), outcome.summary
 
 
 @pytest.mark.parametrize(
