@@ -61,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with nursery() as begun, running(find_programs()["valkey"]) as server:
         soak = _Soak(server, is_fault_free=given.fault_free)
         outcome = asyncio.run(play(Scenario(play=soak.play, terms=_TERMS, limit=_LIMIT, bound=900.0), begun))
+    what = "fault-free" if given.fault_free else "with faults"
     print(  # noqa: T201
-        f"{'fault-free' if given.fault_free else 'with faults'}: {outcome.answered} calls answered, {outcome.refused} refused, "
+        f"{what}: {outcome.answered} calls answered, {outcome.refused} refused, "
         f"busiest window {outcome.busiest} of {_LIMIT}, last call after {soak.last:.2f} s, bound {soak.bound:.2f} s, "
         f"ratio {soak.last / soak.bound:.4f}; {outcome.error or 'all came to their end'}",
         flush=True,

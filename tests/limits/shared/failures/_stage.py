@@ -4,8 +4,8 @@ All scenarios of a file are played at once, each with an account, a gateway and 
 of their time is waiting. What a scenario waits for is something that is said or counted, never a time.
 
 A guarded scenario is over when all of its processes have made their calls. A control, which does without one guard, is
-over with the first refusal: its window is of a real length, so that nothing has come back by then, however slow the
-machine is.
+over with the first refusal: its window and its timeout are of a real length, so that until then nothing has come back
+and nothing was late, however slow the machine is.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.support.machine import patience
 
 LIMIT = 12
 SHORT = Terms(window=3.0, lease=1.5, timeout=2.0)
-LONG = Terms(window=60.0, lease=6.0, timeout=2.0)
+LONG = Terms(window=60.0, lease=6.0, timeout=60.0)
 
 _EACH = 9
 """Calls of a process; four of them fill three windows."""

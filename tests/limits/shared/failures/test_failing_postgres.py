@@ -86,7 +86,7 @@ def scenarios(postgres: Postgres) -> dict[str, Scenario]:
         await postgres.run(f"UPDATE own.clock SET ahead = '{by}'", database=database)
         await stage.until_over()
 
-    ahead, back = partial(its_clock_is_set, by="100 seconds"), partial(its_clock_is_set, by="-1 hour")
+    ahead, back = partial(its_clock_is_set, by="1000 seconds"), partial(its_clock_is_set, by="-1 hour")
     return {
         "nothing": guarded(nothing_happens),
         "crash": guarded(it_crashes),

@@ -81,8 +81,8 @@ async def one_has_two_loops(stage: Stage, store: str) -> None:
 def scenarios(valkey: Server, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scenario]:
     folder = tmp_path_factory.mktemp("limits")
     server, file, *files = valkey.url, *(f"sqlite://{folder}/{number}.db" for number in range(3))
-    lapsing = Terms(window=60.0, lease=1.5, timeout=2.0)
-    soon = Terms(window=3.0, lease=1.0, timeout=0.5)
+    lapsing = Terms(window=60.0, lease=1.5, timeout=60.0)
+    soon = Terms(window=3.0, lease=1.0, timeout=1.5)
     return {
         "nothing": guarded(partial(nothing_happens, store=server)),
         "nothing, a file": guarded(partial(nothing_happens, store=file)),

@@ -89,7 +89,7 @@ def scenarios(start: Callable[[], Server]) -> dict[str, Scenario]:
         server.command("SET", _CLOCK, str(seconds))
         await stage.until_over()
 
-    ahead, back = partial(its_clock_is_set, seconds=100.0), partial(its_clock_is_set, seconds=-3600.0)
+    ahead, back = partial(its_clock_is_set, seconds=1000.0), partial(its_clock_is_set, seconds=-3600.0)
     return {
         "scripts and connections": guarded(scripts_and_connections_are_lost),
         "deleted": guarded(everything_is_deleted),
