@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 from weakref import WeakSet
 
 from bms_async.limits.shared import exchange, holding, postgres, redis
 from bms_async.limits.shared import ledger as rules
-from bms_async.limits.shared.messages import Ledger, Terms
+from bms_async.limits.shared.holding import Holding
+from bms_async.limits.shared.messages import Answer, Ledger, Terms
 from bms_async.limits.shared.store_clock import StoreClock
 
-Guard = Literal[
-    "account", "lease", "life", "clock", "cooldown of the dead", "commit", "anew in a child", "own id of each loop"
-]
+Guard = Literal["lease", "life", "clock", "cooldown of the dead", "commit", "anew in a child", "own id of each loop"]
 
 
 def take_away(guard: Guard) -> None:
-    """Do without a guard from now on, in this process; "account" and "lease" are the worker's own business."""
-    if guard in _HOW:
-        _HOW[guard]()
+    """Do without a guard from now on, in this process."""
+    _HOW[guard]()
+
+
+def _never_lose_a_lease() -> None:
+    take_answer = Holding.take_answer
+
+    def take_for_ever(self: Holding, answer: Answer) -> bool:
+        is_known = take_answer(self, answer)
+        self.lease_ends = math.inf if is_known else self.lease_ends
+        return is_known
+
+    def is_lost(self: Holding, held: int) -> bool:
+        return False
+
+    Holding.take_answer = take_for_ever  # type: ignore[method-assign]
+    Holding.is_lost = is_lost  # type: ignore[method-assign]
 
 
 def _believe_that_the_store_is_the_same() -> None:
@@ -76,6 +90,7 @@ def _call_all_alike() -> None:
 
 
 _HOW: dict[Guard, Callable[[], None]] = {
+    "lease": _never_lose_a_lease,
     "life": _believe_that_the_store_is_the_same,
     "clock": _believe_the_clock,
     "cooldown of the dead": _free_at_once_what_the_dead_held,

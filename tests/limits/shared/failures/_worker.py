@@ -136,8 +136,6 @@ class _Worker:
         reader, self._writer = await asyncio.open_connection("127.0.0.1", self._control)
         if self._part.act == "stands still with grants":
             self._stand_still_with_grants()
-        if self._part.without == "lease":
-            self._limiter._clock = self._limiter._holding._clock = lambda: 0.0
         if self._part.without != "anew in a child" or self._part.act:
             # A child that goes on as its parent does neither.
             await self._exchange.open()
