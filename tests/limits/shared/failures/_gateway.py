@@ -54,7 +54,8 @@ class Gateway:
         refused: How many were refused.
         lost: How many were on their way for too long.
         busiest: How many calls the busiest window held.
-        last: When the last call came in; none has at first.
+        first: When the first call came in; 0 while none has.
+        last: The same of the last call.
         withheld: Whose calls are counted but not answered.
         changes: Tells when one of these changed.
     """
