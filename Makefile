@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint docs browser bench soak soak-sockets clean
+.PHONY: demo test check lint docs browser bench soak soak-sockets soak-limits clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/fleet_power.py --servers 10000 --seed 7 --fail-share 0.01 stop start reboot
@@ -27,6 +27,10 @@ soak: $(STAMP)
 SECONDS ?= 120
 soak-sockets: $(STAMP)
 	$(BIN)/python -m tests.soak --seconds $(SECONDS)
+
+# Four processes at a real limit a minute, of which one stands still, and a store that loses all: some five minutes.
+soak-limits: $(STAMP)
+	$(BIN)/python -m tests.limits.shared.failures
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

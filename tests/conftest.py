@@ -25,6 +25,7 @@ SLOW = (
     "api/bms/test_lists_cut_short.py", "api/bms/test_lists_that_move.py", "api/every_call", "browser", "cli", "docs",
     "examples", "fleet", "oracles", "secrets", "simulation", "soak", "telemetry", "testing",
     "auth/test_token_cache.py", "session/test_large_answers.py", "client/test_closing.py",
+    "limits/shared/failures",
     "foreign/test_every_call.py", "jobs/test_patience.py", "jobs/test_watcher.py", "limits/test_accounts.py",
     "limits/test_window.py", "models/test_lenient_reading.py", "simulator/test_simulator_process.py",
     "simulator/test_simulator_signatures.py", "test_import.py", "transport/test_any_bytes.py",
