@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from bms_async.limits.loop_binding import LoopBinding
+from bms_async.limits.slot import Slot
+from bms_async.limits.wait_queue import Lane, WaitQueue
 from bms_async.limits.window import WindowLimiter
+
+from .holding import Holding
 
 
 class AloneLimiter(WindowLimiter):
@@ -37,14 +41,22 @@ class AloneLimiter(WindowLimiter):
         self._on_end = on_end
 
     @property
+    def calls(self) -> int:
+        """How many calls got a slot of it, in all."""
+        return self._calls
+
+    @property
     def in_flight(self) -> int:
         """How many of its slots have not come to their end."""
         return self._calls - self._ended
 
-    def ended(self) -> list[float]:
-        """Return when the calls ended whose slots have not come back, by the loop's clock, ascending."""
+    def give_over(self) -> list[float]:
+        """Return when the calls ended whose slots have not come back, and leave it to the caller to count them."""
         self._sync_clock()
-        return list(self._cooldowns)
+        ended = list(self._cooldowns)
+        self._cooldowns.clear()
+        self.invalidate_fast_path()
+        return ended
 
     def start_cooldown(self, epoch: int) -> None:
         """Take a slot back one window from now; called by `Slot.release`."""
@@ -56,3 +68,89 @@ class AloneLimiter(WindowLimiter):
         super()._end(loop, epoch, sent=sent)
         if is_own and not loop.is_closed():
             self._on_end(loop.time() if sent else None)
+
+
+class Alone:
+    """Whether a limiter goes on by itself, and with which slots.
+
+    Args:
+        make: Makes the limiter of the share, given its calls a window and what is called at the end of each slot.
+        holding: What the ledger is asked to count afterwards.
+        on_change: Called when waiting calls may get a slot, or the ledger has something to hear.
+
+    Attributes:
+        is_on: Whether it does.
+    """
+
+    __slots__ = ("_holding", "_limiter", "_make", "_on_change", "_timer", "is_on")
+
+    def __init__(
+        self,
+        make: Callable[[int, Callable[[float | None], None]], AloneLimiter],
+        holding: Holding,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._make, self._holding, self._on_change = make, holding, on_change
+        # Kept for the next time: some of its slots may be in flight yet, or in their cooldown.
+        self._limiter: AloneLimiter | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_on = False
+
+    @property
+    def limiter(self) -> AloneLimiter | None:
+        """The limiter of the share while it is used; None while the ledger is asked."""
+        return self._limiter if self.is_on else None
+
+    @property
+    def calls(self) -> int:
+        """How many calls got a slot of a share, in all."""
+        return 0 if self._limiter is None else self._limiter.calls
+
+    def begin(self, calls: int, spent: Iterable[float]) -> None:
+        """Go on with a share.
+
+        Args:
+            calls: Calls a window.
+            spent: Seconds until the slots of earlier calls come back, where some count yet.
+        """
+        if self._limiter is None:
+            self._limiter = self._make(calls, self._on_end)
+        self._limiter.restore(spent)
+        self.is_on = True
+
+    def end(self) -> None:
+        """Have the ledger count what was sent."""
+        limiter = self.limiter
+        if limiter is not None:
+            self.is_on = False
+            self._holding.adopt(limiter.give_over(), limiter.in_flight)
+
+    def restore(self, spent: Iterable[float]) -> None:
+        """Reserve slots of calls of which the share knows nothing; without a share nothing happens."""
+        if self.limiter is not None:
+            self.limiter.restore(spent)
+
+    def serve(self, lanes: Iterable[WaitQueue[Slot]], loop: asyncio.AbstractEventLoop) -> None:
+        """Give the share's free slots to those that wait, and have it done again when one more is back."""
+        limiter = self.limiter
+        if limiter is None:
+            return
+        has_waiters = False
+        for lane, queue in zip(Lane, lanes, strict=True):
+            while queue and (slot := limiter.acquire_nowait(lane)) is not None:
+                if (waiter := queue.pop()) is None:
+                    slot.refund()
+                    break
+                waiter.set_result(slot)
+            has_waiters = has_waiters or bool(queue)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if has_waiters and (due := limiter.statistics().next_slot) is not None:
+            self._timer = loop.call_later(due, self._on_change)
+
+    def _on_end(self, ended: float | None) -> None:
+        if not self.is_on and self._limiter is not None:
+            self._limiter.give_over()
+            self._holding.end_adopted(ended)
+        self._on_change()

@@ -36,16 +36,19 @@ class Holding:
         renew_at: When the lease is renewed if anything is held.
         unused: How many slots are to be handed back.
         unreported: When calls ended that were not reported, ascending.
-        elsewhere: When calls ended that were made without the ledger's knowledge, and that it was not asked to count.
-        flying: How many such calls have not ended, whose slots the ledger is to hold.
+        elsewhere: When calls ended that were made without the ledger's knowledge, and that it does not count yet.
+        adopted: How many such calls have not ended, whose slots the ledger was asked to hold.
         refusals: The 429s that were not reported.
         has_jumped: Whether it is to be reported that the store's clock jumped ahead.
         has_said_interactive: Whether the ledger knows that interactive calls wait.
     """
 
     __slots__ = (
+        "_adopting",
         "_asked_at",
         "_clock",
+        "_ended_meanwhile",
+        "_flying",
         "_holder",
         "_limit",
         "_place_ends",
@@ -54,10 +57,10 @@ class Holding:
         "_sent_at",
         "_seq",
         "_terms",
+        "adopted",
         "again_at",
         "asked",
         "elsewhere",
-        "flying",
         "has_jumped",
         "has_said_interactive",
         "lease_ends",
@@ -74,9 +77,10 @@ class Holding:
         self.refusals: list[Refusal] = []
         self.asked: Question | None = None
         self.renew_at = -math.inf
-        self._reported = 0
+        self._reported = self._flying = self._adopting = 0
+        # When adopted calls ended of which it is not known whether the ledger holds their slots.
+        self._ended_meanwhile: list[float] = []
         self.has_jumped = False
-        self.flying = 0
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -84,12 +88,51 @@ class Holding:
         if self.asked is not None:
             self.refusals = [*self.asked.refusals, *self.refusals]
             self.has_jumped = self.has_jumped or self.asked.jumped
+            # Whether the ledger holds their slots is not known.
+            self._flying += self._adopting
+            self.elsewhere += self._ended_meanwhile
         self.asked = None
         self._holder, self._seq = uuid4().hex[:16], 0
         self._asked_at = self._sent_at = self._place_ends = self.lease_ends = self.again_at = -math.inf
-        self.unused = self.flying = 0
+        self.unused = self.adopted = self._adopting = 0
         self.unreported.clear()
+        self._ended_meanwhile.clear()
         self.has_said_interactive = False
+
+    def give_over(self) -> list[float]:
+        """Return when calls ended that the ledger does not count, and leave it to the caller to count them."""
+        ended, self.elsewhere, self._flying = self.elsewhere, [], 0
+        return ended
+
+    def adopt(self, ended: Iterable[float], flying: int) -> None:
+        """Have the ledger count calls that were made without its knowledge.
+
+        Args:
+            ended: When those ended whose slots have not come back.
+            flying: How many have not ended.
+        """
+        self.elsewhere += ended
+        self._flying = flying
+
+    def end_adopted(self, ended: float | None) -> None:
+        """Note that a call ended that was made without the ledger's knowledge.
+
+        Args:
+            ended: When; None if nothing was sent.
+        """
+        if self._flying > 0:
+            self._flying -= 1
+            if ended is not None:
+                self.elsewhere.append(ended)
+        elif self.adopted > 0:
+            self.adopted -= 1
+            if ended is None:
+                self.unused += 1
+            else:
+                self.unreported.append(ended)
+            if self._adopting > 0:
+                self._adopting -= 1
+                self._ended_meanwhile += () if ended is None else (ended,)
 
     def is_lost(self, held: int) -> bool:
         """Return whether the lease is over, or a question is so old that its answer would be of no use.
@@ -110,7 +153,7 @@ class Holding:
     @property
     def is_urgent(self) -> bool:
         """Whether there is something to ask that does not wait."""
-        return self.asked is not None or bool(self.refusals) or self.has_jumped or bool(self.elsewhere or self.flying)
+        return self.asked is not None or bool(self.refusals) or self.has_jumped or bool(self.elsewhere or self._flying)
 
     def ask(
         self, now: float, *, interactive: int = 0, bulk: int = 0, ahead: int = 0, spare: int = 0, leaving: bool = False
@@ -138,14 +181,15 @@ class Holding:
             ahead=ahead,
             unused=self.unused,
             spare=spare,
-            adopted=len(self.elsewhere) + self.flying,
+            adopted=len(self.elsewhere) + self._flying,
             ended=_group(now - ended for ended in (*self.elsewhere, *self.unreported)),
             refusals=tuple(self.refusals),
             jumped=self.has_jumped,
             leaving=leaving,
         )
         self.renew_at = now + self._terms.lease / _RENEWALS
-        self._reported, self.unused, self.flying, self.has_jumped = len(self.elsewhere), 0, 0, False
+        self._reported, self.unused, self.has_jumped = len(self.elsewhere), 0, False
+        self.adopted, self._adopting, self._flying = self.adopted + self._flying, self._flying, 0
         self.unreported.clear()
         self.refusals.clear()
         return self.asked
@@ -165,6 +209,8 @@ class Holding:
         # From when it was sent, so that the trip of the next question is not added to that of this one.
         self.again_at = self._sent_at + answer.again + _MARGIN if answer.again > 0 else -math.inf
         self.elsewhere = self.elsewhere[self._reported :]
+        self._adopting = 0
+        self._ended_meanwhile.clear()
         self.has_said_interactive = answer.granted < asked.interactive
         return True
 

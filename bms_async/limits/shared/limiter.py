@@ -9,8 +9,8 @@ while the machine sleeps. When it is over, all that this process held is given u
 what its former calls do is not reported any more, since the ledger lets their slots cool down by itself. A question
 stays as it was until it is answered.
 
-Slots that are not used are handed back after a second. Calls that ended are reported within a second, or with the next
-question of a process in which calls wait: their slots come back a minute later in any case.
+What is asked and when is decided in `demand.py`; what the ledger was asked, and what it has not heard of, is in
+`holding.py`; what is shown of others' slots in `usage.py`; and going on without the store in `alone.py`.
 
 Rejected: a timer that closes the fast path at the end of the lease. A process that was stopped runs what is ready
 before it looks at its timers.
@@ -20,67 +20,23 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Iterable
 from threading import get_ident
-from typing import Protocol
 
 from msgspec import structs
 
 from bms_async.limits.limiter import Limiter
 from bms_async.limits.loop_binding import LoopBinding
 from bms_async.limits.slot import Slot
-from bms_async.limits.statistics import LimiterStatistics, SharedStatistics
+from bms_async.limits.statistics import LimiterStatistics
 from bms_async.limits.wait_queue import Lane
 
-from .alone import AloneLimiter
+from .alone import Alone, AloneLimiter
+from .asker import Asker
+from .demand import REPORT_AFTER, Demand
 from .holding import Holding
 from .messages import CLOCK_DRIFT, Answer, Question, Refusal, Terms
-
-_REPORT_AFTER = 1.0
-"""Seconds after which an ended call is reported where no call waits, and after which unused slots are handed back."""
-
-_BETWEEN = 0.0002
-_BETWEEN_INTERACTIVE = 0.03
-_BETWEEN_BULK = 0.1
-"""Seconds between two questions where slots are scarce, so that one question gets several of those that come back one
-by one: for each call that the limit allows, and at most. A slot is kept for a holder for longer than that. With a low
-limit there are few questions anyway, and each is for one slot, so that all get as many."""
-
-_NEARLY_ALL = 0.9
-"""The share of the slots that are used when the others are scarce."""
-
-_SETTLING = 10.0
-"""Seconds after the store came back in which nothing is asked for, so that all report what they sent meanwhile."""
-
-_HAND_BACK_SCARCE = 0.25
-"""The same for unused slots, where other holders wait."""
-
-
-class Asker(Protocol):
-    """What asks the ledger for a limiter, as the limiter sees it."""
-
-    @property
-    def statistics(self) -> SharedStatistics:
-        """What is known of the store and the account."""
-        ...
-
-    def clock(self) -> float:
-        """Return the time that leases are counted by, in seconds."""
-        ...
-
-    @property
-    def bare_clock(self) -> Callable[[], float]:
-        """What `clock` calls while the event loop is the same."""
-        ...
-
-    def check_running(self) -> None:
-        """Raise a `ConfigurationError` if nothing will be asked, because no client is open."""
-        ...
-
-    def wake(self, at: float) -> None:
-        """Ask at a time by the loop's clock, if not earlier."""
-        ...
+from .usage import Usage
 
 
 class SharedLimiter(Limiter):
@@ -97,26 +53,18 @@ class SharedLimiter(Limiter):
 
     __slots__ = (
         "_alone",
-        "_answer",
-        "_answered_at",
         "_asker",
         "_clock",
         "_cooldowns",
+        "_demand",
         "_ended",
         "_granted",
         "_holding",
-        "_idle_at",
-        "_idle_calls",
-        "_is_alone",
-        "_is_scarce",
         "_lease_ends",
         "_open_until",
-        "_others",
-        "_quiet_until",
-        "_rate",
-        "_rate_from",
-        "_timer",
-    )  # fmt: skip
+        "_unreported",
+        "_usage",
+    )
 
     has_leases = True
 
@@ -132,21 +80,13 @@ class SharedLimiter(Limiter):
         self._lease_ends = -math.inf
         # Up to how many calls in all there are slots, and up to how many the fast path is open.
         self._granted = self._open_until = 0
-        # Calls whose slots have come to their end, in all, and when those of this process did of late.
+        # Calls whose slots have come to their end, in all.
         self._ended = 0
-        self._cooldowns: deque[float] = deque()
-        # When slots of other processes were first seen to be used; each comes back a window later at the latest, unless
-        # a later answer still counts it.
-        self._others: deque[float] = deque()
-        # When slots were last seen to be used, and how many calls there had been.
-        self._idle_at, self._idle_calls = -math.inf, 0
-        self._rate_from, self._rate = (-math.inf, 0), 0.0
-        self._answer: Answer | None = None
-        self._answered_at = -math.inf
-        self._alone: AloneLimiter | None = None
-        self._is_alone = self._is_scarce = False
-        self._quiet_until = -math.inf
-        self._timer: asyncio.TimerHandle | None = None
+        self._usage = Usage(self._window)
+        self._demand = Demand(limit, self._holding)
+        self._alone = Alone(self._make_alone, self._holding, self._on_change_alone)
+        # For the fast path.
+        self._cooldowns, self._unreported = self._usage.cooldowns, self._holding.unreported
         self._binding.add(self)
 
     def __repr__(self) -> str:
@@ -157,7 +97,11 @@ class SharedLimiter(Limiter):
     def _held(self) -> int:
         """How many slots the ledger holds for this process, as far as it was answered."""
         holding = self._holding
-        return self._granted - self._ended + len(holding.unreported) + holding.unused
+        return self._granted - self._ended + len(holding.unreported) + holding.unused + holding.adopted
+
+    @property
+    def _in_flight(self) -> int:
+        return self._calls - self._ended + self._holding.adopted
 
     @property
     def _spare(self) -> int:
@@ -198,22 +142,20 @@ class SharedLimiter(Limiter):
 
     def estimate_wait(self, lane: Lane = Lane.INTERACTIVE) -> float:
         """Return the seconds that a call would surely wait; other processes may make it longer."""
-        if self._is_alone and self._alone is not None:
-            return self._alone.estimate_wait(lane)
-        now, answer = self._sync(), self._answer
+        if (alone := self._alone.limiter) is not None:
+            return alone.estimate_wait(lane)
+        now = self._sync()
         if self._spare > 0 and not self.has_waiters:
             return 0.0
-        since = now - self._answered_at
-        gate = 0.0 if answer is None else max(answer.closed_for, answer.blocked_for) - since
         turn = self._holding.again_at - now if len(self._lanes[lane]) > 0 else 0.0
-        return max(0.0, gate, turn)
+        return max(0.0, self._usage.closed_for(now), turn)
 
     def on_rate_limited(self, retry_after: float | None = None, *, quota: tuple[int, float] | None = None) -> None:
         """Back off after a 429, and have all processes do so; see `Limiter.on_rate_limited`."""
         loop = self._binding.bind()
         self._refused += 1
-        if self._is_alone and self._alone is not None:
-            self._alone.on_rate_limited(retry_after, quota=quota)
+        if (alone := self._alone.limiter) is not None:
+            alone.on_rate_limited(retry_after, quota=quota)
             return
         self._holding.refusals.append(Refusal(() if retry_after is None else (retry_after,), quota or ()))
         self._drop_spare()
@@ -221,11 +163,10 @@ class SharedLimiter(Limiter):
 
     def snapshot(self) -> list[float]:
         """Return the seconds until each used slot comes back; for those of other processes the longest it may take."""
-        if self._is_alone and self._alone is not None:
-            return self._alone.snapshot()
+        if (alone := self._alone.limiter) is not None:
+            return alone.snapshot()
         now = self._sync()
-        used = [seen + self._window - now for slots in (self._cooldowns, self._others) for seen in slots]
-        return sorted([*used, *[self._window] * (self._calls - self._ended)])
+        return sorted([*self._usage.back_in(now), *[self._window] * self._in_flight])
 
     def note_others(self, spent: Iterable[float]) -> None:
         """Note what other processes use, as it was read in the store, for the statistics and the snapshot.
@@ -233,8 +174,7 @@ class SharedLimiter(Limiter):
         Args:
             spent: Seconds until the slot of each call comes back.
         """
-        now = self._sync()
-        self._others = deque(sorted(now + min(seconds, self._window) - self._window for seconds in spent))
+        self._usage.note_others(spent, self._sync())
 
     def restore(self, spent: Iterable[float]) -> None:
         """Reserve the slots of calls that were made elsewhere and that the ledger does not know."""
@@ -245,16 +185,20 @@ class SharedLimiter(Limiter):
 
     def statistics(self) -> LimiterStatistics:
         """Return how many slots are used over all processes, as far as it is known here, and how many calls wait."""
-        if self._is_alone and self._alone is not None:
-            return self._describe_alone(self._alone)
-        now, answer = self._sync(), self._answer
-        capacity = self._limit or 0 if answer is None else answer.capacity
-        used = self._count_used()
-        since = now - self._answered_at
-        closed = 0.0 if answer is None else max(0.0, max(answer.closed_for, answer.blocked_for) - since)
-        free = 0 if closed > 0 else max(self._spare, capacity - used)
         interactive, bulk = self._lanes
-        quota = () if answer is None else answer.quota
+        if (alone := self._alone.limiter) is not None:
+            return structs.replace(
+                alone.statistics(),
+                limit=self._limit,
+                waiting_interactive=len(interactive),
+                waiting_bulk=len(bulk),
+                calls=self._calls + self._alone.calls,
+                refused=self._refused,
+                shared=self._asker.statistics,
+            )
+        now, usage = self._sync(), self._usage
+        capacity, used, learned = usage.capacity(self._limit or 0), self._count_used(), usage.learned(now)
+        free = 0 if usage.closed_for(now) > 0 else max(self._spare, capacity - used)
         return LimiterStatistics(
             capacity=capacity,
             limit=self._limit,
@@ -263,22 +207,10 @@ class SharedLimiter(Limiter):
             waiting_interactive=len(interactive),
             waiting_bulk=len(bulk),
             next_slot=None if free else self._next_change(now),
-            calls=self._calls,
+            calls=self._calls + self._alone.calls,
             refused=self._refused,
-            learned=(int(quota[0]), quota[1]) if quota else None,
-            forgotten_in=max(0.0, quota[2] - since) if quota else None,
-            shared=self._asker.statistics,
-        )
-
-    def _describe_alone(self, alone: AloneLimiter) -> LimiterStatistics:
-        found, (interactive, bulk) = alone.statistics(), self._lanes
-        return structs.replace(
-            found,
-            limit=self._limit,
-            waiting_interactive=len(interactive),
-            waiting_bulk=len(bulk),
-            calls=self._calls + found.calls,
-            refused=self._refused,
+            learned=None if learned is None else learned[0],
+            forgotten_in=None if learned is None else learned[1],
             shared=self._asker.statistics,
         )
 
@@ -293,8 +225,7 @@ class SharedLimiter(Limiter):
 
     def rebind(self, loop: asyncio.AbstractEventLoop, shift: float) -> None:
         """Go on on another event loop as a new holder; called by the `LoopBinding`."""
-        self._cooldowns = deque(ended + shift for ended in self._cooldowns)
-        self._others = deque(seen + shift for seen in self._others)
+        self._usage.shift(shift)
         self._holding.elsewhere = [ended + shift for ended in self._holding.elsewhere]
         self._loop, self._thread = loop, get_ident()
         self._lanes = (type(self._lanes[0])(), type(self._lanes[1])())
@@ -307,8 +238,8 @@ class SharedLimiter(Limiter):
     def begin_anew(self) -> None:
         """Give all up that was held, under whose id nothing more is sent or reported."""
         self._holding.begin_anew()
+        self._demand.begin_anew()
         self._lease_ends = -math.inf
-        self._is_scarce = False
         self._epoch += 1
         self._granted = self._ended = self._calls
         self._open_until = 0
@@ -319,23 +250,12 @@ class SharedLimiter(Limiter):
         Args:
             now: The time by the loop's clock.
         """
-        holding = self._holding
-        if holding.is_urgent:
-            return now
-        due = math.inf
-        interactive, bulk = self._lanes
-        if interactive or bulk:
-            # Where slots are left all the same, the lease is over.
-            due = now if self._spare > 0 or (interactive and not holding.has_said_interactive) else holding.again_at
-            due = math.inf if self._is_alone else max(due, self._quiet_until)
-            if self._is_scarce:
-                most = _BETWEEN_INTERACTIVE if interactive else _BETWEEN_BULK
-                due = max(due, self._answered_at + min(most, (self._limit or 0) * _BETWEEN))
-        elif self._spare > 0:
-            due = self._hand_back_at(now)
-        if holding.unreported and not (interactive or bulk):
-            due = min(due, holding.unreported[0] + _REPORT_AFTER)
-        return min(due, holding.renew_at) if self._held else due
+        if self._alone.is_on:
+            return math.inf
+        interactive, bulk = (len(queue) > 0 for queue in self._lanes)
+        return self._demand.due(
+            now, interactive=interactive, bulk=bulk, spare=self._spare, calls=self._calls, held=self._held
+        )
 
     def ask(self, now: float, *, leaving: bool = False) -> Question:
         """Return the question to send: the one that was not answered as it was, or a new one.
@@ -349,11 +269,13 @@ class SharedLimiter(Limiter):
             self.begin_anew()
         if holding.asked is not None:
             return holding.asked
-        is_quiet = leaving or now < self._quiet_until
-        interactive, bulk = (0 if is_quiet else len(queue) for queue in self._lanes)
-        if leaving or (not interactive and not bulk and self._hand_back_at(now) <= now):
+        demand = self._demand
+        wants = not (leaving or demand.is_settling(now))
+        interactive, bulk = (len(queue) if wants else 0 for queue in self._lanes)
+        is_over = not interactive and not bulk and demand.hand_back_at(now, spare=self._spare, calls=self._calls) <= now
+        if leaving or is_over:
             self._drop_spare()
-        ahead = 0 if leaving else self._estimate_need(now)
+        ahead = 0 if leaving else demand.estimate(now, self._calls)
         return holding.ask(now, interactive=interactive, bulk=bulk, ahead=ahead, spare=self._spare, leaving=leaving)
 
     def take_answer(self, answer: Answer, now: float, *, trusted: bool = True) -> None:
@@ -369,9 +291,8 @@ class SharedLimiter(Limiter):
             self.begin_anew()
             return
         self._lease_ends, self._clock = holding.lease_ends, self._asker.bare_clock
-        self._answer, self._answered_at = answer, now
-        self._count_others(answer, now)
-        self._is_scarce = answer.scarce or answer.again > 0 or answer.used >= _NEARLY_ALL * answer.capacity
+        self._usage.note_answer(answer, now, own=self._in_flight + self._spare + holding.unused)
+        self._demand.note_answer(answer, now)
         if trusted:
             self._granted += answer.granted
         else:
@@ -387,20 +308,12 @@ class SharedLimiter(Limiter):
             spent: Seconds until the slots of earlier calls come back, where some count yet.
         """
         calls, loop = int((self._limit or 0) * share), self._loop
-        if self._is_alone or calls < 1 or loop is None or loop.is_closed():
+        if self._alone.is_on or calls < 1 or loop is None or loop.is_closed():
             return
         self.begin_anew()
-        if self._alone is None:
-            self._alone = AloneLimiter(
-                self._name,
-                calls,
-                window=self._window,
-                reserve=self._reserve / (self._limit or 1),
-                binding=self._binding,
-                on_end=self._on_end_alone,
-            )
-        self._alone.restore(spent)
-        self._is_alone = True
+        now = loop.time()
+        earlier = [ended + self._window - now for ended in self._holding.give_over()]
+        self._alone.begin(calls, [*spent, *earlier])
         self._wake_waiters(loop)
 
     def rejoin(self, now: float) -> None:
@@ -409,42 +322,24 @@ class SharedLimiter(Limiter):
         Args:
             now: The time by the loop's clock.
         """
-        if not self._is_alone or self._alone is None:
-            return
-        self._is_alone = False
-        self._holding.elsewhere += self._alone.ended()
-        self._holding.flying = flying = self._alone.in_flight
-        # They end in the ledger's eyes as those that it granted.
-        self._calls += flying
-        self._granted = self._calls
-        self._quiet_until = now + _SETTLING
+        if self._alone.is_on:
+            self._alone.end()
+            self._demand.settle(now)
 
-    def _on_end_alone(self, ended: float | None) -> None:
+    def _make_alone(self, calls: int, on_end: Callable[[float | None], None]) -> AloneLimiter:
+        reserve = self._reserve / (self._limit or 1)
+        return AloneLimiter(
+            self._name, calls, window=self._window, reserve=reserve, binding=self._binding, on_end=on_end
+        )
+
+    def _on_change_alone(self) -> None:
         loop = self._loop
-        if loop is None or self._is_alone:
-            if loop is not None:
-                self._wake_waiters(loop)
-        elif self._calls > self._ended:
-            self._ended += 1
-            if ended is None:
-                self._holding.unused += 1
-            else:
-                self._holding.unreported.append(ended)
+        if loop is None:
+            return
+        if self._alone.is_on:
+            self._wake_waiters(loop)
+        else:
             self._schedule_wakeup(loop)
-
-    def _serve_alone(self, alone: AloneLimiter, loop: asyncio.AbstractEventLoop) -> None:
-        """Give the share's free slots to those that wait, and come again when one more is back."""
-        for lane, queue in zip(Lane, self._lanes, strict=True):
-            while queue and (slot := alone.acquire_nowait(lane)) is not None:
-                if (waiter := queue.pop()) is None:
-                    slot.refund()
-                    break
-                waiter.set_result(slot)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.has_waiters and (due := alone.statistics().next_slot) is not None:
-            self._timer = loop.call_later(due, self._wake_waiters, loop)
 
     def distrust(self) -> None:
         """Use none of the slots that are left, and have the account closed: the store's clock jumped ahead."""
@@ -471,11 +366,11 @@ class SharedLimiter(Limiter):
         now = loop.time()
         self._ended += 1
         self._cooldowns.append(now)
-        unreported = self._holding.unreported
+        unreported = self._unreported
         unreported.append(now)
         if len(unreported) == 1:
-            self._trim(now)
-            self._asker.wake(now + _REPORT_AFTER)
+            self._usage.trim(now)
+            self._asker.wake(now + REPORT_AFTER)
 
     def _end(self, loop: asyncio.AbstractEventLoop, epoch: int, *, sent: bool) -> None:
         now = loop.time()
@@ -483,13 +378,13 @@ class SharedLimiter(Limiter):
             self._cooldowns.append(now)
         if epoch != self._epoch:
             # The ledger has its slot in a cooldown already, as that of a holder that is gone.
-            if sent and self._is_alone and self._alone is not None:
+            if sent:
                 self._alone.restore([self._window])
             return
         if sent:
             self._ended += 1
-            self._holding.unreported.append(now)
-            self._asker.wake(now + _REPORT_AFTER)
+            self._unreported.append(now)
+            self._asker.wake(now + REPORT_AFTER)
         else:
             self._calls -= 1
             if not loop.is_closed():
@@ -500,35 +395,20 @@ class SharedLimiter(Limiter):
         loop = self._binding.bind()
         self._loop, self._thread = loop, get_ident()
         now = loop.time()
-        self._trim(now)
+        self._usage.trim(now)
         return now
-
-    def _trim(self, now: float) -> None:
-        since = now - self._window
-        for slots in (self._cooldowns, self._others):
-            while slots and slots[0] <= since:
-                slots.popleft()
-
-    def _count_others(self, answer: Answer, now: float) -> None:
-        """Note how many slots other processes use; called before the slots that were granted are counted here."""
-        self._trim(now)
-        own = self._calls - self._ended + len(self._cooldowns) + self._spare + self._holding.unused
-        count = max(0, answer.used - answer.granted - own)
-        while len(self._others) > count:
-            self._others.popleft()
-        self._others.extend([now] * (count - len(self._others)))
 
     def _count_used(self) -> int:
         """Return how many slots are used over all processes, as far as it is known here."""
-        return self._calls - self._ended + len(self._cooldowns) + len(self._others)
+        return self._in_flight + self._usage.count()
 
     def _acquire_slow(self, lane: Lane) -> Slot | None:
         loop = self._binding.use()
         self._loop, self._thread = loop, get_ident()
         self._asker.check_running()
         interactive, bulk = self._lanes
-        if self._is_alone and self._alone is not None:
-            return None if interactive or (lane and bulk) else self._alone.acquire_nowait(lane)
+        if (alone := self._alone.limiter) is not None:
+            return None if interactive or (lane and bulk) else alone.acquire_nowait(lane)
         if interactive or (lane and bulk) or self._spare <= 0:
             return None
         if self._clock() >= self._lease_ends:
@@ -539,9 +419,9 @@ class SharedLimiter(Limiter):
         return Slot(self, self._epoch)
 
     def _wake_waiters(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._is_alone and self._alone is not None:
+        if self._alone.is_on:
             if loop is self._loop and not loop.is_closed():
-                self._serve_alone(self._alone, loop)
+                self._alone.serve(self._lanes, loop)
             return
         if self._clock() < self._lease_ends:
             for queue in self._lanes:
@@ -559,36 +439,10 @@ class SharedLimiter(Limiter):
             self._asker.wake(due)
 
     def _next_change(self, now: float) -> float | None:
-        answer = self._answer
-        seen = [slots[0] for slots in (self._cooldowns, self._others) if slots]
-        if answer is None:
-            return max(0.0, min(seen) + self._window - now) if seen else None
-        gate = self._answered_at + max(answer.closed_for, answer.blocked_for)
-        slot = min(seen, default=self._answered_at) + self._window
-        change = max(gate, self._holding.again_at if self.has_waiters else slot)
-        return max(0.0, change - now)
+        return self._usage.next_change(now, again_at=self._holding.again_at if self.has_waiters else None)
 
     def _drop_spare(self) -> None:
         """Use the slots that are left for nothing any more, and hand them back with the next question."""
         self._holding.unused += self._spare
         self._granted = self._calls
         self._open_until = 0
-
-    def _hand_back_at(self, now: float) -> float:
-        """Return when slots that are left go back; later, if some were used meanwhile."""
-        if self._spare <= 0:
-            return math.inf
-        if self._calls != self._idle_calls:
-            self._idle_calls, self._idle_at = self._calls, now
-        scarce = self._answer is not None and self._answer.scarce
-        return self._idle_at + (_HAND_BACK_SCARCE if scarce else _REPORT_AFTER)
-
-    def _estimate_need(self, now: float) -> int:
-        """Return how many calls a second's work is, by what was begun of late."""
-        at, calls = self._rate_from
-        begun = self._calls - calls
-        if now - at >= 1.0:
-            self._rate = begun / (now - at) if at > -math.inf else 0.0
-            self._rate_from = (now, self._calls)
-            return math.ceil(self._rate)
-        return max(begun, math.ceil(self._rate))
