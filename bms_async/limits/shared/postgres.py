@@ -255,7 +255,7 @@ class PostgresStore:
             kept = decode_account(row["account"])
             # The row is made empty, to have one that can be locked.
             ledger = decode_ledger(row["ledger"] or None)
-            dealt = deal(kept, ledger, question, now=row["now"], life=row["life"])
+            dealt = deal(kept, ledger, question, name=name, now=row["now"], life=row["life"])
             if dealt.account == kept or await self._replace(account, row["account"], dealt.account):
                 await connection.execute(_WRITE.format(state=_bytes(encode(dealt.ledger)), **where))
                 return dealt.answer

@@ -53,10 +53,11 @@ class Step(NamedTuple):
     Attributes:
         now: The store's time.
         life: The store's life.
-        questions: What was asked; an empty list for an operator who opens the account, None where all is lost.
+        questions: What was asked; an empty list for an operator who opens the account, None where something is lost.
         answers: What is answered.
         account: What is kept of the account.
         ledgers: What is kept of the limits.
+        lost: The limit that is lost; empty where all is.
     """
 
     now: float
@@ -65,6 +66,7 @@ class Step(NamedTuple):
     answers: Sequence[Answer]
     account: bytes | None
     ledgers: dict[str, bytes]
+    lost: str
 
 
 class Bytes:
@@ -106,13 +108,16 @@ class _History:
         elif event == 58:
             self.account, self.ledgers = None, {}
             return self._step(None, [])
+        elif event == 57:
+            self.ledgers.pop(limit := choose.one_of(LIMITS), None)
+            return self._step(None, [], limit)
         elif event % 20 == 7:
             self.account = open_account(self.account, now=self.now, life=self.life)
             return self._step([], [])
         questions = [self._ask() for _ in range(1 + choose.rarely(3))]
         answers = []
         for limit, question in questions:
-            dealt = deal(self.account, self.ledgers.get(limit), question, now=self.now, life=self.life)
+            dealt = deal(self.account, self.ledgers.get(limit), question, name=limit, now=self.now, life=self.life)
             self.account, self.ledgers[limit] = dealt.account, dealt.ledger
             answers.append(dealt.answer)
             if not dealt.answer.known and not self.choose.rarely(4):
@@ -120,10 +125,12 @@ class _History:
                 self.last.pop((question.holder, limit), None)
         return self._step(questions, answers)
 
-    def _step(self, questions: Sequence[tuple[str, Question]] | None, answers: Sequence[Answer]) -> Step:
+    def _step(
+        self, questions: Sequence[tuple[str, Question]] | None, answers: Sequence[Answer], lost: str = ""
+    ) -> Step:
         account = None if self.account is None else encode(self.account)
         ledgers = {name: encode(ledger) for name, ledger in self.ledgers.items()}
-        return Step(self.now, self.life, questions, answers, account, ledgers)
+        return Step(self.now, self.life, questions, answers, account, ledgers, lost)
 
     def _ask(self) -> tuple[str, Question]:
         choose = self.choose

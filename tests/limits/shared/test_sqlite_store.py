@@ -90,6 +90,16 @@ async def test_in_the_machines_own_file_a_new_account_is_open_at_once(path: Path
         assert (await ask(store, "i", account="other", interactive=3)).granted == 0
 
 
+async def test_even_there_an_account_that_was_lost_without_its_limits_is_not_taken_for_a_new_one(path: Path) -> None:
+    async with opened(SqliteStore(path, trust_new=True)) as store:
+        assert (await ask(store, "h", interactive=LIMIT)).granted == LIMIT
+        with database(path) as other:
+            other.execute("DELETE FROM accounts")
+        answer = await ask(store, "i", interactive=1)
+        assert answer.granted == 0
+        assert answer.closed_for == pytest.approx(TERMS.closed)
+
+
 def _delete(path: Path) -> None:
     for file in path.parent.iterdir():
         file.unlink()
