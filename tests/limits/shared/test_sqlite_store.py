@@ -356,6 +356,51 @@ async def test_a_process_that_is_killed_has_lost_nothing_that_it_was_granted(pat
         assert (answer.used, answer.holders) == (3, 2)
 
 
+_FORKING = """
+import asyncio, os, sys
+from bms_async.limits.shared import sqlite_file
+from bms_async.limits.shared.sqlite import SqliteStore
+from tests.limits.shared._asking import LIMIT, ask
+
+async def opens(holder):
+    store = SqliteStore(sys.argv[1], trust_new=True)
+    await store.open()
+    return store, await ask(store, holder, interactive=1)
+
+store, _ = asyncio.run(opens("parent"))
+if sys.argv[2] == "unseen":
+    sqlite_file._files.clear()
+(to_child, child_says), (from_child, parent_says) = os.pipe(), os.pipe()
+
+async def child():
+    store, first = await opens("child")
+    os.write(parent_says, b".")
+    os.read(to_child, 1)
+    more = await ask(store, "child", 2, interactive=LIMIT)
+    print(first.used, more.granted, flush=True)
+    os._exit(0)
+
+pid = os.fork()
+if not pid:
+    asyncio.run(child())
+os.read(from_child, 1)
+asyncio.run(store.aclose())
+os.write(child_says, b".")
+os.waitpid(pid, 0)
+_, stranger = asyncio.run(opens("stranger"))
+print(stranger.used)
+"""
+
+
+@pytest.mark.parametrize(("hooks", "used"), [("seen", LIMIT), ("unseen", 3)])
+async def test_a_forked_child_and_its_parent_have_the_file_open_each_by_itself(
+    path: Path, hooks: str, used: int
+) -> None:
+    command = [sys.executable, "-c", _FORKING, str(path), hooks]
+    done = await anyio.run_process(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    assert done.stdout.split() == [b"2", str(LIMIT - 2).encode(), str(used).encode()]
+
+
 def test_the_label_is_the_path() -> None:
     store = SqliteStore("~/limits.db")
     assert store.label == str(Path.home() / "limits.db")
