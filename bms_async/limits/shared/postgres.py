@@ -36,6 +36,7 @@ import anyio
 import asyncpg  # type: ignore[import-untyped]  # it has annotations, but is not marked as typed
 
 from bms_async.errors import ConfigurationError
+from bms_async.redaction import SecretStr
 
 from .ledger import deal, open_account
 from .messages import Account, Answer, Question
@@ -93,6 +94,9 @@ SELECT (SELECT state FROM bms_async_accounts WHERE name = $1) AS account,
 _ADD_ACCOUNT = "INSERT INTO bms_async_accounts VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _CHANGE_ACCOUNT = "UPDATE bms_async_accounts SET state = $2 WHERE name = $1 AND state = $3"
 
+_NOT_LET_IN = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+_BAD_OPTIONS = (asyncpg.UndefinedObjectError, asyncpg.CantChangeRuntimeParamError, asyncpg.InvalidParameterValueError)
+
 _HOSTS = re.compile(r"(\[[\w:.%]+\]|[\w.%-]*)(:\d+)?(,(\[[\w:.%]+\]|[\w.%-]*)(:\d+)?)*", re.ASCII)
 
 
@@ -111,10 +115,14 @@ class PostgresStore:
     """
 
     def __init__(self, url: str) -> None:
+        url = SecretStr(url)
         parts = _split(url)
+        options = parse_qs(parts.query)
         self._url = url
-        self._label = f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
-        self._settings = {} if "application_name" in parse_qs(parts.query) else {"application_name": "bms_async"}
+        place = "&".join(f"{name}={options[name][-1]}" for name in ("host", "port", "dbname") if name in options)
+        hosts = parts.netloc.rpartition("@")[2]
+        self._label = f"postgresql://{hosts}{parts.path}{'?' if place else ''}{place}"
+        self._settings = {} if "application_name" in options else {"application_name": "bms_async"}
         self._connection: Any = None
         self._is_sound = False
         self._life = _LIFE
@@ -132,23 +140,18 @@ class PostgresStore:
 
         Raises:
             StoreError: The server refuses this role, or has no tables and lets it make none.
-            Exception: The server cannot be reached now, or is a standby.
+            OSError: The server cannot be reached now, or is a standby.
+            Exception: It did not do what it was asked for now.
         """
         async with self._explaining():
-            self._connection = await asyncpg.connect(
-                self._url,
-                timeout=_CONNECT_TIMEOUT,
-                command_timeout=_COMMAND_TIMEOUT,
-                statement_cache_size=0,
-                server_settings=self._settings,
-            )
+            self._connection = await self._connect()
             found = await self._look()
             if found["is_standby"]:
                 raise ConnectionError(f"{self._label} is a standby, in which nothing can be written")
             if found["missing"]:
                 # Of two processes that make a table at once, one fails.
                 with suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError):
-                    await self._connection.execute(f"BEGIN; {_TABLES} COMMIT")
+                    await self._connection.execute(f"{_begin('READ WRITE')}; {_TABLES} COMMIT")
                 await self._connection.execute("ROLLBACK")
             self._life = _LIFE + (_SYSTEM if found["has_system"] else "")
 
@@ -231,6 +234,32 @@ class PostgresStore:
         with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await connection.close(timeout=_CLOSE_TIMEOUT)
 
+    async def _connect(self) -> Any:
+        """Connect; what is raised keeps nothing of asyncpg's alive, whose variables hold the password."""
+        try:
+            return await asyncpg.connect(
+                self._url,
+                timeout=_CONNECT_TIMEOUT,
+                command_timeout=_COMMAND_TIMEOUT,
+                statement_cache_size=0,
+                server_settings=self._settings,
+            )
+        except _NOT_LET_IN as error:
+            failure: Exception = StoreError(
+                f"{self._label}: expected a database that lets this role in, got {error}; correct the address"
+            )
+        except (asyncpg.ClientConfigurationError, *_BAD_OPTIONS):
+            # What is said may quote the address.
+            failure = StoreError(
+                f"{self._label}: expected an address that asyncpg and the server can read, got options that they "
+                "refuse; correct them"
+            )
+        except TimeoutError:
+            failure = TimeoutError(f"{self._label}: expected an answer within {_CONNECT_TIMEOUT:g} s, got none")
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            failure = ConnectionError(f"{self._label}: {type(error).__name__}: {error}")
+        raise failure
+
     def _connected(self) -> Any:
         if self._connection is None:
             raise ConnectionError(f"{self._label} is not open")
@@ -277,10 +306,6 @@ class PostgresStore:
         self._is_sound = False
         try:
             yield
-        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-            raise StoreError(
-                f"{self._label}: expected a database that lets this role in, got {error}; correct the address"
-            ) from error
         except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError) as error:
             raise StoreError(
                 f"{self._label}: expected two tables that this role may read and write, or may make, got {error}; have "
@@ -292,11 +317,11 @@ class PostgresStore:
         except asyncpg.InternalClientError as error:
             # What asyncpg says of a connection that was lost between two commands.
             raise ConnectionError(f"{self._label}: the connection was lost") from error
-        except asyncpg.ClientConfigurationError:
-            # What asyncpg says may quote the address.
+        except asyncpg.DataError as error:
             raise StoreError(
-                f"{self._label}: expected an address that asyncpg can read, got options that it refuses; correct them"
-            ) from None
+                f"{self._label}: expected a database that can store the account's name, got {error}; name a database "
+                "in UTF8, or another account"
+            ) from error
         self._is_sound = True
 
 
