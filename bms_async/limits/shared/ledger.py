@@ -21,8 +21,8 @@ The script `ledger.lua` does the same inside Redis, line by line, and a test hol
 clock or a store; the arguments are changed and returned.
 
 Rejected: a round trip a call, which costs five times what the call costs; messages that wake a holder, which can be
-missed; an expiry of keys, with which a store forgets what still counts; and a checksum of what is kept, since a store
-that returns other bytes than it was given has checks of its own, and none would see an older copy.
+missed; an expiry of keys, with which a store forgets what still counts; and a checksum of what is kept, since what
+counts is two minutes old at most, and an older copy, which is what a broken store rather has, would pass it.
 """
 
 from __future__ import annotations

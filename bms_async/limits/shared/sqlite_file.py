@@ -56,6 +56,9 @@ _IS_EMPTY = "SELECT user_version = 0 AND NOT EXISTS (SELECT 1 FROM sqlite_master
 _BUSY_TIMEOUT = 2.0
 """Seconds for which a transaction waits for those of other processes."""
 
+_DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR}
+"""The last one where a table is not as this program made it."""
+
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
 
 
@@ -103,7 +106,7 @@ class SqliteFile:
             raise
         except sqlite3.Error as error:
             code = primary_code(error)
-            if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+            if code in _DAMAGED:
                 self._refuse("a SQLite database that is whole", error)
             if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY} and not self._may_be_used():
                 self._refuse("a file that may be read and written, in a folder that may be written", error)

@@ -18,6 +18,8 @@ _encoder = msgspec.msgpack.Encoder()
 _versions = msgspec.msgpack.Decoder(_Version)
 _accounts = msgspec.msgpack.Decoder(Account)
 _ledgers = msgspec.msgpack.Decoder(Ledger)
+# Of a text that is not UTF-8 msgspec says the latter.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 class StoreError(Exception):
@@ -97,7 +99,7 @@ def decode_account(data: bytes | None) -> Account | None:
                 f"got {version}; update bms_async here"
             )
         return _accounts.decode(data)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise StoreError(f"what the store keeps of the account is not readable: {error}") from error
 
 
@@ -109,5 +111,5 @@ def decode_ledger(data: bytes | None) -> Ledger | None:
     """
     try:
         return None if data is None else _ledgers.decode(data)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise StoreError(f"what the store keeps of a limit is not readable: {error}") from error

@@ -287,6 +287,15 @@ async def _try(path: Path) -> None:
         pass
 
 
+async def test_tables_that_are_not_as_they_were_made_are_refused(path: Path) -> None:
+    await _try(path)
+    with database(path) as other:
+        other.execute("ALTER TABLE accounts RENAME COLUMN state TO stat")
+    async with opened(SqliteStore(path)) as store:
+        with pytest.raises(StoreError, match=r"a SQLite database that is whole, got .* no such column: state"):
+            await ask(store, "h")
+
+
 async def test_tables_of_a_later_version_are_refused(path: Path) -> None:
     await _try(path)
     with database(path) as later:

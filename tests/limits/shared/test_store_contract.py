@@ -301,9 +301,12 @@ async def test_the_state_of_a_later_version_is_refused_and_left_alone(place: Pla
 async def test_a_state_that_is_not_readable_is_refused(place: Place, account: str) -> None:
     async with opened(place.store()) as store:
         await store.open_account(account)
-        await place.put(account, b"\xc1")
-        with pytest.raises(StoreError, match="not readable"):
-            await ask(store, "h", account=account)
+        for data in (b"\xc1", b"\x94\x01\xa1\xff\x00\x00", b""):
+            await place.put(account, data)
+            with pytest.raises(StoreError, match="not readable"):
+                await ask(store, "h", account=account)
+            await store.aclose()
+            await store.open()
 
 
 async def test_a_store_can_be_closed_twice_and_opened_again(place: Place, account: str) -> None:
