@@ -5,8 +5,8 @@ read until the commit, so that the questions of one limit are dealt with one aft
 
 How: the lock is taken in a statement of its own, since a statement sees the database as it was when it began. The next
 one reads the server's time, its life and both states. What all limits of an account have in common is written only if
-it is still as it was read; otherwise the question is dealt with anew. A commit whose answer is lost does no harm: the
-question is repeated, and its number shows that it was dealt with.
+it is still as it was read; otherwise the question is dealt with anew, with that locked too. A commit whose answer is
+lost does no harm: the question is repeated, and its number shows that it was dealt with.
 
 The life is the timeline, which each promotion of a standby changes, with the database's id and, where the role may read
 it, the system's. It is read in each transaction, because a pooler may have changed the server meanwhile. A crash of the
@@ -74,6 +74,7 @@ _LOCK = """;
 INSERT INTO bms_async_limits VALUES ({account}, {name}, '') ON CONFLICT DO NOTHING;
 SELECT FROM bms_async_limits WHERE account = {account} AND name = {name} FOR UPDATE
 """
+_LOCK_ACCOUNT = "; SELECT FROM bms_async_accounts WHERE name = {account} FOR UPDATE"
 _READ = """
 SELECT a.state AS account, l.state AS ledger, extract(epoch FROM clock_timestamp())::float8 AS now, {life} AS life
 FROM bms_async_limits l LEFT JOIN bms_async_accounts a ON a.name = l.account
@@ -278,8 +279,10 @@ class PostgresStore:
     async def _ask(self, account: str, name: str, question: Question) -> Answer:
         connection = self._connected()
         where = {"account": _text(account), "name": _text(name)}
-        for _ in range(_ATTEMPTS):
-            await connection.execute(_begin("READ WRITE") + _LOCK.format(**where))
+        for attempt in range(_ATTEMPTS):
+            # Others that changed it in between are kept from it; all take these locks in the same order.
+            lock = _LOCK + _LOCK_ACCOUNT if attempt else _LOCK
+            await connection.execute(_begin("READ WRITE") + lock.format(**where))
             row = await connection.fetchrow(_READ.format(life=self._life), account, name)
             kept = decode_account(row["account"])
             # The row is made empty, to have one that can be locked.

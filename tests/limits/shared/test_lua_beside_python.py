@@ -99,7 +99,7 @@ def histories() -> list[list[Step]]:
     return [play(chance.randbytes(LENGTH)) for _ in range(60)]
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.binary(min_size=LENGTH // 2, max_size=2 * LENGTH))
 def test_lua_answers_and_keeps_what_python_does(server: Server, data: bytes) -> None:
     with server.client() as client:

@@ -8,7 +8,7 @@ import socket
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio
 import asyncpg  # type: ignore[import-untyped]
@@ -157,6 +157,25 @@ async def test_without_the_lock_more_is_granted_than_the_limit(
     assert await _ask_from_many_connections(postgres) == LIMIT
     monkeypatch.setattr(module, "_LOCK", module._LOCK.replace("FOR UPDATE", ""))
     assert await _ask_from_many_connections(postgres) > LIMIT
+
+
+async def _errors_of_first_questions_at_once(postgres: Postgres) -> int:
+    """Return how many of 20 holders fail, each of which asks for another limit that is new."""
+    account = uuid.uuid4().hex
+    async with AsyncExitStack() as stack:
+        stores = [await stack.enter_async_context(opened(PostgresStore(postgres.url()))) for _ in range(20)]
+        asking = (ask(store, "h", account=account, limit=f"{number}") for number, store in enumerate(stores))
+        outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    return sum(isinstance(outcome, ConnectionError) for outcome in outcomes)
+
+
+async def test_twenty_limits_of_an_account_may_be_new_at_once(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ATTEMPTS", 3)
+    assert await _errors_of_first_questions_at_once(postgres) == 0
+    monkeypatch.setattr(module, "_LOCK_ACCOUNT", "")
+    assert await _errors_of_first_questions_at_once(postgres) > 0
 
 
 async def test_the_time_is_read_after_the_lock_was_got(postgres: Postgres) -> None:
