@@ -38,6 +38,7 @@ _BY_TEXT = {
     "BMSLATER": "update bms_async here: a later version of it wrote the state that the store keeps",
     "BMSUNREADABLE": _UNREADABLE,
     "attempt to": _UNREADABLE,
+    "bad argument #": _UNREADABLE,
 }
 """The same, by words of what the server says; earlier versions of redis-py have fewer kinds of errors."""
 

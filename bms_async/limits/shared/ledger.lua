@@ -18,8 +18,8 @@ local KEPT, PAUSE_INTERACTIVE, PAUSE_BULK = 0.3, 0.25, 1.0
 local TURN, SPREAD, RENEWALS, GRAINS = 0.25, 0.03, 3, 100
 local FORGOTTEN_AFTER, GROWTH, MIN_BLOCK, MAX_QUOTA_WINDOW, SHRINK_FACTOR = 10, 50, 1.0, 86400.0, 0.8
 
-local A_VERSION, A_LIFE, A_SINCE, A_CLOSED_UNTIL = 1, 2, 3, 4
-local L_SINCE, L_SEEN, L_ADAPTIVE, L_COOLDOWNS, L_HOLDERS = 1, 2, 3, 4, 5
+local A_VERSION, A_LIFE, A_SINCE, A_CLOSED_UNTIL, A_LIMITS = 1, 2, 3, 4, 5
+local L_SINCE, L_SEEN, L_ADAPTIVE, L_ENDED, L_COUNTS, L_HOLDERS = 1, 2, 3, 4, 5, 6
 local CAPACITY, UNREDUCED, CEILING, WINDOW, BASE_WINDOW, NOMINAL = 1, 2, 3, 4, 5, 6
 local BLOCKED_UNTIL, FORGET_AT, GROW_AT, NAMED = 7, 8, 9, 10
 local ID, ENDS, LIMIT, HELD, INTERACTIVE, BULK, INTERACTIVE_SINCE, BULK_SINCE = 1, 2, 3, 4, 5, 6, 7, 8
@@ -44,6 +44,13 @@ end
 local function earlier(one_since, one_id, other_since, other_id)
     if one_since ~= other_since then return one_since < other_since end
     return before(one_id, other_id)
+end
+
+local function contains(names, name)
+    for place = 1, #names do
+        if names[place] == name then return true end
+    end
+    return false
 end
 
 -- adaptive_limit.py
@@ -106,16 +113,18 @@ local function closed(terms)
 end
 
 local function open_account(account, now, life)
-    local since = now
-    if account and account[A_LIFE] == life then since = account[A_SINCE] end
-    return {VERSION, life, since, now}
+    if not account or account[A_LIFE] ~= life then return {VERSION, life, now, now, {}} end
+    account[A_CLOSED_UNTIL] = now
+    return account
+end
+
+local function close(account, terms, now)
+    account[A_CLOSED_UNTIL] = now + closed(terms)
 end
 
 local function live_on(account, terms, now, life)
-    if not account or account[A_LIFE] ~= life then return {VERSION, life, now, now + closed(terms)} end
-    if account[A_CLOSED_UNTIL] > now + closed(terms) then
-        return {account[A_VERSION], life, account[A_SINCE], now + closed(terms)}
-    end
+    if not account or account[A_LIFE] ~= life then return {VERSION, life, now, now + closed(terms), {}} end
+    if account[A_CLOSED_UNTIL] > now + closed(terms) then close(account, terms, now) end
     return account
 end
 
@@ -124,7 +133,7 @@ local function set_back(ledger, seconds)
     adaptive[BLOCKED_UNTIL] = adaptive[BLOCKED_UNTIL] + seconds
     adaptive[FORGET_AT] = adaptive[FORGET_AT] + seconds
     adaptive[GROW_AT] = adaptive[GROW_AT] + seconds
-    for _, cooldown in ipairs(ledger[L_COOLDOWNS]) do cooldown[1] = cooldown[1] + seconds end
+    for place, ended in ipairs(ledger[L_ENDED]) do ledger[L_ENDED][place] = ended + seconds end
     for _, holder in ipairs(ledger[L_HOLDERS]) do
         holder[ENDS] = holder[ENDS] + seconds
         holder[DUE] = holder[DUE] + seconds
@@ -136,13 +145,14 @@ end
 local function cool(ledger, ended, count)
     if count <= 0 then return end
     ended = ceil(ended * GRAINS) / GRAINS
-    local cooldowns = ledger[L_COOLDOWNS]
-    local place = #cooldowns
-    while place > 0 and cooldowns[place][1] > ended do place = place - 1 end
-    if place > 0 and cooldowns[place][1] == ended then
-        cooldowns[place][2] = cooldowns[place][2] + count
+    local times, counts = ledger[L_ENDED], ledger[L_COUNTS]
+    local place = #times
+    while place > 0 and times[place] > ended do place = place - 1 end
+    if place > 0 and times[place] == ended then
+        counts[place] = counts[place] + count
     else
-        table.insert(cooldowns, place + 1, {ended, count})
+        table.insert(times, place + 1, ended)
+        table.insert(counts, place + 1, count)
     end
 end
 
@@ -165,13 +175,15 @@ end
 
 local function expire(ledger, now)
     expire_adaptive(ledger[L_ADAPTIVE], now)
-    local cooldowns, since = ledger[L_COOLDOWNS], now - ledger[L_ADAPTIVE][WINDOW]
+    local times, counts, since = ledger[L_ENDED], ledger[L_COUNTS], now - ledger[L_ADAPTIVE][WINDOW]
     local over = 0
-    while over < #cooldowns and cooldowns[over + 1][1] <= since do over = over + 1 end
+    while over < #times and times[over + 1] <= since do over = over + 1 end
     if over == 0 then return end
-    local left = {}
-    for place = over + 1, #cooldowns do left[place - over] = cooldowns[place] end
-    ledger[L_COOLDOWNS] = left
+    local times_left, counts_left = {}, {}
+    for place = over + 1, #times do
+        times_left[place - over], counts_left[place - over] = times[place], counts[place]
+    end
+    ledger[L_ENDED], ledger[L_COUNTS] = times_left, counts_left
 end
 
 local function find(ledger, name)
@@ -183,9 +195,9 @@ local function find(ledger, name)
 end
 
 local function count_used(ledger)
-    local holders, cooldowns, used = ledger[L_HOLDERS], ledger[L_COOLDOWNS], 0
+    local holders, counts, used = ledger[L_HOLDERS], ledger[L_COUNTS], 0
     for place = 1, #holders do used = used + holders[place][HELD] end
-    for place = 1, #cooldowns do used = used + cooldowns[place][2] end
+    for place = 1, #counts do used = used + counts[place] end
     return used
 end
 
@@ -281,13 +293,11 @@ local function grant(ledger, holder, question, now)
 end
 
 local function time_of(ledger, position, free, kept)
-    local cooldowns, left = ledger[L_COOLDOWNS], position - free
-    if left <= 0 then
-        return #cooldowns > 0 and min(kept, cooldowns[1][1] + ledger[L_ADAPTIVE][WINDOW]) or kept
-    end
-    for place = 1, #cooldowns do
-        left = left - cooldowns[place][2]
-        if left <= 0 then return cooldowns[place][1] + ledger[L_ADAPTIVE][WINDOW] end
+    local times, counts, left = ledger[L_ENDED], ledger[L_COUNTS], position - free
+    if left <= 0 then return #times > 0 and min(kept, times[1] + ledger[L_ADAPTIVE][WINDOW]) or kept end
+    for place = 1, #counts do
+        left = left - counts[place]
+        if left <= 0 then return times[place] + ledger[L_ADAPTIVE][WINDOW] end
     end
     return INFINITY
 end
@@ -349,17 +359,18 @@ local function unknown(question, now)
     return {question[Q_SEQ], false, 0, 0, false, 0, 0, 0, 0, 0, 0, {}, now}
 end
 
-local function deal(account, ledger, question, now, life)
+local function deal(account, ledger, question, name, now, life)
     local terms = question[Q_TERMS]
     account = live_on(account, terms, now, life)
+    local is_named = contains(account[A_LIMITS], name)
     if not ledger or ledger[L_SINCE] ~= account[A_SINCE] then
-        ledger = {account[A_SINCE], now, of(question[Q_LIMIT], terms[T_WINDOW]), {}, {}}
+        if is_named then close(account, terms, now) end
+        ledger = {account[A_SINCE], now, of(question[Q_LIMIT], terms[T_WINDOW]), {}, {}, {}}
     end
+    if not is_named then table.insert(account[A_LIMITS], name) end
     if now < ledger[L_SEEN] then set_back(ledger, now - ledger[L_SEEN]) end
     ledger[L_SEEN] = now
-    if question[Q_JUMPED] then
-        account = {account[A_VERSION], account[A_LIFE], account[A_SINCE], now + closed(terms)}
-    end
+    if question[Q_JUMPED] then close(account, terms, now) end
     end_leases(ledger, terms, now)
     expire(ledger, now)
     local holder = find(ledger, question[Q_HOLDER])
@@ -424,7 +435,7 @@ for place, item in ipairs(questions) do
         ledger, problem = unpack_state(kept[place + 1])
         if problem then return redis.error_reply(problem .. " limit") end
     end
-    account, ledgers[field], answers[place] = deal(account, ledger, item[2], now, life)
+    account, ledgers[field], answers[place] = deal(account, ledger, item[2], item[1], now, life)
 end
 
 local changed, packed = {}, cmsgpack.pack(account)

@@ -10,7 +10,8 @@ lease, which it counts from before it asked, and after which it sends nothing. W
 go into their cooldown as if their calls had ended a timeout later. It comes back as a new holder, so nothing that it
 says of its former life can be mistaken. Each question has a number and is dealt with once; when it is repeated, the
 answer is too. An account whose past is not known (it is new, or its store lives another life, or its clock jumped) is
-closed until no earlier call can count any more.
+closed until no earlier call can count any more. That goes for a single limit too: the account has the names of its
+limits, so one that is missing was lost (somebody deleted its row), and is not taken for a new one.
 
 Slots go to the holders in turn: first the interactive calls of all, then the bulk calls of all, and in each lane the
 holder first that waits longest, a few slots a turn. An answer says when the holder's turn will come, which is known a
@@ -20,14 +21,18 @@ The script `ledger.lua` does the same inside Redis, line by line, and a test hol
 clock or a store; the arguments are changed and returned.
 
 Rejected: a round trip a call, which costs five times what the call costs; messages that wake a holder, which can be
-missed; and an expiry of keys, with which a store forgets what still counts.
+missed; an expiry of keys, with which a store forgets what still counts; and a checksum of what is kept, since what
+counts is two minutes old at most, and an older copy, which is what a broken store rather has, would pass it.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from bms_async.limits.adaptive_limit import AdaptiveLimit
 
@@ -71,17 +76,21 @@ class _Contender(NamedTuple):
 
 def open_account(account: Account | None, *, now: float, life: str) -> Account:
     """Return an account that is open at once, because an operator vouches that no earlier call counts any more."""
-    since = now if account is None or account.life != life else account.since
-    return Account(VERSION, life, since, now)
+    if account is None or account.life != life:
+        return Account(VERSION, life, now, now)
+    return replace(account, closed_until=now)
 
 
-def deal(account: Account | None, ledger: Ledger | None, question: Question, *, now: float, life: str) -> Dealt:
+def deal(
+    account: Account | None, ledger: Ledger | None, question: Question, *, name: str, now: float, life: str
+) -> Dealt:
     """Deal with a question.
 
     Args:
         account: The state of the account; None if the store has none.
         ledger: The state of the limit; None if the store has none.
         question: The question.
+        name: The name of the limit.
         now: The store's time in seconds.
         life: The life of the store.
 
@@ -91,9 +100,13 @@ def deal(account: Account | None, ledger: Ledger | None, question: Question, *, 
     terms = question.terms
     account = _live_on(account, terms, now, life)
     if ledger is None or ledger.since != account.since:
+        if name in account.limits:
+            account = _close(account, terms, now)
         ledger = Ledger(account.since, now, AdaptiveLimit.of(question.limit, terms.window, drift=CLOCK_DRIFT))
+    if name not in account.limits:
+        account = replace(account, limits=(*account.limits, name))
     if question.jumped:
-        account = Account(account.version, account.life, account.since, now + terms.closed)
+        account = _close(account, terms, now)
     catch_up(ledger, terms, now)
     holder = _find(ledger, question.holder)
     if holder is None:
@@ -132,7 +145,7 @@ def catch_up(ledger: Ledger, terms: Terms, now: float) -> None:
 
 def count_used(ledger: Ledger) -> int:
     """Return how many slots are held, or have not come back."""
-    return sum(holder.held for holder in ledger.holders) + sum(count for _, count in ledger.cooldowns)
+    return sum(holder.held for holder in ledger.holders) + sum(ledger.counts)
 
 
 def _live_on(account: Account | None, terms: Terms, now: float, life: str) -> Account:
@@ -141,14 +154,19 @@ def _live_on(account: Account | None, terms: Terms, now: float, life: str) -> Ac
         return Account(VERSION, life, now, now + terms.closed)
     if account.closed_until > now + terms.closed:
         # The store's clock was set back.
-        return Account(account.version, life, account.since, now + terms.closed)
+        return _close(account, terms, now)
     return account
+
+
+def _close(account: Account, terms: Terms, now: float) -> Account:
+    """Return the account as it is when something of its past was lost; what is known of the rest is kept."""
+    return replace(account, closed_until=now + terms.closed)
 
 
 def _set_back(ledger: Ledger, seconds: float) -> None:
     """Go on by a clock that was set back: what was left of each time is left of it still."""
     ledger.adaptive.shift(seconds)
-    ledger.cooldowns = [(ended + seconds, count) for ended, count in ledger.cooldowns]
+    ledger.ended = [ended + seconds for ended in ledger.ended]
     for holder in ledger.holders:
         holder.ends += seconds
         holder.due += seconds
@@ -168,11 +186,8 @@ def _end_leases(ledger: Ledger, terms: Terms, now: float) -> None:
 
 def _expire(ledger: Ledger, now: float) -> None:
     ledger.adaptive.expire(now)
-    since = now - ledger.adaptive.window
-    over = 0
-    while over < len(ledger.cooldowns) and ledger.cooldowns[over][0] <= since:
-        over += 1
-    del ledger.cooldowns[:over]
+    over = bisect_right(ledger.ended, now - ledger.adaptive.window)
+    del ledger.ended[:over], ledger.counts[:over]
 
 
 def _find(ledger: Ledger, name: str) -> Holder | None:
@@ -187,14 +202,12 @@ def _cool(ledger: Ledger, ended: float, count: int) -> None:
     if count <= 0:
         return
     ended = math.ceil(ended * _GRAINS) / _GRAINS
-    cooldowns = ledger.cooldowns
-    place = len(cooldowns)
-    while place > 0 and cooldowns[place - 1][0] > ended:
-        place -= 1
-    if place > 0 and cooldowns[place - 1][0] == ended:
-        cooldowns[place - 1] = (ended, cooldowns[place - 1][1] + count)
+    place = bisect_right(ledger.ended, ended)
+    if place > 0 and ledger.ended[place - 1] == ended:
+        ledger.counts[place - 1] += count
     else:
-        cooldowns.insert(place, (ended, count))
+        ledger.ended.insert(place, ended)
+        ledger.counts.insert(place, count)
 
 
 def _note(ledger: Ledger, holder: Holder, question: Question, now: float) -> None:
@@ -345,11 +358,11 @@ def _time_of(ledger: Ledger, position: int, free: int, kept: float) -> float:
     left = position - free
     if left <= 0:
         # Of the slots that come back next this holder has its part, too.
-        return min(kept, ledger.cooldowns[0][0] + ledger.adaptive.window) if ledger.cooldowns else kept
-    for ended, count in ledger.cooldowns:
+        return min(kept, ledger.ended[0] + ledger.adaptive.window) if ledger.ended else kept
+    for place, count in enumerate(ledger.counts):
         left -= count
         if left <= 0:
-            return ended + ledger.adaptive.window
+            return ledger.ended[place] + ledger.adaptive.window
     return math.inf
 
 

@@ -163,15 +163,23 @@ class Ledger(msgspec.Struct, array_like=True):
         since: When the account began that this belongs to; another one means that this is of an earlier life.
         seen: The time of the last question.
         adaptive: How many calls a window may hold now.
-        cooldowns: When calls ended whose slots have not come back, and how many, ascending.
+        ended: When calls ended whose slots have not come back, ascending.
+        counts: How many slots came free for each of these times: a list of its own, for a list of pairs takes the
+            script in Redis three times as long to read and write.
         holders: Who holds or wants slots.
     """
 
     since: float
     seen: float
     adaptive: AdaptiveLimit
-    cooldowns: list[tuple[float, int]] = []
+    ended: list[float] = []
+    counts: list[int] = []
     holders: list[Holder] = []
+
+    @property
+    def cooldowns(self) -> list[tuple[float, int]]:
+        """When calls ended whose slots have not come back, and how many did then, ascending."""
+        return list(zip(self.ended, self.counts, strict=True))
 
 
 class Account(msgspec.Struct, frozen=True, array_like=True):
@@ -182,9 +190,11 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
         life: The life of the store: with another one, it may have lost what it was told.
         since: When this life of the account began, by the store's clock.
         closed_until: Before it nothing is granted, by the store's clock.
+        limits: The names of the limits that were asked for: of one that is here but not in the store the past was lost.
     """
 
     version: int
     life: str
     since: float
     closed_until: float
+    limits: tuple[str, ...] = ()

@@ -5,8 +5,8 @@ read until the commit, so that the questions of one limit are dealt with one aft
 
 How: the lock is taken in a statement of its own, since a statement sees the database as it was when it began. The next
 one reads the server's time, its life and both states. What all limits of an account have in common is written only if
-it is still as it was read; otherwise the question is dealt with anew. A commit whose answer is lost does no harm: the
-question is repeated, and its number shows that it was dealt with.
+it is still as it was read; otherwise the question is dealt with anew, with that locked too. A commit whose answer is
+lost does no harm: the question is repeated, and its number shows that it was dealt with.
 
 The life is the timeline, which each promotion of a standby changes, with the database's id and, where the role may read
 it, the system's. It is read in each transaction, because a pooler may have changed the server meanwhile. A crash of the
@@ -36,6 +36,7 @@ import anyio
 import asyncpg  # type: ignore[import-untyped]  # it has annotations, but is not marked as typed
 
 from bms_async.errors import ConfigurationError
+from bms_async.redaction import SecretStr
 
 from .ledger import deal, open_account
 from .messages import Account, Answer, Question
@@ -73,6 +74,7 @@ _LOCK = """;
 INSERT INTO bms_async_limits VALUES ({account}, {name}, '') ON CONFLICT DO NOTHING;
 SELECT FROM bms_async_limits WHERE account = {account} AND name = {name} FOR UPDATE
 """
+_LOCK_ACCOUNT = "; SELECT FROM bms_async_accounts WHERE name = {account} FOR UPDATE"
 _READ = """
 SELECT a.state AS account, l.state AS ledger, extract(epoch FROM clock_timestamp())::float8 AS now, {life} AS life
 FROM bms_async_limits l LEFT JOIN bms_async_accounts a ON a.name = l.account
@@ -93,6 +95,9 @@ SELECT (SELECT state FROM bms_async_accounts WHERE name = $1) AS account,
 _ADD_ACCOUNT = "INSERT INTO bms_async_accounts VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _CHANGE_ACCOUNT = "UPDATE bms_async_accounts SET state = $2 WHERE name = $1 AND state = $3"
 
+_NOT_LET_IN = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+_BAD_OPTIONS = (asyncpg.UndefinedObjectError, asyncpg.CantChangeRuntimeParamError, asyncpg.InvalidParameterValueError)
+
 _HOSTS = re.compile(r"(\[[\w:.%]+\]|[\w.%-]*)(:\d+)?(,(\[[\w:.%]+\]|[\w.%-]*)(:\d+)?)*", re.ASCII)
 
 
@@ -111,10 +116,14 @@ class PostgresStore:
     """
 
     def __init__(self, url: str) -> None:
+        url = SecretStr(url)
         parts = _split(url)
+        options = parse_qs(parts.query)
         self._url = url
-        self._label = f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
-        self._settings = {} if "application_name" in parse_qs(parts.query) else {"application_name": "bms_async"}
+        place = "&".join(f"{name}={options[name][-1]}" for name in ("host", "port", "dbname") if name in options)
+        hosts = parts.netloc.rpartition("@")[2]
+        self._label = f"postgresql://{hosts}{parts.path}{'?' if place else ''}{place}"
+        self._settings = {} if "application_name" in options else {"application_name": "bms_async"}
         self._connection: Any = None
         self._is_sound = False
         self._life = _LIFE
@@ -132,23 +141,18 @@ class PostgresStore:
 
         Raises:
             StoreError: The server refuses this role, or has no tables and lets it make none.
-            Exception: The server cannot be reached now, or is a standby.
+            OSError: The server cannot be reached now, or is a standby.
+            Exception: It did not do what it was asked for now.
         """
         async with self._explaining():
-            self._connection = await asyncpg.connect(
-                self._url,
-                timeout=_CONNECT_TIMEOUT,
-                command_timeout=_COMMAND_TIMEOUT,
-                statement_cache_size=0,
-                server_settings=self._settings,
-            )
+            self._connection = await self._connect()
             found = await self._look()
             if found["is_standby"]:
                 raise ConnectionError(f"{self._label} is a standby, in which nothing can be written")
             if found["missing"]:
                 # Of two processes that make a table at once, one fails.
                 with suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError):
-                    await self._connection.execute(f"BEGIN; {_TABLES} COMMIT")
+                    await self._connection.execute(f"{_begin('READ WRITE')}; {_TABLES} COMMIT")
                 await self._connection.execute("ROLLBACK")
             self._life = _LIFE + (_SYSTEM if found["has_system"] else "")
 
@@ -231,6 +235,32 @@ class PostgresStore:
         with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await connection.close(timeout=_CLOSE_TIMEOUT)
 
+    async def _connect(self) -> Any:
+        """Connect; what is raised keeps nothing of asyncpg's alive, whose variables hold the password."""
+        try:
+            return await asyncpg.connect(
+                self._url,
+                timeout=_CONNECT_TIMEOUT,
+                command_timeout=_COMMAND_TIMEOUT,
+                statement_cache_size=0,
+                server_settings=self._settings,
+            )
+        except _NOT_LET_IN as error:
+            failure: Exception = StoreError(
+                f"{self._label}: expected a database that lets this role in, got {error}; correct the address"
+            )
+        except (asyncpg.ClientConfigurationError, *_BAD_OPTIONS):
+            # What is said may quote the address.
+            failure = StoreError(
+                f"{self._label}: expected an address that asyncpg and the server can read, got options that they "
+                "refuse; correct them"
+            )
+        except TimeoutError:
+            failure = TimeoutError(f"{self._label}: expected an answer within {_CONNECT_TIMEOUT:g} s, got none")
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            failure = ConnectionError(f"{self._label}: {type(error).__name__}: {error}")
+        raise failure
+
     def _connected(self) -> Any:
         if self._connection is None:
             raise ConnectionError(f"{self._label} is not open")
@@ -249,13 +279,15 @@ class PostgresStore:
     async def _ask(self, account: str, name: str, question: Question) -> Answer:
         connection = self._connected()
         where = {"account": _text(account), "name": _text(name)}
-        for _ in range(_ATTEMPTS):
-            await connection.execute(_begin("READ WRITE") + _LOCK.format(**where))
+        for attempt in range(_ATTEMPTS):
+            # Others that changed it in between are kept from it; all take these locks in the same order.
+            lock = _LOCK + _LOCK_ACCOUNT if attempt else _LOCK
+            await connection.execute(_begin("READ WRITE") + lock.format(**where))
             row = await connection.fetchrow(_READ.format(life=self._life), account, name)
             kept = decode_account(row["account"])
             # The row is made empty, to have one that can be locked.
             ledger = decode_ledger(row["ledger"] or None)
-            dealt = deal(kept, ledger, question, now=row["now"], life=row["life"])
+            dealt = deal(kept, ledger, question, name=name, now=row["now"], life=row["life"])
             if dealt.account == kept or await self._replace(account, row["account"], dealt.account):
                 await connection.execute(_WRITE.format(state=_bytes(encode(dealt.ledger)), **where))
                 return dealt.answer
@@ -277,10 +309,6 @@ class PostgresStore:
         self._is_sound = False
         try:
             yield
-        except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-            raise StoreError(
-                f"{self._label}: expected a database that lets this role in, got {error}; correct the address"
-            ) from error
         except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError) as error:
             raise StoreError(
                 f"{self._label}: expected two tables that this role may read and write, or may make, got {error}; have "
@@ -292,11 +320,11 @@ class PostgresStore:
         except asyncpg.InternalClientError as error:
             # What asyncpg says of a connection that was lost between two commands.
             raise ConnectionError(f"{self._label}: the connection was lost") from error
-        except asyncpg.ClientConfigurationError:
-            # What asyncpg says may quote the address.
+        except asyncpg.DataError as error:
             raise StoreError(
-                f"{self._label}: expected an address that asyncpg can read, got options that it refuses; correct them"
-            ) from None
+                f"{self._label}: expected a database that can store the account's name, got {error}; name a database "
+                "in UTF8, or another account"
+            ) from error
         self._is_sound = True
 
 

@@ -46,6 +46,9 @@ _log = logging.getLogger("bms_async.limits")
 _TIMEOUT = 5.0
 """Seconds for connecting, and for each answer."""
 
+_NO_ANSWERS = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What redis-py and this module raise where a server says something that Redis never does."""
+
 _answers = msgspec.msgpack.Decoder(list[Answer])
 _questions = msgspec.msgpack.Encoder()
 
@@ -108,7 +111,7 @@ class RedisStore:
         """
         if not questions:
             return []
-        return _answers.decode(await self._guard(self._run(account, _questions.encode(questions))))
+        return await self._guard(self._ask(account, _questions.encode(questions)))
 
     async def read(self, account: str) -> AccountUsage:
         """Read what is kept of an account; nothing is changed.
@@ -158,6 +161,8 @@ class RedisStore:
             failure: Exception = TimeoutError(f"{self.label}: expected an answer within {_TIMEOUT:g} s, got none")
         except (errors.RedisError, OSError) as error:
             failure = explain(self.label, error, self._address.password)
+        except _NO_ANSWERS as error:
+            failure = ConnectionError(f"{self.label}: expected what a Redis server says, got {type(error).__name__}")
         except BaseException:
             await self.aclose()
             raise
@@ -220,6 +225,9 @@ class RedisStore:
                 self.label,
                 policy[-1].decode(),
             )
+
+    async def _ask(self, account: str, questions: bytes) -> list[Answer]:
+        return _answers.decode(await self._run(account, questions))
 
     async def _run(self, account: str, questions: bytes) -> bytes:
         script = _load_script()

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
 import anyio
+from msgspec.structs import replace
 
 from bms_async._threads import run_in_thread
 
@@ -166,10 +167,12 @@ class SqliteStore:
         with self._file.transaction("IMMEDIATE") as connection:
             now = self._now()
             kept = _read_account(connection, account)
-            state = self._live_on(kept, account, questions[0][1].terms, now)
+            # Limits without their account are what is left of one that was lost.
+            has_limits = kept is None and _has_limits(connection, account)
+            state = self._live_on(kept, account, questions[0][1].terms, now, has_limits=has_limits)
             for name, question in questions:
                 ledger = _read_ledger(connection, account, name)
-                state, ledger, answer = deal(state, ledger, question, now=now, life=self._life)
+                state, ledger, answer = deal(state, ledger, question, name=name, now=now, life=self._life)
                 _write_ledger(connection, account, name, ledger)
                 answers.append(answer)
             if state is not None and state != kept:
@@ -177,15 +180,16 @@ class SqliteStore:
         self._note_written(account)
         return answers
 
-    def _live_on(self, kept: Account | None, account: str, terms: Terms, now: float) -> Account | None:
+    def _live_on(
+        self, kept: Account | None, account: str, terms: Terms, now: float, *, has_limits: bool
+    ) -> Account | None:
         """Return an account as it is in this life of the machine and of the file; None if it is new to both."""
         if kept is not None and kept.life != self._life:
             # All earlier calls were sent before the machine came up, which was at 0 on this clock.
             kept = Account(VERSION, self._life, now, terms.closed)
         if self._closed.get(account, 0) < self._file.losses:
-            since = now if kept is None else kept.since
-            return Account(VERSION, self._life, since, now + terms.closed)
-        if kept is None and self._trust_new:
+            return replace(kept or Account(VERSION, self._life, now, now), closed_until=now + terms.closed)
+        if kept is None and self._trust_new and not has_limits:
             return Account(VERSION, self._life, now, now)
         return kept
 
@@ -222,6 +226,10 @@ def _read_account(connection: sqlite3.Connection, account: str) -> Account | Non
 
 def _write_account(connection: sqlite3.Connection, account: str, state: Account) -> None:
     connection.execute("INSERT OR REPLACE INTO accounts (name, state) VALUES (?, ?)", (account, encode(state)))
+
+
+def _has_limits(connection: sqlite3.Connection, account: str) -> bool:
+    return connection.execute("SELECT 1 FROM limits WHERE account = ?", (account,)).fetchone() is not None
 
 
 def _read_ledger(connection: sqlite3.Connection, account: str, name: str) -> Ledger | None:

@@ -5,6 +5,11 @@ Everything here blocks, and is called by one thread at a time.
 A file is known by the device and the number that the system has for it while it is open, since a deleted file keeps its
 number as long as somebody has it open. Afterwards the number may be another file's, so the file also has a random id of
 its own in it, which is compared when it is opened again.
+
+SQLite counts the locks of a process in its memory, which a forked child inherits without the locks: the child would
+take a file of its parent's for locked, and the parent, as the last one that seems to have it open, would delete the log
+that the child writes to. So a fork waits until no transaction is under way, and the child closes what it inherited
+before anything else, which only forgets the count.
 """
 
 from __future__ import annotations
@@ -12,10 +17,12 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn, TypeVar, TypeVarTuple
+from weakref import WeakSet
 
 from bms_async._files import sync_folder
 
@@ -49,6 +56,9 @@ _IS_EMPTY = "SELECT user_version = 0 AND NOT EXISTS (SELECT 1 FROM sqlite_master
 _BUSY_TIMEOUT = 2.0
 """Seconds for which a transaction waits for those of other processes."""
 
+_DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR}
+"""The last one where a table is not as this program made it."""
+
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
 
 
@@ -71,6 +81,9 @@ class SqliteFile:
         self._id: str | int | None = None
         self._level = ""
         self._keeps_commits = False
+        # Held while SQLite works, so that nobody forks then.
+        self._lock = threading.RLock()
+        _files.add(self)
 
     def explaining(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Call a function that uses the file.
@@ -85,14 +98,15 @@ class SqliteFile:
             OSError: The same.
         """
         try:
-            return function(*args)
+            with self._lock:
+                return function(*args)
         except OSError as error:
             if error.errno in _FORBIDDEN:
                 self._refuse("a file that may be read and written, in a folder that may be written", error)
             raise
         except sqlite3.Error as error:
             code = primary_code(error)
-            if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+            if code in _DAMAGED:
                 self._refuse("a SQLite database that is whole", error)
             if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY} and not self._may_be_used():
                 self._refuse("a file that may be read and written, in a folder that may be written", error)
@@ -138,9 +152,24 @@ class SqliteFile:
 
     def close(self) -> None:
         """Close the file; closing what is not open does nothing."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def hold(self) -> None:
+        """Wait until no transaction is under way, and let none begin."""
+        self._lock.acquire()
+
+    def go_on(self) -> None:
+        """Let transactions begin again."""
+        self._lock.release()
+
+    def close_inherited(self) -> None:
+        """Close the file in a child process, in which there is neither its user's thread nor a lock on the file."""
+        self._lock = threading.RLock()
+        with suppress(sqlite3.Error):
+            self.close()
 
     def sync(self, *, always: bool) -> None:
         """Say whether the next commits have to outlive a loss of power.
@@ -220,3 +249,31 @@ def primary_code(error: sqlite3.Error) -> int:
 def _value(connection: sqlite3.Connection, statement: str) -> int | str:
     value: int | str = connection.execute(statement).fetchone()[0]
     return value
+
+
+_files: WeakSet[SqliteFile] = WeakSet()
+_held: list[SqliteFile] = []
+_forking = threading.Lock()
+
+
+def _hold_all() -> None:
+    _forking.acquire()
+    for file in list(_files):
+        file.hold()
+        _held.append(file)
+
+
+def _let_all_go_on() -> None:
+    while _held:
+        _held.pop().go_on()
+    _forking.release()
+
+
+def _close_all_inherited() -> None:
+    while _held:
+        _held.pop().close_inherited()
+    _forking.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold_all, after_in_parent=_let_all_go_on, after_in_child=_close_all_inherited)

@@ -9,9 +9,17 @@ import msgspec
 
 from .messages import VERSION, Account, Answer, Ledger, Question
 
+
+class _Version(msgspec.Struct, array_like=True):
+    version: int
+
+
 _encoder = msgspec.msgpack.Encoder()
+_versions = msgspec.msgpack.Decoder(_Version)
 _accounts = msgspec.msgpack.Decoder(Account)
 _ledgers = msgspec.msgpack.Decoder(Ledger)
+# Of a text that is not UTF-8 msgspec says the latter.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 class StoreError(Exception):
@@ -83,15 +91,16 @@ def decode_account(data: bytes | None) -> Account | None:
     if data is None:
         return None
     try:
-        account = _accounts.decode(data)
-    except msgspec.DecodeError as error:
+        # By itself, because a later version may keep anything after it.
+        version = _versions.decode(data).version
+        if version > VERSION:
+            raise StoreError(
+                f"the store was written by a later version of bms_async: expected version {VERSION} of its state, "
+                f"got {version}; update bms_async here"
+            )
+        return _accounts.decode(data)
+    except _UNREADABLE as error:
         raise StoreError(f"what the store keeps of the account is not readable: {error}") from error
-    if account.version > VERSION:
-        raise StoreError(
-            f"the store was written by a later version of bms_async: expected version {VERSION} of its state, "
-            f"got {account.version}; update bms_async here"
-        )
-    return account
 
 
 def decode_ledger(data: bytes | None) -> Ledger | None:
@@ -102,5 +111,5 @@ def decode_ledger(data: bytes | None) -> Ledger | None:
     """
     try:
         return None if data is None else _ledgers.decode(data)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise StoreError(f"what the store keeps of a limit is not readable: {error}") from error

@@ -19,6 +19,9 @@ _SCHEMES = {
     "rediss": "redis",
     "valkey": "redis",
     "valkeys": "redis",
+    "unix": "redis",
+    "redis+unix": "redis",
+    "valkey+unix": "redis",
     "postgresql": "asyncpg",
     "postgres": "asyncpg",
     "sqlite": None,
@@ -92,6 +95,10 @@ def find_file(argument: str, address: str | None) -> Path | None:
         return None
     parts = _split(argument, address)
     path = unquote(parts.path)
+    if parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"{argument}={shown!r}: expected the path of a file and no options; percent-encode '?' and '#' in the path"
+        )
     # A relative path would be another budget in each folder, so there is none; what SQLAlchemy writes with four slashes
     # is the same file.
     if parts.netloc or not path.strip("/"):
@@ -108,7 +115,8 @@ def _scheme_of(address: str) -> str:
 def _split(argument: str, address: str) -> SplitResult:
     try:
         parts = urlsplit(address)
-        _ = parts.port
+        # PostgreSQL's may name several hosts, each with a port.
+        _ = None if "," in parts.netloc else parts.port
     except ValueError:
         raise ConfigurationError(
             f"{argument}={wrap_address(address)!r}: expected a valid address of a store: {_EXPECTED}"
@@ -123,7 +131,9 @@ def _find_server(argument: str, address: str) -> Callable[[], Store]:
         raise ConfigurationError(
             f"{argument}={shown!r}: this store needs the extra {extra!r}: pip install 'bms-async[{extra}]'"
         )
-    if not _split(argument, address).hostname:
+    parts = _split(argument, address)
+    # A socket has a path, or the name of a database and the driver's own place for it.
+    if not (parts.netloc or parts.path.strip("/")):
         raise ConfigurationError(f"{argument}={shown!r}: expected the store's host: {_EXPECTED}")
     if module == "redis":
         from .redis import RedisStore  # noqa: PLC0415 - it needs an extra

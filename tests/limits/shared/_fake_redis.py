@@ -31,7 +31,8 @@ class FakeRedis:
                     size = int((await reader.readline())[1:])
                     words.append((await reader.readexactly(size + 2))[:-2])
                 command = words[0].decode()
-                text = f"${len(self.info)}\r\n{self.info}" if command == "INFO" else self.lines.get(command, "+OK")
+                answer = f"${len(self.info)}\r\n{self.info}" if command == "INFO" else "+OK"
+                text = self.lines.get(command, answer)
                 writer.write(f"{text}\r\n".encode())
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):

@@ -105,7 +105,11 @@ MUTANTS = (
         "R4",
         (("min(question.reserve, ledger.adaptive.capacity - 1)", "question.reserve"),),
     ),
-    Mutant("cooldowns that are not kept in order", "L cooldowns", (("cooldowns[place - 1][0] > ended", "False"),)),
+    Mutant(
+        "cooldowns that are not kept in order",
+        "L cooldowns",
+        (("bisect_right(ledger.ended, ended)", "len(ledger.ended)"),),
+    ),
 )
 
 

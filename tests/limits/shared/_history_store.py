@@ -92,7 +92,7 @@ class KeepingStore:
         account, ledger = decode_account(self._account), decode_ledger(self._ledger)
         now = self.clock(time)
         before = self._find_present(account, ledger, question, now)
-        dealt: whole.Dealt = self.rule_book.deal(account, ledger, question, now=now, life=str(self.life))
+        dealt: whole.Dealt = self.rule_book.deal(account, ledger, question, name="stop", now=now, life=str(self.life))
         self.questions += 1
         after, answer = _find(dealt.ledger, question), dealt.answer
         key = (question.holder, question.seq)

@@ -74,7 +74,7 @@ class MemoryStore:
             state.asked.append((account, name, question))
             kept = decode_account(state.accounts.get(account))
             ledger = decode_ledger(state.limits.get((account, name)))
-            dealt = deal(kept, ledger, question, now=state.now(), life=state.life)
+            dealt = deal(kept, ledger, question, name=name, now=state.now(), life=state.life)
             state.accounts[account] = encode(dealt.account)
             state.limits[account, name] = encode(dealt.ledger)
             answers.append(dealt.answer)

@@ -198,7 +198,7 @@ class _Run:
 
     def deal(self, process: _Process, question: Question) -> None:
         began = time.process_time()
-        dealt = self.rule_book.deal(self.account, self.ledger, question, now=self.now, life=_LIFE)
+        dealt = self.rule_book.deal(self.account, self.ledger, question, name="stop", now=self.now, life=_LIFE)
         self.cpu += time.process_time() - began
         self.account, self.ledger = dealt.account, dealt.ledger
         self.dealt += 1

@@ -14,7 +14,8 @@ from bms_async.limits.shared.store import encode
 T = TypeVar("T")
 
 # In an order that no locale but that of C has; the other one counts when two wait since the same moment.
-HOLDERS = ("a", "B", "é", "a-b")
+FEW = ("a", "B", "é", "a-b")
+MANY = (*FEW, *(f"holder-{number}" for number in range(50)))
 LIMITS = ("servers.stop", "jobs.get")
 PASSED = (
     *(0.0,) * 6,
@@ -31,12 +32,21 @@ PASSED = (
     -3600.0,
 )
 AGES = (0.0, 0.004, 0.7, 5.0, 59.0, 100.0, 1e9, -1.0, math.nan, math.inf)
-DOCUMENTED = (*(50,) * 9, 7, 20, 2000)
+DOCUMENTED = ((*(50,) * 9, 7, 20, 2000), (*(50,) * 9, 7, 20, 2000), (2000,), (120, 120, 130))
+BULK = (*(0,) * 6, 1, 2, 5, 20, 49, 900, -20)
+COUNTS = (*range(-1, 12), 400)
+# Beside and at a moment at which something changes by itself.
+BESIDE = (0.0, 0.0, 0.0, -0.1, 0.1, 0.2)
 RETRIES: tuple[tuple[float, ...], ...] = ((), (0.0,), (3.5,), (120.0,))
 QUOTAS: tuple[tuple[float, ...], ...] = (
     (),
     (30, 60.0),
     (5, 7.0),
+    (9, 1.0),
+    (7.5, 60.0),
+    (2, 3600.0),
+    (3, 86400.0),
+    (3, 86400.5),
     (200, 300.0),
     (1, 3600.0),
     (0, 60.0),
@@ -53,10 +63,11 @@ class Step(NamedTuple):
     Attributes:
         now: The store's time.
         life: The store's life.
-        questions: What was asked; an empty list for an operator who opens the account, None where all is lost.
+        questions: What was asked; an empty list for an operator who opens the account, None where something is lost.
         answers: What is answered.
         account: What is kept of the account.
         ledgers: What is kept of the limits.
+        lost: The limit that is lost; empty where all is.
     """
 
     now: float
@@ -65,6 +76,7 @@ class Step(NamedTuple):
     answers: Sequence[Answer]
     account: bytes | None
     ledgers: dict[str, bytes]
+    lost: str
 
 
 class Bytes:
@@ -97,22 +109,32 @@ class _History:
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     last: dict[tuple[str, str], Question] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._holders = self.choose.one_of((FEW, FEW, MANY))
+        self._documented = self.choose.one_of(DOCUMENTED)
+
     def go_on(self) -> Step:
         choose = self.choose
-        self.now += choose.one_of(PASSED)
+        if choose.rarely(4) and (moments := self._moments()):
+            self.now = choose.one_of(moments[:8]) + choose.one_of(BESIDE)
+        else:
+            self.now += choose.one_of(PASSED)
         event = choose.number(60)
         if event == 59:
             self.life = choose.one_of(LIVES)
         elif event == 58:
             self.account, self.ledgers = None, {}
             return self._step(None, [])
+        elif event == 57:
+            self.ledgers.pop(limit := choose.one_of(LIMITS), None)
+            return self._step(None, [], limit)
         elif event % 20 == 7:
             self.account = open_account(self.account, now=self.now, life=self.life)
             return self._step([], [])
         questions = [self._ask() for _ in range(1 + choose.rarely(3))]
         answers = []
         for limit, question in questions:
-            dealt = deal(self.account, self.ledgers.get(limit), question, now=self.now, life=self.life)
+            dealt = deal(self.account, self.ledgers.get(limit), question, name=limit, now=self.now, life=self.life)
             self.account, self.ledgers[limit] = dealt.account, dealt.ledger
             answers.append(dealt.answer)
             if not dealt.answer.known and not self.choose.rarely(4):
@@ -120,14 +142,26 @@ class _History:
                 self.last.pop((question.holder, limit), None)
         return self._step(questions, answers)
 
-    def _step(self, questions: Sequence[tuple[str, Question]] | None, answers: Sequence[Answer]) -> Step:
+    def _moments(self) -> list[float]:
+        moments = [] if self.account is None else [self.account.closed_until]
+        for ledger in self.ledgers.values():
+            adaptive = ledger.adaptive
+            moments += [adaptive.blocked_until, adaptive.grow_at, adaptive.forget_at]
+            moments += [ended + adaptive.window for ended in ledger.ended]
+            for holder in ledger.holders:
+                moments += [holder.ends, holder.due, holder.due + 0.3]
+        return sorted(moment for moment in moments if self.now < moment < math.inf)
+
+    def _step(
+        self, questions: Sequence[tuple[str, Question]] | None, answers: Sequence[Answer], lost: str = ""
+    ) -> Step:
         account = None if self.account is None else encode(self.account)
         ledgers = {name: encode(ledger) for name, ledger in self.ledgers.items()}
-        return Step(self.now, self.life, questions, answers, account, ledgers)
+        return Step(self.now, self.life, questions, answers, account, ledgers, lost)
 
     def _ask(self) -> tuple[str, Question]:
         choose = self.choose
-        holder, limit = choose.one_of(HOLDERS), choose.one_of(LIMITS)
+        holder, limit = choose.one_of(self._holders), choose.one_of(LIMITS)
         last, manner = self.last.get((holder, limit)), choose.number(12)
         if last is not None and manner == 11:
             return limit, last
@@ -141,25 +175,30 @@ class _History:
     def _question(self, holder: str, seq: int) -> Question:
         choose = self.choose
         extra, ended = choose.number(16), choose.number(4)
+        if extra == 9 and choose.rarely(3):
+            ended = 40
         return Question(
             holder=holder,
             seq=seq,
             terms=choose.one_of(TERMS),
-            limit=choose.one_of(DOCUMENTED),
+            limit=choose.one_of(self._documented),
             reserve=choose.one_of((0, 1, 2, 3, 3, 60, -1)),
             interactive=choose.one_of((0, 0, 0, 0, 1, 2, 3, 5, -1)),
-            bulk=choose.number(70) - 20 if choose.number(2) else 0,
+            bulk=choose.one_of(BULK),
             ahead=choose.number(8),
             unused=choose.number(4) - 1 if extra & 1 else 0,
             spare=choose.number(4) - 1 if extra & 2 else 0,
             adopted=choose.number(6) - 1 if extra == 4 else 0,
-            ended=tuple((choose.one_of(AGES), choose.number(13) - 1) for _ in range(ended)),
+            ended=tuple((self._age(many=ended > 4), choose.one_of(COUNTS)) for _ in range(ended)),
             refusals=tuple(
                 Refusal(choose.one_of(RETRIES), choose.one_of(QUOTAS)) for _ in range(2 if extra == 8 else 0)
             ),
             jumped=extra == 12 and choose.rarely(3),
             leaving=extra == 5,
         )
+
+    def _age(self, *, many: bool) -> float:
+        return self.choose.number(200) * 0.37 if many else self.choose.one_of(AGES)
 
 
 def play(data: bytes) -> list[Step]:

@@ -205,6 +205,10 @@ def test_a_cloud_names_its_store_and_the_environment_one_for_all_others(
         ("mysql://host/db", "expected the address of a store"),
         ("redis:6379", "expected the address of a store"),
         ("redis://", "expected the store's host"),
+        ("unix://", "expected the store's host"),
+        ("postgresql://", "expected the store's host"),
+        ("sqlite:///var/lib/a#b.db", "percent-encode '.' and '#'"),
+        ("sqlite:///var/lib/a.db?mode=ro", "percent-encode '.' and '#'"),
         ("redis://host:port/0", "expected a valid address"),
         ("sqlite://", "expected the whole path of a file"),
         ("sqlite://relative/x.db", "expected the whole path of a file"),
@@ -214,6 +218,24 @@ def test_a_cloud_names_its_store_and_the_environment_one_for_all_others(
 def test_what_is_no_store_is_refused_and_the_text_says_what_is_expected(store: str, text: str) -> None:
     with pytest.raises(ConfigurationError, match=f"store=.*{text}"):
         Limits.shared(store, account="a")
+
+
+@pytest.mark.parametrize(
+    ("store", "label"),
+    [
+        ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
+        ("valkey+unix:///run/redis.sock", "unix:///run/redis.sock?db=0"),
+        ("postgresql://u:p%40%2F@one:1,two:2/db", "postgresql://one:1,two:2/db"),
+        ("postgresql://[::1]/db", "postgresql://[::1]/db"),
+        ("postgresql:///db?host=/run/postgresql", "postgresql:///db?host=/run/postgresql"),
+        ("postgresql:///db", "postgresql:///db"),
+        ("sqlite:///var/lib/a%23b%3Fc d.db", "/var/lib/a#b?c d.db"),
+    ],
+)
+async def test_sockets_and_several_hosts_are_stores_too(store: str, label: str) -> None:
+    exchange = Limits.shared(store, account="a")._exchange
+    assert exchange is not None
+    assert exchange.store.label == label
 
 
 @pytest.mark.parametrize("account", ["", "a\nb", "x" * 201, None, 7])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bms_async.limits.shared import ledger as whole
 from bms_async.limits.shared.ledger import Dealt, count_used, deal, open_account
-from bms_async.limits.shared.messages import CLOCK_DRIFT, Account, Answer, Ledger, Question, Refusal, Terms
+from bms_async.limits.shared.messages import CLOCK_DRIFT, VERSION, Account, Answer, Ledger, Question, Refusal, Terms
 from bms_async.limits.shared.store import decode_account, decode_ledger, encode
 from tests.limits.shared._history_mutants import changed
 
@@ -32,6 +32,7 @@ class Desk:
         self.account: bytes = encode(open_account(None, now=now, life="one"))
         self.ledger: bytes | None = None
         self.life = "one"
+        self.name = "stop"
         self.last: dict[str, Question] = {}
 
     def ask(self, holder: str = "a", **said: Any) -> Answer:
@@ -43,7 +44,12 @@ class Desk:
         """Have a question dealt with."""
         self.last[question.holder] = question
         dealt: Dealt = self.rule_book.deal(
-            decode_account(self.account), decode_ledger(self.ledger), question, now=self.now, life=self.life
+            decode_account(self.account),
+            decode_ledger(self.ledger),
+            question,
+            name=self.name,
+            now=self.now,
+            life=self.life,
         )
         self.account, self.ledger = encode(dealt.account), encode(dealt.ledger)
         return dealt.answer
@@ -169,7 +175,14 @@ def test_the_same_state_and_question_give_the_same_answer(drawn: list[Step]) -> 
         take(desk, step)
     question = Question(holder="a", seq=99, terms=TERMS, limit=4, interactive=2, bulk=2, ended=((0.1, 1),))
     outcomes = [
-        deal(decode_account(desk.account), decode_ledger(desk.ledger), question, now=desk.now + 1, life="one")
+        deal(
+            decode_account(desk.account),
+            decode_ledger(desk.ledger),
+            question,
+            name=desk.name,
+            now=desk.now + 1,
+            life="one",
+        )
         for _ in range(2)
     ]
     assert outcomes[0] == outcomes[1]
@@ -369,7 +382,40 @@ def test_the_account_of_an_earlier_life_has_no_say() -> None:
     assert answer.granted == 0
     assert answer.closed_for == pytest.approx(TERMS.closed)
     account = decode_account(desk.account)
-    assert account == Account(account.version, "two", desk.now, desk.now + TERMS.closed) if account else False
+    assert account == Account(VERSION, "two", desk.now, desk.now + TERMS.closed, (desk.name,))
+
+
+def lose_the_limit_alone(rule_book: ModuleType = whole) -> Answer:
+    desk = Desk(rule_book)
+    desk.use_all()
+    desk.ledger = None
+    return desk.ask("b", interactive=1)
+
+
+def test_a_limit_that_was_lost_alone_closes_the_account_and_a_new_one_does_not() -> None:
+    assert (lost := lose_the_limit_alone()).granted == 0
+    assert lost.closed_for == pytest.approx(TERMS.closed)
+    desk = Desk()
+    desk.use_all()
+    desk.ledger, desk.name = None, "start"
+    assert desk.ask("b", interactive=1).granted == 1
+
+
+def test_without_the_names_of_the_limits_it_would_be_taken_for_a_new_one() -> None:
+    assert lose_the_limit_alone(changed(("if name in account.limits:", "if False:"))).granted == 1
+
+
+def test_a_limit_that_was_lost_closes_the_account_once_and_an_operator_may_open_it() -> None:
+    desk = Desk()
+    desk.use_all()
+    desk.ledger = None
+    desk.ask("b", interactive=1)
+    desk.now += 100
+    answer = desk.ask("b", interactive=1)
+    assert not answer.known
+    assert desk.ask("c", interactive=1).closed_for == pytest.approx(TERMS.closed - 100)
+    desk.account = encode(open_account(decode_account(desk.account), now=desk.now, life=desk.life))
+    assert desk.ask("c", interactive=1).granted == 1
 
 
 def test_msgpack_keeps_what_the_rule_book_may_write() -> None:

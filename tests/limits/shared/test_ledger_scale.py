@@ -42,9 +42,7 @@ def test_four_hundred_holders_ask_fifty_questions_a_second_at_most() -> None:
 
 
 def test_without_slots_that_return_soon_one_holder_gets_most_of_them() -> None:
-    before = changed(
-        ("min(kept, ledger.cooldowns[0][0] + ledger.adaptive.window) if ledger.cooldowns else kept", "kept")
-    )
+    before = changed(("min(kept, ledger.ended[0] + ledger.adaptive.window) if ledger.ended else kept", "kept"))
     load = Load(4, 2000, waiting=500, windows=3, is_open=True)
     assert measure(load, before).most > 1800
     assert measure(load).most < 1500

@@ -29,7 +29,11 @@ MUTANTS = {
     "a holder that came back keeps what it had": ("if question[Q_SEQ] > 1 then", "if false then"),
     "slots of the dead come back a timeout too soon": ("holder[ENDS] + terms[T_TIMEOUT]", "holder[ENDS]"),
     "a new account opens too soon": ("terms[T_LEASE] + terms[T_TIMEOUT] + CLOCK_DRIFT + terms", "terms"),
-    "another life is the same": ("or account[A_LIFE] ~= life then", "then"),
+    "a limit that is lost is a new one": ("if is_named then", "if false then"),
+    "another life is the same": (
+        "or account[A_LIFE] ~= life then return {VERSION, life, now, now + closed",
+        "then return {VERSION, life, now, now + closed",
+    ),
     "a clock that went back is not seen": ("if now < ledger[L_SEEN] then", "if false then"),
     "a jump ahead is not seen": ("if question[Q_JUMPED] then", "if false then"),
     "calls end before they ended": ("ceil(ended * GRAINS)", "floor(ended * GRAINS)"),
@@ -58,7 +62,9 @@ def compare(client: redis.Redis, script: str, history: Sequence[Step]) -> None:
     pipeline, key = client.pipeline(transaction=False), "history"
     pipeline.delete(key)
     for step in history:
-        if step.questions is None:
+        if step.questions is None and step.lost:
+            pipeline.hdel(key, f"limit:{step.lost}")
+        elif step.questions is None:
             pipeline.delete(key)
         else:
             asked = msgspec.msgpack.encode(step.questions) if step.questions else b""
@@ -93,7 +99,7 @@ def histories() -> list[list[Step]]:
     return [play(chance.randbytes(LENGTH)) for _ in range(60)]
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.binary(min_size=LENGTH // 2, max_size=2 * LENGTH))
 def test_lua_answers_and_keeps_what_python_does(server: Server, data: bytes) -> None:
     with server.client() as client:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio
 import asyncpg  # type: ignore[import-untyped]
@@ -19,6 +20,7 @@ from bms_async.limits.shared.postgres import PostgresStore
 from bms_async.limits.shared.store import StoreError
 from tests.limits.shared._asking import LIMIT, TERMS, ask, opened
 from tests.limits.shared._postgres import Postgres, running_postgres
+from tests.secrets._search import family
 
 CANARY = "k4n4ry-pass"
 
@@ -157,6 +159,25 @@ async def test_without_the_lock_more_is_granted_than_the_limit(
     assert await _ask_from_many_connections(postgres) > LIMIT
 
 
+async def _errors_of_first_questions_at_once(postgres: Postgres) -> int:
+    """Return how many of 20 holders fail, each of which asks for another limit that is new."""
+    account = uuid.uuid4().hex
+    async with AsyncExitStack() as stack:
+        stores = [await stack.enter_async_context(opened(PostgresStore(postgres.url()))) for _ in range(20)]
+        asking = (ask(store, "h", account=account, limit=f"{number}") for number, store in enumerate(stores))
+        outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    return sum(isinstance(outcome, ConnectionError) for outcome in outcomes)
+
+
+async def test_twenty_limits_of_an_account_may_be_new_at_once(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ATTEMPTS", 3)
+    assert await _errors_of_first_questions_at_once(postgres) == 0
+    monkeypatch.setattr(module, "_LOCK_ACCOUNT", "")
+    assert await _errors_of_first_questions_at_once(postgres) > 0
+
+
 async def test_the_time_is_read_after_the_lock_was_got(postgres: Postgres) -> None:
     account = uuid.uuid4().hex
     async with opened(PostgresStore(postgres.url())) as first, opened(PostgresStore(postgres.url())) as second:
@@ -285,17 +306,59 @@ async def test_a_table_that_was_dropped_is_made_again_when_the_store_is_opened_a
 async def test_a_wrong_password_and_an_unknown_database_are_refused_without_the_password(
     postgres: Postgres, database: str, role: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"postgresql://u:{CANARY}@127.0.0.1:{closed.getsockname()[1]}/db"
     caplog.set_level(logging.DEBUG)
     for url, cause in (
         (postgres.url(database, who=f"{role}:{CANARY}-wrong"), "password authentication failed"),
         (postgres.url("nowhere", who=f"{role}:{CANARY}"), 'database "nowhere" does not exist'),
-        (postgres.url(database, who=f"{role}:{CANARY}") + "?sslmode=whatever", "options that it refuses"),
+        (postgres.url(database, who=f"{role}:{CANARY}") + "?sslmode=whatever", "options that they refuse"),
+        (postgres.url(database, who=f"{role}:{CANARY}") + "?whatever=1", "options that they refuse"),
+        (nobody, "ConnectionRefusedError"),
+        (f"postgresql://u:{CANARY}@/db?host=/nowhere", "db.host=/nowhere: FileNotFoundError"),
     ):
         store = PostgresStore(url)
-        with pytest.raises(StoreError, match=cause) as refused:
+        with pytest.raises((StoreError, ConnectionError), match=cause) as refused:
             await store.open()
         await store.aclose()
+        assert isinstance(refused.value, ConnectionError) is ("Error" in cause)
         assert CANARY not in f"{refused.value!r} {store!r} {store.label} {caplog.text}"
+        assert CANARY not in variables_of(refused.value)
+
+
+def variables_of(error: BaseException) -> str:
+    """What an error reporter shows of all frames but those of the test itself."""
+    shown, frames = "", [frame for each in family(error) for frame, _ in traceback.walk_tb(each.__traceback__)]
+    for frame in frames:
+        if frame.f_code.co_filename != __file__:
+            shown += repr(frame.f_locals)
+    assert frames
+    return shown
+
+
+async def test_asyncpg_itself_shows_the_password(postgres: Postgres) -> None:
+    with pytest.raises(asyncpg.InvalidPasswordError) as refused:
+        await asyncpg.connect(postgres.url(who=f"nobody:{CANARY}"))
+    assert CANARY in variables_of(refused.value)
+
+
+async def test_a_role_that_reads_only_by_default_makes_the_tables_and_writes(
+    postgres: Postgres, database: str, role: str
+) -> None:
+    await postgres.run(f"GRANT CREATE ON SCHEMA public TO {role}", database=database)
+    await postgres.run(f"ALTER ROLE {role} SET default_transaction_read_only = on")
+    async with opened(PostgresStore(postgres.url(database, who=f"{role}:{CANARY}"))) as store:
+        await store.open_account("a")
+        assert (await ask(store, "h", interactive=3)).granted == 3
+
+
+async def test_a_name_that_the_database_cannot_store_is_refused(postgres: Postgres) -> None:
+    name = f"db_{uuid.uuid4().hex}"
+    await postgres.run(f"CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    async with opened(PostgresStore(postgres.url(name))) as store:
+        with pytest.raises(StoreError, match="name a database in UTF8, or another account"):
+            await ask(store, "h", account="日本")
+    await postgres.run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +384,7 @@ def test_an_address_that_is_none_is_refused_and_not_quoted(url: str) -> None:
         (f"postgres://u:{CANARY}@limits.example:5433/db?password={CANARY}", "postgresql://limits.example:5433/db"),
         (f"postgresql://u:{CANARY}@[::1]:5432/db", "postgresql://[::1]:5432/db"),
         (f"postgresql://u:{CANARY}%40x@one:1,two:2/db?target_session_attrs=read-write", "postgresql://one:1,two:2/db"),
-        (f"postgresql://u:{CANARY}%40x@/db?host=/run/postgresql", "postgresql:///db"),
+        (f"postgresql://u:{CANARY}%40x@/db?host=/run/pg&password={CANARY}", "postgresql:///db?host=/run/pg"),
     ],
 )
 def test_the_label_has_neither_the_user_nor_the_password(url: str, label: str) -> None:

@@ -71,6 +71,7 @@ async def test_what_passes_is_an_error_that_is_tried_again(says: str) -> None:
         ("WRONGTYPE Operation against a key holding the wrong kind of value", "name another account"),
         ("BMSLATER 2", "update bms_async here"),
         ("BMSUNREADABLE limit", "delete the account's key"),
+        ("ERR user_script:410: bad argument #1 to 'ipairs' (table expected, got number)", "delete the account's key"),
         ("ERR user_script:408: attempt to compare number with string", "delete the account's key"),
     ],
 )
@@ -88,6 +89,19 @@ async def test_a_sentinel_and_what_is_no_server_at_all_are_not_used() -> None:
         async with fake_redis(info=info) as fake:
             with pytest.raises(StoreError, match=says):
                 await RedisStore(f"redis://127.0.0.1:{fake.port}").open()
+
+
+@pytest.mark.parametrize("says", ["$-5", "$1e9", ":7", "*1\r\n:7", "HTTP/1.1 400 Bad Request", "$-1"])
+async def test_what_no_redis_server_says_is_an_error_that_passes(says: str) -> None:
+    async with fake_redis({"INFO": says}) as fake:
+        with pytest.raises(ConnectionError, match=r"^redis://127"):
+            await RedisStore(f"redis://127.0.0.1:{fake.port}").open()
+    async with fake_redis({"EVALSHA": says}) as fake:
+        store = RedisStore(f"redis://127.0.0.1:{fake.port}")
+        await store.open()
+        with pytest.raises(ConnectionError, match=r"^redis://127"):
+            await store.ask("prod", [("servers.stop", QUESTION)])
+        await store.aclose()
 
 
 async def test_what_is_nice_to_have_may_be_forbidden() -> None:

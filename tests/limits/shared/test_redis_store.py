@@ -115,6 +115,18 @@ async def test_a_server_that_lost_everything_has_the_account_closed(server: Serv
     assert anew.closed_for > 0.0
 
 
+async def test_a_limit_that_was_lost_alone_closes_the_account(server: Server, store: RedisStore) -> None:
+    await store.open_account(ACCOUNT)
+    await store.ask(ACCOUNT, [("servers.stop", QUESTION), ("servers.start", QUESTION)])
+    server.command("HDEL", f"bms_async:limits:{ACCOUNT}", "limit:servers.stop")
+    lost, other = await store.ask(
+        ACCOUNT, [("servers.stop", QUESTION), ("servers.start", Question(holder="one", seq=2, terms=Terms(), limit=50))]
+    )
+    assert lost.granted == 0
+    assert lost.closed_for == pytest.approx(135.1, abs=0.01)
+    assert (other.used, other.closed_for > 0) == (3, True)
+
+
 async def test_a_server_that_lost_its_scripts_is_given_the_script_again(server: Server, store: RedisStore) -> None:
     await store.open_account(ACCOUNT)
     server.command("SCRIPT", "FLUSH")

@@ -90,6 +90,16 @@ async def test_in_the_machines_own_file_a_new_account_is_open_at_once(path: Path
         assert (await ask(store, "i", account="other", interactive=3)).granted == 0
 
 
+async def test_even_there_an_account_that_was_lost_without_its_limits_is_not_taken_for_a_new_one(path: Path) -> None:
+    async with opened(SqliteStore(path, trust_new=True)) as store:
+        assert (await ask(store, "h", interactive=LIMIT)).granted == LIMIT
+        with database(path) as other:
+            other.execute("DELETE FROM accounts")
+        answer = await ask(store, "i", interactive=1)
+        assert answer.granted == 0
+        assert answer.closed_for == pytest.approx(TERMS.closed)
+
+
 def _delete(path: Path) -> None:
     for file in path.parent.iterdir():
         file.unlink()
@@ -277,6 +287,15 @@ async def _try(path: Path) -> None:
         pass
 
 
+async def test_tables_that_are_not_as_they_were_made_are_refused(path: Path) -> None:
+    await _try(path)
+    with database(path) as other:
+        other.execute("ALTER TABLE accounts RENAME COLUMN state TO stat")
+    async with opened(SqliteStore(path)) as store:
+        with pytest.raises(StoreError, match=r"a SQLite database that is whole, got .* no such column: state"):
+            await ask(store, "h")
+
+
 async def test_tables_of_a_later_version_are_refused(path: Path) -> None:
     await _try(path)
     with database(path) as later:
@@ -344,6 +363,51 @@ async def test_a_process_that_is_killed_has_lost_nothing_that_it_was_granted(pat
     async with opened(SqliteStore(path)) as store:
         answer = await ask(store, "i")
         assert (answer.used, answer.holders) == (3, 2)
+
+
+_FORKING = """
+import asyncio, os, sys
+from bms_async.limits.shared import sqlite_file
+from bms_async.limits.shared.sqlite import SqliteStore
+from tests.limits.shared._asking import LIMIT, ask
+
+async def opens(holder):
+    store = SqliteStore(sys.argv[1], trust_new=True)
+    await store.open()
+    return store, await ask(store, holder, interactive=1)
+
+store, _ = asyncio.run(opens("parent"))
+if sys.argv[2] == "unseen":
+    sqlite_file._files.clear()
+(to_child, child_says), (from_child, parent_says) = os.pipe(), os.pipe()
+
+async def child():
+    store, first = await opens("child")
+    os.write(parent_says, b".")
+    os.read(to_child, 1)
+    more = await ask(store, "child", 2, interactive=LIMIT)
+    print(first.used, more.granted, flush=True)
+    os._exit(0)
+
+pid = os.fork()
+if not pid:
+    asyncio.run(child())
+os.read(from_child, 1)
+asyncio.run(store.aclose())
+os.write(child_says, b".")
+os.waitpid(pid, 0)
+_, stranger = asyncio.run(opens("stranger"))
+print(stranger.used)
+"""
+
+
+@pytest.mark.parametrize(("hooks", "used"), [("seen", LIMIT), ("unseen", 3)])
+async def test_a_forked_child_and_its_parent_have_the_file_open_each_by_itself(
+    path: Path, hooks: str, used: int
+) -> None:
+    command = [sys.executable, "-c", _FORKING, str(path), hooks]
+    done = await anyio.run_process(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    assert done.stdout.split() == [b"2", str(LIMIT - 2).encode(), str(used).encode()]
 
 
 def test_the_label_is_the_path() -> None:

@@ -39,6 +39,10 @@ class Place(Protocol):
         """Change the bytes that are kept of an account."""
         ...
 
+    async def lose(self, account: str, limit: str) -> None:
+        """Delete what is kept of a limit, and nothing else."""
+        ...
+
 
 class InMemory:
     def __init__(self) -> None:
@@ -52,6 +56,9 @@ class InMemory:
 
     async def put(self, account: str, data: bytes) -> None:
         self.state.accounts[account] = data
+
+    async def lose(self, account: str, limit: str) -> None:
+        del self.state.limits[account, limit]
 
 
 class InSqlite:
@@ -68,6 +75,9 @@ class InSqlite:
 
     async def put(self, account: str, data: bytes) -> None:
         await asyncio.to_thread(self._run, "UPDATE accounts SET state = ? WHERE name = ?", data, account)
+
+    async def lose(self, account: str, limit: str) -> None:
+        await asyncio.to_thread(self._run, "DELETE FROM limits WHERE account = ? AND name = ?", account, limit)
 
     def _run(self, statement: str, *values: object) -> list[tuple[bytes]]:
         connection = sqlite3.connect(self.path, isolation_level=None)
@@ -93,9 +103,15 @@ class InPostgres:
             await connection.close()
 
     async def put(self, account: str, data: bytes) -> None:
+        await self._run("UPDATE bms_async_accounts SET state = $2 WHERE name = $1", account, data)
+
+    async def lose(self, account: str, limit: str) -> None:
+        await self._run("DELETE FROM bms_async_limits WHERE account = $1 AND name = $2", account, limit)
+
+    async def _run(self, statement: str, *values: object) -> None:
         connection = await self.server.connect()
         try:
-            await connection.execute("UPDATE bms_async_accounts SET state = $2 WHERE name = $1", account, data)
+            await connection.execute(statement, *values)
         finally:
             await connection.close()
 
@@ -165,6 +181,19 @@ async def test_accounts_and_limits_do_not_mix(place: Place, account: str) -> Non
             for limit in ("start", "stop"):
                 answer = await ask(store, "h", account=name, limit=limit, interactive=LIMIT)
                 assert (answer.granted, answer.used) == (LIMIT, LIMIT)
+
+
+async def test_a_limit_that_was_lost_alone_closes_the_account(place: Place, account: str) -> None:
+    async with opened(place.store()) as store:
+        await store.open_account(account)
+        for limit in ("start", "stop"):
+            assert (await ask(store, "h", account=account, limit=limit, interactive=LIMIT)).granted == LIMIT
+        await place.lose(account, "stop")
+        assert (await ask(store, "anew", account=account, limit="third")).closed_for == 0.0
+        answer = await ask(store, "anew", account=account, interactive=LIMIT)
+        assert answer.granted == 0
+        assert answer.closed_for == pytest.approx(TERMS.closed, abs=0.01)
+        assert (await ask(store, "h", 2, account=account, limit="start")).used == LIMIT
 
 
 async def test_several_questions_are_answered_in_their_order(place: Place, account: str) -> None:
@@ -272,9 +301,12 @@ async def test_the_state_of_a_later_version_is_refused_and_left_alone(place: Pla
 async def test_a_state_that_is_not_readable_is_refused(place: Place, account: str) -> None:
     async with opened(place.store()) as store:
         await store.open_account(account)
-        await place.put(account, b"\xc1")
-        with pytest.raises(StoreError, match="not readable"):
-            await ask(store, "h", account=account)
+        for data in (b"\xc1", b"\x94\x01\xa1\xff\x00\x00", b""):
+            await place.put(account, data)
+            with pytest.raises(StoreError, match="not readable"):
+                await ask(store, "h", account=account)
+            await store.aclose()
+            await store.open()
 
 
 async def test_a_store_can_be_closed_twice_and_opened_again(place: Place, account: str) -> None:
