@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,8 @@ pytest_plugins = ["bms_async.testing.plugin"]
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.timeout is None and "PYTEST_TIMEOUT" not in os.environ:
         config.option.timeout = patience(float(config.getini("timeout")))
+    # With the slow files first, no process of pytest-xdist is left alone with one of them at the end.
+    config.option.loadscopereorder = False
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +59,7 @@ def nothing_blocks_the_loop() -> Iterator[BlockBuster]:
         yield watch
 
 
+@cache
 def is_slow(path: Path) -> bool:
     return any(path.is_relative_to(HERE / place) for place in SLOW)
 
@@ -65,6 +70,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not is_slow(item.path))
     for item in items:
         if is_slow(item.path):
             item.add_marker(pytest.mark.slow)
+
+
+# To look for garbage takes as long as there are objects, and what was collected of the whole suite is a million of
+# them that stay to the end. So no search for garbage looks at them, whether a test asks for it or Python begins it.
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()

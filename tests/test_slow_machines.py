@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from tests.conftest import HERE, SLOW, is_slow, pytest_configure
@@ -56,3 +58,7 @@ def test_what_is_said_to_be_slow_is_there_and_the_rest_is_not_slow() -> None:
     assert is_slow(HERE / "cli" / "test_power.py")
     assert is_slow(HERE / "test_import.py")
     assert not is_slow(HERE / "test_slow_machines.py")
+
+
+def test_what_was_collected_is_not_searched_for_garbage() -> None:
+    assert gc.get_freeze_count() > 0
