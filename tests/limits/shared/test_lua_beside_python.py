@@ -29,7 +29,7 @@ MUTANTS = {
     "a holder that came back keeps what it had": ("if question[Q_SEQ] > 1 then", "if false then"),
     "slots of the dead come back a timeout too soon": ("holder[ENDS] + terms[T_TIMEOUT]", "holder[ENDS]"),
     "a new account opens too soon": ("terms[T_LEASE] + terms[T_TIMEOUT] + CLOCK_DRIFT + terms", "terms"),
-    "a limit that is lost is a new one": ("if is_named then", "if false then"),
+    "a limit that is lost is a new one": ("if is_named then\n", "if false then\n"),
     "another life is the same": (
         "or account[A_LIFE] ~= life then return {VERSION, life, now, now + closed",
         "then return {VERSION, life, now, now + closed",
