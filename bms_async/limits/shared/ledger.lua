@@ -114,7 +114,7 @@ end
 
 local function open_account(account, now, life)
     if not account or account[A_LIFE] ~= life then return {VERSION, life, now, now, {}} end
-    account[A_CLOSED_UNTIL] = now
+    account[A_CLOSED_UNTIL], account[A_LIMITS] = now, {}
     return account
 end
 
@@ -364,7 +364,10 @@ local function deal(account, ledger, question, name, now, life)
     account = live_on(account, terms, now, life)
     local is_named = contains(account[A_LIMITS], name)
     if not ledger or ledger[L_SINCE] ~= account[A_SINCE] then
-        if is_named then close(account, terms, now) end
+        if is_named then
+            close(account, terms, now)
+            account[A_LIMITS], is_named = {}, false
+        end
         ledger = {account[A_SINCE], now, of(question[Q_LIMIT], terms[T_WINDOW]), {}, {}, {}}
     end
     if not is_named then table.insert(account[A_LIMITS], name) end

@@ -78,7 +78,7 @@ def open_account(account: Account | None, *, now: float, life: str) -> Account:
     """Return an account that is open at once, because an operator vouches that no earlier call counts any more."""
     if account is None or account.life != life:
         return Account(VERSION, life, now, now)
-    return replace(account, closed_until=now)
+    return replace(account, closed_until=now, limits=())
 
 
 def deal(
@@ -101,7 +101,8 @@ def deal(
     account = _live_on(account, terms, now, life)
     if ledger is None or ledger.since != account.since:
         if name in account.limits:
-            account = _close(account, terms, now)
+            # With no names, so that others that are missing too do not close it again, each when it is asked for.
+            account = replace(_close(account, terms, now), limits=())
         ledger = Ledger(account.since, now, AdaptiveLimit.of(question.limit, terms.window, drift=CLOCK_DRIFT))
     if name not in account.limits:
         account = replace(account, limits=(*account.limits, name))

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 # In an order that no locale but that of C has; the other one counts when two wait since the same moment.
 FEW = ("a", "B", "é", "a-b")
-MANY = (*FEW, *(f"holder-{number}" for number in range(50)))
+MANY = (*FEW, *(f"{number:02}-of-many" for number in range(50)))
 LIMITS = ("servers.stop", "jobs.get")
 PASSED = (
     *(0.0,) * 6,
@@ -31,6 +31,8 @@ PASSED = (
     -50.0,
     -3600.0,
 )
+# In which many come to wait, for no lease ends.
+CALM = (*(0.0,) * 4, 0.003, 0.05, 0.1, 0.3)
 AGES = (0.0, 0.004, 0.7, 5.0, 59.0, 100.0, 1e9, -1.0, math.nan, math.inf)
 DOCUMENTED = ((*(50,) * 9, 7, 20, 2000), (*(50,) * 9, 7, 20, 2000), (2000,), (120, 120, 130))
 BULK = (*(0,) * 6, 1, 2, 5, 20, 49, 900, -20)
@@ -42,7 +44,9 @@ QUOTAS: tuple[tuple[float, ...], ...] = (
     (),
     (30, 60.0),
     (5, 7.0),
+    (5, 0.0),
     (9, 1.0),
+    (40, 90.0),
     (7.5, 60.0),
     (2, 3600.0),
     (3, 86400.0),
@@ -111,14 +115,15 @@ class _History:
 
     def __post_init__(self) -> None:
         self._holders = self.choose.one_of((FEW, FEW, MANY))
+        self._is_calm = self.choose.number(2) == 1
         self._documented = self.choose.one_of(DOCUMENTED)
 
     def go_on(self) -> Step:
         choose = self.choose
-        if choose.rarely(4) and (moments := self._moments()):
+        if choose.rarely(12 if self._is_calm else 4) and (moments := self._moments()):
             self.now = choose.one_of(moments[:8]) + choose.one_of(BESIDE)
         else:
-            self.now += choose.one_of(PASSED)
+            self.now += choose.one_of(CALM if self._is_calm else PASSED)
         event = choose.number(60)
         if event == 59:
             self.life = choose.one_of(LIVES)
@@ -128,7 +133,7 @@ class _History:
         elif event == 57:
             self.ledgers.pop(limit := choose.one_of(LIMITS), None)
             return self._step(None, [], limit)
-        elif event % 20 == 7:
+        elif event % 20 == 7 or (self._is_calm and self.account is None):
             self.account = open_account(self.account, now=self.now, life=self.life)
             return self._step([], [])
         questions = [self._ask() for _ in range(1 + choose.rarely(3))]

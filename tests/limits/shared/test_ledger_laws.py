@@ -418,6 +418,20 @@ def test_a_limit_that_was_lost_closes_the_account_once_and_an_operator_may_open_
     assert desk.ask("c", interactive=1).granted == 1
 
 
+def test_limits_that_were_lost_together_close_the_account_once() -> None:
+    desk = Desk()
+    for desk.name in ("stop", "start"):
+        desk.last, desk.ledger = {}, None
+        desk.use_all()
+    desk.last, desk.ledger = {}, None
+    assert desk.ask("a").closed_for == pytest.approx(TERMS.closed)
+    desk.name, desk.now = "stop", desk.now + TERMS.closed
+    desk.last, desk.ledger = {}, None
+    assert desk.ask("a", interactive=1).granted == 1
+    desk.last, desk.ledger = {}, None
+    assert desk.ask("a", interactive=1).granted == 0
+
+
 def test_msgpack_keeps_what_the_rule_book_may_write() -> None:
     desk = Desk()
     desk.ask("a", interactive=9)
