@@ -17,7 +17,7 @@ from bms_async.limits import Lane
 from bms_async.limits.loop_binding import LoopBinding
 from bms_async.limits.shared.exchange import Exchange
 from bms_async.limits.shared.limiter import SharedLimiter
-from bms_async.limits.shared.messages import Answer, Question, Terms
+from bms_async.limits.shared.messages import Answer, Question, Refusal, Terms
 from tests.limits.shared._memory import MemoryState, MemoryStore
 from tests.limits.shared._processes import LIMIT, OPERATION, Gateway, make_exchange, opened_state, process, store_time
 from tests.support.virtual_clock import run_virtually
@@ -224,6 +224,29 @@ def test_what_was_sent_alone_is_reported_by_a_client_that_closes_right_after_the
         async with process(state) as other, anyio.create_task_group() as tasks:
             tasks.start_soon(gateway.call_often, other, LIMIT)
         assert gateway.busiest() <= LIMIT
+
+    run_virtually(main)
+
+
+def test_a_child_process_has_neither_the_share_of_its_parent_nor_what_that_has_to_report() -> None:
+    async def main() -> None:
+        gateway, state = Gateway(), await opened_state()
+        exchange, limiter = make_pair(MemoryStore(state), without_store=1 / 2)
+        await exchange.open()
+        state.away = True
+        await gateway.call(limiter)
+        limiter._holding.refusals.append(Refusal())
+        tasks = exchange._tasks
+        # What the hook does in a child process, which this one is not.
+        exchange.renew()
+        await tasks.aclose()
+        state.away = False
+        began = len(state.asked)
+        await exchange.open()
+        assert not exchange.statistics.is_alone
+        (await limiter.acquire()).release()
+        await exchange.aclose()
+        assert not any(question.adopted or question.refusals for _, _, question in state.asked[began:])
 
     run_virtually(main)
 
