@@ -149,7 +149,9 @@ class Exchange:
 
     def wake(self, at: float) -> None:
         """Ask at a time by the loop's clock, if not earlier."""
-        self._conversation.wake(at)
+        # Slots may end after their loop was closed, on which nobody can be woken.
+        if self._loop is not None and not self._loop.is_closed():
+            self._conversation.wake(at)
 
     async def open(self) -> None:
         """Count one more client; the first one starts the task, and waits until the store answered or failed.

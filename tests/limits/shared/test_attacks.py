@@ -429,22 +429,24 @@ from tests.limits.shared._memory import MemoryState, MemoryStore
 from tests.limits.shared._timed import open_state
 
 state = MemoryState()
-exchange = Exchange("a", lambda: MemoryStore(state), Terms(window=0.5, lease=0.3, timeout=0.2))
-limiter = exchange.make_limiter("servers.stop", 5, reserve=0.0, binding=LoopBinding())
+exchange = Exchange("a", lambda: MemoryStore(state), Terms())
+limiter = exchange.make_limiter("servers.stop", 50, reserve=0.0, binding=LoopBinding())
 
 async def use(closes_client):
     if not state.accounts:
         state.accounts.update(open_state().accounts)
     await exchange.open()
-    (await limiter.acquire()).release()
-    await limiter.acquire()
+    kept.append(await limiter.acquire())
+    await asyncio.sleep(0.01)
     if closes_client:
         await exchange.aclose()
 
+kept = []
 for closes_client in (True, False, False, True):
     loop = asyncio.new_event_loop()
     loop.run_until_complete(asyncio.wait_for(use(closes_client), 30))
     loop.close()
+    kept[-1].release()
 print("served on four loops")
 """
 
