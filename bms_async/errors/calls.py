@@ -58,16 +58,17 @@ class WaitTooLongError(CallError, TimeoutError):
     Attributes:
         wait: Minimum wait in seconds; a service may send it as its own ``Retry-After``.
         max_wait: Maximum wait that was allowed, in seconds.
+        reason: What makes calls wait other than the limit itself, such as a store of shared limits that does not
+            answer; `wait` is a guess then. None if there is nothing.
     """
 
-    def __init__(self, *, operation: str, wait: float, max_wait: float) -> None:
+    def __init__(self, *, operation: str, wait: float, max_wait: float, reason: str | None = None) -> None:
         self.operation = operation
         self.wait = wait
         self.max_wait = max_wait
-        super().__init__(
-            f"{_prefix(operation)}its rate limit requires a wait of at least {wait:.1f} s, and max_wait is "
-            f"{max_wait:g} s (nothing was sent)"
-        )
+        self.reason = reason
+        why = f"its rate limit requires a wait of at least {wait:.1f} s" if reason is None else reason
+        super().__init__(f"{_prefix(operation)}{why}, and max_wait is {max_wait:g} s (nothing was sent)")
 
 
 class DecodeError(CallError):

@@ -247,7 +247,7 @@ class Limiter(ABC):
         """Have a waiter fail at its timeout; raise at once if its slot surely comes later."""
         wait = self.estimate_wait(lane)
         if wait > max_wait:
-            raise WaitTooLongError(operation=self._name, wait=wait, max_wait=max_wait)
+            raise self._too_long(wait, max_wait)
         return waiter.get_loop().call_later(max_wait, self._on_timeout, waiter, max_wait)
 
     def _enqueue(self, waiter: asyncio.Future[Slot], lane: Lane) -> WaitQueue[Slot]:
@@ -261,4 +261,12 @@ class Limiter(ABC):
     def _on_timeout(self, waiter: asyncio.Future[Slot], max_wait: float) -> None:
         if not waiter.done():
             more = self._next_change(waiter.get_loop().time()) or self._window
-            waiter.set_exception(WaitTooLongError(operation=self._name, wait=max_wait + more, max_wait=max_wait))
+            waiter.set_exception(self._too_long(max_wait + more, max_wait))
+
+    def _too_long(self, wait: float, max_wait: float) -> WaitTooLongError:
+        reason = self._describe_trouble()
+        return WaitTooLongError(operation=self._name, wait=wait, max_wait=max_wait, reason=reason)
+
+    def _describe_trouble(self) -> str | None:
+        """Return what makes calls wait other than the limit itself; None if there is nothing."""
+        return None

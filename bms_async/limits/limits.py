@@ -102,8 +102,8 @@ class Limits:
             reserve: As for `Limits`.
             without_store: The share of each limit that this process goes on with by itself while the store is away,
                 such as ``1/4`` in each of four processes. It begins once no earlier call of the others can count any
-                more, 135 s after the store last answered. The guarantee then rests on the shares being 1 in all, and
-                on the store being away for all of them. By default calls wait for the store.
+                more, 135 s after the store was first seen to be away. The guarantee then rests on the shares being 1 in
+                all, and on the store being away for all of them. By default calls wait for the store.
 
         Raises:
             ConfigurationError: An argument is invalid, or the store needs an extra that is not installed.

@@ -125,10 +125,9 @@ class Alone:
             self.is_on = False
             self._holding.adopt(limiter.give_over(), limiter.in_flight)
 
-    def restore(self, spent: Iterable[float]) -> None:
-        """Reserve slots of calls of which the share knows nothing; without a share nothing happens."""
-        if self.limiter is not None:
-            self.limiter.restore(spent)
+    def forget(self) -> None:
+        """Have no share any more: it is the parent's, and this a child process."""
+        self._limiter, self._timer, self.is_on = None, None, False
 
     def serve(self, lanes: Iterable[WaitQueue[Slot]], loop: asyncio.AbstractEventLoop) -> None:
         """Give the share's free slots to those that wait, and have it done again when one more is back."""

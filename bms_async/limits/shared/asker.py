@@ -16,6 +16,11 @@ class Asker(Protocol):
         """What is known of the store and the account."""
         ...
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is granted, if the store does not answer."""
+        ...
+
     def clock(self) -> float:
         """Return the time that leases are counted by, in seconds."""
         ...

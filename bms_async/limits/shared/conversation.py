@@ -1,6 +1,7 @@
 """The questions and answers over one connection to the store, from when it is open until it fails or is not needed.
 
-Guarantee: a question is sent again, as it was, until it is answered, and no answer is waited for without an end.
+Guarantee: a question is sent again, as it was, until it is answered; no answer is waited for without an end; and
+nothing that cannot be an answer is used as one.
 
 How: all limiters leave their questions to this conversation, which asks those together that are due together. In
 between it sleeps until the limiters have something to ask, and is woken early only by a limiter whose need comes
@@ -38,6 +39,10 @@ _PATIENCE = 5.0
 GOODBYE = 2.0
 """Seconds that handing back has when the last client closes; after that the lease runs out."""
 
+_MOST_FAREWELLS = 5
+"""Rounds of questions that handing back has: one that was open, the last one, and some more should that be answered by
+what begins the limiter anew."""
+
 
 async def bounded(what: str, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     """Call the store; a call that takes too long is an error, for its connection may be dead.
@@ -51,6 +56,28 @@ async def bounded(what: str, function: Callable[[*Ts], Awaitable[T]], *args: *Ts
             return await call_foreign(what, function, *args)
     except TimeoutError as error:
         raise TimeoutError(f"{what} took longer than {_PATIENCE:g} s") from error
+
+
+def check_answers(questions: Sequence[Question], answers: Sequence[Answer]) -> None:
+    """Check what a store answered, which anybody may have written.
+
+    Raises:
+        ValueError: These cannot be the answers to the questions.
+    """
+    if len(answers) != len(questions):
+        raise ValueError(f"expected {len(questions)} answers of the store's ask(), got {len(answers)}")
+    for question, answer in zip(questions, answers, strict=True):
+        if answer.seq != question.seq:
+            raise ValueError(f"expected the answer to question {question.seq} of the store's ask(), got {answer.seq}")
+        seconds = (answer.again, answer.closed_for, answer.blocked_for)
+        numbers = (*seconds, answer.capacity, answer.used, answer.waiting, answer.holders)
+        if not (
+            0 <= answer.granted <= question.limit
+            and all(0 <= number < math.inf for number in numbers)
+            and all(map(math.isfinite, (answer.now, *answer.quota)))
+            and len(answer.quota) in {0, 3}
+        ):
+            raise ValueError(f"expected an answer of the store's ask() with possible numbers, got {answer}")
 
 
 class Conversation:
@@ -86,11 +113,12 @@ class Conversation:
         self.is_leaving = False
         self.questions = 0
         self.last: Answer | None = None
-        self.last_at = -math.inf
+        self.last_at = self._warned_at = -math.inf
 
     def begin(self) -> None:
         """Begin on the running loop."""
         self._wakeup, self._wake_at, self.is_leaving = asyncio.Event(), -math.inf, False
+        self.last_at = self._warned_at = -math.inf
 
     def wake(self, at: float) -> None:
         """Ask at a time by the loop's clock, if not earlier."""
@@ -106,11 +134,12 @@ class Conversation:
     async def hold(self, store: Store) -> None:
         """Ask whatever there is to ask, over an open connection, until the last client leaves or the store fails."""
         loop = asyncio.get_running_loop()
-        until = math.inf
+        until, farewells = math.inf, 0
         while True:
             if self.is_leaving:
+                farewells += 1
                 until = min(until, loop.time() + GOODBYE)
-                if loop.time() >= until:
+                if loop.time() >= until or farewells > _MOST_FAREWELLS:
                     return
             else:
                 await self._wait_until_due(loop)
@@ -142,6 +171,7 @@ class Conversation:
         sent = self._clock()
         questions = [(limiter.name, question) for limiter, question in batch]
         answers = await bounded("the store's ask()", store.ask, self._account, questions)
+        check_answers([question for _, question in batch], answers)
         self.questions += len(batch)
         self._on_answered()
         is_steady = self._store_clock.goes_on(answers[-1].now, sent=sent, received=self._clock())
@@ -152,7 +182,7 @@ class Conversation:
             if question.leaving:
                 limiter.begin_anew()
         if not is_steady:
-            self._distrust(store)
+            self._distrust(store, now)
 
     async def _wait_until_due(self, loop: asyncio.AbstractEventLoop) -> None:
         """Sleep until a limiter has something to ask."""
@@ -173,12 +203,14 @@ class Conversation:
                     timer.cancel()
         self._wake_at = -math.inf
 
-    def _distrust(self, store: Store) -> None:
-        _log.warning(
-            "the clock of the store of the shared limits at %s jumped ahead: the account %r is closed for %g s",
-            store.label,
-            self._account,
-            self._terms.closed,
-        )
+    def _distrust(self, store: Store, now: float) -> None:
+        if now - self._warned_at >= self._terms.closed:
+            self._warned_at = now
+            _log.warning(
+                "the clock of the store of the shared limits at %s jumped ahead: the account %r is closed for %g s",
+                store.label,
+                self._account,
+                self._terms.closed,
+            )
         for limiter in self._limiters:
             limiter.distrust()

@@ -25,6 +25,9 @@ _BETWEEN_BULK = 0.1
 by one: for each call that the limit allows, and at most. A slot is kept for a holder for longer than that. With a low
 limit there are few questions anyway, and each is for one slot, so that all get as many."""
 
+_LEAST = 0.01
+"""Seconds between an answer and the next question in any case, whatever the store answers and whatever is urgent."""
+
 _NEARLY_ALL = 0.9
 """The share of the slots that are used when the others are scarce."""
 
@@ -65,6 +68,11 @@ class Demand:
         """Forget what the ledger said to a holder that is given up."""
         self._is_scarce = False
 
+    def rebind(self) -> None:
+        """Forget all times, which are those of another loop."""
+        self._answered_at = self._quiet_until = self._idle_at = -math.inf
+        self._rate_from, self._rate = (-math.inf, 0), 0.0
+
     def settle(self, now: float) -> None:
         """Want nothing until all processes had the time to report what they sent while the store was away."""
         self._quiet_until = now + _SETTLING
@@ -74,12 +82,15 @@ class Demand:
         return now < self._quiet_until
 
     def note_answer(self, answer: Answer, now: float) -> None:
-        """Note how scarce slots are."""
-        self._answered_at, self._has_others_waiting = now, answer.scarce
+        """Note that there was an answer, and how scarce slots are."""
+        self._answered_at = now
+        if not answer.known:
+            return
+        self._has_others_waiting = answer.scarce
         self._is_scarce = answer.scarce or answer.again > 0 or answer.used >= _NEARLY_ALL * answer.capacity
 
     def due(self, now: float, *, interactive: bool, bulk: bool, spare: int, calls: int, held: int) -> float:
-        """Return when there is something to ask or to report; infinity for never.
+        """Return when there is something to ask or to report, or has been before now; infinity for never.
 
         Args:
             now: The time.
@@ -89,9 +100,9 @@ class Demand:
             calls: How many calls there were in all.
             held: How many slots the ledger holds for this process.
         """
-        holding = self._holding
+        holding, soonest = self._holding, self._answered_at + _LEAST
         if holding.is_urgent:
-            return now
+            return max(now, soonest)
         due = math.inf
         if interactive or bulk:
             # Where slots are left all the same, the lease is over.
@@ -105,22 +116,24 @@ class Demand:
                 due = self.hand_back_at(now, spare=spare, calls=calls)
             if holding.unreported:
                 due = min(due, holding.unreported[0] + REPORT_AFTER)
-        return min(due, holding.renew_at) if held else due
+        return max(min(due, holding.renew_at) if held else due, soonest)
 
     def hand_back_at(self, now: float, *, spare: int, calls: int) -> float:
         """Return when slots that are left go back; later, if some were used meanwhile."""
-        if spare <= 0:
-            return math.inf
+        return self._idle_from(now, calls) if spare > 0 else math.inf
+
+    def estimate(self, now: float, calls: int) -> int:
+        """Return how many calls a second's work is, by what was begun of late; none once they have ceased."""
+        at, counted = self._rate_from
+        begun, rate = calls - counted, self._rate
+        if now - at >= 1.0:
+            self._rate = rate = begun / (now - at) if at > -math.inf else 0.0
+            self._rate_from = (now, calls)
+            begun = 0
+        return 0 if self._idle_from(now, calls) <= now else max(begun, math.ceil(rate))
+
+    def _idle_from(self, now: float, calls: int) -> float:
+        """Return from when on slots are not used any more, unless there are more calls until then."""
         if calls != self._idle_calls:
             self._idle_calls, self._idle_at = calls, now
         return self._idle_at + (_HAND_BACK_SCARCE if self._has_others_waiting else REPORT_AFTER)
-
-    def estimate(self, now: float, calls: int) -> int:
-        """Return how many calls a second's work is, by what was begun of late."""
-        at, counted = self._rate_from
-        begun = calls - counted
-        if now - at >= 1.0:
-            self._rate = begun / (now - at) if at > -math.inf else 0.0
-            self._rate_from = (now, calls)
-            return math.ceil(self._rate)
-        return max(begun, math.ceil(self._rate))

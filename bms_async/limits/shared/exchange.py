@@ -32,6 +32,7 @@ from .clock import steady_clock, steady_time
 from .conversation import GOODBYE, Conversation, bounded
 from .limiter import SharedLimiter
 from .messages import Terms
+from .outage import Outage
 from .store import Store, StoreError
 
 _log = logging.getLogger("bms_async.limits")
@@ -73,13 +74,8 @@ class Exchange:
         self._has_own_clock = False
         self._first: asyncio.Future[None] | None = None
         self._conversation = Conversation(account, self._limiters, terms, self.clock, self._on_answered)
-        self._away_since = -math.inf
-        self._error: str | None = None
-        # Whether it was logged that the store is away. Opening it may succeed where asking fails each time.
-        self._has_warned = False
-        # When the store was last there for sure, by the loop's clock.
-        self._contact_at = -math.inf
-        self._is_alone = False
+        self._outage = Outage()
+        self._is_alone = self._has_said_alone = False
         _exchanges.add(self)
 
     def __repr__(self) -> str:
@@ -113,14 +109,20 @@ class Exchange:
         return SharedStatistics(
             account=self._account,
             store=self._store.label,
-            unreachable_for=None if self._error is None else max(0.0, now - self._away_since),
-            error=self._error,
+            unreachable_for=self._outage.lasts(now),
+            error=self._outage.error,
             is_alone=self._is_alone,
             closed_for=0.0 if last is None else max(0.0, last.closed_for - (now - conversation.last_at)),
             holders=0 if last is None else last.holders,
             waiting_elsewhere=0 if last is None else last.waiting,
             questions=conversation.questions,
         )
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is granted, if the store does not answer."""
+        error = self._outage.error
+        return None if error is None else f"the store of its shared limit does not answer ({error})"
 
     def clock(self) -> float:
         """Return the time that leases are counted by: that of the machine, which goes on while it sleeps."""
@@ -147,7 +149,9 @@ class Exchange:
 
     def wake(self, at: float) -> None:
         """Ask at a time by the loop's clock, if not earlier."""
-        self._conversation.wake(at)
+        # Slots may end after their loop was closed, on which nobody can be woken.
+        if self._loop is not None and not self._loop.is_closed():
+            self._conversation.wake(at)
 
     async def open(self) -> None:
         """Count one more client; the first one starts the task, and waits until the store answered or failed.
@@ -160,6 +164,7 @@ class Exchange:
         if loop is not None and loop.is_closed():
             # Its task and its connection are gone with it.
             self._tasks, self._store = BackgroundTasks("bms_async shared limits"), self._make_store()
+            self._task = self._first = None
         await self._tasks.open()
         try:
             while self._conversation.is_leaving and self._task is not None and not self._task.done():
@@ -177,41 +182,58 @@ class Exchange:
         self._loop = loop = asyncio.get_running_loop()
         self._has_own_clock = has_own_clock(loop)
         self._conversation.begin()
+        self._outage.begin()
+        self._has_said_alone = False
+        self._leave_shares()
         self._first = loop.create_future()
-        self._contact_at = loop.time()
         self._task = self._tasks.start(self._run, name="bms_async shared limits")
+        self._task.add_done_callback(self._on_ended)
+
+    def _on_ended(self, task: asyncio.Task[None]) -> None:
+        """Start the task again if it ended though a client is open: somebody cancelled it, or we made a mistake."""
+        if not self._is_needed(task):
+            return
+        _log.error("the task that asks for the shared limits of account %r ended: it is started again", self._account)
+        task.get_loop().call_later(_PAUSE_REFUSED, self._start_again, task)
+
+    def _start_again(self, task: asyncio.Task[None]) -> None:
+        if self._is_needed(task):
+            self._start()
+
+    def _is_needed(self, task: asyncio.Task[None]) -> bool:
+        return task is self._task and self._tasks.is_open and not self._conversation.is_leaving
 
     async def aclose(self) -> None:
         """Count one client less; after the last one hand all back, and close the connection."""
-        task = self._task
+        task, tasks = self._task, self._tasks
         # A store that hangs is not waited for where nothing is to be handed back.
-        if (
-            self._tasks.open_count == 1
-            and task is not None
-            and not task.done()
-            and not self._tasks.has_current_task
-            and any(limiter.has_to_leave for limiter in self._limiters)
-        ):
-            self._conversation.leave()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait({task}, timeout=2 * GOODBYE)
-        await self._tasks.aclose()
+        is_last = tasks.open_count == 1 and tasks.loop is asyncio.get_running_loop() and not tasks.has_current_task
+        try:
+            if (
+                is_last
+                and task is not None
+                and not task.done()
+                and any(limiter.has_to_leave for limiter in self._limiters)
+            ):
+                self._conversation.leave()
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait({task}, timeout=2 * GOODBYE)
+        finally:
+            await tasks.aclose()
 
     async def _run(self) -> None:
         """Ask until the last client leaves, whatever fails."""
         pause, failures = _FIRST_PAUSE, 0
-        conversation = self._conversation
+        loop, conversation = asyncio.get_running_loop(), self._conversation
         try:
             while not conversation.is_leaving:
                 answered = conversation.questions
                 try:
                     await bounded("the store's open()", self._store.open)
-                    self._note_success()
-                    for limiter in self._limiters:
-                        limiter.rejoin(asyncio.get_running_loop().time())
+                    self._note_opened(loop.time())
                     await conversation.hold(self._store)
                 except Exception as error:  # noqa: BLE001 - stores may raise anything, and none of it ends the asking
-                    self._note_failure(error)
+                    self._note_failure(error, loop.time())
                     refused = isinstance(error, StoreError)
                 else:
                     return
@@ -220,7 +242,7 @@ class Exchange:
                 if self.is_optional and (refused or failures > 1):
                     await self._do_without()
                     return
-                self._go_alone()
+                self._go_alone(loop.time())
                 pause = _FIRST_PAUSE if conversation.questions > answered else min(2 * pause, _LONGEST_PAUSE)
                 await conversation.pause((_PAUSE_REFUSED if refused else pause) * self._random.uniform(0.5, 1.0))
         finally:
@@ -230,10 +252,8 @@ class Exchange:
                 await self._close_store()
 
     def _on_answered(self) -> None:
-        self._contact_at = asyncio.get_running_loop().time()
-        if self._has_warned:
-            self._has_warned = False
-            _log.warning("the store of the shared limits at %s answers again", self._store.label)
+        self._has_said_alone = False
+        self._outage.note_answered(asyncio.get_running_loop().time(), label=self._store.label)
 
     async def _close_store(self) -> None:
         try:
@@ -242,16 +262,26 @@ class Exchange:
         except Exception:  # noqa: BLE001 - the connection is given up in any case
             _log.debug("closing the store of the shared limits failed", exc_info=True)
 
-    def _go_alone(self) -> None:
-        """Go on with this process's share, where that is wanted, once no call of the others can count any more."""
-        share, loop = self._without_store, self._loop
-        if share is None or loop is None or loop.time() - self._contact_at < self.terms.closed:
+    def _go_alone(self, now: float) -> None:
+        """Go on with this process's share, where that is wanted, once no call of the others can count any more.
+
+        What counts is since when the store is away: others may have been answered until then, however long ago this
+        process last had something to ask.
+        """
+        share, lasts = self._without_store, self._outage.lasts(now)
+        if share is None or lasts is None or lasts < self.terms.closed:
             return
-        if not self._is_alone:
-            self._is_alone = True
+        self._is_alone = True
+        if not self._has_said_alone:
+            self._has_said_alone = True
             _log.warning("this process goes on with its share of the shared limits, %g of each", share)
         for limiter in self._limiters:
             limiter.go_alone(share)
+
+    def _leave_shares(self) -> None:
+        self._is_alone = False
+        for limiter in self._limiters:
+            limiter.rejoin()
 
     async def _do_without(self) -> None:
         """Go on without the store, and with what is known to be used, until the last client leaves."""
@@ -265,15 +295,24 @@ class Exchange:
     def _have_alone(self, limiter: SharedLimiter) -> None:
         limiter.go_alone(self._without_store or 1.0, spent=limiter.snapshot())
 
-    def _note_success(self) -> None:
-        self._is_alone, self._error = False, None
+    def _note_opened(self, now: float) -> None:
+        outage = self._outage
+        lasted = outage.lasts(now)
+        was_alone = self._is_alone or (lasted is not None and outage.silence(now) >= self.terms.closed)
+        self._leave_shares()
+        if self._without_store is not None and was_alone and not self.is_optional:
+            # Others may have gone on with their shares, even where this process had no reason to.
+            for limiter in self._limiters:
+                limiter.settle(now)
+        if all(limiter.due(now) > now for limiter in self._limiters):
+            outage.note_reached()
         if self._first is not None and not self._first.done():
             self._first.set_result(None)
         self._first = None
 
-    def _note_failure(self, error: Exception) -> None:
-        loop = self._loop
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    def _note_failure(self, error: Exception, now: float) -> None:
+        level = logging.DEBUG if self.is_optional else logging.WARNING
+        self._outage.note_failure(error, now, label=self._store.label, level=level)
         if self._first is not None and not self._first.done() and not self.is_optional:
             if isinstance(error, StoreError):
                 self._first.set_exception(ConfigurationError(f"Limits.shared: {error}"))
@@ -281,16 +320,6 @@ class Exchange:
                 self._first.exception()
             else:
                 self._first.set_result(None)
-        if not self._has_warned:
-            self._has_warned = True
-            self._away_since = 0.0 if loop is None else loop.time()
-            _log.log(
-                logging.DEBUG if self.is_optional else logging.WARNING,
-                "the store of the shared limits at %s does not answer (%s): calls wait until it does",
-                self._store.label,
-                text,
-            )
-        self._error = text
 
     def renew(self) -> None:
         """Begin anew in a child process, which has none of the parent's slots, and must not touch its connection."""
@@ -298,8 +327,10 @@ class Exchange:
         self._store = self._make_store()
         self._tasks, self._task = BackgroundTasks("bms_async shared limits"), None
         self._first = None
+        self._is_alone = False
+        self._outage.begin()
         for limiter in self._limiters:
-            limiter.begin_anew()
+            limiter.renew()
 
 
 _exchanges: WeakSet[Exchange] = WeakSet()

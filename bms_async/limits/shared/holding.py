@@ -99,6 +99,15 @@ class Holding:
         self._ended_meanwhile.clear()
         self.has_said_interactive = False
 
+    def forget(self) -> None:
+        """Begin anew in a child process: what is to be reported is the parent's to report."""
+        self.asked, self._adopting = None, 0
+        self.refusals.clear()
+        self._ended_meanwhile.clear()
+        self.has_jumped = False
+        self.give_over()
+        self.begin_anew()
+
     def give_over(self) -> list[float]:
         """Return when calls ended that the ledger does not count, and leave it to the caller to count them."""
         ended, self.elsewhere, self._flying = self.elsewhere, [], 0
@@ -148,7 +157,7 @@ class Holding:
     @property
     def has_to_leave(self) -> bool:
         """Whether the ledger knows, or has to know, of something that is had or wanted."""
-        return self.asked is not None or bool(self.refusals) or (self._seq > 0 and self._clock() < self.lease_ends)
+        return self.is_urgent or (self._seq > 0 and self._clock() < self.lease_ends)
 
     @property
     def is_urgent(self) -> bool:
@@ -205,9 +214,10 @@ class Holding:
             return False
         self.asked = None
         self.lease_ends = self._asked_at + self._terms.lease
-        self._place_ends = self.lease_ends + answer.again
+        again = min(answer.again, self._terms.window)
+        self._place_ends = self.lease_ends + again
         # From when it was sent, so that the trip of the next question is not added to that of this one.
-        self.again_at = self._sent_at + answer.again + _MARGIN if answer.again > 0 else -math.inf
+        self.again_at = self._sent_at + again + _MARGIN if again > 0 else -math.inf
         self.elsewhere = self.elsewhere[self._reported :]
         self._adopting = 0
         self._ended_meanwhile.clear()

@@ -179,6 +179,9 @@ class SharedLimiter(Limiter):
     def restore(self, spent: Iterable[float]) -> None:
         """Reserve the slots of calls that were made elsewhere and that the ledger does not know."""
         loop = self._binding.bind()
+        if (alone := self._alone.limiter) is not None:
+            alone.restore(spent)
+            return
         now, window = loop.time(), self._window
         self._holding.elsewhere += [now + min(seconds, window) - window for seconds in spent if seconds > 0]
         self._schedule_wakeup(loop)
@@ -218,6 +221,8 @@ class SharedLimiter(Limiter):
         """Return whether nothing is used or learned at a time by its binding's clock; on any thread."""
         if self.has_waiters or self._held or self._holding.is_urgent:
             return False
+        if (alone := self._alone.limiter) is not None and not alone.is_idle(now):
+            return False
         try:
             return self._cooldowns[-1] + self._window <= now
         except IndexError:
@@ -226,6 +231,7 @@ class SharedLimiter(Limiter):
     def rebind(self, loop: asyncio.AbstractEventLoop, shift: float) -> None:
         """Go on on another event loop as a new holder; called by the `LoopBinding`."""
         self._usage.shift(shift)
+        self._demand.rebind()
         self._holding.elsewhere = [ended + shift for ended in self._holding.elsewhere]
         self._loop, self._thread = loop, get_ident()
         self._lanes = (type(self._lanes[0])(), type(self._lanes[1])())
@@ -287,16 +293,18 @@ class SharedLimiter(Limiter):
             trusted: Whether the slots may be used. If not they are handed back.
         """
         holding, loop = self._holding, self._loop
+        self._demand.note_answer(answer, now)
         if not holding.take_answer(answer):
             self.begin_anew()
             return
         self._lease_ends, self._clock = holding.lease_ends, self._asker.bare_clock
-        self._usage.note_answer(answer, now, own=self._in_flight + self._spare + holding.unused)
-        self._demand.note_answer(answer, now)
-        if trusted:
-            self._granted += answer.granted
-        else:
-            holding.unused += answer.granted
+        own = self._in_flight + self._spare + holding.unused
+        self._usage.note_answer(answer, now, own=own)
+        # Whatever a store grants, this process alone never exceeds the limit.
+        most = (self._limit or 0) - own - self._usage.count_own(now, self._window - CLOCK_DRIFT)
+        granted = max(0, min(answer.granted, most)) if trusted else 0
+        self._granted += granted
+        holding.unused += answer.granted - granted
         if loop is not None and not loop.is_closed():
             self._wake_waiters(loop)
 
@@ -316,15 +324,23 @@ class SharedLimiter(Limiter):
         self._alone.begin(calls, [*spent, *earlier])
         self._wake_waiters(loop)
 
-    def rejoin(self, now: float) -> None:
-        """Have the ledger count what was sent meanwhile, and ask it again once the others have done so too.
+    def rejoin(self) -> None:
+        """Have the ledger count what was sent meanwhile, where anything was."""
+        self._alone.end()
+
+    def settle(self, now: float) -> None:
+        """Want nothing for a moment, in which all processes report what they sent while the store was away.
 
         Args:
             now: The time by the loop's clock.
         """
-        if self._alone.is_on:
-            self._alone.end()
-            self._demand.settle(now)
+        self._demand.settle(now)
+
+    def renew(self) -> None:
+        """Begin anew in a child process."""
+        self._alone.forget()
+        self._holding.forget()
+        self.begin_anew()
 
     def _make_alone(self, calls: int, on_end: Callable[[float | None], None]) -> AloneLimiter:
         reserve = self._reserve / (self._limit or 1)
@@ -345,6 +361,9 @@ class SharedLimiter(Limiter):
         """Use none of the slots that are left, and have the account closed: the store's clock jumped ahead."""
         self._drop_spare()
         self._holding.has_jumped = True
+
+    def _describe_trouble(self) -> str | None:
+        return None if self._alone.is_on else self._asker.trouble
 
     @property
     def has_to_leave(self) -> bool:
@@ -378,8 +397,8 @@ class SharedLimiter(Limiter):
             self._cooldowns.append(now)
         if epoch != self._epoch:
             # The ledger has its slot in a cooldown already, as that of a holder that is gone.
-            if sent:
-                self._alone.restore([self._window])
+            if sent and (alone := self._alone.limiter) is not None:
+                alone.restore([self._window])
             return
         if sent:
             self._ended += 1

@@ -66,6 +66,15 @@ class Usage:
         window = self._window
         self._others = deque(sorted(now + min(seconds, window) - window for seconds in spent))
 
+    def count_own(self, now: float, window: float) -> int:
+        """Return how many calls of this process ended within a window, which is not longer than that of the slots."""
+        since, count = now - window, len(self.cooldowns)
+        for ended in self.cooldowns:
+            if ended > since:
+                break
+            count -= 1
+        return count
+
     def count(self) -> int:
         """Return how many slots are used, without those of calls of this process that are in flight."""
         return len(self.cooldowns) + len(self._others)

@@ -76,3 +76,16 @@ def test_a_call_that_ended_is_reported_with_the_question_of_one_that_waits() -> 
     between = [at for at in asked if 5 <= at <= 50]
     assert len(between) > 5
     assert all(later - at > 4.9 for at, later in pairwise(between))
+
+
+@pytest.mark.parametrize("gap", [0.3, 0.7, 0.95, 1.05, 1.9])
+def test_slots_that_go_back_are_not_asked_for_with_the_same_question(gap: float) -> None:
+    async def work(limiters: list[SharedLimiter]) -> None:
+        for lane in (Lane.BULK, Lane.INTERACTIVE, Lane.BULK):
+            await call(limiters[0], 0.2, lane)
+            await asyncio.sleep(gap)
+            await asyncio.gather(*(call(limiters[0], 3.0, lane) for _ in range(3)))
+            await asyncio.sleep(gap)
+        await asyncio.sleep(20)
+
+    assert len(play(work, holders=1, limit=50)) <= 30
