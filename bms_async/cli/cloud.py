@@ -12,6 +12,7 @@ from typing import NamedTuple
 import anyio
 
 from bms_async import BmsClient, ConfigurationError, Limits
+from bms_async.client import shared_limits
 from bms_async.config import Settings
 
 from .exit import print_error
@@ -51,7 +52,7 @@ async def open_client(settings: Settings) -> AsyncIterator[OpenClient]:
     Raises:
         ConfigurationError: The store that they name does not exist, or refuses to be used.
     """
-    limits = _named_limits(settings) if settings.limits is not None else _own_limits(settings)
+    limits = shared_limits(settings) if settings.limits is not None else _own_limits(settings)
     client, waits = BmsClient.from_settings(settings, limits=limits), _Waits(limits, settings)
     error: Exception | None = None
     async with anyio.create_task_group() as tasks:
@@ -67,10 +68,6 @@ async def open_client(settings: Settings) -> AsyncIterator[OpenClient]:
     waits.look()
     if error is not None:
         raise error
-
-
-def _named_limits(settings: Settings) -> Limits:
-    return Limits.shared(settings.limits, account=settings.limits_account or "")
 
 
 def _own_limits(settings: Settings) -> Limits:
@@ -124,7 +121,7 @@ class _Waits:
         shared = self._exchange.statistics
         if shared.is_alone and not self._has_warned:
             self._has_warned = True
-            _warn((shared.error or "").removeprefix("StoreError: "))
+            _warn(shared.error or "")
         if shared.closed_for >= 1 and not shared.is_alone and not self._has_said_closed:
             self._has_said_closed = True
             _say(

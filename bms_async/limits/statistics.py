@@ -11,7 +11,7 @@ class SharedStatistics(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         account: The name of the account.
         store: The address of the store, without user and password.
-        unreachable_for: Seconds since the store answered last; None while it answers.
+        unreachable_for: Seconds since it was first noticed that the store does not answer; None while it does.
         error: Why it does not answer; None while it does.
         is_alone: Whether this process goes on with its share meanwhile; see ``without_store`` of `Limits.shared`.
         closed_for: Seconds until the account is open; see `Limits.shared`.

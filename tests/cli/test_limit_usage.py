@@ -120,6 +120,17 @@ def test_what_is_shown_is_said_with_who_holds_and_waits(bms: Bms) -> None:
         assert f"account prod-eu in {file_of(bms)}"[:100] in terminal.text.replace("\n", "")
 
 
+def test_the_tables_of_limits_have_room_on_eighty_columns(bms: Bms) -> None:
+    use_elsewhere(bms, "servers.start", 1, leaving=False)
+    with bms.on_a_terminal("limits", columns=80) as terminal:
+        terminal.end()
+    tables = terminal.text.partition("\naccount")[0]
+    assert "servers.delete_windows_password" in tables
+    assert "another" in tables
+    assert max(map(len, tables.splitlines())) <= 80
+    assert all(len(line.split()) >= 5 for line in tables.splitlines() if line)
+
+
 def answer_late(bms: Bms, operation: str) -> None:
     fault = {"operation": operation, "nth": 1, "fault": {"type": "Delay", "seconds": 3600.0}}
     with urllib.request.urlopen(f"{bms.exports['BMS_ENDPOINT']}/_admin/faults", json.dumps([fault]).encode()):
@@ -181,6 +192,22 @@ def test_a_file_of_the_machine_that_cannot_be_used_is_done_without_and_said(
     assert [line["shared"] for line in said.json if line["type"] == "limit"] == [False]
 
 
+@pytest.mark.parametrize("address", ["machine", "sqlite://{}/bms/x/limits.db"])
+def test_a_file_that_was_named_and_cannot_be_made_is_not_shown_as_one_that_is_new(bms: Bms, address: str) -> None:
+    break_folder(bms)
+    said = bms("limits", "servers.start", changes={"BMS_LIMITS": address.format(bms.state)})
+    assert (said.code, said.out) == (4, "")
+    assert f"the store of the limits cannot be made: {bms.state}" in said.err
+
+
+def test_an_address_that_is_none_is_said_by_the_name_of_its_setting(bms: Bms) -> None:
+    for arguments in (["quota"], ["limits"], ["limits", "open", "--yes"]):
+        ended = bms(*arguments, changes={"BMS_LIMITS": "mysql://h"})
+        assert (ended.code, ended.out) == (3, "")
+        assert ended.err.startswith("bms: BMS_LIMITS, or bms_limits in clouds.yaml: store='***': expected the address")
+    assert bms("limits", "open", "--store", "mysql://h").err.startswith("bms: --store='mysql://h': expected")
+
+
 def test_a_user_without_a_home_folder_is_told_that_the_limits_are_not_shared(
     bms: Bms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +249,7 @@ def test_a_new_store_that_the_user_named_is_waited_for_and_opened_by_an_operator
         assert "the account prod-eu is still closed for 2:1" in there("limits").err
         refused = there("limits", "open")
         assert (refused.code, "confirm with --yes\n" in refused.err) == (2, True)
+        assert f"open the limits of account prod-eu in {bms.state}/named.db at once?" in refused.err
         opened = there("limits", "open", "--account", "prod-eu", "--yes")
         assert (opened.code, "are open; the account was closed for 2:1" in opened.out) == (0, True)
         assert process.wait(timeout=PATIENCE) == 0
@@ -275,7 +303,8 @@ def test_a_store_that_refuses_ends_the_command_as_other_settings_do(bms: Bms, mo
     for arguments in (["quota"], ["limits"], ["limits", "open", "--yes"]):
         ended = bms(*arguments, changes=named(bms))
         assert (ended.code, ended.out) == (3, "")
-        assert "expected a SQLite database" in ended.err
+        assert ended.err.count("expected a SQLite database") == 1
+        assert "calls wait" not in ended.err
     monkeypatch.setattr(stores, "is_installed", lambda _: False)
     ended = bms("quota", changes={"BMS_LIMITS": "redis://:secret-word@h/0"})
     assert (ended.code, "pip install 'bms-async[redis]'" in ended.err) == (3, True)

@@ -387,20 +387,27 @@ class Exchange:
 
     def _note_failure(self, error: Exception) -> None:
         loop = self._loop
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        refused, is_raised = isinstance(error, StoreError), False
+        # Stores begin with their address, which the log has already.
+        said = str(error).removeprefix(f"{self._store.label}: ")
+        text = said if refused else f"{type(error).__name__}: {said}" if said else type(error).__name__
         if self._first is not None and not self._first.done() and not self.is_optional:
-            if isinstance(error, StoreError):
+            if refused:
+                is_raised = True
                 self._first.set_exception(ConfigurationError(f"Limits.shared: {error}"))
                 # Its waiter may have been cancelled.
                 self._first.exception()
             else:
                 self._first.set_result(None)
         if not self._has_warned:
-            self._has_warned = True
+            # Where it is raised it needs no word in the log.
+            self._has_warned = not is_raised
             self._away_since = 0.0 if loop is None else loop.time()
             _log.log(
-                logging.DEBUG if self.is_optional else logging.WARNING,
-                "the store of the shared limits at %s does not answer (%s): calls wait until it does",
+                logging.DEBUG if self.is_optional or is_raised else logging.WARNING,
+                "the store of the shared limits at %s refuses to be used (%s): calls wait until that is mended"
+                if refused
+                else "the store of the shared limits at %s does not answer (%s): calls wait until it does",
                 self._store.label,
                 text,
             )
