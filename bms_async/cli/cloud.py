@@ -93,7 +93,7 @@ class _Waits:
     def __init__(self, limits: Limits, settings: Settings) -> None:
         self._exchange = limits._exchange  # noqa: SLF001 - its statistics are those of each limiter
         self._settings = settings
-        self._is_open = self._has_warned = self._has_said_closed = False
+        self._is_open = self._has_warned = self._has_said_closed = self._was_open = False
 
     def note_opened(self) -> None:
         """Note that the store answered, or failed for a reason that is known."""
@@ -122,13 +122,18 @@ class _Waits:
         if shared.is_alone and not self._has_warned:
             self._has_warned = True
             _warn(shared.error or "")
-        if shared.closed_for >= 1 and not shared.is_alone and not self._has_said_closed:
-            self._has_said_closed = True
+        is_closed = shared.closed_for >= 1 and not shared.is_alone
+        if is_closed and not self._has_said_closed:
+            wait, where = duration(math.ceil(shared.closed_for)), f"the limits of {shared.account} at {shared.store}"
+            # Once calls were made nobody can vouch that there were none.
             _say(
-                f"calls wait for {duration(math.ceil(shared.closed_for))}: the limits of {shared.account} at"
-                f" {shared.store} are closed at first, since calls that are not known there may still count. If there"
-                f" were none: {_opening(self._settings)}"
+                f"calls wait for {wait}: {where} are closed again, since the store may have lost calls that still count"
+                if self._was_open
+                else f"calls wait for {wait}: {where} are closed at first, since calls that are not known there may"
+                f" still count. If there were none: {_opening(self._settings)}"
             )
+        self._has_said_closed = is_closed
+        self._was_open = self._was_open or (shared.questions > 0 and not is_closed)
 
 
 def _opening(settings: Settings) -> str:

@@ -13,7 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from bms_async import LimiterStatistics, SharedStatistics
+from bms_async.cli.display import describe_next_call
 from bms_async.limits.shared import stores
 from tests.cli._helpers import COMMAND, PATIENCE, Bms, simulator
 from tests.cli._limits import counted, file_of, use_elsewhere
@@ -256,6 +259,40 @@ def test_a_new_store_that_the_user_named_is_waited_for_and_opened_by_an_operator
     [again] = there("limits", "open", "--yes", "--json").json
     assert again["was_closed_for"] == 0
     assert again["account"] == "prod-eu"
+
+
+def test_a_store_that_loses_all_in_a_run_is_waited_for_and_no_opening_is_advised(bms: Bms) -> None:
+    there = Bms({**bms.exports, "BMS_LIMITS": f"sqlite://{bms.state}/named.db"}, bms.state)
+    there("limits", "open", "--yes")
+    answer_late(bms, "servers.start")
+    arrived = counted(bms, "servers.start")[0]
+    with there.in_a_pipe("start", *bms.ids("rack-0")[:1], "--yes") as process:
+        assert process.stderr is not None
+        wait_until(lambda: counted(bms, "servers.start")[0] > arrived)
+        (bms.state / "named.db").unlink()
+        line = process.stderr.readline()
+        while "calls wait for 2:1" not in line:
+            assert line
+            line = process.stderr.readline()
+        process.send_signal(signal.SIGKILL)
+    assert "are closed again, since the store may have lost calls that still count" in line
+    assert "limits open" not in line
+
+
+def test_a_run_does_not_promise_slots_of_an_account_that_is_closed() -> None:
+    shared = SharedStatistics(
+        account="a", store="s", unreachable_for=None, error=None, is_alone=False, closed_for=130.0, holders=1,
+        waiting_elsewhere=0, questions=1,
+    )  # fmt: skip
+    free = LimiterStatistics(
+        capacity=50, limit=50, used=1, free=49, waiting_interactive=0, waiting_bulk=0, next_slot=None, calls=1,
+        refused=0, shared=shared,
+    )  # fmt: skip
+    assert describe_next_call(free, [30.0]) == "next in 2:10"
+    for opened in (replace(free, shared=replace(shared, closed_for=0.0)), replace(free, shared=None)):
+        assert describe_next_call(opened, [30.0]) == "49 slots free"
+    away = replace(free, shared=replace(shared, unreachable_for=1.0))
+    assert describe_next_call(away, [30.0]) == "waiting for the store of the limits"
 
 
 def test_an_operator_needs_no_cloud_to_open_an_account(nowhere: Bms) -> None:
