@@ -95,8 +95,9 @@ class Limits:
 
         Args:
             store: Where the slots are counted: ``redis://`` or ``valkey://``, with TLS ``rediss://`` or ``valkeys://``
-                (extra ``redis``), ``postgresql://`` (extra ``postgres``), or ``sqlite:///path`` for the processes of one machine. None, or
-                ``machine``, is a file of this machine that all programs of this user share, with the command ``bms``.
+                (extra ``redis``), ``postgresql://`` (extra ``postgres``), or ``sqlite:///path`` for the processes of
+                one machine. None, or ``machine``, is a file of this machine that all programs of this user share, with
+                the command ``bms``.
             account: A name for what the cloud counts together, the same in all processes that share it.
             changes: As for `Limits`. All processes must be given the same; where they differ, the lower limit is kept.
             shared_power_budget: As for `Limits`.
