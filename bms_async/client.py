@@ -278,7 +278,7 @@ class BmsClient(ClientView):
             ConfigurationError: The settings contradict the options.
         """
         if options.get("limits") is None and settings.limits is not None:
-            options["limits"] = _shared_limits(settings)
+            options["limits"] = shared_limits(settings)
         return cls(
             endpoint=settings.endpoint,
             project_id=settings.project_id,
@@ -397,9 +397,20 @@ class BmsClient(ClientView):
             raise ConfigurationError(str(error)) from error
 
 
-def _shared_limits(settings: config.Settings) -> Limits:
-    """Return the limits of the store that the settings name."""
-    return Limits.shared(settings.limits, account=settings.limits_account or "")
+def shared_limits(settings: config.Settings) -> Limits:
+    """Return the limits of the store that settings name.
+
+    Args:
+        settings: The cloud, and the store.
+
+    Raises:
+        ConfigurationError: It is not the address of a store, or the store needs an extra that is not installed.
+    """
+    try:
+        return Limits.shared(settings.limits, account=settings.limits_account or "")
+    except ConfigurationError as error:
+        # Whoever set a variable does not know the arguments of `Limits.shared`.
+        raise ConfigurationError(f"BMS_LIMITS, or bms_limits in clouds.yaml: {error}") from None
 
 
 def _check_type(name: str, value: object, expected: type | UnionType, description: str) -> None:

@@ -109,7 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return asyncio.run(run_all(options))
     except BmsError as error:
-        print(f"replica {options.replica}: {error}", file=sys.stderr)
+        # In one piece, since four copies write to one place.
+        sys.stderr.write(f"replica {options.replica}: {error}\n")
         return 3
     except KeyboardInterrupt:
         return 130

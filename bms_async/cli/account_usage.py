@@ -22,9 +22,21 @@ if TYPE_CHECKING:
 
     from bms_async.config import Settings
 
-__all__ = ["AccountView", "HolderView", "LimitView", "StoreFailedError", "ask_store", "read_account", "read_account_in"]
+__all__ = [
+    "SETTING",
+    "AccountView",
+    "HolderView",
+    "LimitView",
+    "StoreFailedError",
+    "ask_store",
+    "read_account",
+    "read_account_in",
+]
 
 T = TypeVar("T")
+
+SETTING = "BMS_LIMITS, or bms_limits in clouds.yaml: store"
+"""What names the store of a command, for errors."""
 
 _PROBE_BYTES = 4096
 _PATIENCE = 10.0
@@ -99,7 +111,7 @@ def read_account(settings: Settings) -> AccountView:
         ConfigurationError: There is no such store, or it refuses to be used.
         StoreFailedError: It does not answer. The file of this machine, which nobody named, never raises.
     """
-    if settings.limits is None or find_file("limits", settings.limits) is not None:
+    if settings.limits is None or find_file(SETTING, settings.limits) is not None:
         return _read_file(settings)
     import asyncio
 
@@ -108,7 +120,7 @@ def read_account(settings: Settings) -> AccountView:
 
 async def read_account_in(settings: Settings) -> AccountView:
     """Do what `read_account` does, in an event loop."""
-    if settings.limits is None or find_file("limits", settings.limits) is not None:
+    if settings.limits is None or find_file(SETTING, settings.limits) is not None:
         import anyio.to_thread
 
         return await anyio.to_thread.run_sync(_read_file, settings)
@@ -123,12 +135,13 @@ async def read_account_in(settings: Settings) -> AccountView:
     return _view(account, label, usage, is_own=False)
 
 
-async def ask_store(address: str | None, ask: Callable[[Store], Awaitable[T]]) -> T:
+async def ask_store(address: str | None, ask: Callable[[Store], Awaitable[T]], *, argument: str = SETTING) -> T:
     """Open a store, ask it something, and close it.
 
     Args:
         address: The store; None for the file of this machine.
         ask: Called with the store.
+        argument: What names the address, for errors.
 
     Raises:
         ConfigurationError: There is no such store, or it refuses to be used.
@@ -138,7 +151,7 @@ async def ask_store(address: str | None, ask: Callable[[Store], Awaitable[T]]) -
 
     from bms_async._foreign import call_foreign
 
-    store = find_store("limits", address)()
+    store = find_store(argument, address)()
     try:
         with anyio.fail_after(_PATIENCE):
             await call_foreign("the store's open()", store.open)
@@ -146,7 +159,10 @@ async def ask_store(address: str | None, ask: Callable[[Store], Awaitable[T]]) -
     except StoreError as error:
         raise ConfigurationError(f"the store of the limits: {error}") from error
     except Exception as error:
-        raise StoreFailedError(f"the store of the limits at {store.label} does not answer: {_text(error)}") from error
+        text = _text(error).replace(f"{store.label}: ", "")
+        if isinstance(error, TimeoutError) and not str(error):
+            text = f"nothing came within {_PATIENCE:g} s"
+        raise StoreFailedError(f"the store of the limits at {store.label} does not answer: {text}") from error
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(1):
             await store.aclose()
@@ -160,7 +176,7 @@ def _read_file(settings: Settings) -> AccountView:
 
     account, is_named = settings.limits_account or "", settings.limits is not None
     try:
-        path = find_file("limits", settings.limits)
+        path = find_file(SETTING, settings.limits)
     except ConfigurationError as error:
         if is_named:
             raise
@@ -176,7 +192,12 @@ def _read_file(settings: Settings) -> AccountView:
             raise ConfigurationError(f"the store of the limits: {error}") from error
         raise StoreFailedError(f"the store of the limits at {path} does not answer: {_text(error)}") from error
     view = _view(account, str(path), usage, is_own=is_own(settings.limits))
-    return view if is_named else view._replace(failure=_check_writable(path))
+    if is_named and view.is_known:
+        return view
+    failure = _check_writable(path)
+    if is_named and failure is not None and not path.exists():
+        raise StoreFailedError(f"the store of the limits cannot be made: {failure}; make its folder, or name another")
+    return view if is_named else view._replace(failure=failure)
 
 
 def _text(error: Exception) -> str:
@@ -196,7 +217,7 @@ def _check_writable(path: Path) -> str | None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return str(error)
+        return f"{path} cannot be written: {error.strerror or error}"
     return None
 
 

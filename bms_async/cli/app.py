@@ -322,9 +322,10 @@ def _limits(*, calls: Sequence[str], json: bool, cloud: str | None) -> None:
 @options.cloud
 @options.json
 def _limits_open(*, account: str | None, store: str | None, yes: bool, cloud: str | None, json: bool) -> None:
-    """Open an account of a store of limits at once, which is closed for 135 seconds at first.
+    """Open an account at once that a store of limits keeps closed for 135 seconds at first.
 
-    You vouch that the cloud does not count any calls of the last minutes that the store does not know.
+    You vouch that the cloud does not count any calls of the last minutes that the store does not know. If the store has
+    a password, name it by BMS_LIMITS: other users of the machine can read a command's arguments.
     """
 
     def work() -> int:

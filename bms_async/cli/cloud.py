@@ -12,6 +12,7 @@ from typing import NamedTuple
 import anyio
 
 from bms_async import BmsClient, ConfigurationError, Limits
+from bms_async.client import shared_limits
 from bms_async.config import Settings
 
 from .exit import print_error
@@ -51,7 +52,7 @@ async def open_client(settings: Settings) -> AsyncIterator[OpenClient]:
     Raises:
         ConfigurationError: The store that they name does not exist, or refuses to be used.
     """
-    limits = _named_limits(settings) if settings.limits is not None else _own_limits(settings)
+    limits = shared_limits(settings) if settings.limits is not None else _own_limits(settings)
     client, waits = BmsClient.from_settings(settings, limits=limits), _Waits(limits, settings)
     error: Exception | None = None
     async with anyio.create_task_group() as tasks:
@@ -67,10 +68,6 @@ async def open_client(settings: Settings) -> AsyncIterator[OpenClient]:
     waits.look()
     if error is not None:
         raise error
-
-
-def _named_limits(settings: Settings) -> Limits:
-    return Limits.shared(settings.limits, account=settings.limits_account or "")
 
 
 def _own_limits(settings: Settings) -> Limits:
@@ -96,7 +93,7 @@ class _Waits:
     def __init__(self, limits: Limits, settings: Settings) -> None:
         self._exchange = limits._exchange  # noqa: SLF001 - its statistics are those of each limiter
         self._settings = settings
-        self._is_open = self._has_warned = self._has_said_closed = False
+        self._is_open = self._has_warned = self._has_said_closed = self._was_open = False
 
     def note_opened(self) -> None:
         """Note that the store answered, or failed for a reason that is known."""
@@ -124,14 +121,19 @@ class _Waits:
         shared = self._exchange.statistics
         if shared.is_alone and not self._has_warned:
             self._has_warned = True
-            _warn((shared.error or "").removeprefix("StoreError: "))
-        if shared.closed_for >= 1 and not shared.is_alone and not self._has_said_closed:
-            self._has_said_closed = True
+            _warn(shared.error or "")
+        is_closed = shared.closed_for >= 1 and not shared.is_alone
+        if is_closed and not self._has_said_closed:
+            wait, where = duration(math.ceil(shared.closed_for)), f"the limits of {shared.account} at {shared.store}"
+            # Once calls were made nobody can vouch that there were none.
             _say(
-                f"calls wait for {duration(math.ceil(shared.closed_for))}: the limits of {shared.account} at"
-                f" {shared.store} are closed at first, since calls that are not known there may still count. If there"
-                f" were none: {_opening(self._settings)}"
+                f"calls wait for {wait}: {where} are closed again, since the store may have lost calls that still count"
+                if self._was_open
+                else f"calls wait for {wait}: {where} are closed at first, since calls that are not known there may"
+                f" still count. If there were none: {_opening(self._settings)}"
             )
+        self._has_said_closed = is_closed
+        self._was_open = self._was_open or (shared.questions > 0 and not is_closed)
 
 
 def _opening(settings: Settings) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import anyio
 from rich.text import Text
@@ -52,6 +52,30 @@ class PollHealth:
         if not self._are_failing:
             return ""
         return f"the cloud does not respond: {pluralize(self._known[0], 'poll')} failed, trying again"
+
+
+def _closed_for(statistics: LimiterStatistics) -> float:
+    """Return the seconds for which the account is closed, which a limiter that has not asked since does not know."""
+    shared = statistics.shared
+    return 0.0 if shared is None or shared.is_alone else shared.closed_for
+
+
+def describe_next_call(statistics: LimiterStatistics, spent: Sequence[float]) -> str:
+    """Return when the next call can be sent, for people.
+
+    Args:
+        statistics: What the limiter says.
+        spent: The seconds until each used slot comes back, ascending.
+    """
+    shared = statistics.shared
+    if shared is not None and shared.unreachable_for is not None and not shared.is_alone:
+        return "waiting for the store of the limits"
+    wait = max(statistics.next_slot or 0.0, _closed_for(statistics))
+    if not wait:
+        return f"{statistics.free} slots free"
+    # Where processes share the limit, the time at which this one asks again may come before that of a slot.
+    slot = time_of_last_call(1, spent=spent, capacity=statistics.capacity)
+    return f"next in {duration(math.ceil(max(slot, wait)))}"
 
 
 class Display:
@@ -142,19 +166,12 @@ class Display:
         )
         blocked = statistics.next_slot if not statistics.free and statistics.next_slot is not None else 0.0
         return estimate_end(
-            position, self.durations, spent=self.limiter.snapshot(), capacity=statistics.capacity, blocked=blocked
+            position,
+            self.durations,
+            spent=self.limiter.snapshot(),
+            capacity=statistics.capacity,
+            blocked=max(blocked, _closed_for(statistics)),
         )
-
-    def _next_call(self, statistics: LimiterStatistics) -> str:
-        """Return when the next call can be sent, for people."""
-        shared = statistics.shared
-        if shared is not None and shared.unreachable_for is not None and not shared.is_alone:
-            return "waiting for the store of the limits"
-        if not statistics.next_slot:
-            return f"{statistics.free} slots free"
-        # Where processes share the limit, the time at which this one asks again may come before that of a slot.
-        slot = time_of_last_call(1, spent=self.limiter.snapshot(), capacity=statistics.capacity)
-        return f"next in {duration(math.ceil(max(slot, statistics.next_slot)))}"
 
     def _states(self) -> str:
         progress, statistics = self._run.progress, self.limiter.statistics()
@@ -165,7 +182,7 @@ class Display:
         unasked = self._servers - progress.submitted
         if unasked > 0 and statistics.capacity is not None and not self._run.report:
             calls = -(-unasked // self._batch)
-            parts.append(f"{pluralize(calls, 'call')} to go, {self._next_call(statistics)}")
+            parts.append(f"{pluralize(calls, 'call')} to go, {describe_next_call(statistics, self.limiter.snapshot())}")
         if not self._run.report and (failing := self._poll_health.message()):
             parts.append(failing)
         return ", ".join(parts)

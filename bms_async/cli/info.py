@@ -89,20 +89,21 @@ def _write_json(view: AccountView, rows: Iterable[_Row]) -> None:
 def _write_tables(view: AccountView, rows: Sequence[_Row]) -> None:
     """Write the limits; on a terminal also who holds slots, since elsewhere each line is a limit."""
     names = ("call", "limit", "used", "left", "next_slot", "waiting", "holders")
-    columns = TableWriter(names, right=names[1:])
+    # The holders are listed below, too, and all but their number has room in 80 columns.
+    columns = TableWriter(names, right=names[1:], keep=len(names) - 1)
     for row in rows:
         next_slot = "now" if row.next_slot is None else f"{math.ceil(row.next_slot)} s"
         columns.add(row.call, row.limit, len(row.view.spent), row.left, next_slot, row.waiting, len(row.view.holders))
     columns.flush()
     if is_terminal():
-        fields = ("call", "holder", "held", "waiting_interactive", "waiting_bulk", "lease_left")
-        columns = TableWriter(fields, right=fields[2:])
+        fields = ("call", "holder", "held", "waiting", "of_them_bulk", "lease_left")
+        columns = TableWriter(fields, right=fields[2:], keep=len(fields) - 2)
         held = [(row.call, holder) for row in rows for holder in row.view.holders]
         if held:
             write("\n")
         for call, holder in held:
             left = f"{math.ceil(holder.lease_left)} s"
-            columns.add(call, holder.id, holder.held, holder.interactive, holder.bulk, left)
+            columns.add(call, holder.id, holder.held, holder.interactive + holder.bulk, holder.bulk, left)
         columns.flush()
         write(f"\naccount {strip_control_chars(view.account)} in {strip_control_chars(view.store)}\n")
     if view.closed_for:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bms_async.limits.limits import check_account
 from bms_async.limits.shared.store import Store
+from bms_async.limits.shared.stores import find_store
 
-from .account_usage import ask_store
+from .account_usage import SETTING, ask_store
 from .confirm import confirm
 from .exit import Code
 from .output import json_line, write
@@ -31,26 +32,31 @@ def open_limits(*, account: str | None, store: str | None, cloud: str | None, ye
         StoreFailedError: It does not answer.
         UsageError: The user did not confirm.
     """
+    given = store
     if account is None or store is None:
         # With both of them no cloud is needed, so that an operator needs no credentials of one.
         settings = read_settings(cloud)
         account, store = account or settings.limits_account, store or settings.limits
     name = check_account("--account", account)
 
-    async def opening(found: Store) -> tuple[str, bool, float]:
+    async def opening(found: Store) -> tuple[bool, float]:
         before = await found.read(name)
         await found.open_account(name)
         closed_for = 0.0 if before.account is None else max(0.0, before.account.closed_until - before.now)
-        return found.label, before.account is not None, closed_for
+        return before.account is not None, closed_for
+
+    argument = SETTING if given is None else "--store"
+    # What makes the store asks nothing, and its address for people has no password.
+    label = find_store(argument, store)().label
 
     async def main(_stop: SignalHandler) -> int:
         if not yes:
             await confirm(
-                f"open the limits of account {strip_control_chars(name)} at once? Calls of the last minutes that the"
-                " store does not know are not counted then.",
+                f"open the limits of account {strip_control_chars(name)} in {strip_control_chars(label)} at once? Calls"
+                " of the last minutes that are not known there are not counted then.",
                 otherwise="confirm with --yes",
             )
-        label, was_known, closed_for = await ask_store(store, opening)
+        was_known, closed_for = await ask_store(store, opening, argument=argument)
         if json:
             fields: dict[str, object] = {"type": "opened", "account": name, "store": label}
             write(json_line(fields | {"was_known": was_known, "was_closed_for": round(closed_for, 1)}))

@@ -90,16 +90,18 @@ class Limits:
         ``bms limits open --account NAME`` opens it at once, if somebody knows.
 
         The first client that is opened with them connects to the store, and the last one that is closed hands its
-        slots back.
+        slots back. A store that cannot be reached then is no error, for calls wait for it; one that refuses is a
+        `ConfigurationError` of the opening.
 
         Args:
-            store: Where the slots are counted: ``redis://``, ``rediss://`` or ``valkey://`` (extra ``redis``),
-                ``postgresql://`` (extra ``postgres``), or ``sqlite:///path`` for the processes of one machine. None, or
-                ``machine``, is a file of this machine that all programs of this user share, with the command ``bms``.
+            store: Where the slots are counted: ``redis://`` or ``valkey://``, with TLS ``rediss://`` or ``valkeys://``
+                (extra ``redis``), ``postgresql://`` (extra ``postgres``), or ``sqlite:///path`` for the processes of
+                one machine. None, or ``machine``, is a file of this machine that all programs of this user share, with
+                the command ``bms``.
             account: A name for what the cloud counts together, the same in all processes that share it.
             changes: As for `Limits`. All processes must be given the same; where they differ, the lower limit is kept.
             shared_power_budget: As for `Limits`.
-            reserve: As for `Limits`.
+            reserve: As for `Limits`; the part that stays free is one for all processes.
             without_store: The share of each limit that this process goes on with by itself while the store is away,
                 such as ``1/4`` in each of four processes. It begins once no earlier call of the others can count any
                 more, 135 s after the store was first seen to be away. The guarantee then rests on the shares being 1 in

@@ -26,8 +26,8 @@ def file_of(bms: Bms) -> Path:
     return bms.state / "bms" / "limits.db"
 
 
-def use_elsewhere(bms: Bms, operation: str, count: int) -> None:
-    """Be a program that shares the limits of this machine, makes so many calls, and ends."""
+def use_elsewhere(bms: Bms, operation: str, count: int, *, leaving: bool = True) -> None:
+    """Be a program that shares the limits of this machine, makes so many calls, and ends, or makes them yet."""
     limit = DOCUMENTED_LIMITS[operation]
     ask = Question(holder="another", seq=1, terms=Terms(), limit=limit, interactive=count)
     end = Question(holder="another", seq=2, terms=Terms(), limit=limit, ended=((0.0, count),), leaving=True)
@@ -37,7 +37,8 @@ def use_elsewhere(bms: Bms, operation: str, count: int) -> None:
         await store.open()
         [answer] = await store.ask(account_of(bms), [(operation, ask)])
         assert answer.granted == count
-        await store.ask(account_of(bms), [(operation, end)])
+        if leaving:
+            await store.ask(account_of(bms), [(operation, end)])
         await store.aclose()
 
     asyncio.run(main())

@@ -13,7 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from bms_async import LimiterStatistics, SharedStatistics
+from bms_async.cli.display import describe_next_call
 from bms_async.limits.shared import stores
 from tests.cli._helpers import COMMAND, PATIENCE, Bms, simulator
 from tests.cli._limits import counted, file_of, use_elsewhere
@@ -120,6 +123,17 @@ def test_what_is_shown_is_said_with_who_holds_and_waits(bms: Bms) -> None:
         assert f"account prod-eu in {file_of(bms)}"[:100] in terminal.text.replace("\n", "")
 
 
+def test_the_tables_of_limits_have_room_on_eighty_columns(bms: Bms) -> None:
+    use_elsewhere(bms, "servers.start", 1, leaving=False)
+    with bms.on_a_terminal("limits", columns=80) as terminal:
+        terminal.end()
+    tables = terminal.text.partition("\naccount")[0]
+    assert "servers.delete_windows_password" in tables
+    assert "another" in tables
+    assert max(map(len, tables.splitlines())) <= 80
+    assert all(len(line.split()) >= 5 for line in tables.splitlines() if line)
+
+
 def answer_late(bms: Bms, operation: str) -> None:
     fault = {"operation": operation, "nth": 1, "fault": {"type": "Delay", "seconds": 3600.0}}
     with urllib.request.urlopen(f"{bms.exports['BMS_ENDPOINT']}/_admin/faults", json.dumps([fault]).encode()):
@@ -181,6 +195,22 @@ def test_a_file_of_the_machine_that_cannot_be_used_is_done_without_and_said(
     assert [line["shared"] for line in said.json if line["type"] == "limit"] == [False]
 
 
+@pytest.mark.parametrize("address", ["machine", "sqlite://{}/bms/x/limits.db"])
+def test_a_file_that_was_named_and_cannot_be_made_is_not_shown_as_one_that_is_new(bms: Bms, address: str) -> None:
+    break_folder(bms)
+    said = bms("limits", "servers.start", changes={"BMS_LIMITS": address.format(bms.state)})
+    assert (said.code, said.out) == (4, "")
+    assert f"the store of the limits cannot be made: {bms.state}" in said.err
+
+
+def test_an_address_that_is_none_is_said_by_the_name_of_its_setting(bms: Bms) -> None:
+    for arguments in (["quota"], ["limits"], ["limits", "open", "--yes"]):
+        ended = bms(*arguments, changes={"BMS_LIMITS": "mysql://h"})
+        assert (ended.code, ended.out) == (3, "")
+        assert ended.err.startswith("bms: BMS_LIMITS, or bms_limits in clouds.yaml: store='***': expected the address")
+    assert bms("limits", "open", "--store", "mysql://h").err.startswith("bms: --store='mysql://h': expected")
+
+
 def test_a_user_without_a_home_folder_is_told_that_the_limits_are_not_shared(
     bms: Bms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,12 +252,47 @@ def test_a_new_store_that_the_user_named_is_waited_for_and_opened_by_an_operator
         assert "the account prod-eu is still closed for 2:1" in there("limits").err
         refused = there("limits", "open")
         assert (refused.code, "confirm with --yes\n" in refused.err) == (2, True)
+        assert f"open the limits of account prod-eu in {bms.state}/named.db at once?" in refused.err
         opened = there("limits", "open", "--account", "prod-eu", "--yes")
         assert (opened.code, "are open; the account was closed for 2:1" in opened.out) == (0, True)
         assert process.wait(timeout=PATIENCE) == 0
     [again] = there("limits", "open", "--yes", "--json").json
     assert again["was_closed_for"] == 0
     assert again["account"] == "prod-eu"
+
+
+def test_a_store_that_loses_all_in_a_run_is_waited_for_and_no_opening_is_advised(bms: Bms) -> None:
+    there = Bms({**bms.exports, "BMS_LIMITS": f"sqlite://{bms.state}/named.db"}, bms.state)
+    there("limits", "open", "--yes")
+    answer_late(bms, "servers.start")
+    arrived = counted(bms, "servers.start")[0]
+    with there.in_a_pipe("start", *bms.ids("rack-0")[:1], "--yes") as process:
+        assert process.stderr is not None
+        wait_until(lambda: counted(bms, "servers.start")[0] > arrived)
+        (bms.state / "named.db").unlink()
+        line = process.stderr.readline()
+        while "calls wait for 2:1" not in line:
+            assert line
+            line = process.stderr.readline()
+        process.send_signal(signal.SIGKILL)
+    assert "are closed again, since the store may have lost calls that still count" in line
+    assert "limits open" not in line
+
+
+def test_a_run_does_not_promise_slots_of_an_account_that_is_closed() -> None:
+    shared = SharedStatistics(
+        account="a", store="s", unreachable_for=None, error=None, is_alone=False, closed_for=130.0, holders=1,
+        waiting_elsewhere=0, questions=1,
+    )  # fmt: skip
+    free = LimiterStatistics(
+        capacity=50, limit=50, used=1, free=49, waiting_interactive=0, waiting_bulk=0, next_slot=None, calls=1,
+        refused=0, shared=shared,
+    )  # fmt: skip
+    assert describe_next_call(free, [30.0]) == "next in 2:10"
+    for opened in (replace(free, shared=replace(shared, closed_for=0.0)), replace(free, shared=None)):
+        assert describe_next_call(opened, [30.0]) == "49 slots free"
+    away = replace(free, shared=replace(shared, unreachable_for=1.0))
+    assert describe_next_call(away, [30.0]) == "waiting for the store of the limits"
 
 
 def test_an_operator_needs_no_cloud_to_open_an_account(nowhere: Bms) -> None:
@@ -275,7 +340,8 @@ def test_a_store_that_refuses_ends_the_command_as_other_settings_do(bms: Bms, mo
     for arguments in (["quota"], ["limits"], ["limits", "open", "--yes"]):
         ended = bms(*arguments, changes=named(bms))
         assert (ended.code, ended.out) == (3, "")
-        assert "expected a SQLite database" in ended.err
+        assert ended.err.count("expected a SQLite database") == 1
+        assert "calls wait" not in ended.err
     monkeypatch.setattr(stores, "is_installed", lambda _: False)
     ended = bms("quota", changes={"BMS_LIMITS": "redis://:secret-word@h/0"})
     assert (ended.code, "pip install 'bms-async[redis]'" in ended.err) == (3, True)

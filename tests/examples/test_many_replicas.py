@@ -43,7 +43,7 @@ def test_without_a_store_the_same_four_are_refused() -> None:
 def test_a_store_that_makes_no_sense_is_told_by_each_copy() -> None:
     with running(PROGRAM, *BRIEF, "--store", "nonsense://host") as program:
         assert program.end() == 3
-    assert "expected the address of a store" in program.errors[-1]
+    assert ["expected the address of a store" in line for line in program.errors] == [True] * 4
     assert not [line for line in program.errors if "Traceback" in line]
 
 

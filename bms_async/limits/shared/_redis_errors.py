@@ -56,6 +56,7 @@ def explain(label: str, error: Exception, password: Secret | None) -> Exception:
     """
     # A server that does not know a command repeats what was to be a password, or the beginning of it.
     said = str(error).partition(", with args")[0] or type(error).__name__
+    said = said.rstrip(".")
     if password is not None:
         said = said.replace(password.reveal(), MASK)
     text = f"{label}: {said}"

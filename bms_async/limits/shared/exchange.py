@@ -311,15 +311,18 @@ class Exchange:
         self._first = None
 
     def _note_failure(self, error: Exception, now: float) -> None:
-        level = logging.DEBUG if self.is_optional else logging.WARNING
-        self._outage.note_failure(error, now, label=self._store.label, level=level)
+        refused, is_raised = isinstance(error, StoreError), False
         if self._first is not None and not self._first.done() and not self.is_optional:
-            if isinstance(error, StoreError):
+            if refused:
+                is_raised = True
                 self._first.set_exception(ConfigurationError(f"Limits.shared: {error}"))
                 # Its waiter may have been cancelled.
                 self._first.exception()
             else:
                 self._first.set_result(None)
+        # Where it is raised it needs no word in the log.
+        level = logging.DEBUG if self.is_optional or is_raised else logging.WARNING
+        self._outage.note_failure(error, now, label=self._store.label, refused=refused, level=level)
 
     def renew(self) -> None:
         """Begin anew in a child process, which has none of the parent's slots, and must not touch its connection."""

@@ -28,23 +28,30 @@ class Outage:
         # Opening the store may succeed where asking fails each time, and that is logged once.
         self._has_warned = False
 
-    def note_failure(self, error: Exception, now: float, *, label: str, level: int = logging.WARNING) -> None:
+    def note_failure(
+        self, error: Exception, now: float, *, label: str, refused: bool = False, level: int = logging.WARNING
+    ) -> None:
         """Note that a call of the store failed.
 
         Args:
             error: What it raised.
             now: The time.
             label: The store's address for people.
+            refused: Whether the store refuses to be used, so that trying again will hardly help.
             level: The level at which it is logged, if it is the first one.
         """
-        self.error = describe(error)
+        # Stores begin with their address, which the log has already.
+        text = describe(error, without=f"{label}: ")
+        self.error = text.partition(": ")[2] if refused else text
         if self._since is None:
             self._since = now
         if not self._has_warned:
             self._has_warned = True
             _log.log(
                 level,
-                "the store of the shared limits at %s does not answer (%s): calls wait until it does",
+                "the store of the shared limits at %s refuses to be used (%s): calls wait until that is mended"
+                if refused
+                else "the store of the shared limits at %s does not answer (%s): calls wait until it does",
                 label,
                 self.error,
             )
@@ -70,10 +77,15 @@ class Outage:
         return now - self._answered_at
 
 
-def describe(error: Exception) -> str:
-    """Return what a store raised, as text; its own text may fail to be made."""
+def describe(error: Exception, *, without: str = "") -> str:
+    """Return what a store raised, as text; its own text may fail to be made.
+
+    Args:
+        error: The error.
+        without: What its text may begin with and is left out.
+    """
     try:
-        text = str(error)
+        text = str(error).removeprefix(without)
     except Exception:  # noqa: BLE001 - foreign code
         text = ""
     name = type(error).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import anyio
@@ -13,7 +13,7 @@ import pytest
 from bms_async import BmsClient, ClientClosedError, ConfigurationError, Limits
 from bms_async.config import read_cloud, read_environment
 from bms_async.limits.shared.exchange import Exchange
-from bms_async.limits.shared.messages import Terms
+from bms_async.limits.shared.messages import Answer, Question, Terms
 from bms_async.limits.shared.store import StoreError
 from bms_async.wire import HttpRequest
 from tests.limits.shared._memory import MemoryState, MemoryStore
@@ -130,14 +130,45 @@ class Refusing(MemoryStore):
         raise StoreError("the store refuses the password")
 
 
-def test_a_client_whose_store_refuses_does_not_open_and_leaves_nothing_behind() -> None:
+def test_a_client_whose_store_refuses_does_not_open_and_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         bms = client_of(Gateway(), limits=shared(Refusing(MemoryState(store_time))))
         with pytest.raises(ConfigurationError, match=r"Limits\.shared: the store refuses the password"):
             async with bms:
                 pass
         assert len(asyncio.all_tasks()) == 1
+        # The error says all of it.
+        assert not caplog.records
 
+    caplog.set_level(logging.WARNING, logger="bms_async.limits")
+    run_virtually(main)
+
+
+class RefusingLater(MemoryStore):
+    refuses = False
+
+    async def ask(self, account: str, questions: Sequence[tuple[str, Question]]) -> list[Answer]:
+        if self.refuses:
+            raise StoreError(f"{self.label}: the password has changed")
+        return await super().ask(account, questions)
+
+
+def test_a_store_that_refuses_an_open_client_is_logged_once_with_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        store = RefusingLater(await opened_state())
+        async with client_of(Gateway(), limits=shared(store)) as bms, anyio.create_task_group() as tasks:
+            store.refuses = True
+            tasks.start_soon(bms.servers.stop, ["s-1"])
+            await anyio.sleep(60)
+            [said] = [record.message for record in caplog.records if record.name == "bms_async.limits"]
+            assert said.endswith("refuses to be used (the password has changed): calls wait until that is mended")
+            seen = bms.limits["servers.stop"].statistics().shared
+            assert seen is not None
+            assert seen.error == "the password has changed"
+            assert 55 < (seen.unreachable_for or 0) <= 60
+            tasks.cancel_scope.cancel()
+
+    caplog.set_level(logging.WARNING, logger="bms_async.limits")
     run_virtually(main)
 
 
