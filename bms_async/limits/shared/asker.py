@@ -17,6 +17,11 @@ class Asker(Protocol):
         ...
 
     @property
+    def closed_for(self) -> float:
+        """Seconds until the account is open, by the last answer to any of its limiters."""
+        ...
+
+    @property
     def trouble(self) -> str | None:
         """Why nothing is granted, if the store does not answer."""
         ...

@@ -176,7 +176,10 @@ class Conversation:
         self._on_answered()
         is_steady = self._store_clock.goes_on(answers[-1].now, sent=sent, received=self._clock())
         now = asyncio.get_running_loop().time()
-        self.last, self.last_at = answers[-1], now
+        for answer in answers:
+            if answer.known:
+                # One to a holder that is not known says nothing of the account.
+                self.last, self.last_at = answer, now
         for (limiter, question), answer in zip(batch, answers, strict=True):
             limiter.take_answer(answer, now, trusted=is_steady)
             if question.leaving:

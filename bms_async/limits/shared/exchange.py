@@ -112,11 +112,19 @@ class Exchange:
             unreachable_for=self._outage.lasts(now),
             error=self._outage.error,
             is_alone=self._is_alone,
-            closed_for=0.0 if last is None else max(0.0, last.closed_for - (now - conversation.last_at)),
+            closed_for=self.closed_for,
             holders=0 if last is None else last.holders,
             waiting_elsewhere=0 if last is None else last.waiting,
             questions=conversation.questions,
         )
+
+    @property
+    def closed_for(self) -> float:
+        """Seconds until the account is open, by the last answer to any of its limiters."""
+        loop, conversation = self._loop, self._conversation
+        if conversation.last is None or loop is None or loop.is_closed():
+            return 0.0
+        return max(0.0, conversation.last.closed_for - (loop.time() - conversation.last_at))
 
     @property
     def trouble(self) -> str | None:

@@ -148,7 +148,7 @@ class SharedLimiter(Limiter):
         if self._spare > 0 and not self.has_waiters:
             return 0.0
         turn = self._holding.again_at - now if len(self._lanes[lane]) > 0 else 0.0
-        return max(0.0, self._usage.closed_for(now), turn)
+        return max(self._opens_in(now), turn)
 
     def on_rate_limited(self, retry_after: float | None = None, *, quota: tuple[int, float] | None = None) -> None:
         """Back off after a 429, and have all processes do so; see `Limiter.on_rate_limited`."""
@@ -201,7 +201,7 @@ class SharedLimiter(Limiter):
             )
         now, usage = self._sync(), self._usage
         capacity, used, learned = usage.capacity(self._limit or 0), self._count_used(), usage.learned(now)
-        free = 0 if usage.closed_for(now) > 0 else max(self._spare, capacity - used)
+        free = 0 if self._opens_in(now) > 0 else max(self._spare, capacity - used)
         return LimiterStatistics(
             capacity=capacity,
             limit=self._limit,
@@ -458,7 +458,12 @@ class SharedLimiter(Limiter):
             self._asker.wake(due)
 
     def _next_change(self, now: float) -> float | None:
-        return self._usage.next_change(now, again_at=self._holding.again_at if self.has_waiters else None)
+        again_at = self._holding.again_at if self.has_waiters else None
+        return self._usage.next_change(now, opens_in=self._opens_in(now), again_at=again_at)
+
+    def _opens_in(self, now: float) -> float:
+        """Return the seconds for which nothing is granted at all, because of a 429 or of an unknown past."""
+        return max(self._asker.closed_for, self._usage.blocked_for(now))
 
     def _drop_spare(self) -> None:
         """Use the slots that are left for nothing any more, and hand them back with the next question."""

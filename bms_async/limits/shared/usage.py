@@ -83,12 +83,10 @@ class Usage:
         """Return how many calls a window allows now, given what is documented or set."""
         return limit if self.answer is None else self.answer.capacity
 
-    def closed_for(self, now: float) -> float:
-        """Return the seconds for which nothing is granted at all, because of a 429 or of an unknown past."""
+    def blocked_for(self, now: float) -> float:
+        """Return the seconds for which nothing is granted because of a 429."""
         answer = self.answer
-        if answer is None:
-            return 0.0
-        return max(0.0, max(answer.closed_for, answer.blocked_for) - (now - self.answered_at))
+        return 0.0 if answer is None else max(0.0, answer.blocked_for - (now - self.answered_at))
 
     def back_in(self, now: float) -> list[float]:
         """Return the seconds until each slot comes back; for those of other processes the longest it may take."""
@@ -101,16 +99,19 @@ class Usage:
         calls, seconds, forgotten_in = self.answer.quota
         return (int(calls), seconds), max(0.0, forgotten_in - (now - self.answered_at))
 
-    def next_change(self, now: float, *, again_at: float | None) -> float | None:
+    def next_change(self, now: float, *, opens_in: float, again_at: float | None) -> float | None:
         """Return the seconds until a slot may come free; None if that is not known.
 
         Args:
             now: The time.
+            opens_in: The seconds for which nothing is granted at all.
             again_at: When the ledger is asked next for those that wait; None if none do.
         """
         seen = [slots[0] for slots in (self.cooldowns, self._others) if slots]
         if self.answer is None:
-            return max(0.0, min(seen) + self._window - now) if seen else None
+            return (
+                max(opens_in, min(seen, default=now - self._window) + self._window - now) if seen or opens_in else None
+            )
         slot = min(seen, default=self.answered_at) + self._window
-        change = max(now + self.closed_for(now), slot if again_at is None else again_at)
+        change = max(now + opens_in, slot if again_at is None else again_at)
         return max(0.0, change - now)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from tests.limits.shared._processes import LIMIT, Gateway, opened_state, process
+from bms_async import WaitTooLongError
+from bms_async.limits.loop_binding import LoopBinding
+from bms_async.limits.shared.messages import Terms
+from tests.limits.shared._memory import MemoryStore
+from tests.limits.shared._processes import LIMIT, OPERATION, Gateway, make_exchange, opened_state, process
 from tests.support.virtual_clock import run_virtually
 
 
@@ -53,5 +57,30 @@ def test_own_slots_are_not_taken_for_those_of_others() -> None:
                 assert limiter.statistics().used <= LIMIT
             await anyio.sleep(100)
             assert limiter.statistics().used <= 40
+
+    run_virtually(main)
+
+
+def test_an_operation_that_has_not_asked_knows_that_the_account_was_closed() -> None:
+    async def main() -> None:
+        state = await opened_state()
+        exchange, binding = make_exchange(MemoryStore(state)), LoopBinding()
+        stop, get = (exchange.make_limiter(name, LIMIT, reserve=0, binding=binding) for name in (OPERATION, "jobs.get"))
+        await exchange.open()
+        for limiter in (stop, get):
+            (await limiter.acquire()).release()
+        await anyio.sleep(100)
+        state.forget()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(get.acquire)
+            await anyio.sleep(2)
+            statistics = stop.statistics()
+            assert statistics.free == 0
+            assert statistics.next_slot == pytest.approx(Terms().closed - 2, abs=1)
+            assert stop.estimate_wait() == pytest.approx(Terms().closed - 2, abs=1)
+            with pytest.raises(WaitTooLongError):
+                await stop.acquire(max_wait=60)
+            tasks.cancel_scope.cancel()
+        await exchange.aclose()
 
     run_virtually(main)
