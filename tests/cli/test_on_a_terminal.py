@@ -35,8 +35,8 @@ def test_the_bar_has_the_width_of_the_terminal_and_stays_in_its_place(slow_cloud
     assert terminal.received.startswith(b"\x1b[?25l") or b"\x1b[?25l" in terminal.received
 
 
-def test_the_question_is_asked_and_a_yes_is_enough(slow_cloud: Bms) -> None:
-    with slow_cloud.on_a_terminal("reboot", "--tag", "rack-4", columns=150) as terminal:
+def test_the_question_is_asked_and_a_yes_is_enough(healthy_cloud: Bms) -> None:
+    with healthy_cloud.on_a_terminal("reboot", "--tag", "rack-4", columns=150) as terminal:
         terminal.wait_for_text("reboot 40 servers of project")
         terminal.send("y\n")
         assert terminal.end() == 0
@@ -57,8 +57,8 @@ def test_a_terminal_that_is_made_narrower_keeps_one_bar_and_what_was_above(slow_
         assert "no-such-server BMS.0040: There is no such server." in terminal.text
 
 
-def test_without_colours_there_are_none_and_the_bar_can_be_read(slow_cloud: Bms) -> None:
-    with slow_cloud.on_a_terminal("reboot", "--tag", "rack-6", "-y", NO_COLOR="1") as terminal:
+def test_without_colours_there_are_none_and_the_bar_can_be_read(healthy_cloud: Bms) -> None:
+    with healthy_cloud.on_a_terminal("reboot", "--tag", "rack-6", "-y", NO_COLOR="1") as terminal:
         assert terminal.end() == 0
         [bar] = block(terminal, "reboot")
     assert "━━━" in bar
@@ -80,9 +80,9 @@ def test_where_only_ascii_can_be_shown_the_bar_is_ascii(slow_cloud: Bms) -> None
     assert terminal.received.isascii()
 
 
-def test_jobs_are_followed_with_a_bar(slow_cloud: Bms) -> None:
-    job_id = slow_cloud("reboot", "--tag", "rack-0", "-y", "--json").json[0]["job_id"]
-    with slow_cloud.on_a_terminal("jobs", "watch", job_id) as terminal:
+def test_jobs_are_followed_with_a_bar(healthy_cloud: Bms) -> None:
+    job_id = healthy_cloud("reboot", "--tag", "rack-0", "-y", "--json").json[0]["job_id"]
+    with healthy_cloud.on_a_terminal("jobs", "watch", job_id) as terminal:
         assert terminal.end() == 0
         assert "40/40  1/1 job" in terminal.text
         assert "1 of 1 job ended: 40 servers, 0 failed" in terminal.text

@@ -207,7 +207,7 @@ def test_it_goes_on_when_the_cloud_is_killed_and_comes_back(tmp_path: Path) -> N
     with simulator("--servers", "200", "--job-seconds", "50", "60", *FLAGS) as cloud:
         ids = cloud.ids()
         write(tmp_path / "desired", dict.fromkeys(ids, "off"))
-        with controlling(cloud, tmp_path, "--every", "20", times=40) as program:
+        with controlling(cloud, tmp_path, "--every", "20", times=100) as program:
             decision(program, "accepted")
             cloud.program.kill()
             decision(program, "wait")

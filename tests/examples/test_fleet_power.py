@@ -225,7 +225,7 @@ def test_wrong_credentials_show_before_anything_is_asked_for(real: Mapping[str, 
 def test_it_goes_on_when_the_cloud_is_killed_and_comes_back() -> None:
     with simulator("--servers", "60", "--seed", "7", "--job-seconds", "50", "60") as cloud:
         command = (str(ROOT / "examples" / "fleet_power.py"), "--tag", "__type_baremetal", "--yes", "--strict", "stop")
-        with running(*command, settings=cloud.settings | {"NO_PROXY": "127.0.0.1"}, times=40) as program:
+        with running(*command, settings=cloud.settings | {"NO_PROXY": "127.0.0.1"}, times=100) as program:
             wait_until(lambda: cloud.ask("servers/work")["stop"] != {}, program)
             cloud.program.kill()
             cloud.begin("--job-seconds", "0.2", "0.4")

@@ -122,7 +122,7 @@ def test_a_cloud_that_is_killed_and_comes_back_is_accounted_for_with_the_others(
     two = (*flags, "--seed", "2", "--project-id", "project-2", "--token", "token-2", "--job-seconds", "50", "60")
     with simulator(*one) as steady, simulator(*two) as killed:
         file = write(tmp_path, {1: {"endpoint": steady.address}, 2: {"endpoint": killed.address}})
-        with running(PROGRAM, str(file), "stop", "--yes", settings=SECRETS, times=40) as program:
+        with running(PROGRAM, str(file), "stop", "--yes", settings=SECRETS, times=100) as program:
             wait_until(lambda: killed.ask("servers/work")["stop"] != {}, program)
             killed.program.kill()
             killed.begin("--job-seconds", "0.2", "0.4")

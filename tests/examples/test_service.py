@@ -278,7 +278,7 @@ def test_a_signal_ends_runs_and_streams_and_leaves_nothing(number: signal.Signal
 
 def test_a_run_goes_on_when_the_cloud_is_killed_and_comes_back() -> None:
     flags = ("--servers", "300", "--seed", "7", "--job-seconds", "50", "60", "--throttle", "none")
-    with simulator(*flags) as cloud, served(cloud, "--heartbeat", "30", times=40) as service:
+    with simulator(*flags) as cloud, served(cloud, "--heartbeat", "30", times=100) as service:
         run = service.begin(action="stop", ids=cloud.ids())
         events = service.events(run)
         assert any(name == "progress" and data["submitted"] == 300 for name, _, data in events)

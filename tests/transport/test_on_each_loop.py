@@ -12,7 +12,8 @@ from typing import Any, Self, TypeAlias
 
 import pytest
 
-from bms_async import ClientClosedError, HttpRequest, HttpResponse, TransportError
+from bms_async import ClientClosedError, HttpRequest, HttpResponse, TransportError, _tasks
+from tests.support.machine import patience
 from tests.transport._transports import make_transport
 from tests.transport._trials import outcome_of, shown
 from tests.transport.loopback import PATIENCE, Behaviour, Loopback, Talk, answer, answers, server_context
@@ -192,8 +193,16 @@ def files() -> Iterator[str]:
 @pytest.mark.parametrize("shakes_hands", [False, True])
 @pytest.mark.parametrize("passes", [0, 1, 2, 3, 5, 10, 30])
 def test_r4_closing_leaves_no_socket_and_no_caller_on_each_loop(
-    library: ModuleType, trusting: ssl.SSLContext, run: Run, shakes_hands: bool, passes: int
+    library: ModuleType,
+    trusting: ssl.SSLContext,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    shakes_hands: bool,
+    passes: int,
 ) -> None:
+    # On uvloop httpx2 forgets a cancellation at one of the passes, and is cancelled again after this time.
+    monkeypatch.setattr(_tasks, "GRACE", patience(1.0))
+
     async def main() -> None:
         async with Server(Talk.until_gone, secure=shakes_hands) as server:
             before = set(files())
