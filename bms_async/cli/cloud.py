@@ -23,7 +23,7 @@ from .texts import duration, strip_control_chars
 __all__ = ["OpenClient", "open_client", "read_settings"]
 
 _PATIENCE = 1.5
-"""Seconds without an answer of the store until the user is told what the command waits for."""
+"""Seconds without an answer of the store until the user learns what the command waits for."""
 
 _TICK = 0.25
 

@@ -187,7 +187,7 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         version: The version of all this.
-        life: The life of the store: with another one, it may have lost what it was told.
+        life: The life of the store: with another one, it may have lost what was reported.
         since: When this life of the account began, by the store's clock.
         closed_until: Before it nothing is granted, by the store's clock.
         limits: The names of the limits that were asked for: of one that is here but not in the store the past was lost.

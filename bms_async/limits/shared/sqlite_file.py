@@ -32,7 +32,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 APPLICATION = 0x626D7361
-"""The id in the file's header by which a database of another program is told from this one."""
+"""The id in the file's header by which a database of another program is known."""
 
 SCHEMA = 1
 """The version of the tables."""
