@@ -84,21 +84,27 @@ class Eye:
 
     def _look_at_locals(self, where: str, error: BaseException) -> None:
         # As a traceback with `capture_locals` shows them, which Python 3.11 gives up at the first repr that fails.
+        found: deque[tuple[str, object, int]] = deque()
         for frame, _ in traceback.walk_tb(error.__traceback__):
             code = frame.f_code
             if code.co_filename.startswith(_PACKAGE):
-                for name, value in frame.f_locals.items():
-                    self._walk(f"{where}: {name} in {code.co_name} of {Path(code.co_filename).stem}", value, set())
+                place = f"in {code.co_name} of {Path(code.co_filename).stem}"
+                found.extend((f"{where}: {name} {place}", value, 5) for name, value in frame.f_locals.items())
+        self._walk(found)
 
-    def _walk(self, where: str, value: object, seen: set[int], depth: int = 5) -> None:
-        """Look at a variable as error reporters do: into collections, and into the objects of the package."""
-        if id(value) in seen or isinstance(value, type):
-            return
-        seen.add(id(value))
-        self.search(where, repr(value))
-        if depth:
-            for part in _parts(value):
-                self._walk(where, part, seen, depth - 1)
+    def _walk(self, found: deque[tuple[str, object, int]]) -> None:
+        """Look at variables as error reporters do: into collections, and into the objects of the package."""
+        # What is found first is looked into farthest, and most of what a frame has the others have too. It is kept
+        # here, so that nothing else gets its id meanwhile.
+        seen: dict[int, object] = {}
+        while found:
+            where, value, depth = found.popleft()
+            if id(value) in seen or isinstance(value, type):
+                continue
+            seen[id(value)] = value
+            self.search(where, repr(value))
+            if depth:
+                found.extend((where, part, depth - 1) for part in _parts(value))
 
 
 def family(error: BaseException) -> Iterator[BaseException]:
