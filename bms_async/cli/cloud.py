@@ -93,7 +93,7 @@ class _Waits:
     def __init__(self, limits: Limits, settings: Settings) -> None:
         self._exchange = limits._exchange  # noqa: SLF001 - its statistics are those of each limiter
         self._settings = settings
-        self._is_open = self._has_warned = self._has_said_closed = self._was_open = False
+        self._is_open = self._has_warned = self._has_said_closed = False
 
     def note_opened(self) -> None:
         """Note that the store answered, or failed for a reason that is known."""
@@ -128,12 +128,11 @@ class _Waits:
             # Once calls were made nobody can vouch that there were none.
             _say(
                 f"calls wait for {wait}: {where} are closed again, since the store may have lost calls that still count"
-                if self._was_open
+                if self._exchange.calls > 0
                 else f"calls wait for {wait}: {where} are closed at first, since calls that are not known there may"
                 f" still count. If there were none: {_opening(self._settings)}"
             )
         self._has_said_closed = is_closed
-        self._was_open = self._was_open or (shared.questions > 0 and not is_closed)
 
 
 def _opening(settings: Settings) -> str:

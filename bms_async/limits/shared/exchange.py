@@ -119,6 +119,11 @@ class Exchange:
         )
 
     @property
+    def calls(self) -> int:
+        """How many calls of this process got a slot, in all."""
+        return sum(limiter.calls for limiter in self._limiters)
+
+    @property
     def closed_for(self) -> float:
         """Seconds until the account is open, by the last answer to any of its limiters."""
         loop, conversation = self._loop, self._conversation

@@ -94,6 +94,11 @@ class SharedLimiter(Limiter):
         return f"<SharedLimiter {self._name}: {self._held} of {self._limit} held here, {waiting} waiting>"
 
     @property
+    def calls(self) -> int:
+        """How many calls got a slot, in all."""
+        return self._calls + self._alone.calls
+
+    @property
     def _held(self) -> int:
         """How many slots the ledger holds for this process, as far as it was answered."""
         holding = self._holding
@@ -195,7 +200,7 @@ class SharedLimiter(Limiter):
                 limit=self._limit,
                 waiting_interactive=len(interactive),
                 waiting_bulk=len(bulk),
-                calls=self._calls + self._alone.calls,
+                calls=self.calls,
                 refused=self._refused,
                 shared=self._asker.statistics,
             )
@@ -210,7 +215,7 @@ class SharedLimiter(Limiter):
             waiting_interactive=len(interactive),
             waiting_bulk=len(bulk),
             next_slot=None if free else self._next_change(now),
-            calls=self._calls + self._alone.calls,
+            calls=self.calls,
             refused=self._refused,
             learned=None if learned is None else learned[0],
             forgotten_in=None if learned is None else learned[1],
