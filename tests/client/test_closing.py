@@ -216,10 +216,12 @@ def test_r4_ctrl_c_in_a_task_of_the_client_leaves_it_to_be_closed() -> None:
     bms = client_over(Interrupted())
     try:
         loop.run_until_complete(bms.__aenter__())
+        call = loop.create_task(bms.servers.get("a"))
         with pytest.raises(KeyboardInterrupt):
-            loop.run_until_complete(bms.servers.get("a"))
+            loop.run_until_complete(call)
         loop.run_until_complete(bms.aclose())
         assert not asyncio.all_tasks(loop)
+        assert isinstance(call.exception(), ClientClosedError)
     finally:
         loop.close()
     assert threading.active_count() == before
