@@ -39,9 +39,11 @@ class _Soak:
         began = time.monotonic()
         if not self._is_fault_free:
             await asyncio.sleep(_STOPPED_AT)
-            workers[0].stop()
+            # One may have had all its calls from the first minute.
+            stopped = next(worker for worker in workers if not worker.is_over)
+            stopped.stop()
             await asyncio.sleep(_STOPPED_FOR)
-            workers[0].resume()
+            stopped.resume()
             await asyncio.sleep(began + _KILLED_AT - time.monotonic())
             await asyncio.to_thread(self._server.kill)
             await asyncio.to_thread(self._server.start)
