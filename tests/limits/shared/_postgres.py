@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import asyncpg  # type: ignore[import-untyped]
 import psutil  # type: ignore[import-untyped]
 
+from tests.limits.shared._servers import free_port
 from tests.support.machine import patience
 
 _ATTEMPTS = 5
@@ -91,7 +91,7 @@ class Postgres:
         is_again = self.port > 0
         for _ in range(1 if is_again else _ATTEMPTS):
             if not is_again:
-                self.port = _free_port()
+                self.port = free_port()
             self._process = self._home.spawn("postgres", "-D", self._data, "-p", str(self.port))
             if self._is_ready():
                 return
@@ -208,10 +208,3 @@ def running_postgres() -> Iterator[Postgres]:
         finally:
             for one in home.servers:
                 one.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port

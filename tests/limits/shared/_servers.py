@@ -10,15 +10,19 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import redis
 
 from tests.support.machine import patience
 
+_READY = b"Ready to accept connections"
 _ATTEMPTS = 5
+_PORTS = (15_000, 32_000)
+_ports = SystemRandom()
 
 
 def find_programs() -> dict[str, Path]:
@@ -62,7 +66,7 @@ class Server:
         is_again = self.port > 0
         for _ in range(1 if is_again else _ATTEMPTS):
             if not is_again:
-                self.port = _free_port()
+                self.port = free_port()
             if self._try_to_start():
                 return
         raise RuntimeError(f"{self._program} did not start:\n{self._log.read_text(errors='replace')[-2000:]}")
@@ -106,7 +110,8 @@ class Server:
         )
         until = time.monotonic() + patience(20.0)
         while time.monotonic() < until:
-            if _answers(self.port):
+            # In its own words: a server of another test may have taken the port, and would answer in its place.
+            if _READY in self._log.read_bytes():
                 return True
             try:
                 self._process.wait(0.01)
@@ -148,18 +153,10 @@ def running(program: Path, *options: str) -> Iterator[Server]:
             server.kill()
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-def _answers(port: int) -> bool:
-    """Whether a server answers: a refusal is an answer too."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=patience(1.0)) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(1) in (b"+", b"-")
-    except OSError:
-        return False
+def free_port() -> int:
+    """A port that nobody listens on, below those that the system gives to connections: a server comes back on it."""
+    while True:
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", _ports.randrange(*_PORTS)))
+            port: int = found.getsockname()[1]
+            return port
