@@ -40,7 +40,7 @@ from bms_async.redaction import SecretStr
 
 from .ledger import deal, open_account
 from .messages import Account, Answer, Question
-from .store import AccountUsage, StoreError, decode_account, decode_ledger, encode
+from .store import AccountUsage, StoreError, decode_account, decode_ledger, encode, usage_of
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS bms_async_accounts (name text PRIMARY KEY, state bytea NOT NULL);
@@ -185,15 +185,8 @@ class PostgresStore:
             await connection.execute(_begin("READ ONLY"))
             rows = await connection.fetch(_READ_ALL.format(life=self._life), account)
             await connection.execute("COMMIT")
-            now, kept = rows[0]["now"], decode_account(rows[0]["account"])
-            if kept is None or kept.life != rows[0]["life"]:
-                return AccountUsage(account=None, ledgers={}, now=now)
-            ledgers = {row["name"]: decode_ledger(row["ledger"] or None) for row in rows}
-            return AccountUsage(
-                account=kept,
-                ledgers={name: ledger for name, ledger in ledgers.items() if ledger and ledger.since == kept.since},
-                now=now,
-            )
+            first, ledgers = rows[0], ((row["name"], row["ledger"] or None) for row in rows)
+            return usage_of(decode_account(first["account"]), ledgers, now=first["now"], life=first["life"])
 
     async def open_account(self, account: str) -> None:
         """Open an account at once: an operator vouches that no earlier call of it counts any more.

@@ -37,7 +37,7 @@ from bms_async.redaction import SecretStr
 from ._redis_address import read_address
 from ._redis_errors import explain
 from .messages import Answer, Question
-from .store import AccountUsage, StoreError, decode_account, decode_ledger
+from .store import AccountUsage, StoreError, decode_account, usage_of
 
 T = TypeVar("T")
 
@@ -125,11 +125,8 @@ class RedisStore:
         fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
         now = int(seconds) + int(microseconds) / 1_000_000
         header = decode_account(fields.pop(b"account", None))
-        if header is None or header.life != self._life:
-            return AccountUsage(account=None, ledgers={}, now=now)
-        ledgers = ((name.removeprefix(b"limit:").decode(), decode_ledger(data)) for name, data in fields.items())
-        kept = {name: ledger for name, ledger in ledgers if ledger is not None and ledger.since == header.since}
-        return AccountUsage(account=header, ledgers=kept, now=now)
+        ledgers = ((name.removeprefix(b"limit:").decode(), data) for name, data in fields.items())
+        return usage_of(header, ledgers, now=now, life=self._life)
 
     async def open_account(self, account: str) -> None:
         """Open an account at once: an operator vouches that no earlier call of it counts any more.

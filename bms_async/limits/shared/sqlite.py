@@ -40,7 +40,7 @@ from .clock import boot_id, namespace_offset, steady_time
 from .ledger import deal, open_account
 from .messages import VERSION, Account, Answer, Ledger, Question, Terms
 from .sqlite_file import SqliteFile, primary_code
-from .store import AccountUsage, decode_account, decode_ledger, encode
+from .store import AccountUsage, decode_account, decode_ledger, encode, usage_of
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -202,14 +202,7 @@ class SqliteStore:
             kept = _read_account(connection, account)
             rows = connection.execute("SELECT name, state FROM limits WHERE account = ?", (account,)).fetchall()
             now = self._now()
-        if kept is None or kept.life != self._life:
-            return AccountUsage(account=None, ledgers={}, now=now)
-        ledgers = {name: decode_ledger(data) for name, data in rows}
-        return AccountUsage(
-            account=kept,
-            ledgers={name: ledger for name, ledger in ledgers.items() if ledger and ledger.since == kept.since},
-            now=now,
-        )
+        return usage_of(kept, rows, now=now, life=self._life)
 
     def _open_account(self, account: str) -> None:
         self._file.sync(always=account not in self._synced or not self._life)

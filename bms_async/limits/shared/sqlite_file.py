@@ -62,6 +62,20 @@ _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
 
 
+def check_schema(path: Path, connection: sqlite3.Connection) -> None:
+    """Check that a file has the tables of this version.
+
+    Raises:
+        StoreError: It has those of another one.
+    """
+    version = _value(connection, "PRAGMA user_version")
+    if version != SCHEMA:
+        raise StoreError(
+            f"the file of shared limits {path}: expected version {SCHEMA} of its tables, got {version}; "
+            "update bms_async here"
+        )
+
+
 class SqliteFile:
     """A SQLite database with shared limits in it.
 
@@ -136,12 +150,7 @@ class SqliteFile:
             connection.executescript(_TABLES)
         if _value(connection, "PRAGMA application_id") != APPLICATION:
             self._refuse("a database of bms_async", ValueError("one of another program"))
-        version = _value(connection, "PRAGMA user_version")
-        if version != SCHEMA:
-            raise StoreError(
-                f"the file of shared limits {self.path}: expected version {SCHEMA} of its tables, got {version}; "
-                "update bms_async here"
-            )
+        check_schema(self.path, connection)
         found = _value(connection, "SELECT id FROM file")
         if self._id not in {None, found}:
             self.losses += 1

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from .clock import boot_id, namespace_offset, steady_time
 from .messages import VERSION, Account, Terms
-from .sqlite_file import APPLICATION, SCHEMA
-from .store import AccountUsage, StoreError, decode_account, decode_ledger
+from .sqlite_file import APPLICATION, check_schema
+from .store import AccountUsage, StoreError, decode_account, usage_of
 
 _PATIENCE = 2.0
 """Seconds for which other processes may keep the file locked."""
@@ -47,12 +47,7 @@ def read_file(path: Path, account: str) -> AccountUsage:
     if kept is not None and kept.life != life:
         # What the next question will make of it: all earlier calls were sent before the machine came up, at 0.
         kept, rows = Account(VERSION, life, now, Terms().closed), []
-    ledgers = {name: decode_ledger(data) for name, data in rows}
-    return AccountUsage(
-        account=kept,
-        ledgers={name: ledger for name, ledger in ledgers.items() if ledger and kept and ledger.since == kept.since},
-        now=now,
-    )
+    return usage_of(kept, rows, now=now, life=life)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -66,14 +61,9 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _check(path: Path, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION:
         raise StoreError(
             f"the file of shared limits {path}: expected a database of bms_async, got one of another program; "
             "name another path"
         )
-    if version != SCHEMA:
-        raise StoreError(
-            f"the file of shared limits {path}: expected version {SCHEMA} of its tables, got {version}; "
-            "update bms_async here"
-        )
+    check_schema(path, connection)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -38,6 +38,27 @@ class AccountUsage(msgspec.Struct, frozen=True, kw_only=True):
     account: Account | None
     ledgers: Mapping[str, Ledger]
     now: float
+
+
+def usage_of(
+    account: Account | None, ledgers: Iterable[tuple[str, bytes | None]], *, now: float, life: str
+) -> AccountUsage:
+    """Return what a store keeps of an account in this life.
+
+    Args:
+        account: The account; None where the store has none.
+        ledgers: The name and the bytes of each of its limits.
+        now: The store's time.
+        life: The life of the store.
+
+    Raises:
+        StoreError: The bytes are no ledger.
+    """
+    if account is None or account.life != life:
+        return AccountUsage(account=None, ledgers={}, now=now)
+    decoded = ((name, decode_ledger(data)) for name, data in ledgers)
+    own = {name: ledger for name, ledger in decoded if ledger is not None and ledger.since == account.since}
+    return AccountUsage(account=account, ledgers=own, now=now)
 
 
 class Store(Protocol):

@@ -8,7 +8,7 @@ import anyio
 
 from bms_async.limits.shared.ledger import deal, open_account
 from bms_async.limits.shared.messages import Answer, Question
-from bms_async.limits.shared.store import AccountUsage, decode_account, decode_ledger, encode
+from bms_async.limits.shared.store import AccountUsage, decode_account, decode_ledger, encode, usage_of
 
 
 class MemoryState:
@@ -87,14 +87,8 @@ class MemoryStore:
         await self._reach(is_open=self._is_open)
         state = self._state
         kept = decode_account(state.accounts.get(account))
-        if kept is None or kept.life != state.life:
-            return AccountUsage(account=None, ledgers={}, now=state.now())
-        ledgers = {name: decode_ledger(data) for (owner, name), data in state.limits.items() if owner == account}
-        return AccountUsage(
-            account=kept,
-            ledgers={name: ledger for name, ledger in ledgers.items() if ledger and ledger.since == kept.since},
-            now=state.now(),
-        )
+        ledgers = ((name, data) for (owner, name), data in state.limits.items() if owner == account)
+        return usage_of(kept, ledgers, now=state.now(), life=state.life)
 
     async def open_account(self, account: str) -> None:
         await self._reach(is_open=self._is_open)
