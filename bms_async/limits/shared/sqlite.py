@@ -34,9 +34,9 @@ from typing import TypeVar, TypeVarTuple
 import anyio
 from msgspec.structs import replace
 
+from bms_async._clock import boot_id, namespace_offset, steady_time
 from bms_async._threads import run_in_thread
 
-from .clock import boot_id, namespace_offset, steady_time
 from .ledger import deal, open_account
 from .messages import VERSION, Account, Answer, Ledger, Question, Terms
 from .sqlite_file import SqliteFile, primary_code

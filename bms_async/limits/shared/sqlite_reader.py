@@ -7,7 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from .clock import boot_id, namespace_offset, steady_time
+from bms_async._clock import boot_id, namespace_offset, steady_time
+
 from .messages import VERSION, Account, Terms
 from .sqlite_file import APPLICATION, check_schema
 from .store import AccountUsage, StoreError, decode_account, usage_of
