@@ -20,8 +20,8 @@ import anyio.to_thread
 import msgspec
 
 from bms_async import BmsError, CallError, JobHandle
+from bms_async._addresses import state_folder
 from bms_async._files import FileLock, sync_folder
-from bms_async.limits.shared.stores import state_folder
 
 from .exit import UsageError, print_error
 from .saved import (

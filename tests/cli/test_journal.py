@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from bms_async._addresses import state_folder
 from bms_async._files import FileLock
 from bms_async.cli.exit import UsageError
 from bms_async.cli.journal import Journal, make_header, read_saved, resume_lock
-from bms_async.limits.shared.stores import state_folder
 
 
 def test_the_state_folder_is_where_the_desktop_has_such_things(monkeypatch: pytest.MonkeyPatch) -> None:

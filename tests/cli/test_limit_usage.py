@@ -16,8 +16,8 @@ import pytest
 from msgspec.structs import replace
 
 from bms_async import LimiterStatistics, SharedStatistics
+from bms_async import _addresses as addresses
 from bms_async.cli.display import describe_next_call
-from bms_async.limits.shared import stores
 from tests.cli._helpers import COMMAND, PATIENCE, Bms, simulator
 from tests.cli._limits import counted, file_of, use_elsewhere
 
@@ -342,7 +342,7 @@ def test_a_store_that_refuses_ends_the_command_as_other_settings_do(bms: Bms, mo
         assert (ended.code, ended.out) == (3, "")
         assert ended.err.count("expected a SQLite database") == 1
         assert "calls wait" not in ended.err
-    monkeypatch.setattr(stores, "is_installed", lambda _: False)
+    monkeypatch.setattr(addresses, "is_installed", lambda _: False)
     ended = bms("quota", changes={"BMS_LIMITS": "redis://:secret-word@h/0"})
     assert (ended.code, "pip install 'bms-async[redis]'" in ended.err) == (3, True)
     assert "secret-word" not in ended.err

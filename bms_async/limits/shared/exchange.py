@@ -22,13 +22,13 @@ from weakref import WeakSet
 
 import anyio
 
+from bms_async._clock import steady_clock, steady_time
 from bms_async._foreign import call_foreign
 from bms_async._tasks import BackgroundTasks
 from bms_async.errors import ConfigurationError
 from bms_async.limits.loop_binding import LoopBinding, has_own_clock
 from bms_async.limits.statistics import SharedStatistics
 
-from .clock import steady_clock, steady_time
 from .conversation import GOODBYE, Conversation, bounded
 from .limiter import SharedLimiter
 from .messages import Terms

@@ -34,12 +34,13 @@ from typing import TypeVar, TypeVarTuple
 import anyio
 from msgspec.structs import replace
 
+from bms_async._clock import boot_id, namespace_offset, steady_time
+from bms_async._sqlite_file import SqliteFile, primary_code
 from bms_async._threads import run_in_thread
 
-from .clock import boot_id, namespace_offset, steady_time
 from .ledger import deal, open_account
 from .messages import VERSION, Account, Answer, Ledger, Question, Terms
-from .sqlite_file import SqliteFile, primary_code
+from .sqlite_kind import SHARED_LIMITS
 from .store import AccountUsage, decode_account, decode_ledger, encode, usage_of
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class SqliteStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, trust_new: bool = False) -> None:
-        self._file = SqliteFile(Path(path).expanduser().absolute())
+        self._file = SqliteFile(Path(path).expanduser().absolute(), SHARED_LIMITS)
         self._trust_new = trust_new
         self._worker: ThreadPoolExecutor | None = None
         # What is below is the worker's.

@@ -7,9 +7,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from .clock import boot_id, namespace_offset, steady_time
+from bms_async._clock import boot_id, namespace_offset, steady_time
+from bms_async._sqlite_tables import check_schema
+
 from .messages import VERSION, Account, Terms
-from .sqlite_file import APPLICATION, check_schema
+from .sqlite_kind import SHARED_LIMITS
 from .store import AccountUsage, StoreError, decode_account, usage_of
 
 _PATIENCE = 2.0
@@ -61,9 +63,9 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _check(path: Path, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    if application != APPLICATION:
+    if application != SHARED_LIMITS.application:
         raise StoreError(
             f"the file of shared limits {path}: expected a database of bms_async, got one of another program; "
             "name another path"
         )
-    check_schema(path, connection)
+    check_schema(path, connection, SHARED_LIMITS)

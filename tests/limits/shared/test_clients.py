@@ -287,6 +287,6 @@ def test_what_is_no_share_is_refused(share: float) -> None:
 def test_a_store_whose_extra_is_missing_is_named_with_the_extra(
     store: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bms_async.limits.shared.stores.is_installed", lambda _: False)
+    monkeypatch.setattr("bms_async._addresses.is_installed", lambda _: False)
     with pytest.raises(ConfigurationError, match=rf"needs the extra '{extra}': pip install 'bms-async\[{extra}\]'"):
         Limits.shared(store, account="a")

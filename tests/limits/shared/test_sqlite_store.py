@@ -17,11 +17,13 @@ from typing import Any
 import anyio
 import pytest
 
+from bms_async import _sqlite_file as sqlite_file
+from bms_async._sqlite_file import SqliteFile
 from bms_async._threads import run_in_thread
 from bms_async.limits.shared import sqlite as module
-from bms_async.limits.shared import sqlite_file
 from bms_async.limits.shared.ledger import Dealt, deal
 from bms_async.limits.shared.sqlite import SqliteStore
+from bms_async.limits.shared.sqlite_kind import SHARED_LIMITS
 from bms_async.limits.shared.store import StoreError
 from tests.limits.shared._asking import LIMIT, TERMS, ask, opened, question
 
@@ -107,9 +109,9 @@ def _delete(path: Path) -> None:
 
 def _replace(path: Path) -> None:
     _delete(path)
-    with database(path) as other:
-        other.execute("PRAGMA journal_mode = WAL")
-        other.executescript(sqlite_file._TABLES)
+    other = SqliteFile(path, SHARED_LIMITS)
+    other.open()
+    other.close()
 
 
 @pytest.mark.parametrize("lose", [_delete, _replace])
@@ -119,7 +121,7 @@ async def test_a_file_that_is_lost_is_noticed_and_its_accounts_are_closed_in_the
     async with opened(SqliteStore(path, trust_new=True)) as store, opened(SqliteStore(path, trust_new=True)) as other:
         assert (await ask(store, "h", interactive=LIMIT)).granted == LIMIT
         assert (await ask(other, "i")).known
-        lose(path)
+        await run_in_thread(lose, path)
         for lost in (store, other):
             with pytest.raises(FileNotFoundError, match="was deleted or replaced while it was in use"):
                 await ask(lost, "h", 2)
@@ -140,7 +142,7 @@ async def test_a_file_that_is_lost_is_noticed_and_its_accounts_are_closed_in_the
         assert (await ask(store, "anew", 3, interactive=1)).known is False
         assert (await ask(store, "later", interactive=1)).granted == 1
         await store.aclose()
-        lose(path)
+        await run_in_thread(lose, path)
         await store.open()
         assert (await ask(store, "last", interactive=1)).closed_for == pytest.approx(TERMS.closed)
 
@@ -367,7 +369,7 @@ async def test_a_process_that_is_killed_has_lost_nothing_that_it_was_granted(pat
 
 _FORKING = """
 import asyncio, os, sys
-from bms_async.limits.shared import sqlite_file
+from bms_async import _sqlite_file as sqlite_file
 from bms_async.limits.shared.sqlite import SqliteStore
 from tests.limits.shared._asking import LIMIT, ask
 

@@ -1,4 +1,4 @@
-"""The file of a `SqliteStore`: made, opened, checked, and no other than the one that other processes have.
+"""A SQLite file that processes share: made, opened, checked, and no other than the one that the others have.
 
 Everything here blocks, and is called by one thread at a time.
 
@@ -25,33 +25,17 @@ from typing import NoReturn, TypeVar, TypeVarTuple
 from weakref import WeakSet
 
 from bms_async._files import sync_folder
-
-from .store import StoreError
+from bms_async._sqlite_tables import (
+    SqliteKind,
+    check_schema,
+    make_tables,
+    migrate_tables,
+    read_value,
+    transaction,
+)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-APPLICATION = 0x626D7361
-"""The id in the file's header by which a database of another program is known."""
-
-SCHEMA = 1
-"""The version of the tables."""
-
-_TABLES = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS file (id TEXT NOT NULL);
-INSERT INTO file SELECT hex(randomblob(16)) WHERE NOT EXISTS (SELECT 1 FROM file);
-CREATE TABLE IF NOT EXISTS accounts (name TEXT PRIMARY KEY, state BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS limits (
-    account TEXT NOT NULL, name TEXT NOT NULL, state BLOB NOT NULL, PRIMARY KEY (account, name)
-);
-PRAGMA application_id = {APPLICATION};
-PRAGMA user_version = {SCHEMA};
-COMMIT;
-"""  # noqa: S608 - what is filled in are numbers
-
-_IS_EMPTY = "SELECT user_version = 0 AND NOT EXISTS (SELECT 1 FROM sqlite_master) FROM pragma_user_version"
-"""In one statement, because another process may be making the tables."""
 
 _BUSY_TIMEOUT = 2.0
 """Seconds for which a transaction waits for those of other processes."""
@@ -62,37 +46,25 @@ _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
 
 
-def check_schema(path: Path, connection: sqlite3.Connection) -> None:
-    """Check that a file has the tables of this version.
-
-    Raises:
-        StoreError: It has those of another one.
-    """
-    version = _value(connection, "PRAGMA user_version")
-    if version != SCHEMA:
-        raise StoreError(
-            f"the file of shared limits {path}: expected version {SCHEMA} of its tables, got {version}; "
-            "update bms_async here"
-        )
-
-
 class SqliteFile:
-    """A SQLite database with shared limits in it.
+    """A SQLite database that other processes may have open too.
 
     Args:
         path: Where it is.
+        kind: What it is for.
 
     Attributes:
         path: Where it is.
         losses: How often it was noticed that there was another file in its place before.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: SqliteKind) -> None:
         self.path = path
+        self._kind = kind
         self.losses = 0
         self._connection: sqlite3.Connection | None = None
         self._place: tuple[int, int] | None = None
-        self._id: str | int | None = None
+        self._id: str | None = None
         self._level = ""
         self._keeps_commits = False
         # Held while SQLite works, so that nobody forks then.
@@ -107,9 +79,9 @@ class SqliteFile:
             *args: Its arguments.
 
         Raises:
-            StoreError: It failed, and trying again will not help.
             sqlite3.Error: It failed.
             OSError: The same.
+            Exception: It failed, and trying again will not help; the kind's error.
         """
         try:
             with self._lock:
@@ -130,9 +102,9 @@ class SqliteFile:
         """Open the file, and make it with its folder where it is missing, for this user only.
 
         Raises:
-            StoreError: It is no file for shared limits.
             sqlite3.Error: It could not be opened now.
             OSError: The same.
+            Exception: It is no such file, or one of a later version; the kind's error.
         """
         self.close()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -145,18 +117,20 @@ class SqliteFile:
             self.path.chmod(0o600)
             sync_folder(self.path.parent)
         self._place = self._find_place()
-        if _value(connection, _IS_EMPTY):
-            _value(connection, "PRAGMA journal_mode = WAL")
-            connection.executescript(_TABLES)
-        if _value(connection, "PRAGMA application_id") != APPLICATION:
+        make_tables(connection, self._kind)
+        if read_value(connection, "PRAGMA application_id") != self._kind.application:
             self._refuse("a database of bms_async", ValueError("one of another program"))
-        check_schema(self.path, connection)
-        found = _value(connection, "SELECT id FROM file")
+        migrate_tables(connection, self._kind)
+        check_schema(self.path, connection, self._kind)
+        row = connection.execute("SELECT id FROM file").fetchone()
+        if row is None:
+            self._refuse("a file with an id", ValueError("one whose id was deleted"))
+        found = row[0]
         if self._id not in {None, found}:
             self.losses += 1
         self._id = found
         self._level = ""
-        self._keeps_commits = _value(connection, "PRAGMA journal_mode") == "wal"
+        self._keeps_commits = read_value(connection, "PRAGMA journal_mode") == "wal"
         self._check_place()
 
     def close(self) -> None:
@@ -204,16 +178,9 @@ class SqliteFile:
         """
         connection = self._connection
         if connection is None:
-            raise ConnectionError(f"the file of shared limits {self.path} could not be opened")
-        connection.execute(f"BEGIN {kind}")
-        try:
+            raise ConnectionError(f"{self._kind.what} {self.path} could not be opened")
+        with transaction(connection, kind):
             yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-            raise
         # After the commit: what was granted in a lost file is not given to anybody.
         self._check_place()
 
@@ -230,13 +197,13 @@ class SqliteFile:
         if found != self._place:
             self.losses += 1
             raise FileNotFoundError(
-                f"the file of shared limits {self.path} was deleted or replaced while it was in use; it is opened anew"
+                f"{self._kind.what} {self.path} was deleted or replaced while it was in use; it is opened anew"
             )
 
     def _refuse(self, expected: str, error: Exception) -> NoReturn:
-        raise StoreError(
-            f"the file of shared limits {self.path}: expected {expected}, got {type(error).__name__}: {error}; name "
-            "another path, or repair or delete the file while no program uses it"
+        raise self._kind.error(
+            f"{self._kind.what} {self.path}: expected {expected}, got {type(error).__name__}: {error}; name another "
+            "path, or repair or delete the file while no program uses it"
         ) from error
 
     def _may_be_used(self) -> bool:
@@ -253,11 +220,6 @@ def primary_code(error: sqlite3.Error) -> int:
         error: The error.
     """
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def _value(connection: sqlite3.Connection, statement: str) -> int | str:
-    value: int | str = connection.execute(statement).fetchone()[0]
-    return value
 
 
 _files: WeakSet[SqliteFile] = WeakSet()

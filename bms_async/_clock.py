@@ -33,7 +33,7 @@ def steady_time() -> float:
 
     On Linux and where else there is one it is CLOCK_BOOTTIME. On macOS it is CLOCK_MONOTONIC, which goes on in sleep
     there, while `time.monotonic` reads another clock that does not. On Windows `time.monotonic` goes on. On any other
-    system it may stop in sleep, and a machine that shares limits must not sleep there. All count from about when the
+    system it may stop in sleep, and a machine that holds leases must not sleep there. All count from about when the
     machine came up.
     """
     return steady_clock()

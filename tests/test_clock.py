@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bms_async.limits.shared import clock
+from bms_async import _clock as clock
 
 
 @pytest.mark.parametrize(("has_boottime", "platform"), [(True, "linux"), (False, "darwin"), (False, "win32")])
