@@ -129,6 +129,6 @@ def test_what_the_command_takes_of_rich_is_there() -> None:
 
 
 def test_a_connection_of_asyncpg_keeps_the_tasks_that_cancel_its_commands() -> None:
-    """`limits/shared/postgres.py` waits for them when it closes, and its tests let asyncpg look for its files."""
+    """`_postgres.py` waits for them when it closes, and its tests let asyncpg look for its files."""
     assert "_cancellations" in asyncpg.Connection.__slots__
     assert "dsn" in parameters(asyncpg.connect_utils._parse_connect_dsn_and_args)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Self
 
 from bms_async.errors import ConfigurationError
+from bms_async.redaction import wrap_address
 
 from .limiter import Limiter
 from .loop_binding import LoopBinding
@@ -114,6 +115,7 @@ class Limits:
         from .shared.messages import Terms  # noqa: PLC0415
         from .shared.stores import find_store  # noqa: PLC0415
 
+        store = wrap_address(store)
         limits = cls(changes, shared_power_budget=shared_power_budget, reserve=reserve)
         check_account("account", account)
         if without_store is not None and not 0 < without_store <= 1:

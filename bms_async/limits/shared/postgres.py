@@ -14,9 +14,8 @@ server does not change it, and loses nothing that was committed: `synchronous_co
 default is. Where an operator puts back a copy of the disk, the timeline is the same and the state is old: empty both
 tables then, which closes all accounts for as long as earlier calls can count.
 
-A process that is stopped in the middle of a transaction holds the others up for `_IDLE_TIMEOUT`; then the server ends
-its session. All settings are of the transaction and no statement is kept, so a pooler may give each transaction
-another connection (PgBouncer's transaction mode).
+A process that is stopped in the middle of a transaction holds the others up for as long as `begin` allows, 5 s; then
+the server ends its session. A pooler may give each transaction another connection (PgBouncer's transaction mode).
 
 Rejected: to write a limit only if it is still as it was read. With 13 waiting processes more than half of the attempts
 failed then, and some processes got nothing while others got three times their part. Serializable transactions fail so
@@ -25,17 +24,13 @@ too.
 
 from __future__ import annotations
 
-import asyncio
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, urlsplit
 
-import anyio
 import asyncpg  # type: ignore[import-untyped]  # it has annotations, but is not marked as typed
 
-from bms_async.errors import ConfigurationError
+from bms_async._postgres import PostgresConnection, begin, read_address, sql_bytes, sql_text
 from bms_async.redaction import SecretStr
 
 from .ledger import deal, open_account
@@ -48,17 +43,6 @@ CREATE TABLE IF NOT EXISTS bms_async_limits (
     account text NOT NULL, name text NOT NULL, state bytea NOT NULL, PRIMARY KEY (account, name)
 );
 """
-
-_IDLE_TIMEOUT = 5.0
-"""Seconds after which the server ends a transaction whose process does not go on."""
-
-_LOCK_TIMEOUT = 7.0
-_STATEMENT_TIMEOUT = 8.0
-_COMMAND_TIMEOUT = 10.0
-"""Seconds after which a command is given up by this side; the server does so earlier."""
-
-_CONNECT_TIMEOUT = 10.0
-_CLOSE_TIMEOUT = 1.0
 
 _ATTEMPTS = 10
 """How often a question is dealt with anew because another process changed the account meanwhile."""
@@ -95,11 +79,6 @@ SELECT (SELECT state FROM bms_async_accounts WHERE name = $1) AS account,
 _ADD_ACCOUNT = "INSERT INTO bms_async_accounts VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _CHANGE_ACCOUNT = "UPDATE bms_async_accounts SET state = $2 WHERE name = $1 AND state = $3"
 
-_NOT_LET_IN = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
-_BAD_OPTIONS = (asyncpg.UndefinedObjectError, asyncpg.CantChangeRuntimeParamError, asyncpg.InvalidParameterValueError)
-
-_HOSTS = re.compile(r"(\[[\w:.%]+\]|[\w.%-]*)(:\d+)?(,(\[[\w:.%]+\]|[\w.%-]*)(:\d+)?)*", re.ASCII)
-
 
 class PostgresStore:
     """A store of shared limits in a PostgreSQL database.
@@ -117,24 +96,16 @@ class PostgresStore:
 
     def __init__(self, url: str) -> None:
         url = SecretStr(url)
-        parts = _split(url)
-        options = parse_qs(parts.query)
-        self._url = url
-        place = "&".join(f"{name}={options[name][-1]}" for name in ("host", "port", "dbname") if name in options)
-        hosts = parts.netloc.rpartition("@")[2]
-        self._label = f"postgresql://{hosts}{parts.path}{'?' if place else ''}{place}"
-        self._settings = {} if "application_name" in options else {"application_name": "bms_async"}
-        self._connection: Any = None
-        self._is_sound = False
+        self._connection = PostgresConnection(read_address(url), StoreError)
         self._life = _LIFE
 
     def __repr__(self) -> str:
-        return f"PostgresStore({self._label!r})"
+        return f"PostgresStore({self.label!r})"
 
     @property
     def label(self) -> str:
         """The address without user, password and options."""
-        return self._label
+        return self._connection.label
 
     async def open(self) -> None:
         """Connect, and make the tables where they are missing.
@@ -144,16 +115,16 @@ class PostgresStore:
             OSError: The server cannot be reached now, or is a standby.
             Exception: It did not do what it was asked for now.
         """
+        await self._connection.open()
         async with self._explaining():
-            self._connection = await self._connect()
             found = await self._look()
             if found["is_standby"]:
-                raise ConnectionError(f"{self._label} is a standby, in which nothing can be written")
+                raise ConnectionError(f"{self.label} is a standby, in which nothing can be written")
             if found["missing"]:
                 # Of two processes that make a table at once, one fails.
                 with suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError):
-                    await self._connection.execute(f"{_begin('READ WRITE')}; {_TABLES} COMMIT")
-                await self._connection.execute("ROLLBACK")
+                    await self._connected().execute(f"{begin('READ WRITE')}; {_TABLES} COMMIT")
+                await self._connected().execute("ROLLBACK")
             self._life = _LIFE + (_SYSTEM if found["has_system"] else "")
 
     async def ask(self, account: str, questions: Sequence[tuple[str, Question]]) -> list[Answer]:
@@ -182,7 +153,7 @@ class PostgresStore:
         """
         async with self._explaining():
             connection = self._connected()
-            await connection.execute(_begin("READ ONLY"))
+            await connection.execute(begin("READ ONLY"))
             rows = await connection.fetch(_READ_ALL.format(life=self._life), account)
             await connection.execute("COMMIT")
             first, ledgers = rows[0], ((row["name"], row["ledger"] or None) for row in rows)
@@ -201,7 +172,7 @@ class PostgresStore:
         async with self._explaining():
             connection = self._connected()
             for _ in range(_ATTEMPTS):
-                await connection.execute(_begin("READ WRITE"))
+                await connection.execute(begin("READ WRITE"))
                 row = await connection.fetchrow(_READ_ACCOUNT.format(life=self._life), account)
                 kept = decode_account(row["account"])
                 opened = open_account(kept, now=row["now"], life=row["life"])
@@ -213,76 +184,35 @@ class PostgresStore:
 
     async def aclose(self) -> None:
         """Close the connection; closing what is not open does nothing."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if not self._is_sound:
-            # Of a command that was given up, which asyncpg asks the server to cancel; it lets nobody wait for them.
-            cancelling = {*getattr(connection, "_cancellations", ())}
-            connection.terminate()
-            if cancelling:
-                with anyio.CancelScope(shield=True):
-                    await asyncio.wait(cancelling)
-            return
-        # Where the server does not answer, asyncpg has aborted the connection.
-        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await connection.close(timeout=_CLOSE_TIMEOUT)
-
-    async def _connect(self) -> Any:
-        """Connect; what is raised keeps nothing of asyncpg's alive, whose variables hold the password."""
-        try:
-            return await asyncpg.connect(
-                self._url,
-                timeout=_CONNECT_TIMEOUT,
-                command_timeout=_COMMAND_TIMEOUT,
-                statement_cache_size=0,
-                server_settings=self._settings,
-            )
-        except _NOT_LET_IN as error:
-            failure: Exception = StoreError(
-                f"{self._label}: expected a database that lets this role in, got {error}; correct the address"
-            )
-        except (asyncpg.ClientConfigurationError, *_BAD_OPTIONS):
-            # What is said may quote the address.
-            failure = StoreError(
-                f"{self._label}: expected an address that asyncpg and the server can read, got options that they "
-                "refuse; correct them"
-            )
-        except TimeoutError:
-            failure = TimeoutError(f"{self._label}: expected an answer within {_CONNECT_TIMEOUT:g} s, got none")
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-            failure = ConnectionError(f"{self._label}: {type(error).__name__}: {error}")
-        raise failure
+        await self._connection.aclose()
 
     def _connected(self) -> Any:
-        if self._connection is None:
-            raise ConnectionError(f"{self._label} is not open")
-        return self._connection
+        return self._connection.connected
 
     async def _look(self) -> Any:
-        await self._connection.execute(_begin("READ ONLY"))
-        found = await self._connection.fetchrow(
+        await self._connected().execute(begin("READ ONLY"))
+        found = await self._connected().fetchrow(
             "SELECT pg_is_in_recovery() AS is_standby, "
             "to_regclass('bms_async_accounts') IS NULL OR to_regclass('bms_async_limits') IS NULL AS missing, "
             "has_function_privilege('pg_control_system()', 'EXECUTE') AS has_system"
         )
-        await self._connection.execute("COMMIT")
+        await self._connected().execute("COMMIT")
         return found
 
     async def _ask(self, account: str, name: str, question: Question) -> Answer:
         connection = self._connected()
-        where = {"account": _text(account), "name": _text(name)}
+        where = {"account": sql_text(account), "name": sql_text(name)}
         for attempt in range(_ATTEMPTS):
             # Others that changed it in between are kept from it; all take these locks in the same order.
             lock = _LOCK + _LOCK_ACCOUNT if attempt else _LOCK
-            await connection.execute(_begin("READ WRITE") + lock.format(**where))
+            await connection.execute(begin("READ WRITE") + lock.format(**where))
             row = await connection.fetchrow(_READ.format(life=self._life), account, name)
             kept = decode_account(row["account"])
             # The row is made empty, to have one that can be locked.
             ledger = decode_ledger(row["ledger"] or None)
             dealt = deal(kept, ledger, question, name=name, now=row["now"], life=row["life"])
             if dealt.account == kept or await self._replace(account, row["account"], dealt.account):
-                await connection.execute(_WRITE.format(state=_bytes(encode(dealt.ledger)), **where))
+                await connection.execute(_WRITE.format(state=sql_bytes(encode(dealt.ledger)), **where))
                 return dealt.answer
             await connection.execute("ROLLBACK")
         raise self._too_many_conflicts(account)
@@ -294,66 +224,22 @@ class PostgresStore:
         return bool(status.endswith(" 1"))
 
     def _too_many_conflicts(self, account: str) -> ConnectionError:
-        return ConnectionError(f"{self._label}: other processes changed the account {account!r} {_ATTEMPTS} times")
+        return ConnectionError(f"{self.label}: other processes changed the account {account!r} {_ATTEMPTS} times")
 
     @asynccontextmanager
     async def _explaining(self) -> AsyncIterator[None]:
-        """Turn what trying again does not help against into a `StoreError`; note whether the connection is sound."""
-        self._is_sound = False
+        """Turn what trying again does not help against into a `StoreError`."""
         try:
-            yield
+            async with self._connection.using():
+                yield
         except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError) as error:
             raise StoreError(
-                f"{self._label}: expected two tables that this role may read and write, or may make, got {error}; have "
+                f"{self.label}: expected two tables that this role may read and write, or may make, got {error}; have "
                 f"their owner run: {' '.join(_TABLES.split())} GRANT SELECT, INSERT, UPDATE ON bms_async_accounts, "
                 "bms_async_limits TO the role"
             ) from error
-        except asyncpg.UndefinedFunctionError as error:
-            raise StoreError(f"{self._label}: expected PostgreSQL 10 or later, got {error}") from error
-        except asyncpg.InternalClientError as error:
-            # What asyncpg says of a connection that was lost between two commands.
-            raise ConnectionError(f"{self._label}: the connection was lost") from error
         except asyncpg.DataError as error:
             raise StoreError(
-                f"{self._label}: expected a database that can store the account's name, got {error}; name a database "
+                f"{self.label}: expected a database that can store the account's name, got {error}; name a database "
                 "in UTF8, or another account"
             ) from error
-        self._is_sound = True
-
-
-def _split(url: str) -> SplitResult:
-    parts = urlsplit(url)
-    rest = f"{parts.path}{parts.query}"
-    if (
-        parts.scheme not in {"postgresql", "postgres"}
-        or parts.fragment
-        or "@" in parts.path
-        or ("@" in rest and "@" not in parts.netloc)
-        or not _HOSTS.fullmatch(parts.netloc.rpartition("@")[2])
-    ):
-        # The address is not quoted, since it has the password in it.
-        raise ConfigurationError(
-            "the address of the store: expected postgresql://user:password@host:5432/database, got something else; "
-            "percent-encode special characters in the user and the password"
-        )
-    return parts
-
-
-def _begin(access: str) -> str:
-    """Return how a transaction begins; isolation is named, because a database may have another default."""
-    return (
-        f"BEGIN ISOLATION LEVEL READ COMMITTED, {access}; "
-        f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT * 1000:.0f}; "
-        f"SET LOCAL statement_timeout = {_STATEMENT_TIMEOUT * 1000:.0f}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_TIMEOUT * 1000:.0f}; "
-        "SET LOCAL synchronous_commit = on"
-    )
-
-
-def _bytes(data: bytes) -> str:
-    """Return an expression for bytes; hexadecimal, so that nothing in it can be SQL, whatever the server's settings."""
-    return f"decode('{data.hex()}', 'hex')"
-
-
-def _text(text: str) -> str:
-    return f"convert_from({_bytes(text.encode())}, 'UTF8')"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bms_async.wire import HttpRequest
 from tests.limits.shared._memory import MemoryState, MemoryStore
 from tests.limits.shared._processes import ACCOUNT, opened_state, store_time
 from tests.limits.test_accounts import ADDRESS, Gateway, client_of
+from tests.secrets._search import family
 from tests.support.virtual_clock import run_virtually
 
 SETTINGS = {"BMS_ENDPOINT": "https://bms.example.com", "OS_TOKEN": "t", "OS_PROJECT_ID": "p-1"}
@@ -249,6 +251,29 @@ def test_a_cloud_names_its_store_and_the_environment_one_for_all_others(
 def test_what_is_no_store_is_refused_and_the_text_says_what_is_expected(store: str, text: str) -> None:
     with pytest.raises(ConfigurationError, match=f"store=.*{text}"):
         Limits.shared(store, account="a")
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "mysql://u:k4n4ry-pass@host/db",
+        "redis://:k4n4ry-pass@host:port/0",
+        "postgresql://u:k4n4ry-pass@[::1/db",
+        "postgresql://u:k4n4ry-pass@/x@y",
+    ],
+)
+def test_no_frame_of_the_error_for_what_is_no_store_shows_its_password(store: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Limits.shared(store, account="a")
+    frames = [frame for each in family(refused.value) for frame, _ in traceback.walk_tb(each.__traceback__)]
+    # That of the test itself has the plain address, and a store that is half made has no repr.
+    shown = [
+        repr({name: value for name, value in frame.f_locals.items() if name != "self"})
+        for frame in frames
+        if frame.f_code.co_filename != __file__
+    ]
+    assert shown
+    assert "k4n4ry-pass" not in f"{shown}"
 
 
 @pytest.mark.parametrize(

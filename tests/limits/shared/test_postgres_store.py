@@ -15,6 +15,7 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 
 from bms_async import ConfigurationError
+from bms_async import _postgres as connections
 from bms_async.limits.shared import postgres as module
 from bms_async.limits.shared.postgres import PostgresStore
 from bms_async.limits.shared.store import StoreError
@@ -100,15 +101,15 @@ async def test_a_question_whose_commit_was_done_and_its_answer_lost_is_answered_
 
 async def _stop_in_the_middle(store: PostgresStore, account: str) -> None:
     """Do what a store does until it has the lock, and no more, as a process does that is stopped."""
-    where = {"account": module._text(account), "name": module._text("stop")}
-    await store._connected().execute(module._begin("READ WRITE") + module._LOCK.format(**where))
+    where = {"account": connections.sql_text(account), "name": connections.sql_text("stop")}
+    await store._connected().execute(connections.begin("READ WRITE") + module._LOCK.format(**where))
 
 
 async def test_a_process_that_is_stopped_while_it_has_the_lock_loses_it(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account = uuid.uuid4().hex
-    monkeypatch.setattr(module, "_IDLE_TIMEOUT", 0.1)
+    monkeypatch.setattr(connections, "_IDLE_TIMEOUT", 0.1)
     async with opened(PostgresStore(postgres.url())) as stopped, opened(PostgresStore(postgres.url())) as store:
         await store.open_account(account)
         await _stop_in_the_middle(stopped, account)
@@ -124,8 +125,8 @@ async def test_without_that_timeout_the_others_wait_in_vain(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account = uuid.uuid4().hex
-    monkeypatch.setattr(module, "_IDLE_TIMEOUT", 0)
-    monkeypatch.setattr(module, "_LOCK_TIMEOUT", 0.3)
+    monkeypatch.setattr(connections, "_IDLE_TIMEOUT", 0)
+    monkeypatch.setattr(connections, "_LOCK_TIMEOUT", 0.3)
     async with opened(PostgresStore(postgres.url())) as stopped, opened(PostgresStore(postgres.url())) as store:
         await store.open_account(account)
         await _stop_in_the_middle(stopped, account)
@@ -370,12 +371,16 @@ async def test_a_name_that_the_database_cannot_store_is_refused(postgres: Postgr
         f"postgresql://u:1?{CANARY}@host/db",
         f"postgresql://u:{CANARY}/db",
         f"postgresql://u@host:{CANARY}/db",
+        f"postgresql://u:{CANARY}@[::1/db",
     ],
 )
 def test_an_address_that_is_none_is_refused_and_not_quoted(url: str) -> None:
     with pytest.raises(ConfigurationError, match="percent-encode") as refused:
         PostgresStore(url)
     assert CANARY not in str(refused.value)
+    with pytest.raises(ConfigurationError) as refused:
+        connections.read_address(url)
+    assert CANARY not in variables_of(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -396,8 +401,8 @@ def test_the_label_has_neither_the_user_nor_the_password(url: str, label: str) -
 async def test_a_server_that_never_answers_is_given_up_and_leaves_nothing_behind(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_CONNECT_TIMEOUT", 0.1)
-    monkeypatch.setattr(module, "_COMMAND_TIMEOUT", 0.3)
+    monkeypatch.setattr(connections, "_CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr(connections, "_COMMAND_TIMEOUT", 0.3)
     tasks = asyncio.all_tasks()
 
     with socket.create_server(("127.0.0.1", 0)) as silent:

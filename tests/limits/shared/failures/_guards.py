@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 from weakref import WeakSet
 
+from bms_async._postgres import begin
 from bms_async.limits.shared import exchange, holding, postgres, redis
 from bms_async.limits.shared import ledger as rules
 from bms_async.limits.shared.holding import Holding
@@ -48,7 +49,7 @@ def _believe_that_the_store_is_the_same() -> None:
 
     async def open_as_before(self: postgres.PostgresStore) -> None:
         await open_database(self)
-        lives.append(await self._connection.fetchval(f"SELECT {self._life}"))
+        lives.append(await self._connected().fetchval(f"SELECT {self._life}"))
         self._life = f"'{lives[0]}'"
 
     redis.RedisStore._greet = greet_as_before  # type: ignore[method-assign]
@@ -70,8 +71,10 @@ def _free_at_once_what_the_dead_held() -> None:
 
 
 def _leave_commits_to_later() -> None:
-    begin = postgres._begin
-    postgres._begin = lambda access: begin(access).replace("synchronous_commit = on", "synchronous_commit = off")
+    def begin_and_commit_later(access: Literal["READ WRITE", "READ ONLY"]) -> str:
+        return begin(access).replace("synchronous_commit = on", "synchronous_commit = off")
+
+    postgres.__dict__["begin"] = begin_and_commit_later
 
 
 def _go_on_in_a_child() -> None:
