@@ -43,6 +43,10 @@ class EarlierAttempts(msgspec.Struct, kw_only=True):
     sub_job_id: str | None = None
 
 
+class BatchWithdrawnError(BmsError):
+    """A batch is not sent by this process: it is another worker's, or its run was paused. It gets no outcome here."""
+
+
 class Batch:
     """The servers of one call.
 
@@ -60,6 +64,7 @@ class Batch:
         split_budget: Shared with the other parts of a refused batch; None as long as none was refused.
         state_reads: How often states were read because it, or the batch it was split off from, was refused.
         shared_cause: The cause that all its servers are suspected of; None where it is not the same for all.
+        unsent_attempts: How often a durable run's batch could not be sent at all, for want of a token for instance.
     """
 
     __slots__ = (
@@ -75,6 +80,7 @@ class Batch:
         "split_budget",
         "started",
         "state_reads",
+        "unsent_attempts",
         "was_in_doubt",
     )  # fmt: skip
 
@@ -92,6 +98,7 @@ class Batch:
         self.split_budget: SplitBudget | None = None
         self.state_reads = 0
         self.shared_cause: RefusalCause | None = None
+        self.unsent_attempts = 0
 
     def split_off(self, ids: Iterable[str], *, shared_cause: RefusalCause | None = None) -> Batch:
         """Return a batch of some of its servers; they are moved there."""

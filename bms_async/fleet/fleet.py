@@ -12,6 +12,7 @@ from bms_async.models import JobAccepted
 from bms_async.session import Session
 from bms_async.wire import Operation
 
+from .batch import Batch
 from .options import FleetOptions, RunOptions, SendGuard
 from .run import FleetRun
 from .state_reader import StateReader
@@ -104,12 +105,16 @@ class Fleet:
         run_options.check(operation.name)
         lane = run_options.lane
 
-        async def send(
-            batch: tuple[str, ...], on_send: Callable[[], None], on_refused: Callable[[], None]
-        ) -> JobHandle:
-            async with nullcontext() if send_guard is None else send_guard(batch):
+        async def send(batch: Batch, on_send: Callable[[], None], on_refused: Callable[[], None]) -> JobHandle:
+            async with nullcontext() if send_guard is None else send_guard(batch.ids):
                 return await send_power_action(
-                    self._session, self._watcher, operation, batch, lane=lane, on_send=on_send, on_refused=on_refused
+                    self._session,
+                    self._watcher,
+                    operation,
+                    batch.ids,
+                    lane=lane,
+                    on_send=on_send,
+                    on_refused=on_refused,
                 )
 
         self._session.check_open()

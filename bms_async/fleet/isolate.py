@@ -29,7 +29,7 @@ from bms_async.errors import ApiError, CallError, ClientClosedError
 from .batch import Batch
 from .evidence import RefusalCause, ServerState, code_of, explain_state, partition_by_cause
 from .outcome import OutcomeState, concerns_one_server, is_transient, judge_refusal, may_concern_one_server, remedy_of
-from .scheduler import BatchScheduler
+from .requeue import Requeue
 from .state_reader import StateReader
 from .tracker import RunTracker
 
@@ -60,7 +60,7 @@ class Isolation:
         reader: Reads states.
     """
 
-    def __init__(self, tracker: RunTracker, scheduler: BatchScheduler, reader: StateReader) -> None:
+    def __init__(self, tracker: RunTracker, scheduler: Requeue, reader: StateReader) -> None:
         self._tracker = tracker
         self._scheduler = scheduler
         self._reader = reader

@@ -195,6 +195,15 @@ class WaveLimit:
         return count if count * REFILL_FRACTION >= self.size or waited >= REFILL_TIMEOUT else 0
 
 
+def retry_grid(delay: float) -> float:
+    """Return the seconds of the grid that servers which are deferred for a delay are aligned to.
+
+    Args:
+        delay: Seconds.
+    """
+    return min(delay, _MAX_GRID)
+
+
 class DelayQueue(Generic[T]):
     """Items that are due after a delay, aligned so that many are due together."""
 
@@ -220,7 +229,7 @@ class DelayQueue(Generic[T]):
             now: The current time.
             delay: Seconds.
         """
-        grid = min(delay, _MAX_GRID)
+        grid = retry_grid(delay)
         at = -(-(now + delay) // grid) * grid
         if at not in self._bins:
             self._bins[at] = deque()

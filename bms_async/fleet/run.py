@@ -28,9 +28,12 @@ from typing import TYPE_CHECKING, Never, Self
 
 import anyio
 import anyio.lowlevel
+from anyio.abc import TaskGroup
 
 from bms_async._tasks import check_loop, runs_on
+from bms_async.jobs import JobHandle
 
+from .batch import Batch
 from .callbacks import OutcomeCallback
 from .frozen import FrozenDict
 from .isolate import Isolation
@@ -260,13 +263,30 @@ class FleetRun:
     async def _carry_out(self) -> None:
         async with anyio.create_task_group() as tasks:
             for job in self._options.jobs:
-                self._submitter.adopt(job, tasks)
+                self._adopt(job, tasks)
             tasks.start_soon(self._source.read)
-            await self._submitter.run(tasks)
+            await self._send_all(tasks)
             # No further batch is sent, so that the source need not be read to its end.
             self._source.scope.cancel()
         if self._tracker.awaiting_verification:
             await self._reconciler.verify()
+
+    async def _send_all(self, tasks: TaskGroup) -> None:
+        """Send all batches, one at a time in the queue of the limiter; tasks of the group follow them."""
+        while (batch := await self._scheduler.next_batch()) is not None:
+            sent_or_failed = anyio.Event()
+            tasks.start_soon(self._submitter.send, batch, sent_or_failed)
+            await sent_or_failed.wait()
+        await self._scheduler.drain()
+        await self._tracker.skip_unasked()
+
+    def _adopt(self, job: JobHandle, tasks: TaskGroup) -> None:
+        """Follow a job that another run has started; its servers are this run's now."""
+        batch = Batch(self._tracker.intake.adopt(job.servers))
+        batch.send_count, batch.in_doubt = 1, True
+        self._tracker.start_batch(batch)
+        self._tracker.submitted += len(batch.ids)
+        tasks.start_soon(self._submitter.follow, job, batch)
 
     async def _conclude(self) -> None:
         """Give the servers that have no outcome theirs; in an ordinary run there are none."""

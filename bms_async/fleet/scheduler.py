@@ -23,16 +23,15 @@ from collections import deque
 import anyio
 import anyio.lowlevel
 
-from bms_async.errors import BmsError
-
 from .batch import Batch, EarlierAttempts
 from .outcome import OutcomeState
-from .plan import REFILL_TIMEOUT, RETRY_DELAYS, DelayQueue, WaveLimit
+from .plan import REFILL_TIMEOUT, DelayQueue, WaveLimit
+from .requeue import Requeue
 from .source import LINGER, IdSource
 from .tracker import YIELD_EVERY, RunTracker
 
 
-class BatchScheduler:
+class BatchScheduler(Requeue):
     """Cuts batches: first the parts of a refused one, then deferred servers that are due, then new ids.
 
     Args:
@@ -43,10 +42,9 @@ class BatchScheduler:
     """
 
     def __init__(self, tracker: RunTracker, source: IdSource, wave_limit: WaveLimit, *, retry: bool) -> None:
-        self._tracker = tracker
+        super().__init__(tracker, retry=retry)
         self._source = source
         self._wave_limit = wave_limit
-        self._retry = retry
         self._requeued: deque[Batch] = deque()
         self._deferred: DelayQueue[EarlierAttempts] = DelayQueue()
         self._waiting_for_room_since: float | None = None
@@ -71,67 +69,10 @@ class BatchScheduler:
         self._requeued.append(batch)
         self._tracker.wake.set()
 
-    def defer_or_conclude(
-        self,
-        server_id: str,
-        batch: Batch,
-        state: OutcomeState,
-        error: BmsError | None,
-        *,
-        may_retry: bool = True,
-        job_id: str | None = None,
-        sub_job_id: str | None = None,
-    ) -> None:
-        """Have a server sent again later; where that is not possible, give it its outcome.
-
-        Args:
-            server_id: The server.
-            batch: The batch that it was in.
-            state: Its outcome if it is not sent again.
-            error: The reason for that state.
-            may_retry: Whether the action may be repeated on it at all.
-            job_id: Its job, if there is one.
-            sub_job_id: Its part of the job.
-        """
-        if not (may_retry and self.defer(server_id, batch, state, error, job_id=job_id, sub_job_id=sub_job_id)):
-            self._tracker.conclude(server_id, state, batch=batch, job_id=job_id, sub_job_id=sub_job_id, error=error)
-
-    def defer(
-        self,
-        server_id: str,
-        batch: Batch,
-        state: OutcomeState,
-        error: BmsError | None,
-        *,
-        job_id: str | None = None,
-        sub_job_id: str | None = None,
-    ) -> bool:
-        """Have a server sent again later, unless retries are off or used up; the arguments of `defer_or_conclude`.
-
-        Returns:
-            Whether it is deferred, or has its outcome already.
-        """
-        earlier = batch.earlier.get(server_id)
-        deferrals = earlier.deferrals if earlier is not None else 0
-        if not self._retry or self._tracker.stopping or deferrals >= len(RETRY_DELAYS):
-            return False
-        known = self._tracker.intake.pending.get(server_id)
-        if known is None:
-            return True
-        attempts = EarlierAttempts(
-            server_id=known,
-            deferrals=deferrals + 1,
-            attempts=batch.attempts_of(server_id),
-            started=batch.started_for(server_id),
-            state=state,
-            error=error,
-            job_id=job_id,
-            sub_job_id=sub_job_id,
-        )
-        batch.moved.add(known)
-        self._deferred.add(attempts, anyio.current_time(), RETRY_DELAYS[deferrals])
+    def add_deferred(self, attempts: EarlierAttempts, delay: float) -> None:
+        """Have a server sent again after a delay, in seconds."""
+        self._deferred.add(attempts, anyio.current_time(), delay)
         self._tracker.wake.set()
-        return True
 
     async def drain(self, *, unknown: list[Batch] | None = None) -> None:
         """Give the deferred servers their outcome: they are not sent again.
@@ -141,10 +82,10 @@ class BatchScheduler:
         """
         while deferred := self._deferred.pop_due(math.inf, YIELD_EVERY):
             if unknown is not None:
-                batch = _batch_of([attempts for attempts in deferred if attempts.state is OutcomeState.UNKNOWN])
+                batch = batch_of([attempts for attempts in deferred if attempts.state is OutcomeState.UNKNOWN])
                 unknown += [batch] if batch.ids else []
                 deferred = [attempts for attempts in deferred if attempts.state is not OutcomeState.UNKNOWN]
-            self._tracker.conclude_batch(_batch_of(deferred), OutcomeState.SKIPPED)
+            self._tracker.conclude_batch(batch_of(deferred), OutcomeState.SKIPPED)
             await anyio.lowlevel.checkpoint()
 
     def _cut(self, now: float) -> Batch | None:
@@ -152,7 +93,7 @@ class BatchScheduler:
             return self._requeued.popleft()
         due = self._deferred.pop_due(now, self._wave_limit.size)
         if due:
-            batch = _batch_of(due)
+            batch = batch_of(due)
             self._tracker.open_batches.add(batch)
             return batch
         return self._cut_new(now)
@@ -194,5 +135,6 @@ class BatchScheduler:
         return max(0.0, min(times) - now) if times else None
 
 
-def _batch_of(deferred: list[EarlierAttempts]) -> Batch:
+def batch_of(deferred: list[EarlierAttempts]) -> Batch:
+    """Return a batch of deferred servers."""
     return Batch(tuple(attempts.server_id for attempts in deferred), earlier=deferred)

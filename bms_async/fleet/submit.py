@@ -8,9 +8,6 @@ that the cloud did nothing. So a cancellation, a fault of the credentials or a c
 the right state: SKIPPED where it was not in doubt, else UNKNOWN. A batch whose response or job was lost is reconciled
 with the servers' own states; only a start or a stop is sent again after that.
 
-One batch at a time waits in the queue of the rate limiter, so that runs that share a limit take turns. Once it has
-been sent, a task follows it, and the next is cut.
-
 Rejected: to end the tasks by their cancellation and conclude each batch in its own task. A thousand that are cancelled
 together run in one pass of the loop, which blocks it; the run concludes open batches one by one instead.
 """
@@ -22,7 +19,6 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 import anyio
-from anyio.abc import TaskGroup
 
 from bms_async._foreign import call_foreign, contain, is_own_cancellation
 from bms_async.errors import BmsError, CallError, ClientClosedError, FleetError, JobLostError
@@ -30,12 +26,12 @@ from bms_async.jobs import JobHandle
 from bms_async.models import JobStatus
 from bms_async.models.ids import canonical_id
 
-from .batch import Batch
+from .batch import Batch, BatchWithdrawnError
 from .isolate import Isolation
 from .options import OnJob
 from .outcome import OutcomeState, judge_sub_job, may_repeat_sub_job
 from .reconcile import Reconciler
-from .scheduler import BatchScheduler
+from .requeue import Requeue
 from .tracker import RunTracker
 
 _log = logging.getLogger("bms_async.fleet")
@@ -43,31 +39,34 @@ _log = logging.getLogger("bms_async.fleet")
 _MAX_IN_FLIGHT = 50
 """How many batches may wait for their response at once: what the limit lets through in one burst."""
 
-SendBatch: TypeAlias = Callable[[tuple[str, ...], Callable[[], None], Callable[[], None]], Awaitable[JobHandle]]
-"""Sends a batch. Takes its ids and two callbacks: on each send, and on a refusal after which the call is retried."""
+SendBatch: TypeAlias = Callable[[Batch, Callable[[], None], Callable[[], None]], Awaitable[JobHandle]]
+"""Sends a batch. Takes two callbacks too: on each send, and on a refusal after which the call is retried."""
 
 
 class Submitter:
-    """Sends a run's batches one after another, and follows each to its end.
+    """Sends batches, and follows each to its end.
 
     Args:
         tracker: Takes the outcomes.
-        scheduler: Gives the batches.
+        scheduler: Takes the servers that are to be sent again.
         send_batch: Sends one.
         isolation: Handles refused ones.
         reconciler: Handles those whose response or job was lost.
         on_job: Called for each job.
+        concludes_on_close: Whether servers have their outcome when the client is closed. If not, another worker goes on
+            with them, and a `BatchWithdrawnError` is raised.
     """
 
     def __init__(
         self,
         tracker: RunTracker,
-        scheduler: BatchScheduler,
+        scheduler: Requeue,
         send_batch: SendBatch,
         *,
         isolation: Isolation,
         reconciler: Reconciler,
         on_job: OnJob | None,
+        concludes_on_close: bool = True,
     ) -> None:
         self._tracker = tracker
         self._scheduler = scheduler
@@ -75,41 +74,35 @@ class Submitter:
         self._isolation = isolation
         self._reconciler = reconciler
         self._on_job = on_job
+        self._concludes_on_close = concludes_on_close
         self._in_flight = anyio.Semaphore(_MAX_IN_FLIGHT)
 
-    async def run(self, tasks: TaskGroup) -> None:
-        """Send all batches; the tasks that follow them go on in the task group."""
-        while (batch := await self._scheduler.next_batch()) is not None:
-            sent_or_failed = anyio.Event()
-            await self._in_flight.acquire()
-            tasks.start_soon(self._run_batch, batch, sent_or_failed)
-            await sent_or_failed.wait()
-        await self._scheduler.drain()
-        await self._tracker.skip_unasked()
+    async def send(self, batch: Batch, sent_or_failed: anyio.Event) -> None:
+        """Send a batch and follow it to its end.
 
-    def adopt(self, job: JobHandle, tasks: TaskGroup) -> None:
-        """Follow a job that another run has started; its servers are this run's now."""
-        batch = Batch(self._tracker.intake.adopt(job.servers))
-        batch.send_count, batch.in_doubt = 1, True
-        self._tracker.start_batch(batch)
-        self._tracker.submitted += len(batch.ids)
-        tasks.start_soon(self._follow_job, job, batch)
-
-    async def _run_batch(self, batch: Batch, sent_or_failed: anyio.Event) -> None:
+        Args:
+            batch: The batch.
+            sent_or_failed: Set once it was sent, or will not be.
+        """
         job: JobHandle | None = None
         with batch.scope:
-            if self._tracker.stopping:
-                self._in_flight.release()
-            else:
+            if not self._tracker.stopping:
+                await self._in_flight.acquire()
                 job = await self._request_job(batch, sent_or_failed)
         # Also where its scope was cancelled before it was sent.
         sent_or_failed.set()
         if job is None:
             self._conclude_rest(batch, batch.default_state)
         else:
-            await self._follow_job(job, batch)
+            await self.follow(job, batch)
 
-    async def _follow_job(self, job: JobHandle, batch: Batch) -> None:
+    async def follow(self, job: JobHandle, batch: Batch) -> None:
+        """Follow a batch that the cloud has accepted to its end.
+
+        Args:
+            job: Its job.
+            batch: The batch.
+        """
         batch.job_id = job.id
         await self._watch(job, batch)
         self._conclude_rest(batch, OutcomeState.UNKNOWN)
@@ -124,18 +117,18 @@ class Submitter:
         try:
             job = await self._send(batch, sent_or_failed)
         except ClientClosedError as error:
-            self._tracker.conclude_batch(batch, batch.default_state, error)
+            self._on_closed(batch, batch.default_state, error)
         except CallError as error:
             if batch.send_count == before:
                 # It was never sent, for instance for want of a token.
                 self._tracker.conclude_batch(batch, batch.default_state, error)
             elif error.maybe_done:
-                await self._reconcile(batch, error)
+                await self.settle(batch, error)
             else:
                 batch.in_doubt = False
                 await self._isolation.handle_refusal(batch, error)
-        except GeneratorExit:
-            # The loop is closed, and nothing can be awaited any more.
+        except (GeneratorExit, BatchWithdrawnError):
+            # The loop is closed, and nothing can be awaited any more; or the batch is not this process's any more.
             raise
         except BaseException as error:
             if is_own_cancellation(error):
@@ -158,7 +151,7 @@ class Submitter:
             error = FleetError(text, code=None, server_ids=())
             error.__cause__ = fault
         if was_sent and batch.in_doubt:
-            await self._reconcile(batch, error)
+            await self.settle(batch, error)
         else:
             self._tracker.conclude_batch(batch, batch.default_state, error)
 
@@ -184,7 +177,7 @@ class Submitter:
                 batch.scope.cancel()
 
         try:
-            return await self._send_batch(batch.ids, on_send, on_refused)
+            return await self._send_batch(batch, on_send, on_refused)
         finally:
             sent_or_failed.set()
             self._in_flight.release()
@@ -218,23 +211,39 @@ class Submitter:
                 )
             error = _unreported(job)
         except ClientClosedError as closed:
-            tracker.conclude_batch(batch, OutcomeState.UNKNOWN, closed, job_id=job.id)
+            self._on_closed(batch, OutcomeState.UNKNOWN, closed)
             return
         except BmsError as lost:
             error = lost
-        await self._reconcile(batch, error)
+        await self.settle(batch, error)
 
-    async def _reconcile(self, batch: Batch, error: BmsError) -> None:
-        """Reconcile the servers with their own states; those that prove nothing are sent again if that does no harm."""
+    async def settle(self, batch: Batch, error: BmsError) -> None:
+        """Reconcile the servers of a batch whose response or job was lost with their own states.
+
+        Those that prove nothing are sent again if that does no harm, and else are UNKNOWN.
+
+        Args:
+            batch: The batch.
+            error: Why it is not known what became of it.
+        """
         batch.error = error
         try:
             shown = await self._reconciler.reconcile(batch)
-        except ClientClosedError:
-            shown = []
+        except ClientClosedError as closed:
+            self._on_closed(batch, OutcomeState.UNKNOWN, error, closed=closed)
+            return
         if self._tracker.action != "servers.reboot":
             for server_id in shown:
                 self._scheduler.defer(server_id, batch, OutcomeState.UNKNOWN, error, job_id=batch.job_id)
         self._tracker.conclude_batch(batch, OutcomeState.UNKNOWN, error, job_id=batch.job_id)
+
+    def _on_closed(
+        self, batch: Batch, state: OutcomeState, error: BmsError, *, closed: ClientClosedError | None = None
+    ) -> None:
+        """Conclude a batch because the client was closed, unless another worker goes on with it."""
+        if not self._concludes_on_close:
+            raise BatchWithdrawnError("the client was closed") from (closed or error)
+        self._tracker.conclude_batch(batch, state, error, job_id=batch.job_id)
 
     async def _call_on_job(self, job: JobHandle) -> None:
         if self._on_job is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypedDict
 
 import msgspec
@@ -23,6 +23,9 @@ class CallKeywords(TypedDict, total=False):
     """Headers that this call needs beside the operation's own."""
     retry: RetryPolicy | None
     """How the call is retried, where that must differ from the options."""
+    before_send: Callable[[], Awaitable[None]] | None
+    """Awaited once an attempt has its slot and its credentials, and before its request is handed to the transport. What
+    it raises keeps the request from being sent, and ends the call."""
     on_send: Callable[[], None] | None
     """Called when a request is handed to the transport: from then on the cloud may act on it."""
     on_refused: Callable[[], None] | None
@@ -39,6 +42,7 @@ class CallArguments(msgspec.Struct, frozen=True, kw_only=True):
     body: object = None
     headers: Mapping[str, str] | None = None
     retry: RetryPolicy | None = None
+    before_send: Callable[[], Awaitable[None]] | None = None
     on_send: Callable[[], None] | None = None
     on_refused: Callable[[], None] | None = None
     secrets: Sequence[str | None] = ()

@@ -283,6 +283,10 @@ class Call(Generic[T]):
         try:
             signed = _add_headers(request, wrap_secrets(await _as_awaitable(core.auth.headers(request))))
             self._check_not_ended()
+            if self._arguments.before_send is not None:
+                foreign = "what comes before sending"
+                await self._arguments.before_send()
+                self._check_not_ended()
             if limiter.has_leases:
                 _check_slot(slot, request)
             foreign = "the transport's submit()"

@@ -69,6 +69,20 @@ class Session:
         """The project's id; None until it is known."""
         return self._core.project_id
 
+    async def find_project_id(self, operation: str) -> str:
+        """Return the project's id, which is looked up if it is not known yet.
+
+        Args:
+            operation: What needs it, for errors.
+
+        Raises:
+            ConfigurationError: Neither the client nor its credentials know the project.
+            CallError: It could not be looked up.
+        """
+        if self._core.project_id is None:
+            self._core.project_id = await self._core.find_project_id(operation)
+        return self._core.project_id
+
     def start(self, function: Callable[[*Ts], Coroutine[Any, Any, None]], *args: *Ts, name: str | None = None) -> None:
         """Start work that outlives the call that asked for it; closing the client cancels it.
 

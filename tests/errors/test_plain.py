@@ -364,7 +364,7 @@ def a_ring_of_attempts() -> BmsError:
 @pytest.mark.parametrize(
     ("make", "length"),
     [(a_ring, 2), (a_long_chain, 8), (a_bush, 7), (a_ring_of_attempts, 1)],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", value),
 )
 def test_what_is_written_of_causes_ends(make: Callable[[], BmsError], length: int) -> None:
     error = make()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 from bms_async.api._registry import define
@@ -60,6 +60,7 @@ async def send_power_action(
     *,
     lane: Lane,
     type: str = "HARD",
+    before_send: Callable[[], Awaitable[None]] | None = None,
     on_send: Callable[[], None] | None = None,
     on_refused: Callable[[], None] | None = None,
 ) -> JobHandle:
@@ -72,13 +73,16 @@ async def send_power_action(
         server_ids: 1 to 1000 ids, none twice; not checked here.
         lane: The priority of the call in the rate limiter's queue.
         type: How a server is stopped or rebooted; a start has no type.
+        before_send: Awaited before each request is handed to the transport; what it raises keeps it from being sent.
         on_send: Called each time the request is handed to the transport.
         on_refused: Called when the cloud certainly did nothing and the call is going to be retried.
     """
     servers = [{"id": server_id} for server_id in server_ids]
     action = _ACTIONS[operation.name]
     body = {action: {"servers": servers} if operation is START else {"type": type, "servers": servers}}
-    accepted = await session.call(operation, body=body, lane=lane, on_send=on_send, on_refused=on_refused)
+    accepted = await session.call(
+        operation, body=body, lane=lane, before_send=before_send, on_send=on_send, on_refused=on_refused
+    )
     return watch_job(watcher, accepted, operation, server_ids)
 
 
