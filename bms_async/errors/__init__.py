@@ -28,13 +28,21 @@
     ├── FleetError                    raised by `FleetReport.raise_for_failures`, one for each code
     │   ├── FleetTimeoutError         the run's total_timeout expired before its end (also a TimeoutError)
     │   └── ServerStateError          a server's own state says that it is not as asked, or why it cannot be
+    ├── JournalError                  the journal of durable runs cannot be used as it is
     ├── ForeignCodeError              a callback or other foreign code raised an exception that is not an error
     └── ClientClosedError             the client was closed, or never opened
 
 Every timeout is the builtin `TimeoutError` or a subclass of it.
 """
 
-from .base import BmsError, ClientClosedError, ConfigurationError, ForeignCodeError, InvalidRequestError
+from .base import (
+    BmsError,
+    ClientClosedError,
+    ConfigurationError,
+    ForeignCodeError,
+    InvalidRequestError,
+    JournalError,
+)
 from .calls import (
     ApiError,
     AuthenticationError,
@@ -74,6 +82,7 @@ __all__ = [
     "JobFailedError",
     "JobLostError",
     "JobTimeoutError",
+    "JournalError",
     "NotFoundError",
     "PermissionDeniedError",
     "RateLimitedError",

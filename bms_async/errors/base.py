@@ -62,6 +62,13 @@ class ForeignCodeError(BmsError):
     """
 
 
+class JournalError(BmsError):
+    """The journal of durable runs cannot be used, or could not be reached; nothing more was sent because of it.
+
+    Its ``__cause__`` is what the database said.
+    """
+
+
 class ClientClosedError(BmsError):
     """The client was closed, was never opened, or is used on another event loop: use it inside ``async with``."""
 

@@ -1,0 +1,37 @@
+"""What must outlive the process: runs, their batches and their outcomes, in a file or in a database."""
+
+from .journal import Journal
+from .packing import digest_ids, pack_ids, unpack_ids
+from .records import (
+    BatchState,
+    Block,
+    Claim,
+    Counts,
+    KeptBatch,
+    KeptRun,
+    NewBatch,
+    NewBlock,
+    NewRun,
+    RunStatus,
+    Step,
+)
+from .store import JournalStore
+
+__all__ = [
+    "BatchState",
+    "Block",
+    "Claim",
+    "Counts",
+    "Journal",
+    "JournalStore",
+    "KeptBatch",
+    "KeptRun",
+    "NewBatch",
+    "NewBlock",
+    "NewRun",
+    "RunStatus",
+    "Step",
+    "digest_ids",
+    "pack_ids",
+    "unpack_ids",
+]

@@ -1,0 +1,193 @@
+"""The journal in a SQLite file: for all programs of one machine, without a server.
+
+Guarantee: what was committed outlives the process and a loss of power, since each commit is synced. Transactions that
+write run one after another.
+
+How: the file is used by one thread, so that the event loop is never held (R9). Leases are counted on the machine's
+steady clock, which goes on in sleep; one that was granted before the machine came up is longer than any can be and
+counts for nothing, or is over within the length of a lease.
+
+Rejected: the weaker sync that the limits have. They close after a loss of power, while here a batch that was noted as
+sent, and is forgotten, would be a server that is rebooted twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from pathlib import Path
+from typing import TypeVar, cast
+
+import anyio
+import msgspec
+
+from bms_async._clock import namespace_offset, steady_time
+from bms_async._sqlite_file import SqliteFile, primary_code
+from bms_async._sqlite_tables import SqliteKind
+from bms_async._threads import run_in_thread
+from bms_async.errors import JournalError
+
+from .schema import MIGRATIONS, SCHEMA, TABLES
+from .statements import SKIP_LOCKED, RollBack, Row, Statement, Transaction, Value
+
+T = TypeVar("T")
+
+_ATTEMPTS = 20
+_PAUSE = 0.05
+"""Seconds between attempts to open the file. SQLite does not wait where two processes make a new file at once."""
+
+
+class SqliteJournal:
+    """A journal in a file.
+
+    Args:
+        path: The file. It is made with its folder where it is missing, for this user only.
+        now: The clock that leases are counted on, in seconds.
+        wall: The time of day, in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        now: Callable[[], float] | None = None,
+        wall: Callable[[], float] | None = None,
+    ) -> None:
+        self._file = SqliteFile(Path(path).expanduser().absolute(), _KIND)
+        self._worker: ThreadPoolExecutor | None = None
+        self._clock = now
+        self._wall = wall or time.time
+        self._offset = 0.0
+        self._has_functions: sqlite3.Connection | None = None
+
+    def __repr__(self) -> str:
+        return f"SqliteJournal({str(self._file.path)!r})"
+
+    @property
+    def label(self) -> str:
+        """The path of the file."""
+        return str(self._file.path)
+
+    async def open(self) -> None:
+        """Open the file, and make it or bring it up to this version where that is needed.
+
+        Raises:
+            JournalError: It is no journal, or not one that may be read and written.
+            sqlite3.Error: It could not be opened now.
+            OSError: The same.
+        """
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="bms_async journal")
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                await self._call(self._open)
+            except sqlite3.OperationalError as error:
+                if not left or primary_code(error) != sqlite3.SQLITE_BUSY:
+                    raise
+            else:
+                return
+            await anyio.sleep(_PAUSE)
+
+    async def run(self, make: Callable[[], Transaction[T]], *, writes: bool = True) -> T:
+        """Run a transaction.
+
+        Args:
+            make: Begins it.
+            writes: Whether it changes anything.
+
+        Raises:
+            JournalError: The file cannot be used as it is.
+            sqlite3.Error: The file is busy, the disk is full.
+            OSError: The file was deleted or replaced.
+        """
+        return await self._call(partial(self._run, make, "IMMEDIATE" if writes else "DEFERRED"))
+
+    async def aclose(self) -> None:
+        """Close the file, and end the thread; closing what is not open does nothing."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            # What a cancelled caller left behind ends before it.
+            worker.submit(self._file.close)
+            await run_in_thread(worker.shutdown)
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        if self._worker is None:
+            raise ConnectionError(f"{_KIND.what} {self._file.path} is not open")
+        # By way of the loop, because a virtual clock in tests does not advance while its executors work.
+        work = partial(self._file.explaining, function)
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    def _open(self) -> None:
+        self._offset = namespace_offset()
+        self._file.open()
+
+    def _now(self) -> float:
+        now: float = steady_time() - self._offset
+        return now
+
+    def _run(self, make: Callable[[], Transaction[T]], kind: str) -> T:
+        self._file.sync(always=True)
+        try:
+            with self._file.transaction(kind) as connection:
+                if connection is not self._has_functions:
+                    connection.create_function("bms_now", 0, self._clock or self._now)
+                    connection.create_function("bms_wall", 0, self._wall)
+                    connection.create_function("bms_floor", 1, math.floor)
+                    self._has_functions = connection
+                return _run_statements(connection, make())
+        except RollBack as ended:
+            return cast("T", ended.result)
+        except msgspec.ValidationError as error:
+            raise JournalError(
+                f"{_KIND.what} {self._file.path}: expected what this version writes, got {error}; put back a copy of "
+                "it, or name another file"
+            ) from error
+
+
+def _run_statements(connection: sqlite3.Connection, transaction: Transaction[T]) -> T:
+    try:
+        statement = next(transaction)
+        while True:
+            statement = transaction.send(_execute(connection, statement))
+    except StopIteration as end:
+        return cast("T", end.value)
+
+
+def _execute(connection: sqlite3.Connection, statement: Statement) -> Sequence[Row]:
+    sql = _translate(statement.sql)
+    if statement.rows is not None:
+        connection.executemany(sql, map(_named, statement.rows))
+        return ()
+    rows: list[Row] = connection.execute(sql, _named(statement.values)).fetchall()
+    return rows
+
+
+@cache
+def _translate(sql: str) -> str:
+    return sql.replace(SKIP_LOCKED, "")
+
+
+def _named(values: Sequence[Value]) -> dict[str, Value]:
+    return {str(number): value for number, value in enumerate(values, 1)}
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    for found in range(version, SCHEMA):
+        for statement in MIGRATIONS[found]:
+            connection.execute(statement)
+
+
+_KIND = SqliteKind(
+    what="the journal",
+    application=0x626D736A,
+    schema=SCHEMA,
+    tables=";\n".join(TABLES) + ";",
+    error=JournalError,
+    migrate=_migrate,
+)

@@ -1,0 +1,1 @@
+"""What the journal's stores run: transactions that are pure, one module a table."""

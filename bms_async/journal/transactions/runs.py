@@ -1,0 +1,200 @@
+"""Transactions about runs: writing one down, finding, pausing, cancelling and deleting it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from bms_async.journal.records import Counts, KeptRun, NewBatch, NewBlock, NewRun, RunStatus
+from bms_async.journal.statements import Row, Statement, Transaction, Value, ask
+
+_FIELDS = tuple(name for name in KeptRun.__struct_fields__ if name not in ("counts", "held")) + Counts.__struct_fields__
+_COLUMNS = ", ".join({"key": "run_key", "unknown": "unknown_count"}.get(field, field) for field in _FIELDS)
+
+_ROWS_A_STATEMENT = 50
+"""Batches that are written by one statement, so that none takes long."""
+
+
+def begin_run(run: NewRun, batches: Sequence[NewBatch], refused: NewBlock | None) -> Transaction[tuple[KeptRun, bool]]:
+    """Write a run down with all its servers, unless its place has one of that key.
+
+    Args:
+        run: The run.
+        batches: Its servers.
+        refused: The outcomes of ids that are invalid, if there are any.
+
+    Returns:
+        The run that has the key, and whether it is this very one: that it was written now or, by a transaction whose
+        commit was not confirmed, a moment ago.
+    """
+    counts = refused.counts if refused is not None else Counts()
+    open_batches = len(batches)
+    added = yield Statement(
+        "INSERT INTO bms_async_runs (id, place, run_key, action, options, digest, wave, abort_above, abort_sample, "
+        "status, servers, open_batches, unsent, next_batch, in_flight, submitted, accepted, extra_calls, succeeded, "
+        "unchanged, failed, unknown_count, skipped, number, served, created, ended) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, 0, 0, 0, 0, 0, 0, 0, 0, $13, $14, 0, "
+        "bms_wall(), CASE WHEN CAST($12 AS bigint) = 0 THEN bms_wall() END) "
+        "ON CONFLICT (place, run_key) DO NOTHING RETURNING id",
+        (
+            run.id,
+            run.place,
+            run.key,
+            run.action,
+            run.options,
+            run.digest,
+            run.wave,
+            run.abort_above,
+            run.abort_sample,
+            RunStatus.OPEN.value,
+            sum(batch.servers for batch in batches) + counts.total,
+            open_batches,
+            counts.skipped,
+            0 if refused is None else 1,
+        ),
+    )
+    if added:
+        for start in range(0, open_batches, _ROWS_A_STATEMENT):
+            chunk = batches[start : start + _ROWS_A_STATEMENT]
+            yield Statement(INSERT_BATCH, rows=[new_row(run.id, start + at, batch) for at, batch in enumerate(chunk)])
+        if refused is not None:
+            yield Statement(INSERT_BLOCK, (run.id, 1, -1, counts.total, refused.body))
+    found = yield from find_run(run.place, run.key)
+    if found is None:
+        raise RuntimeError("a run that was just written down is not there")
+    return found, found.id == run.id
+
+
+INSERT_BATCH = (
+    "INSERT INTO bms_async_batches (run, number, state, ids, servers, details, rank, due, is_counted, owner, fence, "
+    "lease, job, sequence, root, parts) VALUES ($1, $2, 'waiting', $3, $4, $5, $6, "
+    "CASE WHEN CAST($10 AS double precision) > 0 THEN bms_floor((bms_wall() + $7) / $10 + 1) * $10 "
+    "ELSE bms_wall() + $7 END, $8, NULL, 0, 0, "
+    "NULL, 0, $9, 0)"
+)
+INSERT_BLOCK = "INSERT INTO bms_async_outcomes (run, number, batch, servers, body) VALUES ($1, $2, $3, $4, $5)"
+
+
+def new_row(run: str, number: int, batch: NewBatch, *, root: int | None = None) -> tuple[Value, ...]:
+    """Return the parameters of `INSERT_BATCH`.
+
+    Args:
+        run: The run's id.
+        number: The batch's number.
+        batch: The batch.
+        root: The batch that it descends from, whose servers count as in flight; None for none.
+    """
+    is_counted = int(root is not None)
+    return (
+        run,
+        number,
+        batch.ids,
+        batch.servers,
+        batch.details,
+        batch.rank,
+        batch.delay,
+        is_counted,
+        number if root is None else root,
+        batch.grid,
+    )
+
+
+def find_run(place: str, key: str) -> Transaction[KeptRun | None]:
+    """Find a run by its key.
+
+    Args:
+        place: The endpoint and the project.
+        key: The key.
+    """
+    rows = yield from ask(
+        f"SELECT {_COLUMNS} FROM bms_async_runs WHERE place = $1 AND run_key = $2",
+        place,
+        key,
+    )
+    return _read_run(rows[0]) if rows else None
+
+
+def read_run(run: str) -> Transaction[KeptRun | None]:
+    """Read a run, and how many of its batches a worker holds.
+
+    Args:
+        run: Its id.
+    """
+    rows = yield from ask(f"SELECT {_COLUMNS} FROM bms_async_runs WHERE id = $1", run)
+    if not rows:
+        return None
+    (held,) = yield from ask(
+        "SELECT count(*) FROM bms_async_batches WHERE run = $1 AND owner IS NOT NULL AND lease >= bms_now()", run
+    )
+    return _read_run(rows[0], held=int(held[0] or 0))
+
+
+def list_runs(
+    place: str | None, *, is_open: bool | None, after: tuple[float, str] | None, limit: int
+) -> Transaction[list[KeptRun]]:
+    """Read runs, the latest first.
+
+    Args:
+        place: The endpoint and the project; None for all.
+        is_open: True for those that have not ended, False for those that have, None for both.
+        after: The time and the id of the run after which to go on, None to begin.
+        limit: How many at most.
+    """
+    created, last = (float("inf"), "") if after is None else after
+    rows = yield from ask(
+        f"SELECT {_COLUMNS} FROM bms_async_runs "
+        "WHERE ($1 = '' OR place = $1) AND ($2 = -1 OR ($2 = 1) = (ended IS NULL)) "
+        "AND (created < $3 OR (created = $3 AND id > $4)) ORDER BY created DESC, id LIMIT $5",
+        place or "",
+        -1 if is_open is None else int(is_open),
+        min(created, 1e18),
+        last,
+        limit,
+    )
+    return [_read_run(row) for row in rows]
+
+
+def set_status(run: str, status: RunStatus) -> Transaction[KeptRun | None]:
+    """Pause, resume or cancel a run; one that has ended, or ends already, stays as it is.
+
+    Args:
+        run: Its id.
+        status: `OPEN`, `PAUSED` or `CANCELLED`.
+
+    Returns:
+        The run as it is now, None if there is none.
+    """
+    yield from ask(
+        "UPDATE bms_async_runs SET status = $2 WHERE id = $1 AND ended IS NULL AND status IN ('open', 'paused')",
+        run,
+        status.value,
+    )
+    return (yield from read_run(run))
+
+
+def delete_ended(age: float, place: str | None) -> Transaction[int]:
+    """Delete a few runs that have ended, with all that is kept of them.
+
+    Args:
+        age: Those that ended more than so many seconds ago.
+        place: The endpoint and the project; None for all.
+
+    Returns:
+        How many were deleted; 0 if none is left.
+    """
+    rows = yield from ask(
+        "SELECT id FROM bms_async_runs WHERE ended < bms_wall() - $1 AND ($2 = '' OR place = $2) LIMIT 20",
+        age,
+        place or "",
+    )
+    for (run,) in rows:
+        for table, column in (("outcomes", "run"), ("batches", "run"), ("runs", "id")):
+            yield from ask(f"DELETE FROM bms_async_{table} WHERE {column} = $1", run)
+    return len(rows)
+
+
+def _read_run(row: Row, *, held: int = 0) -> KeptRun:
+    values = dict(zip(_FIELDS, row, strict=True))
+    counts = {state: values.pop(state) for state in Counts.__struct_fields__}
+    return msgspec.convert({**values, "counts": counts, "held": held}, KeptRun)

@@ -1,0 +1,295 @@
+"""Transactions by which a batch goes on: waiting, sending, watching, done.
+
+What they guarantee: each step is made by the worker that has the batch, and by no other, since it names owner and fence
+of its claim. Making a step twice does no harm, so that a worker whose connection was lost while a step was committed
+just makes it again. And each outcome is written down once: a block of outcomes has a number in its batch, and the
+outcomes of the end are written in the transaction that ends the batch.
+
+The counts of a run are changed in the same transactions. So is its number of blocks, by which readers go on: the lock
+of the run's row makes numbers become visible in their order, which a sequence of the database would not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from bms_async.journal.records import Block, Claim, NewBatch, NewBlock, Step
+from bms_async.journal.statements import RollBack, Statement, Transaction, ask
+
+from .claims import LEASE
+from .runs import INSERT_BATCH, INSERT_BLOCK, new_row
+
+_IS_MINE = "run = $1 AND number = $2 AND owner = $3 AND fence = $4"
+
+
+def mark_sending(claim: Claim, details: bytes, *, is_first: bool) -> Transaction[Step]:
+    """Note that the request of a batch is about to leave.
+
+    Args:
+        claim: The claim to it.
+        details: What is known of it, with this attempt.
+        is_first: Whether its servers were never sent before.
+    """
+    rows = yield from ask(
+        f"UPDATE bms_async_batches SET state = 'sending', details = $5, lease = bms_now() + $6 WHERE {_IS_MINE} "
+        "AND state = 'waiting' RETURNING servers",
+        *_of(claim),
+        details,
+        LEASE,
+    )
+    if not rows:
+        return (yield from _made_or_lost(claim, "sending"))
+    # The run's row is locked until the commit, so that nothing is sent any more once a pause is there.
+    sendable = yield from ask(
+        "UPDATE bms_async_runs SET unsent = unsent - 1, submitted = submitted + $2 "
+        "WHERE id = $1 AND status = 'open' RETURNING id",
+        claim.run,
+        rows[0][0] if is_first else 0,
+    )
+    if not sendable:
+        raise RollBack(Step.STOPPED)
+    return Step.MADE
+
+
+def mark_waiting(claim: Claim, details: bytes) -> Transaction[Step]:
+    """Note that the cloud surely refused a batch, which is to be sent again.
+
+    Args:
+        claim: The claim to it.
+        details: What is known of it.
+    """
+    rows = yield from ask(
+        f"UPDATE bms_async_batches SET state = 'waiting', details = $5 WHERE {_IS_MINE} AND state = 'sending' "
+        "RETURNING number",
+        *_of(claim),
+        details,
+    )
+    if not rows:
+        return (yield from _made_or_lost(claim, "waiting"))
+    yield from ask("UPDATE bms_async_runs SET unsent = unsent + 1 WHERE id = $1", claim.run)
+    return Step.MADE
+
+
+def mark_watching(claim: Claim, job: str) -> Transaction[Step]:
+    """Note the job of a batch that the cloud has accepted.
+
+    Args:
+        claim: The claim to it.
+        job: The job's id.
+    """
+    rows = yield from ask(
+        f"UPDATE bms_async_batches SET state = 'watching', job = $5 WHERE {_IS_MINE} AND state = 'sending' "
+        "RETURNING number",
+        *_of(claim),
+        job,
+    )
+    if not rows:
+        return (yield from _made_or_lost(claim, "watching"))
+    yield from ask("UPDATE bms_async_runs SET accepted = accepted + 1 WHERE id = $1", claim.run)
+    return Step.MADE
+
+
+def add_outcomes(claim: Claim, sequence: int, block: NewBlock) -> Transaction[Step]:
+    """Write down outcomes of a batch that goes on.
+
+    Args:
+        claim: The claim to it.
+        sequence: The number of this block in the batch; the first is 1.
+        block: The outcomes.
+    """
+    rows = yield from ask(
+        f"UPDATE bms_async_batches SET sequence = $5, servers = servers - $6 WHERE {_IS_MINE} "
+        "AND sequence = $5 - 1 RETURNING number",
+        *_of(claim),
+        sequence,
+        block.counts.total,
+    )
+    if not rows:
+        found = yield from ask(
+            f"SELECT number FROM bms_async_batches WHERE {_IS_MINE} AND sequence = $5",
+            *_of(claim),
+            sequence,
+        )
+        return Step.MADE if found else Step.LOST
+    yield from _count(claim, block)
+    return Step.MADE
+
+
+def finish(claim: Claim, block: NewBlock, children: Sequence[NewBatch], *, splits: int = 0) -> Transaction[Step]:
+    """Write down that a batch has ended, with the outcomes that are left and the batches that follow it.
+
+    Args:
+        claim: The claim to it.
+        block: The outcomes that were not written down yet.
+        children: The batches of servers that are to be sent again.
+        splits: How many of these are parts of it, since it was refused.
+    """
+    rows = yield from ask(
+        f"SELECT state, root FROM bms_async_batches WHERE {_IS_MINE}",
+        *_of(claim),
+    )
+    if not rows:
+        # Whoever ends a batch leaves it without an owner.
+        ended = yield from ask(
+            "SELECT number FROM bms_async_batches WHERE run = $1 AND number = $2 AND fence = $3 AND state = 'done'",
+            claim.run,
+            claim.number,
+            claim.fence,
+        )
+        return Step.MADE if ended else Step.LOST
+    state, root = rows[0]
+    ended = yield from ask(
+        f"UPDATE bms_async_batches SET state = 'done', owner = NULL, ids = $5, details = $5, servers = 0, "
+        f"sequence = sequence + 1 WHERE {_IS_MINE} RETURNING number",
+        *_of(claim),
+        b"",
+    )
+    if not ended:
+        raise RollBack(Step.LOST)
+    yield from _count(claim, block)
+    ((next_batch,),) = yield from ask(
+        "UPDATE bms_async_runs SET open_batches = open_batches - 1 + $2, next_batch = next_batch + $2, "
+        "unsent = unsent + $2 - $3 WHERE id = $1 RETURNING next_batch - $2",
+        claim.run,
+        len(children),
+        1 if state == "waiting" else 0,
+    )
+    for number, child in enumerate(children, int(next_batch or 0)):
+        yield Statement(INSERT_BATCH, new_row(claim.run, number, child, root=int(root or 0)))
+    if splits:
+        yield from ask(
+            "UPDATE bms_async_batches SET parts = parts + $3 WHERE run = $1 AND number = $2", claim.run, root, splits
+        )
+    yield from ask(
+        "UPDATE bms_async_runs SET ended = bms_wall() WHERE id = $1 AND open_batches = 0 AND ended IS NULL", claim.run
+    )
+    return Step.MADE
+
+
+def merge(claim: Claim, others: Sequence[Claim], ids: bytes, details: bytes, servers: int) -> Transaction[Step]:
+    """Put the servers of claimed batches into one of them, and end the others.
+
+    Args:
+        claim: The claim to the batch that has them from now on.
+        others: The claims to the others.
+        ids: The servers of all, packed.
+        details: What is known of them.
+        servers: How many these are.
+    """
+    rows = yield from ask(
+        f"UPDATE bms_async_batches SET ids = $5, details = $6, servers = $7 WHERE {_IS_MINE} AND state = 'waiting' "
+        "RETURNING number",
+        *_of(claim),
+        ids,
+        details,
+        servers,
+    )
+    ended = 0
+    for other in others:
+        ended += len(
+            (
+                yield from ask(
+                    f"UPDATE bms_async_batches SET state = 'done', owner = NULL, ids = $5, details = $5, servers = 0 "
+                    f"WHERE {_IS_MINE} AND state = 'waiting' RETURNING number",
+                    *_of(other),
+                    b"",
+                )
+            )
+        )
+    if not rows or ended not in (0, len(others)):
+        raise RollBack(Step.LOST)
+    # None was to be ended if this very transaction is run once more.
+    yield from ask(
+        "UPDATE bms_async_runs SET open_batches = open_batches - $2, unsent = unsent - $2 WHERE id = $1",
+        claim.run,
+        ended,
+    )
+    return Step.MADE
+
+
+def read_blocks(run: str, since: int, limit: int) -> Transaction[list[Block]]:
+    """Read blocks of outcomes of a run, in the order in which they became known.
+
+    Args:
+        run: The run's id.
+        since: The number of the block after which to begin; 0 for the first.
+        limit: How many at most.
+    """
+    rows = yield from ask(
+        "SELECT number, servers, body FROM bms_async_outcomes WHERE run = $1 AND number > $2 ORDER BY number LIMIT $3",
+        run,
+        since,
+        limit,
+    )
+    return [_read_block(number, servers, body) for number, servers, body in rows]
+
+
+def read_blocks_of_batch(claim: Claim) -> Transaction[list[Block]]:
+    """Read the outcomes that a batch has already, from an earlier worker.
+
+    Args:
+        claim: The claim to it.
+    """
+    rows = yield from ask(
+        "SELECT number, servers, body FROM bms_async_outcomes WHERE run = $1 AND batch = $2 ORDER BY number",
+        claim.run,
+        claim.number,
+    )
+    return [_read_block(number, servers, body) for number, servers, body in rows]
+
+
+def _count(claim: Claim, block: NewBlock) -> Transaction[None]:
+    counts = block.counts
+    if not counts.total and not block.extra_calls:
+        return
+    rows = yield from ask(
+        "UPDATE bms_async_runs SET succeeded = succeeded + $2, unchanged = unchanged + $3, failed = failed + $4, "
+        "unknown_count = unknown_count + $5, skipped = skipped + $6, in_flight = in_flight - $7, "
+        "extra_calls = extra_calls + $8, number = number + $9 WHERE id = $1 "
+        "RETURNING number, abort_above, abort_sample, succeeded + unchanged + failed + unknown_count, "
+        "failed + unknown_count",
+        claim.run,
+        counts.succeeded,
+        counts.unchanged,
+        counts.failed,
+        counts.unknown,
+        counts.skipped,
+        counts.total,
+        block.extra_calls,
+        1 if counts.total else 0,
+    )
+    ((number, above, sample, ended, bad),) = rows
+    if counts.total:
+        yield from ask(INSERT_BLOCK, claim.run, number, claim.number, counts.total, block.body)
+    if (
+        above is not None
+        and int(ended or 0) >= max(1, int(sample or 1))
+        and int(bad or 0) > float(above) * int(ended or 0)
+    ):
+        share = f"which is more than the share of {float(above):g}"
+        text = f"{int(bad or 0)} of {int(ended or 0)} servers failed or are unknown, {share}"
+        yield from ask(
+            "UPDATE bms_async_runs SET status = 'aborted', aborted = $2 WHERE id = $1 AND status IN ('open', 'paused')",
+            claim.run,
+            text,
+        )
+
+
+def _made_or_lost(claim: Claim, state: str) -> Transaction[Step]:
+    """Return whether a step was made already: nobody but the owner makes one."""
+    rows = yield from ask(
+        f"SELECT number FROM bms_async_batches WHERE {_IS_MINE} AND state = $5",
+        *_of(claim),
+        state,
+    )
+    return Step.MADE if rows else Step.LOST
+
+
+def _of(claim: Claim) -> tuple[str, int, str, int]:
+    return claim.run, claim.number, claim.owner, claim.fence
+
+
+def _read_block(number: object, servers: object, body: object) -> Block:
+    return msgspec.convert({"number": number, "servers": servers, "body": body}, Block)
