@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         JobFailedError,
         JobLostError,
         JobTimeoutError,
+        JournalError,
         NotFoundError,
         PermissionDeniedError,
         RateLimitedError,
@@ -117,6 +118,16 @@ if TYPE_CHECKING:
         WindowsPassword,
     )
     from bms_async.redaction import Secret
+    from bms_async.runs import (
+        DurableOptions,
+        DurableRun,
+        DurableRuns,
+        RunOutcomes,
+        Runs,
+        RunStatus,
+        Worker,
+        WorkerStatistics,
+    )
     from bms_async.telemetry.telemetry import Telemetry
     from bms_async.transport import Transport, TransportStatistics
     from bms_async.transport.aiohttp import AiohttpTransport
@@ -154,6 +165,9 @@ __all__ = [
     "CredentialsRenewalEnded",
     "DataVolume",
     "DecodeError",
+    "DurableOptions",
+    "DurableRun",
+    "DurableRuns",
     "EipExtendParam",
     "ErrorCode",
     "EventGap",
@@ -191,6 +205,7 @@ __all__ = [
     "JobStarted",
     "JobStatus",
     "JobTimeoutError",
+    "JournalError",
     "KeyPair",
     "Lane",
     "LimiterStatistics",
@@ -221,7 +236,10 @@ __all__ = [
     "RetryScheduled",
     "RootVolume",
     "RunEnded",
+    "RunOutcomes",
     "RunStarted",
+    "RunStatus",
+    "Runs",
     "Secret",
     "Server",
     "ServerError",
@@ -245,6 +263,8 @@ __all__ = [
     "WaitTooLongError",
     "WatcherStatistics",
     "WindowsPassword",
+    "Worker",
+    "WorkerStatistics",
     "__version__",
     "explain",
 ]

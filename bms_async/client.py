@@ -22,6 +22,7 @@ from bms_async.errors import ClientClosedError, ConfigurationError, InvalidReque
 from bms_async.jobs import POLL_BUDGET_SHARE, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pacer
 from bms_async.redaction import kind_of, wrap_address, wrap_secrets
+from bms_async.runs import DurableRuns, Runs
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import make_hooks, with_telemetry
 from bms_async.transport import Transport
@@ -42,6 +43,7 @@ class ClientOptions(TypedDict, total=False):
     transport: Transport | None
     max_response_bytes: int | None
     limits: Limits | None
+    runs: Runs | None
     timeout: float
     total_timeout: float | None
     max_wait: float | None
@@ -89,6 +91,7 @@ class BmsClient(ClientView):
             transport, likewise.
         limits: The calls a minute that are allowed. By default all clients of one project in this process share one
             `Limits` with the documented limits; a client that is given another one is not counted with them.
+        runs: The journal of durable runs, for ``bms.runs``; None for none.
         timeout: Seconds that one attempt of a call may take once it is connected; waiting for a slot does not count.
         total_timeout: Seconds that a whole call may take, waiting and all attempts included; None for no bound. It does
             not bound a fleet run, or waiting for a job.
@@ -123,6 +126,7 @@ class BmsClient(ClientView):
         ca_bundle: str | os.PathLike[str] | None = None,
         max_response_bytes: int | None = None,
         limits: Limits | None = None,
+        runs: Runs | None = None,
         timeout: float = 60.0,
         total_timeout: float | None = None,
         max_wait: float | None = None,
@@ -155,6 +159,7 @@ class BmsClient(ClientView):
         if telemetry:
             self._hooks = with_telemetry(self._hooks)
         _check_type("limits", limits, Limits | None, "a Limits, such as Limits({'servers.stop': 20})")
+        _check_type("runs", runs, Runs | None, "a Runs, such as Runs() or Runs('postgresql://user@host/db')")
         _check_type("patience", patience, Patience, "a Patience, such as Patience(no_news=3600)")
         name = choose_project_name(project_id, project_name, auth)
         project_id = None if name is not None else self._check_project(project_id, auth)
@@ -175,7 +180,13 @@ class BmsClient(ClientView):
         )
         session = Session(self._core, options)
         watcher = self._make_watcher(session, patience)
-        super().__init__(session, watcher, check=check, poller=make_poller(session.for_polling(), patience))
+        super().__init__(
+            session,
+            watcher,
+            runs=DurableRuns(runs, session.unbounded(), watcher, endpoint=endpoints.bms, check=check),
+            check=check,
+            poller=make_poller(session.for_polling(), patience),
+        )
         self._opened = self._is_closed = self._has_more = False
         self._closing: asyncio.Task[None] | None = None
 
@@ -215,11 +226,12 @@ class BmsClient(ClientView):
 
         ``BMS_LIMITS`` is the store of `Limits.shared`, such as ``redis://limits:6379/0``, or ``machine`` for the file
         of this machine; ``BMS_LIMITS_ACCOUNT`` is the name of the account there, by default the endpoint and the
-        project. An argument ``limits`` goes before them.
+        project. An argument ``limits`` goes before them. ``BMS_RUNS`` is the journal of durable runs, such as
+        ``postgresql://user@host/db``, or ``machine`` for the file of this machine; an argument ``runs`` goes before it.
 
         Args:
-            options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``total_timeout``, ``max_wait``,
-                ``retry``, ``patience``, ``check``, ``hooks`` and ``telemetry`` of `BmsClient`.
+            options: ``transport``, ``max_response_bytes``, ``limits``, ``runs``, ``timeout``, ``total_timeout``,
+                ``max_wait``, ``retry``, ``patience``, ``check``, ``hooks`` and ``telemetry`` of `BmsClient`.
 
         Raises:
             ConfigurationError: A setting is missing, or two contradict each other; the text names every setting that
@@ -244,8 +256,9 @@ class BmsClient(ClientView):
         which makes them with the region.
         With ``ak``, ``sk``, a region and no project, it is the project named like the region. ``cacert`` names the
         certificates to trust, for the default transport; ``verify: false`` and ``insecure: true`` are errors, for
-        certificates are always verified. ``bms_limits`` and ``bms_limits_account`` are ``BMS_LIMITS`` and
-        ``BMS_LIMITS_ACCOUNT`` of `from_env`, which are read where the cloud does not set them.
+        certificates are always verified. ``bms_limits``, ``bms_limits_account`` and ``bms_runs`` are
+        ``BMS_LIMITS``, ``BMS_LIMITS_ACCOUNT`` and ``BMS_RUNS`` of `from_env`, which are read where the cloud does not
+        set them.
 
         A ``profile`` is found in the first ``clouds-public.yaml``, ``.yml`` or ``.json`` of the same directories, below
         ``public-clouds``, and the cloud is merged over it. Profiles that are built into OpenStack's tools, or that are
@@ -257,8 +270,8 @@ class BmsClient(ClientView):
 
         Args:
             name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one in the file.
-            options: ``transport``, ``max_response_bytes``, ``limits``, ``timeout``, ``total_timeout``, ``max_wait``,
-                ``retry``, ``patience``, ``check``, ``hooks`` and ``telemetry`` of `BmsClient`.
+            options: ``transport``, ``max_response_bytes``, ``limits``, ``runs``, ``timeout``, ``total_timeout``,
+                ``max_wait``, ``retry``, ``patience``, ``check``, ``hooks`` and ``telemetry`` of `BmsClient`.
 
         Raises:
             ConfigurationError: A file cannot be read, there is no such cloud, or its settings are invalid; the text
@@ -279,6 +292,8 @@ class BmsClient(ClientView):
         """
         if options.get("limits") is None and settings.limits is not None:
             options["limits"] = shared_limits(settings)
+        if options.get("runs") is None and settings.runs is not None:
+            options["runs"] = find_runs(settings)
         return cls(
             endpoint=settings.endpoint,
             project_id=settings.project_id,
@@ -306,6 +321,7 @@ class BmsClient(ClientView):
             await self._membership.connect()
             await self._core.open()
             await self._watcher.open()
+            await self.runs.open()
             self._check_not_closed()
         except BaseException:
             # A closing that came meanwhile has not seen the parts that were opened after it.
@@ -360,6 +376,8 @@ class BmsClient(ClientView):
         while self._has_more:
             self._has_more = False
             try:
+                # First of all, while responses still come in: what this client leaves, other workers go on with.
+                await self.runs.aclose()
                 await self._core.stop_work()
             finally:
                 try:
@@ -411,6 +429,22 @@ def shared_limits(settings: config.Settings) -> Limits:
     except ConfigurationError as error:
         # Whoever set a variable does not know the arguments of `Limits.shared`.
         raise ConfigurationError(f"BMS_LIMITS, or bms_limits in clouds.yaml: {error}") from None
+
+
+def find_runs(settings: config.Settings) -> Runs:
+    """Return the journal of durable runs that settings name.
+
+    Args:
+        settings: The journal's address.
+
+    Raises:
+        ConfigurationError: It is not the address of a journal, or the journal needs an extra that is not installed.
+    """
+    try:
+        return Runs(settings.runs)
+    except ConfigurationError as error:
+        # Whoever set a variable does not know the arguments of `Runs`.
+        raise ConfigurationError(f"BMS_RUNS, or bms_runs in clouds.yaml: {error}") from None
 
 
 def _check_type(name: str, value: object, expected: type | UnionType, description: str) -> None:

@@ -24,6 +24,7 @@ from bms_async.fleet import Fleet
 from bms_async.jobs import Watcher
 from bms_async.limits import Lane, Limits
 from bms_async.redaction import wrap_address, wrap_secrets
+from bms_async.runs import DurableRuns
 from bms_async.session import Session
 from bms_async.wire import Query, RetryPolicy
 
@@ -34,7 +35,15 @@ class ClientView:
     A view is open for as long as its client is.
     """
 
-    def __init__(self, session: Session, watcher: Watcher, *, check: bool, poller: ServerPoller | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        watcher: Watcher,
+        *,
+        runs: DurableRuns,
+        check: bool,
+        poller: ServerPoller | None = None,
+    ) -> None:
         self._session = session
         self._watcher = watcher
         self._check = check
@@ -46,6 +55,7 @@ class ClientView:
         self.identity = Identity(session, check=check)
         self.nova = Nova(session, self._poller, check=check)
         self.jobs = Jobs(session, watcher, check=check)
+        self.runs = runs
         self.fleet = Fleet(session.unbounded(), watcher, check=check)
 
     def __repr__(self) -> str:
@@ -90,13 +100,13 @@ class ClientView:
         Raises:
             InvalidRequestError: A value is invalid.
 
-        `total_timeout` and `max_wait` do not bound the calls of a fleet run.
+        `total_timeout` and `max_wait` do not bound the calls of a fleet run, durable or not.
         """
         options = self._session.options.replace(
             timeout=timeout, total_timeout=total_timeout, retry=retry, lane=lane, max_wait=max_wait
         )
         session = self._session.with_options(options)
-        return ClientView(session, self._watcher, check=self._check, poller=self._poller)
+        return ClientView(session, self._watcher, runs=self.runs, check=self._check, poller=self._poller)
 
     async def request(
         self,

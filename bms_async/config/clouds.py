@@ -42,14 +42,22 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "verify": ("verify",),
     "limits": ("bms_limits",),
     "limits_account": ("bms_limits_account",),
+    "runs": ("bms_runs",),
 }
+
+_ALSO_VARIABLES = {
+    "bms_limits": "BMS_LIMITS",
+    "bms_limits_account": "BMS_LIMITS_ACCOUNT",
+    "bms_runs": "BMS_RUNS",
+}
+"""Keys that a variable stands in for where the cloud does not set them."""
 
 
 def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """Read a cloud's settings from clouds.yaml, merged with secure.yaml.
 
-    Of the environment only ``OS_CLOUD``, the variables that locate the files, and ``BMS_LIMITS`` with
-    ``BMS_LIMITS_ACCOUNT`` are used; the last two where the cloud does not set them.
+    Of the environment only ``OS_CLOUD``, the variables that locate the files, and ``BMS_LIMITS``,
+    ``BMS_LIMITS_ACCOUNT`` and ``BMS_RUNS`` are used; the last three where the cloud does not set them.
 
     Args:
         name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one in the files.
@@ -75,7 +83,7 @@ def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = 
     cloud, where = _with_profile(_normalized(_branch(clouds, name, where)), where, environment)
     cloud = _pick_region(cloud, where)
     values = _flatten(cloud, where)
-    for key, variable in (("bms_limits", "BMS_LIMITS"), ("bms_limits_account", "BMS_LIMITS_ACCOUNT")):
+    for key, variable in _ALSO_VARIABLES.items():
         values[key] = values.get(key) or environment.get(variable, "")
     return read_settings(SettingsSource(where, KEYS, values))
 

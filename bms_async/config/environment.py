@@ -39,6 +39,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "verify": (),
     "limits": ("BMS_LIMITS",),
     "limits_account": ("BMS_LIMITS_ACCOUNT",),
+    "runs": ("BMS_RUNS",),
 }
 
 

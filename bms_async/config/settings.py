@@ -73,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         limits: The store of limits that processes share, or ``machine`` for the file of this machine; None for limits
             of this process alone.
         limits_account: The name of the account in that store.
+        runs: The journal of durable runs, or ``machine`` for the file of this machine; None for none.
     """
 
     auth: Auth
@@ -84,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ca_bundle: Path | None
     limits: str | None = None
     limits_account: str | None = None
+    runs: str | None = None
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -178,6 +180,7 @@ def read_settings(source: SettingsSource) -> Settings:
         identity_endpoint=endpoints.identity,
         ca_bundle=None if cacert is None else Path(os.path.expanduser(cacert)),  # noqa: PTH111 - knows no home, no error
         limits=source.get("limits"),
+        runs=source.get("runs"),
         limits_account=source.get("limits_account") or _account_of(endpoints.bms, project_id or project_name or ""),
     )
 

@@ -1,0 +1,362 @@
+"""A batch of a durable run, from wherever its last worker left it to its end: today's fleet with a log behind it.
+
+What it guarantees: every server that the batch still has ends in one outcome, or in a batch that follows it; and a
+server that a reboot may have reached is never sent again, whichever process dies at whatever moment.
+
+How: that a request is about to leave is logged before it does. A batch that is found so, because its worker died, may
+have been accepted. It is settled by the servers' states, as one whose response was lost, and only a start or a stop is
+sent again. Sending, isolation, reconciliation and the making of outcomes are the parts of a `FleetRun`, with a tracker
+for this batch alone. What they want to have sent again becomes batches of the log, written together with the end of
+this one.
+
+A batch that is withdrawn, since its run was paused or another worker has it, leaves no trace: the log has refused the
+step, or knows it as not sent.
+
+Rejected: a durable run as a whole, owned by one worker. A run of a million servers would wait for one process, and the
+death of that one would stop all of it until the run is taken over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeAlias
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from bms_async.errors import BmsError, ClientClosedError, FleetError
+from bms_async.jobs import JobHandle
+from bms_async.journal import BatchState
+
+from .batch import Batch, BatchWithdrawnError, EarlierAttempts, SplitBudget
+from .isolate import Isolation
+from .outcome import Outcome
+from .plan import RETRY_DELAYS, AbortRule, Intake, retry_grid
+from .reconcile import Reconciler
+from .requeue import Requeue
+from .scheduler import batch_of
+from .state_reader import StateReader
+from .submit import Submitter
+from .tracker import RunTracker
+
+_log = logging.getLogger("bms_async.fleet")
+
+_WRITE_DELAY = 2.0
+"""Seconds for which outcomes are collected before they are written: each block is a transaction."""
+
+SendDurably: TypeAlias = Callable[
+    [Batch, Callable[[], Awaitable[None]], Callable[[], None], Callable[[], None]], Awaitable[JobHandle]
+]
+"""Sends a batch. Takes what is awaited before each request leaves, and called on each send and on a refusal."""
+
+
+class FollowingBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch of servers that are to be sent again.
+
+    Attributes:
+        batch: The servers, and what is known of them.
+        delay: Seconds before it may be sent.
+        grid: Seconds of the grid of the time of day that this is aligned to; 0 for none.
+        is_part: Whether it is a part of a batch that was refused.
+    """
+
+    batch: Batch
+    delay: float = 0.0
+    grid: float = 0.0
+    is_part: bool = False
+
+
+class BatchLog(Protocol):
+    """Where a batch is written down."""
+
+    async def sending(self, batch: Batch) -> None:
+        """Write down that its request is about to leave.
+
+        Raises:
+            BatchWithdrawnError: It must not be sent.
+        """
+        ...
+
+    async def refused(self, batch: Batch) -> None:
+        """Write down that the cloud surely did nothing, and that it is going to be sent again.
+
+        Raises:
+            BatchWithdrawnError: It is not this worker's any more.
+        """
+        ...
+
+    async def watching(self, batch: Batch, job: JobHandle) -> None:
+        """Write down its job.
+
+        Raises:
+            BatchWithdrawnError: It is not this worker's any more.
+        """
+        ...
+
+    async def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Write down outcomes of it.
+
+        Raises:
+            BatchWithdrawnError: It is not this worker's any more.
+        """
+        ...
+
+    async def finish(self, outcomes: Sequence[Outcome], following: Sequence[FollowingBatch], extra_calls: int) -> None:
+        """Write down its end, with the outcomes that are left and the batches that follow it.
+
+        Raises:
+            BatchWithdrawnError: It is not this worker's any more.
+        """
+        ...
+
+
+class DurableBatch:
+    """One batch of a durable run.
+
+    Args:
+        batch: The servers that have no outcome yet, and what is known of them.
+        log: Where it is written down.
+        action: Such as ``servers.reboot``.
+        send: Sends it.
+        reader: Reads states; batches of one run share it, and with it their readings.
+        retry: Whether busy servers are sent again.
+        verify: Whether states are read back before outcomes are known.
+        splits: Into how many parts the batch that it descends from was split so far.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        log: BatchLog,
+        *,
+        action: str,
+        send: SendDurably,
+        reader: StateReader,
+        retry: bool,
+        verify: bool,
+        splits: int,
+    ) -> None:
+        self._log = log
+        self._send = send
+        self._verifies = verify
+        self._batch = batch
+        self._tracker = tracker = RunTracker(action, Intake(), AbortRule(None, 1), hold=verify)
+        self._following = _Following(tracker, retry=retry)
+        self._reconciler = Reconciler(tracker, reader)
+        self._submitter = Submitter(
+            tracker,
+            self._following,
+            self._send_batch,
+            isolation=Isolation(tracker, self._following, reader),
+            reconciler=self._reconciler,
+            on_job=None,
+            concludes_on_close=False,
+        )
+        self._written = 0
+        self._logging = anyio.Lock()
+        self._is_refusal_logged = True
+        self._is_being_sent = False
+        self._withdrawn: BatchWithdrawnError | None = None
+        self._postponed: FollowingBatch | None = None
+        self._tasks: TaskGroup
+        self.sent_or_failed = anyio.Event()
+        tracker.intake.adopt(batch.ids)
+        tracker.start_batch(batch)
+        if splits:
+            batch.split_budget = SplitBudget(batches_sent=splits)
+
+    @property
+    def is_being_sent(self) -> bool:
+        """Whether its request is on its way, and its job not yet logged."""
+        return self._is_being_sent and self._batch.in_doubt
+
+    def withdraw(self) -> None:
+        """Keep the batch from being sent, if it was not."""
+        if not self._batch.in_doubt:
+            self._withdrawn = BatchWithdrawnError("withdrawn before it was sent")
+            self._batch.scope.cancel()
+
+    def stop(self) -> None:
+        """Have no server sent again: the run was cancelled or aborted."""
+        self._tracker.stopping = True
+
+    async def run(self, state: BatchState, job: JobHandle | None = None) -> None:
+        """Carry the batch on to its end.
+
+        Args:
+            state: How far it is: to be sent, found as sent, or with a job.
+            job: The job.
+
+        Raises:
+            BatchWithdrawnError: It is not this worker's, or not to be sent now; it has no outcome from here on.
+        """
+        withdrawn: BatchWithdrawnError | None = None
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._write_outcomes)
+            try:
+                await self._carry_on(state, job)
+            except (BatchWithdrawnError, ClientClosedError) as error:
+                withdrawn = _as_withdrawn(error)
+            finally:
+                self.sent_or_failed.set()
+            self._tasks.cancel_scope.cancel()
+        if self._postponed is not None:
+            await self._log.finish((), (self._postponed,), 0)
+            return
+        withdrawn = withdrawn or self._withdrawn
+        if withdrawn is not None:
+            raise withdrawn
+        await self._finish()
+
+    async def _carry_on(self, state: BatchState, job: JobHandle | None) -> None:
+        batch = self._batch
+        if state is BatchState.WAITING:
+            await self._submitter.send(batch, self.sent_or_failed)
+            if self._withdrawn is not None and not batch.in_doubt:
+                raise self._withdrawn
+        elif job is not None:
+            batch.in_doubt = True
+            await self._submitter.follow(job, batch)
+        else:
+            batch.in_doubt = True
+            await self._submitter.settle(batch, _lost(self._tracker.action))
+        if self._verifies and self._tracker.awaiting_verification:
+            await self._reconciler.verify()
+
+    async def _send_batch(self, batch: Batch, on_send: Callable[[], None], on_refused: Callable[[], None]) -> JobHandle:
+        before = batch.send_count
+
+        async def before_send() -> None:
+            await self._log_refusal()
+            await self._log.sending(batch)
+
+        def on_retry() -> None:
+            on_refused()
+            self._is_refusal_logged = False
+            # At once, and not with the next request, which may wait for a minute: until then nobody knows of it.
+            self._tasks.start_soon(self._log_refusal)
+
+        self._is_being_sent = True
+        try:
+            job = await self._send(batch, before_send, on_send, on_retry)
+            # Shielded, since without the job nothing could prove what became of a reboot.
+            with anyio.CancelScope(shield=True):
+                await self._log.watching(batch, job)
+        except (BatchWithdrawnError, ClientClosedError):
+            raise
+        except Exception as error:
+            if batch.send_count > before or not self._postpone(error):
+                raise
+            raise BatchWithdrawnError("it could not be sent and is tried again later") from error
+        finally:
+            self._is_being_sent = False
+        return job
+
+    def _postpone(self, error: Exception) -> bool:
+        """Have the batch tried again later, maybe by a worker whose credentials are better; False if that is over."""
+        batch = self._batch
+        if self._tracker.stopping or batch.unsent_attempts >= len(RETRY_DELAYS):
+            return False
+        delay = RETRY_DELAYS[batch.unsent_attempts]
+        _log.warning(
+            "%s: a batch could not be sent, and is tried again in %g s", self._tracker.action, delay, exc_info=error
+        )
+        batch.unsent_attempts += 1
+        self._postponed = FollowingBatch(batch=batch, delay=delay)
+        return True
+
+    async def _log_refusal(self) -> None:
+        async with self._logging:
+            if self._is_refusal_logged:
+                return
+            self._is_refusal_logged = True
+            try:
+                await self._log.refused(self._batch)
+            except BatchWithdrawnError as error:
+                self._lose(error)
+
+    async def _write_outcomes(self) -> None:
+        """Write down outcomes as they become known."""
+        tracker = self._tracker
+        while True:
+            while len(tracker.outcomes) == self._written:
+                await tracker.wait_for_change()
+            await anyio.sleep(_WRITE_DELAY)
+            outcomes = list(tracker.outcomes.since(self._written))
+            try:
+                # To its end: what is half written would be written twice.
+                with anyio.CancelScope(shield=True):
+                    await self._log.add(outcomes)
+            except BatchWithdrawnError as error:
+                self._lose(error)
+                return
+            self._written += len(outcomes)
+
+    def _lose(self, error: BatchWithdrawnError) -> None:
+        self._withdrawn = error
+        self._tasks.cancel_scope.cancel()
+
+    async def _finish(self) -> None:
+        tracker = self._tracker
+        if tracker.awaiting_verification is not None:
+            await tracker.release_held()
+        await self._log.finish(list(tracker.outcomes.since(self._written)), self._following.take(), tracker.extra_calls)
+
+
+def skipped_outcomes(action: str, batch: Batch, error: BmsError | None) -> list[Outcome]:
+    """Return the outcomes of the servers of a batch that is not sent any more.
+
+    Args:
+        action: Such as ``servers.reboot``.
+        batch: The batch.
+        error: The reason.
+    """
+    tracker = RunTracker(action, Intake(), AbortRule(None, 1), hold=False)
+    tracker.intake.adopt(batch.ids)
+    tracker.start_batch(batch)
+    tracker.conclude_batch(batch, batch.default_state, batch.error or error)
+    return list(tracker.outcomes)
+
+
+class _Following(Requeue):
+    """Collects the servers that are to be sent again."""
+
+    def __init__(self, tracker: RunTracker, *, retry: bool) -> None:
+        super().__init__(tracker, retry=retry)
+        self._parts: list[Batch] = []
+        self._deferred: dict[float, list[EarlierAttempts]] = {}
+
+    def requeue(self, batch: Batch) -> None:
+        self._parts.append(batch)
+        self._tracker.in_flight -= len(batch.ids)
+
+    def add_deferred(self, attempts: EarlierAttempts, delay: float) -> None:
+        self._deferred.setdefault(delay, []).append(attempts)
+        self._tracker.in_flight -= 1
+
+    def take(self) -> list[FollowingBatch]:
+        parts = [FollowingBatch(batch=batch, is_part=True) for batch in self._parts]
+        later = (
+            FollowingBatch(batch=batch_of(deferred), delay=delay, grid=retry_grid(delay))
+            for delay, deferred in self._deferred.items()
+        )
+        return [*parts, *later]
+
+
+def _as_withdrawn(error: BatchWithdrawnError | ClientClosedError) -> BatchWithdrawnError:
+    if isinstance(error, BatchWithdrawnError):
+        return error
+    withdrawn = BatchWithdrawnError("the client was closed")
+    withdrawn.__cause__ = error
+    return withdrawn
+
+
+def _lost(action: str) -> FleetError:
+    return FleetError(
+        f"{action}: the process that sent the batch ended before it noted the response, and nothing proves what became "
+        "of it; read the server's own state",
+        code=None,
+        server_ids=(),
+    )

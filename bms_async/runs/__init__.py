@@ -1,0 +1,20 @@
+"""Durable runs: begun by one process, finished by whichever worker lives."""
+
+from bms_async.journal import RunStatus
+
+from .options import DurableOptions
+from .resource import DurableRuns
+from .run import DurableRun, RunOutcomes
+from .runs import Runs
+from .worker import Worker, WorkerStatistics
+
+__all__ = [
+    "DurableOptions",
+    "DurableRun",
+    "DurableRuns",
+    "RunOutcomes",
+    "RunStatus",
+    "Runs",
+    "Worker",
+    "WorkerStatistics",
+]

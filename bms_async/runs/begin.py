@@ -1,0 +1,91 @@
+"""Writing a run down: all of its servers, before the first call.
+
+Reading, checking and packing a million ids never hold the event loop: they are packed in a thread, and written in one
+transaction. So a run is in the journal with all of its servers, or not at all.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterable, Iterable
+
+from bms_async._threads import run_in_thread
+from bms_async.errors import InvalidRequestError
+from bms_async.fleet.outcome import Outcome
+from bms_async.fleet.packed import count_states, pack_outcomes
+from bms_async.fleet.plan import AbortRule, Intake
+from bms_async.fleet.source import IdSource
+from bms_async.fleet.tracker import RunTracker
+from bms_async.journal import Journal, KeptRun, NewBatch, NewBlock, NewRun, digest_ids, pack_ids
+from bms_async.journal.transactions.runs import begin_run
+
+from .options import CheckedOptions
+
+_ANY_NUMBER = 1 << 62
+
+
+async def write_down(
+    journal: Journal,
+    ids: Iterable[str] | AsyncIterable[str],
+    *,
+    action: str,
+    key: str,
+    place: str,
+    options: CheckedOptions,
+    check: bool,
+) -> tuple[KeptRun, bool]:
+    """Write a run down, unless its place has one of that key.
+
+    Args:
+        journal: The journal, open.
+        ids: The servers; a source that raises keeps anything from being written.
+        action: Such as ``servers.reboot``.
+        key: The caller's name for it.
+        place: The endpoint and the project.
+        options: Its options.
+        check: Whether ids are checked against the reference.
+
+    Returns:
+        The run, and whether it was written just now.
+
+    Raises:
+        InvalidRequestError: The key is that of a run of other servers or of another action.
+        JournalError: It could not be written; or not surely, in which case the same key says so the next time.
+    """
+    tracker = RunTracker(action, Intake(size=_ANY_NUMBER, check=check), AbortRule(None, 1), hold=False)
+    source = IdSource(ids, tracker)
+    try:
+        await source.read()
+        tracker.raise_error()
+    finally:
+        await source.finish(admit=False)
+    chunks = []
+    while chunk := tracker.intake.pop_batch(options.batch_size):
+        chunks.append(chunk)
+    invalid = list(tracker.outcomes)
+    batches, refused, digest = await run_in_thread(_pack, chunks, invalid)
+    run = NewRun(
+        id=secrets.token_hex(16),
+        place=place,
+        key=key,
+        action=action,
+        options=options.kept().encode(),
+        digest=digest,
+        wave=options.wave_size,
+        abort_above=options.abort_above,
+        abort_sample=options.abort_sample,
+    )
+    kept, is_new = await journal.run(begin_run, run, batches, refused)
+    if kept.action != action:
+        raise InvalidRequestError("key", key, f"expected a new one for {action}: it is that of a {kept.action}")
+    if kept.digest != digest:
+        raise InvalidRequestError(
+            "key", key, f"expected the same servers as before, or a new key: it is that of a run of {kept.servers:,}"
+        )
+    return kept, is_new
+
+
+def _pack(chunks: list[tuple[str, ...]], invalid: list[Outcome]) -> tuple[list[NewBatch], NewBlock | None, str]:
+    batches = [NewBatch(ids=pack_ids(chunk), servers=len(chunk)) for chunk in chunks]
+    refused = NewBlock(counts=count_states(invalid), body=pack_outcomes(invalid)) if invalid else None
+    return batches, refused, digest_ids([batch.ids for batch in batches])

@@ -1,0 +1,106 @@
+"""The options of a durable run."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import msgspec
+
+from bms_async.errors import InvalidRequestError
+from bms_async.fleet.options import ABORT_SAMPLE, RunOptions
+from bms_async.limits import Lane
+from bms_async.validation.common import MAX_BATCH_SIZE
+
+_MAX_KEY = 255
+
+
+class DurableOptions(TypedDict, total=False):
+    """The options of a durable run's `start`, `stop` and `reboot`."""
+
+    wave_size: int | None
+    """How many servers may be in flight at once over all workers. A batch has a quarter of them at most, so that the
+    wave is refilled while the rest goes on. Default: None, no bound."""
+
+    abort_above: float | None
+    """Abort threshold, 0 to 1: once FAILED and UNKNOWN exceed this share of the servers that have ended, whichever
+    worker saw them, no further batch is sent. Default: None, never abort."""
+
+    abort_sample: int
+    """How many servers must have ended before `abort_above` counts. Default: 20."""
+
+    retry_transient: bool
+    """Retry a server that was busy, as `FleetOptions` has it. Default: True."""
+
+    verify: bool
+    """Read the states back before an outcome is known, as `FleetOptions` has it. Default: False."""
+
+    lane: Lane
+    """The priority of the run's calls in the rate limiter's queue. Default: Lane.BULK."""
+
+    detach: bool
+    """Only write the run down: workers carry it out. By default this client does its part too, for as long as it is
+    open. Default: False."""
+
+
+class KeptOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a worker has to know of a run's options; the run's own row has the others."""
+
+    retry_transient: bool = True
+    verify: bool = False
+    lane: Lane = Lane.BULK
+
+    def encode(self) -> bytes:
+        """Return them as JSON."""
+        return msgspec.json.encode(self)
+
+
+def decode_options(data: bytes) -> KeptOptions:
+    """Return the options that `KeptOptions.encode` encoded, in this version or another."""
+    return msgspec.json.decode(data, type=KeptOptions)
+
+
+class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options that were checked, with their defaults."""
+
+    wave_size: int | None = None
+    abort_above: float | None = None
+    abort_sample: int = ABORT_SAMPLE
+    retry_transient: bool = True
+    verify: bool = False
+    lane: Lane = Lane.BULK
+    detach: bool = False
+
+    def check(self, action: str) -> None:
+        """Check the values.
+
+        Args:
+            action: The action of the run, such as ``servers.stop``.
+
+        Raises:
+            InvalidRequestError: An option is invalid.
+        """
+        fields = msgspec.structs.asdict(self)
+        detach = fields.pop("detach")
+        RunOptions(**fields).check(action)
+        if not isinstance(detach, bool):
+            raise InvalidRequestError("detach", detach, "expected True or False")
+
+    @property
+    def batch_size(self) -> int:
+        """How many servers a batch has at most."""
+        return MAX_BATCH_SIZE if self.wave_size is None else max(1, min(MAX_BATCH_SIZE, -(-self.wave_size // 4)))
+
+    def kept(self) -> KeptOptions:
+        """Return what workers have to know."""
+        return KeptOptions(retry_transient=self.retry_transient, verify=self.verify, lane=self.lane)
+
+
+def check_key(key: object) -> str:
+    """Return the key of a run.
+
+    Raises:
+        InvalidRequestError: It is none.
+    """
+    if not isinstance(key, str) or not key or len(key) > _MAX_KEY or not key.isprintable():
+        raise InvalidRequestError("key", key, f"expected a printable text of 1 to {_MAX_KEY} characters")
+    return key

@@ -1,0 +1,272 @@
+"""Durable runs of a client: ``bms.runs``."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Unpack
+
+import anyio
+
+from bms_async._tasks import BackgroundTasks
+from bms_async.errors import ConfigurationError, InvalidRequestError
+from bms_async.fleet import Outcome, OutcomeState
+from bms_async.jobs import Watcher
+from bms_async.journal import Journal
+from bms_async.journal.transactions.runs import delete_ended, find_run, list_runs
+from bms_async.session import Session
+
+from .begin import write_down
+from .options import CheckedOptions, DurableOptions, check_key
+from .run import DurableRun
+from .runs import Runs
+from .worker import Worker
+
+Ids = Iterable[str] | AsyncIterable[str]
+
+_LISTED_AT_ONCE = 100
+
+
+class DurableRuns:
+    """Runs that outlive the process: ``bms.runs``, for a client that was made with ``runs=``.
+
+    A run is written down with all of its servers before the first call, and any worker that lives finishes it: this
+    client, for as long as it is open; `work`, in any program; and ``bms worker``.
+    """
+
+    def __init__(self, runs: Runs | None, session: Session, watcher: Watcher, *, endpoint: str, check: bool) -> None:
+        self._runs = runs
+        self._session = session
+        self._watcher = watcher
+        self._endpoint = endpoint
+        self._check = check
+        self._tasks = BackgroundTasks("bms_async workers")
+        self._workers: dict[str, Worker] = {}
+        self._is_open = False
+
+    async def start(self, ids: Ids, *, key: str | None = None, **options: Unpack[DurableOptions]) -> DurableRun:
+        """Start servers, durably.
+
+        Args:
+            ids: Any number of servers, from any iterable.
+            key: The run's name in this project. The same key is the same run, so that a call that is made twice acts
+                once. None makes a new name.
+            **options: See `DurableOptions`.
+
+        Returns:
+            The run, which is written down.
+
+        Raises:
+            InvalidRequestError: An argument is invalid, or the key is that of another run.
+            JournalError: The run could not be written down; nothing was sent.
+
+        Source: API reference 4.4.3; 50 calls a minute, 1000 servers a call.
+        """
+        return await self._begin("servers.start", ids, key, options)
+
+    async def stop(self, ids: Ids, *, key: str | None = None, **options: Unpack[DurableOptions]) -> DurableRun:
+        """Stop servers by cutting their power, durably.
+
+        Args:
+            ids: Any number of servers, from any iterable.
+            key: The run's name in this project, as for `start`.
+            **options: See `DurableOptions`.
+
+        Returns:
+            The run, which is written down.
+
+        Raises:
+            InvalidRequestError: An argument is invalid, or the key is that of another run.
+            JournalError: The run could not be written down; nothing was sent.
+
+        Source: API reference 4.4.5; 50 calls a minute, 1000 servers a call.
+        """
+        return await self._begin("servers.stop", ids, key, options)
+
+    async def reboot(self, ids: Ids, *, key: str | None = None, **options: Unpack[DurableOptions]) -> DurableRun:
+        """Restart servers, durably: a server is rebooted at most once for a run, whichever process dies.
+
+        Args:
+            ids: Any number of servers, from any iterable.
+            key: The run's name in this project, as for `start`.
+            **options: See `DurableOptions`.
+
+        Returns:
+            The run, which is written down.
+
+        Raises:
+            InvalidRequestError: An argument is invalid, or the key is that of another run.
+            JournalError: The run could not be written down; nothing was sent.
+
+        Source: API reference 4.4.4; 50 calls a minute, 1000 servers a call.
+        """
+        return await self._begin("servers.reboot", ids, key, options)
+
+    async def get(self, key: str) -> DurableRun:
+        """Return the run of a key in this project.
+
+        Args:
+            key: The key.
+
+        Raises:
+            InvalidRequestError: There is none.
+            JournalError: The journal cannot be read.
+        """
+        journal = self._journal
+        kept = await journal.run(find_run, await self._place(), check_key(key), writes=False)
+        if kept is None:
+            raise InvalidRequestError("key", key, "expected the key of a run of this project; bms.runs.list() has them")
+        return DurableRun(journal, kept)
+
+    async def list(self, *, open: bool | None = None, all_places: bool = False) -> AsyncIterator[DurableRun]:  # noqa: A002 - the caller's word
+        """Iterate over runs, the latest first.
+
+        Args:
+            open: True for those that have not ended, False for those that have, None for both.
+            all_places: Those of all endpoints and projects in the journal, and not of this client's alone.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        journal = self._journal
+        place = None if all_places else await self._place()
+        after: tuple[float, str] | None = None
+        while True:
+            read = partial(list_runs, place, is_open=open, after=after, limit=_LISTED_AT_ONCE)
+            page = await journal.run(read, writes=False)
+            for kept in page:
+                yield DurableRun(journal, kept)
+            if len(page) < _LISTED_AT_ONCE:
+                return
+            after = page[-1].created, page[-1].id
+
+    async def retry(
+        self, run: DurableRun, *, key: str | None = None, unknown: bool | None = None, **options: Unpack[DurableOptions]
+    ) -> DurableRun:
+        """Begin a new run with the servers of one that has ended that are not as asked.
+
+        Args:
+            run: The run.
+            key: The name of the new one.
+            unknown: Whether servers that are UNKNOWN are among them. By default they are for a start or a stop, and
+                never for a reboot, since they may have been rebooted.
+            **options: See `DurableOptions`.
+
+        Raises:
+            InvalidRequestError: The run has not ended, or an argument is invalid.
+            JournalError: The run could not be written down; nothing was sent.
+        """
+        await run.refresh()
+        if run.ended is None:
+            raise InvalidRequestError("run", run.key, "expected a run that has ended; cancel it first, or await it")
+        with_unknown = run.action != "servers.reboot" if unknown is None else unknown
+        wanted = {OutcomeState.FAILED, OutcomeState.SKIPPED} | ({OutcomeState.UNKNOWN} if with_unknown else set())
+        ids = [outcome.server_id async for outcome in run if outcome.state in wanted and _may_be_asked(outcome)]
+        return await self._begin(run.action, ids, key, options)
+
+    async def prune(self, *, older_than: float, all_places: bool = False) -> int:
+        """Delete runs that have ended, with all that is kept of them.
+
+        Args:
+            older_than: Those that ended more than so many seconds ago.
+            all_places: Those of all endpoints and projects in the journal, and not of this client's alone.
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            InvalidRequestError: `older_than` is negative.
+            JournalError: The journal cannot be written.
+        """
+        if older_than < 0:
+            raise InvalidRequestError("older_than", older_than, "expected 0 or more seconds")
+        place = None if all_places else await self._place()
+        deleted = 0
+        while count := await self._journal.run(delete_ended, older_than, place):
+            deleted += count
+        return deleted
+
+    @asynccontextmanager
+    async def work(self) -> AsyncIterator[Worker]:
+        """Be a worker for all runs of this project for as long as the block lasts; then hand back what is left.
+
+        Raises:
+            JournalError: The journal cannot be used.
+        """
+        worker = Worker(self._journal, self._session, self._watcher, place=await self._place())
+        self._workers[worker.owner] = worker
+        task = self._tasks.start(worker.run, name="bms_async worker")
+        try:
+            yield worker
+        finally:
+            self._workers.pop(worker.owner, None)
+            with anyio.CancelScope(shield=True):
+                await worker.drain()
+                task.cancel()
+                await asyncio.wait({task})
+
+    async def open(self) -> None:
+        """Open the journal, if there is one; the client calls this."""
+        if self._runs is not None:
+            await self._runs.journal.open()
+            self._is_open = True
+            await self._tasks.open()
+
+    async def aclose(self) -> None:
+        """Hand back what this client's workers have, and close the journal; the client calls this first of all."""
+        if self._runs is None or not self._is_open:
+            return
+        self._is_open = False
+        async with anyio.create_task_group() as tasks:
+            for worker in self._workers.values():
+                tasks.start_soon(worker.drain)
+        try:
+            await self._tasks.aclose()
+        finally:
+            await self._runs.journal.aclose()
+
+    @property
+    def _journal(self) -> Journal:
+        if self._runs is None:
+            raise ConfigurationError(
+                "runs=None: expected a journal for durable runs; make the client with runs=Runs(), or set BMS_RUNS"
+            )
+        return self._runs.journal
+
+    async def _place(self) -> str:
+        return f"{self._endpoint}|{await self._session.find_project_id('runs')}"
+
+    async def _begin(self, action: str, ids: Ids, key: str | None, options: DurableOptions) -> DurableRun:
+        journal = self._journal
+        checked = CheckedOptions(**options)
+        checked.check(action)
+        self._session.check_open()
+        name = f"{action.removeprefix('servers.')}-{secrets.token_hex(6)}" if key is None else check_key(key)
+        place = await self._place()
+        kept, _ = await write_down(
+            journal, ids, action=action, key=name, place=place, options=checked, check=self._check
+        )
+        if not checked.detach and kept.ended is None:
+            self._work_on(journal, kept.id, place)
+        return DurableRun(journal, kept)
+
+    def _work_on(self, journal: Journal, run: str, place: str) -> None:
+        """Work on one run for as long as the client is open."""
+        if run in self._workers:
+            return
+        worker = self._workers[run] = Worker(journal, self._session, self._watcher, place=place, run=run)
+        self._tasks.start(self._run_worker, worker, run, name="bms_async worker")
+
+    async def _run_worker(self, worker: Worker, run: str) -> None:
+        try:
+            await worker.run()
+        finally:
+            self._workers.pop(run, None)
+
+
+def _may_be_asked(outcome: Outcome) -> bool:
+    """Return whether a server can be asked for at all; one with an invalid id never can."""
+    return not isinstance(outcome.error, ValueError)

@@ -1,0 +1,320 @@
+"""A durable run, as its users hold it: what the journal knows of it, wherever it is carried out.
+
+Reading is by the number that each block of outcomes has in its run, which only grows, so that a reader goes on where it
+or another one stopped. A change made in this process is seen at once, those of other workers within `_LOOK_EVERY`.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Generator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Never, Self
+
+import anyio
+import anyio.lowlevel
+
+from bms_async._threads import run_in_thread
+from bms_async.errors import InvalidRequestError, JournalError
+from bms_async.fleet import FleetReport, Outcome, OutcomeState, Progress
+from bms_async.fleet.frozen import FrozenDict
+from bms_async.fleet.outcomes import Outcomes
+from bms_async.fleet.packed import unpack_outcomes
+from bms_async.journal import Block, Counts, Journal, KeptRun, RunStatus
+from bms_async.journal.transactions.runs import read_run, set_status
+from bms_async.journal.transactions.steps import read_blocks
+
+from .skipping import skip_unsendable
+
+_log = logging.getLogger("bms_async.runs")
+
+_LOOK_EVERY = 1.0
+"""Seconds between two looks for what other workers have written."""
+
+_BLOCKS_AT_ONCE = 20
+_YIELD_EVERY = 500
+_UNPACKED_IN_THREAD = 200
+
+_LONELY_AFTER = 60.0
+"""Seconds after which a run that no worker holds is worth a word in the log."""
+
+
+class RunOutcomes:
+    """The outcomes of a durable run in the order in which they became known, from a cursor on.
+
+    Attributes:
+        cursor: Where a reader that begins after the outcome that was read last has to begin; plain text, to be kept
+            wherever the reader keeps its own progress.
+    """
+
+    def __init__(self, run: DurableRun, since: str | None) -> None:
+        self._run = run
+        self._number, self._index = _read_cursor(since)
+        self._outcomes: list[Outcome] = []
+        self._blocks: list[Block] = []
+        self._read = 0
+
+    @property
+    def cursor(self) -> str:
+        """Where to go on."""
+        return f"{self._number}.{self._index}"
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        """Wait for the next outcome.
+
+        Raises:
+            StopAsyncIteration: The run has ended, and all of its outcomes were read.
+            JournalError: The journal cannot be read.
+        """
+        while self._index >= len(self._outcomes):
+            if not await self._next_block():
+                raise StopAsyncIteration
+        outcome = self._outcomes[self._index]
+        self._index += 1
+        self._read += 1
+        if self._read % _YIELD_EVERY == 0:
+            await anyio.lowlevel.checkpoint()
+        return outcome
+
+    async def _next_block(self) -> bool:
+        """Read the block that comes next; return False at the end of the run."""
+        # A cursor in the middle of a block needs that block again.
+        is_begun = self._index > 0 and not self._outcomes
+        after = self._number - 1 if is_begun else self._number
+        while not self._blocks:
+            self._blocks = await self._run.read_blocks(after)
+            if not self._blocks:
+                if self._run.is_over_after(after):
+                    return False
+                await self._run.wait_for_change()
+        block = self._blocks.pop(0)
+        self._outcomes = await _unpack(block)
+        if not is_begun:
+            self._number, self._index = block.number, 0
+        return True
+
+
+class DurableRun:
+    """A run that outlives the process: written down before its first call, and finished by whichever worker lives.
+
+    Await it for its report, or iterate over it for the outcomes as they happen, from this process or any other. Leaving
+    an await or an iteration leaves the run alone.
+
+    ::
+
+        run = await bms.runs.reboot(ids, key="kernel-42")
+        async for outcome in run:
+            print(outcome.server_id, outcome.state)
+        report = await run
+
+    What it shows of itself, such as `progress`, is what was last read; `refresh` reads it again.
+    """
+
+    def __init__(self, journal: Journal, kept: KeptRun) -> None:
+        self._journal = journal
+        self._kept = kept
+        self._report: FleetReport | None = None
+        self._lonely_since: float | None = None
+
+    @property
+    def id(self) -> str:
+        """Its id, unique everywhere."""
+        return self._kept.id
+
+    @property
+    def key(self) -> str:
+        """The name that its caller gave it."""
+        return self._kept.key
+
+    @property
+    def action(self) -> str:
+        """Such as ``servers.reboot``."""
+        return self._kept.action
+
+    @property
+    def place(self) -> str:
+        """The endpoint and the project that it is for."""
+        return self._kept.place
+
+    @property
+    def status(self) -> RunStatus:
+        """What may happen to it."""
+        return self._kept.status
+
+    @property
+    def aborted(self) -> str | None:
+        """The reason, if `abort_above` ended it."""
+        return self._kept.aborted
+
+    @property
+    def created(self) -> datetime:
+        """When it was written down."""
+        return datetime.fromtimestamp(self._kept.created, UTC)
+
+    @property
+    def ended(self) -> datetime | None:
+        """When it ended; None as long as it has not."""
+        return None if self._kept.ended is None else datetime.fromtimestamp(self._kept.ended, UTC)
+
+    @property
+    def held(self) -> int:
+        """How many of its batches a worker holds."""
+        return self._kept.held
+
+    @property
+    def progress(self) -> Progress:
+        """The progress over all workers."""
+        kept = self._kept
+        by_state = _by_state(kept.counts)
+        return Progress(
+            total=kept.servers,
+            submitted=kept.submitted,
+            done=kept.counts.total,
+            by_state=FrozenDict(by_state),
+            in_flight=kept.in_flight,
+            extra_calls=kept.extra_calls,
+        )
+
+    async def refresh(self) -> Self:
+        """Read again what the journal knows of it.
+
+        Raises:
+            JournalError: It cannot be read, or the run was deleted.
+        """
+        kept = await self._journal.run(read_run, self.id, writes=False)
+        if kept is None:
+            raise JournalError(f"the run {self.key!r}: expected it in the journal, but it was deleted")
+        self._kept = kept
+        return self
+
+    async def pause(self) -> None:
+        """Have no further batch sent until it is resumed; what was sent is watched to its end.
+
+        Once this has returned, no worker sends a batch of it.
+        """
+        await self._set(RunStatus.PAUSED)
+
+    async def resume(self) -> None:
+        """Have its batches sent again after a pause."""
+        await self._set(RunStatus.OPEN)
+
+    async def cancel(self) -> None:
+        """Have no further batch sent: servers that were not sent are SKIPPED, and what was sent is watched to its end.
+
+        Once this has returned, no worker sends a batch of it.
+        """
+        await self._set(RunStatus.CANCELLED)
+        # Here, since there may be no worker; those that there are need not be waited for.
+        await skip_unsendable(self._journal, f"cancelling:{secrets.token_hex(8)}", run=self.id, place=None)
+        await self.refresh()
+        self._journal.notify()
+
+    def outcomes(self, *, since: str | None = None) -> RunOutcomes:
+        """Return an iterator over the outcomes, from the first or from a cursor on.
+
+        Args:
+            since: The `cursor` of an earlier reader, in this process or another.
+
+        Raises:
+            InvalidRequestError: It is no cursor.
+        """
+        return RunOutcomes(self, since)
+
+    def __aiter__(self) -> AsyncIterator[Outcome]:
+        return self.outcomes()
+
+    def __await__(self) -> Generator[object, None, FleetReport]:
+        return self._wait().__await__()
+
+    async def read_blocks(self, since: int) -> list[Block]:
+        """Read the blocks of outcomes after a number."""
+        # Before the blocks, so that none that came in between is missed at the end.
+        await self.refresh()
+        return await self._journal.run(read_blocks, self.id, since, _BLOCKS_AT_ONCE, writes=False)
+
+    def is_over_after(self, number: int) -> bool:
+        """Return whether the run has ended and no block comes after a number."""
+        return self._kept.ended is not None and number >= self._kept.number
+
+    async def wait_for_change(self) -> None:
+        """Wait until there may be more to read."""
+        self._note_loneliness()
+        await self._journal.wait_for_change(_LOOK_EVERY)
+
+    async def _set(self, status: RunStatus) -> None:
+        kept = await self._journal.run(set_status, self.id, status)
+        if kept is None:
+            raise JournalError(f"the run {self.key!r}: expected it in the journal, but it was deleted")
+        self._kept = kept
+        self._journal.notify()
+
+    async def _wait(self) -> FleetReport:
+        if self._report is not None:
+            return self._report
+        outcomes, by_code = Outcomes(), Counter[str]()
+        async for outcome in self.outcomes():
+            outcomes.append(outcome)
+            if not outcome.state.is_success:
+                by_code[outcome.reason] += 1
+        kept = self._kept
+        self._report = FleetReport(
+            action=kept.action,
+            outcomes=outcomes,
+            by_state=FrozenDict(_by_state(kept.counts)),
+            by_code=FrozenDict(by_code.most_common()),
+            batches=kept.accepted,
+            cancelled=kept.status is RunStatus.CANCELLED,
+            started=self.created,
+            ended=self.ended or self.created,
+            aborted=kept.aborted,
+            extra_calls=kept.extra_calls,
+        )
+        return self._report
+
+    def _note_loneliness(self) -> None:
+        """Say once that nobody works on the run: a waiter would wait for ever."""
+        now = anyio.current_time()
+        if self._kept.held or self._kept.status is RunStatus.PAUSED or self._lonely_since is None:
+            self._lonely_since = now
+        elif now - self._lonely_since > _LONELY_AFTER:
+            self._lonely_since = float("inf")
+            _log.warning(
+                "no worker has held a batch of the run %r for %g s; start one with `bms worker` or bms.runs.work()",
+                self.key,
+                _LONELY_AFTER,
+            )
+
+    if not TYPE_CHECKING:  # a type checker reports this mistake by itself
+
+        def __iter__(self) -> Never:
+            raise TypeError("'DurableRun' object is not iterable: use `async for`, or await it for its report")
+
+    def __repr__(self) -> str:
+        state = "ended" if self._kept.ended is not None else self._kept.status.value
+        return (
+            f"<DurableRun {self.key!r} {self.action} {state}: {self._kept.counts.total} of {self._kept.servers} done>"
+        )
+
+
+def _by_state(counts: Counts) -> dict[OutcomeState, int]:
+    return {state: getattr(counts, state.value.lower()) for state in OutcomeState}
+
+
+async def _unpack(block: Block) -> list[Outcome]:
+    if block.servers < _UNPACKED_IN_THREAD:
+        return unpack_outcomes(block.body)
+    return await run_in_thread(unpack_outcomes, block.body)
+
+
+def _read_cursor(since: str | None) -> tuple[int, int]:
+    if since is None:
+        return 0, 0
+    number, _, index = since.partition(".") if isinstance(since, str) else ("", "", "")
+    if not (number.isdecimal() and index.isdecimal()):
+        raise InvalidRequestError("since", since, "expected the cursor of an earlier reader, or None for the beginning")
+    return int(number), int(index)

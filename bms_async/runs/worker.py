@@ -1,0 +1,376 @@
+"""A worker: claims batches of durable runs, and carries each on to its end.
+
+What it guarantees: a batch is sent by the worker that has it, and by no other; whatever a worker held when it died, or
+stood still for longer than its lease, is carried on by another one within the lease and `_TAKE_OVER_EVERY`. A worker
+that is closed hands back what it has.
+
+How: a worker claims one batch a limit at a time, the next one when that was sent. So batches go to the workers whose
+limits have slots, and two workers that share a limit take turns. What others have left is looked for every few seconds.
+One task renews the lease of all batches that the worker holds; what it has lost is dropped without a further step, and
+runs that were paused or cancelled meanwhile are seen then.
+
+A worker claims batches of one place, the endpoint and the project of its client, since no credential is in the journal.
+
+Rejected: to claim many batches at once. They would wait in one worker's queue while another one has slots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from bms_async.api.bms.power import REBOOT, START, STOP, send_power_action
+from bms_async.errors import ClientClosedError, JournalError
+from bms_async.fleet.batch import Batch, BatchWithdrawnError
+from bms_async.fleet.durable import DurableBatch, SendDurably
+from bms_async.fleet.packed import pack_details, unpack_batch, unpack_server_ids
+from bms_async.fleet.scheduler import batch_of
+from bms_async.fleet.state_reader import StateReader
+from bms_async.jobs import JobHandle, Watcher
+from bms_async.journal import BatchState, Journal, KeptBatch, RunStatus, Step, pack_ids, unpack_ids
+from bms_async.journal.transactions.claims import (
+    LEASE,
+    claim_waiting,
+    hand_back,
+    renew,
+    take_over,
+)
+from bms_async.journal.transactions.runs import read_run
+from bms_async.journal.transactions.steps import merge, read_blocks_of_batch
+from bms_async.session import Session
+
+from .batch_log import JournalLog
+from .options import KeptOptions, decode_options
+from .skipping import skip_unsendable
+
+if TYPE_CHECKING:
+    from bms_async.models import JobAccepted
+    from bms_async.wire import Operation
+
+_log = logging.getLogger("bms_async.runs")
+
+RENEW_EVERY = 5.0
+"""Seconds between two renewals of the lease."""
+
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at the journal while there is nothing to do."""
+
+_TAKE_OVER_EVERY = 2.0
+"""Seconds between two looks for what other workers have left."""
+
+_TAKEN_AT_ONCE = 20
+_MAX_HELD = 2000
+"""Batches that a worker carries on at once; nearly all of them only wait for their job."""
+
+_SEND_GRACE = 5.0
+"""Seconds that a worker which is closed waits for the responses of what it has just sent."""
+
+_SEND_PAUSE = 0.05
+_PAUSE_AFTER_BUG = 30.0
+
+_OPERATIONS: Mapping[str, Operation[JobAccepted]] = {operation.name: operation for operation in (START, STOP, REBOOT)}
+
+
+class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of a worker.
+
+    Attributes:
+        owner: Its name in the journal.
+        held: How many batches it has now.
+        claimed: How many it claimed to be sent.
+        taken_over: How many it took over from another worker.
+        finished: How many it has carried on to their end.
+        lost: How many it lost to another worker.
+    """
+
+    owner: str
+    held: int
+    claimed: int
+    taken_over: int
+    finished: int
+    lost: int
+
+
+class _Held:
+    """A batch that the worker has."""
+
+    __slots__ = ("action", "batch", "claim", "log", "scope", "waits", "work")
+
+    def __init__(self, kept: KeptBatch, batch: Batch, work: DurableBatch, log: JournalLog) -> None:
+        self.claim = kept.claim
+        self.action = kept.action
+        self.batch = batch
+        self.work = work
+        self.log = log
+        self.waits = kept.state is BatchState.WAITING
+        self.scope = anyio.CancelScope()
+
+
+class Worker:
+    """Carries on batches of one place.
+
+    Args:
+        journal: The journal, open.
+        session: What makes the calls.
+        watcher: What polls jobs.
+        place: The endpoint and the project.
+        run: The id of the only run that it works for; None for all.
+    """
+
+    def __init__(
+        self, journal: Journal, session: Session, watcher: Watcher, *, place: str, run: str | None = None
+    ) -> None:
+        self._journal = journal
+        self._session = session
+        self._watcher = watcher
+        self._place = place
+        self._run = run
+        self._held: dict[tuple[str, int], _Held] = {}
+        self._readers: dict[str, StateReader] = {}
+        self._wake = asyncio.Event()
+        self._is_closing = False
+        self._claimed = self._taken_over = self._finished = self._lost = 0
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+    def statistics(self) -> WorkerStatistics:
+        """Return the worker's figures."""
+        return WorkerStatistics(
+            owner=self.owner,
+            held=len(self._held),
+            claimed=self._claimed,
+            taken_over=self._taken_over,
+            finished=self._finished,
+            lost=self._lost,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.owner}, {len(self._held)} batches>"
+
+    def wake(self) -> None:
+        """Have it look at the journal now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until it is cancelled, or its only run has ended; then hand back what it has."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._renew_leases)
+                tasks.start_soon(self._look_after_others, tasks)
+                await self._claim_batches(tasks)
+                tasks.cancel_scope.cancel()
+        finally:
+            await self._hand_back()
+
+    async def _claim_batches(self, tasks: TaskGroup) -> None:
+        while True:
+            self._wake.clear()
+            while await self._claim_one(tasks):
+                pass
+            if await self._is_over():
+                return
+            with anyio.move_on_after(_LOOK_EVERY):
+                await self._wake.wait()
+
+    async def _is_over(self) -> bool:
+        if self._run is None or self._held:
+            return False
+        try:
+            kept = await self._journal.run(read_run, self._run, writes=False)
+        except JournalError:
+            return False
+        return kept is None or kept.ended is not None
+
+    async def _claim_one(self, tasks: TaskGroup) -> bool:
+        waiting = {held.action for held in self._held.values() if held.waits}
+        free = [action for action in _OPERATIONS if action not in waiting]
+        if not free or len(self._held) >= _MAX_HELD or self._is_closing:
+            return False
+        try:
+            found = await self._journal.run(claim_waiting, self._place, free, self.owner, self._run)
+            kept = await self._merge(found) if len(found) > 1 else found[0] if found else None
+        except JournalError as error:
+            _log.warning("no batch can be claimed now: %s", error)
+            return False
+        if kept is None:
+            return False
+        self._claimed += 1
+        await self._begin(kept, tasks)
+        return True
+
+    async def _merge(self, found: Sequence[KeptBatch]) -> KeptBatch | None:
+        """Make one batch of several with deferred servers, so that these share a call."""
+        batches = [unpack_batch(unpack_ids(kept.ids), kept.details) for kept in found]
+        merged = batch_of([attempts for batch in batches for attempts in batch.earlier.values()])
+        ids, details, servers = pack_ids(merged.ids), pack_details(merged), len(merged.ids)
+        first, *others = (kept.claim for kept in found)
+        step = await self._journal.run(merge, first, others, ids, details, servers)
+        if step is not Step.MADE:
+            return None
+        return msgspec.structs.replace(found[0], ids=ids, details=details, servers=servers)
+
+    async def _look_after_others(self, tasks: TaskGroup) -> None:
+        """Take over what other workers have left, and skip what is not to be sent any more."""
+        while True:
+            try:
+                taken = await self._journal.run(take_over, self._place, self.owner, _TAKEN_AT_ONCE, self._run)
+                await skip_unsendable(self._journal, self.owner, run=self._run, place=self._place)
+            except JournalError as error:
+                _log.warning("nothing can be taken over now: %s", error)
+                taken = []
+            self._taken_over += len(taken)
+            for kept in taken:
+                await self._begin(kept, tasks)
+            if len(taken) < _TAKEN_AT_ONCE:
+                await anyio.sleep(_TAKE_OVER_EVERY)
+
+    async def _begin(self, kept: KeptBatch, tasks: TaskGroup) -> None:
+        """Carry a claimed batch on, in a task of its own."""
+        try:
+            held = await self._make(kept)
+        except JournalError:
+            # It stays claimed, so that it is not found again and again.
+            _log.exception("a batch of the run %r cannot be carried on", kept.key)
+            return
+        self._held[kept.claim.run, kept.claim.number] = held
+        tasks.start_soon(self._carry_on, held, kept)
+        tasks.start_soon(self._note_sent, held)
+
+    async def _make(self, kept: KeptBatch) -> _Held:
+        ids = unpack_ids(kept.ids)
+        if kept.sequence:
+            blocks = await self._journal.run(read_blocks_of_batch, kept.claim, writes=False)
+            known = {server_id for block in blocks for server_id in unpack_server_ids(block.body)}
+            ids = [server_id for server_id in ids if server_id not in known]
+        batch = unpack_batch(ids, kept.details)
+        options = decode_options(kept.options)
+        log = JournalLog(self._journal, kept.claim, kept.sequence)
+        reader = self._readers.setdefault(kept.claim.run, StateReader(self._session, options.lane))
+        work = DurableBatch(
+            batch,
+            log,
+            action=kept.action,
+            send=self._sender(kept.action, options),
+            reader=reader,
+            retry=options.retry_transient,
+            verify=options.verify,
+            splits=kept.parts,
+        )
+        return _Held(kept, batch, work, log)
+
+    def _sender(self, action: str, options: KeptOptions) -> SendDurably:
+        operation = _OPERATIONS[action]
+
+        async def send(
+            batch: Batch,
+            before_send: Callable[[], Awaitable[None]],
+            on_send: Callable[[], None],
+            on_refused: Callable[[], None],
+        ) -> JobHandle:
+            return await send_power_action(
+                self._session,
+                self._watcher,
+                operation,
+                batch.ids,
+                lane=options.lane,
+                before_send=before_send,
+                on_send=on_send,
+                on_refused=on_refused,
+            )
+
+        return send
+
+    async def _carry_on(self, held: _Held, kept: KeptBatch) -> None:
+        try:
+            with held.scope:
+                await self._work_on(held, kept)
+                self._finished += 1
+        except (BatchWithdrawnError, ClientClosedError) as error:
+            _log.info("a batch of the run %r is left: %s", kept.key, error)
+            await held.log.hand_back(held.batch)
+        except Exception:  # noqa: BLE001 - one batch of many, and the worker goes on
+            _log.exception("a batch of the run %r broke, and is tried again", kept.key)
+            await anyio.sleep(_PAUSE_AFTER_BUG)
+            await held.log.hand_back(held.batch)
+        finally:
+            if held.waits and not held.batch.in_doubt:
+                # Closing: what was marked as sent and was not is no mystery to the next worker.
+                with anyio.CancelScope(shield=True):
+                    await held.log.hand_back(held.batch)
+            self._forget(held)
+
+    async def _work_on(self, held: _Held, kept: KeptBatch) -> None:
+        if kept.status in _ENDING:
+            held.work.stop()
+        job = None
+        if kept.state is BatchState.WATCHING and kept.job is not None:
+            ids = held.batch.ids
+            job = self._watcher.watch(kept.job, servers=ids, action=kept.action, started=False)
+        await held.work.run(kept.state, job)
+
+    async def _note_sent(self, held: _Held) -> None:
+        await held.work.sent_or_failed.wait()
+        held.waits = False
+        self._wake.set()
+
+    def _forget(self, held: _Held) -> None:
+        run = held.claim.run
+        held.work.sent_or_failed.set()
+        held.waits = False
+        if self._held.get((run, held.claim.number)) is held:
+            del self._held[run, held.claim.number]
+        if not any(its_run == run for its_run, _ in self._held):
+            self._readers.pop(run, None)
+        self._wake.set()
+
+    async def _renew_leases(self) -> None:
+        while True:
+            await anyio.sleep(RENEW_EVERY)
+            before = dict(self._held)
+            try:
+                mine = await self._journal.run(renew, self.owner, patience=LEASE)
+            except JournalError as error:
+                _log.warning("leases cannot be renewed now: %s", error)
+                continue
+            for key, held in before.items():
+                if self._held.get(key) is held:
+                    self._heed(held, mine.get(key))
+
+    def _heed(self, held: _Held, found: tuple[int, RunStatus] | None) -> None:
+        """Heed what the journal says of a batch: the fence of its claim, and the status of its run."""
+        if found is None or found[0] != held.claim.fence:
+            self._lost += 1
+            held.scope.cancel()
+            return
+        if found[1] in _ENDING:
+            held.work.stop()
+        if found[1] is not RunStatus.OPEN and held.waits:
+            held.work.withdraw()
+
+    async def drain(self) -> None:
+        """Claim nothing more, and wait a moment for the responses of what was just sent."""
+        self._is_closing = True
+        for held in self._held.values():
+            if held.waits:
+                held.work.withdraw()
+        with anyio.move_on_after(_SEND_GRACE):
+            while any(held.work.is_being_sent for held in self._held.values()):  # noqa: ASYNC110 - for a moment only
+                await anyio.sleep(_SEND_PAUSE)
+
+    async def _hand_back(self) -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._journal.run(hand_back, self.owner, patience=_SEND_GRACE)
+            except (JournalError, ClientClosedError) as error:
+                _log.info("batches could not be handed back, and are free when their lease is over: %s", error)
+
+
+_ENDING = (RunStatus.CANCELLED, RunStatus.ABORTED)
