@@ -25,7 +25,7 @@ settings.load_profile("bms_async")
 # What `make check` leaves to `make test`: processes, browsers, whole fleets and searches, of some seconds each.
 SLOW = (
     "api/bms/test_lists_cut_short.py", "api/bms/test_lists_that_move.py", "api/every_call", "browser", "cli", "docs",
-    "examples", "fleet", "oracles", "secrets", "simulation", "soak", "telemetry", "testing",
+    "examples", "fleet", "oracles", "secrets", "simulation", "soak", "telemetry", "temporal", "testing",
     "auth/test_token_cache.py", "session/test_large_answers.py", "client/test_closing.py",
     "limits/shared/failures",
     "foreign/test_every_call.py", "jobs/test_patience.py", "jobs/test_watcher.py", "limits/test_accounts.py",

@@ -70,7 +70,7 @@ def test_importing_the_package_imports_nothing_before_a_name_is_asked_for() -> N
 def test_importing_the_client_imports_no_http_library_and_no_extra() -> None:
     brought = top_levels(imported(CLIENT_MODULES)["modules"])
     libraries = {"httpx", "httpcore", "h11", "h2", "httpx2", "httpcore2", "httptools", "aiohttp", "requests", "urllib3"}
-    extras = {"starlette", "uvicorn", "uvloop", "rich", "click", "redis", "dbos", "opentelemetry"}
+    extras = {"starlette", "uvicorn", "uvloop", "rich", "click", "redis", "temporalio", "opentelemetry"}
     tests = {"pytest", "hypothesis", "respx", "blockbuster", "huaweicloudsdkbms", "huaweicloudsdkcore"}
     assert brought & (libraries | extras | tests) == set()
     assert {"bms_async", "anyio", "msgspec"} <= brought

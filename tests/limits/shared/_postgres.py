@@ -17,8 +17,8 @@ from pathlib import Path
 import asyncpg  # type: ignore[import-untyped]
 import psutil  # type: ignore[import-untyped]
 
-from tests.limits.shared._servers import free_port
 from tests.support.machine import patience
+from tests.support.servers import free_port
 
 _ATTEMPTS = 5
 
