@@ -14,7 +14,7 @@ import msgspec
 
 from benchmarks._shared_worker import Done, Plan
 from bms_async.limits.shared.stores import find_store
-from tests.limits.shared._postgres import running_postgres
+from tests.support.postgres import running_postgres
 from tests.limits.shared._servers import find_programs, running
 
 VALKEY, POSTGRES, SQLITE = "Valkey", "PostgreSQL", "SQLite"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
 from tests.support.machine import patience
+
+if TYPE_CHECKING:
+    from tests.support.postgres import Postgres
 
 # How long an example takes is the machine's business; a law does not break because another process was busy.
 # The same examples each time, so that a change and not chance breaks a test; `--hypothesis-profile=random` looks for
@@ -56,7 +60,27 @@ def pytest_configure(config: pytest.Config) -> None:
 def nothing_blocks_the_loop() -> Iterator[BlockBuster]:
     # The virtual clock's loop is in the package, and below it is every test's own code.
     with blockbuster_ctx("bms_async", excluded_modules=["bms_async.testing"]) as watch:
+        # A millisecond each time that a store connects; asyncpg has no other way to be given its files.
+        for function in watch.functions.values():
+            function.can_block_in("asyncpg/connect_utils.py", {"_parse_connect_dsn_and_args"})
         yield watch
+
+
+# Here, so that there is one for all folders. Most runs of a few tests need none.
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server whose databases the tests share; those that kill it start one of their own."""
+    from tests.support.postgres import running_postgres
+
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+async def database(postgres: Postgres) -> AsyncIterator[str]:
+    """A database of the shared server without tables."""
+    async with postgres.database() as name:
+        yield name
 
 
 @cache

@@ -20,19 +20,10 @@ from bms_async.limits.shared import postgres as module
 from bms_async.limits.shared.postgres import PostgresStore
 from bms_async.limits.shared.store import StoreError
 from tests.limits.shared._asking import LIMIT, TERMS, ask, opened
-from tests.limits.shared._postgres import Postgres, running_postgres
 from tests.secrets._search import family
+from tests.support.postgres import Postgres, running_postgres
 
 CANARY = "k4n4ry-pass"
-
-
-@pytest.fixture
-async def database(postgres: Postgres) -> AsyncIterator[str]:
-    """A database without tables."""
-    name = f"db_{uuid.uuid4().hex}"
-    await postgres.run(f"CREATE DATABASE {name}")
-    yield name
-    await postgres.run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from bms_async.limits.shared.sqlite import SqliteStore
 from bms_async.limits.shared.store import Store, StoreError, decode_account, encode
 from tests.limits.shared._asking import LIMIT, TERMS, ask, opened, question
 from tests.limits.shared._memory import MemoryState, MemoryStore
-from tests.limits.shared._postgres import Postgres
+from tests.support.postgres import Postgres
 
 EACH = ["memory", "postgres", "sqlite"]
 

@@ -9,9 +9,9 @@ from threading import Lock
 
 import pytest
 
-from tests.limits.shared._postgres import Postgres
 from tests.limits.shared.failures._proxy import Proxy
 from tests.limits.shared.failures._stage import LIMIT, Outcome, Scenario, Stage, control, guarded
+from tests.support.postgres import Postgres
 
 # A function that is found before the server's own.
 _OWN_CLOCK = (

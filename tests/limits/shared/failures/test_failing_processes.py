@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 
 from bms_async.limits.shared.messages import Terms
-from tests.limits.shared._postgres import Postgres
 from tests.limits.shared._servers import Server
 from tests.limits.shared.failures._stage import LIMIT, Outcome, Scenario, Stage, control, guarded
+from tests.support.postgres import Postgres
 
 
 async def nothing_happens(stage: Stage, store: str) -> None:

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -78,6 +79,16 @@ class Postgres:
                 await connection.execute(statement)
         finally:
             await connection.close()
+
+    @asynccontextmanager
+    async def database(self, options: str = "") -> AsyncIterator[str]:
+        """A database without tables, by its name."""
+        name = f"db_{uuid.uuid4().hex}"
+        await self.run(f"CREATE DATABASE {name} {options}")
+        try:
+            yield name
+        finally:
+            await self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
     def make(self) -> None:
         options = ["--auth=trust", "--encoding=utf8", "--wal-segsize=1", "--no-sync", "--no-instructions"]
