@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 from bms_async.limits.shared.messages import Terms
 from tests.limits.shared._servers import Server, find_programs, running
-from tests.limits.shared.failures._nursery import nursery
 from tests.limits.shared.failures._stage import Scenario, Stage, play
+from tests.limits.shared.failures._worker import Part
+from tests.support.nursery import nursery
 
 _TERMS = Terms()
 _LIMIT = 50
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--fault-free", action="store_true", help="nothing fails")
     given = parser.parse_args(arguments)
-    with nursery() as begun, running(find_programs()["valkey"]) as server:
+    with nursery(Part) as begun, running(find_programs()["valkey"]) as server:
         soak = _Soak(server, is_fault_free=given.fault_free)
         outcome = asyncio.run(play(Scenario(play=soak.play, terms=_TERMS, limit=_LIMIT, bound=900.0), begun))
     what = "fault-free" if given.fault_free else "with faults"

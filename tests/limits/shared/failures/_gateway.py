@@ -14,29 +14,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable
 from functools import partial
 from random import Random
 from typing import Self
 
-from tests.limits.shared.failures._listener import Listener
+from tests.support.changes import Changes
+from tests.support.listener import Listener
 
 _BODY = '{"job_id": "job-1"}'
-
-
-class Changes:
-    """What has to be waited for: whoever changes something says so, and all look again."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def tell(self) -> None:
-        self._event.set()
-        self._event = asyncio.Event()
-
-    async def until(self, predicate: Callable[[], bool]) -> None:
-        while not predicate():
-            await self._event.wait()
 
 
 class Gateway:

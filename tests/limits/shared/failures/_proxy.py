@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Self
 
-from tests.limits.shared.failures._listener import Listener
+from tests.support.listener import Listener
 
 
 class Proxy:

@@ -25,11 +25,11 @@ from bms_async.limits.shared.store import Store
 from bms_async.limits.shared.stores import find_store
 from tests.limits.shared.failures._gateway import Gateway
 from tests.limits.shared.failures._guards import Guard
-from tests.limits.shared.failures._listener import Listener
-from tests.limits.shared.failures._nursery import Nursery
 from tests.limits.shared.failures._seen import Worker
 from tests.limits.shared.failures._worker import OPERATION, Part, Said
+from tests.support.listener import Listener
 from tests.support.machine import patience
+from tests.support.nursery import Nursery
 
 LIMIT = 12
 SHORT = Terms(window=3.0, lease=1.5, timeout=2.0)
@@ -85,7 +85,7 @@ class Stage:
         workers: The processes by name.
     """
 
-    def __init__(self, scenario: Scenario, nursery: Nursery) -> None:
+    def __init__(self, scenario: Scenario, nursery: Nursery[Part]) -> None:
         self._scenario, self._nursery = scenario, nursery
         self._account = f"account-{os.getpid()}-{next(_numbers)}"
         self._control = Listener(self._hear)
@@ -246,13 +246,13 @@ class Outcome(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-async def play_all(scenarios: Mapping[str, Scenario], nursery: Nursery) -> dict[str, Outcome]:
+async def play_all(scenarios: Mapping[str, Scenario], nursery: Nursery[Part]) -> dict[str, Outcome]:
     """Play scenarios at once."""
     outcomes = await asyncio.gather(*(play(scenario, nursery) for scenario in scenarios.values()))
     return dict(zip(scenarios, outcomes, strict=True))
 
 
-async def play(scenario: Scenario, nursery: Nursery) -> Outcome:
+async def play(scenario: Scenario, nursery: Nursery[Part]) -> Outcome:
     """Play one scenario."""
     error = ""
     async with Stage(scenario, nursery) as stage:

@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.limits.shared.failures._nursery import Nursery, nursery
 from tests.limits.shared.failures._stage import Outcome, play_all
+from tests.limits.shared.failures._worker import Part
+from tests.support.nursery import Nursery, nursery
 
 
 @pytest.fixture(scope="session")
-def workers() -> Iterator[Nursery]:
-    with nursery() as begun:
+def workers() -> Iterator[Nursery[Part]]:
+    with nursery(Part) as begun:
         yield begun
 
 
 @pytest.fixture(scope="module")
-def outcome_of(request: pytest.FixtureRequest, workers: Nursery) -> Callable[[str], Outcome]:
+def outcome_of(request: pytest.FixtureRequest, workers: Nursery[Part]) -> Callable[[str], Outcome]:
     """What came of a scenario that came to its end; `scenarios` of the file makes them all."""
     outcomes = asyncio.run(play_all(request.getfixturevalue("scenarios"), workers))
 
