@@ -6,12 +6,15 @@ still had its slots, and send.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _OFFSETS = Path("/proc/self/timens_offsets")
@@ -37,6 +40,21 @@ def steady_time() -> float:
     machine came up.
     """
     return steady_clock()
+
+
+@runtime_checkable
+class _HasWallTime(Protocol):
+    """A loop with a time of day of its own, such as a virtual one."""
+
+    def wall_time(self) -> float: ...
+
+
+def own_clock(loop: asyncio.AbstractEventLoop) -> Callable[[], float] | None:
+    """Return the clock of a loop that has a time of day of its own, such as a virtual one; None for any other loop.
+
+    It goes on while the loop is suspended, so that it stands in for `steady_time` too.
+    """
+    return loop.wall_time if isinstance(loop, _HasWallTime) else None
 
 
 def boot_id() -> str:

@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol, runtime_checkable
+
+from bms_async._clock import own_clock
 
 _MAX_DRIFT = 1.0
 """Seconds by which the wall clock may run ahead of the loop's clock before it is believed."""
@@ -15,19 +16,12 @@ _RESOLUTION = 0.001
 """Seconds within which the same datetime is returned: outcomes of one poll share it."""
 
 
-@runtime_checkable
-class _HasWallTime(Protocol):
-    """A loop with a time of day of its own, such as a virtual one."""
-
-    def wall_time(self) -> float: ...
-
-
 def wall_clock(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     """Return a function that reads the time of day for code on a loop, in seconds since 1970.
 
     It is the machine's clock, unless the loop has a ``wall_time()`` of its own.
     """
-    return loop.wall_time if isinstance(loop, _HasWallTime) else lambda: time.time()  # noqa: PLW0108 - may be replaced
+    return own_clock(loop) or (lambda: time.time())  # noqa: PLW0108 - may be replaced
 
 
 class Clock:

@@ -19,8 +19,9 @@ death of that one would stop all of it until the run is taken over.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVarTuple
 
 import anyio
 import msgspec
@@ -43,8 +44,13 @@ from .tracker import RunTracker
 
 _log = logging.getLogger("bms_async.fleet")
 
+Ts = TypeVarTuple("Ts")
+
 _WRITE_DELAY = 2.0
 """Seconds for which outcomes are collected before they are written: each block is a transaction."""
+
+_PROMPT_WRITE_DELAY = 0.1
+"""The same where other servers wait for the room that these leave."""
 
 SendDurably: TypeAlias = Callable[
     [Batch, Callable[[], Awaitable[None]], Callable[[], None], Callable[[], None]], Awaitable[JobHandle]
@@ -124,6 +130,8 @@ class DurableBatch:
         retry: Whether busy servers are sent again.
         verify: Whether states are read back before outcomes are known.
         splits: Into how many parts the batch that it descends from was split so far.
+        prompt: Whether outcomes are written down soon, since other servers wait for the room that these leave.
+        read_calls: Returns how many calls have read states since it was called last.
     """
 
     def __init__(
@@ -137,6 +145,8 @@ class DurableBatch:
         retry: bool,
         verify: bool,
         splits: int,
+        prompt: bool = False,
+        read_calls: Callable[[], int] = lambda: 0,
     ) -> None:
         self._log = log
         self._send = send
@@ -154,10 +164,14 @@ class DurableBatch:
             on_job=None,
             concludes_on_close=False,
         )
+        self._write_delay = _PROMPT_WRITE_DELAY if prompt else _WRITE_DELAY
+        self._read_calls = read_calls
         self._written = 0
         self._logging = anyio.Lock()
         self._is_refusal_logged = True
-        self._is_being_sent = False
+        self._is_being_sent = self._is_marking = False
+        self._shields: set[anyio.CancelScope] = set()
+        self._ends_at = math.inf
         self._withdrawn: BatchWithdrawnError | None = None
         self._postponed: FollowingBatch | None = None
         self._tasks: TaskGroup
@@ -169,14 +183,23 @@ class DurableBatch:
 
     @property
     def is_being_sent(self) -> bool:
-        """Whether its request is on its way, and its job not yet logged."""
-        return self._is_being_sent and self._batch.in_doubt
+        """Whether its request is about to leave or on its way, and its job not yet logged."""
+        return self._is_marking or (self._is_being_sent and self._batch.in_doubt)
 
     def withdraw(self) -> None:
         """Keep the batch from being sent, if it was not."""
-        if not self._batch.in_doubt:
-            self._withdrawn = BatchWithdrawnError("withdrawn before it was sent")
+        if self._batch.in_doubt:
+            return
+        self._withdrawn = BatchWithdrawnError("withdrawn before it was sent")
+        # A cancellation while it is marked as sent might come only after it was handed to the transport.
+        if not self._is_marking:
             self._batch.scope.cancel()
+
+    def hurry(self, seconds: float) -> None:
+        """Give up in so many seconds what a cancellation would wait for: the process is about to end."""
+        self._ends_at = anyio.current_time() + seconds
+        for scope in self._shields:
+            scope.deadline = self._ends_at
 
     def stop(self) -> None:
         """Have no server sent again: the run was cancelled or aborted."""
@@ -212,6 +235,9 @@ class DurableBatch:
 
     async def _carry_on(self, state: BatchState, job: JobHandle | None) -> None:
         batch = self._batch
+        if not batch.ids:
+            # All have their outcomes, and only the end was not written down.
+            return
         if state is BatchState.WAITING:
             await self._submitter.send(batch, self.sent_or_failed)
             if self._withdrawn is not None and not batch.in_doubt:
@@ -230,7 +256,7 @@ class DurableBatch:
 
         async def before_send() -> None:
             await self._log_refusal()
-            await self._log.sending(batch)
+            await self._mark_sending()
 
         def on_retry() -> None:
             on_refused()
@@ -241,9 +267,8 @@ class DurableBatch:
         self._is_being_sent = True
         try:
             job = await self._send(batch, before_send, on_send, on_retry)
-            # Shielded, since without the job nothing could prove what became of a reboot.
-            with anyio.CancelScope(shield=True):
-                await self._log.watching(batch, job)
+            # Without the job nothing could prove what became of a reboot.
+            await self._to_its_end(self._log.watching, batch, job)
         except (BatchWithdrawnError, ClientClosedError):
             raise
         except Exception as error:
@@ -253,6 +278,32 @@ class DurableBatch:
         finally:
             self._is_being_sent = False
         return job
+
+    async def _mark_sending(self) -> None:
+        """Write down that the request is about to leave; nothing is awaited any more between this and that."""
+        batch, is_first = self._batch, self._batch.started is None
+        if is_first:
+            batch.started = self._tracker.clock.now()
+        self._is_marking = True
+        try:
+            await self._log.sending(batch)
+        finally:
+            self._is_marking = False
+            if is_first:
+                batch.started = None
+        if self._withdrawn is not None and not batch.in_doubt:
+            raise self._withdrawn
+
+    async def _to_its_end(self, step: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
+        """Write something down though this is cancelled: what may be half written would be written twice, or lost."""
+        with anyio.CancelScope(shield=True, deadline=self._ends_at) as scope:
+            self._shields.add(scope)
+            try:
+                await step(*args)
+            finally:
+                self._shields.discard(scope)
+        if scope.cancelled_caught:
+            raise BatchWithdrawnError("the journal could not be written before the client was closed")
 
     def _postpone(self, error: Exception) -> bool:
         """Have the batch tried again later, maybe by a worker whose credentials are better; False if that is over."""
@@ -283,12 +334,10 @@ class DurableBatch:
         while True:
             while len(tracker.outcomes) == self._written:
                 await tracker.wait_for_change()
-            await anyio.sleep(_WRITE_DELAY)
+            await anyio.sleep(self._write_delay)
             outcomes = list(tracker.outcomes.since(self._written))
             try:
-                # To its end: what is half written would be written twice.
-                with anyio.CancelScope(shield=True):
-                    await self._log.add(outcomes)
+                await self._to_its_end(self._log.add, outcomes)
             except BatchWithdrawnError as error:
                 self._lose(error)
                 return
@@ -302,7 +351,9 @@ class DurableBatch:
         tracker = self._tracker
         if tracker.awaiting_verification is not None:
             await tracker.release_held()
-        await self._log.finish(list(tracker.outcomes.since(self._written)), self._following.take(), tracker.extra_calls)
+        outcomes = list(tracker.outcomes.since(self._written))
+        extra_calls = tracker.extra_calls + self._read_calls()
+        await self._log.finish(outcomes, self._following.take(), extra_calls)
 
 
 def skipped_outcomes(action: str, batch: Batch, error: BmsError | None) -> list[Outcome]:

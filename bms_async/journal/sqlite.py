@@ -27,7 +27,7 @@ from typing import TypeVar, cast
 import anyio
 import msgspec
 
-from bms_async._clock import namespace_offset, steady_time
+from bms_async._clock import namespace_offset, own_clock, steady_time
 from bms_async._sqlite_file import SqliteFile, primary_code
 from bms_async._sqlite_tables import SqliteKind
 from bms_async._threads import run_in_thread
@@ -48,8 +48,8 @@ class SqliteJournal:
 
     Args:
         path: The file. It is made with its folder where it is missing, for this user only.
-        now: The clock that leases are counted on, in seconds.
-        wall: The time of day, in seconds since 1970.
+        now: The clock that leases are counted on, in seconds; by default that of a virtual loop, else the machine's.
+        wall: The time of day, in seconds since 1970; by default the same.
     """
 
     def __init__(
@@ -61,8 +61,7 @@ class SqliteJournal:
     ) -> None:
         self._file = SqliteFile(Path(path).expanduser().absolute(), _KIND)
         self._worker: ThreadPoolExecutor | None = None
-        self._clock = now
-        self._wall = wall or time.time
+        self._clock, self._wall = now, wall
         self._offset = 0.0
         self._has_functions: sqlite3.Connection | None = None
 
@@ -84,6 +83,8 @@ class SqliteJournal:
         """
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="bms_async journal")
+            virtual = own_clock(asyncio.get_running_loop())
+            self._clock, self._wall = self._clock or virtual, self._wall or virtual
         for left in reversed(range(_ATTEMPTS)):
             try:
                 await self._call(self._open)
@@ -137,7 +138,7 @@ class SqliteJournal:
             with self._file.transaction(kind) as connection:
                 if connection is not self._has_functions:
                     connection.create_function("bms_now", 0, self._clock or self._now)
-                    connection.create_function("bms_wall", 0, self._wall)
+                    connection.create_function("bms_wall", 0, self._wall or time.time)
                     connection.create_function("bms_floor", 1, math.floor)
                     self._has_functions = connection
                 return _run_statements(connection, make())

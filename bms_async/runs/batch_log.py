@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVarTuple
 
-from bms_async._clock import steady_time
+from bms_async._clock import own_clock, steady_time
 from bms_async._threads import run_in_thread
-from bms_async.errors import JournalError
+from bms_async.errors import ClientClosedError, JournalError
 from bms_async.fleet.batch import Batch, BatchWithdrawnError
 from bms_async.fleet.durable import FollowingBatch
 from bms_async.fleet.outcome import Outcome
@@ -38,16 +39,25 @@ class JournalLog:
         journal: The journal.
         claim: The claim to the batch.
         sequence: How many blocks of outcomes it has already.
-        clock: The clock that leases are counted on, in seconds.
+        clock: The clock that leases are counted on, in seconds; by default that of the loop if this is a virtual one,
+            else the machine's.
+        on_outcomes: Called when outcomes were written down.
     """
 
     def __init__(
-        self, journal: Journal, claim: Claim, sequence: int, *, clock: Callable[[], float] = steady_time
+        self,
+        journal: Journal,
+        claim: Claim,
+        sequence: int,
+        *,
+        clock: Callable[[], float] | None = None,
+        on_outcomes: Callable[[], None] | None = None,
     ) -> None:
         self._journal = journal
         self._claim = claim
         self._sequence = sequence
-        self._clock = clock
+        self._on_outcomes = on_outcomes
+        self._clock = clock or own_clock(asyncio.get_running_loop()) or steady_time
 
     async def sending(self, batch: Batch) -> None:
         """Write down that the request is about to leave, while the lease is surely this worker's."""
@@ -75,6 +85,8 @@ class JournalLog:
         block = await _make_block(outcomes, 0)
         await self._step(add_outcomes, self._sequence + 1, block, patience=_PATIENCE_FOR_RESULTS)
         self._sequence += 1
+        if self._on_outcomes is not None:
+            self._on_outcomes()
 
     async def finish(self, outcomes: Sequence[Outcome], following: Sequence[FollowingBatch], extra_calls: int) -> None:
         """Write down the end."""
@@ -83,13 +95,18 @@ class JournalLog:
         splits = sum(each.is_part for each in following)
         await self._step(partial(finish, splits=splits), block, children, patience=_PATIENCE_FOR_RESULTS)
 
-    async def hand_back(self, batch: Batch) -> None:
-        """Let another worker have the batch at once, as far as it is."""
+    async def hand_back(self, batch: Batch, *, patience: float = LEASE) -> None:
+        """Let another worker have the batch at once, as far as it is.
+
+        Args:
+            batch: The batch.
+            patience: Seconds for which a journal that does not answer is asked again.
+        """
         try:
             if not batch.in_doubt:
-                await self._journal.run(mark_waiting, self._claim, pack_details(batch), patience=LEASE)
-            await self._journal.run(hand_back_one, self._claim, patience=LEASE)
-        except JournalError as error:
+                await self._journal.run(mark_waiting, self._claim, pack_details(batch), patience=patience)
+            await self._journal.run(hand_back_one, self._claim, patience=patience)
+        except (JournalError, ClientClosedError) as error:
             _log.info("a batch could not be handed back, and is free when its lease is over: %s", error)
 
     async def _step(

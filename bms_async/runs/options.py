@@ -48,6 +48,8 @@ class KeptOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     retry_transient: bool = True
     verify: bool = False
     lane: Lane = Lane.BULK
+    prompt: bool = False
+    """Whether outcomes are written down soon: others wait for the room in the wave."""
 
     def encode(self) -> bytes:
         """Return them as JSON."""
@@ -92,7 +94,12 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def kept(self) -> KeptOptions:
         """Return what workers have to know."""
-        return KeptOptions(retry_transient=self.retry_transient, verify=self.verify, lane=self.lane)
+        return KeptOptions(
+            retry_transient=self.retry_transient,
+            verify=self.verify,
+            lane=self.lane,
+            prompt=self.wave_size is not None,
+        )
 
 
 def check_key(key: object) -> str:

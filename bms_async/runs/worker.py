@@ -22,7 +22,7 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVarTuple
 
 import anyio
 import msgspec
@@ -36,11 +36,12 @@ from bms_async.fleet.packed import pack_details, unpack_batch, unpack_server_ids
 from bms_async.fleet.scheduler import batch_of
 from bms_async.fleet.state_reader import StateReader
 from bms_async.jobs import JobHandle, Watcher
-from bms_async.journal import BatchState, Journal, KeptBatch, RunStatus, Step, pack_ids, unpack_ids
+from bms_async.journal import BatchState, Claim, Journal, KeptBatch, RunStatus, Step, pack_ids, unpack_ids
 from bms_async.journal.transactions.claims import (
     LEASE,
     claim_waiting,
     hand_back,
+    hand_back_one,
     renew,
     take_over,
 )
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from bms_async.wire import Operation
 
 _log = logging.getLogger("bms_async.runs")
+
+Ts = TypeVarTuple("Ts")
 
 RENEW_EVERY = 5.0
 """Seconds between two renewals of the lease."""
@@ -103,7 +106,7 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class _Held:
     """A batch that the worker has."""
 
-    __slots__ = ("action", "batch", "claim", "log", "scope", "waits", "work")
+    __slots__ = ("action", "batch", "claim", "is_over", "log", "scope", "waits", "work")
 
     def __init__(self, kept: KeptBatch, batch: Batch, work: DurableBatch, log: JournalLog) -> None:
         self.claim = kept.claim
@@ -112,7 +115,23 @@ class _Held:
         self.work = work
         self.log = log
         self.waits = kept.state is BatchState.WAITING
+        self.is_over = False
         self.scope = anyio.CancelScope()
+
+
+class _SharedReader:
+    """The reader of a run, whose calls are counted with whichever batch ends next."""
+
+    __slots__ = ("_taken", "reader")
+
+    def __init__(self, reader: StateReader) -> None:
+        self.reader = reader
+        self._taken = 0
+
+    def take_calls(self) -> int:
+        """Return how many calls it has made since this was called last."""
+        taken, self._taken = self._taken, self.reader.calls
+        return self._taken - taken
 
 
 class Worker:
@@ -135,7 +154,10 @@ class Worker:
         self._place = place
         self._run = run
         self._held: dict[tuple[str, int], _Held] = {}
-        self._readers: dict[str, StateReader] = {}
+        self._readers: dict[str, _SharedReader] = {}
+        # Those that cannot be carried on now, and those that a claim which was not confirmed has left with this worker.
+        self._aside: set[tuple[str, int]] = set()
+        self._strays: dict[tuple[str, int], int] = {}
         self._wake = asyncio.Event()
         self._is_closing = False
         self._claimed = self._taken_over = self._finished = self._lost = 0
@@ -163,12 +185,32 @@ class Worker:
         """Work until it is cancelled, or its only run has ended; then hand back what it has."""
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._renew_leases)
-                tasks.start_soon(self._look_after_others, tasks)
-                await self._claim_batches(tasks)
+                tasks.start_soon(self._again_and_again, self._renew_leases)
+                tasks.start_soon(self._again_and_again, self._look_after_others, tasks)
+                try:
+                    await self._again_and_again(self._claim_batches, tasks)
+                finally:
+                    self._is_closing = True
+                    for held in self._held.values():
+                        held.work.hurry(_SEND_GRACE)
                 tasks.cancel_scope.cancel()
         finally:
             await self._hand_back()
+
+    async def _again_and_again(self, work: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
+        """Do work that has no end but its own; a fault in it is logged, and it begins once more."""
+        while True:
+            try:
+                await work(*args)
+            except ClientClosedError:
+                # There is nothing more to do; whoever closed the client ends this worker too.
+                self._is_closing = True
+                await anyio.sleep_forever()
+            except Exception:  # noqa: BLE001 - without it, what the worker holds would stay with it
+                _log.exception("a worker broke, and goes on")
+                await anyio.sleep(_PAUSE_AFTER_BUG)
+            else:
+                return
 
     async def _claim_batches(self, tasks: TaskGroup) -> None:
         while True:
@@ -200,7 +242,8 @@ class Worker:
         except JournalError as error:
             _log.warning("no batch can be claimed now: %s", error)
             return False
-        if kept is None:
+        # What is claimed by a worker that is closed meanwhile is handed back with all else.
+        if kept is None or self._is_closing:
             return False
         self._claimed += 1
         await self._begin(kept, tasks)
@@ -220,29 +263,56 @@ class Worker:
     async def _look_after_others(self, tasks: TaskGroup) -> None:
         """Take over what other workers have left, and skip what is not to be sent any more."""
         while True:
-            try:
-                taken = await self._journal.run(take_over, self._place, self.owner, _TAKEN_AT_ONCE, self._run)
-                await skip_unsendable(self._journal, self.owner, run=self._run, place=self._place)
-            except JournalError as error:
-                _log.warning("nothing can be taken over now: %s", error)
-                taken = []
-            self._taken_over += len(taken)
+            taken = await self._take_over() if not self._is_closing else []
             for kept in taken:
                 await self._begin(kept, tasks)
+            try:
+                await skip_unsendable(self._journal, self.owner, run=self._run, place=self._place)
+            except JournalError as error:
+                _log.warning("servers that are not sent any more cannot be skipped now: %s", error)
             if len(taken) < _TAKEN_AT_ONCE:
                 await anyio.sleep(_TAKE_OVER_EVERY)
 
+    async def _take_over(self) -> list[KeptBatch]:
+        try:
+            taken = await self._journal.run(take_over, self._place, self.owner, _TAKEN_AT_ONCE, self._run)
+        except JournalError as error:
+            _log.warning("nothing can be taken over now: %s", error)
+            return []
+        self._taken_over += len(taken)
+        return taken
+
     async def _begin(self, kept: KeptBatch, tasks: TaskGroup) -> None:
         """Carry a claimed batch on, in a task of its own."""
+        key = kept.claim.run, kept.claim.number
         try:
             held = await self._make(kept)
-        except JournalError:
-            # It stays claimed, so that it is not found again and again.
-            _log.exception("a batch of the run %r cannot be carried on", kept.key)
+        except ClientClosedError:
+            raise
+        except Exception:  # noqa: BLE001 - one batch of many, and the worker goes on
+            _log.exception("a batch of the run %r cannot be carried on now", kept.key)
+            self._aside.add(key)
+            tasks.start_soon(self._put_aside, kept.claim)
             return
-        self._held[kept.claim.run, kept.claim.number] = held
+        earlier = self._held.get(key)
+        if earlier is not None:
+            # This worker stood still for longer than its own lease, and has claimed the batch once more.
+            self._lose(earlier)
+        self._held[key] = held
         tasks.start_soon(self._carry_on, held, kept)
         tasks.start_soon(self._note_sent, held)
+
+    async def _put_aside(self, claim: Claim) -> None:
+        """Hand a batch back after a while, so that it is not found again at once."""
+        await anyio.sleep(_PAUSE_AFTER_BUG)
+        self._aside.discard((claim.run, claim.number))
+        await self._hand_back_stray(claim)
+
+    async def _hand_back_stray(self, claim: Claim) -> None:
+        try:
+            await self._journal.run(hand_back_one, claim)
+        except JournalError as error:
+            _log.info("a batch could not be handed back: %s", error)
 
     async def _make(self, kept: KeptBatch) -> _Held:
         ids = unpack_ids(kept.ids)
@@ -252,17 +322,23 @@ class Worker:
             ids = [server_id for server_id in ids if server_id not in known]
         batch = unpack_batch(ids, kept.details)
         options = decode_options(kept.options)
-        log = JournalLog(self._journal, kept.claim, kept.sequence)
-        reader = self._readers.setdefault(kept.claim.run, StateReader(self._session, options.lane))
+        # In a wave, each server that has its outcome makes room for another one.
+        on_outcomes = self.wake if options.prompt else None
+        log = JournalLog(self._journal, kept.claim, kept.sequence, on_outcomes=on_outcomes)
+        reader = self._readers.get(kept.claim.run)
+        if reader is None:
+            reader = self._readers[kept.claim.run] = _SharedReader(StateReader(self._session, options.lane))
         work = DurableBatch(
             batch,
             log,
             action=kept.action,
             send=self._sender(kept.action, options),
-            reader=reader,
+            reader=reader.reader,
             retry=options.retry_transient,
             verify=options.verify,
             splits=kept.parts,
+            prompt=options.prompt,
+            read_calls=reader.take_calls,
         )
         return _Held(kept, batch, work, log)
 
@@ -292,19 +368,24 @@ class Worker:
         try:
             with held.scope:
                 await self._work_on(held, kept)
+                held.is_over = True
                 self._finished += 1
         except (BatchWithdrawnError, ClientClosedError) as error:
             _log.info("a batch of the run %r is left: %s", kept.key, error)
+            if isinstance(error, ClientClosedError) or isinstance(error.__cause__, ClientClosedError):
+                # Whatever is claimed now would only be left again.
+                self._is_closing = True
             await held.log.hand_back(held.batch)
+            held.is_over = True
         except Exception:  # noqa: BLE001 - one batch of many, and the worker goes on
             _log.exception("a batch of the run %r broke, and is tried again", kept.key)
+            held.work.sent_or_failed.set()
             await anyio.sleep(_PAUSE_AFTER_BUG)
-            await held.log.hand_back(held.batch)
         finally:
-            if held.waits and not held.batch.in_doubt:
-                # Closing: what was marked as sent and was not is no mystery to the next worker.
+            if not held.is_over:
+                # What was marked as sent and was not, for instance while this is closed, is no mystery to the next one.
                 with anyio.CancelScope(shield=True):
-                    await held.log.hand_back(held.batch)
+                    await held.log.hand_back(held.batch, patience=_SEND_GRACE)
             self._forget(held)
 
     async def _work_on(self, held: _Held, kept: KeptBatch) -> None:
@@ -343,12 +424,26 @@ class Worker:
             for key, held in before.items():
                 if self._held.get(key) is held:
                     self._heed(held, mine.get(key))
+            await self._hand_back_strays({key: fence for key, (fence, _) in mine.items() if key not in self._held})
+
+    async def _hand_back_strays(self, strays: Mapping[tuple[str, int], int]) -> None:
+        """Hand back what a claim that was not confirmed has left here: its lease would be renewed for ever."""
+        before, self._strays = self._strays, {key: strays[key] for key in strays if key not in self._aside}
+        for (run, number), fence in self._strays.items():
+            # One that was there the last time already is not just being claimed.
+            if before.get((run, number)) == fence:
+                _log.info("batch %d of the run %s was claimed and is not held, so it is handed back", number, run)
+                await self._hand_back_stray(Claim(run=run, number=number, owner=self.owner, fence=fence))
+
+    def _lose(self, held: _Held) -> None:
+        self._lost += 1
+        held.is_over = True
+        held.scope.cancel()
 
     def _heed(self, held: _Held, found: tuple[int, RunStatus] | None) -> None:
         """Heed what the journal says of a batch: the fence of its claim, and the status of its run."""
         if found is None or found[0] != held.claim.fence:
-            self._lost += 1
-            held.scope.cancel()
+            self._lose(held)
             return
         if found[1] in _ENDING:
             held.work.stop()
