@@ -12,6 +12,8 @@ from bms_async.errors import JournalError
 _UUIDS = b"\x01"
 _TEXTS = b"\x02"
 _BYTES = 16
+_CHARACTERS = 36
+_HYPHENS = (8, 13, 18, 23)
 _LEVEL = 1
 """What zlib gains beyond its fastest level is not worth the time."""
 
@@ -24,15 +26,9 @@ def pack_ids(ids: Sequence[str]) -> bytes:
     Args:
         ids: The ids, in the form of `models.ids.canonical_id`.
     """
-    joined = "".join(ids)
-    if len(joined) == 36 * len(ids):
-        try:
-            packed = bytes.fromhex(joined.replace("-", ""))
-        except ValueError:
-            packed = b""
-        # What is unpacked must be what was packed, whatever a cloud takes for an id.
-        if len(packed) == _BYTES * len(ids) and _unpack_uuids(packed) == list(ids):
-            return _UUIDS + packed
+    packed = _pack_uuids(ids)
+    if packed is not None:
+        return _UUIDS + packed
     return _TEXTS + zlib.compress(msgspec.msgpack.encode(ids), _LEVEL)
 
 
@@ -73,6 +69,22 @@ def digest_ids(batches: Sequence[bytes]) -> str:
         first += sum(words[::2])
         second += sum(words[1::2])
     return f"{count}:{first & _MASK:016x}{second & _MASK:016x}"
+
+
+def _pack_uuids(ids: Sequence[str]) -> bytes | None:
+    """Return ids as bytes; None if these would not become the very same ids again, whatever a cloud takes for one."""
+    if set(map(len, ids)) - {_CHARACTERS}:
+        return None
+    joined = "".join(ids)
+    digits = joined.replace("-", "")
+    # So there is no other hyphen than these four.
+    if len(digits) != 2 * _BYTES * len(ids) or any(set(joined[at::_CHARACTERS]) - {"-"} for at in _HYPHENS):
+        return None
+    try:
+        packed = bytes.fromhex(digits)
+    except ValueError:
+        return None
+    return packed if packed.hex() == digits else None
 
 
 def _unpack_uuids(packed: bytes) -> list[str]:

@@ -59,11 +59,7 @@ async def write_down(
         tracker.raise_error()
     finally:
         await source.finish(admit=False)
-    chunks = []
-    while chunk := tracker.intake.pop_batch(options.batch_size):
-        chunks.append(chunk)
-    invalid = list(tracker.outcomes)
-    batches, refused, digest = await run_in_thread(_pack, chunks, invalid)
+    batches, refused, digest = await run_in_thread(_pack, tracker.intake, options.batch_size, list(tracker.outcomes))
     run = NewRun(
         id=secrets.token_hex(16),
         place=place,
@@ -85,7 +81,9 @@ async def write_down(
     return kept, is_new
 
 
-def _pack(chunks: list[tuple[str, ...]], invalid: list[Outcome]) -> tuple[list[NewBatch], NewBlock | None, str]:
-    batches = [NewBatch(ids=pack_ids(chunk), servers=len(chunk)) for chunk in chunks]
+def _pack(intake: Intake, size: int, invalid: list[Outcome]) -> tuple[list[NewBatch], NewBlock | None, str]:
+    batches = []
+    while chunk := intake.pop_batch(size):
+        batches.append(NewBatch(ids=pack_ids(chunk), servers=len(chunk)))
     refused = NewBlock(counts=count_states(invalid), body=pack_outcomes(invalid)) if invalid else None
     return batches, refused, digest_ids([batch.ids for batch in batches])
