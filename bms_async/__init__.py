@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         JobLostError,
         JobTimeoutError,
         JournalError,
+        LeadershipLostError,
         NotFoundError,
         PermissionDeniedError,
         RateLimitedError,
@@ -125,6 +126,7 @@ if TYPE_CHECKING:
         RunOutcomes,
         Runs,
         RunStatus,
+        Term,
         Worker,
         WorkerStatistics,
     )
@@ -208,6 +210,7 @@ __all__ = [
     "JournalError",
     "KeyPair",
     "Lane",
+    "LeadershipLostError",
     "LimiterStatistics",
     "Limits",
     "Network",
@@ -255,6 +258,7 @@ __all__ = [
     "SubJobEnded",
     "SubJobFailedError",
     "Telemetry",
+    "Term",
     "Transport",
     "TransportError",
     "TransportStatistics",
@@ -274,7 +278,7 @@ __all__[:] = _present(__all__, _EXTRAS)
 # `import bms_async` alone has always been enough for `bms_async.errors` and the like.
 _PACKAGES = frozenset({
     "api", "auth", "client", "config", "errorcodes", "errors", "fleet", "hooks", "jobs", "limits", "models",
-    "redaction", "session", "telemetry", "transport", "validation", "view", "wire",
+    "redaction", "runs", "session", "telemetry", "transport", "validation", "view", "wire",
 })  # fmt: skip
 
 

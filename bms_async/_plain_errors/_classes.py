@@ -18,6 +18,7 @@ from bms_async.errors import (
     JobFailedError,
     JobLostError,
     JobTimeoutError,
+    LeadershipLostError,
     ResponseTooLargeError,
     ServerFaultError,
     ServerStateError,
@@ -63,6 +64,7 @@ _FIELDS: Final[dict[type, dict[str, type | UnionType]]] = {
     JobTimeoutError: {"resume": str},
     ServerWaitError: {"server_id": str, "wanted": _TEXT, "server": Server | None},
     ServerFaultError: {"server": Server, "code": int | str | None, "message": _TEXT},
+    LeadershipLostError: {"name": str, "fence": int},
     FleetError: {"code": _TEXT, "server_ids": tuple, "measure": _TEXT},
     ServerStateError: {"server_id": str, "status": _TEXT, "task_state": _TEXT},
 }

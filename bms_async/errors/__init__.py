@@ -29,6 +29,7 @@
     │   ├── FleetTimeoutError         the run's total_timeout expired before its end (also a TimeoutError)
     │   └── ServerStateError          a server's own state says that it is not as asked, or why it cannot be
     ├── JournalError                  the journal of durable runs cannot be used as it is
+    ├── LeadershipLostError           this process does not lead any more
     ├── ForeignCodeError              a callback or other foreign code raised an exception that is not an error
     └── ClientClosedError             the client was closed, or never opened
 
@@ -42,6 +43,7 @@ from .base import (
     ForeignCodeError,
     InvalidRequestError,
     JournalError,
+    LeadershipLostError,
 )
 from .calls import (
     ApiError,
@@ -83,6 +85,7 @@ __all__ = [
     "JobLostError",
     "JobTimeoutError",
     "JournalError",
+    "LeadershipLostError",
     "NotFoundError",
     "PermissionDeniedError",
     "RateLimitedError",

@@ -69,6 +69,20 @@ class JournalError(BmsError):
     """
 
 
+class LeadershipLostError(BmsError):
+    """This process does not lead any more: its lease was not renewed in time, or another process has it.
+
+    Attributes:
+        name: What it led.
+        fence: The fence of its term.
+    """
+
+    def __init__(self, message: str, *, name: str, fence: int) -> None:
+        self.name = name
+        self.fence = fence
+        super().__init__(message)
+
+
 class ClientClosedError(BmsError):
     """The client was closed, was never opened, or is used on another event loop: use it inside ``async with``."""
 

@@ -2,6 +2,7 @@
 
 from bms_async.journal import RunStatus
 
+from .leader import Term
 from .options import DurableOptions
 from .resource import DurableRuns
 from .run import DurableRun, RunOutcomes
@@ -15,6 +16,7 @@ __all__ = [
     "RunOutcomes",
     "RunStatus",
     "Runs",
+    "Term",
     "Worker",
     "WorkerStatistics",
 ]

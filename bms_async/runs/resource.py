@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Unpack
 
@@ -20,6 +20,7 @@ from bms_async.journal.transactions.runs import delete_ended, find_run, list_run
 from bms_async.session import Session
 
 from .begin import write_down
+from .leader import Leaders, Term
 from .options import CheckedOptions, DurableOptions, check_key
 from .run import DurableRun
 from .runs import Runs
@@ -44,6 +45,7 @@ class DurableRuns:
         self._endpoint = endpoint
         self._check = check
         self._tasks = BackgroundTasks("bms_async workers")
+        self._leaders = Leaders(self._tasks)
         self._workers: dict[str, Worker] = {}
         self._is_open = False
 
@@ -208,6 +210,30 @@ class DurableRuns:
                 task.cancel()
                 await asyncio.wait({task})
 
+    def lead(self, name: str) -> AbstractAsyncContextManager[Term]:
+        """Lead, alone among all processes that share the journal, for as long as the block lasts.
+
+        ::
+
+            async with bms.runs.lead("power-controller") as term:
+                while True:
+                    await switch_on_what_should_run(fence=term.fence)
+
+        Entering waits until nobody else leads by this name. Leaving lets the next one lead at once; after a process
+        that died, it leads once the lease of 15 s is over. When the lease cannot be renewed in time the block is
+        cancelled, before another process can have it, and leaving raises.
+
+        Args:
+            name: What is led; the same in all processes, whatever cloud or project their clients are for.
+
+        Raises:
+            InvalidRequestError: The name is not a printable text of 1 to 200 characters.
+            LeadershipLostError: The lease was lost. It replaces the cancellation of the block, and no other error.
+            JournalError: The journal could not be used while this waited to lead.
+            ClientClosedError: The client is not open, or was closed inside of the block.
+        """
+        return self._leaders.lead(self._journal, name)
+
     async def open(self) -> None:
         """Open the journal, if there is one; the client calls this."""
         if self._runs is not None:
@@ -223,6 +249,7 @@ class DurableRuns:
         async with anyio.create_task_group() as tasks:
             for worker in self._workers.values():
                 tasks.start_soon(worker.drain)
+        await self._leaders.aclose()
         try:
             await self._tasks.aclose()
         finally:

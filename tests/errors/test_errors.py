@@ -32,6 +32,8 @@ from bms_async.errors import (
     JobFailedError,
     JobLostError,
     JobTimeoutError,
+    JournalError,
+    LeadershipLostError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitedError,
@@ -123,6 +125,8 @@ ONE_OF_EACH: list[BmsError] = [
     FleetError("3 servers", code="BMS.0036", server_ids=("a", "b", "c")),
     FleetTimeoutError("the total_timeout is over", code=None, server_ids=()),
     ServerStateError("not as asked", server_id="a", code=None, status="ACTIVE", task_state=None),
+    JournalError("the disk is full"),
+    LeadershipLostError("another process leads", name="power", fence=3),
     ForeignCodeError("on_job raised CancelledError"),
     ClientClosedError("closed"),
 ]

@@ -23,7 +23,7 @@ from bms_async.journal.statements import SKIP_LOCKED, RollBack, Row, Transaction
 LEASE = 15.0
 """Seconds for which a claim counts after it was made or renewed."""
 
-_EXPIRED = "b.owner IS NOT NULL AND (b.lease < bms_now() OR b.lease > bms_now() + 60)"
+EXPIRED = "b.owner IS NOT NULL AND (b.lease < bms_now() OR b.lease > bms_now() + 60)"
 """A lease that is longer than any is from before the clock was set back, or the machine came up again."""
 
 _CLAIM = (
@@ -146,13 +146,13 @@ def take_over(place: str, owner: str, limit: int, run: str | None = None) -> Tra
     # A batch that was not sent needs no credentials, but a slot. So it goes back to all.
     yield from ask(
         "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
-        f"WHERE {_EXPIRED} AND b.state = 'waiting' LIMIT 100 {SKIP_LOCKED}) "
+        f"WHERE {EXPIRED} AND b.state = 'waiting' LIMIT 100 {SKIP_LOCKED}) "
         "UPDATE bms_async_batches SET owner = NULL, fence = fence + 1 FROM picked "
         "WHERE bms_async_batches.run = picked.run AND bms_async_batches.number = picked.number"
     )
     rows = yield from ask(
         "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
-        f"WHERE {_EXPIRED} AND b.state IN ('sending', 'watching') AND EXISTS "
+        f"WHERE {EXPIRED} AND b.state IN ('sending', 'watching') AND EXISTS "
         "(SELECT 1 FROM bms_async_runs AS r WHERE r.id = b.run AND r.place = $1) AND ($5 = '' OR b.run = $5) "
         f"ORDER BY b.lease LIMIT $4 {SKIP_LOCKED}) {_CLAIM}",
         place,
@@ -175,7 +175,7 @@ def claim_unsendable(run: str | None, place: str | None, owner: str, limit: int)
     """
     rows = yield from ask(
         "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
-        f"WHERE (b.owner IS NULL OR ({_EXPIRED})) AND b.state = 'waiting' AND ($1 = '' OR b.run = $1) AND b.run IN "
+        f"WHERE (b.owner IS NULL OR ({EXPIRED})) AND b.state = 'waiting' AND ($1 = '' OR b.run = $1) AND b.run IN "
         "(SELECT r.id FROM bms_async_runs AS r WHERE r.ended IS NULL AND r.unsent > 0 "
         "AND r.status IN ('cancelled', 'aborted') AND ($4 = '' OR r.place = $4)) "
         f"LIMIT $5 {SKIP_LOCKED}) {_CLAIM}",
