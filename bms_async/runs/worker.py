@@ -22,6 +22,7 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import anyio
@@ -80,6 +81,15 @@ _PAUSE_AFTER_BUG = 30.0
 _OPERATIONS: Mapping[str, Operation[JobAccepted]] = {operation.name: operation for operation in (START, STOP, REBOOT)}
 
 
+class BatchEvent(StrEnum):
+    """What happened to a batch."""
+
+    TAKEN_OVER = "taken over"
+    """The worker has it from another one, which died or stood still."""
+    FINISHED = "finished"
+    """The worker has carried it on to its end."""
+
+
 class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of a worker.
 
@@ -124,6 +134,9 @@ class Worker:
         watcher: What polls jobs.
         place: The endpoint and the project.
         run: The id of the only run that it works for; None for all.
+
+    Attributes:
+        on_event: Called with what happened to a batch, and the batch; it must not raise, nor block.
     """
 
     def __init__(
@@ -139,6 +152,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._is_closing = False
         self._claimed = self._taken_over = self._finished = self._lost = 0
+        self.on_event: Callable[[BatchEvent, KeptBatch], None] | None = None
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     def statistics(self) -> WorkerStatistics:
@@ -228,6 +242,7 @@ class Worker:
                 taken = []
             self._taken_over += len(taken)
             for kept in taken:
+                self._report(BatchEvent.TAKEN_OVER, kept)
                 await self._begin(kept, tasks)
             if len(taken) < _TAKEN_AT_ONCE:
                 await anyio.sleep(_TAKE_OVER_EVERY)
@@ -293,6 +308,7 @@ class Worker:
             with held.scope:
                 await self._work_on(held, kept)
                 self._finished += 1
+                self._report(BatchEvent.FINISHED, kept)
         except (BatchWithdrawnError, ClientClosedError) as error:
             _log.info("a batch of the run %r is left: %s", kept.key, error)
             await held.log.hand_back(held.batch)
@@ -306,6 +322,10 @@ class Worker:
                 with anyio.CancelScope(shield=True):
                     await held.log.hand_back(held.batch)
             self._forget(held)
+
+    def _report(self, event: BatchEvent, kept: KeptBatch) -> None:
+        if self.on_event is not None:
+            self.on_event(event, kept)
 
     async def _work_on(self, held: _Held, kept: KeptBatch) -> None:
         if kept.status in _ENDING:
