@@ -22,7 +22,6 @@ from bms_async.errors import ClientClosedError, ConfigurationError, InvalidReque
 from bms_async.jobs import POLL_BUDGET_SHARE, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pacer
 from bms_async.redaction import kind_of, wrap_address, wrap_secrets
-from bms_async.runs import DurableRuns, Runs
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import make_hooks, with_telemetry
 from bms_async.transport import Transport
@@ -32,6 +31,7 @@ from bms_async.wire import DEFAULT_RETRY, RetryPolicy, Service
 
 if TYPE_CHECKING:
     from bms_async.hooks import Hook
+    from bms_async.runs import DurableRuns, Runs
 
 _POLLS_WITHOUT_LIMIT = 60_000.0
 """Polls of jobs a minute where the limit of ``jobs.get`` is lifted."""
@@ -159,7 +159,11 @@ class BmsClient(ClientView):
         if telemetry:
             self._hooks = with_telemetry(self._hooks)
         _check_type("limits", limits, Limits | None, "a Limits, such as Limits({'servers.stop': 20})")
-        _check_type("runs", runs, Runs | None, "a Runs, such as Runs() or Runs('postgresql://user@host/db')")
+        self._has_runs = runs is not None
+        if runs is not None:
+            from bms_async.runs import Runs  # noqa: PLC0415 - most clients keep no runs
+
+            _check_type("runs", runs, Runs, "a Runs, such as Runs() or Runs('postgresql://user@host/db')")
         _check_type("patience", patience, Patience, "a Patience, such as Patience(no_news=3600)")
         name = choose_project_name(project_id, project_name, auth)
         project_id = None if name is not None else self._check_project(project_id, auth)
@@ -183,7 +187,9 @@ class BmsClient(ClientView):
         super().__init__(
             session,
             watcher,
-            runs=DurableRuns(runs, session.unbounded(), watcher, endpoint=endpoints.bms, check=check),
+            make_runs=functools.cache(
+                lambda: _make_runs(runs, session.unbounded(), watcher, endpoint=endpoints.bms, check=check)
+            ),
             check=check,
             poller=make_poller(session.for_polling(), patience),
         )
@@ -321,7 +327,8 @@ class BmsClient(ClientView):
             await self._membership.connect()
             await self._core.open()
             await self._watcher.open()
-            await self.runs.open()
+            if self._has_runs:
+                await self.runs.open()
             self._check_not_closed()
         except BaseException:
             # A closing that came meanwhile has not seen the parts that were opened after it.
@@ -377,7 +384,8 @@ class BmsClient(ClientView):
             self._has_more = False
             try:
                 # First of all, while responses still come in: what this client leaves, other workers go on with.
-                await self.runs.aclose()
+                if self._has_runs:
+                    await self.runs.aclose()
                 await self._core.stop_work()
             finally:
                 try:
@@ -431,6 +439,12 @@ def shared_limits(settings: config.Settings) -> Limits:
         raise ConfigurationError(f"BMS_LIMITS, or bms_limits in clouds.yaml: {error}") from None
 
 
+def _make_runs(runs: Runs | None, session: Session, watcher: Watcher, *, endpoint: str, check: bool) -> DurableRuns:
+    from bms_async.runs import DurableRuns  # noqa: PLC0415 - most clients keep no runs
+
+    return DurableRuns(runs, session, watcher, endpoint=endpoint, check=check)
+
+
 def find_runs(settings: config.Settings) -> Runs:
     """Return the journal of durable runs that settings name.
 
@@ -440,6 +454,8 @@ def find_runs(settings: config.Settings) -> Runs:
     Raises:
         ConfigurationError: It is not the address of a journal, or the journal needs an extra that is not installed.
     """
+    from bms_async.runs import Runs  # noqa: PLC0415 - most clients keep no runs
+
     try:
         return Runs(settings.runs)
     except ConfigurationError as error:

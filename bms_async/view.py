@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType
 
@@ -24,9 +26,11 @@ from bms_async.fleet import Fleet
 from bms_async.jobs import Watcher
 from bms_async.limits import Lane, Limits
 from bms_async.redaction import wrap_address, wrap_secrets
-from bms_async.runs import DurableRuns
 from bms_async.session import Session
 from bms_async.wire import Query, RetryPolicy
+
+if TYPE_CHECKING:
+    from bms_async.runs import DurableRuns
 
 
 class ClientView:
@@ -40,7 +44,7 @@ class ClientView:
         session: Session,
         watcher: Watcher,
         *,
-        runs: DurableRuns,
+        make_runs: Callable[[], DurableRuns],
         check: bool,
         poller: ServerPoller | None = None,
     ) -> None:
@@ -55,11 +59,16 @@ class ClientView:
         self.identity = Identity(session, check=check)
         self.nova = Nova(session, self._poller, check=check)
         self.jobs = Jobs(session, watcher, check=check)
-        self.runs = runs
+        self._make_runs = make_runs
         self.fleet = Fleet(session.unbounded(), watcher, check=check)
 
     def __repr__(self) -> str:
         return f"<ClientView of project {self.project_id}>"
+
+    @cached_property
+    def runs(self) -> DurableRuns:
+        """Durable runs."""
+        return self._make_runs()
 
     @property
     def project_id(self) -> str | None:
@@ -106,7 +115,7 @@ class ClientView:
             timeout=timeout, total_timeout=total_timeout, retry=retry, lane=lane, max_wait=max_wait
         )
         session = self._session.with_options(options)
-        return ClientView(session, self._watcher, runs=self.runs, check=self._check, poller=self._poller)
+        return ClientView(session, self._watcher, make_runs=self._make_runs, check=self._check, poller=self._poller)
 
     async def request(
         self,

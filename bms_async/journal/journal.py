@@ -54,8 +54,11 @@ class Journal:
         """The place of the store, without user and password."""
         return (self._store or self._make()).label
 
-    async def open(self) -> None:
+    async def open(self, *, patience: float = PATIENCE) -> None:
         """Open the store, or count one more user of an open one.
+
+        Args:
+            patience: Seconds for which a store that does not answer is asked again.
 
         Raises:
             JournalError: It cannot be used, or could not be reached.
@@ -67,7 +70,7 @@ class Journal:
             self._loop, self._opening = asyncio.get_running_loop(), anyio.Lock()
         self._users += 1
         try:
-            await self._connect(PATIENCE)
+            await self._connect(patience)
         except BaseException:
             await self.aclose()
             raise

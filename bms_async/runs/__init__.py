@@ -7,9 +7,10 @@ from .options import DurableOptions
 from .resource import DurableRuns
 from .run import DurableRun, RunOutcomes
 from .runs import Runs
-from .worker import Worker, WorkerStatistics
+from .worker import BatchEvent, Worker, WorkerStatistics
 
 __all__ = [
+    "BatchEvent",
     "DurableOptions",
     "DurableRun",
     "DurableRuns",

@@ -17,6 +17,7 @@ from bms_async.fleet.plan import AbortRule, Intake
 from bms_async.fleet.source import IdSource
 from bms_async.fleet.tracker import RunTracker
 from bms_async.journal import Journal, KeptRun, NewBatch, NewBlock, NewRun, digest_ids, pack_ids
+from bms_async.journal.journal import PATIENCE
 from bms_async.journal.transactions.runs import begin_run
 
 from .options import CheckedOptions
@@ -33,6 +34,7 @@ async def write_down(
     place: str,
     options: CheckedOptions,
     check: bool,
+    patience: float = PATIENCE,
 ) -> tuple[KeptRun, bool]:
     """Write a run down, unless its place has one of that key.
 
@@ -44,6 +46,7 @@ async def write_down(
         place: The endpoint and the project.
         options: Its options.
         check: Whether ids are checked against the reference.
+        patience: Seconds for which a journal that does not answer is asked again.
 
     Returns:
         The run, and whether it was written just now.
@@ -71,7 +74,7 @@ async def write_down(
         abort_above=options.abort_above,
         abort_sample=options.abort_sample,
     )
-    kept, is_new = await journal.run(begin_run, run, batches, refused)
+    kept, is_new = await journal.run(begin_run, run, batches, refused, patience=patience)
     if kept.action != action:
         raise InvalidRequestError("key", key, f"expected a new one for {action}: it is that of a {kept.action}")
     if kept.digest != digest:

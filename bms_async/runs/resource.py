@@ -16,6 +16,7 @@ from bms_async.errors import ConfigurationError, InvalidRequestError
 from bms_async.fleet import Outcome, OutcomeState
 from bms_async.jobs import Watcher
 from bms_async.journal import Journal
+from bms_async.journal.journal import PATIENCE
 from bms_async.journal.transactions.runs import delete_ended, find_run, list_runs
 from bms_async.session import Session
 
@@ -145,6 +146,22 @@ class DurableRuns:
                 return
             after = page[-1].created, page[-1].id
 
+    async def carry_on(self, run: DurableRun) -> None:
+        """Do this client's part of a run for as long as the client is open, as it does for those that it begins.
+
+        Args:
+            run: A run of this project, such as one of `get`.
+
+        Raises:
+            InvalidRequestError: It is a run of another project.
+        """
+        place = await self._place()
+        if run.place != place:
+            raise InvalidRequestError("run", run.key, f"expected a run of {place}, got one of {run.place}")
+        self._session.check_open()
+        if run.ended is None:
+            self._work_on(self._journal, run.id, place)
+
     async def retry(
         self, run: DurableRun, *, key: str | None = None, unknown: bool | None = None, **options: Unpack[DurableOptions]
     ) -> DurableRun:
@@ -169,12 +186,13 @@ class DurableRuns:
         ids = [outcome.server_id async for outcome in run if outcome.state in wanted and _may_be_asked(outcome)]
         return await self._begin(run.action, ids, key, options)
 
-    async def prune(self, *, older_than: float, all_places: bool = False) -> int:
+    async def prune(self, *, older_than: float, all_places: bool = False, prefix: str = "") -> int:
         """Delete runs that have ended, with all that is kept of them.
 
         Args:
             older_than: Those that ended more than so many seconds ago.
             all_places: Those of all endpoints and projects in the journal, and not of this client's alone.
+            prefix: Those whose key begins with it.
 
         Returns:
             How many were deleted.
@@ -187,7 +205,7 @@ class DurableRuns:
             raise InvalidRequestError("older_than", older_than, "expected 0 or more seconds")
         place = None if all_places else await self._place()
         deleted = 0
-        while count := await self._journal.run(delete_ended, older_than, place):
+        while count := await self._journal.run(delete_ended, older_than, place, prefix):
             deleted += count
         return deleted
 
@@ -266,7 +284,9 @@ class DurableRuns:
     async def _place(self) -> str:
         return f"{self._endpoint}|{await self._session.find_project_id('runs')}"
 
-    async def _begin(self, action: str, ids: Ids, key: str | None, options: DurableOptions) -> DurableRun:
+    async def _begin(
+        self, action: str, ids: Ids, key: str | None, options: DurableOptions, *, patience: float = PATIENCE
+    ) -> DurableRun:
         journal = self._journal
         checked = CheckedOptions(**options)
         checked.check(action)
@@ -274,7 +294,14 @@ class DurableRuns:
         name = f"{action.removeprefix('servers.')}-{secrets.token_hex(6)}" if key is None else check_key(key)
         place = await self._place()
         kept, _ = await write_down(
-            journal, ids, action=action, key=name, place=place, options=checked, check=self._check
+            journal,
+            ids,
+            action=action,
+            key=name,
+            place=place,
+            options=checked,
+            check=self._check,
+            patience=patience,
         )
         if not checked.detach and kept.ended is None:
             self._work_on(journal, kept.id, place)

@@ -49,8 +49,9 @@ class RunOutcomes:
             wherever the reader keeps its own progress.
     """
 
-    def __init__(self, run: DurableRun, since: str | None) -> None:
+    def __init__(self, run: DurableRun, since: str | None, *, wait: bool) -> None:
         self._run = run
+        self._waits = wait
         self._number, self._index = _read_cursor(since)
         self._outcomes: list[Outcome] = []
         self._blocks: list[Block] = []
@@ -60,6 +61,11 @@ class RunOutcomes:
     def cursor(self) -> str:
         """Where to go on."""
         return f"{self._number}.{self._index}"
+
+    def stop_waiting(self) -> None:
+        """End after the outcomes that are known, also if the run goes on."""
+        self._waits = False
+        self._run.wake()
 
     def __aiter__(self) -> Self:
         return self
@@ -89,7 +95,7 @@ class RunOutcomes:
         while not self._blocks:
             self._blocks = await self._run.read_blocks(after)
             if not self._blocks:
-                if self._run.is_over_after(after):
+                if not self._waits or self._run.is_over_after(after):
                     return False
                 await self._run.wait_for_change()
         block = self._blocks.pop(0)
@@ -140,6 +146,16 @@ class DurableRun:
     def place(self) -> str:
         """The endpoint and the project that it is for."""
         return self._kept.place
+
+    @property
+    def wave_size(self) -> int | None:
+        """How many servers may be in flight at once; None for no bound."""
+        return self._kept.wave
+
+    @property
+    def abort_above(self) -> float | None:
+        """The share of failures above which it is aborted; None for never."""
+        return self._kept.abort_above
 
     @property
     def status(self) -> RunStatus:
@@ -214,16 +230,17 @@ class DurableRun:
         await self.refresh()
         self._journal.notify()
 
-    def outcomes(self, *, since: str | None = None) -> RunOutcomes:
+    def outcomes(self, *, since: str | None = None, wait: bool = True) -> RunOutcomes:
         """Return an iterator over the outcomes, from the first or from a cursor on.
 
         Args:
             since: The `cursor` of an earlier reader, in this process or another.
+            wait: Whether it waits for further outcomes until the run has ended; else it ends with what is known.
 
         Raises:
             InvalidRequestError: It is no cursor.
         """
-        return RunOutcomes(self, since)
+        return RunOutcomes(self, since, wait=wait)
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         return self.outcomes()
@@ -253,16 +270,31 @@ class DurableRun:
         self._kept = kept
         self._journal.notify()
 
+    def wake(self) -> None:
+        """Wake whoever waits in this process for a change of the journal."""
+        self._journal.notify()
+
+    async def report_so_far(self) -> FleetReport:
+        """Return a report of what is known now; servers that have not ended have no outcome in it.
+
+        Raises:
+            JournalError: The journal cannot be read.
+        """
+        return self._report or await self._collect(wait=False)
+
     async def _wait(self) -> FleetReport:
-        if self._report is not None:
-            return self._report
+        if self._report is None:
+            self._report = await self._collect(wait=True)
+        return self._report
+
+    async def _collect(self, *, wait: bool) -> FleetReport:
         outcomes, by_code = Outcomes(), Counter[str]()
-        async for outcome in self.outcomes():
+        async for outcome in self.outcomes(wait=wait):
             outcomes.append(outcome)
             if not outcome.state.is_success:
                 by_code[outcome.reason] += 1
         kept = self._kept
-        self._report = FleetReport(
+        return FleetReport(
             action=kept.action,
             outcomes=outcomes,
             by_state=FrozenDict(_by_state(kept.counts)),
@@ -270,11 +302,10 @@ class DurableRun:
             batches=kept.accepted,
             cancelled=kept.status is RunStatus.CANCELLED,
             started=self.created,
-            ended=self.ended or self.created,
+            ended=self.ended or (self.created if wait else datetime.now(UTC)),
             aborted=kept.aborted,
             extra_calls=kept.extra_calls,
         )
-        return self._report
 
     def _note_loneliness(self) -> None:
         """Say once that nobody works on the run: a waiter would wait for ever."""

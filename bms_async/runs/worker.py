@@ -22,6 +22,7 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVarTuple
 
 import anyio
@@ -81,6 +82,15 @@ _SEND_PAUSE = 0.05
 _PAUSE_AFTER_BUG = 30.0
 
 _OPERATIONS: Mapping[str, Operation[JobAccepted]] = {operation.name: operation for operation in (START, STOP, REBOOT)}
+
+
+class BatchEvent(StrEnum):
+    """What happened to a batch."""
+
+    TAKEN_OVER = "taken over"
+    """The worker has it from another one, which died or stood still."""
+    FINISHED = "finished"
+    """The worker has carried it on to its end."""
 
 
 class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,6 +153,9 @@ class Worker:
         watcher: What polls jobs.
         place: The endpoint and the project.
         run: The id of the only run that it works for; None for all.
+
+    Attributes:
+        on_event: Called with what happened to a batch, and the batch; it must not raise, nor block.
     """
 
     def __init__(
@@ -161,6 +174,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._is_closing = False
         self._claimed = self._taken_over = self._finished = self._lost = 0
+        self.on_event: Callable[[BatchEvent, KeptBatch], None] | None = None
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
     def statistics(self) -> WorkerStatistics:
@@ -265,6 +279,7 @@ class Worker:
         while True:
             taken = await self._take_over() if not self._is_closing else []
             for kept in taken:
+                self._report(BatchEvent.TAKEN_OVER, kept)
                 await self._begin(kept, tasks)
             try:
                 await skip_unsendable(self._journal, self.owner, run=self._run, place=self._place)
@@ -370,6 +385,7 @@ class Worker:
                 await self._work_on(held, kept)
                 held.is_over = True
                 self._finished += 1
+                self._report(BatchEvent.FINISHED, kept)
         except (BatchWithdrawnError, ClientClosedError) as error:
             _log.info("a batch of the run %r is left: %s", kept.key, error)
             if isinstance(error, ClientClosedError) or isinstance(error.__cause__, ClientClosedError):
@@ -387,6 +403,10 @@ class Worker:
                 with anyio.CancelScope(shield=True):
                     await held.log.hand_back(held.batch, patience=_SEND_GRACE)
             self._forget(held)
+
+    def _report(self, event: BatchEvent, kept: KeptBatch) -> None:
+        if self.on_event is not None:
+            self.on_event(event, kept)
 
     async def _work_on(self, held: _Held, kept: KeptBatch) -> None:
         if kept.status in _ENDING:

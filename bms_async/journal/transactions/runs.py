@@ -173,20 +173,23 @@ def set_status(run: str, status: RunStatus) -> Transaction[KeptRun | None]:
     return (yield from read_run(run))
 
 
-def delete_ended(age: float, place: str | None) -> Transaction[int]:
+def delete_ended(age: float, place: str | None, prefix: str = "") -> Transaction[int]:
     """Delete a few runs that have ended, with all that is kept of them.
 
     Args:
         age: Those that ended more than so many seconds ago.
         place: The endpoint and the project; None for all.
+        prefix: What their keys begin with.
 
     Returns:
         How many were deleted; 0 if none is left.
     """
     rows = yield from ask(
-        "SELECT id FROM bms_async_runs WHERE ended < bms_wall() - $1 AND ($2 = '' OR place = $2) LIMIT 20",
+        "SELECT id FROM bms_async_runs WHERE ended < bms_wall() - $1 AND ($2 = '' OR place = $2) "
+        "AND substr(run_key, 1, length(CAST($3 AS text))) = $3 LIMIT 20",
         age,
         place or "",
+        prefix,
     )
     for (run,) in rows:
         for table, column in (("outcomes", "run"), ("batches", "run"), ("runs", "id")):
