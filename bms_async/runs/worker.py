@@ -237,7 +237,7 @@ class Worker:
         try:
             held = await self._make(kept)
         except JournalError:
-            # It stays claimed, so that it is not found again and again.
+            # It stays claimed until its lease is over, so that it is not found again and again.
             _log.exception("a batch of the run %r cannot be carried on", kept.key)
             return
         self._held[kept.claim.run, kept.claim.number] = held
@@ -336,7 +336,8 @@ class Worker:
             await anyio.sleep(RENEW_EVERY)
             before = dict(self._held)
             try:
-                mine = await self._journal.run(renew, self.owner, patience=LEASE)
+                claims = [held.claim for held in before.values()]
+                mine = await self._journal.run(renew, self.owner, claims, patience=LEASE)
             except JournalError as error:
                 _log.warning("leases cannot be renewed now: %s", error)
                 continue
