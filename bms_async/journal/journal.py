@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import chain, repeat
 from typing import TypeVar, TypeVarTuple
 
 import anyio
@@ -47,6 +48,8 @@ class Journal:
         self._users = 0
         self._opening: anyio.Lock | None = None
         self._is_open = False
+        self._attempts = 0
+        self._failure: Exception | None = None
         self._changed: asyncio.Event | None = None
 
     @property
@@ -70,7 +73,7 @@ class Journal:
             self._loop, self._opening = asyncio.get_running_loop(), anyio.Lock()
         self._users += 1
         try:
-            await self._connect(patience)
+            await self._try_for(patience, self._connect)
         except BaseException:
             await self.aclose()
             raise
@@ -100,24 +103,14 @@ class Journal:
             JournalError: It was not run; or not surely, if the store did not confirm it.
             ClientClosedError: The journal is not open.
         """
-        ends_at = anyio.current_time() + patience
-        attempt = 0
-        while True:
-            try:
-                store = await self._connect(max(0.0, ends_at - anyio.current_time()))
-                return await call_foreign(
-                    "the journal's store", partial(store.run, writes=writes), partial(transaction, *args)
-                )
-            except (JournalError, ClientClosedError):
-                raise
-            except Exception as error:
-                self._is_open = False
-                pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
-                if anyio.current_time() + pause > ends_at:
-                    raise self._unreachable(error, patience) from error
-                _log.info("%s: %s: %s; asking again", self.label, type(error).__name__, error)
-            attempt += 1
-            await anyio.sleep(pause)
+
+        async def attempt() -> T:
+            store = await self._connect()
+            return await call_foreign(
+                "the journal's store", partial(store.run, writes=writes), partial(transaction, *args)
+            )
+
+        return await self._try_for(patience, attempt)
 
     def notify(self) -> None:
         """Wake whoever waits for a change of the journal in this process."""
@@ -135,28 +128,47 @@ class Journal:
         with anyio.move_on_after(timeout):
             await changed.wait()
 
-    async def _connect(self, patience: float) -> JournalStore:
+    async def _try_for(self, patience: float, attempt: Callable[[], Awaitable[T]]) -> T:
+        ends_at = anyio.current_time() + patience
+        for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
+            try:
+                return await attempt()
+            except (JournalError, ClientClosedError):
+                raise
+            except Exception as error:
+                self._is_open = False
+                if anyio.current_time() + pause > ends_at:
+                    raise self._unreachable(error, patience) from error
+                _log.info("%s: %s: %s; asking again", self.label, type(error).__name__, error)
+            await anyio.sleep(pause)
+        raise AssertionError("unreachable")
+
+    async def _connect(self) -> JournalStore:
+        """Return the store, opened anew if something failed; all who wait for that share one attempt."""
         if not self._users or self._opening is None:
             raise ClientClosedError("the journal is not open; use the client inside `async with`")
         check_loop(self._loop, "the journal")
         if self._store is not None and self._is_open:
             return self._store
+        before = self._attempts
         async with self._opening:
             store = self._store = self._store or self._make()
-            ends_at = anyio.current_time() + patience
-            attempt = 0
-            while not self._is_open:
-                try:
-                    await call_foreign("opening the journal", store.open)
-                    self._is_open = True
-                except JournalError:
-                    raise
-                except Exception as error:
-                    pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
-                    if anyio.current_time() + pause > ends_at:
-                        raise self._unreachable(error, patience) from error
-                    attempt += 1
-                    await anyio.sleep(pause)
+            if self._is_open:
+                return store
+            if self._attempts != before and self._failure is not None:
+                raise self._failure
+            self._failure = None
+            try:
+                await call_foreign("opening the journal", store.open)
+            except Exception as error:
+                self._failure = error
+                raise
+            finally:
+                self._attempts += 1
+            if self._store is not store:
+                await call_foreign("closing the journal", store.aclose)
+                raise ClientClosedError("the journal was closed")
+            self._is_open = True
             return store
 
     def _unreachable(self, error: Exception, patience: float) -> JournalError:

@@ -35,12 +35,28 @@ _CONNECTIONS = 3
 _ATTEMPTS = 10
 """How often a transaction is run because others were in its way."""
 
-_NOW = "extract(epoch FROM clock_timestamp())::float8"
+_NOW = "(SELECT extract(epoch FROM statement_timestamp())::float8)"
+"""Read once a statement, in a subquery: PostgreSQL looks into no index for what may change from row to row."""
+
+_PLANS = "; SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
+"""Each statement has an index. The planner would read a whole table until it has statistics of it, which is minutes
+after a million servers were written down."""
+
+_SERVER = "SELECT pg_is_in_recovery(), current_setting('server_version_num')::int, current_setting('server_encoding')"
+_MIN_VERSION = 12
 _LOCK = 0x626D736A
 """The number of the lock that whoever makes the tables has for the length of that transaction."""
 
 _IN_THE_WAY = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
-_ALTERED = (asyncpg.SyntaxOrAccessError, asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
+_ALTERED = (
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DataError,
+    msgspec.ValidationError,
+    # Of asyncpg where a column has another type, and of a transaction where a row is missing.
+    ValueError,
+    TypeError,
+)
 
 
 class PostgresJournal:
@@ -124,26 +140,29 @@ class PostgresJournal:
                 connection = PostgresConnection(self._address, JournalError)
                 await connection.open()
             try:
-                async with connection.using():
+                async with connection.using(), self._explaining():
                     yield connection.connected
-            except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError) as error:
-                await connection.aclose()
-                raise JournalError(
-                    f"{self.label}: expected tables that this role may read and write, or may make, got {error}; have "
-                    "their owner grant it SELECT, INSERT, UPDATE and DELETE on the tables whose names begin with "
-                    "bms_async_"
-                ) from error
-            except (*_ALTERED, msgspec.ValidationError) as error:
-                await connection.aclose()
-                raise JournalError(
-                    f"{self.label}: expected the tables of version {SCHEMA} as this version makes them, got {error}; "
-                    "put back a copy of the database, or name another one"
-                ) from error
             except BaseException:
                 await connection.aclose()
                 raise
             self._idle.append(connection)
             await self._close_if_not_open()
+
+    @asynccontextmanager
+    async def _explaining(self) -> AsyncIterator[None]:
+        """Say what is to be done where asking again does not help."""
+        try:
+            yield
+        except (asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError) as error:
+            raise JournalError(
+                f"{self.label}: expected tables that this role may read and write, or may make, got {error}; have "
+                "their owner grant it SELECT, INSERT, UPDATE and DELETE on the tables whose names begin with bms_async_"
+            ) from error
+        except _ALTERED as error:
+            raise JournalError(
+                f"{self.label}: expected the tables of version {SCHEMA} as this version makes them, got {error}; "
+                "put back a copy of the database, or name another one"
+            ) from error
 
     async def _close_if_not_open(self) -> None:
         # It may have been closed while a transaction ran.
@@ -152,7 +171,15 @@ class PostgresJournal:
 
     async def _make_tables(self, connection: Any) -> None:
         await connection.execute(begin("READ WRITE"))
-        if await connection.fetchval("SELECT pg_is_in_recovery()"):
+        found = (
+            "SELECT pg_is_in_recovery(), current_setting('server_version_num')::int, current_setting('server_encoding')"
+        )
+        is_standby, version, encoding = await connection.fetchrow(found)
+        if version < _MIN_VERSION * 10_000:
+            raise JournalError(f"{self.label}: expected PostgreSQL {_MIN_VERSION} or later, got {version // 10_000}")
+        if encoding != "UTF8":
+            raise JournalError(f"{self.label}: expected a database in UTF8, got one in {encoding}; name another one")
+        if is_standby:
             raise ConnectionError(f"{self.label} is a standby, in which nothing can be written")
         version = await self._read_version(connection)
         if version != SCHEMA:
@@ -186,7 +213,7 @@ class PostgresJournal:
 
 
 async def _run(connection: Any, transaction: Transaction[T], *, writes: bool) -> T:
-    await connection.execute(begin("READ WRITE" if writes else "READ ONLY"))
+    await connection.execute(begin("READ WRITE" if writes else "READ ONLY") + _PLANS)
     try:
         statement = next(transaction)
         while True:

@@ -46,7 +46,7 @@ TABLES: Sequence[str] = (
     )
     """,
     """
-    CREATE INDEX bms_async_runs_unsent ON bms_async_runs (place, served) WHERE ended IS NULL AND unsent > 0
+    CREATE INDEX bms_async_runs_unsent ON bms_async_runs (place, status, served) WHERE ended IS NULL AND unsent > 0
     """,
     """
     CREATE TABLE bms_async_batches (
@@ -70,7 +70,7 @@ TABLES: Sequence[str] = (
     )
     """,
     """
-    CREATE INDEX bms_async_batches_waiting ON bms_async_batches (run, rank, due, number)
+    CREATE INDEX bms_async_batches_waiting ON bms_async_batches (run, is_counted DESC, rank, due, number)
     WHERE state = 'waiting' AND owner IS NULL
     """,
     """

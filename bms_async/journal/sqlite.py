@@ -39,6 +39,9 @@ from .statements import SKIP_LOCKED, RollBack, Row, Statement, Transaction, Valu
 T = TypeVar("T")
 
 _ATTEMPTS = 20
+_ALTERED = (sqlite3.IntegrityError, msgspec.ValidationError, ValueError, TypeError)
+"""Where a table was altered by hand, a value in it, or a row is missing."""
+
 _PAUSE = 0.05
 """Seconds between attempts to open the file. SQLite does not wait where two processes make a new file at once."""
 
@@ -144,7 +147,7 @@ class SqliteJournal:
                 return _run_statements(connection, make())
         except RollBack as ended:
             return cast("T", ended.result)
-        except msgspec.ValidationError as error:
+        except _ALTERED as error:
             raise JournalError(
                 f"{_KIND.what} {self._file.path}: expected what this version writes, got {error}; put back a copy of "
                 "it, or name another file"

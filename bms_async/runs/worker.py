@@ -37,12 +37,11 @@ from bms_async.fleet.packed import pack_details, unpack_batch, unpack_server_ids
 from bms_async.fleet.scheduler import batch_of
 from bms_async.fleet.state_reader import StateReader
 from bms_async.jobs import JobHandle, Watcher
-from bms_async.journal import BatchState, Claim, Journal, KeptBatch, RunStatus, Step, pack_ids, unpack_ids
+from bms_async.journal import BatchState, Journal, KeptBatch, RunStatus, Step, pack_ids, unpack_ids
 from bms_async.journal.transactions.claims import (
     LEASE,
     claim_waiting,
     hand_back,
-    hand_back_one,
     renew,
     take_over,
 )
@@ -169,8 +168,6 @@ class Worker:
         self._held: dict[tuple[str, int], _Held] = {}
         self._readers: dict[str, _SharedReader] = {}
         # Those that cannot be carried on now, and those that a claim which was not confirmed has left with this worker.
-        self._aside: set[tuple[str, int]] = set()
-        self._strays: dict[tuple[str, int], int] = {}
         self._wake = asyncio.Event()
         self._is_closing = False
         self._claimed = self._taken_over = self._finished = self._lost = 0
@@ -305,9 +302,8 @@ class Worker:
         except ClientClosedError:
             raise
         except Exception:  # noqa: BLE001 - one batch of many, and the worker goes on
+            # It stays claimed until its lease is over, so that it is not found again and again.
             _log.exception("a batch of the run %r cannot be carried on now", kept.key)
-            self._aside.add(key)
-            tasks.start_soon(self._put_aside, kept.claim)
             return
         earlier = self._held.get(key)
         if earlier is not None:
@@ -316,18 +312,6 @@ class Worker:
         self._held[key] = held
         tasks.start_soon(self._carry_on, held, kept)
         tasks.start_soon(self._note_sent, held)
-
-    async def _put_aside(self, claim: Claim) -> None:
-        """Hand a batch back after a while, so that it is not found again at once."""
-        await anyio.sleep(_PAUSE_AFTER_BUG)
-        self._aside.discard((claim.run, claim.number))
-        await self._hand_back_stray(claim)
-
-    async def _hand_back_stray(self, claim: Claim) -> None:
-        try:
-            await self._journal.run(hand_back_one, claim)
-        except JournalError as error:
-            _log.info("a batch could not be handed back: %s", error)
 
     async def _make(self, kept: KeptBatch) -> _Held:
         ids = unpack_ids(kept.ids)
@@ -437,23 +421,14 @@ class Worker:
             await anyio.sleep(RENEW_EVERY)
             before = dict(self._held)
             try:
-                mine = await self._journal.run(renew, self.owner, patience=LEASE)
+                claims = [held.claim for held in before.values()]
+                mine = await self._journal.run(renew, self.owner, claims, patience=LEASE)
             except JournalError as error:
                 _log.warning("leases cannot be renewed now: %s", error)
                 continue
             for key, held in before.items():
                 if self._held.get(key) is held:
                     self._heed(held, mine.get(key))
-            await self._hand_back_strays({key: fence for key, (fence, _) in mine.items() if key not in self._held})
-
-    async def _hand_back_strays(self, strays: Mapping[tuple[str, int], int]) -> None:
-        """Hand back what a claim that was not confirmed has left here: its lease would be renewed for ever."""
-        before, self._strays = self._strays, {key: strays[key] for key in strays if key not in self._aside}
-        for (run, number), fence in self._strays.items():
-            # One that was there the last time already is not just being claimed.
-            if before.get((run, number)) == fence:
-                _log.info("batch %d of the run %s was claimed and is not held, so it is handed back", number, run)
-                await self._hand_back_stray(Claim(run=run, number=number, owner=self.owner, fence=fence))
 
     def _lose(self, held: _Held) -> None:
         self._lost += 1

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import msgspec
 
 from bms_async.journal.records import Claim, KeptBatch, RunStatus
-from bms_async.journal.statements import SKIP_LOCKED, RollBack, Row, Transaction, ask
+from bms_async.journal.statements import SKIP_LOCKED, Row, Statement, Transaction, ask
 
 LEASE = 15.0
 """Seconds for which a claim counts after it was made or renewed."""
@@ -26,17 +26,26 @@ LEASE = 15.0
 EXPIRED = "b.owner IS NOT NULL AND (b.lease < bms_now() OR b.lease > bms_now() + 60)"
 """A lease that is longer than any is from before the clock was set back, or the machine came up again."""
 
+_FIELDS = ("run", "number", "fence", "state", "ids", "servers", "details", "job", "sequence")
+_AT = {name: at for at, name in enumerate(("is_counted", "rank", *_FIELDS, "parts"))}
+_OF_RUN = "run_key, action, options, status, aborted"
+
 _CLAIM = (
     "UPDATE bms_async_batches SET owner = $2, fence = fence + 1, lease = bms_now() + $3 FROM picked "
-    "WHERE bms_async_batches.run = picked.run AND bms_async_batches.number = picked.number "
-    "RETURNING bms_async_batches.run, bms_async_batches.number, bms_async_batches.servers, bms_async_batches.is_counted"
+    "WHERE bms_async_batches.run = picked.run AND bms_async_batches.number = picked.number RETURNING "
+    + ", ".join(f"bms_async_batches.{name}" for name in ("is_counted", "rank", *_FIELDS))
+    + ", (SELECT r.parts FROM bms_async_batches AS r "
+    "WHERE r.run = bms_async_batches.run AND r.number = bms_async_batches.root)"
 )
+
+_IS_FREE = "b.state = 'waiting' AND b.owner IS NULL"
+_IS_DUE = f"{_IS_FREE} AND b.due <= bms_wall()"
+_NO_WAVE = 1 << 60
 
 _RUNS_LOOKED_AT = 8
 _MAX_SERVERS = 1000
 _MERGED_AT_ONCE = 200
-
-_OF_BATCH = "run, number, fence, state, ids, servers, details, job, sequence, root"
+_RELEASED_AT_ONCE = 100
 
 
 def claim_waiting(
@@ -44,7 +53,8 @@ def claim_waiting(
 ) -> Transaction[list[KeptBatch]]:
     """Claim a batch that may be sent now; several of one run if these are of deferred servers, to be merged.
 
-    The run whose turn is longest ago goes first, and of its batches the parts of refused ones.
+    The run whose turn is longest ago goes first, and of its batches those that are in flight already: first the parts
+    of refused ones, then those of deferred servers.
 
     Args:
         place: The endpoint and the project that the worker has credentials for.
@@ -53,12 +63,14 @@ def claim_waiting(
         run: The only run to look at; None for all.
     """
     first, second, third = (*actions, actions[0], actions[0])[:3]
+    # Of the new batches the first one is looked at and no other, since a run whose wave is full may have thousands.
     runs = yield from ask(
         "SELECT r.id FROM bms_async_runs AS r WHERE r.place = $1 AND r.ended IS NULL AND r.unsent > 0 "
-        "AND r.status = 'open' AND r.action IN ($2, $3, $4) AND EXISTS (SELECT 1 FROM bms_async_batches AS b "
-        "WHERE b.run = r.id AND b.state = 'waiting' AND b.owner IS NULL AND b.due <= bms_wall() "
-        "AND (b.is_counted = 1 OR r.wave IS NULL OR r.in_flight + b.servers <= r.wave)) "
-        f"AND ($5 = '' OR r.id = $5) ORDER BY r.served LIMIT {_RUNS_LOOKED_AT}",
+        "AND r.status = 'open' AND r.action IN ($2, $3, $4) AND ($5 = '' OR r.id = $5) AND ("
+        f"(SELECT b.servers FROM bms_async_batches AS b WHERE b.run = r.id AND b.is_counted = 0 AND {_IS_DUE} "
+        f"ORDER BY b.rank, b.due, b.number LIMIT 1) <= coalesce(r.wave - r.in_flight, {_NO_WAVE}) "
+        f"OR EXISTS (SELECT 1 FROM bms_async_batches AS b WHERE b.run = r.id AND b.is_counted = 1 AND {_IS_DUE})) "
+        f"ORDER BY r.served LIMIT {_RUNS_LOOKED_AT}",
         place,
         first,
         second,
@@ -75,10 +87,9 @@ def claim_waiting(
 def _claim_of_run(run: str, owner: str) -> Transaction[list[KeptBatch]]:
     rows = yield from ask(
         "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
-        "WHERE b.run = $1 AND b.state = 'waiting' AND b.owner IS NULL AND b.due <= bms_wall() "
-        "AND (b.is_counted = 1 OR EXISTS (SELECT 1 FROM bms_async_runs AS r WHERE r.id = b.run "
-        "AND (r.wave IS NULL OR r.in_flight + b.servers <= r.wave))) "
-        f"ORDER BY b.rank, b.due, b.number LIMIT 1 {SKIP_LOCKED}) {_CLAIM}",
+        f"WHERE b.run = $1 AND {_IS_DUE} AND (b.is_counted = 1 OR b.servers <= "
+        f"(SELECT coalesce(r.wave - r.in_flight, {_NO_WAVE}) FROM bms_async_runs AS r WHERE r.id = $1)) "
+        f"ORDER BY b.is_counted DESC, b.rank, b.due, b.number LIMIT 1 {SKIP_LOCKED}) {_CLAIM}",
         run,
         owner,
         LEASE,
@@ -86,52 +97,51 @@ def _claim_of_run(run: str, owner: str) -> Transaction[list[KeptBatch]]:
     if not rows:
         return []
     # Counted in the run's own row, whose lock makes this exact whatever other workers claim at the same moment.
-    added = yield from _count_in_flight(run, rows)
+    added = yield from _mark_counted(rows)
     counted = yield from ask(
         "UPDATE bms_async_runs SET in_flight = in_flight + $2, served = bms_wall() WHERE id = $1 AND status = 'open' "
-        "AND (wave IS NULL OR $2 = 0 OR in_flight + $2 <= wave) RETURNING id",
+        f"AND (wave IS NULL OR $2 = 0 OR in_flight + $2 <= wave) RETURNING {_OF_RUN}",
         run,
         added,
     )
     if not counted:
-        raise RollBack([])
-    rows = [*rows, *(yield from _claim_to_merge(run, owner, rows[0]))]
-    return (yield from _read_batches(run, [row[1] for row in rows], owner))
-
-
-def _claim_to_merge(run: str, owner: str, first: Row) -> Transaction[list[Row]]:
-    """Claim further batches of deferred servers that fit into one call with the first, which is of such ones too."""
-    room = _MAX_SERVERS - _int(first[2])
-    of_deferred = yield from ask(
-        "SELECT 1 FROM bms_async_batches WHERE run = $1 AND number = $2 AND rank = 1", run, first[1]
-    )
-    if not of_deferred or room <= 0:
+        yield from ask(
+            "UPDATE bms_async_batches SET owner = NULL, is_counted = $3 WHERE run = $1 AND number = $2",
+            run,
+            _value(rows[0], "number"),
+            _value(rows[0], "is_counted"),
+        )
         return []
+    if _value(rows[0], "rank") == 1:
+        rows = [*rows, *(yield from _claim_to_merge(run, owner, _MAX_SERVERS - _value(rows[0], "servers")))]
+    return [_read_batch(row, owner, counted[0]) for row in rows]
+
+
+def _claim_to_merge(run: str, owner: str, room: int) -> Transaction[list[Row]]:
+    """Claim further batches of deferred servers that fit into one call with another one."""
     rows = yield from ask(
-        "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b WHERE b.run = $1 "
-        "AND b.state = 'waiting' AND b.owner IS NULL AND b.rank = 1 AND b.due <= bms_wall() AND b.servers <= $4 "
-        f"ORDER BY b.due, b.number LIMIT {_MERGED_AT_ONCE} {SKIP_LOCKED}) {_CLAIM}",
+        "WITH locked AS MATERIALIZED (SELECT b.run, b.number, b.due, b.servers FROM bms_async_batches AS b "
+        f"WHERE b.run = $1 AND b.is_counted = 1 AND b.rank = 1 AND {_IS_DUE} AND b.servers <= $4 "
+        f"ORDER BY b.due, b.number LIMIT {_MERGED_AT_ONCE} {SKIP_LOCKED}), "
+        "summed AS (SELECT run, number, sum(servers) OVER (ORDER BY due, number) AS total FROM locked), "
+        f"picked AS MATERIALIZED (SELECT run, number FROM summed WHERE total <= $4) {_CLAIM}",
         run,
         owner,
         LEASE,
         room,
     )
-    kept: list[Row] = []
-    for row in sorted(rows, key=lambda row: _int(row[1])):
-        if _int(row[2]) <= room:
-            room -= _int(row[2])
-            kept.append(row)
-        else:
-            yield from ask("UPDATE bms_async_batches SET owner = NULL WHERE run = $1 AND number = $2", run, row[1])
-    return kept
+    return sorted(rows, key=lambda row: _value(row, "number"))
 
 
-def _count_in_flight(run: str, rows: Sequence[Row]) -> Transaction[int]:
+def _mark_counted(rows: Sequence[Row]) -> Transaction[int]:
     """Mark claimed batches as counted, and return how many servers that are new in flight they have."""
-    new = [(_int(number), _int(servers)) for _, number, servers, is_counted in rows if not is_counted]
-    for number, _ in new:
-        yield from ask("UPDATE bms_async_batches SET is_counted = 1 WHERE run = $1 AND number = $2", run, number)
-    return sum(servers for _, servers in new)
+    new = [row for row in rows if not _value(row, "is_counted")]
+    if new:
+        yield Statement(
+            "UPDATE bms_async_batches SET is_counted = 1 WHERE run = $1 AND number = $2",
+            rows=[(str(row[_AT["run"]]), _value(row, "number")) for row in new],
+        )
+    return sum(_value(row, "servers") for row in new)
 
 
 def take_over(place: str, owner: str, limit: int, run: str | None = None) -> Transaction[list[KeptBatch]]:
@@ -143,13 +153,7 @@ def take_over(place: str, owner: str, limit: int, run: str | None = None) -> Tra
         limit: How many at most.
         run: The only run to look at; None for all.
     """
-    # A batch that was not sent needs no credentials, but a slot. So it goes back to all.
-    yield from ask(
-        "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
-        f"WHERE {EXPIRED} AND b.state = 'waiting' LIMIT 100 {SKIP_LOCKED}) "
-        "UPDATE bms_async_batches SET owner = NULL, fence = fence + 1 FROM picked "
-        "WHERE bms_async_batches.run = picked.run AND bms_async_batches.number = picked.number"
-    )
+    yield from _release_expired()
     rows = yield from ask(
         "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
         f"WHERE {EXPIRED} AND b.state IN ('sending', 'watching') AND EXISTS "
@@ -161,11 +165,25 @@ def take_over(place: str, owner: str, limit: int, run: str | None = None) -> Tra
         limit,
         run or "",
     )
-    return (yield from _read_all(rows, owner))
+    batches: list[KeptBatch] = []
+    for its_run in dict.fromkeys(str(row[_AT["run"]]) for row in rows):
+        (fields,) = yield from ask(f"SELECT {_OF_RUN} FROM bms_async_runs WHERE id = $1", its_run)
+        batches += [_read_batch(row, owner, fields) for row in rows if row[_AT["run"]] == its_run]
+    return batches
+
+
+def _release_expired() -> Transaction[None]:
+    """Give batches back to all that were claimed and not sent: for these one needs a slot of the limit."""
+    yield from ask(
+        "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
+        f"WHERE {EXPIRED} AND b.state = 'waiting' LIMIT {_RELEASED_AT_ONCE} {SKIP_LOCKED}) "
+        "UPDATE bms_async_batches SET owner = NULL, fence = fence + 1 FROM picked "
+        "WHERE bms_async_batches.run = picked.run AND bms_async_batches.number = picked.number"
+    )
 
 
 def claim_unsendable(run: str | None, place: str | None, owner: str, limit: int) -> Transaction[list[KeptBatch]]:
-    """Claim batches of cancelled or aborted runs that were never sent, to skip their servers.
+    """Claim batches of a cancelled or aborted run that were never sent, to skip their servers.
 
     Args:
         run: The run; None for all.
@@ -173,34 +191,53 @@ def claim_unsendable(run: str | None, place: str | None, owner: str, limit: int)
         owner: The worker, which needs no credentials for this.
         limit: How many at most.
     """
-    rows = yield from ask(
-        "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
-        f"WHERE (b.owner IS NULL OR ({EXPIRED})) AND b.state = 'waiting' AND ($1 = '' OR b.run = $1) AND b.run IN "
-        "(SELECT r.id FROM bms_async_runs AS r WHERE r.ended IS NULL AND r.unsent > 0 "
-        "AND r.status IN ('cancelled', 'aborted') AND ($4 = '' OR r.place = $4)) "
-        f"LIMIT $5 {SKIP_LOCKED}) {_CLAIM}",
+    runs = yield from ask(
+        "SELECT r.id FROM bms_async_runs AS r WHERE r.ended IS NULL AND r.unsent > 0 "
+        "AND r.status IN ('cancelled', 'aborted') AND ($1 = '' OR r.id = $1) AND ($2 = '' OR r.place = $2)",
         run or "",
-        owner,
-        LEASE,
         place or "",
-        limit,
     )
-    for its_run in _runs_of(rows):
-        added = yield from _count_in_flight(its_run, [row for row in rows if row[0] == its_run])
-        yield from ask("UPDATE bms_async_runs SET in_flight = in_flight + $2 WHERE id = $1", its_run, added)
-    return (yield from _read_all(rows, owner))
+    if runs:
+        yield from _release_expired()
+    for (found,) in runs:
+        rows = yield from ask(
+            "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
+            f"WHERE b.run = $1 AND {_IS_FREE} LIMIT $4 {SKIP_LOCKED}) {_CLAIM}",
+            str(found),
+            owner,
+            LEASE,
+            limit,
+        )
+        if not rows:
+            continue
+        added = yield from _mark_counted(rows)
+        (fields,) = yield from ask(
+            f"UPDATE bms_async_runs SET in_flight = in_flight + $2 WHERE id = $1 RETURNING {_OF_RUN}", str(found), added
+        )
+        return [_read_batch(row, owner, fields) for row in rows]
+    return []
 
 
-def renew(owner: str) -> Transaction[dict[tuple[str, int], tuple[int, RunStatus]]]:
-    """Renew the lease of all batches of a worker.
+def renew(owner: str, claims: Sequence[Claim]) -> Transaction[dict[tuple[str, int], tuple[int, RunStatus]]]:
+    """Renew the lease of batches of a worker.
+
+    A claim whose answer was lost is not among them: it is over with its lease, and not kept by those of others.
 
     Args:
         owner: The worker.
+        claims: The batches that it carries on.
 
     Returns:
         The fence and the status of the run, by run and number of the batch, of all that are its own.
     """
-    yield from ask("UPDATE bms_async_batches SET lease = bms_now() + $2 WHERE owner = $1", owner, LEASE)
+    # In the order in which `merge` locks them, too.
+    keys = sorted((claim.run, claim.number, claim.owner, claim.fence) for claim in claims)
+    if keys:
+        yield Statement(
+            "UPDATE bms_async_batches SET lease = bms_now() + $5 "
+            "WHERE run = $1 AND number = $2 AND owner = $3 AND fence = $4",
+            rows=[(*key, LEASE) for key in keys],
+        )
     rows = yield from ask(
         "SELECT b.run, b.number, b.fence, r.status FROM bms_async_batches AS b "
         "JOIN bms_async_runs AS r ON r.id = b.run WHERE b.owner = $1",
@@ -237,54 +274,16 @@ def hand_back_one(claim: Claim) -> Transaction[None]:
     )
 
 
-def _runs_of(rows: Sequence[Row]) -> list[str]:
-    return [str(run) for run in dict.fromkeys(row[0] for row in rows)]
-
-
-def _read_all(rows: Sequence[Row], owner: str) -> Transaction[list[KeptBatch]]:
-    batches: list[KeptBatch] = []
-    for run in _runs_of(rows):
-        batches += yield from _read_batches(run, [row[1] for row in rows if row[0] == run], owner)
-    return batches
-
-
-def _read_batches(run: str, numbers: Sequence[object], owner: str) -> Transaction[list[KeptBatch]]:
-    ((key, action, options, status, aborted),) = yield from ask(
-        "SELECT run_key, action, options, status, aborted FROM bms_async_runs WHERE id = $1", run
-    )
-    batches = []
-    for number in numbers:
-        (row,) = yield from ask(
-            f"SELECT {_OF_BATCH} FROM bms_async_batches WHERE run = $1 AND number = $2",
-            run,
-            _int(number),
-        )
-        ((parts,),) = yield from ask(
-            "SELECT parts FROM bms_async_batches WHERE run = $1 AND number = $2", run, _int(row[-1])
-        )
-        batches.append(_read_batch(row, owner, parts=_int(parts), run=(key, action, options, status, aborted)))
-    return batches
-
-
-def _read_batch(row: Row, owner: str, *, parts: int, run: Row) -> KeptBatch:
-    its_run, number, fence, state, ids, servers, details, job, sequence, _ = row
+def _read_batch(row: Row, owner: str, run: Row) -> KeptBatch:
+    fields = {name: row[at] for name, at in _AT.items() if name not in ("is_counted", "rank", "run", "number", "fence")}
     key, action, options, status, aborted = run
-    fields = {
-        "claim": Claim(run=str(its_run), number=_int(number), owner=owner, fence=_int(fence)),
-        "state": state,
-        "ids": ids,
-        "servers": servers,
-        "details": details,
-        "job": job,
-        "sequence": sequence,
-        "parts": parts,
-        "key": key,
-        "action": action,
-        "options": options,
-        "status": status,
-        "aborted": aborted,
-    }
-    return msgspec.convert(fields, KeptBatch)
+    claim = Claim(run=str(row[_AT["run"]]), number=_value(row, "number"), owner=owner, fence=_value(row, "fence"))
+    of_run = {"key": key, "action": action, "options": options, "status": status, "aborted": aborted}
+    return msgspec.convert({**fields, **of_run, "claim": claim}, KeptBatch)
+
+
+def _value(row: Row, name: str) -> int:
+    return _int(row[_AT[name]])
 
 
 def _int(value: object) -> int:

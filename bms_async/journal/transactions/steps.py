@@ -131,14 +131,7 @@ def finish(claim: Claim, block: NewBlock, children: Sequence[NewBatch], *, split
         *_of(claim),
     )
     if not rows:
-        # Whoever ends a batch leaves it without an owner.
-        ended = yield from ask(
-            "SELECT number FROM bms_async_batches WHERE run = $1 AND number = $2 AND fence = $3 AND state = 'done'",
-            claim.run,
-            claim.number,
-            claim.fence,
-        )
-        return Step.MADE if ended else Step.LOST
+        return Step.MADE if (yield from _is_done(claim)) else Step.LOST
     state, root = rows[0]
     ended = yield from ask(
         f"UPDATE bms_async_batches SET state = 'done', owner = NULL, ids = $5, details = $5, servers = 0, "
@@ -186,7 +179,7 @@ def merge(claim: Claim, others: Sequence[Claim], ids: bytes, details: bytes, ser
         details,
         servers,
     )
-    ended = 0
+    ended = already = 0
     for other in others:
         ended += len(
             (
@@ -198,9 +191,10 @@ def merge(claim: Claim, others: Sequence[Claim], ids: bytes, details: bytes, ser
                 )
             )
         )
-    if not rows or ended not in (0, len(others)):
+        already += yield from _is_done(other)
+    # None is ended here if this very transaction is made once more. But all were, or their servers are another's.
+    if not rows or already != len(others) or ended not in (0, len(others)):
         raise RollBack(Step.LOST)
-    # None was to be ended if this very transaction is run once more.
     yield from ask(
         "UPDATE bms_async_runs SET open_batches = open_batches - $2, unsent = unsent - $2 WHERE id = $1",
         claim.run,
@@ -285,6 +279,17 @@ def _made_or_lost(claim: Claim, state: str) -> Transaction[Step]:
         state,
     )
     return Step.MADE if rows else Step.LOST
+
+
+def _is_done(claim: Claim) -> Transaction[bool]:
+    """Return whether a batch was ended under this claim; whoever ends one leaves it without an owner."""
+    rows = yield from ask(
+        "SELECT number FROM bms_async_batches WHERE run = $1 AND number = $2 AND fence = $3 AND state = 'done'",
+        claim.run,
+        claim.number,
+        claim.fence,
+    )
+    return bool(rows)
 
 
 def _of(claim: Claim) -> tuple[str, int, str, int]:
