@@ -21,7 +21,9 @@ def judge_runs(evidence: Evidence) -> Iterator[str]:
     """Tell what is wrong with what fleet runs said."""
     for ran in evidence.played.done.runs:
         if ran.run is None:
-            if not (evidence.closed_early or (ran.deed.durable and (ran.raiser.raised or evidence.played.troubled))):
+            if not (
+                evidence.closed_early or (ran.deed.durable and (ran.raiser.raised or evidence.played.scenario.deaths))
+            ):
                 yield f"R2 a run of {ran.deed.action} was not begun"
             continue
         yield from _count(evidence, ran)

@@ -103,13 +103,14 @@ def _claim_to_merge(run: str, owner: str, first: Row) -> Transaction[list[Row]]:
     """Claim further batches of deferred servers that fit into one call with the first, which is of such ones too."""
     room = _MAX_SERVERS - _int(first[2])
     of_deferred = yield from ask(
-        "SELECT 1 FROM bms_async_batches WHERE run = $1 AND number = $2 AND rank = 1", run, first[1]
+        "SELECT 1 FROM bms_async_batches WHERE run = $1 AND number = $2 AND rank = 1 AND sequence = 0", run, first[1]
     )
     if not of_deferred or room <= 0:
         return []
     rows = yield from ask(
         "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b WHERE b.run = $1 "
-        "AND b.state = 'waiting' AND b.owner IS NULL AND b.rank = 1 AND b.due <= bms_wall() AND b.servers <= $4 "
+        "AND b.state = 'waiting' AND b.owner IS NULL AND b.rank = 1 AND b.sequence = 0 AND b.due <= bms_wall() "
+        "AND b.servers <= $4 "
         f"ORDER BY b.due, b.number LIMIT {_MERGED_AT_ONCE} {SKIP_LOCKED}) {_CLAIM}",
         run,
         owner,
