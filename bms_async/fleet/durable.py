@@ -27,13 +27,13 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from bms_async.errors import BmsError, ClientClosedError, FleetError
+from bms_async.errors import BmsError, CallError, ClientClosedError, FleetError
 from bms_async.jobs import JobHandle
 from bms_async.journal import BatchState
 
 from .batch import Batch, BatchWithdrawnError, EarlierAttempts, SplitBudget
 from .isolate import Isolation
-from .outcome import Outcome
+from .outcome import Outcome, OutcomeState
 from .plan import RETRY_DELAYS, AbortRule, Intake, retry_grid
 from .reconcile import Reconciler
 from .requeue import Requeue
@@ -272,7 +272,10 @@ class DurableBatch:
         except (BatchWithdrawnError, ClientClosedError):
             raise
         except Exception as error:
-            if batch.send_count > before or not self._postpone(error):
+            if batch.send_count > before:
+                await self._log_if_refused(error)
+                raise
+            if not self._postpone(error):
                 raise
             raise BatchWithdrawnError("it could not be sent and is tried again later") from error
         finally:
@@ -304,6 +307,12 @@ class DurableBatch:
                 self._shields.discard(scope)
         if scope.cancelled_caught:
             raise BatchWithdrawnError("the journal could not be written before the client was closed")
+
+    async def _log_if_refused(self, error: Exception) -> None:
+        """Write down that the cloud surely did nothing: this process may die while it finds out why."""
+        if isinstance(error, CallError) and not error.maybe_done:
+            self._is_refusal_logged = False
+            await self._log_refusal()
 
     def _postpone(self, error: Exception) -> bool:
         """Have the batch tried again later, maybe by a worker whose credentials are better; False if that is over."""
@@ -369,6 +378,21 @@ def skipped_outcomes(action: str, batch: Batch, error: BmsError | None) -> list[
     tracker.start_batch(batch)
     tracker.conclude_batch(batch, batch.default_state, batch.error or error)
     return list(tracker.outcomes)
+
+
+def as_earlier(batch: Batch) -> list[EarlierAttempts]:
+    """Return the earlier attempts of the servers of a deferred batch, those included that the batch itself had.
+
+    Args:
+        batch: The batch, which the cloud has surely refused each time that it was sent.
+    """
+    if batch.send_count:
+        for attempts in batch.earlier.values():
+            attempts.attempts = batch.attempts_of(attempts.server_id)
+            attempts.started = batch.started_for(attempts.server_id)
+            if batch.was_in_doubt:
+                attempts.state = OutcomeState.UNKNOWN
+    return list(batch.earlier.values())
 
 
 class _Following(Requeue):

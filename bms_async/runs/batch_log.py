@@ -14,12 +14,19 @@ from bms_async.errors import ClientClosedError, JournalError
 from bms_async.fleet.batch import Batch, BatchWithdrawnError
 from bms_async.fleet.durable import FollowingBatch
 from bms_async.fleet.outcome import Outcome
-from bms_async.fleet.packed import count_states, pack_details, pack_outcomes
+from bms_async.fleet.packed import count_states, pack_details, pack_outcomes, unpack_server_ids
 from bms_async.jobs import JobHandle
-from bms_async.journal import Claim, Journal, NewBatch, NewBlock, Step, pack_ids
+from bms_async.journal import Claim, Journal, KeptBatch, NewBatch, NewBlock, Step, pack_ids, unpack_ids
 from bms_async.journal.statements import Transaction
 from bms_async.journal.transactions.claims import LEASE, hand_back_one
-from bms_async.journal.transactions.steps import add_outcomes, finish, mark_sending, mark_waiting, mark_watching
+from bms_async.journal.transactions.steps import (
+    add_outcomes,
+    finish,
+    mark_sending,
+    mark_waiting,
+    mark_watching,
+    read_blocks_of_batch,
+)
 
 _log = logging.getLogger("bms_async.runs")
 
@@ -121,6 +128,24 @@ class JournalLog:
         if step is not Step.MADE:
             why = "its run was paused or has ended" if step is Step.STOPPED else "another worker has it"
             raise BatchWithdrawnError(why)
+
+
+async def read_open_ids(journal: Journal, kept: KeptBatch) -> list[str]:
+    """Return the servers of a batch that have no outcome yet.
+
+    Args:
+        journal: The journal, open.
+        kept: The batch, which is claimed.
+
+    Raises:
+        JournalError: The journal cannot be read.
+    """
+    ids = unpack_ids(kept.ids)
+    if not kept.sequence:
+        return ids
+    blocks = await journal.run(read_blocks_of_batch, kept.claim, writes=False)
+    known = {server_id for block in blocks for server_id in unpack_server_ids(block.body)}
+    return [server_id for server_id in ids if server_id not in known]
 
 
 async def _make_block(outcomes: Sequence[Outcome], extra_calls: int) -> NewBlock:

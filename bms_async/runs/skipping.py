@@ -6,10 +6,10 @@ from bms_async.errors import FleetError
 from bms_async.fleet.batch import BatchWithdrawnError
 from bms_async.fleet.durable import skipped_outcomes
 from bms_async.fleet.packed import unpack_batch
-from bms_async.journal import Journal, KeptBatch, unpack_ids
+from bms_async.journal import Journal, KeptBatch
 from bms_async.journal.transactions.claims import claim_unsendable
 
-from .batch_log import JournalLog
+from .batch_log import JournalLog, read_open_ids
 
 _AT_ONCE = 20
 
@@ -28,7 +28,7 @@ async def skip_unsendable(journal: Journal, owner: str, *, run: str | None, plac
     """
     while batches := await journal.run(claim_unsendable, run, place, owner, _AT_ONCE):
         for kept in batches:
-            batch = unpack_batch(unpack_ids(kept.ids), kept.details)
+            batch = unpack_batch(await read_open_ids(journal, kept), kept.details)
             log = JournalLog(journal, kept.claim, kept.sequence)
             try:
                 await log.finish(skipped_outcomes(kept.action, batch, _why(kept)), (), 0)

@@ -21,41 +21,28 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVarTuple
+from typing import TypeVarTuple
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from bms_async.api.bms.power import REBOOT, START, STOP, send_power_action
 from bms_async.errors import ClientClosedError, JournalError
-from bms_async.fleet.batch import Batch, BatchWithdrawnError
-from bms_async.fleet.durable import DurableBatch, SendDurably
-from bms_async.fleet.packed import pack_details, unpack_batch, unpack_server_ids
+from bms_async.fleet.durable import as_earlier
+from bms_async.fleet.packed import pack_details, unpack_batch
 from bms_async.fleet.scheduler import batch_of
-from bms_async.fleet.state_reader import StateReader
-from bms_async.jobs import JobHandle, Watcher
-from bms_async.journal import BatchState, Journal, KeptBatch, RunStatus, Step, pack_ids, unpack_ids
-from bms_async.journal.transactions.claims import (
-    LEASE,
-    claim_waiting,
-    hand_back,
-    renew,
-    take_over,
-)
+from bms_async.jobs import Watcher
+from bms_async.journal import Journal, KeptBatch, RunStatus, Step, pack_ids, unpack_ids
+from bms_async.journal.transactions.claims import LEASE, claim_waiting, hand_back, renew, take_over
 from bms_async.journal.transactions.runs import read_run
-from bms_async.journal.transactions.steps import merge, read_blocks_of_batch
+from bms_async.journal.transactions.steps import merge
 from bms_async.session import Session
 
-from .batch_log import JournalLog
-from .options import KeptOptions, decode_options
+from .held import ENDING, PAUSE_AFTER_BUG, SEND_GRACE, Held, Opener
+from .sending import OPERATIONS
 from .skipping import skip_unsendable
-
-if TYPE_CHECKING:
-    from bms_async.models import JobAccepted
-    from bms_async.wire import Operation
 
 _log = logging.getLogger("bms_async.runs")
 
@@ -74,13 +61,7 @@ _TAKEN_AT_ONCE = 20
 _MAX_HELD = 2000
 """Batches that a worker carries on at once; nearly all of them only wait for their job."""
 
-_SEND_GRACE = 5.0
-"""Seconds that a worker which is closed waits for the responses of what it has just sent."""
-
 _SEND_PAUSE = 0.05
-_PAUSE_AFTER_BUG = 30.0
-
-_OPERATIONS: Mapping[str, Operation[JobAccepted]] = {operation.name: operation for operation in (START, STOP, REBOOT)}
 
 
 class BatchEvent(StrEnum):
@@ -112,37 +93,6 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     lost: int
 
 
-class _Held:
-    """A batch that the worker has."""
-
-    __slots__ = ("action", "batch", "claim", "is_over", "log", "scope", "waits", "work")
-
-    def __init__(self, kept: KeptBatch, batch: Batch, work: DurableBatch, log: JournalLog) -> None:
-        self.claim = kept.claim
-        self.action = kept.action
-        self.batch = batch
-        self.work = work
-        self.log = log
-        self.waits = kept.state is BatchState.WAITING
-        self.is_over = False
-        self.scope = anyio.CancelScope()
-
-
-class _SharedReader:
-    """The reader of a run, whose calls are counted with whichever batch ends next."""
-
-    __slots__ = ("_taken", "reader")
-
-    def __init__(self, reader: StateReader) -> None:
-        self.reader = reader
-        self._taken = 0
-
-    def take_calls(self) -> int:
-        """Return how many calls it has made since this was called last."""
-        taken, self._taken = self._taken, self.reader.calls
-        return self._taken - taken
-
-
 class Worker:
     """Carries on batches of one place.
 
@@ -161,12 +111,10 @@ class Worker:
         self, journal: Journal, session: Session, watcher: Watcher, *, place: str, run: str | None = None
     ) -> None:
         self._journal = journal
-        self._session = session
-        self._watcher = watcher
+        self._opener = Opener(journal, session, watcher)
         self._place = place
         self._run = run
-        self._held: dict[tuple[str, int], _Held] = {}
-        self._readers: dict[str, _SharedReader] = {}
+        self._held: dict[tuple[str, int], Held] = {}
         # Those that cannot be carried on now, and those that a claim which was not confirmed has left with this worker.
         self._wake = asyncio.Event()
         self._is_closing = False
@@ -203,7 +151,7 @@ class Worker:
                 finally:
                     self._is_closing = True
                     for held in self._held.values():
-                        held.work.hurry(_SEND_GRACE)
+                        held.work.hurry(SEND_GRACE)
                 tasks.cancel_scope.cancel()
         finally:
             await self._hand_back()
@@ -219,7 +167,7 @@ class Worker:
                 await anyio.sleep_forever()
             except Exception:  # noqa: BLE001 - without it, what the worker holds would stay with it
                 _log.exception("a worker broke, and goes on")
-                await anyio.sleep(_PAUSE_AFTER_BUG)
+                await anyio.sleep(PAUSE_AFTER_BUG)
             else:
                 return
 
@@ -244,7 +192,7 @@ class Worker:
 
     async def _claim_one(self, tasks: TaskGroup) -> bool:
         waiting = {held.action for held in self._held.values() if held.waits}
-        free = [action for action in _OPERATIONS if action not in waiting]
+        free = [action for action in OPERATIONS if action not in waiting]
         if not free or len(self._held) >= _MAX_HELD or self._is_closing:
             return False
         try:
@@ -263,7 +211,7 @@ class Worker:
     async def _merge(self, found: Sequence[KeptBatch]) -> KeptBatch | None:
         """Make one batch of several with deferred servers, so that these share a call."""
         batches = [unpack_batch(unpack_ids(kept.ids), kept.details) for kept in found]
-        merged = batch_of([attempts for batch in batches for attempts in batch.earlier.values()])
+        merged = batch_of([attempts for batch in batches for attempts in as_earlier(batch)])
         ids, details, servers = pack_ids(merged.ids), pack_details(merged), len(merged.ids)
         first, *others = (kept.claim for kept in found)
         step = await self._journal.run(merge, first, others, ids, details, servers)
@@ -298,7 +246,7 @@ class Worker:
         """Carry a claimed batch on, in a task of its own."""
         key = kept.claim.run, kept.claim.number
         try:
-            held = await self._make(kept)
+            held = await self._opener.open(kept, self.wake)
         except ClientClosedError:
             raise
         except Exception:  # noqa: BLE001 - one batch of many, and the worker goes on
@@ -310,110 +258,29 @@ class Worker:
             # This worker stood still for longer than its own lease, and has claimed the batch once more.
             self._lose(earlier)
         self._held[key] = held
-        tasks.start_soon(self._carry_on, held, kept)
-        tasks.start_soon(self._note_sent, held)
+        tasks.start_soon(self._carry_on, held)
 
-    async def _make(self, kept: KeptBatch) -> _Held:
-        ids = unpack_ids(kept.ids)
-        if kept.sequence:
-            blocks = await self._journal.run(read_blocks_of_batch, kept.claim, writes=False)
-            known = {server_id for block in blocks for server_id in unpack_server_ids(block.body)}
-            ids = [server_id for server_id in ids if server_id not in known]
-        batch = unpack_batch(ids, kept.details)
-        options = decode_options(kept.options)
-        # In a wave, each server that has its outcome makes room for another one.
-        on_outcomes = self.wake if options.prompt else None
-        log = JournalLog(self._journal, kept.claim, kept.sequence, on_outcomes=on_outcomes)
-        reader = self._readers.get(kept.claim.run)
-        if reader is None:
-            reader = self._readers[kept.claim.run] = _SharedReader(StateReader(self._session, options.lane))
-        work = DurableBatch(
-            batch,
-            log,
-            action=kept.action,
-            send=self._sender(kept.action, options),
-            reader=reader.reader,
-            retry=options.retry_transient,
-            verify=options.verify,
-            splits=kept.parts,
-            prompt=options.prompt,
-            read_calls=reader.take_calls,
-        )
-        return _Held(kept, batch, work, log)
-
-    def _sender(self, action: str, options: KeptOptions) -> SendDurably:
-        operation = _OPERATIONS[action]
-
-        async def send(
-            batch: Batch,
-            before_send: Callable[[], Awaitable[None]],
-            on_send: Callable[[], None],
-            on_refused: Callable[[], None],
-        ) -> JobHandle:
-            return await send_power_action(
-                self._session,
-                self._watcher,
-                operation,
-                batch.ids,
-                lane=options.lane,
-                before_send=before_send,
-                on_send=on_send,
-                on_refused=on_refused,
-            )
-
-        return send
-
-    async def _carry_on(self, held: _Held, kept: KeptBatch) -> None:
+    async def _carry_on(self, held: Held) -> None:
         try:
-            with held.scope:
-                await self._work_on(held, kept)
-                held.is_over = True
+            if await held.carry_on(on_sent=self.wake):
                 self._finished += 1
-                self._report(BatchEvent.FINISHED, kept)
-        except (BatchWithdrawnError, ClientClosedError) as error:
-            _log.info("a batch of the run %r is left: %s", kept.key, error)
-            if isinstance(error, ClientClosedError) or isinstance(error.__cause__, ClientClosedError):
-                # Whatever is claimed now would only be left again.
-                self._is_closing = True
-            await held.log.hand_back(held.batch)
-            held.is_over = True
-        except Exception:  # noqa: BLE001 - one batch of many, and the worker goes on
-            _log.exception("a batch of the run %r broke, and is tried again", kept.key)
-            held.work.sent_or_failed.set()
-            await anyio.sleep(_PAUSE_AFTER_BUG)
+                self._report(BatchEvent.FINISHED, held.kept)
+        except ClientClosedError:
+            # Whatever is claimed now would only be left again.
+            self._is_closing = True
         finally:
-            if not held.is_over:
-                # What was marked as sent and was not, for instance while this is closed, is no mystery to the next one.
-                with anyio.CancelScope(shield=True):
-                    await held.log.hand_back(held.batch, patience=_SEND_GRACE)
             self._forget(held)
 
     def _report(self, event: BatchEvent, kept: KeptBatch) -> None:
         if self.on_event is not None:
             self.on_event(event, kept)
 
-    async def _work_on(self, held: _Held, kept: KeptBatch) -> None:
-        if kept.status in _ENDING:
-            held.work.stop()
-        job = None
-        if kept.state is BatchState.WATCHING and kept.job is not None:
-            ids = held.batch.ids
-            job = self._watcher.watch(kept.job, servers=ids, action=kept.action, started=False)
-        await held.work.run(kept.state, job)
-
-    async def _note_sent(self, held: _Held) -> None:
-        await held.work.sent_or_failed.wait()
-        held.waits = False
-        self._wake.set()
-
-    def _forget(self, held: _Held) -> None:
+    def _forget(self, held: Held) -> None:
         run = held.claim.run
-        held.work.sent_or_failed.set()
-        held.waits = False
         if self._held.get((run, held.claim.number)) is held:
             del self._held[run, held.claim.number]
         if not any(its_run == run for its_run, _ in self._held):
-            self._readers.pop(run, None)
+            self._opener.forget(run)
         self._wake.set()
 
     async def _renew_leases(self) -> None:
@@ -430,17 +297,16 @@ class Worker:
                 if self._held.get(key) is held:
                     self._heed(held, mine.get(key))
 
-    def _lose(self, held: _Held) -> None:
+    def _lose(self, held: Held) -> None:
         self._lost += 1
-        held.is_over = True
-        held.scope.cancel()
+        held.lose()
 
-    def _heed(self, held: _Held, found: tuple[int, RunStatus] | None) -> None:
+    def _heed(self, held: Held, found: tuple[int, RunStatus] | None) -> None:
         """Heed what the journal says of a batch: the fence of its claim, and the status of its run."""
         if found is None or found[0] != held.claim.fence:
             self._lose(held)
             return
-        if found[1] in _ENDING:
+        if found[1] in ENDING:
             held.work.stop()
         if found[1] is not RunStatus.OPEN and held.waits:
             held.work.withdraw()
@@ -451,16 +317,13 @@ class Worker:
         for held in self._held.values():
             if held.waits:
                 held.work.withdraw()
-        with anyio.move_on_after(_SEND_GRACE):
+        with anyio.move_on_after(SEND_GRACE):
             while any(held.work.is_being_sent for held in self._held.values()):  # noqa: ASYNC110 - for a moment only
                 await anyio.sleep(_SEND_PAUSE)
 
     async def _hand_back(self) -> None:
         with anyio.CancelScope(shield=True):
             try:
-                await self._journal.run(hand_back, self.owner, patience=_SEND_GRACE)
+                await self._journal.run(hand_back, self.owner, patience=SEND_GRACE)
             except (JournalError, ClientClosedError) as error:
                 _log.info("batches could not be handed back, and are free when their lease is over: %s", error)
-
-
-_ENDING = (RunStatus.CANCELLED, RunStatus.ABORTED)

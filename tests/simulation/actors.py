@@ -39,6 +39,7 @@ from tests.simulation.scenario import (
     Scenario,
     Suspend,
 )
+from tests.simulation.workers import KeptFleet, Workers
 from tests.simulation.world_time import world_time
 
 _LOOK = 3.0
@@ -64,12 +65,13 @@ class RanFleet:
         handed: The ids in the order in which they were handed over.
         given: How many of them the source had given when the run ended.
         raiser: What has a callback or the source break.
+        pauses: When it was paused.
     """
 
     deed: RunFleet
     handed: list[str]
     began: float
-    run: FleetRun | None = None
+    run: FleetRun | KeptFleet | None = None
     ended: float | None = None
     given: int = 0
     cancelled_at: float | None = None
@@ -77,6 +79,7 @@ class RanFleet:
     seen: list[Evidence] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
     raiser: Raiser = field(default_factory=lambda: Raiser(None))
+    pauses: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -147,11 +150,14 @@ class Done:
 class Deeds:
     """Does what the users of a scenario do."""
 
-    def __init__(self, scenario: Scenario, cloud: RecordingCloud, bms: BmsClient, network: Network) -> None:
+    def __init__(
+        self, scenario: Scenario, cloud: RecordingCloud, bms: BmsClient, network: Network, workers: Workers | None
+    ) -> None:
         self._scenario = scenario
         self._cloud = cloud
         self._bms = bms
         self._network = network
+        self._workers = workers
         self._ids = list(cloud.servers)
         self.done = Done()
         self.most_tasks = 0
@@ -161,6 +167,9 @@ class Deeds:
         async with anyio.create_task_group() as users:
             for deed in self._scenario.deeds:
                 users.start_soon(self._do, deed)
+            if self._workers is not None:
+                for death in self._scenario.deaths:
+                    users.start_soon(self._workers.die, death, world_time)
         self.done.whole = True
 
     async def _do(self, deed: Deed) -> None:
@@ -201,6 +210,9 @@ class Deeds:
         self.done.runs.append(ran)
         start: Callable[..., FleetRun] = getattr(self._bms.fleet, deed.action)
         ran.options = self._options(deed, ran)
+        if deed.durable is not None and self._workers is not None:
+            await self._run_durably(self._workers, deed, ran)
+            return
         try:
             ran.run = run = start(self._source(deed, ran), **ran.options)
         except ClientClosedError:
@@ -214,6 +226,33 @@ class Deeds:
                 await anyio.sleep(_LOOK)
                 self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
             ran.ended = world_time()
+
+    async def _run_durably(self, workers: Workers, deed: RunFleet, ran: RanFleet) -> None:
+        key = f"run {len(self.done.runs)}"
+        try:
+            ran.run = run = await workers.begin(deed, key, self._source(deed, ran), ran.options)
+        except (ClientClosedError, ForeignFault, ForeignCodeError):
+            return
+        # Nothing is sent while the source is read.
+        ran.began = world_time()
+        async with anyio.create_task_group() as users:
+            for consumer in deed.consumers:
+                users.start_soon(self._consume, run, ran, consumer)
+            if deed.cancel_after is not None:
+                users.start_soon(self._cancel, run, ran, deed.cancel_after)
+            if deed.durable is not None and deed.durable.pause_after is not None:
+                users.start_soon(self._pause, run, ran, deed.durable.pause_after, deed.durable.pause)
+            run.report = await run
+            self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
+            ran.ended = world_time()
+
+    async def _pause(self, run: KeptFleet, ran: RanFleet, after: float, seconds: float) -> None:
+        await anyio.sleep(after)
+        await run.run.pause()
+        began = world_time()
+        await anyio.sleep(seconds)
+        ran.pauses.append((began, world_time()))
+        await run.run.resume()
 
     def _options(self, deed: RunFleet, ran: RanFleet) -> dict[str, Any]:
         """Return the options that were drawn, with callbacks that note what they are called with."""
@@ -274,13 +313,16 @@ class Deeds:
             return list(give())
         return give_slowly() if deed.source == "slow" else give()
 
-    async def _cancel(self, run: FleetRun, ran: RanFleet, after: float) -> None:
+    async def _cancel(self, run: FleetRun | KeptFleet, ran: RanFleet, after: float) -> None:
         await anyio.sleep(after)
         if run.report is None:
             ran.cancelled_at = world_time()
+        if isinstance(run, KeptFleet):
+            await run.cancel()
+            return
         run.cancel(detach=ran.deed.let_go)
 
-    async def _consume(self, run: FleetRun, ran: RanFleet, consumer: Consumer) -> None:
+    async def _consume(self, run: FleetRun | KeptFleet, ran: RanFleet, consumer: Consumer) -> None:
         seen = Evidence()
         ran.seen.append(seen)
         try:

@@ -27,7 +27,9 @@ from tests.simulation.scenario import (
     Call,
     Close,
     Consumer,
+    Death,
     Deed,
+    Durable,
     Foreign,
     Listen,
     LostBack,
@@ -57,13 +59,17 @@ def draw_scenario(seed: int, random: Random | None = None) -> Scenario:
     draw = _Draw(random or Random(f"scenario {seed}"))
     scenario = draw.with_bounds_and_renames(draw.with_listeners(draw.scenario(seed)))
     # Drawn apart, so that what a seed had before is what it has with these.
-    return _Draw(random or Random(f"shapes {seed}")).with_odd_shapes(scenario)
+    scenario = _Draw(random or Random(f"shapes {seed}")).with_odd_shapes(scenario)
+    draw = _Draw(random or Random(f"workers {seed}"))
+    return draw.with_workers(scenario) if draw.chance(_DURABLE_SHARE) else scenario
 
 
 _OPERATIONS = ("servers.start", "servers.stop", "servers.reboot", "jobs.get", "servers.get", "servers.list")
 _ACTIONS: tuple[Action, ...] = ("start", "stop", "reboot")
 _MAX_BATCHES = 25
 _FEW = 60
+_DURABLE_SHARE = 0.15
+_ENDLESS = 10_000
 _GARBLINGS: tuple[Garbling, ...] = get_args(Garbling)
 
 
@@ -173,6 +179,42 @@ class _Draw:
             mishaps=(*scenario.mishaps, *self.short_pages(counted=list_count == "all")),
             deeds=tuple(sorted(deeds, key=lambda deed: deed.at)),
         )
+
+    def with_workers(self, scenario: Scenario) -> Scenario:
+        """Make the runs durable ones, and have workers die."""
+        workers = self.random.choice((1, 1, 2, 3))
+        deaths = [
+            Death(
+                self.seconds(0, 40),
+                self.number(0, workers - 1),
+                self.random.choice(("killed", "killed", "closed", "stalls")),
+                self.random.choice((1.0, 8.0, 25.0)),
+            )
+            for _ in range(self.random.choice((0, 0, 1, 1, 2, 4)))
+        ]
+        return msgspec.structs.replace(
+            scenario,
+            workers=workers,
+            deaths=tuple(sorted(deaths, key=lambda death: death.at)),
+            deeds=tuple(self.durable(deed) if isinstance(deed, RunFleet) else deed for deed in scenario.deeds),
+            # Each client has a token of its own, and hours of virtual time would be hours of looks at the journal.
+            auth="keys" if scenario.auth == "password" else scenario.auth,
+            stuck_share=0.0,
+            no_news=7200.0,
+            mishaps=tuple(each for each in scenario.mishaps if each.count < _ENDLESS),
+        )
+
+    def durable(self, deed: RunFleet) -> RunFleet:
+        if self.chance(0.2):
+            return deed
+        foreign = deed.foreign if deed.foreign is not None and deed.foreign.where == "source" else None
+        options = msgspec.structs.replace(deed.options, on_outcome=None, total_timeout=None)
+        durable = Durable(
+            detach=self.chance(0.2),
+            pause_after=self.seconds(0, 20) if self.chance(0.25) else None,
+            pause=self.seconds(0, 40),
+        )
+        return msgspec.structs.replace(deed, options=options, foreign=foreign, durable=durable, let_go=False)
 
     def with_odd_ways(self, deed: RunFleet) -> RunFleet:
         return msgspec.structs.replace(

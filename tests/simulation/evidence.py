@@ -15,6 +15,7 @@ SLACK = 0.01
 
 # A little less than what the SDK's page on its design says that it waits.
 _MISSING, _BARRED, _FAILING = 55.0, 290.0, 3500.0
+_WRITTEN_LATE = 0.01
 _IN_TRANSITION = frozenset({"BMS.0035", "BMS.0036", "BMS.0037"})
 
 
@@ -129,6 +130,15 @@ class Evidence:
             return "it was asked twice, and is at work"
         if not self.is_alone(outcome.server_id) and isinstance(outcome.error, ServerStateError):
             return "somebody else is at it"
+        return self._why_forgotten(ran, asked)
+
+    def _why_forgotten(self, ran: RanFleet, asked: list[Exchange]) -> str | None:
+        """Why it may not be written down what came of what a durable run asked; None if it should be."""
+        for began, ended in self.played.troubled if ran.deed.durable is not None else ():
+            for each in asked:
+                # What a worker that stood still was told is written down too late.
+                if each.began - SLACK <= ended and began <= (each.ended or ended) + _WRITTEN_LATE:
+                    return "its worker died, or stood still, while it asked"
         return None
 
     def why_skipped(self, ran: RanFleet) -> str | None:

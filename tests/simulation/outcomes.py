@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from bms_async import CallError, Outcome, OutcomeState, TransportError
 from bms_async.errors import ServerStateError
 from tests.simulation.actors import UNFIT, RanFleet
-from tests.simulation.evidence import Evidence
+from tests.simulation.evidence import SLACK, Evidence
 from tests.simulation.ledger import Exchange
 from tests.simulation.scenario import Suspend
 
@@ -21,12 +21,15 @@ def judge_runs(evidence: Evidence) -> Iterator[str]:
     """Tell what is wrong with what fleet runs said."""
     for ran in evidence.played.done.runs:
         if ran.run is None:
-            if not evidence.closed_early:
+            if not (
+                evidence.closed_early or (ran.deed.durable and (ran.raiser.raised or evidence.played.scenario.deaths))
+            ):
                 yield f"R2 a run of {ran.deed.action} was not begun"
             continue
         yield from _count(evidence, ran)
         yield from _judge_time(evidence, ran)
         yield from _judge_wave(evidence, ran)
+        yield from _judge_pauses(evidence, ran)
         for outcome in ran.outcomes:
             wrong = _judge(evidence, ran, outcome)
             if wrong is not None:
@@ -58,7 +61,7 @@ def _count(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
     ):
         yield f"R2 a fault of {ran.deed.foreign} was told to nobody who waited for the run"
     for seen in ran.seen:
-        if seen.stayed and seen.outcomes != report.outcomes:
+        if seen.stayed and list(map(_gist, seen.outcomes)) != list(map(_gist, report.outcomes)):
             yield f"R2 somebody saw {len(seen.outcomes)} outcomes of {len(report.outcomes)}, or in another order"
     if "on_outcome" in ran.options:
         called = Counter(ran.told_back)
@@ -79,6 +82,22 @@ def _judge_time(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
         yield f"R2 a run had {bound:g} s, and took {ran.ended - ran.began:.0f}"
     if ran.timed_out and ran.ended is not None and ran.ended - ran.began < bound:
         yield f"R2 a run had {bound:g} s, and its time was over after {ran.ended - ran.began:.3f}"
+
+
+def _gist(outcome: Outcome) -> tuple[object, ...]:
+    """What two readings of one outcome have in common: each has made the error anew."""
+    return outcome.server_id, outcome.state, outcome.code, outcome.job_id, outcome.ended, repr(outcome.error)
+
+
+def _judge_pauses(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
+    for began, ended in ran.pauses:
+        for server_id in set(ran.handed):
+            if not evidence.is_alone(server_id):
+                continue
+            sent = [each.began for each in evidence.exchanges(ran.deed, server_id, ran.began)]
+            if late := [at for at in sent if began + SLACK < at < ended - SLACK]:
+                yield f"R2 {server_id} was asked for at {late[0]:.3f} s, in a pause from {began:.3f} to {ended:.3f} s"
+                return
 
 
 def _judge_wave(evidence: Evidence, ran: RanFleet) -> Iterator[str]:

@@ -83,6 +83,34 @@ class Consumer(msgspec.Struct, frozen=True, omit_defaults=True):
     leaves_after: float | None = None
 
 
+class Death(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What becomes of a worker of durable runs, and after how many seconds another one is there in its place.
+
+    Attributes:
+        kind: It is killed in the middle of whatever it does; it is closed, and hands back what it has; or it stands
+            still for so many seconds, and goes on.
+    """
+
+    at: float
+    worker: int
+    kind: Literal["killed", "closed", "stalls"] = "killed"
+    seconds: float = 5.0
+
+
+class Durable(msgspec.Struct, frozen=True, omit_defaults=True):
+    """That a run is a durable one.
+
+    Attributes:
+        detach: Whether its beginner has no part in it.
+        pause_after: Seconds after which it is paused.
+        pause: For how many seconds.
+    """
+
+    detach: bool = False
+    pause_after: float | None = None
+    pause: float = 10.0
+
+
 class RunFleet(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """A fleet run, over every `step`th server from the `first` on.
 
@@ -94,6 +122,7 @@ class RunFleet(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
         let_go: Whether that also lets go of what was asked for.
         spelling: How the ids are written: as the cloud does, in capitals, or each in both ways.
         foreign: What a callback or the source raises.
+        durable: Whether it is written down, and finished by whichever worker lives.
     """
 
     at: float
@@ -111,6 +140,7 @@ class RunFleet(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     options: Options = Options()
     spelling: Literal["plain", "capitals", "both"] = "plain"
     foreign: Foreign | None = None
+    durable: Durable | None = None
 
 
 class Call(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
@@ -200,6 +230,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         page_cap: Servers a page at most, whatever is asked for.
         list_count: What a list says of its length.
         foreign: What credentials, the transport or a hook raise.
+        workers: How many processes work on durable runs, beside the client of all else.
+        deaths: What becomes of these.
     """
 
     seed: int
@@ -236,3 +268,5 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     foreign: tuple[Foreign, ...] = ()
     deeds: tuple[Deed, ...] = ()
     mishaps: tuple[Mishap, ...] = ()
+    workers: int = 0
+    deaths: tuple[Death, ...] = ()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -17,14 +18,16 @@ import anyio
 import httpx
 from starlette.types import ASGIApp
 
-from bms_async import AkSkAuth, Auth, BmsClient, HttpxTransport, Limits, PasswordAuth, Patience, StaticToken
+from bms_async import AkSkAuth, Auth, BmsClient, HttpxTransport, Limits, PasswordAuth, Patience, Runs, StaticToken
 from bms_async.fleet import plan
+from bms_async.runs import options as run_options
 from bms_async.simulator import CloudSettings, create_app
 from tests.simulation.actors import Deeds, Done
 from tests.simulation.foreign import RaisingAuth, raisers
 from tests.simulation.ledger import Exchange, Ledger, RecordingCloud, Troubles
 from tests.simulation.network import NETWORK_TROUBLES, DirectTransport, Network, Wire
 from tests.simulation.scenario import Scenario
+from tests.simulation.workers import Workers
 from tests.simulation.world_time import world_time
 from tests.support.virtual_clock import VirtualClockLoop
 
@@ -71,6 +74,7 @@ class Played:
         ended_at: When everybody had been told all he waited for.
         left: What was left of the client after it was closed, by what it is.
         complaints: What the loop and the SDK's own log complained of.
+        troubled: When a worker was killed, or stood still.
     """
 
     scenario: Scenario
@@ -85,6 +89,7 @@ class Played:
     left: dict[str, int] = field(default_factory=dict)
     before_close: dict[str, int] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
+    troubled: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -123,13 +128,15 @@ def _is_of_foreign_code(complaint: str) -> bool:
 @contextmanager
 def small_batches(size: int) -> Iterator[None]:
     """Have fleet runs cut their servers into batches of this size, so that few servers make many batches."""
-    names = vars(plan)
-    before = names["MAX_BATCH_SIZE"]
-    names["MAX_BATCH_SIZE"] = size
+    places = vars(plan), vars(run_options)
+    before = places[0]["MAX_BATCH_SIZE"]
+    for names in places:
+        names["MAX_BATCH_SIZE"] = size
     try:
         yield
     finally:
-        names["MAX_BATCH_SIZE"] = before
+        for names in places:
+            names["MAX_BATCH_SIZE"] = before
 
 
 @contextmanager
@@ -186,7 +193,9 @@ def settings_of(scenario: Scenario) -> CloudSettings:
     )
 
 
-def make_client(scenario: Scenario, cloud: RecordingCloud, network: Network) -> BmsClient:
+def make_client(
+    scenario: Scenario, cloud: RecordingCloud, network: Network, limits: Limits, runs: Runs | None = None
+) -> BmsClient:
     settings = cloud.settings
     foreign = raisers(scenario)
     auth: Auth = RaisingAuth(StaticToken(settings.token), foreign["credentials"])
@@ -215,7 +224,8 @@ def make_client(scenario: Scenario, cloud: RecordingCloud, network: Network) -> 
         project_id=settings.project_id,
         auth=auth,
         transport=transport,
-        limits=Limits(scenario.limits, shared_power_budget=scenario.shared_power_budget),
+        limits=limits,
+        runs=runs,
         timeout=scenario.timeout,
         patience=Patience(no_news=scenario.no_news),
         hooks=(lambda _: foreign["hook"].call()) if any(each.where == "hook" for each in scenario.foreign) else None,
@@ -229,11 +239,15 @@ async def _play(scenario: Scenario) -> Played:
     cloud = RecordingCloud(settings_of(scenario), world_time, troubles, locked_share=scenario.locked_share)
     app: ASGIApp = create_app(cloud)
     network = Network(app, cloud.ledger, scenario)
-    bms = make_client(scenario, cloud, network)
-    deeds = Deeds(scenario, cloud, bms, network)
-    played = Played(scenario, cloud.ledger, deeds.done)
+    limits = Limits(scenario.limits, shared_power_budget=scenario.shared_power_budget)
+    bms = make_client(scenario, cloud, network, limits)
     mine = {asyncio.current_task()}
+    workers = Workers(scenario, partial(make_client, scenario, cloud, network, limits)) if scenario.workers else None
+    deeds = Deeds(scenario, cloud, bms, network, workers)
+    played = Played(scenario, cloud.ledger, deeds.done)
     await bms.__aenter__()
+    if workers is not None:
+        await workers.open()
     try:
         with anyio.move_on_after(HORIZON):
             await deeds.do_all()
@@ -242,12 +256,20 @@ async def _play(scenario: Scenario) -> Played:
                 # A request whose caller has left may still be under way.
                 await anyio.sleep(scenario.timeout + 1)
                 played.before_close = {name: size for name, size in _sizes(bms).items() if size}
+                if workers is not None:
+                    for client in workers.clients:
+                        played.before_close |= {name: size for name, size in _sizes(client).items() if size}
     finally:
         played.closed_at = world_time() if deeds.done.closed_at is None else deeds.done.closed_at
         await bms.aclose()
+        if workers is not None:
+            await workers.close()
+            played.troubled = workers.troubled
     played.most_tasks, played.most_open = deeds.most_tasks, network.most_open
     tasks = asyncio.all_tasks() - mine
     played.left = {name: size for name, size in _sizes(bms).items() if size}
+    for client in () if workers is None else workers.clients:
+        played.left |= {name: size for name, size in _sizes(client).items() if size}
     await network.settle()
     if left := [task for task in tasks if not task.done()]:
         await asyncio.sleep(0)

@@ -112,7 +112,7 @@ def _claim_of_run(run: str, owner: str) -> Transaction[list[KeptBatch]]:
             _value(rows[0], "is_counted"),
         )
         return []
-    if _value(rows[0], "rank") == 1:
+    if _value(rows[0], "rank") == 1 and not _value(rows[0], "sequence"):
         rows = [*rows, *(yield from _claim_to_merge(run, owner, _MAX_SERVERS - _value(rows[0], "servers")))]
     return [_read_batch(row, owner, counted[0]) for row in rows]
 
@@ -121,7 +121,7 @@ def _claim_to_merge(run: str, owner: str, room: int) -> Transaction[list[Row]]:
     """Claim further batches of deferred servers that fit into one call with another one."""
     rows = yield from ask(
         "WITH locked AS MATERIALIZED (SELECT b.run, b.number, b.due, b.servers FROM bms_async_batches AS b "
-        f"WHERE b.run = $1 AND b.is_counted = 1 AND b.rank = 1 AND {_IS_DUE} AND b.servers <= $4 "
+        f"WHERE b.run = $1 AND b.is_counted = 1 AND b.rank = 1 AND b.sequence = 0 AND {_IS_DUE} AND b.servers <= $4 "
         f"ORDER BY b.due, b.number LIMIT {_MERGED_AT_ONCE} {SKIP_LOCKED}), "
         "summed AS (SELECT run, number, sum(servers) OVER (ORDER BY due, number) AS total FROM locked), "
         f"picked AS MATERIALIZED (SELECT run, number FROM summed WHERE total <= $4) {_CLAIM}",

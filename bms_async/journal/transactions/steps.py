@@ -21,6 +21,9 @@ from bms_async.journal.statements import RollBack, Statement, Transaction, ask
 from .claims import LEASE
 from .runs import INSERT_BATCH, INSERT_BLOCK, new_row
 
+_DEFERRED = 1
+"""The rank of deferred servers: what their batch is split into later is no part of what the one before was."""
+
 _IS_MINE = "run = $1 AND number = $2 AND owner = $3 AND fence = $4"
 
 
@@ -40,7 +43,7 @@ def mark_sending(claim: Claim, details: bytes, *, is_first: bool) -> Transaction
         LEASE,
     )
     if not rows:
-        return (yield from _made_or_lost(claim, "sending"))
+        return (yield from _mark_sending_again(claim))
     # The run's row is locked until the commit, so that nothing is sent any more once a pause is there.
     sendable = yield from ask(
         "UPDATE bms_async_runs SET unsent = unsent - 1, submitted = submitted + $2 "
@@ -51,6 +54,21 @@ def mark_sending(claim: Claim, details: bytes, *, is_first: bool) -> Transaction
     if not sendable:
         raise RollBack(Step.STOPPED)
     return Step.MADE
+
+
+def _mark_sending_again(claim: Claim) -> Transaction[Step]:
+    """Note that a batch is about to be sent once more, whose response was lost; or that it was noted already."""
+    rows = yield from ask(
+        f"UPDATE bms_async_batches SET lease = bms_now() + $5 WHERE {_IS_MINE} AND state = 'sending' RETURNING number",
+        *_of(claim),
+        LEASE,
+    )
+    if not rows:
+        return Step.LOST
+    sendable = yield from ask(
+        "UPDATE bms_async_runs SET status = status WHERE id = $1 AND status = 'open' RETURNING id", claim.run
+    )
+    return Step.MADE if sendable else Step.STOPPED
 
 
 def mark_waiting(claim: Claim, details: bytes) -> Transaction[Step]:
@@ -150,7 +168,8 @@ def finish(claim: Claim, block: NewBlock, children: Sequence[NewBatch], *, split
         1 if state == "waiting" else 0,
     )
     for number, child in enumerate(children, int(next_batch or 0)):
-        yield Statement(INSERT_BATCH, new_row(claim.run, number, child, root=int(root or 0)))
+        descends_from = number if child.rank == _DEFERRED else int(root or 0)
+        yield Statement(INSERT_BATCH, new_row(claim.run, number, child, root=descends_from))
     if splits:
         yield from ask(
             "UPDATE bms_async_batches SET parts = parts + $3 WHERE run = $1 AND number = $2", claim.run, root, splits

@@ -1,0 +1,50 @@
+"""What sends the batches of durable runs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+
+from bms_async.api.bms.power import REBOOT, START, STOP, send_power_action
+from bms_async.fleet.batch import Batch
+from bms_async.fleet.durable import SendDurably
+from bms_async.jobs import JobHandle, Watcher
+from bms_async.limits import Lane
+from bms_async.session import Session
+
+if TYPE_CHECKING:
+    from bms_async.models import JobAccepted
+    from bms_async.wire import Operation
+
+OPERATIONS: Mapping[str, Operation[JobAccepted]] = {each.name: each for each in (START, STOP, REBOOT)}
+"""The calls of runs, by action."""
+
+
+def make_sender(session: Session, watcher: Watcher, action: str, lane: Lane) -> SendDurably:
+    """Return what sends a batch.
+
+    Args:
+        session: What makes the call.
+        watcher: What polls its job.
+        action: Such as ``servers.reboot``.
+        lane: The priority of the call in the rate limiter's queue.
+    """
+
+    async def send(
+        batch: Batch,
+        before_send: Callable[[], Awaitable[None]],
+        on_send: Callable[[], None],
+        on_refused: Callable[[], None],
+    ) -> JobHandle:
+        return await send_power_action(
+            session,
+            watcher,
+            OPERATIONS[action],
+            batch.ids,
+            lane=lane,
+            before_send=before_send,
+            on_send=on_send,
+            on_refused=on_refused,
+        )
+
+    return send
