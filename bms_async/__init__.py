@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         JobLost,
         JobStarted,
         Patience,
+        SharedJobEvents,
         SubJobEnded,
         WatcherStatistics,
     )
@@ -252,6 +253,7 @@ __all__ = [
     "ServerStatus",
     "ServerWaitError",
     "ServerWaitTimeoutError",
+    "SharedJobEvents",
     "SharedStatistics",
     "StaticToken",
     "SubJob",

@@ -118,6 +118,7 @@ ON_DEMAND = {
     "ServerStatus": "bms_async.models",
     "ServerWaitError": "bms_async.errors",
     "ServerWaitTimeoutError": "bms_async.errors",
+    "SharedJobEvents": "bms_async.jobs",
     "SharedStatistics": "bms_async.limits",
     "StaticToken": "bms_async.auth",
     "SubJob": "bms_async.models",

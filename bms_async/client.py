@@ -19,7 +19,7 @@ from bms_async.api import find_project, make_poller, poll_job
 from bms_async.auth import Auth, ScopedAuth
 from bms_async.config.arguments import choose_project_name, choose_transport, project_of, read_hooks
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
-from bms_async.jobs import POLL_BUDGET_SHARE, Patience, Watcher, WatcherStatistics
+from bms_async.jobs import POLL_BUDGET_SHARE, JobBoard, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pacer
 from bms_async.redaction import kind_of, wrap_address, wrap_secrets
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
@@ -91,7 +91,8 @@ class BmsClient(ClientView):
             transport, likewise.
         limits: The calls a minute that are allowed. By default all clients of one project in this process share one
             `Limits` with the documented limits; a client that is given another one is not counted with them.
-        runs: The journal of durable runs, for ``bms.runs``; None for none.
+        runs: The journal of durable runs, for ``bms.runs``, and of the jobs that all clients with this journal watch
+            together; None for none.
         timeout: Seconds that one attempt of a call may take once it is connected; waiting for a slot does not count.
         total_timeout: Seconds that a whole call may take, waiting and all attempts included; None for no bound. It does
             not bound a fleet run, or waiting for a job.
@@ -183,7 +184,7 @@ class BmsClient(ClientView):
             on_project=self._membership.find_project,
         )
         session = Session(self._core, options)
-        watcher = self._make_watcher(session, patience)
+        watcher = self._make_watcher(session, patience, runs)
         super().__init__(
             session,
             watcher,
@@ -196,13 +197,14 @@ class BmsClient(ClientView):
         self._opened = self._is_closed = self._has_more = False
         self._closing: asyncio.Task[None] | None = None
 
-    def _make_watcher(self, session: Session, patience: Patience) -> Watcher:
+    def _make_watcher(self, session: Session, patience: Patience, runs: Runs | None) -> Watcher:
         limit = self._core.limits["jobs.get"].limit
         return Watcher(
             functools.partial(poll_job, session.unbounded().for_polling()),
             pace=Pacer(_POLLS_WITHOUT_LIMIT if limit is None else limit * POLL_BUDGET_SHARE),
             project=lambda: self._core.project_id,
             patience=patience,
+            board=None if runs is None else JobBoard(runs.journal, session, self._core.endpoints[Service.BMS]),
         )
 
     @classmethod

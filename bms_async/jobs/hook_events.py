@@ -32,16 +32,27 @@ def emit_poll(hooks: Hooks, record: JobRecord, error: Exception | None, now: flo
         )
     )
     if record.finished:
-        lost = record.error
-        succeeded = sum(sub.status is JobStatus.SUCCESS for sub in ended)
-        hooks.emit(
-            JobFinished(
-                job_id=record.job_id,
-                action=record.action,
-                status=None if status is None or lost is not None else status.value,
-                succeeded=succeeded,
-                failed=len(ended) - succeeded,
-                seconds=now - record.polling.since if record.polling.started else None,
-                error=None if lost is None else type(lost).__name__,
-            )
+        emit_finished(hooks, record, now)
+
+
+def emit_finished(hooks: Hooks, record: JobRecord, now: float) -> None:
+    """Emit `JobFinished`.
+
+    Args:
+        hooks: The client's hooks.
+        record: The job, which is finished.
+        now: The event loop's time in seconds.
+    """
+    status, ended, lost = record.status, record.ended, record.error
+    succeeded = sum(sub.status is JobStatus.SUCCESS for sub in ended)
+    hooks.emit(
+        JobFinished(
+            job_id=record.job_id,
+            action=record.action,
+            status=None if status is None or lost is not None else status.value,
+            succeeded=succeeded,
+            failed=len(ended) - succeeded,
+            seconds=now - record.polling.since if record.polling.started else None,
+            error=None if lost is None else type(lost).__name__,
         )
+    )

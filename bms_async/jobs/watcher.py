@@ -1,6 +1,7 @@
 """One coroutine that polls any number of jobs.
 
-Guarantee (R6): a job has at most one poll in flight, however many tasks wait for it. And (R4): cancelling a waiter
+Guarantee (R6): a job has at most one poll in flight, however many tasks wait for it, over all processes that share a
+journal (`board`). And (R4): cancelling a waiter
 affects no other waiter, and closing leaves no task and no waiter behind.
 
 How: a job is in the poll queue, in flight, or idle, and never in two of these. It leaves the queue when it is polled
@@ -33,6 +34,7 @@ from bms_async.limits import Pacer
 from bms_async.models import Job, JobStatus
 
 from . import schedule
+from .board import Followed, JobBoard, no_board
 from .events import EventBus, JobEvents, JobStarted
 from .handle import JobHandle, WatchedJobs
 from .kept_job import PartialPoll
@@ -41,6 +43,7 @@ from .poll_failures import classify_failure
 from .poll_queue import PollQueue
 from .poll_reading import PollReader
 from .record import JobRecord, PollPriority
+from .shared_events import SharedJobEvents
 from .statistics import WatcherStatistics
 
 if TYPE_CHECKING:
@@ -65,18 +68,26 @@ class Watcher:
         pace: The pacer that keeps the polls of all jobs within their share of the limit.
         project: Returns the project whose jobs these are, for saved handles; None while it is not known.
         patience: How long a job may show nothing new before it is lost.
+        board: The jobs of all processes that share a journal, None without one.
 
     Attributes:
         hooks: The client's hooks, None if it has none.
     """
 
     def __init__(
-        self, fetch: Fetch, *, pace: Pacer, project: Callable[[], str | None], patience: Patience | None = None
+        self,
+        fetch: Fetch,
+        *,
+        pace: Pacer,
+        project: Callable[[], str | None],
+        patience: Patience | None = None,
+        board: JobBoard | None = None,
     ) -> None:
         self._fetch = fetch
         self._pace = pace
         self._project = project
         self._patience = patience or Patience()
+        self.board = board
         self.hooks: Hooks | None = None
         self._tasks = BackgroundTasks("bms_async watcher")
         self._records: dict[str, JobRecord] = {}
@@ -95,6 +106,8 @@ class Watcher:
         await self._tasks.open()
         self._bus.is_open = True
         self._bus.loop = self._tasks.loop
+        if self.board is not None:
+            await self.board.open(self, self._tasks)
         self._tasks.start(self._run, name="bms_async watcher")
 
     @property
@@ -111,7 +124,11 @@ class Watcher:
         try:
             await self._tasks.aclose()
         finally:
-            await self._end_all()
+            try:
+                if self.board is not None:
+                    await self.board.aclose()
+            finally:
+                await self._end_all()
 
     async def _end_all(self) -> None:
         # An attribute, so that a second call finds what a cancelled one has left.
@@ -179,9 +196,51 @@ class Watcher:
         # A job that was picked up is polled once without a waiter: much may have happened to it.
         record.polling.viewed = not started
         self._schedule(record, self._delay(record, now) if started else 0.0)
+        if self.board is not None:
+            self.board.add(record)
         if len(self._bus):
             self._bus.publish(JobStarted(job_id=job_id, action=action, servers=servers))
         return record
+
+    def adopt(self, job_id: str, servers: tuple[str, ...], action: str | None) -> None:
+        """Watch a job that no call of this process has named, as long as there are readers of its events.
+
+        Args:
+            job_id: The job.
+            servers: The servers it was started for, if known.
+            action: The call that started it, if known.
+        """
+        record = self._records.get(job_id) or self._idle.get(job_id)
+        if record is None:
+            self._add(job_id, servers, action, keep_polling=False, started=False)
+        else:
+            record.wake()
+
+    def resume(self, record: JobRecord) -> None:
+        """Poll a job whose owner does not do so any more."""
+        if not record.finished:
+            self._schedule(record, 0.0)
+
+    def learned(self, record: JobRecord) -> None:
+        """Note that a job was given what another process has learned."""
+        now = anyio.current_time()
+        record.polling.record_success(now)
+        record.note_progress(now)
+        if record.finished and self._records.get(record.job_id) is record:
+            del self._records[record.job_id]
+            self._ended += 1
+            if self.hooks is not None:
+                from .hook_events import emit_finished  # noqa: PLC0415 - most clients have no hooks
+
+                emit_finished(self.hooks, record, now)
+
+    def is_needed(self, record: JobRecord) -> bool:
+        """Return whether anybody in this process waits for a job."""
+        return self._priority(record) is not PollPriority.IDLE
+
+    def wake_all(self) -> None:
+        """Have jobs without a waiter polled again."""
+        self._wake_all()
 
     def events(self, max_buffer_size: int) -> JobEvents:
         """Return a subscription, not yet open, that holds at most `max_buffer_size` events for a slow reader."""
@@ -190,6 +249,12 @@ class Watcher:
                 "max_buffer_size", max_buffer_size, "expected a whole number of events, at least 1"
             )
         return JobEvents(self._bus, max_buffer_size)
+
+    def shared_events(self, since: str) -> SharedJobEvents:
+        """Return a subscription, not yet open, to the events of all processes that share the journal."""
+        if self.board is None:
+            raise no_board()
+        return SharedJobEvents(self.board, since)
 
     def watched(self) -> Sequence[JobHandle]:
         """Return a handle of each job that has not ended and that is polled or still has a handle."""
@@ -255,12 +320,18 @@ class Watcher:
         """Collect at most `_YIELD_EVERY` jobs and return whether none is left that is due."""
         for record in self._queue.pop_due(now, self._priority, limit=_YIELD_EVERY):
             self._queue.release_demand(record)
+            if record.finished:
+                # By what another process has learned.
+                continue
             self._idle[record.job_id] = self._records.pop(record.job_id)
             record.suspend(self._wake_job, now)
+            if self.board is not None:
+                self.board.release(record)
         return not self._queue.has_due(now)
 
     def _priority(self, record: JobRecord) -> PollPriority:
-        return PollPriority.AWAITED if len(self._bus) else record.priority()
+        is_read = len(self._bus) or (self.board is not None and self.board.readers)
+        return PollPriority.AWAITED if is_read else record.priority()
 
     def _wake_job(self, record: JobRecord) -> None:
         if self._idle.pop(record.job_id, None) is not None:
@@ -289,8 +360,11 @@ class Watcher:
         began = anyio.current_time()
         failure: Exception | None = None
         try:
-            poll = self._fetch(record.job_id, record.make_reader())
-            delay = self._on_success(record, await bounded_poll(poll, self._patience))
+            shown = await bounded_poll(self._make_poll(record), self._patience)
+            if isinstance(shown, Followed):
+                self._follow(record)
+                return
+            delay = self._on_success(record, shown)
         except ClientClosedError as error:
             if self._is_closing or not self._tasks.is_open:
                 return
@@ -309,6 +383,8 @@ class Watcher:
         finally:
             self._in_flight -= 1
             self._wake.set()
+        if self.board is not None:
+            self.board.note(record)
         if record.finished:
             self._records.pop(record.job_id, None)
             self._queue.release_demand(record)
@@ -320,6 +396,18 @@ class Watcher:
             emit_poll(self.hooks, record, failure, anyio.current_time())
         # Its traceback refers to this frame, which would be a cycle.
         del failure
+
+    def _make_poll(self, record: JobRecord) -> Awaitable[Job | PartialPoll | Followed | None]:
+        if self.board is None:
+            return self._fetch(record.job_id, record.make_reader())
+        return self.board.poll(record, lambda: self._fetch(record.job_id, record.make_reader()))
+
+    def _follow(self, record: JobRecord) -> None:
+        """Leave the polls of a job to another process."""
+        self._polls -= 1
+        self._queue.release_demand(record)
+        if not record.finished and self.board is not None:
+            self.board.park(record)
 
     def _on_success(self, record: JobRecord, poll: Job | PartialPoll | None) -> float:
         now = anyio.current_time()

@@ -221,3 +221,101 @@ class Step(StrEnum):
     """The batch is not this worker's any more, and nothing was written down."""
     STOPPED = "stopped"
     """The run was paused or ended, and nothing was written down."""
+
+
+class JobOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that is watched.
+
+    Attributes:
+        job: Its id.
+        action: The call that started it, None if not known.
+        servers: The servers it was started for, packed.
+        started: The event that says so, packed.
+    """
+
+    job: str
+    action: str | None
+    servers: bytes
+    started: bytes
+
+
+class EventBlock(msgspec.Struct, frozen=True, kw_only=True):
+    """Events of one job that were written down together.
+
+    Attributes:
+        number: The number of the last one.
+        job: The job.
+        count: How many they are; their numbers follow each other.
+        body: The events, packed.
+    """
+
+    number: int
+    job: str
+    count: int
+    body: bytes
+
+
+class EventPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of a place's events.
+
+    Attributes:
+        trimmed: The number of the last event that was deleted.
+        blocks: The events.
+    """
+
+    trimmed: int
+    blocks: list[EventBlock]
+
+
+class KeptJobRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as the journal has it.
+
+    Attributes:
+        job: Its id.
+        fence: The fence of the claim that was just made, None if another process polls the job or it has ended.
+        sequence: How many events of it there were then.
+        is_ended: Whether it has ended, or is lost.
+        number: The number of the place's last event.
+        blocks: The events that there were already.
+    """
+
+    job: str
+    fence: int | None
+    sequence: int
+    is_ended: bool
+    number: int
+    blocks: list[EventBlock]
+
+
+class FreeJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that nobody polls.
+
+    Attributes:
+        job: Its id.
+        action: The call that started it, None if not known.
+        servers: The servers it was started for, packed.
+    """
+
+    job: str
+    action: str | None
+    servers: bytes
+
+
+class NewEvents(msgspec.Struct, frozen=True, kw_only=True):
+    """Events of a job that are to be written down.
+
+    Attributes:
+        job: Its id.
+        fence: The fence of the claim to it.
+        sequence: How many events of it are there already.
+        count: How many these are.
+        body: The events, packed.
+        is_end: Whether the job has ended with them.
+    """
+
+    job: str
+    fence: int
+    sequence: int
+    count: int
+    body: bytes
+    is_end: bool

@@ -98,6 +98,7 @@ TABLES: Sequence[str] = (
         owner text,
         fence bigint NOT NULL,
         lease double precision NOT NULL,
+        sequence bigint NOT NULL,
         created double precision NOT NULL,
         ended double precision,
         PRIMARY KEY (place, job)
@@ -105,6 +106,9 @@ TABLES: Sequence[str] = (
     """,
     """
     CREATE INDEX bms_async_jobs_open ON bms_async_jobs (place, lease) WHERE ended IS NULL
+    """,
+    """
+    CREATE INDEX bms_async_jobs_owned ON bms_async_jobs (owner) WHERE owner IS NOT NULL
     """,
     """
     CREATE TABLE bms_async_places (

@@ -21,12 +21,12 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
 
-from bms_async._clock import steady_time
+from bms_async._clock import own_clock, steady_time
 from bms_async._tasks import BackgroundTasks
 from bms_async.errors import BmsError, ClientClosedError, InvalidRequestError, JournalError, LeadershipLostError
 from bms_async.journal import Journal
@@ -81,15 +81,11 @@ class Leaders:
 
     Args:
         tasks: What the tasks run in that renew leases.
-
-    Attributes:
-        clock: The clock that leases are counted on, in seconds.
     """
 
     def __init__(self, tasks: BackgroundTasks) -> None:
         self._tasks = tasks
         self._tenures: set[_Tenure] = set()
-        self.clock: Callable[[], float] = steady_time
 
     @asynccontextmanager
     async def lead(self, journal: Journal, name: str) -> AsyncIterator[Term]:
@@ -99,7 +95,7 @@ class Leaders:
             journal: The journal, open.
             name: What is led.
         """
-        tenure = _Tenure(journal, check_name(name), self.clock)
+        tenure = _Tenure(journal, check_name(name))
         try:
             await tenure.begin()
             self._tenures.add(tenure)
@@ -130,7 +126,7 @@ class Leaders:
 class _Tenure:
     """A term from the inside."""
 
-    def __init__(self, journal: Journal, name: str, clock: Callable[[], float]) -> None:
+    def __init__(self, journal: Journal, name: str) -> None:
         self.name = name
         self.fence = 0
         self.scope = anyio.CancelScope()
@@ -139,7 +135,7 @@ class _Tenure:
         self.error: BmsError | None = None
         self._journal = journal
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._clock = clock
+        self._clock = own_clock(asyncio.get_running_loop()) or steady_time
         self._valid_until = 0.0
 
     def is_valid(self) -> bool:

@@ -17,6 +17,7 @@ from bms_async.fleet import Outcome, OutcomeState
 from bms_async.jobs import Watcher
 from bms_async.journal import Journal
 from bms_async.journal.journal import PATIENCE
+from bms_async.journal.transactions.jobs import list_places, trim_events
 from bms_async.journal.transactions.runs import delete_ended, find_run, list_runs
 from bms_async.session import Session
 
@@ -187,15 +188,18 @@ class DurableRuns:
         return await self._begin(run.action, ids, key, options)
 
     async def prune(self, *, older_than: float, all_places: bool = False, prefix: str = "") -> int:
-        """Delete runs that have ended, with all that is kept of them.
+        """Delete runs that have ended, with all that is kept of them, and the jobs and events of that age.
+
+        A reader of ``bms.jobs.events(since=)`` that had not read the events gets an `EventGap` in their place. Events
+        of a job that goes on stay, and so do those after them.
 
         Args:
             older_than: Those that ended more than so many seconds ago.
             all_places: Those of all endpoints and projects in the journal, and not of this client's alone.
-            prefix: Those whose key begins with it.
+            prefix: Those whose key begins with it. Then jobs and events stay, which have no key.
 
         Returns:
-            How many were deleted.
+            How many runs were deleted.
 
         Raises:
             InvalidRequestError: `older_than` is negative.
@@ -207,6 +211,10 @@ class DurableRuns:
         deleted = 0
         while count := await self._journal.run(delete_ended, older_than, place, prefix):
             deleted += count
+        if not prefix:
+            for each in await self._journal.run(list_places, writes=False) if place is None else [place]:
+                while await self._journal.run(trim_events, each, older_than):
+                    pass
         return deleted
 
     @asynccontextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 import msgspec
 
 from bms_async.api._registry import define
-from bms_async.jobs import JobEvents, JobHandle, PartialPoll, PollReader, Watcher, read_saved
+from bms_async.jobs import JobEvents, JobHandle, PartialPoll, PollReader, SharedJobEvents, Watcher, read_saved
 from bms_async.limits import Lane
 from bms_async.models import Job
 from bms_async.models.ids import canonical_id
@@ -102,8 +103,14 @@ class Jobs:
         """
         return self._watcher.watched()
 
-    def events(self, *, max_buffer_size: int = 10_000) -> JobEvents:
-        """Subscribe to the events of all jobs of this client, from now on.
+    @overload
+    def events(self, *, max_buffer_size: int = 10_000) -> JobEvents: ...
+
+    @overload
+    def events(self, *, since: str) -> SharedJobEvents: ...
+
+    def events(self, *, since: str | None = None, max_buffer_size: int = 10_000) -> JobEvents | SharedJobEvents:
+        """Subscribe to the events of all jobs of this client, from now on; or of all processes, from a cursor on.
 
         ::
 
@@ -118,15 +125,32 @@ class Jobs:
         events are dropped, and an `EventGap` in their place says how many. After the client has been closed and the
         last event was read, reading raises `ClientClosedError`.
 
+        With ``since=``, for a client that was made with ``runs=``, they are the events of all processes whose clients
+        share that journal, for this endpoint and project::
+
+            async with bms.jobs.events(since=read_cursor()) as events:
+                async for event in events:
+                    react_to(event)
+                    keep_cursor(events.cursor)
+
+        One process polls each job, for all of them. Events are read from the journal, so that none is lost or comes
+        twice when a process is started again, a slow reader misses none, and an `EventGap` stands for events that
+        ``bms.runs.prune`` has deleted. They come up to a second later than without ``since=``. To react to an event
+        and to keep the cursor are two steps: what a reader that dies between them has done, the next one does again.
+
         Args:
+            since: The cursor of an earlier subscription, ``events.cursor``; "" for the oldest event that is kept.
             max_buffer_size: Maximum number of unread events, at least 1. A batch of 1000 servers can cause 1000 at
-                once.
+                once. With ``since=`` it has no effect.
 
         Raises:
-            InvalidRequestError: The size is not an int of at least 1.
+            InvalidRequestError: The size is not an int of at least 1, or `since` is no cursor.
+            ConfigurationError: There is a `since`, and the client was made without ``runs=``.
 
         Source: API reference 4.11.1.
         """
+        if since is not None:
+            return self._watcher.shared_events(since)
         return self._watcher.events(max_buffer_size)
 
 
