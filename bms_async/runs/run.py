@@ -80,12 +80,12 @@ class RunOutcomes:
         while self._index >= len(self._outcomes):
             if not await self._next_block():
                 raise StopAsyncIteration
-        outcome = self._outcomes[self._index]
-        self._index += 1
         self._read += 1
         if self._read % _YIELD_EVERY == 0:
             await anyio.lowlevel.checkpoint()
-        return outcome
+        # After all waiting: an outcome that a cancelled reader never got is not behind the cursor.
+        self._index += 1
+        return self._outcomes[self._index - 1]
 
     async def _next_block(self) -> bool:
         """Read the block that comes next; return False at the end of the run."""
@@ -98,8 +98,9 @@ class RunOutcomes:
                 if not self._waits or self._run.is_over_after(after):
                     return False
                 await self._run.wait_for_change()
-        block = self._blocks.pop(0)
+        block = self._blocks[0]
         self._outcomes = await _unpack(block)
+        del self._blocks[0]
         if not is_begun:
             self._number, self._index = block.number, 0
         return True
