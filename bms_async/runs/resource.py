@@ -35,8 +35,9 @@ _LISTED_AT_ONCE = 100
 class DurableRuns:
     """Runs that outlive the process: ``bms.runs``, for a client that was made with ``runs=``.
 
-    A run is written down with all of its servers before the first call, and any worker that lives finishes it: this
-    client, for as long as it is open; `work`, in any program; and ``bms worker``.
+    A run is written down with all of its servers before the first call, and any worker that lives finishes it: the
+    client that began it, for as long as it is open; `work`, in any program; and ``bms worker``. Workers work for the
+    endpoint and the project of their client.
     """
 
     def __init__(self, runs: Runs | None, session: Session, watcher: Watcher, *, endpoint: str, check: bool) -> None:
@@ -55,8 +56,8 @@ class DurableRuns:
 
         Args:
             ids: Any number of servers, from any iterable.
-            key: The run's name in this project. The same key is the same run, so that a call that is made twice acts
-                once. None makes a new name.
+            key: The run's name in this project. The same key is the same run, with the options of the first call, so
+                that a call that is made twice acts once. None makes a new name.
             **options: See `DurableOptions`.
 
         Returns:
@@ -64,7 +65,8 @@ class DurableRuns:
 
         Raises:
             InvalidRequestError: An argument is invalid, or the key is that of another run.
-            JournalError: The run could not be written down; nothing was sent.
+            JournalError: The run could not be written down, or that was not confirmed. This call has sent nothing; made
+                again with the same key, it finds the run or writes it.
 
         Source: API reference 4.4.3; 50 calls a minute, 1000 servers a call.
         """
@@ -83,7 +85,8 @@ class DurableRuns:
 
         Raises:
             InvalidRequestError: An argument is invalid, or the key is that of another run.
-            JournalError: The run could not be written down; nothing was sent.
+            JournalError: The run could not be written down, or that was not confirmed. This call has sent nothing; made
+                again with the same key, it finds the run or writes it.
 
         Source: API reference 4.4.5; 50 calls a minute, 1000 servers a call.
         """
@@ -102,7 +105,8 @@ class DurableRuns:
 
         Raises:
             InvalidRequestError: An argument is invalid, or the key is that of another run.
-            JournalError: The run could not be written down; nothing was sent.
+            JournalError: The run could not be written down, or that was not confirmed. This call has sent nothing; made
+                again with the same key, it finds the run or writes it.
 
         Source: API reference 4.4.4; 50 calls a minute, 1000 servers a call.
         """
@@ -169,14 +173,14 @@ class DurableRuns:
 
         Args:
             run: The run.
-            key: The name of the new one.
+            key: The name of the new one, as for `start`.
             unknown: Whether servers that are UNKNOWN are among them. By default they are for a start or a stop, and
                 never for a reboot, since they may have been rebooted.
             **options: See `DurableOptions`.
 
         Raises:
             InvalidRequestError: The run has not ended, or an argument is invalid.
-            JournalError: The run could not be written down; nothing was sent.
+            JournalError: The new run could not be written down, or that was not confirmed, as for `start`.
         """
         await run.refresh()
         if run.ended is None:
@@ -187,7 +191,7 @@ class DurableRuns:
         return await self._begin(run.action, ids, key, options)
 
     async def prune(self, *, older_than: float, all_places: bool = False, prefix: str = "") -> int:
-        """Delete runs that have ended, with all that is kept of them.
+        """Delete runs that have ended, with all that is kept of them; their keys are free again.
 
         Args:
             older_than: Those that ended more than so many seconds ago.

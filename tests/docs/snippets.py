@@ -28,8 +28,8 @@ CLOUD: dict[str, Any] = {
 def run_snippets(blocks: Sequence[Block]) -> list[str]:
     """Run them in their order, all with the same names; return what is wrong.
 
-    They find ``bms``, an open client with a journal in the folder that they run in; ``ids``, those of all servers; ``server_id``, one that does not fail; and
-    ``job_id``, a job that is under way.
+    They find ``bms``, an open client with a journal in the folder that they run in; ``ids``, those of all servers;
+    ``server_id``, one that does not fail; and ``job_id``, a job that is under way.
     """
     return run_virtually(lambda: _run(blocks))
 
