@@ -63,7 +63,7 @@ class ForeignCodeError(BmsError):
 
 
 class JournalError(BmsError):
-    """The journal of durable runs cannot be used, or could not be reached; nothing more was sent because of it.
+    """The journal of durable runs cannot be used, or did not answer in time; the call that raised it has sent nothing.
 
     Its ``__cause__`` is what the database said.
     """

@@ -60,7 +60,7 @@ _ALTERED = (
 
 
 class PostgresJournal:
-    """A journal in a PostgreSQL database.
+    """A journal in a PostgreSQL database, of version 12 or later.
 
     The role needs ``SELECT``, ``INSERT``, ``UPDATE`` and ``DELETE`` on the tables, and ``CREATE`` on their schema where
     they are missing.

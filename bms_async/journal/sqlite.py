@@ -5,7 +5,7 @@ write run one after another.
 
 How: the file is used by one thread, so that the event loop is never held (R9). Leases are counted on the machine's
 steady clock, which goes on in sleep; one that was granted before the machine came up is longer than any can be and
-counts for nothing, or is over within the length of a lease.
+counts for nothing, or is over within a minute.
 
 Rejected: the weaker sync that the limits have. They close after a loss of power, while here a batch that was noted as
 sent, and is forgotten, would be a server that is rebooted twice.

@@ -32,7 +32,7 @@ class DurableOptions(TypedDict, total=False):
     """Retry a server that was busy, as `FleetOptions` has it. Default: True."""
 
     verify: bool
-    """Read the states back before an outcome is known, as `FleetOptions` has it. Default: False."""
+    """Read the states back at the end of each batch, before its outcomes are known. Default: False."""
 
     lane: Lane
     """The priority of the run's calls in the rate limiter's queue. Default: Lane.BULK."""

@@ -36,8 +36,9 @@ _LISTED_AT_ONCE = 100
 class DurableRuns:
     """Runs that outlive the process: ``bms.runs``, for a client that was made with ``runs=``.
 
-    A run is written down with all of its servers before the first call, and any worker that lives finishes it: this
-    client, for as long as it is open; `work`, in any program; and ``bms worker``.
+    A run is written down with all of its servers before the first call, and any worker that lives finishes it: the
+    client that began it, for as long as it is open; `work`, in any program; and ``bms worker``. Workers work for the
+    endpoint and the project of their client.
     """
 
     def __init__(self, runs: Runs | None, session: Session, watcher: Watcher, *, endpoint: str, check: bool) -> None:
@@ -56,8 +57,8 @@ class DurableRuns:
 
         Args:
             ids: Any number of servers, from any iterable.
-            key: The run's name in this project. The same key is the same run, so that a call that is made twice acts
-                once. None makes a new name.
+            key: The run's name in this project. The same key is the same run, with the options of the first call, so
+                that a call that is made twice acts once. None makes a new name.
             **options: See `DurableOptions`.
 
         Returns:
@@ -65,7 +66,8 @@ class DurableRuns:
 
         Raises:
             InvalidRequestError: An argument is invalid, or the key is that of another run.
-            JournalError: The run could not be written down; nothing was sent.
+            JournalError: The run could not be written down, or that was not confirmed. This call has sent nothing; made
+                again with the same key, it finds the run or writes it.
 
         Source: API reference 4.4.3; 50 calls a minute, 1000 servers a call.
         """
@@ -84,7 +86,8 @@ class DurableRuns:
 
         Raises:
             InvalidRequestError: An argument is invalid, or the key is that of another run.
-            JournalError: The run could not be written down; nothing was sent.
+            JournalError: The run could not be written down, or that was not confirmed. This call has sent nothing; made
+                again with the same key, it finds the run or writes it.
 
         Source: API reference 4.4.5; 50 calls a minute, 1000 servers a call.
         """
@@ -103,7 +106,8 @@ class DurableRuns:
 
         Raises:
             InvalidRequestError: An argument is invalid, or the key is that of another run.
-            JournalError: The run could not be written down; nothing was sent.
+            JournalError: The run could not be written down, or that was not confirmed. This call has sent nothing; made
+                again with the same key, it finds the run or writes it.
 
         Source: API reference 4.4.4; 50 calls a minute, 1000 servers a call.
         """
@@ -170,14 +174,14 @@ class DurableRuns:
 
         Args:
             run: The run.
-            key: The name of the new one.
+            key: The name of the new one, as for `start`.
             unknown: Whether servers that are UNKNOWN are among them. By default they are for a start or a stop, and
                 never for a reboot, since they may have been rebooted.
             **options: See `DurableOptions`.
 
         Raises:
             InvalidRequestError: The run has not ended, or an argument is invalid.
-            JournalError: The run could not be written down; nothing was sent.
+            JournalError: The new run could not be written down, or that was not confirmed, as for `start`.
         """
         await run.refresh()
         if run.ended is None:
@@ -190,8 +194,8 @@ class DurableRuns:
     async def prune(self, *, older_than: float, all_places: bool = False, prefix: str = "") -> int:
         """Delete runs that have ended, with all that is kept of them, and the jobs and events of that age.
 
-        A reader of ``bms.jobs.events(since=)`` that had not read the events gets an `EventGap` in their place. Events
-        of a job that goes on stay, and so do those after them.
+        The keys of these runs are free again. A reader of ``bms.jobs.events(since=)`` that had not read the events gets
+        an `EventGap` in their place. Events of a job that goes on stay, and so do those after them.
 
         Args:
             older_than: Those that ended more than so many seconds ago.

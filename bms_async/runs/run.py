@@ -42,12 +42,7 @@ _LONELY_AFTER = 60.0
 
 
 class RunOutcomes:
-    """The outcomes of a durable run in the order in which they became known, from a cursor on.
-
-    Attributes:
-        cursor: Where a reader that begins after the outcome that was read last has to begin; plain text, to be kept
-            wherever the reader keeps its own progress.
-    """
+    """The outcomes of a durable run in the order in which they became known, from a cursor on."""
 
     def __init__(self, run: DurableRun, since: str | None, *, wait: bool) -> None:
         self._run = run
@@ -59,7 +54,7 @@ class RunOutcomes:
 
     @property
     def cursor(self) -> str:
-        """Where to go on."""
+        """Where a reader goes on after the outcome that was read last: a short text to be kept with its progress."""
         return f"{self._number}.{self._index}"
 
     def stop_waiting(self) -> None:
@@ -80,12 +75,12 @@ class RunOutcomes:
         while self._index >= len(self._outcomes):
             if not await self._next_block():
                 raise StopAsyncIteration
-        outcome = self._outcomes[self._index]
-        self._index += 1
         self._read += 1
         if self._read % _YIELD_EVERY == 0:
             await anyio.lowlevel.checkpoint()
-        return outcome
+        # After all waiting: an outcome that a cancelled reader never got is not behind the cursor.
+        self._index += 1
+        return self._outcomes[self._index - 1]
 
     async def _next_block(self) -> bool:
         """Read the block that comes next; return False at the end of the run."""
@@ -98,8 +93,9 @@ class RunOutcomes:
                 if not self._waits or self._run.is_over_after(after):
                     return False
                 await self._run.wait_for_change()
-        block = self._blocks.pop(0)
+        block = self._blocks[0]
         self._outcomes = await _unpack(block)
+        del self._blocks[0]
         if not is_begun:
             self._number, self._index = block.number, 0
         return True
@@ -179,7 +175,7 @@ class DurableRun:
 
     @property
     def held(self) -> int:
-        """How many of its batches a worker holds."""
+        """How many of its batches a worker holds; 0 in a run of `get` or `list` until `refresh` has read it."""
         return self._kept.held
 
     @property
@@ -211,18 +207,30 @@ class DurableRun:
     async def pause(self) -> None:
         """Have no further batch sent until it is resumed; what was sent is watched to its end.
 
-        Once this has returned, no worker sends a batch of it.
+        Once this has returned, no worker marks a batch of it as sent; the request of one that was marked just before
+        may still leave. A run that was cancelled, or has ended, stays as it is.
+
+        Raises:
+            JournalError: The journal cannot be written, or the run was deleted.
         """
         await self._set(RunStatus.PAUSED)
 
     async def resume(self) -> None:
-        """Have its batches sent again after a pause."""
+        """Have its batches sent again after a pause; a run that was cancelled or aborted stays as it is.
+
+        Raises:
+            JournalError: The journal cannot be written, or the run was deleted.
+        """
         await self._set(RunStatus.OPEN)
 
     async def cancel(self) -> None:
         """Have no further batch sent: servers that were not sent are SKIPPED, and what was sent is watched to its end.
 
-        Once this has returned, no worker sends a batch of it.
+        Once this has returned, no worker marks a batch of it as sent, and what was not sent is SKIPPED. It needs no
+        worker; watching what was sent does.
+
+        Raises:
+            JournalError: The journal cannot be written, or the run was deleted.
         """
         await self._set(RunStatus.CANCELLED)
         # Here, since there may be no worker; those that there are need not be waited for.

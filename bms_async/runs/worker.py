@@ -1,8 +1,8 @@
 """A worker: claims batches of durable runs, and carries each on to its end.
 
 What it guarantees: a batch is sent by the worker that has it, and by no other; whatever a worker held when it died, or
-stood still for longer than its lease, is carried on by another one within the lease and `_TAKE_OVER_EVERY`. A worker
-that is closed hands back what it has.
+stood still for longer than its lease, is carried on by another one of its place, if there is one, within the lease
+and `_TAKE_OVER_EVERY`. A worker that is closed hands back what it has.
 
 How: a worker claims one batch a limit at a time, the next one when that was sent. So batches go to the workers whose
 limits have slots, and two workers that share a limit take turns. What others have left is looked for every few seconds.

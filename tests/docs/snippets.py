@@ -7,10 +7,11 @@ import contextlib
 import inspect
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from bms_async import JobFailedError
+from bms_async import JobFailedError, Runs
 from tests.docs.blocks import Block, Kind, find_differences
 from tests.support.clouds import Simulated, simulated
 from tests.support.virtual_clock import run_virtually
@@ -27,15 +28,15 @@ CLOUD: dict[str, Any] = {
 def run_snippets(blocks: Sequence[Block]) -> list[str]:
     """Run them in their order, all with the same names; return what is wrong.
 
-    They find ``bms``, an open client; ``ids``, those of all servers; ``server_id``, one that does not fail; and
-    ``job_id``, a job that is under way.
+    They find ``bms``, an open client with a journal in the folder that they run in; ``ids``, those of all servers;
+    ``server_id``, one that does not fail; and ``job_id``, a job that is under way.
     """
     return run_virtually(lambda: _run(blocks))
 
 
 async def _run(blocks: Sequence[Block]) -> list[str]:
     printed: dict[str, str] = {}
-    async with simulated(**CLOUD) as cloud:
+    async with simulated(runs=Runs(f"sqlite://{Path.cwd()}/runs.db"), **CLOUD) as cloud:
         space = await _names(cloud)
         for block in (each for each in blocks if each.kind is Kind.SNIPPET):
             told = io.StringIO()

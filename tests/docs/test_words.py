@@ -14,6 +14,7 @@ import bms_async
 from bms_async import BmsClient, Limits, StaticToken
 from bms_async.api import operations
 from bms_async.errorcodes import ERROR_CODES
+from bms_async.journal.schema import TABLES
 from tests.docs.blocks import ROOT, pages
 from tests.docs.codes import COMMAND, PAGE, render
 
@@ -90,6 +91,12 @@ def test_the_tests_that_the_design_names_for_a_rule_are_about_it() -> None:
     for rule, _, _, tests in told:
         for name in re.findall(r"`(tests/[\w/]+\.py)`", tests):
             assert re.search(rf"\b{rule}\b|_{rule.lower()}_", read(name)), f"{name} says nothing of {rule}"
+
+
+def test_the_guide_grants_the_rights_on_every_table_of_the_journal() -> None:
+    tables = {found[1] for table in TABLES if (found := re.search(r"CREATE TABLE (\w+)", table))}
+    granted = re.findall(r"\bbms_async_[a-z]+\b", read("docs/guides/when-a-process-dies.md").partition("\nGRANT ")[2])
+    assert tables | {"bms_async_journal"} == set(granted)
 
 
 def vendor_calls() -> dict[str, tuple[str, str]]:

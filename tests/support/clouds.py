@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from bms_async import BmsClient, Limits, Patience, RetryPolicy
+from bms_async import BmsClient, Limits, Patience, RetryPolicy, Runs
 from bms_async.simulator import Cloud
 from bms_async.testing import CloudSettings, SimulatedCloud
 from bms_async.testing._client import client_of
@@ -34,6 +34,7 @@ class Simulated(NamedTuple):
 async def simulated(
     *,
     limits: Limits | None = None,
+    runs: Runs | None = None,
     retry: RetryPolicy | None = DEFAULT_RETRY,
     timeout: float = 60.0,
     patience: Patience = Patience(),  # noqa: B008 - it is frozen
@@ -41,5 +42,6 @@ async def simulated(
 ) -> AsyncIterator[Simulated]:
     """Yield a client and the cloud that it talks to; both live on the running loop's clock, and show the same time."""
     simulator = SimulatedCloud(CloudSettings(**settings), clock=asyncio.get_running_loop().time)
-    async with simulator.client(limits=limits, retry=retry, timeout=timeout, patience=patience) as bms:
+    client = simulator.client(limits=limits, runs=runs, retry=retry, timeout=timeout, patience=patience)
+    async with client as bms:
         yield Simulated(bms, simulator.cloud)
