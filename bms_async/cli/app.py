@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import click
 from click.shell_completion import ShellComplete, get_completion_class, shell_complete
@@ -14,6 +14,8 @@ from click.shell_completion import ShellComplete, get_completion_class, shell_co
 from bms_async import __version__
 
 from . import options
+from .app_runs import runs, worker
+from .ending import EXIT_CODES, end
 from .help import Group, Option
 from .options import OUTPUT, argument, columns_known, complete, complete_file, limits_known, option
 from .streams import discard_output, print_error
@@ -29,11 +31,6 @@ _NO_READER = 128 + 13
 _COMPLETE = "_BMS_COMPLETE"
 _LIMITS_OPEN: Final = "limits open"
 _SHELLS: Final = ("bash", "zsh", "fish")
-_EXIT_CODES = (
-    "Exit codes: 0 success; 1 some servers are not as asked, or were not found; 2 wrong usage;"
-    " 3 invalid credentials or settings; 4 the cloud cannot be reached, or fails;"
-    " 130 interrupted by Ctrl-C, 143 by SIGTERM; 141 the reader of the output has closed it."
-)
 
 
 def run_app(arguments: Sequence[str] | None = None) -> int:
@@ -72,6 +69,7 @@ def _run(arguments: list[str]) -> int:
 class _Bms(Group):
     sections: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(("servers", "start", "stop", "reboot", "jobs"), "Servers"),
+        **dict.fromkeys(("runs", "worker"), "Runs"),
         **dict.fromkeys(("limits", _LIMITS_OPEN, "calls", "quota", "login"), "Cloud"),
         **dict.fromkeys(("simulator", "completion"), "Tools"),
     }
@@ -96,7 +94,7 @@ class _Bms(Group):
     " cloud's limits allow; watch jobs; see what is left of each limit.\n\n"
     "BMS_ENDPOINT, OS_PROJECT_ID and OS_TOKEN (or a password, or an access key) name the cloud, or --cloud NAME of a"
     " clouds.yaml. `bms login` checks it. `bms simulator` serves a simulated one.",
-    epilog=_EXIT_CODES,
+    epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @option("--verbose", "-v", count=True, help="Log what the SDK does; twice for debug records.")
@@ -112,12 +110,6 @@ def app(context: click.Context, *, verbose: int) -> None:
 @app.group()
 def servers() -> None:
     """List servers, and show all fields of one."""
-
-
-def _end(work: Callable[[], int]) -> NoReturn:
-    from .exit import run_guarded
-
-    raise click.exceptions.Exit(run_guarded(work))
 
 
 def _filters(
@@ -144,7 +136,7 @@ def _filters(
     )
 
 
-@servers.command("list", epilog=_EXIT_CODES)
+@servers.command("list", epilog=EXIT_CODES)
 @options.filters
 @option("--limit", "-n", type=click.IntRange(min=0), metavar="N", section=OUTPUT, help="At most N servers.")
 @option(
@@ -175,10 +167,10 @@ def _servers_list(
         filters = _filters(tag, name, status, flavor, enterprise_project)
         return list_servers(ListOptions(filters=filters, cloud=cloud, limit=limit, columns=columns, json=json, ids=ids))
 
-    _end(work)
+    end(work)
 
 
-@servers.command("show", epilog=_EXIT_CODES)
+@servers.command("show", epilog=EXIT_CODES)
 @options.ids
 @options.json
 @options.cloud
@@ -190,13 +182,13 @@ def _servers_show(*, ids: Sequence[str], json: bool, cloud: str | None) -> None:
 
         return show_servers(ids, cloud=cloud, json=json)
 
-    _end(work)
+    end(work)
 
 
 def _power(action: Action, doc: str) -> None:
     """Add the command for one of the three actions, which have the same options."""
 
-    @app.command(action, help=doc, epilog=_EXIT_CODES)
+    @app.command(action, help=doc, epilog=EXIT_CODES)
     @options.power
     def command(
         *,
@@ -216,12 +208,22 @@ def _power(action: Action, doc: str) -> None:
         quiet: bool,
         report: str | None,
         save: str | None,
+        key: str | None,
+        detach: bool,
         resume: str | None,
+        journal: str | None,
+        no_journal: bool,
         cloud: str | None,
     ) -> None:
         def work() -> int:
+            from .exit import UsageError
             from .power import PowerOptions, act, read_share
 
+            if save is not None:
+                raise UsageError(
+                    f"--save {save}: runs are kept in the journal now; name this one by --key, and resume it by"
+                    " --resume KEY"
+                )
             chosen = PowerOptions(
                 ids=ids,
                 file=file,
@@ -234,13 +236,16 @@ def _power(action: Action, doc: str) -> None:
                 yes=yes,
                 json=json,
                 quiet=quiet,
-                save=save,
+                key=key,
+                detach=detach,
                 resume=resume,
+                journal=journal,
+                no_journal=no_journal,
                 report=report,
             )
             return act(action, chosen)
 
-        _end(work)
+        end(work)
 
 
 _SAME = (
@@ -258,7 +263,7 @@ def jobs() -> None:
     """Show jobs, and watch them until they end."""
 
 
-@jobs.command("show", epilog=_EXIT_CODES)
+@jobs.command("show", epilog=EXIT_CODES)
 @argument("ids", nargs=-1, required=True, metavar="ID...", description="Jobs.")
 @options.json
 @options.cloud
@@ -270,10 +275,10 @@ def _jobs_show(*, ids: Sequence[str], json: bool, cloud: str | None) -> None:
 
         return show_jobs(ids, cloud=cloud, json=json)
 
-    _end(work)
+    end(work)
 
 
-@jobs.command("watch", epilog=_EXIT_CODES)
+@jobs.command("watch", epilog=EXIT_CODES)
 @argument("ids", nargs=-1, metavar="[ID]...", description="Jobs.")
 @option(
     "--from", "file", metavar="FILE", section="Arguments", shell_complete=complete_file,
@@ -290,10 +295,14 @@ def _jobs_watch(*, ids: Sequence[str], file: str | None, json: bool, quiet: bool
 
         return watch_jobs(ids, file=file, cloud=cloud, json=json, quiet=quiet)
 
-    _end(work)
+    end(work)
 
 
-@app.command("limits", epilog=_EXIT_CODES)
+app.add_command(runs)
+app.add_command(worker)
+
+
+@app.command("limits", epilog=EXIT_CODES)
 @argument(
     "calls", nargs=-1, metavar="[CALL]...", shell_complete=complete(limits_known), description="Such as servers.stop."
 )
@@ -312,10 +321,10 @@ def _limits(*, calls: Sequence[str], json: bool, cloud: str | None) -> None:
 
         return show_limits(calls, cloud=cloud, json=json)
 
-    _end(work)
+    end(work)
 
 
-@app.command(_LIMITS_OPEN, epilog=_EXIT_CODES)
+@app.command(_LIMITS_OPEN, epilog=EXIT_CODES)
 @option("--account", metavar="NAME", help="The account in the store; default: that of the cloud.")
 @option("--store", metavar="URL", help="The store, such as redis://host:6379/0; default: BMS_LIMITS, or this machine.")
 @option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
@@ -333,10 +342,10 @@ def _limits_open(*, account: str | None, store: str | None, yes: bool, cloud: st
 
         return open_limits(account=account, store=store, cloud=cloud, yes=yes, json=json)
 
-    _end(work)
+    end(work)
 
 
-@app.command("calls", epilog=_EXIT_CODES)
+@app.command("calls", epilog=EXIT_CODES)
 @argument("word", required=False, metavar="[WORD]", description="A part of the name, path or title.")
 @options.json
 def _calls(*, word: str | None, json: bool) -> None:
@@ -347,10 +356,10 @@ def _calls(*, word: str | None, json: bool) -> None:
 
         return show_calls(word, json=json)
 
-    _end(work)
+    end(work)
 
 
-@app.command("quota", epilog=_EXIT_CODES)
+@app.command("quota", epilog=EXIT_CODES)
 @options.json
 @options.cloud
 def _quota(*, json: bool, cloud: str | None) -> None:
@@ -361,10 +370,10 @@ def _quota(*, json: bool, cloud: str | None) -> None:
 
         return show_quota(cloud=cloud, json=json)
 
-    _end(work)
+    end(work)
 
 
-@app.command("login", epilog=_EXIT_CODES)
+@app.command("login", epilog=EXIT_CODES)
 @options.json
 @options.cloud
 def _login(*, json: bool, cloud: str | None) -> None:
@@ -375,7 +384,7 @@ def _login(*, json: bool, cloud: str | None) -> None:
 
         return log_in(cloud=cloud, json=json)
 
-    _end(work)
+    end(work)
 
 
 @app.command(
@@ -393,7 +402,7 @@ def _simulator(context: click.Context, *, json: bool) -> None:
 
         return simulate(context.args, json=json)
 
-    _end(work)
+    end(work)
 
 
 @app.command("completion")

@@ -7,9 +7,10 @@ import os
 import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
+import msgspec
 
 from bms_async import BmsClient, ConfigurationError, Limits
 from bms_async.client import shared_limits
@@ -19,6 +20,9 @@ from .exit import print_error
 from .logs import NOTES
 from .settings import read_settings
 from .texts import duration, strip_control_chars
+
+if TYPE_CHECKING:
+    from bms_async import Runs
 
 __all__ = ["OpenClient", "open_client", "read_settings"]
 
@@ -42,18 +46,21 @@ class OpenClient(NamedTuple):
 
 
 @asynccontextmanager
-async def open_client(settings: Settings) -> AsyncIterator[OpenClient]:
+async def open_client(settings: Settings, runs: Runs | None = None) -> AsyncIterator[OpenClient]:
     """Open a client; what it has to wait for because of the limits' store is printed.
 
     Args:
         settings: The cloud. If they name no store, the limits are kept in the file of this machine, or alone if that
-            cannot be used.
+            cannot be used. A journal that they name is not opened.
+        runs: The journal.
 
     Raises:
         ConfigurationError: The store that they name does not exist, or refuses to be used.
     """
     limits = shared_limits(settings) if settings.limits is not None else _own_limits(settings)
-    client, waits = BmsClient.from_settings(settings, limits=limits), _Waits(limits, settings)
+    # A command that needs no journal must not wait for one.
+    alone = msgspec.structs.replace(settings, runs=None)
+    client, waits = BmsClient.from_settings(alone, limits=limits, runs=runs), _Waits(limits, settings)
     error: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waits.watch)

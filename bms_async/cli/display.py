@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
 import anyio
 from rich.text import Text
 
-from bms_async import BmsClient, FleetRun, LimiterStatistics
-from bms_async.fleet import batch_size
+from bms_async import BmsClient, LimiterStatistics
 
 from .estimate import Durations, Estimate, RunPosition, estimate_end, time_of_last_call
 from .failures import Failures
+from .followed import Followed
 from .progress import Screen, draw_bar
 from .results import reason_line
 from .texts import duration, pluralize, strip_control_chars
@@ -87,6 +88,7 @@ class Display:
         bms: The client.
         screen: Where it is shown.
         wave: How many servers may be in flight at once.
+        batch: How many servers one call takes at most.
         servers: The number of servers.
 
     Attributes:
@@ -94,18 +96,27 @@ class Display:
         failures: Why servers are not as asked.
         samples: The calls and the polls over time, as pairs of seconds and total count.
         began: Its start, by the loop's clock.
+        started: The same by the time of day.
         limiter: The limiter of its call.
         polls: The limiter of its polls.
     """
 
     def __init__(
-        self, action: str, run: FleetRun, bms: BmsClient, screen: Screen, *, wave: int | None, servers: int
+        self,
+        action: str,
+        run: Followed,
+        bms: BmsClient,
+        screen: Screen,
+        *,
+        wave: int | None,
+        batch: int,
+        servers: int,
     ) -> None:
         self._action = action
         self._run = run
         self._screen = screen
         self._wave = wave
-        self._batch = batch_size(wave or None)
+        self._batch = batch
         self._servers = servers
         self.durations = Durations()
         self.failures = Failures()
@@ -114,6 +125,7 @@ class Display:
         self._first = self.limiter.statistics().calls, self.polls.statistics().calls
         self.samples: tuple[list[tuple[float, int]], list[tuple[float, int]]] = ([(0.0, 0)], [(0.0, 0)])
         self.began = anyio.current_time()
+        self.started = datetime.now(UTC)
         self._recent: deque[tuple[float, int]] = deque()
         self._last_call = (0, self.began)
         self._poll_health = PollHealth(bms)
@@ -144,10 +156,11 @@ class Display:
         progress, now = self._run.progress, anyio.current_time()
         (since, before), seconds = self._recent[0], now - self.began
         rate = (progress.done - before) / max(now - since, 0.5)
-        report = self._run.report
-        if report is not None:
-            end = "interrupted" if report.cancelled else "aborted" if report.aborted else "ended"
-            return f"{progress.done / max(seconds, 0.1):,.0f}/s", duration(seconds), end
+        if self._run.end:
+            return f"{progress.done / max(seconds, 0.1):,.0f}/s", duration(seconds), self._run.end
+        if not self._run.is_sent_here:
+            # Nothing is known here of the limits of those that send.
+            return f"{rate:,.0f}/s", duration(seconds), ""
         estimate = self._estimate()
         if estimate.is_lower_bound and estimate.seconds < 1:
             # No server has ended yet, and the limit delays nothing.
@@ -180,10 +193,11 @@ class Display:
         if progress.to_verify:
             parts.append(f"{progress.to_verify:,} to verify")
         unasked = self._servers - progress.submitted
-        if unasked > 0 and statistics.capacity is not None and not self._run.report:
+        parts += self._run.notes
+        if unasked > 0 and statistics.capacity is not None and self._run.is_sent_here and not self._run.end:
             calls = -(-unasked // self._batch)
             parts.append(f"{pluralize(calls, 'call')} to go, {describe_next_call(statistics, self.limiter.snapshot())}")
-        if not self._run.report and (failing := self._poll_health.message()):
+        if not self._run.end and (failing := self._poll_health.message()):
             parts.append(failing)
         return ", ".join(parts)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,17 +10,17 @@ import anyio
 import anyio.to_thread
 from rich.text import Text
 
-from bms_async import BmsClient, FleetReport, FleetRun, Outcome, OutcomeState
+from bms_async import BmsClient, FleetReport, JournalError, Outcome, OutcomeState
 from bms_async._files import write_atomically
 from bms_async.redaction import shown_text
 
 from .display import Display
 from .exit import Code, discard_output, print_error
 from .failures import explain_code
-from .journal import Journal
+from .followed import Followed
 from .output import is_terminal, json_line, write_aside
 from .progress import Screen
-from .results import print_results
+from .results import Results, print_results
 from .signals import SignalHandler
 from .texts import pluralize, strip_control_chars
 from .words import message_of
@@ -34,7 +32,6 @@ __all__ = ["Follower", "print_in_doubt"]
 
 _TICK = 0.25
 _YIELD_EVERY = 500
-_MAX_JOBS = 20
 _MAX_IN_DOUBT = 5
 
 
@@ -48,99 +45,116 @@ class Follower:
         screen: Where the progress is shown.
         json: Whether outcomes are written as JSON.
         wave: How many servers may be in flight at once.
+        batch: How many servers one call takes at most.
         servers: The number of servers.
     """
 
     def __init__(
-        self, action: str, run: FleetRun, bms: BmsClient, screen: Screen, *, json: bool, wave: int | None, servers: int
+        self,
+        action: str,
+        run: Followed,
+        bms: BmsClient,
+        screen: Screen,
+        *,
+        json: bool,
+        wave: int | None,
+        batch: int,
+        servers: int,
     ) -> None:
         self._action = action
         self._run = run
         self._screen = screen
         self._json = json
-        self._display = Display(action, run, bms, screen, wave=wave, servers=servers)
+        self._servers = servers
+        self._display = Display(action, run, bms, screen, wave=wave, batch=batch, servers=servers)
         self._no_output: Code | None = None
         self._received = 0
+        self._interrupted = anyio.Event()
 
     def interrupt(self) -> None:
-        """Send no further batch, and do not wait for the jobs in flight."""
-        self._run.cancel(detach=True)
+        """Have nothing more sent, and do not wait for the jobs in flight."""
+        self._interrupted.set()
 
     async def follow(self) -> int:
-        """Show the run until it has ended; return the exit code."""
+        """Show the run until it has ended or was interrupted; return the exit code.
+
+        Raises:
+            JournalError: The run is in a journal that cannot be read any more.
+        """
+        failure: JournalError | None = None
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._show)
-                report = await self._consume()
+                tasks.start_soon(self._stop_if_interrupted)
+                try:
+                    await self._consume()
+                except JournalError as error:
+                    # Raised below, outside of the task group, which would wrap it.
+                    failure = error
                 tasks.cancel_scope.cancel()
             await self._refresh()
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await self._screen.close()
-        return (
-            Code.OK if all(state.is_success or not count for state, count in report.by_state.items()) else Code.FAILED
-        )
+        if failure is not None:
+            raise failure
+        progress = self._run.progress
+        is_success = all(state.is_success or not count for state, count in progress.by_state.items())
+        return Code.OK if is_success and progress.done >= self._servers else Code.FAILED
 
-    async def conclude(
-        self, journal: Journal, code: int, *, where: str, quiet: bool, report: str | None, stop: SignalHandler
-    ) -> int:
-        """Print the results, save what is needed to resume the run, and return the exit code.
+    async def conclude(self, code: int, *, where: str, quiet: bool, report: str | None, stop: SignalHandler) -> int:
+        """Print the results and how to go on, and return the exit code.
 
         Args:
-            journal: The saved jobs.
             code: The exit code by the outcomes of the servers.
             where: The cloud.
             quiet: Whether to print failures only.
             report: Where a page about the run is written.
             stop: The signal that ended it, if one did.
         """
-        result = self._run.report
-        if result is None:
-            raise RuntimeError("the run has no report, although it was followed to its end")
-        ended_early = result.cancelled or result.aborted is not None
-        if ended_early:
-            await journal.close(self._unasked(result), self._in_doubt(result))
-        else:
-            await journal.remove()
         code = 128 + stop.number if stop.number else self._no_output or code
-        code = self._print(result, code, where=where, quiet=quiet, saved=journal.path if ended_early else None)
+        code = self._print(code, where=where, quiet=quiet)
         if report is not None:
-            await self._write_page(Path(report), result)
-        if ended_early:
-            self._print_how_to_resume(journal, result)
+            await self._write_page(Path(report), await self._run.report())
+        self._run.print_advice()
         return code
 
-    def _print(self, report: FleetReport, code: int, *, where: str, quiet: bool, saved: Path | None) -> int:
+    def _print(self, code: int, *, where: str, quiet: bool) -> int:
         """Print the results, and return the exit code."""
         if self._no_output is not None:
             return code
+        run = self._run
+        results = Results(
+            action=f"servers.{self._action}",
+            key=run.key,
+            servers=self._servers,
+            by_state=run.progress.by_state,
+            is_interrupted=run.is_interrupted,
+            aborted=run.aborted,
+            unverified=run.unverified,
+            seconds=anyio.current_time() - self._display.began,
+            calls=self._display.calls() if run.is_sent_here else None,
+        )
         try:
-            print_results(
-                report,
-                self._display.failures,
-                self._display.calls(),
-                seconds=anyio.current_time() - self._display.began,
-                where=where,
-                quiet=quiet,
-                json=self._json,
-                code=code,
-                saved=saved,
-            )
+            print_results(results, self._display.failures, where=where, quiet=quiet, json=self._json, code=code)
         except OSError as error:
             return self._lose_output(error)
         return code
 
-    async def _consume(self) -> FleetReport:
+    async def _stop_if_interrupted(self) -> None:
+        await self._interrupted.wait()
+        await self._run.stop()
+
+    async def _consume(self) -> None:
         """Consume outcomes as they come, and write them as JSON if asked to."""
         lines: list[str] = []
-        async for outcome in self._run:
+        async for outcome in self._run.outcomes():
             self._on_outcome(outcome)
             if self._json:
                 lines.append(json_line(describe(outcome)))
             if len(lines) >= _YIELD_EVERY or (lines and self._received >= self._run.progress.done):
                 await self._write(lines)
         await self._write(lines)
-        return await self._run
 
     def _on_outcome(self, outcome: Outcome) -> None:
         self._received += 1
@@ -170,7 +184,7 @@ class Follower:
         discard_output()
         if isinstance(error, BrokenPipeError):
             self._no_output = Code.NO_READER
-            self._run.cancel(detach=True)
+            self.interrupt()
         else:
             self._no_output = Code.USAGE
             self._screen.print_above(f"bms: results cannot be written any more: {error}; the run continues")
@@ -196,58 +210,19 @@ class Follower:
         else:
             await self._screen.log(self._display.line())
 
-    def _unasked(self, report: FleetReport) -> list[str]:
-        """Return the servers that a resumed run may ask for: nothing was done to them, or twice is harmless."""
-        states = {OutcomeState.SKIPPED} if self._action == "reboot" else {OutcomeState.SKIPPED, OutcomeState.UNKNOWN}
-        jobless = (outcome for outcome in report.outcomes if outcome.job_id is None and outcome.state in states)
-        return [outcome.server_id for outcome in jobless if _may_be_asked(outcome)]
-
-    def _in_doubt(self, report: FleetReport) -> list[str]:
-        """Return the servers that may have been rebooted, and that have no job to prove it."""
-        if self._action != "reboot":
-            return []
-        unknown = (outcome for outcome in report.outcomes if outcome.state is OutcomeState.UNKNOWN)
-        return [outcome.server_id for outcome in unknown if outcome.job_id is None]
-
-    def _print_how_to_resume(self, journal: Journal, report: FleetReport) -> None:
-        left, path = pluralize(len(self._unasked(report)), "server"), journal.path
-        if path is None and not journal.jobs:
-            in_doubt = report.by_state[OutcomeState.UNKNOWN]
-            asked = f"{pluralize(in_doubt, 'server')} may have been asked for" if in_doubt else "nothing was asked for"
-            print_error(f"no job is known; {asked}, and nothing is saved to resume the run from")
-            return
-        if path is None:
-            print_error(f"the {pluralize(len(journal.jobs), 'job')} could not be saved. To watch the first of them:")
-            print_error(f"bms jobs watch {' '.join(journal.jobs[:_MAX_JOBS])}", first="  ")
-            return
-        # Each command is printed on a line of its own, so that it can be copied.
-        file = shlex.quote(os.fspath(path))
-        if report.cancelled and journal.jobs:
-            print_error("the jobs continue in the cloud. To watch them:")
-            print_error(f"bms jobs watch --from {file}", first="  ")
-        if self._unasked(report):
-            # Earlier failures count again, so that the same share would abort the next run at once.
-            share = " --abort-above 100%" if report.aborted else ""
-            regardless = ", whatever fails" if report.aborted else ""
-            watch = "watch them and " if report.cancelled and journal.jobs else ""
-            print_error(f"to {watch}resume the run with the {left} left{regardless}:")
-            print_error(f"bms {self._action} --resume {file}{share}", first="  ")
-        if self._in_doubt(report):
-            print_in_doubt(self._in_doubt(report))
-
     async def _write_page(self, path: Path, report: FleetReport) -> None:
         try:
-            await anyio.to_thread.run_sync(lambda: write_page(path, report, self._history(report)))
+            await anyio.to_thread.run_sync(lambda: write_page(path, report, self._history()))
         except (OSError, ImportError) as error:
             print_error(f"the report {path} was not written: {error}")
 
-    def _history(self, report: FleetReport) -> CallHistory:
+    def _history(self) -> CallHistory:
         from .report_page import CallHistory
 
         return CallHistory(
             operation=f"servers.{self._action}",
             limit=self._display.limiter.limit,
-            started=report.started,
+            started=self._display.started,
             calls=tuple(self._display.samples[0]),
             polls=tuple(self._display.samples[1]),
             poll_limit=self._display.polls.limit,
@@ -290,11 +265,6 @@ def print_in_doubt(servers: Sequence[str]) -> None:
     """Print the servers that a resumed run leaves alone, since it is not known whether the cloud rebooted them."""
     more = f" and {len(servers) - _MAX_IN_DOUBT:,} more" if len(servers) > _MAX_IN_DOUBT else ""
     print_error(
-        f"{pluralize(len(servers), 'server')} may have been rebooted, since no response came; --resume skips them:"
+        f"{pluralize(len(servers), 'server')} may have been rebooted, since no response came; they are left alone:"
     )
     print_error(f"{' '.join(map(strip_control_chars, servers[:_MAX_IN_DOUBT]))}{more}", first="  ")
-
-
-def _may_be_asked(outcome: Outcome) -> bool:
-    """Return whether a skipped server can be asked for later; one with an invalid id never can."""
-    return not isinstance(outcome.error, ValueError)

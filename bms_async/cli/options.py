@@ -13,7 +13,7 @@ from .help import OPTIONS, Argument, Option
 # fmt: off
 __all__ = [
     "OUTPUT", "apply", "argument", "cloud", "columns_known", "complete", "complete_file", "filters", "ids",
-    "json", "limits_known", "option", "power", "quiet", "statuses_known",
+    "journal", "json", "key", "limits_known", "option", "power", "quiet", "statuses_known",
 ]
 # fmt: on
 
@@ -97,6 +97,8 @@ def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 cloud = option("--cloud", metavar="NAME", help="A cloud of clouds.yaml; default: OS_CLOUD.")
 json = option("--json", is_flag=True, section=OUTPUT, help="One JSON object a line, for scripts.")
 quiet = option("--quiet", "-q", is_flag=True, section=OUTPUT, help="Print failures only, without progress and results.")
+journal = option("--journal", metavar="URL", help="The journal of runs; default: BMS_RUNS, or this machine's file.")
+key = option("--key", metavar="KEY", section=RUN, help="The run's name: the same key is the same run.")
 filters = apply(
     option("--tag", multiple=True, metavar="TAG", section=SERVERS,
            help="Servers with this tag; repeat it for several tags."),
@@ -124,10 +126,15 @@ power = apply(
     option("--dry-run", is_flag=True, section=RUN,
            help="Print the number of servers, calls and minutes; change nothing."),
     option("--yes", "-y", is_flag=True, section=RUN, help="Do not ask for confirmation."),
-    option("--save", metavar="FILE", section=RUN, shell_complete=complete_file,
-           help="Where jobs are saved during the run; default: a state folder."),
-    option("--resume", metavar="FILE", section=RUN, shell_complete=complete_file,
-           help="Resume an interrupted run from its saved file."),
+    key,
+    option("--detach", is_flag=True, section=RUN,
+           help="Only write the run down, for bms worker to carry it out."),
+    option("--resume", metavar="KEY", section=RUN, shell_complete=complete_file,
+           help="Resume an interrupted run; `bms runs list` shows the keys."),
+    journal,
+    option("--no-journal", is_flag=True, section=RUN,
+           help="Keep the run in memory alone: killed, it cannot be resumed."),
+    option("--save", hidden=True),
     json,
     quiet,
     option("--report", metavar="FILE.html", section=OUTPUT, shell_complete=complete_file,

@@ -1,47 +1,51 @@
-"""``bms start``, ``bms stop`` and ``bms reboot``."""
+"""``bms start``, ``bms stop`` and ``bms reboot``.
+
+What more than one server, or a key, is given to is a run in the journal: it is written down before the first call, and
+whichever process dies, `--resume` goes on with it exactly. One server alone is asked for without the journal.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
-from functools import partial
+import shlex
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import anyio
 import msgspec
 
-from bms_async import BmsError, FleetRun, InvalidRequestError, NotFoundError, PermissionDeniedError
+from bms_async import DurableOptions, DurableRun, JobHandle
 from bms_async._extras import require
-from bms_async.api.bms.power import REBOOT, START, STOP
-from bms_async.fleet import FleetOptions, batch_size
-from bms_async.limits.shared.limiter import SharedLimiter
+from bms_async.fleet import batch_size
 from bms_async.models.ids import canonical_id
 
-from .account_usage import LimitView, read_account_in
 from .cloud import OpenClient, open_client, read_settings
 from .confirm import confirm
-from .estimate import time_of_last_call
+from .durable import (
+    begin_run,
+    carry_on,
+    check_credentials,
+    find_resumable,
+    find_run,
+    kept_batch_size,
+    print_detached,
+    print_held,
+)
 from .exit import Code, UsageError, print_error
 from .follow import Follower, print_in_doubt
+from .followed import MemoryRun
 from .ids import Filters, list_ids, read_ids
-from .journal import Journal, make_header
-from .output import json_line, write
+from .journal import NOTHING_SENT, open_journal
+from .plan import note_usage, print_plan
 from .progress import Screen
-from .saved import SavedRun, read_saved, restore_jobs, resume_lock
+from .saved import SavedRun, is_file, key_of_file, read_resumed, resume_lock
 from .signals import SignalHandler, run_interruptibly
-from .texts import duration, pluralize
+from .texts import pluralize, strip_control_chars
 
 __all__ = ["Action", "PowerOptions", "act", "read_share"]
 
 Action: TypeAlias = Literal["start", "stop", "reboot"]
-
-_SLOT_POLL = 0.5
-_PATIENCE = 2.0
-"""Seconds for reading what other processes use, which is only shown."""
-
-_CALLS = {"start": START, "stop": STOP, "reboot": REBOOT}
 
 
 class PowerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +63,11 @@ class PowerOptions(msgspec.Struct, frozen=True, kw_only=True):
         yes: Whether to skip the confirmation.
         json: Whether to print JSON.
         quiet: Whether to print failures only.
-        save: Where jobs are saved.
-        resume: The file of the run to resume.
+        key: The name of the run.
+        detach: Whether the run is only written down.
+        resume: The key of the run to resume, or a file that an earlier version saved.
+        journal: The address of the journal.
+        no_journal: Whether the run is in memory alone.
         report: Where a page about the run is written.
     """
 
@@ -75,8 +82,11 @@ class PowerOptions(msgspec.Struct, frozen=True, kw_only=True):
     yes: bool = False
     json: bool = False
     quiet: bool = False
-    save: str | None = None
+    key: str | None = None
+    detach: bool = False
     resume: str | None = None
+    journal: str | None = None
+    no_journal: bool = False
     report: str | None = None
 
 
@@ -88,77 +98,167 @@ def act(action: Action, options: PowerOptions) -> int:
         options: Which servers, and how.
 
     Raises:
-        UsageError: The options contradict each other, or a file cannot be used.
-        BmsError: The run could not start. After that, each server has its outcome instead.
+        UsageError: The options contradict each other, or a file or the journal cannot be used.
+        BmsError: The run could not start, or its journal cannot be read any more. Else each server has its outcome.
     """
-    if options.resume is not None and (options.ids or options.file or options.filters or options.save):
-        raise UsageError("--resume: the file names the servers; leave out ids, --file, filters and --save")
-    with resume_lock(options.resume) if options.resume is not None else nullcontext():
-        return _act(action, options)
+    _check(options)
+    file = options.resume if options.resume is not None and is_file(options.resume) else None
+    with resume_lock(file) if file is not None else nullcontext():
+        saved = None if file is None else read_resumed(action, file)
+        if saved is not None:
+            named: list[str] | None = list(saved.unasked)
+        elif options.resume is not None:
+            named = []
+        else:
+            named = read_ids(options.ids, options.file, filters=options.filters)
+        settings = read_settings(options.cloud)
+        if saved is not None and file is not None:
+            saved.check_cloud(file, settings.endpoint)
+
+        async def main(stop: SignalHandler) -> int:
+            async with AsyncExitStack() as stack:
+                runs = None
+                if _needs_journal(options, named):
+                    opening = open_journal(settings, options.journal, otherwise=NOTHING_SENT)
+                    runs = await stack.enter_async_context(opening)
+                cloud = await stack.enter_async_context(open_client(settings, runs))
+                with Screen(quiet=options.quiet) as screen:
+                    return await _PowerCommand(action, options, cloud, stop, screen, saved=saved).run(named)
+
+        return run_interruptibly(main)
 
 
-def _act(action: Action, options: PowerOptions) -> int:
-    saved = _read_resumed(action, options)
-    named = list(saved.unasked) if saved else read_ids(options.ids, options.file, filters=options.filters)
+def _check(options: PowerOptions) -> None:
+    if options.resume is not None and (options.ids or options.file or options.filters or options.key or options.detach):
+        raise UsageError("--resume: the run has its servers; leave out ids, --file, filters, --key and --detach")
+    if (
+        options.resume is not None
+        and not is_file(options.resume)
+        and (options.wave is not None or options.abort_above is not None or options.verify)
+    ):
+        raise UsageError(
+            "--resume: the run keeps its --wave, --abort-above and --verify; leave them out, or end it by"
+            " `bms runs cancel` and begin another by `bms runs retry`"
+        )
+    if options.no_journal and (options.resume or options.key or options.detach or options.journal):
+        raise UsageError(
+            "--no-journal: a run without one has no key; leave out --key, --detach, --resume and --journal"
+        )
+    if options.detach and options.report:
+        raise UsageError("--detach: the command ends before the run; leave out --report, and give it to bms runs watch")
     _check_output_file("--report", options.report)
     if options.report is not None:
         # At the end of the run it would be too late for the page.
         require("jinja2")
-    _check_output_file("--save", options.save)
-    if options.save is not None and Path(options.save).exists():
-        raise UsageError(f"--save {options.save}: the file exists; name a new one, or resume its run with --resume")
-    settings = read_settings(options.cloud)
-    if saved is not None and options.resume is not None:
-        saved.check_cloud(options.resume, settings.endpoint)
 
-    async def main(stop: SignalHandler) -> int:
-        async with open_client(settings) as cloud:
-            with Screen(quiet=options.quiet) as screen:
-                return await _PowerCommand(action, options, cloud, stop, saved).run(named, screen)
 
-    return run_interruptibly(main)
+def _needs_journal(options: PowerOptions, named: list[str] | None) -> bool:
+    if options.resume is not None and not is_file(options.resume):
+        return True
+    if options.no_journal or options.dry_run:
+        return False
+    return bool(options.key or options.detach or options.resume) or named is None or len(named) > 1
 
 
 class _PowerCommand:
     """One action on some servers."""
 
     def __init__(
-        self, action: Action, options: PowerOptions, cloud: OpenClient, stop: SignalHandler, saved: SavedRun | None
+        self,
+        action: Action,
+        options: PowerOptions,
+        cloud: OpenClient,
+        stop: SignalHandler,
+        screen: Screen,
+        *,
+        saved: SavedRun | None,
     ) -> None:
         self._action: Action = action
         self._options = options
         self._cloud = cloud
         self._stop = stop
+        self._screen = screen
         self._saved = saved
-        self._adopted: set[str] = set()
 
-    async def run(self, named: list[str] | None, screen: Screen) -> int:
-        options, cloud = self._options, self._cloud
-        if named is None:
-            try:
-                ids = await list_ids(cloud.bms, options.filters, screen)
-            finally:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(1):
-                    await screen.clear()
-        else:
-            ids = named
-        if named:
-            await self._check_credentials(named[0])
+    async def run(self, named: list[str] | None) -> int:
+        options, saved = self._options, self._saved
+        if options.resume is not None and saved is None:
+            return await self._resume(options.resume)
+        if saved is not None:
+            _describe_saved(saved, self._action, options.resume or "")
+            if not named:
+                return Code.OK
+        ids = await self._list() if named is None else named
+        if named and not options.detach:
+            await check_credentials(self._cloud.bms, named[0])
+        wave = self._wave
         if options.dry_run:
-            self._print_plan(ids, await self._read_usage())
+            batch = kept_batch_size(wave) if len(ids) > 1 and not options.no_journal else batch_size(wave)
+            await print_plan(self._action, self._cloud, len(ids), batch=batch, json=options.json)
             return Code.OK
-        await self._confirm(len(ids))
-        journal = self._open_journal(ids)
-        if self._saved is not None:
-            await journal.resume()
-        await self._note_usage()
-        run = self._start_run(ids, journal)
-        servers = len(self._adopted.union(map(canonical_id, ids)))
-        follower = Follower(self._action, run, cloud.bms, screen, json=options.json, wave=self._wave, servers=servers)
+        await self._confirm(len(ids), is_safe=saved is None or saved.left is not None or self._action != "reboot")
+        if not _needs_journal(options, ids):
+            return await self._run_in_memory(ids)
+        return await self._run_in_journal(ids)
+
+    async def _resume(self, key: str) -> int:
+        options, bms = self._options, self._cloud.bms
+        run = await find_resumable(bms, self._action, key)
+        left = (run.progress.total or 0) - run.progress.done
+        await check_credentials(bms)
+        if options.dry_run:
+            batch = kept_batch_size(run.wave_size)
+            await print_plan(self._action, self._cloud, left, batch=batch, json=options.json)
+            return Code.OK
+        print_held(run)
+        await self._confirm(left)
+        return await self._carry_on(run)
+
+    async def _run_in_journal(self, ids: list[str]) -> int:
+        options, bms = self._options, self._cloud.bms
+        key = options.key if options.resume is None else key_of_file(options.resume)
+        known = None if key is None else await find_run(bms, key)
+        head = self._saved.head if self._saved else None
+        wanted: DurableOptions = {"wave_size": self._wave, "detach": options.detach}
+        wanted["abort_above"] = head.abort_above if options.abort_above is None and head else options.abort_above
+        wanted["verify"] = options.verify or (head is not None and head.verify)
+        run = await begin_run(bms, self._action, ids, key=key, options=wanted)
+        if options.detach:
+            print_detached(run, was_known=known is not None, json=options.json)
+            return Code.OK
+        if known is not None:
+            print_held(known)
+        if known is not None and known.ended is not None:
+            print_error(
+                f"the run {strip_control_chars(run.key)} has ended before: nothing is sent, and this came of it"
+            )
+        return await self._carry_on(run)
+
+    async def _run_in_memory(self, ids: list[str]) -> int:
+        options, bms, jobs = self._options, self._cloud.bms, list[str]()
+
+        def on_job(job: JobHandle) -> None:
+            jobs.append(job.id)
+
+        await note_usage(self._action, self._cloud)
+        begin = {"start": bms.fleet.start, "stop": bms.fleet.stop, "reboot": bms.fleet.reboot}[self._action]
+        wave = options.wave
+        run = begin(ids, wave_size=wave, abort_above=options.abort_above, verify=options.verify, on_job=on_job)
+        servers, batch = len(set(map(canonical_id, ids))), batch_size(wave)
+        followed = MemoryRun(run, jobs)
+        follower = Follower(
+            self._action, followed, bms, self._screen, json=options.json, wave=wave, batch=batch, servers=servers
+        )
         self._stop.on_first_signal = follower.interrupt
         code = await follower.follow()
         return await follower.conclude(
-            journal, code, where=cloud.where, quiet=options.quiet, report=options.report, stop=self._stop
+            code, where=self._cloud.where, quiet=options.quiet, report=options.report, stop=self._stop
+        )
+
+    async def _carry_on(self, run: DurableRun) -> int:
+        options = self._options
+        return await carry_on(
+            run, self._cloud, self._stop, self._screen, json=options.json, quiet=options.quiet, report=options.report
         )
 
     @property
@@ -166,125 +266,33 @@ class _PowerCommand:
         head = self._saved.head if self._saved else None
         return self._options.wave or (head.wave if head else None)
 
-    def _start_run(self, ids: list[str], journal: Journal) -> FleetRun:
-        options, saved = self._options, self._saved
-        head = saved.head if saved else None
-        jobs = restore_jobs(self._cloud.bms, options.resume or "", saved) if saved else []
-        abort_above = options.abort_above if options.abort_above is not None or head is None else head.abort_above
-        self._adopted = {canonical_id(server) for job in jobs for server in job.servers}
-        # A server that its job deferred, and that was asked for again without a response, is in doubt too.
-        in_doubt = self._adopted.intersection(map(canonical_id, saved.in_doubt if saved else ()))
-        run = self._cloud.bms.fleet._run(  # noqa: SLF001 - `send_guard` is not a public option
-            _CALLS[self._action],
-            ids,
-            FleetOptions(
-                wave_size=self._wave,
-                abort_above=abort_above,
-                verify=options.verify or (head is not None and head.verify),
-                retry_transient=not (in_doubt and self._action == "reboot"),
-                on_job=journal.add,
-                jobs=jobs,
-            ),
-            # A server may as well be started or stopped twice.
-            send_guard=partial(self._note_batch, journal) if self._action == "reboot" else None,
-        )
-        journal.on_unnoted = run.cancel
-        return run
-
-    @asynccontextmanager
-    async def _note_batch(self, journal: Journal, servers: tuple[str, ...]) -> AsyncIterator[None]:
-        """Note a batch just before it is sent: while it waits for its slot, up to a minute, it is not asked for."""
-        limiter = self._cloud.bms.limits[f"servers.{self._action}"]
-        while (statistics := limiter.statistics()).free == 0:  # noqa: ASYNC110 - the limiter wakes only its own waiters
-            await anyio.sleep(min(statistics.next_slot or _SLOT_POLL, _SLOT_POLL))
-        async with journal.asking(servers):
-            yield
-
-    def _open_journal(self, ids: list[str]) -> Journal:
-        options, saved = self._options, self._saved
-        if saved is not None and saved.head is not None and options.resume is not None:
-            in_doubt = saved.in_doubt if self._action == "reboot" else ()
-            return Journal(Path(options.resume), saved.head, size=saved.size, in_doubt=in_doubt)
-        head = make_header(
-            f"servers.{self._action}",
-            endpoint=self._cloud.settings.endpoint,
-            project_id=self._cloud.bms.project_id or "",
-            ids=ids,
-            wave=options.wave,
-            abort_above=options.abort_above,
-            verify=options.verify,
-        )
-        return Journal(None if options.save is None else Path(options.save), head)
-
-    async def _check_credentials(self, server_id: str) -> None:
-        """Check with a read, before anything is changed, that the cloud responds and accepts the credentials."""
+    async def _list(self) -> list[str]:
         try:
-            await self._cloud.bms.servers.get(server_id)
-        except (InvalidRequestError, NotFoundError, PermissionDeniedError):
-            # A response came, and credentials that may not read a server may still stop it.
-            return
+            return await list_ids(self._cloud.bms, self._options.filters, self._screen)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                await self._screen.clear()
 
-    async def _confirm(self, count: int) -> None:
-        saved = self._saved
-        killed = saved is not None and saved.left is None and self._action == "reboot"
-        if killed and saved is not None:
-            print_error(
-                "the run was killed: servers that it was just asking for are left alone, so that none is rebooted twice"
-                if saved.is_certain
-                else "the run was killed: servers that it was just asking for may be rebooted twice"
-            )
-        if saved is not None and saved.in_doubt and self._action == "reboot":
-            print_in_doubt(saved.in_doubt)
-        if self._options.yes or (count <= 1 and not killed):
-            return
-        await confirm(f"{self._action} {pluralize(count, 'server')} of {self._cloud.where}?")
+    async def _confirm(self, count: int, *, is_safe: bool = True) -> None:
+        if not self._options.yes and (count > 1 or not is_safe):
+            await confirm(f"{self._action} {pluralize(count, 'server')} of {self._cloud.where}?")
 
-    async def _read_usage(self) -> LimitView:
-        """Return what all processes use of the limit."""
-        name = f"servers.{self._action}"
-        view = await read_account_in(self._cloud.settings)
-        unused = LimitView(self._cloud.bms.limits[name].limit or sys.maxsize, (), 0.0, ())
-        found = view.limits.get(name, unused)
-        return found._replace(blocked_for=max(found.blocked_for, view.closed_for))
 
-    async def _note_usage(self) -> None:
-        """Have the progress show what other processes use already, before the run has asked for anything."""
-        limiter = self._cloud.bms.limits[f"servers.{self._action}"]
-        if not isinstance(limiter, SharedLimiter):
-            return
-        # While the store does not answer, the run itself waits for it, and says so.
-        with suppress(BmsError), anyio.move_on_after(_PATIENCE):
-            limiter.note_others((await self._read_usage()).spent)
-
-    def _print_plan(self, ids: list[str], usage: LimitView) -> None:
-        options, limiter = self._options, self._cloud.bms.limits[f"servers.{self._action}"]
-        batch = batch_size(self._wave or None)
-        calls, used = -(-len(ids) // batch), len(usage.spent)
-        least = time_of_last_call(calls, spent=usage.spent, capacity=usage.capacity, blocked=usage.blocked_for)
-        if options.json:
-            plan: dict[str, object] = {"type": "plan", "action": f"servers.{self._action}", "servers": len(ids)}
-            plan |= {"calls": calls, "limit": limiter.limit, "used": used, "least_seconds": round(least, 1)}
-            write(json_line(plan))
-            return
-        write(
-            f"would {self._action} {pluralize(len(ids), 'server')} of {self._cloud.where}: "
-            f"{pluralize(calls, 'call')} of {batch:,} servers at most\n"
-            f"the limit is {limiter.limit} calls a minute, of which {used} are used now; the last call can be sent "
-            f"after {duration(least)} at the earliest, and then the servers take their time\n"
-            "nothing was changed\n"
+def _describe_saved(saved: SavedRun, action: Action, file: str) -> None:
+    """Print what is not resumed of a run that an earlier version saved."""
+    if saved.left is None and action == "reboot":
+        print_error(
+            "the run was killed: servers that it was just asking for are left alone, so that none is rebooted twice"
+            if saved.is_certain
+            else "the run was killed: servers that it was just asking for may be rebooted twice"
         )
-
-
-def _read_resumed(action: Action, options: PowerOptions) -> SavedRun | None:
-    if options.resume is None:
-        return None
-    saved = read_saved(options.resume)
-    if saved.head is None:
-        raise UsageError(f"{options.resume} has jobs and no run: `bms jobs watch --from {options.resume}` watches them")
-    began = saved.head.action.removeprefix("servers.")
-    if began != action:
-        raise UsageError(f"{options.resume} is a saved {began}: resume it with `bms {began} --resume {options.resume}`")
-    return saved
+    if saved.in_doubt and action == "reboot":
+        print_in_doubt(saved.in_doubt)
+    if saved.jobs:
+        print_error(f"{pluralize(len(saved.jobs), 'job')} of the run was accepted before. To watch:")
+        print_error(f"bms jobs watch --from {shlex.quote(file)}", first="  ")
+    if not saved.unasked:
+        print_error("no server of the run is left to be asked for")
 
 
 def _check_output_file(option: str, path: str | None) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
+import msgspec
 from rich.text import Text
 
-from bms_async import FleetReport
+from bms_async import OutcomeState, explain
 
 from .cells import wrap
 from .exit import print_error
@@ -15,71 +15,109 @@ from .failures import Failures, Reason
 from .output import json_line, terminal_width, write
 from .texts import duration, pluralize, strip_control_chars
 
-__all__ = ["print_results", "reason_line", "reason_lines"]
+__all__ = ["Results", "plain_reasons", "print_results", "reason_line", "reason_lines"]
 
 _MAX_MESSAGES = 3
 _MAX_MESSAGES_IN_JSON = 20
 
 
-def print_results(
-    report: FleetReport,
-    failures: Failures,
-    calls: tuple[int, int],
-    *,
-    seconds: float,
-    where: str,
-    quiet: bool,
-    json: bool,
-    code: int,
-    saved: Path | None,
-) -> None:
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a run when the command ends.
+
+    Attributes:
+        action: Such as ``servers.stop``.
+        key: Its key in the journal, None where it has none.
+        servers: How many servers it has.
+        by_state: How many of these have ended in each state.
+        is_interrupted: Whether it was stopped before its end.
+        aborted: The reason, if too many failures ended it.
+        unverified: How many outcomes could not be verified.
+        seconds: How long it was followed.
+        calls: How many calls and polls were made for it, None if it was only watched.
+    """
+
+    action: str
+    key: str | None
+    servers: int
+    by_state: Mapping[OutcomeState, int]
+    is_interrupted: bool
+    aborted: str | None
+    unverified: int | None
+    seconds: float
+    calls: tuple[int, int] | None
+
+    @property
+    def left(self) -> int:
+        """How many servers have not ended."""
+        return self.servers - sum(self.by_state.values())
+
+
+def print_results(results: Results, failures: Failures, *, where: str, quiet: bool, json: bool, code: int) -> None:
     """Print what became of all servers of a run.
 
     Args:
-        report: The run's report.
+        results: The results.
         failures: Why servers are not as asked.
-        calls: The number of calls and of polls.
-        seconds: How long it took.
         where: The cloud.
         quiet: Print failures only, on standard error.
         json: Print one line of JSON.
         code: The exit code.
-        saved: Where its jobs are saved, if they are.
     """
     if json:
+        calls, polls = results.calls or (None, None)
         summary: dict[str, object] = {
             "type": "summary",
-            "action": report.action,
-            "servers": len(report),
-            "by_state": {state.value: count for state, count in report.by_state.items()},
-            "by_code": dict(report.by_code),
-            "measures": dict(report.measures),
-            "reasons": [message for reason in failures.reasons() for message in _plain_messages(reason)],
-            "seconds": round(seconds, 3),
-            "calls": calls[0],
-            "polls": calls[1],
-            "interrupted": report.cancelled,
-            "aborted": report.aborted,
-            "saved": None if saved is None else str(saved),
+            "action": results.action,
+            "run": results.key,
+            "servers": results.servers,
+            "left": results.left,
+            "by_state": {state.value: count for state, count in results.by_state.items()},
+            "by_code": dict(failures.counts()),
+            "measures": _measures(failures),
+            "reasons": plain_reasons(failures),
+            "seconds": round(results.seconds, 3),
+            "calls": calls,
+            "polls": polls,
+            "interrupted": results.is_interrupted,
+            "aborted": results.aborted,
             "exit_code": int(code),
         }
         write(json_line(summary))
         return
-    action = report.action.removeprefix("servers.")
-    states = ", ".join(f"{count:,} {state.lower()}" for state, count in report.by_state.items() if count)
-    head = f"{action}: {pluralize(len(report), 'server')} of {where} in {duration(seconds)}: {states or 'none'}"
+    action = results.action.removeprefix("servers.")
+    states = [f"{count:,} {state.lower()}" for state, count in results.by_state.items() if count]
+    if results.left:
+        states.append(f"{results.left:,} not ended")
+    servers, took = pluralize(results.servers, "server"), duration(results.seconds)
+    head = f"{action}: {servers} of {where} in {took}: {', '.join(states) or 'none'}"
     if quiet:
         if failures:
             counts = ", ".join(f"{count:,} {strip_control_chars(name)}" for name, count in failures.counts().items())
             print_error(f"{head}; {counts}")
         return
-    lines = [head, f"{pluralize(calls[0], 'call')} and {pluralize(calls[1], 'poll')}"]
-    if report.aborted:
-        lines.append(f"aborted: {report.aborted}")
-    if report.unverified:
-        lines.append(f"{pluralize(report.unverified, 'outcome')} could not be verified: no state could be read")
+    lines = [head]
+    if results.calls is not None:
+        lines.append(f"{pluralize(results.calls[0], 'call')} and {pluralize(results.calls[1], 'poll')}")
+    if results.aborted:
+        lines.append(f"aborted: {results.aborted}")
+    if results.unverified:
+        lines.append(f"{pluralize(results.unverified, 'outcome')} could not be verified: no state could be read")
     lines += reason_lines(failures)
     write("\n".join(lines) + "\n")
+
+
+def plain_reasons(failures: Failures) -> list[dict[str, object]]:
+    """Return what the cloud said of servers that are not as asked, for JSON.
+
+    Args:
+        failures: The reasons.
+    """
+    return [message for reason in failures.reasons() for message in _plain_messages(reason)]
+
+
+def _measures(failures: Failures) -> dict[str, str]:
+    documented = {code: explain(code) for code in failures.counts()}
+    return {code: row.measure for code, row in documented.items() if row is not None}
 
 
 def reason_lines(failures: Failures) -> list[str]:

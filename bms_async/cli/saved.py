@@ -1,4 +1,4 @@
-"""Reads a saved run back from the disk: its servers, and what is known of each.
+"""Reads what an earlier version saved of a run in a file: its servers, and what is known of each.
 
 The file is lines of JSON. The first describes the run; the others say what was about to be done and what was done, in
 order. A line that was cut off is ignored: it was written before the action, which had not been started yet.
@@ -6,6 +6,8 @@ order. A line that was cut off is ignored: it was written before the action, whi
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,9 @@ __all__ = [
     "ResumedEntry",
     "RunHeader",
     "SavedRun",
+    "is_file",
+    "key_of_file",
+    "read_resumed",
     "read_saved",
     "restore_jobs",
     "resume_lock",
@@ -122,7 +127,6 @@ class SavedRun(msgspec.Struct, frozen=True, kw_only=True):
         in_doubt: Servers to leave alone: it is not known whether the cloud accepted them.
         is_certain: Whether `unasked` were certainly not asked for. It is False for a run that was killed and did not
             note each batch before it was sent.
-        size: The valid bytes of the file.
     """
 
     head: RunHeader | None
@@ -131,7 +135,6 @@ class SavedRun(msgspec.Struct, frozen=True, kw_only=True):
     unasked: tuple[str, ...] = ()
     in_doubt: tuple[str, ...] = ()
     is_certain: bool = True
-    size: int
 
     def check_cloud(self, path: str, endpoint: str) -> None:
         """Refuse a file of another cloud.
@@ -242,7 +245,6 @@ def read_saved(path: str) -> SavedRun:
         unasked=reader.unasked(),
         in_doubt=reader.in_doubt(),
         is_certain=reader.is_certain,
-        size=len(data) - len(torn),
     )
 
 
@@ -258,9 +260,38 @@ def restore_jobs(bms: BmsClient, path: str, saved: SavedRun) -> list[JobHandle]:
         raise UsageError(f"{path}: {error}") from error
 
 
+def is_file(resume: str) -> bool:
+    """Return whether what is to be resumed is a file, and no key: the path of one, or one of the usual name."""
+    return (os.sep in resume or resume.endswith(".jsonl")) and Path(resume).is_file()
+
+
+def key_of_file(path: str) -> str:
+    """Return the key of the run in the journal that goes on with a file's: the same file leads to the same run."""
+    return f"file-{hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]}"
+
+
+def read_resumed(action: str, path: str) -> SavedRun:
+    """Read the file of a run that is to be gone on with.
+
+    Args:
+        action: ``start``, ``stop`` or ``reboot``.
+        path: The file.
+
+    Raises:
+        UsageError: It cannot be read, or has no run of that action.
+    """
+    saved = read_saved(path)
+    if saved.head is None:
+        raise UsageError(f"{path} has jobs and no run: `bms jobs watch --from {path}` watches them")
+    began = saved.head.action.removeprefix("servers.")
+    if began != action:
+        raise UsageError(f"{path} is a saved {began}: resume it with `bms {began} --resume {path}`")
+    return saved
+
+
 @contextmanager
 def resume_lock(path: str) -> Iterator[None]:
-    """Lock a file of saved jobs while its run is resumed.
+    """Lock a file of saved jobs while its run is resumed, since an earlier version may still write it.
 
     Raises:
         UsageError: The file cannot be opened for writing, or another process runs or resumes this run.
