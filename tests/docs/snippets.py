@@ -6,8 +6,8 @@ import ast
 import contextlib
 import inspect
 import io
+import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -28,15 +28,16 @@ CLOUD: dict[str, Any] = {
 def run_snippets(blocks: Sequence[Block]) -> list[str]:
     """Run them in their order, all with the same names; return what is wrong.
 
-    They find ``bms``, an open client with a journal in the folder that they run in; ``ids``, those of all servers;
-    ``server_id``, one that does not fail; and ``job_id``, a job that is under way.
+    They find ``bms``, an open client with a journal; ``ids``, those of all servers; ``server_id``, one that does
+    not fail; and ``job_id``, a job that is under way.
     """
-    return run_virtually(lambda: _run(blocks))
+    with tempfile.TemporaryDirectory() as folder:
+        return run_virtually(lambda: _run(blocks, Runs(f"sqlite://{folder}/runs.db")))
 
 
-async def _run(blocks: Sequence[Block]) -> list[str]:
+async def _run(blocks: Sequence[Block], runs: Runs) -> list[str]:
     printed: dict[str, str] = {}
-    async with simulated(runs=Runs(f"sqlite://{Path.cwd()}/runs.db"), **CLOUD) as cloud:
+    async with simulated(runs=runs, **CLOUD) as cloud:
         space = await _names(cloud)
         for block in (each for each in blocks if each.kind is Kind.SNIPPET):
             told = io.StringIO()
