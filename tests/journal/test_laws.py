@@ -10,10 +10,10 @@ from bms_async.journal.transactions import claims, steps
 from tests.journal._machine import Workers
 
 SETTINGS = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
+    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
 )
 # That a law is broken is enough; how to break it in the fewest steps takes minutes.
-HUNT = settings(SETTINGS, max_examples=400, phases=[Phase.generate], report_multiple_bugs=False)
+HUNT = settings(SETTINGS, max_examples=250, phases=[Phase.generate], report_multiple_bugs=False)
 
 
 def test_each_server_is_in_one_place_and_only_who_has_a_batch_changes_it() -> None:
