@@ -173,17 +173,14 @@ class PostgresJournal:
             await self.aclose()
 
     async def _make_tables(self, connection: Any) -> None:
-        await connection.execute(begin("READ WRITE"))
-        found = (
-            "SELECT pg_is_in_recovery(), current_setting('server_version_num')::int, current_setting('server_encoding')"
-        )
-        is_standby, version, encoding = await connection.fetchrow(found)
-        if version < _MIN_VERSION * 10_000:
-            raise JournalError(f"{self.label}: expected PostgreSQL {_MIN_VERSION} or later, got {version // 10_000}")
+        is_standby, server, encoding = await connection.fetchrow(_SERVER)
+        if server < _MIN_VERSION * 10_000:
+            raise JournalError(f"{self.label}: expected PostgreSQL {_MIN_VERSION} or later, got {server // 10_000}")
         if encoding != "UTF8":
             raise JournalError(f"{self.label}: expected a database in UTF8, got one in {encoding}; name another one")
         if is_standby:
             raise ConnectionError(f"{self.label} is a standby, in which nothing can be written")
+        await connection.execute(begin("READ WRITE"))
         version = await self._read_version(connection)
         if version != SCHEMA:
             # Of two processes that do this at once, the later one finds it done.
