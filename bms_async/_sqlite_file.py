@@ -93,6 +93,9 @@ class SqliteFile:
         except sqlite3.Error as error:
             code = primary_code(error)
             if code in _DAMAGED:
+                # SQLite finds the log of a file by its path, and so reads another file's once this one was replaced.
+                if self._place is not None:
+                    self._check_place()
                 self._refuse("a SQLite database that is whole", error)
             if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY} and not self._may_be_used():
                 self._refuse("a file that may be read and written, in a folder that may be written", error)

@@ -26,7 +26,7 @@ import msgspec
 from bms_async._postgres import PostgresConnection, begin, read_address
 from bms_async.errors import JournalError
 
-from .schema import MIGRATIONS, SCHEMA, TABLES
+from .schema import MIGRATIONS, POSTGRES_ONLY, SCHEMA, TABLES
 from .statements import RollBack, Row, Statement, Transaction
 
 T = TypeVar("T")
@@ -43,6 +43,9 @@ _PLANS = "; SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
 after a million servers were written down."""
 
 _SERVER = "SELECT pg_is_in_recovery(), current_setting('server_version_num')::int, current_setting('server_encoding')"
+_HAS_TABLES = "SELECT EXISTS (SELECT 1 FROM pg_class WHERE oid = to_regclass('bms_async_journal'))"
+"""From a table, since a session that asked before remembers that there is none until it locks some table."""
+
 _MIN_VERSION = 12
 _LOCK = 0x626D736A
 """The number of the lock that whoever makes the tables has for the length of that transaction."""
@@ -170,17 +173,14 @@ class PostgresJournal:
             await self.aclose()
 
     async def _make_tables(self, connection: Any) -> None:
-        await connection.execute(begin("READ WRITE"))
-        found = (
-            "SELECT pg_is_in_recovery(), current_setting('server_version_num')::int, current_setting('server_encoding')"
-        )
-        is_standby, version, encoding = await connection.fetchrow(found)
-        if version < _MIN_VERSION * 10_000:
-            raise JournalError(f"{self.label}: expected PostgreSQL {_MIN_VERSION} or later, got {version // 10_000}")
+        is_standby, server, encoding = await connection.fetchrow(_SERVER)
+        if server < _MIN_VERSION * 10_000:
+            raise JournalError(f"{self.label}: expected PostgreSQL {_MIN_VERSION} or later, got {server // 10_000}")
         if encoding != "UTF8":
             raise JournalError(f"{self.label}: expected a database in UTF8, got one in {encoding}; name another one")
         if is_standby:
             raise ConnectionError(f"{self.label} is a standby, in which nothing can be written")
+        await connection.execute(begin("READ WRITE"))
         version = await self._read_version(connection)
         if version != SCHEMA:
             # Of two processes that do this at once, the later one finds it done.
@@ -193,7 +193,7 @@ class PostgresJournal:
     def _statements_from(self, version: int | None) -> Sequence[str]:
         if version is None:
             made = "CREATE TABLE bms_async_journal (version bigint NOT NULL)"
-            return made, "INSERT INTO bms_async_journal (version) VALUES (0)", *TABLES
+            return made, "INSERT INTO bms_async_journal (version) VALUES (0)", *TABLES, *POSTGRES_ONLY
         if version > SCHEMA:
             raise JournalError(
                 f"{self.label}: expected version {SCHEMA} of the journal's tables, got {version}; update bms_async here"
@@ -201,7 +201,7 @@ class PostgresJournal:
         return [statement for found in range(version, SCHEMA) for statement in MIGRATIONS[found]]
 
     async def _read_version(self, connection: Any) -> int | None:
-        if not await connection.fetchval("SELECT to_regclass('bms_async_journal') IS NOT NULL"):
+        if not await connection.fetchval(_HAS_TABLES):
             return None
         version: int | None = await connection.fetchval("SELECT max(version) FROM bms_async_journal")
         if version is None:

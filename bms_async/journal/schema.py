@@ -141,5 +141,9 @@ TABLES: Sequence[str] = (
     """,
 )
 
+POSTGRES_ONLY: Sequence[str] = ("ALTER TABLE bms_async_batches SET (fillfactor = 45)",)
+"""What PostgreSQL needs beside the tables. A page has room for a second version of each of its rows, so that a lease is
+renewed where the row is; else the table grows by all rows in flight every few seconds, until it is vacuumed."""
+
 MIGRATIONS: Mapping[int, Sequence[str]] = {}
 """The statements that make tables of a version into those of the next, by the version that they begin with."""

@@ -31,6 +31,11 @@ def find_journal(argument: str, address: str | None) -> Callable[[], JournalStor
         from .sqlite import SqliteJournal  # noqa: PLC0415 - most clients keep no runs
 
         return partial(SqliteJournal, file)
+    # The server first, since it is looked at there whether the extra is installed.
+    url = find_server(argument, address or "", _KIND).url
     from .postgres import PostgresJournal  # noqa: PLC0415 - it needs an extra
 
-    return partial(PostgresJournal, find_server(argument, address or "", _KIND).url)
+    make = partial(PostgresJournal, url)
+    # An address that is none is refused now, and not when the journal is opened.
+    make()
+    return make

@@ -29,6 +29,9 @@ from bms_async.journal.transactions import claims, runs, steps
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+ENDING = ("cancelled", "aborted")
+"""The states of a run in which what was never sent is claimed to be skipped, whatever its wave."""
+
 ACTIONS = ("servers.reboot", "servers.stop")
 
 
@@ -180,7 +183,7 @@ def find_broken_laws(run: str) -> Transaction[list[str]]:
         "FROM bms_async_runs WHERE id = $1",
         run,
     )
-    servers, open_batches, unsent, in_flight, number, next_batch, counted, wave, _, has_ended = of_run
+    servers, open_batches, unsent, in_flight, number, next_batch, counted, wave, status, has_ended = of_run
     batches = yield from ask(
         "SELECT state, servers, is_counted, owner, number FROM bms_async_batches WHERE run = $1 ORDER BY number", run
     )
@@ -195,7 +198,7 @@ def find_broken_laws(run: str) -> Transaction[list[str]]:
         "open batches are counted": open_batches == len(opened),
         "waiting batches are counted": unsent == sum(batch[0] == "waiting" for batch in opened),
         "servers in flight are counted": in_flight == flying,
-        "no more are in flight than a wave has": wave is None or flying <= _int(wave),
+        "no more are in flight than a wave has": wave is None or flying <= _int(wave) or status in ENDING,
         "what is sent has been counted": all(batch[2] for batch in opened if batch[0] != "waiting"),
         "what is sent has an owner": all(batch[3] is not None for batch in opened if batch[0] != "waiting"),
         "what is done has none": all(batch[3] is None for batch in batches if batch[0] == "done"),

@@ -17,12 +17,13 @@ from tests.journal._desk import Desk, opened
 if TYPE_CHECKING:
     from tests.support.postgres import Postgres
 
+_TABLES = ("outcomes", "batches", "runs")
 EACH = ["sqlite", "postgres"]
 
 
 @pytest.fixture(scope="session")
-def shared_database(postgres: Postgres) -> str:
-    """A database with the tables; each test has a place of its own in it."""
+def one_database(postgres: Postgres) -> str:
+    """A database with the tables, which is made once for all tests of a process."""
 
     async def make() -> str:
         await postgres.run("CREATE DATABASE journal")
@@ -30,6 +31,13 @@ def shared_database(postgres: Postgres) -> str:
             return postgres.url("journal")
 
     return asyncio.run(make())
+
+
+@pytest.fixture
+async def shared_database(postgres: Postgres, one_database: str) -> AsyncIterator[str]:
+    """The address of a database whose tables are empty."""
+    yield one_database
+    await postgres.run(*(f"DELETE FROM bms_async_{name}" for name in _TABLES), database="journal")
 
 
 @pytest.fixture(params=EACH)
@@ -43,6 +51,6 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], J
 
 @pytest.fixture
 async def desk(make_store: Callable[[], JournalStore]) -> AsyncIterator[Desk]:
-    """A worker at either store."""
+    """A worker at either store; a test has a journal of its own."""
     async with opened(make_store()) as store:
         yield Desk(store)

@@ -143,6 +143,13 @@ async def test_deferred_servers_of_many_batches_share_a_call_of_at_most_1000(des
     assert [kept.servers for kept in await desk.claim(run)] == [1000]
 
 
+async def test_a_batch_that_has_outcomes_is_not_merged(desk: Desk) -> None:
+    run = await _defer(desk, [10, 10, 10])
+    await desk.sql("UPDATE bms_async_batches SET sequence = 1 WHERE run = $1 AND number = 2", run)
+    assert [kept.claim.number for kept in await desk.claim(run)] == [1, 3]
+    assert [kept.claim.number for kept in await desk.claim(run)] == [2]
+
+
 async def test_claimers_at_once_merge_no_batch_twice(desks: list[Desk]) -> None:
     run = await _defer(desks[0], [1] * 40)
 

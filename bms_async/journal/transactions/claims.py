@@ -112,6 +112,7 @@ def _claim_of_run(run: str, owner: str) -> Transaction[list[KeptBatch]]:
             _value(rows[0], "is_counted"),
         )
         return []
+    # A batch that has outcomes already is none to merge, since its ids are not all to be sent.
     if _value(rows[0], "rank") == 1 and not _value(rows[0], "sequence"):
         rows = [*rows, *(yield from _claim_to_merge(run, owner, _MAX_SERVERS - _value(rows[0], "servers")))]
     return [_read_batch(row, owner, counted[0]) for row in rows]
