@@ -378,6 +378,22 @@ def test_a_worker_that_dies_while_it_finds_out_why_a_batch_was_refused_leaves_no
     at_a_site(tmp_path, main, latency=(2, 2))
 
 
+def test_that_an_earlier_response_was_lost_is_not_forgotten_with_the_worker_that_sent_again(tmp_path: Path) -> None:
+    async def main(site: Site) -> None:
+        site.cloud.faults.add("servers.stop", CutAfter())
+        first, second = await site.client(), await site.worker()
+        await first.runs.stop(site.ids, key="k", retry_transient=False)
+        await anyio.sleep(4)
+        # The cloud has accepted both, and each server objects to the second.
+        assert site.calls("servers.stop") == 2
+        await kill(first)
+        report = await (await second.runs.get("k"))
+        assert counted(report) == {"UNKNOWN": 30}
+        assert {outcome.attempts for outcome in report.outcomes} == {2}
+
+    at_a_site(tmp_path, main, job_seconds=(20, 30))
+
+
 def test_a_worker_with_nothing_to_do_looks_at_the_journal_a_few_times_a_second_at_most(tmp_path: Path) -> None:
     async def main(site: Site) -> None:
         client = await site.client()
