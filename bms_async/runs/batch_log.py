@@ -68,10 +68,11 @@ class JournalLog:
 
     async def sending(self, batch: Batch) -> None:
         """Write down that the request is about to leave, while the lease is surely this worker's."""
-        was_sent = batch.send_count
-        batch.send_count += 1
+        was_sent, was_in_doubt = batch.send_count, batch.was_in_doubt
+        # As it is once it was sent.
+        batch.send_count, batch.was_in_doubt = was_sent + 1, was_in_doubt or batch.in_doubt
         details = pack_details(batch)
-        batch.send_count = was_sent
+        batch.send_count, batch.was_in_doubt = was_sent, was_in_doubt
         began = self._clock()
         is_first = not was_sent and not batch.earlier
         await self._step(partial(mark_sending, is_first=is_first), details, patience=LEASE)

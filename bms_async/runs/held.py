@@ -31,6 +31,9 @@ ENDING = (RunStatus.CANCELLED, RunStatus.ABORTED)
 SEND_GRACE = 5.0
 """Seconds that a worker which is closed waits for the responses of what it has just sent."""
 
+HAND_BACK_GRACE = 3.0
+"""Seconds that a worker which is closed waits for its journal; what it cannot hand back is free after its lease."""
+
 PAUSE_AFTER_BUG = 30.0
 """Seconds before something is tried again that ought not to have failed."""
 
@@ -97,8 +100,8 @@ class Held:
         finally:
             if not self._is_over:
                 # What was marked as sent and was not, for instance while this is closed, is no mystery to the next one.
-                with anyio.CancelScope(shield=True):
-                    await self._log.hand_back(self._batch, patience=SEND_GRACE)
+                with anyio.move_on_after(HAND_BACK_GRACE, shield=True):
+                    await self._log.hand_back(self._batch, patience=HAND_BACK_GRACE)
             self.waits = False
         return False
 

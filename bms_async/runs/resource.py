@@ -226,9 +226,12 @@ class DurableRuns:
         """Be a worker for all runs of this project for as long as the block lasts; then hand back what is left.
 
         Raises:
-            JournalError: The journal cannot be used.
+            ClientClosedError: The client is not open.
         """
-        worker = Worker(self._journal, self._session, self._watcher, place=await self._place())
+        journal = self._journal
+        self._session.check_open()
+        worker = Worker(journal, self._session, self._watcher, place=await self._place())
+        self._session.check_open()
         self._workers[worker.owner] = worker
         task = self._tasks.start(worker.run, name="bms_async worker")
         try:
@@ -276,14 +279,18 @@ class DurableRuns:
         if self._runs is None or not self._is_open:
             return
         self._is_open = False
-        async with anyio.create_task_group() as tasks:
-            for worker in self._workers.values():
-                tasks.start_soon(worker.drain)
-        await self._leaders.aclose()
         try:
-            await self._tasks.aclose()
+            async with anyio.create_task_group() as tasks:
+                for worker in self._workers.values():
+                    tasks.start_soon(worker.drain)
         finally:
-            await self._runs.journal.aclose()
+            try:
+                await self._leaders.aclose()
+            finally:
+                try:
+                    await self._tasks.aclose()
+                finally:
+                    await self._runs.journal.aclose()
 
     @property
     def _journal(self) -> Journal:

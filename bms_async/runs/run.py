@@ -7,6 +7,7 @@ or another one stopped. A change made in this process is seen at once, those of 
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Generator
@@ -37,8 +38,13 @@ _BLOCKS_AT_ONCE = 20
 _YIELD_EVERY = 500
 _UNPACKED_IN_THREAD = 200
 
+_CURSOR = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
+
 _LONELY_AFTER = 60.0
-"""Seconds after which a run that no worker holds is worth a word in the log."""
+"""Seconds after which a run that no worker has begun is worth a word in the log."""
+
+_LEFT_AFTER = 420.0
+"""The same for one that was begun: all servers that are left may be deferred, for five minutes and up to one more."""
 
 
 class RunOutcomes:
@@ -89,12 +95,14 @@ class RunOutcomes:
         after = self._number - 1 if is_begun else self._number
         while not self._blocks:
             self._blocks = await self._run.read_blocks(after)
+            self._run.check_has(self._number)
             if not self._blocks:
                 if not self._waits or self._run.is_over_after(after):
                     return False
                 await self._run.wait_for_change()
         block = self._blocks[0]
         self._outcomes = await _unpack(block)
+        # Only now, so that a reader who is cancelled meanwhile can go on.
         del self._blocks[0]
         if not is_begun:
             self._number, self._index = block.number, 0
@@ -262,6 +270,17 @@ class DurableRun:
         await self.refresh()
         return await self._journal.run(read_blocks, self.id, since, _BLOCKS_AT_ONCE, writes=False)
 
+    def check_has(self, number: int) -> None:
+        """Check that there is a block of a number, or was one.
+
+        Raises:
+            InvalidRequestError: There is none, so that what names it is of another run.
+        """
+        if number > self._kept.number:
+            raise InvalidRequestError(
+                "since", number, f"expected a cursor of the run {self.key!r}: it is another run's"
+            )
+
     def is_over_after(self, number: int) -> bool:
         """Return whether the run has ended and no block comes after a number."""
         return self._kept.ended is not None and number >= self._kept.number
@@ -320,12 +339,12 @@ class DurableRun:
         now = anyio.current_time()
         if self._kept.held or self._kept.status is RunStatus.PAUSED or self._lonely_since is None:
             self._lonely_since = now
-        elif now - self._lonely_since > _LONELY_AFTER:
+        elif (alone := now - self._lonely_since) > (_LEFT_AFTER if self._kept.submitted else _LONELY_AFTER):
             self._lonely_since = float("inf")
             _log.warning(
                 "no worker has held a batch of the run %r for %g s; start one with `bms worker` or bms.runs.work()",
                 self.key,
-                _LONELY_AFTER,
+                alone,
             )
 
     if not TYPE_CHECKING:  # a type checker reports this mistake by itself
@@ -353,7 +372,8 @@ async def _unpack(block: Block) -> list[Outcome]:
 def _read_cursor(since: str | None) -> tuple[int, int]:
     if since is None:
         return 0, 0
-    number, _, index = since.partition(".") if isinstance(since, str) else ("", "", "")
-    if not (number.isdecimal() and index.isdecimal()):
+    cursor = _CURSOR.fullmatch(since) if isinstance(since, str) else None
+    number, index = (0, 1) if cursor is None else (int(cursor[1]), int(cursor[2]))
+    if index and not number:
         raise InvalidRequestError("since", since, "expected the cursor of an earlier reader, or None for the beginning")
-    return int(number), int(index)
+    return number, index

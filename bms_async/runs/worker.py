@@ -40,7 +40,7 @@ from bms_async.journal.transactions.runs import read_run
 from bms_async.journal.transactions.steps import merge
 from bms_async.session import Session
 
-from .held import ENDING, PAUSE_AFTER_BUG, SEND_GRACE, Held, Opener
+from .held import ENDING, HAND_BACK_GRACE, PAUSE_AFTER_BUG, SEND_GRACE, Held, Opener
 from .sending import OPERATIONS
 from .skipping import skip_unsendable
 
@@ -151,7 +151,7 @@ class Worker:
                 finally:
                     self._is_closing = True
                     for held in self._held.values():
-                        held.work.hurry(SEND_GRACE)
+                        held.work.hurry(HAND_BACK_GRACE)
                 tasks.cancel_scope.cancel()
         finally:
             await self._hand_back()
@@ -322,8 +322,8 @@ class Worker:
                 await anyio.sleep(_SEND_PAUSE)
 
     async def _hand_back(self) -> None:
-        with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(HAND_BACK_GRACE, shield=True):
             try:
-                await self._journal.run(hand_back, self.owner, patience=SEND_GRACE)
+                await self._journal.run(hand_back, self.owner, patience=HAND_BACK_GRACE)
             except (JournalError, ClientClosedError) as error:
                 _log.info("batches could not be handed back, and are free when their lease is over: %s", error)

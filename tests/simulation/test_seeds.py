@@ -74,6 +74,14 @@ def test_a_thousand_seeds_draw_every_trouble_for_every_operation() -> None:
     assert together > 300
 
 
+def test_a_share_of_them_has_durable_runs_whose_workers_die_in_every_way() -> None:
+    durable = [scenario for scenario in map(draw_scenario, range(1000)) if scenario.workers]
+    assert 100 <= len(durable) <= 200
+    kinds = Counter(death.kind for scenario in durable for death in scenario.deaths)
+    assert min(kinds[kind] for kind in ("killed", "closed", "stalls")) >= 20
+    assert {scenario.workers for scenario in durable} == {1, 2, 3}
+
+
 def test_a_scenario_is_replayed_from_one_line() -> None:
     assert replay_line(draw_scenario(12)) == "python -m tests.simulation 12"
     other = msgspec.structs.replace(draw_scenario(12), servers=500)

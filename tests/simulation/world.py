@@ -21,6 +21,8 @@ from starlette.types import ASGIApp
 from bms_async import AkSkAuth, Auth, BmsClient, HttpxTransport, Limits, PasswordAuth, Patience, Runs, StaticToken
 from bms_async.fleet import plan
 from bms_async.runs import options as run_options
+from bms_async.runs import run as run_module
+from bms_async.runs import worker as worker_module
 from bms_async.simulator import CloudSettings, create_app
 from tests.simulation.actors import Deeds, Done
 from tests.simulation.foreign import RaisingAuth, raisers
@@ -37,6 +39,7 @@ HORIZON = 24 * 3600.0
 
 _MAX_PASSES = 3_000_000
 _WINDOW = 62.0
+_LOOKS = 5.0
 
 
 class Endless(Exception):  # noqa: N818 - the loop never comes to rest
@@ -108,7 +111,12 @@ def play(scenario: Scenario) -> Played:
         loops.append(CountingLoop())
         return loops[-1]
 
-    with small_batches(scenario.batch), listening() as complaints, asyncio.Runner(loop_factory=make_loop) as runner:
+    with (
+        small_batches(scenario.batch),
+        few_looks(),
+        listening() as complaints,
+        asyncio.Runner(loop_factory=make_loop) as runner,
+    ):
         played = runner.run(_play(scenario))
     played.passes = loops[0].passes
     played.complaints += [each for each in (*loops[0].complaints, *complaints) if not _is_of_foreign_code(each)]
@@ -137,6 +145,20 @@ def small_batches(size: int) -> Iterator[None]:
     finally:
         for names in places:
             names["MAX_BATCH_SIZE"] = before
+
+
+@contextmanager
+def few_looks() -> Iterator[None]:
+    """Have durable runs looked at seldom: the hours that some scenarios take would be hours of looks."""
+    changed = (vars(run_module), "_LOOK_EVERY"), (vars(worker_module), "_LOOK_EVERY")
+    before = [names[name] for names, name in changed]
+    for names, name in changed:
+        names[name] = _LOOKS
+    try:
+        yield
+    finally:
+        for (names, name), value in zip(changed, before, strict=True):
+            names[name] = value
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def mark_sending(claim: Claim, details: bytes, *, is_first: bool) -> Transaction
         LEASE,
     )
     if not rows:
-        return (yield from _mark_sending_again(claim))
+        return (yield from _mark_sending_again(claim, details))
     # The run's row is locked until the commit, so that nothing is sent any more once a pause is there.
     sendable = yield from ask(
         "UPDATE bms_async_runs SET unsent = unsent - 1, submitted = submitted + $2 "
@@ -56,11 +56,13 @@ def mark_sending(claim: Claim, details: bytes, *, is_first: bool) -> Transaction
     return Step.MADE
 
 
-def _mark_sending_again(claim: Claim) -> Transaction[Step]:
+def _mark_sending_again(claim: Claim, details: bytes) -> Transaction[Step]:
     """Note that a batch is about to be sent once more, whose response was lost; or that it was noted already."""
     rows = yield from ask(
-        f"UPDATE bms_async_batches SET lease = bms_now() + $5 WHERE {_IS_MINE} AND state = 'sending' RETURNING number",
+        f"UPDATE bms_async_batches SET details = $5, lease = bms_now() + $6 WHERE {_IS_MINE} AND state = 'sending' "
+        "RETURNING number",
         *_of(claim),
+        details,
         LEASE,
     )
     if not rows:
