@@ -68,7 +68,7 @@ def one_guard(journal: str, guard: Guard, *, is_there: bool) -> Scenario:
 
 
 def shared_budget(
-    journal: str, store: str, *, servers: int = 240, batch: int = 8, calls: int = 12, terms: Terms | None = None
+    journal: str, store: str, *, servers: int = 160, batch: int = 8, calls: int = 12, terms: Terms | None = None
 ) -> Scenario:
     """Two workers that share a limit, of which one is killed in the middle.
 

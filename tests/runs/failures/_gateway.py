@@ -1,7 +1,7 @@
 """The simulator on a real port, with books of its own: the judge, which knows nothing of the SDK.
 
-It notes how often each server has really been asked to do something by which request, and who polls which job when. What
-counts is what came in, whether or not its sender still lives.
+It notes how often each server has really obeyed a request, and who polls which job when. What counts is what came in,
+whether or not its sender still lives.
 """
 
 from __future__ import annotations

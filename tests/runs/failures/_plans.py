@@ -12,7 +12,7 @@ from tests.runs.failures._times import SHORT, Times
 _SEEDS_A_DEAL = 5
 """So many seeds one after the other have all points between them."""
 
-_POINTS_A_SEED = 6
+_POINTS_A_SEED = 5
 _LEAVE_A_DOUBT = ("after the commit of sending", "read", "answered", "before the commit of watching")
 _MAY_STAND = ("before sending", "after the commit of sending", "answered", "while watching")
 """Outside of transactions: a process that stands still inside one is a scenario of its own."""
@@ -26,8 +26,8 @@ def draw(
     journal: str,
     *,
     action: PowerAction = "reboot",
-    servers: int = 240,
-    batches: int = 30,
+    servers: int = 160,
+    batches: int = 20,
     points: int = _POINTS_A_SEED,
     times: Times = SHORT,
     bound: float = 60.0,
@@ -51,6 +51,9 @@ def draw(
     chosen = [deal[(first + index) % len(deal)] for index in range(min(points, len(deal)))]
     if "while settling" in chosen and not set(chosen) & set(_LEAVE_A_DOUBT):
         chosen.append(random.choice(_LEAVE_A_DOUBT))
+    if action != "reboot" and "merging" not in chosen:
+        # Whatever is in doubt is asked for again, so that there is always something to be merged.
+        chosen.append("merging")
     fates: dict[str, dict[int, Fate]] = {
         point: {0 if point in _FIRST else random.randrange(batches // 3): "kill"} for point in chosen
     }
@@ -62,8 +65,8 @@ def draw(
         seed=seed,
         servers=servers,
         batch=servers // batches,
-        wave=random.choice((None, servers // 3)),
-        busy=batches * 2 // 3,
+        wave=random.choice((None, servers * 2 // 5)),
+        busy=batches,
         refusals=tuple(random.sample(range(2, batches // 2), 2)),
         fates=fates,
         times=times,

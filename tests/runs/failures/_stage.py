@@ -3,8 +3,8 @@
 Scenarios are played several at once, each with a journal, a cloud and processes of its own, because nearly all of their
 time is waiting.
 
-What may be UNKNOWN is known beforehand: a worker says which batch it is about to mark as sent, and again once the answer
-is written down. What was said once and not twice is what only a dead process could know.
+What may be UNKNOWN is known beforehand: a worker says which batch it is about to mark as sent, and again once the
+answer is written down. What was said once and not twice is what only a dead process could know.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Scenario(msgspec.Struct, kw_only=True, frozen=True):
     journal: str
     action: PowerAction = "reboot"
     seed: int = 0
-    servers: int = 240
+    servers: int = 160
     batch: int = 8
     wave: int | None = None
     busy: int = 0
@@ -163,7 +163,7 @@ class Stage:
         self.changes = Changes()
         budget = scenario.budget
         self.gateway = Gateway(
-            cloud_of(scenario.times, scenario.servers, scenario.seed),
+            cloud_of(scenario.times, scenario.servers, scenario.seed, is_off=scenario.action == "start"),
             latency=scenario.times.latency,
             on_read=self._on_read,
             window=None if budget is None else Window(budget.calls, budget.terms.window),
@@ -191,10 +191,6 @@ class Stage:
         cloud.faults.append(
             Script(ScriptedFault(operation=operation, nth=nth, fault=Throttled()) for nth in self.scenario.refusals)
         )
-        if self.scenario.action == "start":
-            cloud.interfere("stop", list(cloud.servers))
-            while set(cloud.count_servers()) != {"SHUTOFF"}:
-                await asyncio.sleep(0.05)
         if self.scenario.busy:
             every = len(cloud.servers) // self.scenario.busy
             cloud.interfere(_IN_THE_WAY[self.scenario.action], list(cloud.servers)[::every])
@@ -340,7 +336,7 @@ class Stage:
         with suppress(TimeoutError):
             # It may stand in the middle of a transaction, for which all others wait then.
             await asyncio.wait_for(self.changes.until(is_taken), 4 * self.scenario.times.lease)
-        while self.scenario.withholds and not self._has_ended(number):
+        while self.scenario.withholds and not self._has_ended(number):  # noqa: ASYNC110 - the cloud has no event
             await asyncio.sleep(_POLL)
         if not worker.is_over:
             worker.resume()

@@ -10,6 +10,7 @@ from bms_async.journal.transactions import claims, steps
 from bms_async.runs import batch_log, options, worker
 from bms_async.runs import run as reading
 from bms_async.simulator import CloudSettings
+from tests.support.machine import measure, slowness
 
 
 class Times(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,17 +47,20 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     latency: tuple[float, float] = (0.05, 0.5)
 
 
+_SLOWNESS = min(3.0, slowness(measure()))
+
 FULL = Times()
 SHORT = Times(
-    lease=1.5,
-    renew=0.5,
+    # A process that waits for a core does not renew its lease, which proves nothing.
+    lease=1.5 * _SLOWNESS,
+    renew=0.4 * _SLOWNESS,
     look=0.2,
-    take_over=0.2,
+    take_over=0.3,
     write=0.2,
     idle=1.2,
     polls=(0.2, 0.4),
     call=0.01,
-    retries=(0.6,) * 6,
+    retries=(1.0,) * 6,
     settle=0.2,
     poll=0.2,
     job=(0.5, 2.5),
@@ -87,6 +91,8 @@ def use(times: Times, *, batch: int) -> None:
         module.__dict__[name] = value
 
 
-def cloud_of(times: Times, servers: int, seed: int) -> CloudSettings:
-    """What a cloud is like whose servers take these times."""
-    return CloudSettings(servers=servers, seed=seed, job_seconds=times.job, throttle="none")
+def cloud_of(times: Times, servers: int, seed: int, *, is_off: bool) -> CloudSettings:
+    """What a cloud is like whose servers take these times, and are all on or all off at first."""
+    return CloudSettings(
+        servers=servers, seed=seed, job_seconds=times.job, throttle="none", stopped_share=float(is_off)
+    )

@@ -11,7 +11,7 @@ from tests.runs.failures._stage import Result, Scenario, Until, play_all
 from tests.runs.failures._worker import Part
 from tests.support.nursery import Nursery, nursery
 
-_AT_ONCE = 5
+_AT_ONCE = 3
 
 
 @pytest.fixture(scope="session")
