@@ -11,7 +11,7 @@ import contextlib
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from random import Random
 from typing import Any, Self
 
@@ -23,8 +23,9 @@ from bms_async.simulator.core.jobs import BatchJob
 from bms_async.simulator.core.servers import PowerAction
 from tests.support.changes import Changes
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 _WORKER = b"x-worker"
 _ENDED = (b'{"status":"SUCCESS"', b'{"status":"FAIL"')
@@ -100,7 +101,7 @@ class Gateway:
         changes: Changes,
     ) -> None:
         self.cloud = _JudgedCloud(settings)
-        self._app: Callable[[dict[str, Any], Receive, Send], Awaitable[None]] = create_app(self.cloud)
+        self._app: Callable[[Message, Receive, Send], Awaitable[None]] = create_app(self.cloud)
         self._latency, self._random = latency, Random(settings.seed)
         self._on_read, self._window, self._changes = on_read, window, changes
         self.calls = self.refused = 0
@@ -142,7 +143,7 @@ class Gateway:
             if poller == worker:
                 self._orphans[job] = now
 
-    async def _answer(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         worker = headers.get(_WORKER, b"").decode()
         path: str = scope["path"]
@@ -154,7 +155,7 @@ class Gateway:
         else:
             await self._app(scope, receive, self._late(send))
 
-    async def _act(self, worker: str, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def _act(self, worker: str, scope: Message, receive: Receive, send: Send) -> None:
         body = await _read(receive)
         self.calls += 1
         if self._window is not None and not self._window.take():
@@ -162,14 +163,14 @@ class Gateway:
             await _refuse(send)
             return
         self._on_read(worker)
-        whole: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
+        whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def read_again() -> dict[str, Any]:
+        async def read_again() -> Message:
             return whole.pop() if whole else await receive()
 
-        answers: list[dict[str, Any]] = []
+        answers: list[Message] = []
 
-        async def keep(message: dict[str, Any]) -> None:
+        async def keep(message: Message) -> None:
             answers.append(message)
 
         await self._app(scope, read_again, keep)
@@ -183,7 +184,7 @@ class Gateway:
         for answer in answers:
             await late(answer)
 
-    async def _poll(self, worker: str, job: str, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def _poll(self, worker: str, job: str, scope: Message, receive: Receive, send: Send) -> None:
         self._polls[job] += 1
         self.most_polls[job] = max(self.most_polls[job], self._polls[job])
         self.pollers.setdefault(job, set()).add(worker)
@@ -193,7 +194,7 @@ class Gateway:
         self._polled_by[job] = worker
         late = self._late(send)
 
-        async def look(message: dict[str, Any]) -> None:
+        async def look(message: Message) -> None:
             if message.get("body", b"").startswith(_ENDED):
                 # The worker has heard of the end, and if it dies now the next one hears it again.
                 self._polled_by[job] = worker
@@ -205,7 +206,7 @@ class Gateway:
             self._polls[job] -= 1
 
     def _late(self, send: Send) -> Send:
-        async def wait_and_send(message: dict[str, Any]) -> None:
+        async def wait_and_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 await asyncio.sleep(self._random.uniform(*self._latency))
             await send(message)
@@ -221,12 +222,12 @@ class _Server(uvicorn.Server):
 
 
 async def _read(receive: Receive) -> bytes:
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
         if not message.get("more_body"):
-            return body
+            return bytes(body)
 
 
 async def _refuse(send: Send) -> None:

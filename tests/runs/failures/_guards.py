@@ -45,7 +45,7 @@ def _mark_as_sent_what_was_answered() -> None:
         # From the module, in which the process looks at what it passes.
         from bms_async.runs import batch_log
 
-        await self._step(partial(batch_log.mark_sending, is_first=True), pack_details(batch))
+        await self._step(partial(batch_log.__dict__["mark_sending"], is_first=True), pack_details(batch))
         await watching(self, batch, job)
 
     JournalLog.sending = send  # type: ignore[method-assign]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from bms_async.fleet.batch import Batch
+from bms_async.fleet.evidence import ServerState
 from bms_async.fleet.reconcile import Reconciler
 from bms_async.journal import Claim, KeptBatch, Step
 from bms_async.journal.statements import Transaction
@@ -101,8 +102,8 @@ def hook(points: Points, say: Say) -> None:
         if self.statistics().lost > lost:
             say("lost", number=held.claim.number)
 
-    async def read_and_pass(self: Reconciler, asked: Any) -> Any:
-        found = await read(self, asked)
+    async def read_and_pass(self: Reconciler, ids: Collection[str]) -> Mapping[str, ServerState]:
+        found = await read(self, ids)
         points.passed("while settling")
         return found
 
@@ -112,7 +113,7 @@ def hook(points: Points, say: Say) -> None:
 
 
 def _hook_transactions(points: Points, say: Say, ids: Mapping[int, tuple[str, ...]]) -> None:
-    mark_sending = batch_log.mark_sending
+    mark_sending: Callable[..., Transaction[Step]] = batch_log.__dict__["mark_sending"]
 
     def passing(transaction: Callable[..., Transaction[T]], point: str) -> Callable[..., Transaction[T]]:
         def run(claim: Claim, *args: Any, **options: Any) -> Transaction[T]:

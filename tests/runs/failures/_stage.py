@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 from unittest.mock import patch
 
 import msgspec
@@ -191,9 +191,6 @@ class Stage:
         cloud.faults.append(
             Script(ScriptedFault(operation=operation, nth=nth, fault=Throttled()) for nth in self.scenario.refusals)
         )
-        if self.scenario.busy:
-            every = len(cloud.servers) // self.scenario.busy
-            cloud.interfere(_IN_THE_WAY[self.scenario.action], list(cloud.servers)[::every])
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -284,6 +281,11 @@ class Stage:
         )
 
     def _on_read(self, name: str) -> None:
+        if self.scenario.busy and self.gateway.calls == 1:
+            # Now, so that they are still busy when their batches come.
+            cloud = self.gateway.cloud
+            every = len(cloud.servers) // self.scenario.busy
+            cloud.interfere(_IN_THE_WAY[self.scenario.action], list(cloud.servers)[::every])
         fates = self.scenario.fates.get("read")
         if fates is not None and fates.get(self._reads.count("read")) is not None and name in self.workers:
             self.workers[name].kill()
@@ -375,7 +377,7 @@ async def play(scenario: Scenario, nursery: Nursery[Part], *, until: Until | Non
     began = time.monotonic()
     async with Stage(scenario, nursery) as stage:
         played = asyncio.ensure_future(stage.play())
-        ends: list[asyncio.Future[object]] = [played]
+        ends: list[asyncio.Future[Any]] = [played]
         if until is not None:
             ends.append(asyncio.ensure_future(stage.changes.until(lambda: until(stage))))
         try:
