@@ -12,7 +12,7 @@ from tests.runs.failures._times import SHORT, Times
 _SEEDS_A_DEAL = 5
 """So many seeds one after the other have all points between them."""
 
-_POINTS_A_SEED = 5
+_POINTS_A_SEED = 4
 _LEAVE_A_DOUBT = ("after the commit of sending", "read", "answered", "before the commit of watching")
 _MAY_STAND = ("before sending", "after the commit of sending", "answered", "while watching")
 """Outside of transactions: a process that stands still inside one is a scenario of its own."""

@@ -11,7 +11,8 @@ from tests.runs.failures._stage import Result, Scenario, Until, play_all
 from tests.runs.failures._worker import Part
 from tests.support.nursery import Nursery, nursery
 
-_AT_ONCE = 3
+_AT_ONCE = 10
+"""They wait nearly all of the time."""
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +26,8 @@ def results(request: pytest.FixtureRequest, workers: Nursery[Part]) -> Mapping[s
     """What came of the scenarios that the file makes, by name."""
     scenarios: dict[str, Scenario] = request.getfixturevalue("scenarios")
     until: dict[str, Until] = getattr(request.module, "UNTIL", {})
-    return asyncio.run(play_all(scenarios, workers, at_once=_AT_ONCE, until=until))
+    at_once: int = getattr(request.module, "AT_ONCE", _AT_ONCE)
+    return asyncio.run(play_all(scenarios, workers, at_once=at_once, until=until))
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,9 @@ from tests.runs.failures._points import POINTS
 from tests.runs.failures._stage import Result, Scenario
 from tests.support.postgres import Postgres, running_postgres
 
+AT_ONCE = 5
+"""Each of the workers may have three connections, and the server takes 60."""
+
 SEEDS = [f"seed {seed}" for seed in range(5)]
 
 
