@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint docs browser bench soak soak-sockets soak-limits clean
+.PHONY: demo test check lint docs browser bench soak soak-sockets soak-limits soak-runs clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/fleet_power.py --servers 10000 --seed 7 --fail-share 0.01 stop start reboot
@@ -31,6 +31,10 @@ soak-sockets: $(STAMP)
 # Four processes at a real limit a minute, of which one stands still, and a store that loses all: some five minutes.
 soak-limits: $(STAMP)
 	$(BIN)/python -m tests.limits.shared.failures
+
+# Workers of durable runs that die at every point: fifty seeds on both stores, 6,000 servers each; some two hours.
+soak-runs: $(STAMP)
+	$(BIN)/python -m tests.runs.failures
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

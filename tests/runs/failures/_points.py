@@ -1,0 +1,166 @@
+"""The points at which a process dies or stands still: the package's own steps, with a look at the plan in between.
+
+A point is passed by all processes of a scenario together. The n-th passage is known by a file that only one process can
+make, so that a plan does not depend on which process does what.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from bms_async.fleet.batch import Batch
+from bms_async.fleet.evidence import ServerState
+from bms_async.fleet.reconcile import Reconciler
+from bms_async.journal import Claim, KeptBatch, Step
+from bms_async.journal.statements import Transaction
+from bms_async.runs import batch_log, worker
+from bms_async.runs.batch_log import JournalLog
+from bms_async.runs.worker import Worker
+
+Fate = Literal["kill", "stop"]
+
+T = TypeVar("T")
+
+POINTS = (
+    "before sending",
+    "before the commit of sending",
+    "after the commit of sending",
+    "read",
+    "answered",
+    "before the commit of watching",
+    "while watching",
+    "while settling",
+    "writing outcomes",
+    "finishing",
+    "between a refusal and its log",
+    "merging",
+)
+"""All of them; `read` is the gateway's."""
+
+
+class Say(Protocol):
+    """How a process speaks."""
+
+    def __call__(self, what: str, *, point: str = "", number: int = -1, ids: tuple[str, ...] = ()) -> None: ...
+
+
+class Points:
+    """The points of this process.
+
+    Args:
+        folder: Where all processes of the scenario count.
+        fates: What happens at which passage of which point, the first being 0.
+        say: How it is said what is about to happen.
+    """
+
+    def __init__(self, folder: Path, fates: Mapping[str, Mapping[int, Fate]], say: Say) -> None:
+        self._folder, self._fates, self._say = folder, fates, say
+        self._next = dict.fromkeys(POINTS, 0)
+
+    def count(self, point: str) -> int:
+        """Count a passage, and return which one of the scenario it is."""
+        while True:
+            number = self._next[point]
+            self._next[point] += 1
+            try:
+                os.close(os.open(self._folder / f"{point}.{number}", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                continue
+            return number
+
+    def passed(self, point: str, *, number: int = -1) -> None:
+        """Pass a point, which the process may not survive."""
+        if point not in self._fates:
+            return
+        fate = self._fates[point].get(self.count(point))
+        if fate == "kill":
+            self._say("dying", point=point, number=number)
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif fate == "stop":
+            self._say("standing", point=point, number=number)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def hook(points: Points, say: Say) -> None:
+    """Have this process pass all points that are its own."""
+    ids: dict[int, tuple[str, ...]] = {}
+    _hook_transactions(points, say, ids)
+    _hook_log(points, say, ids)
+    begin, heed, read = Worker._begin, Worker._heed, Reconciler._read_or_nothing
+
+    async def begin_and_say(self: Worker, kept: KeptBatch, tasks: Any) -> None:
+        say("has", number=kept.claim.number)
+        await begin(self, kept, tasks)
+
+    def heed_and_say(self: Worker, held: Any, found: Any) -> None:
+        lost = self.statistics().lost
+        heed(self, held, found)
+        if self.statistics().lost > lost:
+            say("lost", number=held.claim.number)
+
+    async def read_and_pass(self: Reconciler, ids: Collection[str]) -> Mapping[str, ServerState]:
+        found = await read(self, ids)
+        points.passed("while settling")
+        return found
+
+    Worker._begin = begin_and_say  # type: ignore[method-assign]
+    Worker._heed = heed_and_say  # type: ignore[method-assign]
+    Reconciler._read_or_nothing = read_and_pass  # type: ignore[method-assign]
+
+
+def _hook_transactions(points: Points, say: Say, ids: Mapping[int, tuple[str, ...]]) -> None:
+    mark_sending: Callable[..., Transaction[Step]] = batch_log.__dict__["mark_sending"]
+
+    def passing(transaction: Callable[..., Transaction[T]], point: str) -> Callable[..., Transaction[T]]:
+        def run(claim: Claim, *args: Any, **options: Any) -> Transaction[T]:
+            result = yield from transaction(claim, *args, **options)
+            points.passed(point, number=claim.number)
+            return result
+
+        return run
+
+    def send(claim: Claim, *args: Any, **options: Any) -> Transaction[Step]:
+        step = yield from mark_sending(claim, *args, **options)
+        points.passed("before the commit of sending", number=claim.number)
+        if step is Step.MADE:
+            # Before the commit, since after it there may be nobody who could say so.
+            say("sending", number=claim.number, ids=ids[claim.number])
+        return step
+
+    batch_log.__dict__["mark_sending"] = send
+    for module, name, point in (
+        (batch_log, "mark_watching", "before the commit of watching"),
+        (batch_log, "add_outcomes", "writing outcomes"),
+        (batch_log, "finish", "finishing"),
+        (worker, "merge", "merging"),
+    ):
+        module.__dict__[name] = passing(getattr(module, name), point)
+
+
+def _hook_log(points: Points, say: Say, ids: dict[int, tuple[str, ...]]) -> None:
+    sending, refused, watching = JournalLog.sending, JournalLog.refused, JournalLog.watching
+
+    async def send(self: JournalLog, batch: Batch) -> None:
+        number = self._claim.number
+        ids[number] = batch.ids
+        points.passed("before sending", number=number)
+        await sending(self, batch)
+        points.passed("after the commit of sending", number=number)
+
+    async def refuse(self: JournalLog, batch: Batch) -> None:
+        points.passed("between a refusal and its log", number=self._claim.number)
+        await refused(self, batch)
+        say("refused", number=self._claim.number)
+
+    async def watch(self: JournalLog, batch: Batch, job: Any) -> None:
+        points.passed("answered", number=self._claim.number)
+        await watching(self, batch, job)
+        say("watching", number=self._claim.number)
+
+    JournalLog.sending = send  # type: ignore[method-assign]
+    JournalLog.refused = refuse  # type: ignore[method-assign]
+    JournalLog.watching = watch  # type: ignore[method-assign]
