@@ -188,7 +188,7 @@ class JobBoard:
             if not self._is_mine(entry):
                 self._writer.claim(entry)
                 await self._settled(entry)
-                if record.finished:
+                if entry.record.finished:
                     break
                 if entry.failure is not None or self._entries.get(record.job_id) is not entry:
                     return await fetch()
