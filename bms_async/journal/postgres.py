@@ -201,7 +201,10 @@ class PostgresJournal:
         return [statement for found in range(version, SCHEMA) for statement in MIGRATIONS[found]]
 
     async def _read_version(self, connection: Any) -> int | None:
-        if not await connection.fetchval("SELECT to_regclass('bms_async_journal') IS NOT NULL"):
+        # From the table of tables itself: a name that was looked up once in a transaction stays unknown for all of it.
+        if not await connection.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = 'bms_async_journal' AND pg_table_is_visible(oid))"
+        ):
             return None
         version: int | None = await connection.fetchval("SELECT max(version) FROM bms_async_journal")
         if version is None:
