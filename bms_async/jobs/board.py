@@ -55,6 +55,8 @@ RENEW_EVERY = 5.0
 _LOOK_EVERY = 1.0
 """Seconds between two looks at what other processes have written."""
 
+_LOOK_TIMEOUT = 60.0
+
 _TAKE_OVER_EVERY = 2.0
 """Seconds between two looks for jobs without an owner."""
 
@@ -186,6 +188,8 @@ class JobBoard:
             if not self._is_mine(entry):
                 self._writer.claim(entry)
                 await self._settled(entry)
+                if entry.record.finished:
+                    break
                 if entry.failure is not None or self._entries.get(record.job_id) is not entry:
                     return await fetch()
                 if not self._is_mine(entry):
@@ -330,9 +334,10 @@ class JobBoard:
                 await self._needed.wait()
             try:
                 if place := self._place():
-                    await self._feed_followed(place)
-                    await self._take_over(place)
-            except JournalError as error:
+                    with anyio.fail_after(_LOOK_TIMEOUT):
+                        await self._feed_followed(place)
+                        await self._take_over(place)
+            except (JournalError, TimeoutError) as error:
                 _log.warning("what other processes have learned cannot be read now: %s", error)
             await self.journal.wait_for_change(_LOOK_EVERY)
 

@@ -27,6 +27,9 @@ _log = logging.getLogger("bms_async.jobs")
 _PATIENCE = 5.0
 """Seconds for which a journal that does not answer is asked again before a job is polled without it."""
 
+_LONGEST = 10.0
+"""Seconds that one transaction may take beyond that."""
+
 _CLOSING_PATIENCE = 5.0
 _PAUSE = 1.0
 """Seconds after which a journal that did not answer is written again."""
@@ -99,7 +102,9 @@ class BoardWriter:
 
     async def _try(self, work: Callable[[str], Awaitable[None]], place: str) -> bool:
         try:
-            await work(place)
+            # A database that takes what it is sent and never answers is bounded by nobody else.
+            with anyio.fail_after(_PATIENCE + _LONGEST):
+                await work(place)
         except Exception as error:  # noqa: BLE001 - whatever it is, this goes on, or waiters would wait for ever
             _log.warning("jobs cannot be written into the journal now: %s", error)
             return False

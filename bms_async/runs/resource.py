@@ -195,7 +195,8 @@ class DurableRuns:
         """Delete runs that have ended, with all that is kept of them, and the jobs and events of that age.
 
         The keys of these runs are free again. A reader of ``bms.jobs.events(since=)`` that had not read the events gets
-        an `EventGap` in their place. Events of a job that goes on stay, and so do those after them.
+        an `EventGap` in their place. Events of a job that goes on stay, and so do those after them. A job of that age
+        that nobody polls is forgotten.
 
         Args:
             older_than: Those that ended more than so many seconds ago.

@@ -262,7 +262,8 @@ def trim_events(place: str, age: float) -> Transaction[bool]:
     Returns:
         Whether there are more of them.
     """
-    is_old = "(b.ended < bms_wall() - $2 OR (b.ended IS NULL AND b.created < bms_wall() - $2 AND " + _IS_FREE + "))"
+    is_left = f"(b.created < bms_wall() - $2 AND {_IS_FREE})"
+    is_old = f"(b.ended < bms_wall() - $2 OR (b.ended IS NULL AND {is_left}))"
     # Before any number is looked at, so that none is added meanwhile.
     rows = yield from ask(
         "UPDATE bms_async_places SET trimmed = trimmed WHERE place = $1 RETURNING number, trimmed", place
@@ -273,7 +274,7 @@ def trim_events(place: str, age: float) -> Transaction[bool]:
     ((kept,),) = yield from ask(
         "SELECT min(e.number - e.events) FROM bms_async_events AS e WHERE e.place = $1 "
         "AND (e.created >= bms_wall() - $2 OR EXISTS (SELECT 1 FROM bms_async_jobs AS b WHERE b.place = e.place "
-        f"AND b.job = e.job AND b.ended IS NULL AND NOT {is_old}))",
+        f"AND b.job = e.job AND b.ended IS NULL AND NOT {is_left}))",
         place,
         age,
     )
