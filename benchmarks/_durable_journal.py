@@ -80,7 +80,13 @@ def outcomes_of(ids: list[str]) -> list[Outcome]:
     now, job = datetime.now(UTC), secrets.token_hex(16)
     return [
         make_outcome(
-            server_id, OutcomeState.SUCCEEDED, job_id=job, sub_job_id=secrets.token_hex(16), attempts=1, started=now, ended=now
+            server_id,
+            OutcomeState.SUCCEEDED,
+            job_id=job,
+            sub_job_id=secrets.token_hex(16),
+            attempts=1,
+            started=now,
+            ended=now,
         )
         for server_id in ids
     ]

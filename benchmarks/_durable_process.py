@@ -1,6 +1,6 @@
 """Processes that `benchmarks.durable` starts: each prepares, waits until all are ready, works, and says what it took.
 
-    python -m benchmarks._durable_process < PLAN
+python -m benchmarks._durable_process < PLAN
 """
 
 from __future__ import annotations

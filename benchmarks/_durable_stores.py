@@ -16,7 +16,13 @@ SQLITE, POSTGRES = "SQLite", "PostgreSQL"
 BOTH = (SQLITE, POSTGRES)
 
 # As a server has it by default, and not as the tests have theirs.
-_SETTINGS = ("fsync = on", "autovacuum = on", "shared_buffers = '128MB'", "max_wal_size = '1GB'", "max_connections = 100")
+_SETTINGS = (
+    "fsync = on",
+    "autovacuum = on",
+    "shared_buffers = '128MB'",
+    "max_wal_size = '1GB'",
+    "max_connections = 100",
+)
 
 
 class Stores:

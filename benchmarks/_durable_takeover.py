@@ -12,7 +12,7 @@ from contextlib import ExitStack, asynccontextmanager
 import anyio
 
 from benchmarks._durable_journal import opened, random_ids
-from benchmarks._durable_process import Done, Plan, Work, started
+from benchmarks._durable_process import Done, Plan, Work, let_go, started
 from benchmarks._samples import PROJECT, TOKEN
 from bms_async import BmsClient, HttpRequest, Runs, StaticToken
 from bms_async.journal.statements import ask
@@ -21,6 +21,7 @@ from bms_async.wire import HttpResponse
 BATCHES, SERVERS = 5, 1000
 _LOOK_EVERY = 0.02
 _RENEWAL = 5.0
+_AT_MOST = 60.0
 _OWNERS = "SELECT owner, state, count(*) FROM bms_async_batches GROUP BY owner, state"
 
 
@@ -61,7 +62,9 @@ def measure(urls: Sequence[str]) -> list[float]:
         pairs = []
         for url in urls:
             first = stack.enter_context(started(Plan("_durable_takeover", url, "first")))
-            stack.enter_context(started(Plan("_durable_takeover", url, "second")))
+            let_go(first)
+            second = stack.enter_context(started(Plan("_durable_takeover", url, "second")))
+            let_go(second)
             pairs.append((url, first))
         return asyncio.run(_kill_all(pairs))
 
@@ -78,6 +81,7 @@ async def _kill(url: str, first: subprocess.Popen[str], delay: float) -> float:
         await asyncio.sleep(delay)
         first.kill()
         killed = time.perf_counter()
-        while any(each == owner for each, _, _ in await journal.run(ask, _OWNERS, writes=False)):
-            await asyncio.sleep(_LOOK_EVERY)
+        async with asyncio.timeout(_AT_MOST):
+            while any(each == owner for each, _, _ in await journal.run(ask, _OWNERS, writes=False)):
+                await asyncio.sleep(_LOOK_EVERY)
         return time.perf_counter() - killed
