@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager, suppress
 
 from benchmarks._durable_journal import OTHERS, PLACE, begin_batch, claim, opened, outcomes_of, random_ids
 from benchmarks._durable_process import Done, Plan, Work
-from bms_async.journal import Journal, NewBatch, NewRun, pack_ids
+from bms_async.journal import Claim, Journal, NewBatch, NewRun, pack_ids
 from bms_async.journal.statements import Transaction
 from bms_async.journal.transactions.claims import claim_waiting, renew, take_over
 from bms_async.journal.transactions.runs import begin_run
+from bms_async.runs.batch_log import JournalLog
 from bms_async.runs.options import CheckedOptions
 from bms_async.runs.skipping import skip_unsendable
 
@@ -66,12 +67,12 @@ async def contender(plan: Plan) -> AsyncIterator[Work]:
 
         async def crowd(done: Done) -> None:
             """Be workers at the rate of real ones; count their transactions."""
-            first, *_ = (int(word) for word in plan.name.split()[1:])
-            places = int(plan.name.split()[2])
+            first, places, workers = (int(word) for word in plan.name.split()[1:])
+            # The workers of a project share its limit.
+            every = CALL_EVERY * workers / places
             with suppress(TimeoutError):
                 async with asyncio.timeout(plan.seconds), asyncio.TaskGroup() as tasks:
                     for number in range(first, first + plan.workers):
-                        every = CALL_EVERY * max(1, int(plan.name.split()[3]) // places)
                         tasks.create_task(_Worker(journal, place_of(number % places), every, done).work())
 
         yield claims if plan.name == "claims" else crowd
@@ -86,6 +87,7 @@ class _Worker:
         self._every = every
         self._done = done
         self._owner = secrets.token_hex(8)
+        self._held: dict[tuple[str, int], Claim] = {}
 
     async def work(self) -> None:
         """Work until it is cancelled."""
@@ -99,13 +101,15 @@ class _Worker:
                 self._done.count += 1
                 if kept is not None:
                     self._done.taken.append(time.perf_counter() - began)
+                    self._held[kept.claim.run, kept.claim.number] = kept.claim
                     log = await begin_batch(self._journal, kept)
                     self._done.count += 2
-                    tasks.create_task(end(log.finish))
+                    tasks.create_task(end(kept.claim, log))
 
-            async def end(finish: Callable[..., Awaitable[None]]) -> None:
+            async def end(claim: Claim, log: JournalLog) -> None:
                 await asyncio.sleep(JOB)
-                await finish(outcomes_of(random_ids(2)), (), 0)
+                await log.finish(outcomes_of(random_ids(2)), (), 0)
+                del self._held[claim.run, claim.number]
                 self._done.count += 1
 
             tasks.create_task(_repeat(self._every, carry_on))
@@ -120,7 +124,7 @@ class _Worker:
         self._done.count += 2
 
     async def _renew(self) -> None:
-        await self._journal.run(renew, self._owner)
+        await self._journal.run(renew, self._owner, list(self._held.values()))
         self._done.count += 1
 
 

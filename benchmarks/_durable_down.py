@@ -23,6 +23,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+ENDPOINT = "http://127.0.0.1:1"
+
+
 class NoCloud:
     """A transport that nothing is sent with."""
 
@@ -52,8 +55,9 @@ async def contender(plan: Plan) -> AsyncIterator[Work]:
         done.notes |= {"callback": watch.callback, "pass": watch.whole}
         done.count = (await run.refresh()).progress.total or 0
 
-    options = {"endpoint": "http://127.0.0.1:1", "project_id": PROJECT}
-    async with BmsClient(**options, auth=StaticToken(TOKEN), transport=cloud, runs=Runs(plan.url)) as bms:
+    async with BmsClient(
+        endpoint=ENDPOINT, project_id=PROJECT, auth=StaticToken(TOKEN), transport=cloud, runs=Runs(plan.url)
+    ) as bms:
         yield work
 
 

@@ -14,7 +14,7 @@ from benchmarks._durable_process import Done, Plan, Work
 from bms_async import Outcome, OutcomeState
 from bms_async.fleet.outcome import make_outcome
 from bms_async.fleet.packed import unpack_batch
-from bms_async.journal import Journal, KeptBatch, NewBatch, NewRun, pack_ids, unpack_ids
+from bms_async.journal import Claim, Journal, KeptBatch, NewBatch, NewRun, pack_ids, unpack_ids
 from bms_async.journal.stores import find_journal
 from bms_async.journal.transactions.claims import claim_waiting, renew, take_over
 from bms_async.journal.transactions.runs import begin_run, find_run
@@ -96,7 +96,7 @@ def outcomes_of(ids: list[str]) -> list[Outcome]:
 async def contender(plan: Plan) -> AsyncIterator[Work]:
     """Do one part of what a worker or a reader does with the journal."""
     async with opened(plan.url) as journal:
-        owner, outcomes = secrets.token_hex(8), outcomes_of(random_ids(plan.servers))
+        owner, outcomes, held = secrets.token_hex(8), outcomes_of(random_ids(plan.servers)), list[Claim]()
 
         async def steps(done: Done) -> None:
             """Carry batches on to their end, one after another, until none is left."""
@@ -113,7 +113,7 @@ async def contender(plan: Plan) -> AsyncIterator[Work]:
                     assert not await journal.run(take_over, PLACE, owner, 20, None)
                     await skip_unsendable(journal, owner, run=None, place=PLACE)
                 if second % 5 == 0:
-                    await journal.run(renew, owner)
+                    await journal.run(renew, owner, held)
                 done.count += 1
 
         async def reading(done: Done) -> None:
@@ -131,4 +131,5 @@ async def contender(plan: Plan) -> AsyncIterator[Work]:
                 kept = await claim(journal, owner)
                 assert kept is not None
                 await begin_batch(journal, kept)
+                held.append(kept.claim)
         yield {"steps": steps, "looking": looking, "reading": reading}[plan.name]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from tests.limits.shared._postgres import Postgres, running_postgres
+from tests.support.postgres import Postgres, running_postgres
 
 SQLITE, POSTGRES = "SQLite", "PostgreSQL"
 BOTH = (SQLITE, POSTGRES)

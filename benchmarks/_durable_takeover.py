@@ -18,6 +18,7 @@ from bms_async import BmsClient, HttpRequest, Runs, StaticToken
 from bms_async.journal.statements import ask
 from bms_async.wire import HttpResponse
 
+ENDPOINT = "http://127.0.0.1:1"
 BATCHES, SERVERS = 5, 1000
 _LOOK_EVERY = 0.02
 _RENEWAL = 5.0
@@ -39,15 +40,21 @@ class EndlessCloud:
 @asynccontextmanager
 async def contender(plan: Plan) -> AsyncIterator[Work]:
     """Be a worker; the first one begins the run, and is ready when it watches all of it."""
-    options = {"endpoint": "http://127.0.0.1:1", "project_id": PROJECT}
     async with (
-        BmsClient(**options, auth=StaticToken(TOKEN), transport=EndlessCloud(), runs=Runs(plan.url)) as bms,
+        BmsClient(
+            endpoint=ENDPOINT,
+            project_id=PROJECT,
+            auth=StaticToken(TOKEN),
+            transport=EndlessCloud(),
+            runs=Runs(plan.url),
+        ) as bms,
         bms.runs.work(),
         opened(plan.url) as journal,
     ):
         if plan.name == "first":
             await bms.runs.stop(random_ids(BATCHES * SERVERS), detach=True)
-            while {state for _, state, _ in await journal.run(ask, _OWNERS, writes=False)} != {"watching"}:
+            # What other processes write is only found by looking.
+            while {state for _, state, _ in await journal.run(ask, _OWNERS, writes=False)} != {"watching"}:  # noqa: ASYNC110
                 await asyncio.sleep(_LOOK_EVERY)
 
         async def work(_: Done) -> None:
@@ -82,6 +89,6 @@ async def _kill(url: str, first: subprocess.Popen[str], delay: float) -> float:
         first.kill()
         killed = time.perf_counter()
         async with asyncio.timeout(_AT_MOST):
-            while any(each == owner for each, _, _ in await journal.run(ask, _OWNERS, writes=False)):
+            while any(each == owner for each, _, _ in await journal.run(ask, _OWNERS, writes=False)):  # noqa: ASYNC110
                 await asyncio.sleep(_LOOK_EVERY)
         return time.perf_counter() - killed
