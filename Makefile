@@ -71,6 +71,7 @@ bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.signing
 	-$(BIN)/python -m benchmarks.limiter
 	-$(BIN)/python -m benchmarks.shared_limits
+	-$(BIN)/python -m benchmarks.durable
 	-$(BIN)/python -m benchmarks.fleet
 	-$(BIN)/python -m benchmarks.holding
 	-$(BIN)/python -m benchmarks.polls

@@ -25,7 +25,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypedDict
+from typing import Any, NamedTuple, Protocol, Self, TypedDict
 
 from benchmarks._batch_cloud import BatchCloud, id_of
 from benchmarks._collector import Collector, set_aside, tracked
@@ -50,10 +50,20 @@ _TIMED = ((asyncio.Handle, "_run", "callback"), (asyncio.BaseEventLoop, "_run_on
 """The methods that run a callback, and a pass of the loop: not public, but there is no other way to time them."""
 
 
+class Spending(Protocol):
+    """Something whose CPU is no CPU of the SDK's.
+
+    Attributes:
+        spent: Seconds of CPU.
+    """
+
+    spent: float
+
+
 class Watch:
     """Records the longest callback and pass of the loop, without the cloud's CPU, while its context is entered."""
 
-    def __init__(self, cloud: BatchCloud) -> None:
+    def __init__(self, cloud: Spending) -> None:
         self._cloud = cloud
         self._replaced: dict[str, Callable[[Any], None]] = {}
         self.callback = self.whole = 0.0

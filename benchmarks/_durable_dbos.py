@@ -1,0 +1,57 @@
+"""DBOS, with one workflow of two steps a batch: three records, taken from a queue as our batches are claimed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from dbos import DBOS
+
+from benchmarks._durable_journal import random_ids
+from benchmarks._durable_process import Done, Plan, Work
+
+QUEUE = "batches"
+
+# What an outcome is made of, as a program without our packing would return it.
+Told = list[tuple[str, str]]
+
+
+@DBOS.step()
+async def send(ids: list[str]) -> str:
+    """Return the job."""
+    return f"job-of-{len(ids)}"
+
+
+@DBOS.step()
+async def watch(job: str, ids: list[str]) -> Told:  # noqa: ARG001 - a real one polls it
+    """Return the outcomes."""
+    return [(server_id, "SUCCEEDED") for server_id in ids]
+
+
+@DBOS.workflow()
+async def batch(ids: list[str]) -> int:
+    """Carry a batch on to its end."""
+    return len(await watch(await send(ids), ids))
+
+
+@asynccontextmanager
+async def contender(plan: Plan) -> AsyncIterator[Work]:
+    """Write batches down, and carry them on."""
+    url = plan.url.replace("sqlite://", "sqlite:///", 1)
+    DBOS(config={"name": "bench", "system_database_url": url, "log_level": "WARNING", "application_version": "1"})
+    DBOS.launch()
+    try:
+        await DBOS.register_queue_async(QUEUE, worker_concurrency=50)
+        ids = random_ids(plan.servers)
+
+        async def carry_on(count: int) -> int:
+            handles = [await DBOS.enqueue_workflow_async(QUEUE, batch, ids) for _ in range(count)]
+            return sum([await handle.get_result() == plan.servers for handle in handles])
+
+        async def work(done: Done) -> None:
+            done.count = await carry_on(plan.batches)
+
+        await carry_on(1)
+        yield work
+    finally:
+        DBOS.destroy()
