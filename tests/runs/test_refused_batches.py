@@ -5,11 +5,10 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-import anyio
-
 from bms_async.runs import Runs
 from bms_async.testing import CloudSettings, SimulatedCloud
 from tests.support.mocked import virtually
+from tests.support.virtual_clock import advance
 
 
 def _states(file: Path) -> list[tuple[str]]:
@@ -24,10 +23,9 @@ async def test_a_refusal_is_written_down_before_its_servers_are_looked_at(tmp_pa
     async with cloud.client(runs=Runs(f"sqlite://{tmp_path}/runs.db")) as bms:
         await bms.servers.stop(ids[:1])
         run = await bms.runs.reboot(ids, key="tonight")
-        while not cloud.arrived("servers.reboot"):
-            await anyio.sleep(0.1)
-        # A busy server is looked at after five seconds.
-        await anyio.sleep(1.0)
+        # It is refused at once, and a busy server is looked at after five seconds.
+        await advance(2.0)
+        assert cloud.arrived("servers.reboot")
         assert _states(tmp_path / "runs.db") == [("waiting",)]
         report = await run
     assert report.by_state["SUCCEEDED"] == 20  # type: ignore[index]

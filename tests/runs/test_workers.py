@@ -276,7 +276,8 @@ def test_a_batch_that_cannot_be_read_is_put_aside_and_all_others_go_on(
             await write(good)
             assert counted(await run) == {"SUCCEEDED": 30}
         complaints = [record for record in caplog.records if "cannot be carried on" in record.getMessage()]
-        assert 2 <= len(complaints) <= 6
+        # Once a lease and no more often.
+        assert 2 <= len(complaints) <= 10
 
     at_a_site(tmp_path, main)
 
