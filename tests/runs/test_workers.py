@@ -22,7 +22,8 @@ from bms_async import (
     Runs,
     StaticToken,
 )
-from bms_async.journal import Step
+from bms_async.fleet.durable import DurableBatch
+from bms_async.journal import BatchState, Step
 from bms_async.journal.statements import ask
 from bms_async.journal.transactions import claims, steps
 from bms_async.runs import worker as worker_module
@@ -71,6 +72,31 @@ def test_a_batch_found_as_sent_is_not_sent_again_if_it_is_a_reboot(tmp_path: Pat
         assert len(acted) == (action == "stop")
 
     at_a_site(tmp_path, main, latency=(2, 2))
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_reboot_whose_worker_died_before_the_response_came_is_none_twice_but_without_the_guard(
+    tmp_path: Path, guarded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = DurableBatch.run
+
+    async def sending_again(self: DurableBatch, state: BatchState, job: Any = None) -> None:
+        await honest(self, BatchState.WAITING if state is BatchState.SENDING else state, job)
+
+    if not guarded:
+        monkeypatch.setattr(DurableBatch, "run", sending_again)
+
+    async def main(site: Site) -> None:
+        first, second = await site.client(), await site.worker()
+        await first.runs.reboot(site.ids, key="k")
+        while not site.calls("servers.reboot"):
+            await anyio.sleep(0.1)
+        await kill(first)
+        report = await (await second.runs.get("k"))
+        assert len(report) == 30
+        assert site.calls("servers.reboot") == (1 if guarded else 2)
+
+    at_a_site(tmp_path, main, latency=(2, 2), job_seconds=(40, 60))
 
 
 def test_a_worker_that_is_closed_hands_back_what_it_has_and_nothing_is_unknown(tmp_path: Path) -> None:

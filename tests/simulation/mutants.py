@@ -20,14 +20,12 @@ from bms_async.auth._token_renewal import TokenSource
 from bms_async.errors import CallError, ClientClosedError
 from bms_async.fleet import fleet, reconcile
 from bms_async.fleet.batch import Batch
-from bms_async.fleet.durable import DurableBatch
 from bms_async.fleet.evidence import Evidence
 from bms_async.fleet.plan import Intake, WaveLimit
 from bms_async.fleet.run import FleetRun
 from bms_async.jobs import record
 from bms_async.jobs.record import JobRecord
 from bms_async.jobs.watcher import Watcher
-from bms_async.journal import BatchState
 from bms_async.models import JobStatus, SubJob, SubJobEntities
 from bms_async.simulator import Answer, CutAfter
 from bms_async.transport import PendingRequest
@@ -221,17 +219,6 @@ def _a_watcher_that_outlives_its_client() -> AbstractContextManager[None]:
     return patched(Watcher, aclose=aclose)
 
 
-@contextmanager
-def _what_was_marked_as_sent_sent_again() -> Iterator[None]:
-    honest = DurableBatch.run
-
-    async def run(self: DurableBatch, state: BatchState, job: Any = None) -> None:
-        await honest(self, BatchState.WAITING if state is BatchState.SENDING else state, job)
-
-    with patched(DurableBatch, run=run):
-        yield
-
-
 def _doubts(mishap: Mishap) -> bool:
     """Whether a mishap loses the answer to something that was done, early on."""
     trouble = mishap.trouble
@@ -312,15 +299,6 @@ def _has_waves(scenario: Scenario) -> bool:
     )
 
 
-def _workers_die(scenario: Scenario) -> bool:
-    """Whether a worker is killed that may have sent a reboot whose answer takes long."""
-    return (
-        scenario.latency[1] > 1
-        and any(death.kind == "killed" for death in scenario.deaths)
-        and any(isinstance(deed, RunFleet) and deed.durable and deed.action == "reboot" for deed in scenario.deeds)
-    )
-
-
 def _any(scenario: Scenario) -> bool:
     return True
 
@@ -359,6 +337,5 @@ MUTANTS = (
         _nameless_failures_taken_for_successes,
         lambda scenario: scenario.anonymous_failures,
     ),
-    Mutant("what was marked as sent sent again", "R3", _what_was_marked_as_sent_sent_again, _workers_die),
     Mutant("a watcher that outlives its client", "R4", _a_watcher_that_outlives_its_client, _any),
 )
