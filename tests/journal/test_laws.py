@@ -28,7 +28,7 @@ NO_OWNER = "run = $1 AND number = $2 AND CAST($3 AS text) <> '' AND CAST($4 AS b
     [
         (steps, "_IS_MINE", NO_OWNER),
         (claims, "_CLAIM", claims._CLAIM.replace("fence = fence + 1", "fence = fence")),
-        (claims, "_EXPIRED", "b.owner IS NOT NULL"),
+        (claims, "EXPIRED", "b.owner IS NOT NULL"),
         (claims, "_IS_FREE", "b.state = 'waiting'"),
     ],
     ids=["no owner and no fence", "a fence that stays", "leases that count for nothing", "owners too"],
