@@ -62,9 +62,8 @@ async def test_a_role_without_rights_is_refused_and_uses_the_tables_of_others_on
 
 
 async def test_no_password_is_shown_whatever_fails(
-    postgres: Postgres, database: str, role: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    postgres: Postgres, database: str, role: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("bms_async.journal.journal.PATIENCE", 0.0)
     caplog.set_level(logging.DEBUG)
     for url, cause in (
         (postgres.url(database, who=f"{role}:{CANARY}-wrong"), "password authentication failed"),
@@ -74,7 +73,7 @@ async def test_no_password_is_shown_whatever_fails(
     ):
         runs = Runs(url)
         with pytest.raises(JournalError, match=cause) as refused:
-            await runs.journal.open()
+            await runs.journal.open(patience=0.0)
         assert CANARY not in f"{refused.value!r} {runs!r} {runs.label} {caplog.text}"
 
 

@@ -114,6 +114,17 @@ async def test_nothing_is_sent_any_more_once_a_run_is_stopped(desk: Desk, status
 
 
 @pytest.mark.parametrize("status", [RunStatus.PAUSED, RunStatus.CANCELLED])
+async def test_what_is_to_be_sent_once_more_is_not_once_a_run_is_stopped(desk: Desk, status: RunStatus) -> None:
+    run, _ = await desk.begin(make_batch(10))
+    kept = await _sending(desk)
+    await desk.set_status(run.id, status)
+    await desk.expire(kept.claim)
+    rows = await desk.everything(run.id)
+    assert await desk.mark_sending(kept.claim, is_first=False) is Step.STOPPED
+    assert await desk.everything(run.id) == rows
+
+
+@pytest.mark.parametrize("status", [RunStatus.PAUSED, RunStatus.CANCELLED])
 async def test_what_was_sent_goes_on_to_its_end_whatever_becomes_of_the_run(desk: Desk, status: RunStatus) -> None:
     run, _ = await desk.begin(make_batch(10), make_batch(10))
     kept, refused = await _sending(desk), await _sending(desk)

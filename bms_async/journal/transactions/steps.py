@@ -70,7 +70,9 @@ def _mark_sending_again(claim: Claim, details: bytes) -> Transaction[Step]:
     sendable = yield from ask(
         "UPDATE bms_async_runs SET status = status WHERE id = $1 AND status = 'open' RETURNING id", claim.run
     )
-    return Step.MADE if sendable else Step.STOPPED
+    if not sendable:
+        raise RollBack(Step.STOPPED)
+    return Step.MADE
 
 
 def mark_waiting(claim: Claim, details: bytes) -> Transaction[Step]:
