@@ -19,6 +19,7 @@ from bms_async.journal import Claim, KeptBatch, Step
 from bms_async.journal.statements import Transaction
 from bms_async.runs import batch_log, worker
 from bms_async.runs.batch_log import JournalLog
+from bms_async.runs.held import Held
 from bms_async.runs.worker import Worker
 
 Fate = Literal["kill", "stop"]
@@ -90,17 +91,15 @@ def hook(points: Points, say: Say) -> None:
     ids: dict[int, tuple[str, ...]] = {}
     _hook_transactions(points, say, ids)
     _hook_log(points, say, ids)
-    begin, heed, read = Worker._begin, Worker._heed, Reconciler._read_or_nothing
+    begin, lose, read = Worker._begin, Worker._lose, Reconciler._read_or_nothing
 
     async def begin_and_say(self: Worker, kept: KeptBatch, tasks: Any) -> None:
         say("has", number=kept.claim.number)
         await begin(self, kept, tasks)
 
-    def heed_and_say(self: Worker, held: Any, found: Any) -> None:
-        lost = self.statistics().lost
-        heed(self, held, found)
-        if self.statistics().lost > lost:
-            say("lost", number=held.claim.number)
+    def lose_and_say(self: Worker, held: Held) -> None:
+        say("lost", number=held.claim.number)
+        lose(self, held)
 
     async def read_and_pass(self: Reconciler, ids: Collection[str]) -> Mapping[str, ServerState]:
         found = await read(self, ids)
@@ -108,7 +107,7 @@ def hook(points: Points, say: Say) -> None:
         return found
 
     Worker._begin = begin_and_say  # type: ignore[method-assign]
-    Worker._heed = heed_and_say  # type: ignore[method-assign]
+    Worker._lose = lose_and_say  # type: ignore[method-assign]
     Reconciler._read_or_nothing = read_and_pass  # type: ignore[method-assign]
 
 

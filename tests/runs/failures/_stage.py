@@ -337,7 +337,7 @@ class Stage:
             self.gateway.withheld |= self.workers.keys() - {worker.name}
         with suppress(TimeoutError):
             # It may stand in the middle of a transaction, for which all others wait then.
-            await asyncio.wait_for(self.changes.until(is_taken), 4 * self.scenario.times.lease)
+            await asyncio.wait_for(self.changes.until(is_taken), 2 * self.scenario.times.lease)
         while self.scenario.withholds and not self._has_ended(number):  # noqa: ASYNC110 - the cloud has no event
             await asyncio.sleep(_POLL)
         if not worker.is_over:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from bms_async.fleet import durable, isolate, reconcile, requeue
-from bms_async.jobs import schedule
-from bms_async.journal.transactions import claims, steps
+from bms_async.jobs import board, schedule
+from bms_async.journal.transactions import claims, jobs, steps
 from bms_async.runs import batch_log, options, worker
 from bms_async.runs import run as reading
 from bms_async.simulator import CloudSettings
@@ -28,6 +28,7 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
         retries: Before servers that were busy are sent again.
         settle: Between a refusal and the reading of states.
         poll: Between two polls of a job, at least.
+        longest_poll: The same, at most.
         job: What a server takes, at least and at most.
         latency: Each way of a call, at least and at most.
     """
@@ -43,6 +44,7 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
     retries: tuple[float, ...] = (10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
     settle: float = 5.0
     poll: float = 1.0
+    longest_poll: float = 30.0
     job: tuple[float, float] = (10.0, 30.0)
     latency: tuple[float, float] = (0.05, 0.5)
 
@@ -63,19 +65,27 @@ SHORT = Times(
     retries=(1.0,) * 6,
     settle=0.2,
     poll=0.2,
+    longest_poll=0.8,
     job=(0.5, 2.5),
     latency=(0.01, 0.08),
 )
 
 
+_LONGEST = ("_MAX_DELAY", "_MAX_PROFILED_DELAY", "_MAX_BEFORE_ONSET", "_MAX_AFTER_FAILURE")
+
+
 def use(times: Times, *, batch: int) -> None:
     """Have this process go by these times, and by batches of so many servers."""
-    for module in (claims, steps, batch_log, worker):
+    for module in (claims, steps, jobs, batch_log, worker, board):
         module.__dict__["LEASE"] = times.lease
     for module in (requeue, durable):
         module.__dict__["RETRY_DELAYS"] = times.retries
     for module, name, value in (
         (worker, "RENEW_EVERY", times.renew),
+        (board, "RENEW_EVERY", times.renew),
+        (board, "_LOOK_EVERY", times.look),
+        (board, "_TAKE_OVER_EVERY", times.take_over),
+        (board, "_MARGIN", times.lease / 15),
         (worker, "_LOOK_EVERY", times.look),
         (reading, "_LOOK_EVERY", times.look),
         (worker, "_TAKE_OVER_EVERY", times.take_over),
@@ -85,6 +95,7 @@ def use(times: Times, *, batch: int) -> None:
         (reconcile, "_SECONDS_A_CALL", times.call),
         (isolate, "_SETTLE_DELAY", times.settle),
         (schedule, "_MIN_DELAY", times.poll),
+        *((schedule, name, min(times.longest_poll, schedule.__dict__[name])) for name in _LONGEST),
         (options, "MAX_BATCH_SIZE", batch),
     ):
         assert name in module.__dict__
