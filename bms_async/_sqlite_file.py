@@ -205,8 +205,8 @@ class SqliteFile:
 
     def _refuse(self, expected: str, error: Exception) -> NoReturn:
         raise self._kind.error(
-            f"{self._kind.what} {self.path}: expected {expected}, got {type(error).__name__}: {error}; name another "
-            "path, or repair or delete the file while no program uses it"
+            f"{self._kind.what} {self.path}: expected {expected}, got {type(error).__name__}: {error}; "
+            f"{self._kind.remedy}"
         ) from error
 
     def _may_be_used(self) -> bool:

@@ -34,6 +34,7 @@ class SqliteKind(NamedTuple):
         migrate: Brings tables of an earlier version, which it is given, up to this one. It is called in a transaction
             that notes the new version afterwards, so it neither commits nor calls ``executescript``: `run_script` does
             what that does. None if there was no earlier version.
+        remedy: What to do about a file that cannot be used, for errors.
     """
 
     what: str
@@ -42,6 +43,7 @@ class SqliteKind(NamedTuple):
     tables: str
     error: type[Exception]
     migrate: Callable[[sqlite3.Connection, int], None] | None = None
+    remedy: str = "name another path, or repair or delete the file while no program uses it"
 
 
 def run_script(connection: sqlite3.Connection, script: str) -> None:

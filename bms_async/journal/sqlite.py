@@ -38,6 +38,9 @@ from .statements import SKIP_LOCKED, RollBack, Row, Statement, Transaction, Valu
 
 T = TypeVar("T")
 
+_MIN_SQLITE = (3, 35)
+"""The first version in which a statement that changes rows returns them."""
+
 _ATTEMPTS = 20
 _ALTERED = (sqlite3.IntegrityError, msgspec.ValidationError, ValueError, TypeError)
 """Where a table was altered by hand, a value in it, or a row is missing."""
@@ -128,6 +131,12 @@ class SqliteJournal:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     def _open(self) -> None:
+        if sqlite3.sqlite_version_info < _MIN_SQLITE:
+            expected = ".".join(map(str, _MIN_SQLITE))
+            raise JournalError(
+                f"{_KIND.what} {self._file.path}: expected SQLite {expected} or later, got {sqlite3.sqlite_version}; "
+                "use a newer Python, or a journal in PostgreSQL"
+            )
         self._offset = namespace_offset()
         self._file.open()
 
@@ -194,4 +203,6 @@ _KIND = SqliteKind(
     tables=";\n".join(TABLES) + ";",
     error=JournalError,
     migrate=_migrate,
+    # Whoever deletes it forgets which servers were sent.
+    remedy="put back a copy of it while no program uses it, or name another path",
 )

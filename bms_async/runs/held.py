@@ -183,6 +183,9 @@ class Opener:
         """
         ids = await read_open_ids(self._journal, kept)
         batch = unpack_batch(ids, kept.details)
+        # From the first moment on: what is left before anything is done for it must not pass for a batch that was not
+        # sent.
+        batch.in_doubt = kept.state is not BatchState.WAITING
         options = decode_options(kept.options)
         # In a wave, each server that has its outcome makes room for another one.
         log = JournalLog(self._journal, kept.claim, kept.sequence, on_outcomes=on_room if options.prompt else None)

@@ -28,6 +28,7 @@ from bms_async.journal.statements import ask
 from bms_async.journal.transactions import claims, steps
 from bms_async.runs import worker as worker_module
 from bms_async.simulator import Answer, CutAfter
+from tests.support.virtual_clock import advance
 
 from ._virtual import Site, at_a_site, kill
 
@@ -90,7 +91,7 @@ def test_a_reboot_whose_worker_died_before_the_response_came_is_none_twice_but_w
         first, second = await site.client(), await site.worker()
         await first.runs.reboot(site.ids, key="k")
         while not site.calls("servers.reboot"):
-            await anyio.sleep(0.1)
+            await advance(0.1)
         await kill(first)
         report = await (await second.runs.get("k"))
         assert len(report) == 30
