@@ -89,7 +89,7 @@ def test_a_reboot_whose_worker_died_before_the_response_came_is_none_twice_but_w
     async def main(site: Site) -> None:
         first, second = await site.client(), await site.worker()
         await first.runs.reboot(site.ids, key="k")
-        while not site.calls("servers.reboot"):
+        while not site.calls("servers.reboot"):  # noqa: ASYNC110 - for a moment only
             await anyio.sleep(0.1)
         await kill(first)
         report = await (await second.runs.get("k"))
