@@ -62,7 +62,7 @@ def test_a_durable_run_ends_as_a_plain_one_does(
     "options", [{"verify": True}, {"wave_size": 7}, {"retry_transient": False}], ids=["verify", "wave", "no retry"]
 )
 def test_it_does_so_with_options_too(tmp_path: Path, options: dict[str, Any]) -> None:
-    settings = {"stopped_share": 0.3, "fail_share": 0.2}
+    settings = {"stopped_share": 0.3}
     plain = at_a_site(tmp_path, lambda site: plainly(site, "stop", site.ids, options), **settings)
     durable = at_a_site(tmp_path, lambda site: durably(site, "stop", site.ids, options, 2), **settings)
     assert told(durable)[:3] == told(plain)[:3]
