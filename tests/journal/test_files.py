@@ -148,7 +148,7 @@ async def test_the_file_of_another_program_is_refused_and_left_alone(path: Path)
 async def test_a_file_that_is_none_of_sqlites_is_refused(path: Path) -> None:
     await asyncio.to_thread(path.write_bytes, b"no database " * 1000)
     # To delete it would be to forget what was sent.
-    with pytest.raises(JournalError, match="expected a SQLite database that is whole.*put back a copy") as caught:
+    with pytest.raises(JournalError, match=r"expected a SQLite database that is whole.*put back a copy") as caught:
         async with opened(SqliteJournal(path)):
             pass
     assert "delete" not in str(caught.value)
@@ -159,7 +159,7 @@ async def test_a_sqlite_that_is_too_old_is_refused(path: Path, monkeypatch: pyte
     with pytest.raises(JournalError, match=r"expected SQLite 3\.35 or later"):
         async with opened(SqliteJournal(path)):
             pass
-    assert not path.exists()
+    assert not await asyncio.to_thread(path.exists)
 
 
 async def test_a_file_that_may_only_be_read_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

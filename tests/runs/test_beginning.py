@@ -152,15 +152,15 @@ def test_a_client_without_a_journal_says_so(tmp_path: Path) -> None:
 def test_runs_are_listed_the_latest_first_page_by_page_and_pruned_once_they_have_ended(tmp_path: Path) -> None:
     async def main(site: Site) -> None:
         client = await site.client()
-        keys = [f"run {number}" for number in range(230)]
+        keys = [f"run {number}" for number in range(130)]
         for key in keys:
             await client.runs.stop([] if key != "run 7" else site.ids, key=key, detach=True)
         assert [run.key async for run in client.runs.list()] == keys[::-1]
         assert [run.key async for run in client.runs.list(open=True)] == ["run 7"]
-        assert len([run async for run in client.runs.list(open=False)]) == 229
+        assert len([run async for run in client.runs.list(open=False)]) == 129
         await anyio.sleep(100)
         assert await client.runs.prune(older_than=200) == 0
-        assert await client.runs.prune(older_than=50) == 229
+        assert await client.runs.prune(older_than=50) == 129
         (left,) = [run async for run in client.runs.list(all_places=True)]
         assert left.status is RunStatus.OPEN
         with pytest.raises(InvalidRequestError, match="older_than"):

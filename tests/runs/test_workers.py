@@ -278,7 +278,7 @@ def test_a_batch_that_was_claimed_without_an_answer_is_handed_back(tmp_path: Pat
     at_a_site(tmp_path, main)
 
 
-def test_a_batch_that_cannot_be_read_is_put_aside_and_all_others_go_on(
+def test_a_batch_that_cannot_be_read_is_tried_again_once_its_lease_is_over_and_all_others_go_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main(site: Site) -> None:
