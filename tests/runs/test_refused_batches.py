@@ -24,7 +24,7 @@ async def test_a_refusal_is_written_down_before_its_servers_are_looked_at(tmp_pa
     async with cloud.client(runs=Runs(f"sqlite://{tmp_path}/runs.db")) as bms:
         await bms.servers.stop(ids[:1])
         run = await bms.runs.reboot(ids, key="tonight")
-        while not cloud.arrived("servers.reboot"):
+        while not cloud.arrived("servers.reboot"):  # noqa: ASYNC110 - the cloud has no event
             await anyio.sleep(0.1)
         # A busy server is looked at after five seconds.
         await anyio.sleep(1.0)
