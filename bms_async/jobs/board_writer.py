@@ -1,7 +1,7 @@
 """What one client writes about jobs into the journal: one task, and one transaction for all that has come up.
 
-So the claim to a job, its events and its handing back are written in their order, and a thousand jobs whose polls end
-in the same second take a few transactions.
+So what is written about a job is written in its order, and a thousand jobs whose polls end in the same second take a few
+transactions. A claim, for which a poll waits, is made at once; events are collected for a moment.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ _LONGEST = 10.0
 _CLOSING_PATIENCE = 5.0
 _PAUSE = 1.0
 """Seconds after which a journal that did not answer is written again."""
+
+_COLLECT = 0.5
+"""Seconds for which events are collected, so that many jobs cost no more transactions than one."""
 
 _JOBS_AT_ONCE = 50
 _PACKED_IN_THREAD = 200
@@ -70,6 +73,7 @@ class BoardWriter:
         self._appends: dict[str, BoardEntry] = {}
         self._releases: dict[str, BoardEntry] = {}
         self._wake = asyncio.Event()
+        self._write_at = 0.0
 
     def claim(self, entry: BoardEntry) -> None:
         """Have a job written down and claimed; `entry.settled` says when that is decided."""
@@ -96,8 +100,18 @@ class BoardWriter:
             self._wake.clear()
             while (place := self._place()) is not None and (self._appends or self._releases or self._claims):
                 # Each by itself, so that no poll waits for its claim because events cannot be written.
-                outcomes = [await self._try(work, place) for work in (self._append, self._release, self._claim)]
-                if not all(outcomes):
+                is_well = await self._try(self._claim, place)
+                wait = self._write_at - anyio.current_time()
+                if wait <= 0:
+                    outcomes = [await self._try(work, place) for work in (self._append, self._release)]
+                    is_well = is_well and all(outcomes)
+                    if not self._appends and not self._releases:
+                        self._write_at = anyio.current_time() + _COLLECT
+                elif not self._claims:
+                    self._wake.clear()
+                    with anyio.move_on_after(wait):
+                        await self._wake.wait()
+                if not is_well:
                     await anyio.sleep(_PAUSE)
 
     async def _try(self, work: Callable[[str], Awaitable[None]], place: str) -> bool:
@@ -170,6 +184,10 @@ class BoardWriter:
         entries = _take(self._claims)
         if not entries:
             return
+        for entry in entries:
+            # It is wanted again before it was handed back.
+            entry.is_released = False
+            self._releases.pop(entry.record.job_id, None)
         asked_at = self._clock()
         failure: Exception | None = None
         try:

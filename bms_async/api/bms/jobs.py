@@ -135,7 +135,7 @@ class Jobs:
 
         One process polls each job, for all of them. Events are read from the journal, so that none is lost or comes
         twice when a process is started again, a slow reader misses none, and an `EventGap` stands for events that
-        ``bms.runs.prune`` has deleted. They come up to a second later than without ``since=``. To react to an event
+        ``bms.runs.prune`` has deleted. They come up to two seconds later than without ``since=``. To react to an event
         and to keep the cursor are two steps: what a reader that dies between them has done, the next one does again.
 
         Args:
