@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from bms_async.errors import InvalidRequestError
 from bms_async.errors.base import show_value
 from bms_async.models.ids import canonical_id
-from bms_async.validation.common import MAX_BATCH_SIZE, check_id
+from bms_async.validation.common import MAX_BATCH_SIZE, check_id, is_id
 
 from .sharded import Queue, Table
 
@@ -81,15 +81,13 @@ class Intake:
             return self._refuse(name, _error_of(value), is_complete=is_complete)
         # A subclass of str may raise when it is compared; the plain str in it does not.
         text = canonical_id(str.__str__(value))
-        if text in self.pending:
+        shard = self.pending.shard_of(text)
+        if text in shard:
             return None
-        if self._check:
-            try:
-                check_id("ids", text)
-            except InvalidRequestError as error:
-                return self._refuse(text, error.with_traceback(None))
+        if self._check and not is_id(text):
+            return self._refuse(text, _error_of(text))
         self.admitted += 1
-        self.pending[text] = text
+        shard[text] = text
         self._ready.append(text)
         return None
 
@@ -145,10 +143,11 @@ def _error_of(value: object) -> InvalidRequestError:
     try:
         check_id("ids", value)
     except InvalidRequestError as error:
-        # The object itself may hold the report, which would make a cycle, and may not be picklable.
-        error.value = show_value(value)
+        if type(value) is not str:
+            # The object itself may hold the report, which would make a cycle, and may not be picklable.
+            error.value = show_value(value)
         return error.with_traceback(None)
-    raise AssertionError("a value that is not a string passed for an id")
+    raise AssertionError("a value that is no id passed for one")
 
 
 def batch_size(wave_size: int | None = None) -> int:

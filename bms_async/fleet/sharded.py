@@ -64,6 +64,10 @@ class Table(Generic[V]):
     def __len__(self) -> int:
         return sum(map(len, self._shards))
 
+    def shard_of(self, key: str) -> dict[str, V]:
+        """Return the dict that has a key, or is to have it: for who looks it up and then sets it."""
+        return self._shards[hash(key) % SHARDS]
+
     def dismantle(self) -> Iterator[None]:
         """Remove all entries, some at each step: to free a million at once blocks the event loop for 20 ms."""
         for number, shard in enumerate(self._shards, 1):

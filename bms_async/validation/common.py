@@ -37,6 +37,11 @@ def check_id(argument: str, value: object) -> str:
     return text if text.islower() else canonical_id(text)
 
 
+def is_id(text: str) -> bool:
+    """Return whether `check_id` takes a text for an id."""
+    return _ID.fullmatch(text) is not None
+
+
 def find_unfilled(address: str) -> str | None:
     """Return the first placeholder left in an address, such as ``%(project_id)s``; None if there is none."""
     found = _PLACEHOLDER.search(address)

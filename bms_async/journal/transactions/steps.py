@@ -164,9 +164,9 @@ def finish(claim: Claim, block: NewBlock, children: Sequence[NewBatch], *, split
     if not ended:
         raise RollBack(Step.LOST)
     yield from _count(claim, block)
-    ((next_batch,),) = yield from ask(
+    ((next_batch, left),) = yield from ask(
         "UPDATE bms_async_runs SET open_batches = open_batches - 1 + $2, next_batch = next_batch + $2, "
-        "unsent = unsent + $2 - $3 WHERE id = $1 RETURNING next_batch - $2",
+        "unsent = unsent + $2 - $3 WHERE id = $1 RETURNING next_batch - $2, open_batches",
         claim.run,
         len(children),
         1 if state == "waiting" else 0,
@@ -178,9 +178,8 @@ def finish(claim: Claim, block: NewBlock, children: Sequence[NewBatch], *, split
         yield from ask(
             "UPDATE bms_async_batches SET parts = parts + $3 WHERE run = $1 AND number = $2", claim.run, root, splits
         )
-    yield from ask(
-        "UPDATE bms_async_runs SET ended = bms_wall() WHERE id = $1 AND open_batches = 0 AND ended IS NULL", claim.run
-    )
+    if not left:
+        yield from ask("UPDATE bms_async_runs SET ended = bms_wall() WHERE id = $1 AND ended IS NULL", claim.run)
     return Step.MADE
 
 
