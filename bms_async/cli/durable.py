@@ -74,7 +74,7 @@ async def check_credentials(bms: BmsClient, server_id: str = NOBODY) -> None:
 async def begin_run(
     bms: BmsClient, action: str, ids: Sequence[str], *, key: str | None, options: DurableOptions
 ) -> DurableRun:
-    """Write a run down, unless there is one of that key.
+    """Write a run down, unless there is one of that key, and do not begin to carry it out.
 
     Args:
         bms: The client.
@@ -88,8 +88,9 @@ async def begin_run(
         InvalidRequestError: The key is that of a run of other servers.
     """
     try:
+        # Detached: nothing is sent before its calls are counted.
         return await bms.runs._begin(  # noqa: SLF001 - the patience is not a public option
-            f"servers.{action}", ids, key or made_up_key(action), options, patience=PATIENCE
+            f"servers.{action}", ids, key or made_up_key(action), {**options, "detach": True}, patience=PATIENCE
         )
     except JournalError as error:
         raise UsageError(f"{error}\n{NOTHING_SENT}") from error

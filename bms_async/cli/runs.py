@@ -211,7 +211,7 @@ def retry_run(key: str, retry: RetryOptions, options: RunsOptions) -> int:
             await check_credentials(cloud.bms)
         if count > 1 and not retry.yes:
             await confirm(f"{action} {pluralize(count, 'server')} of {cloud.where}?", otherwise="confirm with --yes")
-        wanted_options: DurableOptions = {"wave_size": retry.wave or run.wave_size, "detach": retry.detach}
+        wanted_options: DurableOptions = {"wave_size": retry.wave or run.wave_size, "detach": True}
         wanted_options["abort_above"] = run.abort_above if retry.abort_above is None else retry.abort_above
         wanted_options["verify"] = retry.verify
         new = await cloud.bms.runs.retry(
