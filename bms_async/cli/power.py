@@ -31,6 +31,7 @@ from .durable import (
     kept_batch_size,
     print_detached,
     print_held,
+    wait_for_the_run,
 )
 from .exit import Code, UsageError, print_error
 from .follow import Follower, print_in_doubt
@@ -220,6 +221,8 @@ class _PowerCommand:
         wanted: DurableOptions = {"wave_size": self._wave}
         wanted["abort_above"] = head.abort_above if options.abort_above is None and head else options.abort_above
         wanted["verify"] = options.verify or (head is not None and head.verify)
+        # A run that is half begun may be in the journal, where workers find it; a signal pauses it once it is known.
+        self._stop.on_first_signal = wait_for_the_run
         run = await begin_run(bms, self._action, ids, key=key, options=wanted)
         if options.detach:
             print_detached(run, was_known=known is not None, json=options.json)

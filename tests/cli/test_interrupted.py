@@ -128,6 +128,7 @@ def test_one_press_that_comes_twice_is_one_and_the_next_press_leaves_at_once(now
         assert process.stdout.read() == ""
 
 
+@pytest.mark.usefixtures("quickly")
 @pytest.mark.parametrize(("action", "unknown"), [("stop", 0), ("reboot", 5)])
 def test_servers_whose_answer_was_not_waited_for_are_settled_by_their_states(
     tmp_path: Path, action: str, unknown: int

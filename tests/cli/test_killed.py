@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from bms_async.fleet import reconcile
 from tests.cli._helpers import PATIENCE, Bms, simulator
 from tests.cli._limits import use_elsewhere
 
@@ -34,13 +33,6 @@ def bms(tmp_path: Path) -> Iterator[Bms]:
     """The command, in a quick cloud of 20 servers of its own."""
     with simulator("--servers", "20", "--job-seconds", "0.1", "0.2") as exports:
         yield Bms(exports, tmp_path)
-
-
-@pytest.fixture
-def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have servers whose states prove nothing given up soon by what runs in this process."""
-    monkeypatch.setattr(reconcile, "_IDLE_TIMEOUT", 0.5)
-    monkeypatch.setattr(reconcile, "_POLL_DELAYS", (0.1,))
 
 
 def answer_late(bms: Bms, action: str) -> None:

@@ -6,9 +6,13 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
+from bms_async import DurableRun, DurableRuns
 from tests.cli._helpers import PATIENCE, Bms, simulator
 from tests.cli.test_power import arrived
 
@@ -177,6 +181,25 @@ def test_old_runs_of_the_command_are_deleted_and_those_with_a_key_are_kept(
     bms("stop", "--tag", "rack-6", "--yes", "--key", "mine", "-q")
     bms("start", "--tag", "rack-6", "--yes", "-q")
     assert [run["key"] for run in bms.runs] == ["mine"]
+
+
+def test_a_signal_that_comes_while_a_run_is_written_down_leaves_it_paused(
+    bms: Bms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, before = DurableRuns._begin, arrived(bms, "servers.stop")
+
+    async def begin_and_be_interrupted(*arguments: Any, **options: Any) -> DurableRun:
+        run = await begin(*arguments, **options)
+        signal.raise_signal(signal.SIGINT)
+        await anyio.lowlevel.checkpoint()
+        return run
+
+    monkeypatch.setattr(DurableRuns, "_begin", begin_and_be_interrupted)
+    ended = bms("stop", "--tag", "rack-5", "--yes", "--key", "soon over")
+    assert (ended.code, "nothing was changed" in ended.err) == (130, False)
+    assert "bms stop --resume 'soon over'" in ended.err
+    assert bms.run("soon over")["status"] == "paused"
+    assert arrived(bms, "servers.stop") == before
 
 
 def test_leaving_a_run_that_is_watched_leaves_it_alone(bms: Bms) -> None:
