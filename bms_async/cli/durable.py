@@ -42,6 +42,7 @@ __all__ = [
     "kept_batch_size",
     "print_detached",
     "print_held",
+    "wait_for_the_run",
 ]
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -74,7 +75,7 @@ async def check_credentials(bms: BmsClient, server_id: str = NOBODY) -> None:
 async def begin_run(
     bms: BmsClient, action: str, ids: Sequence[str], *, key: str | None, options: DurableOptions
 ) -> DurableRun:
-    """Write a run down, unless there is one of that key.
+    """Write a run down, unless there is one of that key, and do not begin to carry it out.
 
     Args:
         bms: The client.
@@ -88,8 +89,9 @@ async def begin_run(
         InvalidRequestError: The key is that of a run of other servers.
     """
     try:
+        # Detached: nothing is sent before its calls are counted.
         return await bms.runs._begin(  # noqa: SLF001 - the patience is not a public option
-            f"servers.{action}", ids, key or made_up_key(action), options, patience=PATIENCE
+            f"servers.{action}", ids, key or made_up_key(action), {**options, "detach": True}, patience=PATIENCE
         )
     except JournalError as error:
         raise UsageError(f"{error}\n{NOTHING_SENT}") from error
@@ -166,6 +168,10 @@ def print_detached(run: DurableRun, *, was_known: bool, json: bool) -> None:
     print_error(f"bms runs watch {key}", first="  ")
 
 
+def wait_for_the_run() -> None:
+    """Leave a signal to be heeded once the run is known."""
+
+
 async def carry_on(
     run: DurableRun,
     cloud: OpenClient,
@@ -191,10 +197,10 @@ async def carry_on(
         JournalError: The journal cannot be read any more.
     """
     action = run.action.removeprefix("servers.")
-    await note_usage(action, cloud)
+    kept = KeptRun(run)
     follower = Follower(
         action,
-        KeptRun(run),
+        kept,
         cloud.bms,
         screen,
         json=json,
@@ -205,9 +211,13 @@ async def carry_on(
     # From here on Ctrl-C pauses the run.
     stop.on_first_signal = follower.interrupt
     try:
-        if run.status is RunStatus.PAUSED and run.ended is None:
-            await run.resume()
-        await cloud.bms.runs.carry_on(run)
+        await note_usage(action, cloud)
+        if stop.number:
+            await kept.stop()
+        else:
+            if run.status is RunStatus.PAUSED and run.ended is None:
+                await run.resume()
+            await cloud.bms.runs.carry_on(run)
         code = await follower.follow()
         code = await follower.conclude(code, where=cloud.where, quiet=quiet, report=report, stop=stop)
     except JournalError as error:

@@ -97,7 +97,8 @@ def apply(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 cloud = option("--cloud", metavar="NAME", help="A cloud of clouds.yaml; default: OS_CLOUD.")
 json = option("--json", is_flag=True, section=OUTPUT, help="One JSON object a line, for scripts.")
 quiet = option("--quiet", "-q", is_flag=True, section=OUTPUT, help="Print failures only, without progress and results.")
-journal = option("--journal", metavar="URL", help="The journal of runs; default: BMS_RUNS, or this machine's file.")
+_JOURNAL = "The journal of runs; default: BMS_RUNS, or this machine's file."
+journal = option("--journal", metavar="URL", help=_JOURNAL)
 key = option("--key", metavar="KEY", section=RUN, help="The run's name: the same key is the same run.")
 filters = apply(
     option("--tag", multiple=True, metavar="TAG", section=SERVERS,
@@ -131,7 +132,7 @@ power = apply(
            help="Only write the run down, for bms worker to carry it out."),
     option("--resume", metavar="KEY", section=RUN, shell_complete=complete_file,
            help="Resume an interrupted run; `bms runs list` shows the keys."),
-    journal,
+    option("--journal", metavar="URL", section=RUN, help=_JOURNAL),
     option("--no-journal", is_flag=True, section=RUN,
            help="Keep the run in memory alone: killed, it cannot be resumed."),
     option("--save", hidden=True),

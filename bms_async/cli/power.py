@@ -31,6 +31,7 @@ from .durable import (
     kept_batch_size,
     print_detached,
     print_held,
+    wait_for_the_run,
 )
 from .exit import Code, UsageError, print_error
 from .follow import Follower, print_in_doubt
@@ -101,12 +102,13 @@ def act(action: Action, options: PowerOptions) -> int:
         UsageError: The options contradict each other, or a file or the journal cannot be used.
         BmsError: The run could not start, or its journal cannot be read any more. Else each server has its outcome.
     """
-    _check(options)
     file = options.resume if options.resume is not None and is_file(options.resume) else None
+    _check(options, file)
     with resume_lock(file) if file is not None else nullcontext():
         saved = None if file is None else read_resumed(action, file)
         if saved is not None:
             named: list[str] | None = list(saved.unasked)
+            options = msgspec.structs.replace(options, key=key_of_file(options.resume or ""))
         elif options.resume is not None:
             named = []
         else:
@@ -118,7 +120,7 @@ def act(action: Action, options: PowerOptions) -> int:
         async def main(stop: SignalHandler) -> int:
             async with AsyncExitStack() as stack:
                 runs = None
-                if _needs_journal(options, named):
+                if _needs_journal(options, named) or (options.resume is not None and file is None):
                     opening = open_journal(settings, options.journal, otherwise=NOTHING_SENT)
                     runs = await stack.enter_async_context(opening)
                 cloud = await stack.enter_async_context(open_client(settings, runs))
@@ -128,12 +130,12 @@ def act(action: Action, options: PowerOptions) -> int:
         return run_interruptibly(main)
 
 
-def _check(options: PowerOptions) -> None:
+def _check(options: PowerOptions, file: str | None) -> None:
     if options.resume is not None and (options.ids or options.file or options.filters or options.key or options.detach):
         raise UsageError("--resume: the run has its servers; leave out ids, --file, filters, --key and --detach")
     if (
         options.resume is not None
-        and not is_file(options.resume)
+        and file is None
         and (options.wave is not None or options.abort_above is not None or options.verify)
     ):
         raise UsageError(
@@ -153,8 +155,6 @@ def _check(options: PowerOptions) -> None:
 
 
 def _needs_journal(options: PowerOptions, named: list[str] | None) -> bool:
-    if options.resume is not None and not is_file(options.resume):
-        return True
     if options.no_journal or options.dry_run:
         return False
     return bool(options.key or options.detach or options.resume) or named is None or len(named) > 1
@@ -215,13 +215,14 @@ class _PowerCommand:
         return await self._carry_on(run)
 
     async def _run_in_journal(self, ids: list[str]) -> int:
-        options, bms = self._options, self._cloud.bms
-        key = options.key if options.resume is None else key_of_file(options.resume)
+        options, bms, key = self._options, self._cloud.bms, self._options.key
         known = None if key is None else await find_run(bms, key)
         head = self._saved.head if self._saved else None
-        wanted: DurableOptions = {"wave_size": self._wave, "detach": options.detach}
+        wanted: DurableOptions = {"wave_size": self._wave}
         wanted["abort_above"] = head.abort_above if options.abort_above is None and head else options.abort_above
         wanted["verify"] = options.verify or (head is not None and head.verify)
+        # A run that is half begun may be in the journal, where workers find it; a signal pauses it once it is known.
+        self._stop.on_first_signal = wait_for_the_run
         run = await begin_run(bms, self._action, ids, key=key, options=wanted)
         if options.detach:
             print_detached(run, was_known=known is not None, json=options.json)

@@ -13,7 +13,7 @@ from bms_async import DurableOptions, DurableRun, OutcomeState, RunStatus
 
 from .cloud import OpenClient, open_client, read_settings
 from .confirm import confirm
-from .durable import carry_on, check_credentials, find_run, kept_batch_size, print_detached
+from .durable import carry_on, check_credentials, find_run, kept_batch_size, print_detached, wait_for_the_run
 from .exit import Code, UsageError, print_error
 from .failures import Failures
 from .follow import Follower
@@ -211,9 +211,11 @@ def retry_run(key: str, retry: RetryOptions, options: RunsOptions) -> int:
             await check_credentials(cloud.bms)
         if count > 1 and not retry.yes:
             await confirm(f"{action} {pluralize(count, 'server')} of {cloud.where}?", otherwise="confirm with --yes")
-        wanted_options: DurableOptions = {"wave_size": retry.wave or run.wave_size, "detach": retry.detach}
+        wanted_options: DurableOptions = {"wave_size": retry.wave or run.wave_size, "detach": True}
         wanted_options["abort_above"] = run.abort_above if retry.abort_above is None else retry.abort_above
         wanted_options["verify"] = retry.verify
+        # A run that is half begun may be in the journal, where workers find it; a signal pauses it once it is known.
+        stop.on_first_signal = wait_for_the_run
         new = await cloud.bms.runs.retry(
             run, key=retry.key or made_up_key(action), unknown=retry.unknown or None, **wanted_options
         )

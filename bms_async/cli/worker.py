@@ -8,7 +8,7 @@ from functools import partial
 
 import anyio
 
-from bms_async import BmsClient, JournalError
+from bms_async import BmsClient, InvalidRequestError, JournalError
 from bms_async.journal import KeptBatch
 from bms_async.runs import BatchEvent
 
@@ -48,17 +48,20 @@ def work(clouds: Sequence[str], *, journal: str | None) -> int:
             desks = []
             for each in settings:
                 cloud = await stack.enter_async_context(open_client(each, runs))
-                worker = await stack.enter_async_context(cloud.bms.runs.work())
-                desk = _Desk(cloud.bms)
-                worker.on_event = desk.note
-                desks.append(desk)
+                desks.append(_Desk(cloud.bms))
                 print_error(f"works for {cloud.where}, by the journal {runs.label}; Ctrl-C ends it")
-            async with anyio.create_task_group() as tasks:
+            async with AsyncExitStack() as workers:
                 for desk in desks:
-                    tasks.start_soon(desk.watch)
-                await ending.wait()
-                tasks.cancel_scope.cancel()
-            print_error("hands back what it has, and ends")
+                    worker = await workers.enter_async_context(desk.bms.runs.work())
+                    worker.on_event = desk.note
+                async with anyio.create_task_group() as tasks:
+                    for desk in desks:
+                        tasks.start_soon(desk.watch)
+                    await ending.wait()
+                    tasks.cancel_scope.cancel()
+                print_error("hands back what it has, and ends")
+            for desk in desks:
+                await desk.look()
         # It was asked to end, and did.
         stop.number = 0
         return Code.OK
@@ -71,10 +74,13 @@ class _Desk:
 
     Args:
         bms: Its client.
+
+    Attributes:
+        bms: Its client.
     """
 
     def __init__(self, bms: BmsClient) -> None:
-        self._bms = bms
+        self.bms = bms
         self._touched: set[str] = set()
 
     def note(self, event: BatchEvent, batch: KeptBatch) -> None:
@@ -89,16 +95,20 @@ class _Desk:
     async def watch(self) -> None:
         """Say which runs have ended, until it is cancelled."""
         while True:
-            touched, self._touched = self._touched, set()
-            for key in touched:
-                await self._look(key)
+            await self.look()
             await anyio.sleep(_LOOK_EVERY)
+
+    async def look(self) -> None:
+        """Say which runs have ended since the last look."""
+        touched, self._touched = self._touched, set()
+        for key in touched:
+            await self._look(key)
 
     async def _look(self, key: str) -> None:
         try:
-            run = await self._bms.runs.get(key)
-        except JournalError:
-            # The worker itself says so; the next batch of the run leads here again.
+            run = await self.bms.runs.get(key)
+        except (JournalError, InvalidRequestError):
+            # The worker itself says that the journal fails; and a run that was deleted is no news.
             return
         if run.ended is None:
             return

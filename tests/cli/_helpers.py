@@ -8,13 +8,14 @@ import os
 import pty
 import select
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import chdir, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import chdir, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,9 +68,24 @@ class Bms:
         }
 
     @property
-    def saved(self) -> list[Path]:
-        """The files of saved jobs."""
-        return sorted((self.state / "bms").glob("*.jsonl"))
+    def journal(self) -> Path:
+        """The file that all runs of this user on this machine are in."""
+        return self.state / "bms" / "runs.db"
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs, the latest first."""
+        return self("runs", "list", "--json").json
+
+    def run(self, key: str) -> dict[str, Any]:
+        """All that is shown of a run."""
+        [shown] = self("runs", "show", key, "--json").json
+        return shown
+
+    def bury(self) -> None:
+        """Let the lease of whatever was killed be over, as it is after 15 seconds."""
+        with closing(sqlite3.connect(self.journal)) as connection, connection:
+            connection.execute("UPDATE bms_async_batches SET lease = -1")
 
     def __call__(self, *arguments: str, text: str = "", changes: Mapping[str, str | None] | None = None) -> Ended:
         """Run it in this process, which takes a tenth of the time and has blockbuster watch it."""
@@ -97,9 +113,9 @@ class Bms:
         return self("servers", "list", "--tag", tag, "--ids").out.split()
 
     @contextmanager
-    def in_a_pipe(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    def in_a_pipe(self, *arguments: str, command: Sequence[str] = COMMAND) -> Iterator[subprocess.Popen[str]]:
         process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*command, *arguments],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

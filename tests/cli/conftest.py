@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bms_async.fleet import reconcile
 from tests.cli._helpers import Bms, simulator
 
 
@@ -40,3 +41,10 @@ def endless_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bms]:
     """The command, in a cloud of 300 servers whose jobs end on no day of ours."""
     with simulator("--servers", "300", "--job-seconds", "90000", "90000") as exports:
         yield Bms(exports, tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have servers whose states prove nothing given up soon by what runs in this process."""
+    monkeypatch.setattr(reconcile, "_IDLE_TIMEOUT", 0.5)
+    monkeypatch.setattr(reconcile, "_POLL_DELAYS", (0.1,))

@@ -99,10 +99,19 @@ def test_limits_are_all_free_where_nothing_was_used(bare: Path) -> None:
         (["stop", "--file", ""], NOBODY, 2, "--file is empty"),
         (["stop", "--report", "", "a"], NOBODY, 2, "--report '': not a regular file"),
         (["stop"], NOBODY, 2, "standard input has no ids"),
-        (["stop", "a", "--save", "/no/such/folder/file"], NOBODY, 2, "its folder does not exist"),
+        (["stop", "a", "--save", "file"], NOBODY, 2, "runs are kept in the journal now; name this one by --key"),
         (["stop", "a", "--report", "/no/such/folder/file"], NOBODY, 2, "its folder does not exist"),
-        (["stop", "--resume", "/no/such/file"], NOBODY, 2, "/no/such/file"),
-        (["stop", "--resume", "/no/such/file", "a"], NOBODY, 2, "the file names the servers"),
+        (["stop", "--resume", "/no/such/file"], NOBODY, 2, "--resume /no/such/file: there is no run of that key"),
+        (["stop", "--resume", "tonight", "a"], NOBODY, 2, "the run has its servers"),
+        (["stop", "--resume", "tonight", "--wave", "3"], NOBODY, 2, "the run keeps its --wave"),
+        (["stop", "a", "--no-journal", "--key", "tonight"], NOBODY, 2, "a run without one has no key"),
+        (["stop", "a", "--detach", "--report", "page.html"], NOBODY, 2, "the command ends before the run"),
+        (["stop", "a", "b", "--journal", "redis://host"], NOBODY, 3, "--journal: store='redis://host'"),
+        (["stop", "a", "b"], {**NOBODY, "BMS_RUNS": "redis://host"}, 3, "BMS_RUNS, or bms_runs in clouds.yaml"),
+        (["runs", "show", "tonight"], NOBODY, 1, "there is no run tonight of project"),
+        (["runs", "prune", "--older-than", "soon"], NOBODY, 2, "expected an age such as 30d"),
+        (["runs", "list", "--journal", "runs.db"], NOBODY, 3, "expected the address of a store"),
+        (["worker", "--cloud", "mine"], {}, 3, "clouds.yaml"),
         (["jobs", "watch"], NOBODY, 2, "--from"),
         (["servers", "list", "--columns", "id,colour"], NOBODY, 2, "there is no colour; the columns are id, name"),
         (["servers", "list", "--ids", "--json"], NOBODY, 2, "--ids"),
@@ -151,7 +160,7 @@ def test_what_was_saved_of_a_run_is_not_looked_for_in_another_cloud(bare: Path, 
     head = {"bms_run": 1, "action": "servers.stop", "endpoint": "https://elsewhere.example.com", "project_id": "p",
             "started": "2026-03-01T12:00:00+00:00", "ids": ["a"]}  # fmt: skip
     (bare / "run").write_text(json.dumps(head) + "\n")
-    code, _, err = typed_with(NOBODY, *arguments, "run")
+    code, _, err = typed_with(NOBODY, *arguments, "./run")
     assert (code, "run was saved for https://elsewhere.example.com, but the settings name" in err) == (2, True)
 
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
-from contextlib import ExitStack
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from bms_async.cli.journal import read_saved
 from tests.cli._helpers import PATIENCE, Bms, simulator
 
 WAVE = 100
 
 
-def add_faults(bms: Bms, *faults: dict[str, object]) -> None:
+def add_faults(bms: Bms, *faults: Mapping[str, object]) -> None:
     body = json.dumps(faults).encode()
     with urllib.request.urlopen(f"{bms.exports['BMS_ENDPOINT']}/_admin/faults", data=body) as answer:
         assert answer.status == 200
@@ -29,49 +31,57 @@ def no_fault_waits(bms: Bms) -> bool:
         return bool(json.load(answer)["faults_waiting"] == 0)
 
 
-def test_ctrl_c_brings_the_report_saves_the_jobs_and_the_rest_can_be_gone_on_with(healthy_cloud: Bms) -> None:
+def test_ctrl_c_pauses_a_run_and_it_is_gone_on_with_exactly(healthy_cloud: Bms) -> None:
     # Nothing is told of the first wave before it is interrupted, and so the second never begins.
-    add_faults(healthy_cloud, {"operation": "jobs.get", "nth": 1, "fault": {"type": "Delay", "seconds": 3600.0}})
+    fault = {"operation": "jobs.get", "fault": {"type": "Delay", "seconds": 3600.0}}
+    add_faults(healthy_cloud, *({**fault, "nth": nth} for nth in (1, 2, 3, 4)))
     arguments = ["stop", "--tag", "__type_baremetal", "-y", "--wave", str(WAVE)]
     with healthy_cloud.on_a_terminal(*arguments, columns=200, lines=60) as terminal:
         terminal.wait_for(lambda: f"{WAVE} asked" in terminal.text and no_fault_waits(healthy_cloud))
         terminal.send("\x03")
         assert terminal.end() == 130
         text = terminal.text
+    [run] = healthy_cloud.runs
+    key = run["key"]
+    assert (run["status"], run["submitted"], run["servers"]) == ("paused", WAVE, 300)
     assert "stop: 300 servers of project" in text
-    assert "UNKNOWN: The job was accepted, and the run did not wait for it; it continues in the cloud." in text
-    assert "SKIPPED: Nothing was done to it: the run ended before its turn." in text
-    [file] = healthy_cloud.saved
-    assert f"bms jobs watch --from {file}" in text
-    assert f"bms stop --resume {file}" in text
-    saved = read_saved(str(file))
-    asked = [json.loads(job)["servers"] for job in saved.jobs]
-    assert (list(map(len, asked)), len(saved.unasked)) == ([WAVE], 300 - WAVE)
+    assert "not ended" in text
+    assert "200 servers left" in text
+    assert f"bms stop --resume {key}" in text
+    assert f"bms runs resume {key}" in text
+    assert f"bms runs cancel {key}" in text
 
-    watched = healthy_cloud("jobs", "watch", "--from", str(file), "--json")
-    *lines, summary = watched.json
-    assert watched.code == 0
-    jobs = [line for line in lines if line["type"] == "job"]
-    assert [(job["status"], job["servers"]) for job in jobs] == [("SUCCESS", len(servers)) for servers in asked]
-    assert sum(line["type"] == "sub_job" for line in lines) == summary["servers"] == sum(map(len, asked))
-    assert summary["failed"] == 0
-    assert f"bms stop --resume {file}" in watched.err
-    job_id = json.loads(saved.jobs[0])["job_id"]
-    shown = healthy_cloud("jobs", "show", job_id, "--json")
-    number = len(asked[0])
-    assert (shown.code, shown.json[0]["sub_jobs_total"], len(shown.json[0]["sub_jobs"])) == (0, number, number)
-    assert f"{number} servers: {number} SUCCESS" in healthy_cloud("jobs", "show", job_id).out
-    assert healthy_cloud("jobs", "watch", job_id).out.startswith(f"1 of 1 job ended: {number} servers, 0 failed")
-
-    assert healthy_cloud("start", "--resume", str(file), "-y").code == 2
-    resumed = healthy_cloud("stop", "--resume", str(file), "-y", "--wave", "300", "--json")
+    assert healthy_cloud("start", "--resume", key, "-y").code == 2
+    resumed = healthy_cloud("stop", "--resume", key, "-y", "--json")
     *outcomes, summary = resumed.json
     assert resumed.code == 0
     assert len({each["server_id"] for each in outcomes}) == len(outcomes) == 300
     assert summary["by_state"]["SUCCEEDED"] + summary["by_state"]["UNCHANGED"] == 300
     # Those that had been asked for were watched, and not asked for again.
-    assert summary["calls"] == 1
-    assert not file.exists()
+    assert summary["calls"] == 200 * 4 / WAVE
+    assert summary["left"] == 0
+    again = healthy_cloud("stop", "--resume", key, "-y")
+    assert (again.code, "nothing is left of it" in again.err) == (2, True)
+
+
+def test_a_run_in_memory_is_ended_by_ctrl_c_and_its_jobs_can_be_watched(healthy_cloud: Bms) -> None:
+    add_faults(healthy_cloud, {"operation": "jobs.get", "nth": 1, "fault": {"type": "Delay", "seconds": 3600.0}})
+    arguments = ["reboot", "--tag", "__type_baremetal", "-y", "--wave", str(WAVE), "--no-journal"]
+    with healthy_cloud.on_a_terminal(*arguments, columns=200, lines=60) as terminal:
+        terminal.wait_for(lambda: f"{WAVE} asked" in terminal.text and no_fault_waits(healthy_cloud))
+        terminal.send("\x03")
+        assert terminal.end() == 130
+        text = terminal.text
+    assert "reboot: 300 servers of project" in text
+    assert "UNKNOWN: The job was accepted, and the run did not wait for it; it continues in the cloud." in text
+    assert "SKIPPED: Nothing was done to it: the run ended before its turn." in text
+    job_id = text.partition("bms jobs watch ")[2].split()[0]
+    watched = healthy_cloud("jobs", "watch", job_id, "--json")
+    assert (watched.code, watched.json[-1]["servers"], watched.json[-1]["failed"]) == (0, WAVE, 0)
+    shown = healthy_cloud("jobs", "show", job_id, "--json")
+    assert (shown.code, shown.json[0]["sub_jobs_total"], len(shown.json[0]["sub_jobs"])) == (0, WAVE, WAVE)
+    assert f"{WAVE} servers: {WAVE} SUCCESS" in healthy_cloud("jobs", "show", job_id).out
+    assert healthy_cloud("jobs", "watch", job_id).out.startswith(f"1 of 1 job ended: {WAVE} servers, 0 failed")
 
 
 PRESSED = """
@@ -118,42 +128,24 @@ def test_one_press_that_comes_twice_is_one_and_the_next_press_leaves_at_once(now
         assert process.stdout.read() == ""
 
 
-def test_of_a_reboot_that_was_killed_is_said_that_servers_may_be_rebooted_twice(
-    endless_cloud: Bms, tmp_path: Path
+@pytest.mark.usefixtures("quickly")
+@pytest.mark.parametrize(("action", "unknown"), [("stop", 0), ("reboot", 5)])
+def test_servers_whose_answer_was_not_waited_for_are_settled_by_their_states(
+    tmp_path: Path, action: str, unknown: int
 ) -> None:
-    file = tmp_path / "run"
-    arguments = ["reboot", "--tag", "__type_baremetal", "-y", "--wave", str(WAVE), "--save", str(file)]
-    with endless_cloud.on_a_terminal(*arguments, columns=200) as terminal:
-        terminal.wait_for(
-            lambda: f"{WAVE} asked" in terminal.text and file.exists() and bool(read_saved(str(file)).jobs)
-        )
-        terminal.process.kill()
-        terminal.end()
-    asked = endless_cloud("reboot", "--resume", str(file))
-    assert (asked.code, "so that none is rebooted twice" in asked.err) == (2, True)
-
-
-@pytest.mark.parametrize(("action", "left", "in_doubt"), [("stop", 40, 0), ("reboot", 20, 20)])
-def test_servers_whose_answer_was_not_waited_for_are_not_forgotten(
-    tmp_path: Path, action: str, left: int, in_doubt: int
-) -> None:
-    file = tmp_path / "run"
     with simulator("--servers", "60", "--job-seconds", "0.2", "0.4") as exports:
         bms = Bms(exports, tmp_path)
-        stuck = {"operation": f"servers.{action}", "nth": 2, "fault": {"type": "Delay", "seconds": 3600.0}}
-        add_faults(bms, stuck)
-        arguments = [action, "--tag", "__type_baremetal", "-y", "--wave", "20", "--save", str(file)]
+        add_faults(bms, {"operation": f"servers.{action}", "nth": 2, "fault": {"type": "Delay", "seconds": 3600.0}})
+        arguments = [action, "--tag", "__type_baremetal", "-y", "--wave", "20", "--key", "tonight"]
         with bms.on_a_terminal(*arguments, columns=200) as terminal:
-            terminal.wait_for_text("40 asked, 20 succeeded")
+            terminal.wait_for(lambda: no_fault_waits(bms))
             terminal.send("\x03")
             assert terminal.end() == 130
-            assert f"resume the run with the {left} servers left" in terminal.text
-            assert ("20 servers may have been rebooted" in terminal.text) == bool(in_doubt)
-        saved = read_saved(str(file))
-        assert (len(saved.unasked), len(saved.in_doubt)) == (left, in_doubt)
-        *outcomes, summary = bms(action, "--resume", str(file), "-y", "--json").json
-        assert len({each["server_id"] for each in outcomes}) == summary["servers"] == 20 + left
-        assert summary["exit_code"] == 0
+        *outcomes, summary = bms(action, "--resume", "tonight", "-y", "--json").json
+        assert len({each["server_id"] for each in outcomes}) == len(outcomes) == summary["servers"] == 60
+        assert summary["by_state"]["UNKNOWN"] <= unknown
+        assert sum(summary["by_state"].values()) == 60
+        assert summary["by_state"]["FAILED"] == summary["by_state"]["SKIPPED"] == 0
 
 
 def test_a_cloud_that_answers_again_is_no_longer_told_of(tmp_path: Path) -> None:
@@ -166,10 +158,10 @@ def test_a_cloud_that_answers_again_is_no_longer_told_of(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_in_a_pipe_ends_a_run_with_one_outcome_for_each_server(
-    endless_cloud: Bms, tmp_path: Path, number: signal.Signals, code: int
+def test_a_signal_in_a_pipe_ends_the_command_and_loses_no_server(
+    endless_cloud: Bms, number: signal.Signals, code: int
 ) -> None:
-    arguments = ["start", "unfit id", *endless_cloud.ids("rack-1"), "-y", "--json", "--save", str(tmp_path / "run")]
+    arguments = ["start", "unfit id", *endless_cloud.ids("rack-1"), "-y", "--json", "--key", f"until {code}"]
     with endless_cloud.in_a_pipe(*arguments) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
@@ -178,14 +170,14 @@ def test_a_signal_in_a_pipe_ends_a_run_with_one_outcome_for_each_server(
         rest, err = process.communicate(timeout=PATIENCE)
     *outcomes, summary = [json.loads(line) for line in [first, *rest.splitlines()]]
     assert process.returncode == summary["exit_code"] == code
-    assert len({each["server_id"] for each in outcomes}) == len(outcomes) == 41
-    assert summary["interrupted"]
+    assert len({each["server_id"] for each in outcomes}) == len(outcomes) == 41 - summary["left"]
+    assert (summary["servers"], summary["interrupted"]) == (41, True)
+    assert endless_cloud.run(f"until {code}")["status"] == "paused"
     assert "Traceback" not in err
 
 
-def test_whoever_stops_reading_ends_a_run_in_order_and_without_complaint(endless_cloud: Bms, tmp_path: Path) -> None:
-    saved = tmp_path / "run"
-    arguments = ["reboot", "unfit id", *endless_cloud.ids("rack-2"), "-y", "--json", "--save", str(saved)]
+def test_whoever_stops_reading_ends_a_run_in_order_and_without_complaint(endless_cloud: Bms) -> None:
+    arguments = ["reboot", "unfit id", *endless_cloud.ids("rack-2"), "-y", "--json", "--key", "unread"]
     with endless_cloud.in_a_pipe(*arguments) as process:
         assert process.stdout is not None
         process.stdout.close()
@@ -194,6 +186,7 @@ def test_whoever_stops_reading_ends_a_run_in_order_and_without_complaint(endless
         assert process.wait(timeout=PATIENCE) == 141
     assert "Traceback" not in err
     assert "BrokenPipe" not in err
+    assert endless_cloud.run("unread")["status"] == "paused"
 
 
 def test_nothing_is_changed_when_it_is_interrupted_before_the_question_is_answered(endless_cloud: Bms) -> None:
@@ -213,13 +206,28 @@ def test_a_cloud_that_is_gone_in_the_middle_is_shown_and_can_be_left(tmp_path: P
     with ExitStack() as terminals:
         with simulator("--servers", "40", "--job-seconds", "60", "70") as exports:
             bms = Bms(exports, tmp_path)
-            arguments = ["reboot", "--tag", "rack-0", "-y"]
+            arguments = ["reboot", "--tag", "rack-0", "-y", "--key", "gone"]
             terminal = terminals.enter_context(bms.on_a_terminal(*arguments, columns=200))
-            terminal.wait_for(lambda: "40 asked" in terminal.text and bool(bms.saved))
+            terminal.wait_for_text("40 asked")
+            [job] = jobs_of(bms)
         terminal.wait_for_text("the cloud does not respond: ")
         terminal.send("\x03")
         assert terminal.end() == 130
-        assert "40 UNKNOWN" in terminal.text
-        assert f"bms jobs watch --from {bms.saved[0]}" in terminal.text
-        watching = terminals.enter_context(bms.on_a_terminal("jobs", "watch", "--from", str(bms.saved[0]), columns=200))
+        assert "40 not ended" in terminal.text
+        assert "bms reboot --resume gone" in terminal.text
+        assert (bms.run("gone")["status"], bms.run("gone")["in_flight"]) == ("paused", 40)
+        saved = tmp_path / "jobs"
+        saved.write_text(json.dumps({"version": 1, "job_id": job, "project_id": exports["OS_PROJECT_ID"]}) + "\n")
+        watching = terminals.enter_context(bms.on_a_terminal("jobs", "watch", "--from", str(saved), columns=200))
         watching.wait_for_text("the cloud does not respond: ")
+
+
+def jobs_of(bms: Bms) -> list[str]:
+    """The jobs of all runs, once all that was asked for has one."""
+    with closing(sqlite3.connect(bms.journal)) as connection:
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            rows = connection.execute("SELECT state, job FROM bms_async_batches").fetchall()
+            if {state for state, _ in rows} <= {"watching"}:
+                return [job for _, job in rows]
+    raise AssertionError("a batch has no job")

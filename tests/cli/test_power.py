@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from bms_async.cli.journal import read_saved
 from tests.cli._helpers import Bms
 from tests.support.machine import patience
 
@@ -32,7 +31,8 @@ def test_outcomes_are_lines_of_json_and_then_comes_the_sum(cloud: Bms) -> None:
         if each["state"] == "FAILED":
             assert each["code"] == "BMS.0006"
             assert each["what"].startswith("The service could not")
-    assert cloud.saved == []
+    run = cloud.run(summary["run"])
+    assert (run["status"], run["by_state"]) == ("ended", summary["by_state"])
 
 
 def test_progress_is_lines_with_the_time_and_results_are_apart_from_it(cloud: Bms) -> None:
@@ -108,7 +108,10 @@ def test_a_dry_run_says_what_it_would_take_and_changes_nothing(cloud: Bms) -> No
     ended = cloud("reboot", "--tag", "rack-5", "--dry-run", "--wave", "10")
     assert ended.code == 0
     assert "would reboot 40 servers of project" in ended.out
-    assert "4 calls of 10 servers at most" in ended.out
+    # A run in the journal fills a wave by quarters.
+    assert "14 calls of 3 servers at most" in ended.out
+    plain = cloud("reboot", "--tag", "rack-5", "--dry-run", "--wave", "10", "--no-journal")
+    assert "4 calls of 10 servers at most" in plain.out
     assert "the limit is 50 calls a minute" in ended.out
     assert ended.out.endswith("nothing was changed\n")
     ids = "\n".join(f"server-{number}" for number in range(75_001))
@@ -118,22 +121,23 @@ def test_a_dry_run_says_what_it_would_take_and_changes_nothing(cloud: Bms) -> No
     assert arrived(cloud, "servers.reboot") == before
 
 
-def test_too_many_failures_end_a_run_and_what_is_left_can_be_gone_on_with(cloud: Bms, tmp_path: Path) -> None:
+def test_too_many_failures_end_a_run_and_what_is_left_can_be_tried_again(cloud: Bms) -> None:
     ids = [f"missing-{number}" for number in range(60)]
-    saved = tmp_path / "run.jsonl"
     healthy = cloud.ids("rack-6")[:20]
     text = "\n".join([*healthy, *ids])
-    ended = cloud("start", "-y", "--abort-above", "1%", "--wave", "20", "--save", str(saved), "--json", text=text)
+    ended = cloud("start", "-y", "--abort-above", "1%", "--wave", "20", "--key", "too many", "--json", text=text)
     assert ended.code == 1
-    summary = ended.json[-1]
+    *outcomes, summary = ended.json
     assert "more than the share of 0.01" in summary["aborted"]
     assert summary["by_state"]["SKIPPED"] > 0
-    assert sum(summary["by_state"].values()) == 80
-    assert f"bms start --resume {saved} --abort-above 100%" in ended.err
-    left = read_saved(str(saved)).unasked
-    again = cloud("start", "--resume", str(saved), "--abort-above", "100%", "-y", "--json")
+    assert sum(summary["by_state"].values()) == len({each["server_id"] for each in outcomes}) == 80
+    assert "bms runs retry 'too many' --abort-above 100%" in ended.err
+    left = {each["server_id"] for each in outcomes if each["state"] in ("SKIPPED", "FAILED")}
+    assert cloud("start", "--resume", "too many", "-y").code == 2
+    again = cloud("runs", "retry", "too many", "--abort-above", "100%", "-y", "--json", "--key", "the rest")
     states = {each["server_id"]: each["state"] for each in again.json[:-1]}
-    assert {states[server_id] for server_id in left} == {"FAILED"}
+    assert set(states) == left
+    assert {states[server_id] for server_id in left.intersection(ids)} == {"FAILED"}
     assert again.json[-1]["aborted"] is None
 
 
@@ -161,34 +165,58 @@ def test_a_page_that_cannot_be_written_is_told_and_keeps_the_exit_code(
     assert cloud("stop", "no-such-server", "--report", str(tmp_path)).code == 2
 
 
-def test_a_disk_that_is_full_is_told_and_loses_no_run(cloud: Bms, tmp_path: Path) -> None:
-    program = (
-        "import resource, sys\n"
-        # As good as a full disk: no file may become longer than this.
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-        "from bms_async.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))"
-    )
-    saved = tmp_path / "run.jsonl"
-    done = subprocess.run(
-        [sys.executable, "-c", program, "reboot", "--tag", "rack-7", "-y", "--json", "--save", str(saved)],
-        env=cloud.environment, capture_output=True, text=True, timeout=patience(60.0), check=False,
+FULL = (
+    "import resource, sys\n"
+    # As good as a full disk: no file may become longer than this.
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+    "from bms_async.cli import journal, main\n"
+    "journal.PATIENCE = 0.1\n"
+    "sys.exit(main(sys.argv[1:]))"
+)
+
+
+def on_a_full_disk(bms: Bms, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", FULL, *arguments],
+        env=bms.environment, capture_output=True, text=True, timeout=patience(60.0), check=False,
     )  # fmt: skip
+
+
+def test_where_no_run_can_be_written_down_nothing_is_sent_and_the_way_out_is_told(cloud: Bms, tmp_path: Path) -> None:
+    bms, before = Bms(cloud.exports, tmp_path), arrived(cloud, "servers.reboot")
+    done = on_a_full_disk(bms, "reboot", "--tag", "rack-7", "-y", "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Nothing was sent. With --no-journal the run is in memory alone" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert arrived(cloud, "servers.reboot") == before
+    done = on_a_full_disk(bms, "reboot", "--tag", "rack-7", "-y", "--json", "--no-journal")
     *outcomes, summary = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(outcomes) == summary["servers"] == 20
-    assert done.returncode == summary["exit_code"]
-    assert done.stderr.count("jobs cannot be saved") == 1
-    assert "File too large" in done.stderr
+    assert (done.returncode, summary["run"]) == (summary["exit_code"], None)
     assert "Traceback" not in done.stderr
-    assert not saved.exists()
 
 
-def test_a_file_that_is_there_is_not_written_over(cloud: Bms, tmp_path: Path) -> None:
-    precious = tmp_path / "precious"
-    precious.write_text("mine")
-    ended = cloud("start", "a", "--save", str(precious))
-    assert (ended.code, "name a new one" in ended.err) == (2, True)
-    assert precious.read_text() == "mine"
+@pytest.mark.parametrize("how", ["no home", "a folder in its place", "another program's file"])
+def test_a_journal_that_cannot_be_used_is_told_before_anything_is_sent(
+    cloud: Bms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    bms, before = Bms(cloud.exports, tmp_path), arrived(cloud, "servers.start")
+    changes: dict[str, str | None] = {}
+    if how == "no home":
+        changes = {"XDG_STATE_HOME": None}
+        monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home directory")))
+    elif how == "a folder in its place":
+        bms.journal.mkdir(parents=True)
+    else:
+        bms.journal.parent.mkdir(parents=True)
+        bms.journal.write_text("not a database, and of some length so that it is taken for none" * 20)
+    ended = bms("start", "--tag", "rack-7", "-y", changes=changes)
+    assert (ended.code, ended.out) == (2, "")
+    assert "Nothing was sent. With --no-journal" in " ".join(ended.err.split())
+    assert arrived(cloud, "servers.start") == before
+    # One server needs no journal, and neither does a read.
+    assert bms("start", cloud.ids("rack-7")[0], "-q", changes=changes).code in {0, 1}
+    assert bms("servers", "list", "-n", "1", changes=changes).code == 0
 
 
 def book_of(cloud: Bms, operation: str) -> dict[str, int]:

@@ -1,0 +1,212 @@
+"""`bms runs` and `bms worker`: runs that one process writes down, others carry out, and any may watch and steer."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from bms_async import DurableRun, DurableRuns
+from tests.cli._helpers import PATIENCE, Bms, simulator
+from tests.cli.test_power import arrived
+
+
+@pytest.fixture
+def bms(healthy_cloud: Bms, tmp_path: Path) -> Bms:
+    """The command in a quick cloud, with a journal of its own."""
+    return Bms(healthy_cloud.exports, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def other_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bms]:
+    """The command, in another quick cloud."""
+    with simulator("--servers", "40", "--job-seconds", "0.1", "0.2") as exports:
+        yield Bms(exports, tmp_path_factory.mktemp("state"))
+
+
+def detach(bms: Bms, action: str, rack: str, key: str, *more: str) -> None:
+    ended = bms(action, "--tag", rack, "--detach", "--key", key, "--yes", *more)
+    assert ended.code == 0
+    assert ended.out.startswith(f"{key}: {action} 40 servers is written down")
+    assert f"bms runs watch {key}" in ended.err
+    assert "`bms worker` carries it out" in ended.err
+
+
+def test_a_run_that_is_only_written_down_is_steered_from_anywhere(bms: Bms) -> None:
+    detach(bms, "stop", "rack-1", "one")
+    detach(bms, "reboot", "rack-2", "two", "--wave", "20")
+    listed = bms("runs", "list", "--open").out.splitlines()
+    assert [line.split("\t")[:4] for line in listed] == [
+        ["two", "reboot", "open", "0/40"],
+        ["one", "stop", "open", "0/40"],
+    ]
+    shown = bms("runs", "show", "two").out
+    assert "two: reboot, open, 0 of 40 servers ended" in shown
+    assert f"of project {bms.exports['OS_PROJECT_ID']} at {bms.exports['BMS_ENDPOINT']}" in shown
+    assert "workers hold 0 batches: `bms worker` carries it out" in shown
+
+    assert bms("runs", "pause", "one", "two").code == 0
+    assert {run["status"] for run in bms.runs} == {"paused"}
+    assert bms("runs", "resume", "one", "--json").json[0]["status"] == "open"
+    assert bms("runs", "cancel", "one", "two").code == 0
+    assert {run["status"] for run in bms.runs} == {"cancelled"}
+    assert bms.run("one")["by_state"]["SKIPPED"] == 40
+    late = bms("runs", "resume", "one")
+    assert (late.code, "was cancelled before, and stays so" in late.err) == (1, True)
+    watched = bms("runs", "watch", "one", "--json")
+    assert (watched.code, len(watched.json)) == (1, 41)
+    assert watched.json[-1]["by_state"]["SKIPPED"] == 40
+    assert "bms runs retry one" in watched.err
+    assert bms("runs", "list", "--open").out == ""
+    assert arrived(bms, "servers.stop") == 0
+
+    again = bms("runs", "retry", "two", "--detach", "--yes", "--key", "three", "--json")
+    assert (again.code, again.json[0]["servers"]) == (0, 40)
+    assert "at most 20 in flight at once" in bms("runs", "show", "three").out
+    assert bms("runs", "retry", "three", "--yes").code == 2
+    assert bms("runs", "prune", "--older-than", "0s").out == "2 runs deleted\n"
+    assert [run["key"] for run in bms.runs] == ["three"]
+    missing = bms("runs", "show", "one", "three")
+    assert (missing.code, "there is no run one of project" in missing.err) == (1, True)
+    assert "three: reboot" in missing.out
+
+
+def test_workers_share_a_run_that_a_third_process_watches_and_end_with_zero(bms: Bms) -> None:
+    before = arrived(bms, "servers.start")
+    ended = bms("start", "--tag", "__type_baremetal", "--detach", "--key", "all", "--yes", "--wave", "100")
+    assert ended.code == 0
+    with bms.in_a_pipe("worker") as one, bms.in_a_pipe("worker") as other:
+        watched = bms("runs", "watch", "all", "--json")
+        said = []
+        for worker in (one, other):
+            worker.send_signal(signal.SIGTERM)
+            said.append(worker.communicate(timeout=PATIENCE)[1])
+            assert worker.returncode == 0
+    *outcomes, summary = watched.json
+    assert watched.code == 0
+    assert len({each["server_id"] for each in outcomes}) == len(outcomes) == summary["servers"] == 300
+    assert (summary["calls"], summary["polls"], summary["left"]) == (None, None, 0)
+    # Each of its batches was sent once, whichever worker had it.
+    assert arrived(bms, "servers.start") == before + 12
+    assert all("works for project" in each and "hands back what it has" in each for each in said)
+    assert sum("all: start 300 servers, ended: " in each for each in said) >= 1
+    assert "Traceback" not in "".join(said)
+
+
+def test_what_a_killed_worker_had_is_taken_over_by_another_and_said(slow_cloud: Bms, tmp_path: Path) -> None:
+    bms = Bms(slow_cloud.exports, tmp_path)
+    detach(bms, "reboot", "rack-1", "one")
+    with bms.in_a_pipe("worker") as killed, bms.in_a_pipe("runs", "watch", "one", "--json") as watching:
+        assert killed.stderr is not None
+        assert "works for" in killed.stderr.readline()
+        assert watching.stderr is not None
+        while not bms.run("one")["held"]:
+            pass
+        killed.kill()
+        killed.communicate()
+        bms.bury()
+        with bms.in_a_pipe("worker") as heir:
+            out, err = watching.communicate(timeout=PATIENCE)
+            heir.send_signal(signal.SIGINT)
+            _, said = heir.communicate(timeout=PATIENCE)
+    *outcomes, summary = map(json.loads, out.splitlines())
+    assert (watching.returncode, heir.returncode) == (summary["exit_code"], 0)
+    assert len(outcomes) == summary["servers"] == 40
+    assert summary["by_state"]["FAILED"] == 0
+    assert "one: took over a batch to reboot 40 servers, " in said
+    assert "one: reboot 40 servers, ended: " in said
+    assert "Traceback" not in err + said
+
+
+def test_one_worker_works_for_several_clouds_and_each_run_stays_in_its_own(
+    bms: Bms, other_cloud: Bms, tmp_path: Path
+) -> None:
+    clouds = {
+        name: {
+            "auth": {"token": each.exports["OS_TOKEN"], "project_id": each.exports["OS_PROJECT_ID"]},
+            "bms_endpoint_override": each.exports["BMS_ENDPOINT"],
+        }
+        for name, each in (("a", bms), ("b", other_cloud))
+    }
+    (tmp_path / "clouds.json").write_text(json.dumps({"clouds": clouds}))
+    both = Bms({}, tmp_path)
+    for name, action in (("a", "stop"), ("b", "reboot")):
+        ended = both(action, "--tag", "rack-0", "--cloud", name, "--detach", "--key", name, "--yes")
+        assert ended.code == 0, ended.err
+    elsewhere = both("stop", "--resume", "a", "--cloud", "b", "--yes")
+    assert (elsewhere.code, f"it is a run of project {bms.exports['OS_PROJECT_ID']}" in elsewhere.err) == (2, True)
+    assert {run["key"] for run in both("runs", "list", "--all", "--cloud", "a", "--json").json} == {"a", "b"}
+    assert {run["key"] for run in both("runs", "list", "--cloud", "a", "--json").json} == {"a"}
+    with both.in_a_pipe("worker", "--cloud", "a", "--cloud", "b") as worker:
+        for name in ("a", "b"):
+            assert both("runs", "watch", name, "--cloud", name, "-q").code == 0
+        worker.send_signal(signal.SIGTERM)
+        _, said = worker.communicate(timeout=PATIENCE)
+    assert worker.returncode == 0
+    assert said.count("works for project") == 2
+
+
+def test_the_same_key_is_the_same_run_and_one_that_has_ended_sends_nothing(bms: Bms) -> None:
+    first = bms("reboot", "--tag", "rack-3", "--yes", "--key", "kernel 42", "--json")
+    before = arrived(bms, "servers.reboot")
+    again = bms("reboot", "--tag", "rack-3", "--yes", "--key", "kernel 42", "--json")
+    assert (first.code, again.code) == (0, 0)
+    assert "has ended before: nothing is sent" in again.err
+    assert again.json[-1]["by_state"] == first.json[-1]["by_state"]
+    assert arrived(bms, "servers.reboot") == before
+    other = bms("reboot", "--tag", "rack-4", "--yes", "--key", "kernel 42")
+    assert (other.code, "expected the same servers as before, or a new key" in other.err) == (2, True)
+    stop = bms("stop", "--tag", "rack-3", "--yes", "--key", "kernel 42")
+    assert (stop.code, "it is that of a servers.reboot" in stop.err) == (2, True)
+
+
+def test_one_server_is_asked_for_without_the_journal_unless_it_has_a_key(bms: Bms) -> None:
+    server_id = bms.ids("rack-5")[0]
+    assert bms("reboot", server_id, "--json").json[-1]["run"] is None
+    assert not bms.journal.exists()
+    assert bms("reboot", server_id, "--json", "--key", "one").json[-1]["run"] == "one"
+    assert bms.run("one")["servers"] == 1
+
+
+def test_old_runs_of_the_command_are_deleted_and_those_with_a_key_are_kept(
+    bms: Bms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bms_async.cli.journal._KEPT_SECONDS", 0.0)
+    bms("stop", "--tag", "rack-6", "--yes", "--key", "mine", "-q")
+    bms("start", "--tag", "rack-6", "--yes", "-q")
+    assert [run["key"] for run in bms.runs] == ["mine"]
+
+
+def test_a_signal_that_comes_while_a_run_is_written_down_leaves_it_paused(
+    bms: Bms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, before = DurableRuns._begin, arrived(bms, "servers.stop")
+
+    async def begin_and_be_interrupted(*arguments: Any, **options: Any) -> DurableRun:
+        run = await begin(*arguments, **options)
+        signal.raise_signal(signal.SIGINT)
+        await anyio.lowlevel.checkpoint()
+        return run
+
+    monkeypatch.setattr(DurableRuns, "_begin", begin_and_be_interrupted)
+    ended = bms("stop", "--tag", "rack-5", "--yes", "--key", "soon over")
+    assert (ended.code, "nothing was changed" in ended.err) == (130, False)
+    assert "bms stop --resume 'soon over'" in ended.err
+    assert bms.run("soon over")["status"] == "paused"
+    assert arrived(bms, "servers.stop") == before
+
+
+def test_leaving_a_run_that_is_watched_leaves_it_alone(bms: Bms) -> None:
+    detach(bms, "stop", "rack-7" if len(bms.ids("rack-7")) == 40 else "rack-0", "alone")
+    with bms.on_a_terminal("runs", "watch", "alone", columns=200) as terminal:
+        terminal.wait_for_text("no worker holds a batch of it")
+        terminal.send("\x03")
+        assert terminal.end() == 130
+        assert "the run goes on as before" in terminal.text
+    assert bms.run("alone")["status"] == "open"
