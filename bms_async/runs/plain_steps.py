@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import msgspec
 
 from bms_async._threads import run_in_thread
-from bms_async.errors import ClientClosedError, InvalidRequestError
+from bms_async.errors import ClientClosedError, FleetError, InvalidRequestError
 from bms_async.fleet.batch import Batch, BatchWithdrawnError
-from bms_async.fleet.durable import DurableBatch, FollowingBatch
+from bms_async.fleet.durable import DurableBatch, FollowingBatch, skipped_outcomes
 from bms_async.fleet.outcome import Outcome
 from bms_async.fleet.packed import count_states, pack_details, pack_outcomes, unpack_batch, unpack_outcomes
 from bms_async.fleet.scheduler import batch_of
@@ -127,6 +127,19 @@ class PlainSteps:
         await self._carry_on(sent, batch, log, BatchState.SENDING)
         return await _result(sent, log)
 
+    async def skip(self, given_up: NextBatch, *, key: str, why: str | None) -> BatchResult:
+        """Return the outcomes of a batch that is not sent again.
+
+        Args:
+            given_up: The batch.
+            key: The key that it would be sent under.
+            why: The reason.
+        """
+        error = None if why is None else FleetError(why, code=None, server_ids=())
+        batch = unpack_batch(given_up.ids, given_up.details)
+        outcomes = skipped_outcomes(given_up.action, batch, error)
+        return await _pack(given_up.action, key, outcomes)
+
     async def _carry_on(
         self, sent: SentBatch, batch: Batch, log: _MemoryLog, state: BatchState, job: JobHandle | None = None
     ) -> None:
@@ -170,14 +183,20 @@ def merge(batches: Sequence[NextBatch]) -> NextBatch:
 
 async def _result(sent: SentBatch, log: _MemoryLog) -> BatchResult:
     outcomes = [*(unpack_outcomes(sent.invalid) if sent.invalid else ()), *log.outcomes]
-    packed = (await run_in_thread(pack_outcomes, outcomes),) if outcomes else ()
+    again = tuple(_next_batch(sent.action, following) for following in log.following)
+    return await _pack(sent.action, sent.key, outcomes, again, log.extra_calls)
+
+
+async def _pack(
+    action: str, key: str, outcomes: list[Outcome], again: tuple[NextBatch, ...] = (), extra_calls: int = 0
+) -> BatchResult:
     return BatchResult(
-        action=sent.action,
-        key=sent.key,
+        action=action,
+        key=key,
         counts=count_states(outcomes),
-        packed=packed,
-        again=tuple(_next_batch(sent.action, following) for following in log.following),
-        extra_calls=log.extra_calls,
+        packed=(await run_in_thread(pack_outcomes, outcomes),) if outcomes else (),
+        again=again,
+        extra_calls=extra_calls,
     )
 
 

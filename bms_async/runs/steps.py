@@ -178,6 +178,22 @@ class BatchSteps:
         self._session.check_open()
         return await self._beating(batch, on_progress, self._plain.settle)
 
+    async def skip_batch(self, batch: NextBatch | str | bytes, *, key: str, why: str | None = None) -> BatchResult:
+        """Give up a batch that a result asks to have sent again, as an engine does whose run was cancelled.
+
+        Servers that were never sent are SKIPPED; the others have the outcome of their last attempt.
+
+        Args:
+            batch: Of `BatchResult.again`, or its JSON.
+            key: The key that it would be sent under.
+            why: The reason, for the outcomes of what was never sent.
+
+        Raises:
+            InvalidRequestError: It is no such batch.
+        """
+        given_up = NextBatch.from_json(batch) if isinstance(batch, str | bytes) else batch
+        return await self._plain.skip(given_up, key=key, why=why)
+
     async def _place(self) -> str:
         raise NotImplementedError
 

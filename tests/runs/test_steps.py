@@ -49,17 +49,18 @@ class World:
     def most_reboots(self) -> int:
         return max(server.reboots for server in self.cloud.cloud.servers.values())
 
-    def lose_answers(self, operation: str, *, times: int = 1) -> None:
-        """Have the cloud act, and answer later than anybody waits."""
-        left = [times]
+    def lose_answer(self, operation: str) -> anyio.Event:
+        """Have the cloud act, and answer later than anybody waits; return what is set when the call is there."""
+        arrived = anyio.Event()
 
         def late(called: str, *_: object) -> Fault | None:
-            if called != operation or not left[0]:
+            if called != operation or arrived.is_set():
                 return None
-            left[0] -= 1
+            arrived.set()
             return Delay(seconds=100_000.0)
 
         self.cloud.cloud.faults.append(late)
+        return arrived
 
 
 def play(
@@ -228,13 +229,11 @@ def test_the_key_of_another_batch_is_refused(journal: Path) -> None:
 @pytest.mark.parametrize("action", ["reboot", "stop"])
 def test_a_batch_found_sending_after_a_death_is_unknown_and_settled(journal: Path, action: str) -> None:
     async def main(world: World) -> None:
-        world.lose_answers(f"servers.{action}")
-        async with world.client() as dying:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(partial(dying.runs.send_batch, action, world.ids, key="a"))
-                while not world.sent(f"servers.{action}"):
-                    await anyio.sleep(0.1)
-                tasks.cancel_scope.cancel()
+        arrived = world.lose_answer(f"servers.{action}")
+        async with world.client() as dying, anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(dying.runs.send_batch, action, world.ids, key="a"))
+            await arrived.wait()
+            tasks.cancel_scope.cancel()
         async with world.client() as bms:
             sent = await bms.runs.send_batch(action, world.ids, key="a")
             assert sent.state is SentState.UNKNOWN

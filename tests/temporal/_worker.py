@@ -1,0 +1,110 @@
+"""A worker of Temporal in a process of its own, which kills itself at a named point.
+
+python -m tests.temporal._worker TARGET TASK_QUEUE DIRECTORY [POINT=NTH ...]
+
+Each point is met once among all processes with the same directory. NTH is counted in each process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.common import RetryPolicy
+
+from bms_async import BmsClient, Limits, Runs, SentBatch
+from bms_async.temporal import block, worker
+from tests.soak.hurry import hurried
+
+LIMITS = {
+    "jobs.get": 1_000_000,
+    "servers.list": 1_000_000,
+    "servers.get": 1_000_000,
+    "servers.start": 1_000_000,
+    "servers.stop": 1_000_000,
+    "servers.reboot": 1_000_000,
+}
+CARELESS = "careless"
+"""In the place of a point: send a reboot as often as a stop, as Temporal does by default."""
+
+
+class Points:
+    """Kills this process at some point, if no process was killed there before."""
+
+    def __init__(self, directory: Path, points: dict[str, int]) -> None:
+        self._directory = directory
+        self._points = points
+        self._met = Counter[str]()
+
+    def meet(self, point: str) -> None:
+        self._met[point] += 1
+        if self._met[point] == self._points.get(point):
+            try:
+                os.close(os.open(self._directory / point, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def watched(bms: BmsClient, points: Points) -> None:
+    """Have the client's steps meet the points."""
+    runs: Any = bms.runs
+    send, watch, settle = bms.runs.send_batch, bms.runs.watch_job, bms.runs.settle_batch
+
+    async def send_batch(*args: Any, **options: Any) -> SentBatch:
+        points.meet("before send")
+        task = asyncio.ensure_future(send(*args, **options))
+        points_task = asyncio.ensure_future(_later(points, "request on its way"))
+        sent = await task
+        await points_task
+        points.meet("before answer")
+        return sent
+
+    async def _later(points: Points, point: str) -> None:
+        # Some turns of the loop later the request is on its way, and its answer takes the cloud longer.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        points.meet(point)
+
+    def ending(point: str, step: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def end(*args: Any, **options: Any) -> Any:
+            task = asyncio.ensure_future(step(*args, **options))
+            await asyncio.sleep(0.05)
+            points.meet(point)
+            return await task
+
+        return end
+
+    runs.send_batch, runs.watch_job, runs.settle_batch = (
+        send_batch,
+        ending("while watching", watch),
+        ending("while settling", settle),
+    )
+
+
+async def main(target: str, queue: str, directory: Path, words: list[str]) -> None:
+    if CARELESS in words:
+        block._send_policy = lambda _: RetryPolicy()
+        words.remove(CARELESS)
+    points = Points(directory, {name: int(nth) for name, _, nth in (word.partition("=") for word in words)})
+    client = await Client.connect(target)
+    journal = os.environ.get("TEST_RUNS")
+    runs = None if journal is None else Runs(journal)
+    async with BmsClient.from_env(limits=Limits(LIMITS), runs=runs) as bms:
+        watched(bms, points)
+        async with worker(client, bms, queue):
+            sys.stdout.write("ready\n")
+            sys.stdout.flush()
+            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    with hurried():
+        asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4:]))
