@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .block import BlockWorkflow
     from .client import SEARCH_ATTRIBUTE, FleetHandle, get, start
     from .messages import FleetOptions, FleetProgress
-    from .worker import TASK_QUEUE, worker
+    from .serving import TASK_QUEUE, worker
     from .workflow import FleetWorkflow
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
 _EXTRA = ("temporal", "temporalio")
 _HOMES = {
     "SEARCH_ATTRIBUTE": "client",
-    "TASK_QUEUE": "worker",
+    "TASK_QUEUE": "serving",
     "BlockWorkflow": "block",
     "FleetActivities": "activities",
     "FleetHandle": "client",
@@ -53,7 +53,7 @@ _HOMES = {
     "FleetWorkflow": "workflow",
     "get": "client",
     "start": "client",
-    "worker": "worker",
+    "worker": "serving",
 }
 __all__[:] = _present(__all__, dict.fromkeys(__all__, _EXTRA))
 

@@ -59,8 +59,7 @@ class FleetActivities:
     async def send_batch(self, text: str) -> str:
         """Send a batch; for a reboot, by a workflow that was reset, only say that nothing is known of it."""
         request = from_json(text, SendRequest)
-        is_reset = activity.info().workflow_run_id != request.first_run_id
-        if is_reset and request.action == "servers.reboot":
+        if request.action == "servers.reboot" and _was_reset(request):
             return _lost(request).to_json()
         return await _beating("null", partial(self._send, request))
 
@@ -150,6 +149,10 @@ async def _finish(task: asyncio.Task[T]) -> T:
 
 async def _to_json(result: BatchResult) -> str:
     return (await run_in_thread(_shorten, result)).to_json()
+
+
+def _was_reset(request: SendRequest) -> bool:
+    return activity.info().workflow_run_id != request.first_run_id
 
 
 def _lost(request: SendRequest) -> SentBatch:

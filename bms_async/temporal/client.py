@@ -38,7 +38,7 @@ from .messages import (
     to_json,
     unpack_block,
 )
-from .worker import TASK_QUEUE
+from .serving import TASK_QUEUE
 from .workflow import TASK_TIMEOUT, FleetWorkflow, attributes_of, child_id
 
 SEARCH_ATTRIBUTE = "BmsRunKey"

@@ -73,7 +73,6 @@ class FleetInput(msgspec.Struct, frozen=True, kw_only=True):
         aborted: The reason, if too many servers failed.
         began: When it was started, in seconds since 1970.
         executions: How often it has gone on as a new execution.
-        most_events: Events of a history after which it goes on as a new execution; 0 for when the server suggests it.
         version: The version of this JSON.
     """
 
@@ -92,7 +91,6 @@ class FleetInput(msgspec.Struct, frozen=True, kw_only=True):
     aborted: str | None = None
     began: float | None = None
     executions: int = 0
-    most_events: int = 0
     version: int = VERSION
 
 

@@ -39,6 +39,9 @@ from .messages import (
 TASK_TIMEOUT = timedelta(seconds=5)
 """A workflow task that died with its worker or with the server comes again only after it."""
 
+_MOST_EVENTS = 10_000
+"""Events of a history after which a run goes on as a new execution, if the server does not suggest it before."""
+
 _REPORT_TIMEOUT = timedelta(seconds=10)
 
 
@@ -198,8 +201,8 @@ class FleetWorkflow:
 
     @property
     def _is_long(self) -> bool:
-        info, most = workflow.info(), self._state.most_events
-        return info.get_current_history_length() > most if most else info.is_continue_as_new_suggested()
+        info = workflow.info()
+        return info.is_continue_as_new_suggested() or info.get_current_history_length() > _MOST_EVENTS
 
     def _let_next(self, number: int) -> None:
         if number == self._state.current:

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from temporalio.client import Client
 from temporalio.common import RetryPolicy
 
 from bms_async import BmsClient, Limits, Runs, SentBatch
-from bms_async.temporal import block, worker
+from bms_async.temporal import block, worker, workflow
 from tests.soak.hurry import hurried
 
 LIMITS = {
@@ -31,6 +32,7 @@ LIMITS = {
     "servers.stop": 1_000_000,
     "servers.reboot": 1_000_000,
 }
+QUICK_TASK = timedelta(seconds=1)
 CARELESS = "careless"
 """In the place of a point: send a reboot as often as a stop, as Temporal does by default."""
 
@@ -91,15 +93,17 @@ def watched(bms: BmsClient, points: Points) -> None:
 
 async def main(target: str, queue: str, directory: Path, words: list[str]) -> None:
     if CARELESS in words:
-        block._send_policy = lambda _: RetryPolicy()
+        block._send_policy = lambda action: RetryPolicy()
         words.remove(CARELESS)
+    # What a killed worker had of a workflow comes again after it.
+    workflow.TASK_TIMEOUT = QUICK_TASK
     points = Points(directory, {name: int(nth) for name, _, nth in (word.partition("=") for word in words)})
     client = await Client.connect(target)
     journal = os.environ.get("TEST_RUNS")
     runs = None if journal is None else Runs(journal)
     async with BmsClient.from_env(limits=Limits(LIMITS), runs=runs) as bms:
         watched(bms, points)
-        async with worker(client, bms, queue):
+        async with worker(client, bms, queue, sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5)):
             sys.stdout.write("ready\n")
             sys.stdout.flush()
             await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
