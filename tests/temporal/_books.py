@@ -10,7 +10,7 @@ import sys
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -51,27 +51,21 @@ async def workers(
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[None]:
     """Have so many workers run; one that was killed is replaced, and none ends in another way."""
-
-    async def keep_one() -> None:
-        arguments = ["-m", "tests.temporal._worker", target, queue, str(directory), *words]
-        known = os.environ | dict(cloud.environment()) | dict(environment or {})
-        while True:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, env=known
-            )
-            try:
-                ended = await process.wait()
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-            assert ended == -signal.SIGKILL, f"a worker ended with {ended}"
-
-    async with asyncio.TaskGroup() as tasks:
-        kept = [tasks.create_task(keep_one()) for _ in range(count)]
+    arguments = ["-m", "tests.temporal._worker", str(count), target, queue, str(directory), *words]
+    known = os.environ | dict(cloud.environment()) | dict(environment or {})
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdin=asyncio.subprocess.PIPE, env=known, start_new_session=True
+    )
+    assert process.stdin
+    try:
         yield
-        for each in kept:
-            each.cancel()
+        process.stdin.close()
+        assert await process.wait() == 0, "a worker ended by an error"
+    finally:
+        process.stdin.close()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 def begun(cloud: SimulatorProcess, action: str) -> Mapping[str, int]:

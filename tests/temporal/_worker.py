@@ -1,8 +1,9 @@
-"""A worker of Temporal in a process of its own, which kills itself at a named point.
+"""Workers of Temporal in processes of their own, which kill themselves at named points and are replaced.
 
-python -m tests.temporal._worker TARGET TASK_QUEUE DIRECTORY [POINT=NTH ...]
+python -m tests.temporal._worker COUNT TARGET TASK_QUEUE DIRECTORY [POINT=NTH ...]
 
-Each point is met once among all processes with the same directory. NTH is counted in each process.
+Each point is met once among all processes with the same directory; NTH is counted in each. They run until the standard
+input ends. Each is forked, since to import everything again would take longer than what is tested.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
 
 from bms_async import BmsClient, Limits, Runs, SentBatch
+from bms_async.fleet import reconcile
 from bms_async.temporal import block, worker, workflow
 from tests.soak.hurry import hurried
 
@@ -35,6 +39,13 @@ LIMITS = {
 QUICK_TASK = timedelta(seconds=1)
 CARELESS = "careless"
 """In the place of a point: send a reboot as often as a stop, as Temporal does by default."""
+
+
+@contextmanager
+def quick() -> Iterator[None]:
+    """Have little patience: jobs take less than a second here, and no request is held back."""
+    with hurried(), patch.object(reconcile, "_IDLE_TIMEOUT", 1.5):
+        yield
 
 
 class Points:
@@ -104,11 +115,30 @@ async def main(target: str, queue: str, directory: Path, words: list[str]) -> No
     async with BmsClient.from_env(limits=Limits(LIMITS), runs=runs) as bms:
         watched(bms, points)
         async with worker(client, bms, queue, sticky_queue_schedule_to_start_timeout=timedelta(seconds=0.5)):
-            sys.stdout.write("ready\n")
-            sys.stdout.flush()
             await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
+def fork(target: str, queue: str, directory: Path, words: list[str]) -> None:
+    if os.fork():
+        return
+    with quick():
+        asyncio.run(main(target, queue, directory, words))
+    os._exit(0)
+
+
+def keep(count: int, target: str, queue: str, directory: Path, words: list[str]) -> int:
+    """Keep so many workers running, and return how the first ended that was not killed."""
+    for _ in range(count):
+        fork(target, queue, directory, words)
+    while True:
+        _, status = os.wait()
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+            fork(target, queue, directory, words)
+            continue
+        count -= 1
+        if status or not count:
+            return int(status != 0)
+
+
 if __name__ == "__main__":
-    with hurried():
-        asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4:]))
+    sys.exit(keep(int(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]), sys.argv[5:]))

@@ -33,19 +33,19 @@ from bms_async.temporal import (
     workflow,
 )
 from bms_async.testing import SimulatorProcess
-from tests.soak.hurry import hurried
+from tests.support.guide import program_of
 from tests.support.machine import patience
 from tests.support.programs import run_program
 from tests.temporal._books import batches_of, begun, histories_of, running_cloud
 from tests.temporal._server import SEARCH_ATTRIBUTE, TemporalServer
-from tests.temporal._worker import LIMITS
+from tests.temporal._worker import LIMITS, quick
 
 SERVERS = 400
 
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[SimulatorProcess]:
-    with running_cloud(SERVERS, latency=(0.0, 0.0)) as running, hurried():
+    with running_cloud(SERVERS, latency=(0.0, 0.0)) as running, quick():
         yield running
 
 
@@ -280,3 +280,28 @@ except AttributeError as error:
 """
     told = run_program(program, {}, without=())
     assert "pip install 'bms-async[temporal]'" in told
+
+
+async def test_the_programs_of_the_guide_run(
+    client: Client,
+    cloud: SimulatorProcess,
+    ids: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def from_env() -> BmsClient:
+        auth = StaticToken(cloud.token)
+        return BmsClient(endpoint=cloud.address, project_id=cloud.project_id, auth=auth, limits=Limits(LIMITS))
+
+    async def connect(_: str) -> Client:
+        return client
+
+    monkeypatch.setattr(BmsClient, "from_env", from_env)
+    monkeypatch.setattr(Client, "connect", connect)
+    serving = program_of("docs/guides/engines.md", "worker")
+    starting = program_of("docs/guides/engines.md", "start")
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(serving.main())
+        await starting.main(client, ids[:20])
+        task.cancel()
+    assert "20 SUCCEEDED" in capsys.readouterr().out
