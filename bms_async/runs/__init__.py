@@ -7,16 +7,23 @@ from .options import DurableOptions
 from .resource import DurableRuns
 from .run import DurableRun, RunOutcomes
 from .runs import Runs
+from .step_records import BatchResult, NextBatch, SentBatch, SentState
+from .steps import BatchSteps
 from .worker import BatchEvent, Worker, WorkerStatistics
 
 __all__ = [
     "BatchEvent",
+    "BatchResult",
+    "BatchSteps",
     "DurableOptions",
     "DurableRun",
     "DurableRuns",
+    "NextBatch",
     "RunOutcomes",
     "RunStatus",
     "Runs",
+    "SentBatch",
+    "SentState",
     "Term",
     "Worker",
     "WorkerStatistics",

@@ -55,6 +55,30 @@ async def write_down(
         InvalidRequestError: The key is that of a run of other servers or of another action.
         JournalError: It could not be written; or not surely, in which case the same key says so the next time.
     """
+    intake, invalid = await read_ids(ids, action=action, check=check)
+    batches, refused, digest = await run_in_thread(_pack, intake, options.batch_size, invalid)
+    return await write_packed(
+        journal, batches, refused, digest, action=action, key=key, place=place, options=options, patience=patience
+    )
+
+
+async def read_ids(
+    ids: Iterable[str] | AsyncIterable[str], *, action: str, check: bool
+) -> tuple[Intake, list[Outcome]]:
+    """Read ids to their end.
+
+    Args:
+        ids: The servers.
+        action: Such as ``servers.reboot``.
+        check: Whether ids are checked against the reference.
+
+    Returns:
+        The ids, each once, and the outcomes of those that are invalid.
+
+    Raises:
+        InvalidRequestError: It is no source of ids.
+        Exception: The source raised it.
+    """
     tracker = RunTracker(action, Intake(size=_ANY_NUMBER, check=check), AbortRule(None, 1), hold=False)
     source = IdSource(ids, tracker)
     try:
@@ -62,7 +86,34 @@ async def write_down(
         tracker.raise_error()
     finally:
         await source.finish(admit=False)
-    batches, refused, digest = await run_in_thread(_pack, tracker.intake, options.batch_size, list(tracker.outcomes))
+    return tracker.intake, list(tracker.outcomes)
+
+
+async def write_packed(
+    journal: Journal,
+    batches: list[NewBatch],
+    refused: NewBlock | None,
+    digest: str,
+    *,
+    action: str,
+    key: str,
+    place: str,
+    options: CheckedOptions,
+    patience: float = PATIENCE,
+) -> tuple[KeptRun, bool]:
+    """Write a run of packed batches down, unless its place has one of that key; see `write_down`.
+
+    Args:
+        journal: The journal, open.
+        batches: Its batches.
+        refused: The outcomes of ids that are invalid.
+        digest: What two runs of the same servers have in common.
+        action: Such as ``servers.reboot``.
+        key: The caller's name for it.
+        place: The endpoint and the project.
+        options: Its options.
+        patience: Seconds for which a journal that does not answer is asked again.
+    """
     run = NewRun(
         id=secrets.token_hex(16),
         place=place,

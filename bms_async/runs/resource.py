@@ -11,7 +11,6 @@ from typing import Unpack
 
 import anyio
 
-from bms_async._tasks import BackgroundTasks
 from bms_async.errors import ConfigurationError, InvalidRequestError
 from bms_async.fleet import Outcome, OutcomeState
 from bms_async.jobs import Watcher
@@ -22,10 +21,12 @@ from bms_async.journal.transactions.runs import delete_ended, find_run, list_run
 from bms_async.session import Session
 
 from .begin import write_down
+from .journaled_steps import place_of_steps
 from .leader import Leaders, Term
 from .options import CheckedOptions, DurableOptions, check_key
 from .run import DurableRun
 from .runs import Runs
+from .steps import BatchSteps
 from .worker import Worker
 
 Ids = Iterable[str] | AsyncIterable[str]
@@ -33,7 +34,7 @@ Ids = Iterable[str] | AsyncIterable[str]
 _LISTED_AT_ONCE = 100
 
 
-class DurableRuns:
+class DurableRuns(BatchSteps):
     """Runs that outlive the process: ``bms.runs``, for a client that was made with ``runs=``.
 
     A run is written down with all of its servers before the first call, and any worker that lives finishes it: the
@@ -42,14 +43,9 @@ class DurableRuns:
     """
 
     def __init__(self, runs: Runs | None, session: Session, watcher: Watcher, *, endpoint: str, check: bool) -> None:
-        self._runs = runs
-        self._session = session
-        self._watcher = watcher
+        super().__init__(runs, session, watcher, check=check)
         self._endpoint = endpoint
-        self._check = check
-        self._tasks = BackgroundTasks("bms_async workers")
         self._leaders = Leaders(self._tasks)
-        self._workers: dict[str, Worker] = {}
         self._is_open = False
 
     async def start(self, ids: Ids, *, key: str | None = None, **options: Unpack[DurableOptions]) -> DurableRun:
@@ -214,8 +210,9 @@ class DurableRuns:
             raise InvalidRequestError("older_than", older_than, "expected 0 or more seconds")
         place = None if all_places else await self._place()
         deleted = 0
-        while count := await self._journal.run(delete_ended, older_than, place, prefix):
-            deleted += count
+        for each in (place,) if place is None else (place, place_of_steps(place)):
+            while count := await self._journal.run(delete_ended, older_than, each, prefix):
+                deleted += count
         if not prefix:
             for each in await self._journal.run(list_places, writes=False) if place is None else [place]:
                 while await self._journal.run(trim_events, each, older_than):

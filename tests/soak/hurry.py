@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from unittest.mock import patch
 
-from bms_async.fleet import isolate, plan, reconcile, scheduler
+from bms_async.fleet import durable, isolate, plan, reconcile, requeue, scheduler
 from bms_async.jobs import schedule
 from tests.support.machine import patience
 
@@ -17,7 +17,8 @@ PATIENCE = patience(1.0)
 _SHORTER: tuple[tuple[ModuleType, str, object], ...] = (
     (plan, "MAX_BATCH_SIZE", 20),
     (scheduler, "REFILL_TIMEOUT", 0.5),
-    (scheduler, "RETRY_DELAYS", (0.3, 0.6, 1.2)),
+    (requeue, "RETRY_DELAYS", (0.3, 0.6, 1.2)),
+    (durable, "RETRY_DELAYS", (0.3, 0.6, 1.2)),
     # Longer than what the proxy holds back may take to arrive.
     (reconcile, "_IDLE_TIMEOUT", 3 * PATIENCE),
     (reconcile, "_POLL_DELAYS", (0.2, 0.4, 0.8)),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bms_async.journal.records import Counts, KeptRun, NewBatch, NewBlock, NewRun, RunStatus
+from bms_async.journal.records import BatchState, Counts, KeptRun, NewBatch, NewBlock, NewRun, RunStatus
 from bms_async.journal.statements import Row, Statement, Transaction, Value, ask
 
 _FIELDS = tuple(name for name in KeptRun.__struct_fields__ if name not in ("counts", "held")) + Counts.__struct_fields__
@@ -128,6 +128,27 @@ def read_run(run: str) -> Transaction[KeptRun | None]:
         "SELECT count(*) FROM bms_async_batches WHERE run = $1 AND owner IS NOT NULL AND lease >= bms_now()", run
     )
     return _read_run(rows[0], held=int(held[0] or 0))
+
+
+def read_first_batch(run: str) -> Transaction[tuple[BatchState, str | None, bool] | None]:
+    """Read how far the first batch of a run is.
+
+    Args:
+        run: The run's id.
+
+    Returns:
+        Its state, its job, and whether it is not any more with the worker that it was with first; None if there is no
+        batch.
+    """
+    rows = yield from ask(
+        "SELECT state, job, CASE WHEN fence > 1 OR (owner IS NOT NULL AND lease < bms_now()) THEN 1 ELSE 0 END "
+        "FROM bms_async_batches WHERE run = $1 AND number = 0",
+        run,
+    )
+    if not rows:
+        return None
+    state, job, has_moved = rows[0]
+    return BatchState(str(state)), None if job is None else str(job), bool(has_moved)
 
 
 def list_runs(
