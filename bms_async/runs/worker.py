@@ -54,6 +54,10 @@ RENEW_EVERY = 5.0
 _LOOK_EVERY = 1.0
 """Seconds between two looks at the journal while there is nothing to do."""
 
+_LOOK_SELDOM = 5.0
+_LOOK_SHARE = 0.02
+"""The share of its time that a worker looks at most: among ten thousand open runs a look takes long."""
+
 _TAKE_OVER_EVERY = 2.0
 """Seconds between two looks for what other workers have left."""
 
@@ -174,11 +178,13 @@ class Worker:
     async def _claim_batches(self, tasks: TaskGroup) -> None:
         while True:
             self._wake.clear()
+            began = anyio.current_time()
             while await self._claim_one(tasks):
-                pass
+                began = anyio.current_time()
+            took = anyio.current_time() - began
             if await self._is_over():
                 return
-            with anyio.move_on_after(_LOOK_EVERY):
+            with anyio.move_on_after(look_pause(took)):
                 await self._wake.wait()
 
     async def _is_over(self) -> bool:
@@ -327,3 +333,12 @@ class Worker:
                 await self._journal.run(hand_back, self.owner, patience=HAND_BACK_GRACE)
             except (JournalError, ClientClosedError) as error:
                 _log.info("batches could not be handed back, and are free when their lease is over: %s", error)
+
+
+def look_pause(took: float) -> float:
+    """Return the seconds until a worker looks for work again that has found none.
+
+    Args:
+        took: Seconds that it took to find none.
+    """
+    return min(_LOOK_SELDOM, max(_LOOK_EVERY, took / _LOOK_SHARE))

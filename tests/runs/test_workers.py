@@ -27,6 +27,7 @@ from bms_async.journal import BatchState, Step
 from bms_async.journal.statements import ask
 from bms_async.journal.transactions import claims, steps
 from bms_async.runs import worker as worker_module
+from bms_async.runs.worker import look_pause
 from bms_async.simulator import Answer, CutAfter
 from tests.support.virtual_clock import advance
 
@@ -475,3 +476,8 @@ def test_a_reboot_whose_response_is_lost_is_proved_by_states_whoever_settles_it(
         assert site.calls("servers.reboot") == 1
 
     at_a_site(tmp_path, main, job_seconds=(40, 60))
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.0, 1.0), (0.005, 1.0), (0.05, 2.5), (3.0, 5.0)])
+def test_a_journal_that_takes_long_to_look_through_is_looked_at_less_often(took: float, pause: float) -> None:
+    assert look_pause(took) == pytest.approx(pause)
