@@ -1,7 +1,7 @@
 """What one client writes about jobs into the journal: one task, and one transaction for all that has come up.
 
-So what is written about a job is written in its order, and a thousand jobs whose polls end in the same second take a few
-transactions. A claim, for which a poll waits, is made at once; events are collected for a moment.
+So what is written about a job is written in its order, and a thousand jobs whose polls end in the same second take a
+few transactions. A claim, for which a poll waits, is made at once; events are collected for a moment.
 """
 
 from __future__ import annotations
