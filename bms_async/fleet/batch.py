@@ -43,7 +43,7 @@ class EarlierAttempts(msgspec.Struct, kw_only=True):
     sub_job_id: str | None = None
 
 
-class BatchWithdrawnError(BmsError):
+class BatchWithdrawnError(Exception):
     """A batch is not sent by this process: it is another worker's, or its run was paused. It gets no outcome here."""
 
 
