@@ -9,6 +9,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterable, Iterable
 
+import anyio.lowlevel
+
 from bms_async._threads import run_in_thread
 from bms_async.errors import InvalidRequestError
 from bms_async.fleet.outcome import Outcome
@@ -57,6 +59,9 @@ async def write_down(
     """
     intake, invalid = await read_ids(ids, action=action, check=check)
     batches, refused, digest = await run_in_thread(_pack, intake, options.batch_size, invalid)
+    # To free a million at once would hold the loop.
+    for _ in intake.pending.dismantle():
+        await anyio.lowlevel.checkpoint()
     return await write_packed(
         journal, batches, refused, digest, action=action, key=key, place=place, options=options, patience=patience
     )
