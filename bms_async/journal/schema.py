@@ -46,7 +46,8 @@ TABLES: Sequence[str] = (
     )
     """,
     """
-    CREATE INDEX bms_async_runs_unsent ON bms_async_runs (place, status, served) WHERE ended IS NULL AND unsent > 0
+    CREATE INDEX bms_async_runs_unsent ON bms_async_runs (place, status, action, served)
+    WHERE ended IS NULL AND unsent > 0
     """,
     """
     CREATE TABLE bms_async_batches (

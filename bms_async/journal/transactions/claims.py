@@ -43,6 +43,15 @@ _IS_DUE = f"{_IS_FREE} AND b.due <= bms_wall()"
 _NO_WAVE = 1 << 60
 
 _RUNS_LOOKED_AT = 8
+# Of the new batches the first one is looked at and no other, since a run whose wave is full may have thousands.
+_SENDABLE = (
+    "SELECT * FROM (SELECT r.id, r.served FROM bms_async_runs AS r WHERE r.place = $1 AND r.action = {action} "
+    "AND r.ended IS NULL AND r.unsent > 0 AND r.status = 'open' AND ($2 = '' OR r.id = $2) AND ("
+    f"(SELECT b.servers FROM bms_async_batches AS b WHERE b.run = r.id AND b.is_counted = 0 AND {_IS_DUE} "
+    f"ORDER BY b.rank, b.due, b.number LIMIT 1) <= coalesce(r.wave - r.in_flight, {_NO_WAVE}) "
+    f"OR EXISTS (SELECT 1 FROM bms_async_batches AS b WHERE b.run = r.id AND b.is_counted = 1 AND {_IS_DUE})) "
+    f"ORDER BY r.served LIMIT {_RUNS_LOOKED_AT}) AS those"
+)
 _MAX_SERVERS = 1000
 _MERGED_AT_ONCE = 200
 _RELEASED_AT_ONCE = 100
@@ -62,20 +71,11 @@ def claim_waiting(
         owner: The worker.
         run: The only run to look at; None for all.
     """
-    first, second, third = (*actions, actions[0], actions[0])[:3]
-    # Of the new batches the first one is looked at and no other, since a run whose wave is full may have thousands.
+    kinds = list(dict.fromkeys(actions))
+    # Each action by itself, so that an index has its runs in order, and those of others are not looked at.
+    sendable = " UNION ALL ".join(_SENDABLE.format(action=f"${number}") for number in range(3, 3 + len(kinds)))
     runs = yield from ask(
-        "SELECT r.id FROM bms_async_runs AS r WHERE r.place = $1 AND r.ended IS NULL AND r.unsent > 0 "
-        "AND r.status = 'open' AND r.action IN ($2, $3, $4) AND ($5 = '' OR r.id = $5) AND ("
-        f"(SELECT b.servers FROM bms_async_batches AS b WHERE b.run = r.id AND b.is_counted = 0 AND {_IS_DUE} "
-        f"ORDER BY b.rank, b.due, b.number LIMIT 1) <= coalesce(r.wave - r.in_flight, {_NO_WAVE}) "
-        f"OR EXISTS (SELECT 1 FROM bms_async_batches AS b WHERE b.run = r.id AND b.is_counted = 1 AND {_IS_DUE})) "
-        f"ORDER BY r.served LIMIT {_RUNS_LOOKED_AT}",
-        place,
-        first,
-        second,
-        third,
-        run or "",
+        f"SELECT id FROM ({sendable}) AS sendable ORDER BY served LIMIT {_RUNS_LOOKED_AT}", place, run or "", *kinds
     )
     for (found,) in runs:
         batches = yield from _claim_of_run(str(found), owner)
