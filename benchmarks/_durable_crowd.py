@@ -45,7 +45,7 @@ async def write_runs(url: str, *, runs: int, batches: int, servers: int, places:
                 options=options,
                 digest="",
             )
-            yield from begin_run(run, [batch] * batches, None)
+            yield from begin_run(run, [batch] * batches, [])
 
     async with opened(url) as journal:
         for start in range(0, runs, _WRITTEN_AT_ONCE):

@@ -57,7 +57,7 @@ async def write_run(journal: Journal, plan: Plan, *, key: str = KEY, place: str 
     batches = [NewBatch(ids=pack_ids(chunk), servers=plan.servers) for chunk in chunks]
     options = CheckedOptions().kept().encode()
     run = NewRun(id=secrets.token_hex(16), place=place, key=key, action=STOP, options=options, digest=key)
-    await journal.run(begin_run, run, batches, None)
+    await journal.run(begin_run, run, batches, [])
 
 
 async def claim(journal: Journal, owner: str, place: str = PLACE) -> KeptBatch | None:

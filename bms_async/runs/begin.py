@@ -21,6 +21,7 @@ from bms_async.fleet.tracker import RunTracker
 from bms_async.journal import Journal, KeptRun, NewBatch, NewBlock, NewRun, digest_ids, pack_ids
 from bms_async.journal.journal import PATIENCE
 from bms_async.journal.transactions.runs import begin_run
+from bms_async.validation.common import MAX_BATCH_SIZE
 
 from .options import CheckedOptions
 
@@ -97,7 +98,7 @@ async def read_ids(
 async def write_packed(
     journal: Journal,
     batches: list[NewBatch],
-    refused: NewBlock | None,
+    refused: list[NewBlock],
     digest: str,
     *,
     action: str,
@@ -140,9 +141,13 @@ async def write_packed(
     return kept, is_new
 
 
-def _pack(intake: Intake, size: int, invalid: list[Outcome]) -> tuple[list[NewBatch], NewBlock | None, str]:
+def _pack(intake: Intake, size: int, invalid: list[Outcome]) -> tuple[list[NewBatch], list[NewBlock], str]:
     batches = []
     while chunk := intake.pop_batch(size):
         batches.append(NewBatch(ids=pack_ids(chunk), servers=len(chunk)))
-    refused = NewBlock(counts=count_states(invalid), body=pack_outcomes(invalid)) if invalid else None
+    # In blocks, since a reader unpacks one at a time.
+    refused = [
+        NewBlock(counts=count_states(block), body=pack_outcomes(block))
+        for block in (invalid[start : start + MAX_BATCH_SIZE] for start in range(0, len(invalid), MAX_BATCH_SIZE))
+    ]
     return batches, refused, digest_ids([batch.ids for batch in batches])

@@ -113,7 +113,7 @@ class JournaledSteps:
         kept, _ = await write_packed(
             self._journal,
             [batch] if sent.servers else [],
-            NewBlock(counts=count_states(invalid), body=sent.invalid) if invalid else None,
+            [NewBlock(counts=count_states(invalid), body=sent.invalid)] if invalid else [],
             digest_ids([sent.packed]),
             action=sent.action,
             key=sent.key,

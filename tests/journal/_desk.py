@@ -71,7 +71,7 @@ class Desk:
         *batches: NewBatch,
         key: str | None = None,
         run: str | None = None,
-        refused: NewBlock | None = None,
+        refused: Sequence[NewBlock] = (),
         wave: int | None = None,
         abort_above: float | None = None,
         abort_sample: int = 1,

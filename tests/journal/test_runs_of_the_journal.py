@@ -14,20 +14,20 @@ from tests.journal._desk import Desk, make_batch, make_block, opened
 
 
 async def test_a_run_is_there_with_all_of_its_servers(desk: Desk) -> None:
-    refused = make_block(skipped=3)
+    refused = [make_block(skipped=2), make_block(skipped=1)]
     kept, is_new = await desk.begin(*(make_batch(7) for _ in range(120)), refused=refused, key="k")
     assert is_new
     assert (kept.key, kept.servers, kept.open_batches, kept.in_flight) == ("k", 843, 120, 0)
     assert kept.counts == Counts(skipped=3)
     assert kept.ended is None
-    assert [block.body for block in await desk.blocks(kept.id)] == [refused.body]
+    assert [block.body for block in await desk.blocks(kept.id)] == [block.body for block in refused]
     await desk.check(kept.id)
 
 
 async def test_the_same_key_is_the_same_run_and_writes_nothing(desk: Desk) -> None:
     first, _ = await desk.begin(make_batch(), key="k")
     before = await desk.everything(first.id)
-    second, is_new = await desk.begin(make_batch(), make_batch(), key="k", refused=make_block(skipped=1))
+    second, is_new = await desk.begin(make_batch(), make_batch(), key="k", refused=[make_block(skipped=1)])
     assert not is_new
     assert second.id == first.id
     assert await desk.everything(first.id) == before
@@ -65,7 +65,7 @@ async def test_of_many_who_begin_a_run_at_once_one_does(desk: Desk, make_store: 
 async def test_a_run_without_servers_has_ended(desk: Desk) -> None:
     kept, _ = await desk.begin()
     assert kept.ended is not None
-    refused, _ = await desk.begin(refused=make_block(skipped=2))
+    refused, _ = await desk.begin(refused=[make_block(skipped=2)])
     assert refused.ended is not None
     assert refused.servers == 2
 
@@ -166,6 +166,6 @@ async def test_a_key_is_free_again_once_its_run_is_deleted(desk: Desk) -> None:
 async def test_bytes_and_names_come_back_as_they_were(desk: Desk, body: bytes) -> None:
     key = "日本 ' \" $1 % \\ 🦀"
     block = NewBlock(counts=Counts(skipped=1), body=body)
-    kept, _ = await desk.begin(key=key, refused=block)
+    kept, _ = await desk.begin(key=key, refused=[block])
     assert (await desk.read(kept.id)).key == key
     assert [each.body for each in await desk.blocks(kept.id)] == [body]

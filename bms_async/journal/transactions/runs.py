@@ -16,19 +16,21 @@ _ROWS_A_STATEMENT = 50
 """Batches that are written by one statement, so that none takes long."""
 
 
-def begin_run(run: NewRun, batches: Sequence[NewBatch], refused: NewBlock | None) -> Transaction[tuple[KeptRun, bool]]:
+def begin_run(
+    run: NewRun, batches: Sequence[NewBatch], refused: Sequence[NewBlock]
+) -> Transaction[tuple[KeptRun, bool]]:
     """Write a run down with all its servers, unless its place has one of that key.
 
     Args:
         run: The run.
         batches: Its servers.
-        refused: The outcomes of ids that are invalid, if there are any.
+        refused: The outcomes of ids that are invalid.
 
     Returns:
         The run that has the key, and whether it is this very one: that it was written now or, by a transaction whose
         commit was not confirmed, a moment ago.
     """
-    counts = refused.counts if refused is not None else Counts()
+    invalid = sum(block.counts.total for block in refused)
     open_batches = len(batches)
     added = yield Statement(
         "INSERT INTO bms_async_runs (id, place, run_key, action, options, digest, wave, abort_above, abort_sample, "
@@ -48,18 +50,18 @@ def begin_run(run: NewRun, batches: Sequence[NewBatch], refused: NewBlock | None
             run.abort_above,
             run.abort_sample,
             RunStatus.OPEN.value,
-            sum(batch.servers for batch in batches) + counts.total,
+            sum(batch.servers for batch in batches) + invalid,
             open_batches,
-            counts.skipped,
-            0 if refused is None else 1,
+            invalid,
+            len(refused),
         ),
     )
     if added:
         for start in range(0, open_batches, _ROWS_A_STATEMENT):
             chunk = batches[start : start + _ROWS_A_STATEMENT]
             yield Statement(INSERT_BATCH, rows=[new_row(run.id, start + at, batch) for at, batch in enumerate(chunk)])
-        if refused is not None:
-            yield Statement(INSERT_BLOCK, (run.id, 1, -1, counts.total, refused.body))
+        for number, block in enumerate(refused, 1):
+            yield Statement(INSERT_BLOCK, (run.id, number, -1, block.counts.total, block.body))
     found = yield from find_run(run.place, run.key)
     if found is None:
         raise RuntimeError("a run that was just written down is not there")
