@@ -157,6 +157,9 @@ class Gateway:
 
     async def _act(self, worker: str, scope: Message, receive: Receive, send: Send) -> None:
         body = await _read(receive)
+        if body is None:
+            # Its sender died in the middle of it: it never came in.
+            return
         self.calls += 1
         if self._window is not None and not self._window.take():
             self.refused += 1
@@ -222,10 +225,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _read(receive: Receive) -> bytes:
+async def _read(receive: Receive) -> bytes | None:
+    """Return the body of a request; None if only a part of it comes."""
     body = bytearray()
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         body += message.get("body", b"")
         if not message.get("more_body"):
             return bytes(body)
