@@ -31,7 +31,7 @@ SLOW = (
     "api/bms/test_lists_cut_short.py", "api/bms/test_lists_that_move.py", "api/every_call", "browser", "cli", "docs",
     "examples", "fleet", "oracles", "secrets", "simulation", "soak", "telemetry", "temporal", "testing",
     "auth/test_token_cache.py", "session/test_large_answers.py", "client/test_closing.py",
-    "limits/shared/failures", "journal",
+    "limits/shared/failures", "journal", "runs/failures",
     "foreign/test_every_call.py", "jobs/test_patience.py", "jobs/test_replicas.py", "jobs/test_watcher.py",
     "limits/test_accounts.py",
     "limits/shared/test_ledger_histories.py", "limits/shared/test_lua_beside_python.py",

@@ -363,7 +363,8 @@ class JobBoard:
             return
         self._looked_at = now
         for entry in list(self._followed.values()):
-            if not polls.is_needed(entry.record):
+            # It may be this process's own: its claim was old when it was confirmed, and was renewed since.
+            if self._is_mine(entry) or not polls.is_needed(entry.record):
                 self._resume(entry)
         for free in await self.journal.run(find_free_jobs, place, _FREE_AT_ONCE, writes=False):
             known = self._entries.get(free.job)

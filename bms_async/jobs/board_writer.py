@@ -77,6 +77,9 @@ class BoardWriter:
 
     def claim(self, entry: BoardEntry) -> None:
         """Have a job written down and claimed; `entry.settled` says when that is decided."""
+        if self._releases.pop(entry.record.job_id, None) is not None:
+            # It is needed again. Handed back after an earlier claim is decided, it would be nobody's, and forgotten.
+            entry.is_released = False
         if entry.settled is None:
             entry.settled = asyncio.Event()
         self._claims[entry.record.job_id] = entry

@@ -77,7 +77,7 @@ class Gateway:
     Args:
         settings: What the cloud is like.
         latency: The seconds that each way of a call takes, at least and at most.
-        on_read: Called with the sender of each power call once it was read, and before the cloud acts.
+        on_read: Called with the sender and the servers of each power call once it was read, before the cloud acts.
         window: The limit of power calls; None for none.
         changes: Tells when something came in.
 
@@ -96,7 +96,7 @@ class Gateway:
         settings: CloudSettings,
         *,
         latency: tuple[float, float],
-        on_read: Callable[[str], None],
+        on_read: Callable[[str, list[str]], None],
         window: Window | None,
         changes: Changes,
     ) -> None:
@@ -157,12 +157,16 @@ class Gateway:
 
     async def _act(self, worker: str, scope: Message, receive: Receive, send: Send) -> None:
         body = await _read(receive)
+        if body is None:
+            # Its sender died in the middle of it: it never came in.
+            return
         self.calls += 1
         if self._window is not None and not self._window.take():
             self.refused += 1
             await _refuse(send)
             return
-        self._on_read(worker)
+        (request,) = msgspec.json.decode(body).values()
+        self._on_read(worker, [server["id"] for server in request["servers"]])
         whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def read_again() -> Message:
@@ -221,10 +225,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _read(receive: Receive) -> bytes:
+async def _read(receive: Receive) -> bytes | None:
+    """Return the body of a request; None if only a part of it comes."""
     body = bytearray()
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         body += message.get("body", b"")
         if not message.get("more_body"):
             return bytes(body)

@@ -56,7 +56,7 @@ class Scenario(msgspec.Struct, kw_only=True, frozen=True):
         servers: How many there are.
         batch: How many of them a batch has.
         wave: How many may be in flight at once; None for no bound.
-        busy: How many are busy with something else at first.
+        busy: How many are busy with something else when they are asked first.
         refusals: Which power calls are refused although there is no limit, the first being 1.
         fates: What happens at which passage of which point.
         play: What is done besides; None for nothing.
@@ -174,6 +174,7 @@ class Stage:
         self.stood: set[str] = set()
         self._in_doubt: dict[int, tuple[str, ...]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._disturbed: set[str] = set()
         self._is_ending = False
         self.deaths = 0
         self._stack = AsyncExitStack()
@@ -280,12 +281,11 @@ class Stage:
             error=error,
         )
 
-    def _on_read(self, name: str) -> None:
-        if self.scenario.busy and self.gateway.calls == 1:
-            # Now, so that they are still busy when their batches come.
-            cloud = self.gateway.cloud
-            every = len(cloud.servers) // self.scenario.busy
-            cloud.interfere(_IN_THE_WAY[self.scenario.action], list(cloud.servers)[::every])
+    def _on_read(self, name: str, ids: list[str]) -> None:
+        if len(self._disturbed) < self.scenario.busy and ids[0] not in self._disturbed:
+            # Now, so that it is busy when the cloud looks at it.
+            self._disturbed.add(ids[0])
+            self.gateway.cloud.interfere(_IN_THE_WAY[self.scenario.action], ids[:1])
         fates = self.scenario.fates.get("read")
         if fates is not None and fates.get(self._reads.count("read")) is not None and name in self.workers:
             self.workers[name].kill()
