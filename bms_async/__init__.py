@@ -79,10 +79,10 @@ if TYPE_CHECKING:
         JobLost,
         JobStarted,
         Patience,
-        SharedJobEvents,
         SubJobEnded,
         WatcherStatistics,
     )
+    from bms_async.jobs.shared_events import SharedJobEvents
     from bms_async.limits import Lane, LimiterStatistics, Limits, SharedStatistics
     from bms_async.models import (
         ApiVersion,

@@ -122,7 +122,7 @@ ON_DEMAND = {
     "ServerStatus": "bms_async.models",
     "ServerWaitError": "bms_async.errors",
     "ServerWaitTimeoutError": "bms_async.errors",
-    "SharedJobEvents": "bms_async.jobs",
+    "SharedJobEvents": "bms_async.jobs.shared_events",
     "SharedStatistics": "bms_async.limits",
     "StaticToken": "bms_async.auth",
     "SubJob": "bms_async.models",

@@ -19,7 +19,7 @@ from bms_async.api import find_project, make_poller, poll_job
 from bms_async.auth import Auth, ScopedAuth
 from bms_async.config.arguments import choose_project_name, choose_transport, project_of, read_hooks
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
-from bms_async.jobs import POLL_BUDGET_SHARE, JobBoard, Patience, Watcher, WatcherStatistics
+from bms_async.jobs import POLL_BUDGET_SHARE, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pacer
 from bms_async.redaction import kind_of, wrap_address, wrap_secrets
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
@@ -199,12 +199,17 @@ class BmsClient(ClientView):
 
     def _make_watcher(self, session: Session, patience: Patience, runs: Runs | None) -> Watcher:
         limit = self._core.limits["jobs.get"].limit
+        board = None
+        if runs is not None:
+            from bms_async.jobs.board import JobBoard  # noqa: PLC0415 - most clients keep no runs
+
+            board = JobBoard(runs.journal, session, self._core.endpoints[Service.BMS])
         return Watcher(
             functools.partial(poll_job, session.unbounded().for_polling()),
             pace=Pacer(_POLLS_WITHOUT_LIMIT if limit is None else limit * POLL_BUDGET_SHARE),
             project=lambda: self._core.project_id,
             patience=patience,
-            board=None if runs is None else JobBoard(runs.journal, session, self._core.endpoints[Service.BMS]),
+            board=board,
         )
 
     @classmethod

@@ -1,20 +1,17 @@
 """Watching jobs: one poll for any number of waiters, a future for each server, an end to every wait."""
 
-from .board import JobBoard
 from .events import EventGap, JobChanged, JobEnded, JobEvent, JobEvents, JobLost, JobStarted, SubJobEnded
 from .handle import JobHandle, SavedJob, read_saved
 from .kept_job import PartialPoll
 from .patience import Patience, bounded_poll
 from .poll_reading import PollReader
 from .schedule import POLL_BUDGET_SHARE
-from .shared_events import SharedJobEvents
 from .statistics import WatcherStatistics
 from .watcher import Watcher
 
 __all__ = [
     "POLL_BUDGET_SHARE",
     "EventGap",
-    "JobBoard",
     "JobChanged",
     "JobEnded",
     "JobEvent",
@@ -26,7 +23,6 @@ __all__ = [
     "Patience",
     "PollReader",
     "SavedJob",
-    "SharedJobEvents",
     "SubJobEnded",
     "Watcher",
     "WatcherStatistics",

@@ -26,7 +26,7 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Protocol
 
 import anyio
 
@@ -43,6 +43,7 @@ from bms_async.session import Session
 from .board_entry import BoardEntry
 from .board_writer import BoardWriter
 from .events import JobEvent
+from .followed import FOLLOWED, Followed
 from .kept_job import PartialPoll
 from .packed_events import unpack_events
 from .record import JobRecord
@@ -66,13 +67,6 @@ _MARGIN = 1.0
 _BLOCKS_AT_ONCE = 200
 _FREE_AT_ONCE = 100
 _UNPACKED_IN_THREAD = 2**14
-
-
-class Followed:
-    """What a poll returns that was not made, because another process polls the job."""
-
-
-FOLLOWED: Final = Followed()
 
 
 class Polls(Protocol):

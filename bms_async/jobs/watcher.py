@@ -34,8 +34,8 @@ from bms_async.limits import Pacer
 from bms_async.models import Job, JobStatus
 
 from . import schedule
-from .board import Followed, JobBoard, no_board
 from .events import EventBus, JobEvents, JobStarted
+from .followed import Followed
 from .handle import JobHandle, WatchedJobs
 from .kept_job import PartialPoll
 from .patience import Patience, bounded_poll
@@ -43,11 +43,13 @@ from .poll_failures import classify_failure
 from .poll_queue import PollQueue
 from .poll_reading import PollReader
 from .record import JobRecord, PollPriority
-from .shared_events import SharedJobEvents
 from .statistics import WatcherStatistics
 
 if TYPE_CHECKING:
     from bms_async.hooks import Hooks
+
+    from .board import JobBoard
+    from .shared_events import SharedJobEvents
 
 _log = logging.getLogger("bms_async.jobs")
 
@@ -252,6 +254,9 @@ class Watcher:
 
     def shared_events(self, since: str) -> SharedJobEvents:
         """Return a subscription, not yet open, to the events of all processes that share the journal."""
+        from .board import no_board  # noqa: PLC0415 - most clients keep no runs
+        from .shared_events import SharedJobEvents  # noqa: PLC0415
+
         if self.board is None:
             raise no_board()
         return SharedJobEvents(self.board, since)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import msgspec
 
 from bms_async.api._registry import define
-from bms_async.jobs import JobEvents, JobHandle, PartialPoll, PollReader, SharedJobEvents, Watcher, read_saved
+from bms_async.jobs import JobEvents, JobHandle, PartialPoll, PollReader, Watcher, read_saved
 from bms_async.limits import Lane
 from bms_async.models import Job
 from bms_async.models.ids import canonical_id
 from bms_async.session import Session
 from bms_async.validation.common import read_id
 from bms_async.wire import NO_RETRY, Operation, Safety, read_fragment
+
+if TYPE_CHECKING:
+    from bms_async.jobs.shared_events import SharedJobEvents
 
 GET = define(
     "jobs.get",
