@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from datetime import UTC, datetime
 
+import anyio.lowlevel
 import msgspec
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -19,6 +20,7 @@ from bms_async.fleet.frozen import FrozenDict
 from bms_async.fleet.outcome import make_outcome
 from bms_async.fleet.outcomes import Outcomes
 from bms_async.fleet.packed import pack_outcomes, unpack_outcomes
+from bms_async.fleet.plan import Intake
 from bms_async.journal import digest_ids, unpack_ids
 from bms_async.runs.begin import read_ids
 from bms_async.runs.options import CheckedOptions, check_key
@@ -89,10 +91,10 @@ async def start(
         if not getattr(known, field) > 0:
             raise InvalidRequestError(field, getattr(known, field), "expected more than 0 seconds")
     intake, invalid = await read_ids(ids, action=name, check=True)
-    chunks = []
-    while chunk := intake.pop_batch(checked.batch_size):
-        chunks.append(chunk)
-    blocks, digest = await run_in_thread(_pack, chunks)
+    blocks, digest = await run_in_thread(_pack, intake, checked.batch_size)
+    # To free a million at once would hold the loop.
+    for _ in intake.pending.dismantle():
+        await anyio.lowlevel.checkpoint()
     message = FleetInput(
         action=name,
         key=check_key(key),
@@ -269,7 +271,10 @@ async def _start(client: Client, message: FleetInput, digest: str, task_queue: s
     return handle
 
 
-def _pack(chunks: list[tuple[str, ...]]) -> tuple[list[bytes], str]:
+def _pack(intake: Intake, size: int) -> tuple[list[bytes], str]:
+    chunks = []
+    while chunk := intake.pop_batch(size):
+        chunks.append(chunk)
     blocks = list(pack_blocks(chunks))
     return blocks, digest_ids([packed for block in blocks for packed in unpack_block(block)])
 
