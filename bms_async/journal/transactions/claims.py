@@ -247,6 +247,23 @@ def renew(owner: str, claims: Sequence[Claim]) -> Transaction[dict[tuple[str, in
     return {(str(run), _int(number)): (_int(fence), RunStatus(str(status))) for run, number, fence, status in rows}
 
 
+def others_send(place: str, owner: str) -> Transaction[bool]:
+    """Return whether a batch of a place is with another worker that has sent it.
+
+    Args:
+        place: The endpoint and the project.
+        owner: The worker that asks.
+    """
+    rows = yield from ask(
+        "SELECT 1 FROM bms_async_batches AS b JOIN bms_async_runs AS r ON r.id = b.run "
+        "WHERE b.owner IS NOT NULL AND b.owner <> $2 AND b.state IN ('sending', 'watching') "
+        "AND b.lease >= bms_now() AND r.place = $1 LIMIT 1",
+        place,
+        owner,
+    )
+    return bool(rows)
+
+
 def hand_back(owner: str) -> Transaction[None]:
     """Hand all batches of a worker back, so that others need not wait for the end of its lease.
 
