@@ -106,7 +106,7 @@ async def test_parts_of_a_refused_batch_go_first_then_deferred_servers_then_new_
 
 
 async def test_a_batch_that_is_not_due_waits(desk: Desk) -> None:
-    await desk.begin(make_batch(delay=1000.0), make_batch())
+    await desk.begin(make_batch(delay=300.0), make_batch())
     assert (await desk.claim_one()).claim.number == 1
     assert await desk.claim() == []
 
