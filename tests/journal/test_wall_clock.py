@@ -35,7 +35,9 @@ async def test_what_was_never_sent_is_due_whatever_the_time_of_day_is_set_to(tmp
         assert (await desk.read(run.id)).in_flight == 20
 
 
-@pytest.mark.parametrize(("shift", "is_due"), [(-HOUR, True), (-60.0, False), (0.0, False), (301.0, True), (HOUR, True)])
+@pytest.mark.parametrize(
+    ("shift", "is_due"), [(-HOUR, True), (-60.0, False), (0.0, False), (301.0, True), (HOUR, True)]
+)
 @pytest.mark.parametrize("grid", [0.0, 60.0])
 async def test_deferred_servers_do_not_wait_for_hours_since_the_time_of_day_was_set_back(
     tmp_path: Path, shift: float, is_due: bool, grid: float
