@@ -221,6 +221,24 @@ def claim_unsendable(run: str | None, place: str | None, owner: str, limit: int)
     return []
 
 
+def release_unsendable(run: str) -> Transaction[None]:
+    """Take what was not sent from its workers, if its run was cancelled or aborted: none of them may send it any more.
+
+    So it can be skipped at once, also where a worker has died that had it.
+
+    Args:
+        run: The run.
+    """
+    yield from ask(
+        "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
+        "WHERE b.run = $1 AND b.state = 'waiting' AND b.owner IS NOT NULL AND EXISTS "
+        f"(SELECT 1 FROM bms_async_runs AS r WHERE r.id = $1 AND r.status IN ('cancelled', 'aborted')) {SKIP_LOCKED}) "
+        "UPDATE bms_async_batches SET owner = NULL, fence = fence + 1 FROM picked "
+        "WHERE bms_async_batches.run = picked.run AND bms_async_batches.number = picked.number",
+        run,
+    )
+
+
 def renew(owner: str, claims: Sequence[Claim]) -> Transaction[dict[tuple[str, int], tuple[int, RunStatus]]]:
     """Renew the lease of batches of a worker.
 
