@@ -27,7 +27,7 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from bms_async.errors import BmsError, CallError, ClientClosedError, FleetError
+from bms_async.errors import AuthenticationError, BmsError, CallError, ClientClosedError, FleetError
 from bms_async.jobs import JobHandle
 from bms_async.journal import BatchState
 
@@ -132,6 +132,8 @@ class DurableBatch:
         splits: Into how many parts the batch that it descends from was split so far.
         prompt: Whether outcomes are written down soon, since other servers wait for the room that these leave.
         read_calls: Returns how many calls have read states since it was called last.
+        on_answer: Called with None once the cloud has accepted it; where it could not be sent with these credentials,
+            with the seconds until it is tried again.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class DurableBatch:
         splits: int,
         prompt: bool = False,
         read_calls: Callable[[], int] = lambda: 0,
+        on_answer: Callable[[float | None], None] = lambda _: None,
     ) -> None:
         self._log = log
         self._send = send
@@ -166,6 +169,7 @@ class DurableBatch:
         )
         self._write_delay = _PROMPT_WRITE_DELAY if prompt else _WRITE_DELAY
         self._read_calls = read_calls
+        self._on_answer = on_answer
         self._written = 0
         self._logging = anyio.Lock()
         self._is_refusal_logged = True
@@ -267,6 +271,7 @@ class DurableBatch:
         self._is_being_sent = True
         try:
             job = await self._send(batch, before_send, on_send, on_retry)
+            self._on_answer(None)
             # Without the job nothing could prove what became of a reboot.
             await self._to_its_end(self._log.watching, batch, job)
         except (BatchWithdrawnError, ClientClosedError):
@@ -274,9 +279,13 @@ class DurableBatch:
         except Exception as error:
             if batch.send_count > before:
                 await self._log_if_refused(error)
-                raise
+                # Another worker may be known to the cloud.
+                if not isinstance(error, AuthenticationError) or error.maybe_done:
+                    raise
             if not self._postpone(error):
+                self._on_answer(0.0)
                 raise
+            batch.in_doubt = False
             raise BatchWithdrawnError("it could not be sent and is tried again later") from error
         finally:
             self._is_being_sent = False
@@ -324,6 +333,7 @@ class DurableBatch:
             "%s: a batch could not be sent, and is tried again in %g s", self._tracker.action, delay, exc_info=error
         )
         batch.unsent_attempts += 1
+        self._on_answer(delay)
         self._postponed = FollowingBatch(batch=batch, delay=delay)
         return True
 

@@ -12,6 +12,8 @@ from bms_async.errors import JournalError
 _UUIDS = b"\x01"
 _TEXTS = b"\x02"
 _DIGITS = b"\x03"
+_HALVES = b"\x04"
+"""Texts of which one has half a surrogate pair, as a name of a file has that is not UTF-8."""
 _BYTES = 16
 _CHARACTERS = 36
 _HYPHENS = (8, 13, 18, 23)
@@ -35,7 +37,10 @@ def pack_ids(ids: Sequence[str]) -> bytes:
     packed = _pack_digits(ids)
     if packed is not None:
         return _DIGITS + packed
-    return _TEXTS + zlib.compress(msgspec.msgpack.encode(ids), _LEVEL)
+    try:
+        return _TEXTS + zlib.compress(msgspec.msgpack.encode(ids), _LEVEL)
+    except UnicodeEncodeError:
+        return _HALVES + zlib.compress(msgspec.msgpack.encode([_encode(text) for text in ids]), _LEVEL)
 
 
 def unpack_ids(data: bytes) -> list[str]:
@@ -53,7 +58,10 @@ def unpack_ids(data: bytes) -> list[str]:
             return [text[at : at + 2 * _BYTES] for at in range(0, len(text), 2 * _BYTES)]
         if kind == _TEXTS:
             return msgspec.msgpack.decode(zlib.decompress(packed), type=list[str])
-    except (zlib.error, msgspec.DecodeError) as error:
+        if kind == _HALVES:
+            texts = msgspec.msgpack.decode(zlib.decompress(packed), type=list[bytes])
+            return [text.decode("utf-8", "surrogatepass") for text in texts]
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise JournalError(f"the ids of a batch: expected what this version writes, got {error}") from error
     raise JournalError(
         f"the ids of a batch: expected what this version writes, got {len(data)} bytes of kind {kind.hex()!r}; update "
@@ -72,7 +80,7 @@ def digest_ids(batches: Sequence[bytes]) -> str:
         data = packed[1:]
         if packed[:1] != _UUIDS:
             # A UUID counts for the same wherever it is.
-            data = b"".join(_pack_uuids([text]) or _hash(text.encode()) for text in unpack_ids(packed))
+            data = b"".join(_pack_uuids([text]) or _hash(_encode(text)) for text in unpack_ids(packed))
         words = memoryview(data).cast("Q")
         count += len(words) // 2
         first += sum(words[::2])
@@ -112,6 +120,10 @@ def _unpack_uuids(packed: bytes) -> list[str]:
         for at in range(length):
             text[start + at :: _CHARACTERS + 1] = digits[begins + at :: 2 * _BYTES]
     return text.decode().split()
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _hash(data: bytes) -> bytes:

@@ -162,10 +162,14 @@ class Opener:
         journal: The journal, open.
         session: What makes the calls.
         watcher: What polls jobs.
+        on_answer: Called with the answers to batches, as a `DurableBatch` calls it.
     """
 
-    def __init__(self, journal: Journal, session: Session, watcher: Watcher) -> None:
+    def __init__(
+        self, journal: Journal, session: Session, watcher: Watcher, *, on_answer: Callable[[float | None], None]
+    ) -> None:
         self._journal = journal
+        self._on_answer = on_answer
         self._session = session
         self._watcher = watcher
         self._readers: dict[str, _SharedReader] = {}
@@ -203,6 +207,7 @@ class Opener:
             splits=kept.parts,
             prompt=options.prompt,
             read_calls=reader.take_calls,
+            on_answer=self._on_answer,
         )
         return Held(kept, batch, work, log, self._watcher)
 

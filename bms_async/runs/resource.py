@@ -206,7 +206,8 @@ class DurableRuns(BatchSteps):
             InvalidRequestError: `older_than` is negative.
             JournalError: The journal cannot be written.
         """
-        if older_than < 0:
+        # Not `older_than < 0`, which lets NaN pass: a database may hold that for older than everything.
+        if not older_than >= 0:
             raise InvalidRequestError("older_than", older_than, "expected 0 or more seconds")
         place = None if all_places else await self._place()
         deleted = 0

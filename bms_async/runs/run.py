@@ -24,6 +24,7 @@ from bms_async.fleet.frozen import FrozenDict
 from bms_async.fleet.outcomes import Outcomes
 from bms_async.fleet.packed import unpack_outcomes
 from bms_async.journal import Block, Counts, Journal, KeptRun, RunStatus
+from bms_async.journal.transactions.claims import release_unsendable
 from bms_async.journal.transactions.runs import read_run, set_status
 from bms_async.journal.transactions.steps import read_blocks
 
@@ -242,6 +243,7 @@ class DurableRun:
         """
         await self._set(RunStatus.CANCELLED)
         # Here, since there may be no worker; those that there are need not be waited for.
+        await self._journal.run(release_unsendable, self.id)
         await skip_unsendable(self._journal, f"cancelling:{secrets.token_hex(8)}", run=self.id, place=None)
         await self.refresh()
         self._journal.notify()

@@ -176,7 +176,7 @@ class BatchSteps:
         """
         batch = _read_sent(sent)
         self._session.check_open()
-        return await self._beating(batch, on_progress, self._plain.settle)
+        return await self._beating(await self._without_invalid(batch), on_progress, self._plain.settle)
 
     async def skip_batch(self, batch: NextBatch | str | bytes, *, key: str, why: str | None = None) -> BatchResult:
         """Give up a batch that a result asks to have sent again, as an engine does whose run was cancelled.
@@ -218,6 +218,13 @@ class BatchSteps:
         known = intake.pop_batch(MAX_BATCH_SIZE)
         packed = await run_in_thread(pack_outcomes, invalid) if invalid else b""
         return NextBatch(action=action, packed=pack_ids(known), servers=len(known)), packed
+
+    async def _without_invalid(self, sent: SentBatch) -> SentBatch:
+        """Return a batch as it was sent: `SentBatch.lost` has the ids as they were asked for, which it cannot check."""
+        if sent.run or sent.job or sent.result is not None or sent.invalid or sent.details:
+            return sent
+        batch, invalid = await self._read_ids(sent.action, sent.ids)
+        return msgspec.structs.replace(sent, packed=batch.packed, servers=batch.servers, invalid=invalid)
 
     async def _beating(
         self, sent: SentBatch, on_progress: OnProgress | None, plain: Callable[[SentBatch], Awaitable[BatchResult]]

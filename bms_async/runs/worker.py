@@ -35,7 +35,7 @@ from bms_async.fleet.packed import pack_details, unpack_batch
 from bms_async.fleet.scheduler import batch_of
 from bms_async.jobs import Watcher
 from bms_async.journal import Journal, KeptBatch, RunStatus, Step, pack_ids, unpack_ids
-from bms_async.journal.transactions.claims import LEASE, claim_waiting, hand_back, renew, take_over
+from bms_async.journal.transactions.claims import LEASE, claim_waiting, hand_back, hand_back_one, renew, take_over
 from bms_async.journal.transactions.runs import read_run
 from bms_async.journal.transactions.steps import merge
 from bms_async.session import Session
@@ -43,6 +43,7 @@ from bms_async.session import Session
 from .held import ENDING, HAND_BACK_GRACE, PAUSE_AFTER_BUG, SEND_GRACE, Held, Opener
 from .sending import OPERATIONS
 from .skipping import skip_unsendable
+from .standing import Standing
 
 _log = logging.getLogger("bms_async.runs")
 
@@ -115,7 +116,6 @@ class Worker:
         self, journal: Journal, session: Session, watcher: Watcher, *, place: str, run: str | None = None
     ) -> None:
         self._journal = journal
-        self._opener = Opener(journal, session, watcher)
         self._place = place
         self._run = run
         self._held: dict[tuple[str, int], Held] = {}
@@ -125,6 +125,8 @@ class Worker:
         self._claimed = self._taken_over = self._finished = self._lost = 0
         self.on_event: Callable[[BatchEvent, KeptBatch], None] | None = None
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._standing = Standing(journal, session, place=place, owner=self.owner)
+        self._opener = Opener(journal, session, watcher, on_answer=self._standing.note)
 
     def statistics(self) -> WorkerStatistics:
         """Return the worker's figures."""
@@ -202,6 +204,8 @@ class Worker:
         if not free or len(self._held) >= _MAX_HELD or self._is_closing:
             return False
         try:
+            if not await self._standing.may_try():
+                return False
             found = await self._journal.run(claim_waiting, self._place, free, self.owner, self._run)
             kept = await self._merge(found) if len(found) > 1 else found[0] if found else None
         except JournalError as error:
@@ -241,7 +245,14 @@ class Worker:
 
     async def _take_over(self) -> list[KeptBatch]:
         try:
+            if not await self._standing.may_try():
+                return []
             taken = await self._journal.run(take_over, self._place, self.owner, _TAKEN_AT_ONCE, self._run)
+            if taken and not await self._standing.is_able(taken):
+                _log.warning("what another worker has left is left to others: the cloud cannot be read from here")
+                for kept in taken:
+                    await self._journal.run(hand_back_one, kept.claim)
+                return []
         except JournalError as error:
             _log.warning("nothing can be taken over now: %s", error)
             return []

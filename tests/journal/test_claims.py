@@ -106,7 +106,7 @@ async def test_parts_of_a_refused_batch_go_first_then_deferred_servers_then_new_
 
 
 async def test_a_batch_that_is_not_due_waits(desk: Desk) -> None:
-    await desk.begin(make_batch(delay=1000.0), make_batch())
+    await desk.begin(make_batch(delay=300.0), make_batch())
     assert (await desk.claim_one()).claim.number == 1
     assert await desk.claim() == []
 
@@ -311,3 +311,33 @@ async def test_those_who_skip_at_once_skip_each_batch_once(desks: list[Desk]) ->
     await asyncio.gather(*map(skips, desks))
     assert (await desks[0].read(run.id)).counts.skipped == 60
     await desks[0].check(run.id)
+
+
+async def test_what_was_not_sent_is_taken_from_its_worker_once_its_run_was_cancelled_and_not_before(desk: Desk) -> None:
+    run, _ = await desk.begin(make_batch(), make_batch(), make_batch())
+    sent = (await desk.send()).claim
+    waiting = (await desk.claim_one()).claim
+    await desk.run(claims.release_unsendable, run.id)
+    assert (await desk.renew(waiting, sent)).keys() == {(run.id, 0), (run.id, 1)}
+    await desk.set_status(run.id, RunStatus.CANCELLED)
+    await desk.run(claims.release_unsendable, run.id)
+    assert (await desk.renew(waiting, sent)).keys() == {(run.id, 0)}
+    assert await desk.mark_sending(waiting) is Step.LOST
+    assert len(await desk.another().claim_unsendable(run.id)) == 2
+
+
+async def test_whether_others_send_is_asked_of_one_place_and_of_living_workers(desk: Desk) -> None:
+    await desk.begin(make_batch())
+    other = desk.another()
+
+    async def others_send(asker: Desk, place: str | None = None) -> bool:
+        return await desk.run(claims.others_send, place or desk.place, asker.owner, writes=False)
+
+    claimed = (await desk.claim_one()).claim
+    assert not await others_send(other)
+    assert await desk.mark_sending(claimed) is Step.MADE
+    assert await others_send(other)
+    assert not await others_send(desk)
+    assert not await others_send(other, "elsewhere")
+    await desk.expire(claimed)
+    assert not await others_send(other)

@@ -225,7 +225,7 @@ async def test_skipped_servers_count_for_no_abort_and_a_cancelled_run_stays_canc
 async def test_children_are_due_after_their_delay_and_stay_in_flight(desk: Desk) -> None:
     run, _ = await desk.begin(make_batch(10), make_batch(10), wave=10)
     kept = await _sending(desk)
-    await desk.finish(kept.claim, make_block(failed=4), make_batch(6, delay=1000.0))
+    await desk.finish(kept.claim, make_block(failed=4), make_batch(6, delay=300.0))
     assert (await desk.read(run.id)).in_flight == 6
     assert await desk.claim() == []
     await desk.sql("UPDATE bms_async_batches SET due = 0 WHERE run = $1 AND number = 2", run.id)

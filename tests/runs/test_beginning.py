@@ -41,6 +41,16 @@ def test_a_run_of_ids_that_are_all_invalid_has_ended_with_an_outcome_for_each(tm
     at_a_site(tmp_path, main)
 
 
+def test_an_id_with_half_a_surrogate_pair_has_its_outcome_as_any_invalid_one_has(tmp_path: Path) -> None:
+    async def main(site: Site) -> None:
+        client = await site.client()
+        report = await (await client.runs.reboot([*site.ids, "\udcff"], key="k"))
+        assert report.by_state[OutcomeState.SUCCEEDED] == len(site.ids)
+        assert [each.server_id for each in report.outcomes if each.state is OutcomeState.SKIPPED] == ["\udcff"]
+
+    at_a_site(tmp_path, main)
+
+
 def test_ids_that_come_twice_are_one_server(tmp_path: Path) -> None:
     async def main(site: Site) -> None:
         ids = [*site.ids, *site.ids, *(each.upper() for each in site.ids)]
@@ -165,6 +175,8 @@ def test_runs_are_listed_the_latest_first_page_by_page_and_pruned_once_they_have
         assert left.status is RunStatus.OPEN
         with pytest.raises(InvalidRequestError, match="older_than"):
             await client.runs.prune(older_than=-1)
+        with pytest.raises(InvalidRequestError, match="expected 0 or more"):
+            await client.runs.prune(older_than=float("nan"))
 
     at_a_site(tmp_path, main)
 

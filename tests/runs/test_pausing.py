@@ -135,3 +135,20 @@ def test_no_more_servers_are_in_flight_over_all_workers_than_the_wave_has_room_f
         return busiest
 
     assert 6 <= at_a_site(tmp_path, main, servers=60, fail_share=0.2) <= 10
+
+
+def test_a_cancelled_run_needs_no_worker_for_what_a_dead_one_had_not_sent(tmp_path: Path) -> None:
+    async def main(site: Site) -> None:
+        dying = await site.client(limits=Limits({"servers.reboot": 1}))
+        other = await site.client()
+        await (await dying.runs.reboot(site.ids[:1], key="takes the slot"))
+        await dying.runs.reboot(site.ids, key="k")
+        await anyio.sleep(1)
+        run = await other.runs.get("k")
+        assert (await run.refresh()).held == 1
+        await kill(dying)
+        await run.cancel()
+        assert run.ended is not None
+        assert (await run).by_state[OutcomeState.SKIPPED] == len(site.ids)
+
+    at_a_site(tmp_path, main)

@@ -142,6 +142,21 @@ def test_ids_that_are_none_get_their_outcome_too(journal: Path, with_journal: bo
     play(main, journal=journal if with_journal else None)
 
 
+@pytest.mark.parametrize("was_sent", [True, False])
+def test_a_lost_batch_with_ids_that_are_none_is_settled_like_any_other(journal: Path, was_sent: bool) -> None:
+    async def main(world: World) -> None:
+        ids = [*world.ids[:4], "no id!", "\udcff"]
+        async with world.client() as bms:
+            if was_sent:
+                await bms.runs.send_batch("reboot", ids, key="k")
+            result = await bms.runs.settle_batch(SentBatch.lost("reboot", ids, key="k"))
+        states = {outcome.server_id: outcome.state.value for outcome in result.outcomes}
+        assert states == {**dict.fromkeys(ids, "SKIPPED"), **dict.fromkeys(ids[:4], "SUCCEEDED")}
+        assert world.sent("servers.reboot") == world.most_reboots == 1
+
+    play(main, journal=journal)
+
+
 def test_a_lost_reboot_is_settled_by_states_and_not_sent_again() -> None:
     async def main(world: World) -> None:
         async with world.client() as bms:

@@ -39,7 +39,9 @@ _CLAIM = (
 )
 
 _IS_FREE = "b.state = 'waiting' AND b.owner IS NULL"
-_IS_DUE = f"{_IS_FREE} AND b.due <= bms_wall()"
+_LONGEST_DELAY = 600
+# What is due later than any delay allows was written down before the time of day was set back.
+_IS_DUE = f"{_IS_FREE} AND (b.due <= bms_wall() OR b.due > bms_wall() + {_LONGEST_DELAY})"
 _NO_WAVE = 1 << 60
 
 _RUNS_LOOKED_AT = 8
@@ -219,6 +221,24 @@ def claim_unsendable(run: str | None, place: str | None, owner: str, limit: int)
     return []
 
 
+def release_unsendable(run: str) -> Transaction[None]:
+    """Take what was not sent from its workers, if its run was cancelled or aborted: none of them may send it any more.
+
+    So it can be skipped at once, also where a worker has died that had it.
+
+    Args:
+        run: The run.
+    """
+    yield from ask(
+        "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
+        "WHERE b.run = $1 AND b.state = 'waiting' AND b.owner IS NOT NULL AND EXISTS "
+        f"(SELECT 1 FROM bms_async_runs AS r WHERE r.id = $1 AND r.status IN ('cancelled', 'aborted')) {SKIP_LOCKED}) "
+        "UPDATE bms_async_batches SET owner = NULL, fence = fence + 1 FROM picked "
+        "WHERE bms_async_batches.run = picked.run AND bms_async_batches.number = picked.number",
+        run,
+    )
+
+
 def renew(owner: str, claims: Sequence[Claim]) -> Transaction[dict[tuple[str, int], tuple[int, RunStatus]]]:
     """Renew the lease of batches of a worker.
 
@@ -245,6 +265,23 @@ def renew(owner: str, claims: Sequence[Claim]) -> Transaction[dict[tuple[str, in
         owner,
     )
     return {(str(run), _int(number)): (_int(fence), RunStatus(str(status))) for run, number, fence, status in rows}
+
+
+def others_send(place: str, owner: str) -> Transaction[bool]:
+    """Return whether a batch of a place is with another worker that has sent it.
+
+    Args:
+        place: The endpoint and the project.
+        owner: The worker that asks.
+    """
+    rows = yield from ask(
+        "SELECT 1 FROM bms_async_batches AS b JOIN bms_async_runs AS r ON r.id = b.run "
+        "WHERE b.owner IS NOT NULL AND b.owner <> $2 AND b.state IN ('sending', 'watching') "
+        "AND b.lease >= bms_now() AND r.place = $1 LIMIT 1",
+        place,
+        owner,
+    )
+    return bool(rows)
 
 
 def hand_back(owner: str) -> Transaction[None]:

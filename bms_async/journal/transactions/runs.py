@@ -72,7 +72,7 @@ INSERT_BATCH = (
     "INSERT INTO bms_async_batches (run, number, state, ids, servers, details, rank, due, is_counted, owner, fence, "
     "lease, job, sequence, root, parts) VALUES ($1, $2, 'waiting', $3, $4, $5, $6, "
     "CASE WHEN CAST($10 AS double precision) > 0 THEN bms_floor((bms_wall() + $7) / $10 + 1) * $10 "
-    "ELSE bms_wall() + $7 END, $8, NULL, 0, 0, "
+    "WHEN CAST($7 AS double precision) > 0 THEN bms_wall() + $7 ELSE 0 END, $8, NULL, 0, 0, "
     "NULL, 0, $9, 0)"
 )
 INSERT_BLOCK = "INSERT INTO bms_async_outcomes (run, number, batch, servers, body) VALUES ($1, $2, $3, $4, $5)"
