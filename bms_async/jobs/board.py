@@ -1,21 +1,26 @@
 """Jobs that all processes with one journal watch together: one polls each, and the others learn from its events.
 
 Guarantee (R6): of all processes that share a journal, one at a time polls a job, and a job that it cannot keep is
-polled by another one within the lease and `_LOOK_EVERY`. And no event is lost or written twice, whoever dies: what was
-learned is written before it counts as written, and whoever takes a job over compares what it sees with what is written.
+polled by another one within the lease and `_LOOK_EVERY`. And no event that is wanted is lost or written twice, whoever
+dies: what was learned is written before it counts as written, and whoever takes a job over compares what it sees with
+what is written.
 
 How: a job is written down as soon as it is watched, and belongs to whoever claims its row, by a lease and a fence as
 batches have them. Its owner polls it for its own waiters, and for readers of events in any process; what a poll shows
-is first given to the waiters of this process and then written down. A process that finds a job taken does not poll it:
-its record is fed by the events, and it asks for the job again when that has no owner. A job that nobody waits for in
-its owner's process is handed back. As long as a client has readers of events, it polls every job of its place that has
-no owner.
+is first given to the waiters of this process. It is written down if somebody wants it: readers of the place's events,
+or a process that found the job taken. Such a process does not poll it: its record is fed by the events, and it asks for
+the job again when that has no owner (`board_follower`). That a job's events are wanted, its owner learns when it claims
+the job, renews its lease or writes its end; it then writes all that it has learned from the start. Of a job that ends
+and that nobody wants, nothing is left.
+
+A job that nobody waits for in its owner's process is handed back. As long as a client has readers of events, it polls
+every job of its place that has no owner.
 
 A journal that does not answer stops no waiter: jobs that are new to this process are polled without a claim then, and
 written down later.
 
-Rejected: to write jobs down only while somebody reads events. The readers of a controller that is being restarted would
-miss what happens meanwhile, and two processes that wait for one job would not know of each other.
+Rejected: to write events while a reader is open, and no longer. The readers of a controller that is being restarted
+would miss what happens meanwhile.
 """
 
 from __future__ import annotations
@@ -26,26 +31,27 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import anyio
 
 from bms_async._clock import own_clock, steady_time
 from bms_async._tasks import BackgroundTasks
-from bms_async._threads import run_in_thread
 from bms_async.errors import ClientClosedError, ConfigurationError, JournalError
-from bms_async.journal import EventBlock, Journal, KeptJobRow, unpack_ids
+from bms_async.journal import Journal, KeptJobRow
 from bms_async.journal.transactions.claims import LEASE
-from bms_async.journal.transactions.jobs import find_free_jobs, read_events_of, renew_jobs
+from bms_async.journal.transactions.events import want_events
+from bms_async.journal.transactions.jobs import renew_jobs
 from bms_async.models import Job
 from bms_async.session import Session
 
 from .board_entry import BoardEntry
+from .board_follower import BoardFollower, Polls
 from .board_writer import BoardWriter
-from .events import JobEvent
+from .event_blocks import unpack_blocks
+from .events import EventGap, JobEvent
 from .followed import FOLLOWED, Followed
 from .kept_job import PartialPoll
-from .packed_events import unpack_events
+from .packed_events import pack_events
 from .record import JobRecord
 
 _log = logging.getLogger("bms_async.jobs")
@@ -53,44 +59,8 @@ _log = logging.getLogger("bms_async.jobs")
 RENEW_EVERY = 5.0
 """Seconds between two renewals of the leases."""
 
-_LOOK_EVERY = 1.0
-"""Seconds between two looks at what other processes have written."""
-
-_LOOK_TIMEOUT = 60.0
-
-_TAKE_OVER_EVERY = 2.0
-"""Seconds between two looks for jobs without an owner."""
-
 _MARGIN = 1.0
 """Seconds before the end of its lease at which a job is not polled any more."""
-
-_BLOCKS_AT_ONCE = 200
-_FREE_AT_ONCE = 100
-_UNPACKED_IN_THREAD = 2**14
-
-
-class Polls(Protocol):
-    """What the board needs of the watcher."""
-
-    def adopt(self, job_id: str, servers: tuple[str, ...], action: str | None) -> None:
-        """Watch a job that no call of this process has named."""
-        ...
-
-    def resume(self, record: JobRecord) -> None:
-        """Poll a job whose owner does not do so any more."""
-        ...
-
-    def learned(self, record: JobRecord) -> None:
-        """Note that a job was given what another process has learned."""
-        ...
-
-    def is_needed(self, record: JobRecord) -> bool:
-        """Return whether anybody in this process waits for a job."""
-        ...
-
-    def wake_all(self) -> None:
-        """Have jobs without a waiter polled again."""
-        ...
 
 
 class JobBoard:
@@ -114,16 +84,21 @@ class JobBoard:
         self._endpoint = endpoint
         self._polls: Polls | None = None
         self._entries: dict[str, BoardEntry] = {}
-        self._followed: dict[str, BoardEntry] = {}
-        self._seen = 0
-        self._needed = asyncio.Event()
-        self._looked_at = -_TAKE_OVER_EVERY
+        self._follower = BoardFollower(
+            journal,
+            self._entries,
+            place=self._place,
+            has_readers=lambda: self.readers > 0,
+            is_mine=self._is_mine,
+            forget=self._forget,
+        )
         self._writer = BoardWriter(
             journal,
             self.owner,
             clock=self._now,
             place=self._place,
             on_claimed=self._on_claimed,
+            on_wanted=self._note_wanted,
             forget=self._forget,
         )
 
@@ -139,9 +114,10 @@ class JobBoard:
         """
         await self.journal.open()
         self._polls, self.is_open = polls, True
+        self._follower.polls = polls
         tasks.start(self._writer.run, name="bms_async board")
         tasks.start(self._renew_leases, name="bms_async board")
-        tasks.start(self._look, name="bms_async board")
+        tasks.start(self._follower.run, name="bms_async board")
 
     async def aclose(self) -> None:
         """Write what is not written, and hand all jobs back."""
@@ -153,7 +129,7 @@ class JobBoard:
             await self._writer.finish(self._entries.values())
         finally:
             self._entries.clear()
-            self._followed.clear()
+            self._follower.clear()
             await self.journal.aclose()
 
     def add(self, record: JobRecord) -> None:
@@ -210,10 +186,7 @@ class JobBoard:
         entry = self._entries.get(record.job_id)
         if entry is None:
             return
-        self._seen = min(self._seen, entry.start) if self._followed else entry.start
-        entry.is_followed = True
-        self._followed[record.job_id] = entry
-        self._needed.set()
+        self._follower.add(entry)
 
     def release(self, record: JobRecord) -> None:
         """Let other processes have a job that nobody waits for in this one."""
@@ -231,7 +204,7 @@ class JobBoard:
             raise ClientClosedError("the client is not open; use it inside `async with`")
         place = await self.find_place()
         self.readers += 1
-        self._needed.set()
+        self._follower.wake()
         if self._polls is not None:
             self._polls.wake_all()
         return place
@@ -240,6 +213,26 @@ class JobBoard:
         """Count one subscription less."""
         self.readers -= 1
         self.journal.notify()
+
+    async def want_events(self, place: str, seconds: float) -> None:
+        """Have events written by all processes from now on.
+
+        Args:
+            place: The endpoint and the project.
+            seconds: For how long.
+
+        Raises:
+            JournalError: The journal cannot be written.
+        """
+        await self.journal.run(want_events, place, seconds, pack_events([EventGap(missed=0)]))
+        self._note_wanted(is_wanted=True)
+
+    def _note_wanted(self, *, is_wanted: bool) -> None:
+        was_wanted, self._writer.is_wanted = self._writer.is_wanted, is_wanted
+        if is_wanted and not was_wanted:
+            for entry in self._entries.values():
+                if entry.fence is not None:
+                    self._writer.append(entry)
 
     async def find_place(self) -> str:
         """Return the endpoint and the project, which is looked up where it is not known."""
@@ -263,35 +256,29 @@ class JobBoard:
         while entry.settled is not None:
             await entry.settled.wait()
 
-    async def _on_claimed(self, entry: BoardEntry, row: KeptJobRow, asked_at: float) -> None:
+    async def _on_claimed(self, entry: BoardEntry, row: KeptJobRow, number: int, asked_at: float) -> None:
         """Give a record what the journal has of its job, and note whether this process polls it."""
         events: list[JobEvent] = []
         new: list[JobEvent] = []
-        for block in row.blocks:
-            unpacked = await unpack_block(block)
+        for block, unpacked in zip(row.blocks, await unpack_blocks(row.blocks), strict=True):
             events += unpacked
             if block.number > entry.number:
                 new += unpacked
-        entry.start = row.number
+        entry.start = number
         if new:
             entry.feed(row.blocks[-1].number, new)
-            self._learned(entry)
+            self._follower.learned(entry)
         if row.fence is not None:
             entry.note_written(events, row.sequence)
             entry.fence, entry.valid_until = row.fence, asked_at + LEASE - _MARGIN
+            entry.is_wanted = row.is_followed
         if row.is_ended or (row.fence is None and entry.record.finished):
             self._forget(entry)
 
-    def _learned(self, entry: BoardEntry) -> None:
-        if self._polls is not None:
-            self._polls.learned(entry.record)
-        if entry.record.finished:
-            self._forget(entry)
-
     def _forget(self, entry: BoardEntry) -> None:
-        for entries in (self._entries, self._followed):
-            if entries.get(entry.record.job_id) is entry:
-                del entries[entry.record.job_id]
+        self._follower.remove(entry)
+        if self._entries.get(entry.record.job_id) is entry:
+            del self._entries[entry.record.job_id]
 
     async def _renew_leases(self) -> None:
         while True:
@@ -303,12 +290,16 @@ class JobBoard:
             asked_at = self._now()
             with anyio.move_on_after(RENEW_EVERY):
                 try:
-                    found = await self.journal.run(renew_jobs, self.owner, patience=RENEW_EVERY)
+                    renewed = await self.journal.run(renew_jobs, self.owner, patience=RENEW_EVERY)
                 except JournalError as error:
                     _log.warning("the leases of jobs cannot be renewed now: %s", error)
                     continue
+                self._note_wanted(is_wanted=place in renewed.wanted)
                 for job_id, entry in mine.items():
-                    self._heed(entry, found.get((place, job_id)), asked_at)
+                    self._heed(entry, renewed.fences.get((place, job_id)), asked_at)
+                    if (place, job_id) in renewed.followed and not entry.is_wanted:
+                        entry.is_wanted = True
+                        self._writer.append(entry)
 
     def _heed(self, entry: BoardEntry, fence: int | None, asked_at: float) -> None:
         if entry.record.finished or entry.fence is None:
@@ -320,73 +311,9 @@ class JobBoard:
         if entry.scope is not None:
             entry.scope.deadline = self._deadline(entry)
 
-    async def _look(self) -> None:
-        """Read what other processes have learned, and take over what they have left."""
-        while True:
-            if not self._followed and not self.readers:
-                self._needed.clear()
-                await self._needed.wait()
-            try:
-                if place := self._place():
-                    with anyio.fail_after(_LOOK_TIMEOUT):
-                        await self._feed_followed(place)
-                        await self._take_over(place)
-            except (JournalError, TimeoutError) as error:
-                _log.warning("what other processes have learned cannot be read now: %s", error)
-            await self.journal.wait_for_change(_LOOK_EVERY)
-
-    async def _feed_followed(self, place: str) -> None:
-        while self._followed:
-            jobs = frozenset(self._followed)
-            seen, blocks = await self.journal.run(
-                read_events_of, place, self._seen, jobs, _BLOCKS_AT_ONCE, writes=False
-            )
-            is_last, self._seen = seen == self._seen, seen
-            for block in blocks:
-                entry = self._followed.get(block.job)
-                if entry is not None and block.number > entry.number:
-                    entry.feed(block.number, await unpack_block(block))
-                    self._learned(entry)
-            if is_last:
-                return
-
-    async def _take_over(self, place: str) -> None:
-        """Poll jobs that nobody polls, as far as they are needed here."""
-        now, polls = anyio.current_time(), self._polls
-        if now - self._looked_at < _TAKE_OVER_EVERY or polls is None:
-            return
-        self._looked_at = now
-        for entry in list(self._followed.values()):
-            # It may be this process's own: its claim was old when it was confirmed, and was renewed since.
-            if self._is_mine(entry) or not polls.is_needed(entry.record):
-                self._resume(entry)
-        for free in await self.journal.run(find_free_jobs, place, _FREE_AT_ONCE, writes=False):
-            known = self._entries.get(free.job)
-            if known is not None and known.is_followed:
-                self._resume(known)
-            elif known is None and self.readers:
-                polls.adopt(free.job, tuple(unpack_ids(free.servers)), free.action)
-
-    def _resume(self, entry: BoardEntry) -> None:
-        entry.is_followed = False
-        self._followed.pop(entry.record.job_id, None)
-        if self._polls is not None:
-            self._polls.resume(entry.record)
-
 
 def no_board() -> ConfigurationError:
     """Return the error of a client without a journal that is asked for what only a journal has."""
     return ConfigurationError(
         "runs=None: expected a journal for events of all processes; make the client with runs=Runs(), or set BMS_RUNS"
     )
-
-
-async def unpack_block(block: EventBlock) -> list[JobEvent]:
-    """Return the events of a block, in a thread if that takes long.
-
-    Raises:
-        JournalError: It is not what this version writes.
-    """
-    if len(block.body) < _UNPACKED_IN_THREAD:
-        return list(unpack_events(block.job, block.body))
-    return list(await run_in_thread(unpack_events, block.job, block.body))

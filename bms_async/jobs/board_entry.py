@@ -14,6 +14,7 @@ from bms_async.models import Job, JobEntities, JobStatus, SubJob
 from bms_async.models.ids import canonical_id
 
 from .events import JobChanged, JobEnded, JobEvent, JobLost, JobStarted, SubJobEnded
+from .packed_events import name_of
 from .record import JobRecord
 
 
@@ -22,12 +23,16 @@ class Unwritten(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         events: The events.
+        subs: The sub-jobs whose ends these are, by name, each with its place among all that are written then.
+        before: How many were written before.
         ends: How many ends the record had then.
         status: The status in them.
         is_end: Whether the job has ended, or is lost.
     """
 
     events: list[JobEvent]
+    subs: dict[str, tuple[int, SubJob]]
+    before: int
     ends: int
     status: JobStatus | None
     is_end: bool
@@ -43,21 +48,24 @@ class BoardEntry:
         sequence: How many events of the job are in the journal.
         number: The number of the last event that the record was given from there.
         start: The number of the place's last event when it was last claimed.
+        written: The sub-jobs whose ends are in the journal, by name, each with its place among them.
         is_followed: Whether it waits for events of the process that polls it.
         is_released: Whether it is about to be handed back.
+        is_wanted: Whether another process waits for its events.
         scope: The poll in flight; it ends with the claim.
         settled: Set once the claim that was last asked for is decided.
         failure: Why it could not be decided.
     """
 
     __slots__ = (
-        "_known",
         "_sent",
         "_status",
+        "_sub_count",
         "failure",
         "fence",
         "is_followed",
         "is_released",
+        "is_wanted",
         "number",
         "record",
         "scope",
@@ -65,6 +73,7 @@ class BoardEntry:
         "settled",
         "start",
         "valid_until",
+        "written",
     )
 
     def __init__(self, record: JobRecord) -> None:
@@ -76,12 +85,21 @@ class BoardEntry:
         self.start = 0
         self.is_followed = False
         self.is_released = False
+        self.is_wanted = False
         self.scope: anyio.CancelScope | None = None
         self.settled: asyncio.Event | None = None
         self.failure: Exception | None = None
         self._sent = 0
         self._status: JobStatus | None = None
-        self._known: set[str] = set()
+        self.written: dict[str, tuple[int, SubJob]] = {}
+        self._sub_count = 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the job has ended, or is lost, as far as this process knows."""
+        record = self.record
+        is_lost = isinstance(record.error, JobLostError)
+        return record.finished and (is_lost or (record.error is None and record.job is not None))
 
     def settle(self, failure: Exception | None) -> None:
         """Note that a claim is decided, or could not be.
@@ -107,10 +125,12 @@ class BoardEntry:
             sequence: How many there are.
         """
         self.sequence = sequence
-        self._sent, self._status, self._known = 0, None, set()
+        self._sent, self._status, self._sub_count = 0, None, 0
+        self.written = {}
         for event in events:
             if isinstance(event, SubJobEnded):
-                self._known.add(_name(event.sub_job))
+                self.written[name_of(event.sub_job)] = self._sub_count, event.sub_job
+                self._sub_count += 1
             elif isinstance(event, JobChanged):
                 self._status = event.status
 
@@ -118,31 +138,36 @@ class BoardEntry:
         """Return what is not in the journal yet."""
         record = self.record
         events: list[JobEvent] = []
+        if not self.sequence:
+            events.append(JobStarted(job_id=record.job_id, action=record.action, servers=record.servers))
         status = record.status
         if status is not None and not status.is_final and status != self._status:
             events.append(JobChanged(job_id=record.job_id, status=status))
         ends = len(record.ended)
-        events += [
-            SubJobEnded(job_id=record.job_id, server_id=sub.server_id, sub_job=sub)
-            for sub in record.ended[self._sent : ends]
-            if _name(sub) not in self._known
-        ]
-        is_end = False
-        if record.finished:
-            if record.error is None and record.job is not None:
-                events.append(JobEnded(job_id=record.job_id, job=record.job))
-                is_end = True
-            elif isinstance(record.error, JobLostError):
-                events.append(JobLost(job_id=record.job_id, error=own_copy(record.error)))
-                is_end = True
-        return Unwritten(events=events, ends=ends, status=status, is_end=is_end)
+        subs: dict[str, tuple[int, SubJob]] = {}
+        count = self._sub_count
+        for sub in record.ended[self._sent : ends]:
+            server_id = sub.server_id
+            name = canonical_id(server_id) if server_id else name_of(sub)
+            if name not in self.written:
+                events.append(SubJobEnded(job_id=record.job_id, server_id=server_id, sub_job=sub))
+                subs[name] = count, sub
+                count += 1
+        is_end = self.has_ended
+        if is_end and isinstance(record.error, JobLostError):
+            events.append(JobLost(job_id=record.job_id, error=own_copy(record.error)))
+        elif is_end and record.job is not None:
+            events.append(JobEnded(job_id=record.job_id, job=record.job))
+        return Unwritten(events=events, subs=subs, before=self._sub_count, ends=ends, status=status, is_end=is_end)
 
     def note_appended(self, written: Unwritten) -> None:
         """Note that it is in the journal now."""
         self.sequence += len(written.events)
         self._sent, self._status = written.ends, written.status
+        self._sub_count += sum(isinstance(event, SubJobEnded) for event in written.events)
+        self.written.update(written.subs)
         if written.is_end:
-            self._known.clear()
+            self.written.clear()
 
     def feed(self, number: int, events: Iterable[JobEvent]) -> None:
         """Give the record what the journal says of the job.
@@ -181,12 +206,8 @@ class BoardEntry:
         record = self.record
         if not subs and status == record.status:
             return
-        names = {_name(sub) for sub in record.ended}
-        shown = (*record.ended, *(sub for sub in subs if _name(sub) not in names))
+        names = {name_of(sub) for sub in record.ended}
+        shown = (*record.ended, *(sub for sub in subs if name_of(sub) not in names))
         total = len(record.expected_ids) or None
         entities = JobEntities(sub_jobs=shown, sub_jobs_total=total)
         record.update(Job(job_id=record.job_id, status=status, entities=entities))
-
-
-def _name(sub: SubJob) -> str:
-    return canonical_id(sub.server_id) if sub.server_id else f"#{sub.job_id}"

@@ -1,7 +1,8 @@
 """What one client writes about jobs into the journal: one task, and one transaction for all that has come up.
 
 So what is written about a job is written in its order, and a thousand jobs whose polls end in the same second take a
-few transactions. A claim, for which a poll waits, is made at once; events are collected for a moment.
+few transactions. A claim, for which a poll waits, is made at once; events and ends are collected for a moment. Of a job
+whose events nobody wants, what is learned stays in its record until somebody does, or the job has ended.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import anyio
 
 from bms_async._threads import run_in_thread
 from bms_async.errors import ClientClosedError, JournalError
-from bms_async.journal import JobOffer, Journal, KeptJobRow, NewEvents, pack_ids
+from bms_async.journal import AppendedJobs, JobOffer, Journal, KeptJobRow, NewEvents, pack_ids
 from bms_async.journal.transactions.jobs import append_events, claim_jobs, release_jobs
 
 from .board_entry import BoardEntry, Unwritten
-from .events import JobEnded, JobStarted
+from .events import JobEnded
 from .packed_events import pack_events
 
 _log = logging.getLogger("bms_async.jobs")
@@ -34,7 +35,7 @@ _CLOSING_PATIENCE = 5.0
 _PAUSE = 1.0
 """Seconds after which a journal that did not answer is written again."""
 
-_COLLECT = 0.5
+_COLLECT = 1.0
 """Seconds for which events are collected, so that many jobs cost no more transactions than one."""
 
 _JOBS_AT_ONCE = 50
@@ -50,7 +51,11 @@ class BoardWriter:
         clock: The clock that leases are counted on, in seconds.
         place: Returns the endpoint and the project, None while that is not known.
         on_claimed: Called with what the journal has of a job, and when it was asked.
+        on_wanted: Called with whether somebody wants the events of the place.
         forget: Called with what needs no room in this process any more.
+
+    Attributes:
+        is_wanted: Whether somebody wants the events of the place.
     """
 
     def __init__(
@@ -60,7 +65,8 @@ class BoardWriter:
         *,
         clock: Callable[[], float],
         place: Callable[[], str | None],
-        on_claimed: Callable[[BoardEntry, KeptJobRow, float], Awaitable[None]],
+        on_claimed: Callable[[BoardEntry, KeptJobRow, int, float], Awaitable[None]],
+        on_wanted: Callable[..., None],
         forget: Callable[[BoardEntry], None],
     ) -> None:
         self._journal = journal
@@ -68,7 +74,9 @@ class BoardWriter:
         self._clock = clock
         self._place = place
         self._on_claimed = on_claimed
+        self._on_wanted = on_wanted
         self._forget = forget
+        self.is_wanted = False
         self._claims: dict[str, BoardEntry] = {}
         self._appends: dict[str, BoardEntry] = {}
         self._releases: dict[str, BoardEntry] = {}
@@ -86,9 +94,17 @@ class BoardWriter:
         self._wake.set()
 
     def append(self, entry: BoardEntry) -> None:
-        """Have what is new of a job written down."""
-        self._appends[entry.record.job_id] = entry
-        self._wake.set()
+        """Have what is new of a job written down, as far as it is wanted."""
+        if self._has_to_write(entry):
+            self._appends[entry.record.job_id] = entry
+            self._wake.set()
+
+    def _has_to_write(self, entry: BoardEntry) -> bool:
+        return self._writes_events(entry) or entry.has_ended
+
+    def _writes_events(self, entry: BoardEntry) -> bool:
+        # All events of a job that has some, so that none is missing between others.
+        return self.is_wanted or entry.is_wanted or entry.sequence > 0
 
     def release(self, entry: BoardEntry) -> None:
         """Have a job handed back."""
@@ -134,11 +150,15 @@ class BoardWriter:
             entries: The jobs.
         """
         place = self._place()
-        self._appends |= {entry.record.job_id: entry for entry in entries if entry.fence is not None}
+        mine = {entry.record.job_id: entry for entry in entries if entry.fence is not None}
+        self._appends |= {job_id: entry for job_id, entry in mine.items() if self._has_to_write(entry)}
+        self._releases |= {job_id: entry for job_id, entry in mine.items() if not entry.record.finished}
         with anyio.move_on_after(_CLOSING_PATIENCE, shield=True):
             try:
                 while place is not None and self._appends:
                     await self._append(place)
+                while place is not None and self._releases:
+                    await self._release(place)
                 if place is not None:
                     await self._journal.run(release_jobs, place, self._owner, None, patience=_CLOSING_PATIENCE)
             except (JournalError, ClientClosedError) as error:
@@ -148,33 +168,45 @@ class BoardWriter:
     async def _append(self, place: str) -> None:
         entries = _take(self._appends)
         try:
-            parts = [(entry, entry.unwritten()) for entry in entries if entry.fence is not None]
-            new = [await _pack(entry, unwritten) for entry, unwritten in parts if unwritten.events]
-            made = await self._write_events(place, new) if new else set()
+            parts = [
+                (entry, entry.unwritten() if self._writes_events(entry) else None)
+                for entry in entries
+                if entry.fence is not None and self._has_to_write(entry)
+            ]
+            new = [await _pack(entry, unwritten) for entry, unwritten in parts if unwritten is None or unwritten.events]
+            written = await self._write(place, new) if new else AppendedJobs(made=set(), wanted=set())
         except BaseException:
             self._appends = {entry.record.job_id: entry for entry in entries} | self._appends
             raise
         for entry, unwritten in parts:
-            if not unwritten.events:
-                continue
-            if entry.record.job_id in made:
-                entry.note_appended(unwritten)
-            else:
-                entry.lose()
-            if unwritten.is_end:
+            job_id = entry.record.job_id
+            if job_id in written.wanted:
+                entry.is_wanted = True
+                self._appends[job_id] = entry
+            elif unwritten is None:
                 self._forget(entry)
+            elif unwritten.events:
+                self._note(entry, unwritten, is_made=job_id in written.made)
 
-    async def _write_events(self, place: str, new: list[NewEvents]) -> set[str]:
-        made = await self._journal.run(append_events, place, self._owner, new, patience=_PATIENCE)
+    def _note(self, entry: BoardEntry, unwritten: Unwritten, *, is_made: bool) -> None:
+        if is_made:
+            entry.note_appended(unwritten)
+        else:
+            entry.lose()
+        if unwritten.is_end:
+            self._forget(entry)
+
+    async def _write(self, place: str, new: list[NewEvents]) -> AppendedJobs:
+        written = await self._journal.run(append_events, place, self._owner, new, patience=_PATIENCE)
         self._journal.notify()
-        return made
+        return written
 
     async def _release(self, place: str) -> None:
         entries = _take(self._releases)
         if not entries:
             return
         try:
-            jobs = [entry.record.job_id for entry in entries]
+            jobs = {entry.record.job_id: b"" if entry.sequence else pack_ids(entry.record.servers) for entry in entries}
             await self._journal.run(release_jobs, place, self._owner, jobs, patience=_PATIENCE)
         finally:
             for entry in entries:
@@ -194,10 +226,11 @@ class BoardWriter:
         asked_at = self._clock()
         failure: Exception | None = None
         try:
-            offers = [_offer(entry) for entry in entries]
-            rows = await self._journal.run(claim_jobs, place, self._owner, offers, patience=_PATIENCE)
+            offers = [JobOffer(job=entry.record.job_id, action=entry.record.action) for entry in entries]
+            claimed = await self._journal.run(claim_jobs, place, self._owner, offers, patience=_PATIENCE)
+            self._on_wanted(is_wanted=claimed.is_wanted)
             for entry in entries:
-                await self._on_claimed(entry, rows[entry.record.job_id], asked_at)
+                await self._on_claimed(entry, claimed.jobs[entry.record.job_id], claimed.number, asked_at)
         except Exception as error:
             failure = error
             # Nobody polls these any more, and what was seen of their end has to be written by this process.
@@ -207,30 +240,30 @@ class BoardWriter:
             for entry in entries:
                 entry.settle(failure)
         self._journal.notify()
-        self._appends |= {entry.record.job_id: entry for entry in entries if entry.fence is not None}
+        for entry in entries:
+            if entry.fence is not None:
+                self.append(entry)
 
 
 def _take(entries: dict[str, BoardEntry]) -> list[BoardEntry]:
     return [entries.pop(job_id) for job_id in list(islice(entries, _JOBS_AT_ONCE))]
 
 
-def _offer(entry: BoardEntry) -> JobOffer:
-    record = entry.record
-    started = JobStarted(job_id=record.job_id, action=record.action, servers=record.servers)
-    return JobOffer(
-        job=record.job_id, action=record.action, servers=pack_ids(record.servers), started=pack_events([started])
-    )
-
-
-async def _pack(entry: BoardEntry, unwritten: Unwritten) -> NewEvents:
-    events = unwritten.events
-    size = sum(len(event.job.sub_jobs) if isinstance(event, JobEnded) else 1 for event in events)
-    body = pack_events(events) if size < _PACKED_IN_THREAD else await run_in_thread(pack_events, events)
+async def _pack(entry: BoardEntry, unwritten: Unwritten | None) -> NewEvents:
+    body = b""
+    if unwritten is not None:
+        events = unwritten.events
+        size = sum(len(event.job.sub_jobs) if isinstance(event, JobEnded) else 1 for event in events)
+        written = entry.written | unwritten.subs if unwritten.is_end else None
+        if size < _PACKED_IN_THREAD:
+            body = pack_events(events, written, unwritten.before)
+        else:
+            body = await run_in_thread(pack_events, events, written, unwritten.before)
     return NewEvents(
         job=entry.record.job_id,
         fence=entry.fence or 0,
         sequence=entry.sequence,
-        count=len(events),
+        count=0 if unwritten is None else len(unwritten.events),
         body=body,
-        is_end=unwritten.is_end,
+        is_end=unwritten is None or unwritten.is_end,
     )

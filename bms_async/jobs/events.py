@@ -94,10 +94,10 @@ class JobLost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventGap(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The subscriber was too slow, and the oldest of the events it had not read are gone.
+    """The subscriber was too slow, or away for too long, and the oldest of the events it had not read are gone.
 
     Attributes:
-        missed: How many events are gone.
+        missed: How many events are gone; 0 if nobody knows, because none was written down (``events(since=)`` alone).
     """
 
     missed: int

@@ -1,9 +1,15 @@
 """Events of all processes that share a journal, read from a cursor on.
 
 Guarantee: a reader that goes on from its cursor gets each event once and in the order of the numbers, whatever has been
-restarted meanwhile. What it cannot get was trimmed, and an `EventGap` in that place says how many events these were.
+restarted meanwhile. What it cannot get was trimmed, or was not written because no reader had been there for so long. An
+`EventGap` stands in that place, and says how many events were trimmed.
 
 How: the numbers of a place follow each other without a gap, so that a number that is missing is one that was trimmed.
+Readers have events written by a time in the row of their place. Whichever comes after that time is over writes an
+`EventGap` first, so that all others whose cursor is before it meet it too.
+
+Rejected: to write events always. They cost more than all else that the journal has of a job, and most programs that
+make durable runs never read one.
 """
 
 from __future__ import annotations
@@ -12,14 +18,22 @@ from collections import deque
 from types import TracebackType
 from typing import Final, Self
 
+import anyio
 import anyio.lowlevel
 
 from bms_async.errors import ClientClosedError, InvalidRequestError
 from bms_async.journal import EventBlock
-from bms_async.journal.transactions.jobs import read_events, read_place
+from bms_async.journal.transactions.events import read_events, read_place
 
-from .board import JobBoard, unpack_block
+from .board import JobBoard
+from .event_blocks import unpack_block
 from .events import EventGap, JobEvent
+
+WANTED_FOR = 7 * 86400.0
+"""Seconds after the last read of any reader for which events are written all the same."""
+
+_WANT_EVERY = 3600.0
+"""Seconds between two times at which a reader says that it is still there."""
 
 _LOOK_EVERY = 1.0
 _BLOCKS_AT_ONCE = 20
@@ -33,7 +47,17 @@ class SharedJobEvents:
     As long as it is open, this client polls every job of its project in the journal that no other process polls.
     """
 
-    __slots__ = ("_board", "_is_open", "_left", "_place", "_read", "_read_count", "_unread", "_unread_to")
+    __slots__ = (
+        "_board",
+        "_is_open",
+        "_left",
+        "_place",
+        "_read",
+        "_read_count",
+        "_unread",
+        "_unread_to",
+        "_want_again_at",
+    )
 
     def __init__(self, board: JobBoard, since: str) -> None:
         self._board = board
@@ -43,6 +67,7 @@ class SharedJobEvents:
         self._place = ""
         self._is_open = self._left = False
         self._read_count = 0
+        self._want_again_at = 0.0
 
     @property
     def cursor(self) -> str:
@@ -53,6 +78,7 @@ class SharedJobEvents:
         self._place = await self._board.add_reader()
         try:
             await self._check_cursor()
+            await self._want()
         except BaseException:
             self._board.remove_reader()
             raise
@@ -87,9 +113,15 @@ class SharedJobEvents:
                 return event
             if not self._board.is_open:
                 raise ClientClosedError("the client was closed")
+            if anyio.current_time() >= self._want_again_at:
+                await self._want()
             if not await self._read_page():
                 await self._board.journal.wait_for_change(_LOOK_EVERY)
         raise StopAsyncIteration
+
+    async def _want(self) -> None:
+        await self._board.want_events(self._place, WANTED_FOR + _WANT_EVERY)
+        self._want_again_at = anyio.current_time() + _WANT_EVERY
 
     async def _check_cursor(self) -> None:
         number, _ = await self._board.journal.run(read_place, self._place, writes=False)
@@ -107,7 +139,7 @@ class SharedJobEvents:
         return bool(self._unread)
 
     async def _add(self, block: EventBlock) -> None:
-        events = await unpack_block(block)
+        events = await unpack_block(self._board.journal, self._place, block)
         before_first = block.number - len(events)
         if before_first > self._unread_to:
             self._add_gap(before_first)

@@ -18,30 +18,24 @@ none of them could know which poll is worth most.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import anyio
 import anyio.lowlevel
 
-from bms_async._foreign import contain, is_own_cancellation
 from bms_async._tasks import BackgroundTasks, check_loop
-from bms_async.errors import CallError, ClientClosedError, InvalidRequestError, JobLostError
+from bms_async.errors import ClientClosedError, InvalidRequestError
 from bms_async.limits import Pacer
-from bms_async.models import Job, JobStatus
 
-from . import schedule
 from .events import EventBus, JobEvents, JobStarted
-from .followed import Followed
 from .handle import JobHandle, WatchedJobs
-from .kept_job import PartialPoll
-from .patience import Patience, bounded_poll
-from .poll_failures import classify_failure
+from .patience import Patience
+from .poll_loop import Fetch, PollLoop
 from .poll_queue import PollQueue
-from .poll_reading import PollReader
+from .poll_verdicts import PollVerdicts
 from .record import JobRecord, PollPriority
 from .statistics import WatcherStatistics
 
@@ -53,11 +47,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("bms_async.jobs")
 
-Fetch: TypeAlias = Callable[[str, PollReader], Awaitable[Job | PartialPoll | None]]
-"""Fetches a job, whose poll the reader reads; returns None if it shows what the last poll showed."""
-
-_MAX_CONCURRENT_POLLS = 32
-_PAUSE_AFTER_BUG = 5.0
 _YIELD_EVERY = 500
 """How many jobs are processed between two yields to the event loop: some milliseconds of work."""
 
@@ -85,10 +74,7 @@ class Watcher:
         patience: Patience | None = None,
         board: JobBoard | None = None,
     ) -> None:
-        self._fetch = fetch
-        self._pace = pace
         self._project = project
-        self._patience = patience or Patience()
         self.board = board
         self.hooks: Hooks | None = None
         self._tasks = BackgroundTasks("bms_async watcher")
@@ -98,10 +84,21 @@ class Watcher:
         self._unclosed: list[JobRecord] = []
         self._queue = PollQueue(pace.rate)
         self._bus = EventBus(self._wake_all)
-        self._wake = asyncio.Event()
-        self._profiles: dict[str, schedule.DurationProfile] = {}
-        self._in_flight = self._polls = self._failed = self._ended = self._lost = 0
-        self._is_closing = self._is_waking_all = False
+        self._is_waking_all = False
+        patience = patience or Patience()
+        self._verdicts = PollVerdicts(
+            self._queue, rate=pace.rate, patience=patience, priority=self.priority, count=lambda: len(self._records)
+        )
+        self._polls = PollLoop(
+            fetch,
+            self,
+            tasks=self._tasks,
+            queue=self._queue,
+            pace=pace,
+            patience=patience,
+            verdicts=self._verdicts,
+            board=board,
+        )
 
     async def open(self) -> None:
         """Start polling."""
@@ -110,7 +107,7 @@ class Watcher:
         self._bus.loop = self._tasks.loop
         if self.board is not None:
             await self.board.open(self, self._tasks)
-        self._tasks.start(self._run, name="bms_async watcher")
+        self._tasks.start(self._polls.run, name="bms_async watcher")
 
     @property
     def has_current_task(self) -> bool:
@@ -119,7 +116,7 @@ class Watcher:
 
     def begin_closing(self) -> None:
         """Note that the client is being closed: from now on a poll that fails says nothing of its job."""
-        self._is_closing = True
+        self._polls.is_closing = True
 
     async def aclose(self) -> None:
         """Stop polling; every waiter gets `ClientClosedError`."""
@@ -197,7 +194,7 @@ class Watcher:
         record.polling.keep_polling = keep_polling
         # A job that was picked up is polled once without a waiter: much may have happened to it.
         record.polling.viewed = not started
-        self._schedule(record, self._delay(record, now) if started else 0.0)
+        self.schedule(record, self._verdicts.delay(record, now) if started else 0.0)
         if self.board is not None:
             self.board.add(record)
         if len(self._bus):
@@ -221,7 +218,7 @@ class Watcher:
     def resume(self, record: JobRecord) -> None:
         """Poll a job whose owner does not do so any more."""
         if not record.finished:
-            self._schedule(record, 0.0)
+            self.schedule(record, 0.0)
 
     def learned(self, record: JobRecord) -> None:
         """Note that a job was given what another process has learned."""
@@ -230,7 +227,7 @@ class Watcher:
         record.note_progress(now)
         if record.finished and self._records.get(record.job_id) is record:
             del self._records[record.job_id]
-            self._ended += 1
+            self._verdicts.ended += 1
             if self.hooks is not None:
                 from .hook_events import emit_finished  # noqa: PLC0415 - most clients have no hooks
 
@@ -238,7 +235,7 @@ class Watcher:
 
     def is_needed(self, record: JobRecord) -> bool:
         """Return whether anybody in this process waits for a job."""
-        return self._priority(record) is not PollPriority.IDLE
+        return self.priority(record) is not PollPriority.IDLE
 
     def wake_all(self) -> None:
         """Have jobs without a waiter polled again."""
@@ -272,69 +269,21 @@ class Watcher:
         return WatcherStatistics(
             polled=len(self._records),
             idle=len(self._idle),
-            in_flight=self._in_flight,
-            polls=self._polls,
-            failed_polls=self._failed,
-            ended=self._ended,
-            lost=self._lost,
+            in_flight=self._polls.in_flight,
+            polls=self._polls.polls,
+            failed_polls=self._polls.failed,
+            ended=self._verdicts.ended,
+            lost=self._verdicts.lost,
             load=self._queue.load(),
             subscribers=len(self._bus),
             next_poll=0.0 if self._queue.has_ready else wait,
         )
 
     def __repr__(self) -> str:
-        return f"<Watcher of {len(self._records)} jobs, {self._polls} polls>"
+        return f"<Watcher of {len(self._records)} jobs, {self._polls.polls} polls>"
 
-    async def _run(self) -> None:
-        while self._tasks.is_open:
-            try:
-                await self._poll_next()
-            except Exception:  # noqa: BLE001 - a bug that ended this loop would leave all waiters waiting
-                _log.exception("polling broke and goes on")
-                await anyio.sleep(_PAUSE_AFTER_BUG)
-
-    async def _poll_next(self) -> None:
-        await self._collect_due()
-        if self._in_flight >= _MAX_CONCURRENT_POLLS or not self._queue.has_ready:
-            due = None if self._in_flight >= _MAX_CONCURRENT_POLLS else self._queue.next_due
-            self._wake.clear()
-            with anyio.move_on_after(None if due is None else max(0.0, due - anyio.current_time())):
-                await self._wake.wait()
-            return
-        await self._pace.acquire()
-        if not self._tasks.is_open:
-            # The client was closed in the very pass of the loop in which the pacer let us through.
-            return
-        # Meanwhile a job with a waiter may have come due, and it goes first.
-        await self._collect_due()
-        record = self._queue.next_ready()
-        record.polling.viewed = False
-        self._tasks.start(self._poll, record, name="bms_async poll")
-        self._in_flight += 1
-
-    async def _collect_due(self) -> None:
-        """Collect the jobs that are due and suspend those without a waiter, yielding in between."""
-        while self._is_waking_all:
-            self._wake_chunk()
-            await anyio.lowlevel.checkpoint()
-        now = anyio.current_time()
-        while not self._collect_chunk(now):
-            await anyio.lowlevel.checkpoint()
-
-    def _collect_chunk(self, now: float) -> bool:
-        """Collect at most `_YIELD_EVERY` jobs and return whether none is left that is due."""
-        for record in self._queue.pop_due(now, self._priority, limit=_YIELD_EVERY):
-            self._queue.release_demand(record)
-            if record.finished:
-                # By what another process has learned.
-                continue
-            self._idle[record.job_id] = self._records.pop(record.job_id)
-            record.suspend(self._wake_job, now)
-            if self.board is not None:
-                self.board.release(record)
-        return not self._queue.has_due(now)
-
-    def _priority(self, record: JobRecord) -> PollPriority:
+    def priority(self, record: JobRecord) -> PollPriority:
+        """Return how urgently a job is polled."""
         is_read = len(self._bus) or (self.board is not None and self.board.readers)
         return PollPriority.AWAITED if is_read else record.priority()
 
@@ -342,158 +291,45 @@ class Watcher:
         if self._idle.pop(record.job_id, None) is not None:
             record.polling.resume(anyio.current_time())
             self._records[record.job_id] = record
-            self._schedule(record, 0.0)
+            self.schedule(record, 0.0)
 
     def _wake_all(self) -> None:
         self._is_waking_all = True
-        self._wake.set()
+        self._polls.wake.set()
 
-    def _wake_chunk(self) -> None:
+    def wake_some(self) -> bool:
+        """Wake some of the jobs that are to be woken, and return whether there may be more."""
+        if not self._is_waking_all:
+            return False
         for _ in range(_YIELD_EVERY):
             try:
                 _, record = self._idle.popitem()
             except KeyError:
                 self._is_waking_all = False
-                return
+                break
             self._idle[record.job_id] = record
             record.wake()
             # Popped in any case, so that a record that `wake` left where it was is not found again.
             self._idle.pop(record.job_id, None)
+        return True
 
-    async def _poll(self, record: JobRecord) -> None:
-        self._polls += 1
-        began = anyio.current_time()
-        failure: Exception | None = None
-        try:
-            shown = await bounded_poll(self._make_poll(record), self._patience)
-            if isinstance(shown, Followed):
-                self._follow(record)
-                return
-            delay = self._on_success(record, shown)
-        except ClientClosedError as error:
-            if self._is_closing or not self._tasks.is_open:
-                return
-            # The application has closed the transport that it gave to the client.
-            failure = error
-            delay = self._give_up(record, "cannot be polled any more", error)
-        except BaseException as error:
-            if is_own_cancellation(error):
-                if self._tasks.is_open and not self._is_closing:
-                    # Code below this poll cancelled it; the waiters of the job go on waiting.
-                    self._schedule(record, schedule.failure_delay(1))
-                raise
-            self._failed += 1
-            failure = contain(f"the poll of job {record.job_id}", error)
-            delay = self._on_failure(record, failure, began)
-        finally:
-            self._in_flight -= 1
-            self._wake.set()
+    def suspend(self, record: JobRecord, now: float) -> None:
+        """Keep a job without a waiter, which is not polled."""
+        self._idle[record.job_id] = self._records.pop(record.job_id)
+        record.suspend(self._wake_job, now)
         if self.board is not None:
-            self.board.note(record)
-        if record.finished:
-            self._records.pop(record.job_id, None)
-            self._queue.release_demand(record)
-        else:
-            self._schedule(record, delay)
-        if self.hooks is not None:
-            from .hook_events import emit_poll  # noqa: PLC0415 - most clients have no hooks
+            self.board.release(record)
 
-            emit_poll(self.hooks, record, failure, anyio.current_time())
-        # Its traceback refers to this frame, which would be a cycle.
-        del failure
+    def remove(self, record: JobRecord) -> None:
+        """Drop a job that has ended."""
+        self._records.pop(record.job_id, None)
 
-    def _make_poll(self, record: JobRecord) -> Awaitable[Job | PartialPoll | Followed | None]:
-        if self.board is None:
-            return self._fetch(record.job_id, record.make_reader())
-        return self.board.poll(record, lambda: self._fetch(record.job_id, record.make_reader()))
-
-    def _follow(self, record: JobRecord) -> None:
-        """Leave the polls of a job to another process."""
-        self._polls -= 1
-        self._queue.release_demand(record)
-        if not record.finished and self.board is not None:
-            self.board.park(record)
-
-    def _on_success(self, record: JobRecord, poll: Job | PartialPoll | None) -> float:
-        now = anyio.current_time()
-        record.polling.record_success(now)
-        if poll is not None:
-            record.update(poll)
-            if record.finished:
-                self._ended += 1
-                self._update_profile(record, now)
-        record.note_progress(now)
-        if not record.finished:
-            self._check_progress(record, now)
-        record.polling.last_poll_at = now
-        return self._delay(record, now)
-
-    def _check_progress(self, record: JobRecord, now: float) -> None:
-        job, patience = record.head, self._patience
-        goes_on = job is None or not job.is_final or record.shows_unended
-        grace = patience.no_news if goes_on else patience.incomplete
-        if job is None or now - record.polling.last_progress_at <= grace:
-            return
-        if job.status is JobStatus.FAIL:
-            self._ended += 1
-            record.give_up()
-        else:
-            unended = ", but still shows sub-jobs that have not ended" if job.is_final else ""
-            self._give_up(record, f"says {job.status.value}{unended}, and has shown nothing new for {grace:g} s")
-
-    def _update_profile(self, record: JobRecord, now: float) -> None:
-        key = _profile_key(record)
-        profile = schedule.update_profile(self._profiles.get(key), record.durations(now))
-        if profile is not None:
-            self._profiles[key] = profile
-
-    def _on_failure(self, record: JobRecord, error: Exception, began: float) -> float:
-        polling = record.polling
-        if not isinstance(error, CallError) and not polling.failures:
-            _log.error("polling job %s broke", record.job_id, exc_info=error)
-        why = classify_failure(polling, error, began=began, now=anyio.current_time(), patience=self._patience)
-        if why is not None:
-            return self._give_up(record, why, error)
-        _log.info("poll %d of job %s in a row failed: %s", polling.failures, record.job_id, type(error).__name__)
-        delay = schedule.failure_delay(polling.failures)
-        if polling.missing_since is not None:
-            delay = min(delay, max(self._patience.not_found / 4, schedule.failure_delay(1)))
-        return delay * self._queue.load(self._priority(record))
-
-    def _give_up(self, record: JobRecord, why: str, error: Exception | None = None) -> float:
-        self._lost += 1
-        job = record.job
-        lost = JobLostError(
-            f"job {record.job_id} {why}; read the servers' own state to see what it did",
-            job_id=record.job_id,
-            job=job,
-            code=(job.error_code or job.code) if job is not None else None,
-            reason=job.reason if job is not None else None,
-        )
-        lost.__cause__ = error
-        record.fail(lost)
-        return 0.0
-
-    def _delay(self, record: JobRecord, now: float) -> float:
-        return schedule.next_poll_delay(
-            age=now - record.polling.since,
-            profile=self._profiles.get(_profile_key(record)) if record.polling.started else None,
-            total=record.total,
-            remaining=record.total - len(record.ended),
-            load=self._queue.load(self._priority(record)),
-            round_robin_interval=len(self._records) / self._pace.rate,
-        )
-
-    def _schedule(self, record: JobRecord, delay: float) -> None:
-        self._queue.schedule(record, self._priority(record), anyio.current_time(), delay)
-        self._wake.set()
+    def schedule(self, record: JobRecord, delay: float) -> None:
+        """Have a job polled after so many seconds."""
+        self._queue.schedule(record, self.priority(record), anyio.current_time(), delay)
+        self._polls.wake.set()
 
 
 def _alive(records: WeakValueDictionary[str, JobRecord]) -> list[JobRecord]:
     """Return the records that still have a handle; iterating over the dict's `values()` takes four times as long."""
     return [record for reference in records.valuerefs() if (record := reference()) is not None]
-
-
-def _profile_key(record: JobRecord) -> str:
-    """Return the key under which jobs of one kind share a duration profile."""
-    return record.action or (record.head.job_type if record.head is not None else None) or ""

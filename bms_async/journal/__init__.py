@@ -3,9 +3,11 @@
 from .journal import Journal
 from .packing import digest_ids, pack_ids, unpack_ids
 from .records import (
+    AppendedJobs,
     BatchState,
     Block,
     Claim,
+    ClaimedJobs,
     Counts,
     EventBlock,
     EventPage,
@@ -18,15 +20,18 @@ from .records import (
     NewBlock,
     NewEvents,
     NewRun,
+    RenewedJobs,
     RunStatus,
     Step,
 )
 from .store import JournalStore
 
 __all__ = [
+    "AppendedJobs",
     "BatchState",
     "Block",
     "Claim",
+    "ClaimedJobs",
     "Counts",
     "EventBlock",
     "EventPage",
@@ -41,6 +46,7 @@ __all__ = [
     "NewBlock",
     "NewEvents",
     "NewRun",
+    "RenewedJobs",
     "RunStatus",
     "Step",
     "digest_ids",

@@ -229,14 +229,10 @@ class JobOffer(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         job: Its id.
         action: The call that started it, None if not known.
-        servers: The servers it was started for, packed.
-        started: The event that says so, packed.
     """
 
     job: str
     action: str | None
-    servers: bytes
-    started: bytes
 
 
 class EventBlock(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,17 +270,57 @@ class KeptJobRow(msgspec.Struct, frozen=True, kw_only=True):
         job: Its id.
         fence: The fence of the claim that was just made, None if another process polls the job or it has ended.
         sequence: How many events of it there were then.
+        is_followed: Whether another process waits for its events.
         is_ended: Whether it has ended, or is lost.
-        number: The number of the place's last event.
         blocks: The events that there were already.
     """
 
     job: str
     fence: int | None
     sequence: int
+    is_followed: bool
     is_ended: bool
-    number: int
     blocks: list[EventBlock]
+
+
+class ClaimedJobs(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs as the journal has them.
+
+    Attributes:
+        number: The number of the place's last event.
+        is_wanted: Whether somebody wants the events of the place.
+        jobs: The jobs, by id.
+    """
+
+    number: int
+    is_wanted: bool
+    jobs: dict[str, KeptJobRow]
+
+
+class AppendedJobs(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of events that were to be written down.
+
+    Attributes:
+        made: The jobs of which all is written.
+        wanted: Those that have ended without events, which are wanted.
+    """
+
+    made: set[str]
+    wanted: set[str]
+
+
+class RenewedJobs(msgspec.Struct, frozen=True, kw_only=True):
+    """The jobs of a process.
+
+    Attributes:
+        fences: The fence of each, by place and job.
+        followed: Those of which another process waits for the events.
+        wanted: The places whose events somebody wants.
+    """
+
+    fences: dict[tuple[str, str], int]
+    followed: set[tuple[str, str]]
+    wanted: set[str]
 
 
 class FreeJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -293,7 +329,7 @@ class FreeJob(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         job: Its id.
         action: The call that started it, None if not known.
-        servers: The servers it was started for, packed.
+        servers: The servers it was started for, packed; empty if not known, or if an event says so.
     """
 
     job: str
@@ -308,7 +344,7 @@ class NewEvents(msgspec.Struct, frozen=True, kw_only=True):
         job: Its id.
         fence: The fence of the claim to it.
         sequence: How many events of it are there already.
-        count: How many these are.
+        count: How many these are; 0 for a job that has ended, and of which no event is wanted.
         body: The events, packed.
         is_end: Whether the job has ended with them.
     """

@@ -100,6 +100,7 @@ TABLES: Sequence[str] = (
         fence bigint NOT NULL,
         lease double precision NOT NULL,
         sequence bigint NOT NULL,
+        followed bigint NOT NULL,
         created double precision NOT NULL,
         ended double precision,
         PRIMARY KEY (place, job)
@@ -115,7 +116,8 @@ TABLES: Sequence[str] = (
     CREATE TABLE bms_async_places (
         place text NOT NULL PRIMARY KEY,
         number bigint NOT NULL,
-        trimmed bigint NOT NULL
+        trimmed bigint NOT NULL,
+        wanted double precision NOT NULL
     )
     """,
     """
@@ -130,7 +132,7 @@ TABLES: Sequence[str] = (
     )
     """,
     """
-    CREATE INDEX bms_async_events_of_job ON bms_async_events (place, job)
+    CREATE INDEX bms_async_events_of_job ON bms_async_events (place, job, number)
     """,
     """
     CREATE TABLE bms_async_leaders (

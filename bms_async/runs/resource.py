@@ -16,7 +16,7 @@ from bms_async.fleet import Outcome, OutcomeState
 from bms_async.jobs import Watcher
 from bms_async.journal import Journal
 from bms_async.journal.journal import PATIENCE
-from bms_async.journal.transactions.jobs import list_places, trim_events
+from bms_async.journal.transactions.events import list_places, trim_events
 from bms_async.journal.transactions.runs import delete_ended, find_run, list_runs
 from bms_async.session import Session
 

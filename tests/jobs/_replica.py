@@ -16,7 +16,7 @@ import msgspec
 
 from bms_async import BmsClient, HttpxTransport, JobEnded, Limits, Runs, StaticToken, SubJobEnded
 from bms_async._clock import steady_time
-from bms_async.jobs import board
+from bms_async.jobs import board, board_follower
 from bms_async.journal.transactions import jobs, leaders
 from bms_async.runs import leader
 
@@ -77,8 +77,8 @@ def run(part: Part, control: int) -> None:
         module.LEASE = LEASE  # type: ignore[attr-defined]
     for module in (board, leader):
         module._MARGIN = LEASE / 10  # type: ignore[attr-defined]
-    board.RENEW_EVERY = board._TAKE_OVER_EVERY = leader._RENEW_EVERY = LEASE / 4
-    board._LOOK_EVERY = leader._LOOK_EVERY = 0.3
+    board.RENEW_EVERY = board_follower._TAKE_OVER_EVERY = leader._RENEW_EVERY = LEASE / 4
+    board_follower._LOOK_EVERY = leader._LOOK_EVERY = 0.3
     with Path(part.file).open("ab", buffering=0) as file:
 
         def write(kind: str, **fields: object) -> None:

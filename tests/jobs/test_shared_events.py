@@ -20,6 +20,7 @@ from bms_async import (
     JobChanged,
     JobEnded,
     JobEvent,
+    JobHandle,
     JobLost,
     JobLostError,
     JobStarted,
@@ -30,9 +31,11 @@ from bms_async import (
     SubJob,
     SubJobEnded,
 )
+from bms_async.jobs import shared_events
 from bms_async.jobs.board_entry import BoardEntry
-from bms_async.jobs.packed_events import pack_events, unpack_events
+from bms_async.jobs.packed_events import pack_events, refers_back, unpack_events
 from bms_async.journal.statements import Statement
+from bms_async.journal.transactions import jobs
 from bms_async.models import Job, JobEntities, SubJobEntities
 from bms_async.redaction import MaskedStr
 from bms_async.testing import CloudSettings, NotFoundJob, SimulatedCloud, run_virtually
@@ -52,7 +55,7 @@ class Polls:
         self._in_flight: Counter[str] = Counter()
 
     def observe(self, number: int, bms: BmsClient) -> None:
-        fetch = bms._watcher._fetch
+        fetch = bms._watcher._polls.fetch
 
         async def counted(job_id: str, *args: Any) -> Any:
             self.of[job_id] += 1
@@ -66,7 +69,7 @@ class Polls:
             finally:
                 self._in_flight[job_id] -= 1
 
-        bms._watcher._fetch = counted
+        bms._watcher._polls.fetch = counted
 
 
 class Stage:
@@ -113,8 +116,8 @@ class Reader:
                 if until(event):
                     return
 
-    async def read_to_the_end(self, bms: BmsClient, jobs: int = 1) -> None:
-        await self.read(bms, lambda _: self.count(JobEnded) + self.count(JobLost) == jobs)
+    async def read_to_the_end(self, bms: BmsClient, count: int = 1) -> None:
+        await self.read(bms, lambda _: self.count(JobEnded) + self.count(JobLost) == count)
 
     def count(self, kind: type) -> int:
         return sum(isinstance(event, kind) for event in self.events)
@@ -185,9 +188,16 @@ def test_waiters_of_a_process_that_does_not_poll_learn_all_that_the_other_one_do
     played(tmp_path, main)
 
 
-def test_a_job_that_has_ended_is_known_without_a_poll(tmp_path: Path) -> None:
+async def want_events(bms: BmsClient) -> None:
+    """Have been a reader."""
+    async with bms.jobs.events(since=""):
+        pass
+
+
+def test_a_job_that_has_ended_is_known_without_a_poll_where_events_are_wanted(tmp_path: Path) -> None:
     async def main(stage: Stage) -> None:
         first, second = stage.clients
+        await want_events(second)
         job = await first.servers.stop(stage.cloud.ids)
         done = await job
         await anyio.sleep(1.0)
@@ -249,6 +259,7 @@ def test_a_job_whose_owner_does_not_renew_its_lease_is_taken_over_and_no_event_i
 def test_without_a_look_at_what_is_written_events_would_be_written_twice(tmp_path: Path, monkeypatch: Any) -> None:
     def forget(entry: BoardEntry, events: Any, sequence: int) -> None:
         entry.sequence = sequence
+        entry._sub_count = sum(isinstance(event, SubJobEnded) for event in events)
 
     monkeypatch.setattr(BoardEntry, "note_written", forget)
     reader, _ = lose_the_owner(tmp_path)
@@ -351,6 +362,7 @@ def test_a_journal_that_does_not_answer_stops_no_waiter_and_has_the_end_written_
         async def fail(*_: Any, **__: Any) -> Any:
             raise JournalError("the disk is full")
 
+        await want_events(second)
         journal.run = fail  # type: ignore[method-assign, assignment]
         job = await first.servers.stop(stage.cloud.ids)
         done = await job
@@ -367,6 +379,7 @@ def test_a_journal_that_does_not_answer_stops_no_waiter_and_has_the_end_written_
 def test_events_that_were_trimmed_are_a_gap_and_those_of_a_job_that_goes_on_stay(tmp_path: Path) -> None:
     async def main(stage: Stage) -> None:
         first, second = stage.clients
+        await want_events(first)
         await (await first.servers.stop(stage.cloud.ids[:20]))
         await anyio.sleep(100.0)
         before = Reader()
@@ -391,6 +404,190 @@ def test_events_that_were_trimmed_are_a_gap_and_those_of_a_job_that_goes_on_stay
         assert await kept(first) == []
 
     played(tmp_path, main)
+
+
+DAY = 86400.0
+
+
+def test_no_event_is_written_and_no_job_is_left_where_nobody_wants_events(tmp_path: Path) -> None:
+    async def main(stage: Stage) -> None:
+        first, second = stage.clients
+        job = await first.servers.stop(stage.cloud.ids)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait_for, job)
+            await anyio.sleep(1.0)
+            assert await kept(second) == [job.id]
+        await anyio.sleep(2.0)
+        assert await kept(second) == []
+        # Whoever asks for it later polls it once more, and is no reader of it either.
+        assert (await second.jobs.watch(job.id)).status is JobStatus.SUCCESS
+        await anyio.sleep(2.0)
+        assert await kept(second) == []
+        assert stage.polls.by[1] == 1
+
+    played(tmp_path, main)
+
+
+def test_events_are_written_where_they_were_wanted_and_no_reader_is_there(tmp_path: Path) -> None:
+    async def main(stage: Stage) -> None:
+        first, second = stage.clients
+        await want_events(second)
+        await second.aclose()
+        await (await first.servers.stop(stage.cloud.ids))
+        reader = Reader()
+        await reader.read_to_the_end(first)
+        assert reader.ends == Counter(stage.cloud.ids)
+
+    played(tmp_path, main)
+
+
+def test_a_job_that_goes_on_when_the_first_reader_comes_is_there_from_its_start(tmp_path: Path) -> None:
+    async def main(stage: Stage) -> None:
+        first, second = stage.clients
+        job = await first.servers.stop(stage.cloud.ids)
+        reader = Reader()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait_for, job)
+            async for _ in job.sub_jobs():
+                break
+            tasks.start_soon(reader.read_to_the_end, second)
+        assert reader.events[0] == JobStarted(job_id=job.id, action="servers.stop", servers=job.servers)
+        assert reader.ends == Counter(stage.cloud.ids)
+        assert reader.cursors == list(range(1, len(reader.events) + 1))
+        assert stage.polls.by[1] == 0
+
+    played(tmp_path, main)
+
+
+def end_a_job_whose_owner_has_not_heard_of_a_reader(tmp_path: Path) -> Reader:
+    reader = Reader()
+
+    async def main(stage: Stage) -> None:
+        first, second = stage.clients
+        job = await first.servers.stop(stage.cloud.ids)
+        its_board = first._watcher.board
+        assert its_board is not None
+        writer = its_board._writer
+        write = writer._append
+
+        async def append(place: str) -> None:
+            if job.done():
+                writer._append = write  # type: ignore[method-assign]
+                await want_events(second)
+                assert not writer.is_wanted
+            await write(place)
+
+        writer._append = append  # type: ignore[method-assign]
+        await job
+        await anyio.sleep(5.0)
+        with anyio.move_on_after(30.0):
+            await reader.read_to_the_end(second)
+
+    played(tmp_path, main, servers=1)
+    return reader
+
+
+def test_the_end_of_a_job_is_written_though_its_owner_has_not_heard_of_the_reader(tmp_path: Path) -> None:
+    reader = end_a_job_whose_owner_has_not_heard_of_a_reader(tmp_path)
+    assert [type(event) for event in reader.events] == [JobStarted, SubJobEnded, JobEnded]
+
+
+def test_without_a_look_at_readers_the_end_of_a_job_would_be_lost(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(jobs, "IS_WANTED", "0")
+    assert not end_a_job_whose_owner_has_not_heard_of_a_reader(tmp_path).events
+
+
+@asynccontextmanager
+async def alone(cloud: SimulatedCloud, path: Path) -> AsyncIterator[BmsClient]:
+    async with replicas(cloud, path, 1) as (bms,):
+        yield bms
+
+
+def come_back_after(days: float, path: Path) -> tuple[Reader, SimulatedCloud]:
+    """Have a reader come back after days, while a job has ended in between, and see another one then."""
+    reader = Reader()
+    cloud = SimulatedCloud(CloudSettings(servers=40, seed=1))
+
+    async def main() -> None:
+        async with alone(cloud, path) as bms:
+            await want_events(bms)
+            await (await bms.servers.stop(cloud.ids[:10]))
+            await reader.read_to_the_end(bms)
+        await anyio.sleep(days * DAY)
+        async with alone(cloud, path) as bms:
+            await (await bms.servers.stop(cloud.ids[10:20]))
+        async with alone(cloud, path) as bms:
+            await want_events(bms)
+            await (await bms.servers.stop(cloud.ids[20:]))
+            await reader.read(bms, lambda _: len(reader.ends) >= 30 and isinstance(reader.events[-1], JobEnded))
+
+    run_virtually(main)
+    return reader, cloud
+
+
+def test_a_reader_that_comes_back_after_days_has_missed_nothing(tmp_path: Path) -> None:
+    reader, cloud = come_back_after(6.9, tmp_path / "runs.db")
+    assert reader.count(EventGap) == 0
+    assert reader.ends == Counter(cloud.ids)
+
+
+def test_a_reader_that_comes_back_after_more_than_seven_days_gets_a_gap(tmp_path: Path) -> None:
+    reader, cloud = come_back_after(7.1, tmp_path / "runs.db")
+    assert reader.ends == Counter([*cloud.ids[:10], *cloud.ids[20:]])
+    assert [event for event in reader.events if isinstance(event, EventGap)] == [EventGap(missed=0)]
+    gap = reader.events.index(EventGap(missed=0))
+    assert isinstance(reader.events[gap - 1], JobEnded)
+    assert isinstance(reader.events[gap + 1], JobStarted)
+    assert reader.cursors == list(range(1, len(reader.events) + 1))
+
+
+def test_a_reader_that_reads_for_weeks_has_events_written_all_the_time(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(shared_events, "WANTED_FOR", 20.0)
+    monkeypatch.setattr(shared_events, "_WANT_EVERY", 10.0)
+
+    async def main(stage: Stage) -> None:
+        first, second = stage.clients
+        reader = Reader()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reader.read_to_the_end, second)
+            await anyio.sleep(100.0)
+            await (await first.servers.stop(stage.cloud.ids))
+        assert reader.ends == Counter(stage.cloud.ids)
+        assert reader.count(EventGap) == 0
+
+    played(tmp_path, main)
+
+
+def test_the_end_of_a_job_does_not_repeat_what_was_written_before(tmp_path: Path) -> None:
+    async def main(stage: Stage) -> None:
+        first, second = stage.clients
+        reader = Reader()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(reader.read_to_the_end, second)
+            job = await first.servers.stop(stage.cloud.ids)
+        last = reader.events[-1]
+        assert isinstance(last, JobEnded)
+        assert last.job == await first.jobs.get(job.id)
+        # One that begins at the end gets the whole job nevertheless.
+        late = Reader(str(reader.cursors[-2]))
+        await late.read_to_the_end(second)
+        assert late.events == [last]
+
+        def read() -> Any:
+            return (yield Statement("SELECT body FROM bms_async_events ORDER BY number"))
+
+        bodies = [bytes(body) for (body,) in await first.runs._journal.run(read, writes=False)]
+        assert refers_back(bodies[-1])
+        names = [sub.job_id for sub in last.job.sub_jobs]
+        assert sum(body.count(bytes.fromhex(str(name))) for body in bodies for name in names) == len(names)
+        # And where the blocks before are gone, it is a gap.
+        assert unpack_events(job.id, bodies[-1])[-1] == EventGap(missed=1)
+
+    played(tmp_path, main)
+
+
+async def wait_for(job: JobHandle) -> None:
+    await job
 
 
 async def kept(bms: BmsClient) -> list[str]:

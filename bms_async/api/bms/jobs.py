@@ -141,6 +141,12 @@ class Jobs:
         ``bms.runs.prune`` has deleted. They come up to two seconds later than without ``since=``. To react to an event
         and to keep the cursor are two steps: what a reader that dies between them has done, the next one does again.
 
+        Processes write events once a reader has been there, and for 7 days after any reader has last read. Who comes
+        back within that time misses nothing. Who comes back later gets an `EventGap` whose `missed` is 0, and then what
+        happens from that moment on, of all jobs that have not ended by then. A job that goes on when the first reader
+        opens is there from its `JobStarted` on, with all that has ended of it already, within some five seconds; its
+        `servers` are empty if the process that began it has died. A job that has ended before is not there.
+
         Args:
             since: The cursor of an earlier subscription, ``events.cursor``; "" for the oldest event that is kept.
             max_buffer_size: Maximum number of unread events, at least 1. A batch of 1000 servers can cause 1000 at

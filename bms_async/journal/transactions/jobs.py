@@ -1,32 +1,33 @@
-"""Transactions about watched jobs, and about the events that whoever polls them writes down for all.
+"""Transactions about watched jobs, each of which one process polls for all.
 
 What they guarantee: a job belongs to one process at a time, under a fence that grows with each claim. An event is
 written once: whoever owns a job says how many events of it there are already, and one that lost the job writes nothing.
-The numbers of a place grow without a gap, and become visible in their order, since they are counted in the place's row,
-which stays locked until the commit.
 
-How: whatever locks several rows locks those of jobs first, in the order of their ids, and that of the place last.
+How: events are written for whoever wants them. A place has a time until which its readers do, and a job is marked by a
+process that waits for it while another one polls it. Of a job that ends without either nothing is left: its row, which
+says who polls it, is deleted. That nobody wants it and that it ends are one statement, so that no reader who comes up
+meanwhile misses the end.
 
-Rejected: a sequence of the database for the numbers. A transaction that is committed late makes a number visible after
-greater ones, and a reader that went on from those never sees it.
+Whatever locks several rows locks those of jobs first, in the order of their ids, and that of the place last.
+
+Rejected: to have the claim of a durable batch stand for that of its job. Whoever asks for a job knows its id alone, so
+that batches would need an index of their jobs, whose upkeep costs what the row of a job does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from bms_async.journal.records import EventBlock, EventPage, FreeJob, JobOffer, KeptJobRow, NewEvents
-from bms_async.journal.statements import SKIP_LOCKED, Statement, Transaction, ask
+from bms_async.journal.records import AppendedJobs, ClaimedJobs, FreeJob, JobOffer, KeptJobRow, NewEvents, RenewedJobs
+from bms_async.journal.statements import Transaction, ask
 
-from .claims import EXPIRED, LEASE
-
-_IS_FREE = f"(b.owner IS NULL OR ({EXPIRED}))"
-_TRIMMED_AT_ONCE = 500
+from .claims import LEASE
+from .events import IS_FREE, IS_WANTED, append_blocks, read_blocks_of
 
 
-def claim_jobs(place: str, owner: str, offers: Sequence[JobOffer]) -> Transaction[dict[str, KeptJobRow]]:
+def claim_jobs(place: str, owner: str, offers: Sequence[JobOffer]) -> Transaction[ClaimedJobs]:
     """Write jobs down that are not there yet, and claim those that nobody else polls.
 
     Args:
@@ -37,52 +38,51 @@ def claim_jobs(place: str, owner: str, offers: Sequence[JobOffer]) -> Transactio
     Returns:
         Each job by its id, with the events of those that were there already.
     """
-    yield from _make_place(place)
-    added = set()
-    fences: dict[str, tuple[int, int]] = {}
+    kept = {}
     for offer in sorted(offers, key=lambda offer: offer.job):
         rows = yield from ask(
-            "INSERT INTO bms_async_jobs (place, job, action, servers, owner, fence, lease, sequence, created, ended) "
-            "VALUES ($1, $2, $3, $4, NULL, 0, -1, 1, bms_wall(), NULL) ON CONFLICT (place, job) DO NOTHING "
-            "RETURNING job",
+            "INSERT INTO bms_async_jobs AS b "
+            "(place, job, action, servers, owner, fence, lease, sequence, followed, created, ended) "
+            "VALUES ($1, $2, $3, $4, $5, 1, bms_now() + $6, 0, 0, bms_wall(), NULL) "
+            "ON CONFLICT (place, job) DO UPDATE SET owner = $5, fence = b.fence + 1, lease = bms_now() + $6 "
+            f"WHERE b.ended IS NULL AND (b.owner = $5 OR {IS_FREE}) RETURNING fence, sequence, followed",
             place,
             offer.job,
             offer.action,
-            offer.servers,
-        )
-        if rows:
-            added.add(offer.job)
-        rows = yield from ask(
-            "UPDATE bms_async_jobs AS b SET owner = $3, fence = fence + 1, lease = bms_now() + $4 "
-            f"WHERE b.place = $1 AND b.job = $2 AND b.ended IS NULL AND (b.owner = $3 OR {_IS_FREE}) "
-            "RETURNING fence, sequence",
-            place,
-            offer.job,
+            b"",
             owner,
             LEASE,
         )
+        is_ended = False
+        fence: int | None = None
         if rows:
-            fences[offer.job] = _int(rows[0][0]), _int(rows[0][1])
-    yield from _append(place, [(offer.job, 1, offer.started) for offer in offers if offer.job in added])
-    ((number,),) = yield from ask("SELECT number FROM bms_async_places WHERE place = $1", place)
-    kept = {}
-    for offer in offers:
-        ((ended,),) = yield from ask("SELECT ended FROM bms_async_jobs WHERE place = $1 AND job = $2", place, offer.job)
-        blocks = [] if offer.job in added else (yield from _read_blocks_of(place, offer.job))
-        fence, sequence = fences.get(offer.job, (None, 0))
+            fence, sequence, followed = map(_int, rows[0])
+        else:
+            ((ended, *others),) = yield from ask(
+                "UPDATE bms_async_jobs SET followed = 1 WHERE place = $1 AND job = $2 "
+                "RETURNING ended, sequence, followed",
+                place,
+                offer.job,
+            )
+            is_ended = ended is not None
+            sequence, followed = map(_int, others)
         kept[offer.job] = KeptJobRow(
             job=offer.job,
             fence=fence,
             sequence=sequence,
-            is_ended=ended is not None,
-            number=_int(number),
-            blocks=blocks,
+            is_followed=followed == 1,
+            is_ended=is_ended,
+            blocks=(yield from read_blocks_of(place, offer.job)) if sequence else [],
         )
-    return kept
+    rows = yield from ask(f"SELECT number, {IS_WANTED} FROM bms_async_places AS p WHERE p.place = $1", place)
+    number, wanted = map(_int, rows[0]) if rows else (0, 0)
+    return ClaimedJobs(number=number, is_wanted=wanted == 1, jobs=kept)
 
 
-def append_events(place: str, owner: str, parts: Sequence[NewEvents]) -> Transaction[set[str]]:
-    """Write events of jobs down that the owner polls.
+def append_events(place: str, owner: str, parts: Sequence[NewEvents]) -> Transaction[AppendedJobs]:
+    """Write events of jobs down that the owner polls; or the end alone of one whose events nobody wants.
+
+    Such a job is forgotten, and so are those that no process has waited for: none of it is left.
 
     Args:
         place: The endpoint and the project.
@@ -90,10 +90,18 @@ def append_events(place: str, owner: str, parts: Sequence[NewEvents]) -> Transac
         parts: The events, by job.
 
     Returns:
-        The jobs whose events are there now. Another process has the others.
+        The jobs whose events are there now, and those that have ended and whose events are wanted after all. Another
+        process has the others.
     """
-    made, new = set(), []
+    made: set[str] = set()
+    wanted: set[str] = set()
+    new: list[tuple[str, int, bytes]] = []
     for part in sorted(parts, key=lambda part: part.job):
+        if not part.count:
+            left = yield from _end_unwanted(place, owner, part)
+            if left is not None:
+                (wanted if left else made).add(part.job)
+            continue
         rows = yield from ask(
             "UPDATE bms_async_jobs SET sequence = sequence + $6, "
             "ended = CASE WHEN CAST($7 AS bigint) = 1 THEN bms_wall() END, "
@@ -114,43 +122,68 @@ def append_events(place: str, owner: str, parts: Sequence[NewEvents]) -> Transac
         else:
             # It was committed already if it is asked for once more.
             rows = yield from ask(
-                "SELECT job FROM bms_async_jobs WHERE place = $1 AND job = $2 AND fence = $3 AND sequence = $4",
+                "SELECT job FROM bms_async_jobs "
+                "WHERE place = $1 AND job = $2 AND owner = $3 AND fence = $4 AND sequence = $5",
                 place,
                 part.job,
+                owner,
                 part.fence,
                 part.sequence + part.count,
             )
         if rows:
             made.add(part.job)
-    yield from _append(place, new)
-    return made
+    yield from append_blocks(place, new)
+    return AppendedJobs(made=made, wanted=wanted)
 
 
-def renew_jobs(owner: str) -> Transaction[dict[tuple[str, str], int]]:
+def _end_unwanted(place: str, owner: str, part: NewEvents) -> Transaction[bool | None]:
+    """Forget a job, and return whether its events are wanted instead; None if another process has it."""
+    rows = yield from ask(
+        "DELETE FROM bms_async_jobs WHERE place = $1 AND job = $2 AND owner = $3 AND fence = $4 AND sequence = 0 "
+        "AND followed = 0 AND NOT EXISTS "
+        f"(SELECT 1 FROM bms_async_places AS p WHERE p.place = $1 AND {IS_WANTED} = 1) RETURNING job",
+        place,
+        part.job,
+        owner,
+        part.fence,
+    )
+    if rows:
+        return False
+    rows = yield from ask("SELECT owner, fence FROM bms_async_jobs WHERE place = $1 AND job = $2", place, part.job)
+    # It was committed already if it is asked for once more.
+    return False if not rows else True if tuple(rows[0]) == (owner, part.fence) else None
+
+
+def renew_jobs(owner: str) -> Transaction[RenewedJobs]:
     """Renew the lease of all jobs that a process polls.
 
     Args:
         owner: The process.
 
     Returns:
-        The fence of each, by place and job.
+        The jobs, and whose events are wanted.
     """
     rows = yield from ask(
         "UPDATE bms_async_jobs SET lease = bms_now() + $2 WHERE owner = $1 AND ended IS NULL "
-        "RETURNING place, job, fence",
+        "RETURNING place, job, fence, followed",
         owner,
         LEASE,
     )
-    return {(str(place), str(job)): _int(fence) for place, job, fence in rows}
+    places = yield from ask(f"SELECT p.place FROM bms_async_places AS p WHERE {IS_WANTED} = 1")
+    return RenewedJobs(
+        fences={(str(place), str(job)): _int(fence) for place, job, fence, _ in rows},
+        followed={(str(place), str(job)) for place, job, _, followed in rows if followed},
+        wanted={str(place) for (place,) in places},
+    )
 
 
-def release_jobs(place: str, owner: str, jobs: Iterable[str] | None) -> Transaction[None]:
+def release_jobs(place: str, owner: str, jobs: Mapping[str, bytes] | None) -> Transaction[None]:
     """Let others poll jobs at once.
 
     Args:
         place: The endpoint and the project.
         owner: Who has polled them.
-        jobs: The jobs; None for all.
+        jobs: The jobs, with the servers of those of which no event is written, packed; None for all.
     """
     if jobs is None:
         yield from ask(
@@ -161,11 +194,12 @@ def release_jobs(place: str, owner: str, jobs: Iterable[str] | None) -> Transact
         return
     for job in sorted(jobs):
         yield from ask(
-            "UPDATE bms_async_jobs SET owner = NULL, lease = -1 WHERE place = $1 AND job = $2 AND owner = $3 "
-            "AND ended IS NULL",
+            "UPDATE bms_async_jobs SET owner = NULL, lease = -1, servers = $4 WHERE place = $1 AND job = $2 "
+            "AND owner = $3 AND ended IS NULL",
             place,
             job,
             owner,
+            jobs[job],
         )
 
 
@@ -178,166 +212,11 @@ def find_free_jobs(place: str, limit: int) -> Transaction[list[FreeJob]]:
     """
     rows = yield from ask(
         "SELECT b.job, b.action, b.servers FROM bms_async_jobs AS b "
-        f"WHERE b.place = $1 AND b.ended IS NULL AND {_IS_FREE} ORDER BY b.lease LIMIT $2",
+        f"WHERE b.place = $1 AND b.ended IS NULL AND {IS_FREE} ORDER BY b.lease LIMIT $2",
         place,
         limit,
     )
     return [msgspec.convert(dict(zip(FreeJob.__struct_fields__, row, strict=True)), FreeJob) for row in rows]
-
-
-def read_place(place: str) -> Transaction[tuple[int, int]]:
-    """Return the number of the last event of a place, and of the last one that was trimmed.
-
-    Args:
-        place: The endpoint and the project.
-    """
-    rows = yield from ask("SELECT number, trimmed FROM bms_async_places WHERE place = $1", place)
-    return (_int(rows[0][0]), _int(rows[0][1])) if rows else (0, 0)
-
-
-def read_events(place: str, after: int, limit: int) -> Transaction[EventPage]:
-    """Read events.
-
-    Args:
-        place: The endpoint and the project.
-        after: The number of the event after which to begin.
-        limit: How many blocks of events at most.
-    """
-    rows = yield from ask(
-        "SELECT number, job, events, body FROM bms_async_events WHERE place = $1 AND number > $2 "
-        "ORDER BY number LIMIT $3",
-        place,
-        after,
-        limit,
-    )
-    _, trimmed = yield from read_place(place)
-    return EventPage(trimmed=trimmed, blocks=[_read_block(row) for row in rows])
-
-
-def read_events_of(
-    place: str, after: int, jobs: Collection[str], limit: int
-) -> Transaction[tuple[int, list[EventBlock]]]:
-    """Read events of some jobs alone.
-
-    Args:
-        place: The endpoint and the project.
-        after: The number of the event after which to begin.
-        jobs: The jobs.
-        limit: How many blocks to look at, of whatever job.
-
-    Returns:
-        The number up to which all were looked at, and the blocks.
-    """
-    rows = yield from ask(
-        "SELECT number, job FROM bms_async_events WHERE place = $1 AND number > $2 ORDER BY number LIMIT $3",
-        place,
-        after,
-        limit,
-    )
-    blocks = []
-    for number, job in rows:
-        if job in jobs:
-            found = yield from ask(
-                "SELECT number, job, events, body FROM bms_async_events WHERE place = $1 AND number = $2", place, number
-            )
-            blocks += [_read_block(row) for row in found]
-    return (_int(rows[-1][0]) if rows else after), blocks
-
-
-def list_places() -> Transaction[list[str]]:
-    """Return all places that have events."""
-    rows = yield from ask("SELECT place FROM bms_async_places ORDER BY place")
-    return [str(place) for (place,) in rows]
-
-
-def trim_events(place: str, age: float) -> Transaction[bool]:
-    """Delete some of a place's oldest events, and the jobs of which none is left.
-
-    Events of a job that goes on stay, and with them all later ones: whoever takes it over must know what is written.
-
-    Args:
-        place: The endpoint and the project.
-        age: Those that are older than so many seconds.
-
-    Returns:
-        Whether there are more of them.
-    """
-    is_left = f"(b.created < bms_wall() - $2 AND {_IS_FREE})"
-    is_old = f"(b.ended < bms_wall() - $2 OR (b.ended IS NULL AND {is_left}))"
-    # Before any number is looked at, so that none is added meanwhile.
-    rows = yield from ask(
-        "UPDATE bms_async_places SET trimmed = trimmed WHERE place = $1 RETURNING number, trimmed", place
-    )
-    if not rows:
-        return False
-    number, trimmed = map(_int, rows[0])
-    ((kept,),) = yield from ask(
-        "SELECT min(e.number - e.events) FROM bms_async_events AS e WHERE e.place = $1 "
-        "AND (e.created >= bms_wall() - $2 OR EXISTS (SELECT 1 FROM bms_async_jobs AS b WHERE b.place = e.place "
-        f"AND b.job = e.job AND b.ended IS NULL AND NOT {is_left}))",
-        place,
-        age,
-    )
-    rows = yield from ask(
-        "SELECT number FROM bms_async_events WHERE place = $1 AND number <= $2 ORDER BY number LIMIT $3",
-        place,
-        number if kept is None else kept,
-        _TRIMMED_AT_ONCE,
-    )
-    if rows:
-        last = max(trimmed, _int(rows[-1][0]))
-        yield from ask("DELETE FROM bms_async_events WHERE place = $1 AND number <= $2", place, last)
-        yield from ask("UPDATE bms_async_places SET trimmed = $2 WHERE place = $1", place, last)
-    yield from ask(
-        "WITH picked AS MATERIALIZED (SELECT b.place, b.job FROM bms_async_jobs AS b "
-        f"WHERE b.place = $1 AND {is_old} AND NOT EXISTS "
-        "(SELECT 1 FROM bms_async_events AS e WHERE e.place = b.place AND e.job = b.job) "
-        f"{SKIP_LOCKED}) DELETE FROM bms_async_jobs WHERE (place, job) IN (SELECT place, job FROM picked)",
-        place,
-        age,
-    )
-    return len(rows) == _TRIMMED_AT_ONCE
-
-
-def _make_place(place: str) -> Transaction[None]:
-    found = yield from ask("SELECT 1 FROM bms_async_places WHERE place = $1", place)
-    if not found:
-        yield from ask(
-            "INSERT INTO bms_async_places (place, number, trimmed) VALUES ($1, 0, 0) ON CONFLICT (place) DO NOTHING",
-            place,
-        )
-
-
-def _append(place: str, blocks: Sequence[tuple[str, int, bytes]]) -> Transaction[None]:
-    if not blocks:
-        return
-    total = sum(count for _, count, _ in blocks)
-    ((number,),) = yield from ask(
-        "UPDATE bms_async_places SET number = number + $2 WHERE place = $1 RETURNING number - $2", place, total
-    )
-    last = _int(number)
-    rows = []
-    for job, count, body in blocks:
-        last += count
-        rows.append((place, last, job, count, body))
-    yield Statement(
-        "INSERT INTO bms_async_events (place, number, job, events, created, body) "
-        "VALUES ($1, $2, $3, $4, bms_wall(), $5)",
-        rows=rows,
-    )
-
-
-def _read_blocks_of(place: str, job: str) -> Transaction[list[EventBlock]]:
-    rows = yield from ask(
-        "SELECT number, job, events, body FROM bms_async_events WHERE place = $1 AND job = $2 ORDER BY number",
-        place,
-        job,
-    )
-    return [_read_block(row) for row in rows]
-
-
-def _read_block(row: Sequence[object]) -> EventBlock:
-    return msgspec.convert(dict(zip(EventBlock.__struct_fields__, row, strict=True)), EventBlock)
 
 
 def _int(value: object) -> int:

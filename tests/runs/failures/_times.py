@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from bms_async.fleet import durable, isolate, reconcile, requeue
-from bms_async.jobs import board, schedule
+from bms_async.jobs import board, board_follower, schedule
 from bms_async.journal.transactions import claims, jobs, steps
 from bms_async.runs import batch_log, options, worker
 from bms_async.runs import run as reading
@@ -83,8 +83,8 @@ def use(times: Times, *, batch: int) -> None:
     for module, name, value in (
         (worker, "RENEW_EVERY", times.renew),
         (board, "RENEW_EVERY", times.renew),
-        (board, "_LOOK_EVERY", times.look),
-        (board, "_TAKE_OVER_EVERY", times.take_over),
+        (board_follower, "_LOOK_EVERY", times.look),
+        (board_follower, "_TAKE_OVER_EVERY", times.take_over),
         (board, "_MARGIN", times.lease / 15),
         (worker, "_LOOK_EVERY", times.look),
         (reading, "_LOOK_EVERY", times.look),
