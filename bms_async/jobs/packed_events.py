@@ -15,7 +15,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from operator import attrgetter
 from typing import TypeAlias
 
 import msgspec
@@ -30,18 +29,12 @@ from bms_async.models.jobs import with_sub_jobs
 from bms_async.redaction import shown_text
 
 from .events import EventGap, JobChanged, JobEnded, JobEvent, JobLost, JobStarted, SubJobEnded
+from .packed_subs import LEVEL, SubsEnded, encode_odd, pack_subs, unpack_subs
 
-_LEVEL = 1
 _WHOLE = b"\x01"
 _REFERS_BACK = b"\x02"
-_COLUMNS = ("job_type", "_begin_time", "_end_time", "error_code", "fail_reason", "message", "code")
-_GET = attrgetter(*_COLUMNS)
-
 Written: TypeAlias = Mapping[str, tuple[int, SubJob]]
 """The sub-jobs of a job that are written as `SubJobEnded`, each with its place among these, by `name_of`."""
-
-_Column: TypeAlias = list[str | None] | str | None
-"""What all sub-jobs have in common; or else what the values begin with, and the rest of each."""
 
 
 class _Started(msgspec.Struct, tag="s", array_like=True, gc=False):
@@ -55,17 +48,6 @@ class _Changed(msgspec.Struct, tag="c", array_like=True, gc=False):
 
 class _SubEnded(msgspec.Struct, tag="e", array_like=True, gc=False):
     sub_job: SubJob
-
-
-class _SubsEnded(msgspec.Struct, tag="m", array_like=True, gc=False):
-    servers: bytes
-    jobs: bytes
-    columns: bytes
-
-
-class _Columns(msgspec.Struct, array_like=True, gc=False):
-    statuses: list[JobStatus]
-    others: list[_Column]
 
 
 class _Ended(msgspec.Struct, tag="j", array_like=True, gc=False):
@@ -83,11 +65,10 @@ class _Gap(msgspec.Struct, tag="g", array_like=True, gc=False):
     missed: int
 
 
-_Packed: TypeAlias = _Started | _Changed | _SubEnded | _SubsEnded | _Ended | _Lost | _Gap
+_Packed: TypeAlias = _Started | _Changed | _SubEnded | SubsEnded | _Ended | _Lost | _Gap
 
 _DECODER = msgspec.msgpack.Decoder(list[_Packed])
 _PLACES_DECODER = msgspec.msgpack.Decoder(list[int])
-_COLUMNS_DECODER = msgspec.msgpack.Decoder(_Columns)
 
 
 def name_of(sub: SubJob) -> str:
@@ -107,11 +88,11 @@ def pack_events(events: Iterable[JobEvent], written: Written | None = None, befo
     events = list(events)
     try:
         packed = _pack_all(events, written or {}, before)
-        data = msgspec.msgpack.encode(packed, enc_hook=_encode_odd)
+        data = msgspec.msgpack.encode(packed, enc_hook=encode_odd)
     except UnicodeEncodeError:
         # UTF-8 has no text in which a cloud has sent half of a surrogate pair.
         packed = _pack_all([_encodable(event) for event in events], {}, before)
-        data = msgspec.msgpack.encode(packed, enc_hook=_encode_odd)
+        data = msgspec.msgpack.encode(packed, enc_hook=encode_odd)
     refers_back = any(isinstance(each, _Ended) and each.before for each in packed)
     return (_REFERS_BACK if refers_back else _WHOLE) + data
 
@@ -159,7 +140,7 @@ def _pack_all(events: Sequence[JobEvent], written: Written, before: int) -> list
     packed: list[_Packed] = []
     for is_plain, group in groupby(events, _is_plain):
         if is_plain:
-            packed.append(_pack_subs([event.sub_job for event in group if isinstance(event, SubJobEnded)]))
+            packed.append(pack_subs([event.sub_job for event in group if isinstance(event, SubJobEnded)]))
         else:
             packed += [_pack(event, written, before) for event in group]
     return packed
@@ -177,38 +158,6 @@ def _is_plain(event: JobEvent) -> bool:
         and bool(about.server_id)
         and event.sub_job.job_id is not None
     )
-
-
-def _pack_subs(subs: Sequence[SubJob]) -> _SubsEnded:
-    columns = _Columns([sub.status for sub in subs], [_column(values) for values in zip(*map(_GET, subs), strict=True)])
-    return _SubsEnded(
-        servers=pack_ids([sub.about.server_id or "" for sub in subs if isinstance(sub.about, SubJobEntities)]),
-        jobs=pack_ids([sub.job_id or "" for sub in subs]),
-        columns=zlib.compress(msgspec.msgpack.encode(columns, enc_hook=_encode_odd), _LEVEL),
-    )
-
-
-def _column(values: tuple[str | None, ...]) -> _Column:
-    first = values[0]
-    if values.count(first) == len(values):
-        return first
-    # A text that echoes a secret is of another class, and is not to be cut.
-    prefix = _common_prefix(values) if set(map(type, values)) == {str} else ""
-    size = len(prefix)
-    return [prefix, *values] if not size else [prefix, *[text[size:] for text in values if text is not None]]
-
-
-def _common_prefix(values: Iterable[str | None]) -> str:
-    texts = [text for text in values if text is not None]
-    first, last = min(texts), max(texts)
-    return first[
-        : next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
-    ]
-
-
-def _values(column: list[str | None]) -> list[str | None]:
-    prefix, *values = column
-    return [f"{prefix}{value}" for value in values] if prefix else values
 
 
 def _pack(event: JobEvent, written: Written, before: int) -> _Packed:
@@ -242,15 +191,15 @@ def _pack_end(job: Job, written: Written, before: int) -> _Ended:
             others.append(sub)
         places.append(place)
     head = job if job.entities is None or job.entities.sub_jobs is None else with_sub_jobs(job, ())
-    packed = zlib.compress(msgspec.msgpack.encode(places), _LEVEL)
+    packed = zlib.compress(msgspec.msgpack.encode(places), LEVEL)
     return _Ended(head, before if len(others) < len(places) else 0, packed, others)
 
 
 def _unpack(job_id: str, packed: _Packed, events: list[JobEvent], subs: list[SubJob]) -> None:
     match packed:
-        case _SubsEnded():
+        case SubsEnded():
             servers = unpack_ids(packed.servers)
-            new = _unpack_subs(packed, servers)
+            new = unpack_subs(packed, servers)
             subs += new
             events += [
                 SubJobEnded(job_id=job_id, server_id=server_id, sub_job=sub)
@@ -277,42 +226,6 @@ def _unpack(job_id: str, packed: _Packed, events: list[JobEvent], subs: list[Sub
             events.append(JobLost(job_id=job_id, error=error))
 
 
-def _unpack_subs(packed: _SubsEnded, servers: Sequence[str]) -> list[SubJob]:
-    columns = _COLUMNS_DECODER.decode(zlib.decompress(packed.columns))
-    count = len(columns.statuses)
-    job_type, begin, end, error_code, fail_reason, message, code = [
-        _values(column) if isinstance(column, list) else [column] * count for column in columns.others
-    ]
-    rows = zip(
-        servers,
-        unpack_ids(packed.jobs),
-        columns.statuses,
-        job_type,
-        begin,
-        end,
-        error_code,
-        fail_reason,
-        message,
-        code,
-        strict=True,
-    )
-    return [
-        SubJob(
-            status=row[2],
-            about=SubJobEntities(server_id=row[0]),
-            job_id=row[1],
-            job_type=row[3],
-            _begin_time=row[4],
-            _end_time=row[5],
-            error_code=row[6],
-            fail_reason=row[7],
-            message=row[8],
-            code=row[9],
-        )
-        for row in rows
-    ]
-
-
 def _unpack_end(packed: _Ended, subs: Sequence[SubJob], new: int) -> Job | None:
     places = _PLACES_DECODER.decode(zlib.decompress(packed.places))
     if not places:
@@ -321,13 +234,6 @@ def _unpack_end(packed: _Ended, subs: Sequence[SubJob], new: int) -> Job | None:
         return None
     others = iter(packed.others)
     return with_sub_jobs(packed.job, tuple([subs[place] if place >= 0 else next(others) for place in places]))
-
-
-def _encode_odd(value: object) -> object:
-    # A text that echoes a secret is a str of a class of its own.
-    if isinstance(value, str):
-        return shown_text(value)
-    raise NotImplementedError(f"{type(value).__name__}: expected what a job is made of")
 
 
 def _encodable(event: JobEvent) -> JobEvent:

@@ -1,26 +1,28 @@
 """What must outlive the process: runs, their batches and their outcomes, in a file or in a database."""
 
-from .journal import Journal
-from .packing import digest_ids, pack_ids, unpack_ids
-from .records import (
+from .job_records import (
     AppendedJobs,
-    BatchState,
-    Block,
-    Claim,
     ClaimedJobs,
-    Counts,
     EventBlock,
     EventPage,
     FreeJob,
     JobOffer,
-    KeptBatch,
     KeptJobRow,
+    NewEvents,
+    RenewedJobs,
+)
+from .journal import Journal
+from .packing import digest_ids, pack_ids, unpack_ids
+from .records import (
+    BatchState,
+    Block,
+    Claim,
+    Counts,
+    KeptBatch,
     KeptRun,
     NewBatch,
     NewBlock,
-    NewEvents,
     NewRun,
-    RenewedJobs,
     RunStatus,
     Step,
 )

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from bms_async.journal.records import EventBlock, EventPage
+from bms_async.journal.job_records import EventBlock, EventPage
 from bms_async.journal.statements import SKIP_LOCKED, Statement, Transaction, ask
 
 from .claims import EXPIRED

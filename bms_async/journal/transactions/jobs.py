@@ -20,7 +20,15 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from bms_async.journal.records import AppendedJobs, ClaimedJobs, FreeJob, JobOffer, KeptJobRow, NewEvents, RenewedJobs
+from bms_async.journal.job_records import (
+    AppendedJobs,
+    ClaimedJobs,
+    FreeJob,
+    JobOffer,
+    KeptJobRow,
+    NewEvents,
+    RenewedJobs,
+)
 from bms_async.journal.statements import Transaction, ask
 
 from .claims import LEASE
