@@ -84,7 +84,7 @@ async def _watch(mode: str, store: str, jobs: int) -> dict[str, float]:
         stage = min(STAGES, int((time.monotonic() - began[job_id]) / SECONDS * STAGES))
         return reader.read(bodies[stage], lambda shown: msgspec.json.decode(shown, type=Job))
 
-    runs = Runs(store)
+    runs = Runs(store or None)
     board = None if mode == "no journal" else JobBoard(runs.journal, _Session(), "e")  # type: ignore[arg-type]
     watcher = Watcher(fetch, pace=Pacer(6000), project=lambda: "p", board=board)
     await watcher.open()
