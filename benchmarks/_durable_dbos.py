@@ -1,4 +1,7 @@
-"""DBOS, with one workflow of two steps a batch: three records, taken from a queue as our batches are claimed."""
+"""DBOS, with one workflow of three steps a batch, taken from a queue as our batches are claimed.
+
+The steps are what we write down: that the request is about to leave, its job, and the outcomes.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,12 @@ Told = list[tuple[str, str]]
 
 
 @DBOS.step()
+async def intend(count: int) -> int:
+    """Return how many servers are about to be sent, so that it is known that they are."""
+    return count
+
+
+@DBOS.step()
 async def send(ids: list[str]) -> str:
     """Return the job."""
     return f"job-of-{len(ids)}"
@@ -31,6 +40,7 @@ async def watch(job: str, ids: list[str]) -> Told:  # noqa: ARG001 - a real one 
 @DBOS.workflow()
 async def batch(ids: list[str]) -> int:
     """Carry a batch on to its end."""
+    await intend(len(ids))
     return len(await watch(await send(ids), ids))
 
 
