@@ -160,7 +160,7 @@ class Workers(RuleBasedStateMachine):
         )
         new = [NewBatch(ids=pack_ids(ids), servers=len(ids)) for ids in batches]
         for _ in range(1 + again):
-            assert self.memory.run(runs.begin_run, run, new, None)[1]
+            assert self.memory.run(runs.begin_run, run, new, ())[1]
 
     @rule(seconds=st.sampled_from([0.1, 5.0, claims.LEASE - 0.1, claims.LEASE + 0.1, -3.0, -1000.0]))
     def pass_time(self, seconds: float) -> None:
