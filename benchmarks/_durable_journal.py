@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -53,7 +53,13 @@ async def opened(url: str) -> AsyncIterator[Journal]:
 
 async def write_run(journal: Journal, plan: Plan, *, key: str = KEY, place: str = PLACE) -> None:
     """Write a run down with all of its batches, of whatever size they are."""
-    chunks = [random_ids(plan.servers) for _ in range(plan.batches)]
+    await write_batches(journal, plan, [random_ids(plan.servers) for _ in range(plan.batches)], key=key, place=place)
+
+
+async def write_batches(
+    journal: Journal, plan: Plan, chunks: Sequence[list[str]], *, key: str = KEY, place: str = PLACE
+) -> None:
+    """Write a run down with these batches."""
     batches = [NewBatch(ids=pack_ids(chunk), servers=plan.servers) for chunk in chunks]
     options = CheckedOptions().kept().encode()
     run = NewRun(id=secrets.token_hex(16), place=place, key=key, action=STOP, options=options, digest=key)
@@ -92,11 +98,23 @@ def outcomes_of(ids: list[str]) -> list[Outcome]:
     ]
 
 
+async def _hold(journal: Journal, owner: str, count: int) -> list[Claim]:
+    """Claim so many batches, and bring them to where their jobs are watched."""
+    held: list[Claim] = []
+    for _ in range(count):
+        kept = await claim(journal, owner)
+        assert kept is not None
+        await begin_batch(journal, kept)
+        held.append(kept.claim)
+    return held
+
+
 @asynccontextmanager
 async def contender(plan: Plan) -> AsyncIterator[Work]:
     """Do one part of what a worker or a reader does with the journal."""
     async with opened(plan.url) as journal:
-        owner, outcomes, held = secrets.token_hex(8), outcomes_of(random_ids(plan.servers)), list[Claim]()
+        owner, ids, held = secrets.token_hex(8), random_ids(plan.servers), list[Claim]()
+        outcomes = outcomes_of(ids)
 
         async def steps(done: Done) -> None:
             """Carry batches on to their end, one after another, until none is left."""
@@ -104,6 +122,11 @@ async def contender(plan: Plan) -> AsyncIterator[Work]:
                 log = await begin_batch(journal, kept)
                 await log.finish(outcomes, (), 0)
                 done.count += 1
+
+        async def whole(done: Done) -> None:
+            """Write batches down, and carry them on to their end."""
+            await write_batches(journal, plan, [ids] * plan.batches)
+            await steps(done)
 
         async def looking(done: Done) -> None:
             """Do what a worker does meanwhile, whose batches wait for slots and jobs."""
@@ -127,9 +150,5 @@ async def contender(plan: Plan) -> AsyncIterator[Work]:
                 done.count += 1
 
         if plan.name == "looking":
-            for _ in range(min(HELD, plan.batches - 1)):
-                kept = await claim(journal, owner)
-                assert kept is not None
-                await begin_batch(journal, kept)
-                held.append(kept.claim)
-        yield {"steps": steps, "looking": looking, "reading": reading}[plan.name]
+            held += await _hold(journal, owner, min(HELD, plan.batches - 1))
+        yield {"steps": steps, "whole": whole, "looking": looking, "reading": reading}[plan.name]

@@ -6,9 +6,10 @@ The stores are a SQLite file and a real PostgreSQL on this machine, both of whic
 a real one. A batch has 1000 servers, with random ids, and a thousand batches take 1200 s at the documented limit. What
 takes that long is played on the virtual clock. The cloud costs nothing: its part is left out, or it is a function.
 
-DBOS and Temporal do the same on the same stores, or on Temporal's own server. They are given records of a few servers
-only, and so are we beside them, because their own way of keeping a thousand outcomes is nothing to be measured by. What
-the server of a store spends is given beside what the processes spend. The machine's other load falls on all parts; read
+DBOS and Temporal do the same on the same stores, or on Temporal's own server. DBOS writes down what we do: that a batch
+is about to be sent, its job, its outcomes. Both are measured with records of a few servers, so that the records alone
+are compared, and with those of a whole batch; Temporal, which keeps no outcomes here, is beside the first. What the
+server of a store spends is given beside what the processes spend. The machine's other load falls on all parts; read
 ratios.
 """
 
@@ -41,8 +42,8 @@ MAX_SHARE = 0.01
 MAX_OF_DBOS = 0.1
 LEASE, MAX_AFTER_LEASE = 15.0, 5.0
 MAX_LATE = 1.01
-FEW = 5
-"""Servers of a batch, where only the records are compared."""
+FEW, WHOLE = 5, 1000
+"""Servers of a batch: where only the records are compared, and as many as a call takes."""
 
 Row = dict[str, object]
 
@@ -52,7 +53,8 @@ class Size(NamedTuple):
 
     Attributes:
         batches: Batches of the journal.
-        compared: Batches of each engine that it is measured beside.
+        compared: Batches of each engine that it is measured beside, with a few servers.
+        compared_whole: The same, with as many servers as a call takes.
         servers: Servers of the run on the virtual clock.
         trials: Takeovers in each store.
         seconds: Seconds of each row with many workers.
@@ -61,13 +63,14 @@ class Size(NamedTuple):
 
     batches: int = 1000
     compared: int = 1000
+    compared_whole: int = 250
     servers: int = 100_000
     trials: int = 4
     seconds: float = 30.0
     open_runs: int = 10_000
 
 
-QUICK = Size(batches=100, compared=100, servers=20_000, trials=1, seconds=5.0, open_runs=1000)
+QUICK = Size(batches=100, compared=100, compared_whole=25, servers=20_000, trials=1, seconds=5.0, open_runs=1000)
 
 
 def down(kept: Stores, size: Size) -> list[Row]:
@@ -127,20 +130,20 @@ def journal(kept: Stores, size: Size) -> list[Row]:
 
 
 def engines(kept: Stores, size: Size) -> list[Row]:
-    """Carry batches of a few servers on, by each engine."""
+    """Write batches of a few servers and whole ones down, and carry them on, by each engine."""
     rows: list[Row] = []
-    for store in BOTH:
-        plan = Plan("_durable_journal", kept.fresh(store), "steps", size.compared, FEW)
-        _write(plan)
-        rows.append(_beside("bms_async", store, _spent(kept, store, [plan]), rows))
-        plan = replace(plan, part="_durable_dbos", url=kept.fresh(store))
-        rows.append(_beside("DBOS", store, _spent(kept, store, [plan]), rows[-1:]))
+    for batches, servers in ((size.compared, FEW), (size.compared_whole, WHOLE)):
+        for store in BOTH:
+            plan = Plan("_durable_journal", kept.fresh(store), "whole", batches, servers)
+            rows.append(_beside("bms_async", store, servers, _spent(kept, store, [plan]), rows))
+            plan = replace(plan, part="_durable_dbos", url=kept.fresh(store))
+            rows.append(_beside("DBOS", store, servers, _spent(kept, store, [plan]), rows[-1:]))
     with running_temporal() as server:
         process = psutil.Process(server.pid)
         before = sum(process.cpu_times()[:2])
         (done,) = run([Plan("_durable_temporal", server.target, batches=size.compared)])
         spent = Spent(done.wall, done.cpu, sum(process.cpu_times()[:2]) - before, done.count)
-    rows.append(_beside("Temporal", "its own", spent, rows[:1]))
+    rows.append(_beside("Temporal", "its own", FEW, spent, rows[:1]))
     return rows
 
 
@@ -252,12 +255,13 @@ def _write(plan: Plan) -> None:
     asyncio.run(main())
 
 
-def _beside(engine: str, store: str, spent: Spent, ours: Sequence[Row]) -> Row:
+def _beside(engine: str, store: str, servers: int, spent: Spent, ours: Sequence[Row]) -> Row:
     cpu = spent.cpu / spent.times * 1e3
     first = _number(ours[-1]["CPU a batch (ms)"]) if ours and engine != "bms_async" else cpu
     return {
         "engine": engine,
         "store": store,
+        "servers a batch": servers,
         "batches": spent.times,
         "CPU a batch (ms)": cpu,
         "server CPU a batch (ms)": spent.server / spent.times * 1e3,
@@ -318,9 +322,11 @@ def _targets(results: Mapping[str, Sequence[Row]]) -> dict[str, bool]:
             )
             targets[f"{text} {MAX_SHARE * 100:g}"] = share <= MAX_SHARE * 100
     for row in results.get("engines", ()):
-        if row["engine"] == "DBOS":
+        # Of a whole batch the most part is to pack what is known of its servers, by whatever keeps it.
+        if row["engine"] == "DBOS" and row["servers a batch"] == FEW:
             ratio = _number(row["ratio to ours"])
-            text = f"{row['store']}: DBOS takes {ratio:.1f} times our CPU a batch, at least {1 / MAX_OF_DBOS:g}"
+            what = f"a batch of {row['servers a batch']}"
+            text = f"{row['store']}: DBOS takes {ratio:.1f} times our CPU for {what}, at least {1 / MAX_OF_DBOS:g}"
             targets[text] = ratio >= 1 / MAX_OF_DBOS
     for row in results.get("takeover", ()):
         slowest, most = _number(row["slowest (s)"]), LEASE + MAX_AFTER_LEASE

@@ -8,6 +8,11 @@ How: an error of asyncpg's while connecting is replaced by one of our own, since
 variables. All settings are of the transaction (`begin`), and no statement is kept, so a pooler may give each
 transaction another connection (PgBouncer's transaction mode). A connection on which something failed, or was cancelled,
 is aborted rather than closed, because an answer may still be on its way.
+
+Where no pooler is between, settings and prepared statements may be the connection's (`Session`). The process that
+answers has to be the one whose number was given at start-up: a pooler gives a number that it made up, since it cannot
+know which process of the server will answer. Each connection is asked for that. Rejected: to trust the address, behind
+which somebody may put a pooler later; and to try a statement and see, which leaves it behind in another's connection.
 """
 
 from __future__ import annotations
@@ -33,11 +38,18 @@ _STATEMENT_TIMEOUT = 8.0
 _COMMAND_TIMEOUT = 10.0
 """Seconds after which a command is given up by this side; the server does so earlier."""
 
+_STATEMENTS = 100
+_STATEMENT_LIFETIME = 60
+"""Seconds after which a statement is prepared anew: its plan may be of when the tables were empty."""
+
 _CONNECT_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 1.0
 
 _NOT_LET_IN = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 _BAD_OPTIONS = (asyncpg.UndefinedObjectError, asyncpg.CantChangeRuntimeParamError, asyncpg.InvalidParameterValueError)
+
+# Of a statement that another process of the server has, or not.
+_ELSEWHERE = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 
 _HOSTS = re.compile(r"(\[[\w:.%]+\]|[\w.%-]*)(:\d+)?(,(\[[\w:.%]+\]|[\w.%-]*)(:\d+)?)*", re.ASCII)
 
@@ -84,17 +96,48 @@ def read_address(url: str) -> PostgresAddress:
     )
 
 
+class Session:
+    """What the connections to an address have for as long as they live, if no pooler is between.
+
+    Args:
+        settings: Settings beside those of `begin`.
+
+    Attributes:
+        is_pooled: Whether a pooler was found, so that nobody has to look for one again.
+    """
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._more = settings
+        self.is_pooled = False
+
+    def look(self, process: int) -> str:
+        """Return a query with one row, and these settings as its effect, if this process of the server answers it.
+
+        Args:
+            process: Its number.
+        """
+        settings = {**_settings(), "default_transaction_isolation": "read committed", **self._more}
+        made = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+        return f"SELECT {made} WHERE pg_backend_pid() = {process}"
+
+
 class PostgresConnection:
     """A connection to a database. One task uses it at a time.
 
     Args:
         address: The database.
         error: What is raised where trying again does not help; it takes a text.
+        session: What it has for as long as it lives, if no pooler is between; None for nothing.
+
+    Attributes:
+        is_direct: Whether it has that.
     """
 
-    def __init__(self, address: PostgresAddress, error: type[Exception]) -> None:
+    def __init__(self, address: PostgresAddress, error: type[Exception], session: Session | None = None) -> None:
         self._address = address
         self._error = error
+        self._session = session
+        self.is_direct = False
         self._connection: Any = None
         self._is_sound = False
 
@@ -124,8 +167,16 @@ class PostgresConnection:
             OSError: The server cannot be reached now.
             Exception: The server refuses this role, or the address; the error that was given.
         """
-        self._is_sound = False
-        self._connection = await self._connect()
+        self._is_sound = self.is_direct = False
+        session = self._session
+        if session is not None and not session.is_pooled:
+            self._connection = await self._connect(_STATEMENTS)
+            self.is_direct = await self._look(session)
+            if self.is_direct:
+                return
+            session.is_pooled = True
+            await self.aclose()
+        self._connection = await self._connect(0)
         self._is_sound = True
 
     @asynccontextmanager
@@ -141,6 +192,10 @@ class PostgresConnection:
             yield
         except asyncpg.UndefinedFunctionError as error:
             raise self._error(f"{self.label}: expected PostgreSQL 10 or later, got {error}") from error
+        except _ELSEWHERE as error:
+            if self._session is not None:
+                self._session.is_pooled = True
+            raise ConnectionError(f"{self.label}: expected what this connection has prepared, got {error}") from error
         except asyncpg.InternalClientError as error:
             # What asyncpg says of a connection that was lost between two commands.
             raise ConnectionError(f"{self.label}: the connection was lost") from error
@@ -163,14 +218,28 @@ class PostgresConnection:
         with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await connection.close(timeout=_CLOSE_TIMEOUT)
 
-    async def _connect(self) -> Any:
+    async def _look(self, session: Session) -> bool:
+        """Return whether no pooler is between; by a simple query, of which nothing is prepared."""
+        connection = self._connection
+        try:
+            async with self.using():
+                # Of a server that is too old to know a setting; whoever uses it says so.
+                with suppress(asyncpg.UndefinedObjectError):
+                    return str(await connection.execute(session.look(connection.get_server_pid()))) == "SELECT 1"
+        except BaseException:
+            await self.aclose()
+            raise
+        return False
+
+    async def _connect(self, statements: int) -> Any:
         """Connect; what is raised keeps nothing of asyncpg's alive, whose variables hold the password."""
         try:
             return await asyncpg.connect(
                 self._address.url,
                 timeout=_CONNECT_TIMEOUT,
                 command_timeout=_COMMAND_TIMEOUT,
-                statement_cache_size=0,
+                statement_cache_size=statements,
+                max_cached_statement_lifetime=_STATEMENT_LIFETIME,
                 server_settings=self._address.settings,
             )
         except _NOT_LET_IN as error:
@@ -190,19 +259,29 @@ class PostgresConnection:
         raise failure
 
 
-def begin(access: Literal["READ WRITE", "READ ONLY"]) -> str:
+def begin(access: Literal["READ WRITE", "READ ONLY"], *, is_direct: bool = False) -> str:
     """Return how a transaction begins; isolation is named, because a database may have another default.
 
     Args:
         access: What it does.
+        is_direct: Whether the connection has a `Session`, and all settings by that.
     """
-    return (
-        f"BEGIN ISOLATION LEVEL READ COMMITTED, {access}; "
-        f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT * 1000:.0f}; "
-        f"SET LOCAL statement_timeout = {_STATEMENT_TIMEOUT * 1000:.0f}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_TIMEOUT * 1000:.0f}; "
-        "SET LOCAL synchronous_commit = on"
+    settings = {} if is_direct else _settings()
+    return "; ".join(
+        (
+            f"BEGIN ISOLATION LEVEL READ COMMITTED, {access}",
+            *(f"SET LOCAL {name} = {value}" for name, value in settings.items()),
+        )
     )
+
+
+def _settings() -> dict[str, str]:
+    return {
+        "lock_timeout": f"{_LOCK_TIMEOUT * 1000:.0f}",
+        "statement_timeout": f"{_STATEMENT_TIMEOUT * 1000:.0f}",
+        "idle_in_transaction_session_timeout": f"{_IDLE_TIMEOUT * 1000:.0f}",
+        "synchronous_commit": "on",
+    }
 
 
 def sql_bytes(data: bytes) -> str:

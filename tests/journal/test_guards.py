@@ -182,10 +182,10 @@ async def _seen_in_order(url: str, change: Callable[[str], str]) -> list[int]:
 def _from_a_sequence(sql: str) -> str:
     if not sql.startswith("UPDATE bms_async_runs SET succeeded"):
         return sql
-    unused = " + ".join(f"CAST(${number} AS bigint)" for number in range(2, 10))
+    unused = " + ".join(f"CAST(${number} AS bigint)" for number in range(2, 13))
     return (
-        "SELECT nextval('bms_async_numbers'), abort_above, abort_sample, 0::bigint, 0::bigint FROM bms_async_runs "
-        f"WHERE id = $1 AND {unused} >= 0"
+        "SELECT nextval('bms_async_numbers'), abort_above, abort_sample, 0::bigint, 0::bigint, 0::bigint "
+        f"FROM bms_async_runs WHERE id = $1 AND {unused} >= 0"
     )
 
 

@@ -179,23 +179,3 @@ async def test_a_transaction_in_a_deadlock_is_made_once_more(shared_database: st
 
         assert sum(await asyncio.gather(run(first.id, second.id), run(second.id, first.id))) == 4
         assert (await desk.read(first.id)).submitted == (await desk.read(second.id)).submitted == 2
-
-
-async def test_nothing_of_a_transaction_stays_with_its_connection(shared_database: str) -> None:
-    """So that a pooler may give each transaction another one."""
-    settings = ["lock_timeout", "statement_timeout", "enable_seqscan", "jit", "synchronous_commit"]
-    store = PostgresJournal(shared_database)
-    await store.open()
-    try:
-        desk = Desk(store)
-        await desk.begin(make_batch(10), make_batch(10))
-        await desk.finish((await desk.send()).claim, make_block(succeeded=10))
-        await desk.merge([await desk.claim_one()])
-        (idle,) = store._idle
-        connection = idle.connected
-        assert [await connection.fetchval(f"SHOW {name}") for name in settings] == ["0", "0", "on", "on", "on"]
-        assert await connection.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''") == 0
-        assert await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
-        assert not connection.is_in_transaction()
-    finally:
-        await store.aclose()

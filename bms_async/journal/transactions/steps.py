@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import msgspec
 
 from bms_async.journal.records import Block, Claim, NewBatch, NewBlock, Step
-from bms_async.journal.statements import RollBack, Statement, Transaction, ask
+from bms_async.journal.statements import RollBack, Row, Statement, Transaction, ask
 
 from .claims import LEASE
 from .runs import INSERT_BATCH, INSERT_BLOCK, new_row
@@ -148,39 +148,34 @@ def finish(claim: Claim, block: NewBlock, children: Sequence[NewBatch], *, split
         children: The batches of servers that are to be sent again.
         splits: How many of these are parts of it, since it was refused.
     """
-    rows = yield from ask(
-        f"SELECT state, root FROM bms_async_batches WHERE {_IS_MINE}",
-        *_of(claim),
-    )
+    rows = yield from _end(claim, "state <> 'waiting'")
+    was_waiting = not rows
+    if was_waiting:
+        rows = yield from _end(claim, "state = 'waiting'")
     if not rows:
         return Step.MADE if (yield from _is_done(claim)) else Step.LOST
-    state, root = rows[0]
-    ended = yield from ask(
-        f"UPDATE bms_async_batches SET state = 'done', owner = NULL, ids = $5, details = $5, servers = 0, "
-        f"sequence = sequence + 1 WHERE {_IS_MINE} RETURNING number",
-        *_of(claim),
-        b"",
-    )
-    if not ended:
-        raise RollBack(Step.LOST)
-    yield from _count(claim, block)
-    ((next_batch, left),) = yield from ask(
-        "UPDATE bms_async_runs SET open_batches = open_batches - 1 + $2, next_batch = next_batch + $2, "
-        "unsent = unsent + $2 - $3 WHERE id = $1 RETURNING next_batch - $2, open_batches",
-        claim.run,
-        len(children),
-        1 if state == "waiting" else 0,
-    )
-    for number, child in enumerate(children, int(next_batch or 0)):
+    root = rows[0][0]
+    first = yield from _count(claim, block, ended=1, unsent=1 if was_waiting else 0, children=len(children))
+    for number, child in enumerate(children, first):
         descends_from = number if child.rank == _DEFERRED else int(root or 0)
         yield Statement(INSERT_BATCH, new_row(claim.run, number, child, root=descends_from))
     if splits:
         yield from ask(
             "UPDATE bms_async_batches SET parts = parts + $3 WHERE run = $1 AND number = $2", claim.run, root, splits
         )
-    if not left:
-        yield from ask("UPDATE bms_async_runs SET ended = bms_wall() WHERE id = $1 AND ended IS NULL", claim.run)
     return Step.MADE
+
+
+def _end(claim: Claim, condition: str) -> Transaction[Sequence[Row]]:
+    """End a batch that is in a certain state; return the number of the batch that it descends from."""
+    return (
+        yield from ask(
+            "UPDATE bms_async_batches SET state = 'done', owner = NULL, ids = $5, details = $5, servers = 0, "
+            f"sequence = sequence + 1 WHERE {_IS_MINE} AND {condition} RETURNING root",
+            *_of(claim),
+            b"",
+        )
+    )
 
 
 def merge(claim: Claim, others: Sequence[Claim], ids: bytes, details: bytes, servers: int) -> Transaction[Step]:
@@ -256,16 +251,25 @@ def read_blocks_of_batch(claim: Claim) -> Transaction[list[Block]]:
     return [_read_block(number, servers, body) for number, servers, body in rows]
 
 
-def _count(claim: Claim, block: NewBlock) -> Transaction[None]:
+def _count(claim: Claim, block: NewBlock, *, ended: int = 0, unsent: int = 0, children: int = 0) -> Transaction[int]:
+    """Count outcomes in the run's row, with all else that changes in it by the same step; return the first child.
+
+    Args:
+        claim: The claim to the batch.
+        block: The outcomes.
+        ended: How many batches end.
+        unsent: How many of these were not sent.
+        children: How many batches follow.
+    """
     counts = block.counts
-    if not counts.total and not block.extra_calls:
-        return
     rows = yield from ask(
         "UPDATE bms_async_runs SET succeeded = succeeded + $2, unchanged = unchanged + $3, failed = failed + $4, "
         "unknown_count = unknown_count + $5, skipped = skipped + $6, in_flight = in_flight - $7, "
-        "extra_calls = extra_calls + $8, number = number + $9 WHERE id = $1 "
+        "extra_calls = extra_calls + $8, number = number + $9, open_batches = open_batches - $10 + $12, "
+        "unsent = unsent - $11 + $12, next_batch = next_batch + $12, "
+        "ended = CASE WHEN open_batches - $10 + $12 = 0 THEN coalesce(ended, bms_wall()) ELSE ended END WHERE id = $1 "
         "RETURNING number, abort_above, abort_sample, succeeded + unchanged + failed + unknown_count, "
-        "failed + unknown_count",
+        "failed + unknown_count, next_batch - $12",
         claim.run,
         counts.succeeded,
         counts.unchanged,
@@ -275,22 +279,26 @@ def _count(claim: Claim, block: NewBlock) -> Transaction[None]:
         counts.total,
         block.extra_calls,
         1 if counts.total else 0,
+        ended,
+        unsent,
+        children,
     )
-    ((number, above, sample, ended, bad),) = rows
+    ((number, above, sample, known, bad, first),) = rows
     if counts.total:
         yield from ask(INSERT_BLOCK, claim.run, number, claim.number, counts.total, block.body)
     if (
         above is not None
-        and int(ended or 0) >= max(1, int(sample or 1))
-        and int(bad or 0) > float(above) * int(ended or 0)
+        and int(known or 0) >= max(1, int(sample or 1))
+        and int(bad or 0) > float(above) * int(known or 0)
     ):
         share = f"which is more than the share of {float(above):g}"
-        text = f"{int(bad or 0)} of {int(ended or 0)} servers failed or are unknown, {share}"
+        text = f"{int(bad or 0)} of {int(known or 0)} servers failed or are unknown, {share}"
         yield from ask(
             "UPDATE bms_async_runs SET status = 'aborted', aborted = $2 WHERE id = $1 AND status IN ('open', 'paused')",
             claim.run,
             text,
         )
+    return int(first or 0)
 
 
 def _made_or_lost(claim: Claim, state: str) -> Transaction[Step]:
