@@ -103,6 +103,8 @@ def test_alone_it_ends_what_a_dead_worker_has_left_as_unknown(tmp_path: Path) ->
     async def main(site: Site) -> None:
         first, wrong = await site.client(), await site.worker(auth=WrongPassword("wrong"))
         await first.runs.reboot(site.ids, key="k")
+        while not site.calls("servers.reboot"):
+            await advance(0.1)
         await anyio.sleep(5)
         await kill(first)
         assert counted(await (await wrong.runs.get("k"))) == {"UNKNOWN": 30}
