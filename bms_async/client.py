@@ -203,7 +203,7 @@ class BmsClient(ClientView):
         if runs is not None:
             from bms_async.jobs.board import JobBoard  # noqa: PLC0415 - most clients keep no runs
 
-            board = JobBoard(runs.journal, session, self._core.endpoints[Service.BMS])
+            board = JobBoard(runs.journal, session, config.canonical_endpoint(self._core.endpoints[Service.BMS]))
         return Watcher(
             functools.partial(poll_job, session.unbounded().for_polling()),
             pace=Pacer(_POLLS_WITHOUT_LIMIT if limit is None else limit * POLL_BUDGET_SHARE),
@@ -449,7 +449,7 @@ def shared_limits(settings: config.Settings) -> Limits:
 def _make_runs(runs: Runs | None, session: Session, watcher: Watcher, *, endpoint: str, check: bool) -> DurableRuns:
     from bms_async.runs import DurableRuns  # noqa: PLC0415 - most clients keep no runs
 
-    return DurableRuns(runs, session, watcher, endpoint=endpoint, check=check)
+    return DurableRuns(runs, session, watcher, endpoint=config.canonical_endpoint(endpoint), check=check)
 
 
 def find_runs(settings: config.Settings) -> Runs:

@@ -3,14 +3,22 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .endpoints import Endpoints, check_endpoint, find_endpoints
+from .endpoints import Endpoints, canonical_endpoint, check_endpoint, find_endpoints
 
 if TYPE_CHECKING:
     from .clouds import read_cloud
     from .environment import read_environment
     from .settings import Settings
 
-__all__ = ["Endpoints", "Settings", "check_endpoint", "find_endpoints", "read_cloud", "read_environment"]
+__all__ = [
+    "Endpoints",
+    "Settings",
+    "canonical_endpoint",
+    "check_endpoint",
+    "find_endpoints",
+    "read_cloud",
+    "read_environment",
+]
 
 # Reading settings imports every kind of credentials; a program that passes its own needs none of it.
 _ON_DEMAND = {"Settings": "settings", "read_cloud": "clouds", "read_environment": "environment"}

@@ -26,6 +26,7 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     identity: str
 
 
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _PROJECT = (
     r"[%$]?[({<](?:project|tenant)_id[)}>]s?"
     r"|[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -186,6 +187,17 @@ def check_endpoint(argument: str, value: object) -> str:
         raise ConfigurationError(f"{shown}: expected no blanks")
     _check_scheme_and_host(text, shown)
     return text
+
+
+def canonical_endpoint(address: str) -> str:
+    """Return an address in the one form that all ways to write it have: what is kept for it is found by any of them.
+
+    Args:
+        address: An address of `check_endpoint`.
+    """
+    parts = urlsplit(address)
+    scheme, host = parts.scheme.lower(), parts.netloc.lower()
+    return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS.get(scheme, ''))}{parts.path}"
 
 
 def _check_scheme_and_host(address: str, shown: str) -> None:

@@ -8,11 +8,12 @@ Where nobody else has sent for as long as a batch is tried again, it works on, s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import anyio
 
 from bms_async.api.bms.servers import GET
-from bms_async.errors import ApiError, AuthenticationError, ClientClosedError, DecodeError
+from bms_async.errors import ApiError, AuthenticationError, ClientClosedError, DecodeError, JournalError
 from bms_async.fleet.plan import RETRY_DELAYS
 from bms_async.journal import Journal, KeptBatch, unpack_ids
 from bms_async.journal.transactions.claims import LEASE, others_send
@@ -102,8 +103,8 @@ class Standing:
         """
         if self._is_proven:
             return True
-        ids = next((ids for ids in (unpack_ids(kept.ids) for kept in taken) if ids), None)
-        if ids is None or await self._can_read(ids[0]):
+        server_id = _any_server(taken)
+        if server_id is None or await self._can_read(server_id):
             self.note(None)
             return True
         is_alone = self._failing_since is not None and self._clock() >= self._failing_since + _ALONE_AFTER
@@ -123,3 +124,12 @@ class Standing:
                 return isinstance(error, DecodeError)
             return True
         return False
+
+
+def _any_server(taken: Sequence[KeptBatch]) -> str | None:
+    for kept in taken:
+        # What of it cannot be understood is said where it is carried on.
+        with suppress(JournalError):
+            for server_id in unpack_ids(kept.ids):
+                return server_id
+    return None

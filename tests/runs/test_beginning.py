@@ -9,7 +9,16 @@ from typing import Any
 import anyio
 import pytest
 
-from bms_async import ConfigurationError, DurableRun, InvalidRequestError, OutcomeState, RunStatus
+from bms_async import (
+    BmsClient,
+    ConfigurationError,
+    DurableRun,
+    InvalidRequestError,
+    OutcomeState,
+    Runs,
+    RunStatus,
+    StaticToken,
+)
 
 from ._virtual import Site, at_a_site
 
@@ -49,6 +58,25 @@ def test_an_id_with_half_a_surrogate_pair_has_its_outcome_as_any_invalid_one_has
         assert [each.server_id for each in report.outcomes if each.state is OutcomeState.SKIPPED] == ["\udcff"]
 
     at_a_site(tmp_path, main)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_same"),
+    [
+        ("HTTPS://BMS.Example.com/", True),
+        ("https://bms.example.com:443", True),
+        ("https://bms.example.com:8443", False),
+        ("https://bms.example.com/Path", False),
+    ],
+)
+async def test_one_place_is_found_however_its_address_is_written(tmp_path: Path, address: str, is_same: bool) -> None:
+    found = []
+    for endpoint in ("https://bms.example.com", address):
+        auth, runs = StaticToken("token"), Runs(f"sqlite://{tmp_path}/runs.db")
+        async with BmsClient(endpoint=endpoint, project_id="a" * 32, auth=auth, runs=runs) as client:
+            run = await client.runs.reboot(["a"], key="k", detach=True)
+            found.append((run.id, run.place))
+    assert (found[0] == found[1]) is is_same
 
 
 def test_ids_that_come_twice_are_one_server(tmp_path: Path) -> None:
