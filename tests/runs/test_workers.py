@@ -128,7 +128,7 @@ def test_a_worker_that_ends_while_it_watches_a_batch_has_nothing_to_complain_of(
         client = await site.client()
         run = await client.runs.reboot(site.ids, key="k", detach=True)
         async with client.runs.work() as worker:
-            while not (await run.refresh()).progress.submitted:
+            while not (await run.refresh()).progress.submitted:  # noqa: ASYNC110 - another clock of the journal
                 await anyio.sleep(0.5)
             assert worker.statistics().held
         assert not (await run.refresh()).held
