@@ -44,6 +44,7 @@ _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT
 """The last one where a table is not as this program made it."""
 
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
+_FORBIDDEN_REMEDY = "correct the permissions, or name another path"
 
 
 class SqliteFile:
@@ -88,7 +89,7 @@ class SqliteFile:
                 return function(*args)
         except OSError as error:
             if error.errno in _FORBIDDEN:
-                self._refuse("a file that may be read and written, in a folder that may be written", error)
+                self._refuse("a file that may be read and written, in a folder that may be written", error, _FORBIDDEN_REMEDY)
             raise
         except sqlite3.Error as error:
             code = primary_code(error)
@@ -98,7 +99,7 @@ class SqliteFile:
                     self._check_place()
                 self._refuse("a SQLite database that is whole", error)
             if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY} and not self._may_be_used():
-                self._refuse("a file that may be read and written, in a folder that may be written", error)
+                self._refuse("a file that may be read and written, in a folder that may be written", error, _FORBIDDEN_REMEDY)
             raise
 
     def open(self) -> None:
@@ -203,10 +204,10 @@ class SqliteFile:
                 f"{self._kind.what} {self.path} was deleted or replaced while it was in use; it is opened anew"
             )
 
-    def _refuse(self, expected: str, error: Exception) -> NoReturn:
+    def _refuse(self, expected: str, error: Exception, remedy: str | None = None) -> NoReturn:
         raise self._kind.error(
             f"{self._kind.what} {self.path}: expected {expected}, got {type(error).__name__}: {error}; "
-            f"{self._kind.remedy}"
+            f"{remedy or self._kind.remedy}"
         ) from error
 
     def _may_be_used(self) -> bool:

@@ -239,7 +239,8 @@ class DurableRuns(BatchSteps):
             self._workers.pop(worker.owner, None)
             with anyio.CancelScope(shield=True):
                 await worker.drain()
-                task.cancel()
+                # Cancelling the task instead looks like a fault in it: its group of tasks takes that cancellation back.
+                worker.end()
                 await asyncio.wait({task})
 
     def lead(self, name: str) -> AbstractAsyncContextManager[Term]:

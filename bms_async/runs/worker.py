@@ -121,6 +121,7 @@ class Worker:
         self._held: dict[tuple[str, int], Held] = {}
         # Those that cannot be carried on now, and those that a claim which was not confirmed has left with this worker.
         self._wake = asyncio.Event()
+        self._work = anyio.CancelScope()
         self._is_closing = False
         self._claimed = self._taken_over = self._finished = self._lost = 0
         self.on_event: Callable[[BatchEvent, KeptBatch], None] | None = None
@@ -147,18 +148,19 @@ class Worker:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until it is cancelled, or its only run has ended; then hand back what it has."""
+        """Work until `end`, a cancellation, or the end of its only run; then hand back what it has."""
         try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._again_and_again, self._renew_leases)
-                tasks.start_soon(self._again_and_again, self._look_after_others, tasks)
-                try:
-                    await self._again_and_again(self._claim_batches, tasks)
-                finally:
-                    self._is_closing = True
-                    for held in self._held.values():
-                        held.work.hurry(HAND_BACK_GRACE)
-                tasks.cancel_scope.cancel()
+            with self._work:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._again_and_again, self._renew_leases)
+                    tasks.start_soon(self._again_and_again, self._look_after_others, tasks)
+                    try:
+                        await self._again_and_again(self._claim_batches, tasks)
+                    finally:
+                        self._is_closing = True
+                        for held in self._held.values():
+                            held.work.hurry(HAND_BACK_GRACE)
+                    tasks.cancel_scope.cancel()
         finally:
             await self._hand_back()
 
@@ -337,6 +339,10 @@ class Worker:
         with anyio.move_on_after(SEND_GRACE):
             while any(held.work.is_being_sent for held in self._held.values()):  # noqa: ASYNC110 - for a moment only
                 await anyio.sleep(_SEND_PAUSE)
+
+    def end(self) -> None:
+        """Have `run` stop its work and hand back what is left."""
+        self._work.cancel()
 
     async def _hand_back(self) -> None:
         with anyio.move_on_after(HAND_BACK_GRACE, shield=True):

@@ -121,6 +121,22 @@ def test_a_worker_that_is_closed_hands_back_what_it_has_and_nothing_is_unknown(t
     at_a_site(tmp_path, main, latency=(2, 2), limits={"servers.reboot": 2})
 
 
+def test_a_worker_that_ends_while_it_watches_a_batch_has_nothing_to_complain_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main(site: Site) -> None:
+        client = await site.client()
+        run = await client.runs.reboot(site.ids, key="k", detach=True)
+        async with client.runs.work() as worker:
+            while not (await run.refresh()).progress.submitted:  # noqa: ASYNC110 - another clock of the journal
+                await anyio.sleep(0.5)
+            assert worker.statistics().held
+        assert not (await run.refresh()).held
+
+    at_a_site(tmp_path, main)
+    assert not [record.getMessage() for record in caplog.records if record.levelname in {"WARNING", "ERROR"}]
+
+
 def test_closing_leaves_no_task_and_no_thread_and_waiters_are_told(tmp_path: Path) -> None:
     async def main(site: Site) -> None:
         mine, threads = asyncio.all_tasks(), threading.active_count()
