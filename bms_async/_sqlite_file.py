@@ -89,7 +89,9 @@ class SqliteFile:
                 return function(*args)
         except OSError as error:
             if error.errno in _FORBIDDEN:
-                self._refuse("a file that may be read and written, in a folder that may be written", error, _FORBIDDEN_REMEDY)
+                self._refuse(
+                    "a file that may be read and written, in a folder that may be written", error, _FORBIDDEN_REMEDY
+                )
             raise
         except sqlite3.Error as error:
             code = primary_code(error)
@@ -99,7 +101,9 @@ class SqliteFile:
                     self._check_place()
                 self._refuse("a SQLite database that is whole", error)
             if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY} and not self._may_be_used():
-                self._refuse("a file that may be read and written, in a folder that may be written", error, _FORBIDDEN_REMEDY)
+                self._refuse(
+                    "a file that may be read and written, in a folder that may be written", error, _FORBIDDEN_REMEDY
+                )
             raise
 
     def open(self) -> None:

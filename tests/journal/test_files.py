@@ -177,7 +177,9 @@ async def test_a_file_that_may_only_be_read_is_refused(path: Path, monkeypatch: 
     monkeypatch.setattr(os, "access", lambda *args: False)
     async with opened(SqliteJournal(path)) as store:
         # A copy that is put back would be no better, and has servers rebooted that were rebooted since.
-        with pytest.raises(JournalError, match="expected a file that may be read and written.*; correct the permissions"):
+        with pytest.raises(
+            JournalError, match="expected a file that may be read and written.*; correct the permissions"
+        ):
             await Desk(store).begin(make_batch())
 
 
