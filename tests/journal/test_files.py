@@ -178,7 +178,7 @@ async def test_a_file_that_may_only_be_read_is_refused(path: Path, monkeypatch: 
     async with opened(SqliteJournal(path)) as store:
         # A copy that is put back would be no better, and has servers rebooted that were rebooted since.
         with pytest.raises(
-            JournalError, match="expected a file that may be read and written.*; correct the permissions"
+            JournalError, match=r"expected a file that may be read and written.*; correct the permissions"
         ):
             await Desk(store).begin(make_batch())
 
