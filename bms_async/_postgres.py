@@ -250,7 +250,7 @@ class PostgresConnection:
             # What is said may quote the address.
             failure = self._error(
                 f"{self.label}: expected an address that asyncpg and the server can read, got options that they "
-                "refuse; correct them"
+                "refuse; correct them (sslmode=verify-full needs sslrootcert=FILE, or ~/.postgresql/root.crt)"
             )
         except TimeoutError:
             failure = TimeoutError(f"{self.label}: expected an answer within {_CONNECT_TIMEOUT:g} s, got none")

@@ -7,6 +7,7 @@ import logging
 import sys
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
@@ -62,13 +63,21 @@ async def test_a_role_without_rights_is_refused_and_uses_the_tables_of_others_on
 
 
 async def test_no_password_is_shown_whatever_fails(
-    postgres: Postgres, database: str, role: str, caplog: pytest.LogCaptureFixture
+    postgres: Postgres,
+    database: str,
+    role: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    # Where no certificates are.
+    monkeypatch.setenv("HOME", str(tmp_path))
     for url, cause in (
         (postgres.url(database, who=f"{role}:{CANARY}-wrong"), "password authentication failed"),
         (postgres.url("nowhere", who=f"{role}:{CANARY}"), 'database "nowhere" does not exist'),
         (postgres.url(database, who=f"{role}:{CANARY}") + "?sslmode=whatever", "options that they refuse"),
+        (postgres.url(database, who=f"{role}:{CANARY}") + "?sslmode=verify-full", "sslrootcert=FILE"),
         (f"postgresql://u:{CANARY}@127.0.0.1:1/db", "ConnectionRefusedError"),
     ):
         runs = Runs(url)
