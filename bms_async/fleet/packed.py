@@ -15,7 +15,7 @@ import msgspec
 
 from bms_async._plain_errors import from_plain, to_plain
 from bms_async.errors import BmsError, JournalError, SubJobFailedError
-from bms_async.journal import Counts, pack_ids, unpack_ids
+from bms_async.journal import COPY_ADVICE, Counts, pack_ids, unpack_ids
 from bms_async.redaction import shown_text
 
 from .batch import Batch, EarlierAttempts
@@ -241,8 +241,8 @@ def _decode(data: bytes, kind: type[S], what: str) -> S:
         return msgspec.msgpack.decode(zlib.decompress(data), type=kind)
     except (zlib.error, msgspec.DecodeError) as error:
         raise JournalError(
-            f"{what} in the journal: expected what this version writes, got {error}; update bms_async here, or put "
-            "back a copy of the journal"
+            f"{what} in the journal: expected what this version writes, got {error}; update bms_async here, "
+            f"{COPY_ADVICE}"
         ) from error
 
 

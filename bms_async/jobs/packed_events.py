@@ -21,7 +21,7 @@ import msgspec
 
 from bms_async._plain_errors import from_plain, to_plain
 from bms_async.errors import JobLostError, JournalError
-from bms_async.journal import pack_ids, unpack_ids
+from bms_async.journal import COPY_ADVICE, pack_ids, unpack_ids
 from bms_async.models import Job, JobEntities, JobStatus, SubJob, SubJobEntities
 from bms_async.models.free_text import map_free_text
 from bms_async.models.ids import canonical_id
@@ -125,7 +125,7 @@ def unpack_events(job_id: str, data: bytes, subs: list[SubJob] | None = None) ->
     except (zlib.error, msgspec.DecodeError, ValueError, IndexError) as error:
         raise JournalError(
             f"events of job {job_id} in the journal: expected what this version writes, got {error}; update bms_async "
-            "here, or put back a copy of the journal"
+            f"here, {COPY_ADVICE}"
         ) from error
     return events
 

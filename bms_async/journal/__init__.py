@@ -14,6 +14,7 @@ from .job_records import (
 from .journal import Journal
 from .packing import digest_ids, pack_ids, unpack_ids
 from .records import (
+    COPY_ADVICE,
     BatchState,
     Block,
     Claim,
@@ -29,6 +30,7 @@ from .records import (
 from .store import JournalStore
 
 __all__ = [
+    "COPY_ADVICE",
     "AppendedJobs",
     "BatchState",
     "Block",

@@ -9,6 +9,8 @@ import msgspec
 
 from bms_async.errors import JournalError
 
+from .records import COPY_ADVICE
+
 _UUIDS = b"\x01"
 _TEXTS = b"\x02"
 _DIGITS = b"\x03"
@@ -65,7 +67,7 @@ def unpack_ids(data: bytes) -> list[str]:
         raise JournalError(f"the ids of a batch: expected what this version writes, got {error}") from error
     raise JournalError(
         f"the ids of a batch: expected what this version writes, got {len(data)} bytes of kind {kind.hex()!r}; update "
-        "bms_async here, or put back a copy of the journal"
+        f"bms_async here, {COPY_ADVICE}"
     )
 
 

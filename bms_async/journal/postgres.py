@@ -31,6 +31,7 @@ import msgspec
 from bms_async._postgres import PostgresConnection, Session, begin, read_address
 from bms_async.errors import JournalError
 
+from .records import COPY_ADVICE
 from .schema import MIGRATIONS, POSTGRES_ONLY, SCHEMA, TABLES
 from .statements import RollBack, Row, Statement, Transaction
 
@@ -179,7 +180,7 @@ class PostgresJournal:
         except _ALTERED as error:
             raise JournalError(
                 f"{self.label}: expected the tables of version {SCHEMA} as this version makes them, got {error}; "
-                "put back a copy of the database, or name another one"
+                f"{COPY_ADVICE}"
             ) from error
 
     async def _close_if_not_open(self) -> None:

@@ -6,6 +6,11 @@ from enum import StrEnum
 
 import msgspec
 
+COPY_ADVICE = (
+    "name another journal, or put back a copy as the guide says, since it knows nothing of what was sent later"
+)
+"""What to do about a journal that cannot be read. The guide is "When a process dies"."""
+
 
 class RunStatus(StrEnum):
     """What may happen to a run."""

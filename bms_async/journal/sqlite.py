@@ -33,6 +33,7 @@ from bms_async._sqlite_tables import SqliteKind
 from bms_async._threads import run_in_thread
 from bms_async.errors import JournalError
 
+from .records import COPY_ADVICE
 from .schema import MIGRATIONS, SCHEMA, TABLES
 from .statements import SKIP_LOCKED, RollBack, Row, Statement, Transaction, Value
 
@@ -158,8 +159,7 @@ class SqliteJournal:
             return cast("T", ended.result)
         except _ALTERED as error:
             raise JournalError(
-                f"{_KIND.what} {self._file.path}: expected what this version writes, got {error}; put back a copy of "
-                "it, or name another file"
+                f"{_KIND.what} {self._file.path}: expected what this version writes, got {error}; {COPY_ADVICE}"
             ) from error
 
 
@@ -204,5 +204,5 @@ _KIND = SqliteKind(
     error=JournalError,
     migrate=_migrate,
     # Whoever deletes it forgets which servers were sent.
-    remedy="put back a copy of it while no program uses it, or name another path",
+    remedy=COPY_ADVICE,
 )
