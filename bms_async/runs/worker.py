@@ -119,7 +119,6 @@ class Worker:
         self._place = place
         self._run = run
         self._held: dict[tuple[str, int], Held] = {}
-        # Those that cannot be carried on now, and those that a claim which was not confirmed has left with this worker.
         self._wake = asyncio.Event()
         self._work = anyio.CancelScope()
         self._is_closing = False
