@@ -84,6 +84,11 @@ async def database(postgres: Postgres) -> AsyncIterator[str]:
         yield name
 
 
+# One more than there are processors: a test that kills processes waits nearly all of its time.
+def pytest_xdist_auto_num_workers() -> int:
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+
+
 @cache
 def is_slow(path: Path) -> bool:
     return any(path.is_relative_to(HERE / place) for place in SLOW)
