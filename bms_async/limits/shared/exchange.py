@@ -238,6 +238,7 @@ class Exchange:
         """Ask until the last client leaves, whatever fails."""
         pause, failures = _FIRST_PAUSE, 0
         loop, conversation = asyncio.get_running_loop(), self._conversation
+        is_collected = False
         try:
             while not conversation.is_leaving:
                 answered = conversation.questions
@@ -258,11 +259,16 @@ class Exchange:
                 self._go_alone(loop.time())
                 pause = _FIRST_PAUSE if conversation.questions > answered else min(2 * pause, _LONGEST_PAUSE)
                 await conversation.pause((_PAUSE_REFUSED if refused else pause) * self._random.uniform(0.5, 1.0))
+        except GeneratorExit:
+            # Its loop was closed, and what is here may be another loop's by now.
+            is_collected = True
+            raise
         finally:
-            if self._first is not None and not self._first.done():
-                self._first.cancel()
-            with anyio.CancelScope(shield=True):
-                await self._close_store()
+            if not is_collected:
+                if self._first is not None and not self._first.done():
+                    self._first.cancel()
+                with anyio.CancelScope(shield=True):
+                    await self._close_store()
 
     def _on_answered(self) -> None:
         self._has_said_alone = False
