@@ -97,14 +97,16 @@ def test_a_reboot_that_is_killed_whenever_it_asks_reboots_each_server_once(bms: 
     *outcomes, summary = bms("reboot", "--resume", "tonight", "--yes", "--json").json
     assert sorted(each["server_id"] for each in outcomes) == sorted(ids)
     states = summary["by_state"]
-    # Each batch of two came to the cloud once, and only those are in doubt that were under way at a kill.
-    assert asked(bms, "reboot") == 10
+    # Each batch of two came to the cloud once, or never if the command was killed just before its request left; and only
+    # those are in doubt that were under way at a kill.
+    calls = asked(bms, "reboot")
+    assert 8 <= calls <= 10
     assert states["UNKNOWN"] <= 2 * 8
     assert states["SUCCEEDED"] + states["UNKNOWN"] == 20
     again = bms("reboot", "--resume", "tonight", "--yes")
     assert (again.code, "nothing is left of it" in again.err) == (2, True)
     assert bms("reboot", *ids, "--yes", "--key", "tonight", "--json").json[-1]["by_state"] == states
-    assert asked(bms, "reboot") == 10
+    assert asked(bms, "reboot") == calls
 
 
 @pytest.mark.usefixtures("quickly")
