@@ -97,7 +97,7 @@ def test_a_reboot_that_is_killed_whenever_it_asks_reboots_each_server_once(bms: 
     *outcomes, summary = bms("reboot", "--resume", "tonight", "--yes", "--json").json
     assert sorted(each["server_id"] for each in outcomes) == sorted(ids)
     states = summary["by_state"]
-    # Each batch of two came to the cloud once, or never if the command was killed just before its request left; and only
+    # Each batch of two came to the cloud once, or never if the command was killed just before its request left. Only
     # those are in doubt that were under way at a kill.
     calls = asked(bms, "reboot")
     assert 8 <= calls <= 10
