@@ -32,9 +32,10 @@ soak-sockets: $(STAMP)
 soak-limits: $(STAMP)
 	$(BIN)/python -m tests.limits.shared.failures
 
-# Workers of durable runs that die at every point: fifty seeds on both stores, 6,000 servers each; some two hours.
+# Workers of durable runs that die at every point: fifty seeds on both stores, 6,000 servers each, and in Temporal; hours.
 soak-runs: $(STAMP)
 	$(BIN)/python -m tests.runs.failures
+	$(BIN)/python -m tests.temporal.soak --seeds 50
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
