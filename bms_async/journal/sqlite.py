@@ -19,18 +19,16 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
-import anyio
 import msgspec
 
 from bms_async._clock import namespace_offset, own_clock, steady_time
-from bms_async._sqlite_file import SqliteFile, primary_code
+from bms_async._sqlite_file import SqliteFile
 from bms_async._sqlite_tables import SqliteKind
-from bms_async._threads import run_in_thread
+from bms_async._sqlite_thread import SqliteThread
 from bms_async.errors import JournalError
 
 from .records import COPY_ADVICE
@@ -42,12 +40,8 @@ T = TypeVar("T")
 _MIN_SQLITE = (3, 35)
 """The first version in which a statement that changes rows returns them."""
 
-_ATTEMPTS = 20
 _ALTERED = (sqlite3.IntegrityError, msgspec.ValidationError, ValueError, TypeError)
 """Where a table was altered by hand, a value in it, or a row is missing."""
-
-_PAUSE = 0.05
-"""Seconds between attempts to open the file. SQLite does not wait where two processes make a new file at once."""
 
 
 class SqliteJournal:
@@ -67,7 +61,7 @@ class SqliteJournal:
         wall: Callable[[], float] | None = None,
     ) -> None:
         self._file = SqliteFile(Path(path).expanduser().absolute(), _KIND)
-        self._worker: ThreadPoolExecutor | None = None
+        self._thread = SqliteThread(self._file, what=_KIND.what, name="bms_async journal")
         self._clock, self._wall = now, wall
         self._offset = 0.0
         self._has_functions: sqlite3.Connection | None = None
@@ -88,19 +82,10 @@ class SqliteJournal:
             sqlite3.Error: It could not be opened now.
             OSError: The same.
         """
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, thread_name_prefix="bms_async journal")
+        if not self._thread.is_open:
             virtual = own_clock(asyncio.get_running_loop())
             self._clock, self._wall = self._clock or virtual, self._wall or virtual
-        for left in reversed(range(_ATTEMPTS)):
-            try:
-                await self._call(self._open)
-            except sqlite3.OperationalError as error:
-                if not left or primary_code(error) != sqlite3.SQLITE_BUSY:
-                    raise
-            else:
-                return
-            await anyio.sleep(_PAUSE)
+        await self._thread.open(self._open)
 
     async def run(self, make: Callable[[], Transaction[T]], *, writes: bool = True) -> T:
         """Run a transaction.
@@ -114,22 +99,11 @@ class SqliteJournal:
             sqlite3.Error: The file is busy, the disk is full.
             OSError: The file was deleted or replaced.
         """
-        return await self._call(partial(self._run, make, "IMMEDIATE" if writes else "DEFERRED"))
+        return await self._thread.run(self._run, make, "IMMEDIATE" if writes else "DEFERRED")
 
     async def aclose(self) -> None:
         """Close the file, and end the thread; closing what is not open does nothing."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            # What a cancelled caller left behind ends before it.
-            worker.submit(self._file.close)
-            await run_in_thread(worker.shutdown)
-
-    async def _call(self, function: Callable[[], T]) -> T:
-        if self._worker is None:
-            raise ConnectionError(f"{_KIND.what} {self._file.path} is not open")
-        # By way of the loop, because a virtual clock in tests does not advance while its executors work.
-        work = partial(self._file.explaining, function)
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        await self._thread.aclose()
 
     def _open(self) -> None:
         if sqlite3.sqlite_version_info < _MIN_SQLITE:

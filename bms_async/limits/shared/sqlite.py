@@ -16,39 +16,26 @@ this store then closes each account once, because others may still have slots of
 What it cannot bear: a process that is stopped in the middle of a transaction, which holds up all others until it goes
 on or ends; and a network file system, whose machines have each their own boot id and would close the account in turn.
 
-All work is done by one thread, which `aclose` ends. Rejected: a thread a question, since to see that it has ended the
-loop spins for up to the 5 ms after which Python makes threads take turns: 4 ms a question where it takes 0.2 ms.
+All work is done by one thread, which `aclose` ends.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
 
-import anyio
 from msgspec.structs import replace
 
 from bms_async._clock import boot_id, namespace_offset, steady_time
-from bms_async._sqlite_file import SqliteFile, primary_code
-from bms_async._threads import run_in_thread
+from bms_async._sqlite_file import SqliteFile
+from bms_async._sqlite_thread import SqliteThread
 
 from .ledger import deal, open_account
 from .messages import VERSION, Account, Answer, Ledger, Question, Terms
 from .sqlite_kind import SHARED_LIMITS
 from .store import AccountUsage, decode_account, decode_ledger, encode, usage_of
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
-
-_ATTEMPTS = 20
-_PAUSE = 0.05
-"""Seconds between attempts to open the file. SQLite does not wait where two processes make a new file at once."""
 
 
 class SqliteStore:
@@ -63,7 +50,7 @@ class SqliteStore:
     def __init__(self, path: str | os.PathLike[str], *, trust_new: bool = False) -> None:
         self._file = SqliteFile(Path(path).expanduser().absolute(), SHARED_LIMITS)
         self._trust_new = trust_new
-        self._worker: ThreadPoolExecutor | None = None
+        self._thread = SqliteThread(self._file, what=SHARED_LIMITS.what, name="bms_async limits")
         # What is below is the worker's.
         self._life = ""
         self._offset = 0.0
@@ -87,17 +74,7 @@ class SqliteStore:
             sqlite3.Error: It could not be opened now.
             OSError: The same.
         """
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, thread_name_prefix="bms_async limits")
-        for left in reversed(range(_ATTEMPTS)):
-            try:
-                await self._run(self._open)
-            except sqlite3.OperationalError as error:
-                if not left or primary_code(error) != sqlite3.SQLITE_BUSY:
-                    raise
-            else:
-                return
-            await anyio.sleep(_PAUSE)
+        await self._thread.open(self._open)
 
     async def ask(self, account: str, questions: Sequence[tuple[str, Question]]) -> list[Answer]:
         """Have questions dealt with, all of them in one transaction.
@@ -111,7 +88,7 @@ class SqliteStore:
             sqlite3.Error: The file is busy, the disk is full.
             OSError: The file was deleted or replaced.
         """
-        return await self._run(self._ask, account, questions) if questions else []
+        return await self._thread.run(self._ask, account, questions) if questions else []
 
     async def read(self, account: str) -> AccountUsage:
         """Read what is kept of an account; nothing is changed.
@@ -124,7 +101,7 @@ class SqliteStore:
             sqlite3.Error: The file is busy.
             OSError: The file was deleted or replaced.
         """
-        return await self._run(self._read, account)
+        return await self._thread.run(self._read, account)
 
     async def open_account(self, account: str) -> None:
         """Open an account at once: an operator vouches that no earlier call of it counts any more.
@@ -137,22 +114,11 @@ class SqliteStore:
             sqlite3.Error: The file is busy, the disk is full.
             OSError: The file was deleted or replaced.
         """
-        await self._run(self._open_account, account)
+        await self._thread.run(self._open_account, account)
 
     async def aclose(self) -> None:
         """Close the file, and end the thread; closing what is not open does nothing."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            # What a cancelled caller left behind ends before it.
-            worker.submit(self._file.close)
-            await run_in_thread(worker.shutdown)
-
-    async def _run(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
-        if self._worker is None:
-            raise ConnectionError(f"the file of shared limits {self._file.path} is not open")
-        # By way of the loop, because a virtual clock in tests does not advance while its executors work.
-        work = partial(self._file.explaining, function, *args)
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        await self._thread.aclose()
 
     def _open(self) -> None:
         self._file.open()
