@@ -8,7 +8,7 @@ import socket
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 
 import anyio
 import asyncpg  # type: ignore[import-untyped]
@@ -22,6 +22,7 @@ from bms_async.limits.shared.store import StoreError
 from tests.limits.shared._asking import LIMIT, TERMS, ask, opened
 from tests.secrets._search import family
 from tests.support.postgres import Postgres, running_postgres
+from tests.support.wire import Wire
 
 CANARY = "k4n4ry-pass"
 
@@ -36,51 +37,16 @@ async def role(postgres: Postgres, database: str) -> AsyncIterator[str]:
     await postgres.run(f"DROP ROLE {name}")
 
 
-class Wire:
-    """The way to a server, on which an answer can be lost."""
-
-    def __init__(self) -> None:
-        self.losing = b""
-        self.lost = 0
-
-    @asynccontextmanager
-    async def to(self, server: Postgres) -> AsyncIterator[str]:
-        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            there, back = await asyncio.open_connection("127.0.0.1", server.port)
-            ways = {
-                asyncio.ensure_future(self._carry_questions(reader, back)),
-                asyncio.ensure_future(self._carry_answers(there, writer)),
-            }
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            for end in (writer, back):
-                end.close()
-                with suppress(OSError):
-                    await end.wait_closed()
-
-        listening = await asyncio.start_server(carry, "127.0.0.1")
-        async with listening:
-            yield f"postgresql://postgres@127.0.0.1:{listening.sockets[0].getsockname()[1]}/postgres"
-
-    async def _carry_questions(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            if self.losing and self.losing in data:
-                self.losing, self.lost = b"", 1
-            writer.write(data)
-
-    async def _carry_answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while (data := await reader.read(65536)) and not self.lost:
-            writer.write(data)
+def _url_at(port: int) -> str:
+    return f"postgresql://postgres@127.0.0.1:{port}/postgres"
 
 
 async def test_a_question_whose_commit_was_done_and_its_answer_lost_is_answered_alike_again(postgres: Postgres) -> None:
     account = uuid.uuid4().hex
     wire = Wire()
-    async with wire.to(postgres) as url, opened(PostgresStore(url)) as store:
+    async with wire.to(postgres.port) as port, opened(PostgresStore(_url_at(port))) as store:
         await store.open_account(account)
-        wire.losing = b"; COMMIT"
+        wire.lose_at(b"; COMMIT", arrives=True)
         with pytest.raises((asyncpg.ConnectionDoesNotExistError, OSError)):
             await ask(store, "h", account=account, interactive=3)
     assert wire.lost == 1
