@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
-from contextlib import nullcontext
 from typing import Unpack
 
 from bms_async.api.bms.power import REBOOT, START, STOP, send_power_action
@@ -13,7 +12,7 @@ from bms_async.session import Session
 from bms_async.wire import Operation
 
 from .batch import Batch
-from .options import FleetOptions, RunOptions, SendGuard
+from .options import FleetOptions, RunOptions
 from .run import FleetRun
 from .state_reader import StateReader
 
@@ -93,29 +92,16 @@ class Fleet:
         """
         return self._run(REBOOT, ids, options)
 
-    def _run(
-        self,
-        operation: Operation[JobAccepted],
-        ids: Ids,
-        options: FleetOptions,
-        *,
-        send_guard: SendGuard | None = None,
-    ) -> FleetRun:
+    def _run(self, operation: Operation[JobAccepted], ids: Ids, options: FleetOptions) -> FleetRun:
         run_options = RunOptions(**options)
         run_options.check(operation.name)
         lane = run_options.lane
 
         async def send(batch: Batch, on_send: Callable[[], None], on_refused: Callable[[], None]) -> JobHandle:
-            async with nullcontext() if send_guard is None else send_guard(batch.ids):
-                return await send_power_action(
-                    self._session,
-                    self._watcher,
-                    operation,
-                    batch.ids,
-                    lane=lane,
-                    on_send=on_send,
-                    on_refused=on_refused,
-                )
+            ids, session, watcher = batch.ids, self._session, self._watcher
+            return await send_power_action(
+                session, watcher, operation, ids, lane=lane, on_send=on_send, on_refused=on_refused
+            )
 
         self._session.check_open()
         reader = StateReader(self._session, lane)

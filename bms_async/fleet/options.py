@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias, TypedDict
 
 import msgspec
@@ -17,12 +16,6 @@ from .outcome import Outcome
 
 OnOutcome: TypeAlias = Callable[[Outcome], Awaitable[object] | object]
 OnJob: TypeAlias = Callable[[JobHandle], Awaitable[object] | object]
-SendGuard: TypeAlias = Callable[[tuple[str, ...]], AbstractAsyncContextManager[None]]
-"""Makes a context manager that is entered before a batch is sent and left once the cloud has responded.
-
-A `BmsError` raised on entry keeps the batch from being sent.
-"""
-
 ABORT_SAMPLE = 20
 """How many servers must have ended before a share of failures counts."""
 
