@@ -123,6 +123,11 @@ class Batch:
         return tuple(server_id for server_id in self.ids if server_id not in self.moved)
 
     @property
+    def is_new(self) -> bool:
+        """Whether none of its servers was ever sent, or belonged to another batch."""
+        return not (self.send_count or self.earlier or self.moved or self.split_budget is not None)
+
+    @property
     def default_state(self) -> OutcomeState:
         """The state its servers get if no job results: SKIPPED if the cloud certainly did nothing, else UNKNOWN."""
         return OutcomeState.UNKNOWN if self.in_doubt or self.was_in_doubt else OutcomeState.SKIPPED

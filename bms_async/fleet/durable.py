@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeAlias, TypeVarTuple
+from typing import Protocol, TypeVarTuple
 
 import anyio
 import msgspec
@@ -39,7 +39,7 @@ from .reconcile import Reconciler
 from .requeue import Requeue
 from .scheduler import batch_of
 from .state_reader import StateReader
-from .submit import Submitter
+from .submit import SendBatch, Submitter
 from .tracker import RunTracker
 
 _log = logging.getLogger("bms_async.fleet")
@@ -51,11 +51,6 @@ _WRITE_DELAY = 2.0
 
 _PROMPT_WRITE_DELAY = 0.1
 """The same where other servers wait for the room that these leave."""
-
-SendDurably: TypeAlias = Callable[
-    [Batch, Callable[[], Awaitable[None]], Callable[[], None], Callable[[], None]], Awaitable[JobHandle]
-]
-"""Sends a batch. Takes what is awaited before each request leaves, and called on each send and on a refusal."""
 
 
 class FollowingBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +137,7 @@ class DurableBatch:
         log: BatchLog,
         *,
         action: str,
-        send: SendDurably,
+        send: SendBatch,
         reader: StateReader,
         retry: bool,
         verify: bool,
@@ -255,10 +250,17 @@ class DurableBatch:
         if self._verifies and self._tracker.awaiting_verification:
             await self._reconciler.verify()
 
-    async def _send_batch(self, batch: Batch, on_send: Callable[[], None], on_refused: Callable[[], None]) -> JobHandle:
+    async def _send_batch(
+        self,
+        batch: Batch,
+        check_may_send: Callable[[], Awaitable[None]],
+        on_send: Callable[[], None],
+        on_refused: Callable[[], None],
+    ) -> JobHandle:
         before = batch.send_count
 
         async def before_send() -> None:
+            await check_may_send()
             await self._log_refusal()
             await self._mark_sending()
 
@@ -416,6 +418,12 @@ class _Following(Requeue):
     def requeue(self, batch: Batch) -> None:
         self._parts.append(batch)
         self._tracker.in_flight -= len(batch.ids)
+
+    async def check_may_send(self) -> None:
+        """Let all pass: what may not be sent is not claimed."""
+
+    def take_back(self, batch: Batch) -> None:
+        raise AssertionError(f"a batch of {len(batch.ids)} was to be taken back, which its log does")
 
     def add_deferred(self, attempts: EarlierAttempts, delay: float) -> None:
         self._deferred.setdefault(delay, []).append(attempts)

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
-from bms_async.api.bms.power import REBOOT, START, STOP, send_power_action
-from bms_async.jobs import JobHandle, Watcher
-from bms_async.models import JobAccepted
-from bms_async.session import Session
-from bms_async.wire import Operation
+from bms_async.api.bms.power import REBOOT, START, STOP
 
-from .batch import Batch
 from .options import FleetOptions, RunOptions
+from .power_work import PowerWork
+from .rollout.reader import RolloutReader
 from .run import FleetRun
+from .sending import make_sender
 from .state_reader import StateReader
+from .walk import Walk
 
-Ids = Iterable[str] | AsyncIterable[str]
+if TYPE_CHECKING:
+    from bms_async.jobs import Watcher
+    from bms_async.models import JobAccepted
+    from bms_async.session import Session
+    from bms_async.wire import Operation
+
+    from .source import IdSource, Servers
+    from .tracker import RunTracker
+    from .work import MakeWork
 
 
 class Fleet:
     """Power actions on any number of servers, in batches, as fast as the limits allow: ``bms.fleet``.
 
-    Each method takes any number of ids, from an iterable or an async iterable. An id that comes twice, in whatever
-    spelling, counts once. A list of up to 200,000 ids, and a set or dict of up to 20,000, is copied. A larger one is
+    Each method takes any number of servers, from an iterable or an async iterable: their ids, or the servers themselves
+    as a list returns them. An id that comes twice, in whatever spelling, counts once. A list of up to 200,000 ids, and a set or dict of up to 20,000, is copied. A larger one is
     read while the run goes on and must not change meanwhile. A generator is closed when the run ends.
     """
 
@@ -32,81 +38,98 @@ class Fleet:
         self._watcher = watcher
         self._check = check
 
-    def start(self, ids: Ids, **options: Unpack[FleetOptions]) -> FleetRun:
+    def start(self, servers: Servers, **options: Unpack[FleetOptions]) -> FleetRun:
         """Start servers.
 
         Args:
-            ids: The servers, as described at `Fleet`.
+            servers: The servers, as described at `Fleet`.
             **options: See `FleetOptions`.
 
         Returns:
             The run, which has begun: await it for its report, or iterate over it for each outcome.
 
         Raises:
-            InvalidRequestError: `ids` is not an iterable of ids, or an option is invalid. A single invalid id is an
+            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is an
                 outcome, SKIPPED.
             ClientClosedError: The client is not open.
 
         Source: API reference 4.4.3; 50 calls a minute, 1000 servers a call.
         """
-        return self._run(START, ids, options)
+        return self._run(START, servers, options)
 
-    def stop(self, ids: Ids, **options: Unpack[FleetOptions]) -> FleetRun:
+    def stop(self, servers: Servers, **options: Unpack[FleetOptions]) -> FleetRun:
         """Stop servers by cutting their power.
 
         Args:
-            ids: The servers, as described at `Fleet`.
+            servers: The servers, as described at `Fleet`.
             **options: See `FleetOptions`.
 
         Returns:
             The run, which has begun: await it for its report, or iterate over it for each outcome.
 
         Raises:
-            InvalidRequestError: `ids` is not an iterable of ids, or an option is invalid. A single invalid id is an
+            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is an
                 outcome, SKIPPED.
             ClientClosedError: The client is not open.
 
         Source: API reference 4.4.5; 50 calls a minute, 1000 servers a call.
         """
-        return self._run(STOP, ids, options)
+        return self._run(STOP, servers, options)
 
-    def reboot(self, ids: Ids, **options: Unpack[FleetOptions]) -> FleetRun:
+    def reboot(self, servers: Servers, **options: Unpack[FleetOptions]) -> FleetRun:
         """Restart servers; a server that may have been restarted is never sent again.
 
         So a server whose sub-job failed is retried only after BMS.0035 or BMS.0036 (starting, stopping), also one that
         came with `jobs`: BMS.0037 (rebooting) may be this very reboot, and a lost job may have done it.
 
         Args:
-            ids: The servers, as described at `Fleet`.
+            servers: The servers, as described at `Fleet`.
             **options: See `FleetOptions`.
 
         Returns:
             The run, which has begun: await it for its report, or iterate over it for each outcome.
 
         Raises:
-            InvalidRequestError: `ids` is not an iterable of ids, or an option is invalid. A single invalid id is an
+            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is an
                 outcome, SKIPPED.
             ClientClosedError: The client is not open.
 
         Source: API reference 4.4.4; 50 calls a minute, 1000 servers a call.
         """
-        return self._run(REBOOT, ids, options)
+        return self._run(REBOOT, servers, options)
 
-    def _run(self, operation: Operation[JobAccepted], ids: Ids, options: FleetOptions) -> FleetRun:
+    def _run(self, operation: Operation[JobAccepted], servers: Servers, options: FleetOptions) -> FleetRun:
         run_options = RunOptions(**options)
         run_options.check(operation.name)
-        lane = run_options.lane
+        session, lane = self._session, run_options.lane
+        send = make_sender(session, self._watcher, operation.name, lane)
 
-        async def send(batch: Batch, on_send: Callable[[], None], on_refused: Callable[[], None]) -> JobHandle:
-            ids, session, watcher = batch.ids, self._session, self._watcher
-            return await send_power_action(
-                session, watcher, operation, ids, lane=lane, on_send=on_send, on_refused=on_refused
-            )
+        def make_work(tracker: RunTracker, source: IdSource) -> PowerWork:
+            walk = Walk(tracker, source, run_options, lambda: RolloutReader(session, lane))
+            return PowerWork(tracker, source, walk, send, StateReader(session, lane), run_options)
 
-        self._session.check_open()
-        reader = StateReader(self._session, lane)
-        hooks = self._session.hooks
-        run = FleetRun(operation.name, ids, send, reader, run_options, check=self._check, hooks=hooks)
-        self._session.log_error_on_close(run)
-        self._session.start(run.run, name=f"bms_async fleet {operation.name}")
-        return run
+        return begin(session, operation.name, servers, make_work, run_options, check=self._check)
+
+
+def begin(
+    session: Session, action: str, servers: Servers, make_work: MakeWork, options: RunOptions, *, check: bool
+) -> FleetRun:
+    """Begin a run as a task of its client.
+
+    Args:
+        session: The client's.
+        action: The name of the run's action, such as ``servers.stop``.
+        servers: The servers.
+        make_work: Makes what asks them and follows them.
+        options: The checked options.
+        check: Whether ids are checked against the reference.
+
+    Raises:
+        InvalidRequestError: `servers` is no iterable of servers.
+        ClientClosedError: The client is not open.
+    """
+    session.check_open()
+    run = FleetRun(action, servers, make_work, options, check=check, hooks=session.hooks)
+    session.log_error_on_close(run)
+    session.start(run.run, name=f"bms_async fleet {action}")
+    return run

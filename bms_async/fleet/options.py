@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeAlias, TypedDict
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 import msgspec
 
@@ -13,6 +13,10 @@ from bms_async.jobs import JobHandle
 from bms_async.limits import Lane
 
 from .outcome import Outcome
+from .plan import check_abort, is_number
+
+if TYPE_CHECKING:
+    from .rollout.rollout import Rollout
 
 OnOutcome: TypeAlias = Callable[[Outcome], Awaitable[object] | object]
 OnJob: TypeAlias = Callable[[JobHandle], Awaitable[object] | object]
@@ -46,6 +50,10 @@ class FleetOptions(TypedDict, total=False):
     or UNKNOWN while it is busy or shows no known status; a server whose outcome was UNKNOWN gets what its state proves.
     All outcomes but FAILED and SKIPPED are held back until then. Default: False."""
 
+    rollout: Rollout | None
+    """How the fleet is walked through: canaries, groups, readiness, a window. Nothing is sent before all servers were
+    read from their source. Default: None, as fast as the limits allow."""
+
     total_timeout: float | None
     """Seconds after which the run ends, whatever it waits for. Servers that were not sent by then are SKIPPED. The
     states of those in flight are read once, for 10 s at most; a server whose state proves nothing is UNKNOWN, with a
@@ -75,6 +83,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     abort_sample: int = ABORT_SAMPLE
     retry_transient: bool = True
     verify: bool = False
+    rollout: Rollout | None = None
     total_timeout: float | None = None
     on_outcome: OnOutcome | None = None
     on_job: OnJob | None = None
@@ -97,13 +106,10 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidRequestError("lane", self.lane, "expected Lane.INTERACTIVE or Lane.BULK")
         if self.wave_size is not None and (type(self.wave_size) is not int or self.wave_size < 1):
             raise InvalidRequestError("wave_size", self.wave_size, "expected 1 or more servers, or None for no bound")
-        share = self.abort_above
-        if share is not None and not (_is_number(share) and 0 <= share <= 1):
-            raise InvalidRequestError("abort_above", share, "expected a share from 0 to 1, or None")
-        if type(self.abort_sample) is not int or self.abort_sample < 1:
-            raise InvalidRequestError("abort_sample", self.abort_sample, "expected 1 or more servers")
+        check_abort(self.abort_above, self.abort_sample)
+        self._check_rollout()
         seconds = self.total_timeout
-        if seconds is not None and not (_is_number(seconds) and 0 < seconds < math.inf):
+        if seconds is not None and not (is_number(seconds) and 0 < seconds < math.inf):
             raise InvalidRequestError(
                 "total_timeout", seconds, "expected a number of seconds above 0, or None for no bound"
             )
@@ -114,12 +120,27 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             if getattr(self, name) is not None and not callable(getattr(self, name)):
                 raise InvalidRequestError(name, getattr(self, name), "expected a function, or None")
         for job in self.jobs:
+            if self.rollout is not None:
+                raise InvalidRequestError("jobs", job, "expected none beside a rollout, which plans what has not begun")
             if job.action not in (None, action) or not job.servers:
                 raise InvalidRequestError("jobs", job, f"expected a job that {action} started, with its servers")
 
+    def _check_rollout(self) -> None:
+        if self.rollout is None:
+            return
+        from .rollout.rollout import Rollout  # noqa: PLC0415 - most runs have no rollout
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        if not isinstance(self.rollout, Rollout):
+            raise InvalidRequestError("rollout", self.rollout, "expected a Rollout, or None")
+        if self.abort_above is not None and self.rollout.abort_above is not None:
+            raise InvalidRequestError("abort_above", self.abort_above, "expected none beside that of the rollout")
+
+    @property
+    def abort_rule(self) -> tuple[float | None, int]:
+        """The share of failures above which the run is aborted, and how many servers must have ended."""
+        if self.rollout is None or self.rollout.abort_above is None:
+            return self.abort_above, self.abort_sample
+        return self.rollout.abort_above, self.rollout.abort_sample
 
 
 def _read_jobs(jobs: Iterable[JobHandle]) -> tuple[JobHandle, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,6 +13,9 @@ from bms_async.errorcodes import Remedy, explain
 from bms_async.errors import ApiError, BmsError, CallError, ServerStateError, SubJobFailedError
 from bms_async.errors.jobs import describe_failure
 from bms_async.models import Job, JobStatus, SubJob
+
+if TYPE_CHECKING:
+    from .rollout.standing import Standing
 
 ALREADY: Mapping[str, str] = {"servers.start": "BMS.0038", "servers.stop": "BMS.0039"}
 """The code for a server that is in the requested state already, by action."""
@@ -140,6 +144,9 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         in_flight: How many belong to a batch and have not ended; `wave_size` bounds them.
         to_verify: How many have ended and wait for their state to be read back.
         extra_calls: How many calls were made only to find out what no job says; see `FleetReport`.
+        waits_for: Why nothing begins at the moment: the run is paused, its window is closed, servers are not ready yet.
+            None if something may begin.
+        rollout: How far the rollout is; None without one.
     """
 
     total: int | None
@@ -149,6 +156,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     to_verify: int = 0
     extra_calls: int = 0
+    waits_for: str | None = None
+    rollout: Standing | None = None
 
 
 def code_of_error(error: BaseException | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from heapq import heappop, heappush
-from typing import Generic, TypeVar
+from typing import Generic, TypeGuard, TypeVar
 
 from bms_async.errors import InvalidRequestError
 from bms_async.errors.base import show_value
@@ -164,13 +164,14 @@ class WaveLimit:
 
     Args:
         wave_size: How many may be in flight at once, None for no bound.
+        max_batch: How many a call carries at most.
     """
 
     __slots__ = ("_wave_size", "size")
 
-    def __init__(self, wave_size: int | None = None) -> None:
+    def __init__(self, wave_size: int | None = None, max_batch: int = MAX_BATCH_SIZE) -> None:
         self._wave_size = wave_size
-        self.size = batch_size(wave_size)
+        self.size = min(max_batch, batch_size(wave_size))
 
     def room(self, in_flight: int) -> int:
         """Return how many servers may be sent now, at most a full batch."""
@@ -245,6 +246,27 @@ class DelayQueue(Generic[T]):
             if not items:
                 del self._bins[heappop(self._due)]
         return popped
+
+
+def check_abort(share: object, sample: object) -> None:
+    """Check the options that abort a run.
+
+    Args:
+        share: The option `abort_above`.
+        sample: The option `abort_sample`.
+
+    Raises:
+        InvalidRequestError: One of them is invalid.
+    """
+    if share is not None and not (is_number(share) and 0 <= share <= 1):
+        raise InvalidRequestError("abort_above", share, "expected a share from 0 to 1, or None")
+    if type(sample) is not int or sample < 1:
+        raise InvalidRequestError("abort_sample", sample, "expected 1 or more servers")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether a value is a number, which True and False are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class AbortRule:

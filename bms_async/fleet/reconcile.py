@@ -30,8 +30,9 @@ from .batch import Batch
 from .evidence import REBOOTING, Evidence, ServerState, evidence_of, explain_state, infer_outcome, recheck_outcome
 from .outcome import Outcome, OutcomeState, code_of_error
 from .outcomes import Outcomes
+from .server_reader import free, index_ids
 from .sharded import Table
-from .state_reader import StateReader, free, index_ids
+from .state_reader import StateReader
 from .tracker import YIELD_EVERY, RunTracker
 
 _log = logging.getLogger("bms_async.fleet")

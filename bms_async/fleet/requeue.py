@@ -33,6 +33,18 @@ class Requeue(ABC):
         """Have a part of a refused batch sent before all other servers."""
 
     @abstractmethod
+    async def check_may_send(self) -> None:
+        """Check that a batch that has its slot may be sent.
+
+        Raises:
+            BatchWithdrawnError: It must not be sent now.
+        """
+
+    @abstractmethod
+    def take_back(self, batch: Batch) -> None:
+        """Take back a batch that must not be sent now."""
+
+    @abstractmethod
     def add_deferred(self, attempts: EarlierAttempts, delay: float) -> None:
         """Have a server sent again after a delay, in seconds."""
 

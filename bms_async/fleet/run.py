@@ -4,8 +4,8 @@ What it guarantees: every waiter, by ``await``, ``async for`` or ``async with``,
 (R4), and the report comes in any case: after a cancellation, a timeout, the client's close, and a fault of this
 package.
 
-The run is a task of the client. It puts the parts together, `source -> scheduler -> submit -> (isolate | reconcile) ->
-tracker -> report`, and concludes what is left when they have ended, however they did. Waiters only wait for changes of
+The run is a task of the client. It puts the parts together, `source -> work -> tracker -> report`, and concludes what
+is left when they have ended, however they did. Waiters only wait for changes of
 the tracker, so that one that leaves, by ``break`` or a timeout, ends nothing. `on_outcome` is called in a task of its
 own: a slow one delays no server, and only the end of the run waits for it.
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -28,26 +28,20 @@ from typing import TYPE_CHECKING, Never, Self
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import TaskGroup
 
 from bms_async._tasks import check_loop, runs_on
-from bms_async.jobs import JobHandle
 
-from .batch import Batch
 from .callbacks import OutcomeCallback
 from .frozen import FrozenDict
-from .isolate import Isolation
 from .options import RunOptions
 from .outcome import Outcome, Progress
-from .plan import AbortRule, Intake, WaveLimit
-from .reconcile import Reconciler
+from .plan import AbortRule
 from .report import FleetReport
 from .run_timeout import RunTimeout
-from .scheduler import BatchScheduler
-from .source import IdSource
-from .state_reader import StateReader
-from .submit import SendBatch, Submitter
+from .source import IdSource, Servers
 from .tracker import YIELD_EVERY, RunTracker
+from .walk import make_intake
+from .work import MakeWork
 
 if TYPE_CHECKING:
     from bms_async.hooks import Hooks
@@ -84,20 +78,15 @@ class FleetRun:
     def __init__(
         self,
         action: str,
-        ids: Iterable[str] | AsyncIterable[str],
-        send_batch: SendBatch,
-        reader: StateReader,
+        servers: Servers,
+        make_work: MakeWork,
         options: RunOptions,
         *,
         check: bool = True,
         hooks: Hooks | None = None,
     ) -> None:
-        wave_limit = WaveLimit(options.wave_size)
         self._tracker = tracker = RunTracker(
-            action,
-            Intake(size=wave_limit.size, check=check),
-            AbortRule(options.abort_above, options.abort_sample),
-            hold=options.verify,
+            action, make_intake(options, check=check), AbortRule(*options.abort_rule), hold=options.verify
         )
         if hooks is not None:
             from .hook_events import RunHookEvents  # noqa: PLC0415 - most clients have no hooks
@@ -105,18 +94,12 @@ class FleetRun:
             tracker.hook_events = RunHookEvents(hooks, action)
         self._loop = asyncio.get_running_loop()
         self._options = options
-        self._source = IdSource(ids, tracker)
-        self._reader = reader
-        self._reconciler = Reconciler(tracker, reader)
-        self._scheduler = scheduler = BatchScheduler(tracker, self._source, wave_limit, retry=options.retry_transient)
-        isolation = Isolation(tracker, scheduler, reader)
-        self._submitter = Submitter(
-            tracker, scheduler, send_batch, isolation=isolation, reconciler=self._reconciler, on_job=options.on_job
-        )
+        self._source = IdSource(servers, tracker)
+        self._work = make_work(tracker, self._source)
         self._callback = OutcomeCallback(tracker, options.on_outcome) if options.on_outcome is not None else None
         self._scope = anyio.CancelScope()
         timeout = options.total_timeout
-        self._timeout = RunTimeout(tracker, scheduler, self._reconciler, timeout) if timeout is not None else None
+        self._timeout = RunTimeout(tracker, self._work, timeout) if timeout is not None else None
         self._callback_scope: anyio.CancelScope | None = None
         self._cancelled = self._completed = self._is_error_seen = False
         self._waiters = 0
@@ -133,7 +116,9 @@ class FleetRun:
             by_state=FrozenDict(tracker.by_state),
             in_flight=tracker.in_flight,
             to_verify=tracker.to_verify,
-            extra_calls=self._extra_calls,
+            extra_calls=self._work.extra_calls,
+            waits_for=self._work.walk.waits_for(),
+            rollout=self._work.walk.standing(),
         )
 
     @property
@@ -151,18 +136,33 @@ class FleetRun:
             detach: Do not follow the accepted actions either: their servers are UNKNOWN. By default the run follows
                 them to their end.
         """
+        self._on_loop(partial(self._cancel, detach=detach))
+
+    def pause(self) -> None:
+        """Begin nothing more until `resume`: what is under way is followed to its end.
+
+        A batch that waits for a slot of its limit is not sent either. May be called from another thread, as `cancel`.
+        """
+        self._on_loop(partial(self._work.walk.set_paused, True))
+
+    def resume(self) -> None:
+        """Go on after `pause`. May be called from another thread, as `cancel`."""
+        self._on_loop(partial(self._work.walk.set_paused, False))
+
+    def _on_loop(self, change: Callable[[], None]) -> None:
+        """Do something on the run's loop: at once there, and a moment later where a thread asks for it."""
         if runs_on(self._loop):
-            self._cancel(detach=detach)
+            change()
             return
         with suppress(RuntimeError):  # a closed loop has ended the run
-            self._loop.call_soon_threadsafe(partial(self._cancel, detach=detach))
+            self._loop.call_soon_threadsafe(change)
 
     def _cancel(self, *, detach: bool) -> None:
         if self._report is not None:
             return
         self._cancelled = True
-        self._source.scope.cancel()
         self._tracker.stop()
+        self._work.stop()
         if detach:
             self._scope.cancel()
 
@@ -226,7 +226,7 @@ class FleetRun:
                 if self._callback is not None:
                     callbacks.start_soon(self._callback.run)
                 with self._scope:
-                    await self._carry_out()
+                    await self._work.carry_out()
                     self._completed = not self._cancelled
                 if self._timeout is not None and self._tracker.timed_out:
                     await self._timeout.reconcile()
@@ -256,49 +256,17 @@ class FleetRun:
         if self._callback_scope is not None:
             self._callback_scope.deadline = self._loop.time() + _CALLBACK_GRACE
 
-    @property
-    def _extra_calls(self) -> int:
-        return self._tracker.extra_calls + self._reader.calls
-
-    async def _carry_out(self) -> None:
-        async with anyio.create_task_group() as tasks:
-            for job in self._options.jobs:
-                self._adopt(job, tasks)
-            tasks.start_soon(self._source.read)
-            await self._send_all(tasks)
-            # No further batch is sent, so that the source need not be read to its end.
-            self._source.scope.cancel()
-        if self._tracker.awaiting_verification:
-            await self._reconciler.verify()
-
-    async def _send_all(self, tasks: TaskGroup) -> None:
-        """Send all batches, one at a time in the queue of the limiter; tasks of the group follow them."""
-        while (batch := await self._scheduler.next_batch()) is not None:
-            sent_or_failed = anyio.Event()
-            tasks.start_soon(self._submitter.send, batch, sent_or_failed)
-            await sent_or_failed.wait()
-        await self._scheduler.drain()
-        await self._tracker.skip_unasked()
-
-    def _adopt(self, job: JobHandle, tasks: TaskGroup) -> None:
-        """Follow a job that another run has started; its servers are this run's now."""
-        batch = Batch(self._tracker.intake.adopt(job.servers))
-        batch.send_count, batch.in_doubt = 1, True
-        self._tracker.start_batch(batch)
-        self._tracker.submitted += len(batch.ids)
-        tasks.start_soon(self._submitter.follow, job, batch)
-
     async def _conclude(self) -> None:
         """Give the servers that have no outcome theirs; in an ordinary run there are none."""
         tracker = self._tracker
         if self._timeout is not None:
             await self._timeout.conclude()
         await self._source.finish(admit=not self._completed or tracker.stopping)
-        await self._scheduler.drain()
-        await tracker.skip_unasked()
+        await self._work.drain()
         for batch in tuple(tracker.open_batches):
             tracker.conclude_batch(batch, batch.default_state, batch.error, job_id=batch.job_id)
             await anyio.lowlevel.checkpoint()
+        await self._work.release()
         if tracker.awaiting_verification:
             tracker.unverified = len(tracker.awaiting_verification) - tracker.verified_count
             await tracker.release_held()
@@ -332,7 +300,7 @@ class FleetRun:
             ended=tracker.clock.now(),
             aborted=tracker.aborted,
             timed_out=tracker.timed_out,
-            extra_calls=self._extra_calls,
+            extra_calls=self._work.extra_calls,
             unverified=tracker.unverified,
         )
         if tracker.hook_events is not None:

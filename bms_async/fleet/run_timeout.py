@@ -11,9 +11,8 @@ from bms_async.errors import BmsError, FleetTimeoutError
 
 from .batch import Batch
 from .outcome import OutcomeState
-from .reconcile import Reconciler
-from .scheduler import BatchScheduler
 from .tracker import YIELD_EVERY, RunTracker
+from .work import Work
 
 _log = logging.getLogger("bms_async.fleet")
 
@@ -26,17 +25,13 @@ class RunTimeout:
 
     Args:
         tracker: The run's.
-        scheduler: Has the deferred servers.
-        reconciler: Reads states.
+        work: The run's work.
         total_timeout: The run's timeout, in seconds.
     """
 
-    def __init__(
-        self, tracker: RunTracker, scheduler: BatchScheduler, reconciler: Reconciler, total_timeout: float
-    ) -> None:
+    def __init__(self, tracker: RunTracker, work: Work, total_timeout: float) -> None:
         self._tracker = tracker
-        self._scheduler = scheduler
-        self._reconciler = reconciler
+        self._work = work
         self._text = f"{tracker.action}: the run's total_timeout of {total_timeout:g} s is over"
         self._batches: list[Batch] = []
         self._errors: dict[int, FleetTimeoutError] = {}
@@ -52,11 +47,11 @@ class RunTimeout:
 
     async def reconcile(self) -> None:
         """Read the states of the servers in flight once, and conclude those whose state proves something."""
-        await self._scheduler.drain(unknown=self._batches)
+        await self._work.drain(unknown=self._batches)
         self._batches += [batch for batch in self._tracker.open_batches if batch.default_state is OutcomeState.UNKNOWN]
         try:
             with anyio.move_on_after(_LAST_READ_TIMEOUT):
-                await self._reconciler.reconcile_now(self._batches)
+                await self._work.read_states(self._batches)
         except BmsError as error:
             _log.info("%s, and states cannot be read: %s", self._text, type(error).__name__)
 

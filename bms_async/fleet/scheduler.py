@@ -1,18 +1,21 @@
 """The batch scheduler: which servers are sent next, and when.
 
-What it guarantees (R2, R3): every admitted id is in exactly one place, the intake, a batch or the queue of deferred
-ones, until it has its outcome; `next_batch` returns a server again only if it was requeued or deferred, and after a
-stop none.
+What it guarantees (R2, R3): every admitted id is in exactly one place, the feed, a batch or the queue of deferred
+ones, until it has its outcome; `next_batch` returns a server again only if it was requeued, deferred or not sent, and
+after a stop none. While the gate is closed nothing is returned, and nothing that was returned before is sent.
 
 Batches are cut on demand, when the one before has been sent. So a batch is as full as it can be when it goes, and
 several runs that share a limit take turns. First come the parts of a refused batch, then deferred servers that are
-due, then new ids. New ids wait until they fill a batch, until the source is exhausted or has been silent for a second,
-and within a wave until there is room for a quarter of a batch, or for 5 s.
+due, then new ids, which the feed hands out.
+
+A batch may wait for a slot of its limit for a minute, in which the run may be paused or its window close. So the gate
+is asked once more when the batch has its slot. A new batch that was held up then goes back to the feed.
 
 Deferred servers are aligned to a grid of time, so that servers that failed one by one are sent together.
 
 Rejected: to cut all batches at the start. A slow source would hold up the ids that it has given, and a wave has room
-for servers as they end and not as they were cut.
+for servers as they end and not as they were cut. And to cancel the batches that wait when the gate closes: one whose
+slot has just come would be sent all the same, and its response lost.
 """
 
 from __future__ import annotations
@@ -23,11 +26,12 @@ from collections import deque
 import anyio
 import anyio.lowlevel
 
-from .batch import Batch, EarlierAttempts
+from .batch import Batch, BatchWithdrawnError, EarlierAttempts
+from .feed import Feed
 from .outcome import OutcomeState
-from .plan import REFILL_TIMEOUT, DelayQueue, WaveLimit
+from .plan import DelayQueue
 from .requeue import Requeue
-from .source import LINGER, IdSource
+from .rollout.gate import Gate
 from .tracker import YIELD_EVERY, RunTracker
 
 
@@ -36,30 +40,30 @@ class BatchScheduler(Requeue):
 
     Args:
         tracker: The run's.
-        source: The source of new ids.
-        wave_limit: The bound on servers in flight.
+        feed: Hands out new ids.
+        gate: Says whether something may begin now.
         retry: Whether servers may be deferred at all.
     """
 
-    def __init__(self, tracker: RunTracker, source: IdSource, wave_limit: WaveLimit, *, retry: bool) -> None:
+    def __init__(self, tracker: RunTracker, feed: Feed, gate: Gate, *, retry: bool) -> None:
         super().__init__(tracker, retry=retry)
-        self._source = source
-        self._wave_limit = wave_limit
+        self._feed = feed
+        self._gate = gate
         self._requeued: deque[Batch] = deque()
         self._deferred: DelayQueue[EarlierAttempts] = DelayQueue()
-        self._waiting_for_room_since: float | None = None
 
     async def next_batch(self) -> Batch | None:
         """Wait until a batch may be sent and return it; None once all servers have ended or the run is stopped."""
         tracker = self._tracker
         while not tracker.stopping:
             tracker.wake.clear()
-            batch = self._cut(anyio.current_time())
+            now = anyio.current_time()
+            batch = self._cut(now) if self._gate.is_open(tracker.clock.now()) else None
             if batch is not None:
                 return batch
-            if tracker.is_over:
+            if self._feed.is_empty and not tracker.in_flight:
                 break
-            with anyio.move_on_after(self._next_wakeup(anyio.current_time())):
+            with anyio.move_on_after(self._next_wakeup(now)):
                 await tracker.wake.wait()
         return None
 
@@ -68,6 +72,26 @@ class BatchScheduler(Requeue):
         self._tracker.open_batches.add(batch)
         self._requeued.append(batch)
         self._tracker.wake.set()
+
+    async def check_may_send(self) -> None:
+        """Check that a batch that has its slot may be sent.
+
+        Raises:
+            BatchWithdrawnError: The run is paused or stopped, or its window has closed meanwhile.
+        """
+        why = self._gate.why_closed(self._tracker.clock.now())
+        if why is not None or self._tracker.stopping:
+            raise BatchWithdrawnError(why or "the run is stopped")
+
+    def take_back(self, batch: Batch) -> None:
+        """Take back a batch that was not sent; its servers go first once the gate is open."""
+        batch.scope = anyio.CancelScope()
+        if batch.is_new:
+            self._tracker.withdraw_batch(batch)
+            self._feed.put_back(batch.remaining, anyio.current_time())
+            self._tracker.wake.set()
+        else:
+            self.requeue(batch)
 
     def add_deferred(self, attempts: EarlierAttempts, delay: float) -> None:
         """Have a server sent again after a delay, in seconds."""
@@ -91,46 +115,22 @@ class BatchScheduler(Requeue):
     def _cut(self, now: float) -> Batch | None:
         if self._requeued:
             return self._requeued.popleft()
-        due = self._deferred.pop_due(now, self._wave_limit.size)
+        due = self._deferred.pop_due(now, self._feed.batch_size)
         if due:
             batch = batch_of(due)
             self._tracker.open_batches.add(batch)
             return batch
-        return self._cut_new(now)
-
-    def _cut_new(self, now: float) -> Batch | None:
-        tracker = self._tracker
-        ready = tracker.intake.ready
-        is_silent = self._source.last_id_at is not None and now - self._source.last_id_at >= LINGER
-        count = self._wave_limit.next_batch_size(
-            ready=ready,
-            in_flight=tracker.in_flight,
-            complete=tracker.source_exhausted or is_silent,
-            waited=0.0 if self._waiting_for_room_since is None else now - self._waiting_for_room_since,
-        )
-        if count == 0:
-            has_room = ready > self._wave_limit.room(tracker.in_flight) > 0
-            self._waiting_for_room_since = (
-                (now if self._waiting_for_room_since is None else self._waiting_for_room_since) if has_room else None
-            )
+        ids = self._feed.cut(now)
+        if not ids:
             return None
-        self._waiting_for_room_since = None
-        batch = Batch(tracker.intake.pop_batch(count))
-        tracker.start_batch(batch)
-        self._source.resume()
+        batch = Batch(ids)
+        self._tracker.start_batch(batch)
         return batch
 
     def _next_wakeup(self, now: float) -> float | None:
         """Return the seconds until a batch may be due without a wake-up; None if there is nothing to wait for."""
-        due = [self._deferred.next_due]
-        if self._waiting_for_room_since is not None:
-            due.append(self._waiting_for_room_since + REFILL_TIMEOUT)
-        if (
-            self._source.last_id_at is not None
-            and self._tracker.intake.ready
-            and self._source.last_id_at + LINGER > now
-        ):
-            due.append(self._source.last_id_at + LINGER)
+        of_gate = self._gate.seconds_to_change(self._tracker.clock.now())
+        due = (self._deferred.next_due, self._feed.next_due(now), None if of_gate is None else now + of_gate)
         times = [time for time in due if time is not None]
         return max(0.0, min(times) - now) if times else None
 

@@ -7,12 +7,14 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Generator, Iterable, Iterator
 from contextlib import aclosing
+from typing import TypeAlias
 
 import anyio
 import anyio.lowlevel
 
 from bms_async._foreign import call_foreign, call_foreign_now, iterate_foreign, iterate_foreign_async
 from bms_async.errors import InvalidRequestError
+from bms_async.models import BriefServer, CreatedServer, Server
 
 from .tracker import YIELD_EVERY, RunTracker
 
@@ -33,6 +35,13 @@ _CLOSE_TIMEOUT = 5.0
 _WHAT = "the source of ids"
 
 
+ServerRef: TypeAlias = str | Server | BriefServer | CreatedServer
+"""A server: its id, or what a list or a call returned of it."""
+
+Servers: TypeAlias = Iterable[ServerRef] | AsyncIterable[ServerRef]
+"""Any number of servers."""
+
+
 class IdSource:
     """Reads ids and admits them to the tracker.
 
@@ -44,7 +53,7 @@ class IdSource:
         last_id_at: When the last id came, by the loop's clock; None where ids cannot come slowly.
     """
 
-    def __init__(self, ids: Iterable[str] | AsyncIterable[str], tracker: RunTracker) -> None:
+    def __init__(self, ids: Servers, tracker: RunTracker) -> None:
         if isinstance(ids, str):
             raise InvalidRequestError("ids", ids, "expected an iterable of ids, got one string; put it in brackets")
         if isinstance(ids, bytes) or not isinstance(ids, Iterable | AsyncIterable):
@@ -93,7 +102,7 @@ class IdSource:
         """Go on reading: a batch has taken ids."""
         self._demand.set()
 
-    async def _admit_all(self, source: Collection[str]) -> None:
+    async def _admit_all(self, source: Collection[ServerRef]) -> None:
         """Admit a collection from where reading was left off."""
         if self._iterator is None:
             self._iterator = iterate_foreign(_WHAT, call_foreign_now(_WHAT, iter, source))
@@ -102,7 +111,7 @@ class IdSource:
             if index % YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()
 
-    async def _read_now(self, source: Iterable[str]) -> None:
+    async def _read_now(self, source: Iterable[ServerRef]) -> None:
         iterator = call_foreign_now(_WHAT, iter, source)
         try:
             for index, value in enumerate(iterate_foreign(_WHAT, iterator), 1):
@@ -115,8 +124,8 @@ class IdSource:
                 except Exception as error:  # noqa: BLE001 - it must not take the place of a cancellation
                     self._tracker.record_error(error)
 
-    async def _read_async(self, source: AsyncIterable[str]) -> None:
-        iterator: AsyncIterator[str] = call_foreign_now(_WHAT, aiter, source)
+    async def _read_async(self, source: AsyncIterable[ServerRef]) -> None:
+        iterator: AsyncIterator[ServerRef] = call_foreign_now(_WHAT, aiter, source)
         index = 0
         try:
             async with aclosing(iterate_foreign_async(_WHAT, iterator)) as values:  # type: ignore[type-var]  # a generator
@@ -129,7 +138,7 @@ class IdSource:
         finally:
             await self._close(iterator)
 
-    async def _close(self, iterator: AsyncIterator[str]) -> None:
+    async def _close(self, iterator: AsyncIterator[ServerRef]) -> None:
         """Close a source now, and not when the garbage collector finds it."""
         with anyio.move_on_after(_CLOSE_TIMEOUT, shield=True) as scope:
             try:
@@ -156,7 +165,7 @@ class IdSource:
             await anyio.lowlevel.checkpoint()
 
 
-def _copy_small(ids: Iterable[str] | AsyncIterable[str]) -> Iterable[str] | AsyncIterable[str]:
+def _copy_small(ids: Servers) -> Servers:
     """Return a copy of the ids where making it is fast, else the ids themselves."""
     max_copied = _MAX_COPIED.get(type(ids))
     if max_copied is None or len(ids) > max_copied:  # type: ignore[arg-type]  # all of these have a length
@@ -164,12 +173,12 @@ def _copy_small(ids: Iterable[str] | AsyncIterable[str]) -> Iterable[str] | Asyn
     return tuple(ids)  # type: ignore[arg-type]  # all of these are iterable
 
 
-def _checked_iterator(ids: Iterable[str] | AsyncIterable[str]) -> Iterator[object]:
+def _checked_iterator(ids: Servers) -> Iterator[object]:
     """Return an iterator over a list, set, dict or deque that raises if its size changes meanwhile."""
     return _read_list(ids, len(ids)) if type(ids) is list else iter(ids)  # type: ignore[arg-type]  # one of those
 
 
-def _read_list(ids: list[str], size: int) -> Iterator[object]:
+def _read_list(ids: list[ServerRef], size: int) -> Iterator[object]:
     for start in range(0, size, YIELD_EVERY):
         if len(ids) == size:
             yield from ids[start : start + YIELD_EVERY]

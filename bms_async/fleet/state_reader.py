@@ -1,66 +1,20 @@
-"""The state reader: states of any number of servers, in few calls and without blocking the event loop (R9).
-
-A few servers are read one by one. For more the list of servers is read, 1000 to a page, if it is short enough for the
-number of servers that are looked for. Requests that come while the list is being read share the next reading.
-
-That the list lacks a server proves that it does not exist only if its pages were complete (`page_totals`). Incomplete
-pages are read again, and servers that are missing then are read one by one, up to a bound. `read` returns None where
-it would take too many calls, or where the pages stay incomplete: nothing is concluded from that.
-
-Only the fields of a state are decoded, and the loop gets its turn after every few servers: a page of 1000 that needs
-repairs would block it for too long.
-
-Rejected: to read each server by itself. Its limit is 1000 calls a minute, which other work needs too.
-"""
+"""The state reader: the states of any number of servers."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from itertools import chain
-
-import anyio
-import anyio.lowlevel
 import msgspec
 
-from bms_async.api._prefetch import YIELD_EVERY, read_id
-from bms_async.api.bms.server_list import MAX_PAGE_SIZE, REFETCH_DELAYS, ServerPage
 from bms_async.api.bms.servers import GET, LIST
-from bms_async.errors import NotFoundError
 from bms_async.limits import Lane
 from bms_async.models.base import Model
 from bms_async.session import Session
 from bms_async.wire import Operation, RetryPolicy, read_fragment
 
 from .evidence import ServerState
-from .page_totals import PageTotals
-from .sharded import OrderedTable, Pieces
-
-_READ_SINGLY = 8
-"""How many servers are read one by one without a look at the list."""
-
-_MAX_SINGLE_READS = 50
-"""How many are read one by one where the list is too long; for more, the batch is bisected."""
-
-_MAX_SINGLE_READS_EXHAUSTIVE = 1000
-"""How many are read one by one if `exhaustive` and pages are incomplete: what a minute allows."""
-
-_MAX_PAGES = 10
-"""How many pages of the list are read for any number of servers, however small."""
-
-_SERVERS_A_PAGE = 4
-"""How many wanted servers make a further page worth its call."""
-
-_CONCURRENT_READS = 4
-
-_LOOKUPS_PER_YIELD = 4000
-"""How many ids are looked up between two yields to the event loop."""
+from .server_reader import ServerReader
 
 _MAX_SHARED = 1000
 """How many different states are shared: a task may have any text."""
-
-_ADDED_PER_YIELD = 1000
-"""How many ids are added to a table between two yields to the event loop."""
 
 
 class _StateResponse(Model, frozen=True, kw_only=True):
@@ -70,222 +24,28 @@ class _StateResponse(Model, frozen=True, kw_only=True):
 _GET_STATE: Operation[_StateResponse] = msgspec.structs.replace(GET, result=_StateResponse)  # type: ignore[arg-type]  # same call
 
 
-class _Request:
-    __slots__ = ("found", "ids", "is_done")
-
-    def __init__(self, ids: Collection[str]) -> None:
-        self.ids = ids
-        self.found: Mapping[str, ServerState] | None = None
-        self.is_done = False
-
-
-class StateReader:
-    """Reads states for one run; requests that come while the list is being read share the next reading.
-
-    Attributes:
-        calls: How many calls were made so far.
-    """
+class StateReader(ServerReader[ServerState, ServerState]):
+    """Reads the states of servers for one run: of each server only the fields that show its state."""
 
     def __init__(self, session: Session, lane: Lane) -> None:
-        self._session = session
-        self._lane = lane
-        self._reading = anyio.Lock()
-        self._pending: list[_Request] = []
-        self.calls = 0
+        super().__init__(session, lane)
         self._shared: dict[tuple[object, ...], ServerState] = {}
 
-    async def read(
-        self, ids: Collection[str], *, exhaustive: bool = False, retry: RetryPolicy | None = None
-    ) -> Mapping[str, ServerState] | None:
-        """Return the states of servers, without those that the cloud does not show.
+    def decode(self, raw: msgspec.Raw) -> ServerState:
+        """Return the state of a server of the list."""
+        return read_fragment(LIST.name, raw, ServerState)
 
-        Args:
-            ids: The servers.
-            exhaustive: Read them even if the list is long and the servers are many.
-            retry: How failed calls are retried; None for the client's own policy.
+    async def fetch_one(self, server_id: str, retry: RetryPolicy | None) -> ServerState:
+        """Return the state of one server."""
+        response = await self.session.call(_GET_STATE, path={"server_id": server_id}, lane=self.lane, retry=retry)
+        return response.server
 
-        Returns:
-            The states; None where it would take too many calls, or where the pages of the list are incomplete.
-
-        Raises:
-            CallError: The states could not be read.
-        """
-        if len(ids) <= _READ_SINGLY:
-            return await self._read_each(ids, OrderedTable(), retry)
-        request = _Request(ids if isinstance(ids, AbstractSet | Mapping) else frozenset(ids))
-        self._pending.append(request)
-        try:
-            async with self._reading:
-                if not request.is_done:
-                    await self._read_for(self._pending.copy(), exhaustive=exhaustive, retry=retry)
-        finally:
-            if request in self._pending:
-                self._pending.remove(request)
-        return request.found
-
-    async def _read_for(self, requests: list[_Request], *, exhaustive: bool, retry: RetryPolicy | None) -> None:
-        wanted: Collection[str] = requests[0].ids
-        if len(requests) > 1:
-            wanted = await index_ids(chain.from_iterable(request.ids for request in requests))
-        found = await self._read_many(wanted, exhaustive=exhaustive, retry=retry)
-        for request in requests:
-            request.is_done = True
-            if request in self._pending:
-                self._pending.remove(request)
-            if found is not None and len(requests) == 1:
-                request.found = found
-            elif found is not None:
-                request.found = {server_id: found[server_id] for server_id in request.ids if server_id in found}
-
-    async def _read_many(
-        self, wanted: Collection[str], *, exhaustive: bool, retry: RetryPolicy | None
-    ) -> Mapping[str, ServerState] | None:
-        totals = PageTotals(MAX_PAGE_SIZE)
-        found: OrderedTable[ServerState] = OrderedTable()
-        await self._read_pages([1], totals, found, wanted, retry)
-        for delay in (0.0, *REFETCH_DELAYS):
-            await self._read_further_pages(totals, found, wanted, retry)
-            missing = await _missing(wanted, found)
-            numbers = totals.incomplete_pages()
-            if not missing or not numbers:
-                break
-            if totals.pages > max(_MAX_PAGES, len(wanted) // _SERVERS_A_PAGE):
-                if len(missing) > _MAX_SINGLE_READS and not exhaustive:
-                    return None
-                if len(missing) < 2 * totals.pages:
-                    return await self._read_each(missing, found, retry)
-            await anyio.sleep(delay)
-            await self._read_pages(numbers, totals, found, wanted, retry)
-        missing = await _missing(wanted, found)
-        # While pages are read a server may slip from one to another, and incomplete pages prove nothing.
-        if len(missing) <= (
-            _READ_SINGLY if totals.is_complete else _MAX_SINGLE_READS_EXHAUSTIVE if exhaustive else _MAX_SINGLE_READS
-        ):
-            return await self._read_each(missing, found, retry)
-        return found if totals.is_complete or exhaustive else None
-
-    async def _read_further_pages(
-        self, totals: PageTotals, found: OrderedTable[ServerState], wanted: Collection[str], retry: RetryPolicy | None
-    ) -> None:
-        """Read page after page where no count says how many there are."""
-        before = None
-        while len(found) < len(wanted) and (number := totals.next_page()) is not None:
-            if number == before:
-                await anyio.sleep(REFETCH_DELAYS[0])
-            before = number
-            await self._read_pages([number], totals, found, wanted, retry)
-
-    async def _read_pages(
-        self,
-        numbers: Sequence[int],
-        totals: PageTotals,
-        found: OrderedTable[ServerState],
-        wanted: Collection[str],
-        retry: RetryPolicy | None,
-    ) -> None:
-        left = iter(numbers)
-
-        async def work() -> None:
-            for number in left:
-                if len(found) == len(wanted) or number > max(totals.pages, numbers[0]):
-                    break
-                page = await self._fetch(number, retry)
-                servers = page.servers or ()
-                first = read_id(servers[0]) if servers else None
-                totals.add_page(number, len(servers), first, page.count)
-                await self._collect_states(servers, wanted, found)
-
-        await _run_workers(work, min(_CONCURRENT_READS, len(numbers)))
-
-    async def _read_each(
-        self, ids: Iterable[str], found: OrderedTable[ServerState], retry: RetryPolicy | None
-    ) -> Mapping[str, ServerState]:
-        """Read servers one by one, add their states to those that were found, and return all of these."""
-        left = iter(list(ids))
-
-        async def work() -> None:
-            for server_id in left:
-                self.calls += 1
-                try:
-                    response = await self._session.call(
-                        _GET_STATE, path={"server_id": server_id}, lane=self._lane, retry=retry
-                    )
-                except NotFoundError:
-                    continue
-                found[server_id] = self._share(response.server)
-
-        await _run_workers(work, _CONCURRENT_READS)
-        return found
-
-    async def _fetch(self, number: int, retry: RetryPolicy | None) -> ServerPage:
-        self.calls += 1
-        query = {"limit": MAX_PAGE_SIZE, "offset": number}
-        return await self._session.call(LIST, query=query, lane=self._lane, retry=retry)
-
-    async def _collect_states(
-        self, servers: Sequence[msgspec.Raw], wanted: Collection[str], found: OrderedTable[ServerState]
-    ) -> None:
-        for index, raw in enumerate(servers, 1):
-            server_state = read_fragment(LIST.name, raw, ServerState)
-            if server_state.id in wanted:
-                # Under the run's own copy of the id, so that the response's is not kept.
-                server_id = wanted[server_state.id] if isinstance(wanted, OrderedTable) else server_state.id
-                found[server_id] = self._share(server_state)
-            if index % YIELD_EVERY == 0:
-                # Each may need repairs, which are slow.
-                await anyio.lowlevel.checkpoint()
-
-    def _share(self, server_state: ServerState) -> ServerState:
+    def keep(self, server: ServerState) -> ServerState:
         """Return an equal state without an id: most servers of a million are in one of a few states."""
-        key = (server_state.status, server_state.task_state, server_state.locked)
+        key = (server.status, server.task_state, server.locked)
         shared = self._shared.get(key)
         if shared is None:
             if len(self._shared) >= _MAX_SHARED:
                 self._shared.clear()
-            shared = self._shared[key] = msgspec.structs.replace(server_state, id="")
+            shared = self._shared[key] = msgspec.structs.replace(server, id="")
         return shared
-
-
-async def _run_workers(work: Callable[[], Awaitable[None]], count: int) -> None:
-    """Run the same function in several tasks; the first error ends all of them and is raised, not in a group."""
-    errors: list[Exception] = []
-
-    async def contained(group: anyio.abc.TaskGroup) -> None:
-        try:
-            await work()
-        except Exception as error:  # noqa: BLE001 - raised below, without a group around it
-            errors.append(error)
-            group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        for _ in range(count):
-            group.start_soon(contained, group)
-    if errors:
-        raise errors[0]
-
-
-async def index_ids(ids: Iterable[str]) -> OrderedTable[str]:
-    """Return any number of ids as a table, each as its own value."""
-    table: OrderedTable[str] = OrderedTable()
-    for index, server_id in enumerate(ids, 1):
-        table[server_id] = server_id
-        if index % _ADDED_PER_YIELD == 0:
-            await anyio.lowlevel.checkpoint()
-    return table
-
-
-async def free(table: Mapping[str, object]) -> None:
-    """Free a table of any size that nothing else refers to, a part at a time."""
-    if isinstance(table, OrderedTable):
-        for _ in table.dismantle():
-            await anyio.lowlevel.checkpoint()
-
-
-async def _missing(wanted: Iterable[str], found: Mapping[str, ServerState]) -> Pieces[str]:
-    missing: Pieces[str] = Pieces()
-    for index, server_id in enumerate(wanted, 1):
-        if server_id not in found:
-            missing.append(server_id)
-        if index % _LOOKUPS_PER_YIELD == 0:
-            await anyio.lowlevel.checkpoint()
-    return missing

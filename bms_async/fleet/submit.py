@@ -39,8 +39,10 @@ _log = logging.getLogger("bms_async.fleet")
 _MAX_IN_FLIGHT = 50
 """How many batches may wait for their response at once: what the limit lets through in one burst."""
 
-SendBatch: TypeAlias = Callable[[Batch, Callable[[], None], Callable[[], None]], Awaitable[JobHandle]]
-"""Sends a batch. Takes two callbacks too: on each send, and on a refusal after which the call is retried."""
+SendBatch: TypeAlias = Callable[
+    [Batch, Callable[[], Awaitable[None]], Callable[[], None], Callable[[], None]], Awaitable[JobHandle]
+]
+"""Sends a batch. Takes what is awaited before each request leaves, and called on each send and on a refusal."""
 
 
 class Submitter:
@@ -85,10 +87,20 @@ class Submitter:
             sent_or_failed: Set once it was sent, or will not be.
         """
         job: JobHandle | None = None
+        is_held_up = False
         with batch.scope:
             if not self._tracker.stopping:
                 await self._in_flight.acquire()
-                job = await self._request_job(batch, sent_or_failed)
+                try:
+                    job = await self._request_job(batch, sent_or_failed)
+                except BatchWithdrawnError:
+                    if not self._concludes_on_close:
+                        raise
+                    is_held_up = True
+        if is_held_up and not self._tracker.stopping:
+            # Before the next one is cut: nothing was awaited since its request was held up.
+            self._scheduler.take_back(batch)
+            return
         # Also where its scope was cancelled before it was sent.
         sent_or_failed.set()
         if job is None:
@@ -127,8 +139,12 @@ class Submitter:
             else:
                 batch.in_doubt = False
                 await self._isolation.handle_refusal(batch, error)
-        except (GeneratorExit, BatchWithdrawnError):
-            # The loop is closed, and nothing can be awaited any more; or the batch is not this process's any more.
+        except BatchWithdrawnError as error:
+            if not (self._concludes_on_close and batch.in_doubt):
+                raise
+            await self.settle(batch, _not_repeated(self._tracker.action, error))
+        except GeneratorExit:
+            # The loop is closed, and nothing can be awaited any more.
             raise
         except BaseException as error:
             if is_own_cancellation(error):
@@ -177,7 +193,7 @@ class Submitter:
                 batch.scope.cancel()
 
         try:
-            return await self._send_batch(batch, on_send, on_refused)
+            return await self._send_batch(batch, self._scheduler.check_may_send, on_send, on_refused)
         finally:
             sent_or_failed.set()
             self._in_flight.release()
@@ -253,6 +269,15 @@ class Submitter:
         except Exception as error:  # noqa: BLE001 - the caller's own fault, raised once all servers have ended
             _log.exception("%s: on_job raised for job %s, which is still followed", self._tracker.action, job.id)
             self._tracker.record_error(error)
+
+
+def _not_repeated(action: str, held_up: BatchWithdrawnError) -> FleetError:
+    """Return the error for servers whose response was lost and whose call was not repeated."""
+    return FleetError(
+        f"{action}: the response was lost, and the call was not repeated: {held_up}; read the server's own state",
+        code=None,
+        server_ids=(),
+    )
 
 
 def _unreported(job: JobHandle) -> JobLostError:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ import anyio.lowlevel
 import msgspec
 
 from bms_async.errors import BmsError, ForeignCodeError
+from bms_async.models import BriefServer, CreatedServer, Server
 
 from .batch import Batch
 from .clock import Clock
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from .hook_events import RunHookEvents
 
 _log = logging.getLogger("bms_async.fleet")
+
+SERVER_TYPES = (Server, BriefServer, CreatedServer)
+"""What a source may give in the place of an id."""
 
 YIELD_EVERY = 500
 """How many ids are handled between two yields to the event loop."""
@@ -62,6 +67,10 @@ class RunTracker:
         extra_calls: How many parts of refused batches were sent.
         unverified: How many outcomes could not be verified; None where none was to be.
         wake: Set when the next batch may be due.
+        on_server: Called with each server of the source that is more than an id.
+        keep_back: Asked to keep an outcome back until its server is well again; returns whether it does, and then calls
+            `end` for it later.
+        on_end: Called when a server of a batch has its outcome.
         hook_events: Emits the hook events of the run; None where there are no hooks.
     """
 
@@ -84,6 +93,9 @@ class RunTracker:
         self.error: BaseException | None = None
         self._error_trace: TracebackType | None = None
         self.wake = asyncio.Event()
+        self.keep_back: Callable[[Outcome, Batch], bool] | None = None
+        self.on_server: Callable[[Server], None] | None = None
+        self.on_end: Callable[[str, OutcomeState, Batch], None] | None = None
         self._changed = asyncio.Event()
         self._abort = abort
         self._ended = self._failed = 0
@@ -91,17 +103,16 @@ class RunTracker:
         self.unverified: int | None = 0 if hold else None
 
     @property
-    def is_over(self) -> bool:
-        """Whether every admitted server has ended, and no more ids come."""
-        return self.source_exhausted and not self.intake.ready and not self.in_flight
-
-    @property
     def to_verify(self) -> int:
         """How many outcomes are held back."""
         return 0 if self.awaiting_verification is None else len(self.awaiting_verification) - self._released
 
     def admit(self, value: object) -> None:
-        """Admit an id; an invalid one gets its outcome, SKIPPED."""
+        """Admit an id, or a server; an invalid id gets its outcome, SKIPPED."""
+        if isinstance(value, SERVER_TYPES):
+            if self.on_server is not None and isinstance(value, Server):
+                self.on_server(value)
+            value = value.id
         invalid = self.intake.admit(value)
         if invalid is not None:
             name, error = invalid
@@ -112,6 +123,11 @@ class RunTracker:
         """Open a batch of servers that have left the intake."""
         self.open_batches.add(batch)
         self.in_flight += len(batch.ids)
+
+    def withdraw_batch(self, batch: Batch) -> None:
+        """Close a batch that was not sent; its servers go back to where they came from."""
+        self.open_batches.discard(batch)
+        self.in_flight -= len(batch.ids)
 
     def conclude(
         self,
@@ -137,8 +153,22 @@ class RunTracker:
             started=batch.started_for(known) if batch else None,
             ended=self.clock.now(),
         )
+        if batch is not None and self.keep_back is not None and self.keep_back(outcome, batch):
+            return
+        self.end(outcome, batch)
+
+    def end(self, outcome: Outcome, batch: Batch | None) -> None:
+        """Count an outcome that holds nothing up any more.
+
+        Args:
+            outcome: The outcome.
+            batch: The batch of its server; None if it was in none.
+        """
+        state = outcome.state
         if batch is not None:
             self.in_flight -= 1
+            if self.on_end is not None:
+                self.on_end(outcome.server_id, state, batch)
         if state is not OutcomeState.SKIPPED:
             self._ended += 1
             self._failed += state.is_failure
@@ -198,12 +228,16 @@ class RunTracker:
         fields = msgspec.structs.asdict(outcome) | {"state": state, "error": error}
         return make_outcome(**fields)
 
-    async def skip_unasked(self) -> None:
-        """Skip the servers that the cloud never got; no batch is sent any more."""
+    async def skip_unasked(self, pop_waiting: Callable[[int], Sequence[str]]) -> None:
+        """Skip the servers that the cloud never got; no batch is sent any more.
+
+        Args:
+            pop_waiting: Removes and returns so many of those that wait; none if none does.
+        """
         for batch in [batch for batch in self.open_batches if not batch.in_doubt]:
             self.conclude_batch(batch, batch.default_state, batch.error or self.skip_error)
             await anyio.lowlevel.checkpoint()
-        while ids := self.intake.pop_batch():
+        while ids := pop_waiting(YIELD_EVERY):
             for server_id in ids:
                 self.conclude(server_id, OutcomeState.SKIPPED, error=self.skip_error)
             await anyio.lowlevel.checkpoint()
@@ -243,10 +277,15 @@ class RunTracker:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
+    def abort(self, reason: str) -> None:
+        """Send no further batch: too many servers failed, or a canary did."""
+        self.aborted = reason
+        self.stop()
+
     def _consider_aborting(self) -> None:
-        self.aborted = self._abort.reason_to_abort(failed=self._failed, ended=self._ended)
-        if self.aborted is not None:
-            self.stop()
+        reason = self._abort.reason_to_abort(failed=self._failed, ended=self._ended)
+        if reason is not None:
+            self.abort(reason)
 
 
 _VERIFIABLE = frozenset({OutcomeState.SUCCEEDED, OutcomeState.UNCHANGED, OutcomeState.UNKNOWN})

@@ -14,6 +14,7 @@ from bms_async.errors import ClientClosedError
 from bms_async.fleet.batch import Batch, BatchWithdrawnError
 from bms_async.fleet.durable import DurableBatch
 from bms_async.fleet.packed import unpack_batch
+from bms_async.fleet.sending import make_sender
 from bms_async.fleet.state_reader import StateReader
 from bms_async.jobs import Watcher
 from bms_async.journal import BatchState, Journal, KeptBatch, RunStatus
@@ -21,7 +22,6 @@ from bms_async.session import Session
 
 from .batch_log import JournalLog, read_open_ids
 from .options import decode_options
-from .sending import make_sender
 
 _log = logging.getLogger("bms_async.runs")
 

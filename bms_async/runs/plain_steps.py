@@ -12,6 +12,7 @@ from bms_async.fleet.batch import Batch, BatchWithdrawnError
 from bms_async.fleet.durable import DurableBatch, FollowingBatch, skipped_outcomes
 from bms_async.fleet.outcome import Outcome
 from bms_async.fleet.packed import count_states, pack_details, pack_outcomes, unpack_batch, unpack_outcomes
+from bms_async.fleet.sending import make_sender
 from bms_async.fleet.scheduler import batch_of
 from bms_async.fleet.state_reader import StateReader
 from bms_async.jobs import JobHandle, Watcher
@@ -19,7 +20,6 @@ from bms_async.journal import BatchState, pack_ids
 from bms_async.limits import Lane
 from bms_async.session import Session
 
-from .sending import make_sender
 from .step_records import BatchResult, NextBatch, SentBatch, SentState
 
 

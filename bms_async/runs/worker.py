@@ -33,6 +33,7 @@ from bms_async.errors import ClientClosedError, JournalError
 from bms_async.fleet.durable import as_earlier
 from bms_async.fleet.packed import pack_details, unpack_batch
 from bms_async.fleet.scheduler import batch_of
+from bms_async.fleet.sending import OPERATIONS
 from bms_async.jobs import Watcher
 from bms_async.journal import Journal, KeptBatch, RunStatus, Step, pack_ids, unpack_ids
 from bms_async.journal.transactions.claims import LEASE, claim_waiting, hand_back, hand_back_one, renew, take_over
@@ -41,7 +42,6 @@ from bms_async.journal.transactions.steps import merge
 from bms_async.session import Session
 
 from .held import ENDING, HAND_BACK_GRACE, PAUSE_AFTER_BUG, SEND_GRACE, Held, Opener
-from .sending import OPERATIONS
 from .skipping import skip_unsendable
 from .standing import Standing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bms_async import ApiError, OutcomeState, ServerStateError
-from bms_async.fleet import state_reader as reading
+from bms_async.fleet import server_reader as reading
 from tests.fleet._helpers import assert_one_outcome_each, by_state_and_code, refusal, refuse, states
 from tests.support.clouds import Simulated, simulated
 from tests.support.virtual_clock import advance, run_virtually

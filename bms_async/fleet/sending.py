@@ -1,4 +1,4 @@
-"""What sends the batches of durable runs."""
+"""What sends the batches of a fleet run, durable or not."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from bms_async.api.bms.power import REBOOT, START, STOP, send_power_action
-from bms_async.fleet.batch import Batch
-from bms_async.fleet.durable import SendDurably
 from bms_async.jobs import JobHandle, Watcher
 from bms_async.limits import Lane
 from bms_async.session import Session
+
+from .batch import Batch
+from .submit import SendBatch
 
 if TYPE_CHECKING:
     from bms_async.models import JobAccepted
     from bms_async.wire import Operation
 
 OPERATIONS: Mapping[str, Operation[JobAccepted]] = {each.name: each for each in (START, STOP, REBOOT)}
-"""The calls of runs, by action."""
+"""The calls of power actions, by action."""
 
 
-def make_sender(session: Session, watcher: Watcher, action: str, lane: Lane) -> SendDurably:
+def make_sender(session: Session, watcher: Watcher, action: str, lane: Lane) -> SendBatch:
     """Return what sends a batch.
 
     Args:

@@ -1,0 +1,1 @@
+"""Rollouts: how a run walks through a fleet so that what runs on it stays up."""

@@ -1,0 +1,112 @@
+"""What a rollout knows of its servers: their group, their place in the order, and all of them for `ready`.
+
+A server is kept as compressed JSON, and only where `ready` needs it (R10). Servers that the caller handed over as such
+are not read again.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Iterable, Sequence
+
+import anyio.lowlevel
+import msgspec
+
+from bms_async._foreign import call_foreign_now
+from bms_async._threads import run_in_thread
+from bms_async.fleet.server_reader import index_ids
+from bms_async.fleet.sharded import Pieces, Table
+from bms_async.fleet.tracker import YIELD_EVERY
+from bms_async.fleet.walk import ServerSource
+from bms_async.models import Server
+from bms_async.models.ids import canonical_id
+
+from .groups import group_of
+from .rollout import Rollout
+
+_LEVEL = 1
+
+
+class KnownServers:
+    """The servers of a run that were seen.
+
+    Args:
+        rollout: Says what has to be known of them.
+
+    Attributes:
+        error: What `group_by` or `order_by` raised first; None as long as neither has.
+    """
+
+    def __init__(self, rollout: Rollout) -> None:
+        self._rollout = rollout
+        self._groups: Table[str] = Table()
+        self._names: dict[str, str] = {}
+        self._kept: Table[bytes | None] = Table()
+        self._keys: dict[str, object] = {}
+        self.error: Exception | None = None
+
+    def note(self, server: Server) -> None:
+        """Note a server."""
+        rollout, server_id = self._rollout, canonical_id(server.id)
+        if self.error is not None or not rollout.needs_servers:
+            return
+        try:
+            group = "" if rollout.group_by is None else group_of(server, rollout.group_by)
+            if rollout.order_by is not None:
+                self._keys[server_id] = call_foreign_now("order_by", rollout.order_by, server)
+        except Exception as error:  # noqa: BLE001 - the caller's own fault, raised before anything is sent
+            self.error = error
+            return
+        self._groups[server_id] = self._names.setdefault(group, group)
+        if rollout.ready is not None:
+            self._kept[server_id] = zlib.compress(msgspec.json.encode(server), _LEVEL)
+
+    def group(self, server_id: str) -> str | None:
+        """Return the group of a server; None if it was never seen."""
+        return self._groups.get(server_id) if self._rollout.needs_servers else ""
+
+    def server(self, server_id: str) -> Server:
+        """Return a server as it was seen.
+
+        Raises:
+            KeyError: It was not, or is forgotten.
+        """
+        kept = self._kept.get(server_id)
+        if kept is None:
+            raise KeyError(server_id)
+        return msgspec.json.decode(zlib.decompress(kept), type=Server)
+
+    def forget(self, server_id: str) -> None:
+        """Forget all of a server but its group."""
+        if self._kept.get(server_id) is not None:
+            self._kept[server_id] = None
+
+    async def read_missing(self, ids: Iterable[str], source: ServerSource) -> None:
+        """Read the servers that were not seen.
+
+        Args:
+            ids: All servers of the run.
+            source: Reads some.
+
+        Raises:
+            CallError: They could not be read.
+        """
+        if not self._rollout.needs_servers:
+            return
+        missing: Pieces[str] = Pieces()
+        for index, server_id in enumerate(ids, 1):
+            if server_id not in self._groups:
+                missing.append(server_id)
+            if index % YIELD_EVERY == 0:
+                await anyio.lowlevel.checkpoint()
+        if missing:
+            wanted: Collection[str] = await index_ids(missing)
+            await source.read_servers(wanted, self.note)
+
+    async def in_order(self, ids: Sequence[str]) -> Sequence[str]:
+        """Return servers in the order in which they are to go."""
+        keys, self._keys = self._keys, {}
+        if self._rollout.order_by is None:
+            return ids
+        # In a thread: a million keys hold the loop for a second, and what compares them is foreign.
+        return await run_in_thread(lambda: call_foreign_now("order_by", sorted, ids, key=keys.__getitem__))

@@ -1,0 +1,158 @@
+"""The walk of a rollout: all servers are known and grouped before the first one is asked."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from bms_async.errors import BmsError, FleetError
+from bms_async.fleet.outcome import OutcomeState
+from bms_async.fleet.sharded import Pieces
+from bms_async.fleet.tracker import YIELD_EVERY, RunTracker
+from bms_async.fleet.walk import ServerSource
+
+from .feed import RolloutFeed
+from .known import KnownServers
+from .planner import RolloutPlanner
+from .recovery import Recovery
+from .rollout import Rollout
+from .standing import Standing
+
+
+class RolloutWalk:
+    """Walks through a fleet as a rollout says.
+
+    Args:
+        tracker: The run's.
+        rollout: The rollout.
+        wave_size: How many servers may be in flight at once; None for no bound.
+        servers: Reads servers of which only the ids were given.
+        packs: Whether one call carries many servers.
+
+    Attributes:
+        feed: Hands out the servers.
+    """
+
+    def __init__(
+        self, tracker: RunTracker, rollout: Rollout, wave_size: int | None, servers: ServerSource, *, packs: bool
+    ) -> None:
+        self._tracker = tracker
+        self._servers = servers
+        self._known = KnownServers(rollout)
+        self._planner = RolloutPlanner(
+            canary=rollout.canary,
+            max_unavailable=rollout.max_unavailable,
+            max_groups=rollout.max_groups,
+            settle=rollout.settle,
+            max_in_flight=wave_size,
+            packs=packs,
+        )
+        self.feed = RolloutFeed(tracker, self._planner, packs=packs)
+        self._recovery: Recovery | None = None
+        if rollout.ready is not None:
+            self._recovery = Recovery(
+                tracker, self._known, rollout.ready, timeout=rollout.ready_timeout, on_recovered=self._recover
+            )
+            self.feed.doubted = lambda: 0 if self._recovery is None else self._recovery.doubted
+            tracker.keep_back = self._recovery.hold
+        tracker.on_server = self._known.note
+        tracker.on_end = self.feed.on_end
+        self._preparing = anyio.CancelScope()
+        self._tasks: TaskGroup
+
+    @property
+    def calls(self) -> int:
+        """How many calls were made to read servers of which only the ids were given."""
+        return self._servers.calls
+
+    async def __aenter__(self) -> None:
+        self._tasks = await anyio.create_task_group().__aenter__()
+        if self._recovery is not None:
+            self._tasks.start_soon(self._recovery.run)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if self._recovery is not None:
+            if error is None:
+                await self._recovery.drain()
+            self._recovery.close()
+        return await self._tasks.__aexit__(kind, error, trace)
+
+    async def prepare(self) -> None:
+        """Read the source to its end, learn the groups of all servers, and hand them to the planner."""
+        tracker = self._tracker
+        with self._preparing:
+            while not tracker.source_exhausted:
+                tracker.wake.clear()
+                await tracker.wake.wait()
+            if tracker.error is None and not tracker.stopping:
+                await self._plan()
+        tracker.wake.set()
+
+    def stop(self) -> None:
+        """Get nothing more ready: the run is stopping."""
+        self._preparing.cancel()
+
+    async def release(self) -> None:
+        """Give the servers whose outcome was held back theirs."""
+        if self._recovery is not None:
+            await self._recovery.release()
+
+    def waits_for(self) -> str | None:
+        """Return why nothing begins at the moment; None if something may."""
+        if not self.feed.is_sealed:
+            return "the servers are being read"
+        if not self._planner.waiting:
+            return None
+        checked = self._recovery.held if self._recovery is not None else 0
+        return f"{checked:,} servers are not ready yet" if checked else self.standing().waits_for
+
+    def standing(self) -> Standing:
+        """Return how far the rollout is."""
+        return self._planner.standing(anyio.current_time())
+
+    async def _plan(self) -> None:
+        tracker, known = self._tracker, self._known
+        ids: Pieces[str] = Pieces()
+        try:
+            while chunk := tracker.intake.pop_batch(YIELD_EVERY):
+                for server_id in chunk:
+                    ids.append(server_id)
+                await anyio.lowlevel.checkpoint()
+            await known.read_missing(ids, self._servers)
+            if known.error is not None:
+                raise known.error
+            for index, server_id in enumerate(await known.in_order(ids), 1):
+                group = known.group(server_id)
+                if group is None:
+                    tracker.conclude(server_id, OutcomeState.SKIPPED, error=_unknown(tracker.action, server_id))
+                else:
+                    self._planner.add(server_id, group)
+                if index % YIELD_EVERY == 0:
+                    await anyio.lowlevel.checkpoint()
+            self._planner.seal()
+        except Exception as error:  # noqa: BLE001 - nothing was sent; the caller gets the error
+            tracker.record_error(error)
+            why = str(error) if isinstance(error, BmsError) else type(error).__name__
+            tracker.skip_error = FleetError(
+                f"{tracker.action}: the rollout could not be planned, and nothing was sent: {why}",
+                code=None,
+                server_ids=(),
+            )
+            tracker.stop()
+        self.feed.is_sealed = True
+
+    def _recover(self, server_id: str) -> None:
+        self._planner.recover(server_id, anyio.current_time())
+
+
+def _unknown(action: str, server_id: str) -> FleetError:
+    return FleetError(
+        f"{action}: server {server_id} was not sent: the cloud does not show it, so that its group is not known",
+        code=None,
+        server_ids=(server_id,),
+    )

@@ -1,0 +1,150 @@
+"""How a run walks through its fleet: which servers it may ask at what moment, and when one of them is well again.
+
+Without a rollout new ids go as they come, within the wave. A rollout has groups, canaries, a window and checks of its
+own; its parts are loaded only where a run has one.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from bms_async.validation.common import MAX_BATCH_SIZE
+
+from .feed import Feed, StreamFeed
+from .options import RunOptions
+from .plan import Intake, WaveLimit
+from .rollout.gate import Gate
+from .source import IdSource
+from .tracker import RunTracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from bms_async.models import Server
+
+    from .rollout.standing import Standing
+    from .rollout.walk import RolloutWalk
+
+_ANY_NUMBER = 1 << 62
+
+
+class ServerSource(Protocol):
+    """Reads servers of which a run was given only the ids."""
+
+    @property
+    def calls(self) -> int:
+        """How many calls it has made."""
+        ...
+
+    async def read_servers(self, ids: Collection[str], note: Callable[[Server], None]) -> None:
+        """Read servers; those that the cloud does not show are left out.
+
+        Args:
+            ids: The servers.
+            note: Called with each.
+
+        Raises:
+            CallError: They could not be read.
+        """
+        ...
+
+
+class Walk:
+    """Says which servers a run asks, and when.
+
+    Args:
+        tracker: The run's.
+        source: The source of its servers.
+        options: Its options.
+        make_source: Makes what reads servers of which only the ids were given.
+        packs: Whether one call carries many servers.
+
+    Attributes:
+        gate: Says whether something may begin now.
+        feed: Hands out new servers.
+    """
+
+    def __init__(
+        self,
+        tracker: RunTracker,
+        source: IdSource,
+        options: RunOptions,
+        make_source: Callable[[], ServerSource],
+        *,
+        packs: bool = True,
+    ) -> None:
+        self._tracker = tracker
+        self._rollout: RolloutWalk | None = None
+        self.feed: Feed
+        if options.rollout is None:
+            self.gate = Gate()
+            wave_size = options.wave_size
+            self.feed = StreamFeed(tracker, source, WaveLimit(wave_size, MAX_BATCH_SIZE if packs else 1))
+        else:
+            from .rollout.walk import RolloutWalk  # noqa: PLC0415 - most runs have no rollout
+
+            self.gate = Gate(options.rollout.window)
+            self._rollout = RolloutWalk(tracker, options.rollout, options.wave_size, make_source(), packs=packs)
+            self.feed = self._rollout.feed
+
+    @property
+    def calls(self) -> int:
+        """How many calls were made to read servers of which only the ids were given."""
+        return 0 if self._rollout is None else self._rollout.calls
+
+    async def __aenter__(self) -> Self:
+        if self._rollout is not None:
+            await self._rollout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return None if self._rollout is None else await self._rollout.__aexit__(kind, error, trace)
+
+    async def prepare(self) -> None:
+        """Get ready: a rollout needs all servers, and their groups, before the first one is asked."""
+        if self._rollout is not None:
+            await self._rollout.prepare()
+
+    def set_paused(self, paused: bool) -> None:  # noqa: FBT001 - the one thing that it takes
+        """Pause the run, or have it go on."""
+        self.gate.is_paused = paused
+        self._tracker.wake.set()
+
+    def stop(self) -> None:
+        """Get nothing more ready: the run is stopping."""
+        if self._rollout is not None:
+            self._rollout.stop()
+
+    async def release(self) -> None:
+        """Give the servers whose outcome was held back theirs."""
+        if self._rollout is not None:
+            await self._rollout.release()
+
+    def waits_for(self) -> str | None:
+        """Return why nothing begins at the moment; None if something may."""
+        why = self.gate.why_closed(self._tracker.clock.now())
+        return why if why is not None or self._rollout is None else self._rollout.waits_for()
+
+    def standing(self) -> Standing | None:
+        """Return how far a rollout is; None without one."""
+        return None if self._rollout is None else self._rollout.standing()
+
+
+def make_intake(options: RunOptions, *, check: bool, packs: bool = True) -> Intake:
+    """Return the intake of a run: as many ids wait as a batch holds; with a rollout all of them.
+
+    Args:
+        options: The run's options.
+        check: Whether ids are checked against the reference.
+        packs: Whether one call carries many servers.
+    """
+    if options.rollout is not None:
+        return Intake(size=_ANY_NUMBER, check=check)
+    return Intake(size=WaveLimit(options.wave_size, MAX_BATCH_SIZE).size if packs else _CALLS_AHEAD, check=check)
+
+
+_CALLS_AHEAD = 100
+"""How many ids are read ahead where each is a call of its own."""
