@@ -1,0 +1,1 @@
+"""How a fleet is walked through: in which order, how much of it at a time, and when."""
