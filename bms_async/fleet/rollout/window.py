@@ -29,8 +29,8 @@ _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = 24 * 60
 _WEEK = 7 * _DAY
 
-_MAX_TEXT = 200
-"""Characters of the hours: so they are at most 16 intervals a day, and a year of them takes no 25 ms."""
+_MAX_TEXT = 150
+"""Characters of the hours: so they are at most 12 intervals a day, and a year of them takes no 25 ms."""
 
 _WEEKS_AHEAD = 4
 """Weeks of a list of changes: a change of the clock may take the only one of a week, and that week may be the next."""
@@ -40,6 +40,8 @@ _MAX_WEEKS_OPEN = 53
 
 _YEARS = range(2, 9000)
 """Years in which a moment may be, so that no date near it is beyond what a datetime can hold."""
+
+_ZONE_NAME = 'the IANA name of a time zone, such as "Europe/Berlin"'
 
 _MACHINE_NAMES = ("localtime", "posixrules", "posix/", "right/")
 """Names that are no IANA names, but files beside them; what they mean differs from one machine to another."""
@@ -77,6 +79,10 @@ class Window(msgspec.Struct, frozen=True):
     zone: str = "UTC"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.hours, str) or len(self.hours) > _MAX_TEXT:
+            raise _refuse(self.hours, f"a str of at most {_MAX_TEXT} characters")
+        if not isinstance(self.zone, str) or self.zone.startswith(_MACHINE_NAMES):
+            raise InvalidRequestError("zone", self.zone, f"expected {_ZONE_NAME}")
         _read_hours(self.hours)
         _load_zone(self.zone)
 
@@ -144,7 +150,8 @@ class Window(msgspec.Struct, frozen=True):
             raise InvalidRequestError("seconds", seconds, "expected a finite number of seconds, 0 or more")
         if not seconds:
             return moment
-        left = float(seconds)
+        # An int may be more than a float can hold.
+        left = float(min(seconds, 2 * _MAX_WEEKS_OPEN * _WEEK * 60))
         monday = self._monday(moment)
         weeks = (_open_in_week(self.hours, self.zone, monday + 7 * week) for week in range(_MAX_WEEKS_OPEN))
         for opens, closes in chain.from_iterable(weeks):
@@ -176,8 +183,6 @@ def _check_moment(argument: str, value: datetime) -> datetime:
 def _load_zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
-    if not isinstance(name, str) or name.startswith(_MACHINE_NAMES):
-        raise InvalidRequestError("zone", name, 'expected the IANA name of a time zone, such as "Europe/Berlin"')
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -193,16 +198,14 @@ def _why_unknown() -> str:
             'tzdata ("pip install tzdata", or that of the system), or use "UTC"'
         )
     return (
-        'expected the IANA name of a time zone, such as "Europe/Berlin"; if it is one, the database of time zones of '
-        'this machine lacks it: install or update the package tzdata ("pip install tzdata", or that of the system)'
+        f"expected {_ZONE_NAME}; if it is one, the database of time zones of this machine lacks it: install or update "
+        'the package tzdata ("pip install tzdata", or that of the system)'
     )
 
 
 @lru_cache(maxsize=64)
 def _read_hours(text: str) -> tuple[tuple[int, int], ...]:
     """Return the open intervals of a week in minutes from the Monday's 00:00: in order, apart, none beyond the week."""
-    if not isinstance(text, str) or len(text) > _MAX_TEXT:
-        raise _refuse(text, f"a str of at most {_MAX_TEXT} characters")
     pieces: list[tuple[int, int]] = []
     for part in text.split(";"):
         days, start, end = _read_part(text, part)
