@@ -1,0 +1,1 @@
+"""Walking through a fleet so that what runs on it stays up."""
