@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         FleetError,
         FleetTimeoutError,
         ForeignCodeError,
+        GroupBlockedError,
         InvalidRequestError,
         JobError,
         JobFailedError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         JournalError,
         LeadershipLostError,
         NotFoundError,
+        NotReadyError,
         PermissionDeniedError,
         RateLimitedError,
         ResponseTooLargeError,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
         WaitTooLongError,
     )
     from bms_async.fleet import FleetReport, FleetRun, Outcome, OutcomeState, Progress
+    from bms_async.fleet.rollout.readiness import AllOf, HttpOk, TcpOpen, all_of, http_ok, tcp_open
     from bms_async.hooks import (
         AttemptEnded,
         CallEnded,
@@ -146,6 +149,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AiohttpTransport",
     "AkSkAuth",
+    "AllOf",
     "ApiError",
     "ApiVersion",
     "AttemptEnded",
@@ -190,9 +194,11 @@ __all__ = [
     "FleetRun",
     "FleetTimeoutError",
     "ForeignCodeError",
+    "GroupBlockedError",
     "Hook",
     "HookEvent",
     "Http1Transport",
+    "HttpOk",
     "HttpRequest",
     "HttpResponse",
     "HttpxTransport",
@@ -224,6 +230,7 @@ __all__ = [
     "NextBatch",
     "Nic",
     "NotFoundError",
+    "NotReadyError",
     "Outcome",
     "OutcomeRecorded",
     "OutcomeState",
@@ -267,6 +274,7 @@ __all__ = [
     "SubJob",
     "SubJobEnded",
     "SubJobFailedError",
+    "TcpOpen",
     "Telemetry",
     "Term",
     "Transport",
@@ -280,7 +288,10 @@ __all__ = [
     "Worker",
     "WorkerStatistics",
     "__version__",
+    "all_of",
     "explain",
+    "http_ok",
+    "tcp_open",
 ]
 
 __all__[:] = _present(__all__, _EXTRAS)

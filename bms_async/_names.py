@@ -7,6 +7,7 @@ HTTP library costs more than all of this package.
 ON_DEMAND = {
     "AiohttpTransport": "bms_async.transport.aiohttp",
     "AkSkAuth": "bms_async.auth",
+    "AllOf": "bms_async.fleet.rollout.readiness",
     "ApiError": "bms_async.errors",
     "ApiVersion": "bms_async.models",
     "AttemptEnded": "bms_async.hooks",
@@ -51,9 +52,11 @@ ON_DEMAND = {
     "FleetRun": "bms_async.fleet",
     "FleetTimeoutError": "bms_async.errors",
     "ForeignCodeError": "bms_async.errors",
+    "GroupBlockedError": "bms_async.errors",
     "Hook": "bms_async.hooks",
     "HookEvent": "bms_async.hooks",
     "Http1Transport": "bms_async.transport.http1",
+    "HttpOk": "bms_async.fleet.rollout.readiness",
     "HttpRequest": "bms_async.wire",
     "HttpResponse": "bms_async.wire",
     "HttpxTransport": "bms_async.transport.httpx",
@@ -85,6 +88,7 @@ ON_DEMAND = {
     "NextBatch": "bms_async.runs",
     "Nic": "bms_async.models",
     "NotFoundError": "bms_async.errors",
+    "NotReadyError": "bms_async.errors",
     "Outcome": "bms_async.fleet",
     "OutcomeRecorded": "bms_async.hooks",
     "OutcomeState": "bms_async.fleet",
@@ -128,6 +132,7 @@ ON_DEMAND = {
     "SubJob": "bms_async.models",
     "SubJobEnded": "bms_async.jobs",
     "SubJobFailedError": "bms_async.errors",
+    "TcpOpen": "bms_async.fleet.rollout.readiness",
     "Telemetry": "bms_async.telemetry.telemetry",
     "Term": "bms_async.runs",
     "Transport": "bms_async.transport",
@@ -140,7 +145,10 @@ ON_DEMAND = {
     "WindowsPassword": "bms_async.models",
     "Worker": "bms_async.runs",
     "WorkerStatistics": "bms_async.runs",
+    "all_of": "bms_async.fleet.rollout.readiness",
     "explain": "bms_async.errorcodes",
+    "http_ok": "bms_async.fleet.rollout.readiness",
+    "tcp_open": "bms_async.fleet.rollout.readiness",
 }
 """The module of each name."""
 

@@ -20,6 +20,7 @@ It is not part of `bms_async.errors`, for it has to know what is secret, and `bm
 """
 
 from ._read import from_plain
+from ._values import text_of
 from ._write import to_plain
 
-__all__ = ["from_plain", "to_plain"]
+__all__ = ["from_plain", "text_of", "to_plain"]

@@ -13,12 +13,14 @@ from bms_async.errors import (
     CallError,
     DecodeError,
     FleetError,
+    GroupBlockedError,
     InvalidRequestError,
     JobError,
     JobFailedError,
     JobLostError,
     JobTimeoutError,
     LeadershipLostError,
+    NotReadyError,
     ResponseTooLargeError,
     ServerFaultError,
     ServerStateError,
@@ -67,6 +69,8 @@ _FIELDS: Final[dict[type, dict[str, type | UnionType]]] = {
     LeadershipLostError: {"name": str, "fence": int},
     FleetError: {"code": _TEXT, "server_ids": tuple, "measure": _TEXT},
     ServerStateError: {"server_id": str, "status": _TEXT, "task_state": _TEXT},
+    NotReadyError: {"server_id": str, "asked": str, "answered": _TEXT, "seconds": _NUMBER, "attempts": int},
+    GroupBlockedError: {"server_id": str, "group": str, "unavailable": tuple, "allowed": int},
 }
 """The attributes that each class adds to those of its bases, and their types."""
 

@@ -27,6 +27,8 @@
     │   └── ServerWaitTimeoutError    the wait timed out, the server goes on (also a TimeoutError)
     ├── FleetError                    raised by `FleetReport.raise_for_failures`, one for each code
     │   ├── FleetTimeoutError         the run's total_timeout expired before its end (also a TimeoutError)
+    │   ├── GroupBlockedError         too many servers of its group are unavailable for good
+    │   ├── NotReadyError             its job has ended, but it was not well in time
     │   └── ServerStateError          a server's own state says that it is not as asked, or why it cannot be
     ├── JournalError                  the journal of durable runs cannot be used as it is
     ├── LeadershipLostError           this process does not lead any more
@@ -61,7 +63,7 @@ from .calls import (
     TransportError,
     WaitTooLongError,
 )
-from .fleet import FleetError, FleetTimeoutError, ServerStateError
+from .fleet import FleetError, FleetTimeoutError, GroupBlockedError, NotReadyError, ServerStateError
 from .jobs import JobError, JobFailedError, JobLostError, JobTimeoutError, SubJobFailedError
 from .servers import ServerFaultError, ServerLostError, ServerWaitError, ServerWaitTimeoutError
 
@@ -79,6 +81,7 @@ __all__ = [
     "FleetError",
     "FleetTimeoutError",
     "ForeignCodeError",
+    "GroupBlockedError",
     "InvalidRequestError",
     "JobError",
     "JobFailedError",
@@ -87,6 +90,7 @@ __all__ = [
     "JournalError",
     "LeadershipLostError",
     "NotFoundError",
+    "NotReadyError",
     "PermissionDeniedError",
     "RateLimitedError",
     "ResponseTooLargeError",

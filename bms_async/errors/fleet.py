@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from bms_async.errorcodes import explain
 
-from .base import BmsError
+from .base import BmsError, show_value
+
+_MAX_KEPT = 10
+_MAX_NAMED = 3
 
 
 class FleetError(BmsError):
@@ -47,3 +50,68 @@ class ServerStateError(FleetError):
         self.status = status
         self.task_state = task_state
         super().__init__(message, code=code, server_ids=(server_id,))
+
+
+class NotReadyError(FleetError):
+    """A server's job has ended, but the rollout's readiness check did not find the server well in time.
+
+    Attributes:
+        server_id: The server.
+        asked: What was asked last, such as ``tcp 22 at 192.168.0.7``.
+        answered: What was answered last, such as ``connection refused``; None if nothing was.
+        seconds: For how long it was asked, in seconds from the first attempt.
+        attempts: How often it was asked.
+    """
+
+    def __init__(
+        self,
+        *,
+        server_id: str,
+        asked: str,
+        answered: str | None,
+        seconds: float,
+        attempts: int,
+        is_fault: bool = False,
+    ) -> None:
+        self.server_id = server_id
+        self.asked = asked
+        self.answered = answered
+        self.seconds = seconds
+        self.attempts = attempts
+        times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        what = (
+            "its readiness cannot be checked; mend the function"
+            if is_fault
+            else f"not ready within {seconds:g} s of the first check"
+        )
+        super().__init__(
+            f"server {server_id}: {what}: {asked}: {answered or 'no answer'} ({times})",
+            code=None,
+            server_ids=(server_id,),
+        )
+
+
+class GroupBlockedError(FleetError):
+    """A server was not sent: those of its group that are unavailable for good are as many as may be.
+
+    Attributes:
+        server_id: The server.
+        group: Its group; empty for servers that are in none.
+        unavailable: The servers that are unavailable, at most 10 of them.
+        allowed: How many servers of the group may be unavailable.
+    """
+
+    def __init__(self, *, server_id: str, group: str, unavailable: tuple[str, ...], allowed: int) -> None:
+        self.server_id = server_id
+        self.group = group
+        self.unavailable = unavailable[:_MAX_KEPT]
+        self.allowed = allowed
+        count = len(unavailable)
+        named = ", ".join(unavailable[:_MAX_NAMED]) + (", ..." if count > _MAX_NAMED else "")
+        shown = show_value(group) if group else "(none)"
+        super().__init__(
+            f"server {server_id} was not sent: {count} of {allowed} servers that may be unavailable in group {shown} "
+            f"{'is' if count == 1 else 'are'} unavailable for good ({named}); see why, then run it again for the rest",
+            code=None,
+            server_ids=(server_id,),
+        )

@@ -48,6 +48,14 @@ _OTHERS: Final[Mapping[str, tuple[str, str]]] = {
         "The server's own state is not the one that was asked for.",
         "Look at its task, then run it again.",
     ),
+    "NotReadyError": (
+        "Its job ended, but it was not well in time.",
+        "Look at what it answered, and at the server itself.",
+    ),
+    "GroupBlockedError": (
+        "As many servers of its group as may be are unavailable; it was not sent.",
+        "See why those are, then run it again for the rest.",
+    ),
     "WaitTooLongError": ("The limit would have made it wait longer than was allowed.", "Run it again, or wait longer."),
     "ClientClosedError": ("The client was closed before the end.", "Look at each server's state before going on."),
     "SubJobFailedError": (
