@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     )
     from bms_async.fleet import FleetReport, FleetRun, Outcome, OutcomeState, Progress
     from bms_async.fleet.rollout.readiness import AllOf, HttpOk, TcpOpen, all_of, http_ok, tcp_open
+    from bms_async.fleet.rollout.rollout import Rollout
+    from bms_async.fleet.rollout.window import Window
     from bms_async.hooks import (
         AttemptEnded,
         CallEnded,
@@ -251,6 +253,7 @@ __all__ = [
     "ResponseTooLargeError",
     "RetryPolicy",
     "RetryScheduled",
+    "Rollout",
     "RootVolume",
     "RunEnded",
     "RunOutcomes",
@@ -284,6 +287,7 @@ __all__ = [
     "VolumeAttachment",
     "WaitTooLongError",
     "WatcherStatistics",
+    "Window",
     "WindowsPassword",
     "Worker",
     "WorkerStatistics",

@@ -72,6 +72,7 @@ class NotReadyError(FleetError):
         seconds: float,
         attempts: int,
         is_fault: bool = False,
+        is_cut_short: bool = False,
     ) -> None:
         self.server_id = server_id
         self.asked = asked
@@ -79,11 +80,11 @@ class NotReadyError(FleetError):
         self.seconds = seconds
         self.attempts = attempts
         times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-        what = (
-            "its readiness cannot be checked; mend the function"
-            if is_fault
-            else f"not ready within {seconds:g} s of the first check"
-        )
+        what = f"not ready within {seconds:g} s of the first check"
+        if is_fault:
+            what = "its readiness cannot be checked; mend the function"
+        elif is_cut_short:
+            what = "its job has succeeded, and the run ended before the server was seen to be ready; check it"
         super().__init__(
             f"server {server_id}: {what}: {asked}: {answered or 'no answer'} ({times})",
             code=None,
@@ -92,17 +93,15 @@ class NotReadyError(FleetError):
 
 
 class GroupBlockedError(FleetError):
-    """A server was not sent: those of its group that are unavailable for good are as many as may be.
+    """Servers were not sent: those of their group that are unavailable for good are as many as may be.
 
     Attributes:
-        server_id: The server.
-        group: Its group; empty for servers that are in none.
+        group: The group; empty for servers that are in none.
         unavailable: The servers that are unavailable, at most 10 of them.
         allowed: How many servers of the group may be unavailable.
     """
 
-    def __init__(self, *, server_id: str, group: str, unavailable: tuple[str, ...], allowed: int) -> None:
-        self.server_id = server_id
+    def __init__(self, *, group: str, unavailable: tuple[str, ...], allowed: int) -> None:
         self.group = group
         self.unavailable = unavailable[:_MAX_KEPT]
         self.allowed = allowed
@@ -110,8 +109,8 @@ class GroupBlockedError(FleetError):
         named = ", ".join(unavailable[:_MAX_NAMED]) + (", ..." if count > _MAX_NAMED else "")
         shown = show_value(group) if group else "(none)"
         super().__init__(
-            f"server {server_id} was not sent: {count} of {allowed} servers that may be unavailable in group {shown} "
+            f"not sent: {count} of {allowed} servers that may be unavailable in group {shown} "
             f"{'is' if count == 1 else 'are'} unavailable for good ({named}); see why, then run it again for the rest",
             code=None,
-            server_ids=(server_id,),
+            server_ids=(),
         )

@@ -143,11 +143,11 @@ class FleetRun:
 
         A batch that waits for a slot of its limit is not sent either. May be called from another thread, as `cancel`.
         """
-        self._on_loop(partial(self._work.walk.set_paused, True))
+        self._on_loop(self._work.walk.pause)
 
     def resume(self) -> None:
         """Go on after `pause`. May be called from another thread, as `cancel`."""
-        self._on_loop(partial(self._work.walk.set_paused, False))
+        self._on_loop(self._work.walk.resume)
 
     def _on_loop(self, change: Callable[[], None]) -> None:
         """Do something on the run's loop: at once there, and a moment later where a thread asks for it."""

@@ -52,6 +52,8 @@ class RunTracker:
     """Keeps a run's servers, each until it has its one outcome, and counts them.
 
     Attributes:
+        clock: The time of day.
+        loop_time: Returns the loop's time, also in a callback that no task runs.
         outcomes: The outcomes that are known.
         awaiting_verification: Outcomes that are held back until they are verified; None where none is to be.
         verified_count: How many of those were verified so far.
@@ -77,7 +79,9 @@ class RunTracker:
     def __init__(self, action: str, intake: Intake, abort: AbortRule, *, hold: bool) -> None:
         self.action = action
         self.intake = intake
-        self.clock = Clock(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self.clock = Clock(loop)
+        self.loop_time = loop.time
         self.hook_events: RunHookEvents | None = None
         self.outcomes = Outcomes()
         self.awaiting_verification: Outcomes | None = Outcomes() if hold else None

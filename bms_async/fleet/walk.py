@@ -108,9 +108,13 @@ class Walk:
         if self._rollout is not None:
             await self._rollout.prepare()
 
-    def set_paused(self, paused: bool) -> None:  # noqa: FBT001 - the one thing that it takes
-        """Pause the run, or have it go on."""
-        self.gate.is_paused = paused
+    def pause(self) -> None:
+        """Let nothing begin."""
+        self.gate.is_paused = True
+
+    def resume(self) -> None:
+        """Let the run go on."""
+        self.gate.is_paused = False
         self._tracker.wake.set()
 
     def stop(self) -> None:

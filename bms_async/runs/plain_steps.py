@@ -12,8 +12,8 @@ from bms_async.fleet.batch import Batch, BatchWithdrawnError
 from bms_async.fleet.durable import DurableBatch, FollowingBatch, skipped_outcomes
 from bms_async.fleet.outcome import Outcome
 from bms_async.fleet.packed import count_states, pack_details, pack_outcomes, unpack_batch, unpack_outcomes
-from bms_async.fleet.sending import make_sender
 from bms_async.fleet.scheduler import batch_of
+from bms_async.fleet.sending import make_sender
 from bms_async.fleet.state_reader import StateReader
 from bms_async.jobs import JobHandle, Watcher
 from bms_async.journal import BatchState, pack_ids

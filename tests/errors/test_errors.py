@@ -128,7 +128,7 @@ ONE_OF_EACH: list[BmsError] = [
     FleetTimeoutError("the total_timeout is over", code=None, server_ids=()),
     ServerStateError("not as asked", server_id="a", code=None, status="ACTIVE", task_state=None),
     NotReadyError(server_id="a", asked="tcp 22", answered=None, seconds=900.0, attempts=31),
-    GroupBlockedError(server_id="a", group="rack-7", unavailable=("b",), allowed=1),
+    GroupBlockedError(group="rack-7", unavailable=("b",), allowed=1),
     JournalError("the disk is full"),
     LeadershipLostError("another process leads", name="power", fence=3),
     ForeignCodeError("on_job raised CancelledError"),

@@ -8,8 +8,8 @@ import pytest
 
 from bms_async.fleet import server_reader as reading
 from bms_async.fleet.evidence import ServerState
-from bms_async.fleet.sharded import OrderedTable
 from bms_async.fleet.server_reader import free, index_ids
+from bms_async.fleet.sharded import OrderedTable
 from bms_async.fleet.state_reader import StateReader
 from bms_async.limits import Lane
 from bms_async.models import ServerStatus

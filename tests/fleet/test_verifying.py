@@ -8,6 +8,7 @@ import pytest
 
 from bms_async import FleetReport, OutcomeState, Progress, ServerStateError, ServerStatus, SubJobFailedError
 from bms_async.fleet.evidence import Evidence, ServerState, recheck_outcome
+from bms_async.fleet.power_work import PowerWork
 from bms_async.simulator import Cloud, CutBefore
 from tests.fleet._helpers import assert_one_outcome_each, by_state_and_code, refuse, states
 from tests.support.clouds import simulated
@@ -180,7 +181,8 @@ def test_servers_that_wait_to_be_asked_again_keep_what_the_cloud_said_when_the_r
         async with simulated(servers=3, job_seconds=(400, 400)) as sim:
             await sim.bms.servers.stop(sim.ids)
             run = sim.bms.fleet.start(sim.ids)
-            while len(run._scheduler._deferred) < 3:
+            assert isinstance(run._work, PowerWork)
+            while len(run._work._scheduler._deferred) < 3:
                 await advance(1)
             if how == "closed":
                 await sim.bms.aclose()

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from typing import TypeAlias
@@ -26,7 +26,7 @@ from typing import TypeAlias
 import anyio
 import anyio.lowlevel
 
-from bms_async._foreign import call_foreign
+from bms_async._foreign import call_foreign_now
 from bms_async._plain_errors import text_of
 from bms_async._tasks import BackgroundTasks
 from bms_async.errors import NotReadyError
@@ -44,7 +44,7 @@ _MAX_SHOWN = 200
 _MAX_REDACTED = 2048
 _STEPS_PER_YIELD = 500
 
-GetServer: TypeAlias = Callable[[], Awaitable[Server]] | Callable[[], Server]
+GetServer: TypeAlias = Callable[[], Server]
 OnEnd: TypeAlias = Callable[[str, NotReadyError | None], None]
 
 
@@ -121,7 +121,7 @@ class ReadinessChecker:
 
         Args:
             server_id: The server.
-            get_server: Returns the server as it is now, for each attempt; may be a coroutine function.
+            get_server: Returns the server as it is now, for each attempt.
             on_end: Called once, with None when the server is ready, and with the error when it was not in time.
         """
         self.forget(server_id)
@@ -140,6 +140,24 @@ class ReadinessChecker:
             candidate.is_done = True
             if candidate.task is not None:
                 candidate.task.cancel()
+
+    def give_up(self, server_id: str) -> NotReadyError:
+        """Check a server no longer, and return the error that says that the run ended before it was seen to be ready.
+
+        Args:
+            server_id: The server.
+        """
+        candidate = self._candidates.get(server_id)
+        self.forget(server_id)
+        answer = None if candidate is None else candidate.answer
+        return NotReadyError(
+            server_id=server_id,
+            asked=describe(self._check) if answer is None else answer.asked,
+            answered=None if answer is None else answer.answered,
+            seconds=0.0 if candidate is None else max(0.0, anyio.current_time() - candidate.started),
+            attempts=0 if candidate is None else candidate.attempts,
+            is_cut_short=True,
+        )
 
     def close(self) -> None:
         """Have `run` end; nothing is reported of the servers that are pending."""
@@ -209,7 +227,7 @@ class ReadinessChecker:
 
     async def _ask(self, candidate: _Candidate) -> Answer:
         try:
-            server = await call_foreign("get_server", candidate.get_server)
+            server = call_foreign_now("get_server", candidate.get_server)
         except Exception as error:  # noqa: BLE001 - it may be read at the next attempt
             return Answer(describe(self._check), f"the server cannot be read: {type(error).__name__}: {text_of(error)}")
         return await ask(self._check, server)

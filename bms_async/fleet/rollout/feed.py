@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import anyio
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from bms_async.errors import GroupBlockedError
 from bms_async.fleet.batch import Batch
@@ -25,6 +24,7 @@ class RolloutFeed:
 
     Attributes:
         is_sealed: Whether the planner has all servers; before that none goes.
+        unplanned: The servers that were not handed to the planner, if it has not got them all.
         doubted: Returns how many servers are unavailable and may yet turn out to be well.
     """
 
@@ -33,7 +33,8 @@ class RolloutFeed:
         self._planner = planner
         self.batch_size = MAX_BATCH_SIZE if packs else 1
         self.is_sealed = False
-        self.doubted = lambda: 0
+        self.unplanned: Iterator[str] = iter(())
+        self.doubted: Callable[[], int] = int
 
     @property
     def is_empty(self) -> bool:
@@ -62,13 +63,14 @@ class RolloutFeed:
         planner, tracker = self._planner, self._tracker
         # The cloud surely did nothing to a server that it refused.
         is_available = state.is_success or batch.default_state is not OutcomeState.UNKNOWN
-        planner.end(server_id, anyio.current_time(), well=state.is_success, available=is_available)
+        planner.end(server_id, tracker.loop_time(), well=state.is_success, available=is_available)
         if planner.canary_failure is not None and not tracker.stopping:
             tracker.abort(f"canary {planner.canary_failure} is {state.value}")
 
     def pop_waiting(self, max_count: int) -> tuple[str, ...]:
         """Remove and return servers that are not sent any more."""
-        return self._tracker.intake.pop_batch(max_count) or self._planner.pop_waiting(max_count)
+        ids = self._tracker.intake.pop_batch(max_count) or tuple(islice(self.unplanned, max_count))
+        return ids or self._planner.pop_waiting(max_count)
 
     def _skip_blocked(self) -> None:
         planner, tracker = self._planner, self._tracker
@@ -77,6 +79,6 @@ class RolloutFeed:
         for server_id, group in blocked:
             if group not in errors:
                 errors[group] = GroupBlockedError(
-                    tracker.action, group=group, unavailable=planner.lost_of(group), allowed=planner.allowed_of(group)
+                    group=group, unavailable=planner.lost_of(group), allowed=planner.allowed_of(group)
                 )
             tracker.conclude(server_id, OutcomeState.SKIPPED, error=errors[group])

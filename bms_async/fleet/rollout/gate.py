@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from .window import Window
+if TYPE_CHECKING:
+    from .window import Window
 
 _LOOK_AGAIN = timedelta(seconds=60)
 """The longest time for which the answer of a gate is believed: a machine may sleep, and its clock may be set."""

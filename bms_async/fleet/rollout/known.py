@@ -7,7 +7,7 @@ are not read again.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 import anyio.lowlevel
 import msgspec
@@ -103,10 +103,17 @@ class KnownServers:
             wanted: Collection[str] = await index_ids(missing)
             await source.read_servers(wanted, self.note)
 
-    async def in_order(self, ids: Sequence[str]) -> Sequence[str]:
+    async def in_order(self, ids: Iterable[str]) -> Iterable[str]:
         """Return servers in the order in which they are to go."""
         keys, self._keys = self._keys, {}
         if self._rollout.order_by is None:
             return ids
         # In a thread: a million keys hold the loop for a second, and what compares them is foreign.
-        return await run_in_thread(lambda: call_foreign_now("order_by", sorted, ids, key=keys.__getitem__))
+        return await run_in_thread(_sort, ids, keys)
+
+
+def _sort(ids: Iterable[str], keys: Mapping[str, object]) -> list[str]:
+    # Servers that were not seen go last: they are not sent.
+    known = [server_id for server_id in ids if server_id in keys]
+    known = call_foreign_now("order_by", lambda: sorted(known, key=keys.__getitem__))  # type: ignore[arg-type]  # may raise
+    return known + [server_id for server_id in ids if server_id not in keys]

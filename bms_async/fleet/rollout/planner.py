@@ -84,11 +84,47 @@ class RolloutPlanner:
     """
 
     __slots__ = (
-        "_asked", "_blocked", "_blocked_groups", "_canaries_left", "_canary", "_canary_groups", "_can_go", "_could_go",
-        "_ended", "_free_since", "_fresh", "_fresh_later", "_groups", "_hoping", "_ids", "_last", "_lost", "_lost_ids",
-        "_main_at", "_max_groups", "_max_in_flight", "_max_unavailable", "_next", "_opened", "_packs", "_phase",
-        "_ready", "_sealed", "_settle", "_settling", "_table", "_time_away", "canary_failure", "groups_blocked",
-        "groups_done", "groups_touched", "lost", "unavailable", "under_way", "waiting",
+        "_asked",
+        "_blocked",
+        "_blocked_groups",
+        "_can_go",
+        "_canaries_left",
+        "_canary",
+        "_canary_groups",
+        "_could_go",
+        "_ended",
+        "_free_since",
+        "_fresh",
+        "_fresh_later",
+        "_groups",
+        "_hoping",
+        "_ids",
+        "_last",
+        "_leaving",
+        "_lost",
+        "_lost_ids",
+        "_main_at",
+        "_max_groups",
+        "_max_in_flight",
+        "_max_unavailable",
+        "_next",
+        "_opened",
+        "_packs",
+        "_phase",
+        "_ready",
+        "_sealed",
+        "_settle",
+        "_settling",
+        "_table",
+        "_time_away",
+        "canary_failure",
+        "groups_blocked",
+        "groups_done",
+        "groups_touched",
+        "lost",
+        "unavailable",
+        "under_way",
+        "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +153,7 @@ class RolloutPlanner:
         self._groups: Pieces[Group] = Pieces()
         self._last: Group | None = None
         self._canary_groups: list[Group] = []
+        self._leaving: Iterator[str] | None = None
         self._sealed = False
 
         self._phase = Phase.CANARY if canary else Phase.MAIN
@@ -354,6 +391,32 @@ class RolloutPlanner:
                 self._blocked.popleft()
         self.waiting -= len(popped)
         return popped
+
+    def pop_waiting(self, max_count: int) -> tuple[str, ...]:
+        """Remove servers that wait, which are not to be taken any more, and return them; none is taken from then on.
+
+        Args:
+            max_count: How many at most.
+        """
+        if not self._sealed:
+            return ()
+        if self._leaving is None:
+            self._leaving = self._leave()
+        popped = tuple(islice(self._leaving, max_count))
+        self.waiting -= len(popped)
+        return popped
+
+    def _leave(self) -> Iterator[str]:
+        for group in self._groups:
+            group.waiting, group.later = group.waiting + group.later, 0
+            yield from self._pop(group, group.waiting)
+
+    def lost_of(self, group: str) -> tuple[str, ...]:
+        """Return the first servers of a group that are unavailable for good."""
+        lost = (
+            server_id for server_id in self._lost_ids if (books := self._lost.get(server_id)) and books.name == group
+        )
+        return tuple(islice(lost, MAX_NAMED))
 
     @property
     def phase(self) -> Phase:

@@ -90,8 +90,7 @@ class Recovery:
         """Give the outcomes that are held back: nothing is checked any more."""
         for index, (server_id, (outcome, batch)) in enumerate(list(self._held.items()), 1):
             del self._held[server_id]
-            text = f"{self._tracker.action}: server {server_id}: the run ended before it was seen to be well again"
-            error = NotReadyError(text, server_id=server_id, asked=None, answered=None, seconds=None)
+            error = self._checker.give_up(server_id)
             self._end(outcome, batch, OutcomeState.UNKNOWN, error)
             if index % YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()

@@ -109,32 +109,16 @@ class RolloutWalk:
         if not self._planner.waiting:
             return None
         checked = self._recovery.held if self._recovery is not None else 0
-        return f"{checked:,} servers are not ready yet" if checked else self.standing().waits_for
+        return f"{checked:,} servers are not ready yet" if checked else self.standing().reason
 
     def standing(self) -> Standing:
         """Return how far the rollout is."""
-        return self._planner.standing(anyio.current_time())
+        return self._planner.standing(self._tracker.loop_time())
 
     async def _plan(self) -> None:
-        tracker, known = self._tracker, self._known
-        ids: Pieces[str] = Pieces()
+        tracker = self._tracker
         try:
-            while chunk := tracker.intake.pop_batch(YIELD_EVERY):
-                for server_id in chunk:
-                    ids.append(server_id)
-                await anyio.lowlevel.checkpoint()
-            await known.read_missing(ids, self._servers)
-            if known.error is not None:
-                raise known.error
-            for index, server_id in enumerate(await known.in_order(ids), 1):
-                group = known.group(server_id)
-                if group is None:
-                    tracker.conclude(server_id, OutcomeState.SKIPPED, error=_unknown(tracker.action, server_id))
-                else:
-                    self._planner.add(server_id, group)
-                if index % YIELD_EVERY == 0:
-                    await anyio.lowlevel.checkpoint()
-            self._planner.seal()
+            await self._hand_to_planner()
         except Exception as error:  # noqa: BLE001 - nothing was sent; the caller gets the error
             tracker.record_error(error)
             why = str(error) if isinstance(error, BmsError) else type(error).__name__
@@ -144,10 +128,34 @@ class RolloutWalk:
                 server_ids=(),
             )
             tracker.stop()
-        self.feed.is_sealed = True
+        else:
+            self.feed.unplanned = iter(())
+            self.feed.is_sealed = True
+
+    async def _hand_to_planner(self) -> None:
+        tracker, known, planner = self._tracker, self._known, self._planner
+        ids: Pieces[str] = Pieces()
+        self.feed.unplanned = iter(ids)
+        while chunk := tracker.intake.pop_batch(YIELD_EVERY):
+            for server_id in chunk:
+                ids.append(server_id)
+            await anyio.lowlevel.checkpoint()
+        await known.read_missing(ids, self._servers)
+        if known.error is not None:
+            raise known.error
+        for index, server_id in enumerate(await known.in_order(ids), 1):
+            group = known.group(server_id)
+            if group is None:
+                tracker.conclude(server_id, OutcomeState.SKIPPED, error=_unknown(tracker.action, server_id))
+            else:
+                planner.add(server_id, group)
+            if index % YIELD_EVERY == 0:
+                await anyio.lowlevel.checkpoint()
+        for _ in planner.sealing():
+            await anyio.lowlevel.checkpoint()
 
     def _recover(self, server_id: str) -> None:
-        self._planner.recover(server_id, anyio.current_time())
+        self._planner.recover(server_id, self._tracker.loop_time())
 
 
 def _unknown(action: str, server_id: str) -> FleetError:

@@ -92,6 +92,11 @@ class Window(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.hours} ({self.zone})"
 
+    @property
+    def tzinfo(self) -> tzinfo:
+        """The time zone of the local clock."""
+        return _load_zone(self.zone)
+
     def is_open(self, at: datetime) -> bool:
         """Return whether something may begin at a moment: the start is in the window, the end is not.
 

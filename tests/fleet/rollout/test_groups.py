@@ -67,7 +67,9 @@ def test_a_server_with_two_such_tags_is_refused_and_named() -> None:
 
 @pytest.mark.parametrize("wrong", ["zone", "", "tag:", "metadata:", "tag: ", "tags:rack", "user_data", 7, ["flavor"]])
 def test_what_is_no_way_to_group_is_refused_with_the_ways_that_there_are(wrong: object) -> None:
-    with pytest.raises(InvalidRequestError, match=r"group_by=.*availability_zone.*tag:rack.*metadata:cluster") as caught:
+    with pytest.raises(
+        InvalidRequestError, match=r"group_by=.*availability_zone.*tag:rack.*metadata:cluster"
+    ) as caught:
         check_group_by(wrong)
     assert caught.value.argument == "group_by"
 
