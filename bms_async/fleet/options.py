@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict
 
 import msgspec
 
@@ -14,9 +14,7 @@ from bms_async.limits import Lane
 
 from .outcome import Outcome
 from .plan import check_abort, is_number
-
-if TYPE_CHECKING:
-    from .rollout.rollout import Rollout
+from .rollout.rollout import Rollout
 
 OnOutcome: TypeAlias = Callable[[Outcome], Awaitable[object] | object]
 OnJob: TypeAlias = Callable[[JobHandle], Awaitable[object] | object]
@@ -128,8 +126,6 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     def _check_rollout(self) -> None:
         if self.rollout is None:
             return
-        from .rollout.rollout import Rollout  # noqa: PLC0415 - most runs have no rollout
-
         if not isinstance(self.rollout, Rollout):
             raise InvalidRequestError("rollout", self.rollout, "expected a Rollout, or None")
         if self.abort_above is not None and self.rollout.abort_above is not None:

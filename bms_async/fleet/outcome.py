@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,8 +13,7 @@ from bms_async.errors import ApiError, BmsError, CallError, ServerStateError, Su
 from bms_async.errors.jobs import describe_failure
 from bms_async.models import Job, JobStatus, SubJob
 
-if TYPE_CHECKING:
-    from .rollout.standing import Standing
+from .rollout.standing import Standing
 
 ALREADY: Mapping[str, str] = {"servers.start": "BMS.0038", "servers.stop": "BMS.0039"}
 """The code for a server that is in the requested state already, by action."""

@@ -164,14 +164,15 @@ class WaveLimit:
 
     Args:
         wave_size: How many may be in flight at once, None for no bound.
-        max_batch: How many a call carries at most.
+        max_batch: How many a call carries at most; None for as many as the cloud takes.
     """
 
     __slots__ = ("_wave_size", "size")
 
-    def __init__(self, wave_size: int | None = None, max_batch: int = MAX_BATCH_SIZE) -> None:
+    def __init__(self, wave_size: int | None = None, max_batch: int | None = None) -> None:
         self._wave_size = wave_size
-        self.size = min(max_batch, batch_size(wave_size))
+        size = batch_size(wave_size)
+        self.size = size if max_batch is None else min(max_batch, size)
 
     def room(self, in_flight: int) -> int:
         """Return how many servers may be sent now, at most a full batch."""

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio.lowlevel
 import msgspec
@@ -113,10 +113,12 @@ class RunTracker:
 
     def admit(self, value: object) -> None:
         """Admit an id, or a server; an invalid id gets its outcome, SKIPPED."""
-        if isinstance(value, SERVER_TYPES):
-            if self.on_server is not None and isinstance(value, Server):
-                self.on_server(value)
-            value = value.id
+        # By its type: an attribute of a foreign object may raise.
+        if issubclass(type(value), SERVER_TYPES):
+            server = cast("Server | BriefServer | CreatedServer", value)
+            if self.on_server is not None and isinstance(server, Server):
+                self.on_server(server)
+            value = server.id
         invalid = self.intake.admit(value)
         if invalid is not None:
             name, error = invalid

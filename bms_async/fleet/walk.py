@@ -9,8 +9,6 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from bms_async.validation.common import MAX_BATCH_SIZE
-
 from .feed import Feed, StreamFeed
 from .options import RunOptions
 from .plan import Intake, WaveLimit
@@ -80,7 +78,7 @@ class Walk:
         if options.rollout is None:
             self.gate = Gate()
             wave_size = options.wave_size
-            self.feed = StreamFeed(tracker, source, WaveLimit(wave_size, MAX_BATCH_SIZE if packs else 1))
+            self.feed = StreamFeed(tracker, source, WaveLimit(wave_size, None if packs else 1))
         else:
             from .rollout.walk import RolloutWalk  # noqa: PLC0415 - most runs have no rollout
 
@@ -147,7 +145,7 @@ def make_intake(options: RunOptions, *, check: bool, packs: bool = True) -> Inta
     """
     if options.rollout is not None:
         return Intake(size=_ANY_NUMBER, check=check)
-    return Intake(size=WaveLimit(options.wave_size, MAX_BATCH_SIZE).size if packs else _CALLS_AHEAD, check=check)
+    return Intake(size=WaveLimit(options.wave_size).size if packs else _CALLS_AHEAD, check=check)
 
 
 _CALLS_AHEAD = 100

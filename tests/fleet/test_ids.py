@@ -238,7 +238,7 @@ ODD: list[Callable[[], object]] = [
     Pretending,
     lambda: b"a-server",
     lambda: None,
-    lambda: Server(id="a-server"),
+    lambda: [Server(id="a-server")],
     lambda: "x" * 1_000_000,
     lambda: ["a-server"],
     lambda: float("nan"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bms_async.fleet import server_reader as reading
+from bms_async.fleet import state_reader
 from bms_async.fleet.evidence import ServerState
 from bms_async.fleet.server_reader import free, index_ids
 from bms_async.fleet.sharded import OrderedTable
@@ -37,7 +37,7 @@ def test_servers_in_the_same_state_share_it_and_are_kept_by_the_ids_of_the_run(n
 
 def test_servers_in_different_states_share_none(monkeypatch: pytest.MonkeyPatch) -> None:
     # Also where there are more states than are shared.
-    monkeypatch.setattr(reading, "_MAX_SHARED", 2)
+    monkeypatch.setattr(state_reader, "_MAX_SHARED", 2)
 
     async def main() -> None:
         async with simulated(servers=60) as sim:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from unittest.mock import patch
 
-from bms_async.fleet import durable, isolate, plan, reconcile, requeue, scheduler
+from bms_async.fleet import durable, feed, isolate, plan, reconcile, requeue
 from bms_async.jobs import schedule
 from tests.support.machine import patience
 
@@ -16,7 +16,7 @@ PATIENCE = patience(1.0)
 
 _SHORTER: tuple[tuple[ModuleType, str, object], ...] = (
     (plan, "MAX_BATCH_SIZE", 20),
-    (scheduler, "REFILL_TIMEOUT", 0.5),
+    (feed, "REFILL_TIMEOUT", 0.5),
     (requeue, "RETRY_DELAYS", (0.3, 0.6, 1.2)),
     (durable, "RETRY_DELAYS", (0.3, 0.6, 1.2)),
     # Longer than what the proxy holds back may take to arrive.

@@ -34,7 +34,8 @@ from bms_async.models import Server
 from bms_async.redaction import redact_safely
 
 from .probes import shared_connections
-from .readiness import Answer, Check, ask, describe
+from .readiness import Answer, ask, describe
+from .rollout import Check
 
 _SHARE_OF_AGE = 0.02
 _MIN_DELAY = 1.0

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
@@ -26,9 +25,7 @@ from bms_async.errors.base import show_value
 from bms_async.models import Server
 
 from .probes import addresses_of, ask_all, ask_http, ask_tcp, shared_connections
-
-Check: TypeAlias = Callable[[Server], Awaitable[bool]]
-"""A coroutine function of a server: True if the server is well."""
+from .rollout import Check
 
 AddressKind: TypeAlias = Literal["fixed", "floating", "any"]
 

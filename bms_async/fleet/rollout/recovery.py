@@ -23,7 +23,7 @@ from bms_async.fleet.tracker import YIELD_EVERY, RunTracker
 
 from .checker import ReadinessChecker
 from .known import KnownServers
-from .readiness import Check
+from .rollout import Check
 
 _log = logging.getLogger("bms_async.fleet")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 import msgspec
@@ -12,11 +12,12 @@ from bms_async.errors import InvalidRequestError
 from bms_async.fleet.plan import check_abort, is_number
 from bms_async.models import Server
 
-from .groups import check_group_by
-from .readiness import Check
+from .groups import GroupBy, check_group_by
 from .window import Window
 
-GroupBy: TypeAlias = str | Callable[[Server], str | int | None]
+Check: TypeAlias = Callable[[Server], Awaitable[bool]]
+"""A coroutine function of a server: True if the server is well."""
+
 OrderBy: TypeAlias = Callable[[Server], object]
 
 _READY_TIMEOUT = 900.0

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from itertools import chain
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -30,13 +29,13 @@ _DAY = 24 * 60
 _WEEK = 7 * _DAY
 
 _MAX_TEXT = 150
-"""Characters of the hours: so they are at most 12 intervals a day, and a year of them takes no 25 ms."""
+"""Characters of the hours: so they are at most 12 intervals a day, and half a year of them takes no 25 ms."""
 
 _WEEKS_AHEAD = 4
 """Weeks of a list of changes: a change of the clock may take the only one of a week, and that week may be the next."""
 
-_MAX_WEEKS_OPEN = 53
-"""Weeks that `Window.after_open_seconds` looks through: a year."""
+_MAX_WEEKS_OPEN = 27
+"""Weeks that `Window.after_open_seconds` looks through: half a year."""
 
 _YEARS = range(2, 9000)
 """Years in which a moment may be, so that no date near it is beyond what a datetime can hold."""
@@ -139,7 +138,7 @@ class Window(msgspec.Struct, frozen=True):
         return moment if index % 2 else changes[index]
 
     def after_open_seconds(self, start: datetime, seconds: float) -> datetime | None:
-        """Return when the window will have been open for so long since a moment, in UTC; None if not within a year.
+        """Return when the window will have been open for so long since a moment, in UTC; None if not within half a year.
 
         Args:
             start: The moment from which on open time counts, an aware datetime of any zone.
@@ -188,6 +187,9 @@ def _check_moment(argument: str, value: datetime) -> datetime:
 def _load_zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
+    # Most runs have no window, and the time zones take long to import.
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415
+
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -195,6 +197,8 @@ def _load_zone(name: str) -> tzinfo:
 
 
 def _why_unknown() -> str:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415
+
     try:
         ZoneInfo("UTC")
     except ZoneInfoNotFoundError:

@@ -194,7 +194,7 @@ def test_open_time_is_counted_over_closed_hours_and_changes_of_the_clock(start: 
 
 
 @pytest.mark.parametrize("seconds", [700 * 3600, 1e300, 10**400])
-def test_open_time_that_does_not_fit_in_a_year_has_no_end(seconds: float) -> None:
+def test_open_time_that_does_not_fit_in_half_a_year_has_no_end(seconds: float) -> None:
     assert Window("Sat,Sun 22:00-04:00", zone="Europe/Berlin").after_open_seconds(NOON, seconds) is None
     assert Window("00:00-24:00").after_open_seconds(NOON, 700 * 3600) == NOON + timedelta(hours=700)
 
