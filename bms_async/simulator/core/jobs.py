@@ -8,7 +8,7 @@ from bms_async.simulator.core.clock import WallClock
 from bms_async.simulator.core.servers import Action, Server
 from bms_async.simulator.core.settings import ReasonPlace
 
-__all__ = ["REASONS", "STEM", "BatchJob", "Shape", "Standing", "write_job"]
+__all__ = ["REASONS", "STEM", "BatchJob", "Course", "Shape", "Standing", "write_job"]
 
 _FAILURES: Final[dict[Action, str]] = {
     "start": "BMS.3037",
@@ -53,6 +53,15 @@ class Shape(NamedTuple):
     stuck: frozenset[int] = frozenset()
     is_stillborn: bool = False
     reason_place: ReasonPlace = "sub_job"
+
+
+class Course(NamedTuple):
+    """What an accepted action comes to on one server: when it ends, and whether it is done; `nth` is its sub-job."""
+
+    nth: int
+    server: Server
+    end: float
+    done: bool
 
 
 class Standing(NamedTuple):
@@ -163,12 +172,26 @@ class BatchJob:
         return self._action
 
     @property
-    def obeyed(self) -> Iterator[Server]:
-        """The servers that started the action, failed or not; others were in the wrong state, or not asked."""
+    def servers(self) -> Sequence[Server]:
+        """The servers that were asked for, in the order of the request."""
+        return self._servers
+
+    @property
+    def courses(self) -> Iterator[Course]:
+        """The courses of the servers that start the action; others were in the wrong state, or are not asked.
+
+        They are known from the acceptance on. Work that is accepted later can still override the action on a server.
+        """
         if self._shape.is_stillborn:
             return iter(())
         drawn = (None, _FAILURES[self._action])
-        return (server for server, code in zip(self._servers, self._codes, strict=True) if code in drawn)
+        each = zip(self._servers, self._ends, self._codes, strict=True)
+        return (Course(nth, server, end, code is None) for nth, (server, end, code) in enumerate(each) if code in drawn)
+
+    @property
+    def obeyed(self) -> Iterator[Server]:
+        """The servers that started the action, failed or not."""
+        return (course.server for course in self.courses)
 
     @property
     def ended(self) -> bool:
