@@ -142,6 +142,16 @@ def test_a_server_that_is_busy_already_is_asked_once() -> None:
     assert len(cloud.availability.absences()) == 1
 
 
+def test_a_locked_server_whose_stop_is_refused_was_not_away_and_has_not_begun_to_stop() -> None:
+    cloud = cloud_of(Hand(), fail_share=0.5)
+    for server in cloud.servers.values():
+        server.locked = not server.faulty
+    cloud.act("stop", list(cloud.servers))
+    stopped = {server.id for server in cloud.servers.values() if server.faulty}
+    assert {absence.server_id for absence in cloud.availability.absences()} == stopped
+    assert cloud.activity.power_counts()["stop"].keys() == stopped
+
+
 async def test_native_actions_and_deletions_are_in_the_books(world: Worlds) -> None:
     here = world(job_seconds=(MINUTE, MINUTE), boot_seconds=(10.0, 10.0))
     first, second, third, *_ = here.ids

@@ -83,7 +83,7 @@ class BatchJob:
 
     __slots__ = (
         "_accepted", "_action", "_begin_order", "_begins", "_begun", "_codes", "_documents", "_end_order",
-        "_ended", "_ends", "_failed", "_servers", "_shape", "_tail", "id", "stem",
+        "_ended", "_ends", "_failed", "_objected", "_servers", "_shape", "_tail", "id", "stem",
     )  # fmt: skip
 
     def __init__(
@@ -109,7 +109,8 @@ class BatchJob:
         self._begins: list[float] = []
         self._ends: list[float] = []
         self._codes: list[str | None] = []
-        for server in self._servers:
+        objected: set[int] = set()
+        for nth, server in enumerate(self._servers):
             length = rng.uniform(*job_seconds)
             begin = now + length * rng.uniform(0.02, 0.2) * (not at_once)
             if shape.is_stillborn:
@@ -125,6 +126,10 @@ class BatchJob:
             self._codes.append(objection or (_FAILURES[action] if server.faulty else None))
             if objection is None:
                 server.accept(action, self)
+            else:
+                objected.add(nth)
+        # A drawn failure may have the code of an objection, as that of a stop has.
+        self._objected = frozenset(objected)
         indices = range(len(self._servers))
         self._begin_order = sorted(indices, key=self._begins.__getitem__)
         self._end_order = sorted(indices, key=self._ends.__getitem__)
@@ -184,9 +189,10 @@ class BatchJob:
         """
         if self._shape.is_stillborn:
             return iter(())
-        drawn = (None, _FAILURES[self._action])
-        each = zip(self._servers, self._ends, self._codes, strict=True)
-        return (Course(nth, server, end, code is None) for nth, (server, end, code) in enumerate(each) if code in drawn)
+        rows = enumerate(zip(self._servers, self._ends, self._codes, strict=True))
+        return (
+            Course(nth, server, end, code is None) for nth, (server, end, code) in rows if nth not in self._objected
+        )
 
     @property
     def obeyed(self) -> Iterator[Server]:
