@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
         "the simulator needs an extra: pip install 'bms-async[simulator]'", name=error.name
     ) from error
 
+from bms_async.simulator.core.availability import Absence, Availability, MostAway
 from bms_async.simulator.core.cloud import Cloud
 from bms_async.simulator.core.faults import (
     Answer,
@@ -52,7 +53,9 @@ from bms_async.simulator.http.app import create_app
 __all__ = [
     "DOCUMENTED_LIMITS",
     "OPERATIONS",
+    "Absence",
     "Answer",
+    "Availability",
     "CallCounts",
     "Cloud",
     "CloudSettings",
@@ -65,6 +68,7 @@ __all__ = [
     "FixedWindow",
     "GarbledJob",
     "HalfBody",
+    "MostAway",
     "NotFoundJob",
     "OperationCounts",
     "Script",

@@ -104,7 +104,7 @@ def _read_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | No
     port, until_stdin_ends = options.pop("port"), options.pop("until_stdin_ends")
     options = {name: value for name, value in options.items() if name in settings.__struct_fields__}
     options["limits"] = dict(options["limits"])
-    for name in ("job_seconds", "latency"):
+    for name in ("job_seconds", "boot_seconds", "latency"):
         options[name] = tuple(options[name])
     try:
         settings = msgspec.structs.replace(settings, **options)
@@ -234,6 +234,7 @@ def _parser(program: str, prints: str) -> argparse.ArgumentParser:
         help="end when stdin is closed, as when the parent was killed",
     )
     add("--servers", type=int, default=default.servers, metavar="N", help="number of servers")
+    add("--rack-size", type=int, default=default.rack_size, metavar="N", help="servers a rack, which is tagged rack-N")
     add("--seed", type=int, default=default.seed, metavar="N", help="seed of all random values")
     add("--port", type=int, default=0, metavar="N", help="port to listen on; 0 takes a free one")
     add("--throttle", choices=("fixed", "sliding", "bucket", "none"), default=default.throttle,
@@ -245,6 +246,8 @@ def _parser(program: str, prints: str) -> argparse.ArgumentParser:
     add("--retry-after", action="store_true", help="send Retry-After with a 429")
     add("--fail-share", type=float, default=default.fail_share, metavar="SHARE",
         help="share of the servers on which every power operation fails")  # fmt: skip
+    add("--never-back-share", type=float, default=default.never_back_share, metavar="SHARE",
+        help="share of the servers that are never reachable again after they were started")  # fmt: skip
     add("--stopped-share", type=float, default=default.stopped_share, metavar="SHARE",
         help="share of the servers that are off at the beginning")  # fmt: skip
     add("--windows-share", type=float, default=default.windows_share, metavar="SHARE",
@@ -257,6 +260,8 @@ def _parser(program: str, prints: str) -> argparse.ArgumentParser:
         help="refuse the list of all projects, as a plain Keystone does")  # fmt: skip
     add("--job-seconds", type=float, nargs=2, default=default.job_seconds, metavar=("MIN", "MAX"),
         help="seconds that a sub-job takes from the acceptance of its batch")  # fmt: skip
+    add("--boot-seconds", type=float, nargs=2, default=default.boot_seconds, metavar=("MIN", "MAX"),
+        help="seconds from the end of such a sub-job until its server is reachable")  # fmt: skip
     add("--latency", type=float, nargs=2, default=default.latency, metavar=("MIN", "MAX"),
         help="seconds of a round trip")  # fmt: skip
     add("--refuse-batches", action="store_true",

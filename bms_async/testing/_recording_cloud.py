@@ -99,6 +99,8 @@ class RecordingCloud(Cloud):
         server.end(action, self.now(), done=True)
         server.action, server.task, server.work = kept
         server.starts, server.stops = counts
+        if action == "start" and server.action is None:
+            self.availability.note_back(server.id, self.now())
 
     def remove(self, server: Server) -> None:
         """Remove a server at once."""

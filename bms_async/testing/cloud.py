@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Unpack
 
+import anyio.lowlevel
 from starlette.applications import Starlette
 
+import bms_async
 from bms_async import AkSkAuth, Auth, BmsClient, ClientOptions, Limits, PasswordAuth, Transport
-from bms_async.simulator import Cloud, CloudSettings, Server, create_app
+from bms_async.simulator import Availability, Cloud, CloudSettings, Server, create_app
+from bms_async.simulator.core.attributes import metadata_of, tags_of
 
 from ._client import ADDRESS, client_of, transport_to
 from ._environment import Credentials, environment_of
@@ -217,6 +220,16 @@ class SimulatedCloud:
         """Rename a server."""
         self._cloud.change(self.server(server_id)).name = name
 
+    def label(self, server_id: str, *, tags: Iterable[str] = (), metadata: Mapping[str, str] | None = None) -> None:
+        """Add tags and metadata to a server.
+
+        Each server has the tag of its rack already, such as ``rack-7``; see `CloudSettings.rack_size`.
+        """
+        server = self.server(server_id)
+        extra = self._cloud.change(server)
+        extra.tags = list(dict.fromkeys([*tags_of(server, extra), *tags]))
+        extra.metadata = metadata_of(server, extra) | dict(metadata or {})
+
     def lock(self, *server_ids: str) -> None:
         """Lock servers: power operations are refused (BMS.0006) until they are unlocked."""
         for server in self._servers(server_ids):
@@ -236,6 +249,35 @@ class SimulatedCloud:
         """Repair servers: jobs that start from now on succeed on them."""
         for server in self._servers(server_ids):
             server.faulty = False
+
+    def hang(self, *server_ids: str) -> None:
+        """Let servers hang at every boot from now on: jobs succeed on them, but they are never reachable again."""
+        for server in self._servers(server_ids):
+            self._cloud.availability.never_back.add(server.id)
+
+    def recover(self, *server_ids: str) -> None:
+        """Let servers boot again; those that are on, and in no job, are reachable at once."""
+        for server in self._servers(server_ids):
+            self._cloud.availability.never_back.discard(server.id)
+            if server.powered and server.action is None:
+                self._cloud.availability.note_back(server.id, self.now())
+
+    async def reachable(self, server: bms_async.Server) -> bool:
+        """Return whether a server could answer now: a `Rollout`'s ``ready=`` on this cloud.
+
+        It is on, in no job, has booted (`CloudSettings.boot_seconds`), and is none of those that never come back
+        (`CloudSettings.never_back_share`, `hang`).
+
+        Args:
+            server: The server, as the SDK reads it.
+        """
+        await anyio.lowlevel.checkpoint()
+        return self._cloud.is_reachable(server.id)
+
+    @property
+    def availability(self) -> Availability:
+        """Which servers were away when: how a test judges a rollout from the outside, after it has ended."""
+        return self._cloud.availability
 
     def revoke_tokens(self) -> int:
         """Revoke all valid tokens, including that of the settings; returns how many there were."""

@@ -305,3 +305,58 @@ def test_a_run_is_the_same_each_time_also_where_calls_are_tried_again() -> None:
 
 async def _stop(bms: BmsClient, server_ids: list[str]) -> None:
     await bms.fleet.stop(server_ids)
+
+
+@pytest.mark.bms(virtual=True, servers=4, job_seconds=(60.0, 60.0), boot_seconds=(30.0, 30.0))
+async def test_it_checks_readiness_and_keeps_books_of_who_was_away(
+    bms_simulator: SimulatedCloud, bms_client: BmsClient
+) -> None:
+    server = await bms_client.servers.get(bms_simulator.ids[0])
+    assert await bms_simulator.reachable(server)
+    await (await bms_client.servers.reboot([server.id]))
+    assert not await bms_simulator.reachable(server)
+    await anyio.sleep(30)
+    assert await bms_simulator.reachable(server)
+    (absence,) = bms_simulator.availability.absences()
+    assert (absence.server_id, round(absence.back - absence.asked)) == (server.id, 90)
+    assert bms_simulator.availability.most_away(lambda _: "all")["all"].servers == 1
+
+
+async def test_a_server_hangs_until_it_is_recovered(bms_simulator: SimulatedCloud, bms_client: BmsClient) -> None:
+    server = await bms_client.servers.get(bms_simulator.ids[0])
+    bms_simulator.hang(server.id)
+    assert await bms_simulator.reachable(server)
+    await (await bms_client.servers.reboot([server.id]))
+    assert bms_simulator.on == bms_simulator.ids
+    await anyio.sleep(10_000)
+    assert not await bms_simulator.reachable(server)
+    bms_simulator.recover(server.id)
+    assert await bms_simulator.reachable(server)
+    await (await bms_client.servers.reboot([server.id]))
+    await anyio.sleep(1)
+    assert await bms_simulator.reachable(server)
+
+
+async def test_a_server_that_did_not_come_up_is_back_when_it_is_turned_on_by_hand(
+    bms_simulator: SimulatedCloud, bms_client: BmsClient
+) -> None:
+    first = bms_simulator.ids[0]
+    bms_simulator.break_down(first)
+    with pytest.raises(JobFailedError):
+        await (await bms_client.servers.reboot([first]))
+    server = await bms_client.servers.get(first)
+    assert not await bms_simulator.reachable(server)
+    bms_simulator.turn_on(first)
+    assert await bms_simulator.reachable(server)
+    assert bms_simulator.availability.absences()[-1].back <= bms_simulator.now()
+
+
+@pytest.mark.bms(virtual=True, servers=8, rack_size=2)
+async def test_servers_have_racks_and_can_be_labelled(bms_simulator: SimulatedCloud, bms_client: BmsClient) -> None:
+    first = bms_simulator.ids[5]
+    bms_simulator.label(first, tags=["blue"], metadata={"cluster": "c7"})
+    server = await bms_client.servers.get(first)
+    assert {"rack-2", "blue"} <= set(server.tags)
+    assert server.metadata["cluster"] == "c7"
+    assert [each.id async for each in bms_client.servers.list(tags="rack-2")] == bms_simulator.ids[4:6]
+    assert [each.id async for each in bms_client.servers.list(tags="blue")] == [first]

@@ -154,7 +154,8 @@ def test_a_setting_that_no_process_can_be_told_is_refused() -> None:
 
 def test_each_setting_reaches_the_process() -> None:
     other: dict[str, Any] = {
-        "throttle": "fixed", "limits": {"quotas.get": 2}, "job_seconds": (1.0, 2.0), "latency": (0.1, 0.2),
+        "throttle": "fixed", "limits": {"quotas.get": 2}, "job_seconds": (1.0, 2.0),
+        "boot_seconds": (1.0, 2.0), "latency": (0.1, 0.2),
         "other_projects": {"a": "b"}, "list_count": "page", "reason_place": "entities",
         "epoch": CloudSettings().epoch.replace(year=2030), "job_kept_seconds": 5.0,
     }  # fmt: skip

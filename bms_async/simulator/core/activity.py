@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from bms_async.simulator.core.availability import Availability
 from bms_async.simulator.core.clock import WallClock
 from bms_async.simulator.core.jobs import STEM, BatchJob, Shape
 from bms_async.simulator.core.refusals import Refusal
@@ -38,17 +39,24 @@ class Activity:
         settings: How long work takes.
         clock: The cloud's clock.
         draw: Makes a named source of random values.
+        availability: The books of who is away, which all work is entered into.
         life: Mixed into the ids of jobs, and nothing else; see `Cloud`.
     """
 
     __slots__ = (
-        "_begun_by_action", "_clock", "_counted", "_draw", "_due", "_ended", "_failed", "_followed", "_jobs",
-        "_life", "_order", "_settings", "_works",
+        "_availability", "_begun_by_action", "_clock", "_counted", "_draw", "_due", "_ended", "_failed", "_followed",
+        "_jobs", "_life", "_order", "_settings", "_works",
     )  # fmt: skip
 
     def __init__(
-        self, settings: CloudSettings, clock: Callable[[], float], draw: Callable[[str], random.Random], life: int = 0
+        self,
+        settings: CloudSettings,
+        clock: Callable[[], float],
+        draw: Callable[[str], random.Random],
+        availability: Availability,
+        life: int = 0,
     ) -> None:
+        self._availability = availability
         self._life = life
         self._settings = settings
         self._clock = clock
@@ -76,6 +84,7 @@ class Activity:
             shape=self._shape_of(action, len(servers)),
         )
         self._jobs[job.stem] = job
+        self._availability.note_batch(job)
         self._follow(job)
         return job
 
@@ -104,6 +113,7 @@ class Activity:
             then=then,
         )
         self._jobs[job.stem] = job
+        self._note_single(job, server)
         self._follow(job)
         return job
 
@@ -111,19 +121,20 @@ class Activity:
         """Start an action on one server without a job that clients can poll."""
         seconds = self._settings.job_seconds
         rng = self._next_work()
-        self._follow(
-            NativeAction(action, server, now=self._clock(), rng=rng, job_seconds=seconds, on_failure=on_failure)
-        )
+        work = NativeAction(action, server, now=self._clock(), rng=rng, job_seconds=seconds, on_failure=on_failure)
+        for course in work.courses:
+            self._availability.note_single(server.id, action, work.accepted, course.end, done=course.done)
+        self._follow(work)
 
     def start_internal(self, action: Action, server: Server, then: Callable[[bool], None]) -> None:
         """Start an action on one server that cannot fail, and that has no job for clients."""
         seconds = self._settings.job_seconds
         rng = self._next_work()
-        self._follow(
-            SingleServerJob(
-                _NO_ID, "", server, {}, now=self._clock(), rng=rng, job_seconds=seconds, action=action, then=then
-            )
+        work = SingleServerJob(
+            _NO_ID, "", server, {}, now=self._clock(), rng=rng, job_seconds=seconds, action=action, then=then
         )
+        self._note_single(work, server)
+        self._follow(work)
 
     def document(self, job_id: str, wall: WallClock) -> bytes:
         """Return the document of a job or a sub-job as of now (API reference 4.11.1).
@@ -211,6 +222,10 @@ class Activity:
         rng = self._draw(f"work/{self._works}")
         self._works += 1
         return rng
+
+    def _note_single(self, job: SingleServerJob, server: Server) -> None:
+        if job.action is not None:
+            self._availability.note_single(server.id, job.action, job.accepted, job.last_end, done=job.succeeds)
 
     def _follow(self, work: Work) -> None:
         self._followed += 1

@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from bms_async.simulator.core.flavors import FLAVORS, VIRTUAL_FLAVORS, ZONES, Flavor
-from bms_async.simulator.core.servers import RACK_SIZE, Server
+from bms_async.simulator.core.servers import Server
 
 __all__ = [
     "BARE_METAL_TAG",
@@ -131,21 +131,21 @@ def tags_of(server: Server, extra: Attributes | None) -> list[str]:
     """Return its tags; the cloud's own tag marks a bare-metal server."""
     if extra is not None and extra.tags is not None:
         return extra.tags
-    return [] if server.virtual else [BARE_METAL_TAG, f"rack-{server.index // RACK_SIZE}"]
+    return [] if server.virtual else [BARE_METAL_TAG, f"rack-{server.rack}"]
 
 
 def zone_of(server: Server, extra: Attributes | None) -> str:
     """Return its availability zone."""
     if extra is not None and extra.birth is not None:
         return extra.birth.zone
-    return ZONES[server.index // RACK_SIZE % len(ZONES)]
+    return ZONES[server.rack % len(ZONES)]
 
 
 def reservation_of(server: Server, extra: Attributes | None) -> str:
     """Return the reservation id, which servers of one request share."""
     if extra is not None and extra.birth is not None:
         return extra.birth.reservation
-    return f"r-ecs{server.index}" if server.virtual else f"r-rack{server.index // RACK_SIZE}"
+    return f"r-ecs{server.index}" if server.virtual else f"r-rack{server.rack}"
 
 
 def address_of(server: Server, nth: int = 0) -> str:

@@ -10,6 +10,7 @@ import anyio.lowlevel
 
 from bms_async.simulator.core.activity import Activity
 from bms_async.simulator.core.attributes import Attributes, CreationSpec, Disk, disks_of
+from bms_async.simulator.core.availability import Availability
 from bms_async.simulator.core.clock import View, WallClock
 from bms_async.simulator.core.faults import Fault, FaultHook
 from bms_async.simulator.core.inventory import Inventory
@@ -48,6 +49,7 @@ class Cloud:
         view: The project and the clock, for documents.
         volumes: The server of each EVS disk.
         keys: The SSH key pairs.
+        availability: Which servers were away when, from the acceptance of an action until they were back.
         activity: The work in progress, and the jobs.
     """
 
@@ -75,7 +77,8 @@ class Cloud:
         self._gate = RateLimitGate(self.settings)
         self._created = 0
         self._token_store = TokenStore(self.settings.token_lifetime, self.draw("tokens"))
-        self.activity = Activity(self.settings, clock, self.draw, life)
+        self.availability = Availability(self.settings, self.draw, self._inventory.never_back)
+        self.activity = Activity(self.settings, clock, self.draw, self.availability, life)
         self._latency = self.draw("latency")
         self._request_ids = self.draw("requests")
 
@@ -189,6 +192,17 @@ class Cloud:
                 return server
         raise native(404, f"Instance {server_id} could not be found.")
 
+    def is_reachable(self, server_id: str) -> bool:
+        """Return whether what runs on a machine could answer now.
+
+        It exists, is on, nothing is being done to it, it has booted, and it is none of those that never come back.
+        """
+        try:
+            server = self.machine(server_id)
+        except Refusal:
+            return False
+        return server.powered and server.action is None and self.availability.has_booted(server_id, self._clock())
+
     def machines(self) -> Sequence[Server]:
         """Return all machines, including removed ones, the oldest first; see `Inventory.rows`."""
         return self._inventory.rows()
@@ -213,6 +227,8 @@ class Cloud:
         self._created += 1
         server = self._inventory.add(birth, name, rng)
         server.faulty = rng.random() < self.settings.fail_share
+        if rng.random() < self.settings.never_back_share:
+            self.availability.never_back.add(server.id)
         return server
 
     @property

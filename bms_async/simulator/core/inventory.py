@@ -11,11 +11,11 @@ from bms_async.simulator.core.servers import (
     ACTIVE,
     BUILD,
     GONE,
-    RACK_SIZE,
     SHUTOFF,
     STATUSES,
     Filters,
     Server,
+    Statuses,
     VirtualMachine,
 )
 from bms_async.simulator.core.settings import CloudSettings
@@ -35,11 +35,12 @@ class Inventory:
         by_id: The bare-metal servers.
         machines: The virtual machines, by id.
         extras: The attributes that do not follow from a machine's index, by its id.
+        never_back: The ids of the servers that are never reachable again after an action that leaves them on.
     """
 
     __slots__ = (
-        "_base", "_changed", "_gone", "_order", "_rows", "_seed", "_statuses", "_totals", "_vm_statuses",
-        "by_id", "extras", "machines",
+        "_base", "_changed", "_gone", "_order", "_rack_size", "_rows", "_seed", "_statuses", "_totals", "_vm_statuses",
+        "by_id", "extras", "machines", "never_back",
     )  # fmt: skip
 
     def __init__(self, settings: CloudSettings) -> None:
@@ -48,7 +49,8 @@ class Inventory:
         self._base = total
         self._gone = 0
         self._changed: set[int] = set()
-        self._statuses = bytearray([ACTIVE]) * total
+        self._rack_size = settings.rack_size
+        self._statuses = Statuses(bytes([ACTIVE]) * total, settings.rack_size)
         draw = random.Random(f"{seed}/ids").getrandbits
         self._order = [Server(_uuid(draw(128)), i, self._statuses) for i in range(total)]
         self.by_id = {server.id: server for server in self._order}
@@ -57,10 +59,11 @@ class Inventory:
             self._statuses[i] = SHUTOFF
         for i in _share(f"{seed}/faulty", total, settings.fail_share):
             self._order[i].faulty = True
+        self.never_back = {self._order[i].id for i in _share(f"{seed}/never_back", total, settings.never_back_share)}
         for i in _share(f"{seed}/windows", total, settings.windows_share):
             extra = self.record(self._order[i])
             extra.windows, extra.password = True, f"simulated/encrypted+{i:06d}=="
-        self._vm_statuses = bytearray([ACTIVE]) * settings.virtual_machines
+        self._vm_statuses = Statuses(bytes([ACTIVE]) * settings.virtual_machines, settings.rack_size)
         draw = random.Random(f"{seed}/machines").getrandbits
         machines = [VirtualMachine(_uuid(draw(128)), i, self._vm_statuses) for i in range(settings.virtual_machines)]
         self.machines = {machine.id: machine for machine in machines}
@@ -178,9 +181,9 @@ class Inventory:
             index = _number(filters.name, "bms-")
             yield _within(index, 1, total) if index is None or filters.name == f"bms-{index:06d}" else range(0)
         for tag in _asked(filters):
-            yield _within(_number(tag, "rack-"), RACK_SIZE, total)
+            yield _within(_number(tag, "rack-"), self._rack_size, total)
         if filters.reservation_id is not None:
-            yield _within(_number(filters.reservation_id, "r-rack"), RACK_SIZE, total)
+            yield _within(_number(filters.reservation_id, "r-rack"), self._rack_size, total)
         if filters.enterprise_project_id not in {None, "0", "all_granted_eps"}:
             yield range(0)
 

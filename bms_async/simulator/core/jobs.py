@@ -8,7 +8,7 @@ from bms_async.simulator.core.clock import WallClock
 from bms_async.simulator.core.servers import Action, Server
 from bms_async.simulator.core.settings import ReasonPlace
 
-__all__ = ["REASONS", "STEM", "BatchJob", "Shape", "Standing", "write_job"]
+__all__ = ["REASONS", "STEM", "BatchJob", "Course", "Shape", "Standing", "write_job"]
 
 _FAILURES: Final[dict[Action, str]] = {
     "start": "BMS.3037",
@@ -55,6 +55,15 @@ class Shape(NamedTuple):
     reason_place: ReasonPlace = "sub_job"
 
 
+class Course(NamedTuple):
+    """What an accepted action comes to on one server: when it ends, and whether it is done; `nth` is its sub-job."""
+
+    nth: int
+    server: Server
+    end: float
+    done: bool
+
+
 class Standing(NamedTuple):
     """The progress of a job: its servers, and how many of them have begun, ended, and failed."""
 
@@ -74,7 +83,7 @@ class BatchJob:
 
     __slots__ = (
         "_accepted", "_action", "_begin_order", "_begins", "_begun", "_codes", "_documents", "_end_order",
-        "_ended", "_ends", "_failed", "_servers", "_shape", "_tail", "id", "stem",
+        "_ended", "_ends", "_failed", "_objected", "_servers", "_shape", "_tail", "id", "stem",
     )  # fmt: skip
 
     def __init__(
@@ -100,7 +109,8 @@ class BatchJob:
         self._begins: list[float] = []
         self._ends: list[float] = []
         self._codes: list[str | None] = []
-        for server in self._servers:
+        objected: set[int] = set()
+        for nth, server in enumerate(self._servers):
             length = rng.uniform(*job_seconds)
             begin = now + length * rng.uniform(0.02, 0.2) * (not at_once)
             if shape.is_stillborn:
@@ -116,6 +126,10 @@ class BatchJob:
             self._codes.append(objection or (_FAILURES[action] if server.faulty else None))
             if objection is None:
                 server.accept(action, self)
+            else:
+                objected.add(nth)
+        # A drawn failure may have the code of an objection, as that of a stop has.
+        self._objected = frozenset(objected)
         indices = range(len(self._servers))
         self._begin_order = sorted(indices, key=self._begins.__getitem__)
         self._end_order = sorted(indices, key=self._ends.__getitem__)
@@ -163,12 +177,27 @@ class BatchJob:
         return self._action
 
     @property
-    def obeyed(self) -> Iterator[Server]:
-        """The servers that started the action, failed or not; others were in the wrong state, or not asked."""
+    def servers(self) -> Sequence[Server]:
+        """The servers that were asked for, in the order of the request."""
+        return self._servers
+
+    @property
+    def courses(self) -> Iterator[Course]:
+        """The courses of the servers that start the action; others were in the wrong state, or are not asked.
+
+        They are known from the acceptance on. Work that is accepted later can still override the action on a server.
+        """
         if self._shape.is_stillborn:
             return iter(())
-        drawn = (None, _FAILURES[self._action])
-        return (server for server, code in zip(self._servers, self._codes, strict=True) if code in drawn)
+        rows = enumerate(zip(self._servers, self._ends, self._codes, strict=True))
+        return (
+            Course(nth, server, end, code is None) for nth, (server, end, code) in rows if nth not in self._objected
+        )
+
+    @property
+    def obeyed(self) -> Iterator[Server]:
+        """The servers that started the action, failed or not."""
+        return (course.server for course in self.courses)
 
     @property
     def ended(self) -> bool:

@@ -8,13 +8,13 @@ __all__ = [
     "BUSY",
     "ERROR",
     "GONE",
-    "RACK_SIZE",
     "SHUTOFF",
     "STATUSES",
     "Action",
     "Filters",
     "PowerAction",
     "Server",
+    "Statuses",
     "VirtualMachine",
     "Work",
 ]
@@ -22,9 +22,7 @@ __all__ = [
 PowerAction = Literal["start", "stop", "reboot"]
 Action = Literal["start", "stop", "reboot", "create", "reinstall", "delete"]
 
-RACK_SIZE: Final = 40
-
-# One byte a server, side by side, so that a million can be counted and filtered at C speed.
+# One byte a server, side by side, so that a million can be counted and filtered at C speed; see `Statuses`.
 GONE, ACTIVE, SHUTOFF, _REBOOTING, _REBOOTING_FROM_OFF, BUILD, ERROR = range(7)
 STATUSES: Final = {
     ACTIVE: "ACTIVE",
@@ -75,6 +73,20 @@ BUSY: Final[dict[Action, str]] = {
 """The code for a server that is already at something (API reference 6.2)."""
 
 
+class Statuses(bytearray):
+    """The statuses of all servers of a kind, by index, and what else all of them share: a server keeps no copy.
+
+    Attributes:
+        rack_size: Servers a rack.
+    """
+
+    __slots__ = ("rack_size",)
+
+    def __init__(self, codes: bytes, rack_size: int) -> None:
+        super().__init__(codes)
+        self.rack_size = rack_size
+
+
 class Work(Protocol):
     """Something that takes time and changes servers."""
 
@@ -118,7 +130,7 @@ class Server:
         "task", "updated", "work",
     )  # fmt: skip
 
-    def __init__(self, server_id: str, index: int, statuses: bytearray) -> None:
+    def __init__(self, server_id: str, index: int, statuses: Statuses) -> None:
         self.id = server_id
         self.index = index
         self.faulty = self.locked = False
@@ -153,6 +165,16 @@ class Server:
     def powered(self) -> bool:
         """Whether it is on."""
         return self._statuses[self.index] in {ACTIVE, _REBOOTING}
+
+    @property
+    def rack(self) -> int:
+        """The number of its rack, from 0."""
+        return self.index // self._statuses.rack_size
+
+    @property
+    def place(self) -> int:
+        """Its place in its rack, from 0."""
+        return self.index % self._statuses.rack_size
 
     @property
     def task_state(self) -> str | None:

@@ -19,6 +19,9 @@ _NEVER_EMPTY: Final = (
     "project_id", "project_name", "username", "user_id", "password", "user_domain_name", "user_domain_id", "token",
     "access_key", "secret_key",
 )  # fmt: skip
+_SHARES: Final = (
+    "fail_share", "never_back_share", "stopped_share", "windows_share", "stuck_share", "stillborn_share",
+)  # fmt: skip
 _MAX_LIFETIME: Final = 10 * 366 * 86400.0
 
 
@@ -27,17 +30,22 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         servers: The number of servers of the project.
+        rack_size: Servers a rack. Each one is tagged with its rack, such as ``rack-7``; racks take turns in the three
+            availability zones.
         seed: Seed of all random values.
         throttle: How the limits of a minute are counted.
         limits: Calls a minute by operation, over the documented ones; `nova` is one budget for all native calls.
         shared_power_budget: Count start, stop and reboot as one operation, by their URI.
         retry_after: Send `Retry-After` with a 429.
         fail_share: Share of the servers on which every job fails, including servers that are created later.
+        never_back_share: Share of the servers that are never reachable again after an action that leaves them on,
+            although it succeeds and they are ACTIVE.
         stopped_share: Share of the servers that are off at the beginning.
         windows_share: Share of the servers that run Windows, and have a password to be read.
         virtual_machines: Virtual machines that the native lists show among the servers.
         job_seconds: Shortest and longest time from the acceptance of a batch to a sub-job's end, and of a native
             operation to its effect.
+        boot_seconds: Shortest and longest time from the end of an action that leaves a server on until it is reachable.
         latency: Shortest and longest time on the wire, split at random into the way there, before the
             call is counted, and the way back.
         refuse_batches: Refuse a whole batch for one server in the wrong state, instead of failing
@@ -78,16 +86,19 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     servers: int = 1000
+    rack_size: int = 40
     seed: int = 0
     throttle: ThrottleKind = "sliding"
     limits: dict[str, int] = msgspec.field(default_factory=dict)
     shared_power_budget: bool = False
     retry_after: bool = False
     fail_share: float = 0.0
+    never_back_share: float = 0.0
     stopped_share: float = 0.0
     windows_share: float = 0.0
     virtual_machines: int = 0
     job_seconds: tuple[float, float] = (20.0, 90.0)
+    boot_seconds: tuple[float, float] = (0.0, 0.0)
     latency: tuple[float, float] = (0.0, 0.0)
     refuse_batches: bool = False
     shuffle_sub_jobs: bool = False
@@ -129,7 +140,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
             ValueError: A value is out of its range; the text names the setting.
         """
         self._check_numbers()
-        for name in ("job_seconds", "latency"):
+        for name in ("job_seconds", "boot_seconds", "latency"):
             low, high = getattr(self, name)
             if not 0.0 <= low <= high < math.inf:
                 raise ValueError(f"{name} must be two times, the shorter one first: {low} {high}")
@@ -175,14 +186,15 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("servers", "virtual_machines"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
-        if self.page_cap < 1:
-            raise ValueError(f"page_cap must be 1 or more: {self.page_cap}")
+        for name in ("rack_size", "page_cap"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more: {getattr(self, name)}")
         if self.list_count not in get_args(ListCount):
             raise ValueError(f"list_count must be one of {', '.join(get_args(ListCount))}: {self.list_count!r}")
         for name in ("quota_instances", "quota_cores", "quota_ram", "quota_keypairs"):
             if getattr(self, name) < -1:
                 raise ValueError(f"{name} must be -1 or more: {getattr(self, name)}")
-        for name in ("fail_share", "stopped_share", "windows_share", "stuck_share", "stillborn_share"):
+        for name in _SHARES:
             share = getattr(self, name)
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"{name} must lie between 0 and 1: {share}")

@@ -65,6 +65,11 @@ class SingleServerJob:
         return self._end
 
     @property
+    def succeeds(self) -> bool:
+        """Whether it succeeds, which is known from its acceptance on."""
+        return self._code is None
+
+    @property
     def standing(self) -> Standing:
         """Its progress, as far as it has been advanced."""
         return Standing(1, int(self._begun), int(self.ended), int(self.ended and self._code is not None))

@@ -49,6 +49,11 @@ def admin_routes(cloud: Cloud) -> list[Route]:
         count, found = await cloud.find(filters, 0, limit)
         return respond(cloud, 200, _ENCODE({"count": count, "ids": [server.id for server in found]}))
 
+    async def reachable(request: Request) -> Response:
+        # For readiness checks by HTTP: a simulated server has no address that answers. Without a request id, as below.
+        status = 200 if cloud.is_reachable(request.path_params["machine_id"]) else 503
+        return Response(b"{}", status, headers={"Cache-Control": "no-store"}, media_type=_JSON)
+
     async def faults(request: Request) -> Response:
         try:
             script = Script(_DECODE(await request.body()))
@@ -64,6 +69,7 @@ def admin_routes(cloud: Cloud) -> list[Route]:
         Route("/_admin/calls", calls),
         Route("/_admin/servers", servers),
         Route("/_admin/servers/ids", ids),
+        Route("/_admin/servers/{machine_id}/reachable", reachable),
         Route("/_admin/status", status),
         Route("/_admin/servers/work", work),
         Route("/_admin/faults", faults, methods=["POST"]),

@@ -24,7 +24,7 @@ from bms_async.simulator.core.attributes import (
 )
 from bms_async.simulator.core.clock import View
 from bms_async.simulator.core.flavors import FLAVORS, ZONES
-from bms_async.simulator.core.servers import RACK_SIZE, Server
+from bms_async.simulator.core.servers import Server
 
 __all__ = ["VERSION_IDS", "server_document", "server_fields", "version_document"]
 
@@ -50,7 +50,7 @@ def server_fields(server: Server, extra: Attributes | None, view: View) -> dict[
     """One server, as the BMS API shows it."""
     # A thousand of these make one page: what most of them are is written out here, and amended for the few.
     index, server_id = server.index, server.id
-    rack = index // RACK_SIZE
+    rack = server.rack
     flavor = FLAVORS[index % _KINDS]
     name = f"bms-{index:06d}"
     port = f"{server_id[:24]}{index:012x}"
@@ -113,7 +113,7 @@ def server_fields(server: Server, extra: Attributes | None, view: View) -> dict[
         "enterprise_project_id": "0",
         "OS-SRV-USG:launched_at": f"{created[:-1]}.000000",
         "OS-EXT-SRV-ATTR:kernel_id": "",
-        "OS-EXT-SRV-ATTR:launch_index": index % RACK_SIZE,
+        "OS-EXT-SRV-ATTR:launch_index": server.place,
         "host_status": "UP",
         "OS-EXT-SRV-ATTR:reservation_id": f"r-rack{rack}",
         "OS-EXT-SRV-ATTR:hostname": name,
