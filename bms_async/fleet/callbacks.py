@@ -8,8 +8,9 @@ import anyio
 import anyio.lowlevel
 
 from bms_async._foreign import call_foreign
+from bms_async.jobs import JobHandle
 
-from .options import OnOutcome
+from .options import OnJob, OnOutcome
 from .outcome import Outcome
 from .tracker import YIELD_EVERY, RunTracker
 
@@ -61,3 +62,20 @@ class OutcomeCallback:
             if self._errors == 1:
                 _log.exception("%s: on_outcome raised; it is still called for the others", self._tracker.action)
             self._tracker.record_error(error)
+
+
+async def call_on_job(tracker: RunTracker, on_job: OnJob | None, job: JobHandle) -> None:
+    """Call `on_job` for a job that the cloud has accepted; what it raises is the run's error.
+
+    Args:
+        tracker: The run's.
+        on_job: The function; None for none.
+        job: The job.
+    """
+    if on_job is None:
+        return
+    try:
+        await call_foreign("on_job", on_job, job)
+    except Exception as error:  # noqa: BLE001 - the caller's own fault, raised once all servers have ended
+        _log.exception("%s: on_job raised for job %s, which is still followed", tracker.action, job.id)
+        tracker.record_error(error)

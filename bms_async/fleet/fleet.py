@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from bms_async.api.bms.power import REBOOT, START, STOP
+from bms_async.errors import InvalidRequestError
 
-from .options import FleetOptions, RunOptions
+from .call_work import CallOne, CallWork
+from .options import MAX_WORKERS, EachOptions, EachSettings, FleetOptions, RunOptions
 from .power_work import PowerWork
 from .rollout.reader import RolloutReader
 from .run import FleetRun
@@ -97,6 +99,56 @@ class Fleet:
         Source: API reference 4.4.4; 50 calls a minute, 1000 servers a call.
         """
         return self._run(REBOOT, servers, options)
+
+    def each(self, servers: Servers, call: CallOne, **options: Unpack[EachOptions]) -> FleetRun:
+        """Call a function for each server, with the outcomes, retries, progress and report of a power run.
+
+        ::
+
+            await bms.fleet.each(names, lambda id: bms.servers.rename(id, names[id]))
+
+        The calls that the function makes wait in the run's lane. As many are under way as their limit and their latency
+        need. If the function returns a `JobHandle`, the job is followed to its end. What it returns otherwise is the
+        outcome's `result`. If it raises, its server is FAILED, or UNKNOWN where the cloud may have done it; a server
+        that was busy is called again later.
+
+        Args:
+            servers: The servers, as described at `Fleet`.
+            call: A coroutine function of a server's id.
+            **options: See `EachOptions`.
+
+        Returns:
+            The run, which has begun: await it for its report, or iterate over it for each outcome.
+
+        Raises:
+            InvalidRequestError: `servers` is not an iterable of them, `call` is no function, or an option is invalid.
+            ClientClosedError: The client is not open.
+        """
+        settings = EachSettings(
+            action=options.pop("action", "each"),
+            max_workers=options.pop("max_workers", MAX_WORKERS),
+            keep_results=options.pop("keep_results", True),
+        )
+        settings.check()
+        if not callable(call):
+            raise InvalidRequestError("call", call, "expected a coroutine function of a server's id")
+        run_options = RunOptions(**options)  # type: ignore[misc]  # those that are left
+        run_options.check(settings.action)
+        session, lane = self._session, run_options.lane
+
+        def make_work(tracker: RunTracker, source: IdSource) -> CallWork:
+            walk = Walk(tracker, source, run_options, lambda: RolloutReader(session, lane), packs=False)
+            return CallWork(
+                tracker,
+                source,
+                walk,
+                call,
+                run_options,
+                max_workers=settings.max_workers,
+                keeps_results=settings.keep_results,
+            )
+
+        return begin(session, settings.action, servers, make_work, run_options, check=self._check)
 
     def _run(self, operation: Operation[JobAccepted], servers: Servers, options: FleetOptions) -> FleetRun:
         run_options = RunOptions(**options)

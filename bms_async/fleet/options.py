@@ -18,6 +18,11 @@ from .rollout.rollout import Rollout
 
 OnOutcome: TypeAlias = Callable[[Outcome], Awaitable[object] | object]
 OnJob: TypeAlias = Callable[[JobHandle], Awaitable[object] | object]
+MAX_WORKERS = 100
+"""How many calls of ``each`` are under way at once where the caller does not say."""
+
+_MOST_WORKERS = 10_000
+_MAX_NAME = 80
 ABORT_SAMPLE = 20
 """How many servers must have ended before a share of failures counts."""
 
@@ -70,6 +75,71 @@ class FleetOptions(TypedDict, total=False):
     """Handles of jobs of an earlier run, from ``bms.jobs.restore()``. Their servers belong to this run. They are
     watched, and sent again only as any other server is: after it was busy, or if its job was lost and its state is not
     the wanted one. ``retry_transient=False`` rules that out. Default: (), none."""
+
+
+class EachOptions(TypedDict, total=False):
+    """The options of `Fleet.each`: those of a power run that have a meaning for any call, and three of its own."""
+
+    action: str
+    """The name of the run in its report, its hook events and the log. Default: ``each``."""
+
+    max_workers: int
+    """How many calls may be under way at once. No more are used than the limit of the calls and their latency need.
+    Default: 100."""
+
+    keep_results: bool
+    """Whether each outcome has what the function returned. Default: True."""
+
+    lane: Lane
+    """The priority of the function's calls in the rate limiter's queue, where they name none. Default: Lane.BULK."""
+
+    wave_size: int | None
+    """How many servers may be in flight at once, deferred ones included. Default: None, no bound."""
+
+    abort_above: float | None
+    """Abort threshold, as for a power run. Default: None, never abort."""
+
+    abort_sample: int
+    """How many servers must have ended before `abort_above` counts. Default: 20."""
+
+    retry_transient: bool
+    """Call the function again for a server that was busy, as a power run does. Default: True."""
+
+    rollout: Rollout | None
+    """How the fleet is walked through, as for a power run. Default: None."""
+
+    total_timeout: float | None
+    """Seconds after which the run ends, whatever it waits for. A server for which something was sent is UNKNOWN then.
+    Default: None, no bound."""
+
+    on_outcome: OnOutcome | None
+    """Called with each outcome, as for a power run. Default: None."""
+
+    on_job: OnJob | None
+    """Called with the handle of each job that the function returns. Default: None."""
+
+
+class EachSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The options that only `Fleet.each` has, with their defaults."""
+
+    action: str = "each"
+    max_workers: int = MAX_WORKERS
+    keep_results: bool = True
+
+    def check(self) -> None:
+        """Check the values.
+
+        Raises:
+            InvalidRequestError: An option is invalid.
+        """
+        if not isinstance(self.action, str) or not self.action.isprintable() or not 0 < len(self.action) <= _MAX_NAME:
+            raise InvalidRequestError(
+                "action", self.action, f"expected a printable text of 1 to {_MAX_NAME} characters"
+            )
+        if type(self.max_workers) is not int or not 1 <= self.max_workers <= _MOST_WORKERS:
+            raise InvalidRequestError("max_workers", self.max_workers, f"expected 1 to {_MOST_WORKERS} calls at once")
+        if not isinstance(self.keep_results, bool):
+            raise InvalidRequestError("keep_results", self.keep_results, "expected True or False")
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,6 +53,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         attempts: How often it was sent; for SKIPPED the cloud refused each time, or it was never sent.
         started: When it was first sent; None if it never was.
         ended: When its outcome became known.
+        result: What the function of ``bms.fleet.each`` returned for it; None if it returned a job, or nothing.
     """
 
     server_id: str
@@ -63,6 +64,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempts: int = 0
     started: datetime | None = None
     ended: datetime | None = None
+    result: object = None
 
     @property
     def code(self) -> str | None:
@@ -84,11 +86,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return (self.ended - self.started).total_seconds()
 
 
-class FaultyOutcome(Outcome, frozen=True, kw_only=True, gc=True):
-    """An outcome with an error, which the garbage collector tracks.
+class TrackedOutcome(Outcome, frozen=True, kw_only=True, gc=True):
+    """An outcome with an error or a result, which the garbage collector tracks.
 
     Other outcomes cannot be part of a cycle, so that it need not visit a million of them. An error that the caller
-    raises holds the frames that it passed, and these may hold the report.
+    raises holds the frames that it passed, and these may hold the report; a result may be anything.
     """
 
     def __repr__(self) -> str:
@@ -101,7 +103,8 @@ class FaultyOutcome(Outcome, frozen=True, kw_only=True, gc=True):
         return all(getattr(self, name) == getattr(other, name) for name in self.__struct_fields__)
 
     def __hash__(self) -> int:
-        return hash(Outcome(**msgspec.structs.asdict(self)))
+        # A result need not have one.
+        return hash(Outcome(**(msgspec.structs.asdict(self) | {"result": None})))
 
 
 def make_outcome(
@@ -114,11 +117,12 @@ def make_outcome(
     attempts: int = 0,
     started: datetime | None = None,
     ended: datetime | None = None,
+    result: object = None,
 ) -> Outcome:
-    """Return an outcome, tracked by the collector only if it has an error; a success has none."""
+    """Return an outcome, tracked by the collector only if it has an error or a result; a success has no error."""
     if state.is_success:
         error = None
-    kind = Outcome if error is None else FaultyOutcome
+    kind = Outcome if error is None and result is None else TrackedOutcome
     return kind(
         server_id=server_id,
         state=state,
@@ -128,6 +132,7 @@ def make_outcome(
         attempts=attempts,
         started=started,
         ended=ended,
+        result=result,
     )
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import SupportsIndex, overload
 
+import msgspec
+
 from bms_async.errors import BmsError
 
-from .outcome import Outcome
+from .outcome import Outcome, make_outcome
 from .sharded import Pieces
 from .stored_failure import StoredFailure, SubJobFailure, read_failure, store
 
@@ -29,7 +31,15 @@ class Outcomes(Sequence[Outcome]):
         not_as_asked_count: How many servers are not in the state that was asked for.
     """
 
-    __slots__ = ("_error_positions", "_errors", "_items", "_last_error", "_last_failure", "not_as_asked_count")
+    __slots__ = (
+        "_error_positions",
+        "_errors",
+        "_items",
+        "_last_error",
+        "_last_failure",
+        "_results",
+        "not_as_asked_count",
+    )
 
     def __init__(self, outcomes: Iterable[Outcome] = ()) -> None:
         self._items: Pieces[Outcome | StoredFailure] = Pieces()
@@ -40,6 +50,8 @@ class Outcomes(Sequence[Outcome]):
         # Servers that follow one another mostly failed alike.
         self._last_error: BmsError | None = None
         self._last_failure: SubJobFailure | None = None
+        # As the errors are: a result may be anything.
+        self._results: dict[int, object] = {}
         self.not_as_asked_count = 0
         for outcome in outcomes:
             self.append(outcome)
@@ -48,6 +60,10 @@ class Outcomes(Sequence[Outcome]):
         """Add an outcome at the end."""
         if not outcome.state.is_success:
             self.not_as_asked_count += 1
+        if outcome.result is not None:
+            self._results[len(self)] = outcome.result
+            fields = msgspec.structs.asdict(outcome) | {"result": None}
+            outcome = make_outcome(**fields)
         if outcome.error is None:
             self._items.append(outcome)
         else:
@@ -121,6 +137,7 @@ class Outcomes(Sequence[Outcome]):
         # The errors that both make of a failure are the same.
         copied = Outcomes()
         copied._items, copied._errors = self._items.copy(), self._errors.copy()
+        copied._results = self._results.copy()
         copied._error_positions = array("q", self._error_positions)
         copied.not_as_asked_count = self.not_as_asked_count
         return copied
@@ -136,12 +153,25 @@ class Outcomes(Sequence[Outcome]):
         return store(outcome, len(self._errors) - 1)
 
     def _at(self, index: int) -> Outcome:
-        return self._restore(self._items[index])
+        return self._with_result(index, self._restore(self._items[index]))
 
     def _read(self, index: int) -> Iterator[Outcome]:
         for chunk in self._items.chunks(index):
+            if self._results:
+                for item in chunk:
+                    yield self._with_result(index, self._restore(item))
+                    index += 1
+                continue
+            index += len(chunk)
             for item in chunk:
                 yield self._restore(item) if isinstance(item, StoredFailure) else item
+
+    def _with_result(self, index: int, outcome: Outcome) -> Outcome:
+        result = self._results.get(index)
+        if result is None:
+            return outcome
+        fields = msgspec.structs.asdict(outcome) | {"result": result}
+        return make_outcome(**fields)
 
     def _restore(self, item: Outcome | StoredFailure) -> Outcome:
         if not isinstance(item, StoredFailure):

@@ -186,7 +186,8 @@ def _fleet_error(action: str, reason: str, first: Outcome, server_ids: list[str]
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:
-    plain = {name: getattr(outcome, name) for name in outcome.__struct_fields__}
+    # A result may be anything.
+    plain = {name: getattr(outcome, name) for name in outcome.__struct_fields__ if name != "result"}
     if outcome.error is not None:
         error, code = outcome.error, shown_text(outcome.code)
         plain["error"] = {"type": type(error).__name__, "code": code, "message": str(error)}

@@ -57,7 +57,7 @@ class BatchScheduler(Requeue):
         tracker = self._tracker
         while not tracker.stopping:
             tracker.wake.clear()
-            now = anyio.current_time()
+            now = self._tracker.loop_time()
             batch = self._cut(now) if self._gate.is_open(tracker.clock.now()) else None
             if batch is not None:
                 return batch
@@ -79,6 +79,10 @@ class BatchScheduler(Requeue):
         Raises:
             BatchWithdrawnError: The run is paused or stopped, or its window has closed meanwhile.
         """
+        self.check_now()
+
+    def check_now(self) -> None:
+        """Do what `check_may_send` does, where nothing can be awaited."""
         why = self._gate.why_closed(self._tracker.clock.now())
         if why is not None or self._tracker.stopping:
             raise BatchWithdrawnError(why or "the run is stopped")
@@ -88,14 +92,14 @@ class BatchScheduler(Requeue):
         batch.scope = anyio.CancelScope()
         if batch.is_new:
             self._tracker.withdraw_batch(batch)
-            self._feed.put_back(batch.remaining, anyio.current_time())
+            self._feed.put_back(batch.remaining, self._tracker.loop_time())
             self._tracker.wake.set()
         else:
             self.requeue(batch)
 
     def add_deferred(self, attempts: EarlierAttempts, delay: float) -> None:
         """Have a server sent again after a delay, in seconds."""
-        self._deferred.add(attempts, anyio.current_time(), delay)
+        self._deferred.add(attempts, self._tracker.loop_time(), delay)
         self._tracker.wake.set()
 
     async def drain(self, *, unknown: list[Batch] | None = None) -> None:

@@ -24,7 +24,7 @@ import msgspec
 
 from bms_async.errors import BmsError, SubJobFailedError
 
-from .outcome import FaultyOutcome, Outcome, OutcomeState
+from .outcome import Outcome, OutcomeState, TrackedOutcome
 
 _ATTRIBUTES = len(vars(SubJobFailedError(server_id="", job_id="", code=None, reason=None)))
 
@@ -97,7 +97,7 @@ class StoredFailure(msgspec.Struct, kw_only=True, eq=False, gc=False):
 
     def with_error(self, error: BmsError) -> Outcome:
         """Return the outcome."""
-        return FaultyOutcome(
+        return TrackedOutcome(
             server_id=self.server_id,
             state=self.state,
             job_id=self.job_id,

@@ -20,13 +20,14 @@ from typing import TypeAlias
 
 import anyio
 
-from bms_async._foreign import call_foreign, contain, is_own_cancellation
+from bms_async._foreign import contain, is_own_cancellation
 from bms_async.errors import BmsError, CallError, ClientClosedError, FleetError, JobLostError
 from bms_async.jobs import JobHandle
 from bms_async.models import JobStatus
 from bms_async.models.ids import canonical_id
 
 from .batch import Batch, BatchWithdrawnError
+from .callbacks import call_on_job
 from .isolate import Isolation
 from .options import OnJob
 from .outcome import OutcomeState, judge_sub_job, may_repeat_sub_job
@@ -202,7 +203,7 @@ class Submitter:
         tracker = self._tracker
         error: BmsError
         try:
-            await self._call_on_job(job)
+            await call_on_job(self._tracker, self._on_job, job)
             async for sub in job.sub_jobs():
                 server_id = None if sub.server_id is None else canonical_id(sub.server_id)
                 if server_id is None or server_id in batch.moved:
@@ -260,15 +261,6 @@ class Submitter:
         if not self._concludes_on_close:
             raise BatchWithdrawnError("the client was closed") from (closed or error)
         self._tracker.conclude_batch(batch, state, error, job_id=batch.job_id)
-
-    async def _call_on_job(self, job: JobHandle) -> None:
-        if self._on_job is None:
-            return
-        try:
-            await call_foreign("on_job", self._on_job, job)
-        except Exception as error:  # noqa: BLE001 - the caller's own fault, raised once all servers have ended
-            _log.exception("%s: on_job raised for job %s, which is still followed", self._tracker.action, job.id)
-            self._tracker.record_error(error)
 
 
 def _not_repeated(action: str, held_up: BatchWithdrawnError) -> FleetError:

@@ -144,6 +144,7 @@ class RunTracker:
         job_id: str | None = None,
         sub_job_id: str | None = None,
         error: BmsError | None = None,
+        result: object = None,
     ) -> None:
         """Give a server its outcome, unless it has one already or was never admitted."""
         known = self.intake.mark_done(server_id)
@@ -158,6 +159,7 @@ class RunTracker:
             attempts=batch.attempts_of(known) if batch else 0,
             started=batch.started_for(known) if batch else None,
             ended=self.clock.now(),
+            result=result,
         )
         if batch is not None and self.keep_back is not None and self.keep_back(outcome, batch):
             return

@@ -64,6 +64,7 @@ from .core import Core
 from .large_bodies import LARGE, read_large
 from .log import log_attempt, logger
 from .options import CallOptions
+from .probe import Probe
 
 if TYPE_CHECKING:
     from .hook_events import CallHookEvents
@@ -80,6 +81,7 @@ class Call(Generic[T]):
         arguments: The keyword arguments of the call.
         options: The options of the session that makes it.
         lane: The lane that it waits in.
+        probe: Sees it wait and sees it sent; None where nobody wants to see.
         events: Emits its hook events; None without hooks.
     """
 
@@ -98,6 +100,7 @@ class Call(Generic[T]):
         "_operation",
         "_options",
         "_pending",
+        "_probe",
         "_rate_limited",
         "_redact",
         "_request",
@@ -114,6 +117,7 @@ class Call(Generic[T]):
         options: CallOptions,
         *,
         lane: Lane,
+        probe: Probe | None = None,
         events: CallHookEvents | None = None,
     ) -> None:
         self._core = core
@@ -121,6 +125,7 @@ class Call(Generic[T]):
         self._arguments = arguments
         self._options = options
         self._lane = lane
+        self._probe = probe
         self._events = events
         self._redact = _redactor(core.redact, arguments.secrets) if arguments.secrets else core.redact
         self._errors: list[CallError] = []
@@ -276,6 +281,8 @@ class Call(Generic[T]):
         self._limiter = limiter = core.limits[request.operation]
         slot = limiter.acquire_nowait(self._lane)
         if slot is None:
+            if self._probe is not None:
+                self._probe.on_wait()
             slot = await limiter.acquire(self._lane, max_wait=self._max_wait_left(started_at))
             self._waited = loop.time() - started_at
         # As in `call_foreign`, without a coroutine for each of the two.
@@ -287,6 +294,8 @@ class Call(Generic[T]):
                 foreign = "what comes before sending"
                 await self._arguments.before_send()
                 self._check_not_ended()
+            if self._probe is not None:
+                self._probe.check_may_send()
             if limiter.has_leases:
                 _check_slot(slot, request)
             foreign = "the transport's submit()"
@@ -304,6 +313,8 @@ class Call(Generic[T]):
         core.attempts += 1
         if self._arguments.on_send is not None:
             self._arguments.on_send()
+        if self._probe is not None:
+            self._probe.on_send()
         if self._events is not None:
             self._events.on_sent(request, self._waited, limiter)
         return pending

@@ -15,6 +15,7 @@ from .arguments import CallArguments, CallKeywords
 from .call import Call
 from .core import Core, HasErrorToLog
 from .options import CallOptions
+from .probe import Probe, current_probe
 
 if TYPE_CHECKING:
     from bms_async.hooks import Hooks
@@ -122,17 +123,23 @@ class Session:
         """
         options = self.options
         made = CallArguments(**arguments)
-        lane = lane if options.lane is None else options.lane
+        probe = current_probe.get()
+        if options.lane is not None:
+            lane = options.lane
+        elif probe is not None and lane is Lane.INTERACTIVE:
+            lane = probe.lane
         if self._core.hooks is not None:
-            return self._call_with_events(operation, made, lane)
+            return self._call_with_events(operation, made, lane, probe)
         # Without a coroutine of its own, for this is the way of every call.
-        return Call(self._core, operation, made, options, lane=lane).run()
+        return Call(self._core, operation, made, options, lane=lane, probe=probe).run()
 
-    async def _call_with_events(self, operation: Operation[T], arguments: CallArguments, lane: Lane) -> T:
+    async def _call_with_events(
+        self, operation: Operation[T], arguments: CallArguments, lane: Lane, probe: Probe | None
+    ) -> T:
         core = self._core
         # A call that was never begun has no events.
         events = self._start_events(operation, arguments.path or {}, lane) if core.is_open else None
-        work = Call(core, operation, arguments, self.options, lane=lane, events=events).run()
+        work = Call(core, operation, arguments, self.options, lane=lane, probe=probe, events=events).run()
         return await (work if events is None else events.wrap(work))
 
     def _start_events(self, operation: Operation[Any], path: Mapping[str, str], lane: Lane) -> CallHookEvents | None:

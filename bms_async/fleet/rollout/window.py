@@ -138,7 +138,7 @@ class Window(msgspec.Struct, frozen=True):
         return moment if index % 2 else changes[index]
 
     def after_open_seconds(self, start: datetime, seconds: float) -> datetime | None:
-        """Return when the window will have been open for so long since a moment, in UTC; None if not within half a year.
+        """Return when it will have been open for so long since a moment, in UTC; None if not within half a year.
 
         Args:
             start: The moment from which on open time counts, an aware datetime of any zone.
