@@ -70,7 +70,7 @@ _FIELDS: Final[dict[type, dict[str, type | UnionType]]] = {
     FleetError: {"code": _TEXT, "server_ids": tuple, "measure": _TEXT},
     ServerStateError: {"server_id": str, "status": _TEXT, "task_state": _TEXT},
     NotReadyError: {"server_id": str, "asked": str, "answered": _TEXT, "seconds": _NUMBER, "attempts": int},
-    GroupBlockedError: {"server_id": str, "group": str, "unavailable": tuple, "allowed": int},
+    GroupBlockedError: {"group": str, "unavailable": tuple, "allowed": int},
 }
 """The attributes that each class adds to those of its bases, and their types."""
 

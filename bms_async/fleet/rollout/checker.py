@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -33,8 +34,8 @@ from bms_async.errors import NotReadyError
 from bms_async.models import Server
 from bms_async.redaction import redact_safely
 
+from .asking import Answer, ask, describe
 from .probes import shared_connections
-from .readiness import Answer, ask, describe
 from .rollout import Check
 
 _SHARE_OF_AGE = 0.02
@@ -44,6 +45,8 @@ _GRACE = 5.0
 _MAX_SHOWN = 200
 _MAX_REDACTED = 2048
 _STEPS_PER_YIELD = 500
+# To open a connection takes a tenth of a millisecond, and a request of HTTP several times that.
+_STARTS_PER_YIELD = 20
 
 GetServer: TypeAlias = Callable[[], Server]
 OnEnd: TypeAlias = Callable[[str, NotReadyError | None], None]
@@ -97,6 +100,7 @@ class ReadinessChecker:
         self._candidates: dict[str, _Candidate] = {}
         self._due: list[tuple[float, int, _Candidate]] = []
         self._numbers = count()
+        self._answered: deque[_Candidate] = deque()
         self._in_flight = 0
         self._tasks = BackgroundTasks("readiness checks")
         self._changed = anyio.Event()
@@ -155,7 +159,7 @@ class ReadinessChecker:
             server_id=server_id,
             asked=describe(self._check) if answer is None else answer.asked,
             answered=None if answer is None else answer.answered,
-            seconds=0.0 if candidate is None else max(0.0, anyio.current_time() - candidate.started),
+            seconds=anyio.current_time() - candidate.started if candidate and candidate.attempts else 0.0,
             attempts=0 if candidate is None else candidate.attempts,
             is_cut_short=True,
         )
@@ -172,6 +176,7 @@ class ReadinessChecker:
             try:
                 while not self._is_closed:
                     self._changed = anyio.Event()
+                    await self._settle_answered()
                     delay = await self._start_due()
                     with anyio.move_on_after(delay):
                         await self._changed.wait()
@@ -179,11 +184,34 @@ class ReadinessChecker:
                 self._is_closed = True
                 await self._tasks.aclose()
 
+    async def _settle_answered(self) -> None:
+        """Report what has ended, and set the time of the next attempt of what has not."""
+        for step in count(1):
+            if not self._answered or self._is_closed:
+                return
+            candidate = self._answered.popleft()
+            if not candidate.is_done:
+                self._settle(candidate)
+            if step % _STEPS_PER_YIELD == 0:
+                await anyio.lowlevel.checkpoint()
+
+    def _settle(self, candidate: _Candidate) -> None:
+        answer = candidate.answer
+        if answer is None or answer.answered is None or answer.is_fault:
+            self._end(candidate)
+            return
+        now = anyio.current_time()
+        delay = min(max(_SHARE_OF_AGE * (now - candidate.started), _MIN_DELAY), _MAX_DELAY)
+        next_at, last = now + delay, candidate.deadline - _MIN_DELAY
+        if next_at > last:
+            # The last attempt needs time to be answered.
+            next_at = last if last - now >= _MIN_DELAY else candidate.deadline
+        self._push(candidate, next_at)
+
     async def _start_due(self) -> float | None:
         """Start the attempts that are due; return the seconds until the next one, None if only an event matters."""
-        for step in count(1):
-            if not self._due or self._is_closed:
-                return None
+        steps = 0
+        while self._due and not self._is_closed:
             due, _, candidate = self._due[0]
             now = anyio.current_time()
             if candidate.is_done:
@@ -196,9 +224,12 @@ class ReadinessChecker:
             elif self._in_flight < self._max_workers:
                 heapq.heappop(self._due)
                 self._start(candidate, now)
+                steps += _STEPS_PER_YIELD // _STARTS_PER_YIELD
             else:
                 return None
-            if step % _STEPS_PER_YIELD == 0:
+            steps += 1
+            if steps >= _STEPS_PER_YIELD:
+                steps = 0
                 await anyio.lowlevel.checkpoint()
         return None
 
@@ -227,10 +258,13 @@ class ReadinessChecker:
         candidate.answer = Answer(self._shown(answer.asked), answered, answer.is_fault)
 
     async def _ask(self, candidate: _Candidate) -> Answer:
+        asked = describe(self._check)
         try:
-            server = call_foreign_now("get_server", candidate.get_server)
+            server: object = call_foreign_now("get_server", candidate.get_server)
         except Exception as error:  # noqa: BLE001 - it may be read at the next attempt
-            return Answer(describe(self._check), f"the server cannot be read: {type(error).__name__}: {text_of(error)}")
+            return Answer(asked, f"the server cannot be read: {type(error).__name__}: {text_of(error)}")
+        if not isinstance(server, Server):
+            return Answer(asked, f"expected a Server, got a value of type {type(server).__name__}", is_fault=True)
         return await ask(self._check, server)
 
     def _on_attempt_end(self, candidate: _Candidate, giving_up: asyncio.TimerHandle, task: asyncio.Task[None]) -> None:
@@ -238,34 +272,22 @@ class ReadinessChecker:
         if candidate.task is not task:
             # It was given up, and its place was taken back then.
             return
-        candidate.task = None
-        self._in_flight -= 1
-        self._changed.set()
-        if candidate.is_done or self._is_closed:
-            return
         if task.cancelled() or candidate.answer is None:
-            # Neither this checker nor its closing has cancelled it.
+            # Neither this checker nor its closing did that to a server that is still wanted.
             candidate.answer = Answer(describe(self._check), "cancelled the task that it ran in")
-        if candidate.answer.answered is None or candidate.answer.is_fault:
-            self._end(candidate)
-            return
-        now = anyio.current_time()
-        delay = min(max(_SHARE_OF_AGE * (now - candidate.started), _MIN_DELAY), _MAX_DELAY)
-        next_at, last = now + delay, candidate.deadline - _MIN_DELAY
-        if next_at > last:
-            # The last attempt needs time to be answered.
-            next_at = last if last - now >= _MIN_DELAY else candidate.deadline
-        self._push(candidate, next_at)
+        self._free(candidate)
 
     def _give_up(self, candidate: _Candidate, attempt: int) -> None:
-        if candidate.task is None or candidate.attempts != attempt:
-            return
+        if candidate.task is not None and candidate.attempts == attempt:
+            candidate.answer = Answer(describe(self._check), "does not end though it was cancelled", is_fault=True)
+            self._free(candidate)
+
+    def _free(self, candidate: _Candidate) -> None:
         candidate.task = None
         self._in_flight -= 1
+        # What follows belongs into the task of `run`: a callback of the loop's runs in none.
+        self._answered.append(candidate)
         self._changed.set()
-        if not candidate.is_done and not self._is_closed:
-            candidate.answer = Answer(describe(self._check), "does not end though it was cancelled", is_fault=True)
-            self._end(candidate)
 
     def _end(self, candidate: _Candidate) -> None:
         candidate.is_done = True

@@ -77,7 +77,7 @@ def group_of(server: Server, group_by: GroupBy | None) -> str:
     """Return the group of a server.
 
     A server's tag belongs to ``tag:PREFIX`` if it is PREFIX, or begins with it and one of ``- : = / . _`` after it:
-    ``tag:rack`` finds ``rack-7``, ``rack:7`` and ``rack=7``. The whole tag is the group.
+    ``tag:rack`` finds ``rack-7``, ``rack:7`` and ``rack=7``, and ``tag:rack-`` only the first. The tag is the group.
 
     Args:
         server: The server.
@@ -107,7 +107,7 @@ def shown_group(group: str) -> str:
 
 def _group_by_tag(server: Server, group_by: str) -> str:
     prefix = group_by.removeprefix(_TAG)
-    beginnings = tuple(f"{prefix}{sign}" for sign in _SEPARATORS)
+    beginnings = (prefix,) if prefix.endswith(_SEPARATORS) else tuple(f"{prefix}{sign}" for sign in _SEPARATORS)
     found = sorted({tag for tag in server.tags if tag == prefix or tag.startswith(beginnings)})
     if len(found) > 1:
         raise InvalidRequestError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _CONNECTIONS = 512
 _MAX_ADDRESSES = 8
-_MAX_ERRNO = 4096
 _HEADERS = {"User-Agent": f"bms-async/{__version__}", "Connection": "close"}
 
 
@@ -194,7 +194,8 @@ def _reason_of(error: TransportError) -> str:
     """Return why nothing was answered, without the hints that are for the cloud's address."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and not isinstance(cause, TimeoutError) and 0 < (cause.errno or 0) < _MAX_ERRNO:
+        # The number of an error of TLS is not the system's.
+        if isinstance(cause, OSError) and not isinstance(cause, TimeoutError | ssl.SSLError) and cause.errno:
             return _words_of(cause)
         cause = cause.__cause__ or cause.__context__
     text = str(error).removeprefix("readiness: ").partition("; no connection to ")[0]

@@ -1,29 +1,21 @@
-"""Readiness checks: whether a server that was restarted is well again.
+"""The readiness checks that are here: a port that accepts, an answer of HTTP, and several checks at once.
 
-A check is a coroutine function of a `Server`. True means well; False, or an exception, means not yet. Anything else is
-a fault of the function, and no reason to ask once more: a function that forgets its ``return`` would never be well.
-
-The checks here note what they asked and what was answered, for the error of a server that is not well in time. They
-note it in a context variable, so that a function of the application's that calls one of them needs to do nothing for
-it. Rejected: raising it, for ``await one(server) or await other(server)`` would never come to the other one.
+They may be written down for another process, which a function of the application's may not.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from contextvars import ContextVar
-from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from bms_async._foreign import call_foreign
-from bms_async._plain_errors import text_of
 from bms_async.errors import InvalidRequestError
 from bms_async.errors.base import show_value
 from bms_async.models import Server
 
+from .asking import Answer, OwnCheck, ask, describe, note
 from .probes import addresses_of, ask_all, ask_http, ask_tcp, shared_connections
 from .rollout import Check
 
@@ -35,27 +27,9 @@ _STATUSES: Final = range(100, 600)
 _GOOD: Final = range(200, 400)
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+(?::\d{1,5})?")
 _PATH: Final = re.compile(r"/[\x21-\x22\x24-\x7e]*")
-_MAX_NAME: Final = 80
 
 
-class Answer(NamedTuple):
-    """What a check has asked a server and what was answered.
-
-    Attributes:
-        asked: Such as ``tcp 22 at 192.168.0.7``.
-        answered: Such as ``connection refused``; None if the server is well.
-        is_fault: Whether the check itself is wrong, so that it need not be repeated.
-    """
-
-    asked: str
-    answered: str | None = None
-    is_fault: bool = False
-
-
-_notes: ContextVar[list[Answer] | None] = ContextVar("bms_async answers to a readiness check", default=None)
-
-
-class TcpOpen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="tcp_open"):
+class TcpOpen(OwnCheck, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="tcp_open"):
     """Whether a server accepts TCP connections; `tcp_open` makes one.
 
     Attributes:
@@ -92,7 +66,7 @@ class TcpOpen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return _conclude(self, addresses, await ask_all(addresses, ask_one))
 
 
-class HttpOk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="http_ok"):
+class HttpOk(OwnCheck, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="http_ok"):
     """Whether a server answers a GET well; `http_ok` makes one.
 
     Attributes:
@@ -120,7 +94,8 @@ class HttpOk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         _check_port(self.port)
         if not isinstance(self.path, str) or not _PATH.fullmatch(self.path):
-            raise InvalidRequestError("path", self.path, 'expected a path such as "/healthz", in ASCII and encoded')
+            shown = self.path.partition("?")[0] if isinstance(self.path, str) else self.path
+            raise InvalidRequestError("path", shown, 'expected a path such as "/healthz", in ASCII and encoded')
         if self.status is not None and (type(self.status) is not int or self.status not in _STATUSES):
             raise InvalidRequestError(
                 "status", self.status, "expected a status from 100 to 599, or None for 200 to 399"
@@ -170,7 +145,7 @@ class HttpOk(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return f"{'https' if self.tls else 'http'}://{shown}:{self.port}"
 
 
-class AllOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="all_of"):
+class AllOf(OwnCheck, frozen=True, forbid_unknown_fields=True, tag="all_of"):
     """Whether several checks find a server well; `all_of` makes one.
 
     Attributes:
@@ -182,10 +157,6 @@ class AllOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="all_of
     def __post_init__(self) -> None:
         if not self.checks:
             raise InvalidRequestError("checks", self.checks, "expected at least one check")
-        for check in self.checks:
-            # One that was read is still data, which `decode_check` makes a check of.
-            if not callable(check) and not isinstance(check, dict):
-                raise InvalidRequestError("checks", check, "expected tcp_open(), http_ok() or a coroutine function")
 
     def describe(self) -> str:
         """Return what is asked, such as ``tcp 22 and tcp 443``."""
@@ -196,7 +167,7 @@ class AllOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="all_of
         for check in self.checks:
             answer = await ask(check, server)
             if answer.answered is not None:
-                _add(answer)
+                note(answer)
                 return False
         return True
 
@@ -278,49 +249,10 @@ def all_of(*checks: Check) -> AllOf:
     Raises:
         InvalidRequestError: There is none, or one is not a function.
     """
+    for check in checks:
+        if not callable(check):
+            raise InvalidRequestError("checks", check, "expected tcp_open(), http_ok() or a coroutine function")
     return AllOf(checks)
-
-
-def describe(check: Check) -> str:
-    """Return what a check asks: of a foreign function its name.
-
-    Args:
-        check: The check.
-    """
-    if isinstance(check, TcpOpen | HttpOk | AllOf):
-        return check.describe()
-    named = isinstance(check, FunctionType | MethodType | BuiltinFunctionType)
-    # Of a foreign object not even an attribute is read: that is foreign code.
-    name: str = check.__qualname__ if named else type(check).__qualname__
-    return f"{name[-_MAX_NAME:]}()"
-
-
-async def ask(check: Check, server: Server) -> Answer:
-    """Make a check once, and return what was asked and answered.
-
-    Args:
-        check: The check, which may raise anything; what it raises is its answer.
-        server: The server.
-
-    Raises:
-        CancelledError: The current task was cancelled.
-    """
-    notes: list[Answer] = []
-    token = _notes.set(notes)
-    asked = describe(check)
-    try:
-        is_well: object = await call_foreign("the readiness check", check, server)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the server is not known to be well
-        text = text_of(error)
-        return Answer(asked, f"{type(error).__name__}: {text}" if text else type(error).__name__)
-    finally:
-        _notes.reset(token)
-    if is_well is True:
-        return Answer(asked)
-    if is_well is False:
-        return notes[-1] if notes else Answer(asked, "returned False")
-    found = "None" if is_well is None else f"a value of type {type(is_well).__name__}"
-    return Answer(asked, f"returned {found}, expected True or False", is_fault=True)
 
 
 def encode_check(check: Check) -> bytes:
@@ -375,20 +307,14 @@ def _conclude(check: TcpOpen | HttpOk, addresses: list[str], answers: dict[str, 
     if not addresses:
         kind = "address" if check.address == "any" else f"{check.address} address"
         where = "" if check.network is None else f" in the network {show_value(check.network)}"
-        _add(Answer(check.describe(), f"the server has no {kind}{where}"))
+        note(Answer(check.describe(), f"the server has no {kind}{where}"))
         return False
     if len(addresses) == 1:
         for address, answered in answers.items():
-            _add(Answer(check.describe(address), answered))
+            note(Answer(check.describe(address), answered))
     elif answers:
-        _add(Answer(check.describe(), "; ".join(f"{address}: {answered}" for address, answered in answers.items())))
+        note(Answer(check.describe(), "; ".join(f"{address}: {answered}" for address, answered in answers.items())))
     return not answers
-
-
-def _add(answer: Answer) -> None:
-    notes = _notes.get()
-    if notes is not None:
-        notes.append(answer)
 
 
 def _check_port(port: object) -> None:

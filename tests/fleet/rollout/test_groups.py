@@ -34,6 +34,8 @@ SERVER = Server(
         ("metadata:empty", ""),
         ("metadata:missing", ""),
         ("tag:rack", "rack-7"),
+        ("tag:rack-", "rack-7"),
+        ("tag:rack:", ""),
         ("tag:env", "env:prod"),
         ("tag:ra", ""),
         (lambda server: server.host_id, "h-9"),
