@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVarTuple
+from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 
 import anyio
 import msgspec
@@ -37,10 +37,14 @@ from .outcome import Outcome, OutcomeState
 from .plan import RETRY_DELAYS, AbortRule, Intake, retry_grid
 from .reconcile import Reconciler
 from .requeue import Requeue
+from .rollout.gate import Gate
 from .scheduler import batch_of
 from .state_reader import StateReader
 from .submit import SendBatch, Submitter
 from .tracker import RunTracker
+
+if TYPE_CHECKING:
+    from .rollout.recovery import Recovery
 
 _log = logging.getLogger("bms_async.fleet")
 
@@ -51,6 +55,10 @@ _WRITE_DELAY = 2.0
 
 _PROMPT_WRITE_DELAY = 0.1
 """The same where other servers wait for the room that these leave."""
+
+
+_LONGEST_DELAY = 590.0
+"""Seconds for which a batch waits for its window at most before it is looked at again; the journal knows no longer one."""
 
 
 class FollowingBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +134,8 @@ class DurableBatch:
         verify: Whether states are read back before outcomes are known.
         splits: Into how many parts the batch that it descends from was split so far.
         prompt: Whether outcomes are written down soon, since other servers wait for the room that these leave.
+        gate: Says whether it may be sent now; None where it always may.
+        recovery: Makes what holds outcomes back until their servers are ready; None where nothing does.
         read_calls: Returns how many calls have read states since it was called last.
         on_answer: Called with None once the cloud has accepted it; where it could not be sent with these credentials,
             with the seconds until it is tried again.
@@ -143,6 +153,8 @@ class DurableBatch:
         verify: bool,
         splits: int,
         prompt: bool = False,
+        gate: Gate | None = None,
+        recovery: Callable[[RunTracker], Recovery] | None = None,
         read_calls: Callable[[], int] = lambda: 0,
         on_answer: Callable[[float | None], None] = lambda _: None,
     ) -> None:
@@ -164,6 +176,10 @@ class DurableBatch:
         )
         self._write_delay = _PROMPT_WRITE_DELAY if prompt else _WRITE_DELAY
         self._read_calls = read_calls
+        self._gate = gate
+        self._recovery = None if recovery is None else recovery(tracker)
+        if self._recovery is not None:
+            tracker.keep_back = self._recovery.hold
         self._on_answer = on_answer
         self._written = 0
         self._logging = anyio.Lock()
@@ -217,8 +233,12 @@ class DurableBatch:
         withdrawn: BatchWithdrawnError | None = None
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._write_outcomes)
+            if self._recovery is not None:
+                self._tasks.start_soon(self._recovery.run)
             try:
                 await self._carry_on(state, job)
+                if self._recovery is not None:
+                    await self._recovery.drain()
             except (BatchWithdrawnError, ClientClosedError) as error:
                 withdrawn = _as_withdrawn(error)
             finally:
@@ -238,6 +258,8 @@ class DurableBatch:
             # All have their outcomes, and only the end was not written down.
             return
         if state is BatchState.WAITING:
+            # Without a slot of the limit, which others may need.
+            self._check_gate()
             await self._submitter.send(batch, self.sent_or_failed)
             if self._withdrawn is not None and not batch.in_doubt:
                 raise self._withdrawn
@@ -261,6 +283,7 @@ class DurableBatch:
 
         async def before_send() -> None:
             await check_may_send()
+            self._check_gate()
             await self._log_refusal()
             await self._mark_sending()
 
@@ -292,6 +315,23 @@ class DurableBatch:
         finally:
             self._is_being_sent = False
         return job
+
+    def _check_gate(self) -> None:
+        """Check that the window of the run is open; else the batch is sent when it is.
+
+        Raises:
+            BatchWithdrawnError: It is not.
+        """
+        now = self._tracker.clock.now()
+        if self._gate is None or self._gate.is_open(now):
+            return
+        why = self._gate.why_closed(now)
+        if self._batch.in_doubt:
+            # Its request may have arrived, so that the servers' states have to say what became of it.
+            raise FleetError(f"{self._tracker.action}: the call was not repeated: {why}", code=None, server_ids=())
+        closed = self._gate.seconds_closed(now)
+        self._postponed = FollowingBatch(batch=self._batch, delay=min(closed, _LONGEST_DELAY))
+        raise BatchWithdrawnError(why)
 
     async def _mark_sending(self) -> None:
         """Write down that the request is about to leave; nothing is awaited any more between this and that."""

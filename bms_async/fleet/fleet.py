@@ -137,7 +137,7 @@ class Fleet:
         session, lane = self._session, run_options.lane
 
         def make_work(tracker: RunTracker, source: IdSource) -> CallWork:
-            walk = Walk(tracker, source, run_options, lambda: RolloutReader(session, lane), packs=False)
+            walk = Walk(tracker, source, run_options, lambda: RolloutReader(session, lane), session.redact, packs=False)
             return CallWork(
                 tracker,
                 source,
@@ -157,7 +157,7 @@ class Fleet:
         send = make_sender(session, self._watcher, operation.name, lane)
 
         def make_work(tracker: RunTracker, source: IdSource) -> PowerWork:
-            walk = Walk(tracker, source, run_options, lambda: RolloutReader(session, lane))
+            walk = Walk(tracker, source, run_options, lambda: RolloutReader(session, lane), session.redact)
             return PowerWork(tracker, source, walk, send, StateReader(session, lane), run_options)
 
         return begin(session, operation.name, servers, make_work, run_options, check=self._check)

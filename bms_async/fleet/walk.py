@@ -56,6 +56,7 @@ class Walk:
         source: The source of its servers.
         options: Its options.
         make_source: Makes what reads servers of which only the ids were given.
+        redact: Removes secrets from a text.
         packs: Whether one call carries many servers.
 
     Attributes:
@@ -69,6 +70,7 @@ class Walk:
         source: IdSource,
         options: RunOptions,
         make_source: Callable[[], ServerSource],
+        redact: Callable[[str], str],
         *,
         packs: bool = True,
     ) -> None:
@@ -83,7 +85,7 @@ class Walk:
             from .rollout.walk import RolloutWalk  # noqa: PLC0415 - most runs have no rollout
 
             self.gate = Gate(options.rollout.window)
-            self._rollout = RolloutWalk(tracker, options.rollout, options.wave_size, make_source(), packs=packs)
+            self._rollout = RolloutWalk(tracker, options.rollout, options.wave_size, make_source(), redact, packs=packs)
             self.feed = self._rollout.feed
 
     @property

@@ -28,6 +28,8 @@ class RunStatus(StrEnum):
 class BatchState(StrEnum):
     """How far a batch is."""
 
+    PLANNING = "planning"
+    """It is none to be sent: whoever has it plans which servers of a rollout go next, and makes batches of these."""
     WAITING = "waiting"
     """The cloud has surely not acted on it, unless an earlier attempt of its details says otherwise."""
     SENDING = "sending"
@@ -78,6 +80,32 @@ class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     abort_sample: int = 1
 
 
+class NewPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the servers of a rollout, in the order in which they may go.
+
+    Attributes:
+        ids: The servers, packed.
+        servers: How many these are.
+        details: Their groups, encoded by the caller.
+    """
+
+    ids: bytes
+    servers: int
+    details: bytes
+
+
+class KeptPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a plan as the journal has it; `NewPlan` says what the ids and the details are.
+
+    Attributes:
+        number: Its number in the plan, from 0.
+    """
+
+    number: int
+    ids: bytes
+    details: bytes
+
+
 class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run as the journal has it; `NewRun` says what the first attributes are.
 
@@ -94,6 +122,7 @@ class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
         number: The number of its last block of outcomes.
         created: When it was written down, in seconds since 1970.
         ended: When it ended, None as long as it has not.
+        standing: How far its rollout is, encoded by whoever plans it; None without a rollout.
         held: How many of its batches a worker holds.
     """
 
@@ -118,6 +147,7 @@ class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     created: float
     ended: float | None
+    standing: bytes | None = None
     held: int = 0
 
 

@@ -40,6 +40,7 @@ TABLES: Sequence[str] = (
         skipped bigint NOT NULL,
         number bigint NOT NULL,
         served double precision NOT NULL,
+        standing bytea,
         created double precision NOT NULL,
         ended double precision,
         UNIQUE (place, run_key)
@@ -76,6 +77,18 @@ TABLES: Sequence[str] = (
     """,
     """
     CREATE INDEX bms_async_batches_owned ON bms_async_batches (owner) WHERE owner IS NOT NULL
+    """,
+    """
+    CREATE INDEX bms_async_batches_planning ON bms_async_batches (run) WHERE state = 'planning'
+    """,
+    """
+    CREATE TABLE bms_async_plans (
+        run text NOT NULL,
+        number bigint NOT NULL,
+        ids bytea NOT NULL,
+        details bytea NOT NULL,
+        PRIMARY KEY (run, number)
+    )
     """,
     """
     CREATE TABLE bms_async_outcomes (

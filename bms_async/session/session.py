@@ -156,6 +156,10 @@ class Session:
             )
         return events
 
+    def redact(self, text: str) -> str:
+        """Return a text without the secrets of the client's credentials."""
+        return self._core.redact(text)
+
     def with_masked_text(self, described: Described) -> Described:
         """Return a job or a server whose free texts show no credentials when they are printed.
 

@@ -26,8 +26,8 @@ NO_OWNER = "run = $1 AND number = $2 AND CAST($3 AS text) <> '' AND CAST($4 AS b
 @pytest.mark.parametrize(
     ("module", "name", "value"),
     [
-        (steps, "_IS_MINE", NO_OWNER),
-        (claims, "_CLAIM", claims._CLAIM.replace("fence = fence + 1", "fence = fence")),
+        (steps, "IS_MINE", NO_OWNER),
+        (claims, "CLAIM", claims.CLAIM.replace("fence = fence + 1", "fence = fence")),
         (claims, "EXPIRED", "b.owner IS NOT NULL"),
         (claims, "_IS_FREE", "b.state = 'waiting'"),
     ],

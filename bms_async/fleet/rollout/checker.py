@@ -19,7 +19,7 @@ import asyncio
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import count
 from typing import TypeAlias
@@ -27,7 +27,7 @@ from typing import TypeAlias
 import anyio
 import anyio.lowlevel
 
-from bms_async._foreign import call_foreign_now
+from bms_async._foreign import call_foreign
 from bms_async._plain_errors import text_of
 from bms_async._tasks import BackgroundTasks
 from bms_async.errors import NotReadyError
@@ -48,7 +48,7 @@ _STEPS_PER_YIELD = 500
 # To open a connection takes a tenth of a millisecond, and a request of HTTP several times that.
 _STARTS_PER_YIELD = 20
 
-GetServer: TypeAlias = Callable[[], Server]
+GetServer: TypeAlias = Callable[[], Awaitable[Server] | Server]
 OnEnd: TypeAlias = Callable[[str, NotReadyError | None], None]
 
 
@@ -126,7 +126,7 @@ class ReadinessChecker:
 
         Args:
             server_id: The server.
-            get_server: Returns the server as it is now, for each attempt.
+            get_server: Returns the server, for each attempt.
             on_end: Called once, with None when the server is ready, and with the error when it was not in time.
         """
         self.forget(server_id)
@@ -260,7 +260,7 @@ class ReadinessChecker:
     async def _ask(self, candidate: _Candidate) -> Answer:
         asked = describe(self._check)
         try:
-            server: object = call_foreign_now("get_server", candidate.get_server)
+            server: object = await call_foreign("get_server", candidate.get_server)
         except Exception as error:  # noqa: BLE001 - it may be read at the next attempt
             return Answer(asked, f"the server cannot be read: {type(error).__name__}: {text_of(error)}")
         if not isinstance(server, Server):

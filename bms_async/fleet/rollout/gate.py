@@ -47,6 +47,17 @@ class Gate:
         change = self._window.next_change(at)
         return None if change is None else min(_LOOK_AGAIN, change - at).total_seconds()
 
+    def seconds_closed(self, at: datetime) -> float:
+        """Return the seconds until the window opens; 0 if it is open, or if it never does.
+
+        Args:
+            at: The time of day, aware.
+        """
+        if self._window is None or self._window.is_open(at):
+            return 0.0
+        opens = self._window.next_change(at)
+        return 0.0 if opens is None else (opens - at).total_seconds()
+
     def why_closed(self, at: datetime) -> str | None:
         """Return why nothing may begin; None if something may.
 

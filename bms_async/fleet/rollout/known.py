@@ -65,7 +65,7 @@ class KnownServers:
         """Return the group of a server; None if it was never seen."""
         return self._groups.get(server_id) if self._rollout.needs_servers else ""
 
-    def server(self, server_id: str) -> Server:
+    async def get(self, server_id: str) -> Server:
         """Return a server as it was seen.
 
         Raises:

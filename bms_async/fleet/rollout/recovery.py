@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 import anyio.lowlevel
 import msgspec
@@ -20,12 +22,28 @@ from bms_async.errors import NotReadyError
 from bms_async.fleet.batch import Batch
 from bms_async.fleet.outcome import Outcome, OutcomeState, make_outcome
 from bms_async.fleet.tracker import YIELD_EVERY, RunTracker
+from bms_async.models import Server
 
 from .checker import ReadinessChecker
-from .known import KnownServers
 from .rollout import Check
 
 _log = logging.getLogger("bms_async.fleet")
+
+
+class HasServers(Protocol):
+    """Has the servers that are checked."""
+
+    async def get(self, server_id: str) -> Server:
+        """Return a server.
+
+        Raises:
+            Exception: It cannot be read.
+        """
+        ...
+
+    def forget(self, server_id: str) -> None:
+        """Forget a server, which is checked no more."""
+        ...
 
 
 class Recovery:
@@ -33,30 +51,40 @@ class Recovery:
 
     Args:
         tracker: The run's.
-        known: Has the servers.
+        servers: Has the servers.
         check: The check.
         timeout: Seconds that a server has.
-        on_recovered: Called with a server whose action failed, and which is well.
+        redact: Removes secrets from an answer before an error shows it.
+        on_recovered: Called with a server whose action failed, and which is well; None where nobody wants to know.
     """
 
     def __init__(
         self,
         tracker: RunTracker,
-        known: KnownServers,
+        servers: HasServers,
         check: Check,
         *,
         timeout: float,
-        on_recovered: Callable[[str], None],
+        redact: Callable[[str], str],
+        on_recovered: Callable[[str], None] | None,
     ) -> None:
         self._tracker = tracker
-        self._known = known
+        self._servers = servers
         self._on_recovered = on_recovered
-        self._checker = ReadinessChecker(check, timeout=timeout)
+        self._checker = ReadinessChecker(check, timeout=timeout, redact=redact)
         self._held: dict[str, tuple[Outcome, Batch]] = {}
         self._doubted: set[str] = set()
         self._is_empty = asyncio.Event()
         self.run = self._checker.run
         self.close = self._checker.close
+
+    def last_answer(self) -> str | None:
+        """Return what a server that is not ready yet was asked and answered last; None if none was asked."""
+        for server_id in self._held:
+            answer = self._checker.last_answer(server_id)
+            if answer is not None:
+                return answer
+        return None
 
     @property
     def held(self) -> int:
@@ -73,11 +101,15 @@ class Recovery:
         server_id = outcome.server_id
         if outcome.state.is_success:
             self._held[server_id] = outcome, batch
-        elif batch.default_state is OutcomeState.UNKNOWN and not self._tracker.stopping:
+        elif (
+            self._on_recovered is not None
+            and batch.default_state is OutcomeState.UNKNOWN
+            and not self._tracker.stopping
+        ):
             self._doubted.add(server_id)
         else:
             return False
-        self._checker.begin(server_id, lambda: self._known.server(server_id), self._on_end)
+        self._checker.begin(server_id, partial(self._servers.get, server_id), self._on_end)
         return server_id in self._held
 
     async def drain(self) -> None:
@@ -96,10 +128,10 @@ class Recovery:
                 await anyio.lowlevel.checkpoint()
 
     def _on_end(self, server_id: str, error: NotReadyError | None) -> None:
-        self._known.forget(server_id)
+        self._servers.forget(server_id)
         if server_id in self._doubted:
             self._doubted.discard(server_id)
-            if error is None:
+            if error is None and self._on_recovered is not None:
                 self._on_recovered(server_id)
             self._tracker.wake.set()
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 
 import anyio
@@ -30,6 +31,7 @@ class RolloutWalk:
         rollout: The rollout.
         wave_size: How many servers may be in flight at once; None for no bound.
         servers: Reads servers of which only the ids were given.
+        redact: Removes secrets from a text.
         packs: Whether one call carries many servers.
 
     Attributes:
@@ -37,7 +39,14 @@ class RolloutWalk:
     """
 
     def __init__(
-        self, tracker: RunTracker, rollout: Rollout, wave_size: int | None, servers: ServerSource, *, packs: bool
+        self,
+        tracker: RunTracker,
+        rollout: Rollout,
+        wave_size: int | None,
+        servers: ServerSource,
+        redact: Callable[[str], str],
+        *,
+        packs: bool,
     ) -> None:
         self._tracker = tracker
         self._servers = servers
@@ -54,7 +63,12 @@ class RolloutWalk:
         self._recovery: Recovery | None = None
         if rollout.ready is not None:
             self._recovery = Recovery(
-                tracker, self._known, rollout.ready, timeout=rollout.ready_timeout, on_recovered=self._recover
+                tracker,
+                self._known,
+                rollout.ready,
+                timeout=rollout.ready_timeout,
+                redact=redact,
+                on_recovered=self._recover,
             )
             self.feed.doubted = lambda: 0 if self._recovery is None else self._recovery.doubted
             tracker.keep_back = self._recovery.hold
@@ -109,7 +123,10 @@ class RolloutWalk:
         if not self._planner.waiting:
             return None
         checked = self._recovery.held if self._recovery is not None else 0
-        return f"{checked:,} servers are not ready yet" if checked else self.standing().reason
+        if not checked or self._recovery is None:
+            return self.standing().reason
+        answer = self._recovery.last_answer()
+        return f"{checked:,} servers are not ready yet" + (f", the first: {answer}" if answer else "")
 
     def standing(self) -> Standing:
         """Return how far the rollout is."""

@@ -28,9 +28,9 @@ EXPIRED = "b.owner IS NOT NULL AND (b.lease < bms_now() OR b.lease > bms_now() +
 
 _FIELDS = ("run", "number", "fence", "state", "ids", "servers", "details", "job", "sequence")
 _AT = {name: at for at, name in enumerate(("is_counted", "rank", *_FIELDS, "parts"))}
-_OF_RUN = "run_key, action, options, status, aborted"
+OF_RUN = "run_key, action, options, status, aborted"
 
-_CLAIM = (
+CLAIM = (
     "UPDATE bms_async_batches SET owner = $2, fence = fence + 1, lease = bms_now() + $3 FROM picked "
     "WHERE bms_async_batches.run = picked.run AND bms_async_batches.number = picked.number RETURNING "
     + ", ".join(f"bms_async_batches.{name}" for name in ("is_counted", "rank", *_FIELDS))
@@ -91,7 +91,7 @@ def _claim_of_run(run: str, owner: str) -> Transaction[list[KeptBatch]]:
         "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
         f"WHERE b.run = $1 AND {_IS_DUE} AND (b.is_counted = 1 OR b.servers <= "
         f"(SELECT coalesce(r.wave - r.in_flight, {_NO_WAVE}) FROM bms_async_runs AS r WHERE r.id = $1)) "
-        f"ORDER BY b.is_counted DESC, b.rank, b.due, b.number LIMIT 1 {SKIP_LOCKED}) {_CLAIM}",
+        f"ORDER BY b.is_counted DESC, b.rank, b.due, b.number LIMIT 1 {SKIP_LOCKED}) {CLAIM}",
         run,
         owner,
         LEASE,
@@ -102,7 +102,7 @@ def _claim_of_run(run: str, owner: str) -> Transaction[list[KeptBatch]]:
     added = yield from _mark_counted(rows)
     counted = yield from ask(
         "UPDATE bms_async_runs SET in_flight = in_flight + $2, served = bms_wall() WHERE id = $1 AND status = 'open' "
-        f"AND (wave IS NULL OR $2 = 0 OR in_flight + $2 <= wave) RETURNING {_OF_RUN}",
+        f"AND (wave IS NULL OR $2 = 0 OR in_flight + $2 <= wave) RETURNING {OF_RUN}",
         run,
         added,
     )
@@ -117,7 +117,7 @@ def _claim_of_run(run: str, owner: str) -> Transaction[list[KeptBatch]]:
     # A batch that has outcomes already is none to merge, since its ids are not all to be sent.
     if _value(rows[0], "rank") == 1 and not _value(rows[0], "sequence"):
         rows = [*rows, *(yield from _claim_to_merge(run, owner, _MAX_SERVERS - _value(rows[0], "servers")))]
-    return [_read_batch(row, owner, counted[0]) for row in rows]
+    return [read_batch(row, owner, counted[0]) for row in rows]
 
 
 def _claim_to_merge(run: str, owner: str, room: int) -> Transaction[list[Row]]:
@@ -127,7 +127,7 @@ def _claim_to_merge(run: str, owner: str, room: int) -> Transaction[list[Row]]:
         f"WHERE b.run = $1 AND b.is_counted = 1 AND b.rank = 1 AND b.sequence = 0 AND {_IS_DUE} AND b.servers <= $4 "
         f"ORDER BY b.due, b.number LIMIT {_MERGED_AT_ONCE} {SKIP_LOCKED}), "
         "summed AS (SELECT run, number, sum(servers) OVER (ORDER BY due, number) AS total FROM locked), "
-        f"picked AS MATERIALIZED (SELECT run, number FROM summed WHERE total <= $4) {_CLAIM}",
+        f"picked AS MATERIALIZED (SELECT run, number FROM summed WHERE total <= $4) {CLAIM}",
         run,
         owner,
         LEASE,
@@ -164,7 +164,7 @@ def take_over(place: str, owner: str, limit: int, run: str | None = None) -> Tra
         "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
         f"WHERE {EXPIRED} AND b.state IN ('sending', 'watching') AND EXISTS "
         "(SELECT 1 FROM bms_async_runs AS r WHERE r.id = b.run AND r.place = $1) AND ($5 = '' OR b.run = $5) "
-        f"ORDER BY b.lease LIMIT $4 {SKIP_LOCKED}) {_CLAIM}",
+        f"ORDER BY b.lease LIMIT $4 {SKIP_LOCKED}) {CLAIM}",
         place,
         owner,
         LEASE,
@@ -173,8 +173,8 @@ def take_over(place: str, owner: str, limit: int, run: str | None = None) -> Tra
     )
     batches: list[KeptBatch] = []
     for its_run in dict.fromkeys(str(row[_AT["run"]]) for row in rows):
-        (fields,) = yield from ask(f"SELECT {_OF_RUN} FROM bms_async_runs WHERE id = $1", its_run)
-        batches += [_read_batch(row, owner, fields) for row in rows if row[_AT["run"]] == its_run]
+        (fields,) = yield from ask(f"SELECT {OF_RUN} FROM bms_async_runs WHERE id = $1", its_run)
+        batches += [read_batch(row, owner, fields) for row in rows if row[_AT["run"]] == its_run]
     return batches
 
 
@@ -208,7 +208,7 @@ def claim_unsendable(run: str | None, place: str | None, owner: str, limit: int)
     for (found,) in runs:
         rows = yield from ask(
             "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
-            f"WHERE b.run = $1 AND {_IS_FREE} LIMIT $4 {SKIP_LOCKED}) {_CLAIM}",
+            f"WHERE b.run = $1 AND {_IS_FREE} LIMIT $4 {SKIP_LOCKED}) {CLAIM}",
             str(found),
             owner,
             LEASE,
@@ -218,9 +218,9 @@ def claim_unsendable(run: str | None, place: str | None, owner: str, limit: int)
             continue
         added = yield from _mark_counted(rows)
         (fields,) = yield from ask(
-            f"UPDATE bms_async_runs SET in_flight = in_flight + $2 WHERE id = $1 RETURNING {_OF_RUN}", str(found), added
+            f"UPDATE bms_async_runs SET in_flight = in_flight + $2 WHERE id = $1 RETURNING {OF_RUN}", str(found), added
         )
-        return [_read_batch(row, owner, fields) for row in rows]
+        return [read_batch(row, owner, fields) for row in rows]
     return []
 
 
@@ -315,7 +315,14 @@ def hand_back_one(claim: Claim) -> Transaction[None]:
     )
 
 
-def _read_batch(row: Row, owner: str, run: Row) -> KeptBatch:
+def read_batch(row: Row, owner: str, run: Row) -> KeptBatch:
+    """Return the batch that a claim returned.
+
+    Args:
+        row: What `CLAIM` returned of it.
+        owner: The worker.
+        run: The columns `OF_RUN` of its run.
+    """
     fields = {name: row[at] for name, at in _AT.items() if name not in ("is_counted", "rank", "run", "number", "fence")}
     key, action, options, status, aborted = run
     claim = Claim(run=str(row[_AT["run"]]), number=_value(row, "number"), owner=owner, fence=_value(row, "fence"))

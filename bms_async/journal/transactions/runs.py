@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bms_async.journal.records import BatchState, Counts, KeptRun, NewBatch, NewBlock, NewRun, RunStatus
+from bms_async.journal.records import BatchState, Counts, KeptRun, NewBatch, NewBlock, NewPlan, NewRun, RunStatus
 from bms_async.journal.statements import Row, Statement, Transaction, Value, ask
 
 _FIELDS = tuple(name for name in KeptRun.__struct_fields__ if name not in ("counts", "held")) + Counts.__struct_fields__
@@ -17,7 +17,7 @@ _ROWS_A_STATEMENT = 50
 
 
 def begin_run(
-    run: NewRun, batches: Sequence[NewBatch], refused: Sequence[NewBlock]
+    run: NewRun, batches: Sequence[NewBatch], refused: Sequence[NewBlock], plan: Sequence[NewPlan] = ()
 ) -> Transaction[tuple[KeptRun, bool]]:
     """Write a run down with all its servers, unless its place has one of that key.
 
@@ -25,18 +25,20 @@ def begin_run(
         run: The run.
         batches: Its servers.
         refused: The outcomes of ids that are invalid.
+        plan: Its servers in the place of `batches`, if these are made by a rollout.
 
     Returns:
         The run that has the key, and whether it is this very one: that it was written now or, by a transaction whose
         commit was not confirmed, a moment ago.
     """
-    invalid = sum(block.counts.total for block in refused)
-    open_batches = len(batches)
+    skipped = sum(block.counts.total for block in refused)
+    # That of the plan holds the run open until it is carried out.
+    open_batches = len(batches) + bool(plan)
     added = yield Statement(
         "INSERT INTO bms_async_runs (id, place, run_key, action, options, digest, wave, abort_above, abort_sample, "
         "status, servers, open_batches, unsent, next_batch, in_flight, submitted, accepted, extra_calls, succeeded, "
         "unchanged, failed, unknown_count, skipped, number, served, created, ended) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $12, 0, 0, 0, 0, 0, 0, 0, 0, $13, $14, 0, "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $15, $12, 0, 0, 0, 0, 0, 0, 0, 0, $13, $14, 0, "
         "bms_wall(), CASE WHEN CAST($12 AS bigint) = 0 THEN bms_wall() END) "
         "ON CONFLICT (place, run_key) DO NOTHING RETURNING id",
         (
@@ -50,16 +52,21 @@ def begin_run(
             run.abort_above,
             run.abort_sample,
             RunStatus.OPEN.value,
-            sum(batch.servers for batch in batches) + invalid,
+            sum(batch.servers for batch in batches) + sum(part.servers for part in plan) + skipped,
             open_batches,
-            invalid,
+            skipped,
             len(refused),
+            len(batches),
         ),
     )
     if added:
-        for start in range(0, open_batches, _ROWS_A_STATEMENT):
+        for start in range(0, len(batches), _ROWS_A_STATEMENT):
             chunk = batches[start : start + _ROWS_A_STATEMENT]
             yield Statement(INSERT_BATCH, rows=[new_row(run.id, start + at, batch) for at, batch in enumerate(chunk)])
+        if plan:
+            yield Statement(_INSERT_PLAN_BATCH, (run.id, b""))
+        for number, part in enumerate(plan):
+            yield Statement(_INSERT_PLAN, (run.id, number, part.ids, part.details))
         for number, block in enumerate(refused, 1):
             yield Statement(INSERT_BLOCK, (run.id, number, -1, block.counts.total, block.body))
     found = yield from find_run(run.place, run.key)
@@ -75,6 +82,11 @@ INSERT_BATCH = (
     "WHEN CAST($7 AS double precision) > 0 THEN bms_wall() + $7 ELSE 0 END, $8, NULL, 0, 0, "
     "NULL, 0, $9, 0)"
 )
+_INSERT_PLAN_BATCH = (
+    "INSERT INTO bms_async_batches (run, number, state, ids, servers, details, rank, due, is_counted, owner, fence, "
+    "lease, job, sequence, root, parts) VALUES ($1, 0, 'planning', $2, 0, $2, 0, 0, 1, NULL, 0, 0, NULL, 0, 0, 0)"
+)
+_INSERT_PLAN = "INSERT INTO bms_async_plans (run, number, ids, details) VALUES ($1, $2, $3, $4)"
 INSERT_BLOCK = "INSERT INTO bms_async_outcomes (run, number, batch, servers, body) VALUES ($1, $2, $3, $4, $5)"
 
 
@@ -215,7 +227,7 @@ def delete_ended(age: float, place: str | None, prefix: str = "") -> Transaction
         prefix,
     )
     for (run,) in rows:
-        for table, column in (("outcomes", "run"), ("batches", "run"), ("runs", "id")):
+        for table, column in (("plans", "run"), ("outcomes", "run"), ("batches", "run"), ("runs", "id")):
             yield from ask(f"DELETE FROM bms_async_{table} WHERE {column} = $1", run)
     return len(rows)
 

@@ -24,7 +24,8 @@ from .runs import INSERT_BATCH, INSERT_BLOCK, new_row
 _DEFERRED = 1
 """The rank of deferred servers: what their batch is split into later is no part of what the one before was."""
 
-_IS_MINE = "run = $1 AND number = $2 AND owner = $3 AND fence = $4"
+IS_MINE = "run = $1 AND number = $2 AND owner = $3 AND fence = $4"
+"""The batch of a claim, by the parameters of `of_claim`."""
 
 
 def mark_sending(claim: Claim, details: bytes, *, is_first: bool) -> Transaction[Step]:
@@ -36,9 +37,9 @@ def mark_sending(claim: Claim, details: bytes, *, is_first: bool) -> Transaction
         is_first: Whether its servers were never sent before.
     """
     rows = yield from ask(
-        f"UPDATE bms_async_batches SET state = 'sending', details = $5, lease = bms_now() + $6 WHERE {_IS_MINE} "
+        f"UPDATE bms_async_batches SET state = 'sending', details = $5, lease = bms_now() + $6 WHERE {IS_MINE} "
         "AND state = 'waiting' RETURNING servers",
-        *_of(claim),
+        *of_claim(claim),
         details,
         LEASE,
     )
@@ -59,9 +60,9 @@ def mark_sending(claim: Claim, details: bytes, *, is_first: bool) -> Transaction
 def _mark_sending_again(claim: Claim, details: bytes) -> Transaction[Step]:
     """Note that a batch is about to be sent once more, whose response was lost; or that it was noted already."""
     rows = yield from ask(
-        f"UPDATE bms_async_batches SET details = $5, lease = bms_now() + $6 WHERE {_IS_MINE} AND state = 'sending' "
+        f"UPDATE bms_async_batches SET details = $5, lease = bms_now() + $6 WHERE {IS_MINE} AND state = 'sending' "
         "RETURNING number",
-        *_of(claim),
+        *of_claim(claim),
         details,
         LEASE,
     )
@@ -83,9 +84,9 @@ def mark_waiting(claim: Claim, details: bytes) -> Transaction[Step]:
         details: What is known of it.
     """
     rows = yield from ask(
-        f"UPDATE bms_async_batches SET state = 'waiting', details = $5 WHERE {_IS_MINE} AND state = 'sending' "
+        f"UPDATE bms_async_batches SET state = 'waiting', details = $5 WHERE {IS_MINE} AND state = 'sending' "
         "RETURNING number",
-        *_of(claim),
+        *of_claim(claim),
         details,
     )
     if not rows:
@@ -102,9 +103,9 @@ def mark_watching(claim: Claim, job: str) -> Transaction[Step]:
         job: The job's id.
     """
     rows = yield from ask(
-        f"UPDATE bms_async_batches SET state = 'watching', job = $5 WHERE {_IS_MINE} AND state = 'sending' "
+        f"UPDATE bms_async_batches SET state = 'watching', job = $5 WHERE {IS_MINE} AND state = 'sending' "
         "RETURNING number",
-        *_of(claim),
+        *of_claim(claim),
         job,
     )
     if not rows:
@@ -122,20 +123,20 @@ def add_outcomes(claim: Claim, sequence: int, block: NewBlock) -> Transaction[St
         block: The outcomes.
     """
     rows = yield from ask(
-        f"UPDATE bms_async_batches SET sequence = $5, servers = servers - $6 WHERE {_IS_MINE} "
+        f"UPDATE bms_async_batches SET sequence = $5, servers = servers - $6 WHERE {IS_MINE} "
         "AND sequence = $5 - 1 RETURNING number",
-        *_of(claim),
+        *of_claim(claim),
         sequence,
         block.counts.total,
     )
     if not rows:
         found = yield from ask(
-            f"SELECT number FROM bms_async_batches WHERE {_IS_MINE} AND sequence = $5",
-            *_of(claim),
+            f"SELECT number FROM bms_async_batches WHERE {IS_MINE} AND sequence = $5",
+            *of_claim(claim),
             sequence,
         )
         return Step.MADE if found else Step.LOST
-    yield from _count(claim, block)
+    yield from count_outcomes(claim, block)
     return Step.MADE
 
 
@@ -155,7 +156,7 @@ def finish(claim: Claim, block: NewBlock, children: Sequence[NewBatch], *, split
     if not rows:
         return Step.MADE if (yield from _is_done(claim)) else Step.LOST
     root = rows[0][0]
-    first = yield from _count(claim, block, ended=1, unsent=1 if was_waiting else 0, children=len(children))
+    first = yield from count_outcomes(claim, block, ended=1, unsent=1 if was_waiting else 0, children=len(children))
     for number, child in enumerate(children, first):
         descends_from = number if child.rank == _DEFERRED else int(root or 0)
         yield Statement(INSERT_BATCH, new_row(claim.run, number, child, root=descends_from))
@@ -171,8 +172,8 @@ def _end(claim: Claim, condition: str) -> Transaction[Sequence[Row]]:
     return (
         yield from ask(
             "UPDATE bms_async_batches SET state = 'done', owner = NULL, ids = $5, details = $5, servers = 0, "
-            f"sequence = sequence + 1 WHERE {_IS_MINE} AND {condition} RETURNING root",
-            *_of(claim),
+            f"sequence = sequence + 1 WHERE {IS_MINE} AND {condition} RETURNING root",
+            *of_claim(claim),
             b"",
         )
     )
@@ -189,9 +190,9 @@ def merge(claim: Claim, others: Sequence[Claim], ids: bytes, details: bytes, ser
         servers: How many these are.
     """
     rows = yield from ask(
-        f"UPDATE bms_async_batches SET ids = $5, details = $6, servers = $7 WHERE {_IS_MINE} AND state = 'waiting' "
+        f"UPDATE bms_async_batches SET ids = $5, details = $6, servers = $7 WHERE {IS_MINE} AND state = 'waiting' "
         "RETURNING number",
-        *_of(claim),
+        *of_claim(claim),
         ids,
         details,
         servers,
@@ -202,8 +203,8 @@ def merge(claim: Claim, others: Sequence[Claim], ids: bytes, details: bytes, ser
             (
                 yield from ask(
                     f"UPDATE bms_async_batches SET state = 'done', owner = NULL, ids = $5, details = $5, servers = 0 "
-                    f"WHERE {_IS_MINE} AND state = 'waiting' RETURNING number",
-                    *_of(other),
+                    f"WHERE {IS_MINE} AND state = 'waiting' RETURNING number",
+                    *of_claim(other),
                     b"",
                 )
             )
@@ -251,7 +252,15 @@ def read_blocks_of_batch(claim: Claim) -> Transaction[list[Block]]:
     return [_read_block(number, servers, body) for number, servers, body in rows]
 
 
-def _count(claim: Claim, block: NewBlock, *, ended: int = 0, unsent: int = 0, children: int = 0) -> Transaction[int]:
+def count_outcomes(
+    claim: Claim,
+    block: NewBlock,
+    *,
+    ended: int = 0,
+    unsent: int = 0,
+    children: int = 0,
+    in_flight: int | None = None,
+) -> Transaction[int]:
     """Count outcomes in the run's row, with all else that changes in it by the same step; return the first child.
 
     Args:
@@ -260,28 +269,29 @@ def _count(claim: Claim, block: NewBlock, *, ended: int = 0, unsent: int = 0, ch
         ended: How many batches end.
         unsent: How many of these were not sent.
         children: How many batches follow.
+        in_flight: How many of the servers were in flight; None for all.
     """
     counts = block.counts
     rows = yield from ask(
         "UPDATE bms_async_runs SET succeeded = succeeded + $2, unchanged = unchanged + $3, failed = failed + $4, "
-        "unknown_count = unknown_count + $5, skipped = skipped + $6, in_flight = in_flight - $7, "
-        "extra_calls = extra_calls + $8, number = number + $9, open_batches = open_batches - $10 + $12, "
-        "unsent = unsent - $11 + $12, next_batch = next_batch + $12, "
-        "ended = CASE WHEN open_batches - $10 + $12 = 0 THEN coalesce(ended, bms_wall()) ELSE ended END WHERE id = $1 "
+        "unknown_count = unknown_count + $5, skipped = skipped + $6, in_flight = in_flight - $12, "
+        "extra_calls = extra_calls + $7, number = number + $8, open_batches = open_batches - $9 + $11, "
+        "unsent = unsent - $10 + $11, next_batch = next_batch + $11, "
+        "ended = CASE WHEN open_batches - $9 + $11 = 0 THEN coalesce(ended, bms_wall()) ELSE ended END WHERE id = $1 "
         "RETURNING number, abort_above, abort_sample, succeeded + unchanged + failed + unknown_count, "
-        "failed + unknown_count, next_batch - $12",
+        "failed + unknown_count, next_batch - $11",
         claim.run,
         counts.succeeded,
         counts.unchanged,
         counts.failed,
         counts.unknown,
         counts.skipped,
-        counts.total,
         block.extra_calls,
         1 if counts.total else 0,
         ended,
         unsent,
         children,
+        counts.total if in_flight is None else in_flight,
     )
     ((number, above, sample, known, bad, first),) = rows
     if counts.total:
@@ -304,8 +314,8 @@ def _count(claim: Claim, block: NewBlock, *, ended: int = 0, unsent: int = 0, ch
 def _made_or_lost(claim: Claim, state: str) -> Transaction[Step]:
     """Return whether a step was made already: nobody but the owner makes one."""
     rows = yield from ask(
-        f"SELECT number FROM bms_async_batches WHERE {_IS_MINE} AND state = $5",
-        *_of(claim),
+        f"SELECT number FROM bms_async_batches WHERE {IS_MINE} AND state = $5",
+        *of_claim(claim),
         state,
     )
     return Step.MADE if rows else Step.LOST
@@ -322,7 +332,8 @@ def _is_done(claim: Claim) -> Transaction[bool]:
     return bool(rows)
 
 
-def _of(claim: Claim) -> tuple[str, int, str, int]:
+def of_claim(claim: Claim) -> tuple[str, int, str, int]:
+    """Return the parameters of `IS_MINE`."""
     return claim.run, claim.number, claim.owner, claim.fence
 
 
