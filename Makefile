@@ -75,6 +75,7 @@ bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.durable
 	-$(BIN)/python -m benchmarks.fleet
 	-$(BIN)/python -m benchmarks.holding
+	-$(BIN)/python -m benchmarks.rollouts
 	-$(BIN)/python -m benchmarks.polls
 	-$(BIN)/python -m benchmarks.watch
 

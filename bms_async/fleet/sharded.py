@@ -124,6 +124,14 @@ class Pieces(Generic[T]):
             return item
         return self._tail[offset]
 
+    def pick(self, indexes: Iterable[int]) -> list[T]:
+        """Return the items at some indexes, which there are: quicker than one by one."""
+        chunks, tail, size = self._chunks, self._tail, len(self._chunks) * CHUNK_SIZE
+        return [
+            getattr(chunks[index // CHUNK_SIZE], _FIELDS[index % CHUNK_SIZE]) if index < size else tail[index - size]
+            for index in indexes
+        ]
+
     def __iter__(self) -> Iterator[T]:
         return chain.from_iterable(self.chunks())
 

@@ -84,6 +84,7 @@ def test_pieces_are_as_a_list(size: int, start: int, data: st.DataObject) -> Non
     if size:
         index = data.draw(st.integers(0, size - 1))
         assert pieces[index] == index
+        assert pieces.pick([index, 0, size - 1]) == [index, 0, size - 1]
     for outside in (size, size + CHUNK_SIZE, -1):
         with pytest.raises(IndexError):
             pieces[outside]

@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from enum import IntEnum
+from fractions import Fraction
 
 import msgspec
 
@@ -31,15 +32,17 @@ class Group(msgspec.Struct, gc=False):
         first: Which server is the next one in the chain of the planner.
         last: Which server is the end of that chain.
         size: How many servers were added.
-        canaries: How many of them are canaries.
         allowed: How many may be unavailable at once.
-        waiting: How many wait for their turn in this phase.
-        later: How many have their turn when the canaries are well.
+        waiting: How many wait for their turn; until the canaries are well, how many canaries do.
+        later: How many wait for the phase that the group has not been opened in.
         under_way: How many are taken and have not ended.
         lost: How many are unavailable for good.
+        lost_ids: The first of these; None if there never was one.
         held: How many are unavailable: under way, settling, or for good.
         state: Whether servers of it may be taken.
         touched: Whether some have been taken, and it is neither done nor blocked.
+        ended: How many have ended well.
+        time_away: For how many seconds these were unavailable, together.
         entry: Its entry in the heap of those that may go; 0 if it has none.
         can_go: How many of it were counted as being able to go now.
         could_go: How many of it were counted as being able to go if none were under way.
@@ -52,7 +55,6 @@ class Group(msgspec.Struct, gc=False):
     first: int
     last: int
     size: int = 0
-    canaries: int = 0
     allowed: int = 0
     waiting: int = 0
     later: int = 0
@@ -61,11 +63,14 @@ class Group(msgspec.Struct, gc=False):
     held: int = 0
     state: GroupState = GroupState.UNTOUCHED
     touched: bool = False
+    ended: int = 0
+    time_away: float = 0.0
     entry: int = 0
     can_go: int = 0
     could_go: int = 0
     hopes: bool = False
     front: list[str] | None = None
+    lost_ids: list[str] | None = None
 
 
 class Asked(msgspec.Struct, gc=False):
@@ -122,3 +127,17 @@ class Settling:
         if not len(self):
             return None
         return self._times[bisect_right(self._times, self._times[self._head] + slack, self._head) - 1]
+
+
+def allowed_of(size: int, max_unavailable: Fraction | float | None) -> int:
+    """Return how many servers of a group may be unavailable at once.
+
+    Args:
+        size: How many servers it has.
+        max_unavailable: The bound: a number, a share, or None if there is none.
+    """
+    if max_unavailable is None:
+        return size
+    if isinstance(max_unavailable, Fraction):
+        return max(1, size * max_unavailable.numerator // max_unavailable.denominator)
+    return int(max_unavailable)

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from .room import Group, GroupState
+
 
 class Phase(StrEnum):
     """Which servers of a rollout may go."""
@@ -89,3 +91,19 @@ class GroupStanding(msgspec.Struct, frozen=True, kw_only=True):
     touched: bool
     done: bool
     blocked: bool
+
+
+def group_standing(group: Group) -> GroupStanding:
+    """Return how far a group is."""
+    return GroupStanding(
+        name=group.name,
+        size=group.size,
+        allowed=group.allowed,
+        waiting=group.waiting + group.later,
+        under_way=group.under_way,
+        unavailable=group.held,
+        lost=group.lost,
+        touched=group.touched,
+        done=group.state is GroupState.DONE and not group.later,
+        blocked=group.state is GroupState.BLOCKED,
+    )
