@@ -7,36 +7,40 @@ transaction. So a run is in the journal with all of its servers, or not at all.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import Sequence
 
 import anyio.lowlevel
 
 from bms_async._threads import run_in_thread
 from bms_async.errors import InvalidRequestError
-from bms_async.fleet.outcome import Outcome
+from bms_async.fleet.outcome import Outcome, OutcomeState, make_outcome
 from bms_async.fleet.packed import count_states, pack_outcomes
 from bms_async.fleet.plan import AbortRule, Intake
-from bms_async.fleet.source import IdSource
-from bms_async.fleet.tracker import RunTracker
-from bms_async.journal import Journal, KeptRun, NewBatch, NewBlock, NewRun, digest_ids, pack_ids
+from bms_async.fleet.rollout.known import KnownServers, pop_all, unknown_group
+from bms_async.fleet.source import IdSource, Servers
+from bms_async.fleet.tracker import YIELD_EVERY, RunTracker
+from bms_async.fleet.walk import ServerSource
+from bms_async.journal import Journal, KeptRun, NewBatch, NewBlock, NewPlan, NewRun, digest_ids, pack_ids
 from bms_async.journal.journal import PATIENCE
 from bms_async.journal.transactions.runs import begin_run
 from bms_async.validation.common import MAX_BATCH_SIZE
 
 from .options import CheckedOptions
+from .plan_records import pack_plan
 
 _ANY_NUMBER = 1 << 62
 
 
 async def write_down(
     journal: Journal,
-    ids: Iterable[str] | AsyncIterable[str],
+    ids: Servers,
     *,
     action: str,
     key: str,
     place: str,
     options: CheckedOptions,
     check: bool,
+    servers: ServerSource,
     patience: float = PATIENCE,
 ) -> tuple[KeptRun, bool]:
     """Write a run down, unless its place has one of that key.
@@ -49,6 +53,7 @@ async def write_down(
         place: The endpoint and the project.
         options: Its options.
         check: Whether ids are checked against the reference.
+        servers: Reads servers of which only the ids were given.
         patience: Seconds for which a journal that does not answer is asked again.
 
     Returns:
@@ -58,18 +63,68 @@ async def write_down(
         InvalidRequestError: The key is that of a run of other servers or of another action.
         JournalError: It could not be written; or not surely, in which case the same key says so the next time.
     """
-    intake, invalid = await read_ids(ids, action=action, check=check)
+    known = None if options.rollout is None else KnownServers(options.rollout)
+    intake, invalid = await read_ids(ids, action=action, check=check, known=known)
+    plan: Sequence[NewPlan] = ()
+    if known is not None:
+        planned, unknown = await _group(intake, known, servers, action)
+        plan = await run_in_thread(pack_plan, planned)
+        invalid += unknown
     batches, refused, digest = await run_in_thread(_pack, intake, options.batch_size, invalid)
+    if plan:
+        digest = await run_in_thread(digest_ids, [part.ids for part in plan])
     # To free a million at once would hold the loop.
     for _ in intake.pending.dismantle():
         await anyio.lowlevel.checkpoint()
     return await write_packed(
-        journal, batches, refused, digest, action=action, key=key, place=place, options=options, patience=patience
+        journal,
+        batches,
+        refused,
+        digest,
+        action=action,
+        key=key,
+        place=place,
+        options=options,
+        plan=plan,
+        patience=patience,
     )
 
 
+async def _group(
+    intake: Intake, known: KnownServers, servers: ServerSource, action: str
+) -> tuple[list[tuple[str, str]], list[Outcome]]:
+    """Find out the groups and the order of servers.
+
+    Args:
+        intake: Has the servers; they are removed from it.
+        known: What was seen of them.
+        servers: Reads those that were not seen.
+        action: Such as ``servers.reboot``.
+
+    Returns:
+        The servers with their groups, and the outcomes of those that the cloud does not show.
+
+    Raises:
+        CallError: They could not be read.
+        Exception: A function of the rollout raised it.
+    """
+    ids = await pop_all(intake)
+    await known.read_missing(ids, servers)
+    known.check()
+    planned, unknown = [], []
+    for index, server_id in enumerate(await known.in_order(ids), 1):
+        group = known.group(server_id)
+        if group is None:
+            unknown.append(make_outcome(server_id, OutcomeState.SKIPPED, error=unknown_group(action, server_id)))
+        else:
+            planned.append((server_id, group))
+        if index % YIELD_EVERY == 0:
+            await anyio.lowlevel.checkpoint()
+    return planned, unknown
+
+
 async def read_ids(
-    ids: Iterable[str] | AsyncIterable[str], *, action: str, check: bool
+    ids: Servers, *, action: str, check: bool, known: KnownServers | None = None
 ) -> tuple[Intake, list[Outcome]]:
     """Read ids to their end.
 
@@ -77,6 +132,7 @@ async def read_ids(
         ids: The servers.
         action: Such as ``servers.reboot``.
         check: Whether ids are checked against the reference.
+        known: Takes the servers that are more than an id.
 
     Returns:
         The ids, each once, and the outcomes of those that are invalid.
@@ -86,6 +142,8 @@ async def read_ids(
         Exception: The source raised it.
     """
     tracker = RunTracker(action, Intake(size=_ANY_NUMBER, check=check), AbortRule(None, 1), hold=False)
+    if known is not None:
+        tracker.on_server = known.note
     source = IdSource(ids, tracker)
     try:
         await source.read()
@@ -105,6 +163,7 @@ async def write_packed(
     key: str,
     place: str,
     options: CheckedOptions,
+    plan: Sequence[NewPlan] = (),
     patience: float = PATIENCE,
 ) -> tuple[KeptRun, bool]:
     """Write a run of packed batches down, unless its place has one of that key; see `write_down`.
@@ -118,8 +177,10 @@ async def write_packed(
         key: The caller's name for it.
         place: The endpoint and the project.
         options: Its options.
+        plan: Its servers in the place of batches, if these are made by a rollout.
         patience: Seconds for which a journal that does not answer is asked again.
     """
+    abort_above, abort_sample = options.abort_rule
     run = NewRun(
         id=secrets.token_hex(16),
         place=place,
@@ -128,10 +189,10 @@ async def write_packed(
         options=options.kept().encode(),
         digest=digest,
         wave=options.wave_size,
-        abort_above=options.abort_above,
-        abort_sample=options.abort_sample,
+        abort_above=abort_above,
+        abort_sample=abort_sample,
     )
-    kept, is_new = await journal.run(begin_run, run, batches, refused, patience=patience)
+    kept, is_new = await journal.run(begin_run, run, batches, refused, plan, patience=patience)
     if kept.action != action:
         raise InvalidRequestError("key", key, f"expected a new one for {action}: it is that of a {kept.action}")
     if kept.digest != digest:

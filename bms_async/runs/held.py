@@ -6,7 +6,8 @@ However that ends, the batch is not left with the worker: it has ended, another 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import anyio
 
@@ -14,14 +15,20 @@ from bms_async.errors import ClientClosedError
 from bms_async.fleet.batch import Batch, BatchWithdrawnError
 from bms_async.fleet.durable import DurableBatch
 from bms_async.fleet.packed import unpack_batch
+from bms_async.fleet.rollout.gate import Gate
+from bms_async.fleet.rollout.known import ReadServers
+from bms_async.fleet.rollout.reader import RolloutReader
+from bms_async.fleet.rollout.recovery import Recovery
+from bms_async.fleet.rollout.rollout import Check, Rollout
 from bms_async.fleet.sending import make_sender
 from bms_async.fleet.state_reader import StateReader
+from bms_async.fleet.tracker import RunTracker
 from bms_async.jobs import Watcher
 from bms_async.journal import BatchState, Journal, KeptBatch, RunStatus
 from bms_async.session import Session
 
 from .batch_log import JournalLog, read_open_ids
-from .options import decode_options
+from .options import KeptOptions, decode_options
 
 _log = logging.getLogger("bms_async.runs")
 
@@ -191,6 +198,8 @@ class Opener:
         # sent.
         batch.in_doubt = kept.state is not BatchState.WAITING
         options = decode_options(kept.options)
+        rollout = None if options.rollout is None else options.rollout.rollout()
+        check = None if rollout is None else rollout.ready
         # In a wave, each server that has its outcome makes room for another one.
         log = JournalLog(self._journal, kept.claim, kept.sequence, on_outcomes=on_room if options.prompt else None)
         reader = self._readers.get(kept.claim.run)
@@ -206,10 +215,24 @@ class Opener:
             verify=options.verify,
             splits=kept.parts,
             prompt=options.prompt,
+            gate=None if rollout is None else Gate(rollout.window),
+            recovery=None if check is None else partial(self._recover, check, batch.ids, options),
             read_calls=reader.take_calls,
             on_answer=self._on_answer,
         )
         return Held(kept, batch, work, log, self._watcher)
+
+    def _recover(self, check: Check, ids: Sequence[str], options: KeptOptions, tracker: RunTracker) -> Recovery:
+        """Return what holds the outcomes of a batch back until its servers are ready."""
+        return Recovery(
+            tracker,
+            ReadServers(RolloutReader(self._session, options.lane), ids),
+            check,
+            timeout=Rollout().ready_timeout if options.rollout is None else options.rollout.ready_timeout,
+            redact=self._session.redact,
+            # Whoever carries the plan out counts by outcomes.
+            on_recovered=None,
+        )
 
     def forget(self, run: str) -> None:
         """Forget the reader of a run of which no batch is held any more."""

@@ -8,6 +8,8 @@ import msgspec
 
 from bms_async.errors import InvalidRequestError
 from bms_async.fleet.options import ABORT_SAMPLE, RunOptions
+from bms_async.fleet.rollout.kept import KeptRollout, keep
+from bms_async.fleet.rollout.rollout import Rollout
 from bms_async.limits import Lane
 from bms_async.validation.common import MAX_BATCH_SIZE
 
@@ -34,6 +36,10 @@ class DurableOptions(TypedDict, total=False):
     verify: bool
     """Read the states back at the end of each batch, before its outcomes are known. Default: False."""
 
+    rollout: Rollout | None
+    """How the fleet is walked through, by whichever workers live. Its groups and its order are found out when the run
+    is written down. `ready` must be one that any process can call: `tcp_open`, `http_ok` or `all_of`. Default: None."""
+
     lane: Lane
     """The priority of the run's calls in the rate limiter's queue. Default: Lane.BULK."""
 
@@ -48,6 +54,7 @@ class KeptOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     retry_transient: bool = True
     verify: bool = False
     lane: Lane = Lane.BULK
+    rollout: KeptRollout | None = None
     prompt: bool = False
     """Whether outcomes are written down soon: others wait for the room in the wave."""
 
@@ -70,6 +77,7 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
     retry_transient: bool = True
     verify: bool = False
     lane: Lane = Lane.BULK
+    rollout: Rollout | None = None
     detach: bool = False
 
     def check(self, action: str) -> None:
@@ -83,9 +91,17 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
         """
         fields = msgspec.structs.asdict(self)
         detach = fields.pop("detach")
+        fields["rollout"] = self.rollout
         RunOptions(**fields).check(action)
+        if self.rollout is not None:
+            keep(self.rollout)
         if not isinstance(detach, bool):
             raise InvalidRequestError("detach", detach, "expected True or False")
+
+    @property
+    def abort_rule(self) -> tuple[float | None, int]:
+        """The share of failures above which the run is aborted, and how many servers must have ended."""
+        return RunOptions(abort_above=self.abort_above, abort_sample=self.abort_sample, rollout=self.rollout).abort_rule
 
     @property
     def batch_size(self) -> int:
@@ -98,7 +114,8 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
             retry_transient=self.retry_transient,
             verify=self.verify,
             lane=self.lane,
-            prompt=self.wave_size is not None,
+            rollout=None if self.rollout is None else keep(self.rollout),
+            prompt=self.wave_size is not None or self.rollout is not None,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Unpack
@@ -13,6 +13,8 @@ import anyio
 
 from bms_async.errors import ConfigurationError, InvalidRequestError
 from bms_async.fleet import Outcome, OutcomeState
+from bms_async.fleet.rollout.reader import RolloutReader
+from bms_async.fleet.source import Servers
 from bms_async.jobs import Watcher
 from bms_async.journal import Journal
 from bms_async.journal.journal import PATIENCE
@@ -28,8 +30,6 @@ from .run import DurableRun
 from .runs import Runs
 from .steps import BatchSteps
 from .worker import Worker
-
-Ids = Iterable[str] | AsyncIterable[str]
 
 _LISTED_AT_ONCE = 100
 
@@ -48,11 +48,11 @@ class DurableRuns(BatchSteps):
         self._leaders = Leaders(self._tasks)
         self._is_open = False
 
-    async def start(self, ids: Ids, *, key: str | None = None, **options: Unpack[DurableOptions]) -> DurableRun:
+    async def start(self, servers: Servers, *, key: str | None = None, **options: Unpack[DurableOptions]) -> DurableRun:
         """Start servers, durably.
 
         Args:
-            ids: Any number of servers, from any iterable.
+            servers: Any number of servers, from any iterable: their ids, or the servers themselves.
             key: The run's name in this project. The same key is the same run, with the options of the first call, so
                 that a call that is made twice acts once. None makes a new name.
             **options: See `DurableOptions`.
@@ -67,13 +67,13 @@ class DurableRuns(BatchSteps):
 
         Source: API reference 4.4.3; 50 calls a minute, 1000 servers a call.
         """
-        return await self._begin("servers.start", ids, key, options)
+        return await self._begin("servers.start", servers, key, options)
 
-    async def stop(self, ids: Ids, *, key: str | None = None, **options: Unpack[DurableOptions]) -> DurableRun:
+    async def stop(self, servers: Servers, *, key: str | None = None, **options: Unpack[DurableOptions]) -> DurableRun:
         """Stop servers by cutting their power, durably.
 
         Args:
-            ids: Any number of servers, from any iterable.
+            servers: Any number of servers, from any iterable: their ids, or the servers themselves.
             key: The run's name in this project, as for `start`.
             **options: See `DurableOptions`.
 
@@ -87,13 +87,15 @@ class DurableRuns(BatchSteps):
 
         Source: API reference 4.4.5; 50 calls a minute, 1000 servers a call.
         """
-        return await self._begin("servers.stop", ids, key, options)
+        return await self._begin("servers.stop", servers, key, options)
 
-    async def reboot(self, ids: Ids, *, key: str | None = None, **options: Unpack[DurableOptions]) -> DurableRun:
+    async def reboot(
+        self, servers: Servers, *, key: str | None = None, **options: Unpack[DurableOptions]
+    ) -> DurableRun:
         """Restart servers, durably: a server is rebooted at most once for a run, whichever process dies.
 
         Args:
-            ids: Any number of servers, from any iterable.
+            servers: Any number of servers, from any iterable: their ids, or the servers themselves.
             key: The run's name in this project, as for `start`.
             **options: See `DurableOptions`.
 
@@ -107,7 +109,7 @@ class DurableRuns(BatchSteps):
 
         Source: API reference 4.4.4; 50 calls a minute, 1000 servers a call.
         """
-        return await self._begin("servers.reboot", ids, key, options)
+        return await self._begin("servers.reboot", servers, key, options)
 
     async def get(self, key: str) -> DurableRun:
         """Return the run of a key in this project.
@@ -304,7 +306,7 @@ class DurableRuns(BatchSteps):
         return f"{self._endpoint}|{await self._session.find_project_id('runs')}"
 
     async def _begin(
-        self, action: str, ids: Ids, key: str | None, options: DurableOptions, *, patience: float = PATIENCE
+        self, action: str, servers: Servers, key: str | None, options: DurableOptions, *, patience: float = PATIENCE
     ) -> DurableRun:
         journal = self._journal
         checked = CheckedOptions(**options)
@@ -314,12 +316,13 @@ class DurableRuns(BatchSteps):
         place = await self._place()
         kept, _ = await write_down(
             journal,
-            ids,
+            servers,
             action=action,
             key=name,
             place=place,
             options=checked,
             check=self._check,
+            servers=RolloutReader(self._session, checked.lane),
             patience=patience,
         )
         if not checked.detach and kept.ended is None:

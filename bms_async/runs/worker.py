@@ -30,6 +30,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from bms_async.errors import ClientClosedError, JournalError
+from bms_async.fleet.batch import BatchWithdrawnError
 from bms_async.fleet.durable import as_earlier
 from bms_async.fleet.packed import pack_details, unpack_batch
 from bms_async.fleet.scheduler import batch_of
@@ -37,11 +38,13 @@ from bms_async.fleet.sending import OPERATIONS
 from bms_async.jobs import Watcher
 from bms_async.journal import Journal, KeptBatch, RunStatus, Step, pack_ids, unpack_ids
 from bms_async.journal.transactions.claims import LEASE, claim_waiting, hand_back, hand_back_one, renew, take_over
+from bms_async.journal.transactions.plans import claim_plan
 from bms_async.journal.transactions.runs import read_run
 from bms_async.journal.transactions.steps import merge
 from bms_async.session import Session
 
 from .held import ENDING, HAND_BACK_GRACE, PAUSE_AFTER_BUG, SEND_GRACE, Held, Opener
+from .rollouts import RunPlan
 from .skipping import skip_unsendable
 from .standing import Standing
 
@@ -119,6 +122,7 @@ class Worker:
         self._place = place
         self._run = run
         self._held: dict[tuple[str, int], Held] = {}
+        self._plans: dict[str, RunPlan] = {}
         self._wake = asyncio.Event()
         self._work = anyio.CancelScope()
         self._is_closing = False
@@ -153,6 +157,7 @@ class Worker:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._again_and_again, self._renew_leases)
                     tasks.start_soon(self._again_and_again, self._look_after_others, tasks)
+                    tasks.start_soon(self._again_and_again, self._look_for_plans, tasks)
                     try:
                         await self._again_and_again(self._claim_batches, tasks)
                     finally:
@@ -244,6 +249,44 @@ class Worker:
             if len(taken) < _TAKEN_AT_ONCE:
                 await anyio.sleep(_TAKE_OVER_EVERY)
 
+    async def _look_for_plans(self, tasks: TaskGroup) -> None:
+        """Carry out the plans of rollouts that nobody carries out."""
+        while True:
+            try:
+                kept = (
+                    None
+                    if self._is_closing
+                    else await self._journal.run(claim_plan, self._place, self.owner, self._run)
+                )
+            except JournalError as error:
+                _log.warning("no plan of a rollout can be claimed now: %s", error)
+                kept = None
+            if kept is None:
+                await anyio.sleep(_TAKE_OVER_EVERY)
+                continue
+            tasks.start_soon(self._carry_out, kept)
+
+    async def _carry_out(self, kept: KeptBatch) -> None:
+        """Carry a plan out; one that cannot be is free for others when its lease is over."""
+        run, plan = kept.claim.run, None
+        try:
+            plan = RunPlan(self._journal, kept)
+            earlier = self._plans.get(run)
+            if earlier is not None:
+                earlier.lose()
+            self._plans[run] = plan
+            await plan.carry_out()
+        except BatchWithdrawnError as error:
+            _log.info("the plan of the run %r is left: %s", kept.key, error)
+        except ClientClosedError:
+            self._is_closing = True
+        except Exception:  # noqa: BLE001 - one run of many, and the worker goes on
+            _log.exception("the plan of the run %r cannot be carried out now", kept.key)
+        finally:
+            if plan is not None and self._plans.get(run) is plan:
+                del self._plans[run]
+            self._wake.set()
+
     async def _take_over(self) -> list[KeptBatch]:
         try:
             if not await self._standing.may_try():
@@ -304,9 +347,9 @@ class Worker:
     async def _renew_leases(self) -> None:
         while True:
             await anyio.sleep(RENEW_EVERY)
-            before = dict(self._held)
+            before, plans = dict(self._held), list(self._plans.values())
             try:
-                claims = [held.claim for held in before.values()]
+                claims = [held.claim for held in before.values()] + [plan.claim for plan in plans]
                 mine = await self._journal.run(renew, self.owner, claims, patience=LEASE)
             except JournalError as error:
                 _log.warning("leases cannot be renewed now: %s", error)
@@ -314,6 +357,10 @@ class Worker:
             for key, held in before.items():
                 if self._held.get(key) is held:
                     self._heed(held, mine.get(key))
+            for plan in plans:
+                found = mine.get((plan.claim.run, plan.claim.number))
+                if found is None or found[0] != plan.claim.fence:
+                    plan.lose()
 
     def _lose(self, held: Held) -> None:
         self._lost += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Final
 
 from bms_async.fleet.sharded import Pieces
@@ -111,7 +111,15 @@ class Books:
     def open_for(self, wanted: int) -> None:
         """Open groups until so many servers may go."""
         while self.can_go < wanted and self.may_open():
-            self._open()
+            self._open_next()
+
+    def open_these(self, groups: Sequence[Group]) -> None:
+        """Open groups, whatever their place in the order is."""
+        indices = {group.index for group in groups}
+        self._fresh = [entry for entry in self._fresh if entry & _INDEX_MASK not in indices]
+        heapify(self._fresh)
+        for group in groups:
+            self._open(group)
 
     def choose(self, count: int) -> tuple[Group, int]:
         """Return the group that goes first, and how many of it go before another has more rounds left.
@@ -122,7 +130,7 @@ class Books:
         ready, fresh = self._ready, self._fresh
         while True:
             while fresh and self._may_open_all() and self._next_fresh() < ready[0]:
-                self._open()
+                self._open_next()
             entry = heappop(ready)
             group = self.groups[entry & _INDEX_MASK]
             if group.entry == entry and group.can_go:
@@ -223,8 +231,10 @@ class Books:
         group = self.groups[entry & _INDEX_MASK]
         return _entry(-group.later // group.allowed, group.index)
 
-    def _open(self) -> None:
-        group = self.groups[heappop(self._fresh) & _INDEX_MASK]
+    def _open_next(self) -> None:
+        self._open(self.groups[heappop(self._fresh) & _INDEX_MASK])
+
+    def _open(self, group: Group) -> None:
         if self._is_main:
             group.waiting += group.later
             group.later = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 
 from bms_async.fleet.sharded import Pieces, Table
 
@@ -45,6 +46,15 @@ class Chains:
     def group(self, name: str) -> Group | None:
         """Return a group, None if it is unknown."""
         return self._table.get(name)
+
+    def from_first(self, group: Group) -> Iterator[str]:
+        """Iterate over the servers of a group from the first that waits on."""
+        index = group.first
+        while True:
+            yield self._ids[index]
+            if index == group.last:
+                return
+            index = self._next[index]
 
     def pop(self, group: Group, count: int) -> list[str]:
         """Remove the first servers of a group, of which so many wait; those that were put back are the first."""

@@ -7,13 +7,16 @@ are not read again.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import anyio
 import anyio.lowlevel
 import msgspec
 
 from bms_async._foreign import call_foreign_now
 from bms_async._threads import run_in_thread
+from bms_async.errors import FleetError
+from bms_async.fleet.plan import Intake
 from bms_async.fleet.server_reader import index_ids
 from bms_async.fleet.sharded import Pieces, Table
 from bms_async.fleet.tracker import YIELD_EVERY
@@ -59,7 +62,7 @@ class KnownServers:
             return
         self._groups[server_id] = self._names.setdefault(group, group)
         if rollout.ready is not None:
-            self._kept[server_id] = zlib.compress(msgspec.json.encode(server), _LEVEL)
+            self._kept[server_id] = _pack(server)
 
     def group(self, server_id: str) -> str | None:
         """Return the group of a server; None if it was never seen."""
@@ -74,12 +77,21 @@ class KnownServers:
         kept = self._kept.get(server_id)
         if kept is None:
             raise KeyError(server_id)
-        return msgspec.json.decode(zlib.decompress(kept), type=Server)
+        return _unpack(kept)
 
     def forget(self, server_id: str) -> None:
         """Forget all of a server but its group."""
         if self._kept.get(server_id) is not None:
             self._kept[server_id] = None
+
+    def check(self) -> None:
+        """Check that no function of the rollout has raised.
+
+        Raises:
+            Exception: One has.
+        """
+        if self.error is not None:
+            raise self.error
 
     async def read_missing(self, ids: Iterable[str], source: ServerSource) -> None:
         """Read the servers that were not seen.
@@ -110,6 +122,74 @@ class KnownServers:
             return ids
         # In a thread: a million keys hold the loop for a second, and what compares them is foreign.
         return await run_in_thread(_sort, ids, keys)
+
+
+async def pop_all(intake: Intake) -> Pieces[str]:
+    """Remove all ids from an intake and return them, in their order."""
+    ids: Pieces[str] = Pieces()
+    while chunk := intake.pop_batch(YIELD_EVERY):
+        for server_id in chunk:
+            ids.append(server_id)
+        await anyio.lowlevel.checkpoint()
+    return ids
+
+
+def unknown_group(action: str, server_id: str) -> FleetError:
+    """Return the error of a server that the cloud does not show, so that it cannot be planned.
+
+    Args:
+        action: Such as ``servers.reboot``.
+        server_id: The server.
+    """
+    text = f"{action}: server {server_id} was not sent: the cloud does not show it, so that its group is not known"
+    return FleetError(text, code=None, server_ids=(server_id,))
+
+
+class ReadServers:
+    """Servers that are read when the first of them is asked for.
+
+    Args:
+        source: Reads some.
+        ids: All that may be asked for.
+    """
+
+    def __init__(self, source: ServerSource, ids: Sequence[str]) -> None:
+        self._source = source
+        self._ids = ids
+        self._kept: dict[str, bytes] = {}
+        self._reading = anyio.Lock()
+
+    async def get(self, server_id: str) -> Server:
+        """Return a server; it may have been read for others.
+
+        Raises:
+            CallError: It could not be read.
+            FleetError: The cloud does not show it.
+        """
+        async with self._reading:
+            if server_id not in self._kept:
+                missing = [other for other in self._ids if other not in self._kept]
+                await self._source.read_servers(missing, self._note)
+        kept = self._kept.get(server_id)
+        if kept is None:
+            text = f"server {server_id}: expected the cloud to show it, but it does not"
+            raise FleetError(text, code=None, server_ids=(server_id,))
+        return _unpack(kept)
+
+    def forget(self, server_id: str) -> None:
+        """Forget a server."""
+        self._kept.pop(server_id, None)
+
+    def _note(self, server: Server) -> None:
+        self._kept[canonical_id(server.id)] = _pack(server)
+
+
+def _pack(server: Server) -> bytes:
+    return zlib.compress(msgspec.json.encode(server), _LEVEL)
+
+
+def _unpack(kept: bytes) -> Server:
+    return msgspec.json.decode(zlib.decompress(kept), type=Server)
 
 
 def _sort(ids: Iterable[str], keys: Mapping[str, object]) -> list[str]:

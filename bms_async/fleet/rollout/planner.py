@@ -18,7 +18,7 @@ group everybody's business. And a list or a deque a group, which the garbage col
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import islice
 from typing import Final
@@ -105,6 +105,46 @@ class RolloutPlanner(RolloutProgress):
         if not self._canaries_left:
             self._begin_main()
         self._sealed = True
+
+    def resuming(self, was_taken: Callable[[str], bool], now: float) -> Iterator[None]:
+        """Take all servers that an earlier planner of the same servers has taken, in steps of some milliseconds.
+
+        Whatever ended since is noted by `end` afterwards.
+
+        Args:
+            was_taken: Returns whether a server was taken, or has left as one of a blocked group.
+            now: Seconds.
+        """
+        taken: list[tuple[Group, int]] = []
+        looked = 0
+        for group in self._books.groups:
+            number = 0
+            for server_id in self._chains.from_first(group):
+                looked += 1
+                if looked % _STEP == 0:
+                    yield
+                if not was_taken(server_id):
+                    break
+                number += 1
+            if number:
+                taken.append((group, number))
+        if self.phase is Phase.CANARY and any(number > group.waiting for group, number in taken):
+            # The rest would not have gone if a canary had not been well.
+            self._canaries_left = 0
+            self._begin_main()
+        self._books.open_these([group for group, _ in taken])
+        for group, number in taken:
+            asked = Asked(group, now)
+            for server_id in self._chains.pop(group, number):
+                self._asked[server_id] = asked
+            group.under_way += number
+            group.held += number
+            self.waiting -= number
+            self.under_way += number
+            self.unavailable += number
+            self._books.touch(group)
+            self._books.refresh(group)
+            yield
 
     def take(self, now: float, max_count: int = MAX_BATCH_SIZE) -> tuple[str, ...]:
         """Remove the servers that go now, in one call, and return them; none if nothing may go yet, or should wait.

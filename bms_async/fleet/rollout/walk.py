@@ -11,12 +11,11 @@ from anyio.abc import TaskGroup
 
 from bms_async.errors import BmsError, FleetError
 from bms_async.fleet.outcome import OutcomeState
-from bms_async.fleet.sharded import Pieces
 from bms_async.fleet.tracker import YIELD_EVERY, RunTracker
 from bms_async.fleet.walk import ServerSource
 
 from .feed import RolloutFeed
-from .known import KnownServers
+from .known import KnownServers, pop_all, unknown_group
 from .planner import RolloutPlanner
 from .recovery import Recovery
 from .rollout import Rollout
@@ -151,19 +150,14 @@ class RolloutWalk:
 
     async def _hand_to_planner(self) -> None:
         tracker, known, planner = self._tracker, self._known, self._planner
-        ids: Pieces[str] = Pieces()
+        ids = await pop_all(tracker.intake)
         self.feed.unplanned = iter(ids)
-        while chunk := tracker.intake.pop_batch(YIELD_EVERY):
-            for server_id in chunk:
-                ids.append(server_id)
-            await anyio.lowlevel.checkpoint()
         await known.read_missing(ids, self._servers)
-        if known.error is not None:
-            raise known.error
+        known.check()
         for index, server_id in enumerate(await known.in_order(ids), 1):
             group = known.group(server_id)
             if group is None:
-                tracker.conclude(server_id, OutcomeState.SKIPPED, error=_unknown(tracker.action, server_id))
+                tracker.conclude(server_id, OutcomeState.SKIPPED, error=unknown_group(tracker.action, server_id))
             else:
                 planner.add(server_id, group)
             if index % YIELD_EVERY == 0:
@@ -173,11 +167,3 @@ class RolloutWalk:
 
     def _recover(self, server_id: str) -> None:
         self._planner.recover(server_id, self._tracker.loop_time())
-
-
-def _unknown(action: str, server_id: str) -> FleetError:
-    return FleetError(
-        f"{action}: server {server_id} was not sent: the cloud does not show it, so that its group is not known",
-        code=None,
-        server_ids=(server_id,),
-    )

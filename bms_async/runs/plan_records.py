@@ -1,0 +1,84 @@
+"""The servers of a rollout as the journal has them: in the order in which they may go, with their groups."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from bms_async.errors import JournalError
+from bms_async.fleet.rollout.standing import Standing
+from bms_async.journal import COPY_ADVICE, KeptPlan, NewPlan, pack_ids, unpack_ids
+
+SERVERS_A_PART = 10_000
+"""Servers of a part of a plan: to pack or unpack one takes some milliseconds."""
+
+_LEVEL = 1
+
+
+class _Groups(msgspec.Struct, frozen=True, array_like=True):
+    names: list[str]
+    at: list[int]
+
+
+class KeptStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a rollout is, as whoever carries it out has written it down.
+
+    Attributes:
+        standing: How far it is.
+        waits_for: Why nothing begins at the moment; None if something may.
+    """
+
+    standing: Standing
+    waits_for: str | None = None
+
+    def encode(self) -> bytes:
+        """Return it as JSON."""
+        return msgspec.json.encode(self)
+
+
+def decode_standing(data: bytes | None) -> KeptStanding | None:
+    """Return what `KeptStanding.encode` encoded; None for what another version has, which is but a word on progress."""
+    if data is None:
+        return None
+    try:
+        return msgspec.json.decode(data, type=KeptStanding)
+    except msgspec.DecodeError:
+        return None
+
+
+def pack_plan(servers: Sequence[tuple[str, str]]) -> list[NewPlan]:
+    """Return a plan in parts.
+
+    Args:
+        servers: Each server and its group, in the order in which they may go.
+    """
+    return [_pack_part(servers[at : at + SERVERS_A_PART]) for at in range(0, len(servers), SERVERS_A_PART)]
+
+
+def unpack_part(part: KeptPlan) -> Iterator[tuple[str, str]]:
+    """Iterate over the servers of a part, and their groups.
+
+    Raises:
+        JournalError: It is not what this version writes.
+    """
+    ids = unpack_ids(part.ids)
+    try:
+        groups = msgspec.msgpack.decode(zlib.decompress(part.details), type=_Groups)
+    except (zlib.error, msgspec.DecodeError) as error:
+        raise JournalError(
+            f"a plan in the journal: expected what this version writes, got {error}; update bms_async here, "
+            f"{COPY_ADVICE}"
+        ) from error
+    return ((server_id, groups.names[at]) for server_id, at in zip(ids, groups.at, strict=True))
+
+
+def _pack_part(servers: Iterable[tuple[str, str]]) -> NewPlan:
+    ids, at = [], []
+    places: dict[str, int] = {}
+    for server_id, group in servers:
+        ids.append(server_id)
+        at.append(places.setdefault(group, len(places)))
+    details = zlib.compress(msgspec.msgpack.encode(_Groups(list(places), at)), _LEVEL)
+    return NewPlan(ids=pack_ids(ids), servers=len(ids), details=details)

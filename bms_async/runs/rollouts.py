@@ -1,0 +1,290 @@
+"""Carrying out the plan of a durable rollout: one worker decides which servers go next, and any worker sends them.
+
+What it guarantees: never are more servers of a group unavailable than the rollout allows, whichever process dies at
+whatever moment; and every server of the plan gets into one batch, or is SKIPPED with the reason.
+
+How: the plan is a row among the batches of the run, which one worker holds, by a lease and a fence. The planner is the
+one of a plain run. What it hands out becomes a batch of the journal in a transaction that names the fence and the
+number of the step. So a planner that stood still, and whose plan another worker has, can release nothing any more.
+
+A worker that takes a plan over asks nobody what was planned. The batches that are open and the outcomes that are
+written down say which servers were released, and which of these are back. A server whose outcome has just been read
+counts as back from now on, so that a death never shortens the time to settle.
+
+A batch holds the outcome of a server back until that is ready, so that an outcome is all that the planner needs.
+
+Rejected: a count of each group in rows of the journal, which each claim would have to lock, and which a transaction
+that is not confirmed could leave wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVarTuple
+
+import anyio
+import anyio.lowlevel
+
+from bms_async._threads import run_in_thread
+from bms_async.errors import BmsError, FleetError, GroupBlockedError, JournalError, NotReadyError, ServerStateError
+from bms_async.fleet.batch import BatchWithdrawnError
+from bms_async.fleet.clock import Clock
+from bms_async.fleet.outcome import Outcome, OutcomeState, make_outcome
+from bms_async.fleet.packed import count_states, pack_outcomes, unpack_outcomes
+from bms_async.fleet.rollout.gate import Gate
+from bms_async.fleet.rollout.planner import RolloutPlanner
+from bms_async.fleet.sharded import Table
+from bms_async.journal import (
+    Claim,
+    Journal,
+    KeptBatch,
+    KeptRun,
+    NewBatch,
+    NewBlock,
+    RunStatus,
+    Step,
+    pack_ids,
+    unpack_ids,
+)
+from bms_async.journal.statements import Transaction
+from bms_async.journal.transactions.plans import (
+    abort_planned,
+    note_standing,
+    read_open_batches,
+    read_plan,
+    release,
+    skip_planned,
+)
+from bms_async.journal.transactions.runs import read_run
+from bms_async.journal.transactions.steps import finish, read_blocks
+from bms_async.validation.common import MAX_BATCH_SIZE
+
+from .options import decode_options
+from .plan_records import KeptStanding, unpack_part
+
+Ts = TypeVarTuple("Ts")
+
+_LOOK_EVERY = 1.0
+"""Seconds between two looks for outcomes that other workers have written."""
+
+_NOTE_EVERY = 2.0
+"""Seconds between two notes of how far the rollout is."""
+
+_BATCHES_AT_ONCE = 100
+_BLOCKS_AT_ONCE = 20
+_YIELD_EVERY = 500
+
+ENDING = (RunStatus.CANCELLED, RunStatus.ABORTED)
+"""What a run is whose servers are not sent any more."""
+
+
+class RunPlan:
+    """The plan of one run, which this worker holds.
+
+    Args:
+        journal: The journal, open.
+        kept: The row of the plan, claimed.
+
+    Attributes:
+        claim: The claim to the plan.
+    """
+
+    def __init__(self, journal: Journal, kept: KeptBatch) -> None:
+        self._journal = journal
+        self._kept = kept
+        self.claim = kept.claim
+        loop = asyncio.get_running_loop()
+        self._clock = Clock(loop)
+        self._now = loop.time
+        rollout = decode_options(kept.options).rollout
+        if rollout is None:
+            raise JournalError(f"the run {kept.key!r}: expected a rollout beside its plan, got none; cancel the run")
+        self._gate = Gate(rollout.window)
+        self._planner = RolloutPlanner(
+            canary=rollout.canary,
+            max_unavailable=rollout.max_unavailable,
+            max_groups=rollout.max_groups,
+            settle=rollout.settle,
+        )
+        self._sequence = kept.sequence
+        self._seen = 0
+        self._scope = anyio.CancelScope()
+        self._noted: bytes | None = None
+        self._note_at = 0.0
+
+    def lose(self) -> None:
+        """Leave the plan at once: another worker has it."""
+        self._scope.cancel()
+
+    async def carry_out(self) -> None:
+        """Release servers as they may go, until none waits any more.
+
+        Raises:
+            BatchWithdrawnError: Another worker has the plan.
+            JournalError: The journal cannot be used.
+        """
+        with self._scope:
+            await self._rebuild()
+            while self._planner.waiting:
+                run = await self._read_news()
+                if run.status in ENDING:
+                    await self._skip_rest(run)
+                    break
+                self._gate.is_paused = run.status is RunStatus.PAUSED
+                if self._gate.is_open(self._clock.now()):
+                    await self._release_all()
+                await self._skip_blocked()
+                if self._planner.canary_failure is not None:
+                    await self._abort(f"canary {self._planner.canary_failure} is not well")
+                    continue
+                await self._note()
+                await self._journal.wait_for_change(_LOOK_EVERY)
+            await self._note(last=True)
+            await self._step(finish, NewBlock(counts=count_states(()), body=b""), ())
+        if self._scope.cancelled_caught:
+            raise BatchWithdrawnError("another worker has the plan")
+
+    async def skip_all(self) -> None:
+        """Skip all servers that wait: the run was cancelled or aborted. It needs no credentials.
+
+        Raises:
+            BatchWithdrawnError: Another worker has the plan.
+            JournalError: The journal cannot be used.
+        """
+        await self._rebuild()
+        await self._skip_rest(await self._read_news())
+        await self._step(finish, NewBlock(counts=count_states(()), body=b""), ())
+
+    async def _rebuild(self) -> None:
+        """Find out which servers were released, and hand all to the planner."""
+        released: Table[bool] = Table()
+        ended: list[Outcome] = []
+        # Outcomes before batches: a batch that ends in between is then found by its outcomes, or still open.
+        await self._collect_open(released)
+        while blocks := await self._journal.run(read_blocks, self.claim.run, self._seen, _BLOCKS_AT_ONCE, writes=False):
+            for block in blocks:
+                for outcome in await run_in_thread(unpack_outcomes, block.body):
+                    released[outcome.server_id] = True
+                    ended.append(outcome)
+                self._seen = block.number
+        await self._collect_open(released)
+        planner, after, count = self._planner, -1, 0
+        while (part := await self._journal.run(read_plan, self.claim.run, after, writes=False)) is not None:
+            after = part.number
+            for server_id, group in unpack_part(part):
+                planner.add(server_id, group)
+                count += 1
+                if count % _YIELD_EVERY == 0:
+                    await anyio.lowlevel.checkpoint()
+        for _ in planner.sealing():
+            await anyio.lowlevel.checkpoint()
+        if len(released):
+            for _ in planner.resuming(released.__contains__, self._now()):
+                await anyio.lowlevel.checkpoint()
+        await self._note_ends(ended)
+
+    async def _collect_open(self, released: Table[bool]) -> None:
+        after = 0
+        while found := await self._journal.run(
+            read_open_batches, self.claim.run, after, _BATCHES_AT_ONCE, writes=False
+        ):
+            for number, ids in found:
+                after = number
+                for server_id in unpack_ids(ids):
+                    released[server_id] = True
+                await anyio.lowlevel.checkpoint()
+
+    async def _read_news(self) -> KeptRun:
+        """Read the outcomes that are new, and how the run stands."""
+        run = await self._journal.run(read_run, self.claim.run, writes=False)
+        if run is None:
+            raise BatchWithdrawnError("the run was deleted")
+        while self._seen < run.number:
+            blocks = await self._journal.run(read_blocks, self.claim.run, self._seen, _BLOCKS_AT_ONCE, writes=False)
+            if not blocks:
+                break
+            for block in blocks:
+                await self._note_ends(await run_in_thread(unpack_outcomes, block.body))
+                self._seen = block.number
+        return run
+
+    async def _note_ends(self, outcomes: Iterable[Outcome]) -> None:
+        for index, outcome in enumerate(outcomes, 1):
+            well = outcome.state.is_success
+            self._planner.end(outcome.server_id, self._now(), well=well, available=well or _was_refused(outcome))
+            if index % _YIELD_EVERY == 0:
+                await anyio.lowlevel.checkpoint()
+
+    async def _release_all(self) -> None:
+        while ids := self._planner.take(self._now(), MAX_BATCH_SIZE):
+            batch = NewBatch(ids=pack_ids(ids), servers=len(ids))
+            try:
+                await self._step(release, self._sequence + 1, batch)
+            except _StoppedError:
+                self._planner.put_back(ids, self._now())
+                return
+            self._sequence += 1
+
+    async def _skip_blocked(self) -> None:
+        planner = self._planner
+        while blocked := planner.pop_blocked(MAX_BATCH_SIZE):
+            errors = {
+                group: GroupBlockedError(
+                    group=group, unavailable=planner.lost_of(group), allowed=planner.allowed_of(group)
+                )
+                for group in dict.fromkeys(group for _, group in blocked)
+            }
+            await self._skip([(server_id, errors[group]) for server_id, group in blocked])
+
+    async def _skip_rest(self, run: KeptRun) -> None:
+        error = None
+        if run.aborted is not None:
+            text = f"{run.action}: not sent, since the run was aborted: {run.aborted}"
+            error = FleetError(text, code=None, server_ids=())
+        while ids := self._planner.pop_waiting(MAX_BATCH_SIZE):
+            await self._skip([(server_id, error) for server_id in ids])
+
+    async def _skip(self, servers: Sequence[tuple[str, BmsError | None]]) -> None:
+        ended = self._clock.now()
+        outcomes = [
+            make_outcome(server_id, OutcomeState.SKIPPED, error=error, ended=ended) for server_id, error in servers
+        ]
+        body = await run_in_thread(pack_outcomes, outcomes)
+        await self._step(skip_planned, self._sequence + 1, NewBlock(counts=count_states(outcomes), body=body))
+        self._sequence += 1
+
+    async def _abort(self, reason: str) -> None:
+        await self._step(abort_planned, reason)
+
+    async def _note(self, *, last: bool = False) -> None:
+        """Write down how far the rollout is, if that has changed and was not written down a moment ago."""
+        now = self._now()
+        if now < self._note_at and not last:
+            return
+        standing = self._planner.standing(now)
+        why = self._gate.why_closed(self._clock.now()) or (None if standing.reason is None else str(standing.reason))
+        noted = KeptStanding(standing=standing, waits_for=why if standing.waiting else None).encode()
+        if noted != self._noted:
+            self._noted, self._note_at = noted, now + _NOTE_EVERY
+            await self._step(note_standing, noted)
+
+    async def _step(self, transaction: Callable[[Claim, *Ts], Transaction[Step]], *args: *Ts) -> None:
+        step = await self._journal.run(transaction, self.claim, *args)
+        if step is Step.STOPPED:
+            raise _StoppedError
+        if step is Step.LOST:
+            raise BatchWithdrawnError("another worker has the plan")
+        self._journal.notify()
+
+
+class _StoppedError(Exception):
+    """The run was paused or has ended, and the step was not made."""
+
+
+def _was_refused(outcome: Outcome) -> bool:
+    """Return whether the cloud surely did nothing to a server that is not well."""
+    if outcome.state is OutcomeState.SKIPPED:
+        return True
+    seen = isinstance(outcome.error, NotReadyError | ServerStateError)
+    return outcome.state is OutcomeState.FAILED and outcome.job_id is None and not seen
