@@ -24,11 +24,11 @@ import msgspec
 from bms_async.api._prefetch import YIELD_EVERY, Prefetch, raise_not_awaitable, read_id
 from bms_async.api._recent_ids import MAX_REMEMBERED, RecentIds
 from bms_async.errors import BadRequestError, DecodeError, NotFoundError
-from bms_async.models import BriefServer, Link, Model, Server
+from bms_async.models import Link, Model
 from bms_async.session import Session
 from bms_async.wire import read_fragment
 
-ServerT = TypeVar("ServerT", Server, BriefServer)
+ServerT = TypeVar("ServerT")
 
 MAX_PAGE_SIZE = 1000
 """Maximum number of servers in a page of the compute service."""
