@@ -13,7 +13,9 @@ import pytest
 
 from bms_async import BmsError, ClientClosedError, InvalidRequestError, OutcomeState, ServerFaultError
 from bms_async.fleet.native import NativeWatch
-from bms_async.simulator import Answer, CutAfter, Fault
+from bms_async.fleet.native.listing import Listing
+from bms_async.fleet.native.verdict import NativeState
+from bms_async.simulator import Answer, CutAfter, Delay, Fault
 from tests.support.clouds import Simulated, simulated
 from tests.support.virtual_clock import run_virtually
 
@@ -91,7 +93,7 @@ def readings(sim: Simulated) -> list[tuple[float, str | None]]:
 def test_five_thousand_servers_are_followed_by_one_page_a_second_and_no_get() -> None:
     async def main() -> None:
         # One per cent of faults; what is accepted and ignored can only be found out by time.
-        shares = {"native_error_share": 0.004, "native_vanish_share": 0.004, "native_slow_share": 0.002}
+        shares: dict[str, Any] = {"native_error_share": 0.004, "native_vanish_share": 0.004, "native_slow_share": 0.002}
         async with following(servers=5000, job_seconds=(20.0, 90.0), **shares) as here:
             sim, ids = here.sim, here.sim.ids
             read = readings(sim)
@@ -311,6 +313,79 @@ def test_a_cloud_without_dates_is_followed_by_the_times_of_its_servers(monkeypat
             await here.all_ended()
             assert here.states.keys() == {S.SUCCEEDED, S.FAILED}
             assert here.states[S.FAILED] == 20 - len(here.sim.ids)
+
+    run_virtually(main)
+
+
+def test_a_reading_that_began_before_an_action_says_nothing_of_it() -> None:
+    async def main() -> None:
+        async with following(job_seconds=(10.0, 10.0)) as here:
+            cloud, (first, second, *_) = here.sim.cloud, here.sim.ids
+            late = True
+
+            def be_late(operation: str, nth: int, _path: str) -> Fault | None:
+                return Delay(seconds=20) if late and operation == "nova.servers.list_details" and nth > 1 else None
+
+            cloud.faults.append(be_late)
+            # Somebody else reboots the second server, and the page shows that when it is over.
+            cloud.work("reboot", cloud.machine(second))
+            await here.ask(STOP, first)
+            await anyio.sleep(15)
+            cloud.work = lambda *_: None  # type: ignore[method-assign]
+            await here.ask(REBOOT, second)
+            await anyio.sleep(10)
+            late = False
+            await here.all_ended()
+            assert here.ended[first][0] is S.SUCCEEDED
+            assert here.ended[second][0] is S.UNKNOWN
+
+    run_virtually(main)
+
+
+def vanish_without_a_trace(sim: Simulated, server_id: str) -> None:
+    server = sim.cloud.servers[server_id]
+    server._statuses[server.index] = 0
+    sim.cloud._inventory.remove(server)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_server_that_cannot_be_read_keeps_no_other_from_being_looked_for(order: int) -> None:
+    async def main() -> None:
+        async with following(native_ignored_share=1.0) as here:
+            unreadable, gone = here.sim.ids[:2][::order]
+            await here.ask(STOP, unreadable, gone)
+            vanish_without_a_trace(here.sim, gone)
+            here.sim.cloud.faults.append(
+                lambda operation, _nth, path: (
+                    Answer(status=500) if operation == "nova.servers.get" and path.endswith(unreadable) else None
+                )
+            )
+            await here.all_ended()
+            assert here.ended[unreadable][0] is S.UNKNOWN
+            assert here.ended[gone][0] is S.FAILED
+            assert "the cloud does not know it any more" in str(here.ended[gone][1])
+
+    run_virtually(main)
+
+
+def test_what_changed_while_no_server_was_followed_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float | None] = []
+    changes = Listing.changes
+
+    def spy(listing: Listing, since: float | None) -> AsyncIterator[NativeState]:
+        asked.append(since)
+        return changes(listing, since)
+
+    async def main() -> None:
+        monkeypatch.setattr(Listing, "changes", spy)
+        async with following() as here:
+            await here.ask(STOP, here.sim.ids[0])
+            await here.all_ended()
+            await anyio.sleep(3600)
+            before, now = len(asked), anyio.current_time()
+            await here.ask(STOP, here.sim.ids[1])
+            await here.all_ended()
+            assert min(since or 0.0 for since in asked[before:]) >= now
 
     run_virtually(main)
 
