@@ -13,7 +13,7 @@ from bms_async._names import ON_DEMAND as _ON_DEMAND
 from bms_async._version import __version__
 
 if TYPE_CHECKING:
-    from bms_async.api import CreationJob
+    from bms_async.api import BareMetal, CreationJob
     from bms_async.auth import AkSkAuth, Auth, PasswordAuth, StaticToken
     from bms_async.client import BmsClient, ClientOptions, ClientStatistics
     from bms_async.errorcodes import ErrorCode, Remedy, explain
@@ -159,6 +159,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "Bandwidth",
+    "BareMetal",
     "BatchResult",
     "BmsClient",
     "BmsError",

@@ -15,6 +15,7 @@ ON_DEMAND = {
     "AuthenticationError": "bms_async.errors",
     "BadRequestError": "bms_async.errors",
     "Bandwidth": "bms_async.models",
+    "BareMetal": "bms_async.api",
     "BatchResult": "bms_async.runs",
     "BmsClient": "bms_async.client",
     "BmsError": "bms_async.errors",

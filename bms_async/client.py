@@ -15,7 +15,7 @@ from bms_async import config
 from bms_async._foreign import is_own_cancellation
 from bms_async._tasks import check_loop, finish_task, is_owned, outside_of_all
 from bms_async._version import __version__
-from bms_async.api import find_project, make_poller, poll_job
+from bms_async.api import BareMetal, BareMetalFilter, find_project, make_poller, poll_job
 from bms_async.auth import Auth, ScopedAuth
 from bms_async.config.arguments import choose_project_name, choose_transport, project_of, read_hooks
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
@@ -49,6 +49,7 @@ class ClientOptions(TypedDict, total=False):
     max_wait: float | None
     retry: RetryPolicy | None
     patience: Patience
+    bare_metal: BareMetal | None
     check: bool
     hooks: Hook | Iterable[Hook] | None
     telemetry: bool
@@ -100,6 +101,9 @@ class BmsClient(ClientView):
             `WaitTooLongError`. None waits for as long as the limit requires.
         retry: How failed calls are retried; None for a single attempt.
         patience: How long the cloud may report nothing new of a job or a server before a wait for it ends.
+        bare_metal: The sign by which the lists of ``bms.nova`` tell bare-metal servers from virtual machines, such as
+            ``BareMetal.by_flavor_prefix("bm.")``; None for the tag ``__type_baremetal`` or a flavor that begins with
+            ``physical.``.
         check: Whether arguments are checked against the reference before anything is sent.
         hooks: A function that is called with each `HookEvent`, or several functions. They are called synchronously and
             must not block; an error that one of them raises is logged and has no other effect.
@@ -133,6 +137,7 @@ class BmsClient(ClientView):
         max_wait: float | None = None,
         retry: RetryPolicy | None = DEFAULT_RETRY,
         patience: Patience = Patience(),  # noqa: B008 - it is frozen
+        bare_metal: BareMetal | None = None,
         check: bool = True,
         hooks: Hook | Iterable[Hook] | None = None,
         telemetry: bool = False,
@@ -165,6 +170,9 @@ class BmsClient(ClientView):
             from bms_async.runs import Runs  # noqa: PLC0415 - most clients keep no runs
 
             _check_type("runs", runs, Runs, "a Runs, such as Runs() or Runs('postgresql://user@host/db')")
+        _check_type(
+            "bare_metal", bare_metal, BareMetal | None, "a BareMetal, such as BareMetal.by_flavor_prefix('bm.')"
+        )
         _check_type("patience", patience, Patience, "a Patience, such as Patience(no_news=3600)")
         name = choose_project_name(project_id, project_name, auth)
         project_id = None if name is not None else self._check_project(project_id, auth)
@@ -193,6 +201,7 @@ class BmsClient(ClientView):
             ),
             check=check,
             poller=make_poller(session.for_polling(), patience),
+            bare_metal=BareMetalFilter(bare_metal),
         )
         self._opened = self._is_closed = self._has_more = False
         self._closing: asyncio.Task[None] | None = None
@@ -241,10 +250,12 @@ class BmsClient(ClientView):
         of this machine; ``BMS_LIMITS_ACCOUNT`` is the name of the account there, by default the endpoint and the
         project. An argument ``limits`` goes before them. ``BMS_RUNS`` is the journal of durable runs, such as
         ``postgresql://user@host/db``, or ``machine`` for the file of this machine; an argument ``runs`` goes before it.
+        ``BMS_BARE_METAL`` is the text of a `BareMetal`, such as ``flavor_prefix:bm.``; an argument goes before it too.
 
         Args:
             options: ``transport``, ``max_response_bytes``, ``limits``, ``runs``, ``timeout``, ``total_timeout``,
-                ``max_wait``, ``retry``, ``patience``, ``check``, ``hooks`` and ``telemetry`` of `BmsClient`.
+                ``max_wait``, ``retry``, ``patience``, ``bare_metal``, ``check``, ``hooks`` and ``telemetry`` of
+                `BmsClient`.
 
         Raises:
             ConfigurationError: A setting is missing, or two contradict each other; the text names every setting that
@@ -269,9 +280,9 @@ class BmsClient(ClientView):
         which makes them with the region.
         With ``ak``, ``sk``, a region and no project, it is the project named like the region. ``cacert`` names the
         certificates to trust, for the default transport; ``verify: false`` and ``insecure: true`` are errors, for
-        certificates are always verified. ``bms_limits``, ``bms_limits_account`` and ``bms_runs`` are
-        ``BMS_LIMITS``, ``BMS_LIMITS_ACCOUNT`` and ``BMS_RUNS`` of `from_env`, which are read where the cloud does not
-        set them.
+        certificates are always verified. ``bms_limits``, ``bms_limits_account``, ``bms_runs`` and ``bms_bare_metal``
+        are ``BMS_LIMITS``, ``BMS_LIMITS_ACCOUNT``, ``BMS_RUNS`` and ``BMS_BARE_METAL`` of `from_env`, which are read
+        where the cloud does not set them.
 
         A ``profile`` is found in the first ``clouds-public.yaml``, ``.yml`` or ``.json`` of the same directories, below
         ``public-clouds``, and the cloud is merged over it. Profiles that are built into OpenStack's tools, or that are
@@ -284,7 +295,8 @@ class BmsClient(ClientView):
         Args:
             name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one in the file.
             options: ``transport``, ``max_response_bytes``, ``limits``, ``runs``, ``timeout``, ``total_timeout``,
-                ``max_wait``, ``retry``, ``patience``, ``check``, ``hooks`` and ``telemetry`` of `BmsClient`.
+                ``max_wait``, ``retry``, ``patience``, ``bare_metal``, ``check``, ``hooks`` and ``telemetry`` of
+                `BmsClient`.
 
         Raises:
             ConfigurationError: A file cannot be read, there is no such cloud, or its settings are invalid; the text
@@ -307,6 +319,8 @@ class BmsClient(ClientView):
             options["limits"] = shared_limits(settings)
         if options.get("runs") is None and settings.runs is not None:
             options["runs"] = find_runs(settings)
+        if options.get("bare_metal") is None and settings.bare_metal is not None:
+            options["bare_metal"] = find_bare_metal(settings.bare_metal)
         return cls(
             endpoint=settings.endpoint,
             project_id=settings.project_id,
@@ -468,6 +482,22 @@ def find_runs(settings: config.Settings) -> Runs:
     except ConfigurationError as error:
         # Whoever set a variable does not know the arguments of `Runs`.
         raise ConfigurationError(f"BMS_RUNS, or bms_runs in clouds.yaml: {error}") from None
+
+
+def find_bare_metal(text: str) -> BareMetal:
+    """Return the sign of bare metal that settings describe.
+
+    Args:
+        text: See `BareMetal.parse`.
+
+    Raises:
+        ConfigurationError: It describes none.
+    """
+    try:
+        return BareMetal.parse(text)
+    except InvalidRequestError as error:
+        # Whoever set a variable does not know the arguments of `BareMetal`.
+        raise ConfigurationError(f"BMS_BARE_METAL, or bms_bare_metal in clouds.yaml: {error}") from None
 
 
 def _check_type(name: str, value: object, expected: type | UnionType, description: str) -> None:

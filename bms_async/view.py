@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET, UnsetType
 
 from bms_async.api import (
+    BareMetalFilter,
     Flavors,
     Identity,
     Jobs,
@@ -47,6 +48,7 @@ class ClientView:
         make_runs: Callable[[], DurableRuns],
         check: bool,
         poller: ServerPoller | None = None,
+        bare_metal: BareMetalFilter | None = None,
     ) -> None:
         self._session = session
         self._watcher = watcher
@@ -57,7 +59,8 @@ class ClientView:
         self.quotas = ProjectQuotas(session)
         self.versions = Versions(session, check=check)
         self.identity = Identity(session, check=check)
-        self.nova = Nova(session, self._poller, check=check)
+        self._bare_metal = bare_metal or BareMetalFilter()
+        self.nova = Nova(session, self._poller, self._bare_metal, check=check)
         self.jobs = Jobs(session, watcher, check=check)
         self._make_runs = make_runs
         self.fleet = Fleet(session.unbounded(), watcher, check=check)
@@ -115,7 +118,14 @@ class ClientView:
             timeout=timeout, total_timeout=total_timeout, retry=retry, lane=lane, max_wait=max_wait
         )
         session = self._session.with_options(options)
-        return ClientView(session, self._watcher, make_runs=self._make_runs, check=self._check, poller=self._poller)
+        return ClientView(
+            session,
+            self._watcher,
+            make_runs=self._make_runs,
+            check=self._check,
+            poller=self._poller,
+            bare_metal=self._bare_metal,
+        )
 
     async def request(
         self,

@@ -8,6 +8,7 @@ from .bms.quotas import ProjectQuotas
 from .bms.servers import Servers
 from .bms.versions import Versions
 from .identity import Identity, find_project
+from .nova.bare_metal import BareMetal, BareMetalFilter
 from .nova.nova import Nova
 from .nova.server_filters import ServerFilterOptions
 from .nova.server_poller import ServerPoller
@@ -15,6 +16,8 @@ from .nova.servers import make_poller
 from .raw import ServiceName, request, wrap_body_secrets
 
 __all__ = [
+    "BareMetal",
+    "BareMetalFilter",
     "CreationJob",
     "Flavors",
     "Identity",

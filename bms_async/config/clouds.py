@@ -43,12 +43,14 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "limits": ("bms_limits",),
     "limits_account": ("bms_limits_account",),
     "runs": ("bms_runs",),
+    "bare_metal": ("bms_bare_metal",),
 }
 
 _ALSO_VARIABLES = {
     "bms_limits": "BMS_LIMITS",
     "bms_limits_account": "BMS_LIMITS_ACCOUNT",
     "bms_runs": "BMS_RUNS",
+    "bms_bare_metal": "BMS_BARE_METAL",
 }
 """Keys that a variable stands in for where the cloud does not set them."""
 
@@ -57,7 +59,8 @@ def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = 
     """Read a cloud's settings from clouds.yaml, merged with secure.yaml.
 
     Of the environment only ``OS_CLOUD``, the variables that locate the files, and ``BMS_LIMITS``,
-    ``BMS_LIMITS_ACCOUNT`` and ``BMS_RUNS`` are used; the last three where the cloud does not set them.
+    ``BMS_LIMITS_ACCOUNT``, ``BMS_RUNS`` and ``BMS_BARE_METAL`` are used; the last four where the cloud does not set
+    them.
 
     Args:
         name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one in the files.

@@ -40,6 +40,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "limits": ("BMS_LIMITS",),
     "limits_account": ("BMS_LIMITS_ACCOUNT",),
     "runs": ("BMS_RUNS",),
+    "bare_metal": ("BMS_BARE_METAL",),
 }
 
 

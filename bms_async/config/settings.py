@@ -74,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             of this process alone.
         limits_account: The name of the account in that store.
         runs: The journal of durable runs, or ``machine`` for the file of this machine; None for none.
+        bare_metal: The sign of bare-metal servers, as a text; None for that of the API reference.
     """
 
     auth: Auth
@@ -86,6 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limits: str | None = None
     limits_account: str | None = None
     runs: str | None = None
+    bare_metal: str | None = None
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -181,6 +183,7 @@ def read_settings(source: SettingsSource) -> Settings:
         ca_bundle=None if cacert is None else Path(os.path.expanduser(cacert)),  # noqa: PTH111 - knows no home, no error
         limits=source.get("limits"),
         runs=source.get("runs"),
+        bare_metal=source.get("bare_metal"),
         limits_account=source.get("limits_account") or _account_of(endpoints.bms, project_id or project_name or ""),
     )
 

@@ -251,6 +251,9 @@ class Server(Model, frozen=True, kw_only=True, rename=_SERVER_FIELDS):
 
     @property
     def is_bare_metal(self) -> bool:
-        """Whether this is a bare-metal server, and not one of the virtual machines that share the list."""
+        """Whether this is a bare-metal server, and not one of the virtual machines that share the list.
+
+        It goes by the tag and the flavors of the API reference; the lists of ``bms.nova`` by the client's `BareMetal`.
+        """
         flavor = self.flavor.id or self.flavor.name if self.flavor else None
         return BARE_METAL_TAG in self.tags or (flavor or "").startswith("physical.")

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 import msgspec
 
-from bms_async.wire import Query, RetryPolicy
+from bms_async.wire import HttpResponse, Query, RetryPolicy
 
 
 class CallKeywords(TypedDict, total=False):
@@ -30,6 +30,8 @@ class CallKeywords(TypedDict, total=False):
     """Called when a request is handed to the transport: from then on the cloud may act on it."""
     on_refused: Callable[[], None] | None
     """Called when the cloud surely acted on no attempt so far, and the call is to be retried."""
+    on_response: Callable[[HttpResponse], None] | None
+    """Called with each response as it arrived, whatever its status, before it is read."""
     secrets: Sequence[str | None]
     """Secrets that the call sends, masked where the cloud or a proxy echoes them; None entries are ignored."""
 
@@ -45,4 +47,5 @@ class CallArguments(msgspec.Struct, frozen=True, kw_only=True):
     before_send: Callable[[], Awaitable[None]] | None = None
     on_send: Callable[[], None] | None = None
     on_refused: Callable[[], None] | None = None
+    on_response: Callable[[HttpResponse], None] | None = None
     secrets: Sequence[str | None] = ()

@@ -219,7 +219,7 @@ class Call(Generic[T]):
         while True:
             try:
                 pending = await self._send(request)
-                self._response = response = await pending.wait()
+                self._response = response = self._note_arrival(await pending.wait())
                 # `redact` is for the texts of errors: a result is what the cloud sent.
                 if len(response.body) < LARGE or operation.result in (bytes, type(None)):
                     result = read_response(operation, response, redact=self._redact)
@@ -248,6 +248,11 @@ class Call(Generic[T]):
             finally:
                 # Its traceback refers to this frame: a cycle that only the garbage collector would end.
                 failure = None
+
+    def _note_arrival(self, response: HttpResponse) -> HttpResponse:
+        if self._arguments.on_response is not None:
+            self._arguments.on_response(response)
+        return response
 
     async def _prepare_retry(self, error: CallError) -> CallError | None:
         """Return None once the call can be sent again, and its error if it cannot, or not any more."""

@@ -243,6 +243,7 @@ def test_an_empty_environment_names_all_the_ways() -> None:
         "BMS_LIMITS_ACCOUNT",
         "BMS_COMPUTE_ENDPOINT",
         "BMS_RUNS",
+        "BMS_BARE_METAL",
         "OS_PROJECT_DOMAIN_NAME",
         "OS_PROJECT_DOMAIN_ID",
         "OS_DEFAULT_DOMAIN_NAME",

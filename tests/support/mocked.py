@@ -13,7 +13,7 @@ from typing import Any, ParamSpec
 import httpx
 import respx
 
-from bms_async import BmsClient, HttpxTransport, Limits, RetryPolicy, StaticToken
+from bms_async import BareMetal, BmsClient, HttpxTransport, Limits, RetryPolicy, StaticToken
 from bms_async.wire import DEFAULT_RETRY
 from tests.reference.examples import ACTION_ANSWER, JOB_ANSWER, repair
 from tests.support.virtual_clock import run_virtually
@@ -54,6 +54,7 @@ def client_of(
     check: bool = True,
     endpoint: str = ENDPOINT,
     project_id: str = PROJECT,
+    bare_metal: BareMetal | None = None,
 ) -> BmsClient:
     return BmsClient(
         endpoint=endpoint,
@@ -63,6 +64,7 @@ def client_of(
         retry=retry,
         limits=limits,
         check=check,
+        bare_metal=bare_metal,
     )
 
 
@@ -73,11 +75,13 @@ async def mocked(
     limits: Limits | None = None,
     check: bool = True,
     endpoint: str = ENDPOINT,
+    bare_metal: BareMetal | None = None,
 ) -> AsyncIterator[tuple[BmsClient, respx.MockRouter]]:
     """Yield an open client and the router that answers it; no task may be left when the client is closed."""
     before = asyncio.all_tasks()
     with respx.mock(assert_all_called=False) as cloud:
-        async with client_of(retry=retry, limits=limits, check=check, endpoint=endpoint) as bms:
+        client = client_of(retry=retry, limits=limits, check=check, endpoint=endpoint, bare_metal=bare_metal)
+        async with client as bms:
             yield bms, cloud
     # A task that was cancelled needs one more turn of the loop to end.
     await asyncio.sleep(0)

@@ -2,69 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-from bms_async.api._envelopes import FlavorsResponse
 from bms_async.api._pages import next_link, read_pages
-from bms_async.api._registry import define
-from bms_async.models import ExtraSpecs, Flavor, Model
+from bms_async.models import ExtraSpecs, Flavor
+from bms_async.session import Session
 from bms_async.validation.native import FLAVOR_SORT_KEYS, check_int, check_sorting
-from bms_async.wire import Query, Safety, Service
+from bms_async.wire import Query
 
 from ._resource import Resource
+from .bare_metal import BareMetal, BareMetalFilter
+from .flavor_operations import EXTRA_SPECS, GET, LIST
 
 FlavorSortKey: TypeAlias = Literal["name", "memory_mb", "vcpus", "root_gb", "flavorid"]
 
 
-class FlavorResponse(Model, frozen=True, kw_only=True):
-    """One flavor."""
-
-    flavor: Flavor
-
-
-class ExtraSpecsResponse(Model, frozen=True, kw_only=True):
-    """The extra specs of a flavor."""
-
-    extra_specs: Mapping[str, str] | Literal[""] | None
-
-
-_FLAVORS = "/v2.1/{project_id}/flavors"
-
-LIST = define(
-    "nova.flavors.list",
-    "GET",
-    _FLAVORS + "/detail",
-    FlavorsResponse,
-    title="List the flavors, including those of virtual machines",
-    chapter="5.6.1",
-    safety=Safety.READ,
-    service=Service.COMPUTE,
-)
-GET = define(
-    "nova.flavors.get",
-    "GET",
-    _FLAVORS + "/{flavor_id}",
-    FlavorResponse,
-    title="Read one flavor",
-    chapter="5.6.2",
-    safety=Safety.READ,
-    service=Service.COMPUTE,
-)
-EXTRA_SPECS = define(
-    "nova.flavors.extra_specs",
-    "GET",
-    _FLAVORS + "/{flavor_id}/os-extra_specs",
-    ExtraSpecsResponse,
-    title="Read a flavor's extra specs",
-    chapter="5.6.3",
-    safety=Safety.READ,
-    service=Service.COMPUTE,
-)
-
-
 class NovaFlavors(Resource):
     """Flavors: ``bms.nova.flavors``."""
+
+    def __init__(self, session: Session, bare_metal: BareMetalFilter, *, check: bool) -> None:
+        super().__init__(session, check=check)
+        self._bare_metal = bare_metal
 
     async def list(
         self,
@@ -74,7 +32,7 @@ class NovaFlavors(Resource):
         sort_key: FlavorSortKey | None = None,
         sort_dir: Literal["asc", "desc"] | None = None,
         is_public: bool | None = None,
-        bare_metal_only: bool = True,
+        bare_metal_only: bool | BareMetal = True,
     ) -> tuple[Flavor, ...]:
         """Return the flavors that match.
 
@@ -84,7 +42,8 @@ class NovaFlavors(Resource):
             sort_key: The key to sort by; the cloud's default is ``flavorid``.
             sort_dir: ``asc``, the cloud's default, or ``desc``.
             is_public: Only flavors open to all projects, or only others; known from an example of the reference.
-            bare_metal_only: Whether to leave out flavors of virtual machines; the cloud lists both.
+            bare_metal_only: Whether to leave out flavors of virtual machines, which the cloud lists too: by the
+                client's setting, or by a `BareMetal`; one by a tag alone leaves out none.
 
         Raises:
             InvalidRequestError: An argument is invalid; nothing was sent.
@@ -92,6 +51,7 @@ class NovaFlavors(Resource):
 
         Source: API reference 5.6.1.
         """
+        setting = self._bare_metal.choose(bare_metal_only, check=self._check)
         if self._check:
             for name, value in (("min_disk", min_disk), ("min_ram", min_ram)):
                 if value is not None:
@@ -106,7 +66,9 @@ class NovaFlavors(Resource):
             link=lambda response: next_link(response.links),
             operation=LIST.name,
         )
-        return tuple(flavor for flavor in flavors if flavor.is_bare_metal or not bare_metal_only)
+        kept = [each for each in flavors if await self._bare_metal.is_flavor_wanted(self._session, each, setting)]
+        self._bare_metal.note_end(LIST.name, setting, read=len(flavors), kept=len(kept))
+        return tuple(kept)
 
     async def get(self, flavor_id: str) -> Flavor:
         """Return one flavor.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bms_async.session import Session
 
 from .addresses import Addresses
+from .bare_metal import BareMetalFilter
 from .flavors import NovaFlavors
 from .interfaces import NovaInterfaces
 from .keypairs import KeyPairs
@@ -32,9 +33,9 @@ class Nova:
         volumes: Disks of servers.
     """
 
-    def __init__(self, session: Session, poller: ServerPoller, *, check: bool) -> None:
-        self.servers = NovaServers(session, poller, check=check)
-        self.flavors = NovaFlavors(session, check=check)
+    def __init__(self, session: Session, poller: ServerPoller, bare_metal: BareMetalFilter, *, check: bool) -> None:
+        self.servers = NovaServers(session, poller, bare_metal, check=check)
+        self.flavors = NovaFlavors(session, bare_metal, check=check)
         self.keypairs = KeyPairs(session, check=check)
         self.tags = Tags(session, check=check)
         self.metadata = Metadata(session, check=check)

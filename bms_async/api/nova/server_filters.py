@@ -9,7 +9,6 @@ from typing import Literal, TypeAlias, TypedDict
 import msgspec
 
 from bms_async.errors import InvalidRequestError
-from bms_async.models import BARE_METAL_TAG
 from bms_async.validation.native import (
     SERVER_SORT_KEYS,
     check_datetime,
@@ -122,10 +121,17 @@ class ServerFilters(msgspec.Struct, frozen=True, kw_only=True):
         if self.limit is not None:
             check_int("limit", self.limit, minimum=1, maximum=MAX_PAGE_SIZE)
 
-    def with_bare_metal_tag(self, *, check: bool) -> ServerFilters:
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is filtered."""
+        shown = ("sort_key", "sort_dir", "limit")
+        return all(getattr(self, name) is None for name in self.__struct_fields__ if name not in shown)
+
+    def with_bare_metal_tag(self, tag: str, *, check: bool) -> ServerFilters:
         """Return these filters with the tag of bare-metal servers added.
 
         Args:
+            tag: The tag.
             check: Whether to refuse an image, which cannot be combined with a filter.
         """
         if self.image is not None and check:
@@ -136,7 +142,7 @@ class ServerFilters(msgspec.Struct, frozen=True, kw_only=True):
                 "bare_metal_only=False",
             )
         tags = _as_tuple(self.tags)
-        return self if BARE_METAL_TAG in tags else msgspec.structs.replace(self, tags=(BARE_METAL_TAG, *tags))
+        return self if tag in tags else msgspec.structs.replace(self, tags=(tag, *tags))
 
     def query(self, marker: str | None) -> Query:
         """Return the query of one page.

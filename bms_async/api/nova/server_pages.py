@@ -24,11 +24,11 @@ import msgspec
 from bms_async.api._prefetch import YIELD_EVERY, Prefetch, raise_not_awaitable, read_id
 from bms_async.api._recent_ids import MAX_REMEMBERED, RecentIds
 from bms_async.errors import BadRequestError, DecodeError, NotFoundError
-from bms_async.models import BriefServer, Link, Model, Server
+from bms_async.models import Link, Model
 from bms_async.session import Session
 from bms_async.wire import read_fragment
 
-ServerT = TypeVar("ServerT", Server, BriefServer)
+ServerT = TypeVar("ServerT")
 
 MAX_PAGE_SIZE = 1000
 """Maximum number of servers in a page of the compute service."""
@@ -165,7 +165,10 @@ class NativeServerList(Generic[ServerT]):
         operation: The name of the call, for errors.
         into: The type that each server is decoded into.
         page_size: Servers a page; None if there is only one page.
-        keep: Returns whether to list a server.
+        keep: Returns whether to list a server; None if that must be found out.
+        find_out: Finds it out.
+        show: Returns what is listed of a server.
+        on_end: Called at the end of the list with how many servers were read, and how many of them were listed.
         is_unstable_order: Whether servers may change their place in the list.
     """
 
@@ -175,17 +178,23 @@ class NativeServerList(Generic[ServerT]):
         session: Session,
         *,
         operation: str,
-        into: type[ServerT],
+        into: type[Any],
         page_size: int | None,
-        keep: Callable[[ServerT], bool],
+        keep: Callable[[Any], bool | None],
+        find_out: Callable[[Any], Coroutine[Any, Any, bool]],
+        show: Callable[[Any], ServerT],
+        on_end: Callable[[int, int], None],
         is_unstable_order: bool,
     ) -> None:
         self._fetch = fetch
         self._session = session
         self._operation = operation
-        self._into: type[ServerT] = into
+        self._into: type[Any] = into
         self._page_size = page_size
-        self._keep: Callable[[ServerT], bool] = keep
+        self._keep: Callable[[Any], bool | None] = keep
+        self._find_out: Callable[[Any], Coroutine[Any, Any, bool]] = find_out
+        self._show: Callable[[Any], ServerT] = show
+        self._on_end: Callable[[int, int], None] = on_end
         self._is_unstable_order = is_unstable_order
 
     if not TYPE_CHECKING:  # type checkers report these mistakes by themselves
@@ -194,7 +203,7 @@ class NativeServerList(Generic[ServerT]):
     async def __aiter__(self) -> AsyncIterator[ServerT]:
         recent_ids = RecentIds(None if self._is_unstable_order else MAX_REMEMBERED)
         planner = _MarkerPlanner(self._page_size)
-        read = 0
+        read = listed = 0
         ahead: Prefetch[NativePage] | None = Prefetch(self._session, lambda: self._fetch(None))
         try:
             while ahead is not None:
@@ -204,13 +213,18 @@ class NativeServerList(Generic[ServerT]):
                     server = read_fragment(self._operation, raw, self._into)
                     if recent_ids.add(server.id):
                         read += 1
-                        if self._keep(server):
-                            yield server
+                        is_kept = self._keep(server)
+                        if is_kept is None:
+                            is_kept = await self._find_out(server)
+                        if is_kept:
+                            listed += 1
+                            yield self._show(server)
                     if count % YIELD_EVERY == 0:
                         # A prefetched page is read without awaiting anything, so other tasks are let in.
                         await asyncio.sleep(0)
                 if planner.is_lost:
                     raise self._lost_error(page, planner, read)
+            self._on_end(read, listed)
         finally:
             if ahead is not None:
                 ahead.scope.cancel()

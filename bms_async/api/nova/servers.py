@@ -16,6 +16,7 @@ from bms_async.validation.text import check_native_name
 from bms_async.wire import NO_RETRY, Operation
 
 from . import server_operations as calls
+from .bare_metal import BareMetalFilter
 from .creation import NewServer, check_new_server, secrets_of, write_new_server
 from .server_lists import ServerLists
 from .server_poller import ServerPoller
@@ -27,8 +28,8 @@ _POLLS_A_MINUTE = 1000
 class NovaServers(ServerLists):
     """Servers, one at a time and without jobs: ``bms.nova.servers``."""
 
-    def __init__(self, session: Session, poller: ServerPoller, *, check: bool) -> None:
-        super().__init__(session, check=check)
+    def __init__(self, session: Session, poller: ServerPoller, bare_metal: BareMetalFilter, *, check: bool) -> None:
+        super().__init__(session, bare_metal, check=check)
         self._poller = poller
 
     async def create(

@@ -16,7 +16,7 @@ from bms_async.simulator.core.jobs import STEM, BatchJob, Shape
 from bms_async.simulator.core.refusals import Refusal
 from bms_async.simulator.core.servers import Action, Server, Work
 from bms_async.simulator.core.settings import CloudSettings
-from bms_async.simulator.core.single_jobs import NativeAction, SingleServerJob
+from bms_async.simulator.core.single_jobs import NativeAction, NativeMishaps, SingleServerJob
 
 __all__ = ["Activity", "JobCounts"]
 
@@ -117,11 +117,36 @@ class Activity:
         self._follow(job)
         return job
 
-    def start_native(self, action: Action, server: Server, on_failure: Callable[[float], None]) -> None:
+    def start_native(
+        self,
+        action: Action,
+        server: Server,
+        on_failure: Callable[[float], None],
+        on_vanish: Callable[[float], None],
+    ) -> None:
         """Start an action on one server without a job that clients can poll."""
-        seconds = self._settings.job_seconds
-        rng = self._next_work()
-        work = NativeAction(action, server, now=self._clock(), rng=rng, job_seconds=seconds, on_failure=on_failure)
+        settings, rng = self._settings, self._next_work()
+        mishaps = NativeMishaps()
+        if action != "create":
+            # A source of its own, so that it changes no other random values.
+            draw = self._draw(f"mishaps/{self._works}").random
+            if draw() < settings.native_ignored_share:
+                return
+            mishaps = NativeMishaps(
+                is_slow=draw() < settings.native_slow_share,
+                breaks=draw() < settings.native_error_share,
+                vanishes=draw() < settings.native_vanish_share,
+            )
+        work = NativeAction(
+            action,
+            server,
+            now=self._clock(),
+            rng=rng,
+            job_seconds=settings.job_seconds,
+            on_failure=on_failure,
+            on_vanish=on_vanish,
+            mishaps=mishaps,
+        )
         for course in work.courses:
             self._availability.note_single(server.id, action, work.accepted, course.end, done=course.done)
         self._follow(work)

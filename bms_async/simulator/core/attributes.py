@@ -129,6 +129,9 @@ def name_of(server: Server, extra: Attributes | None) -> str:
 
 def tags_of(server: Server, extra: Attributes | None) -> list[str]:
     """Return its tags; the cloud's own tag marks a bare-metal server."""
+    if server.is_deleted:
+        # Nova forgets the tags at once, though it still lists the server among the changes.
+        return []
     if extra is not None and extra.tags is not None:
         return extra.tags
     return [] if server.virtual else [BARE_METAL_TAG, f"rack-{server.rack}"]

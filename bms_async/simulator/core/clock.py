@@ -24,7 +24,11 @@ class WallClock:
 
     def seconds(self, at: float) -> str:
         """Such as `2019-05-22T03:30:52Z`, as servers print it (API reference, table 4-7)."""
-        return f"{_second((self._epoch_ms + round((at - self._born) * 1000)) // 1000)}Z"
+        return f"{_second(self.unix(at))}Z"
+
+    def unix(self, at: float) -> int:
+        """Whole seconds since 1970, as databases keep the times of servers."""
+        return (self._epoch_ms + round((at - self._born) * 1000)) // 1000
 
 
 @lru_cache(maxsize=4096)

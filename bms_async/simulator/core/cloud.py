@@ -286,10 +286,13 @@ class Cloud:
         """Start to delete a machine; other work on it has no effect any more."""
 
         def gone(_done: bool) -> None:  # noqa: FBT001 - a callback's argument
-            self._inventory.remove(server)
-            self.volumes = {volume: owner for volume, owner in self.volumes.items() if owner != server.id}
+            self._remove(server)
 
         self.activity.start_internal("delete", server, gone)
+
+    def _remove(self, server: Server) -> None:
+        self._inventory.remove(server)
+        self.volumes = {volume: owner for volume, owner in self.volumes.items() if owner != server.id}
 
     def work(self, action: PowerAction | Literal["create"], server: Server) -> None:
         """Start a native operation on one server, which has no job."""
@@ -299,7 +302,12 @@ class Cloud:
         def note(at: float) -> None:
             extra.fault = (f"The {action} operation failed.", at)
 
-        self.activity.start_native(action, server, note)
+        def vanish(at: float) -> None:
+            if not server.is_deleted:
+                server.end("delete", at, done=True)
+                self._remove(server)
+
+        self.activity.start_native(action, server, note, vanish)
 
     def job_document(self, job_id: str) -> bytes:
         """Return the document of a job or a sub-job; see `Activity.document`."""

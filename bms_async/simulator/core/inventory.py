@@ -111,13 +111,16 @@ class Inventory:
         return server
 
     def remove(self, server: Server) -> None:
-        """Remove a machine; its index stays unused."""
+        """Remove a machine; its index stays unused, and lists of changes still show it."""
         if isinstance(server, VirtualMachine):
             self.machines.pop(server.id, None)
         elif self.by_id.pop(server.id, None) is not None:
             self._gone += 1
             self._count(flavor_of(server, self.extras.get(server.id)), -1)
-        self.extras.pop(server.id, None)
+        extra = self.extras.pop(server.id, None)
+        if extra is not None and (extra.birth is not None or extra.name is not None):
+            kept = self.extras[server.id] = Attributes()
+            kept.birth, kept.name = extra.birth, extra.name
 
     def rows(self) -> Sequence[Server]:
         """Return all machines, the oldest first, including removed ones."""

@@ -237,7 +237,10 @@ class BatchJob:
             self._failed += not done
             server = self._servers[i]
             if server.work is self:
-                server.end(self._action, self._ends[i], done=done)
+                self._end(server, self._ends[i], done=done)
+
+    def _end(self, server: Server, at: float, *, done: bool) -> None:
+        server.end(self._action, at, done=done)
 
     def status(self) -> str:
         """The parent's status, as far as the job has been advanced."""

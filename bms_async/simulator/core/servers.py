@@ -177,6 +177,11 @@ class Server:
         return self.index % self._statuses.rack_size
 
     @property
+    def is_deleted(self) -> bool:
+        """Whether it is gone."""
+        return self._statuses[self.index] == GONE
+
+    @property
     def task_state(self) -> str | None:
         """`OS-EXT-STS:task_state`."""
         return None if self.task is None else _TASKS[self.task]
@@ -232,6 +237,10 @@ class Server:
             self._statuses[self.index] = ERROR
         self.action = self.task = self.work = None
         self.updated = at
+
+    def break_down(self) -> None:
+        """Show ERROR, after an action that has ended."""
+        self._statuses[self.index] = ERROR
 
 
 class VirtualMachine(Server):

@@ -21,6 +21,7 @@ _NEVER_EMPTY: Final = (
 )  # fmt: skip
 _SHARES: Final = (
     "fail_share", "never_back_share", "stopped_share", "windows_share", "stuck_share", "stillborn_share",
+    "native_error_share", "native_ignored_share", "native_slow_share", "native_vanish_share",
 )  # fmt: skip
 _MAX_LIFETIME: Final = 10 * 366 * 86400.0
 
@@ -58,6 +59,10 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
             reason at the job, and nothing done to any server.
         reason_place: Where the reason of a failed sub-job is reported: at the sub-job, in its entities
             (``errorcode_message``, which the vendor's SDK has), only at the job, or nowhere.
+        native_error_share: Share of the native power operations after which the server is in ERROR, with a fault.
+        native_ignored_share: Share of those that are accepted and change nothing, not even the server's `updated`.
+        native_slow_share: Share of those that take ten times as long.
+        native_vanish_share: Share of those during which somebody deletes the server.
         page_cap: Maximum servers a page, in both lists, whatever was requested.
         list_count: The count in the BMS list: of all pages, of this page, or none.
         list_links: Whether native lists link to the next page.
@@ -107,6 +112,10 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     stuck_share: float = 0.0
     stillborn_share: float = 0.0
     reason_place: ReasonPlace = "sub_job"
+    native_error_share: float = 0.0
+    native_ignored_share: float = 0.0
+    native_slow_share: float = 0.0
+    native_vanish_share: float = 0.0
     page_cap: int = 1000
     list_count: ListCount = "all"
     list_links: bool = True

@@ -1,18 +1,20 @@
 """Work on a single server: jobs without sub-jobs, and native operations, which have no job."""
 
+import math
 import random
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 
 from bms_async.simulator.core.clock import WallClock
-from bms_async.simulator.core.jobs import REASONS, STEM, BatchJob, Standing, write_job
+from bms_async.simulator.core.jobs import REASONS, STEM, BatchJob, Course, Standing, write_job
 from bms_async.simulator.core.servers import Action, Server
 
-__all__ = ["NativeAction", "SingleServerJob"]
+__all__ = ["NativeAction", "NativeMishaps", "SingleServerJob"]
 
 _ENCODE: Final = msgspec.json.Encoder().encode
+_SLOWER: Final = 10
 
 
 class SingleServerJob:
@@ -124,13 +126,26 @@ class SingleServerJob:
         """Return None: there are no sub-jobs."""
 
 
+class NativeMishaps(NamedTuple):
+    """What goes wrong with a native operation, beyond what its server makes of it; see `CloudSettings`."""
+
+    is_slow: bool = False
+    breaks: bool = False
+    vanishes: bool = False
+
+
 class NativeAction(BatchJob):
     """A native operation: a batch of one server that clients cannot poll, with a callback for failure.
 
     Nova sets the task before it responds, so that the next read shows it.
+
+    Args:
+        on_failure: Called with the time of a failure.
+        on_vanish: Deletes the server, in the middle of the operation.
+        mishaps: What goes wrong with it.
     """
 
-    __slots__ = ("_has_reported", "_on_failure")
+    __slots__ = ("_has_reported", "_mishaps", "_on_failure", "_on_vanish", "_vanishes_at")
 
     def __init__(
         self,
@@ -141,14 +156,44 @@ class NativeAction(BatchJob):
         rng: random.Random,
         job_seconds: tuple[float, float],
         on_failure: Callable[[float], None],
+        on_vanish: Callable[[float], None],
+        mishaps: NativeMishaps = NativeMishaps(),  # noqa: B008 - it is a tuple
     ) -> None:
-        super().__init__("0" * 32, action, [server], now=now, rng=rng, job_seconds=job_seconds, at_once=True)
-        self._on_failure = on_failure
+        shortest, longest = job_seconds
+        if mishaps.is_slow:
+            shortest, longest = shortest * _SLOWER, longest * _SLOWER
+        super().__init__("0" * 32, action, [server], now=now, rng=rng, job_seconds=(shortest, longest), at_once=True)
+        self._mishaps = mishaps
+        self._on_failure, self._on_vanish = on_failure, on_vanish
         self._has_reported = False
+        self._vanishes_at = (now + self.last_end) / 2 if mishaps.vanishes else math.inf
+
+    @property
+    def courses(self) -> Iterator[Course]:
+        """What it comes to on its server, the mishaps included."""
+        for course in super().courses:
+            is_done = course.done and not (self._mishaps.breaks or self._mishaps.vanishes)
+            yield course._replace(end=min(course.end, self._vanishes_at), done=is_done)
+
+    @property
+    def next_event(self) -> float:
+        """The time of the next event; infinity once it has ended."""
+        return min(super().next_event, self._vanishes_at)
 
     def advance(self, now: float) -> None:
         """Apply all events that are due."""
-        super().advance(now)
+        super().advance(min(now, self._vanishes_at))
+        if self._vanishes_at <= now:
+            at, self._vanishes_at = self._vanishes_at, math.inf
+            self._on_vanish(at)
+            super().advance(now)
         if self.failed and not self._has_reported:
             self._has_reported = True
             self._on_failure(self.last_end)
+
+    def _end(self, server: Server, at: float, *, done: bool) -> None:
+        super()._end(server, at, done=done and not self._mishaps.breaks)
+        if self._mishaps.breaks:
+            server.break_down()
+            self._has_reported = True
+            self._on_failure(at)

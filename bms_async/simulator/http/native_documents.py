@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from bms_async.simulator.core.attributes import Attributes, nics_of
+from bms_async.simulator.core.attributes import Attributes, nics_of, tags_of
 from bms_async.simulator.core.clock import View
 from bms_async.simulator.core.servers import Server
 from bms_async.simulator.http.documents import server_fields
@@ -65,6 +65,15 @@ def native_document(
         "links": _links(server.id, view, base),
         "OS-SRV-USG:terminated_at": None,
     }
+    if server.is_deleted:
+        document |= {
+            "addresses": {},
+            "hostId": "",
+            "os-extended-volumes:volumes_attached": [],
+            "OS-SRV-USG:terminated_at": f"{document['updated'][:-1]}.000000",
+        }
+        if "tags" in document:
+            document["tags"] = tags_of(server, extra)
     return document
 
 

@@ -19,7 +19,7 @@ from bms_async.simulator.core.attributes import (
     zone_of,
 )
 from bms_async.simulator.core.cloud import Cloud
-from bms_async.simulator.core.refusals import bad_request
+from bms_async.simulator.core.refusals import bad_request, native
 from bms_async.simulator.core.servers import Server
 from bms_async.simulator.http.microversions import TAGS, Microversion
 
@@ -38,6 +38,7 @@ class _Wish(NamedTuple):
     oldest_first: bool = False
     most: int = _MAX_PAGE
     marker: str | None = None
+    deleted: bool | None = False
 
 
 async def find_machines(cloud: Cloud, query: QueryParams, version: Microversion) -> tuple[list[Server], bool]:
@@ -49,25 +50,26 @@ async def find_machines(cloud: Cloud, query: QueryParams, version: Microversion)
     wish = _read(cloud, query, version)
     most = min(wish.most, cloud.settings.page_cap)
     await cloud.settle()
-    rows, tests = cloud.machines(), wish.tests
+    rows = cloud.machines()
     # In the order of creation, one page is enough; any other order needs all rows.
     inline = iter(rows) if wish.oldest_first else reversed(rows)
     if wish.orders:
-        inline = iter(await _sort(cloud, [each async for each in _matching(cloud, inline, tests)], wish.orders))
-        tests = []
+        matching = [each async for each in _matching(cloud, inline, wish)]
+        inline, wish = iter(await _sort(cloud, matching, wish.orders)), wish._replace(tests=[])
     if wish.marker is not None:
         inline = _after(inline, wish.marker)
     found: list[Server] = []
-    async for server in _matching(cloud, inline, tests):
+    async for server in _matching(cloud, inline, wish):
         if len(found) == most:
             return found, True
         found.append(server)
     return found, False
 
 
-async def _matching(cloud: Cloud, rows: Iterable[Server], tests: list[_Test]) -> AsyncIterator[Server]:
+async def _matching(cloud: Cloud, rows: Iterable[Server], wish: _Wish) -> AsyncIterator[Server]:
+    tests, deleted = wish.tests, wish.deleted
     for number, server in enumerate(rows, 1):
-        if server.status == "DELETED":
+        if deleted is not None and server.is_deleted is not deleted:
             continue
         extra = cloud.attributes_of(server)
         if all(test(server, extra) for test in tests):
@@ -102,7 +104,21 @@ def _read(cloud: Cloud, query: QueryParams, version: Microversion) -> _Wish:
     if query.get("changes-since"):
         tests.append(_changed_since(cloud, query["changes-since"]))
     orders, oldest_first = _read_orders(cloud, query)
-    return _Wish(tests, orders, oldest_first, _read_limit(query), query.get("marker") or None)
+    deleted = _read_deleted(cloud, query)
+    return _Wish(tests, orders, oldest_first, _read_limit(query), query.get("marker") or None, deleted)
+
+
+def _read_deleted(cloud: Cloud, query: QueryParams) -> bool | None:
+    """Whether only deleted servers are listed, or none of them; None lists both.
+
+    Changes include the deleted ones, for everyone. The filter `deleted` is for administrators, and ignored for others.
+    """
+    asks = query.get("status", "").upper() == "DELETED"
+    if asks and not cloud.settings.administrator:
+        raise native(403, "Only administrators may list deleted instances")
+    if not cloud.settings.administrator or "deleted" not in query:
+        return True if asks else None if query.get("changes-since") else False
+    return asks or query["deleted"].lower() in {"1", "t", "true", "on", "y", "yes"}
 
 
 def _read_limit(query: QueryParams) -> int:
@@ -165,8 +181,9 @@ def _changed_since(cloud: Cloud, text: str) -> _Test:
     except ValueError:
         raise bad_request(f"changes-since is not a time: {text}") from None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    since = cloud.born + (aware - cloud.settings.epoch).total_seconds()
-    return lambda server, extra: _updated(cloud, server, extra) >= since
+    # The database keeps whole seconds, so that what changed later in the same second is found too.
+    since, unix = aware.timestamp(), cloud.wall.unix
+    return lambda server, extra: unix(_updated(cloud, server, extra)) >= since
 
 
 _TESTS: Final[dict[str, Callable[[str], _Test]]] = {

@@ -135,6 +135,8 @@ class _NativeServerRoutes:
             raise bad_request("reboot must have a type, HARD or SOFT.")
         action = _ACTIONS[key]
         if server.objection(action) is not None:
+            if server.locked and not server.action:
+                raise native(409, f"Instance {server.id} is locked")
             doing = f"task_state {server.task_state}" if server.action else f"vm_state {server.vm_state}"
             raise native(409, f"Cannot '{action}' instance {server.id} while it is in {doing}")
         self._cloud.work(action, server)

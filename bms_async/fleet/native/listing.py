@@ -1,0 +1,173 @@
+"""The calls by which a plain OpenStack cloud is watched: the list of what changed, and single servers.
+
+All of them keep one distance: no two requests for a page or a server begin within a second of each other. Pages are
+decoded a few servers at a time, so that none holds the event loop (R9), and by the same reader of pages that the lists
+of ``bms.nova`` have, which knows deleted markers, short pages and clouds without links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Final
+
+import anyio
+import msgspec
+
+from bms_async.api.nova.server_filters import ServerFilters
+from bms_async.api.nova.server_operations import GET, LIST_DETAILS
+from bms_async.api.nova.server_pages import NativePage, NativeServerList
+from bms_async.errors import NotFoundError
+from bms_async.limits import Lane
+from bms_async.models.base import Model
+from bms_async.session import Session
+from bms_async.wire import NO_RETRY, HttpResponse, Operation
+
+from .cloud_time import CloudTime
+from .verdict import NativeState
+
+DISTANCE: Final = 1.0
+"""Seconds between the beginnings of two requests."""
+
+OVERLAP: Final = 10.0
+"""Seconds by which a list of changes reaches back behind what was read before: the clocks of the cloud's own machines
+may differ, and a change shows in the database a moment after its time."""
+
+
+class _StateResponse(Model, frozen=True, kw_only=True):
+    server: NativeState
+
+
+_GET_STATE: Operation[_StateResponse] = msgspec.structs.replace(GET, result=_StateResponse)  # type: ignore[arg-type]  # same call
+
+
+class Listing:
+    """Reads changes and single servers, at most one request a second; nothing is retried here.
+
+    Args:
+        session: Makes the calls.
+        lane: The lane that they wait in.
+        headers: The headers of each, such as a microversion.
+
+    Attributes:
+        time: What is known of the cloud's clock.
+        pages: How many pages were requested.
+        reads: How many single servers were requested.
+    """
+
+    def __init__(self, session: Session, *, lane: Lane, headers: Mapping[str, str]) -> None:
+        self._session = session
+        self._lane = lane
+        self._headers = headers
+        self._next_at = 0.0
+        self._newest: float | None = None
+        self.time = CloudTime()
+        self.pages = self.reads = 0
+
+    async def learn_time(self) -> None:
+        """Make one small request, of which only the date counts.
+
+        Raises:
+            CallError: It failed.
+        """
+        await self._fetch_page(ServerFilters(limit=1), None)
+
+    def changes(self, since: float | None) -> AsyncIterator[NativeState]:
+        """Iterate over the servers that have changed, deleted ones included.
+
+        Args:
+            since: When, by the event loop's clock; None for all servers, without the deleted ones.
+
+        Raises:
+            CallError: A page could not be read; earlier ones may have been.
+        """
+        filters = ServerFilters(changes_since=None if since is None else self._as_date(since))
+        servers: NativeServerList[NativeState] = NativeServerList(
+            partial(self._fetch_page, filters),
+            self._session,
+            operation=LIST_DETAILS.name,
+            into=NativeState,
+            page_size=filters.page_size,
+            keep=lambda _: True,
+            find_out=_never,
+            show=self._note_newest,
+            on_end=lambda *_: None,
+            is_unstable_order=False,
+        )
+        return aiter(servers)
+
+    async def read(self, server_id: str) -> NativeState | None:
+        """Return one server; None if the compute service does not know it.
+
+        Raises:
+            CallError: It could not be read, or a gateway, not the compute service, has answered 404.
+        """
+        await self._keep_distance()
+        self.reads += 1
+        with_date = self._date_reader()
+        path = {"server_id": server_id}
+        try:
+            response = await self._session.call(
+                _GET_STATE, path=path, headers=self._headers, lane=self._lane, retry=NO_RETRY, on_response=with_date
+            )
+        except NotFoundError as error:
+            if error.code is None or error.code.startswith("APIG"):
+                raise
+            return None
+        return response.server
+
+    def _as_date(self, since: float) -> datetime | None:
+        """Return a moment as a date of the cloud's, some seconds earlier; None if it cannot be known."""
+        if self.time.is_known:
+            return datetime.fromtimestamp(self.time.earliest(since) - OVERLAP, UTC)
+        # A cloud without dates: its servers' own times are left, and for the first time there is none.
+        return None if self._newest is None else datetime.fromtimestamp(self._newest - OVERLAP, UTC)
+
+    def _note_newest(self, state: NativeState) -> NativeState:
+        if (updated := state.updated_at) is not None:
+            self._newest = updated if self._newest is None else max(self._newest, updated)
+        return state
+
+    async def _fetch_page(self, filters: ServerFilters, marker: str | None) -> NativePage:
+        await self._keep_distance()
+        self.pages += 1
+        return await self._session.call(
+            LIST_DETAILS,
+            query=filters.query(marker),
+            headers=self._headers,
+            lane=self._lane,
+            retry=NO_RETRY,
+            on_response=self._date_reader(),
+        )
+
+    async def _keep_distance(self) -> None:
+        now = anyio.current_time()
+        self._next_at, wait = max(now, self._next_at) + DISTANCE, self._next_at - now
+        if wait > 0:
+            await anyio.sleep(wait)
+
+    def _date_reader(self) -> Callable[[HttpResponse], None]:
+        sent = anyio.current_time()
+
+        def read(response: HttpResponse) -> None:
+            date = _read_date(response.header("Date"))
+            if date is not None:
+                self.time.learn(date, sent=sent, received=anyio.current_time())
+
+        return read
+
+
+def _read_date(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+async def _never(_state: NativeState) -> bool:
+    return True
