@@ -65,6 +65,9 @@ _LOOK_SHARE = 0.02
 _TAKE_OVER_EVERY = 2.0
 """Seconds between two looks for what other workers have left."""
 
+_LOOK_FOR_PLANS_EVERY = 5.0
+"""Seconds between two looks for plans of rollouts that nobody carries out."""
+
 _TAKEN_AT_ONCE = 20
 _MAX_HELD = 2000
 """Batches that a worker carries on at once; nearly all of them only wait for their job."""
@@ -262,7 +265,7 @@ class Worker:
                 _log.warning("no plan of a rollout can be claimed now: %s", error)
                 kept = None
             if kept is None:
-                await anyio.sleep(_TAKE_OVER_EVERY)
+                await anyio.sleep(_LOOK_FOR_PLANS_EVERY)
                 continue
             tasks.start_soon(self._carry_out, kept)
 
