@@ -58,7 +58,7 @@ _PROMPT_WRITE_DELAY = 0.1
 
 
 _LONGEST_DELAY = 590.0
-"""Seconds for which a batch waits for its window at most before it is looked at again; the journal knows no longer one."""
+"""Seconds after which a batch that waits for its window is looked at again; the journal knows no longer delay."""
 
 
 class FollowingBatch(msgspec.Struct, frozen=True, kw_only=True):

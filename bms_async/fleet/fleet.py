@@ -31,8 +31,9 @@ class Fleet:
     """Power actions on any number of servers, in batches, as fast as the limits allow: ``bms.fleet``.
 
     Each method takes any number of servers, from an iterable or an async iterable: their ids, or the servers themselves
-    as a list returns them. An id that comes twice, in whatever spelling, counts once. A list of up to 200,000 ids, and a set or dict of up to 20,000, is copied. A larger one is
-    read while the run goes on and must not change meanwhile. A generator is closed when the run ends.
+    as a list returns them. An id that comes twice, in whatever spelling, counts once. A list of up to 200,000, and a
+    set or dict of up to 20,000, is copied. A larger one is read while the run goes on and must not change meanwhile. A
+    generator is closed when the run ends.
     """
 
     def __init__(self, session: Session, watcher: Watcher, *, check: bool) -> None:
@@ -51,8 +52,8 @@ class Fleet:
             The run, which has begun: await it for its report, or iterate over it for each outcome.
 
         Raises:
-            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is an
-                outcome, SKIPPED.
+            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is
+                an outcome, SKIPPED.
             ClientClosedError: The client is not open.
 
         Source: API reference 4.4.3; 50 calls a minute, 1000 servers a call.
@@ -70,8 +71,8 @@ class Fleet:
             The run, which has begun: await it for its report, or iterate over it for each outcome.
 
         Raises:
-            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is an
-                outcome, SKIPPED.
+            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is
+                an outcome, SKIPPED.
             ClientClosedError: The client is not open.
 
         Source: API reference 4.4.5; 50 calls a minute, 1000 servers a call.
@@ -92,8 +93,8 @@ class Fleet:
             The run, which has begun: await it for its report, or iterate over it for each outcome.
 
         Raises:
-            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is an
-                outcome, SKIPPED.
+            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is
+                an outcome, SKIPPED.
             ClientClosedError: The client is not open.
 
         Source: API reference 4.4.4; 50 calls a minute, 1000 servers a call.
@@ -158,7 +159,9 @@ class Fleet:
 
         def make_work(tracker: RunTracker, source: IdSource) -> PowerWork:
             walk = Walk(tracker, source, run_options, lambda: RolloutReader(session, lane), session.redact)
-            return PowerWork(tracker, source, walk, send, StateReader(session, lane), run_options)
+            return PowerWork(
+                tracker, source, walk, send_batch=send, reader=StateReader(session, lane), options=run_options
+            )
 
         return begin(session, operation.name, servers, make_work, run_options, check=self._check)
 

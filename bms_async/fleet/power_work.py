@@ -44,6 +44,7 @@ class PowerWork:
         tracker: RunTracker,
         source: IdSource,
         walk: Walk,
+        *,
         send_batch: SendBatch,
         reader: StateReader,
         options: RunOptions,
