@@ -15,6 +15,7 @@ from bms_async import (
     ConfigurationError,
     InvalidRequestError,
     Limits,
+    OutcomeState,
     PasswordAuth,
     StaticToken,
 )
@@ -114,8 +115,12 @@ async def test_a_server_in_the_place_of_its_id_is_named_in_the_error(world: Simu
     server = await bms.servers.get(world.ids[0])
     with pytest.raises(InvalidRequestError, match=r"expected an id; pass its \.id, not the Server"):
         await bms.servers.get(server)
-    report = await bms.fleet.stop(bms.servers.list())
-    assert all("pass its .id, not the Server" in str(outcome.error) for outcome in report.outcomes)
+
+
+async def test_a_fleet_run_takes_servers_in_the_place_of_their_ids(world: Simulated) -> None:
+    report = await world.bms.fleet.stop(world.bms.servers.list())
+    assert {outcome.server_id for outcome in report.outcomes} == set(world.ids)
+    assert report.by_state[OutcomeState.SUCCEEDED] == len(world.ids)
 
 
 def test_limits_in_a_plain_dict_are_refused() -> None:

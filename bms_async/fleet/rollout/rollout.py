@@ -53,7 +53,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         ready: Says whether a server is well again: a coroutine function of the `Server` that returns True or False. It
             is called again until it says so. `tcp_open`, `http_ok` and `all_of` make such functions. None: the end of
             the job is enough.
-        ready_timeout: Seconds that a server has to become ready, from the first check on. That is made at its job's end.
+        ready_timeout: Seconds that a server has to become ready, from the first check at its job's end on.
         settle: Seconds between the readiness of a server and the next of its group.
         window: When something may begin; what has begun is followed to its end. None for always.
         abort_above: Abort threshold, as the run's option of that name.
