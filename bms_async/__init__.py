@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from bms_async.fleet import FleetReport, FleetRun, Outcome, OutcomeState, Progress
     from bms_async.fleet.rollout.readiness import AllOf, HttpOk, TcpOpen, all_of, http_ok, tcp_open
     from bms_async.fleet.rollout.rollout import Rollout
+    from bms_async.fleet.rollout.standing import RolloutPhase, RolloutStanding, WaitReason
     from bms_async.fleet.rollout.window import Window
     from bms_async.hooks import (
         AttemptEnded,
@@ -255,6 +256,8 @@ __all__ = [
     "RetryPolicy",
     "RetryScheduled",
     "Rollout",
+    "RolloutPhase",
+    "RolloutStanding",
     "RootVolume",
     "RunEnded",
     "RunOutcomes",
@@ -286,6 +289,7 @@ __all__ = [
     "TransportStatistics",
     "VersionStatus",
     "VolumeAttachment",
+    "WaitReason",
     "WaitTooLongError",
     "WatcherStatistics",
     "Window",

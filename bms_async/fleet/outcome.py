@@ -13,7 +13,7 @@ from bms_async.errors import ApiError, BmsError, CallError, ServerStateError, Su
 from bms_async.errors.jobs import describe_failure
 from bms_async.models import Job, JobStatus, SubJob
 
-from .rollout.standing import Standing
+from .rollout.standing import RolloutStanding
 
 ALREADY: Mapping[str, str] = {"servers.start": "BMS.0038", "servers.stop": "BMS.0039"}
 """The code for a server that is in the requested state already, by action."""
@@ -160,7 +160,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     to_verify: int = 0
     extra_calls: int = 0
     waits_for: str | None = None
-    rollout: Standing | None = None
+    rollout: RolloutStanding | None = None
 
 
 def code_of_error(error: BaseException | None) -> str | None:

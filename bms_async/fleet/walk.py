@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bms_async.models import Server
 
-    from .rollout.standing import Standing
+    from .rollout.standing import RolloutStanding
     from .rollout.walk import RolloutWalk
 
 _ANY_NUMBER = 1 << 62
@@ -132,7 +132,7 @@ class Walk:
         why = self.gate.why_closed(self._tracker.clock.now())
         return why if why is not None or self._rollout is None else self._rollout.waits_for()
 
-    def standing(self) -> Standing | None:
+    def standing(self) -> RolloutStanding | None:
         """Return how far a rollout is; None without one."""
         return None if self._rollout is None else self._rollout.standing()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from bms_async.errors import JournalError
-from bms_async.fleet.rollout.standing import Standing
+from bms_async.fleet.rollout.standing import RolloutStanding
 from bms_async.journal import COPY_ADVICE, KeptPlan, NewPlan, pack_ids, unpack_ids
 
 SERVERS_A_PART = 10_000
@@ -30,7 +30,7 @@ class KeptStanding(msgspec.Struct, frozen=True, kw_only=True):
         waits_for: Why nothing begins at the moment; None if something may.
     """
 
-    standing: Standing
+    standing: RolloutStanding
     waits_for: str | None = None
 
     def encode(self) -> bytes:

@@ -30,7 +30,7 @@ from .books import Books
 from .packing import LINGER, WORTH_A_CALL, Packing
 from .progress import RolloutProgress
 from .room import Asked, Group, Settling, allowed_of
-from .standing import Phase, Reason
+from .standing import RolloutPhase, WaitReason
 
 _STEP: Final = 2000
 """How many rooms become free in one call at most, and how many groups are sealed in one step: some milliseconds."""
@@ -64,7 +64,7 @@ class RolloutPlanner(RolloutProgress):
         max_in_flight: int | None = None,
         packs: bool = True,
     ) -> None:
-        super().__init__(Books(max_groups), Settling(settle), Phase.CANARY if canary else Phase.MAIN)
+        super().__init__(Books(max_groups), Settling(settle), RolloutPhase.CANARY if canary else RolloutPhase.MAIN)
         # The share as it is written: 0.29 of 100 are 29, and not the 28 that the float's own value gives.
         self._max_unavailable = (
             Fraction(repr(max_unavailable)) if isinstance(max_unavailable, float) else max_unavailable
@@ -128,7 +128,7 @@ class RolloutPlanner(RolloutProgress):
                 number += 1
             if number:
                 taken.append((group, number))
-        if self.phase is Phase.CANARY and any(number > group.waiting for group, number in taken):
+        if self.phase is RolloutPhase.CANARY and any(number > group.waiting for group, number in taken):
             # The rest would not have gone if a canary had not been well.
             self._canaries_left = 0
             self._begin_main()
@@ -227,7 +227,7 @@ class RolloutPlanner(RolloutProgress):
             self._note_lost(server_id, group)
         else:
             self._free(group, now, settles=well)
-        if self.phase is Phase.CANARY:
+        if self.phase is RolloutPhase.CANARY:
             self._end_canary(server_id, now, well=well)
         self._books.refresh(group)
         self._note_room(now, group)
@@ -298,23 +298,23 @@ class RolloutPlanner(RolloutProgress):
         self.waiting -= len(popped)
         return tuple(popped)
 
-    def _reason(self, now: float) -> Reason | None:
+    def _reason(self, now: float) -> WaitReason | None:
         if self.canary_failure is not None:
-            return Reason.CANARY_FAILED
+            return WaitReason.CANARY_FAILED
         if not self.waiting:
-            return Reason.LAST if self.under_way else None
+            return WaitReason.LAST if self.under_way else None
         if count := self._count(MAX_BATCH_SIZE):
-            return None if self._is_worth_it(count, MAX_BATCH_SIZE, now) else Reason.PACKING
+            return None if self._is_worth_it(count, MAX_BATCH_SIZE, now) else WaitReason.PACKING
         is_blocked = not (self._books.hoping or self._books.has_untouched)
         reasons = {
-            Reason.CANARIES_SETTLE: self._main_at is not None,
-            Reason.IN_FLIGHT: self.under_way >= self._max_in_flight,
-            Reason.CANARIES: self.phase is Phase.CANARY,
-            Reason.BLOCKED: is_blocked,
-            Reason.GROUPS: self._books.has_untouched,
-            Reason.SETTLE: not self.under_way,
+            WaitReason.CANARIES_SETTLE: self._main_at is not None,
+            WaitReason.IN_FLIGHT: self.under_way >= self._max_in_flight,
+            WaitReason.CANARIES: self.phase is RolloutPhase.CANARY,
+            WaitReason.BLOCKED: is_blocked,
+            WaitReason.GROUPS: self._books.has_untouched,
+            WaitReason.SETTLE: not self.under_way,
         }
-        return next((reason for reason, holds in reasons.items() if holds), Reason.ROOM)
+        return next((reason for reason, holds in reasons.items() if holds), WaitReason.ROOM)
 
     def _free(self, group: Group, now: float, *, settles: bool) -> None:
         if settles and self._settle > 0:
@@ -337,7 +337,7 @@ class RolloutPlanner(RolloutProgress):
             self._note_room(now)
 
     def _begin_main(self) -> None:
-        self.phase = Phase.MAIN
+        self.phase = RolloutPhase.MAIN
         self._main_at = None
         self._books.begin_main()
 

@@ -12,7 +12,7 @@ from bms_async.fleet.sharded import Pieces, Table
 from .books import Books
 from .chains import Chains
 from .room import Group, Settling
-from .standing import GroupStanding, Phase, Reason, Standing, group_standing
+from .standing import GroupStanding, RolloutPhase, RolloutStanding, WaitReason, group_standing
 
 MAX_NAMED: Final = 20
 """How many servers and groups a standing names."""
@@ -30,7 +30,7 @@ class RolloutProgress(ABC):
         lost: How many are unavailable for good.
     """
 
-    def __init__(self, books: Books, settling: Settling, phase: Phase) -> None:
+    def __init__(self, books: Books, settling: Settling, phase: RolloutPhase) -> None:
         self._books = books
         self._chains = Chains()
         self._settling = settling
@@ -70,12 +70,12 @@ class RolloutProgress(ABC):
         books = self._chains.group(group)
         return None if books is None else group_standing(books)
 
-    def standing(self, now: float) -> Standing:
+    def standing(self, now: float) -> RolloutStanding:
         """Return how far all is."""
         self._advance(now)
         blocked = dict.fromkeys(islice(self._books.blocked_names(), min(self._books.blocked, MAX_NAMED)))
         lost = (server_id for server_id in self._lost_ids if server_id in self._lost)
-        return Standing(
+        return RolloutStanding(
             phase=self.phase,
             waiting=self.waiting,
             under_way=self.under_way,
@@ -115,5 +115,5 @@ class RolloutProgress(ABC):
         """Note what time has changed."""
 
     @abstractmethod
-    def _reason(self, now: float) -> Reason | None:
+    def _reason(self, now: float) -> WaitReason | None:
         """Return why no server is taken just now, None if some may go or all is over."""

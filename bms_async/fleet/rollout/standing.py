@@ -9,14 +9,14 @@ import msgspec
 from .room import Group, GroupState
 
 
-class Phase(StrEnum):
+class RolloutPhase(StrEnum):
     """Which servers of a rollout may go."""
 
     CANARY = "canary"
     MAIN = "main"
 
 
-class Reason(StrEnum):
+class WaitReason(StrEnum):
     """Why no server is taken just now."""
 
     CANARY_FAILED = "a canary is not well"
@@ -31,7 +31,7 @@ class Reason(StrEnum):
     LAST = "the last servers are under way"
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class RolloutStanding(msgspec.Struct, frozen=True, kw_only=True):
     """How far a rollout is.
 
     Attributes:
@@ -50,7 +50,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         reason: Why no server is taken just now; None if some may go, or all is over.
     """
 
-    phase: Phase
+    phase: RolloutPhase
     waiting: int
     under_way: int
     settling: int
@@ -62,7 +62,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     groups_blocked: int
     blocked_groups: tuple[str, ...]
     canary_failure: str | None
-    reason: Reason | None
+    reason: WaitReason | None
 
 
 class GroupStanding(msgspec.Struct, frozen=True, kw_only=True):

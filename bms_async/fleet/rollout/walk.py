@@ -19,7 +19,7 @@ from .known import KnownServers, pop_all, unknown_group
 from .planner import RolloutPlanner
 from .recovery import Recovery
 from .rollout import Rollout
-from .standing import Standing
+from .standing import RolloutStanding
 
 
 class RolloutWalk:
@@ -127,7 +127,7 @@ class RolloutWalk:
         answer = self._recovery.last_answer()
         return f"{checked:,} servers are not ready yet" + (f", the first: {answer}" if answer else "")
 
-    def standing(self) -> Standing:
+    def standing(self) -> RolloutStanding:
         """Return how far the rollout is."""
         return self._planner.standing(self._tracker.loop_time())
 

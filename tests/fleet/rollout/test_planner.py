@@ -10,7 +10,7 @@ from bms_async.fleet.rollout.order import best_order
 from bms_async.fleet.rollout.planner import RolloutPlanner
 from bms_async.fleet.rollout.progress import MAX_NAMED
 from bms_async.fleet.rollout.room import Settling
-from bms_async.fleet.rollout.standing import Phase, Reason
+from bms_async.fleet.rollout.standing import RolloutPhase, WaitReason
 from tests.fleet.rollout._walk import Limits, fleet_of, walk
 
 
@@ -77,13 +77,13 @@ def test_the_rest_goes_when_all_canaries_are_well_and_have_settled() -> None:
     end_well(planner, "a0", "a1", "b0", at=5)
     assert planner.take(5) == ()
     assert planner.take(35) == ("a2",)
-    assert planner.phase is Phase.CANARY
+    assert planner.phase is RolloutPhase.CANARY
     assert planner.next_time(35) is None
 
     end_well(planner, "a2", at=50)
 
     assert planner.next_time(50) == 80
-    assert planner.standing(79).reason is Reason.CANARIES_SETTLE
+    assert planner.standing(79).reason is WaitReason.CANARIES_SETTLE
     assert planner.take(79) == ()
     assert planner.take(80) == ("b1", "b2")
 
@@ -100,7 +100,7 @@ def test_nothing_goes_after_a_canary_that_is_not_well(available: bool) -> None:
     assert planner.take(1000) == ()
     assert planner.next_time(1000) is None
     assert planner.pop_blocked(10) == []
-    assert planner.standing(1000).reason is Reason.CANARY_FAILED
+    assert planner.standing(1000).reason is WaitReason.CANARY_FAILED
 
 
 def test_canaries_that_are_the_whole_fleet_are_a_plan_too() -> None:
@@ -131,7 +131,7 @@ def test_a_group_goes_on_when_what_blocked_it_is_found_well() -> None:
     planner = planner_of({"a": 2}, max_unavailable=1, settle=30)
     planner.take(0)
     planner.end("a0", 1, well=False, available=False)
-    assert planner.standing(1).reason is Reason.BLOCKED
+    assert planner.standing(1).reason is WaitReason.BLOCKED
 
     planner.recover("a0", 5)
 
@@ -186,7 +186,7 @@ def test_a_group_is_begun_when_another_has_ended_and_settled() -> None:
     assert planner.take(0) == ("a0", "a1")
     end_well(planner, "a0", at=1)
     assert planner.take(31) == ()
-    assert planner.standing(31).reason is Reason.GROUPS
+    assert planner.standing(31).reason is WaitReason.GROUPS
     end_well(planner, "a1", at=40)
 
     assert planner.take(69) == ()
@@ -200,7 +200,7 @@ def test_ends_that_come_one_after_the_other_go_in_one_call() -> None:
             assert planner.take(300 + number * 1e-6) == ()
         end_well(planner, server_id, at=300 + number * 1e-6)
         if number == 5:
-            assert planner.standing(300.001).reason is Reason.PACKING
+            assert planner.standing(300.001).reason is WaitReason.PACKING
             assert planner.next_time(300.001) == pytest.approx(303)
 
     assert len(planner.take(300.001)) == 50
@@ -245,7 +245,7 @@ def test_a_standing_tells_how_far_all_is() -> None:
     assert (standing.groups, standing.groups_touched, standing.groups_done) == (3, 2, 1)
     assert (standing.waiting, standing.under_way, standing.lost) == (10, 6, 25)
     assert standing.lost_servers == tuple(f"c{number}" for number in range(MAX_NAMED))
-    assert standing.reason is Reason.ROOM
+    assert standing.reason is WaitReason.ROOM
     group = planner.standing_of("c")
     assert group is not None
     assert (group.size, group.allowed, group.waiting, group.under_way, group.unavailable) == (40, 30, 10, 5, 30)
