@@ -65,6 +65,7 @@ class RunTracker:
         timed_out: Whether the run is stopping because of its `total_timeout`.
         aborted: The reason, if it is stopping because too many servers failed.
         source_exhausted: Whether the source has given all its ids.
+        source_error: Why the source ended before it had given all of them; None as long as it has not.
         error: The first error that is not a server's; raised to all waiters once all servers have ended.
         extra_calls: How many parts of refused batches were sent.
         unverified: How many outcomes could not be verified; None where none was to be.
@@ -95,6 +96,7 @@ class RunTracker:
         self.skip_error: BmsError | None = None
         self.aborted: str | None = None
         self.error: BaseException | None = None
+        self.source_error: Exception | None = None
         self._error_trace: TracebackType | None = None
         self.wake = asyncio.Event()
         self.keep_back: Callable[[Outcome, Batch], bool] | None = None
