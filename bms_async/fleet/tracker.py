@@ -101,7 +101,7 @@ class RunTracker:
         self.wake = asyncio.Event()
         self.keep_back: Callable[[Outcome, Batch], bool] | None = None
         self.on_server: Callable[[Server], None] | None = None
-        self.on_end: Callable[[str, OutcomeState, Batch], None] | None = None
+        self.on_end: Callable[[Outcome, Batch], None] | None = None
         self._changed = asyncio.Event()
         self._abort = abort
         self._ended = self._failed = 0
@@ -178,7 +178,7 @@ class RunTracker:
         if batch is not None:
             self.in_flight -= 1
             if self.on_end is not None:
-                self.on_end(outcome.server_id, state, batch)
+                self.on_end(outcome, batch)
         if state is not OutcomeState.SKIPPED:
             self._ended += 1
             self._failed += state.is_failure

@@ -22,10 +22,9 @@ from bms_async import (
     Window,
     tcp_open,
 )
-from bms_async.simulator import Answer
 from tests.fleet._helpers import assert_one_outcome_each, refuse, states
 from tests.fleet.rollout._judge import books_of, judge, racks, zones
-from tests.fleet.rollout._runs import asked, ended, well
+from tests.fleet.rollout._runs import ended, well
 from tests.support.clouds import Simulated, simulated
 from tests.support.virtual_clock import advance, run_virtually
 
