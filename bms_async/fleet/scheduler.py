@@ -63,6 +63,10 @@ class BatchScheduler(Requeue):
                 return batch
             if self._feed.is_empty and not tracker.in_flight:
                 break
+            if tracker.wake.is_set():
+                # The feed has skipped servers, and may have very many more to skip.
+                await anyio.lowlevel.checkpoint()
+                continue
             with anyio.move_on_after(self._next_wakeup(now)):
                 await tracker.wake.wait()
         return None

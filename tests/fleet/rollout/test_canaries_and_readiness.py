@@ -371,3 +371,23 @@ def test_a_server_that_was_as_asked_and_is_not_ready_stays_unavailable() -> None
             assert states(report.outcomes) == {S.FAILED: 1, S.SKIPPED: 2}
 
     run_virtually(main)
+
+
+def test_servers_of_a_blocked_group_are_skipped_a_few_at_a_time() -> None:
+    async def main() -> None:
+        async with simulated(servers=5000, job_seconds=(10, 10)) as sim:
+            sim.cloud.servers[sim.ids[0]].locked = True
+            run = sim.bms.fleet.reboot(sim.ids, rollout=Rollout(max_unavailable=1))
+            async for outcome in run:
+                assert outcome.state is S.FAILED
+                break
+            most = 0
+            while run.report is None:
+                done = run.progress.done
+                await asyncio.sleep(0)
+                most = max(most, run.progress.done - done)
+            assert run.report.by_state[S.SKIPPED] == 4999
+            # What is not left to others in between holds the loop.
+            assert most <= 500
+
+    run_virtually(main)
