@@ -137,6 +137,10 @@ class Batch:
         earlier = self.earlier.get(server_id)
         return self.was_in_doubt or (earlier is not None and earlier.state is OutcomeState.UNKNOWN)
 
+    def may_have_reached(self, server_id: str) -> bool:
+        """Return whether the cloud may have acted on a server, by this call or an earlier one."""
+        return self.in_doubt or self.is_in_doubt(server_id)
+
     def attempts_of(self, server_id: str) -> int:
         """Return how often a server was sent, in this batch and in earlier ones."""
         earlier = self.earlier.get(server_id)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from .batch import Batch
-from .outcome import OutcomeState
+from .outcome import Outcome
 from .plan import REFILL_TIMEOUT, WaveLimit
 from .source import LINGER, IdSource
 from .tracker import RunTracker
@@ -45,7 +45,7 @@ class Feed(Protocol):
         """Take back servers that were handed out and not sent."""
         ...
 
-    def on_end(self, server_id: str, state: OutcomeState, batch: Batch) -> None:
+    def on_end(self, outcome: Outcome, batch: Batch) -> None:
         """Note that a server has its outcome."""
         ...
 
@@ -123,7 +123,7 @@ class StreamFeed:
         """Take back servers that were handed out and not sent; they go first."""
         self._returned.extendleft(reversed(tuple(ids)))
 
-    def on_end(self, server_id: str, state: OutcomeState, batch: Batch) -> None:
+    def on_end(self, outcome: Outcome, batch: Batch) -> None:
         """Note that a server has its outcome: here the tracker's own count says enough."""
 
     def pop_waiting(self, max_count: int) -> tuple[str, ...]:

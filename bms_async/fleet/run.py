@@ -117,7 +117,7 @@ class FleetRun:
             in_flight=tracker.in_flight,
             to_verify=tracker.to_verify,
             extra_calls=self._work.extra_calls,
-            waits_for=self._work.walk.waits_for(),
+            waits_for=None if self._report is not None else self._work.walk.waits_for(),
             rollout=self._work.walk.standing(),
         )
 

@@ -63,6 +63,10 @@ class BatchScheduler(Requeue):
                 return batch
             if self._feed.is_empty and not tracker.in_flight:
                 break
+            if tracker.wake.is_set():
+                # The feed has skipped servers, and may have very many more to skip.
+                await anyio.lowlevel.checkpoint()
+                continue
             with anyio.move_on_after(self._next_wakeup(now)):
                 await tracker.wake.wait()
         return None
@@ -133,8 +137,12 @@ class BatchScheduler(Requeue):
 
     def _next_wakeup(self, now: float) -> float | None:
         """Return the seconds until a batch may be due without a wake-up; None if there is nothing to wait for."""
-        of_gate = self._gate.seconds_to_change(self._tracker.clock.now())
-        due = (self._deferred.next_due, self._feed.next_due(now), None if of_gate is None else now + of_gate)
+        at = self._tracker.clock.now()
+        of_gate = self._gate.seconds_to_change(at)
+        due = [None if of_gate is None else now + of_gate]
+        if self._gate.is_open(at):
+            # While it is closed, what is due stays so: to wake up for it would be to do nothing else.
+            due += [self._deferred.next_due, self._feed.next_due(now)]
         times = [time for time in due if time is not None]
         return max(0.0, min(times) - now) if times else None
 

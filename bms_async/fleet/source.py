@@ -80,6 +80,7 @@ class IdSource:
                     await self._read_now(self._ids)
             except Exception as error:  # noqa: BLE001 - the source's own fault, raised once all servers have ended
                 self._tracker.record_error(error)
+                self._tracker.source_error = error
         self._tracker.source_exhausted = True
         self._tracker.wake.set()
 

@@ -65,6 +65,7 @@ class RunTracker:
         timed_out: Whether the run is stopping because of its `total_timeout`.
         aborted: The reason, if it is stopping because too many servers failed.
         source_exhausted: Whether the source has given all its ids.
+        source_error: Why the source ended before it had given all of them; None as long as it has not.
         error: The first error that is not a server's; raised to all waiters once all servers have ended.
         extra_calls: How many parts of refused batches were sent.
         unverified: How many outcomes could not be verified; None where none was to be.
@@ -95,11 +96,12 @@ class RunTracker:
         self.skip_error: BmsError | None = None
         self.aborted: str | None = None
         self.error: BaseException | None = None
+        self.source_error: Exception | None = None
         self._error_trace: TracebackType | None = None
         self.wake = asyncio.Event()
         self.keep_back: Callable[[Outcome, Batch], bool] | None = None
         self.on_server: Callable[[Server], None] | None = None
-        self.on_end: Callable[[str, OutcomeState, Batch], None] | None = None
+        self.on_end: Callable[[Outcome, Batch], None] | None = None
         self._changed = asyncio.Event()
         self._abort = abort
         self._ended = self._failed = 0
@@ -176,7 +178,7 @@ class RunTracker:
         if batch is not None:
             self.in_flight -= 1
             if self.on_end is not None:
-                self.on_end(outcome.server_id, state, batch)
+                self.on_end(outcome, batch)
         if state is not OutcomeState.SKIPPED:
             self._ended += 1
             self._failed += state.is_failure

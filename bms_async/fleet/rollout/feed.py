@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
-from bms_async.errors import GroupBlockedError
+from bms_async.errors import GroupBlockedError, NotReadyError
 from bms_async.fleet.batch import Batch
-from bms_async.fleet.outcome import OutcomeState
+from bms_async.fleet.outcome import Outcome, OutcomeState
 from bms_async.fleet.tracker import YIELD_EVERY, RunTracker
 from bms_async.validation.common import MAX_BATCH_SIZE
 
@@ -58,11 +58,12 @@ class RolloutFeed:
         """Take back servers that were handed out and not sent; they go first."""
         self._planner.put_back(ids, now)
 
-    def on_end(self, server_id: str, state: OutcomeState, batch: Batch) -> None:
+    def on_end(self, outcome: Outcome, batch: Batch) -> None:
         """Note that a server has its outcome, and end the run if it was a canary that is not well."""
-        planner, tracker = self._planner, self._tracker
-        # The cloud surely did nothing to a server that it refused.
-        is_available = state.is_success or batch.default_state is not OutcomeState.UNKNOWN
+        planner, tracker, server_id, state = self._planner, self._tracker, outcome.server_id, outcome.state
+        # The cloud surely did nothing to a server that it refused; one that was as asked already may not be ready yet.
+        is_lost = batch.may_have_reached(server_id) or isinstance(outcome.error, NotReadyError)
+        is_available = state.is_success or not is_lost
         planner.end(server_id, tracker.loop_time(), well=state.is_success, available=is_available)
         if planner.canary_failure is not None and not tracker.stopping:
             tracker.abort(f"canary {planner.canary_failure} is {state.value}")

@@ -103,7 +103,7 @@ class Recovery:
             self._held[server_id] = outcome, batch
         elif (
             self._on_recovered is not None
-            and batch.default_state is OutcomeState.UNKNOWN
+            and batch.may_have_reached(server_id)
             and not self._tracker.stopping
         ):
             self._doubted.add(server_id)

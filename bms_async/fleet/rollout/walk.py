@@ -102,7 +102,9 @@ class RolloutWalk:
             while not tracker.source_exhausted:
                 tracker.wake.clear()
                 await tracker.wake.wait()
-            if tracker.error is None and not tracker.stopping:
+            if tracker.source_error is not None:
+                self._give_up(tracker.source_error)
+            elif not tracker.stopping:
                 await self._plan()
         tracker.wake.set()
 
@@ -119,34 +121,35 @@ class RolloutWalk:
         """Return why nothing begins at the moment; None if something may."""
         if not self.feed.is_sealed:
             return "the servers are being read"
-        if not self._planner.waiting:
-            return None
-        checked = self._recovery.held if self._recovery is not None else 0
-        if not checked or self._recovery is None:
-            return self.standing().reason
-        answer = self._recovery.last_answer()
-        return f"{checked:,} servers are not ready yet" + (f", the first: {answer}" if answer else "")
+        reason = self.standing().reason if self._planner.waiting else None
+        if reason is None or self._recovery is None or not self._recovery.held:
+            return reason
+        held, answer = self._recovery.held, self._recovery.last_answer()
+        text = f"{held:,} servers are not ready yet, the first" if held > 1 else "1 server is not ready yet"
+        return f"{text}: {answer}" if answer else text.removesuffix(", the first")
 
     def standing(self) -> RolloutStanding:
         """Return how far the rollout is."""
         return self._planner.standing(self._tracker.loop_time())
 
     async def _plan(self) -> None:
-        tracker = self._tracker
         try:
             await self._hand_to_planner()
         except Exception as error:  # noqa: BLE001 - nothing was sent; the caller gets the error
-            tracker.record_error(error)
-            why = str(error) if isinstance(error, BmsError) else type(error).__name__
-            tracker.skip_error = FleetError(
-                f"{tracker.action}: the rollout could not be planned, and nothing was sent: {why}",
-                code=None,
-                server_ids=(),
-            )
-            tracker.stop()
+            self._tracker.record_error(error)
+            self._give_up(error)
         else:
             self.feed.unplanned = iter(())
             self.feed.is_sealed = True
+
+    def _give_up(self, error: Exception) -> None:
+        """Skip all servers, for want of a plan."""
+        tracker = self._tracker
+        why = str(error) if isinstance(error, BmsError) else type(error).__name__
+        tracker.skip_error = FleetError(
+            f"{tracker.action}: the rollout could not be planned, and nothing was sent: {why}", code=None, server_ids=()
+        )
+        tracker.stop()
 
     async def _hand_to_planner(self) -> None:
         tracker, known, planner = self._tracker, self._known, self._planner
