@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn, TypedDict
 
 import click
@@ -26,6 +26,7 @@ __all__ = [
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhd]?)")
 _COUNT: Final = re.compile(r"0*[1-9][0-9]{0,8}")
+_SHARE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(%?)")
 _ZONE: Final = re.compile(r"(.*\d)\s+([A-Za-z]\S*)", re.DOTALL)
 _PROBE: Final = re.compile(r"(tcp|https?):(\d{1,5})?(/.*)?", re.DOTALL)
 _SHORT: Final = {"az": "availability_zone"}
@@ -118,11 +119,9 @@ class Allowed(_Type):
         """Return an int, or a share as a float."""
         if _COUNT.fullmatch(text):
             return int(text)
-        try:
-            # As it is written: 0.7 % are 0.007, and not the float next to it.
-            share = Decimal(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except InvalidOperation:
-            share = Decimal(0)
+        found = _SHARE.fullmatch(text)
+        # As it is written: 0.7 % are 0.007, and not the float next to it.
+        share = Decimal(found[1]) / (100 if found[2] else 1) if found else Decimal(0)
         if not 0 < share < 1:
             self.refuse(text)
         return float(share)
