@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         WaitTooLongError,
     )
     from bms_async.fleet import FleetReport, FleetRun, Outcome, OutcomeState, Progress
+    from bms_async.fleet.rollout.forecast import PlannedWave, RolloutPlan
     from bms_async.fleet.rollout.readiness import AllOf, HttpOk, TcpOpen, all_of, http_ok, tcp_open
     from bms_async.fleet.rollout.rollout import Rollout
     from bms_async.fleet.rollout.standing import RolloutPhase, RolloutStanding, WaitReason
@@ -241,6 +242,7 @@ __all__ = [
     "PasswordAuth",
     "Patience",
     "PermissionDeniedError",
+    "PlannedWave",
     "PortState",
     "PowerState",
     "Progress",
@@ -257,6 +259,7 @@ __all__ = [
     "RetryScheduled",
     "Rollout",
     "RolloutPhase",
+    "RolloutPlan",
     "RolloutStanding",
     "RootVolume",
     "RunEnded",

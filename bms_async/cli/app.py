@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, Unpack
 
 import click
 from click.shell_completion import ShellComplete, get_completion_class, shell_complete
@@ -23,6 +23,7 @@ from .streams import discard_output, print_error
 if TYPE_CHECKING:
     from .ids import Filters
     from .power import Action
+    from .rolling import RolloutArguments
 
 __all__ = ["app", "run_app"]
 
@@ -201,8 +202,10 @@ def _power(action: Action, doc: str) -> None:
         enterprise_project: str | None,
         wave: int | None,
         abort_above: str | None,
+        abort_sample: int | None,
         verify: bool,
         dry_run: bool,
+        server_takes: float | None,
         yes: bool,
         json: bool,
         quiet: bool,
@@ -214,10 +217,12 @@ def _power(action: Action, doc: str) -> None:
         journal: str | None,
         no_journal: bool,
         cloud: str | None,
+        **rollout: Unpack[RolloutArguments],
     ) -> None:
         def work() -> int:
             from .exit import UsageError
             from .power import PowerOptions, act, read_share
+            from .rollouts import make_rollout
 
             if save is not None:
                 raise UsageError(
@@ -231,8 +236,11 @@ def _power(action: Action, doc: str) -> None:
                 cloud=cloud,
                 wave=wave,
                 abort_above=None if abort_above is None else read_share(abort_above),
+                abort_sample=abort_sample,
+                rollout=make_rollout(rollout),
                 verify=verify,
                 dry_run=dry_run,
+                server_takes=server_takes,
                 yes=yes,
                 json=json,
                 quiet=quiet,
@@ -251,6 +259,8 @@ def _power(action: Action, doc: str) -> None:
 _SAME = (
     "\n\nThe servers are given as ids, a file or a pipe, or chosen by filters. One call takes 1000 servers, and the"
     " calls keep the cloud's limit. Results go to standard output, progress to standard error.\n\n"
+    "With options of a rollout it walks through the fleet so that what runs there stays up: canaries first, few servers"
+    " of a group at a time, each well again before the next, in a window only.\n\n"
     "Ctrl-C: no further batch is sent, and how to watch the jobs and resume the run is printed. Twice: exits at once."
 )
 _power("start", f"Start servers.{_SAME}")

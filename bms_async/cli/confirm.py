@@ -11,7 +11,7 @@ from .exit import UsageError, print_error
 __all__ = ["confirm"]
 
 
-async def confirm(question: str, *, otherwise: str = "confirm with --yes, or see the plan with --dry-run") -> None:
+async def confirm(question: str, *, otherwise: str = "confirm with --yes, or see the plan with --plan") -> None:
     """Ask a question, and return only after a yes.
 
     Args:

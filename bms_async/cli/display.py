@@ -12,11 +12,12 @@ from rich.text import Text
 
 from bms_async import BmsClient, LimiterStatistics
 
-from .estimate import Durations, Estimate, RunPosition, estimate_end, time_of_last_call
+from .estimate import Durations, Estimate, RolloutPace, RunPosition, estimate_end, time_of_last_call
 from .failures import Failures
 from .followed import Followed
 from .progress import Screen, draw_bar
 from .results import reason_line
+from .standing import describe_groups, describe_unavailable, describe_waiting
 from .texts import duration, pluralize, strip_control_chars
 
 __all__ = ["Display", "PollHealth"]
@@ -128,6 +129,7 @@ class Display:
         self.started = datetime.now(UTC)
         self._recent: deque[tuple[float, int]] = deque()
         self._last_call = (0, self.began)
+        self._pace = RolloutPace()
         self._poll_health = PollHealth(bms)
 
     def sample(self) -> None:
@@ -142,7 +144,9 @@ class Display:
         if counts[0] != self._last_call[0]:
             self._last_call = (counts[0], now)
         self._poll_health.sample()
-        self._recent.append((now, self._run.progress.done))
+        progress = self._run.progress
+        self._pace.sample(progress, now)
+        self._recent.append((now, progress.done))
         while now - self._recent[0][0] > _RATE_SECONDS:
             self._recent.popleft()
 
@@ -161,6 +165,9 @@ class Display:
         if not self._run.is_sent_here:
             # Nothing is known here of the limits of those that send.
             return f"{rate:,.0f}/s", duration(seconds), ""
+        if progress.rollout is not None and progress.rollout.waiting:
+            left = self._pace.seconds_left(self._servers)
+            return f"{rate:,.0f}/s", duration(seconds), "" if left is None else f">={duration(math.ceil(left))} left"
         estimate = self._estimate()
         if estimate.is_lower_bound and estimate.seconds < 1:
             # No server has ended yet, and the limit delays nothing.
@@ -194,7 +201,8 @@ class Display:
             parts.append(f"{progress.to_verify:,} to verify")
         unasked = self._servers - progress.submitted
         parts += self._run.notes
-        if unasked > 0 and statistics.capacity is not None and self._run.is_sent_here and not self._run.end:
+        is_limited = statistics.capacity is not None and progress.rollout is None
+        if unasked > 0 and is_limited and self._run.is_sent_here and not self._run.end:
             calls = -(-unasked // self._batch)
             parts.append(f"{pluralize(calls, 'call')} to go, {describe_next_call(statistics, self.limiter.snapshot())}")
         if not self._run.end and (failing := self._poll_health.message()):
@@ -218,7 +226,16 @@ class Display:
                 break
         bar = draw_bar(progress.done, total, max(0, room), plain=self._screen.is_plain)
         head = Text.assemble((self._action, "bold"), "  ", bar, "  ", right)
-        return [head, Text(f"  {self._states()}", style="dim"), *self._reason_lines()]
+        return [head, Text(f"  {self._states()}", style="dim"), *self._rollout_lines(), *self._reason_lines()]
+
+    def _rollout_lines(self) -> Iterator[Text]:
+        progress = self._run.progress
+        if not self._run.end:
+            for text in (describe_groups(progress), describe_unavailable(progress)):
+                if text:
+                    yield Text(f"  {text}", style="dim")
+            if waiting := describe_waiting(progress):
+                yield Text(f"  {waiting}", style="yellow")
 
     def _reason_lines(self) -> Iterator[Text]:
         reasons = self.failures.reasons()
@@ -234,5 +251,6 @@ class Display:
         counts = list(self.failures.counts().items())[:_MAX_REASONS]
         failed = ", ".join(f"{count:,} {strip_control_chars(code)}" for code, count in counts)
         figures = ", ".join(figure for figure in (rate, so_far, to_come) if figure)
-        line = f"{self._action}: {progress.done:,} of {self._servers:,}, {figures}; {self._states()}"
+        texts = [self._states(), *(text.plain.strip() for text in self._rollout_lines())]
+        line = f"{self._action}: {progress.done:,} of {self._servers:,}, {figures}; {'; '.join(texts)}"
         return f"{line}; {failed}" if failed else line

@@ -14,6 +14,7 @@ from bms_async import (
     NotFoundError,
     PermissionDeniedError,
     RunStatus,
+    Server,
 )
 from bms_async.runs.options import CheckedOptions
 
@@ -26,7 +27,7 @@ from .plan import note_usage
 from .texts import pluralize, strip_control_chars
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from .cloud import OpenClient
     from .progress import Screen
@@ -73,14 +74,14 @@ async def check_credentials(bms: BmsClient, server_id: str = NOBODY) -> None:
 
 
 async def begin_run(
-    bms: BmsClient, action: str, ids: Sequence[str], *, key: str | None, options: DurableOptions
+    bms: BmsClient, action: str, servers: Iterable[str | Server], *, key: str | None, options: DurableOptions
 ) -> DurableRun:
     """Write a run down, unless there is one of that key, and do not begin to carry it out.
 
     Args:
         bms: The client.
         action: ``start``, ``stop`` or ``reboot``.
-        ids: The servers.
+        servers: The servers.
         key: Its key; None makes one up.
         options: Its options.
 
@@ -91,7 +92,7 @@ async def begin_run(
     try:
         # Detached: nothing is sent before its calls are counted.
         return await bms.runs._begin(  # noqa: SLF001 - the patience is not a public option
-            f"servers.{action}", ids, key or made_up_key(action), {**options, "detach": True}, patience=PATIENCE
+            f"servers.{action}", servers, key or made_up_key(action), {**options, "detach": True}, patience=PATIENCE
         )
     except JournalError as error:
         raise UsageError(f"{error}\n{NOTHING_SENT}") from error

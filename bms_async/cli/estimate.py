@@ -6,9 +6,12 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["Durations", "Estimate", "RunPosition", "estimate_end", "time_of_last_call"]
+if TYPE_CHECKING:
+    from bms_async import Progress
+
+__all__ = ["Durations", "Estimate", "RolloutPace", "RunPosition", "estimate_end", "time_of_last_call"]
 
 WINDOW = 60.0
 """Seconds until a used slot comes back."""
@@ -77,6 +80,44 @@ class Durations:
             return None
         index = bisect_left(list(accumulate(self._bins)), share * self.count)
         return float(_MIN_SECONDS * _RATIO ** min(index, _BINS - 1))
+
+
+class RolloutPace:
+    """How fast a rollout is while servers are unavailable: the time for which its window is closed does not count."""
+
+    __slots__ = ("_at", "_done", "_first", "_moving", "_was_moving")
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+        self._first = self._done = 0
+        self._moving = 0.0
+        self._was_moving = False
+
+    def sample(self, progress: Progress, now: float) -> None:
+        """Read the progress; called regularly.
+
+        Args:
+            progress: The progress.
+            now: Seconds of any clock that does not go back.
+        """
+        standing = progress.rollout
+        if standing is None:
+            return
+        if self._at is None:
+            self._first = progress.done
+        elif self._was_moving:
+            self._moving += now - self._at
+        self._at, self._done = now, progress.done
+        self._was_moving = bool(standing.under_way or standing.settling)
+
+    def seconds_left(self, servers: int) -> float | None:
+        """Return the least seconds that the rest takes at the pace so far; None before any server has ended.
+
+        Args:
+            servers: How many servers the run has.
+        """
+        done = self._done - self._first
+        return None if done <= 0 else self._moving / done * (servers - self._done)
 
 
 def time_of_last_call(

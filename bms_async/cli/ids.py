@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from bms_async import BmsClient
 
     from .progress import Screen
+    from .rollouts import ListedServers
 
 _PAGE = 1000
 
-__all__ = ["Filters", "describe", "find_ids", "find_servers", "list_ids", "read_ids"]
+__all__ = ["Filters", "describe", "find_ids", "find_servers", "list_ids", "list_whole_servers", "read_ids"]
 
 
 class _FilterArguments(TypedDict):
@@ -152,20 +153,51 @@ async def list_ids(bms: BmsClient, filters: Sequence[Filters], screen: Screen) -
     Raises:
         UsageError: There are none.
     """
-    from rich.text import Text
-
-    wanted, ids = describe(filters), list[str]()
+    ids: list[str] = []
     async for found in find_ids(bms, filters):
         before = len(ids)
         ids.extend(found)
         if len(ids) // _PAGE > before // _PAGE:
-            if screen.is_live:
-                await screen.draw([Text(f"servers with {wanted}: {len(ids):,} so far", style="dim")])
-            elif screen.is_due():
-                await screen.log(f"servers with {wanted}: {len(ids):,} so far")
-    if not ids:
-        raise UsageError(f"no server has {wanted}; `bms servers list` shows all")
+            await _show_count(len(ids), filters, screen)
+    _check_found(len(ids), filters)
     return ids
+
+
+async def list_whole_servers(bms: BmsClient, filters: Sequence[Filters], screen: Screen) -> ListedServers:
+    """Return the servers that match the filters, with all their fields.
+
+    Args:
+        bms: The client.
+        filters: The filters.
+        screen: Where the count so far is shown, if it takes a while.
+
+    Raises:
+        UsageError: There are none.
+    """
+    from .rollouts import ListedServers
+
+    servers = ListedServers()
+    async for server in find_servers(bms, filters):
+        servers.append(server)
+        if len(servers) % _PAGE == 0:
+            await _show_count(len(servers), filters, screen)
+    _check_found(len(servers), filters)
+    return servers
+
+
+async def _show_count(count: int, filters: Sequence[Filters], screen: Screen) -> None:
+    from rich.text import Text
+
+    text = f"servers with {describe(filters)}: {count:,} so far"
+    if screen.is_live:
+        await screen.draw([Text(text, style="dim")])
+    elif screen.is_due():
+        await screen.log(text)
+
+
+def _check_found(count: int, filters: Sequence[Filters]) -> None:
+    if not count:
+        raise UsageError(f"no server has {describe(filters)}; `bms servers list` shows all")
 
 
 def describe(filters: Sequence[Filters]) -> str:

@@ -9,11 +9,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from .help import OPTIONS, Argument, Option
+from .rolling import GROUPS_KNOWN, Allowed, GroupName, HoursType, Probe, Seconds
 
 # fmt: off
 __all__ = [
-    "OUTPUT", "apply", "argument", "cloud", "columns_known", "complete", "complete_file", "filters", "ids",
-    "journal", "json", "key", "limits_known", "option", "power", "quiet", "statuses_known",
+    "OUTPUT", "apply", "argument", "cloud", "columns_known", "complete", "complete_file", "filters", "groups_known",
+    "ids", "journal", "json", "key", "limits_known", "option", "power", "quiet", "rollout", "statuses_known",
 ]
 # fmt: on
 
@@ -22,6 +23,7 @@ Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem
 
 SERVERS: Final = "Servers"
 RUN: Final = "Run"
+ROLLOUT: Final = "Rollout"
 OUTPUT: Final = "Output"
 
 
@@ -42,6 +44,11 @@ def limits_known() -> list[str]:
     from bms_async.limits import DOCUMENTED_LIMITS
 
     return [*DOCUMENTED_LIMITS, "open"]
+
+
+def groups_known() -> list[str]:
+    """Return what servers are grouped by, for completion."""
+    return list(GROUPS_KNOWN)
 
 
 def complete(known: Callable[[], Sequence[str]]) -> Completer:
@@ -114,6 +121,30 @@ ids = argument(
     "ids", nargs=-1, metavar="[ID]...", section=SERVERS,
     description="Server ids; - reads them from standard input, one a line.",
 )  # fmt: skip
+rollout = apply(
+    option("--canary", type=click.IntRange(min=1), metavar="N", section=ROLLOUT,
+           help="N servers first, alone; the others only if all of these are well."),
+    option("--group-by", type=GroupName(), metavar="FIELD", section=ROLLOUT, shell_complete=complete(groups_known),
+           help="What makes a group: az, flavor, tag:rack, metadata:KEY..."),
+    option("--max-unavailable", type=Allowed(), metavar="N", section=ROLLOUT,
+           help="At most N servers of each group unavailable at once, or a share: 10%."),
+    option("--max-groups", type=click.IntRange(min=1), metavar="N", section=ROLLOUT,
+           help="At most N groups touched at once."),
+    option("--ready", type=Probe(), multiple=True, metavar="CHECK", section=ROLLOUT,
+           help="When a server is well again: tcp:22, http:80/path or https:443/path; all of several."),
+    option("--ready-address", type=click.Choice(["fixed", "floating", "any"]), metavar="KIND", section=ROLLOUT,
+           help="Which addresses are asked: fixed (default), floating or any."),
+    option("--ready-timeout", type=Seconds(least=1), metavar="TIME", section=ROLLOUT,
+           help="How long a server has to be well again: 900, 15m; default: 15m."),
+    option("--settle", type=Seconds(), metavar="TIME", section=ROLLOUT,
+           help="Time between a server that is well again and the next of its group."),
+    option("--window", type=HoursType(), multiple=True, metavar="HOURS", section=ROLLOUT,
+           help='Nothing begins outside: "Sat,Sun 22:00-04:00 Europe/Berlin"; repeat it for several.'),
+    option("--zone", metavar="NAME", section=ROLLOUT,
+           help="The time zone of the windows; default: that of this machine."),
+    option("--order-by", type=click.Choice(["name"]), metavar="name", section=ROLLOUT,
+           help="Servers go by their names; default: as they are given."),
+)  # fmt: skip
 power = apply(
     ids,
     option("--file", "-f", metavar="FILE", section=SERVERS, shell_complete=complete_file,
@@ -123,9 +154,13 @@ power = apply(
            help="Have at most N servers in flight at once."),
     option("--abort-above", metavar="SHARE", section=RUN,
            help="Abort when more than this share failed: 0.02 or 2%."),
+    option("--abort-sample", type=click.IntRange(min=1), metavar="N", section=RUN,
+           help="How many servers must have ended before --abort-above counts; default: 20."),
     option("--verify", is_flag=True, section=RUN, help="Read the states of the servers back at the end."),
-    option("--dry-run", is_flag=True, section=RUN,
-           help="Print the number of servers, calls and minutes; change nothing."),
+    option("--plan", "--dry-run", "dry_run", is_flag=True, section=RUN,
+           help="Print the calls, the waves of a rollout and the times; change nothing."),
+    option("--server-takes", type=Seconds(least=1), metavar="TIME", section=RUN,
+           help="For --plan: how long one server takes until it is well; default: 5m."),
     option("--yes", "-y", is_flag=True, section=RUN, help="Do not ask for confirmation."),
     key,
     option("--detach", is_flag=True, section=RUN,
@@ -135,6 +170,7 @@ power = apply(
     option("--journal", metavar="URL", section=RUN, help=_JOURNAL),
     option("--no-journal", is_flag=True, section=RUN,
            help="Keep the run in memory alone: killed, it cannot be resumed."),
+    rollout,
     option("--save", hidden=True),
     json,
     quiet,

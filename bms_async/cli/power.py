@@ -7,17 +7,13 @@ whichever process dies, `--resume` goes on with it exactly. One server alone is 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from contextlib import AsyncExitStack, nullcontext
-from pathlib import Path
-from typing import Literal, TypeAlias
 
 import anyio
 import msgspec
 
 from bms_async import DurableOptions, DurableRun, JobHandle
-from bms_async._extras import require
-from bms_async.fleet import batch_size
+from bms_async.fleet import FleetOptions, batch_size
 from bms_async.models.ids import canonical_id
 
 from .cloud import OpenClient, open_client, read_settings
@@ -33,62 +29,21 @@ from .durable import (
     print_held,
     wait_for_the_run,
 )
-from .exit import Code, UsageError, print_error
+from .exit import Code, print_error
 from .follow import Follower, print_in_doubt
 from .followed import MemoryRun
-from .ids import Filters, list_ids, read_ids
+from .ids import list_ids, list_whole_servers, read_ids
 from .journal import NOTHING_SENT, open_journal
 from .plan import note_usage, print_plan
+from .power_options import Action, PowerOptions, check_options, read_share
 from .progress import Screen
+from .rollouts import ListedServers
 from .saved import SavedRun, is_file, key_of_file, read_resumed, resume_lock
 from .signals import SignalHandler, run_interruptibly
 from .texts import pluralize, strip_control_chars
+from .waves import print_waves
 
 __all__ = ["Action", "PowerOptions", "act", "read_share"]
-
-Action: TypeAlias = Literal["start", "stop", "reboot"]
-
-
-class PowerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options as typed.
-
-    Attributes:
-        ids: Servers, or a ``-``.
-        file: A file of ids.
-        filters: Filters of the server list, where no ids are given.
-        cloud: A cloud of ``clouds.yaml``.
-        wave: How many servers may be in flight at once.
-        abort_above: The share of failures that aborts the run.
-        verify: Whether states are read back at the end.
-        dry_run: Whether to print the plan, and do nothing.
-        yes: Whether to skip the confirmation.
-        json: Whether to print JSON.
-        quiet: Whether to print failures only.
-        key: The name of the run.
-        detach: Whether the run is only written down.
-        resume: The key of the run to resume, or a file that an earlier version saved.
-        journal: The address of the journal.
-        no_journal: Whether the run is in memory alone.
-        report: Where a page about the run is written.
-    """
-
-    ids: Sequence[str] = ()
-    file: str | None = None
-    filters: tuple[Filters, ...] = ()
-    cloud: str | None = None
-    wave: int | None = None
-    abort_above: float | None = None
-    verify: bool = False
-    dry_run: bool = False
-    yes: bool = False
-    json: bool = False
-    quiet: bool = False
-    key: str | None = None
-    detach: bool = False
-    resume: str | None = None
-    journal: str | None = None
-    no_journal: bool = False
-    report: str | None = None
 
 
 def act(action: Action, options: PowerOptions) -> int:
@@ -103,7 +58,7 @@ def act(action: Action, options: PowerOptions) -> int:
         BmsError: The run could not start, or its journal cannot be read any more. Else each server has its outcome.
     """
     file = options.resume if options.resume is not None and is_file(options.resume) else None
-    _check(options, file)
+    check_options(action, options, file)
     with resume_lock(file) if file is not None else nullcontext():
         saved = None if file is None else read_resumed(action, file)
         if saved is not None:
@@ -130,31 +85,7 @@ def act(action: Action, options: PowerOptions) -> int:
         return run_interruptibly(main)
 
 
-def _check(options: PowerOptions, file: str | None) -> None:
-    if options.resume is not None and (options.ids or options.file or options.filters or options.key or options.detach):
-        raise UsageError("--resume: the run has its servers; leave out ids, --file, filters, --key and --detach")
-    if (
-        options.resume is not None
-        and file is None
-        and (options.wave is not None or options.abort_above is not None or options.verify)
-    ):
-        raise UsageError(
-            "--resume: the run keeps its --wave, --abort-above and --verify; leave them out, or end it by"
-            " `bms runs cancel` and begin another by `bms runs retry`"
-        )
-    if options.no_journal and (options.resume or options.key or options.detach or options.journal):
-        raise UsageError(
-            "--no-journal: a run without one has no key; leave out --key, --detach, --resume and --journal"
-        )
-    if options.detach and options.report:
-        raise UsageError("--detach: the command ends before the run; leave out --report, and give it to bms runs watch")
-    _check_output_file("--report", options.report)
-    if options.report is not None:
-        # At the end of the run it would be too late for the page.
-        require("jinja2")
-
-
-def _needs_journal(options: PowerOptions, named: list[str] | None) -> bool:
+def _needs_journal(options: PowerOptions, named: list[str] | ListedServers | None) -> bool:
     if options.no_journal or options.dry_run:
         return False
     return bool(options.key or options.detach or options.resume) or named is None or len(named) > 1
@@ -188,18 +119,32 @@ class _PowerCommand:
             _describe_saved(saved, self._action, options.resume or "")
             if not named:
                 return Code.OK
-        ids = await self._list() if named is None else named
+        servers = await self._list() if named is None else named
         if named and not options.detach:
             await check_credentials(self._cloud.bms, named[0])
-        wave = self._wave
         if options.dry_run:
-            batch = kept_batch_size(wave) if len(ids) > 1 and not options.no_journal else batch_size(wave)
-            await print_plan(self._action, self._cloud, len(ids), batch=batch, json=options.json)
+            await self._print_plan(servers)
             return Code.OK
-        await self._confirm(len(ids), is_safe=saved is None or saved.left is not None or self._action != "reboot")
-        if not _needs_journal(options, ids):
-            return await self._run_in_memory(ids)
-        return await self._run_in_journal(ids)
+        await self._confirm(len(servers), is_safe=saved is None or saved.left is not None or self._action != "reboot")
+        if not _needs_journal(options, servers):
+            return await self._run_in_memory(servers)
+        return await self._run_in_journal(servers)
+
+    async def _print_plan(self, servers: list[str] | ListedServers) -> None:
+        options, wave, count = self._options, self._wave, len(servers)
+        if options.rollout is not None:
+            await print_waves(
+                self._action,
+                self._cloud,
+                servers,
+                options.rollout,
+                wave=wave,
+                server_takes=options.server_takes,
+                json=options.json,
+            )
+            return
+        batch = kept_batch_size(wave) if count > 1 and not options.no_journal else batch_size(wave)
+        await print_plan(self._action, self._cloud, count, batch=batch, json=options.json)
 
     async def _resume(self, key: str) -> int:
         options, bms = self._options, self._cloud.bms
@@ -214,16 +159,20 @@ class _PowerCommand:
         await self._confirm(left)
         return await self._carry_on(run)
 
-    async def _run_in_journal(self, ids: list[str]) -> int:
+    async def _run_in_journal(self, servers: list[str] | ListedServers) -> int:
         options, bms, key = self._options, self._cloud.bms, self._options.key
         known = None if key is None else await find_run(bms, key)
         head = self._saved.head if self._saved else None
         wanted: DurableOptions = {"wave_size": self._wave}
         wanted["abort_above"] = head.abort_above if options.abort_above is None and head else options.abort_above
         wanted["verify"] = options.verify or (head is not None and head.verify)
+        if options.abort_sample is not None:
+            wanted["abort_sample"] = options.abort_sample
+        if options.rollout is not None:
+            wanted["rollout"] = options.rollout
         # A run that is half begun may be in the journal, where workers find it; a signal pauses it once it is known.
         self._stop.on_first_signal = wait_for_the_run
-        run = await begin_run(bms, self._action, ids, key=key, options=wanted)
+        run = await begin_run(bms, self._action, servers, key=key, options=wanted)
         if options.detach:
             print_detached(run, was_known=known is not None, json=options.json)
             return Code.OK
@@ -235,7 +184,7 @@ class _PowerCommand:
             )
         return await self._carry_on(run)
 
-    async def _run_in_memory(self, ids: list[str]) -> int:
+    async def _run_in_memory(self, servers: list[str] | ListedServers) -> int:
         options, bms, jobs = self._options, self._cloud.bms, list[str]()
 
         def on_job(job: JobHandle) -> None:
@@ -244,11 +193,15 @@ class _PowerCommand:
         await note_usage(self._action, self._cloud)
         begin = {"start": bms.fleet.start, "stop": bms.fleet.stop, "reboot": bms.fleet.reboot}[self._action]
         wave = options.wave
-        run = begin(ids, wave_size=wave, abort_above=options.abort_above, verify=options.verify, on_job=on_job)
-        servers, batch = len(set(map(canonical_id, ids))), batch_size(wave)
-        followed = MemoryRun(run, jobs)
+        wanted: FleetOptions = {"wave_size": wave, "abort_above": options.abort_above, "verify": options.verify}
+        if options.abort_sample is not None:
+            wanted["abort_sample"] = options.abort_sample
+        wanted |= {"rollout": options.rollout, "on_job": on_job}
+        run = begin(servers, **wanted)
+        count = len(set(map(canonical_id, servers)) if isinstance(servers, list) else servers)
+        followed, batch = MemoryRun(run, jobs), batch_size(wave)
         follower = Follower(
-            self._action, followed, bms, self._screen, json=options.json, wave=wave, batch=batch, servers=servers
+            self._action, followed, bms, self._screen, json=options.json, wave=wave, batch=batch, servers=count
         )
         self._stop.on_first_signal = follower.interrupt
         code = await follower.follow()
@@ -267,8 +220,12 @@ class _PowerCommand:
         head = self._saved.head if self._saved else None
         return self._options.wave or (head.wave if head else None)
 
-    async def _list(self) -> list[str]:
+    async def _list(self) -> list[str] | ListedServers:
+        rollout = self._options.rollout
         try:
+            if rollout is not None and rollout.needs_servers:
+                # The rollout would have to read them, too.
+                return await list_whole_servers(self._cloud.bms, self._options.filters, self._screen)
             return await list_ids(self._cloud.bms, self._options.filters, self._screen)
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
@@ -294,28 +251,3 @@ def _describe_saved(saved: SavedRun, action: Action, file: str) -> None:
         print_error(f"bms jobs watch --from {shlex.quote(file)}", first="  ")
     if not saved.unasked:
         print_error("no server of the run is left to be asked for")
-
-
-def _check_output_file(option: str, path: str | None) -> None:
-    """Refuse an output file that cannot be written, before anything is changed."""
-    if path is None:
-        return
-    if not Path(path).absolute().parent.is_dir():
-        raise UsageError(f"{option} {path}: its folder does not exist; create it, or name another file")
-    if not path or (Path(path).exists() and not Path(path).is_file()):
-        raise UsageError(f"{option} {path!r}: not a regular file; name another one")
-
-
-def read_share(text: str) -> float:
-    """Return the share that was typed, as ``0.02`` or ``2%``.
-
-    Raises:
-        UsageError: It is not a share.
-    """
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise UsageError(f"--abort-above {text}: expected a share from 0 to 1, such as 0.02 or 2%")
-    return share

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from bms_async.api.bms.power import REBOOT, START, STOP
 from bms_async.errors import InvalidRequestError
+from bms_async.limits import Lane
 
 from .call_work import CallOne, CallWork
 from .options import MAX_WORKERS, EachOptions, EachSettings, FleetOptions, RunOptions
@@ -17,11 +18,15 @@ from .state_reader import StateReader
 from .walk import Walk
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from bms_async.jobs import Watcher
     from bms_async.models import JobAccepted
     from bms_async.session import Session
     from bms_async.wire import Operation
 
+    from .rollout.forecast import RolloutPlan
+    from .rollout.rollout import Rollout
     from .source import IdSource, Servers
     from .tracker import RunTracker
     from .work import MakeWork
@@ -150,6 +155,51 @@ class Fleet:
             )
 
         return begin(session, settings.action, servers, make_work, run_options, check=self._check)
+
+    async def plan(
+        self,
+        servers: Servers,
+        rollout: Rollout,
+        *,
+        seconds_each: float,
+        action: Literal["start", "stop", "reboot"] = "reboot",
+        start: datetime | None = None,
+        wave_size: int | None = None,
+    ) -> RolloutPlan:
+        """Return which waves a rollout will have, and when its end is to be expected; nothing is changed.
+
+        The servers are read and grouped as the run does it. It is assumed that each takes the same time and is well.
+
+        Args:
+            servers: The servers, as described at `Fleet`.
+            rollout: The rollout.
+            seconds_each: Seconds from the asking of a server until its job has ended and it is ready.
+            action: What is to be done to the servers: its limit counts.
+            start: When the rollout begins, an aware datetime. Default: None, now.
+            wave_size: How many servers may be in flight at once. Default: None, no bound.
+
+        Raises:
+            InvalidRequestError: An argument is invalid, or a server's group cannot be found out.
+            CallError: The servers could not be read.
+            ClientClosedError: The client is not open.
+        """
+        from .rollout.preview import preview  # noqa: PLC0415 - most programs plan nothing
+
+        operations = {"start": START, "stop": STOP, "reboot": REBOOT}
+        if action not in operations:
+            raise InvalidRequestError("action", action, 'expected "start", "stop" or "reboot"')
+        session = self._session
+        session.check_open()
+        return await preview(
+            servers,
+            rollout,
+            RolloutReader(session, Lane.BULK),
+            seconds_each=seconds_each,
+            start=start,
+            wave_size=wave_size,
+            calls_a_minute=session.limits[operations[action].name].limit,
+            check=self._check,
+        )
 
     def _run(self, operation: Operation[JobAccepted], servers: Servers, options: FleetOptions) -> FleetRun:
         run_options = RunOptions(**options)

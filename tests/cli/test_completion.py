@@ -42,7 +42,8 @@ def run(installed: Bms, *command: str, **changes: str) -> str:
     [
         ("bms st", {"start", "stop"}),
         ("bms servers ", {"list", "show"}),
-        ("bms stop --ab", {"--abort-above"}),
+        ("bms stop --ab", {"--abort-above", "--abort-sample"}),
+        ("bms reboot --group-by fl", {"flavor"}),
         ("bms limits servers.st", {"servers.start", "servers.stop"}),
         ("bms li", {"limits"}),
         ("bms limits o", {"open"}),

@@ -101,13 +101,14 @@ def test_servers_are_aligned_under_a_header(slow_cloud: Bms) -> None:
 
 @pytest.mark.parametrize(("columns", "widest"), [(30, 29), (40, 39), (80, 79), (200, 100)])
 def test_help_is_as_wide_as_the_terminal_up_to_what_can_be_read(nowhere: Bms, columns: int, widest: int) -> None:
-    with nowhere.on_a_terminal("stop", "--help", columns=columns, lines=200) as terminal:
+    with nowhere.on_a_terminal("stop", "--help", columns=columns, lines=400) as terminal:
         assert terminal.end() == 0
         shown = terminal.shown
     assert widest - 12 <= max(map(len, shown)) <= widest
     assert [line for line in shown if re.fullmatch(r"[A-Z][a-z]+:", line)] == [
         "Servers:",
         "Run:",
+        "Rollout:",
         "Output:",
         "Options:",
     ]

@@ -101,11 +101,7 @@ class Recovery:
         server_id = outcome.server_id
         if outcome.state.is_success:
             self._held[server_id] = outcome, batch
-        elif (
-            self._on_recovered is not None
-            and batch.may_have_reached(server_id)
-            and not self._tracker.stopping
-        ):
+        elif self._on_recovered is not None and batch.may_have_reached(server_id) and not self._tracker.stopping:
             self._doubted.add(server_id)
         else:
             return False
