@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         TransportError,
         WaitTooLongError,
     )
-    from bms_async.fleet import FleetReport, FleetRun, Outcome, OutcomeState, Progress
+    from bms_async.fleet import FleetReport, FleetRun, GroupReport, Outcome, OutcomeState, Progress, RolloutReport
     from bms_async.fleet.rollout.forecast import PlannedWave, RolloutPlan
     from bms_async.fleet.rollout.readiness import AllOf, HttpOk, TcpOpen, all_of, http_ok, tcp_open
     from bms_async.fleet.rollout.rollout import Rollout
@@ -199,6 +199,7 @@ __all__ = [
     "FleetTimeoutError",
     "ForeignCodeError",
     "GroupBlockedError",
+    "GroupReport",
     "Hook",
     "HookEvent",
     "Http1Transport",
@@ -258,6 +259,7 @@ __all__ = [
     "RetryScheduled",
     "Rollout",
     "RolloutPlan",
+    "RolloutReport",
     "RootVolume",
     "RunEnded",
     "RunOutcomes",
