@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         TransportError,
         WaitTooLongError,
     )
-    from bms_async.fleet import FleetReport, FleetRun, Outcome, OutcomeState, Progress
+    from bms_async.fleet import FleetReport, FleetRun, GroupReport, Outcome, OutcomeState, Progress, RolloutReport
     from bms_async.fleet.rollout.forecast import PlannedWave, RolloutPlan
     from bms_async.fleet.rollout.readiness import AllOf, HttpOk, TcpOpen, all_of, http_ok, tcp_open
     from bms_async.fleet.rollout.rollout import Rollout
@@ -200,6 +200,7 @@ __all__ = [
     "FleetTimeoutError",
     "ForeignCodeError",
     "GroupBlockedError",
+    "GroupReport",
     "Hook",
     "HookEvent",
     "Http1Transport",
@@ -260,6 +261,7 @@ __all__ = [
     "Rollout",
     "RolloutPhase",
     "RolloutPlan",
+    "RolloutReport",
     "RolloutStanding",
     "RootVolume",
     "RunEnded",

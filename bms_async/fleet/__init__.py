@@ -5,6 +5,18 @@ from .options import FleetOptions
 from .outcome import Outcome, OutcomeState, Progress
 from .plan import batch_size
 from .report import FleetReport
+from .rollout.report import GroupReport, RolloutReport
 from .run import FleetRun
 
-__all__ = ["Fleet", "FleetOptions", "FleetReport", "FleetRun", "Outcome", "OutcomeState", "Progress", "batch_size"]
+__all__ = [
+    "Fleet",
+    "FleetOptions",
+    "FleetReport",
+    "FleetRun",
+    "GroupReport",
+    "Outcome",
+    "OutcomeState",
+    "Progress",
+    "RolloutReport",
+    "batch_size",
+]

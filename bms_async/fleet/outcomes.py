@@ -93,6 +93,10 @@ class Outcomes(Sequence[Outcome]):
                 reason = why.key if isinstance(why, SubJobFailure) else self._restore(item).reason
             yield reason, item.server_id, position
 
+    def without_errors(self) -> Iterator[Outcome | StoredFailure]:
+        """Iterate over the outcomes as they are kept: the errors are not made."""
+        return iter(self._items)
+
     def since(self, start: int) -> Iterator[Outcome]:
         """Iterate over the outcomes from an index on that are there now."""
         return islice(self._read(start), max(0, len(self) - start))

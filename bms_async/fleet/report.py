@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from heapq import nlargest
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from bms_async.redaction import shown_text
 
 from .outcome import Outcome, OutcomeState
 from .outcomes import Outcomes
+from .rollout.report import Place, RolloutReport
 
 _VERSION = 1
 
@@ -42,6 +44,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         extra_calls: How many calls were made only to find out what no job says: which servers a batch was refused for
             (its parts included), how those ended whose response was lost, and whether all states are as reported.
         unverified: How many outcomes could not be verified, since no state could be read; None without `verify`.
+        rollout: What became of its groups; None without a rollout.
     """
 
     action: str
@@ -56,6 +59,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     timed_out: bool = False
     extra_calls: int = 0
     unverified: int | None = None
+    rollout: RolloutReport | None = None
 
     @property
     def seconds(self) -> float:
@@ -109,7 +113,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
 
         This takes about a second for 200,000 servers: from a coroutine, call it in a thread.
         """
-        head = {
+        head: dict[str, Any] = {
             "version": _VERSION,
             "action": self.action,
             "started": self.started,
@@ -124,12 +128,15 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
             "by_code": dict(self.by_code),
             "measures": self.measures,
         }
+        if self.rollout is not None:
+            head["groups"], head["pauses"] = self.rollout.groups, self.rollout.pauses
         # One by one: a single call of msgspec would block all threads until it is done.
         encode = msgspec.json.Encoder().encode
         text = bytearray(encode(head))
         text[-1:] = b',"outcomes":['
-        for outcome in self.outcomes:
-            text += encode(_plain(outcome))
+        places = repeat(None) if self.rollout is None else self.rollout.places
+        for outcome, place in zip(self.outcomes, places, strict=False):
+            text += encode(_plain(outcome, place))
             text += b","
         if self.outcomes:
             del text[-1]
@@ -185,10 +192,13 @@ def _fleet_error(action: str, reason: str, first: Outcome, server_ids: list[str]
     return FleetError(text, code=first.code, server_ids=tuple(server_ids))
 
 
-def _plain(outcome: Outcome) -> dict[str, Any]:
+def _plain(outcome: Outcome, place: Place | None) -> dict[str, Any]:
     # A result may be anything.
     plain = {name: getattr(outcome, name) for name in outcome.__struct_fields__ if name != "result"}
     if outcome.error is not None:
         error, code = outcome.error, shown_text(outcome.code)
         plain["error"] = {"type": type(error).__name__, "code": code, "message": str(error)}
+    if place is not None:
+        plain["group"] = None if place.group is None else place.group.name
+        plain["canary"], plain["lost"] = place.is_canary, place.is_lost
     return plain

@@ -302,6 +302,7 @@ class FleetRun:
             timed_out=tracker.timed_out,
             extra_calls=self._work.extra_calls,
             unverified=tracker.unverified,
+            rollout=await self._work.walk.report(),
         )
         if tracker.hook_events is not None:
             tracker.hook_events.on_end(self._report, tracker.error)

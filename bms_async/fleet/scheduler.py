@@ -137,12 +137,12 @@ class BatchScheduler(Requeue):
 
     def _next_wakeup(self, now: float) -> float | None:
         """Return the seconds until a batch may be due without a wake-up; None if there is nothing to wait for."""
-        at = self._tracker.clock.now()
-        of_gate = self._gate.seconds_to_change(at)
-        due = [None if of_gate is None else now + of_gate]
-        if self._gate.is_open(at):
-            # While it is closed, what is due stays so: to wake up for it would be to do nothing else.
-            due += [self._deferred.next_due, self._feed.next_due(now)]
+        wall = self._tracker.clock.now()
+        of_gate = self._gate.seconds_to_change(wall)
+        if not self._gate.is_open(wall):
+            # What is due waits for the gate, and would be due again at once.
+            return of_gate
+        due = (self._deferred.next_due, self._feed.next_due(now), None if of_gate is None else now + of_gate)
         times = [time for time in due if time is not None]
         return max(0.0, min(times) - now) if times else None
 

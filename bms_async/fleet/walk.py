@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from bms_async.models import Server
 
+    from .rollout.report import RolloutReport
     from .rollout.standing import RolloutStanding
     from .rollout.walk import RolloutWalk
 
@@ -111,10 +112,14 @@ class Walk:
     def pause(self) -> None:
         """Let nothing begin."""
         self.gate.is_paused = True
+        if self._rollout is not None:
+            self._rollout.note_pause()
 
     def resume(self) -> None:
         """Let the run go on."""
         self.gate.is_paused = False
+        if self._rollout is not None:
+            self._rollout.note_resumption()
         self._tracker.wake.set()
 
     def stop(self) -> None:
@@ -126,6 +131,10 @@ class Walk:
         """Give the servers whose outcome was held back theirs."""
         if self._rollout is not None:
             await self._rollout.release()
+
+    async def report(self) -> RolloutReport | None:
+        """Return what the run's report says of its rollout; None without one."""
+        return None if self._rollout is None else await self._rollout.report()
 
     def waits_for(self) -> str | None:
         """Return why nothing begins at the moment; None if something may."""

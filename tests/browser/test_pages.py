@@ -18,6 +18,7 @@ import pytest
 from bms_async import BmsClient, FleetReport, Outcome, OutcomeState, StaticToken
 from bms_async.cli.report_page import CallHistory, render_report
 from bms_async.errors import SubJobFailedError
+from bms_async.fleet.rollout.report import Pause, RolloutTally
 from tests.browser.devtools import PATIENCE, Page, browsing, the_browser
 
 BEGAN = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -181,6 +182,11 @@ def test_the_report_page_fits_every_window_and_complains_of_nothing(page: Page, 
         )
         for each in range(900)
     ]
+    tally = RolloutTally()
+    for number, outcome in enumerate(outcomes):
+        tally.add(outcome, f"{evil[number % 7 :]}", is_canary=number < 2, is_lost=number % 10 == 0)
+    groups = tuple(tally.groups(lambda _: 900, lambda _: True))
+    pause = Pause(started=BEGAN + timedelta(seconds=5), ended=BEGAN + timedelta(seconds=9), reason="paused")
     report = FleetReport(
         action="servers.reboot",
         outcomes=outcomes,
@@ -192,6 +198,7 @@ def test_the_report_page_fits_every_window_and_complains_of_nothing(page: Page, 
         ended=BEGAN + timedelta(seconds=90),
         aborted=evil,
         unverified=4,
+        rollout=tally.report(groups, [pause]),
     )
     calls = CallHistory(
         operation="servers.reboot",
@@ -207,9 +214,11 @@ def test_the_report_page_fits_every_window_and_complains_of_nothing(page: Page, 
         for dark in (False, True):
             page.open(file.as_uri(), width=width, dark=dark)
             assert page.overflow() == 0
+            assert page.read(LABELS_ARE_CLEAR), width
             colour = page.read("getComputedStyle(document.body).backgroundColor")
             assert (colour == "rgb(255, 255, 255)") is not dark
     assert page.text("h1") == "servers.reboot of 900 servers"
+    assert page.read("document.querySelectorAll('.lanes .lane').length") == 1 + 7
     assert page.read("document.title") == "servers.reboot: 810 of 900 servers as asked"
     assert page.read("document.images.length + document.scripts.length") == 0
     assert page.complaints == []

@@ -17,7 +17,7 @@ from bms_async.cli.rolling import Allowed, GroupName, Hours, HoursType, Probe, R
 from bms_async.cli.rollouts import ListedServers, make_rollout
 from bms_async.cli.standing import describe_groups, describe_unavailable, describe_waiting
 from bms_async.cli.zones import machine_zone
-from bms_async.fleet.rollout.standing import Phase, Standing
+from bms_async.fleet.rollout.standing import RolloutPhase, RolloutStanding
 from bms_async.models import Server
 from tests.cli._helpers import Bms
 
@@ -272,7 +272,7 @@ def test_outside_of_the_window_nothing_begins_and_the_progress_says_why(healthy_
 
 def standing(**fields: Any) -> Progress:
     known: dict[str, Any] = {
-        "phase": Phase.MAIN,
+        "phase": RolloutPhase.MAIN,
         "waiting": 0,
         "under_way": 0,
         "settling": 0,
@@ -287,7 +287,7 @@ def standing(**fields: Any) -> Progress:
         "reason": None,
     }
     done, waits_for = fields.pop("done", 0), fields.pop("waits_for", None)
-    rollout = Standing(**{**known, **fields})
+    rollout = RolloutStanding(**{**known, **fields})
     return Progress(
         total=10,
         submitted=0,

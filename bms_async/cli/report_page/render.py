@@ -16,6 +16,7 @@ from bms_async import FleetReport, OutcomeState
 
 from .charts import HEIGHT, Piece, bucket_of, ceiling, duration, peaks, stack, steps, ticks
 from .history import CallHistory
+from .lanes import lanes_of
 from .reasons import failures_of, printable
 
 __all__ = ["render_report"]
@@ -106,6 +107,8 @@ def render_report(report: FleetReport, calls: CallHistory) -> str:
         states=[(state, *STATES[state], report.by_state.get(state, 0)) for state in OutcomeState],
         signs={state.value: STATES[state][0] for state in OutcomeState},
         timeline=_timeline(report, last),
+        lanes=lanes_of(report, end),
+        across=_across(max(end, 0.1)),
         untimed=len(asked) - len(timed),
         skipped=len(report) - len(asked),
         charts=[

@@ -19,7 +19,7 @@ import msgspec
 
 from bms_async.validation.common import MAX_BATCH_SIZE
 
-from .standing import Phase
+from .standing import RolloutPhase
 
 if TYPE_CHECKING:
     from .planner import RolloutPlanner
@@ -159,7 +159,7 @@ class Forecast:
             ids = planner.take(now, self._batch_size)
             if not ids:
                 return
-            self._waves.add(now, ids, self._group, is_canary=planner.phase is Phase.CANARY)
+            self._waves.add(now, ids, self._group, is_canary=planner.phase is RolloutPhase.CANARY)
             self._servers += len(ids)
             self._calls += 1
             self._recent.append(now)

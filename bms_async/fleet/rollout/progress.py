@@ -65,6 +65,10 @@ class RolloutProgress(ABC):
         books = self._chains.group(group)
         return tuple(books.lost_ids or ()) if books is not None else ()
 
+    def is_lost(self, server_id: str) -> bool:
+        """Return whether a server is unavailable for good."""
+        return server_id in self._lost
+
     def standing_of(self, group: str) -> GroupStanding | None:
         """Return how far a group is; None for an unknown group."""
         books = self._chains.group(group)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from types import TracebackType
 
 import anyio
@@ -11,6 +12,7 @@ from anyio.abc import TaskGroup
 
 from bms_async.errors import BmsError, FleetError
 from bms_async.fleet.outcome import OutcomeState
+from bms_async.fleet.sharded import Table
 from bms_async.fleet.tracker import YIELD_EVERY, RunTracker
 from bms_async.fleet.walk import ServerSource
 
@@ -18,6 +20,7 @@ from .feed import RolloutFeed
 from .known import KnownServers, pop_all, unknown_group
 from .planner import RolloutPlanner
 from .recovery import Recovery
+from .report import MAX_PAUSES, GroupReport, Pause, RolloutReport, RolloutTally, closed_times
 from .rollout import Rollout
 from .standing import RolloutStanding
 
@@ -48,6 +51,10 @@ class RolloutWalk:
         packs: bool,
     ) -> None:
         self._tracker = tracker
+        self._rollout = rollout
+        self._canaries: Table[bool] = Table()
+        self._paused_since: datetime | None = None
+        self._pauses: list[Pause] = []
         self._servers = servers
         self._known = KnownServers(rollout)
         self._planner = RolloutPlanner(
@@ -132,6 +139,41 @@ class RolloutWalk:
         """Return how far the rollout is."""
         return self._planner.standing(self._tracker.loop_time())
 
+    def note_pause(self) -> None:
+        """Note that the run is paused from now on."""
+        if self._paused_since is None:
+            self._paused_since = self._tracker.clock.now()
+
+    def note_resumption(self) -> None:
+        """Note that it goes on."""
+        since, self._paused_since = self._paused_since, None
+        if since is not None and len(self._pauses) < MAX_PAUSES:
+            self._pauses.append(Pause(started=since, ended=self._tracker.clock.now(), reason="paused"))
+
+    async def report(self) -> RolloutReport:
+        """Return what the report of the run says of its rollout."""
+        planner, known, tally = self._planner, self._known, RolloutTally()
+        for index, outcome in enumerate(self._tracker.outcomes.without_errors(), 1):
+            server_id = outcome.server_id
+            is_canary, is_lost = server_id in self._canaries, planner.is_lost(server_id)
+            tally.add(outcome, known.group(server_id), is_canary=is_canary, is_lost=is_lost)
+            if index % YIELD_EVERY == 0:
+                await anyio.lowlevel.checkpoint()
+        groups: list[GroupReport] = []
+        for group in tally.groups(planner.allowed_of, self._is_blocked):
+            groups.append(group)
+            if len(groups) % YIELD_EVERY == 0:
+                await anyio.lowlevel.checkpoint()
+        self.note_resumption()
+        clock = self._tracker.clock
+        closed = closed_times(self._rollout.window, clock.created, clock.now())
+        shown = sorted([*self._pauses, *closed], key=lambda pause: pause.started)[:MAX_PAUSES]
+        return tally.report(tuple(groups), tuple(shown))
+
+    def _is_blocked(self, group: str) -> bool:
+        standing = self._planner.standing_of(group)
+        return standing is not None and standing.blocked
+
     async def _plan(self) -> None:
         try:
             await self._hand_to_planner()
@@ -157,12 +199,16 @@ class RolloutWalk:
         self.feed.unplanned = iter(ids)
         await known.read_missing(ids, self._servers)
         known.check()
+        canaries_left = self._rollout.canary
         for index, server_id in enumerate(await known.in_order(ids), 1):
             group = known.group(server_id)
             if group is None:
                 tracker.conclude(server_id, OutcomeState.SKIPPED, error=unknown_group(tracker.action, server_id))
             else:
                 planner.add(server_id, group)
+                if canaries_left:
+                    self._canaries[server_id] = True
+                    canaries_left -= 1
             if index % YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()
         for _ in planner.sealing():

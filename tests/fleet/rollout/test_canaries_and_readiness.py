@@ -17,7 +17,7 @@ from bms_async import (
 )
 from bms_async.simulator import Answer, Cloud, CutAfter, CutBefore
 from bms_async.wire import NO_RETRY
-from tests.fleet._helpers import assert_one_outcome_each, by_state_and_code, refuse, states
+from tests.fleet._helpers import assert_one_outcome_each, refuse, states
 from tests.fleet.rollout._judge import books_of, judge, racks
 from tests.fleet.rollout._runs import asked, ended, errors_of, nth_call, of_state, well
 from tests.support.clouds import Simulated, simulated
