@@ -23,6 +23,7 @@ from .crew import Crew
 
 if TYPE_CHECKING:
     from .scheduler import BatchScheduler
+    from .tracker import RunTracker
 
 
 class CallProbe:
@@ -30,6 +31,7 @@ class CallProbe:
 
     Args:
         batch: The server, as a batch of its own.
+        tracker: The run's.
         crew: The run's.
         scheduler: Says whether something may begin now.
         lane: The lane that calls wait in which name none.
@@ -38,15 +40,40 @@ class CallProbe:
         changes: How many requests were sent that change something, without those that were surely refused.
     """
 
-    def __init__(self, batch: Batch, crew: Crew[Batch], scheduler: BatchScheduler, lane: Lane) -> None:
+    def __init__(
+        self, batch: Batch, tracker: RunTracker, crew: Crew[Batch], scheduler: BatchScheduler, *, lane: Lane
+    ) -> None:
         self.lane = lane
         self.changes = 0
         self._batch = batch
+        self._tracker = tracker
         self._crew = crew
         self._scheduler = scheduler
         self._waiting = 0
-        self._is_over = False
+        self._is_over = self._is_noted = False
         self._unsafe: Counter[str] = Counter()
+
+    def note(self) -> None:
+        """Note that the function may have done something for its server: it was called, or a request was sent."""
+        batch, tracker = self._batch, self._tracker
+        batch.in_doubt = True
+        if not self._is_noted:
+            self._is_noted = True
+            batch.send_count += 1
+            if batch.started is None and not batch.earlier:
+                batch.started = tracker.clock.now()
+                tracker.submitted += 1
+
+    def forget(self) -> None:
+        """Note that it has done nothing yet, but reading."""
+        batch = self._batch
+        batch.in_doubt = False
+        if self._is_noted:
+            self._is_noted = False
+            batch.send_count -= 1
+            if not (batch.send_count or batch.earlier):
+                batch.started = None
+                self._tracker.submitted -= 1
 
     def may_repeat(self, *, besides: str | None = None) -> bool:
         """Return whether the function may be called again: whether it has done nothing that must not be done twice.
@@ -62,7 +89,7 @@ class CallProbe:
             return
         await self.check_may_send()
         if not self.changes:
-            self._batch.in_doubt = False
+            self.forget()
         self._waiting += 1
         if self._waiting == 1:
             self._crew.waiting += 1
@@ -90,7 +117,7 @@ class CallProbe:
     def on_begin(self) -> None:
         """Note that something was begun that goes on by itself, and makes calls which this does not see."""
         if not self._is_over:
-            self._batch.in_doubt = True
+            self.note()
             self.changes += 1
             self._unsafe["begun"] += 1
 
@@ -98,7 +125,7 @@ class CallProbe:
         """Note that a request was sent."""
         if not self._is_over:
             # Between its calls a function may do anything.
-            self._batch.in_doubt = True
+            self.note()
             self.changes += operation.safety is not Safety.READ
             self._unsafe[operation.name] += operation.safety is Safety.UNSAFE
 

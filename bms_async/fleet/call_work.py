@@ -127,7 +127,7 @@ class CallWork:
             batch = await self._scheduler.next_batch()
             if batch is None:
                 return
-            self._crew.hand(batch)
+            await self._crew.hand(batch)
 
     async def _wait_for_ends(self) -> None:
         """Wait for the ends of calls and jobs that are under way, after the run was told to stop as well."""
@@ -145,36 +145,37 @@ class CallWork:
             self._ends.conclude(batch, OutcomeState.UNKNOWN)
 
     async def _call_for(self, batch: Batch) -> None:
-        probe = CallProbe(batch, self._crew, self._scheduler, self._options.lane)
+        probe = CallProbe(batch, self._tracker, self._crew, self._scheduler, lane=self._options.lane)
         token = current_probe.set(probe)
-        is_over = False
+        is_called = is_over = False
         result: object = None
         error: Exception | None = None
         try:
             with batch.scope:
                 if not self._tracker.stopping:
-                    self._note_call(batch)
+                    is_called = True
+                    # A function may do anything before its first call.
+                    probe.note()
                     result = await call_foreign("the call of a server", self._call, batch.ids[0])
                     is_over = True
         except Exception as raised:  # noqa: BLE001 - one server of many, whose outcome it is
             error = raised
         except asyncio.CancelledError as raised:
             if self._crew.is_ending:
-                self._forget_call(batch)
                 raise
             error = contain("the call of a server", raised)
         finally:
             probe.end()
             current_probe.reset(token)
         await self._take_back_cancellation(batch.scope)
-        if batch.scope.cancel_called and not probe.changes:
+        if not is_called or (batch.scope.cancel_called and not probe.changes):
             # Whatever the function makes of its cancellation: nothing was sent.
-            batch.in_doubt = False
-        if not batch.in_doubt and (batch.scope.cancel_called or not batch.send_count):
+            probe.forget()
             self._take_back(batch)
         elif error is not None:
             self._ends.on_error(batch, error, probe)
         elif is_over:
+            probe.note()
             await self._ends.on_result(batch, result, probe)
         else:
             self._ends.conclude(batch, OutcomeState.UNKNOWN)
@@ -193,24 +194,7 @@ class CallWork:
             if self._crew.is_ending:
                 raise
 
-    def _note_call(self, batch: Batch) -> None:
-        tracker = self._tracker
-        # A function may do anything before its first call.
-        batch.in_doubt = True
-        batch.send_count += 1
-        if batch.started is None:
-            batch.started = tracker.clock.now()
-            tracker.submitted += not batch.earlier
-
-    def _forget_call(self, batch: Batch) -> None:
-        """Forget that the function was called, if it has done nothing."""
-        if not batch.in_doubt and batch.send_count:
-            batch.send_count -= 1
-            batch.started = None
-            self._tracker.submitted -= not batch.earlier
-
     def _take_back(self, batch: Batch) -> None:
-        self._forget_call(batch)
         if self._tracker.stopping:
             self._tracker.conclude_batch(batch, batch.default_state, self._tracker.skip_error)
         else:

@@ -18,8 +18,6 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-import anyio.lowlevel
-
 from bms_async._tasks import BackgroundTasks
 
 T = TypeVar("T")
@@ -65,22 +63,22 @@ class Crew(Generic[T]):
 
     async def wait_for_one(self) -> None:
         """Wait until something may be handed out, or nothing will be."""
-        if self.is_ending:
-            # All tasks of the loop were cancelled, and so was the caller.
-            await anyio.lowlevel.checkpoint()
         while not self._is_dismissed and (self.waiting or not (self._idle or self.workers < self._max_workers)):
             self._changed.clear()
             await self._changed.wait()
 
-    def hand(self, thing: T) -> None:
-        """Have a worker do something, after `wait_for_one`."""
+    async def hand(self, thing: T) -> None:
+        """Have a worker begin something, after `wait_for_one`."""
         if self.is_ending:
-            return
-        if self._idle:
+            # With all other tasks of the loop, that of the caller included.
+            await asyncio.sleep(0)
+        elif self._idle:
             self._idle.pop().set_result(thing)
         else:
             self.workers += 1
             self._tasks.start(self._run, thing, name=self._name)
+        # It may be about to wait for a slot, which says that nothing more is to be handed out.
+        await asyncio.sleep(0)
 
     def note_change(self) -> None:
         """Note that `waiting` has changed."""

@@ -167,9 +167,7 @@ def test_only_the_first_error_of_functions_is_logged_and_no_outcome_holds_its_fr
 
     with caplog.at_level(logging.ERROR):
         outcomes = run_virtually(main)
-    assert [record.message for record in caplog.records] == [
-        "each: the call of a server raised; others are not logged"
-    ]
+    assert [record.message for record in caplog.records] == ["each: the call of a server raised; others are not logged"]
     assert all(each.error and each.error.__cause__ and not each.error.__cause__.__traceback__ for each in outcomes)
 
 
