@@ -40,6 +40,17 @@ _SECOND_GRACE = 1.0
 
 _groups: ContextVar[tuple[BackgroundTasks, ...]] = ContextVar("bms_async background tasks", default=())
 
+_not_inherited: list[ContextVar[Any]] = []
+
+
+def not_inherited(variable: ContextVar[T | None]) -> ContextVar[T | None]:
+    """Have background tasks begin with None in a context variable, and return it.
+
+    A task copies the context of the caller that happens to be the first to need it, and may serve all others too.
+    """
+    _not_inherited.append(variable)
+    return variable
+
 
 async def run_to_completion(work: Coroutine[Any, Any, T], *, grace: float | None = GRACE) -> T:
     """Run work to completion even if the caller is cancelled meanwhile; the cancellation is raised afterwards.
@@ -173,11 +184,15 @@ class BackgroundTasks:
         if self._loop is None or not self.is_open:
             raise RuntimeError(f"{self._name} is not open")
         create = partial(self._loop.create_task, _log_failure(self, function, args), name=name)
-        if self.has_current_task:
+        inherited = [variable for variable in _not_inherited if variable.get() is not None]
+        if self.has_current_task and not inherited:
             task = create()
         else:
             context = copy_context()
-            context.run(_groups.set, (*_groups.get(), self))
+            if not self.has_current_task:
+                context.run(_groups.set, (*_groups.get(), self))
+            for variable in inherited:
+                context.run(variable.set, None)
             task = context.run(create)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
@@ -236,6 +251,8 @@ def outside_of_all(function: Callable[[], Coroutine[Any, Any, T]], name: str) ->
     """
     context = copy_context()
     context.run(_groups.set, ())
+    for variable in _not_inherited:
+        context.run(variable.set, None)
     return context.run(partial(asyncio.get_running_loop().create_task, function(), name=name))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 from bms_async.api.bms.power import REBOOT, START, STOP
 from bms_async.errors import InvalidRequestError
 from bms_async.limits import Lane
+from bms_async.session.probe import current_probe
 
 from .call_work import CallOne, CallWork
 from .options import MAX_WORKERS, EachOptions, EachSettings, FleetOptions, RunOptions
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from .source import IdSource, Servers
     from .tracker import RunTracker
     from .work import MakeWork
+
+
+_ONLY_OF_POWER = {"verify", "jobs"}
 
 
 class Fleet:
@@ -138,6 +142,8 @@ class Fleet:
         settings.check()
         if not callable(call):
             raise InvalidRequestError("call", call, "expected a coroutine function of a server's id")
+        for name in _ONLY_OF_POWER & options.keys():
+            raise InvalidRequestError(name, options[name], "expected none: a function's call says nothing of a state")  # type: ignore[literal-required]
         run_options = RunOptions(**options)  # type: ignore[misc]  # those that are left
         run_options.check(settings.action)
         session, lane = self._session, run_options.lane
@@ -234,6 +240,10 @@ def begin(
         ClientClosedError: The client is not open.
     """
     session.check_open()
+    probe = current_probe.get()
+    if probe is not None:
+        # The run is a task of the client, which no probe sees.
+        probe.on_begin()
     run = FleetRun(action, servers, make_work, options, check=check, hooks=session.hooks)
     session.log_error_on_close(run)
     session.start(run.run, name=f"bms_async fleet {action}")

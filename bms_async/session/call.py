@@ -286,9 +286,7 @@ class Call(Generic[T]):
         self._limiter = limiter = core.limits[request.operation]
         slot = limiter.acquire_nowait(self._lane)
         if slot is None:
-            if self._probe is not None:
-                self._probe.on_wait()
-            slot = await limiter.acquire(self._lane, max_wait=self._max_wait_left(started_at))
+            slot = await self._wait_for_slot(limiter, self._max_wait_left(started_at))
             self._waited = loop.time() - started_at
         # As in `call_foreign`, without a coroutine for each of the two.
         foreign = "the credentials' headers()"
@@ -300,7 +298,8 @@ class Call(Generic[T]):
                 await self._arguments.before_send()
                 self._check_not_ended()
             if self._probe is not None:
-                self._probe.check_may_send()
+                await self._probe.check_may_send()
+                self._check_not_ended()
             if limiter.has_leases:
                 _check_slot(slot, request)
             foreign = "the transport's submit()"
@@ -319,10 +318,20 @@ class Call(Generic[T]):
         if self._arguments.on_send is not None:
             self._arguments.on_send()
         if self._probe is not None:
-            self._probe.on_send()
+            self._probe.on_send(self._operation)
         if self._events is not None:
             self._events.on_sent(request, self._waited, limiter)
         return pending
+
+    async def _wait_for_slot(self, limiter: Limiter, max_wait: float | None) -> Slot:
+        probe = self._probe
+        if probe is None:
+            return await limiter.acquire(self._lane, max_wait=max_wait)
+        await probe.on_wait()
+        try:
+            return await limiter.acquire(self._lane, max_wait=max_wait)
+        finally:
+            probe.on_wait_end()
 
     def _report_success(self) -> None:
         """Log an attempt that succeeded, and emit its hook events."""
@@ -345,6 +354,8 @@ class Call(Generic[T]):
         """Report a failed attempt to the limiter, the log and the hooks."""
         limiter = self._limiter
         if isinstance(error, CallError):
+            if self._probe is not None and not error.maybe_done:
+                self._probe.on_refused(self._operation)
             level = logging.INFO
             if isinstance(error, RateLimitedError) and limiter is not None:
                 level = logging.WARNING
