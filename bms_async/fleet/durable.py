@@ -139,6 +139,10 @@ class DurableBatch:
         read_calls: Returns how many calls have read states since it was called last.
         on_answer: Called with None once the cloud has accepted it; where it could not be sent with these credentials,
             with the seconds until it is tried again.
+
+    Attributes:
+        delay: Seconds before it may be sent, if it was withdrawn since its window is closed.
+        sent_or_failed: Set once it was sent, or will not be.
     """
 
     def __init__(
@@ -189,6 +193,7 @@ class DurableBatch:
         self._ends_at = math.inf
         self._withdrawn: BatchWithdrawnError | None = None
         self._postponed: FollowingBatch | None = None
+        self.delay = 0.0
         self._tasks: TaskGroup
         self.sent_or_failed = anyio.Event()
         tracker.intake.adopt(batch.ids)
@@ -200,6 +205,11 @@ class DurableBatch:
     def is_being_sent(self) -> bool:
         """Whether its request is about to leave or on its way, and its job not yet logged."""
         return self._is_marking or (self._is_being_sent and self._batch.in_doubt)
+
+    @property
+    def unready(self) -> int:
+        """How many servers have their outcome held back until they are ready."""
+        return 0 if self._recovery is None else self._recovery.held
 
     def withdraw(self) -> None:
         """Keep the batch from being sent, if it was not."""
@@ -329,8 +339,7 @@ class DurableBatch:
         if self._batch.in_doubt:
             # Its request may have arrived, so that the servers' states have to say what became of it.
             raise FleetError(f"{self._tracker.action}: the call was not repeated: {why}", code=None, server_ids=())
-        closed = self._gate.seconds_closed(now)
-        self._postponed = FollowingBatch(batch=self._batch, delay=min(closed, _LONGEST_DELAY))
+        self.delay = min(self._gate.seconds_closed(now), _LONGEST_DELAY)
         raise BatchWithdrawnError(why)
 
     async def _mark_sending(self) -> None:

@@ -124,6 +124,7 @@ class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
         ended: When it ended, None as long as it has not.
         standing: How far its rollout is, encoded by whoever plans it; None without a rollout.
         held: How many of its batches a worker holds.
+        unready: How many servers their workers hold the outcomes of back until these are ready.
     """
 
     id: str
@@ -149,6 +150,7 @@ class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
     ended: float | None
     standing: bytes | None = None
     held: int = 0
+    unready: int = 0
 
 
 class NewBatch(msgspec.Struct, frozen=True, kw_only=True):

@@ -68,6 +68,7 @@ TABLES: Sequence[str] = (
         sequence bigint NOT NULL,
         root bigint NOT NULL,
         parts bigint NOT NULL,
+        unready bigint NOT NULL DEFAULT 0,
         PRIMARY KEY (run, number)
     )
     """,

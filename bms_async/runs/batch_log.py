@@ -103,17 +103,18 @@ class JournalLog:
         splits = sum(each.is_part for each in following)
         await self._step(partial(finish, splits=splits), block, children, patience=_PATIENCE_FOR_RESULTS)
 
-    async def hand_back(self, batch: Batch, *, patience: float = LEASE) -> None:
+    async def hand_back(self, batch: Batch, *, delay: float = 0.0, patience: float = LEASE) -> None:
         """Let another worker have the batch at once, as far as it is.
 
         Args:
             batch: The batch.
+            delay: Seconds before it may be sent.
             patience: Seconds for which a journal that does not answer is asked again.
         """
         try:
             if not batch.in_doubt:
                 await self._journal.run(mark_waiting, self._claim, pack_details(batch), patience=patience)
-            await self._journal.run(hand_back_one, self._claim, patience=patience)
+            await self._journal.run(hand_back_one, self._claim, delay, patience=patience)
         except (JournalError, ClientClosedError) as error:
             _log.info("a batch could not be handed back, and is free when its lease is over: %s", error)
 

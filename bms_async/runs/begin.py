@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Sequence
 
 import anyio.lowlevel
+import msgspec
 
 from bms_async._threads import run_in_thread
 from bms_async.errors import InvalidRequestError
@@ -63,16 +64,20 @@ async def write_down(
         InvalidRequestError: The key is that of a run of other servers or of another action.
         JournalError: It could not be written; or not surely, in which case the same key says so the next time.
     """
-    known = None if options.rollout is None else KnownServers(options.rollout)
+    # Whoever checks whether a server is ready reads it then.
+    known = None if options.rollout is None else KnownServers(msgspec.structs.replace(options.rollout, ready=None))
     intake, invalid = await read_ids(ids, action=action, check=check, known=known)
     plan: Sequence[NewPlan] = ()
+    unknown: list[Outcome] = []
     if known is not None:
         planned, unknown = await _group(intake, known, servers, action)
         plan = await run_in_thread(pack_plan, planned)
         invalid += unknown
     batches, refused, digest = await run_in_thread(_pack, intake, options.batch_size, invalid)
-    if plan:
-        digest = await run_in_thread(digest_ids, [part.ids for part in plan])
+    if known is not None:
+        # Those of which nothing is known are among them: the cloud may show them when the run is asked for again.
+        unseen = pack_ids([outcome.server_id for outcome in unknown]) if unknown else None
+        digest = await run_in_thread(digest_ids, [part.ids for part in plan] + ([unseen] if unseen else []))
     # To free a million at once would hold the loop.
     for _ in intake.pending.dismantle():
         await anyio.lowlevel.checkpoint()

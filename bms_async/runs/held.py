@@ -138,7 +138,7 @@ class Held:
         return None
 
     async def _hand_back(self) -> None:
-        await self._log.hand_back(self._batch)
+        await self._log.hand_back(self._batch, delay=self.work.delay)
         self._is_over = True
 
     async def _note_sent(self, on_sent: Callable[[], None]) -> None:

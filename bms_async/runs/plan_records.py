@@ -27,11 +27,11 @@ class KeptStanding(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         standing: How far it is.
-        waits_for: Why nothing begins at the moment; None if something may.
+        closed: Why nothing may begin at the moment, whatever the standing; None if something may.
     """
 
     standing: RolloutStanding
-    waits_for: str | None = None
+    closed: str | None = None
 
     def encode(self) -> bytes:
         """Return it as JSON."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVarTuple
+from typing import NamedTuple, TypeVarTuple
 
 import anyio
 import anyio.lowlevel
@@ -34,7 +34,7 @@ from bms_async.fleet.outcome import Outcome, OutcomeState, make_outcome
 from bms_async.fleet.packed import count_states, pack_outcomes, unpack_outcomes
 from bms_async.fleet.rollout.gate import Gate
 from bms_async.fleet.rollout.planner import RolloutPlanner
-from bms_async.fleet.sharded import Table
+from bms_async.fleet.sharded import Pieces, Table
 from bms_async.journal import (
     Claim,
     Journal,
@@ -68,6 +68,13 @@ Ts = TypeVarTuple("Ts")
 _LOOK_EVERY = 1.0
 """Seconds between two looks for outcomes that other workers have written."""
 
+_LOOK_SELDOM = 5.0
+"""The same while nothing is under way and nothing may begin."""
+
+_LOOK_SOONEST = 0.05
+_REST = 0.01
+"""Seconds between two looks at least, for each plan that the worker has: all of its plans wake up at each change."""
+
 _NOTE_EVERY = 2.0
 """Seconds between two notes of how far the rollout is."""
 
@@ -85,13 +92,15 @@ class RunPlan:
     Args:
         journal: The journal, open.
         kept: The row of the plan, claimed.
+        plans: Returns how many plans this worker has.
 
     Attributes:
         claim: The claim to the plan.
     """
 
-    def __init__(self, journal: Journal, kept: KeptBatch) -> None:
+    def __init__(self, journal: Journal, kept: KeptBatch, *, plans: Callable[[], int] = lambda: 1) -> None:
         self._journal = journal
+        self._plans = plans
         self._kept = kept
         self.claim = kept.claim
         loop = asyncio.get_running_loop()
@@ -100,13 +109,9 @@ class RunPlan:
         rollout = decode_options(kept.options).rollout
         if rollout is None:
             raise JournalError(f"the run {kept.key!r}: expected a rollout beside its plan, got none; cancel the run")
-        self._gate = Gate(rollout.window)
-        self._planner = RolloutPlanner(
-            canary=rollout.canary,
-            max_unavailable=rollout.max_unavailable,
-            max_groups=rollout.max_groups,
-            settle=rollout.settle,
-        )
+        self._rollout = rollout.rollout()
+        self._gate = Gate(self._rollout.window)
+        self._planner: RolloutPlanner
         self._sequence = kept.sequence
         self._seen = 0
         self._scope = anyio.CancelScope()
@@ -132,14 +137,15 @@ class RunPlan:
                     await self._skip_rest(run)
                     break
                 self._gate.is_paused = run.status is RunStatus.PAUSED
-                if self._gate.is_open(self._clock.now()):
+                is_open = self._gate.is_open(self._clock.now())
+                if is_open:
                     await self._release_all()
                 await self._skip_blocked()
                 if self._planner.canary_failure is not None:
                     await self._abort(f"canary {self._planner.canary_failure} is not well")
                     continue
                 await self._note()
-                await self._journal.wait_for_change(_LOOK_EVERY)
+                await self._wait(is_open=is_open)
             await self._note(last=True)
             await self._step(finish, NewBlock(counts=count_states(()), body=b""), ())
         if self._scope.cancelled_caught:
@@ -158,18 +164,27 @@ class RunPlan:
 
     async def _rebuild(self) -> None:
         """Find out which servers were released, and hand all to the planner."""
+        run = await self._read_run()
+        planner = self._planner = RolloutPlanner(
+            canary=self._rollout.canary,
+            max_unavailable=self._rollout.max_unavailable,
+            max_groups=self._rollout.max_groups,
+            settle=self._rollout.settle,
+            # A batch is claimed as a whole, or not at all.
+            max_in_flight=run.wave,
+        )
         released: Table[bool] = Table()
-        ended: list[Outcome] = []
+        ended: dict[_End, Pieces[str]] = {}
         # Outcomes before batches: a batch that ends in between is then found by its outcomes, or still open.
         await self._collect_open(released)
         while blocks := await self._journal.run(read_blocks, self.claim.run, self._seen, _BLOCKS_AT_ONCE, writes=False):
             for block in blocks:
                 for outcome in await run_in_thread(unpack_outcomes, block.body):
                     released[outcome.server_id] = True
-                    ended.append(outcome)
+                    ended.setdefault(_end_of(outcome), Pieces()).append(outcome.server_id)
                 self._seen = block.number
         await self._collect_open(released)
-        planner, after, count = self._planner, -1, 0
+        after, count = -1, 0
         while (part := await self._journal.run(read_plan, self.claim.run, after, writes=False)) is not None:
             after = part.number
             for server_id, group in unpack_part(part):
@@ -182,7 +197,8 @@ class RunPlan:
         if len(released):
             for _ in planner.resuming(released.__contains__, self._now()):
                 await anyio.lowlevel.checkpoint()
-        await self._note_ends(ended)
+        for end, ids in ended.items():
+            await self._note_ends((server_id, end) for server_id in ids)
 
     async def _collect_open(self, released: Table[bool]) -> None:
         after = 0
@@ -197,22 +213,38 @@ class RunPlan:
 
     async def _read_news(self) -> KeptRun:
         """Read the outcomes that are new, and how the run stands."""
-        run = await self._journal.run(read_run, self.claim.run, writes=False)
-        if run is None:
-            raise BatchWithdrawnError("the run was deleted")
+        run = await self._read_run()
         while self._seen < run.number:
             blocks = await self._journal.run(read_blocks, self.claim.run, self._seen, _BLOCKS_AT_ONCE, writes=False)
             if not blocks:
                 break
             for block in blocks:
-                await self._note_ends(await run_in_thread(unpack_outcomes, block.body))
+                outcomes = await run_in_thread(unpack_outcomes, block.body)
+                await self._note_ends((outcome.server_id, _end_of(outcome)) for outcome in outcomes)
                 self._seen = block.number
         return run
 
-    async def _note_ends(self, outcomes: Iterable[Outcome]) -> None:
-        for index, outcome in enumerate(outcomes, 1):
-            well = outcome.state.is_success
-            self._planner.end(outcome.server_id, self._now(), well=well, available=well or _was_refused(outcome))
+    async def _read_run(self) -> KeptRun:
+        run = await self._journal.run(read_run, self.claim.run, writes=False)
+        if run is None:
+            raise BatchWithdrawnError("the run was deleted")
+        return run
+
+    async def _wait(self, *, is_open: bool) -> None:
+        """Wait until there may be something to do."""
+        rest = _REST * self._plans()
+        await anyio.sleep(rest)
+        pause = _LOOK_EVERY
+        if is_open:
+            due = self._planner.next_time(self._now())
+            pause = pause if due is None else min(pause, due - self._now())
+        elif not self._planner.under_way:
+            pause = min(_LOOK_SELDOM, self._gate.seconds_to_change(self._clock.now()) or _LOOK_SELDOM)
+        await self._journal.wait_for_change(max(pause, rest, _LOOK_SOONEST))
+
+    async def _note_ends(self, ends: Iterable[tuple[str, _End]]) -> None:
+        for index, (server_id, end) in enumerate(ends, 1):
+            self._planner.end(server_id, self._now(), well=end.well, available=end.available)
             if index % _YIELD_EVERY == 0:
                 await anyio.lowlevel.checkpoint()
 
@@ -263,8 +295,7 @@ class RunPlan:
         if now < self._note_at and not last:
             return
         standing = self._planner.standing(now)
-        why = self._gate.why_closed(self._clock.now()) or (None if standing.reason is None else str(standing.reason))
-        noted = KeptStanding(standing=standing, waits_for=why if standing.waiting else None).encode()
+        noted = KeptStanding(standing=standing, closed=self._gate.why_closed(self._clock.now())).encode()
         if noted != self._noted:
             self._noted, self._note_at = noted, now + _NOTE_EVERY
             await self._step(note_standing, noted)
@@ -280,6 +311,23 @@ class RunPlan:
 
 class _StoppedError(Exception):
     """The run was paused or has ended, and the step was not made."""
+
+
+class _End(NamedTuple):
+    """What the planner has to know of an outcome.
+
+    Attributes:
+        well: Whether the server is as asked, and ready.
+        available: Whether it is available all the same.
+    """
+
+    well: bool
+    available: bool
+
+
+def _end_of(outcome: Outcome) -> _End:
+    well = outcome.state.is_success
+    return _End(well, available=well or _was_refused(outcome))
 
 
 def _was_refused(outcome: Outcome) -> bool:

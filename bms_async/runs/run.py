@@ -23,12 +23,14 @@ from bms_async.fleet import FleetReport, Outcome, OutcomeState, Progress
 from bms_async.fleet.frozen import FrozenDict
 from bms_async.fleet.outcomes import Outcomes
 from bms_async.fleet.packed import unpack_outcomes
+from bms_async.fleet.rollout.gate import PAUSED
 from bms_async.journal import Block, Counts, Journal, KeptRun, RunStatus
 from bms_async.journal.transactions.claims import release_unsendable
 from bms_async.journal.transactions.runs import read_run, set_status
 from bms_async.journal.transactions.steps import read_blocks
 
-from .skipping import skip_unsendable
+from .plan_records import KeptStanding, decode_standing
+from .skipping import skip_plan, skip_unsendable
 
 _log = logging.getLogger("bms_async.runs")
 
@@ -184,7 +186,7 @@ class DurableRun:
 
     @property
     def held(self) -> int:
-        """How many of its batches a worker holds; 0 in a run of `get` or `list` until `refresh` has read it."""
+        """How many of its batches a worker holds, the plan of a rollout among them; 0 in a run of `get` or `list` until `refresh` has read it."""
         return self._kept.held
 
     @property
@@ -192,6 +194,7 @@ class DurableRun:
         """The progress over all workers."""
         kept = self._kept
         by_state = _by_state(kept.counts)
+        rollout = decode_standing(kept.standing)
         return Progress(
             total=kept.servers,
             submitted=kept.submitted,
@@ -199,6 +202,8 @@ class DurableRun:
             by_state=FrozenDict(by_state),
             in_flight=kept.in_flight,
             extra_calls=kept.extra_calls,
+            waits_for=self._waits_for(rollout),
+            rollout=None if rollout is None else rollout.standing,
         )
 
     async def refresh(self) -> Self:
@@ -243,8 +248,10 @@ class DurableRun:
         """
         await self._set(RunStatus.CANCELLED)
         # Here, since there may be no worker; those that there are need not be waited for.
+        owner = f"cancelling:{secrets.token_hex(8)}"
+        await skip_plan(self._journal, owner, run=self.id)
         await self._journal.run(release_unsendable, self.id)
-        await skip_unsendable(self._journal, f"cancelling:{secrets.token_hex(8)}", run=self.id, place=None)
+        await skip_unsendable(self._journal, owner, run=self.id, place=None)
         await self.refresh()
         self._journal.notify()
 
@@ -335,6 +342,20 @@ class DurableRun:
             aborted=kept.aborted,
             extra_calls=kept.extra_calls,
         )
+
+    def _waits_for(self, rollout: KeptStanding | None) -> str | None:
+        kept = self._kept
+        if kept.ended is not None:
+            return None
+        if kept.status is RunStatus.PAUSED:
+            return PAUSED
+        if rollout is None or not rollout.standing.waiting or kept.status is not RunStatus.OPEN:
+            return None
+        if rollout.closed is not None:
+            return rollout.closed
+        if kept.unready:
+            return f"{kept.unready:,} servers are not ready yet"
+        return None if rollout.standing.reason is None else str(rollout.standing.reason)
 
     def _note_loneliness(self) -> None:
         """Say once that nobody works on the run: a waiter would wait for ever."""

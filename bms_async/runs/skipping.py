@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from bms_async.errors import FleetError
 from bms_async.fleet.batch import BatchWithdrawnError
 from bms_async.fleet.durable import skipped_outcomes
 from bms_async.fleet.packed import unpack_batch
 from bms_async.journal import Journal, KeptBatch
 from bms_async.journal.transactions.claims import claim_unsendable
+from bms_async.journal.transactions.plans import seize_plan
 
 from .batch_log import JournalLog, read_open_ids
+from .rollouts import RunPlan
 
 _AT_ONCE = 20
+
+
+async def skip_plan(journal: Journal, owner: str, *, run: str) -> None:
+    """Give the servers of a plan their outcomes that were not released, if their run was cancelled or aborted.
+
+    Args:
+        journal: The journal, open.
+        owner: The worker.
+        run: The run.
+
+    Raises:
+        JournalError: The journal cannot be used.
+    """
+    kept = await journal.run(seize_plan, run, owner)
+    if kept is None:
+        return
+    # Whoever has it now skips them as well.
+    with suppress(BatchWithdrawnError):
+        await RunPlan(journal, kept).skip_all()
 
 
 async def skip_unsendable(journal: Journal, owner: str, *, run: str | None, place: str | None) -> None:

@@ -273,7 +273,7 @@ class Worker:
         """Carry a plan out; one that cannot be is free for others when its lease is over."""
         run, plan = kept.claim.run, None
         try:
-            plan = RunPlan(self._journal, kept)
+            plan = RunPlan(self._journal, kept, plans=lambda: len(self._plans))
             earlier = self._plans.get(run)
             if earlier is not None:
                 earlier.lose()
@@ -353,7 +353,8 @@ class Worker:
             before, plans = dict(self._held), list(self._plans.values())
             try:
                 claims = [held.claim for held in before.values()] + [plan.claim for plan in plans]
-                mine = await self._journal.run(renew, self.owner, claims, patience=LEASE)
+                unready = [held.work.unready for held in before.values()]
+                mine = await self._journal.run(renew, self.owner, claims, unready, patience=LEASE)
             except JournalError as error:
                 _log.warning("leases cannot be renewed now: %s", error)
                 continue

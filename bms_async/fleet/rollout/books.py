@@ -155,7 +155,8 @@ class Books:
             if lost >= allowed or (not waiting and held == lost):
                 self._close(group)
             elif waiting:
-                room = allowed - held
+                # None where more are held than allowed: a planner that resumes has the settled ones settle again.
+                room = max(0, allowed - held)
                 total = allowed - lost
                 if room:
                     entry = (-waiting // total << _INDEX_BITS) + group.index

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .window import Window
 
+PAUSED = "the run is paused"
+"""What a run waits for that was paused."""
+
 _LOOK_AGAIN = timedelta(seconds=60)
 """The longest time for which the answer of a gate is believed: a machine may sleep, and its clock may be set."""
 
@@ -65,7 +68,7 @@ class Gate:
             at: The time of day, aware.
         """
         if self.is_paused:
-            return "the run is paused"
+            return PAUSED
         if self._window is None or self._window.is_open(at):
             return None
         opens = self._window.next_change(at)

@@ -29,7 +29,7 @@ from bms_async.validation.common import MAX_BATCH_SIZE
 from .books import Books
 from .packing import LINGER, WORTH_A_CALL, Packing
 from .progress import RolloutProgress
-from .room import Asked, Group, Settling, allowed_of
+from .room import Asked, Group, GroupState, Settling, allowed_of
 from .standing import RolloutPhase, WaitReason
 
 _STEP: Final = 2000
@@ -128,11 +128,14 @@ class RolloutPlanner(RolloutProgress):
                 number += 1
             if number:
                 taken.append((group, number))
+        touched = taken
         if self.phase is RolloutPhase.CANARY and any(number > group.waiting for group, number in taken):
-            # The rest would not have gone if a canary had not been well.
+            # The rest would not have gone if a canary had not been well. Of the groups that only canaries were taken
+            # of, the rest is untouched.
+            touched = [each for each in taken if each[1] > each[0].waiting or not each[0].later]
             self._canaries_left = 0
             self._begin_main()
-        self._books.open_these([group for group, _ in taken])
+        self._books.open_these([group for group, _ in touched])
         for group, number in taken:
             asked = Asked(group, now)
             for server_id in self._chains.pop(group, number):
@@ -142,7 +145,8 @@ class RolloutPlanner(RolloutProgress):
             self.waiting -= number
             self.under_way += number
             self.unavailable += number
-            self._books.touch(group)
+            if group.state is GroupState.OPEN:
+                self._books.touch(group)
             self._books.refresh(group)
             yield
 
@@ -221,7 +225,8 @@ class RolloutPlanner(RolloutProgress):
         group = asked.group
         group.under_way -= 1
         self.under_way -= 1
-        if well:
+        # One that ended before this planner resumed says nothing of how long that takes.
+        if well and now > asked.since:
             self._packing.note_end(group, now - asked.since + self._settle)
         if not available:
             self._note_lost(server_id, group)

@@ -14,6 +14,7 @@ loses them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, repeat
 
 import msgspec
 
@@ -30,13 +31,20 @@ _FIELDS = ("run", "number", "fence", "state", "ids", "servers", "details", "job"
 _AT = {name: at for at, name in enumerate(("is_counted", "rank", *_FIELDS, "parts"))}
 OF_RUN = "run_key, action, options, status, aborted"
 
-CLAIM = (
-    "UPDATE bms_async_batches SET owner = $2, fence = fence + 1, lease = bms_now() + $3 FROM picked "
-    "WHERE bms_async_batches.run = picked.run AND bms_async_batches.number = picked.number RETURNING "
-    + ", ".join(f"bms_async_batches.{name}" for name in ("is_counted", "rank", *_FIELDS))
+_TAKE = "UPDATE bms_async_batches SET owner = $2, fence = fence + 1, lease = bms_now() + $3, unready = 0"
+_RETURNED = (
+    ", ".join(f"bms_async_batches.{name}" for name in ("is_counted", "rank", *_FIELDS))
     + ", (SELECT r.parts FROM bms_async_batches AS r "
     "WHERE r.run = bms_async_batches.run AND r.number = bms_async_batches.root)"
 )
+
+CLAIM = (
+    f"{_TAKE} FROM picked WHERE bms_async_batches.run = picked.run AND bms_async_batches.number = picked.number "
+    f"RETURNING {_RETURNED}"
+)
+
+SEIZE = f"{_TAKE} WHERE {{condition}} RETURNING {_RETURNED}"
+"""A claim to what somebody else may have; unlike `CLAIM` it waits for whoever has locked it."""
 
 _IS_FREE = "b.state = 'waiting' AND b.owner IS NULL"
 _LONGEST_DELAY = 600
@@ -242,7 +250,9 @@ def release_unsendable(run: str) -> Transaction[None]:
     )
 
 
-def renew(owner: str, claims: Sequence[Claim]) -> Transaction[dict[tuple[str, int], tuple[int, RunStatus]]]:
+def renew(
+    owner: str, claims: Sequence[Claim], unready: Sequence[int] = ()
+) -> Transaction[dict[tuple[str, int], tuple[int, RunStatus]]]:
     """Renew the lease of batches of a worker.
 
     A claim whose answer was lost is not among them: it is over with its lease, and not kept by those of others.
@@ -250,15 +260,17 @@ def renew(owner: str, claims: Sequence[Claim]) -> Transaction[dict[tuple[str, in
     Args:
         owner: The worker.
         claims: The batches that it carries on.
+        unready: How many servers of each are not ready yet; of those that are left out, none.
 
     Returns:
         The fence and the status of the run, by run and number of the batch, of all that are its own.
     """
     # In the order in which `merge` locks them, too.
-    keys = sorted((claim.run, claim.number, claim.owner, claim.fence) for claim in claims)
+    counts = chain(unready, repeat(0))
+    keys = sorted((claim.run, claim.number, claim.owner, claim.fence, next(counts)) for claim in claims)
     if keys:
         yield Statement(
-            "UPDATE bms_async_batches SET lease = bms_now() + $5 "
+            "UPDATE bms_async_batches SET lease = bms_now() + $6, unready = $5 "
             "WHERE run = $1 AND number = $2 AND owner = $3 AND fence = $4",
             rows=[(*key, LEASE) for key in keys],
         )
@@ -299,19 +311,22 @@ def hand_back(owner: str) -> Transaction[None]:
     yield from ask("UPDATE bms_async_batches SET lease = -1 WHERE owner = $1", owner)
 
 
-def hand_back_one(claim: Claim) -> Transaction[None]:
+def hand_back_one(claim: Claim, delay: float = 0.0) -> Transaction[None]:
     """Hand one batch back.
 
     Args:
         claim: The claim to it.
+        delay: Seconds before it may be claimed to be sent.
     """
     yield from ask(
-        "UPDATE bms_async_batches SET lease = -1, owner = CASE WHEN state = 'waiting' THEN NULL ELSE owner END "
+        "UPDATE bms_async_batches SET lease = -1, owner = CASE WHEN state = 'waiting' THEN NULL ELSE owner END, "
+        "due = CASE WHEN state = 'waiting' AND CAST($5 AS double precision) > 0 THEN bms_wall() + $5 ELSE due END "
         "WHERE run = $1 AND number = $2 AND owner = $3 AND fence = $4",
         claim.run,
         claim.number,
         claim.owner,
         claim.fence,
+        delay,
     )
 
 

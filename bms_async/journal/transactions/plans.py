@@ -10,40 +10,61 @@ there is nothing that could contradict them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from bms_async.journal.records import BatchState, Claim, KeptBatch, KeptPlan, NewBatch, NewBlock, Step
-from bms_async.journal.statements import SKIP_LOCKED, RollBack, Transaction, ask
+from bms_async.journal.statements import SKIP_LOCKED, RollBack, Row, Transaction, ask
 
-from .claims import CLAIM, EXPIRED, LEASE, OF_RUN, read_batch
+from .claims import CLAIM, EXPIRED, LEASE, OF_RUN, SEIZE, read_batch
 from .runs import INSERT_BATCH, new_row
 from .steps import IS_MINE, count_outcomes, of_claim
 
 _IS_OPEN = f"b.state = 'planning' AND (b.owner IS NULL OR ({EXPIRED}))"
 
 
-def claim_plan(
-    place: str | None, owner: str, run: str | None = None, *, ending: bool = False
-) -> Transaction[KeptBatch | None]:
+def claim_plan(place: str, owner: str, run: str | None = None) -> Transaction[KeptBatch | None]:
     """Claim a plan that nobody carries out.
 
     Args:
-        place: The endpoint and the project that the worker has credentials for; None for all.
+        place: The endpoint and the project that the worker works for.
         owner: The worker.
         run: The only run to look at; None for all.
-        ending: Only that of a run that was cancelled or aborted.
     """
     rows = yield from ask(
         "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
         f"WHERE {_IS_OPEN} AND ($1 = '' OR b.run = $1) AND EXISTS (SELECT 1 FROM bms_async_runs AS r "
-        "WHERE r.id = b.run AND ($4 = '' OR r.place = $4) AND ($5 = 0 OR r.status IN ('cancelled', 'aborted'))) "
+        "WHERE r.id = b.run AND r.place = $4) "
         f"LIMIT 1 {SKIP_LOCKED}) {CLAIM}",
         run or "",
         owner,
         LEASE,
-        place or "",
-        int(ending),
+        place,
     )
+    return (yield from _read_claimed(rows, owner))
+
+
+def seize_plan(run: str, owner: str) -> Transaction[KeptBatch | None]:
+    """Claim the plan of a run that was cancelled or aborted, whoever has it: none of its servers is sent any more.
+
+    Args:
+        run: The run's id.
+        owner: Whoever skips them, which needs no credentials for this.
+    """
+    rows = yield from ask(
+        SEIZE.format(
+            condition="run = $1 AND state = 'planning' AND EXISTS (SELECT 1 FROM bms_async_runs AS r WHERE r.id = $1 "
+            "AND r.status IN ('cancelled', 'aborted'))"
+        ),
+        run,
+        owner,
+        LEASE,
+    )
+    return (yield from _read_claimed(rows, owner))
+
+
+def _read_claimed(rows: Sequence[Row], owner: str) -> Transaction[KeptBatch | None]:
     if not rows:
         return None
     (fields,) = yield from ask(f"SELECT {OF_RUN} FROM bms_async_runs WHERE id = $1", rows[0][2])

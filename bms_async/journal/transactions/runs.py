@@ -9,7 +9,8 @@ import msgspec
 from bms_async.journal.records import BatchState, Counts, KeptRun, NewBatch, NewBlock, NewPlan, NewRun, RunStatus
 from bms_async.journal.statements import Row, Statement, Transaction, Value, ask
 
-_FIELDS = tuple(name for name in KeptRun.__struct_fields__ if name not in ("counts", "held")) + Counts.__struct_fields__
+_READ_BESIDE = ("counts", "held", "unready")
+_FIELDS = tuple(name for name in KeptRun.__struct_fields__ if name not in _READ_BESIDE) + Counts.__struct_fields__
 _COLUMNS = ", ".join({"key": "run_key", "unknown": "unknown_count"}.get(field, field) for field in _FIELDS)
 
 _ROWS_A_STATEMENT = 50
@@ -138,10 +139,12 @@ def read_run(run: str) -> Transaction[KeptRun | None]:
     rows = yield from ask(f"SELECT {_COLUMNS} FROM bms_async_runs WHERE id = $1", run)
     if not rows:
         return None
-    (held,) = yield from ask(
-        "SELECT count(*) FROM bms_async_batches WHERE run = $1 AND owner IS NOT NULL AND lease >= bms_now()", run
+    ((held, unready),) = yield from ask(
+        "SELECT count(*), CAST(coalesce(sum(unready), 0) AS bigint) FROM bms_async_batches "
+        "WHERE run = $1 AND owner IS NOT NULL AND lease >= bms_now()",
+        run,
     )
-    return _read_run(rows[0], held=int(held[0] or 0))
+    return _read_run(rows[0], held=int(held or 0), unready=int(unready or 0))
 
 
 def read_first_batch(run: str) -> Transaction[tuple[BatchState, str | None, bool] | None]:
@@ -232,7 +235,7 @@ def delete_ended(age: float, place: str | None, prefix: str = "") -> Transaction
     return len(rows)
 
 
-def _read_run(row: Row, *, held: int = 0) -> KeptRun:
+def _read_run(row: Row, *, held: int = 0, unready: int = 0) -> KeptRun:
     values = dict(zip(_FIELDS, row, strict=True))
     counts = {state: values.pop(state) for state in Counts.__struct_fields__}
-    return msgspec.convert({**values, "counts": counts, "held": held}, KeptRun)
+    return msgspec.convert({**values, "counts": counts, "held": held, "unready": unready}, KeptRun)

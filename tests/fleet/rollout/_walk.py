@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal
 from enum import Enum
 from heapq import heappop, heappush
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bms_async.fleet.rollout.planner import RolloutPlanner
@@ -123,28 +124,65 @@ class _Walk:
                 what = "lost"
             self.history.events.append(Event(now, what, (name,)))
 
+    def die(self, now: float, planner: RolloutPlanner) -> None:
+        """Go on with a new planner, which learns what one can read that is in the place of a dead one."""
+        was_taken: set[str] = set()
+        ended: dict[str, str] = {}
+        for event in self.history.events:
+            if event.what == "put back":
+                was_taken.difference_update(event.servers)
+            elif event.what in ("taken", "blocked"):
+                was_taken.update(event.servers)
+            if event.what not in ("taken", "put back"):
+                ended.update(dict.fromkeys(event.servers, event.what))
+        _fill(planner, self.fleet)
+        for _ in planner.resuming(was_taken.__contains__, now):
+            pass
+        for name, what in ended.items():
+            planner.end(name, now, well=what == "well", available=what != "lost")
+        self.planner = planner
+
     def _plan(self, now: float, name: str, what: str) -> None:
         number = len(self.history.events) * 1000 + len(self.happens)
         heappush(self.happens, (now + self.fleet[name].seconds, number, name, what))
 
 
-def walk(planner: RolloutPlanner, fleet: Mapping[str, Fate], *, max_count: int = 1000) -> History:
-    """Take all servers, put back and end each as its fate is, and stop when nothing happens any more."""
+def _fill(planner: RolloutPlanner, fleet: Mapping[str, Fate]) -> None:
     for name, fate in fleet.items():
         planner.add(name, fate.group)
     planner.seal()
+
+
+def walk(
+    planner: RolloutPlanner,
+    fleet: Mapping[str, Fate],
+    *,
+    max_count: int = 1000,
+    deaths: Mapping[int, RolloutPlanner] = MappingProxyType({}),
+) -> History:
+    """Take all servers, put back and end each as its fate is, and stop when nothing happens any more.
+
+    Args:
+        planner: The planner.
+        fleet: The servers.
+        max_count: How many are taken at once.
+        deaths: The planners that go on in the place of the one before, and after how many steps.
+    """
+    _fill(planner, fleet)
     way = _Walk(planner, fleet)
     now: float | None = 0.0
-    for _ in range(50 * len(fleet) + 100):
+    for step in range(50 * len(fleet) + 100):
         assert now is not None
         way.happen(now)
+        if step in deaths:
+            way.die(now, deaths[step])
         way.take(now, max_count)
         before, now = now, way.next_time(now)
         if now is None:
             break
         assert now >= before
     way.history.stuck = now is not None
-    way.history.canary_failure = planner.canary_failure
+    way.history.canary_failure = way.planner.canary_failure
     return way.history
 
 
@@ -278,7 +316,7 @@ class Judge:
                 self.failed = True
 
 
-def broken_laws(limits: Limits, fleet: Mapping[str, Fate], planner: RolloutPlanner, **options: int) -> list[str]:
+def broken_laws(limits: Limits, fleet: Mapping[str, Fate], planner: RolloutPlanner, **options: Any) -> list[str]:
     """Return which laws a planner breaks on a walk through a fleet."""
     return Judge(limits, fleet).read(walk(planner, fleet, **options))
 

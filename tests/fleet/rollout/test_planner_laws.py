@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -47,6 +47,66 @@ def test_limits_are_kept_and_every_server_is_taken_or_is_left_for_a_reason(
     limits: Limits, fleet: dict[str, Fate], max_count: int
 ) -> None:
     assert broken_laws(limits, fleet, limits.planner(), max_count=max_count) == []
+
+
+@settings(max_examples=200)
+@given(
+    limits=LIMITS,
+    fleet=FLEETS,
+    max_count=st.sampled_from([1, 3, 1000]),
+    deaths=st.sets(st.integers(0, 40), min_size=1, max_size=4),
+)
+def test_a_planner_that_goes_on_in_the_place_of_another_keeps_the_limits_and_loses_nobody(
+    limits: Limits, fleet: dict[str, Fate], max_count: int, deaths: set[int]
+) -> None:
+    # Of a server that recovers nothing is written down.
+    fleet = {name: fate._replace(end=End.LOST) if fate.end is End.RECOVERS else fate for name, fate in fleet.items()}
+    others = {step: limits.planner() for step in deaths}
+
+    assert broken_laws(limits, fleet, limits.planner(), max_count=max_count, deaths=others) == []
+
+
+_DEATHS = range(1, 30)
+_HELD_BY_CANARIES = (Limits(canary=4, max_unavailable=1, max_groups=1), fleet_of([3, 3, 3, 3]))
+
+
+@pytest.mark.parametrize(
+    ("limits", "fleet"),
+    [
+        _HELD_BY_CANARIES,
+        (Limits(max_unavailable=1, settle=30.0), fleet_of([8, 3, 1])),
+        (Limits(canary=2, max_unavailable=0.29, max_in_flight=3, settle=1.0), fleet_of([9, 4], [300.0, 60.0])),
+    ],
+    ids=["canaries of many groups", "much has settled", "few at once"],
+)
+def test_whenever_a_planner_dies_the_next_one_keeps_the_limits(limits: Limits, fleet: dict[str, Fate]) -> None:
+    for step in _DEATHS:
+        assert broken_laws(limits, fleet, limits.planner(), deaths={step: limits.planner()}) == [], step
+
+
+class _TouchesWhatCanariesTouched(RolloutPlanner):
+    """Takes the groups of canaries, which are over, for groups that are touched."""
+
+    def resuming(self, was_taken: Callable[[str], bool], now: float) -> Iterator[None]:
+        yield from super().resuming(was_taken, now)
+        if self.phase == "main":
+            self._books.open_these([group for group in self._books.groups if group.under_way and group.later])
+
+
+class _ForgetsWhatWasTaken(RolloutPlanner):
+    """Takes everything once more."""
+
+    def resuming(self, was_taken: Callable[[str], bool], now: float) -> Iterator[None]:
+        yield from ()
+
+
+@pytest.mark.parametrize("kind", [_TouchesWhatCanariesTouched, _ForgetsWhatWasTaken])
+def test_a_planner_that_resumes_wrongly_breaks_a_law(kind: Callable[..., RolloutPlanner]) -> None:
+    limits, fleet = _HELD_BY_CANARIES
+
+    found = [broken_laws(limits, fleet, limits.planner(), deaths={step: limits.planner(kind)}) for step in _DEATHS]
+
+    assert any(found)
 
 
 class _GoesOnTooEarly(RolloutPlanner):
