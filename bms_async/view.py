@@ -13,7 +13,6 @@ from bms_async.api import (
     Flavors,
     Identity,
     Jobs,
-    Nova,
     ProjectQuotas,
     ServerPoller,
     Servers,
@@ -24,6 +23,7 @@ from bms_async.api import (
     wrap_body_secrets,
 )
 from bms_async.fleet import Fleet
+from bms_async.fleet.native.nova import ClientNova
 from bms_async.jobs import Watcher
 from bms_async.limits import Lane, Limits
 from bms_async.redaction import wrap_address, wrap_secrets
@@ -60,7 +60,7 @@ class ClientView:
         self.versions = Versions(session, check=check)
         self.identity = Identity(session, check=check)
         self._bare_metal = bare_metal or BareMetalFilter()
-        self.nova = Nova(session, self._poller, self._bare_metal, check=check)
+        self.nova = ClientNova(session, self._poller, self._bare_metal, check=check)
         self.jobs = Jobs(session, watcher, check=check)
         self._make_runs = make_runs
         self.fleet = Fleet(session.unbounded(), watcher, check=check)

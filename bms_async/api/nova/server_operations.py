@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from bms_async.api._envelopes import ServerResponse
 from bms_async.api._registry import define
 from bms_async.models import CreatedServer, Model
@@ -111,3 +114,10 @@ STOP = define(
     success=(204,),
     service=Service.COMPUTE,
 )
+
+ACTION_BODIES: Final[Mapping[str, Mapping[str, object]]] = {
+    START.name: {"os-start": {}},
+    STOP.name: {"os-stop": {}},
+    REBOOT.name: {"reboot": {"type": "HARD"}},
+}
+"""The body of each power action; a reboot is a hard one (API reference 5.3.3)."""

@@ -172,7 +172,7 @@ class NovaServers(ServerLists):
 
         Source: API reference 5.3.2.
         """
-        await self._act(calls.START, server_id, {"os-start": {}}, microversion)
+        await self._act(calls.START, server_id, microversion)
 
     async def reboot(self, server_id: str, *, microversion: str | None = None) -> None:
         """Begin a hard reboot of a server; `wait_for` it to become ``ACTIVE``.
@@ -191,7 +191,7 @@ class NovaServers(ServerLists):
 
         Source: API reference 5.3.3.
         """
-        await self._act(calls.REBOOT, server_id, {"reboot": {"type": "HARD"}}, microversion)
+        await self._act(calls.REBOOT, server_id, microversion)
 
     async def stop(self, server_id: str, *, microversion: str | None = None) -> None:
         """Begin to stop a server by cutting its power; `wait_for` it to become ``SHUTOFF``.
@@ -210,7 +210,7 @@ class NovaServers(ServerLists):
 
         Source: API reference 5.3.4.
         """
-        await self._act(calls.STOP, server_id, {"os-stop": {}}, microversion)
+        await self._act(calls.STOP, server_id, microversion)
 
     async def wait_for(self, server_id: str, status: str, *, timeout: float | None = None) -> Server:
         """Wait until a server has a status, and return the server as it was then.
@@ -262,10 +262,8 @@ class NovaServers(ServerLists):
             _check_timeout(timeout)
         await self._poller.wait(server_id, None, timeout)
 
-    async def _act(
-        self, operation: Operation[None], server_id: str, body: Mapping[str, object], microversion: str | None
-    ) -> None:
-        path = {"server_id": self._id("server_id", server_id)}
+    async def _act(self, operation: Operation[None], server_id: str, microversion: str | None) -> None:
+        path, body = {"server_id": self._id("server_id", server_id)}, calls.ACTION_BODIES[operation.name]
         await self._session.call(operation, path=path, body=body, headers=self._microversion_headers(microversion))
 
 

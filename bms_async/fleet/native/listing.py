@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import anyio
 import msgspec
@@ -21,9 +21,10 @@ from bms_async.api.nova.server_operations import GET, LIST_DETAILS
 from bms_async.api.nova.server_pages import NativePage, NativeServerList
 from bms_async.errors import NotFoundError
 from bms_async.limits import Lane
+from bms_async.models import Server
 from bms_async.models.base import Model
 from bms_async.session import Session
-from bms_async.wire import NO_RETRY, HttpResponse, Operation
+from bms_async.wire import NO_RETRY, HttpResponse, Operation, RetryPolicy
 
 from .cloud_time import CloudTime
 from .verdict import NativeState
@@ -34,6 +35,10 @@ DISTANCE: Final = 1.0
 OVERLAP: Final = 10.0
 """Seconds by which a list of changes reaches back behind what was read before: the clocks of the cloud's own machines
 may differ, and a change shows in the database a moment after its time."""
+
+
+S = TypeVar("S", NativeState, Server)
+R = TypeVar("R")
 
 
 class _StateResponse(Model, frozen=True, kw_only=True):
@@ -66,13 +71,16 @@ class Listing:
         self.time = CloudTime()
         self.pages = self.reads = 0
 
+    def __repr__(self) -> str:
+        return f"<Listing: {self.pages} pages, {self.reads} reads>"
+
     async def learn_time(self) -> None:
         """Make one small request, of which only the date counts.
 
         Raises:
             CallError: It failed.
         """
-        await self._fetch_page(ServerFilters(limit=1), None)
+        await self._fetch_page(ServerFilters(limit=1), NO_RETRY, self._headers, None)
 
     def changes(self, since: float | None) -> AsyncIterator[NativeState]:
         """Iterate over the servers that have changed, deleted ones included.
@@ -84,15 +92,36 @@ class Listing:
             CallError: A page could not be read; earlier ones may have been.
         """
         filters = ServerFilters(changes_since=None if since is None else self._as_date(since))
-        servers: NativeServerList[NativeState] = NativeServerList(
-            partial(self._fetch_page, filters),
+        return self._list(filters, NativeState, NO_RETRY, self._headers, self._note_newest)
+
+    def servers(self, headers: Mapping[str, str]) -> AsyncIterator[Server]:
+        """Iterate over all servers, with all their fields; failed calls are retried as the client retries others.
+
+        Args:
+            headers: The headers of each request.
+
+        Raises:
+            CallError: A page could not be read; earlier ones may have been.
+        """
+        return self._list(ServerFilters(), Server, None, headers, lambda server: server)
+
+    def _list(
+        self,
+        filters: ServerFilters,
+        into: type[S],
+        retry: RetryPolicy | None,
+        headers: Mapping[str, str],
+        show: Callable[[S], S],
+    ) -> AsyncIterator[S]:
+        servers: NativeServerList[S] = NativeServerList(
+            partial(self._fetch_page, filters, retry, headers),
             self._session,
             operation=LIST_DETAILS.name,
-            into=NativeState,
+            into=into,
             page_size=filters.page_size,
             keep=lambda _: True,
             find_out=_never,
-            show=self._note_newest,
+            show=show,
             on_end=lambda *_: None,
             is_unstable_order=False,
         )
@@ -104,19 +133,40 @@ class Listing:
         Raises:
             CallError: It could not be read, or a gateway, not the compute service, has answered 404.
         """
+        response = await self._get(_GET_STATE, server_id, NO_RETRY, self._headers)
+        return None if response is None else response.server
+
+    async def read_server(self, server_id: str, headers: Mapping[str, str]) -> Server | None:
+        """Return one server with all its fields; None if the compute service does not know it.
+
+        Args:
+            server_id: The server.
+            headers: The headers of the request.
+
+        Raises:
+            CallError: It could not be read, or a gateway, not the compute service, has answered 404.
+        """
+        response = await self._get(GET, server_id, None, headers)
+        return None if response is None else response.server
+
+    async def _get(
+        self, operation: Operation[R], server_id: str, retry: RetryPolicy | None, headers: Mapping[str, str]
+    ) -> R | None:
         await self._keep_distance()
         self.reads += 1
-        with_date = self._date_reader()
-        path = {"server_id": server_id}
         try:
-            response = await self._session.call(
-                _GET_STATE, path=path, headers=self._headers, lane=self._lane, retry=NO_RETRY, on_response=with_date
+            return await self._session.call(
+                operation,
+                path={"server_id": server_id},
+                headers=headers,
+                lane=self._lane,
+                retry=retry,
+                on_response=self._date_reader(),
             )
         except NotFoundError as error:
-            if error.code is None or error.code.startswith("APIG"):
+            if is_of_gateway(error):
                 raise
             return None
-        return response.server
 
     def _as_date(self, since: float) -> datetime | None:
         """Return a moment as a date of the cloud's, some seconds earlier; None if it cannot be known."""
@@ -130,15 +180,17 @@ class Listing:
             self._newest = updated if self._newest is None else max(self._newest, updated)
         return state
 
-    async def _fetch_page(self, filters: ServerFilters, marker: str | None) -> NativePage:
+    async def _fetch_page(
+        self, filters: ServerFilters, retry: RetryPolicy | None, headers: Mapping[str, str], marker: str | None
+    ) -> NativePage:
         await self._keep_distance()
         self.pages += 1
         return await self._session.call(
             LIST_DETAILS,
             query=filters.query(marker),
-            headers=self._headers,
+            headers=headers,
             lane=self._lane,
-            retry=NO_RETRY,
+            retry=retry,
             on_response=self._date_reader(),
         )
 
@@ -159,6 +211,11 @@ class Listing:
         return read
 
 
+def is_of_gateway(error: NotFoundError) -> bool:
+    """Return whether a 404 is a gateway's and not the compute service's, so that it says nothing of the server."""
+    return error.code is None or error.code.startswith("APIG")
+
+
 def _read_date(text: str | None) -> float | None:
     if text is None:
         return None
@@ -169,5 +226,5 @@ def _read_date(text: str | None) -> float | None:
         return None
 
 
-async def _never(_state: NativeState) -> bool:
+async def _never(_state: object) -> bool:
     return True

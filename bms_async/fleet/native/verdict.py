@@ -125,6 +125,16 @@ class Sight(Flag):
 _TRACES: Final = Sight.UNDER_WAY | Sight.OTHER_TASK | Sight.CHANGED
 
 
+def is_own_task(action: str, state: NativeState) -> bool:
+    """Return whether what is being done to a busy server is what was asked for.
+
+    Args:
+        action: Such as ``nova.servers.stop``.
+        state: The server's state.
+    """
+    return _OWN_TASKS[action] in (state.task_state or "") or (action == _REBOOT and state.status in _REBOOTING)
+
+
 def add_sight(action: str, state: NativeState, seen: Sight, *, accepted: float) -> Sight:
     """Return what was seen of a server, with one more reading.
 
@@ -136,10 +146,7 @@ def add_sight(action: str, state: NativeState, seen: Sight, *, accepted: float) 
             1970; infinity where it is not known.
     """
     if state.is_busy:
-        is_own = _OWN_TASKS[action] in (state.task_state or "")
-        if action == _REBOOT:
-            is_own = is_own or state.status in _REBOOTING
-        return seen | (Sight.UNDER_WAY if is_own else Sight.OTHER_TASK)
+        return seen | (Sight.UNDER_WAY if is_own_task(action, state) else Sight.OTHER_TASK)
     updated = state.updated_at
     if updated is not None and updated > accepted:
         seen |= Sight.CHANGED
@@ -147,7 +154,12 @@ def add_sight(action: str, state: NativeState, seen: Sight, *, accepted: float) 
 
 
 def judge(
-    action: str, state: NativeState, seen: Sight, *, mask: Callable[[Server], Server] = lambda server: server
+    action: str,
+    state: NativeState,
+    seen: Sight,
+    *,
+    in_doubt: bool = False,
+    mask: Callable[[Server], Server] = lambda server: server,
 ) -> Verdict | None:
     """Return what a server's state proves of an action that the cloud accepted; None if it proves nothing yet.
 
@@ -171,6 +183,8 @@ def judge(
         action: Such as ``nova.servers.stop``.
         state: What the last reading shows.
         seen: What was seen since the action was accepted, the last reading included.
+        in_doubt: Whether the answer was lost, so that the cloud need not have accepted it: then a server that is not as
+            asked is FAILED only if the action was seen under way.
         mask: Hides secrets in the texts of a server that an error carries.
     """
     if state.is_gone:
@@ -178,7 +192,8 @@ def judge(
     if state.is_busy or (state.status not in _STABLE and state.status != ServerStatus.ERROR):
         return None
     if state.status != WANTED[action]:
-        return _judge_otherwise(action, state, mask) if seen & _TRACES else None
+        counts = Sight.UNDER_WAY if in_doubt else _TRACES
+        return _judge_otherwise(action, state, mask) if seen & counts else None
     if action == _REBOOT:
         return _judge_reboot(state, seen)
     return (OutcomeState.SUCCEEDED if seen else OutcomeState.UNCHANGED), None
@@ -222,7 +237,13 @@ def vanished(action: str, server_id: str, cause: BmsError | None = None) -> Verd
 
 
 def timed_out(
-    action: str, server_id: str, state: NativeState | None, seconds: float, cause: BmsError | None = None
+    action: str,
+    server_id: str,
+    state: NativeState | None,
+    seconds: float,
+    cause: BmsError | None = None,
+    *,
+    in_doubt: bool = False,
 ) -> Verdict:
     """Return the verdict on a server that has shown nothing new for too long.
 
@@ -232,10 +253,12 @@ def timed_out(
         state: What the last reading showed; None if none showed it.
         seconds: How long it has shown nothing new.
         cause: Why it could not be read, if that is the reason.
+        in_doubt: Whether the answer was lost.
     """
+    known = "its answer was lost" if in_doubt else "it was accepted"
     shown = "no reading showed it" if state is None else f"it is {state.shown}"
     error = ServerStateError(
-        f"{action}: server {server_id}: it was accepted, and for {seconds:g} s nothing has shown how it ended: {shown}",
+        f"{action}: server {server_id}: {known}, and for {seconds:g} s nothing has shown how it ended: {shown}",
         server_id=server_id,
         code=None,
         status=None if state is None or state.status is None else state.status.value,

@@ -20,10 +20,10 @@ which for a few servers of a large project is a hundred pages.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, Final, cast
-from zlib import crc32
 
 import anyio
 import anyio.lowlevel
@@ -36,6 +36,7 @@ from bms_async.jobs import schedule
 from bms_async.limits import Lane
 from bms_async.session import Session
 
+from .followed import Followed, FollowedServers, OnEnd
 from .listing import Listing
 from .verdict import WANTED, NativeState, Sight, add_sight, judge, timed_out, vanished
 
@@ -57,10 +58,10 @@ _READ_SINGLY: Final = 20
 NO_NEWS: Final = 1800.0
 """Seconds without anything new after which a server is UNKNOWN."""
 
-_YIELD_EVERY: Final = 500
-_SHARDS: Final = 128
+DOUBT: Final = 120.0
+"""The same for a server whose answer was lost, until something is seen: the request may have been under way as long."""
 
-OnEnd = Callable[[OutcomeState, BmsError | None], None]
+_YIELD_EVERY: Final = 500
 
 
 class WatchStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,51 +80,6 @@ class WatchStatistics(msgspec.Struct, frozen=True, kw_only=True):
     failed_rounds: int
 
 
-class _Followed:
-    __slots__ = ("accepted_at", "action", "looked_at", "on_end", "seen", "sent_at", "sign_at", "state")
-
-    def __init__(self, action: str, on_end: OnEnd, *, sent_at: float, accepted_at: float) -> None:
-        self.action = action
-        self.on_end = on_end
-        self.sent_at = sent_at
-        self.accepted_at = accepted_at
-        self.seen = Sight.NOTHING
-        self.state: tuple[object, ...] | None = None
-        self.looked_at = self.sign_at = accepted_at
-
-
-class _Servers:
-    """The followed servers by id, in many small dicts: a large one that grows would hold the event loop (R9)."""
-
-    __slots__ = ("_length", "shards")
-
-    def __init__(self) -> None:
-        self.shards: tuple[dict[str, _Followed], ...] = tuple({} for _ in range(_SHARDS))
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __contains__(self, server_id: str) -> bool:
-        return server_id in self._shard(server_id)
-
-    def get(self, server_id: str) -> _Followed | None:
-        return self._shard(server_id).get(server_id)
-
-    def add(self, server_id: str, server: _Followed) -> None:
-        self._shard(server_id)[server_id] = server
-        self._length += 1
-
-    def pop(self, server_id: str) -> _Followed | None:
-        server = self._shard(server_id).pop(server_id, None)
-        self._length -= server is not None
-        return server
-
-    def _shard(self, server_id: str) -> dict[str, _Followed]:
-        # Not by hash(), so that the order is the same in each process.
-        return self.shards[crc32(server_id.encode()) % _SHARDS]
-
-
 class NativeWatch:
     """Follows any number of servers by one shared listing.
 
@@ -132,6 +88,8 @@ class NativeWatch:
         lane: The lane that the calls wait in.
         microversion: The API version of the requests; None for the cloud's default, which shows all that is needed.
         no_news: Seconds without anything new of a server after which it is UNKNOWN.
+        listing: Reads for others, too, with one distance between all requests; None for one of the watch's own.
+        on_fault: Called with each error of a round; credentials may raise anything.
     """
 
     def __init__(
@@ -141,13 +99,15 @@ class NativeWatch:
         lane: Lane = Lane.BULK,
         microversion: str | None = None,
         no_news: float = NO_NEWS,
+        listing: Listing | None = None,
+        on_fault: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         self._session = session
-        self._listing = Listing(
-            session, lane=lane, headers={} if microversion is None else {MICROVERSION: microversion}
-        )
+        headers = {} if microversion is None else {MICROVERSION: microversion}
+        self._listing = listing or Listing(session, lane=lane, headers=headers)
+        self._on_fault = on_fault
         self._no_news = no_news
-        self._servers = _Servers()
+        self._servers = FollowedServers()
         self._wake = anyio.Event()
         self._covered_at: float | None = None
         self._earliest_sent: float | None = None
@@ -155,7 +115,15 @@ class NativeWatch:
         self._failures = self._failed_rounds = 0
         self._last_error: BmsError | None = None
 
-    def follow(self, server_id: str, action: str, on_end: OnEnd, *, sent_at: float | None = None) -> None:
+    def follow(
+        self,
+        server_id: str,
+        action: str,
+        on_end: OnEnd,
+        *,
+        sent_at: float | None = None,
+        in_doubt: bool = False,
+    ) -> None:
         """Follow a server from now on, right after the cloud has accepted an action on it.
 
         Args:
@@ -163,6 +131,8 @@ class NativeWatch:
             action: ``nova.servers.start``, ``nova.servers.stop`` or ``nova.servers.reboot``.
             on_end: Called once, with the outcome and its error; it must neither raise nor block.
             sent_at: When the action was sent, by the event loop's clock; None for just now.
+            in_doubt: Whether the answer was lost, so that the cloud may have accepted it or not. Then only being
+                seen under way proves a reboot, and after `DOUBT` seconds without anything new it is UNKNOWN.
 
         Raises:
             InvalidRequestError: The server is followed already, or there is no such action.
@@ -173,10 +143,13 @@ class NativeWatch:
             raise InvalidRequestError("server_id", server_id, "expected a server that is not followed; forget it first")
         now = anyio.current_time()
         sent = now if sent_at is None else sent_at
-        self._servers.add(server_id, _Followed(action, on_end, sent_at=sent, accepted_at=now))
+        self._servers.add(server_id, Followed(action, on_end, sent_at=sent, accepted_at=now, in_doubt=in_doubt))
         self._earliest_sent = sent if self._earliest_sent is None else min(sent, self._earliest_sent)
         self._sign_at = now
         self._wake.set()
+
+    def __contains__(self, server_id: str) -> bool:
+        return server_id in self._servers
 
     def forget(self, server_id: str) -> None:
         """Follow a server no longer; its `on_end` is not called. One that is not followed is ignored."""
@@ -211,16 +184,27 @@ class NativeWatch:
                 await self._run_round()
             except ClientClosedError:
                 raise
-            except BmsError as error:
+            except Exception as error:  # noqa: BLE001 - credentials may raise anything
                 self._failures += 1
                 self._failed_rounds += 1
-                self._last_error = error
+                self._last_error = error if isinstance(error, BmsError) else None
+                self._on_fault(error)
                 _log.info("round %d of a native listing in a row failed: %s", self._failures, type(error).__name__)
                 await anyio.sleep(schedule.failure_delay(self._failures))
             else:
                 self._failures, self._last_error = 0, None
                 await self._rest(began)
             await self._end_lost()
+
+    async def read_once(self) -> None:
+        """Read once what has changed, after `run` was cancelled, and end the servers of which that proves something.
+
+        Raises:
+            Exception: It could not be read; credentials may raise anything.
+        """
+        # A reading that begins in the moment in which a server was accepted says nothing of it.
+        await anyio.lowlevel.checkpoint()
+        await self._run_round()
 
     async def _rest(self, began: float) -> None:
         """Wait for the next round: the longer, the longer nothing new was seen; a new server shortens it."""
@@ -285,24 +269,30 @@ class NativeWatch:
             if server.state is not None or state.is_busy:
                 server.sign_at = self._sign_at = now
             server.state = shown
-        accepted = self._listing.time.latest(server.accepted_at)
+        accepted = math.inf if server.in_doubt else self._listing.time.latest(server.accepted_at)
         server.seen = add_sight(server.action, state, server.seen, accepted=accepted)
-        verdict = judge(server.action, state, server.seen, mask=self._session.with_masked_text)
+        mask = self._session.with_masked_text
+        verdict = judge(server.action, state, server.seen, in_doubt=server.in_doubt, mask=mask)
         if verdict is not None:
             self._end(state.id, *verdict)
 
     async def _end_lost(self) -> None:
         """End the servers of which nothing new was seen for too long."""
         now = anyio.current_time()
-        async for server_id in self._where(lambda server: now - server.sign_at >= self._no_news):
+        async for server_id in self._where(lambda server: now - server.sign_at >= self._patience_for(server)):
             server = self._servers.get(server_id)
             if server is not None:
                 shown = None if server.state is None else cast("tuple[Any, ...]", server.state)
                 state = None if shown is None else NativeState(id=server_id, status=shown[0], task_state=shown[1])
-                verdict = timed_out(server.action, server_id, state, self._no_news, self._last_error)
+                seconds, doubt = self._patience_for(server), server.in_doubt
+                verdict = timed_out(server.action, server_id, state, seconds, self._last_error, in_doubt=doubt)
                 self._end(server_id, *verdict)
 
-    async def _where(self, test: Callable[[_Followed], bool]) -> AsyncGenerator[str, None]:
+    def _patience_for(self, server: Followed) -> float:
+        is_doubted = server.in_doubt and Sight.UNDER_WAY not in server.seen
+        return min(DOUBT, self._no_news) if is_doubted else self._no_news
+
+    async def _where(self, test: Callable[[Followed], bool]) -> AsyncGenerator[str, None]:
         for shard in self._servers.shards:
             for number, server_id in enumerate(list(shard), 1):
                 server = shard.get(server_id)
