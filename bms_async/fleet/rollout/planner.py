@@ -370,10 +370,10 @@ class RolloutPlanner(RolloutProgress):
             return True
         if not (books.hoping or books.has_untouched or count < books.can_go):
             return True
-        if count * WORTH_A_CALL >= min(books.could_go, max_count, self._max_in_flight):
-            return True
         if self._packing.due is None:
             self._packing.note_room(now)
+        if count * WORTH_A_CALL >= min(books.could_go, max_count, self._max_in_flight):
+            self._packing.hurry()
         return self._packing.due is None or now >= self._packing.due
 
     def _note_room(self, now: float, group: Group | None = None) -> None:
