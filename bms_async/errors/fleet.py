@@ -105,12 +105,12 @@ class GroupBlockedError(FleetError):
         self.group = group
         self.unavailable = unavailable[:_MAX_KEPT]
         self.allowed = allowed
-        count = len(unavailable)
-        named = ", ".join(unavailable[:_MAX_NAMED]) + (", ..." if count > _MAX_NAMED else "")
+        named = ", ".join(unavailable[:_MAX_NAMED]) + (", ..." if len(unavailable) > _MAX_NAMED else "")
+        which = "1 server" if allowed == 1 else f"{allowed:,} servers"
         shown = show_value(group) if group else "(none)"
         super().__init__(
-            f"not sent: {count} of {allowed} servers that may be unavailable in group {shown} "
-            f"{'is' if count == 1 else 'are'} unavailable for good ({named}); see why, then run it again for the rest",
+            f"not sent: the {which} that may be unavailable in group {shown} "
+            f"{'is' if allowed == 1 else 'are'} so for good ({named}); see why, then run it again for the rest",
             code=None,
             server_ids=(),
         )
