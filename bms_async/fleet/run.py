@@ -262,6 +262,8 @@ class FleetRun:
         if self._timeout is not None:
             await self._timeout.conclude()
         await self._source.finish(admit=not self._completed or tracker.stopping)
+        # What is left has the outcome of a run that was ended, which is no reason to abort it.
+        tracker.stopping = True
         await self._work.drain()
         for batch in tuple(tracker.open_batches):
             tracker.conclude_batch(batch, batch.default_state, batch.error, job_id=batch.job_id)
