@@ -45,6 +45,10 @@ class Feed(Protocol):
         """Take back servers that were handed out and not sent."""
         ...
 
+    def skip_blocked(self) -> None:
+        """Skip some servers that can never go, if there are any."""
+        ...
+
     def on_end(self, outcome: Outcome, batch: Batch) -> None:
         """Note that a server has its outcome."""
         ...
@@ -122,6 +126,9 @@ class StreamFeed:
     def put_back(self, ids: Iterable[str], now: float) -> None:  # noqa: ARG002 - a rollout's feed needs the time
         """Take back servers that were handed out and not sent; they go first."""
         self._returned.extendleft(reversed(tuple(ids)))
+
+    def skip_blocked(self) -> None:
+        """Skip some servers that can never go: here all can."""
 
     def on_end(self, outcome: Outcome, batch: Batch) -> None:
         """Note that a server has its outcome: here the tracker's own count says enough."""

@@ -58,9 +58,13 @@ class BatchScheduler(Requeue):
         while not tracker.stopping:
             tracker.wake.clear()
             now = self._tracker.loop_time()
-            batch = self._cut(now) if self._gate.is_open(tracker.clock.now()) else None
-            if batch is not None:
-                return batch
+            if self._gate.is_open(tracker.clock.now()):
+                batch = self._cut(now)
+                if batch is not None:
+                    return batch
+            else:
+                # Those for which no gate will open need not wait for it.
+                self._feed.skip_blocked()
             if self._feed.is_empty and not tracker.in_flight:
                 break
             if tracker.wake.is_set():

@@ -46,8 +46,8 @@ class RolloutFeed:
         if not self.is_sealed:
             return ()
         ids = self._planner.take(now, self.batch_size)
-        if not ids and not self.doubted():
-            self._skip_blocked()
+        if not ids:
+            self.skip_blocked()
         return ids
 
     def next_due(self, now: float) -> float | None:
@@ -57,6 +57,19 @@ class RolloutFeed:
     def put_back(self, ids: Iterable[str], now: float) -> None:
         """Take back servers that were handed out and not sent; they go first."""
         self._planner.put_back(ids, now)
+
+    def skip_blocked(self) -> None:
+        """Skip some servers whose groups are blocked, unless one that blocks them may turn out to be well."""
+        if not self.is_sealed or self.doubted():
+            return
+        planner, tracker = self._planner, self._tracker
+        errors: dict[str, GroupBlockedError] = {}
+        for server_id, group in planner.pop_blocked(YIELD_EVERY):
+            if group not in errors:
+                errors[group] = GroupBlockedError(
+                    group=group, unavailable=planner.lost_of(group), allowed=planner.allowed_of(group)
+                )
+            tracker.conclude(server_id, OutcomeState.SKIPPED, error=errors[group])
 
     def on_end(self, outcome: Outcome, batch: Batch) -> None:
         """Note that a server has its outcome, and end the run if it was a canary that is not well."""
@@ -72,14 +85,3 @@ class RolloutFeed:
         """Remove and return servers that are not sent any more."""
         ids = self._tracker.intake.pop_batch(max_count) or tuple(islice(self.unplanned, max_count))
         return ids or self._planner.pop_waiting(max_count)
-
-    def _skip_blocked(self) -> None:
-        planner, tracker = self._planner, self._tracker
-        blocked = planner.pop_blocked(YIELD_EVERY)
-        errors: dict[str, GroupBlockedError] = {}
-        for server_id, group in blocked:
-            if group not in errors:
-                errors[group] = GroupBlockedError(
-                    group=group, unavailable=planner.lost_of(group), allowed=planner.allowed_of(group)
-                )
-            tracker.conclude(server_id, OutcomeState.SKIPPED, error=errors[group])
