@@ -7,7 +7,7 @@ are not read again.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import anyio
 import anyio.lowlevel
@@ -45,7 +45,7 @@ class KnownServers:
         self._groups: Table[str] = Table()
         self._names: dict[str, str] = {}
         self._kept: Table[bytes | None] = Table()
-        self._keys: dict[str, object] = {}
+        self._keys: Table[object] = Table()
         self.error: Exception | None = None
 
     def note(self, server: Server) -> None:
@@ -117,11 +117,14 @@ class KnownServers:
 
     async def in_order(self, ids: Iterable[str]) -> Iterable[str]:
         """Return servers in the order in which they are to go."""
-        keys, self._keys = self._keys, {}
+        keys, self._keys = self._keys, Table()
         if self._rollout.order_by is None:
             return ids
         # In a thread: a million keys hold the loop for a second, and what compares them is foreign.
-        return await run_in_thread(_sort, ids, keys)
+        ordered = await run_in_thread(_sort, ids, keys)
+        for _ in keys.dismantle():
+            await anyio.lowlevel.checkpoint()
+        return ordered
 
 
 async def pop_all(intake: Intake) -> Pieces[str]:
@@ -192,8 +195,8 @@ def _unpack(kept: bytes) -> Server:
     return msgspec.json.decode(zlib.decompress(kept), type=Server)
 
 
-def _sort(ids: Iterable[str], keys: Mapping[str, object]) -> list[str]:
+def _sort(ids: Iterable[str], keys: Table[object]) -> list[str]:
     # Servers that were not seen go last: they are not sent.
     known = [server_id for server_id in ids if server_id in keys]
-    known = call_foreign_now("order_by", lambda: sorted(known, key=keys.__getitem__))  # type: ignore[arg-type]  # may raise
+    known = call_foreign_now("order_by", lambda: sorted(known, key=keys.get))  # type: ignore[arg-type]  # may raise
     return known + [server_id for server_id in ids if server_id not in keys]
