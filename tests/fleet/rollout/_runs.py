@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from bms_async import FleetReport, FleetRun, Outcome, OutcomeState, Server
-from bms_async.simulator import Answer, Fault
+from bms_async.simulator import Fault
 from tests.support.clouds import Simulated
 
 MONTH = 31 * 86400.0
@@ -43,11 +43,3 @@ def asked(sim: Simulated) -> int:
 def nth_call(operation: str, nth: int, fault: Fault) -> Callable[[str, int, str], Fault | None]:
     """A hook that has one call of an operation fail."""
     return lambda name, number, path: fault if (name, number) == (operation, nth) else None
-
-
-def busy(*ids: str, times: int = 1) -> Callable[[str, int, str], Fault | None]:
-    """A hook that has the first reboots refused since a server is busy."""
-    body = b'{"error": {"code": "BMS.0037", "message": "%s is being rebooted"}}' % (ids[0].encode() if ids else b"one")
-    return lambda name, number, path: (
-        Answer(status=400, body=body) if name == "servers.reboot" and number <= times else None
-    )

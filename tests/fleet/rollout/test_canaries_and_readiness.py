@@ -34,7 +34,8 @@ def lie(cloud: Cloud, server_id: str, code: int) -> None:
 
 def rolled(sim: Simulated, **options: Any) -> Rollout:
     """A rollout of a rack at a time, whose servers are well when they can be reached."""
-    return Rollout(**{"group_by": "tag:rack", "max_unavailable": 1, "ready": well(sim), "ready_timeout": 60} | options)
+    usual: dict[str, Any] = {"group_by": "tag:rack", "max_unavailable": 1, "ready": well(sim), "ready_timeout": 60}
+    return Rollout(**(usual | options))
 
 
 def test_the_rest_goes_when_all_canaries_are_well_and_have_settled() -> None:

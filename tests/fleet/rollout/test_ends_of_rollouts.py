@@ -109,7 +109,9 @@ def test_a_rollout_whose_servers_settle_can_be_ended(how: str) -> None:
 @pytest.mark.parametrize("how", ["cancel", "detach", "close"])
 def test_a_rollout_can_be_ended_at_any_moment(how: str) -> None:
     async def main(after: float) -> None:
-        async with simulated(servers=12, rack_size=3, job_seconds=(5, 20), boot_seconds=(0, 10), latency=(0.5, 3)) as sim:
+        async with simulated(
+            servers=12, rack_size=3, job_seconds=(5, 20), boot_seconds=(0, 10), latency=(0.5, 3)
+        ) as sim:
             sim.cloud.servers[sim.ids[3]].locked = True
             rollout = Rollout(
                 canary=2, group_by="tag:rack", max_unavailable=1, ready=well(sim), settle=3, ready_timeout=30
@@ -133,10 +135,15 @@ def test_leaving_the_block_of_a_rollout_ends_it() -> None:
     async def main() -> None:
         async with simulated(servers=9, job_seconds=(10, 10)) as sim:
             rollout = Rollout(max_unavailable=3, ready=is_false)
-            with pytest.raises(ValueError, match="left"):
-                async with sim.bms.fleet.reboot(sim.ids, rollout=rollout) as run:
+            run = sim.bms.fleet.reboot(sim.ids, rollout=rollout)
+
+            async def leave() -> None:
+                async with run:
                     await advance(30)
                     raise ValueError("left")
+
+            with pytest.raises(ValueError, match="left"):
+                await leave()
             assert run.report is not None
             assert states(run.report.outcomes) == {S.UNKNOWN: 3, S.SKIPPED: 6}
 
@@ -190,23 +197,27 @@ def test_outcomes_are_given_as_servers_become_ready_and_progress_says_what_is_wa
     async def main() -> None:
         async with simulated(servers=6, job_seconds=(10, 10), boot_seconds=(20, 20)) as sim:
             given: list[Outcome] = []
+
+            def counts() -> tuple[int, int, int]:
+                return run.progress.done, run.progress.in_flight, len(given)
+
             run = sim.bms.fleet.reboot(
                 sim.ids, rollout=Rollout(max_unavailable=3, ready=well(sim), settle=60), on_outcome=given.append
             )
             await advance(1)
             assert run.progress.waits_for == "as many servers of each group as may be are unavailable"
             await advance(14)
-            assert (run.progress.done, run.progress.in_flight, len(given)) == (0, 3, 0)
+            assert counts() == (0, 3, 0)
             assert str(run.progress.waits_for).startswith("3 servers are not ready yet, the first: ")
             standing = run.progress.rollout
             assert standing is not None
             assert (standing.waiting, standing.under_way, standing.lost) == (3, 3, 0)
             await advance(20)
-            assert (run.progress.done, run.progress.in_flight, len(given)) == (3, 0, 3)
+            assert counts() == (3, 0, 3)
             assert run.progress.waits_for == "servers settle"
             await ended(run)
-            assert run.progress.waits_for is None
             assert len(given) == 6
+            assert run.progress.waits_for is None
 
     run_virtually(main)
 

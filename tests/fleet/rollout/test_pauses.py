@@ -11,8 +11,8 @@ import pytest
 
 from bms_async import FleetTimeoutError, Limits, OutcomeState, Rollout, Window
 from bms_async.fleet.rollout.gate import Gate
-from bms_async.simulator import Answer, CutBefore, Throttled
-from bms_async.testing import suspend
+from bms_async.simulator import Answer, CutBefore, Fault, Throttled
+from bms_async.testing import VirtualClockLoop, suspend
 from tests.fleet._helpers import assert_one_outcome_each, states
 from tests.fleet.rollout._judge import books_of, judge
 from tests.fleet.rollout._runs import asked, ended, nth_call, well
@@ -21,14 +21,17 @@ from tests.support.virtual_clock import advance, run_virtually
 
 S = OutcomeState
 ONE_A_MINUTE = Limits({"servers.reboot": 1})
-NEW_YEAR = datetime(2024, 1, 1, tzinfo=UTC)
-"""A Monday; the clocks of the simulated cloud and of the run begin then, where a test says so."""
+
+
+def wall_time() -> float:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualClockLoop)
+    return loop.wall_time()
 
 
 def until(at: datetime) -> float:
     """Seconds from now to a time of day, on the running loop's clock."""
-    loop = asyncio.get_running_loop()
-    return at.timestamp() - loop.wall_time()  # type: ignore[attr-defined]
+    return at.timestamp() - wall_time()
 
 
 @pytest.mark.parametrize("option", ["rollout", "wave_size"])
@@ -90,7 +93,7 @@ def test_a_pause_of_a_day_wakes_nothing_up(deferred: bool, monkeypatch: pytest.M
 def test_a_batch_that_waits_for_its_slot_is_not_sent_in_a_pause(first: str) -> None:
     async def main() -> None:
         async with simulated(servers=6, job_seconds=(5, 5), limits=ONE_A_MINUTE) as sim:
-            fault = {"throttled": Throttled(), "lost": CutBefore()}.get(first)
+            fault: Fault | None = Throttled() if first == "throttled" else CutBefore() if first == "lost" else None
             if fault is not None:
                 sim.cloud.faults.append(nth_call("servers.reboot", 2, fault))
             run = sim.bms.fleet.reboot(sim.ids, rollout=Rollout(max_unavailable=3))
@@ -225,8 +228,7 @@ def test_a_paused_run_can_be_ended(end: str) -> None:
 
 def window_around(begin: float, end: float) -> Window:
     """A window that is open from so many seconds until so many from now, rounded up to minutes."""
-    loop = asyncio.get_running_loop()
-    now = loop.wall_time()  # type: ignore[attr-defined]
+    now = wall_time()
     first, last = (datetime.fromtimestamp(now + seconds + 59, UTC) for seconds in (begin, end))
     return Window(f"{first:%H:%M}-{last:%H:%M}", zone="UTC")
 
@@ -236,7 +238,7 @@ def test_a_window_that_closes_while_a_batch_waits_for_its_slot_holds_it_until_th
         async with simulated(servers=6, job_seconds=(5, 5), limits=Limits({"servers.reboot": 1})) as sim:
             window = window_around(-120, 0)
             run = sim.bms.fleet.reboot(sim.ids, rollout=Rollout(max_unavailable=3, window=window))
-            closes = window.next_change(datetime.fromtimestamp(asyncio.get_running_loop().wall_time(), UTC))  # type: ignore[attr-defined]
+            closes = window.next_change(datetime.fromtimestamp(wall_time(), UTC))
             assert closes is not None
             await advance(until(closes) + 3600)
             assert asked(sim) == 3
