@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import TaskGroup
 
 from bms_async.errors import BmsError, FleetError
 from bms_async.fleet.outcome import OutcomeState
@@ -81,7 +82,7 @@ class RolloutWalk:
         tracker.on_server = self._known.note
         tracker.on_end = self.feed.on_end
         self._preparing = anyio.CancelScope()
-        self._tasks: TaskGroup
+        self._exits = AsyncExitStack()
 
     @property
     def calls(self) -> int:
@@ -89,18 +90,24 @@ class RolloutWalk:
         return self._servers.calls
 
     async def __aenter__(self) -> None:
-        self._tasks = await anyio.create_task_group().__aenter__()
+        tasks = await self._exits.enter_async_context(anyio.create_task_group())
         if self._recovery is not None:
-            self._tasks.start_soon(self._recovery.run)
+            tasks.start_soon(self._recovery.run)
+            self._exits.push_async_exit(partial(self._end_checks, self._recovery))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        if self._recovery is not None:
+        return await self._exits.__aexit__(kind, error, trace)
+
+    async def _end_checks(
+        self, recovery: Recovery, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        try:
             if error is None:
-                await self._recovery.drain()
-            self._recovery.close()
-        return await self._tasks.__aexit__(kind, error, trace)
+                await recovery.drain()
+        finally:
+            recovery.close()
 
     async def prepare(self) -> None:
         """Read the source to its end, learn the groups of all servers, and hand them to the planner."""

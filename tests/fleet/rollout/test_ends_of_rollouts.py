@@ -89,6 +89,28 @@ def test_a_cancelled_rollout_follows_what_is_under_way_until_it_is_ready(how: st
     run_virtually(main)
 
 
+@pytest.mark.parametrize("how", ["detach", "close", "timeout"])
+@pytest.mark.parametrize("first", ["cancelled", "all sent"])
+def test_a_run_that_only_waits_for_readiness_can_be_ended(how: str, first: str) -> None:
+    async def main() -> None:
+        async with simulated(servers=6, job_seconds=(10, 10)) as sim:
+            rollout = Rollout(max_unavailable=3 if first == "cancelled" else 6, ready=is_false)
+            run = sim.bms.fleet.reboot(sim.ids, rollout=rollout, total_timeout=90 if how == "timeout" else None)
+            await advance(5)
+            if first == "cancelled":
+                run.cancel()
+            await advance(30)
+            await end(how, run, sim)
+            report = await ended(run, within=120)
+            sent = 3 if first == "cancelled" else 6
+            assert (report.by_state[S.UNKNOWN], report.by_state[S.SKIPPED]) == (sent, 6 - sent)
+            assert errors_of(report.outcomes, S.UNKNOWN) == {NotReadyError}
+            await sim.bms.aclose()
+            assert len(asyncio.all_tasks()) == 1
+
+    run_virtually(main)
+
+
 @pytest.mark.parametrize("how", ["cancel", "detach", "close", "timeout"])
 def test_a_rollout_whose_servers_settle_can_be_ended(how: str) -> None:
     async def main() -> None:
