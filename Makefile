@@ -74,6 +74,7 @@ bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.shared_limits
 	-$(BIN)/python -m benchmarks.durable
 	-$(BIN)/python -m benchmarks.fleet
+	-$(BIN)/python -m benchmarks.each
 	-$(BIN)/python -m benchmarks.holding
 	-$(BIN)/python -m benchmarks.rollouts
 	-$(BIN)/python -m benchmarks.polls

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import anyio.lowlevel
 
@@ -44,6 +45,22 @@ Follow: TypeAlias = Callable[[str, Callable[[OutcomeState, BmsError | None], Non
 """Follows a server of which the function has returned, and calls what it is given at its end."""
 
 
+class _JobEnd(NamedTuple):
+    """The end of a job that a function has returned.
+
+    Attributes:
+        batch: The server of the call.
+        job: The job.
+        may_repeat: Whether the function may be called again.
+        end: How the job has ended for the server.
+    """
+
+    batch: Batch
+    job: JobHandle
+    may_repeat: bool
+    end: asyncio.Future[SubJob]
+
+
 class CallEnds:
     """Gives each server its outcome by what became of its call.
 
@@ -71,11 +88,40 @@ class CallEnds:
         self._keeps_results = keeps_results
         self._follow = follow
         self._job_ends: set[asyncio.Future[SubJob]] = set()
+        self._ended: deque[_JobEnd] = deque()
+        self._wake = asyncio.Event()
         self._has_logged = self._is_over = False
+
+    async def run(self) -> None:
+        """Give the servers of jobs that have ended their outcomes, until `finish`.
+
+        Not in the callback of a future: what an outcome leads to needs a task, and may fail.
+        """
+        while not self._is_over:
+            self._wake.clear()
+            for _ in range(min(YIELD_EVERY, len(self._ended))):
+                ended = self._ended.popleft()
+                try:
+                    self._on_job_end(ended)
+                except Exception as fault:  # noqa: BLE001 - R2 holds for faults of this package, too
+                    self.on_fault(ended.batch, fault)
+            await (anyio.lowlevel.checkpoint() if self._ended else self._wake.wait())
+
+    def finish(self) -> None:
+        """Have `run` end: every server has its outcome."""
+        self._is_over = True
+        self._wake.set()
+
+    def on_fault(self, batch: Batch, fault: Exception) -> None:
+        """Give a server its outcome after a fault of this package, which the waiters of the run get."""
+        _log.error("%s: the call of a server could not be followed", self._tracker.action, exc_info=fault)
+        self._tracker.record_error(fault)
+        self.conclude(batch, OutcomeState.UNKNOWN)
 
     async def close(self) -> None:
         """Follow no job any more: a future that nobody needs would have it polled on."""
         self._is_over = True
+        self._ended.clear()
         while self._job_ends:
             for end in [self._job_ends.pop() for _ in range(min(YIELD_EVERY, len(self._job_ends)))]:
                 end.cancel()
@@ -119,13 +165,20 @@ class CallEnds:
             self.conclude(batch, OutcomeState.UNKNOWN, closed)
             return
         self._job_ends.add(end)
-        end.add_done_callback(partial(self._on_job_end, batch, job, may_repeat))
+        end.add_done_callback(lambda end: self._note_job_end(_JobEnd(batch, job, may_repeat, end)))
 
-    def _on_job_end(self, batch: Batch, job: JobHandle, may_repeat: bool, end: asyncio.Future[SubJob]) -> None:  # noqa: FBT001
-        self._job_ends.discard(end)
+    def _note_job_end(self, ended: _JobEnd) -> None:
+        self._job_ends.discard(ended.end)
+        if not ended.end.cancelled():
+            # Marks it as retrieved: the run may be over.
+            ended.end.exception()
+        if not self._is_over:
+            self._ended.append(ended)
+            self._wake.set()
+
+    def _on_job_end(self, ended: _JobEnd) -> None:
+        batch, job, may_repeat, end = ended
         error = None if end.cancelled() else end.exception()
-        if self._is_over:
-            return
         if end.cancelled() or error is not None:
             self.conclude(batch, OutcomeState.UNKNOWN, error if isinstance(error, BmsError) else None)
             return

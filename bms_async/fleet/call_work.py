@@ -8,7 +8,7 @@ How: as many workers as the limit of the function's calls and their latency need
 probe sees the calls that the function makes (`call_probe`). So a server whose call waits for its slot, and for which
 nothing was changed yet, can be taken back, by a pause, the end of the window or the end of the run; and one for which
 something was sent is UNKNOWN if the function is ended before it returns. A job that the function returns is followed
-without a task: its end is a callback.
+without a task of its own.
 
 Rejected: to read the limit of the function's call from a table. A function may make several calls, or none of ours.
 """
@@ -16,13 +16,13 @@ Rejected: to read the limit of the function's call from a table. A function may 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias
 
 import anyio
 
 from bms_async._foreign import call_foreign, contain
+from bms_async.errors import BmsError
 from bms_async.session.probe import current_probe
 
 from .batch import Batch
@@ -35,8 +35,6 @@ from .scheduler import BatchScheduler
 from .source import IdSource
 from .tracker import RunTracker
 from .walk import Walk
-
-_log = logging.getLogger("bms_async.fleet")
 
 CallOne: TypeAlias = Callable[[str], Awaitable[object]]
 """A coroutine function of a server's id."""
@@ -94,11 +92,13 @@ class CallWork:
         try:
             async with self.walk, self._crew, anyio.create_task_group() as tasks:
                 tasks.start_soon(self._source.read)
+                tasks.start_soon(self._ends.run)
                 await self.walk.prepare()
                 await self._hand_out()
                 await self.drain()
                 self._source.scope.cancel()
                 await self._wait_for_ends()
+                self._ends.finish()
         finally:
             await self._ends.close()
 
@@ -139,10 +139,8 @@ class CallWork:
     async def _call_one(self, batch: Batch) -> None:
         try:
             await self._call_for(batch)
-        except Exception as fault:  # noqa: BLE001 - R2 holds for faults of this package, too; the waiters get it
-            _log.exception("%s: a worker failed", self._tracker.action)
-            self._tracker.record_error(fault)
-            self._ends.conclude(batch, OutcomeState.UNKNOWN)
+        except Exception as fault:  # noqa: BLE001 - R2 holds for faults of this package, too
+            self._ends.on_fault(batch, fault)
 
     async def _call_for(self, batch: Batch) -> None:
         probe = CallProbe(batch, self._tracker, self._crew, self._scheduler, lane=self._options.lane)
@@ -173,12 +171,19 @@ class CallWork:
             probe.forget()
             self._take_back(batch)
         elif error is not None:
-            self._ends.on_error(batch, error, probe)
+            self._on_error(batch, error, probe)
         elif is_over:
             probe.note()
             await self._ends.on_result(batch, result, probe)
         else:
-            self._ends.conclude(batch, OutcomeState.UNKNOWN)
+            self._conclude(batch, OutcomeState.UNKNOWN)
+
+    def _on_error(self, batch: Batch, error: Exception, probe: CallProbe) -> None:
+        """Give a server its outcome by what the function raised, or have it called again later."""
+        self._ends.on_error(batch, error, probe)
+
+    def _conclude(self, batch: Batch, state: OutcomeState, error: BmsError | None = None) -> None:
+        self._ends.conclude(batch, state, error)
 
     async def _take_back_cancellation(self, scope: anyio.CancelScope) -> None:
         """Take back cancellations that are over, or that the function has asked for: its worker goes on."""

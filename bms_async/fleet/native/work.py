@@ -24,6 +24,7 @@ import anyio
 from bms_async.api.nova.server_operations import ACTION_BODIES, REBOOT
 from bms_async.errors import BmsError, CallError, ConflictError, NotFoundError
 from bms_async.fleet.batch import Batch
+from bms_async.fleet.call_probe import CallProbe
 from bms_async.fleet.call_work import CallWork
 from bms_async.fleet.options import RunOptions
 from bms_async.fleet.outcome import OutcomeState
@@ -127,21 +128,21 @@ class NativeWork(CallWork):
         sent_at = self._sent_at.pop(server_id, None)
         self._watch.follow(server_id, self._operation.name, on_end, sent_at=sent_at, in_doubt=True)
 
-    def _on_error(self, batch: Batch, error: Exception, *, was_sent: bool) -> None:
+    def _on_error(self, batch: Batch, error: Exception, probe: CallProbe) -> None:
         """Give a server its outcome by its refusal, or find out by its state what the call came to."""
         server_id = batch.ids[0]
         if isinstance(error, NotFoundError) and not is_of_gateway(error):
             self._sent_at.pop(server_id, None)
             batch.in_doubt = False
             self._conclude(batch, *vanished(self._operation.name, server_id, error))
-        elif isinstance(error, CallError) and error.maybe_done and was_sent:
+        elif isinstance(error, CallError) and error.maybe_done and probe.changes:
             self._on_lost(batch, error)
         elif isinstance(error, ConflictError):
             self._sent_at.pop(server_id, None)
             self._on_refused(batch, error)
         else:
             self._sent_at.pop(server_id, None)
-            super()._on_error(batch, error, was_sent=was_sent)
+            super()._on_error(batch, error, probe)
 
     def _on_lost(self, batch: Batch, error: CallError) -> None:
         server_id = batch.ids[0]

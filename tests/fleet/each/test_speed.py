@@ -81,8 +81,8 @@ def test_there_are_no_more_workers_than_the_limit_and_the_latency_need(
 ) -> None:
     async def main() -> None:
         limits = Limits({"servers.rename": limit})
-        settings = {"latency": (latency, latency), "throttle": "none"}
-        async with simulated(servers=250, limits=limits, **settings) as sim:
+        wire = (latency, latency)
+        async with simulated(servers=250, limits=limits, latency=wire, throttle="none") as sim:
             run = sim.bms.fleet.each(sim.ids, rename(sim.bms))
             await advance(65 * 60)
             assert states((await run).outcomes) == {S.SUCCEEDED: 250}
