@@ -152,7 +152,7 @@ class _PowerCommand:
         left = (run.progress.total or 0) - run.progress.done
         await check_credentials(bms)
         if options.dry_run:
-            if run.progress.rollout is not None:
+            if run.is_rollout:
                 raise UsageError(
                     f"--plan: the run {strip_control_chars(key)} keeps the plan of its rollout; leave it out"
                 )

@@ -36,7 +36,8 @@ def run_fields(run: DurableRun) -> dict[str, object]:
         "ended": run.ended,
         "aborted": run.aborted,
     }
-    rollout = standing_fields(progress)
+    # What an ended run noted last is from before its end.
+    rollout = standing_fields(progress) if run.ended is None else None
     return fields if rollout is None else {**fields, "rollout": rollout}
 
 
@@ -63,9 +64,9 @@ def run_lines(run: DurableRun) -> list[str]:
         lines.append(f"  at most {run.wave_size:,} in flight at once")
     if run.aborted is not None:
         lines.append(f"  aborted: {run.aborted}")
-    texts = describe_groups(progress), describe_unavailable(progress), describe_waiting(progress)
-    lines += [f"  {text}" for text in texts if text]
     if run.ended is None:
+        texts = describe_groups(progress), describe_unavailable(progress), describe_waiting(progress)
+        lines += [f"  {text}" for text in texts if text]
         held = f"{run.held:,} batch{'' if run.held == 1 else 'es'}"
         nobody = "" if run.held or run.status is RunStatus.PAUSED else ": `bms worker` carries it out"
         lines.append(f"  workers hold {held}{nobody}")

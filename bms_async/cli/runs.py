@@ -207,7 +207,7 @@ def retry_run(key: str, retry: RetryOptions, options: RunsOptions) -> int:
             return Code.FAILED
         if run.ended is None:
             raise UsageError(f"the run {strip_control_chars(key)} has not ended: resume it, or cancel it first")
-        if run.progress.rollout is not None and retry.rollout is None and not retry.no_rollout:
+        if run.is_rollout and retry.rollout is None and not retry.no_rollout:
             raise UsageError(
                 f"the run {strip_control_chars(key)} was a rollout: give the options of the new one, such as"
                 " --max-unavailable, or --no-rollout"
