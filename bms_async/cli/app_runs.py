@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -13,6 +13,7 @@ from .help import Command, Group
 from .options import OUTPUT, argument, complete_file, option
 
 if TYPE_CHECKING:
+    from .rolling import RolloutArguments
     from .runs import RunsOptions
 
 __all__ = ["runs", "worker"]
@@ -110,6 +111,11 @@ for _name, (_status, _doc) in _CHANGES.items():
 @option("--verify", is_flag=True, help="Read the states of the servers back at the end.")
 @option("--detach", is_flag=True, help="Only write the run down, for bms worker to carry it out.")
 @option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
+@options.rollout
+@option(
+    "--no-rollout", is_flag=True, section=options.ROLLOUT,
+    help="As fast as the limits allow, though the ended run was a rollout.",
+)  # fmt: skip
 @options.quiet
 @_common
 def _retry(
@@ -126,11 +132,17 @@ def _retry(
     json: bool,
     cloud: str | None,
     journal: str | None,
+    no_rollout: bool,
+    **rollout: Unpack[RolloutArguments],
 ) -> None:
-    """Begin a new run with the servers of an ended one that failed or were not asked for."""
+    """Begin a new run with the servers of an ended one that failed or were not asked for.
+
+    If that was a rollout, its options are given again, or --no-rollout.
+    """
 
     def work() -> int:
-        from .power import read_share
+        from .power_options import read_share
+        from .rollouts import make_rollout
         from .runs import RetryOptions, retry_run
 
         retry = RetryOptions(
@@ -139,6 +151,8 @@ def _retry(
             wave=wave,
             abort_above=None if abort_above is None else read_share(abort_above),
             verify=verify,
+            rollout=make_rollout(rollout),
+            no_rollout=no_rollout,
             detach=detach,
             yes=yes,
             quiet=quiet,

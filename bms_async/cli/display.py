@@ -201,7 +201,7 @@ class Display:
             parts.append(f"{progress.to_verify:,} to verify")
         unasked = self._servers - progress.submitted
         parts += self._run.notes
-        is_limited = statistics.capacity is not None and progress.rollout is None
+        is_limited = statistics.capacity is not None and not self._run.is_rollout
         if unasked > 0 and is_limited and self._run.is_sent_here and not self._run.end:
             calls = -(-unasked // self._batch)
             parts.append(f"{pluralize(calls, 'call')} to go, {describe_next_call(statistics, self.limiter.snapshot())}")

@@ -50,6 +50,11 @@ class Followed(Protocol):
         ...
 
     @property
+    def is_rollout(self) -> bool:
+        """Whether a rollout says when its servers go."""
+        ...
+
+    @property
     def is_sent_here(self) -> bool:
         """Whether this process makes calls for it."""
         ...
@@ -106,6 +111,11 @@ class MemoryRun:
     def progress(self) -> Progress:
         """How far it is."""
         return self._run.progress
+
+    @property
+    def is_rollout(self) -> bool:
+        """Whether a rollout says when its servers go."""
+        return self._run.progress.rollout is not None
 
     @property
     def end(self) -> str:
@@ -182,6 +192,11 @@ class WatchedRun:
         return self._run.progress
 
     @property
+    def is_rollout(self) -> bool:
+        """Whether a rollout says when its servers go."""
+        return self._run.is_rollout
+
+    @property
     def end(self) -> str:
         """In a word how it ended."""
         if self._run.ended is not None:
@@ -192,7 +207,8 @@ class WatchedRun:
     def notes(self) -> Sequence[str]:
         """Whether anybody works on it."""
         if self._run.status is RunStatus.PAUSED:
-            return ("paused",)
+            # As long as it goes on, its progress says that it waits for that.
+            return ("paused",) if self.end else ()
         if self.end or self._run.held or self.is_sent_here:
             return ()
         return ("no worker holds a batch of it: `bms worker` starts one",)
@@ -233,8 +249,10 @@ class WatchedRun:
             print_error(f"bms runs watch {key}", first="  ")
         elif self.aborted is not None or self._run.status is RunStatus.CANCELLED:
             # Earlier failures do not count in a new run, but whatever failed is in it.
-            print_error("to begin a new run with the servers that were not asked for or failed:")
-            print_error(f"bms runs retry {key}{' --abort-above 100%' if self.aborted else ''}", first="  ")
+            how = ", with the options of its rollout" if self.is_rollout else ""
+            print_error(f"to begin a new run with the servers that were not asked for or failed{how}:")
+            is_share = self.aborted is not None and self._run.abort_above is not None
+            print_error(f"bms runs retry {key}{' --abort-above 100%' if is_share else ''}", first="  ")
 
 
 class KeptRun(WatchedRun):

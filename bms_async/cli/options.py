@@ -13,8 +13,9 @@ from .rolling import GROUPS_KNOWN, Allowed, GroupName, HoursType, Probe, Seconds
 
 # fmt: off
 __all__ = [
-    "OUTPUT", "apply", "argument", "cloud", "columns_known", "complete", "complete_file", "filters", "groups_known",
-    "ids", "journal", "json", "key", "limits_known", "option", "power", "quiet", "rollout", "statuses_known",
+    "OUTPUT", "ROLLOUT", "apply", "argument", "cloud", "columns_known", "complete", "complete_file", "filters",
+    "groups_known", "ids", "journal", "json", "key", "limits_known", "option", "power", "quiet", "rollout",
+    "statuses_known",
 ]
 # fmt: on
 

@@ -29,7 +29,7 @@ from .durable import (
     print_held,
     wait_for_the_run,
 )
-from .exit import Code, print_error
+from .exit import Code, UsageError, print_error
 from .follow import Follower, print_in_doubt
 from .followed import MemoryRun
 from .ids import list_ids, list_whole_servers, read_ids
@@ -152,6 +152,10 @@ class _PowerCommand:
         left = (run.progress.total or 0) - run.progress.done
         await check_credentials(bms)
         if options.dry_run:
+            if run.is_rollout:
+                raise UsageError(
+                    f"--plan: the run {strip_control_chars(key)} keeps the plan of its rollout; leave it out"
+                )
             batch = kept_batch_size(run.wave_size)
             await print_plan(self._action, self._cloud, left, batch=batch, json=options.json)
             return Code.OK

@@ -13,6 +13,7 @@ from bms_async._extras import require
 
 from .exit import UsageError
 from .ids import Filters
+from .rollouts import check_rollout
 
 __all__ = ["Action", "PowerOptions", "check_options", "read_share"]
 
@@ -91,8 +92,7 @@ def check_options(action: Action, options: PowerOptions, file: str | None) -> No
         )
     if options.resume is not None and options.rollout is not None:
         raise UsageError("--resume: the run keeps its rollout; leave out the options of one")
-    if options.rollout is not None and options.rollout.ready is not None and action == "stop":
-        raise UsageError("--ready: a server that was stopped answers nothing; leave it out")
+    check_rollout(action, options.rollout)
     if options.abort_sample is not None and options.abort_above is None:
         raise UsageError("--abort-sample: expected --abort-above beside it")
     if options.server_takes is not None and not options.dry_run:

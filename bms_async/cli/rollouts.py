@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .rolling import Hours, RolloutArguments
 
-__all__ = ["ListedServers", "make_rollout"]
+__all__ = ["ListedServers", "check_rollout", "make_rollout"]
 
 _BESIDE = {
     "group_by": ("max_unavailable", "max_groups"),
@@ -76,6 +76,20 @@ def make_rollout(arguments: RolloutArguments) -> Rollout | None:
     )
     timeout = arguments["ready_timeout"]
     return rollout if timeout is None else msgspec.structs.replace(rollout, ready_timeout=timeout)
+
+
+def check_rollout(action: str, rollout: Rollout | None) -> None:
+    """Refuse a rollout that an action cannot have.
+
+    Args:
+        action: ``start``, ``stop`` or ``reboot``.
+        rollout: The rollout; None without one.
+
+    Raises:
+        UsageError: No server would ever be ready.
+    """
+    if rollout is not None and rollout.ready is not None and action == "stop":
+        raise UsageError("--ready: a server that was stopped answers nothing; leave it out")
 
 
 def _spelled(name: str) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 
 import msgspec
 
-from bms_async import DurableOptions, DurableRun, OutcomeState, RunStatus
+from bms_async import DurableOptions, DurableRun, OutcomeState, Rollout, RunStatus
 
 from .cloud import OpenClient, open_client, read_settings
 from .confirm import confirm
@@ -22,8 +21,10 @@ from .journal import made_up_key, open_journal
 from .output import TableWriter, json_line, write
 from .progress import Screen
 from .results import plain_reasons, reason_lines
+from .rollouts import check_rollout
+from .run_texts import run_age, run_fields, run_head, run_lines
 from .signals import SignalHandler, run_interruptibly
-from .texts import duration, pluralize, strip_control_chars
+from .texts import pluralize, strip_control_chars
 
 __all__ = [
     "RetryOptions",
@@ -37,7 +38,6 @@ __all__ = [
 ]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DAY = 86400
 
 
 class RunsOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +63,8 @@ class RetryOptions(msgspec.Struct, frozen=True, kw_only=True):
         wave: How many servers may be in flight at once.
         abort_above: The share of failures that aborts it.
         verify: Whether states are read back at the end.
+        rollout: How the fleet is walked through.
+        no_rollout: Whether a run that was a rollout is tried again without one.
         detach: Whether it is only written down.
         yes: Whether to skip the confirmation.
         quiet: Whether to print failures only.
@@ -73,6 +75,8 @@ class RetryOptions(msgspec.Struct, frozen=True, kw_only=True):
     wave: int | None = None
     abort_above: float | None = None
     verify: bool = False
+    rollout: Rollout | None = None
+    no_rollout: bool = False
     detach: bool = False
     yes: bool = False
     quiet: bool = False
@@ -91,10 +95,12 @@ def list_runs(options: RunsOptions, *, only_open: bool, everywhere: bool) -> int
         columns = TableWriter(("key", "action", "state", "progress", "age"), right=("progress", "age"))
         async for run in cloud.bms.runs.list(open=True if only_open else None, all_places=everywhere):
             if options.json:
-                write(json_line(_describe(run)))
+                write(json_line(run_fields(run)))
                 continue
             action, progress = run.action.removeprefix("servers."), run.progress
-            columns.add(run.key, action, describe_status(run), f"{progress.done:,}/{progress.total or 0:,}", _age(run))
+            columns.add(
+                run.key, action, describe_status(run), f"{progress.done:,}/{progress.total or 0:,}", run_age(run)
+            )
         columns.flush()
         return Code.OK
 
@@ -115,9 +121,9 @@ def show_runs(keys: Sequence[str], options: RunsOptions) -> int:
             async for outcome in run.outcomes(wait=False):
                 failures.add(outcome)
         if options.json:
-            write(json_line({**_describe(run), "held": run.held, "reasons": plain_reasons(failures)}))
+            write(json_line({**run_fields(run), "held": run.held, "reasons": plain_reasons(failures)}))
         else:
-            write("\n".join([*_lines(run), *reason_lines(failures)]) + "\n")
+            write("\n".join([*run_lines(run), *reason_lines(failures)]) + "\n")
         return Code.OK
 
     return _with_journal(options, _for_each(keys, show))
@@ -169,9 +175,9 @@ def change_runs(keys: Sequence[str], status: RunStatus, options: RunsOptions) ->
         was_ended = run.ended is not None
         await calls[status]()
         if options.json:
-            write(json_line(_describe(run)))
+            write(json_line(run_fields(run)))
         else:
-            write(f"{_head(run)}\n")
+            write(f"{run_head(run)}\n")
         if was_ended or run.status is not status:
             print_error(f"the run {strip_control_chars(run.key)} was {describe_status(run)} before, and stays so")
             return Code.FAILED
@@ -191,7 +197,8 @@ def retry_run(key: str, retry: RetryOptions, options: RunsOptions) -> int:
         options: Which journal.
 
     Raises:
-        UsageError: The run has not ended, or nothing of it is to be tried again.
+        UsageError: The run has not ended, it was a rollout and the new one is none, or nothing of it is to be tried
+            again.
     """
 
     async def work(cloud: OpenClient, stop: SignalHandler) -> int:
@@ -200,7 +207,13 @@ def retry_run(key: str, retry: RetryOptions, options: RunsOptions) -> int:
             return Code.FAILED
         if run.ended is None:
             raise UsageError(f"the run {strip_control_chars(key)} has not ended: resume it, or cancel it first")
+        if run.is_rollout and retry.rollout is None and not retry.no_rollout:
+            raise UsageError(
+                f"the run {strip_control_chars(key)} was a rollout: give the options of the new one, such as"
+                " --max-unavailable, or --no-rollout"
+            )
         action, counts = run.action.removeprefix("servers."), run.progress.by_state
+        check_rollout(action, retry.rollout)
         wanted = {OutcomeState.FAILED, OutcomeState.SKIPPED}
         if retry.unknown or action != "reboot":
             wanted.add(OutcomeState.UNKNOWN)
@@ -214,6 +227,7 @@ def retry_run(key: str, retry: RetryOptions, options: RunsOptions) -> int:
         wanted_options: DurableOptions = {"wave_size": retry.wave or run.wave_size, "detach": True}
         wanted_options["abort_above"] = run.abort_above if retry.abort_above is None else retry.abort_above
         wanted_options["verify"] = retry.verify
+        wanted_options["rollout"] = retry.rollout
         # A run that is half begun may be in the journal, where workers find it; a signal pauses it once it is known.
         stop.on_first_signal = wait_for_the_run
         new = await cloud.bms.runs.retry(
@@ -283,61 +297,6 @@ async def _find(cloud: OpenClient, key: str) -> DurableRun | None:
             " those of all clouds"
         )
     return run
-
-
-def _describe(run: DurableRun) -> dict[str, object]:
-    progress = run.progress
-    endpoint, _, project = run.place.rpartition("|")
-    return {
-        "type": "run",
-        "key": run.key,
-        "id": run.id,
-        "action": run.action,
-        "status": describe_status(run),
-        "endpoint": endpoint,
-        "project_id": project,
-        "servers": progress.total,
-        "submitted": progress.submitted,
-        "done": progress.done,
-        "in_flight": progress.in_flight,
-        "by_state": {state.value: count for state, count in progress.by_state.items()},
-        "created": run.created,
-        "ended": run.ended,
-        "aborted": run.aborted,
-    }
-
-
-def _head(run: DurableRun) -> str:
-    progress, action = run.progress, run.action.removeprefix("servers.")
-    done = f"{progress.done:,} of {pluralize(progress.total or 0, 'server')} ended"
-    return f"{strip_control_chars(run.key)}: {action}, {describe_status(run)}, {done}"
-
-
-def _lines(run: DurableRun) -> list[str]:
-    progress = run.progress
-    endpoint, _, project = run.place.rpartition("|")
-    states = ", ".join(f"{count:,} {state.lower()}" for state, count in progress.by_state.items() if count)
-    ended = "" if run.ended is None else f", ended {run.ended:%Y-%m-%d %H:%M:%S}"
-    lines = [
-        _head(run),
-        f"  of project {strip_control_chars(project)} at {strip_control_chars(endpoint)}",
-        f"  begun {run.created:%Y-%m-%d %H:%M:%S}{ended} UTC",
-        f"  {progress.submitted:,} asked, {progress.in_flight:,} in flight{', ' if states else ''}{states}",
-    ]
-    if run.wave_size is not None:
-        lines.append(f"  at most {run.wave_size:,} in flight at once")
-    if run.aborted is not None:
-        lines.append(f"  aborted: {run.aborted}")
-    if run.ended is None:
-        held = f"{run.held:,} batch{'' if run.held == 1 else 'es'}"
-        nobody = "" if run.held or run.status is RunStatus.PAUSED else ": `bms worker` carries it out"
-        lines.append(f"  workers hold {held}{nobody}")
-    return lines
-
-
-def _age(run: DurableRun) -> str:
-    seconds = (datetime.now(UTC) - run.created).total_seconds()
-    return duration(seconds) if seconds < _DAY else pluralize(int(seconds // _DAY), "day")
 
 
 def _read_age(text: str) -> float:

@@ -8,7 +8,7 @@ from bms_async import Progress
 
 from .texts import pluralize, strip_control_chars
 
-__all__ = ["describe_groups", "describe_unavailable", "describe_waiting"]
+__all__ = ["describe_groups", "describe_unavailable", "describe_waiting", "standing_fields"]
 
 _MAX_NAMED = 3
 
@@ -44,6 +44,25 @@ def describe_unavailable(progress: Progress) -> str:
 def describe_waiting(progress: Progress) -> str:
     """Return why nothing begins; empty if something may."""
     return f"waits: {strip_control_chars(progress.waits_for)}" if progress.waits_for else ""
+
+
+def standing_fields(progress: Progress) -> dict[str, object] | None:
+    """Return how far a rollout is, for JSON; None without one."""
+    standing = progress.rollout
+    if standing is None:
+        return None
+    return {
+        "phase": standing.phase.value,
+        "waiting": standing.waiting,
+        "under_way": standing.under_way,
+        "settling": standing.settling,
+        "lost": standing.lost,
+        "groups": standing.groups,
+        "groups_touched": standing.groups_touched,
+        "groups_done": standing.groups_done,
+        "groups_blocked": standing.groups_blocked,
+        "waits_for": progress.waits_for,
+    }
 
 
 def _named(names: Sequence[str], total: int) -> str:

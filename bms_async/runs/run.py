@@ -29,6 +29,7 @@ from bms_async.journal.transactions.claims import release_unsendable
 from bms_async.journal.transactions.runs import read_run, set_status
 from bms_async.journal.transactions.steps import read_blocks
 
+from .options import decode_options
 from .plan_records import KeptStanding, decode_standing
 from .skipping import skip_plan, skip_unsendable
 
@@ -158,6 +159,11 @@ class DurableRun:
     def wave_size(self) -> int | None:
         """How many servers may be in flight at once; None for no bound."""
         return self._kept.wave
+
+    @property
+    def is_rollout(self) -> bool:
+        """Whether it walks through its fleet as a rollout says."""
+        return decode_options(self._kept.options).rollout is not None
 
     @property
     def abort_above(self) -> float | None:

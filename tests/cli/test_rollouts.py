@@ -239,6 +239,39 @@ def test_a_rollout_goes_in_its_waves_and_is_a_run_in_the_journal(healthy_cloud: 
     assert healthy_cloud.run("night")["status"] == "ended"
 
 
+def test_a_run_that_is_resumed_keeps_its_rollout_and_one_that_is_tried_again_is_asked_for_it(
+    healthy_cloud: Bms,
+) -> None:
+    window = ["--window", f"{far_day()} 10:00-11:00 Europe/Berlin"]
+    begun = healthy_cloud("reboot", "--tag", "rack-6", *window, "--detach", "--key", "later", "-y")
+    assert begun.code == 0
+    refused = healthy_cloud("reboot", "--resume", "later", "--plan")
+    assert (refused.code, "keeps the plan of its rollout" in refused.err) == (2, True)
+    with healthy_cloud.on_a_terminal("reboot", "--resume", "later", "-y", columns=160) as terminal:
+        terminal.wait_for_text("waits: outside of the window")
+        assert "call to go" not in terminal.text
+        shown = healthy_cloud.run("later")
+        assert shown["rollout"]["waits_for"].startswith("outside of the window")
+        assert (shown["rollout"]["waiting"], shown["submitted"]) == (40, 0)
+        terminal.send("\x03")
+        assert terminal.end() == 130
+    text = healthy_cloud("runs", "show", "later").out
+    assert "\n  waits: the run is paused\n" in text
+    assert healthy_cloud("runs", "cancel", "later").code == 0
+    assert "rollout" not in healthy_cloud.run("later")
+    refused = healthy_cloud("runs", "retry", "later", "-y")
+    assert (refused.code, "was a rollout: give the options of the new one" in refused.err) == (2, True)
+    again = healthy_cloud("runs", "retry", "later", "--max-unavailable", "50%", "-y", "--json")
+    assert (again.code, again.json[-1]["calls"]) == (0, 2)
+
+
+def test_what_is_tried_again_may_go_at_once_if_that_is_said(healthy_cloud: Bms) -> None:
+    healthy_cloud("reboot", "--tag", "rack-7", "--canary", "2", "--detach", "--key", "never", "-y")
+    healthy_cloud("runs", "cancel", "never")
+    again = healthy_cloud("runs", "retry", "never", "--no-rollout", "-y", "--json")
+    assert (again.code, again.json[-1]["calls"]) == (0, 1)
+
+
 def test_a_canary_that_is_not_well_ends_the_run_with_1_and_nothing_else_is_asked(healthy_cloud: Bms) -> None:
     ids = "\n".join(["no-such-server", *healthy_cloud.ids("rack-2")])
     ended = healthy_cloud("reboot", "--canary", "1", "-y", "--no-journal", text=ids)
