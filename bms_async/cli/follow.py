@@ -39,7 +39,7 @@ class Follower:
     """Follows a run.
 
     Args:
-        action: ``start``, ``stop`` or ``reboot``.
+        action: What is done, in a word, such as ``stop``.
         run: The run, in progress.
         bms: The client.
         screen: Where the progress is shown.
@@ -47,6 +47,7 @@ class Follower:
         wave: How many servers may be in flight at once.
         batch: How many servers one call takes at most.
         servers: The number of servers.
+        operation: The call that does it; by default the action of ``servers``.
     """
 
     def __init__(
@@ -60,13 +61,16 @@ class Follower:
         wave: int | None,
         batch: int,
         servers: int,
+        operation: str | None = None,
     ) -> None:
-        self._action = action
+        self._operation = operation or f"servers.{action}"
         self._run = run
         self._screen = screen
         self._json = json
         self._servers = servers
-        self._display = Display(action, run, bms, screen, wave=wave, batch=batch, servers=servers)
+        self._display = Display(
+            action, run, bms, screen, operation=self._operation, wave=wave, batch=batch, servers=servers
+        )
         self._no_output: Code | None = None
         self._received = 0
         self._interrupted = anyio.Event()
@@ -125,7 +129,7 @@ class Follower:
             return code
         run = self._run
         results = Results(
-            action=f"servers.{self._action}",
+            action=self._operation,
             key=run.key,
             servers=self._servers,
             by_state=run.progress.by_state,
@@ -220,7 +224,7 @@ class Follower:
         from .report_page import CallHistory
 
         return CallHistory(
-            operation=f"servers.{self._action}",
+            operation=self._operation,
             limit=self._display.limiter.limit,
             started=self._display.started,
             calls=tuple(self._display.samples[0]),

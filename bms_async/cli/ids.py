@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 
-__all__ = ["Filters", "describe", "find_ids", "find_servers", "list_ids", "list_whole_servers", "read_ids"]
+__all__ = [
+    "Filters",
+    "describe",
+    "find_ids",
+    "find_servers",
+    "list_ids",
+    "list_whole_servers",
+    "make_filters",
+    "read_ids",
+]
 
 
 class _FilterArguments(TypedDict):
@@ -53,6 +63,39 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         given = {field: getattr(self, field) for field in self.__struct_fields__}
         return ", ".join(f"{field} {value!r}" for field, value in given.items() if value is not None)
+
+
+def make_filters(
+    tags: Sequence[str], names: Sequence[str], statuses: Sequence[str], flavor: str | None, project: str | None
+) -> tuple[Filters, ...]:
+    """Return the filters that were typed: one for each combination; none if nothing was.
+
+    Args:
+        tags: Tags.
+        names: Names.
+        statuses: Statuses.
+        flavor: A flavor.
+        project: An enterprise project.
+
+    Raises:
+        UsageError: One of them is empty.
+    """
+    given = {"--tag": tags, "--name": names, "--status": statuses}
+    single = {"--flavor": flavor, "--enterprise-project": project}
+    for name, values in {
+        **given,
+        **{name: [value] for name, value in single.items() if value is not None},
+    }.items():
+        # An empty filter matches all servers: an unset variable of a script must not stop every one.
+        if any(not value.strip() for value in values):
+            raise UsageError(f"{name} is empty: expected a value; give one, or leave the option out")
+    if not (any(given.values()) or flavor or project):
+        return ()
+    combinations = product(*(values or (None,) for values in given.values()))
+    return tuple(
+        Filters(tag=tag, name=name, status=status, flavor=flavor, enterprise_project=project)
+        for tag, name, status in combinations
+    )
 
 
 def read_ids(arguments: Sequence[str], file: str | None, *, filters: Sequence[Filters] = ()) -> list[str] | None:
