@@ -13,7 +13,7 @@ from click.shell_completion import ShellComplete, get_completion_class, shell_co
 from bms_async import __version__
 
 from . import options
-from .app_each import COMMANDS
+from .app_each import COMMANDS, nova
 from .app_runs import runs, worker
 from .ending import EXIT_CODES, end
 from .help import Group, Option
@@ -68,7 +68,7 @@ def _run(arguments: list[str]) -> int:
 
 class _Bms(Group):
     sections: ClassVar[Mapping[str, str]] = {
-        **dict.fromkeys(("servers", "start", "stop", "reboot", "jobs"), "Servers"),
+        **dict.fromkeys(("servers", "start", "stop", "reboot", "jobs", "nova"), "Servers"),
         **dict.fromkeys(("runs", "worker"), "Runs"),
         **dict.fromkeys(("limits", _LIMITS_OPEN, "calls", "quota", "login"), "Cloud"),
         **dict.fromkeys(("simulator", "completion"), "Tools"),
@@ -289,6 +289,7 @@ def _jobs_watch(*, ids: Sequence[str], file: str | None, json: bool, quiet: bool
     end(work)
 
 
+app.add_command(nova)
 app.add_command(runs)
 app.add_command(worker)
 

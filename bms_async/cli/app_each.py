@@ -1,4 +1,4 @@
-"""The commands below ``bms servers`` that change any number of servers, one call each."""
+"""The commands below ``bms servers`` and ``bms nova`` that change any number of servers, one call each."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ from .options import RUN, argument, complete_file, option
 
 if TYPE_CHECKING:
     from .each import EachArguments
+    from .nova import NativeAction
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "nova"]
 
 _SAME: Final = (
     "\n\nThe servers are given as ids, a file or a pipe, or chosen by filters; each is a call, and the calls keep the"
     " cloud's limit. With options of a rollout it walks through the fleet as bms reboot does.\n\n"
+    "Ctrl-C: nothing more is sent. The run is in this process alone: --json says which servers are left."
+)
+
+_NATIVE: Final = (
+    "\n\nThe servers are given as ids, a file or a pipe, or chosen by filters; virtual machines are left out by the"
+    " filters (BMS_BARE_METAL says how they are told). One list of what has changed shows how all of them end. With"
+    " options of a rollout it walks through the fleet as bms reboot does.\n\n"
     "Ctrl-C: nothing more is sent. The run is in this process alone: --json says which servers are left."
 )
 
@@ -137,6 +145,29 @@ def _reinstall(
 
     end(work)
 
+
+@click.group("nova", cls=Group)
+def nova() -> None:
+    """Start, stop and reboot servers by the native calls of OpenStack, on clouds that have no others."""
+
+
+def _add_native_command(action: NativeAction, doc: str) -> None:
+    @nova.command(action, epilog=EXIT_CODES, help=f"{doc}{_NATIVE}")
+    @options.ids
+    @options.each
+    def command(*, ids: Sequence[str], **typed: Unpack[EachArguments]) -> None:
+        def work() -> int:
+            from .each import make_options
+            from .nova import act_natively
+
+            return act_natively(action, ids, make_options(typed))
+
+        end(work)
+
+
+_add_native_command("start", "Start servers, one call each.")
+_add_native_command("stop", "Stop servers by cutting their power, one call each.")
+_add_native_command("reboot", "Restart servers, one call each; none is restarted twice.")
 
 COMMANDS: Final = (_rename, _tag, _metadata, _reinstall)
 """They are shown below ``bms servers``."""

@@ -86,6 +86,7 @@ class Display:
     Args:
         action: What is done, in a word, such as ``stop``.
         operation: The call that does it, such as ``servers.stop``.
+        polls: The call that finds out how it ended.
         run: The run.
         bms: The client.
         screen: Where it is shown.
@@ -111,6 +112,7 @@ class Display:
         screen: Screen,
         *,
         operation: str,
+        polls: str,
         wave: int | None,
         batch: int,
         servers: int,
@@ -124,7 +126,7 @@ class Display:
         self.durations = Durations()
         self.failures = Failures()
         self.limiter = bms.limits[operation]
-        self.polls = bms.limits["jobs.get"]
+        self.polls = bms.limits[polls]
         self._first = self.limiter.statistics().calls, self.polls.statistics().calls
         self.samples: tuple[list[tuple[float, int]], list[tuple[float, int]]] = ([(0.0, 0)], [(0.0, 0)])
         self.began = anyio.current_time()

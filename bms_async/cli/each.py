@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Protocol, TypedDict
+from typing import TypedDict
 
 import anyio
 import msgspec
@@ -96,20 +96,22 @@ class EachOptions(msgspec.Struct, frozen=True, kw_only=True):
     report: str | None = None
 
 
-class Task(Protocol):
-    """What is done to each server.
+class Task:
+    """What is done to each server; this is the base of what the commands do.
 
     Attributes:
         verb: What it is called.
         operation: The call that does it.
+        polls: The call that finds out how it ended.
         loses_data: Whether it is confirmed by the number of servers, also for one alone.
     """
 
     verb: str
     operation: str
-    loses_data: bool
+    polls: str = "jobs.get"
+    loses_data: bool = False
 
-    def describe(self, ids: Sequence[str]) -> str:
+    def describe(self, ids: Sequence[str]) -> str:  # noqa: ARG002 - mostly the same for all
         """Return what is done, for the confirmation: what stands after the cloud, or nothing.
 
         Args:
@@ -118,7 +120,7 @@ class Task(Protocol):
         Raises:
             UsageError: It cannot be done to these.
         """
-        ...
+        return ""
 
     def begin(self, bms: BmsClient, servers: Sequence[str] | ListedServers, options: RunArguments) -> FleetRun:
         """Begin the run.
@@ -128,7 +130,32 @@ class Task(Protocol):
             servers: The servers.
             options: Its options.
         """
-        ...
+        raise NotImplementedError
+
+    async def check_credentials(self, bms: BmsClient, server_id: str) -> None:
+        """Check with a read, before anything is changed, that the cloud responds and accepts the credentials.
+
+        Args:
+            bms: The client.
+            server_id: A server to read.
+        """
+        await check_credentials(bms, server_id)
+
+    async def find(
+        self, bms: BmsClient, filters: Sequence[Filters], screen: Screen, *, whole: bool
+    ) -> list[str] | ListedServers:
+        """Return the servers that match the filters.
+
+        Args:
+            bms: The client.
+            filters: The filters.
+            screen: Where the count so far is shown.
+            whole: Whether all of their fields are needed.
+
+        Raises:
+            UsageError: There are none.
+        """
+        return await (list_whole_servers if whole else list_ids)(bms, filters, screen)
 
 
 def make_options(typed: EachArguments) -> EachOptions:
@@ -209,7 +236,7 @@ class _Command:
         ids = servers if isinstance(servers, list) else [server.id for server in servers]
         what = task.describe(ids)
         if named:
-            await check_credentials(self._cloud.bms, named[0])
+            await task.check_credentials(self._cloud.bms, named[0])
         if options.dry_run:
             await self._print_plan(len(ids), what)
             return Code.OK
@@ -238,6 +265,7 @@ class _Command:
             batch=1,
             servers=count,
             operation=task.operation,
+            polls=task.polls,
         )
         self._stop.on_first_signal = follower.interrupt
         code = await follower.follow()
@@ -261,11 +289,10 @@ class _Command:
 
     async def _list(self) -> list[str] | ListedServers:
         rollout = self._options.rollout
+        # A rollout that needs the servers would have to read them, too.
+        whole = rollout is not None and rollout.needs_servers
         try:
-            if rollout is not None and rollout.needs_servers:
-                # The rollout would have to read them, too.
-                return await list_whole_servers(self._cloud.bms, self._options.filters, self._screen)
-            return await list_ids(self._cloud.bms, self._options.filters, self._screen)
+            return await self._task.find(self._cloud.bms, self._options.filters, self._screen, whole=whole)
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(1):
                 await self._screen.clear()

@@ -48,6 +48,7 @@ class Follower:
         batch: How many servers one call takes at most.
         servers: The number of servers.
         operation: The call that does it; by default the action of ``servers``.
+        polls: The call that finds out how it ended.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Follower:
         batch: int,
         servers: int,
         operation: str | None = None,
+        polls: str = "jobs.get",
     ) -> None:
         self._operation = operation or f"servers.{action}"
         self._run = run
@@ -69,7 +71,7 @@ class Follower:
         self._json = json
         self._servers = servers
         self._display = Display(
-            action, run, bms, screen, operation=self._operation, wave=wave, batch=batch, servers=servers
+            action, run, bms, screen, operation=self._operation, polls=polls, wave=wave, batch=batch, servers=servers
         )
         self._no_output: Code | None = None
         self._received = 0

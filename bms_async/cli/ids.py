@@ -25,6 +25,7 @@ _PAGE = 1000
 
 __all__ = [
     "Filters",
+    "check_found",
     "describe",
     "find_ids",
     "find_servers",
@@ -32,6 +33,7 @@ __all__ = [
     "list_whole_servers",
     "make_filters",
     "read_ids",
+    "show_count",
 ]
 
 
@@ -201,8 +203,8 @@ async def list_ids(bms: BmsClient, filters: Sequence[Filters], screen: Screen) -
         before = len(ids)
         ids.extend(found)
         if len(ids) // _PAGE > before // _PAGE:
-            await _show_count(len(ids), filters, screen)
-    _check_found(len(ids), filters)
+            await show_count(len(ids), filters, screen)
+    check_found(len(ids), filters)
     return ids
 
 
@@ -223,12 +225,13 @@ async def list_whole_servers(bms: BmsClient, filters: Sequence[Filters], screen:
     async for server in find_servers(bms, filters):
         servers.append(server)
         if len(servers) % _PAGE == 0:
-            await _show_count(len(servers), filters, screen)
-    _check_found(len(servers), filters)
+            await show_count(len(servers), filters, screen)
+    check_found(len(servers), filters)
     return servers
 
 
-async def _show_count(count: int, filters: Sequence[Filters], screen: Screen) -> None:
+async def show_count(count: int, filters: Sequence[Filters], screen: Screen) -> None:
+    """Show how many servers match the filters so far, if it takes a while."""
     from rich.text import Text
 
     text = f"servers with {describe(filters)}: {count:,} so far"
@@ -238,7 +241,16 @@ async def _show_count(count: int, filters: Sequence[Filters], screen: Screen) ->
         await screen.log(text)
 
 
-def _check_found(count: int, filters: Sequence[Filters]) -> None:
+def check_found(count: int, filters: Sequence[Filters]) -> None:
+    """Refuse to go on with no servers.
+
+    Args:
+        count: How many were found.
+        filters: The filters.
+
+    Raises:
+        UsageError: There are none.
+    """
     if not count:
         raise UsageError(f"no server has {describe(filters)}; `bms servers list` shows all")
 

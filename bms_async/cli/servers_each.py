@@ -19,7 +19,7 @@ from bms_async.models.ids import canonical_id
 from bms_async.validation.native import check_metadata_lookup
 from bms_async.validation.text import check_metadata, check_name, check_native_name, check_password, check_tag
 
-from .each import EachOptions, RunArguments, carry_out
+from .each import EachOptions, RunArguments, Task, carry_out
 from .exit import UsageError
 from .rollouts import ListedServers
 from .texts import strip_control_chars
@@ -51,10 +51,9 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     script: str | None = None
 
 
-class _Rename:
+class _Rename(Task):
     verb = "rename"
     operation = "servers.rename"
-    loses_data = False
 
     def __init__(self, names: Mapping[str, str], template: str | None, first: int) -> None:
         self._names = names
@@ -78,9 +77,7 @@ class _Rename:
         )
 
 
-class _Tag:
-    loses_data = False
-
+class _Tag(Task):
     def __init__(self, tag: str, *, adds: bool) -> None:
         self._tag = tag
         self._adds = adds
@@ -98,10 +95,9 @@ class _Tag:
         )
 
 
-class _SetMetadata:
+class _SetMetadata(Task):
     verb = "change"
     operation = "servers.update_metadata"
-    loses_data = False
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
@@ -120,10 +116,9 @@ class _SetMetadata:
         )
 
 
-class _RemoveMetadata:
+class _RemoveMetadata(Task):
     verb = "change"
     operation = "nova.metadata.delete"
-    loses_data = False
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -142,7 +137,7 @@ class _RemoveMetadata:
         )
 
 
-class _Reinstall:
+class _Reinstall(Task):
     verb = "reinstall"
     operation = "servers.reinstall_os"
     loses_data = True

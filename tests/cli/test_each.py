@@ -223,3 +223,36 @@ def test_what_loses_data_goes_on_only_after_the_number_was_typed(
         return
     with pytest.raises(UsageError, match="nothing was done"):
         anyio.run(confirm.confirm_number, "Sure?", 1200)
+
+
+def test_servers_of_a_plain_openstack_cloud_are_restarted_one_call_each_and_listed_together(cloud: Bms) -> None:
+    ids = cloud.ids("rack-0")[5:15]
+    ended = cloud("nova", "reboot", *ids, "-y", "--json", "--canary", "2", "--max-unavailable", "5")
+    *outcomes, summary = ended.json
+    assert ended.code == 0, ended
+    assert {each["server_id"] for each in outcomes} == set(ids)
+    assert (summary["action"], summary["calls"], summary["by_state"]["SUCCEEDED"]) == ("nova.servers.reboot", 10, 10)
+    assert summary["polls"] > 0
+
+
+def test_filters_of_the_native_list_choose_servers_and_leave_their_order(cloud: Bms) -> None:
+    assert cloud("nova", "stop", "--tag", "rack-0", "--group-by", "az", "--max-unavailable", "9", "-y", "-q").code == 0
+    assert cloud("servers", "list", "--tag", "rack-0", "--status", "ACTIVE", "--ids").out == ""
+    [plan] = cloud("nova", "start", "--tag", "rack-0", "--plan", "--json").json
+    assert (plan["action"], plan["servers"], plan["calls"], plan["limit"]) == ("nova.servers.start", 20, 20, None)
+    assert cloud("nova", "start", "--tag", "rack-0", "-y", "-q").code == 0
+    assert len(cloud("servers", "list", "--tag", "rack-0", "--status", "ACTIVE", "--ids").out.split()) == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["stop", "a", "--ready", "tcp:22"], "a server that was stopped answers nothing"),
+        (["stop", "--enterprise-project", "a"], "the native API does not know it"),
+        (["start", "--tag", "no-such-tag"], "no server has tag 'no-such-tag'"),
+    ],
+)
+def test_what_the_native_calls_cannot_do_is_refused(cloud: Bms, arguments: list[str], why: str) -> None:
+    ended = cloud("nova", *arguments, "-y")
+    assert ended.code == 2
+    assert why in ended.err
