@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import product
 from typing import TYPE_CHECKING, ClassVar, Final, Unpack
 
 import click
@@ -14,6 +13,7 @@ from click.shell_completion import ShellComplete, get_completion_class, shell_co
 from bms_async import __version__
 
 from . import options
+from .app_each import COMMANDS, nova
 from .app_runs import runs, worker
 from .ending import EXIT_CODES, end
 from .help import Group, Option
@@ -21,7 +21,6 @@ from .options import OUTPUT, argument, columns_known, complete, complete_file, l
 from .streams import discard_output, print_error
 
 if TYPE_CHECKING:
-    from .ids import Filters
     from .power import Action
     from .rolling import RolloutArguments
 
@@ -69,7 +68,7 @@ def _run(arguments: list[str]) -> int:
 
 class _Bms(Group):
     sections: ClassVar[Mapping[str, str]] = {
-        **dict.fromkeys(("servers", "start", "stop", "reboot", "jobs"), "Servers"),
+        **dict.fromkeys(("servers", "start", "stop", "reboot", "jobs", "nova"), "Servers"),
         **dict.fromkeys(("runs", "worker"), "Runs"),
         **dict.fromkeys(("limits", _LIMITS_OPEN, "calls", "quota", "login"), "Cloud"),
         **dict.fromkeys(("simulator", "completion"), "Tools"),
@@ -110,31 +109,7 @@ def app(context: click.Context, *, verbose: int) -> None:
 
 @app.group()
 def servers() -> None:
-    """List servers, and show all fields of one."""
-
-
-def _filters(
-    tags: Sequence[str], names: Sequence[str], statuses: Sequence[str], flavor: str | None, project: str | None
-) -> tuple[Filters, ...]:
-    from .exit import UsageError
-    from .ids import Filters
-
-    given = {"--tag": tags, "--name": names, "--status": statuses}
-    single = {"--flavor": flavor, "--enterprise-project": project}
-    for name, values in {
-        **given,
-        **{name: [value] for name, value in single.items() if value is not None},
-    }.items():
-        # An empty filter matches all servers: an unset variable of a script must not stop every one.
-        if any(not value.strip() for value in values):
-            raise UsageError(f"{name} is empty: expected a value; give one, or leave the option out")
-    if not (any(given.values()) or flavor or project):
-        return ()
-    combinations = product(*(values or (None,) for values in given.values()))
-    return tuple(
-        Filters(tag=tag, name=name, status=status, flavor=flavor, enterprise_project=project)
-        for tag, name, status in combinations
-    )
+    """List servers, show all fields of one, and rename, tag and reinstall any number of them."""
 
 
 @servers.command("list", epilog=EXIT_CODES)
@@ -163,9 +138,10 @@ def _servers_list(
     """List servers: aligned on a terminal, separated by tabs elsewhere."""
 
     def work() -> int:
+        from .ids import make_filters
         from .servers import ListOptions, list_servers
 
-        filters = _filters(tag, name, status, flavor, enterprise_project)
+        filters = make_filters(tag, name, status, flavor, enterprise_project)
         return list_servers(ListOptions(filters=filters, cloud=cloud, limit=limit, columns=columns, json=json, ids=ids))
 
     end(work)
@@ -184,6 +160,10 @@ def _servers_show(*, ids: Sequence[str], json: bool, cloud: str | None) -> None:
         return show_servers(ids, cloud=cloud, json=json)
 
     end(work)
+
+
+for _command in COMMANDS:
+    servers.add_command(_command)
 
 
 def _power(action: Action, doc: str) -> None:
@@ -221,6 +201,7 @@ def _power(action: Action, doc: str) -> None:
     ) -> None:
         def work() -> int:
             from .exit import UsageError
+            from .ids import make_filters
             from .power import PowerOptions, act, read_share
             from .rollouts import make_rollout
 
@@ -232,7 +213,7 @@ def _power(action: Action, doc: str) -> None:
             chosen = PowerOptions(
                 ids=ids,
                 file=file,
-                filters=_filters(tag, name, status, flavor, enterprise_project),
+                filters=make_filters(tag, name, status, flavor, enterprise_project),
                 cloud=cloud,
                 wave=wave,
                 abort_above=None if abort_above is None else read_share(abort_above),
@@ -308,6 +289,7 @@ def _jobs_watch(*, ids: Sequence[str], file: str | None, json: bool, quiet: bool
     end(work)
 
 
+app.add_command(nova)
 app.add_command(runs)
 app.add_command(worker)
 

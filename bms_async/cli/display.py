@@ -84,7 +84,9 @@ class Display:
     """The progress display of a run.
 
     Args:
-        action: ``start``, ``stop`` or ``reboot``.
+        action: What is done, in a word, such as ``stop``.
+        operation: The call that does it, such as ``servers.stop``.
+        polls: The call that finds out how it ended.
         run: The run.
         bms: The client.
         screen: Where it is shown.
@@ -109,6 +111,8 @@ class Display:
         bms: BmsClient,
         screen: Screen,
         *,
+        operation: str,
+        polls: str,
         wave: int | None,
         batch: int,
         servers: int,
@@ -121,8 +125,8 @@ class Display:
         self._servers = servers
         self.durations = Durations()
         self.failures = Failures()
-        self.limiter = bms.limits[f"servers.{action}"]
-        self.polls = bms.limits["jobs.get"]
+        self.limiter = bms.limits[operation]
+        self.polls = bms.limits[polls]
         self._first = self.limiter.statistics().calls, self.polls.statistics().calls
         self.samples: tuple[list[tuple[float, int]], list[tuple[float, int]]] = ([(0.0, 0)], [(0.0, 0)])
         self.began = anyio.current_time()

@@ -39,7 +39,7 @@ class Follower:
     """Follows a run.
 
     Args:
-        action: ``start``, ``stop`` or ``reboot``.
+        action: What is done, in a word, such as ``stop``.
         run: The run, in progress.
         bms: The client.
         screen: Where the progress is shown.
@@ -47,6 +47,8 @@ class Follower:
         wave: How many servers may be in flight at once.
         batch: How many servers one call takes at most.
         servers: The number of servers.
+        operation: The call that does it; by default the action of ``servers``.
+        polls: The call that finds out how it ended.
     """
 
     def __init__(
@@ -60,13 +62,17 @@ class Follower:
         wave: int | None,
         batch: int,
         servers: int,
+        operation: str | None = None,
+        polls: str = "jobs.get",
     ) -> None:
-        self._action = action
+        self._operation = operation or f"servers.{action}"
         self._run = run
         self._screen = screen
         self._json = json
         self._servers = servers
-        self._display = Display(action, run, bms, screen, wave=wave, batch=batch, servers=servers)
+        self._display = Display(
+            action, run, bms, screen, operation=self._operation, polls=polls, wave=wave, batch=batch, servers=servers
+        )
         self._no_output: Code | None = None
         self._received = 0
         self._interrupted = anyio.Event()
@@ -125,7 +131,7 @@ class Follower:
             return code
         run = self._run
         results = Results(
-            action=f"servers.{self._action}",
+            action=self._operation,
             key=run.key,
             servers=self._servers,
             by_state=run.progress.by_state,
@@ -220,7 +226,7 @@ class Follower:
         from .report_page import CallHistory
 
         return CallHistory(
-            operation=f"servers.{self._action}",
+            operation=self._operation,
             limit=self._display.limiter.limit,
             started=self._display.started,
             calls=tuple(self._display.samples[0]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -22,7 +23,18 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 
-__all__ = ["Filters", "describe", "find_ids", "find_servers", "list_ids", "list_whole_servers", "read_ids"]
+__all__ = [
+    "Filters",
+    "check_found",
+    "describe",
+    "find_ids",
+    "find_servers",
+    "list_ids",
+    "list_whole_servers",
+    "make_filters",
+    "read_ids",
+    "show_count",
+]
 
 
 class _FilterArguments(TypedDict):
@@ -53,6 +65,39 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         given = {field: getattr(self, field) for field in self.__struct_fields__}
         return ", ".join(f"{field} {value!r}" for field, value in given.items() if value is not None)
+
+
+def make_filters(
+    tags: Sequence[str], names: Sequence[str], statuses: Sequence[str], flavor: str | None, project: str | None
+) -> tuple[Filters, ...]:
+    """Return the filters that were typed: one for each combination; none if nothing was.
+
+    Args:
+        tags: Tags.
+        names: Names.
+        statuses: Statuses.
+        flavor: A flavor.
+        project: An enterprise project.
+
+    Raises:
+        UsageError: One of them is empty.
+    """
+    given = {"--tag": tags, "--name": names, "--status": statuses}
+    single = {"--flavor": flavor, "--enterprise-project": project}
+    for name, values in {
+        **given,
+        **{name: [value] for name, value in single.items() if value is not None},
+    }.items():
+        # An empty filter matches all servers: an unset variable of a script must not stop every one.
+        if any(not value.strip() for value in values):
+            raise UsageError(f"{name} is empty: expected a value; give one, or leave the option out")
+    if not (any(given.values()) or flavor or project):
+        return ()
+    combinations = product(*(values or (None,) for values in given.values()))
+    return tuple(
+        Filters(tag=tag, name=name, status=status, flavor=flavor, enterprise_project=project)
+        for tag, name, status in combinations
+    )
 
 
 def read_ids(arguments: Sequence[str], file: str | None, *, filters: Sequence[Filters] = ()) -> list[str] | None:
@@ -158,8 +203,8 @@ async def list_ids(bms: BmsClient, filters: Sequence[Filters], screen: Screen) -
         before = len(ids)
         ids.extend(found)
         if len(ids) // _PAGE > before // _PAGE:
-            await _show_count(len(ids), filters, screen)
-    _check_found(len(ids), filters)
+            await show_count(len(ids), filters, screen)
+    check_found(len(ids), filters)
     return ids
 
 
@@ -180,12 +225,13 @@ async def list_whole_servers(bms: BmsClient, filters: Sequence[Filters], screen:
     async for server in find_servers(bms, filters):
         servers.append(server)
         if len(servers) % _PAGE == 0:
-            await _show_count(len(servers), filters, screen)
-    _check_found(len(servers), filters)
+            await show_count(len(servers), filters, screen)
+    check_found(len(servers), filters)
     return servers
 
 
-async def _show_count(count: int, filters: Sequence[Filters], screen: Screen) -> None:
+async def show_count(count: int, filters: Sequence[Filters], screen: Screen) -> None:
+    """Show how many servers match the filters so far, if it takes a while."""
     from rich.text import Text
 
     text = f"servers with {describe(filters)}: {count:,} so far"
@@ -195,7 +241,16 @@ async def _show_count(count: int, filters: Sequence[Filters], screen: Screen) ->
         await screen.log(text)
 
 
-def _check_found(count: int, filters: Sequence[Filters]) -> None:
+def check_found(count: int, filters: Sequence[Filters]) -> None:
+    """Refuse to go on with no servers.
+
+    Args:
+        count: How many were found.
+        filters: The filters.
+
+    Raises:
+        UsageError: There are none.
+    """
     if not count:
         raise UsageError(f"no server has {describe(filters)}; `bms servers list` shows all")
 

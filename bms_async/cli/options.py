@@ -13,9 +13,9 @@ from .rolling import GROUPS_KNOWN, Allowed, GroupName, HoursType, Probe, Seconds
 
 # fmt: off
 __all__ = [
-    "OUTPUT", "ROLLOUT", "apply", "argument", "cloud", "columns_known", "complete", "complete_file", "filters",
-    "groups_known", "ids", "journal", "json", "key", "limits_known", "option", "power", "quiet", "rollout",
-    "statuses_known",
+    "OUTPUT", "ROLLOUT", "RUN", "SERVERS", "apply", "argument", "bounds", "cloud", "columns_known", "complete",
+    "complete_file", "each", "file", "filters", "groups_known", "ids", "journal", "json", "key", "limits_known",
+    "option", "power", "quiet", "report", "rollout", "statuses_known", "yes",
 ]
 # fmt: on
 
@@ -122,6 +122,23 @@ ids = argument(
     "ids", nargs=-1, metavar="[ID]...", section=SERVERS,
     description="Server ids; - reads them from standard input, one a line.",
 )  # fmt: skip
+file = option(
+    "--file", "-f", metavar="FILE", section=SERVERS, shell_complete=complete_file,
+    help="A file with one id a line; # starts a comment.",
+)  # fmt: skip
+bounds = apply(
+    option("--wave", type=click.IntRange(min=1), metavar="N", section=RUN,
+           help="Have at most N servers in flight at once."),
+    option("--abort-above", metavar="SHARE", section=RUN,
+           help="Abort when more than this share failed: 0.02 or 2%."),
+    option("--abort-sample", type=click.IntRange(min=1), metavar="N", section=RUN,
+           help="How many servers must have ended before --abort-above counts; default: 20."),
+)  # fmt: skip
+yes = option("--yes", "-y", is_flag=True, section=RUN, help="Do not ask for confirmation.")
+report = option(
+    "--report", metavar="FILE.html", section=OUTPUT, shell_complete=complete_file,
+    help="Write a page about the run: what ended when, and why not.",
+)  # fmt: skip
 rollout = apply(
     option("--canary", type=click.IntRange(min=1), metavar="N", section=ROLLOUT,
            help="N servers first, alone; the others only if all of these are well."),
@@ -148,21 +165,15 @@ rollout = apply(
 )  # fmt: skip
 power = apply(
     ids,
-    option("--file", "-f", metavar="FILE", section=SERVERS, shell_complete=complete_file,
-           help="A file with one id a line; # starts a comment."),
+    file,
     filters,
-    option("--wave", type=click.IntRange(min=1), metavar="N", section=RUN,
-           help="Have at most N servers in flight at once."),
-    option("--abort-above", metavar="SHARE", section=RUN,
-           help="Abort when more than this share failed: 0.02 or 2%."),
-    option("--abort-sample", type=click.IntRange(min=1), metavar="N", section=RUN,
-           help="How many servers must have ended before --abort-above counts; default: 20."),
+    bounds,
     option("--verify", is_flag=True, section=RUN, help="Read the states of the servers back at the end."),
     option("--plan", "--dry-run", "dry_run", is_flag=True, section=RUN,
            help="Print the calls, the waves of a rollout and the times; change nothing."),
     option("--server-takes", type=Seconds(least=1), metavar="TIME", section=RUN,
            help="For --plan: how long one server takes until it is well; default: 5m."),
-    option("--yes", "-y", is_flag=True, section=RUN, help="Do not ask for confirmation."),
+    yes,
     key,
     option("--detach", is_flag=True, section=RUN,
            help="Only write the run down, for bms worker to carry it out."),
@@ -175,7 +186,19 @@ power = apply(
     option("--save", hidden=True),
     json,
     quiet,
-    option("--report", metavar="FILE.html", section=OUTPUT, shell_complete=complete_file,
-           help="Write a page about the run: what ended when, and why not."),
+    report,
+    cloud,
+)  # fmt: skip
+each = apply(
+    file,
+    filters,
+    bounds,
+    option("--plan", "--dry-run", "dry_run", is_flag=True, section=RUN,
+           help="Print the calls and the time that they take; change nothing."),
+    yes,
+    rollout,
+    json,
+    quiet,
+    report,
     cloud,
 )  # fmt: skip

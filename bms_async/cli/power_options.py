@@ -15,7 +15,7 @@ from .exit import UsageError
 from .ids import Filters
 from .rollouts import check_rollout
 
-__all__ = ["Action", "PowerOptions", "check_options", "read_share"]
+__all__ = ["Action", "PowerOptions", "check_options", "check_output_file", "read_share"]
 
 Action: TypeAlias = Literal["start", "stop", "reboot"]
 
@@ -103,14 +103,22 @@ def check_options(action: Action, options: PowerOptions, file: str | None) -> No
         )
     if options.detach and options.report:
         raise UsageError("--detach: the command ends before the run; leave out --report, and give it to bms runs watch")
-    _check_output_file("--report", options.report)
+    check_output_file("--report", options.report)
     if options.report is not None:
         # At the end of the run it would be too late for the page.
         require("jinja2")
 
 
-def _check_output_file(option: str, path: str | None) -> None:
-    """Refuse an output file that cannot be written, before anything is changed."""
+def check_output_file(option: str, path: str | None) -> None:
+    """Refuse an output file that cannot be written, before anything is changed.
+
+    Args:
+        option: The option that names it.
+        path: The file; None if none is.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
     if path is None:
         return
     if not Path(path).absolute().parent.is_dir():

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from contextlib import AsyncExitStack
+from datetime import datetime
 from functools import partial
 from types import TracebackType
 

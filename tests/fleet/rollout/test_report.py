@@ -21,7 +21,7 @@ RACKS = Rollout(canary=3, group_by="tag:rack", max_unavailable=2)
 
 
 def walked(rollout: Rollout, *, is_asked: bool = False, never_back_share: float = 0.0) -> FleetReport:
-    """Reboot all servers of a cloud as a rollout says; whether a server is well is asked of the cloud, or not at all."""
+    """Reboot all servers of a cloud as a rollout says; whether one is well is asked of the cloud, or not at all."""
     settings = CloudSettings(servers=60, rack_size=10, seed=5, job_seconds=(60, 60), never_back_share=never_back_share)
 
     async def main() -> FleetReport:

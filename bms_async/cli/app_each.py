@@ -1,0 +1,173 @@
+"""The commands below ``bms servers`` and ``bms nova`` that change any number of servers, one call each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Unpack
+
+import click
+
+from . import options
+from .ending import EXIT_CODES, end
+from .help import Command, Group
+from .options import RUN, argument, complete_file, option
+
+if TYPE_CHECKING:
+    from .each import EachArguments
+    from .nova import NativeAction
+
+__all__ = ["COMMANDS", "nova"]
+
+_SAME: Final = (
+    "\n\nThe servers are given as ids, a file or a pipe, or chosen by filters; each is a call, and the calls keep the"
+    " cloud's limit. With options of a rollout it walks through the fleet as bms reboot does.\n\n"
+    "Ctrl-C: nothing more is sent. The run is in this process alone: --json says which servers are left."
+)
+
+_NATIVE: Final = (
+    "\n\nThe servers are given as ids, a file or a pipe, or chosen by filters; virtual machines are left out by the"
+    " filters (BMS_BARE_METAL says how they are told). One list of what has changed shows how all of them end. With"
+    " options of a rollout it walks through the fleet as bms reboot does.\n\n"
+    "Ctrl-C: nothing more is sent. The run is in this process alone: --json says which servers are left."
+)
+
+
+@click.command("rename", cls=Command, epilog=EXIT_CODES, help=f"Rename servers; their host names do not change.{_SAME}")
+@options.ids
+@option("--to", "template", metavar="NAME", section=RUN,
+        help="The new name, such as web-{n:03}: {n} is the server's number, {id} its id.")  # fmt: skip
+@option("--first", type=click.IntRange(min=0), default=1, metavar="N", section=RUN,
+        help="The number of the first server; default: 1.")  # fmt: skip
+@option("--from", "names", metavar="FILE", section=RUN, shell_complete=complete_file,
+        help="A file with an id and the new name a line: ID,web-1; - for standard input.")  # fmt: skip
+@options.each
+def _rename(
+    *, ids: Sequence[str], template: str | None, first: int, names: str | None, **typed: Unpack[EachArguments]
+) -> None:
+    def work() -> int:
+        from .each import make_options
+        from .servers_each import rename
+
+        return rename(ids, make_options(typed), names=names, template=template, first=first)
+
+    end(work)
+
+
+@click.group("tag", cls=Group)
+def _tag() -> None:
+    """Add a tag to servers, or remove it."""
+
+
+def _add_tag_command(name: str, doc: str, *, adds: bool) -> None:
+    @_tag.command(name, epilog=EXIT_CODES, help=f"{doc}{_SAME}")
+    @argument("word", metavar="TAG", description="The tag.")
+    @options.ids
+    @options.each
+    def command(*, word: str, ids: Sequence[str], **typed: Unpack[EachArguments]) -> None:
+        def work() -> int:
+            from .each import make_options
+            from .servers_each import tag
+
+            return tag(ids, make_options(typed), tag=word, adds=adds)
+
+        end(work)
+
+
+_add_tag_command("add", "Add a tag to servers; one that has it keeps it.", adds=True)
+_add_tag_command("remove", "Remove a tag from servers.", adds=False)
+
+
+@click.group("metadata", cls=Group)
+def _metadata() -> None:
+    """Set keys of the metadata of servers, or remove one."""
+
+
+def _add_metadata_command(name: str, doc: str, what: str, description: str, *, sets: bool) -> None:
+    @_metadata.command(name, epilog=EXIT_CODES, help=f"{doc}{_SAME}")
+    @argument("words", nargs=-1, required=True, metavar=what, description=description)
+    @options.each
+    def command(*, words: Sequence[str], **typed: Unpack[EachArguments]) -> None:
+        def work() -> int:
+            from .each import make_options
+            from .servers_each import change_metadata
+
+            return change_metadata(words, make_options(typed), sets=sets)
+
+        end(work)
+
+
+_add_metadata_command(
+    "set",
+    "Set keys of the metadata of servers; other keys do not change.",
+    "KEY=VALUE... [ID]...",
+    "The keys and values, then server ids; - reads these from standard input.",
+    sets=True,
+)
+_add_metadata_command(
+    "remove",
+    "Remove a key from the metadata of servers.",
+    "KEY [ID]...",
+    "The key, then server ids; - reads these from standard input.",
+    sets=False,
+)
+
+
+@click.command(
+    "reinstall",
+    cls=Command,
+    epilog=EXIT_CODES,
+    help="Reinstall the operating systems of servers from their images: what is on their system disks is lost. They"
+    f" must be stopped.{_SAME}",
+)
+@options.ids
+@option("--key-pair", metavar="NAME", section=RUN, help="The key pair to log in with.")
+@option("--key-user", metavar="ID", section=RUN, help="The user that owns the key pair.")
+@option("--password", "asks_password", is_flag=True, section=RUN,
+        help="A new administrator's password: it is asked for, or that of BMS_ADMIN_PASSWORD.")  # fmt: skip
+@option("--user-data", "script", metavar="FILE", section=RUN, shell_complete=complete_file,
+        help="A script for the first start.")  # fmt: skip
+@options.each
+def _reinstall(
+    *,
+    ids: Sequence[str],
+    key_pair: str | None,
+    key_user: str | None,
+    asks_password: bool,
+    script: str | None,
+    **typed: Unpack[EachArguments],
+) -> None:
+    def work() -> int:
+        from .each import make_options
+        from .servers_each import Login, reinstall
+
+        login = Login(key_pair=key_pair, key_user=key_user, asks_password=asks_password, script=script)
+        return reinstall(ids, make_options(typed), login=login)
+
+    end(work)
+
+
+@click.group("nova", cls=Group)
+def nova() -> None:
+    """Start, stop and reboot servers by the native calls of OpenStack, on clouds that have no others."""
+
+
+def _add_native_command(action: NativeAction, doc: str) -> None:
+    @nova.command(action, epilog=EXIT_CODES, help=f"{doc}{_NATIVE}")
+    @options.ids
+    @options.each
+    def command(*, ids: Sequence[str], **typed: Unpack[EachArguments]) -> None:
+        def work() -> int:
+            from .each import make_options
+            from .nova import act_natively
+
+            return act_natively(action, ids, make_options(typed))
+
+        end(work)
+
+
+_add_native_command("start", "Start servers, one call each.")
+_add_native_command("stop", "Stop servers by cutting their power, one call each.")
+_add_native_command("reboot", "Restart servers, one call each; none is restarted twice.")
+
+COMMANDS: Final = (_rename, _tag, _metadata, _reinstall)
+"""They are shown below ``bms servers``."""

@@ -1,0 +1,258 @@
+"""`bms servers rename`, `tag`, `metadata` and `reinstall`, from the first word to the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from bms_async.cli import confirm
+from bms_async.cli.exit import UsageError
+from tests.cli._helpers import Bms, simulator
+
+PASSWORD = "Correct-Horse-7"
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bms]:
+    """The command, in a quick cloud of 60 servers in three racks, all of which do as they are told."""
+    with simulator("--servers", "60", "--rack-size", "20", "--job-seconds", "0.1", "0.2") as exports:
+        yield Bms(exports, tmp_path_factory.mktemp("state"))
+
+
+def shown(cloud: Bms, server_id: str) -> dict[str, object]:
+    [fields] = cloud("servers", "show", server_id, "--json").json
+    return fields
+
+
+def test_servers_are_renamed_by_a_template_in_the_order_in_which_they_are_given(cloud: Bms) -> None:
+    ids = cloud.ids("rack-0")[:3]
+    ended = cloud("servers", "rename", *ids, "--to", "web-{n:03}", "--first", "7", "--yes", "--json")
+    *outcomes, summary = ended.json
+    assert ended.code == 0
+    assert [shown(cloud, each)["name"] for each in ids] == ["web-007", "web-008", "web-009"]
+    assert {each["server_id"] for each in outcomes} == set(ids)
+    assert (summary["action"], summary["calls"], summary["by_state"]["SUCCEEDED"]) == ("servers.rename", 3, 3)
+
+
+def test_servers_are_renamed_as_a_file_says(cloud: Bms, tmp_path: Path) -> None:
+    one, other = cloud.ids("rack-0")[:2]
+    file = tmp_path / "names.csv"
+    file.write_text(f"id,name\n# the first\n{one.upper()}, db-1\n{other},db-2\n", encoding="utf-8")
+    ended = cloud("servers", "rename", "--from", str(file), "-y")
+    assert ended.code == 0
+    assert ended.out.startswith("rename: 2 servers of project")
+    assert [shown(cloud, each)["name"] for each in (one, other)] == ["db-1", "db-2"]
+    piped = cloud("servers", "rename", "--from", "-", "-y", "-q", text=f"{one},db-3\n")
+    assert (piped.code, piped.out) == (0, "")
+    assert shown(cloud, one)["name"] == "db-3"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "why"),
+    [
+        (["a", "b"], "", "give either --to, such as --to web-{n:03}, or --from FILE"),
+        (["a", "b", "--to", "web"], "", "2 servers would have one name; put {n} or {id} into it"),
+        (["a", "b", "--to", "web-{m}"], "", "expected {n}, {n:03} or {id} in it, and no other braces"),
+        (["a", "b", "--to", "web {n}"], "", "expected 1 to 63"),
+        (["a", "--from", "-"], "a,b", "leave out ids, --file and filters"),
+        (["--from", "-"], "a,b\na,c\n", "server a has two names, b and c"),
+        (["--from", "-"], "a;b\n", "expected an id and a name, such as ID,web-1; got 'a;b'"),
+        (["--from", "-"], "\n", "there are no names"),
+        (["--from", "-"], "a,b c\n", "expected 1 to 63"),
+        (["--from", "no-such-file"], "", "cannot read the names"),
+        (["a", "--to", "b", "--abort-sample", "3"], "", "expected --abort-above beside it"),
+        (["a", "--to", "b", "--tag", "c"], "", "expected one source of servers, got ids and filters"),
+    ],
+)
+def test_names_that_cannot_be_are_refused_before_anything_is_sent(
+    cloud: Bms, arguments: list[str], text: str, why: str
+) -> None:
+    ended = cloud("servers", "rename", *arguments, "--yes", text=text)
+    assert ended.code == 2, ended
+    assert why in " ".join(ended.err.split())
+    assert ended.out == ""
+
+
+def test_nothing_is_done_to_several_servers_without_a_yes(cloud: Bms) -> None:
+    ended = cloud("servers", "rename", "--tag", "rack-1", "--to", "web-{n}")
+    assert ended.code == 2
+    assert "rename 20 servers of project" in ended.err
+    assert " to web-3, ...)? There is no terminal to ask on" in ended.err
+    assert "confirm with --yes, or see the plan with --plan" in ended.err
+
+
+def test_a_plan_says_how_many_calls_there_would_be_and_changes_nothing(cloud: Bms) -> None:
+    ids = cloud.ids("rack-1")
+    before = shown(cloud, ids[0])["name"]
+    ended = cloud("servers", "rename", "--tag", "rack-1", "--to", "web-{n}", "--plan", "--canary", "2")
+    assert ended.code == 0
+    assert "would rename 20 servers of project" in ended.out
+    assert ": 20 calls\nthe limit is 100 calls a minute" in ended.out
+    assert "canaries, groups, checks and windows are not in these times" in ended.out
+    assert shown(cloud, ids[0])["name"] == before
+    [plan] = cloud("servers", "tag", "add", "x", "--tag", "rack-1", "--plan", "--json").json
+    assert (plan["action"], plan["servers"], plan["calls"]) == ("nova.tags.add", 20, 20)
+
+
+def test_a_tag_is_added_and_removed(cloud: Bms) -> None:
+    ids = cloud.ids("rack-1")
+    assert cloud("servers", "tag", "add", "blue", "--tag", "rack-1", "-y").code == 0
+    assert sorted(cloud.ids("blue")) == sorted(ids)
+    ended = cloud("servers", "tag", "remove", "blue", *ids[:5], "-y", "--json")
+    assert (ended.code, ended.json[-1]["action"]) == (0, "nova.tags.remove")
+    assert sorted(cloud.ids("blue")) == sorted(ids[5:])
+
+
+@pytest.mark.parametrize(
+    ("word", "adds", "why"), [("a/b", "add", "expected"), ("__type_baremetal", "remove", "tells bare metal")]
+)
+def test_a_tag_that_cannot_be_is_refused(cloud: Bms, word: str, adds: str, why: str) -> None:
+    ended = cloud("servers", "tag", adds, word, "some-id", "-y")
+    assert ended.code == 2
+    assert why in ended.err
+
+
+def test_keys_of_the_metadata_are_set_and_removed(cloud: Bms) -> None:
+    one, other = cloud.ids("rack-2")[:2]
+    assert cloud("servers", "metadata", "set", "team=web", "note=a=b", one, other, "-y").code == 0
+    assert str(shown(cloud, one)["metadata"]).count("a=b") == 1
+    assert cloud("servers", "metadata", "remove", "note", "-", "-y", text=f"{one}\n").code == 0
+    assert "note" not in str(shown(cloud, one)["metadata"])
+    assert "note" in str(shown(cloud, other)["metadata"])
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["set", "some-id"], "expected KEY=VALUE before the servers, got 'some-id'"),
+        (["set", "admin_pass=Secret-1", "some-id"], "its value is a secret"),
+        (["set", "a b=c", "some-id"], "expected"),
+        (["remove", "", "some-id"], "expected"),
+    ],
+)
+def test_metadata_that_cannot_be_is_refused(cloud: Bms, words: list[str], why: str) -> None:
+    ended = cloud("servers", "metadata", *words, "-y")
+    assert ended.code == 2
+    assert why in ended.err
+    assert "Secret-1" not in ended.err
+
+
+def test_servers_are_reinstalled_each_with_a_job_that_is_watched_to_its_end(cloud: Bms, tmp_path: Path) -> None:
+    ids = cloud.ids("rack-2")[2:5]
+    assert cloud("stop", *ids, "-y", "-q").code == 0
+    page, script = tmp_path / "page.html", tmp_path / "first-start.sh"
+    script.write_text("#!/bin/sh\npasswd -d root\n", encoding="utf-8")
+    arguments = ["--user-data", str(script), "--canary", "1", "--max-unavailable", "1", "--report", str(page)]
+    ended = cloud("servers", "reinstall", *ids, *arguments, "-y", "--json")
+    *outcomes, summary = ended.json
+    assert ended.code == 0, ended
+    assert [each["state"] for each in outcomes] == ["SUCCEEDED"] * 3
+    assert len({each["job_id"] for each in outcomes}) == 3
+    assert summary["action"] == "servers.reinstall_os"
+    assert "at most 1 of 1 away" in page.read_text(encoding="utf-8")
+
+
+def test_a_key_pair_that_is_not_there_aborts_after_the_canary(cloud: Bms) -> None:
+    ids = cloud.ids("rack-2")[7:10]
+    assert cloud("stop", *ids, "-y", "-q").code == 0
+    *_, summary = cloud("servers", "reinstall", *ids, "--key-pair", "ops", "--canary", "1", "-y", "--json").json
+    assert (summary["exit_code"], summary["by_code"]) == (1, {"SKIPPED": 2, "BMS.0049": 1})
+    assert summary["aborted"].startswith("canary ")
+
+
+def test_a_reinstallation_is_confirmed_by_the_number_also_for_one_server(cloud: Bms) -> None:
+    ended = cloud("servers", "reinstall", cloud.ids("rack-2")[0], "--key-pair", "ops")
+    assert ended.code == 2
+    assert "reinstall 1 server of project" in ended.err
+    assert "with the key pair ops? What is on their system disks is lost. There is no terminal to ask on" in ended.err
+
+
+def test_the_password_of_a_reinstallation_comes_from_the_environment_and_is_never_shown(cloud: Bms) -> None:
+    one = cloud.ids("rack-2")[6]
+    assert cloud("stop", one, "-y", "-q").code == 0
+    refused = cloud("servers", "reinstall", one, "--password", "-y")
+    assert (refused.code, "set BMS_ADMIN_PASSWORD" in refused.err) == (2, True)
+    weak = cloud("servers", "reinstall", one, "--password", "-y", changes={"BMS_ADMIN_PASSWORD": "weak-word"})
+    assert weak.code == 2
+    assert "weak-word" not in weak.err
+    ended = cloud("servers", "reinstall", one, "--password", "-y", changes={"BMS_ADMIN_PASSWORD": PASSWORD})
+    assert ended.code == 0
+    assert PASSWORD not in ended.out + ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "expected a way to log in"),
+        (["--key-pair", "ops", "--password"], "expected one login"),
+        (["--key-user", "u", "--password"], "expected --key-pair beside it"),
+        (["--user-data", "no-such-file"], "cannot read the script"),
+    ],
+)
+def test_a_reinstallation_without_one_way_to_log_in_is_refused(cloud: Bms, arguments: list[str], why: str) -> None:
+    ended = cloud("servers", "reinstall", "some-id", *arguments, "-y")
+    assert ended.code == 2
+    assert why in ended.err
+
+
+def test_a_server_that_is_not_there_fails_alone(cloud: Bms) -> None:
+    ended = cloud("servers", "tag", "add", "green", cloud.ids("rack-0")[0], "no-such-server", "-y", "--json")
+    *outcomes, summary = ended.json
+    assert ended.code == 1
+    assert sorted(each["state"] for each in outcomes) == ["FAILED", "SUCCEEDED"]
+    assert summary["exit_code"] == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "goes_on"), [("1,200", True), ("1200", True), ("y", False), ("", False), ("120", False)]
+)
+def test_what_loses_data_goes_on_only_after_the_number_was_typed(
+    monkeypatch: pytest.MonkeyPatch, reply: str, goes_on: bool
+) -> None:
+    async def answer(question: str, how: str, *, otherwise: str) -> str:
+        assert (question, how) == ("Sure?", "Type 1200 to go on:")
+        assert "--yes" in otherwise
+        return reply
+
+    monkeypatch.setattr(confirm, "_ask", answer)
+    if goes_on:
+        anyio.run(confirm.confirm_number, "Sure?", 1200)
+        return
+    with pytest.raises(UsageError, match="nothing was done"):
+        anyio.run(confirm.confirm_number, "Sure?", 1200)
+
+
+def test_servers_of_a_plain_openstack_cloud_are_restarted_one_call_each_and_listed_together(cloud: Bms) -> None:
+    ids = cloud.ids("rack-0")[5:15]
+    ended = cloud("nova", "reboot", *ids, "-y", "--json", "--canary", "2", "--max-unavailable", "5")
+    *outcomes, summary = ended.json
+    assert ended.code == 0, ended
+    assert {each["server_id"] for each in outcomes} == set(ids)
+    assert (summary["action"], summary["calls"], summary["by_state"]["SUCCEEDED"]) == ("nova.servers.reboot", 10, 10)
+    assert summary["polls"] > 0
+
+
+def test_filters_of_the_native_list_choose_servers_and_leave_their_order(cloud: Bms) -> None:
+    assert cloud("nova", "stop", "--tag", "rack-0", "--group-by", "az", "--max-unavailable", "9", "-y", "-q").code == 0
+    assert cloud("servers", "list", "--tag", "rack-0", "--status", "ACTIVE", "--ids").out == ""
+    [plan] = cloud("nova", "start", "--tag", "rack-0", "--plan", "--json").json
+    assert (plan["action"], plan["servers"], plan["calls"], plan["limit"]) == ("nova.servers.start", 20, 20, None)
+    assert cloud("nova", "start", "--tag", "rack-0", "-y", "-q").code == 0
+    assert len(cloud("servers", "list", "--tag", "rack-0", "--status", "ACTIVE", "--ids").out.split()) == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["stop", "a", "--ready", "tcp:22"], "a server that was stopped answers nothing"),
+        (["stop", "--enterprise-project", "a"], "the native API does not know it"),
+        (["start", "--tag", "no-such-tag"], "no server has tag 'no-such-tag'"),
+    ],
+)
+def test_what_the_native_calls_cannot_do_is_refused(cloud: Bms, arguments: list[str], why: str) -> None:
+    ended = cloud("nova", *arguments, "-y")
+    assert ended.code == 2
+    assert why in ended.err
