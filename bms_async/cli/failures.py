@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bms_async import Outcome, OutcomeState, explain
+from bms_async import GroupBlockedError, Outcome, OutcomeState, explain
 
 from .tally import BoundedCounter
 from .words import CloudMessage, message_of
@@ -78,6 +78,7 @@ class Failures:
 
     def __init__(self) -> None:
         self._groups: dict[str, _Group] = {}
+        self._blocked = BoundedCounter[str]()
 
     def __len__(self) -> int:
         return sum(group.total for group in self._groups.values())
@@ -86,6 +87,8 @@ class Failures:
         """Add an outcome; return its explanation if it is the first of its kind."""
         if outcome.state.is_success:
             return None
+        if isinstance(outcome.error, GroupBlockedError):
+            self._blocked.add(outcome.error.group, outcome.error.group)
         message = message_of(outcome)
         return self.add_reason(outcome.reason, _meaning(outcome, message), outcome.server_id, message)
 
@@ -108,6 +111,10 @@ class Failures:
     def reasons(self) -> list[Reason]:
         """Return the reasons, the most frequent first."""
         return sorted((group.reason() for group in self._groups.values()), key=lambda reason: -reason.total)
+
+    def blocked(self) -> list[tuple[int, str]]:
+        """Return the groups of a rollout that are blocked, and how many of their servers were not asked for."""
+        return self._blocked.ranked()
 
     def counts(self) -> Mapping[str, int]:
         """Return how many servers each reason has."""

@@ -19,6 +19,8 @@ __all__ = ["Results", "plain_reasons", "print_results", "reason_line", "reason_l
 
 _MAX_MESSAGES = 3
 _MAX_MESSAGES_IN_JSON = 20
+_MAX_BLOCKED = 5
+_MAX_BLOCKED_IN_JSON = 100
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +82,7 @@ def print_results(results: Results, failures: Failures, *, where: str, quiet: bo
             "polls": polls,
             "interrupted": results.is_interrupted,
             "aborted": results.aborted,
+            "blocked_groups": {group: count for count, group in failures.blocked()[:_MAX_BLOCKED_IN_JSON]},
             "exit_code": int(code),
         }
         write(json_line(summary))
@@ -102,6 +105,13 @@ def print_results(results: Results, failures: Failures, *, where: str, quiet: bo
         lines.append(f"aborted: {results.aborted}")
     if results.unverified:
         lines.append(f"{pluralize(results.unverified, 'outcome')} could not be verified: no state could be read")
+    if blocked := failures.blocked():
+        named = [
+            f"{strip_control_chars(group) or '(none)'} ({pluralize(count, 'server')})"
+            for count, group in blocked[:_MAX_BLOCKED]
+        ]
+        more = f" and {len(blocked) - len(named):,} more" if len(blocked) > len(named) else ""
+        lines.append(f"groups that are blocked: {', '.join(named)}{more}")
     lines += reason_lines(failures)
     write("\n".join(lines) + "\n")
 

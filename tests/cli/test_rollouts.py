@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,15 +10,30 @@ from typing import Any
 
 import pytest
 
-from bms_async import HttpOk, OutcomeState, Progress, Rollout, TcpOpen, Window, all_of, http_ok, tcp_open
+from bms_async import (
+    GroupBlockedError,
+    HttpOk,
+    Outcome,
+    OutcomeState,
+    Progress,
+    Rollout,
+    RolloutPhase,
+    RolloutStanding,
+    TcpOpen,
+    Window,
+    all_of,
+    http_ok,
+    tcp_open,
+)
 from bms_async.cli import progress
 from bms_async.cli.estimate import RolloutPace
 from bms_async.cli.exit import UsageError
+from bms_async.cli.failures import Failures
+from bms_async.cli.results import Results, print_results
 from bms_async.cli.rolling import Allowed, GroupName, Hours, HoursType, Probe, RolloutArguments, Seconds
 from bms_async.cli.rollouts import ListedServers, make_rollout
 from bms_async.cli.standing import describe_groups, describe_unavailable, describe_waiting
 from bms_async.cli.zones import machine_zone
-from bms_async.fleet.rollout.standing import RolloutPhase, RolloutStanding
 from bms_async.models import Server
 from tests.cli._helpers import Bms
 
@@ -353,6 +369,38 @@ def test_what_is_not_the_case_is_not_shown() -> None:
     plain = Progress(total=1, submitted=0, done=0, by_state={})
     for nothing in (standing(), plain):
         assert (describe_groups(nothing), describe_unavailable(nothing), describe_waiting(nothing)) == ("", "", "")
+
+
+def print_blocked(*groups: str, as_json: bool = False) -> None:
+    failures = Failures()
+    for number, group in enumerate(groups):
+        error = GroupBlockedError(group=group, unavailable=("lost",), allowed=1)
+        failures.add(Outcome(server_id=f"s-{number}", state=OutcomeState.SKIPPED, error=error))
+    counts = {**dict.fromkeys(OutcomeState, 0), OutcomeState.SKIPPED: len(groups)}
+    results = Results(
+        action="servers.reboot",
+        key=None,
+        servers=len(groups),
+        by_state=counts,
+        is_interrupted=False,
+        aborted=None,
+        unverified=None,
+        seconds=1.0,
+        calls=(0, 0),
+    )
+    print_results(results, failures, where="here", quiet=False, json=as_json, code=1)
+
+
+def test_the_results_name_the_groups_that_are_blocked_the_largest_first(capsys: pytest.CaptureFixture[str]) -> None:
+    print_blocked("rack-1", "rack-2", "rack-2", "")
+    out = capsys.readouterr().out
+    words = " ".join(out.split())
+    assert "\ngroups that are blocked: rack-2 (2 servers), rack-1 (1 server), (none) (1 server)\n" in out
+    assert "4 GroupBlockedError: not sent: 1 of 1 servers that may be unavailable in group 'rack-1'" in words
+    print_blocked(*map(str, range(9)))
+    assert "4 (1 server) and 4 more\n" in capsys.readouterr().out
+    print_blocked("rack-1", as_json=True)
+    assert json.loads(capsys.readouterr().out)["blocked_groups"] == {"rack-1": 1}
 
 
 def test_the_time_for_which_nothing_is_unavailable_is_no_pace() -> None:
