@@ -396,7 +396,7 @@ def test_the_results_name_the_groups_that_are_blocked_the_largest_first(capsys: 
     out = capsys.readouterr().out
     words = " ".join(out.split())
     assert "\ngroups that are blocked: rack-2 (2 servers), rack-1 (1 server), (none) (1 server)\n" in out
-    assert "4 GroupBlockedError: not sent: 1 of 1 servers that may be unavailable in group 'rack-1'" in words
+    assert re.search(r" 4 GroupBlockedError: not sent: .*'rack-1'", words)
     print_blocked(*map(str, range(9)))
     assert "4 (1 server) and 4 more\n" in capsys.readouterr().out
     print_blocked("rack-1", as_json=True)

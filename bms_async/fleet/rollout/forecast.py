@@ -19,6 +19,7 @@ import msgspec
 
 from bms_async.validation.common import MAX_BATCH_SIZE
 
+from .packing import MAX_LINGER
 from .standing import RolloutPhase
 
 if TYPE_CHECKING:
@@ -39,10 +40,10 @@ _STEP = 500
 
 
 class PlannedWave(msgspec.Struct, frozen=True, kw_only=True):
-    """Servers of a rollout that go at the same time.
+    """Servers of a rollout that go together: within five seconds, for which a small batch may wait for more.
 
     Attributes:
-        begins: When they are asked, in UTC.
+        begins: When the first of them are asked, in UTC.
         servers: How many they are.
         calls: How many calls that takes.
         groups: How many groups they are of.
@@ -216,15 +217,15 @@ class _Waves:
     def __init__(self, start: datetime) -> None:
         self._start = start
         self._first: list[tuple[float, bool, list[int], dict[str, None]]] = []
-        self._last: float | None = None
+        self._last: tuple[float, bool] | None = None
         self.count = 0
         self.begins: datetime | None = None
 
     def add(self, now: float, ids: tuple[str, ...], group: Callable[[str], str], *, is_canary: bool) -> None:
         if self._last is None:
             self.begins = self._start + timedelta(seconds=now)
-        if self._last != now:
-            self._last = now
+        if self._last is None or now > self._last[0] + MAX_LINGER or self._last[1] is not is_canary:
+            self._last = now, is_canary
             self.count += 1
             if self.count <= MAX_WAVES:
                 self._first.append((now, is_canary, [0, 0], {}))

@@ -74,10 +74,16 @@ def test_nothing_begins_outside_of_the_window_and_what_began_is_followed_to_its_
 
 
 def test_the_limit_of_the_calls_delays_what_the_rules_would_allow() -> None:
-    found = plan(100_000)
-    assert (found.waves, found.calls) == (2, 100)
+    found = plan(10_000, limit=5)
+    assert (found.waves, found.calls) == (2, 10)
     assert minutes_to_end(found) == 6
-    assert minutes_to_end(plan(100_000, limit=None)) == 5
+    assert minutes_to_end(plan(10_000, limit=None)) == 5
+
+
+def test_calls_that_wait_a_little_for_more_servers_are_of_one_wave() -> None:
+    found = plan(20_000, 3, max_unavailable=0.1)
+    assert (found.waves, found.calls, minutes_to_end(found)) == (11, 21, pytest.approx(55, rel=0.02))
+    assert [(wave.servers, wave.calls) for wave in found.first_waves] == [(1998, 2)] * 10 + [(20, 1)]
 
 
 def test_only_the_first_waves_are_described() -> None:
