@@ -2,9 +2,9 @@
 
     python -m benchmarks.each [--servers 5000] [--rounds 7] [--memory 100000]
 
-The transport has answered before it returns, from memory, so that all that is measured is above it: with a real one each
-of the three has the cost of a request besides, several times that of the plain loop here. A plain loop awaits
-one call after another; the gather makes a task for each server, a hundred of which get past a semaphore. Nobody is
+The transport has answered before it returns, from memory, so that all that is measured is above it: a real one has the
+cost of a request besides, several times that of the plain loop here. A plain loop awaits one
+call after another; the gather makes a task for each server, a hundred of which get past a semaphore. Nobody is
 limited. The three take turns in one process; each figure is the median of the rounds, and the ratios are of the rounds
 too. Memory is what the SDK's own files have allocated at the fullest moment, while the calls take their time, and it is
 counted in a run of its own.
@@ -50,13 +50,13 @@ class Counted(AtOnce):
         return super().submit(request)
 
 
-async def by_loop(bms: BmsClient, call: Call, ids: list[str]) -> None:
+async def by_loop(_: BmsClient, call: Call, ids: list[str]) -> None:
     """Await one call after another."""
     for server_id in ids:
         await call(server_id)
 
 
-async def by_gather(bms: BmsClient, call: Call, ids: list[str]) -> None:
+async def by_gather(_: BmsClient, call: Call, ids: list[str]) -> None:
     """Make a task for each server."""
     semaphore = asyncio.Semaphore(AT_ONCE)
 
@@ -114,7 +114,7 @@ async def bytes_a_server(servers: int) -> tuple[float, int]:
     fullest, tasks, called = 0.0, 0, 0
     every = servers // 10
 
-    async def call(server_id: str) -> None:
+    async def call(_: str) -> None:
         nonlocal fullest, tasks, called
         called += 1
         await asyncio.sleep(0)

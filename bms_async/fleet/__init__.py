@@ -1,7 +1,7 @@
 """Any number of servers, one outcome for each."""
 
 from .fleet import Fleet
-from .options import FleetOptions
+from .options import EachOptions, FleetOptions
 from .outcome import Outcome, OutcomeState, Progress
 from .plan import batch_size
 from .report import FleetReport
@@ -9,6 +9,7 @@ from .rollout.report import GroupReport, RolloutReport
 from .run import FleetRun
 
 __all__ = [
+    "EachOptions",
     "Fleet",
     "FleetOptions",
     "FleetReport",

@@ -277,7 +277,7 @@ class Call(Generic[T]):
 
     async def _send(self, request: HttpRequest) -> PendingRequest:
         """Wait for a slot, sign the request, and hand it to the transport."""
-        core = self._core
+        core, probe = self._core, self._probe
         self._pending = None
         self._waited = 0.0
         self._check_not_ended()
@@ -297,8 +297,8 @@ class Call(Generic[T]):
                 foreign = "what comes before sending"
                 await self._arguments.before_send()
                 self._check_not_ended()
-            if self._probe is not None:
-                await self._probe.check_may_send()
+            if probe is not None:
+                await probe.check_may_send()
                 self._check_not_ended()
             if limiter.has_leases:
                 _check_slot(slot, request)
@@ -317,8 +317,8 @@ class Call(Generic[T]):
         core.attempts += 1
         if self._arguments.on_send is not None:
             self._arguments.on_send()
-        if self._probe is not None:
-            self._probe.on_send(self._operation)
+        if probe is not None:
+            probe.on_send(self._operation)
         if self._events is not None:
             self._events.on_sent(request, self._waited, limiter)
         return pending
