@@ -17,7 +17,7 @@ import msgspec
 from bms_async.journal.records import BatchState, Claim, KeptBatch, KeptPlan, NewBatch, NewBlock, Step
 from bms_async.journal.statements import SKIP_LOCKED, RollBack, Row, Transaction, ask
 
-from .claims import CLAIM, EXPIRED, LEASE, OF_RUN, SEIZE, read_batch
+from .claims import CLAIM, EXPIRED, IS_DUE, LEASE, OF_RUN, SEIZE, read_batch
 from .runs import INSERT_BATCH, new_row
 from .steps import IS_MINE, count_outcomes, of_claim
 
@@ -105,6 +105,20 @@ def read_open_batches(run: str, after: int, limit: int) -> Transaction[list[tupl
         limit,
     )
     return [msgspec.convert(row, tuple[int, bytes]) for row in rows]
+
+
+def has_unsent(run: str) -> Transaction[bool]:
+    """Return whether a batch of a run could be sent and was not: it waits for a worker, or for a slot of the limit.
+
+    Args:
+        run: The run's id.
+    """
+    rows = yield from ask(
+        f"SELECT 1 WHERE EXISTS (SELECT 1 FROM bms_async_batches AS b WHERE b.run = $1 AND {IS_DUE}) OR EXISTS "
+        "(SELECT 1 FROM bms_async_batches AS b WHERE b.run = $1 AND b.state = 'waiting' AND b.owner IS NOT NULL)",
+        run,
+    )
+    return bool(rows)
 
 
 def release(claim: Claim, sequence: int, batch: NewBatch) -> Transaction[Step]:
