@@ -195,7 +195,7 @@ class KeptBatch(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         claim: The claim.
         state: How far it is.
-        servers: How many of its servers have no outcome yet.
+        servers: How many of its servers have no outcome yet; of a plan, how many are in no batch either.
         job: Its job, once that is known.
         sequence: How many blocks of outcomes it has written.
         parts: Into how many parts the batch that it descends from was split so far.

@@ -50,6 +50,7 @@ from bms_async.journal import (
 from bms_async.journal.statements import Transaction
 from bms_async.journal.transactions.plans import (
     abort_planned,
+    has_unsent,
     note_standing,
     read_open_batches,
     read_plan,
@@ -249,12 +250,19 @@ class RunPlan:
                 await anyio.lowlevel.checkpoint()
 
     async def _release_all(self) -> None:
-        while ids := self._planner.take(self._now(), MAX_BATCH_SIZE):
+        planner = self._planner
+        while count := planner.count(self._now()):
+            # What has not been sent may wait for a slot of the limit for long; the next call has more servers then.
+            if count < MAX_BATCH_SIZE and await self._journal.run(has_unsent, self.claim.run, writes=False):
+                return
+            ids = planner.take(self._now())
+            if not ids:
+                return
             batch = NewBatch(ids=pack_ids(ids), servers=len(ids))
             try:
                 await self._step(release, self._sequence + 1, batch)
             except _StoppedError:
-                self._planner.put_back(ids, self._now())
+                planner.put_back(ids, self._now())
                 return
             self._sequence += 1
 

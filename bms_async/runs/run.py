@@ -192,7 +192,10 @@ class DurableRun:
 
     @property
     def held(self) -> int:
-        """How many of its batches a worker holds, the plan of a rollout among them; 0 in a run of `get` or `list` until `refresh` has read it."""
+        """How many of its batches a worker holds, the plan of a rollout among them.
+
+        It is 0 in a run of `get` or `list` until `refresh` has read it.
+        """
         return self._kept.held
 
     @property

@@ -18,13 +18,14 @@ from bms_async.journal import (
     KeptRun,
     NewBatch,
     NewBlock,
+    NewPlan,
     NewRun,
     RunStatus,
     Step,
     pack_ids,
 )
 from bms_async.journal.statements import Row, Statement, Transaction, ask
-from bms_async.journal.transactions import claims, runs, steps
+from bms_async.journal.transactions import claims, plans, runs, steps
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -45,6 +46,10 @@ def make_batch(servers: int = 10, **fields: float | bytes) -> NewBatch:
 
 def make_block(**counts: int) -> NewBlock:
     return NewBlock(counts=Counts(**counts), body=b"%d outcomes" % sum(counts.values()))
+
+
+def make_plan(servers: int = 10) -> NewPlan:
+    return NewPlan(ids=pack_ids(make_ids(servers)), servers=servers, details=b"groups")
 
 
 class Desk:
@@ -72,6 +77,7 @@ class Desk:
         key: str | None = None,
         run: str | None = None,
         refused: Sequence[NewBlock] = (),
+        plan: Sequence[NewPlan] = (),
         wave: int | None = None,
         abort_above: float | None = None,
         abort_sample: int = 1,
@@ -89,7 +95,7 @@ class Desk:
             abort_above=abort_above,
             abort_sample=abort_sample,
         )
-        return await self.run(runs.begin_run, new, batches, refused)
+        return await self.run(runs.begin_run, new, batches, refused, plan)
 
     async def read(self, run: str) -> KeptRun:
         kept = await self.run(runs.read_run, run, writes=False)
@@ -109,8 +115,11 @@ class Desk:
     async def claim_unsendable(self, run: str | None = None) -> list[KeptBatch]:
         return await self.run(claims.claim_unsendable, run, self.place, self.owner, 20)
 
-    async def renew(self, *kept: Claim) -> dict[tuple[str, int], tuple[int, RunStatus]]:
-        return await self.run(claims.renew, self.owner, kept)
+    async def renew(self, *kept: Claim, unready: Sequence[int] = ()) -> dict[tuple[str, int], tuple[int, RunStatus]]:
+        return await self.run(claims.renew, self.owner, kept, unready)
+
+    async def hand_back_one(self, claim: Claim, delay: float = 0.0) -> None:
+        await self.run(claims.hand_back_one, claim, delay)
 
     async def hand_back(self) -> None:
         await self.run(claims.hand_back, self.owner)
@@ -126,6 +135,12 @@ class Desk:
 
     async def mark_watching(self, claim: Claim, job: str = "job") -> Step:
         return await self.run(steps.mark_watching, claim, job)
+
+    async def claim_plan(self, run: str | None = None) -> KeptBatch | None:
+        return await self.run(plans.claim_plan, self.place, self.owner, run)
+
+    async def release(self, claim: Claim, sequence: int, servers: int = 2) -> Step:
+        return await self.run(plans.release, claim, sequence, make_batch(servers))
 
     async def add(self, claim: Claim, sequence: int, block: NewBlock) -> Step:
         return await self.run(steps.add_outcomes, claim, sequence, block)
@@ -199,8 +214,10 @@ def find_broken_laws(run: str) -> Transaction[list[str]]:
         "waiting batches are counted": unsent == sum(batch[0] == "waiting" for batch in opened),
         "servers in flight are counted": in_flight == flying,
         "no more are in flight than a wave has": wave is None or flying <= _int(wave) or status in ENDING,
-        "what is sent has been counted": all(batch[2] for batch in opened if batch[0] != "waiting"),
-        "what is sent has an owner": all(batch[3] is not None for batch in opened if batch[0] != "waiting"),
+        "what is sent has been counted": all(batch[2] for batch in opened if batch[0] not in ("waiting", "planning")),
+        "what is sent has an owner": all(
+            batch[3] is not None for batch in opened if batch[0] not in ("waiting", "planning")
+        ),
         "what is done has none": all(batch[3] is None for batch in batches if batch[0] == "done"),
         "batches are numbered": [batch[4] for batch in batches] == list(range(_int(next_batch))),
         "a run ends with its last batch": bool(has_ended) == (not opened),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ from bms_async.journal import (
     KeptBatch,
     NewBatch,
     NewBlock,
+    NewPlan,
     NewRun,
     RunStatus,
     Step,
@@ -27,7 +29,7 @@ from bms_async.journal import (
 from bms_async.journal.schema import TABLES
 from bms_async.journal.sqlite import _run_statements
 from bms_async.journal.statements import RollBack, Transaction
-from bms_async.journal.transactions import claims, runs, steps
+from bms_async.journal.transactions import claims, plans, runs, steps
 from tests.journal._desk import find_broken_laws
 
 T = TypeVar("T")
@@ -36,6 +38,7 @@ RUNS = 3
 OWNERS = ("a", "b", "c")
 PLACE, ACTION = "place", "servers.reboot"
 GOES = {
+    ("planning", "done"),
     ("waiting", "sending"),
     ("waiting", "done"),
     ("sending", "waiting"),
@@ -46,7 +49,13 @@ GOES = {
 OF_STEPS = ("state", "ids", "servers", "details", "job", "sequence")
 """What nobody changes but the worker that has the batch."""
 
-ASKED = ["claim"] * 6 + ["take over"] * 4 + ["skip", "renew", "hand back", "open", "open", "paused", "cancelled"]
+ASKED = (
+    ["claim"] * 6
+    + ["take over"] * 4
+    + ["plan"] * 3
+    + ["skip", "renew", "hand back"]
+    + ["open", "open", "paused", "cancelled"]
+)
 
 owners = st.sampled_from(OWNERS)
 twice = st.booleans()
@@ -69,6 +78,24 @@ class Batch(NamedTuple):
 
 Rows = dict[tuple[str, int], Batch]
 _BATCHES = f"SELECT run, number, {', '.join(Batch._fields)} FROM bms_async_batches"
+
+
+@dataclass
+class _Planner:
+    """Whoever has a plan, or had it: it knows nothing of what became of the plan since.
+
+    Attributes:
+        kept: What was claimed.
+        left: The servers that are to be taken from it.
+        sequence: The number of its last step.
+    """
+
+    kept: KeptBatch
+    left: list[str]
+    sequence: int = -1
+
+    def __post_init__(self) -> None:
+        self.sequence = self.kept.sequence
 
 
 class Memory:
@@ -111,6 +138,7 @@ class Workers(RuleBasedStateMachine):
         self.servers: dict[str, set[str]] = {}
         self.kept: list[KeptBatch] = []
         self.found: dict[str, list[KeptBatch]] = {}
+        self.planners: list[_Planner] = []
         self.made = 0
         if deferred:
             self._defer()
@@ -137,12 +165,19 @@ class Workers(RuleBasedStateMachine):
         wave=st.none() | st.integers(4, 8),
         above=st.none() | st.sampled_from([0.0, 0.5]),
         again=twice,
+        planned=st.booleans(),
     )
-    def begin(self, sizes: list[int], wave: int | None, above: float | None, again: bool) -> None:
-        self.begin_run(sizes, wave, above, again=again)
+    def begin(self, sizes: list[int], wave: int | None, above: float | None, again: bool, planned: bool) -> None:
+        self.begin_run(sizes, wave, above, again=again, planned=planned)
 
     def begin_run(
-        self, sizes: list[int], wave: int | None = None, above: float | None = None, *, again: bool = False
+        self,
+        sizes: list[int],
+        wave: int | None = None,
+        above: float | None = None,
+        *,
+        again: bool = False,
+        planned: bool = False,
     ) -> None:
         name = f"run{len(self.servers)}"
         batches = [self.new_ids(size) for size in sizes]
@@ -158,9 +193,10 @@ class Workers(RuleBasedStateMachine):
             abort_above=above,
             abort_sample=2,
         )
-        new = [NewBatch(ids=pack_ids(ids), servers=len(ids)) for ids in batches]
+        new = [] if planned else [NewBatch(ids=pack_ids(ids), servers=len(ids)) for ids in batches]
+        parts = [NewPlan(ids=pack_ids(ids), servers=len(ids), details=b"") for ids in batches if planned]
         for _ in range(1 + again):
-            assert self.memory.run(runs.begin_run, run, new, [])[1]
+            assert self.memory.run(runs.begin_run, run, new, [], parts)[1]
 
     @rule(seconds=st.sampled_from([0.1, 5.0, claims.LEASE - 0.1, claims.LEASE + 0.1, -3.0, -1000.0]))
     def pass_time(self, seconds: float) -> None:
@@ -183,6 +219,8 @@ class Workers(RuleBasedStateMachine):
             case "skip":
                 found = self._claim(owner, partial(claims.claim_unsendable, None, PLACE, owner, 2))
                 assert all(each.state is BatchState.WAITING for each in found)
+            case "plan":
+                self.claim_plan(owner, at)
             case "renew":
                 mine = [each.claim for each in self.kept if each.claim.owner == owner]
                 renewed = self._watched(owner, None, partial(claims.renew, owner, mine))
@@ -190,6 +228,53 @@ class Workers(RuleBasedStateMachine):
             case _:
                 self._watched(owner, None, partial(claims.hand_back, owner))
                 assert not any(row.owner == owner and row.lease > 0 for row in self.memory.batches().values())
+
+    def claim_plan(self, owner: str, at: int) -> None:
+        """Claim a plan, or take that of a run which has ended from whoever has it; and look what is left of it."""
+        run = list(self.servers)[at % len(self.servers)]
+        before = self.memory.batches()
+        if at % 3:
+            kept = self._watched(owner, None, partial(plans.claim_plan, PLACE, owner))
+            assert kept is None or self._was_free(before[kept.claim.run, 0])
+        else:
+            kept = self.memory.run(plans.seize_plan, run, owner)
+            assert kept is None or kept.status in (RunStatus.CANCELLED, RunStatus.ABORTED)
+        if kept is not None:
+            assert kept.claim.fence > before[kept.claim.run, 0].fence
+            self.planners.append(_Planner(kept, self._planned(kept.claim.run)))
+
+    @precondition(lambda self: self.planners)
+    @rule(at=pick, again=twice, count=st.integers(1, 3), skips=st.sampled_from([False, False, True]))
+    def go_on_with_plan(self, at: int, again: bool, count: int, skips: bool) -> None:
+        """Make the next step of a plan, as whoever has it knows it, or had it and does not know that it was lost."""
+        holders = [each for each in self.planners if self._has(each.kept.claim)] if at % 4 else []
+        among = holders or self.planners
+        planner = among[at // 4 % len(among)]
+        claim, ids = planner.kept.claim, planner.left[:count]
+        if not ids:
+            self._step(claim, partial(steps.finish, claim, _block([], bad=False), ()), again=again)
+            return
+        taken = plans.skip_planned if skips else plans.release
+        what: Any = _block(ids, bad=False) if skips else NewBatch(ids=pack_ids(ids), servers=len(ids))
+        if self._step(claim, partial(taken, claim, planner.sequence + 1, what), again=again) is Step.MADE:
+            planner.sequence += 1
+            del planner.left[:count]
+
+    def _planned(self, run: str) -> list[str]:
+        """The servers of a plan that are in no batch and have no outcome, in their order."""
+        taken = {server for _, server in self._known(run)}
+        for _, ids in self.memory.run(plans.read_open_batches, run, 0, 1000):
+            taken.update(unpack_ids(ids))
+        left: list[str] = []
+        part = -1
+        while (kept := self.memory.run(plans.read_plan, run, part)) is not None:
+            part = kept.number
+            left += [server for server in unpack_ids(kept.ids) if server not in taken]
+        return left
+
+    def _known(self, run: str) -> list[tuple[int, str]]:
+        rows = self.memory.connection.execute("SELECT batch, body FROM bms_async_outcomes WHERE run = ?", [run])
+        return [(batch, server) for batch, body in rows for server in unpack_ids(body)]
 
     def claim(self, owner: str) -> None:
         found = self._claim(owner, partial(claims.claim_waiting, PLACE, [ACTION], owner))
@@ -265,12 +350,12 @@ class Workers(RuleBasedStateMachine):
             key = each.claim.run, each.claim.number
             assert after[key].owner == owner
             assert before[key].fence < after[key].fence == each.claim.fence
-            assert before[key].owner is None or self._is_over(before[key])
+            assert self._was_free(before[key])
             assert each.state.value == before[key].state
         self.kept += found
         return found
 
-    def _step(self, claim: Claim, transaction: Callable[[], Transaction[Step | None]], *, again: bool) -> None:
+    def _step(self, claim: Claim, transaction: Callable[[], Transaction[Step | None]], *, again: bool) -> Step | None:
         before, mine = self.memory.dump(), self._has(claim)
         # A worker merges what it has just claimed, or never.
         self.found = {owner: found for owner, found in self.found.items() if claim not in [e.claim for e in found]}
@@ -281,6 +366,7 @@ class Workers(RuleBasedStateMachine):
         if again and step is not Step.STOPPED:
             assert self.memory.run(transaction) is step
             assert self.memory.dump() == after
+        return step
 
     def _watched(self, owner: str | None, made_by: set[Claim] | None, transaction: Callable[[], Transaction[T]]) -> T:
         """Run a transaction, and check that it changes nothing that is not the worker's to change."""
@@ -302,6 +388,9 @@ class Workers(RuleBasedStateMachine):
 
     def _is_over(self, row: Batch) -> bool:
         return row.lease < self.memory.now or row.lease > self.memory.now + 60
+
+    def _was_free(self, row: Batch) -> bool:
+        return row.owner is None or self._is_over(row)
 
     def _row(self, claim: Claim) -> Batch:
         return self.memory.batches()[claim.run, claim.number]
@@ -332,11 +421,14 @@ class Workers(RuleBasedStateMachine):
     @invariant()
     def each_server_is_in_one_place(self) -> None:
         for run, servers in getattr(self, "servers", {}).items():
-            rows = self.memory.connection.execute("SELECT batch, body FROM bms_async_outcomes WHERE run = ?", [run])
-            known = [(batch, server) for batch, body in rows for server in unpack_ids(body)]
+            known = self._known(run)
             found = [server for _, server in known]
             for (its_run, number), row in self.memory.batches().items():
-                if its_run == run and row.state != "done":
+                if its_run == run and row.state == "planning":
+                    left = self._planned(run)
+                    assert len(left) == row.servers
+                    found += left
+                elif its_run == run and row.state != "done":
                     ended = {server for batch, server in known if batch == number}
                     left = [server for server in unpack_ids(row.ids) if server not in ended]
                     assert len(left) == row.servers

@@ -38,6 +38,6 @@ def test_without_its_guards_a_law_is_broken(
 ) -> None:
     monkeypatch.setattr(module, name, value)
     if name == "_IS_FREE":
-        monkeypatch.setattr(claims, "_IS_DUE", value + " AND b.due <= bms_wall()")
+        monkeypatch.setattr(claims, "IS_DUE", value + " AND b.due <= bms_wall()")
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Workers, settings=HUNT)

@@ -183,6 +183,11 @@ class RolloutPlanner(RolloutProgress):
             self._packing.due = None
         return tuple(taken)
 
+    def count(self, now: float, max_count: int = MAX_BATCH_SIZE) -> int:
+        """Return how many servers may go now, also if they should wait for more; at most so many."""
+        self._advance(now)
+        return self._count(max_count)
+
     def put_back(self, server_ids: Iterable[str], now: float) -> None:
         """Note that servers were not sent after all: they are available again, and the first of their groups.
 

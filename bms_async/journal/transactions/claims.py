@@ -49,7 +49,7 @@ SEIZE = f"{_TAKE} WHERE {{condition}} RETURNING {_RETURNED}"
 _IS_FREE = "b.state = 'waiting' AND b.owner IS NULL"
 _LONGEST_DELAY = 600
 # What is due later than any delay allows was written down before the time of day was set back.
-_IS_DUE = f"{_IS_FREE} AND (b.due <= bms_wall() OR b.due > bms_wall() + {_LONGEST_DELAY})"
+IS_DUE = f"{_IS_FREE} AND (b.due <= bms_wall() OR b.due > bms_wall() + {_LONGEST_DELAY})"
 _NO_WAVE = 1 << 60
 
 _RUNS_LOOKED_AT = 8
@@ -57,9 +57,9 @@ _RUNS_LOOKED_AT = 8
 _SENDABLE = (
     "SELECT * FROM (SELECT r.id, r.served FROM bms_async_runs AS r WHERE r.place = $1 AND r.action = {action} "
     "AND r.ended IS NULL AND r.unsent > 0 AND r.status = 'open' AND ($2 = '' OR r.id = $2) AND ("
-    f"(SELECT b.servers FROM bms_async_batches AS b WHERE b.run = r.id AND b.is_counted = 0 AND {_IS_DUE} "
+    f"(SELECT b.servers FROM bms_async_batches AS b WHERE b.run = r.id AND b.is_counted = 0 AND {IS_DUE} "
     f"ORDER BY b.rank, b.due, b.number LIMIT 1) <= coalesce(r.wave - r.in_flight, {_NO_WAVE}) "
-    f"OR EXISTS (SELECT 1 FROM bms_async_batches AS b WHERE b.run = r.id AND b.is_counted = 1 AND {_IS_DUE})) "
+    f"OR EXISTS (SELECT 1 FROM bms_async_batches AS b WHERE b.run = r.id AND b.is_counted = 1 AND {IS_DUE})) "
     f"ORDER BY r.served LIMIT {_RUNS_LOOKED_AT}) AS those"
 )
 _MAX_SERVERS = 1000
@@ -97,7 +97,7 @@ def claim_waiting(
 def _claim_of_run(run: str, owner: str) -> Transaction[list[KeptBatch]]:
     rows = yield from ask(
         "WITH picked AS MATERIALIZED (SELECT b.run, b.number FROM bms_async_batches AS b "
-        f"WHERE b.run = $1 AND {_IS_DUE} AND (b.is_counted = 1 OR b.servers <= "
+        f"WHERE b.run = $1 AND {IS_DUE} AND (b.is_counted = 1 OR b.servers <= "
         f"(SELECT coalesce(r.wave - r.in_flight, {_NO_WAVE}) FROM bms_async_runs AS r WHERE r.id = $1)) "
         f"ORDER BY b.is_counted DESC, b.rank, b.due, b.number LIMIT 1 {SKIP_LOCKED}) {CLAIM}",
         run,
@@ -132,7 +132,7 @@ def _claim_to_merge(run: str, owner: str, room: int) -> Transaction[list[Row]]:
     """Claim further batches of deferred servers that fit into one call with another one."""
     rows = yield from ask(
         "WITH locked AS MATERIALIZED (SELECT b.run, b.number, b.due, b.servers FROM bms_async_batches AS b "
-        f"WHERE b.run = $1 AND b.is_counted = 1 AND b.rank = 1 AND b.sequence = 0 AND {_IS_DUE} AND b.servers <= $4 "
+        f"WHERE b.run = $1 AND b.is_counted = 1 AND b.rank = 1 AND b.sequence = 0 AND {IS_DUE} AND b.servers <= $4 "
         f"ORDER BY b.due, b.number LIMIT {_MERGED_AT_ONCE} {SKIP_LOCKED}), "
         "summed AS (SELECT run, number, sum(servers) OVER (ORDER BY due, number) AS total FROM locked), "
         f"picked AS MATERIALIZED (SELECT run, number FROM summed WHERE total <= $4) {CLAIM}",

@@ -17,7 +17,7 @@ import msgspec
 from bms_async.journal.records import BatchState, Claim, KeptBatch, KeptPlan, NewBatch, NewBlock, Step
 from bms_async.journal.statements import SKIP_LOCKED, RollBack, Row, Transaction, ask
 
-from .claims import CLAIM, EXPIRED, LEASE, OF_RUN, SEIZE, read_batch
+from .claims import CLAIM, EXPIRED, IS_DUE, LEASE, OF_RUN, SEIZE, read_batch
 from .runs import INSERT_BATCH, new_row
 from .steps import IS_MINE, count_outcomes, of_claim
 
@@ -104,7 +104,21 @@ def read_open_batches(run: str, after: int, limit: int) -> Transaction[list[tupl
         after,
         limit,
     )
-    return [msgspec.convert(row, tuple[int, bytes]) for row in rows]
+    return [msgspec.convert(tuple(row), tuple[int, bytes]) for row in rows]
+
+
+def has_unsent(run: str) -> Transaction[bool]:
+    """Return whether a batch of a run could be sent and was not: it waits for a worker, or for a slot of the limit.
+
+    Args:
+        run: The run's id.
+    """
+    rows = yield from ask(
+        f"SELECT 1 WHERE EXISTS (SELECT 1 FROM bms_async_batches AS b WHERE b.run = $1 AND {IS_DUE}) OR EXISTS "
+        "(SELECT 1 FROM bms_async_batches AS b WHERE b.run = $1 AND b.state = 'waiting' AND b.owner IS NOT NULL)",
+        run,
+    )
+    return bool(rows)
 
 
 def release(claim: Claim, sequence: int, batch: NewBatch) -> Transaction[Step]:
@@ -115,7 +129,7 @@ def release(claim: Claim, sequence: int, batch: NewBatch) -> Transaction[Step]:
         sequence: The number of this step of the plan; the first is 1.
         batch: The batch.
     """
-    if not (yield from _begin_step(claim, sequence)):
+    if not (yield from _begin_step(claim, sequence, batch.servers)):
         return (yield from _made_or_lost(claim, sequence))
     rows = yield from ask(
         "UPDATE bms_async_runs SET open_batches = open_batches + 1, unsent = unsent + 1, next_batch = next_batch + 1 "
@@ -136,7 +150,7 @@ def skip_planned(claim: Claim, sequence: int, block: NewBlock) -> Transaction[St
         sequence: The number of this step of the plan.
         block: The outcomes.
     """
-    if not (yield from _begin_step(claim, sequence)):
+    if not (yield from _begin_step(claim, sequence, block.counts.total)):
         return (yield from _made_or_lost(claim, sequence))
     yield from count_outcomes(claim, block, in_flight=0)
     return Step.MADE
@@ -176,13 +190,15 @@ def note_standing(claim: Claim, standing: bytes) -> Transaction[Step]:
     return Step.MADE if rows else Step.LOST
 
 
-def _begin_step(claim: Claim, sequence: int) -> Transaction[bool]:
+def _begin_step(claim: Claim, sequence: int, servers: int) -> Transaction[bool]:
+    """Take so many servers from a plan, unless this very step was made already; never more than it has."""
     rows = yield from ask(
-        f"UPDATE bms_async_batches SET sequence = $5 WHERE {IS_MINE} AND state = $6 AND sequence = $5 - 1 "
-        "RETURNING number",
+        f"UPDATE bms_async_batches SET sequence = $5, servers = servers - $7 WHERE {IS_MINE} AND state = $6 "
+        "AND sequence = $5 - 1 AND servers >= $7 RETURNING number",
         *of_claim(claim),
         sequence,
         BatchState.PLANNING.value,
+        servers,
     )
     return bool(rows)
 

@@ -65,7 +65,7 @@ def begin_run(
             chunk = batches[start : start + _ROWS_A_STATEMENT]
             yield Statement(INSERT_BATCH, rows=[new_row(run.id, start + at, batch) for at, batch in enumerate(chunk)])
         if plan:
-            yield Statement(_INSERT_PLAN_BATCH, (run.id, b""))
+            yield Statement(_INSERT_PLAN_BATCH, (run.id, b"", sum(part.servers for part in plan)))
         for number, part in enumerate(plan):
             yield Statement(_INSERT_PLAN, (run.id, number, part.ids, part.details))
         for number, block in enumerate(refused, 1):
@@ -85,7 +85,7 @@ INSERT_BATCH = (
 )
 _INSERT_PLAN_BATCH = (
     "INSERT INTO bms_async_batches (run, number, state, ids, servers, details, rank, due, is_counted, owner, fence, "
-    "lease, job, sequence, root, parts) VALUES ($1, 0, 'planning', $2, 0, $2, 0, 0, 1, NULL, 0, 0, NULL, 0, 0, 0)"
+    "lease, job, sequence, root, parts) VALUES ($1, 0, 'planning', $2, $3, $2, 0, 0, 0, NULL, 0, 0, NULL, 0, 0, 0)"
 )
 _INSERT_PLAN = "INSERT INTO bms_async_plans (run, number, ids, details) VALUES ($1, $2, $3, $4)"
 INSERT_BLOCK = "INSERT INTO bms_async_outcomes (run, number, batch, servers, body) VALUES ($1, $2, $3, $4, $5)"

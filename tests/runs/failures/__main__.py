@@ -19,8 +19,8 @@ import msgspec
 from bms_async.limits.shared.messages import Terms
 from bms_async.simulator.core.servers import PowerAction
 from tests.runs.failures._faults import crash, lock_the_file, shared_budget
-from tests.runs.failures._judge import judge
-from tests.runs.failures._plans import draw
+from tests.runs.failures._judge import judge, judge_rollout
+from tests.runs.failures._plans import draw, draw_rollout
 from tests.runs.failures._points import POINTS
 from tests.runs.failures._stage import Result, Scenario, play_all
 from tests.runs.failures._times import FULL
@@ -31,7 +31,7 @@ from tests.support.postgres import Postgres, running_postgres
 _SERVERS = 6000
 _BATCHES = 60
 _BUDGET = 100_000
-_PARTS = ("kills", "takeover", "budget")
+_PARTS = ("kills", "rollouts", "takeover", "budget")
 
 
 class _Soak:
@@ -65,6 +65,18 @@ class _Soak:
             scenario = draw(first, server.url(), servers=servers, batches=_BATCHES, points=3, bound=300.0)
             self._play({"postgres crashed": msgspec.structs.replace(scenario, play=crash(server))})
 
+    def rollouts(self, first: int, seeds: int, servers: int) -> None:
+        """Kill whoever plans a rollout, seed after seed, on both stores."""
+        for seed in range(first, first + seeds):
+            self._play(
+                {
+                    f"rollout, {store}, seed {seed}": draw_rollout(
+                        seed, journal, servers=servers, away=servers // 8, bound=300.0
+                    )
+                    for store, journal in (("sqlite", self._file()), ("postgres", self._database()))
+                }
+            )
+
     def takeover(self, servers: int) -> None:
         """Kill workers that watch, with leases of full length."""
         scenarios = {
@@ -89,7 +101,8 @@ class _Soak:
     def _play(self, scenarios: Mapping[str, Scenario]) -> None:
         results = asyncio.run(play_all(scenarios, self._workers, at_once=self._at_once))
         for name, result in results.items():
-            wrong = judge(result, scenarios[name].action)
+            away = scenarios[name].away
+            wrong = judge(result, scenarios[name].action) if away is None else judge_rollout(result, away)
             if result.refused:
                 wrong.append(f"{result.refused} calls were refused")
             self._tell(name, result, wrong)
@@ -132,6 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _soak(given.at_once) as soak:
         if "kills" in parts:
             soak.kills(given.first, given.seeds, given.servers)
+        if "rollouts" in parts:
+            soak.rollouts(given.first, given.seeds, given.servers)
         if "takeover" in parts:
             soak.takeover(given.servers)
         if "budget" in parts:

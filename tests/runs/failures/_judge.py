@@ -22,6 +22,20 @@ def judge(result: Result, action: PowerAction = "reboot") -> list[str]:
     return wrong
 
 
+def judge_rollout(result: Result, allowed: int) -> list[str]:
+    """Return what is wrong with a rollout of reboots in which whoever plans it dies; nothing if all is as promised.
+
+    Args:
+        result: What came of a scenario.
+        allowed: How many servers may be away at once.
+    """
+    # A batch whose answer was lost takes its room for good, and what is left may have to be skipped for it.
+    wrong = [each for each in judge(result) if not (result.doubtful and each.endswith("are SKIPPED"))]
+    if not 0 < result.away <= allowed:
+        wrong.append(f"{result.away} servers were away at once, and {allowed} may be")
+    return wrong
+
+
 def _judge_outcomes(result: Result, action: PowerAction) -> Iterator[str]:
     ids = [outcome.server_id for outcome in result.outcomes]
     if sorted(ids) != sorted(result.servers):

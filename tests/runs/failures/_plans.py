@@ -21,6 +21,36 @@ _FIRST = ("while settling", "between a refusal and its log", "merging")
 """What is passed a few times at most."""
 
 
+def draw_rollout(
+    seed: int, journal: str, *, servers: int = 96, away: int = 16, times: Times = SHORT, bound: float = 60.0
+) -> Scenario:
+    """Draw a rollout in which whoever plans it dies twice, and stands still for longer than its lease.
+
+    Args:
+        seed: What it is drawn from.
+        journal: The address of the journal.
+        servers: How many there are.
+        away: How many of them may be away at once.
+        times: The times that workers go by.
+        bound: The seconds within which it is over, several times over.
+    """
+    random = Random(f"rollouts/{seed}")
+    before, *after = random.sample(range(6), 3)
+    return Scenario(
+        journal=journal,
+        seed=seed,
+        servers=servers,
+        away=away,
+        fates={
+            "before the commit of a release": {before: "kill"},
+            "after the commit of a release": {after[0]: "kill", after[1]: "stop"},
+            "while watching": {random.randrange(5, 15): "kill"},
+        },
+        times=times,
+        bound=bound,
+    )
+
+
 def draw(
     seed: int,
     journal: str,

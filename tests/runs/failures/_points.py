@@ -17,9 +17,10 @@ from bms_async.fleet.evidence import ServerState
 from bms_async.fleet.reconcile import Reconciler
 from bms_async.journal import Claim, KeptBatch, Step
 from bms_async.journal.statements import Transaction
-from bms_async.runs import batch_log, worker
+from bms_async.runs import batch_log, rollouts, worker
 from bms_async.runs.batch_log import JournalLog
 from bms_async.runs.held import Held
+from bms_async.runs.rollouts import RunPlan
 from bms_async.runs.worker import Worker
 
 Fate = Literal["kill", "stop"]
@@ -42,6 +43,9 @@ POINTS = (
 )
 """All of them; `read` is the gateway's."""
 
+POINTS_OF_A_PLAN = ("before the commit of a release", "after the commit of a release")
+"""Those that only a run with a rollout passes."""
+
 
 class Say(Protocol):
     """How a process speaks."""
@@ -60,7 +64,7 @@ class Points:
 
     def __init__(self, folder: Path, fates: Mapping[str, Mapping[int, Fate]], say: Say) -> None:
         self._folder, self._fates, self._say = folder, fates, say
-        self._next = dict.fromkeys(POINTS, 0)
+        self._next = dict.fromkeys((*POINTS, *POINTS_OF_A_PLAN), 0)
 
     def count(self, point: str) -> int:
         """Count a passage, and return which one of the scenario it is."""
@@ -91,6 +95,7 @@ def hook(points: Points, say: Say) -> None:
     ids: dict[int, tuple[str, ...]] = {}
     _hook_transactions(points, say, ids)
     _hook_log(points, say, ids)
+    _hook_plans(points, say)
     begin, lose, read = Worker._begin, Worker._lose, Reconciler._read_or_nothing
 
     async def begin_and_say(self: Worker, kept: KeptBatch, tasks: Any) -> None:
@@ -138,6 +143,30 @@ def _hook_transactions(points: Points, say: Say, ids: Mapping[int, tuple[str, ..
         (worker, "merge", "merging"),
     ):
         module.__dict__[name] = passing(getattr(module, name), point)
+
+
+def _hook_plans(points: Points, say: Say) -> None:
+    release: Callable[..., Transaction[Step]] = rollouts.__dict__["release"]
+    release_all, carry_out = RunPlan._release_all, RunPlan.carry_out
+
+    def release_and_pass(claim: Claim, *args: Any) -> Transaction[Step]:
+        step = yield from release(claim, *args)
+        points.passed("before the commit of a release", number=claim.number)
+        return step
+
+    async def release_all_and_pass(self: RunPlan) -> None:
+        before = self._sequence
+        await release_all(self)
+        if self._sequence != before:
+            points.passed("after the commit of a release", number=self.claim.number)
+
+    async def carry_out_and_say(self: RunPlan) -> None:
+        say("has", number=self.claim.number)
+        await carry_out(self)
+
+    rollouts.__dict__["release"] = release_and_pass
+    RunPlan._release_all = release_all_and_pass  # type: ignore[method-assign]
+    RunPlan.carry_out = carry_out_and_say  # type: ignore[method-assign]
 
 
 def _hook_log(points: Points, say: Say, ids: dict[int, tuple[str, ...]]) -> None:

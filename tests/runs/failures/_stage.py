@@ -21,11 +21,12 @@ from unittest.mock import patch
 
 import msgspec
 
-from bms_async import BmsClient, FleetReport, Limits, Outcome, StaticToken
+from bms_async import BmsClient, FleetReport, Limits, Outcome, Rollout, StaticToken
 from bms_async.limits.shared.stores import find_store
 from bms_async.runs import Runs, options
 from bms_async.runs import run as reading
 from bms_async.simulator import ScriptedFault, Throttled
+from bms_async.simulator.core.availability import most_away
 from bms_async.simulator.core.faults import Script
 from bms_async.simulator.core.servers import PowerAction
 from tests.runs.failures._gateway import Gateway, Window
@@ -56,6 +57,7 @@ class Scenario(msgspec.Struct, kw_only=True, frozen=True):
         servers: How many there are.
         batch: How many of them a batch has.
         wave: How many may be in flight at once; None for no bound.
+        away: How many may be away at once, by a rollout; None for a run without one.
         busy: How many are busy with something else when they are asked first.
         refusals: Which power calls are refused although there is no limit, the first being 1.
         fates: What happens at which passage of which point.
@@ -74,6 +76,7 @@ class Scenario(msgspec.Struct, kw_only=True, frozen=True):
     servers: int = 160
     batch: int = 8
     wave: int | None = None
+    away: int | None = None
     busy: int = 0
     refusals: tuple[int, ...] = ()
     fates: Mapping[str, Mapping[int, Fate]] = {}
@@ -101,6 +104,7 @@ class Result(msgspec.Struct, kw_only=True):
         refused: Calls that were refused by the limit.
         takeovers: Seconds from the death of a job's worker to the next poll.
         deaths: How many workers were killed.
+        away: How many servers were away at once, at most, by the cloud's books.
         seconds: How long it took.
         error: Why it did not come to its end; empty if it did.
     """
@@ -116,6 +120,7 @@ class Result(msgspec.Struct, kw_only=True):
     refused: int = 0
     takeovers: list[float] = []
     deaths: int = 0
+    away: int = 0
     seconds: float = 0.0
     lease: float = 1.0
     error: str = ""
@@ -213,7 +218,10 @@ class Stage:
             runs=Runs(scenario.journal),
         ) as bms:
             begin = getattr(bms.runs, scenario.action)
-            run = await begin(list(self.gateway.cloud.servers), key="tonight", detach=True, wave_size=scenario.wave)
+            rollout = None if scenario.away is None else Rollout(max_unavailable=scenario.away)
+            run = await begin(
+                list(self.gateway.cloud.servers), key="tonight", detach=True, wave_size=scenario.wave, rollout=rollout
+            )
             for _ in range(scenario.workers):
                 self.begin()
             if scenario.play is not None:
@@ -276,6 +284,9 @@ class Stage:
             refused=gateway.refused,
             takeovers=gateway.takeovers,
             deaths=self.deaths,
+            away=sum(
+                most.servers for most in most_away(gateway.cloud.availability.absences(), lambda _: "all").values()
+            ),
             seconds=seconds,
             lease=scenario.times.lease,
             error=error,

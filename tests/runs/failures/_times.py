@@ -6,8 +6,8 @@ import msgspec
 
 from bms_async.fleet import durable, isolate, reconcile, requeue
 from bms_async.jobs import board, board_follower, schedule
-from bms_async.journal.transactions import claims, jobs, steps
-from bms_async.runs import batch_log, options, worker
+from bms_async.journal.transactions import claims, jobs, plans, steps
+from bms_async.runs import batch_log, options, rollouts, worker
 from bms_async.runs import run as reading
 from bms_async.simulator import CloudSettings
 from tests.support.machine import measure, slowness
@@ -76,7 +76,7 @@ _LONGEST = ("_MAX_DELAY", "_MAX_PROFILED_DELAY", "_MAX_BEFORE_ONSET", "_MAX_AFTE
 
 def use(times: Times, *, batch: int) -> None:
     """Have this process go by these times, and by batches of so many servers."""
-    for module in (claims, steps, jobs, batch_log, worker, board):
+    for module in (claims, steps, plans, jobs, batch_log, worker, board):
         module.__dict__["LEASE"] = times.lease
     for module in (requeue, durable):
         module.__dict__["RETRY_DELAYS"] = times.retries
@@ -87,6 +87,8 @@ def use(times: Times, *, batch: int) -> None:
         (board_follower, "_TAKE_OVER_EVERY", times.take_over),
         (board, "_MARGIN", times.lease / 15),
         (worker, "_LOOK_EVERY", times.look),
+        (worker, "_LOOK_FOR_PLANS_EVERY", times.take_over),
+        (rollouts, "_LOOK_EVERY", times.look),
         (reading, "_LOOK_EVERY", times.look),
         (worker, "_TAKE_OVER_EVERY", times.take_over),
         (durable, "_WRITE_DELAY", times.write),

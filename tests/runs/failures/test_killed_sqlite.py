@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from tests.runs.failures._faults import lock_the_file, shared_budget
-from tests.runs.failures._judge import judge
-from tests.runs.failures._plans import draw
+from tests.runs.failures._judge import judge, judge_rollout
+from tests.runs.failures._plans import draw, draw_rollout
 from tests.runs.failures._points import POINTS
 from tests.runs.failures._stage import Result, Scenario
 
@@ -28,6 +28,7 @@ def scenarios(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scenario]:
         "stop": draw(5, file("stop"), action="stop"),
         "start": draw(6, file("start"), action="start"),
         "locked": msgspec.structs.replace(draw(7, file("locked"), points=2), play=lock_the_file()),
+        "rollout": draw_rollout(0, file("rollout")),
         "budget": shared_budget(file("budget"), file("limits")),
     }
 
@@ -51,6 +52,14 @@ def test_after_a_stop_and_a_start_nothing_is_unknown_and_all_are_as_asked(
     result = result_of(action)
     assert judge(result, action) == [], result  # type: ignore[arg-type]
     assert result.deaths > 0
+
+
+def test_no_more_servers_are_away_than_a_rollout_allows_though_its_planners_die(
+    result_of: Callable[[str], Result],
+) -> None:
+    result = result_of("rollout")
+    assert judge_rollout(result, 16) == [], result
+    assert {"before the commit of a release", "after the commit of a release"} <= result.passed
 
 
 def test_two_workers_with_one_budget_are_never_refused_though_one_is_killed(
