@@ -356,10 +356,10 @@ def test_one_call_carries_servers_of_many_groups() -> None:
 @pytest.mark.parametrize("most", [1, 2])
 def test_no_more_groups_are_touched_than_allowed(most: int) -> None:
     async def main() -> None:
-        async with simulated(servers=40, rack_size=4, job_seconds=(20, 90)) as sim:
+        async with simulated(servers=20, rack_size=4, job_seconds=(8, 12)) as sim:
             rollout = Rollout(group_by="tag:rack", max_groups=most, max_unavailable=2)
             report = await ended(sim.bms.fleet.reboot(sim.ids, rollout=rollout))
-            assert states(report.outcomes) == {S.SUCCEEDED: 40}
+            assert states(report.outcomes) == {S.SUCCEEDED: 20}
             judge(books_of(sim.cloud), group_of=racks(sim.cloud), allowed=2, max_groups=most)
 
     run_virtually(main)
@@ -367,7 +367,7 @@ def test_no_more_groups_are_touched_than_allowed(most: int) -> None:
 
 def test_a_share_is_of_each_group() -> None:
     async def main() -> None:
-        async with simulated(servers=90, job_seconds=(20, 90)) as sim:
+        async with simulated(servers=90, job_seconds=(8, 12)) as sim:
             group_of = zones(sim.cloud)
             sizes = Counter(map(group_of, sim.ids))
             rollout = Rollout(group_by="availability_zone", max_unavailable=0.1)
