@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from bms_async.fleet import FleetReport, FleetRun, GroupReport, Outcome, OutcomeState, Progress, RolloutReport
     from bms_async.fleet.rollout.forecast import PlannedWave, RolloutPlan
     from bms_async.fleet.rollout.readiness import AllOf, HttpOk, TcpOpen, all_of, http_ok, tcp_open
-    from bms_async.fleet.rollout.rollout import Rollout
     from bms_async.fleet.rollout.standing import RolloutPhase, RolloutStanding, WaitReason
+    from bms_async.fleet.rollout.whole import Rollout
     from bms_async.fleet.rollout.window import Window
     from bms_async.hooks import (
         AttemptEnded,

@@ -112,7 +112,7 @@ ON_DEMAND = {
     "ResponseTooLargeError": "bms_async.errors",
     "RetryPolicy": "bms_async.wire",
     "RetryScheduled": "bms_async.hooks",
-    "Rollout": "bms_async.fleet.rollout.rollout",
+    "Rollout": "bms_async.fleet.rollout.whole",
     "RolloutPhase": "bms_async.fleet.rollout.standing",
     "RolloutPlan": "bms_async.fleet.rollout.forecast",
     "RolloutReport": "bms_async.fleet",

@@ -82,7 +82,8 @@ def test_the_limit_of_the_calls_delays_what_the_rules_would_allow() -> None:
 
 def test_calls_that_wait_a_little_for_more_servers_are_of_one_wave() -> None:
     found = plan(20_000, 3, max_unavailable=0.1)
-    assert (found.waves, found.calls, minutes_to_end(found)) == (11, 21, pytest.approx(55, rel=0.02))
+    assert (found.waves, found.calls) == (11, 21)
+    assert minutes_to_end(found) == pytest.approx(55, rel=0.02)
     assert [(wave.servers, wave.calls) for wave in found.first_waves] == [(1998, 2)] * 10 + [(20, 1)]
 
 
