@@ -32,6 +32,7 @@ SHARDS = 256
 """How many dicts a table is made of: at a million entries each has some 4,000."""
 
 _SHARDS_A_STEP = 16
+_CHUNKS_A_STEP = 50
 
 CHUNK_SIZE = 200
 """How many items of a list or a queue make a Struct."""
@@ -134,6 +135,13 @@ class Pieces(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         return chain.from_iterable(self.chunks())
+
+    def dismantle(self) -> Iterator[None]:
+        """Remove all items, some at each step: to free a million at once blocks the event loop for 50 ms."""
+        while self._chunks:
+            del self._chunks[-_CHUNKS_A_STEP:]
+            yield
+        self._tail.clear()
 
 
 class OrderedTable(Mapping[str, V]):

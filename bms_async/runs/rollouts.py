@@ -20,7 +20,7 @@ that is not confirmed could leave wrong.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVarTuple
 
 import anyio
@@ -148,7 +148,7 @@ class RunPlan:
                 await self._note()
                 await self._wait(is_open=is_open)
             await self._note(last=True)
-            await self._step(finish, NewBlock(counts=count_states(()), body=b""), ())
+            await self._finish()
         if self._scope.cancelled_caught:
             raise BatchWithdrawnError("another worker has the plan")
 
@@ -161,7 +161,11 @@ class RunPlan:
         """
         await self._rebuild()
         await self._skip_rest(await self._read_news())
+        await self._finish()
+
+    async def _finish(self) -> None:
         await self._step(finish, NewBlock(counts=count_states(()), body=b""), ())
+        await _take_apart(self._planner.dismantling())
 
     async def _rebuild(self) -> None:
         """Find out which servers were released, and hand all to the planner."""
@@ -200,6 +204,8 @@ class RunPlan:
                 await anyio.lowlevel.checkpoint()
         for end, ids in ended.items():
             await self._note_ends((server_id, end) for server_id in ids)
+            await _take_apart(ids.dismantle())
+        await _take_apart(released.dismantle())
 
     async def _collect_open(self, released: Table[bool]) -> None:
         after = 0
@@ -315,6 +321,12 @@ class RunPlan:
         if step is Step.LOST:
             raise BatchWithdrawnError("another worker has the plan")
         self._journal.notify()
+
+
+async def _take_apart(steps: Iterator[None]) -> None:
+    """Free what has many servers, without holding the loop."""
+    for _ in steps:
+        await anyio.lowlevel.checkpoint()
 
 
 class _StoppedError(Exception):

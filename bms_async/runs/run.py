@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Never, Self
 
 import anyio
 import anyio.lowlevel
+import msgspec
 
 from bms_async._threads import run_in_thread
 from bms_async.errors import InvalidRequestError, JournalError
@@ -24,6 +25,7 @@ from bms_async.fleet.frozen import FrozenDict
 from bms_async.fleet.outcomes import Outcomes
 from bms_async.fleet.packed import unpack_outcomes
 from bms_async.fleet.rollout.gate import PAUSED
+from bms_async.fleet.rollout.standing import RolloutStanding
 from bms_async.journal import Block, Counts, Journal, KeptRun, RunStatus
 from bms_async.journal.transactions.claims import release_unsendable
 from bms_async.journal.transactions.runs import read_run, set_status
@@ -212,7 +214,7 @@ class DurableRun:
             in_flight=kept.in_flight,
             extra_calls=kept.extra_calls,
             waits_for=self._waits_for(rollout),
-            rollout=None if rollout is None else rollout.standing,
+            rollout=None if rollout is None else self._standing(rollout.standing),
         )
 
     async def refresh(self) -> Self:
@@ -351,6 +353,15 @@ class DurableRun:
             aborted=kept.aborted,
             extra_calls=kept.extra_calls,
         )
+
+    def _standing(self, noted: RolloutStanding) -> RolloutStanding:
+        """Return how far the rollout is, by the run's own counts as well: a plan ends with its last release."""
+        kept = self._kept
+        fields: dict[str, object] = {"under_way": max(0, kept.servers - kept.counts.total - noted.waiting)}
+        if kept.ended is not None:
+            done = noted.groups - noted.groups_blocked
+            fields |= {"settling": 0, "groups_touched": 0, "groups_done": done, "reason": None}
+        return msgspec.structs.replace(noted, **fields)
 
     def _waits_for(self, rollout: KeptStanding | None) -> str | None:
         kept = self._kept

@@ -182,9 +182,13 @@ def test_releases_whose_commit_is_not_confirmed_are_made_once(tmp_path: Path) ->
                 raise ConnectionError("the answer was lost")
 
         watch_store(client, plans.release, lose)
-        report = await (await client.runs.reboot(site.ids, key="k", rollout=ONE_OF_A_RACK))
+        run = await client.runs.reboot(site.ids, key="k", rollout=ONE_OF_A_RACK)
+        report = await run
         assert counted(report) == {"SUCCEEDED": 12}
         assert lost == 4
+        standing = run.progress.rollout
+        assert standing is not None
+        assert (standing.waiting, standing.under_way, standing.groups, standing.groups_done) == (0, 0, 3, 3)
         judged(site, report)
 
     at_a_site(tmp_path, main, **RACKS)

@@ -56,6 +56,10 @@ class Chains:
                 return
             index = self._next[index]
 
+    def dismantle(self) -> Iterator[None]:
+        """Forget all servers, some at each step."""
+        yield from self._ids.dismantle()
+
     def pop(self, group: Group, count: int) -> list[str]:
         """Remove the first servers of a group, of which so many wait; those that were put back are the first."""
         group.waiting -= count

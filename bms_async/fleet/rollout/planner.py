@@ -150,6 +150,11 @@ class RolloutPlanner(RolloutProgress):
             self._books.refresh(group)
             yield
 
+    def dismantling(self) -> Iterator[None]:
+        """Forget all servers, in steps of some milliseconds: nothing may be asked of it any more."""
+        yield from self._asked.dismantle()
+        yield from self._chains.dismantle()
+
     def take(self, now: float, max_count: int = MAX_BATCH_SIZE) -> tuple[str, ...]:
         """Remove the servers that go now, in one call, and return them; none if nothing may go yet, or should wait.
 
