@@ -15,11 +15,12 @@ before they are called: one more reading of all, and a state that may have chang
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 
 from bms_async.api.nova.server_operations import ACTION_BODIES, REBOOT
 from bms_async.errors import BmsError, CallError, ConflictError, NotFoundError
@@ -29,15 +30,16 @@ from bms_async.fleet.call_work import CallWork
 from bms_async.fleet.options import RunOptions
 from bms_async.fleet.outcome import OutcomeState
 from bms_async.fleet.source import IdSource
-from bms_async.fleet.tracker import RunTracker
+from bms_async.fleet.tracker import YIELD_EVERY, RunTracker
 from bms_async.fleet.walk import Walk
 from bms_async.session import Session
 from bms_async.wire import Operation
 
+from .followed import OnEnd
 from .listing import Listing, is_of_gateway
 from .looks import Looks
 from .refusal import Next, judge_state, says_busy, says_locked
-from .verdict import NativeState, vanished
+from .verdict import NativeState, Sight, vanished
 from .watch import NativeWatch
 
 _MAX_LOST: Final = 2
@@ -102,7 +104,9 @@ class NativeWork(CallWork):
 
     async def read_states(self, batches: Collection[Batch]) -> None:
         """Read once what has changed, and conclude what that proves of servers that are no longer followed."""
-        for batch in batches:
+        for index, batch in enumerate(batches, 1):
+            if index % YIELD_EVERY == 0:
+                await anyio.lowlevel.checkpoint()
             for server_id in batch.remaining:
                 if server_id not in self._watch and self._tracker.intake.pending.get(server_id) is not None:
                     self._follow_in_doubt(server_id, partial(self._on_last_reading, server_id, batch))
@@ -119,14 +123,14 @@ class NativeWork(CallWork):
             on_send=note_sent,
         )
 
-    def _follow_accepted(self, server_id: str, on_end: Callable[[OutcomeState, BmsError | None], None]) -> None:
+    def _follow_accepted(self, server_id: str, on_end: OnEnd) -> None:
         self._tracker.accepted += 1
         sent_at = self._sent_at.pop(server_id, None)
         self._watch.follow(server_id, self._operation.name, on_end, sent_at=sent_at)
 
-    def _follow_in_doubt(self, server_id: str, on_end: Callable[[OutcomeState, BmsError | None], None]) -> None:
+    def _follow_in_doubt(self, server_id: str, on_end: OnEnd, *, seen: Sight = Sight.NOTHING) -> None:
         sent_at = self._sent_at.pop(server_id, None)
-        self._watch.follow(server_id, self._operation.name, on_end, sent_at=sent_at, in_doubt=True)
+        self._watch.follow(server_id, self._operation.name, on_end, sent_at=sent_at, in_doubt=True, seen=seen)
 
     def _on_error(self, batch: Batch, error: Exception, probe: CallProbe) -> None:
         """Give a server its outcome by its refusal, or find out by its state what the call came to."""
@@ -179,7 +183,7 @@ class NativeWork(CallWork):
         mask = self._session.with_masked_text
         what, outcome, error = judge_state(self._operation.name, server_id, state, cause, in_doubt=in_doubt, mask=mask)
         if what is Next.FOLLOW:
-            self._follow_in_doubt(server_id, partial(self._on_doubt_end, batch, cause))
+            self._follow_in_doubt(server_id, partial(self._on_doubt_end, batch, cause), seen=Sight.UNDER_WAY)
             return
         self._sent_at.pop(server_id, None)
         if what is Next.AGAIN:
