@@ -11,6 +11,7 @@ import pytest
 
 from bms_async import (
     BmsClient,
+    FleetReport,
     FleetTimeoutError,
     InvalidRequestError,
     Limits,
@@ -51,7 +52,7 @@ def answer(operation: str, fault: Fault | None, *, first: int = 1) -> Callable[[
     return lambda name, _nth, _path: fault if name == operation and next(left) > 0 else None
 
 
-def of(report: Any, server_id: str) -> Outcome:
+def of(report: FleetReport, server_id: str) -> Outcome:
     return next(outcome for outcome in report.outcomes if outcome.server_id == server_id)
 
 
@@ -196,6 +197,7 @@ def test_a_reboot_whose_answer_was_lost_counts_if_it_was_seen_and_is_never_calle
             assert all(sim.cloud.servers[each].reboots == 1 for each in set(sim.ids) - set(never))
             error = of(report, never[0]).error
             assert "its answer was lost, and for 120 s nothing has shown how it ended" in str(error)
+            assert error is not None
             assert getattr(error.__cause__, "maybe_delivered", False)
 
     run_virtually(main)
@@ -236,7 +238,9 @@ def test_a_refused_reboot_that_was_lost_later_is_not_taken_for_somebody_elses() 
     run_virtually(main)
 
 
-@pytest.mark.parametrize("fault", [CutBefore(), CutAfter(), Answer(status=502), Answer(status=500, acted=True)], ids=str)
+@pytest.mark.parametrize(
+    "fault", [CutBefore(), CutAfter(), Answer(status=502), Answer(status=500, acted=True)], ids=str
+)
 @pytest.mark.parametrize("action", ["start", "stop"])
 def test_a_start_or_a_stop_whose_answer_was_lost_is_settled_by_the_server(action: str, fault: Fault) -> None:
     async def main() -> None:
