@@ -31,7 +31,7 @@ class NativeFleetOptions(TypedDict, total=False):
     """
 
     max_workers: int
-    """How many calls may be under way at once. No more are used than their limit and their latency need. Default: 100."""
+    """How many calls may be under way at once. No more are used than their limit and latency need. Default: 100."""
 
     lane: Lane
     """The priority of the run's calls in the rate limiter's queue. Default: Lane.BULK."""
@@ -102,8 +102,8 @@ class NativeFleet:
             The run, which has begun: await it for its report, or iterate over it for each outcome.
 
         Raises:
-            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is an
-                outcome, SKIPPED.
+            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is
+                an outcome, SKIPPED.
             ClientClosedError: The client is not open.
 
         Source: API reference 5.3.2 and 5.2.5.
@@ -123,8 +123,8 @@ class NativeFleet:
             The run, which has begun: await it for its report, or iterate over it for each outcome.
 
         Raises:
-            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is an
-                outcome, SKIPPED.
+            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is
+                an outcome, SKIPPED.
             ClientClosedError: The client is not open.
 
         Source: API reference 5.3.4 and 5.2.5.
@@ -144,8 +144,8 @@ class NativeFleet:
             The run, which has begun: await it for its report, or iterate over it for each outcome.
 
         Raises:
-            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is an
-                outcome, SKIPPED.
+            InvalidRequestError: `servers` is not an iterable of them, or an option is invalid. A single invalid id is
+                an outcome, SKIPPED.
             ClientClosedError: The client is not open.
 
         Source: API reference 5.3.3 and 5.2.5.

@@ -21,13 +21,15 @@ class Followed:
 
     __slots__ = ("accepted_at", "action", "in_doubt", "looked_at", "on_end", "seen", "sent_at", "sign_at", "state")
 
-    def __init__(self, action: str, on_end: OnEnd, *, sent_at: float, accepted_at: float, in_doubt: bool) -> None:
+    def __init__(
+        self, action: str, on_end: OnEnd, *, sent_at: float, accepted_at: float, in_doubt: bool, seen: Sight
+    ) -> None:
         self.action = action
         self.on_end = on_end
         self.in_doubt = in_doubt
         self.sent_at = sent_at
         self.accepted_at = accepted_at
-        self.seen = Sight.NOTHING
+        self.seen = seen
         self.state: tuple[object, ...] | None = None
         self.looked_at = self.sign_at = accepted_at
 

@@ -12,8 +12,10 @@ from contextlib import aclosing
 from typing import Final, TypeAlias, cast
 
 import anyio
+import anyio.lowlevel
 
 from bms_async.errors import ClientClosedError
+from bms_async.fleet.tracker import YIELD_EVERY
 from bms_async.jobs import schedule
 
 from .listing import Listing
@@ -80,8 +82,10 @@ class Looks:
             except Exception as error:  # noqa: BLE001 - credentials may raise anything
                 self._on_fault(error)
                 if attempt == _ATTEMPTS:
-                    for on_look in asked.values():
+                    for number, on_look in enumerate(asked.values(), 1):
                         on_look(None, error)
+                        if number % YIELD_EVERY == 0:
+                            await anyio.lowlevel.checkpoint()
                     return
                 await anyio.sleep(schedule.failure_delay(attempt))
 

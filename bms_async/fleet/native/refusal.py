@@ -96,12 +96,17 @@ def judge_state(
         fault = ServerFaultError(mask(state.as_server()), wanted=WANTED[action].value)
         fault.__cause__ = cause
         return Next.END, failed, fault
+    what, text = _judge_idle(state, cause)
+    return what, failed, _explain(action, server_id, state, text, cause)
+
+
+def _judge_idle(state: NativeState, cause: CallError) -> tuple[Next, str]:
+    """Return what is to be done with a server that nothing is done to, and which is not as asked; and why."""
     if says_locked(cause):
-        return Next.END, failed, _explain(action, server_id, state, "it is locked", cause)
-    if state.status in _ALLOWING:
-        text = "its answer was lost" if cause.maybe_done else "the cloud refused each time"
-        return Next.AGAIN, failed, _explain(action, server_id, state, text, cause)
-    return Next.END, failed, _explain(action, server_id, state, "its status does not allow that", cause)
+        return Next.END, "it is locked"
+    if state.status not in _ALLOWING:
+        return Next.END, "its status does not allow that"
+    return Next.AGAIN, "its answer was lost" if cause.maybe_done else "the cloud refused each time"
 
 
 _CAN_BE_SO = ("nova.servers.start", "nova.servers.stop")

@@ -123,6 +123,7 @@ class NativeWatch:
         *,
         sent_at: float | None = None,
         in_doubt: bool = False,
+        seen: Sight = Sight.NOTHING,
     ) -> None:
         """Follow a server from now on, right after the cloud has accepted an action on it.
 
@@ -133,6 +134,7 @@ class NativeWatch:
             sent_at: When the action was sent, by the event loop's clock; None for just now.
             in_doubt: Whether the answer was lost, so that the cloud may have accepted it or not. Then only being
                 seen under way proves a reboot, and after `DOUBT` seconds without anything new it is UNKNOWN.
+            seen: What was seen of it already.
 
         Raises:
             InvalidRequestError: The server is followed already, or there is no such action.
@@ -143,7 +145,8 @@ class NativeWatch:
             raise InvalidRequestError("server_id", server_id, "expected a server that is not followed; forget it first")
         now = anyio.current_time()
         sent = now if sent_at is None else sent_at
-        self._servers.add(server_id, Followed(action, on_end, sent_at=sent, accepted_at=now, in_doubt=in_doubt))
+        server = Followed(action, on_end, sent_at=sent, accepted_at=now, in_doubt=in_doubt, seen=seen)
+        self._servers.add(server_id, server)
         self._earliest_sent = sent if self._earliest_sent is None else min(sent, self._earliest_sent)
         self._sign_at = now
         self._wake.set()

@@ -4,6 +4,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Literal
 
 import anyio.lowlevel
@@ -69,7 +70,9 @@ class Cloud:
         self._clock = clock
         self._wall_clock = time.time if wall_clock is None and clock is time.monotonic else wall_clock
         self.born = clock()
-        self.wall = WallClock(self.settings.epoch, self.born)
+        # One clock for the dates of responses and for the times of servers: clients compare them.
+        real = None if self._wall_clock is None else datetime.fromtimestamp(self._wall_clock(), UTC)
+        self.wall = WallClock(real or self.settings.epoch, self.born)
         self.view = View(self.settings.project_id, self.wall, self.born)
         self.volumes: dict[str, str] = {}
         self.keys = KeyPairStore(self.settings, self.born)

@@ -87,7 +87,7 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
         secret_key: The secret key of their signatures; `Cloud.access_keys` can be changed at run time.
         security_token: The security token of signed calls, as with temporary keys; empty for permanent ones.
         clock_skew: Seconds by which the cloud's clock, as `Date` and signatures know it, is ahead.
-        epoch: Wall-clock time at the cloud's start.
+        epoch: Wall-clock time at the start of a cloud that is not on the real clock.
     """
 
     servers: int = 1000
