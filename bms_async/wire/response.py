@@ -48,6 +48,7 @@ _QUOTA = re.compile(
 )
 # msgspec raises RecursionError for JSON that is nested too deeply.
 _UNREADABLE = (msgspec.DecodeError, ValueError, TypeError, AttributeError, RecursionError)
+_NO_CONTENT = 204
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 
 
@@ -63,6 +64,15 @@ def read_response(operation: Operation[T], response: HttpResponse, *, redact: Ca
     """
     if response.status // 100 != _SUCCESS:
         raise read_error(operation.name, response, redact=redact)
+    if operation.result is type(None) and response.status != _NO_CONTENT and _is_html(response):
+        # The cloud answers these calls without a page: this one is a login's or a proxy's, and tells of no success.
+        text = f"answered {response.status} with {_describe(response, redact)}, which is not the cloud's answer"
+        raise DecodeError(
+            text,
+            status=response.status,
+            request_id=read_request_id(response, redact=redact),
+            operation=operation.name,
+        )
     if operation.result is type(None) or (not response.body and operation.result is object):
         return cast("T", None)
     if operation.result is bytes:
@@ -249,10 +259,19 @@ def _describe(response: HttpResponse, redact: Callable[[str], str] = str) -> str
     """Return a body's type and size; it is not quoted, for what is not JSON may hold anything, secrets included."""
     if not response.body:
         return "no body"
-    kind = (response.header("Content-Type") or "").partition(";")[0].strip()[:_MAX_CODE]
-    if "html" in kind or response.body.lstrip()[:1] == b"<":
+    kind = _kind_of(response)
+    if _is_html(response):
         kind = "an HTML page (a proxy or another service? check the endpoint)"
     return f"{redact(kind) or 'a body of unknown type'}, {len(response.body)} bytes"
+
+
+def _kind_of(response: HttpResponse) -> str:
+    return (response.header("Content-Type") or "").partition(";")[0].strip()[:_MAX_CODE]
+
+
+def _is_html(response: HttpResponse) -> bool:
+    """Return whether a body is a page: it is not enough that an empty one is called so."""
+    return bool(response.body) and ("html" in _kind_of(response) or response.body.lstrip()[:1] == b"<")
 
 
 def _text(value: object) -> str | None:

@@ -87,6 +87,17 @@ def test_an_operation_without_a_result_reads_no_body(body: bytes) -> None:
     read_response(operation, HttpResponse(status=204, body=body))
 
 
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [((), b" <!DOCTYPE html><html>log in</html>"), ((("Content-Type", "text/html"),), b"log in")],
+)
+def test_a_page_is_no_good_answer_though_none_is_to_be_read(headers: tuple[tuple[str, str], ...], body: bytes) -> None:
+    operation = Operation(name="x", method="PUT", path="/", result=type(None), safety=Safety.IDEMPOTENT, chapter="none")
+    with pytest.raises(DecodeError, match="an HTML page"):
+        read_response(operation, HttpResponse(status=200, headers=headers, body=body))
+    read_response(operation, HttpResponse(status=200, headers=(("Content-Type", "text/html"),), body=b""))
+
+
 # --- what is neither ---
 
 

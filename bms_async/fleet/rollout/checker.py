@@ -131,7 +131,8 @@ class ReadinessChecker:
         """
         self.forget(server_id)
         candidate = self._candidates[server_id] = _Candidate(server_id, get_server, on_end)
-        self._push(candidate, anyio.current_time())
+        # Not by anyio, which knows no time in a callback of the loop's: there a job ends that `each` follows.
+        self._push(candidate, asyncio.get_running_loop().time())
         self._changed.set()
 
     def forget(self, server_id: str) -> None:
