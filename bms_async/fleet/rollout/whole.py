@@ -4,7 +4,7 @@ Importing that takes longer than the event loop may be held (R9). So it is impor
 and not when it begins its first run with a rollout. The options of a run need the class alone.
 """
 
-from . import walk as walk
+from . import walk  # noqa: F401 - loaded with the name
 from .rollout import Rollout
 
 __all__ = ["Rollout"]
