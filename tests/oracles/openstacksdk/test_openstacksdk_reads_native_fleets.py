@@ -86,6 +86,6 @@ def test_it_reads_the_states_that_the_outcomes_say(place: Place) -> None:
         if outcome.state.is_success:
             assert (server.status, server.task_state) == ("ACTIVE", None)
         else:
-            assert (outcome.state, server.status) == (S.FAILED, "ERROR")
+            assert (outcome.state, server.status) == (S.FAILED, "SHUTOFF")
             assert server.fault["message"] in str(outcome.error)
     assert {outcome.state for outcome in report.outcomes} == {S.SUCCEEDED, S.FAILED}
