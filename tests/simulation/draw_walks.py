@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -93,7 +94,7 @@ class _Draw(Dice):
         if deed.durable is not None:
             return deed
         if self.chance(0.2):
-            pauses = ((self.seconds(0, 20), self.random.choice((5.0, 30.0, 90.0))),)
+            pauses: tuple[tuple[float, float], ...] = ((self.seconds(0, 20), self.random.choice((5.0, 30.0, 90.0))),)
             if self.chance(0.3):
                 pauses += ((pauses[0][0] + pauses[0][1] + self.seconds(1, 30), self.seconds(1, 40)),)
             deed = msgspec.structs.replace(deed, pauses=pauses)
@@ -112,7 +113,8 @@ class _Draw(Dice):
         return msgspec.structs.replace(deed, walk=walk, foreign=foreign, options=options)
 
     def walk(self, deed: RunFleet) -> Walk:
-        group = self.random.choice((None, "rack", "rack", "zone", "flavor"))
+        groupings: tuple[Literal["rack", "zone", "flavor"] | None, ...] = (None, "rack", "rack", "zone", "flavor")
+        group = self.random.choice(groupings)
         few = self.random.choice((1, 1, 2, 0.1, 0.29, 0.5, None))
         groups = self.random.choice((None, None, 1, 2))
         canary = self.random.choice((0, 0, 0, 1, 2, 5))

@@ -212,15 +212,19 @@ def _operation_of(method: str, path: str, body: bytes) -> str:
         return "jobs.get"
     if path.endswith("/auth/tokens"):
         return "identity.create_token"
+    return _operation_on_servers(method, path) or f"{method} {path}"
+
+
+def _operation_on_servers(method: str, path: str) -> str | None:
     if "/baremetalservers/detail" in path:
         return "servers.list"
-    if "/baremetalservers/" in path:
-        if path.endswith("/reinstallos"):
-            return "servers.reinstall_os"
-        return "servers.get" if method == "GET" else "servers.rename"
     if "/tags/" in path and method == "PUT":
         return "nova.tags.add"
-    return f"{method} {path}"
+    if "/baremetalservers/" not in path:
+        return None
+    if path.endswith("/reinstallos"):
+        return "servers.reinstall_os"
+    return "servers.get" if method == "GET" else "servers.rename"
 
 
 def _is_meant(exchange: Exchange, answer: Answer) -> bool:

@@ -131,8 +131,12 @@ def _judge(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | None:
         return None if outcome.state is OutcomeState.SKIPPED else "its id is unfit"
     if isinstance(outcome.error, NotReadyError) and outcome.state is OutcomeState.FAILED:
         return judge_not_ready(evidence, ran, outcome)
-    if ran.deed.is_each and outcome.state is not OutcomeState.SKIPPED:
-        return judge_single(evidence, ran, outcome)
+    if outcome.state is OutcomeState.SKIPPED:
+        return _judge_skipped(evidence, ran, outcome)
+    return (judge_single if ran.deed.is_each else _judge_asked)(evidence, ran, outcome)
+
+
+def _judge_asked(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | None:
     match outcome.state:
         case OutcomeState.SUCCEEDED:
             return judge_ready(evidence, ran, outcome) or _judge_success(evidence, ran, outcome)
@@ -140,10 +144,8 @@ def _judge(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | None:
             return _judge_unchanged(evidence, ran, outcome)
         case OutcomeState.FAILED:
             return _judge_failure(evidence, ran, outcome)
-        case OutcomeState.UNKNOWN:
-            return None if evidence.why_unknown(ran, outcome) else f"nothing was lost ({outcome.error!r})"
         case _:
-            return _judge_skipped(evidence, ran, outcome)
+            return None if evidence.why_unknown(ran, outcome) else f"nothing was lost ({outcome.error!r})"
 
 
 def _judge_success(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | None:

@@ -82,6 +82,32 @@ def test_a_share_of_them_has_durable_runs_whose_workers_die_in_every_way() -> No
     assert {scenario.workers for scenario in durable} == {1, 2, 3}
 
 
+def test_a_share_of_them_has_rollouts_of_all_kinds_pauses_and_calls_for_each_server() -> None:
+    runs = [deed for seed in range(1000) for deed in draw_scenario(seed).deeds if isinstance(deed, RunFleet)]
+    walks = [run.walk for run in runs if run.walk is not None]
+    assert 250 <= len(walks) <= 500
+    assert {walk.group for walk in walks} == {None, "rack", "zone", "flavor"}
+    kinds = ("canary", "max_unavailable", "max_groups", "ready", "settle", "hours", "order_by")
+    assert min(sum(bool(getattr(walk, kind)) for walk in walks) for kind in kinds) >= 40
+    assert sum(bool(run.pauses) for run in runs) >= 200
+    assert min(Counter(run.action for run in runs).values()) >= 30
+    foreign = Counter(run.foreign.where for run in runs if run.foreign is not None)
+    assert min(foreign[where] for where in ("ready", "group_by", "order_by", "call")) >= 3
+
+
+def test_rollouts_change_nothing_else_of_what_a_seed_draws() -> None:
+    for seed in range(200):
+        drawn, before = draw_scenario(seed), draw_scenario(seed, walks=False)
+        plain = [
+            msgspec.structs.replace(deed, walk=None, pauses=()) for deed in drawn.deeds if isinstance(deed, RunFleet)
+        ]
+        assert len([run for run in plain if not run.is_each]) == sum(
+            isinstance(each, RunFleet) for each in before.deeds
+        )
+        assert (drawn.latency, drawn.auth, drawn.job_seconds) == (before.latency, before.auth, before.job_seconds)
+        assert set(before.mishaps) <= set(drawn.mishaps)
+
+
 def test_a_scenario_is_replayed_from_one_line() -> None:
     assert replay_line(draw_scenario(12)) == "python -m tests.simulation 12"
     other = msgspec.structs.replace(draw_scenario(12), servers=500)

@@ -84,7 +84,7 @@ def _a_room_free_though_its_server_never_comes_back() -> AbstractContextManager[
 
 
 def _a_share_rounded_up() -> AbstractContextManager[None]:
-    honest = vars(planner)["allowed_of"]
+    honest: Callable[[int, Any], int] = vars(planner)["allowed_of"]
 
     def allowed_of(size: int, most: Any) -> int:
         return honest(size, most) if most is None or isinstance(most, int) else math.ceil(size * most)

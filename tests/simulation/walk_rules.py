@@ -236,4 +236,3 @@ def judge_ready(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | No
     if back is not None and back > told and outcome.state is OutcomeState.SUCCEEDED:
         return f"it was back at {back:.3f} s only, and {told:.3f} is early"
     return None
-
