@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
@@ -106,6 +107,9 @@ def _read_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | No
     options["limits"] = dict(options["limits"])
     for name in ("job_seconds", "boot_seconds", "latency"):
         options[name] = tuple(options[name])
+    if settings.epoch == CloudSettings().epoch:
+        # The dates of its responses are those of the machine's clock, and the times of its servers must go with them.
+        options["epoch"] = datetime.now(UTC).replace(microsecond=0)
     try:
         settings = msgspec.structs.replace(settings, **options)
     except ValueError as error:
