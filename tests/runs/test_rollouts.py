@@ -162,12 +162,13 @@ def test_a_plan_that_is_taken_over_without_a_look_at_open_batches_asks_servers_t
         first = await site.client()
         await first.runs.reboot(site.ids, key="k", rollout=ONE_OF_A_RACK)
         await anyio.sleep(5)
-        second = await site.worker()
+        await site.worker()
         await kill(first)
-        judged(site, await (await second.runs.get("k")))
+        # The cloud refuses those that are busy, which are asked again later.
+        await anyio.sleep(400)
+        assert max(Counter(absence.server_id for absence in books(site).absences).values()) == 2
 
-    with pytest.raises(AssertionError):
-        at_a_site(tmp_path, main, **RACKS)
+    at_a_site(tmp_path, main, **RACKS)
 
 
 def test_releases_whose_commit_is_not_confirmed_are_made_once(tmp_path: Path) -> None:
