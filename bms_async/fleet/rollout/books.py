@@ -8,7 +8,7 @@ change of one of them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Final
 
@@ -113,13 +113,10 @@ class Books:
         while self.can_go < wanted and self.may_open():
             self._open_next()
 
-    def open_these(self, groups: Sequence[Group]) -> None:
-        """Open groups, whatever their place in the order is."""
-        indices = {group.index for group in groups}
+    def unqueue(self, indices: Collection[int]) -> None:
+        """Have groups wait no longer to be opened: each is opened by `open`, whatever its place in the order is."""
         self._fresh = [entry for entry in self._fresh if entry & _INDEX_MASK not in indices]
         heapify(self._fresh)
-        for group in groups:
-            self._open(group)
 
     def choose(self, count: int) -> tuple[Group, int]:
         """Return the group that goes first, and how many of it go before another has more rounds left.
@@ -233,9 +230,10 @@ class Books:
         return _entry(-group.later // group.allowed, group.index)
 
     def _open_next(self) -> None:
-        self._open(self.groups[heappop(self._fresh) & _INDEX_MASK])
+        self.open(self.groups[heappop(self._fresh) & _INDEX_MASK])
 
-    def _open(self, group: Group) -> None:
+    def open(self, group: Group) -> None:
+        """Open a group that does not wait for that any more."""
         if self._is_main:
             group.waiting += group.later
             group.later = 0

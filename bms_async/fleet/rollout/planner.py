@@ -29,7 +29,7 @@ from bms_async.validation.common import MAX_BATCH_SIZE
 from .books import Books
 from .packing import LINGER, WORTH_A_CALL, Packing
 from .progress import RolloutProgress
-from .room import Asked, Group, GroupState, Settling, allowed_of
+from .room import Asked, Group, Settling, allowed_of
 from .standing import RolloutPhase, WaitReason
 
 _STEP: Final = 2000
@@ -128,15 +128,18 @@ class RolloutPlanner(RolloutProgress):
                 number += 1
             if number:
                 taken.append((group, number))
-        touched = taken
+        touched = {group.index for group, _ in taken}
         if self.phase is RolloutPhase.CANARY and any(number > group.waiting for group, number in taken):
             # The rest would not have gone if a canary had not been well. Of the groups that only canaries were taken
             # of, the rest is untouched.
-            touched = [each for each in taken if each[1] > each[0].waiting or not each[0].later]
+            touched = {group.index for group, number in taken if number > group.waiting or not group.later}
             self._canaries_left = 0
             self._begin_main()
-        self._books.open_these([group for group, _ in touched])
+        self._books.unqueue(touched)
         for group, number in taken:
+            if group.index in touched:
+                self._books.open(group)
+                self._books.touch(group)
             asked = Asked(group, now)
             for server_id in self._chains.pop(group, number):
                 self._asked[server_id] = asked
@@ -145,8 +148,6 @@ class RolloutPlanner(RolloutProgress):
             self.waiting -= number
             self.under_way += number
             self.unavailable += number
-            if group.state is GroupState.OPEN:
-                self._books.touch(group)
             self._books.refresh(group)
             yield
 

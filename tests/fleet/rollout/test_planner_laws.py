@@ -90,7 +90,10 @@ class _TouchesWhatCanariesTouched(RolloutPlanner):
     def resuming(self, was_taken: Callable[[str], bool], now: float) -> Iterator[None]:
         yield from super().resuming(was_taken, now)
         if self.phase == "main":
-            self._books.open_these([group for group in self._books.groups if group.under_way and group.later])
+            for group in self._books.groups:
+                if group.under_way and group.later:
+                    self._books.unqueue([group.index])
+                    self._books.open(group)
 
 
 class _ForgetsWhatWasTaken(RolloutPlanner):
