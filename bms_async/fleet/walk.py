@@ -146,18 +146,12 @@ class Walk:
         return None if self._rollout is None else self._rollout.standing()
 
 
-def make_intake(options: RunOptions, *, check: bool, packs: bool = True) -> Intake:
+def make_intake(options: RunOptions, *, check: bool) -> Intake:
     """Return the intake of a run: as many ids wait as a batch holds; with a rollout all of them.
 
     Args:
         options: The run's options.
         check: Whether ids are checked against the reference.
-        packs: Whether one call carries many servers.
     """
-    if options.rollout is not None:
-        return Intake(size=_ANY_NUMBER, check=check)
-    return Intake(size=WaveLimit(options.wave_size).size if packs else _CALLS_AHEAD, check=check)
-
-
-_CALLS_AHEAD = 100
-"""How many ids are read ahead where each is a call of its own."""
+    size = _ANY_NUMBER if options.rollout is not None else WaveLimit(options.wave_size).size
+    return Intake(size=size, check=check)
