@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final, TypeAlias
 from zlib import crc32
 
 from bms_async.errors import BmsError
 from bms_async.fleet.outcome import OutcomeState
+from bms_async.models import ServerStatus
 
-from .verdict import Sight
+from .verdict import NativeState, Sight, is_busy
 
 _SHARDS: Final = 128
 
@@ -30,8 +32,25 @@ class Followed:
         self.sent_at = sent_at
         self.accepted_at = accepted_at
         self.seen = seen
-        self.state: tuple[object, ...] | None = None
+        self.state: tuple[ServerStatus | None, str | None, datetime | None] | None = None
         self.looked_at = self.sign_at = accepted_at
+
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the last reading has shown that nothing is being done to it."""
+        return self.state is not None and not is_busy(*self.state[:2])
+
+    def last_state(self, server_id: str) -> NativeState | None:
+        """Return what the last reading has shown; None if none has shown it.
+
+        Args:
+            server_id: Its id.
+        """
+        if self.state is None:
+            return None
+        status, task_state, updated = self.state
+        return NativeState(id=server_id, status=status, task_state=task_state, updated=updated)
 
 
 class FollowedServers:

@@ -54,6 +54,11 @@ _OWN_TASKS: Final[Mapping[str, str]] = {
 """What the ``task_state`` of each action has in it: a reboot has six, such as ``reboot_started_hard``."""
 
 
+def is_busy(status: object, task_state: object) -> bool:
+    """Return whether something is being done to a server of this status and this task."""
+    return bool(task_state) or status in _UNFINISHED
+
+
 class NativeState(
     Model,
     frozen=True,
@@ -78,7 +83,7 @@ class NativeState(
     @property
     def is_busy(self) -> bool:
         """Whether something is being done to it."""
-        return bool(self.task_state) or self.status in _UNFINISHED
+        return is_busy(self.status, self.task_state)
 
     @property
     def is_gone(self) -> bool:

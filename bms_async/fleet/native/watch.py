@@ -11,7 +11,8 @@ them into the cloud's, and this machine's time of day is never asked.
 
 What a listing may miss (a change dated far in the past by a machine whose clock is slow, a page that was cut) is found
 later: servers that no reading has shown for five minutes are read one by one if they are few, or else by one listing of
-all. A failed round is repeated and fails nobody; a server of which nothing new was seen for half an hour is UNKNOWN.
+all. A failed round is repeated and fails nobody. A server that is idle, and of which nothing was seen for two minutes,
+is UNKNOWN, as is a busy one after half an hour without news.
 
 Rejected: a GET for each server, which is a call a server every few seconds; and a listing of everything each time,
 which for a few servers of a large project is a hundred pages.
@@ -23,7 +24,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import anyio
 import anyio.lowlevel
@@ -38,7 +39,7 @@ from bms_async.session import Session
 
 from .followed import Followed, FollowedServers, OnEnd
 from .listing import Listing
-from .verdict import WANTED, NativeState, Sight, add_sight, judge, timed_out, vanished
+from .verdict import WANTED, NativeState, Sight, Verdict, add_sight, judge, timed_out, vanished
 
 _log = logging.getLogger("bms_async.fleet")
 
@@ -59,7 +60,8 @@ NO_NEWS: Final = 1800.0
 """Seconds without anything new after which a server is UNKNOWN."""
 
 DOUBT: Final = 120.0
-"""The same for a server whose answer was lost, until something is seen: the request may have been under way as long."""
+"""The same until it is seen under way, for a server whose answer was lost: the request may have been under way as long.
+And for one that is idle: Nova had begun the action when it answered, so that nothing more is to come."""
 
 _YIELD_EVERY: Final = 500
 
@@ -266,33 +268,43 @@ class NativeWatch:
             return
         now = anyio.current_time()
         server.looked_at = now
-        shown = (state.status, state.task_state, state.updated_at)
+        shown = (state.status, state.task_state, state.updated)
         if shown != server.state:
             # The first look at an idle server shows nothing new of it.
             if server.state is not None or state.is_busy:
                 server.sign_at = self._sign_at = now
             server.state = shown
-        accepted = math.inf if server.in_doubt else self._listing.time.latest(server.accepted_at)
-        server.seen = add_sight(server.action, state, server.seen, accepted=accepted)
-        mask = self._session.with_masked_text
-        verdict = judge(server.action, state, server.seen, in_doubt=server.in_doubt, mask=mask)
+        verdict = self._judge(server, state)
         if verdict is not None:
             self._end(state.id, *verdict)
 
     async def _end_lost(self) -> None:
-        """End the servers of which nothing new was seen for too long."""
+        """End the servers of which nothing new was seen for too long, and those that the cloud's clock now proves."""
         now = anyio.current_time()
-        async for server_id in self._where(lambda server: now - server.sign_at >= self._patience_for(server)):
+        async for server_id in self._where(lambda server: server.is_idle or self._is_lost(server, now)):
             server = self._servers.get(server_id)
-            if server is not None:
-                shown = None if server.state is None else cast("tuple[Any, ...]", server.state)
-                state = None if shown is None else NativeState(id=server_id, status=shown[0], task_state=shown[1])
+            if server is None:
+                continue
+            state = server.last_state(server_id)
+            # Each response tells the cloud's clock better, and so when exactly the action was accepted.
+            verdict = None if state is None or not server.is_idle else self._judge(server, state)
+            if verdict is None and self._is_lost(server, now):
                 seconds, doubt = self._patience_for(server), server.in_doubt
                 verdict = timed_out(server.action, server_id, state, seconds, self._last_error, in_doubt=doubt)
+            if verdict is not None:
                 self._end(server_id, *verdict)
 
+    def _judge(self, server: Followed, state: NativeState) -> Verdict | None:
+        accepted = math.inf if server.in_doubt else self._listing.time.latest(server.accepted_at)
+        server.seen = add_sight(server.action, state, server.seen, accepted=accepted)
+        mask = self._session.with_masked_text
+        return judge(server.action, state, server.seen, in_doubt=server.in_doubt, mask=mask)
+
+    def _is_lost(self, server: Followed, now: float) -> bool:
+        return now - server.sign_at >= self._patience_for(server)
+
     def _patience_for(self, server: Followed) -> float:
-        is_doubted = server.in_doubt and Sight.UNDER_WAY not in server.seen
+        is_doubted = (server.in_doubt or server.is_idle) and Sight.UNDER_WAY not in server.seen
         return min(DOUBT, self._no_news) if is_doubted else self._no_news
 
     async def _where(self, test: Callable[[Followed], bool]) -> AsyncGenerator[str, None]:
