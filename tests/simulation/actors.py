@@ -26,6 +26,7 @@ from bms_async.testing import suspend
 from tests.simulation.foreign import ForeignFault, Raiser
 from tests.simulation.ledger import RecordingCloud
 from tests.simulation.network import Network
+from tests.simulation.rollouts import make_call, rollout_of
 from tests.simulation.scenario import (
     Call,
     Close,
@@ -66,6 +67,7 @@ class RanFleet:
         given: How many of them the source had given when the run ended.
         raiser: What has a callback or the source break.
         pauses: When it was paused.
+        returned: What the call for a server returned, by server.
     """
 
     deed: RunFleet
@@ -80,6 +82,7 @@ class RanFleet:
     options: dict[str, Any] = field(default_factory=dict)
     raiser: Raiser = field(default_factory=lambda: Raiser(None))
     pauses: list[tuple[float, float]] = field(default_factory=list)
+    returned: dict[str, Any] = field(default_factory=dict)
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -147,6 +150,11 @@ class Done:
     whole: bool = False
 
 
+def deed_reads(deed: RunFleet) -> bool:
+    """Whether a run has to read its servers before it begins."""
+    return deed.walk is not None and deed.walk.needs_servers
+
+
 class Deeds:
     """Does what the users of a scenario do."""
 
@@ -208,13 +216,12 @@ class Deeds:
             ids = [server_id for server_id in ids for _ in range(2)]
         ran = RanFleet(deed, ids, world_time(), raiser=Raiser(deed.foreign))
         self.done.runs.append(ran)
-        start: Callable[..., FleetRun] = getattr(self._bms.fleet, deed.action)
         ran.options = self._options(deed, ran)
         if deed.durable is not None and self._workers is not None:
             await self._run_durably(self._workers, deed, ran)
             return
         try:
-            ran.run = run = start(self._source(deed, ran), **ran.options)
+            ran.run = run = self._start(deed, ran)
         except ClientClosedError:
             return
         async with anyio.create_task_group() as users:
@@ -222,8 +229,12 @@ class Deeds:
                 users.start_soon(self._consume, run, ran, consumer)
             if deed.cancel_after is not None:
                 users.start_soon(self._cancel, run, ran, deed.cancel_after)
+            for after, seconds in deed.pauses:
+                users.start_soon(self._pause, run, ran, after, seconds)
             while run.report is None:
                 await anyio.sleep(_LOOK)
+                # Whoever looks is told something at any time.
+                str(run.progress)
                 self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
             ran.ended = world_time()
 
@@ -246,13 +257,28 @@ class Deeds:
             self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
             ran.ended = world_time()
 
-    async def _pause(self, run: KeptFleet, ran: RanFleet, after: float, seconds: float) -> None:
+    def _start(self, deed: RunFleet, ran: RanFleet) -> FleetRun:
+        source = self._source(deed, ran)
+        if deed.is_each:
+            return self._bms.fleet.each(source, make_call(self._bms, deed, ran), action=deed.action, **ran.options)
+        start: Callable[..., FleetRun] = getattr(self._bms.fleet, deed.action)
+        return start(source, **ran.options)
+
+    async def _pause(self, run: FleetRun | KeptFleet, ran: RanFleet, after: float, seconds: float) -> None:
         await anyio.sleep(after)
-        await run.run.pause()
+        if isinstance(run, KeptFleet):
+            await run.run.pause()
+        elif run.report is None:
+            run.pause()
+        else:
+            return
         began = world_time()
         await anyio.sleep(seconds)
         ran.pauses.append((began, world_time()))
-        await run.run.resume()
+        if isinstance(run, KeptFleet):
+            await run.run.resume()
+        else:
+            run.resume()
 
     def _options(self, deed: RunFleet, ran: RanFleet) -> dict[str, Any]:
         """Return the options that were drawn, with callbacks that note what they are called with."""
@@ -284,6 +310,9 @@ class Deeds:
             "on_job": save if breaks == "on_job" else None,
             "total_timeout": drawn.total_timeout,
         }
+        if deed.walk is not None:
+            options |= {"abort_above": None, "abort_sample": None}
+            options["rollout"] = rollout_of(deed.walk, deed, ran, self._cloud)
         return {name: value for name, value in options.items() if value is not None}
 
     def _source(self, deed: RunFleet, ran: RanFleet) -> Iterable[str] | AsyncIterator[str]:
@@ -333,8 +362,11 @@ class Deeds:
                     async for outcome in run:
                         seen.outcomes.append(outcome)
                 seen.stayed = True
-        except (ForeignFault, FleetError, ForeignCodeError, SystemExit) as error:
-            if not ran.raiser.raised and not self._scenario.foreign:
+        except (ForeignFault, BmsError, SystemExit) as error:
+            is_own = isinstance(error, ForeignFault | FleetError | ForeignCodeError | SystemExit)
+            # A rollout whose servers cannot be read is not begun.
+            may_be_unread = deed_reads(ran.deed) and not is_own
+            if not (may_be_unread or (is_own and (ran.raiser.raised or self._scenario.foreign))):
                 raise
             # It comes once all has ended.
             seen.stayed, seen.raised = True, error

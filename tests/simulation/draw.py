@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from random import Random
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import msgspec
 
-from bms_async.simulator import (
-    Answer,
-    CutAfter,
-    CutBefore,
-    Delay,
-    DroppedMarker,
-    GarbledJob,
-    HalfBody,
-    NotFoundJob,
-    ShortPage,
-    Throttled,
-    Unauthorized,
-)
-from bms_async.simulator.core.faults import Garbling
+from bms_async.simulator import DroppedMarker, ShortPage
+from tests.simulation.dice import Dice
+from tests.simulation.draw_walks import with_walks
 from tests.simulation.scenario import (
     Action,
     Call,
@@ -32,29 +21,25 @@ from tests.simulation.scenario import (
     Durable,
     Foreign,
     Listen,
-    LostBack,
-    LostThere,
     Mishap,
     Options,
     Read,
-    Refused,
     Rename,
     Revoke,
     RunFleet,
     Scenario,
-    Slow,
     Suspend,
-    Torn,
     Trouble,
 )
 
 
-def draw_scenario(seed: int, random: Random | None = None) -> Scenario:
+def draw_scenario(seed: int, random: Random | None = None, *, walks: bool = True) -> Scenario:
     """Draw a scenario.
 
     Args:
         seed: What all else is drawn from that the scenario itself does not say: job durations, latencies, jitter.
         random: What the scenario is drawn from, by default the same seed.
+        walks: Whether runs have rollouts, are paused, or make a call for each server.
     """
     draw = _Draw(random or Random(f"scenario {seed}"))
     scenario = draw.with_bounds_and_renames(draw.with_listeners(draw.scenario(seed)))
@@ -62,7 +47,9 @@ def draw_scenario(seed: int, random: Random | None = None) -> Scenario:
     scenario = _Draw(random or Random(f"shapes {seed}")).with_odd_shapes(scenario)
     draw = _Draw(random or Random(f"workers {seed}"))
     # Hypothesis takes 0 for the simplest number, which is to draw the simpler scenario.
-    return draw.with_workers(scenario) if 1.0 - draw.random.random() < _DURABLE_SHARE else scenario
+    if 1.0 - draw.random.random() < _DURABLE_SHARE:
+        scenario = draw.with_workers(scenario)
+    return with_walks(scenario, random or Random(f"walks {seed}")) if walks else scenario
 
 
 _OPERATIONS = ("servers.start", "servers.stop", "servers.reboot", "jobs.get", "servers.get", "servers.list")
@@ -71,22 +58,9 @@ _MAX_BATCHES = 25
 _FEW = 60
 _DURABLE_SHARE = 0.15
 _ENDLESS = 10_000
-_GARBLINGS: tuple[Garbling, ...] = get_args(Garbling)
 
 
-class _Draw:
-    def __init__(self, random: Random) -> None:
-        self.random = random
-
-    def chance(self, share: float) -> bool:
-        return self.random.random() < share
-
-    def number(self, low: int, high: int) -> int:
-        return self.random.randint(low, high)
-
-    def seconds(self, low: float, high: float) -> float:
-        return round(self.random.uniform(low, high), 3)
-
+class _Draw(Dice):
     def size(self) -> int:
         """How many servers a deed is about: mostly few, and now and then thousands."""
         kind = self.random.random()
@@ -345,53 +319,6 @@ class _Draw:
             found.append(Mishap(operation, first, count, self.trouble()))
         return tuple(found)
 
-    def trouble(self) -> Trouble:
-        if self.chance(0.2):
-            how = tuple(each for each in _GARBLINGS if self.chance(0.45))
-            return GarbledJob(how=how, seed=self.number(0, 999), share=self.random.choice((0.3, 0.7, 1.0)))
-        return self.random.choice(_TROUBLES)
-
 
 def _servers_of(deed: Deed) -> int:
     return deed.count if isinstance(deed, RunFleet) else 0
-
-
-def _error(code: str) -> bytes:
-    return msgspec.json.encode({"error": {"code": code, "message": "as it was planned"}})
-
-
-_QUOTA = msgspec.json.encode(
-    {"error_code": "APIGW.0308", "error_msg": "policy user over ratelimit,limit:5,time:1 minute"}
-)
-
-_TROUBLES: tuple[Trouble, ...] = (
-    Refused(),
-    LostThere(),
-    LostBack(),
-    Torn(),
-    Slow(there=3.0),
-    Slow(back=3.0),
-    Slow(there=100.0),
-    Slow(back=100.0),
-    CutBefore(),
-    CutAfter(),
-    Delay(seconds=90.0),
-    Delay(seconds=5.0, acted=False),
-    Throttled(),
-    Throttled(retry_after=7),
-    Answer(status=429, body=_QUOTA),
-    Answer(status=400, body=_error("BMS.0212")),
-    Answer(status=500, body=b"{}"),
-    Answer(status=503, body=b"", headers={"Retry-After": "3"}),
-    Answer(status=503, body=b"", acted=True),
-    Answer(status=504, body=b"<html>too slow</html>", headers={"Content-Type": "text/html"}, acted=True),
-    Answer(status=408, body=b"", acted=True),
-    Answer(status=200, body=b"<html>log in here</html>", headers={"Content-Type": "text/html"}),
-    Answer(status=200, body=b"", acted=True),
-    Answer(status=400, body=_error("BMS.0018")),
-    Answer(status=403, body=_error("BMS.0033")),
-    HalfBody(share=0.5),
-    HalfBody(share=0.95),
-    NotFoundJob(),
-    Unauthorized(),
-)

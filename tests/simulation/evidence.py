@@ -7,7 +7,7 @@ from bms_async.errors import ServerStateError
 from bms_async.simulator import GarbledJob
 from tests.simulation.actors import RanFleet
 from tests.simulation.ledger import Exchange, Part
-from tests.simulation.scenario import Call, RunFleet
+from tests.simulation.scenario import OPERATIONS, Call, RunFleet
 from tests.simulation.world import Played
 
 SLACK = 0.01
@@ -37,6 +37,8 @@ class Evidence:
             self._mention(set(ran.handed))
         for called in played.done.calls:
             self._mention(set(called.servers))
+        self.absences = played.cloud.availability.absences() if _has_walks(played) else []
+        self.reinstalls = any(ran.deed.action == "reinstall" for ran in played.done.runs)
         self.breaks = any(each.where in ("credentials", "transport") for each in played.scenario.foreign)
         self.closed_early = any(type(deed).__name__ == "Close" for deed in played.scenario.deeds)
         self.token_failed = [
@@ -55,13 +57,19 @@ class Evidence:
         return self.mentions.get(server_id) == 1
 
     def exchanges(self, deed: RunFleet | Call, server_id: str, began: float) -> list[Exchange]:
-        """The power calls for a server that may be a deed's."""
-        operation = f"servers.{deed.action}"
+        """The calls for a server that may be a deed's."""
+        operation = OPERATIONS[deed.action]
         return [
             each
             for each in self.asked.get(server_id, ())
             if each.operation == operation and each.began >= began - SLACK
         ]
+
+    def begun(self, ran: RanFleet, server_id: str) -> list[float]:
+        """When a server was asked for, which may not be while nothing may begin."""
+        sent = [each.began for each in self.exchanges(ran.deed, server_id, ran.began)]
+        # A function that has begun is carried to its end, the repetitions of its call included.
+        return sent[:1] if ran.deed.is_each else sent
 
     def parts(self, deed: RunFleet | Call, server_id: str, began: float) -> list[Part]:
         """What the cloud accepted for a server that may be a deed's."""
@@ -147,13 +155,17 @@ class Evidence:
             return "the run was ended"
         if ran.timed_out:
             return "the run's time was over"
-        if "abort_above" in ran.options:
+        if ran.deed.options.abort_above is not None:
             return "the run may have been aborted"
         if self.token_failed or self.breaks or self.may_be_barred():
             return "no token came, or the credentials or the transport broke"
-        if any(not each.sent for each in self.played.exchanges if each.operation == f"servers.{ran.deed.action}"):
+        if any(not each.sent for each in self.played.exchanges if each.operation == OPERATIONS[ran.deed.action]):
             return "nobody took the connection"
         return None
+
+
+def _has_walks(played: Played) -> bool:
+    return any(ran.deed.walk is not None or ran.deed.is_each for ran in played.done.runs)
 
 
 def _last(polls: list[Exchange], statuses: set[int]) -> list[Exchange]:

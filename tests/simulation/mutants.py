@@ -18,7 +18,7 @@ from bms_async import OutcomeState, Patience, TransportError
 from bms_async.api.bms import power
 from bms_async.auth._token_renewal import TokenSource
 from bms_async.errors import CallError, ClientClosedError
-from bms_async.fleet import fleet, reconcile
+from bms_async.fleet import reconcile, sending
 from bms_async.fleet.batch import Batch
 from bms_async.fleet.evidence import Evidence
 from bms_async.fleet.plan import Intake, WaveLimit
@@ -73,7 +73,7 @@ def _a_reboot_sent_twice() -> Iterator[None]:
             return await honest(*args, **options)
 
     # Both modules that call it.
-    with patched(power, send_power_action=send_power_action), patched(fleet, send_power_action=send_power_action):
+    with patched(power, send_power_action=send_power_action), patched(sending, send_power_action=send_power_action):
         yield
 
 

@@ -7,6 +7,7 @@ arrived when the client gives up never does, as with a connection that is closed
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from random import Random
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from tests.simulation.scenario import LostBack, LostThere, Refused, Scenario, Sl
 from tests.simulation.world_time import world_time
 
 _ACTIONS = {b"os-start": "servers.start", b"os-stop": "servers.stop", b"reboot": "servers.reboot"}
+_SINGLE = frozenset({"servers.rename", "servers.reinstall_os", "nova.tags.add"})
+_TOLD = {"servers.rename": b'"server"', "servers.reinstall_os": b'"job_id"'}
 NETWORK_TROUBLES = (Refused, LostThere, LostBack, Torn, Slow)
 
 
@@ -196,6 +199,9 @@ def _describe(method: str, url: str, headers: Mapping[str, str], body: bytes, no
         exchange.servers = frozenset(server["id"] for server in wish["servers"])
     elif exchange.operation == "jobs.get":
         exchange.job_id = path.rpartition("/")[2]
+    elif exchange.operation in _SINGLE:
+        # What follows the collection's name is the server's id.
+        exchange.servers = frozenset({re.split("/(?:baremetal)?servers/", path)[1].partition("/")[0]})
     return exchange
 
 
@@ -206,11 +212,19 @@ def _operation_of(method: str, path: str, body: bytes) -> str:
         return "jobs.get"
     if path.endswith("/auth/tokens"):
         return "identity.create_token"
+    return _operation_on_servers(method, path) or f"{method} {path}"
+
+
+def _operation_on_servers(method: str, path: str) -> str | None:
     if "/baremetalservers/detail" in path:
         return "servers.list"
-    if "/baremetalservers/" in path:
-        return "servers.get" if method == "GET" else "servers.rename"
-    return f"{method} {path}"
+    if "/tags/" in path and method == "PUT":
+        return "nova.tags.add"
+    if "/baremetalservers/" not in path:
+        return None
+    if path.endswith("/reinstallos"):
+        return "servers.reinstall_os"
+    return "servers.get" if method == "GET" else "servers.rename"
 
 
 def _is_meant(exchange: Exchange, answer: Answer) -> bool:
@@ -219,6 +233,10 @@ def _is_meant(exchange: Exchange, answer: Answer) -> bool:
         return exchange.accepted is not None and exchange.accepted.encode() in answer.body
     if exchange.operation == "identity.create_token":
         return any(value == exchange.issued for name, value in answer.headers if name.lower() == "x-subject-token")
+    if exchange.operation == "nova.tags.add":
+        return answer.status in (201, 204)
+    if exchange.operation in _TOLD:
+        return _TOLD[exchange.operation] in answer.body
     return exchange.job_id is None or exchange.job_id.encode() in answer.body
 
 
@@ -231,7 +249,8 @@ def _code_of(answer: Answer) -> str | None:
         return None
     if not isinstance(told, dict):
         return None
-    inner = told.get("error")
+    # The native API has the kind of the error in its place.
+    inner = told.get("error", next(iter(told.values()), None))
     code = inner.get("code") if isinstance(inner, dict) else told.get("error_code")
     return None if code is None else str(code)
 

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from bms_async import CallError, Outcome, OutcomeState, TransportError
-from bms_async.errors import ServerStateError
+from bms_async.errors import NotReadyError, ServerStateError
 from tests.simulation.actors import UNFIT, RanFleet
 from tests.simulation.evidence import SLACK, Evidence
 from tests.simulation.ledger import Exchange
 from tests.simulation.scenario import Suspend
+from tests.simulation.single_calls import judge_single, was_done
+from tests.simulation.walk_rules import judge_not_ready, judge_ready, why_left_out
 
 # A last look, what callbacks are given, and how seldom it is looked whether a run has ended.
 _LAST_SECONDS = 10.0 + 5.0 + 5.0 + 4.0
@@ -56,6 +58,9 @@ def _count(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
     # What breaks while a closing client ends the run looks like the closing itself.
     if (
         ran.raiser.raised
+        and ran.deed.foreign is not None
+        and ran.deed.foreign.where not in ("ready", "call")
+        and not (ran.deed.foreign.where in ("group_by", "order_by") and (ran.cancelled_at or ran.timed_out))
         and not evidence.closed_early
         and any(seen.stayed and seen.raised is None for seen in ran.seen)
     ):
@@ -94,8 +99,7 @@ def _judge_pauses(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
         for server_id in set(ran.handed):
             if not evidence.is_alone(server_id):
                 continue
-            sent = [each.began for each in evidence.exchanges(ran.deed, server_id, ran.began)]
-            if late := [at for at in sent if began + SLACK < at < ended - SLACK]:
+            if late := [at for at in evidence.begun(ran, server_id) if began + SLACK < at < ended - SLACK]:
                 yield f"R2 {server_id} was asked for at {late[0]:.3f} s, in a pause from {began:.3f} to {ended:.3f} s"
                 return
 
@@ -125,17 +129,23 @@ def _judge_wave(evidence: Evidence, ran: RanFleet) -> Iterator[str]:
 def _judge(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | None:
     if outcome.server_id in UNFIT:
         return None if outcome.state is OutcomeState.SKIPPED else "its id is unfit"
+    if isinstance(outcome.error, NotReadyError) and outcome.state is OutcomeState.FAILED:
+        return judge_not_ready(evidence, ran, outcome)
+    if outcome.state is OutcomeState.SKIPPED:
+        return _judge_skipped(evidence, ran, outcome)
+    return (judge_single if ran.deed.is_each else _judge_asked)(evidence, ran, outcome)
+
+
+def _judge_asked(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | None:
     match outcome.state:
         case OutcomeState.SUCCEEDED:
-            return _judge_success(evidence, ran, outcome)
+            return judge_ready(evidence, ran, outcome) or _judge_success(evidence, ran, outcome)
         case OutcomeState.UNCHANGED:
             return _judge_unchanged(evidence, ran, outcome)
         case OutcomeState.FAILED:
             return _judge_failure(evidence, ran, outcome)
-        case OutcomeState.UNKNOWN:
-            return None if evidence.why_unknown(ran, outcome) else f"nothing was lost ({outcome.error!r})"
         case _:
-            return _judge_skipped(evidence, ran, outcome)
+            return None if evidence.why_unknown(ran, outcome) else f"nothing was lost ({outcome.error!r})"
 
 
 def _judge_success(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | None:
@@ -234,10 +244,12 @@ def _codes(evidence: Evidence, job_id: str) -> set[str]:
 
 def _judge_skipped(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | None:
     parts = evidence.parts(ran.deed, outcome.server_id, ran.began)
-    if evidence.is_alone(outcome.server_id) and any(part.obeyed for part in parts):
+    if evidence.is_alone(outcome.server_id) and (
+        any(part.obeyed for part in parts) or (ran.deed.is_each and was_done(evidence, ran, outcome))
+    ):
         return "the cloud was asked, and has set to work"
     if outcome.attempts == 0 and outcome.started is not None:
         return "it was started without being asked for"
-    if evidence.why_skipped(ran) is None:
+    if evidence.why_skipped(ran) is None and why_left_out(evidence, ran, outcome) is None:
         return f"nothing kept it from being asked for ({outcome.error!r})"
     return None

@@ -9,8 +9,10 @@ from bms_async.simulator import DOCUMENTED_LIMITS, Answer
 from tests.simulation.evidence import Evidence
 from tests.simulation.ledger import Exchange
 from tests.simulation.outcomes import judge_runs
-from tests.simulation.scenario import Call, Close, Deed, RunFleet, Scenario, Suspend
+from tests.simulation.scenario import OPERATIONS, Call, Close, Deed, RunFleet, Scenario, Suspend
+from tests.simulation.single_calls import judge_repetitions
 from tests.simulation.waiters import judge_calls, judge_listeners
+from tests.simulation.walk_rules import judge_walks
 from tests.simulation.world import Played
 
 _MINUTE = 60.0
@@ -42,9 +44,11 @@ def broken_rules(played: Played) -> list[str]:
         *_ended(played),
         *_r1(played),
         *judge_runs(evidence),
+        *judge_walks(evidence),
         *judge_calls(evidence),
         *judge_listeners(evidence),
         *_r3(played),
+        *judge_repetitions(evidence),
         *_r4_and_r10(played),
         *(() if _stood_still(played) else _r6(evidence)),
         *_r8(played),
@@ -87,6 +91,9 @@ def longest(scenario: Scenario) -> float:
         + _POLLS_A_JOB * _jobs_a_batch(scenario) * calls * _MINUTE / max(1.0, polls)
         + max((_waves(scenario, deed) for deed in scenario.deeds), default=0.0)
         + max((_retries(scenario, deed) for deed in scenario.deeds), default=0.0)
+        + max((_walked(scenario, deed) for deed in scenario.deeds), default=0.0)
+        + max((_each(scenario, deed) for deed in scenario.deeds), default=0.0)
+        + sum(after + pause for deed in scenario.deeds if isinstance(deed, RunFleet) for after, pause in deed.pauses)
         + _MINUTE * _READS_A_SERVER * min(scenario.servers, _FEW) / scenario.limits.get("servers.get", 1000)
         + _WAYS * scenario.latency[1]
         + _GRACE
@@ -129,6 +136,28 @@ def _waves(scenario: Scenario, deed: Deed) -> float:
     return waves * (scenario.job_seconds[1] + scenario.job_hidden_seconds + 4 * scenario.latency[1] + _A_POLL + lost)
 
 
+def _walked(scenario: Scenario, deed: Deed) -> float:
+    """How long a rollout may take beside the rest: each of its servers may have to wait for all others."""
+    if not isinstance(deed, RunFleet) or deed.walk is None:
+        return 0.0
+    walk = deed.walk
+    one = scenario.job_seconds[1] + scenario.job_hidden_seconds + 4 * scenario.latency[1] + _A_POLL + walk.settle
+    one += scenario.boot_seconds[1] + (walk.ready_timeout if walk.ready else 0.0) + _MINUTE
+    one += _GRACE if scenario.job_kept_seconds is not None or scenario.stillborn_share else 0.0
+    one += 2 * scenario.no_news + _MOVING if scenario.stuck_share else 0.0
+    one += _retries(scenario, deed) if scenario.fail_share or scenario.locked_share else 0.0
+    closed = 60.0 * walk.hours[-1][0] if walk.hours else 0.0
+    return (deed.count + deed.unknown) * one + closed
+
+
+def _each(scenario: Scenario, deed: Deed) -> float:
+    """How long a call for each server takes."""
+    if not isinstance(deed, RunFleet) or not deed.is_each:
+        return 0.0
+    most = scenario.limits.get(OPERATIONS[deed.action], 50) * scenario.others * 0.6
+    return (_MINUTE + 1) * (_TRIES * (deed.count + deed.unknown) / max(1.0, most) + 1) + _TRIES * _A_MISHAP
+
+
 def _retries(scenario: Scenario, deed: Deed) -> float:
     """How long a server is asked for again and again, where a job that is not kept may be the answer each time."""
     if not isinstance(deed, RunFleet) or not deed.options.retry_transient:
@@ -142,8 +171,11 @@ def _jobs_a_batch(scenario: Scenario) -> int:
 
 
 def _batches(scenario: Scenario, deed: Deed) -> int:
-    if not isinstance(deed, RunFleet):
+    if not isinstance(deed, RunFleet) or deed.is_each:
         return int(isinstance(deed, Call))
+    if deed.walk is not None:
+        # Each server may go in a call of its own.
+        return deed.count + deed.unknown
     # A slow source may give each server a batch of its own.
     return deed.count + deed.unknown if deed.source == "slow" else -(deed.count // -scenario.batch) + 1
 
@@ -208,6 +240,8 @@ def _r4_and_r10(played: Played) -> Iterator[str]:
     batches = sum(each.operation in _POWER for each in played.exchanges)
     users = sum(len(ran.seen) + 3 for ran in played.done.runs) + sum(len(called.waited) for called in played.done.calls)
     batches += (4 * batches + 20 * (scenario.workers + len(scenario.deaths))) if scenario.workers else 0
+    # Workers, and checks.
+    users += sum(len(ran.handed) for ran in played.done.runs if ran.deed.is_each or ran.deed.walk is not None)
     bound = 60 * len(played.done.runs) + batches + users + 3 * _CONNECTIONS + len(scenario.deeds) + 30
     if played.most_tasks > bound:
         yield f"R10 there were {played.most_tasks} tasks at once, and {bound} would be many"

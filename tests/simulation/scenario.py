@@ -6,13 +6,27 @@ from the one that Hypothesis hands out, which then finds the smallest scenario t
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from bms_async.simulator import Fault
+from tests.simulation.walk import Walk
 
 Action: TypeAlias = Literal["start", "stop", "reboot"]
+SingleCall: TypeAlias = Literal["rename", "tag", "reinstall"]
+"""What is called for one server at a time, by `Fleet.each`."""
+
+OPERATIONS: dict[str, str] = {
+    "start": "servers.start",
+    "stop": "servers.stop",
+    "reboot": "servers.reboot",
+    "rename": "servers.rename",
+    "tag": "nova.tags.add",
+    "reinstall": "servers.reinstall_os",
+}
+"""The call of each action."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
@@ -45,11 +59,24 @@ class Foreign(msgspec.Struct, frozen=True, omit_defaults=True):
     """What code of the application's raises: at its `nth` call, counted from 1, and at each `every`th later one.
 
     Attributes:
-        where: ``credentials``, ``transport`` and ``hook`` are the client's; the others are a fleet run's.
+        where: ``credentials``, ``transport`` and ``hook`` are the client's; the others are a fleet run's, of which
+            ``ready``, ``group_by`` and ``order_by`` are its rollout's, and ``call`` is what is called for each server,
+            which raises before its call is made where `nth` is odd, and else after it.
         raised: A `CancelledError` that is not the task's own, a `SystemExit`, or an ordinary error.
     """
 
-    where: Literal["credentials", "transport", "hook", "on_outcome", "on_job", "source"]
+    where: Literal[
+        "credentials",
+        "transport",
+        "hook",
+        "on_outcome",
+        "on_job",
+        "source",
+        "ready",
+        "group_by",
+        "order_by",
+        "call",
+    ]
     raised: Literal["cancelled", "exit", "error"] = "cancelled"
     nth: int = 1
     every: int = 0
@@ -123,10 +150,12 @@ class RunFleet(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
         spelling: How the ids are written: as the cloud does, in capitals, or each in both ways.
         foreign: What a callback or the source raises.
         durable: Whether it is written down, and finished by whichever worker lives.
+        walk: Its rollout.
+        pauses: After how many seconds it is paused, and for how many.
     """
 
     at: float
-    action: Action
+    action: Action | SingleCall
     first: int
     count: int
     step: int = 1
@@ -141,6 +170,13 @@ class RunFleet(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     spelling: Literal["plain", "capitals", "both"] = "plain"
     foreign: Foreign | None = None
     durable: Durable | None = None
+    walk: Walk | None = None
+    pauses: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def is_each(self) -> bool:
+        """Whether it makes a call for each server, and none for many."""
+        return self.action in ("rename", "tag", "reinstall")
 
 
 class Call(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
@@ -232,6 +268,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         foreign: What credentials, the transport or a hook raise.
         workers: How many processes work on durable runs, beside the client of all else.
         deaths: What becomes of these.
+        rack_size: How many servers a rack has.
+        boot_seconds: How long a server boots that was started, rebooted or reinstalled.
+        never_back_share: Share of the servers that are never reachable after that.
+        epoch: The time of day at the beginning, of the cloud and of its users; None where it is all the same.
     """
 
     seed: int
@@ -270,3 +310,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mishaps: tuple[Mishap, ...] = ()
     workers: int = 0
     deaths: tuple[Death, ...] = ()
+    rack_size: int = 40
+    boot_seconds: tuple[float, float] = (0.0, 0.0)
+    never_back_share: float = 0.0
+    epoch: datetime | None = None

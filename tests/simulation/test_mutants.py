@@ -9,12 +9,16 @@ import pytest
 from tests.simulation.draw import draw_scenario
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.seeds import try_scenario
+from tests.simulation.walk_mutants import WALK_MUTANTS
 
 MOST = 60
 """How many scenarios may be played until a mutant is caught."""
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
+ALL = (*MUTANTS, *WALK_MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", ALL, ids=[mutant.name for mutant in ALL])
 def test_it_is_caught(mutant: Mutant) -> None:
     concerned = (scenario for scenario in map(draw_scenario, count()) if mutant.concerns(scenario))
     with mutant.patch():

@@ -43,7 +43,7 @@ def test_those_scenarios_came_to_every_kind_of_outcome(counts: Counter[str]) -> 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(random=st.randoms(use_true_random=False), seed=st.integers(0, 1000))
 def test_no_rule_is_broken_by_what_hypothesis_thinks_of(random: Random, seed: int) -> None:
-    verdict = try_scenario(draw_scenario(seed, random))
+    verdict = try_scenario(draw_scenario(seed, random, walks=False))
     assert not verdict.broken, str(verdict)
 
 
@@ -80,6 +80,32 @@ def test_a_share_of_them_has_durable_runs_whose_workers_die_in_every_way() -> No
     kinds = Counter(death.kind for scenario in durable for death in scenario.deaths)
     assert min(kinds[kind] for kind in ("killed", "closed", "stalls")) >= 20
     assert {scenario.workers for scenario in durable} == {1, 2, 3}
+
+
+def test_a_share_of_them_has_rollouts_of_all_kinds_pauses_and_calls_for_each_server() -> None:
+    runs = [deed for seed in range(1000) for deed in draw_scenario(seed).deeds if isinstance(deed, RunFleet)]
+    walks = [run.walk for run in runs if run.walk is not None]
+    assert 250 <= len(walks) <= 500
+    assert {walk.group for walk in walks} == {None, "rack", "zone", "flavor"}
+    kinds = ("canary", "max_unavailable", "max_groups", "ready", "settle", "hours", "order_by")
+    assert min(sum(bool(getattr(walk, kind)) for walk in walks) for kind in kinds) >= 40
+    assert sum(bool(run.pauses) for run in runs) >= 200
+    assert min(Counter(run.action for run in runs).values()) >= 30
+    foreign = Counter(run.foreign.where for run in runs if run.foreign is not None)
+    assert min(foreign[where] for where in ("ready", "group_by", "order_by", "call")) >= 3
+
+
+def test_rollouts_change_nothing_else_of_what_a_seed_draws() -> None:
+    for seed in range(200):
+        drawn, before = draw_scenario(seed), draw_scenario(seed, walks=False)
+        plain = [
+            msgspec.structs.replace(deed, walk=None, pauses=()) for deed in drawn.deeds if isinstance(deed, RunFleet)
+        ]
+        assert len([run for run in plain if not run.is_each]) == sum(
+            isinstance(each, RunFleet) for each in before.deeds
+        )
+        assert (drawn.latency, drawn.auth, drawn.job_seconds) == (before.latency, before.auth, before.job_seconds)
+        assert drawn.mishaps[: len(before.mishaps)] == before.mishaps
 
 
 def test_a_scenario_is_replayed_from_one_line() -> None:

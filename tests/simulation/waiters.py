@@ -51,6 +51,9 @@ def judge_listeners(evidence: Evidence) -> Iterator[str]:
                 case SubJobEnded(job_id=job_id, server_id=str(server_id), sub_job=sub):
                     ends[job_id, server_id] += 1
                     part = evidence.ledger.jobs.get(job_id, {}).get(server_id)
+                    if evidence.reinstalls and job_id not in evidence.ledger.jobs:
+                        # The job of one server, which its own outcome is judged by.
+                        continue
                     if part is None or (sub.status is JobStatus.SUCCESS) is not (part.code is None):
                         yield f"R2 who listened heard that {server_id} of job {job_id} ended as {sub.status.value}"
                 case JobEnded(job_id=job_id) | JobLost(job_id=job_id):
