@@ -43,7 +43,7 @@ def test_those_scenarios_came_to_every_kind_of_outcome(counts: Counter[str]) -> 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(random=st.randoms(use_true_random=False), seed=st.integers(0, 1000))
 def test_no_rule_is_broken_by_what_hypothesis_thinks_of(random: Random, seed: int) -> None:
-    verdict = try_scenario(draw_scenario(seed, random))
+    verdict = try_scenario(draw_scenario(seed, random, walks=False))
     assert not verdict.broken, str(verdict)
 
 
@@ -105,7 +105,7 @@ def test_rollouts_change_nothing_else_of_what_a_seed_draws() -> None:
             isinstance(each, RunFleet) for each in before.deeds
         )
         assert (drawn.latency, drawn.auth, drawn.job_seconds) == (before.latency, before.auth, before.job_seconds)
-        assert set(before.mishaps) <= set(drawn.mishaps)
+        assert drawn.mishaps[: len(before.mishaps)] == before.mishaps
 
 
 def test_a_scenario_is_replayed_from_one_line() -> None:
