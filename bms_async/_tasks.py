@@ -17,6 +17,7 @@ web frameworks do not do, and it keeps the loop spinning for as long as one task
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import ContextVar, copy_context
@@ -257,9 +258,18 @@ def outside_of_all(function: Callable[[], Coroutine[Any, Any, T]], name: str) ->
 
 
 def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks, but those that are being cancelled: a second cancellation would interrupt their clean-up."""
+    """Cancel tasks, but those that are being cancelled: a second cancellation would interrupt their clean-up.
+
+    A task that has not begun takes its first step before: it would else end without a trace, and whoever waits for what
+    it is to say would wait for ever.
+    """
     for task in tasks:
-        if not task.cancelling():
+        if task.cancelling() or task.done():
+            continue
+        coroutine = task.get_coro()
+        if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            task.get_loop().call_soon(_cancel, (task,))
+        else:
             task.cancel()
 
 

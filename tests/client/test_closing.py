@@ -320,6 +320,24 @@ def test_a_task_that_is_cleaning_up_is_not_cancelled_again() -> None:
     assert run_virtually(main) == ["begun", "ended"]
 
 
+async def test_a_task_that_is_started_in_the_moment_of_closing_takes_its_first_step() -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        try:
+            seen.append("begun")
+            await asyncio.sleep(3600)
+        finally:
+            seen.append("ended")
+
+    owner = BackgroundTasks("an owner")
+    await owner.open()
+    with nothing_is_left():
+        owner.start(work)
+        await owner.aclose()
+    assert seen == ["begun", "ended"]
+
+
 async def test_an_outcome_has_come_before_a_callback_is_asked() -> None:
     outcomes: list[Outcome] = []
     cloud = SimulatedCloud(CloudSettings(servers=1, job_seconds=(0.01, 0.02)))

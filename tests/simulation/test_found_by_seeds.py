@@ -9,6 +9,7 @@ from bms_async import Lane, Limits
 from bms_async.api.bms.power import REBOOT, send_power_action
 from bms_async.simulator import Script, ScriptedFault, Throttled
 from tests.simulation.draw import draw_scenario
+from tests.simulation.scenario import Close, RunFleet, Scenario
 from tests.simulation.seeds import try_scenario
 from tests.support.clouds import simulated
 from tests.support.virtual_clock import run_virtually
@@ -51,3 +52,10 @@ def test_scenarios_that_broke_a_rule_once_break_none(seed: int, broke: str) -> N
     # As it was drawn then.
     verdict = try_scenario(draw_scenario(seed, walks=False))
     assert not verdict.broken, f"{broke}: {verdict}"
+
+
+def test_a_run_that_begins_in_the_moment_of_closing_ends() -> None:
+    verdict = try_scenario(
+        Scenario(seed=0, servers=2, deeds=(Close(0.0), RunFleet(at=0.0, action="start", first=1, count=1)))
+    )
+    assert verdict.broken == [], verdict
