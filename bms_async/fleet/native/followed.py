@@ -35,7 +35,6 @@ class Followed:
         self.state: tuple[ServerStatus | None, str | None, datetime | None] | None = None
         self.looked_at = self.sign_at = accepted_at
 
-
     @property
     def is_idle(self) -> bool:
         """Whether the last reading has shown that nothing is being done to it."""
