@@ -158,10 +158,11 @@ def _hook_plans(points: Points, say: Say) -> None:
         before = self._sequence
         await release_all(self)
         if self._sequence != before:
-            points.passed("after the commit of a release", number=self.claim.number)
+            # Whoever has it next says so by that number.
+            points.passed("after the commit of a release", number=-10 - self.claim.fence - 1)
 
     async def carry_out_and_say(self: RunPlan) -> None:
-        say("has", number=self.claim.number)
+        say("has", number=-10 - self.claim.fence)
         await carry_out(self)
 
     rollouts.__dict__["release"] = release_and_pass
