@@ -20,25 +20,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVarTuple
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVarTuple
 
 import anyio
-import msgspec
 from anyio.abc import TaskGroup
 
-from bms_async.errors import AuthenticationError, BmsError, CallError, ClientClosedError, FleetError
+from bms_async.errors import AuthenticationError, CallError, ClientClosedError, FleetError
 from bms_async.jobs import JobHandle
 from bms_async.journal import BatchState
 
-from .batch import Batch, BatchWithdrawnError, EarlierAttempts, SplitBudget
+from .batch import Batch, BatchWithdrawnError, SplitBudget
+from .durable_log import BatchLog, FollowingBatch
+from .following import Following
 from .isolate import Isolation
-from .outcome import Outcome, OutcomeState
-from .plan import RETRY_DELAYS, AbortRule, Intake, retry_grid
+from .plan import RETRY_DELAYS, AbortRule, Intake
 from .reconcile import Reconciler
-from .requeue import Requeue
 from .rollout.gate import Gate
-from .scheduler import batch_of
 from .state_reader import StateReader
 from .submit import SendBatch, Submitter
 from .tracker import RunTracker
@@ -59,66 +57,6 @@ _PROMPT_WRITE_DELAY = 0.1
 
 _LONGEST_DELAY = 590.0
 """Seconds after which a batch that waits for its window is looked at again; the journal knows no longer delay."""
-
-
-class FollowingBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch of servers that are to be sent again.
-
-    Attributes:
-        batch: The servers, and what is known of them.
-        delay: Seconds before it may be sent.
-        grid: Seconds of the grid of the time of day that this is aligned to; 0 for none.
-        is_part: Whether it is a part of a batch that was refused.
-    """
-
-    batch: Batch
-    delay: float = 0.0
-    grid: float = 0.0
-    is_part: bool = False
-
-
-class BatchLog(Protocol):
-    """Where a batch is written down."""
-
-    async def sending(self, batch: Batch) -> None:
-        """Write down that its request is about to leave.
-
-        Raises:
-            BatchWithdrawnError: It must not be sent.
-        """
-        ...
-
-    async def refused(self, batch: Batch) -> None:
-        """Write down that the cloud surely did nothing, and that it is going to be sent again.
-
-        Raises:
-            BatchWithdrawnError: It is not this worker's any more.
-        """
-        ...
-
-    async def watching(self, batch: Batch, job: JobHandle) -> None:
-        """Write down its job.
-
-        Raises:
-            BatchWithdrawnError: It is not this worker's any more.
-        """
-        ...
-
-    async def add(self, outcomes: Sequence[Outcome]) -> None:
-        """Write down outcomes of it.
-
-        Raises:
-            BatchWithdrawnError: It is not this worker's any more.
-        """
-        ...
-
-    async def finish(self, outcomes: Sequence[Outcome], following: Sequence[FollowingBatch], extra_calls: int) -> None:
-        """Write down its end, with the outcomes that are left and the batches that follow it.
-
-        Raises:
-            BatchWithdrawnError: It is not this worker's any more.
-        """
-        ...
 
 
 class DurableBatch:
@@ -167,7 +105,7 @@ class DurableBatch:
         self._verifies = verify
         self._batch = batch
         self._tracker = tracker = RunTracker(action, Intake(), AbortRule(None, 1), hold=verify)
-        self._following = _Following(tracker, retry=retry)
+        self._following = Following(tracker, retry=retry)
         self._reconciler = Reconciler(tracker, reader)
         self._submitter = Submitter(
             tracker,
@@ -424,67 +362,6 @@ class DurableBatch:
         outcomes = list(tracker.outcomes.since(self._written))
         extra_calls = tracker.extra_calls + self._read_calls()
         await self._log.finish(outcomes, self._following.take(), extra_calls)
-
-
-def skipped_outcomes(action: str, batch: Batch, error: BmsError | None) -> list[Outcome]:
-    """Return the outcomes of the servers of a batch that is not sent any more.
-
-    Args:
-        action: Such as ``servers.reboot``.
-        batch: The batch.
-        error: The reason.
-    """
-    tracker = RunTracker(action, Intake(), AbortRule(None, 1), hold=False)
-    tracker.intake.adopt(batch.ids)
-    tracker.start_batch(batch)
-    tracker.conclude_batch(batch, batch.default_state, batch.error or error)
-    return list(tracker.outcomes)
-
-
-def as_earlier(batch: Batch) -> list[EarlierAttempts]:
-    """Return the earlier attempts of the servers of a deferred batch, those included that the batch itself had.
-
-    Args:
-        batch: The batch, which the cloud has surely refused each time that it was sent.
-    """
-    if batch.send_count:
-        for attempts in batch.earlier.values():
-            attempts.attempts = batch.attempts_of(attempts.server_id)
-            attempts.started = batch.started_for(attempts.server_id)
-            if batch.was_in_doubt:
-                attempts.state = OutcomeState.UNKNOWN
-    return list(batch.earlier.values())
-
-
-class _Following(Requeue):
-    """Collects the servers that are to be sent again."""
-
-    def __init__(self, tracker: RunTracker, *, retry: bool) -> None:
-        super().__init__(tracker, retry=retry)
-        self._parts: list[Batch] = []
-        self._deferred: dict[float, list[EarlierAttempts]] = {}
-
-    def requeue(self, batch: Batch) -> None:
-        self._parts.append(batch)
-        self._tracker.in_flight -= len(batch.ids)
-
-    async def check_may_send(self) -> None:
-        """Let all pass: what may not be sent is not claimed."""
-
-    def take_back(self, batch: Batch) -> None:
-        raise AssertionError(f"a batch of {len(batch.ids)} was to be taken back, which its log does")
-
-    def add_deferred(self, attempts: EarlierAttempts, delay: float) -> None:
-        self._deferred.setdefault(delay, []).append(attempts)
-        self._tracker.in_flight -= 1
-
-    def take(self) -> list[FollowingBatch]:
-        parts = [FollowingBatch(batch=batch, is_part=True) for batch in self._parts]
-        later = (
-            FollowingBatch(batch=batch_of(deferred), delay=delay, grid=retry_grid(delay))
-            for delay, deferred in self._deferred.items()
-        )
-        return [*parts, *later]
 
 
 def _as_withdrawn(error: BatchWithdrawnError | ClientClosedError) -> BatchWithdrawnError:

@@ -12,7 +12,7 @@ from bms_async._clock import own_clock, steady_time
 from bms_async._threads import run_in_thread
 from bms_async.errors import ClientClosedError, JournalError
 from bms_async.fleet.batch import Batch, BatchWithdrawnError
-from bms_async.fleet.durable import FollowingBatch
+from bms_async.fleet.durable_log import FollowingBatch
 from bms_async.fleet.outcome import Outcome
 from bms_async.fleet.packed import count_states, pack_details, pack_outcomes, unpack_server_ids
 from bms_async.jobs import JobHandle

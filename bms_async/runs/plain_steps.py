@@ -9,7 +9,9 @@ import msgspec
 from bms_async._threads import run_in_thread
 from bms_async.errors import ClientClosedError, FleetError, InvalidRequestError
 from bms_async.fleet.batch import Batch, BatchWithdrawnError
-from bms_async.fleet.durable import DurableBatch, FollowingBatch, skipped_outcomes
+from bms_async.fleet.durable import DurableBatch
+from bms_async.fleet.durable_log import FollowingBatch
+from bms_async.fleet.following import skipped_outcomes
 from bms_async.fleet.outcome import Outcome
 from bms_async.fleet.packed import count_states, pack_details, pack_outcomes, unpack_batch, unpack_outcomes
 from bms_async.fleet.scheduler import batch_of

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from bms_async.errors import FleetError
 from bms_async.fleet.batch import BatchWithdrawnError
-from bms_async.fleet.durable import skipped_outcomes
+from bms_async.fleet.following import skipped_outcomes
 from bms_async.fleet.packed import unpack_batch
 from bms_async.journal import Journal, KeptBatch
 from bms_async.journal.transactions.claims import claim_unsendable

@@ -31,7 +31,7 @@ from anyio.abc import TaskGroup
 
 from bms_async.errors import ClientClosedError, JournalError
 from bms_async.fleet.batch import BatchWithdrawnError
-from bms_async.fleet.durable import as_earlier
+from bms_async.fleet.following import as_earlier
 from bms_async.fleet.packed import pack_details, unpack_batch
 from bms_async.fleet.scheduler import batch_of
 from bms_async.fleet.sending import OPERATIONS
