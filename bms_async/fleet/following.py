@@ -22,6 +22,7 @@ class Following(Requeue):
         self._deferred: dict[float, list[EarlierAttempts]] = {}
 
     def requeue(self, batch: Batch) -> None:
+        """Have a part of a refused batch sent before all other servers."""
         self._parts.append(batch)
         self._tracker.in_flight -= len(batch.ids)
 
@@ -29,9 +30,11 @@ class Following(Requeue):
         """Let all pass: what may not be sent is not claimed."""
 
     def take_back(self, batch: Batch) -> None:
+        """Refuse: its log takes back what is not sent."""
         raise AssertionError(f"a batch of {len(batch.ids)} was to be taken back, which its log does")
 
     def add_deferred(self, attempts: EarlierAttempts, delay: float) -> None:
+        """Have a server sent again after a delay, in seconds."""
         self._deferred.setdefault(delay, []).append(attempts)
         self._tracker.in_flight -= 1
 
