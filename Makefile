@@ -77,6 +77,7 @@ bench: $(STAMP)
 	-$(BIN)/python -m benchmarks.each
 	-$(BIN)/python -m benchmarks.holding
 	-$(BIN)/python -m benchmarks.rollouts
+	-$(BIN)/python -m benchmarks.native_fleets
 	-$(BIN)/python -m benchmarks.polls
 	-$(BIN)/python -m benchmarks.watch
 
