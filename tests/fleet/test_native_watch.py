@@ -161,9 +161,9 @@ def test_what_was_accepted_and_ignored_is_unknown() -> None:
             began = anyio.current_time()
             await here.all_ended()
             assert here.states == {S.UNKNOWN: 15}
-            assert 1800 <= anyio.current_time() - began < 1900
-            # Each was looked for every five minutes, and nothing else was done.
-            assert here.sim.arrived("nova.servers.get") <= 15 * 6
+            # Looked for once no reading had shown it for five minutes, and found idle.
+            assert 300 <= anyio.current_time() - began < 360
+            assert here.sim.arrived("nova.servers.get") == 15
             assert "nothing has shown how it ended: it is ACTIVE" in str(here.ended[few[0]][1])
             before = here.sim.arrived("nova.servers.get")
             await here.ask(STOP, *many, *here.sim.ids[30:])
