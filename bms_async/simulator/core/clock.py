@@ -30,6 +30,10 @@ class WallClock:
         """Whole seconds since 1970, as databases keep the times of servers."""
         return (self._epoch_ms + round((at - self._born) * 1000)) // 1000
 
+    def moment(self, unix: float) -> float:
+        """The moment on the cloud's clock of a time in seconds since 1970, to within some milliseconds."""
+        return self._born + unix - self._epoch_ms / 1000
+
 
 @lru_cache(maxsize=4096)
 def _second(unix: int) -> str:

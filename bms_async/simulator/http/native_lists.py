@@ -72,7 +72,10 @@ async def _matching(cloud: Cloud, rows: Iterable[Server], wish: _Wish) -> AsyncI
         if deleted is not None and server.is_deleted is not deleted:
             continue
         extra = cloud.attributes_of(server)
-        if all(test(server, extra) for test in tests):
+        for test in tests:
+            if not test(server, extra):
+                break
+        else:
             yield server
         if number % _YIELD_EVERY == 0:
             await anyio.lowlevel.checkpoint()
@@ -183,7 +186,16 @@ def _changed_since(cloud: Cloud, text: str) -> _Test:
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     # The database keeps whole seconds, so that what changed later in the same second is found too.
     since, unix = aware.timestamp(), cloud.wall.unix
-    return lambda server, extra: unix(_updated(cloud, server, extra)) >= since
+    # This alone decides for nearly all servers, at half the cost.
+    surely_before = cloud.wall.moment(since) - 1.0
+
+    def has_changed(server: Server, extra: Attributes | None) -> bool:
+        at = server.updated
+        if at is None:
+            at = _created(cloud, extra)
+        return at >= surely_before and unix(at) >= since
+
+    return has_changed
 
 
 _TESTS: Final[dict[str, Callable[[str], _Test]]] = {
