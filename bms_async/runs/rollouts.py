@@ -186,7 +186,7 @@ class RunPlan:
             for block in blocks:
                 for outcome in await run_in_thread(unpack_outcomes, block.body):
                     released[outcome.server_id] = True
-                    ended.setdefault(_end_of(outcome), Pieces()).append(outcome.server_id)
+                    ended.setdefault(end_of(outcome), Pieces()).append(outcome.server_id)
                 self._seen = block.number
         await self._collect_open(released)
         after, count = -1, 0
@@ -227,7 +227,7 @@ class RunPlan:
                 break
             for block in blocks:
                 outcomes = await run_in_thread(unpack_outcomes, block.body)
-                await self._note_ends((outcome.server_id, _end_of(outcome)) for outcome in outcomes)
+                await self._note_ends((outcome.server_id, end_of(outcome)) for outcome in outcomes)
                 self._seen = block.number
         return run
 
@@ -345,7 +345,8 @@ class _End(NamedTuple):
     available: bool
 
 
-def _end_of(outcome: Outcome) -> _End:
+def end_of(outcome: Outcome) -> _End:
+    """Return what an outcome says of the room that its server takes."""
     well = outcome.state.is_success
     return _End(well, available=well or _was_refused(outcome))
 

@@ -33,6 +33,7 @@ from bms_async.journal.transactions.steps import read_blocks
 
 from .options import decode_options
 from .plan_records import KeptStanding, decode_standing
+from .rollout_report import report_rollout
 from .skipping import skip_plan, skip_unsendable
 
 _log = logging.getLogger("bms_async.runs")
@@ -341,6 +342,7 @@ class DurableRun:
             if not outcome.state.is_success:
                 by_code[outcome.reason] += 1
         kept = self._kept
+        ended = self.ended or (self.created if wait else datetime.now(UTC))
         return FleetReport(
             action=kept.action,
             outcomes=outcomes,
@@ -349,9 +351,10 @@ class DurableRun:
             batches=kept.accepted,
             cancelled=kept.status is RunStatus.CANCELLED,
             started=self.created,
-            ended=self.ended or (self.created if wait else datetime.now(UTC)),
+            ended=ended,
             aborted=kept.aborted,
             extra_calls=kept.extra_calls,
+            rollout=await report_rollout(self._journal, kept, outcomes, ended),
         )
 
     def _standing(self, noted: RolloutStanding) -> RolloutStanding:
@@ -374,7 +377,7 @@ class DurableRun:
         if rollout.closed is not None:
             return rollout.closed
         if kept.unready:
-            return f"{kept.unready:,} servers are not ready yet"
+            return "1 server is not ready yet" if kept.unready == 1 else f"{kept.unready:,} servers are not ready yet"
         return None if rollout.standing.reason is None else str(rollout.standing.reason)
 
     def _note_loneliness(self) -> None:

@@ -366,7 +366,7 @@ def test_a_server_that_is_not_ready_in_time_blocks_its_rack_and_another_process_
         await client.runs.reboot(site.ids, key="k", rollout=rollout)
         run = await elsewhere.runs.get("k")
         await anyio.sleep(60)
-        assert (await run.refresh()).progress.waits_for == "1 servers are not ready yet"
+        assert (await run.refresh()).progress.waits_for == "1 server is not ready yet"
         outcomes = {outcome.server_id: outcome for outcome in (await run).outcomes}
         assert outcomes[site.ids[0]].state is OutcomeState.FAILED
         assert isinstance(outcomes[site.ids[0]].error, NotReadyError)
@@ -377,6 +377,40 @@ def test_a_server_that_is_not_ready_in_time_blocks_its_rack_and_another_process_
         assert all(isinstance(each.error, GroupBlockedError) for each in blocked)
         assert site.ids[0] in str(blocked[0].error)
         judged(site, await run)
+
+    at_a_site(tmp_path, main, **RACKS, boot_seconds=(5, 10))
+
+
+def test_the_report_of_a_durable_rollout_says_in_any_process_what_became_of_each_group(
+    tmp_path: Path, ask_the_cloud: list[Site]
+) -> None:
+    async def main(site: Site) -> None:
+        ask_the_cloud.append(site)
+        lost = site.ids[8]
+        site.cloud.hang(lost)
+        client, elsewhere = await site.client(), await site.client()
+        rollout = Rollout(canary=2, group_by="tag:rack", max_unavailable=1, ready=tcp_open(22), ready_timeout=120)
+        await client.runs.reboot(site.ids, key="k", rollout=rollout)
+        run = await elsewhere.runs.get("k")
+        await anyio.sleep(100)
+        early = (await run.report_so_far()).rollout
+        assert early is not None
+        assert [(group.name, group.servers, group.canaries) for group in early.groups] == [("rack-0", 4, 2)]
+        report = await run
+        assert report.rollout is not None
+        found = {group.name: group for group in report.rollout.groups}
+        assert {name: (group.servers, group.allowed, group.canaries) for name, group in found.items()} == {
+            "rack-0": (4, 1, 2),
+            "rack-1": (4, 1, 0),
+            "rack-2": (4, 1, 0),
+        }
+        assert [name for name, group in found.items() if group.blocked or group.lost] == ["rack-2"]
+        assert found["rack-2"].by_state == {OutcomeState.FAILED: 1, OutcomeState.SKIPPED: 3}
+        places = dict(zip((outcome.server_id for outcome in report.outcomes), report.rollout.places, strict=True))
+        assert [server_id for server_id, place in places.items() if place.is_lost] == [lost]
+        assert sorted(server_id for server_id, place in places.items() if place.is_canary) == sorted(site.ids[:2])
+        rack = racks(site.cloud.cloud)
+        assert all(place.group is not None and place.group.name == rack(each) for each, place in places.items())
 
     at_a_site(tmp_path, main, **RACKS, boot_seconds=(5, 10))
 
