@@ -21,12 +21,13 @@ from bms_async import (
     Outcome,
     SubJob,
 )
+from bms_async.fleet.source import ServerRef
 from bms_async.models.ids import canonical_id
 from bms_async.testing import suspend
 from tests.simulation.foreign import ForeignFault, Raiser
 from tests.simulation.ledger import RecordingCloud
 from tests.simulation.network import Network
-from tests.simulation.rollouts import make_call, rollout_of
+from tests.simulation.rollouts import as_listed, make_call, rollout_of
 from tests.simulation.scenario import (
     Call,
     Close,
@@ -261,7 +262,8 @@ class Deeds:
         source = self._source(deed, ran)
         if deed.is_each:
             return self._bms.fleet.each(source, make_call(self._bms, deed, ran), action=deed.action, **ran.options)
-        start: Callable[..., FleetRun] = getattr(self._bms.fleet, deed.action)
+        fleet = self._bms.nova.fleet if deed.native else self._bms.fleet
+        start: Callable[..., FleetRun] = getattr(fleet, deed.action)
         return start(source, **ran.options)
 
     async def _pause(self, run: FleetRun | KeptFleet, ran: RanFleet, after: float, seconds: float) -> None:
@@ -315,13 +317,13 @@ class Deeds:
             options["rollout"] = rollout_of(deed.walk, deed, ran, self._cloud)
         return {name: value for name, value in options.items() if value is not None}
 
-    def _source(self, deed: RunFleet, ran: RanFleet) -> Iterable[str] | AsyncIterator[str]:
+    def _source(self, deed: RunFleet, ran: RanFleet) -> Iterable[ServerRef] | AsyncIterator[ServerRef]:
         breaks = deed.foreign is not None and deed.foreign.where == "source"
 
         def in_capitals(number: int) -> bool:
             return deed.spelling == "capitals" or (deed.spelling == "both" and number % 2 == 0)
 
-        def give() -> Iterable[str]:
+        def give() -> Iterable[ServerRef]:
             came: set[str] = set()
             for number, server_id in enumerate(ran.handed):
                 if breaks:
@@ -330,10 +332,13 @@ class Deeds:
                 # Who names a server twice may well write it in two ways.
                 written = server_id.upper() if in_capitals(number) or server_id in came else server_id
                 came.add(server_id)
+                if deed.as_servers and server_id in self._cloud.born_with:
+                    yield as_listed(self._cloud, server_id)
+                    continue
                 # What is not a UUID is another id in capitals.
                 yield written if canonical_id(written) == server_id else server_id
 
-        async def give_slowly() -> AsyncIterator[str]:
+        async def give_slowly() -> AsyncIterator[ServerRef]:
             for server_id in give():
                 yield server_id
                 await anyio.sleep(deed.pause)

@@ -10,6 +10,7 @@ import msgspec
 
 from bms_async.simulator import DroppedMarker, ShortPage
 from tests.simulation.dice import Dice
+from tests.simulation.draw_natives import with_natives
 from tests.simulation.draw_walks import with_walks
 from tests.simulation.scenario import (
     Action,
@@ -39,7 +40,7 @@ def draw_scenario(seed: int, random: Random | None = None, *, walks: bool = True
     Args:
         seed: What all else is drawn from that the scenario itself does not say: job durations, latencies, jitter.
         random: What the scenario is drawn from, by default the same seed.
-        walks: Whether runs have rollouts, are paused, or make a call for each server.
+        walks: Whether runs have rollouts, are paused, make a call for each server, or are native ones.
     """
     draw = _Draw(random or Random(f"scenario {seed}"))
     scenario = draw.with_bounds_and_renames(draw.with_listeners(draw.scenario(seed)))
@@ -49,7 +50,10 @@ def draw_scenario(seed: int, random: Random | None = None, *, walks: bool = True
     # Hypothesis takes 0 for the simplest number, which is to draw the simpler scenario.
     if 1.0 - draw.random.random() < _DURABLE_SHARE:
         scenario = draw.with_workers(scenario)
-    return with_walks(scenario, random or Random(f"walks {seed}")) if walks else scenario
+    if not walks:
+        return scenario
+    scenario = with_walks(scenario, random or Random(f"walks {seed}"))
+    return with_natives(scenario, random or Random(f"natives {seed}"))
 
 
 _OPERATIONS = ("servers.start", "servers.stop", "servers.reboot", "jobs.get", "servers.get", "servers.list")

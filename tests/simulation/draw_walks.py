@@ -31,7 +31,7 @@ def with_walks(scenario: Scenario, random: Random) -> Scenario:
         scenario: What was drawn before.
         random: What these are drawn from.
     """
-    draw = _Draw(random, scenario)
+    draw = WalkDraw(random, scenario)
     if draw.chance(_EACH_SHARE):
         scenario = draw.with_each(scenario)
     deeds = tuple(draw.walked(deed) if isinstance(deed, RunFleet) else deed for deed in scenario.deeds)
@@ -43,13 +43,20 @@ def _walk_of(deed: object) -> Walk | None:
     return deed.walk if isinstance(deed, RunFleet) else None
 
 
-class _Draw(Dice):
+class WalkDraw(Dice):
+    """Draws rollouts.
+
+    Args:
+        random: What they are drawn from.
+        scenario: What they are drawn for.
+    """
+
     def __init__(self, random: Random, scenario: Scenario) -> None:
         super().__init__(random)
         # Where each server may take an hour, few may go one after the other; and where it never ends, none.
         self._endless = any(mishap.count > _ENDLESS for mishap in scenario.mishaps)
         self._slow = scenario.stuck_share > 0 or scenario.latency[1] > scenario.timeout
-        self._epoch: datetime | None = None
+        self._epoch: datetime | None = scenario.epoch
 
     def with_each(self, scenario: Scenario) -> Scenario:
         call = self.random.choice(_CALLS)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from bms_async import Outcome
 from bms_async.errors import ServerStateError
 from bms_async.simulator import GarbledJob
 from tests.simulation.actors import RanFleet
 from tests.simulation.ledger import Exchange, Part
-from tests.simulation.scenario import OPERATIONS, Call, RunFleet
+from tests.simulation.scenario import Call, RunFleet
 from tests.simulation.world import Played
 
 SLACK = 0.01
@@ -58,16 +60,21 @@ class Evidence:
 
     def exchanges(self, deed: RunFleet | Call, server_id: str, began: float) -> list[Exchange]:
         """The calls for a server that may be a deed's."""
-        operation = OPERATIONS[deed.action]
         return [
             each
             for each in self.asked.get(server_id, ())
-            if each.operation == operation and each.began >= began - SLACK
+            if each.operation == deed.operation and each.began >= began - SLACK
         ]
 
     def begun(self, ran: RanFleet, server_id: str) -> list[float]:
         """When a server was asked for, which may not be while nothing may begin."""
         sent = [each.began for each in self.exchanges(ran.deed, server_id, ran.began)]
+        if ran.deed.native:
+            # What was refused for its server's sake is called again later; all else is repeated at once.
+            exchanges = self.exchanges(ran.deed, server_id, ran.began)
+            return sent[:1] + [
+                later.began for earlier, later in pairwise(exchanges) if earlier.status in (404, 409)
+            ]  # fmt: skip
         # A function that has begun is carried to its end, the repetitions of its call included.
         return sent[:1] if ran.deed.is_each else sent
 
@@ -128,8 +135,11 @@ class Evidence:
         asked = self.exchanges(ran.deed, outcome.server_id, ran.began)
         if any(each.is_doubtful and each.began <= at for each in asked):
             return "an answer was lost"
-        if asked and (ran.may_be_let_go or ran.timed_out or self.closed_early):
+        is_ended = ran.may_be_let_go or ran.timed_out or self.closed_early
+        if asked and is_ended:
             return "nobody watched it to its end"
+        if ran.deed.is_each and is_ended and outcome.attempts:
+            return "its function was called, and may have done anything before its first request"
         jobs = {outcome.job_id} if outcome.job_id else {each.accepted for each in asked}
         for job_id in jobs:
             if job_id is not None and (why := self.why_lost(job_id, at)) is not None:
@@ -159,7 +169,7 @@ class Evidence:
             return "the run may have been aborted"
         if self.token_failed or self.breaks or self.may_be_barred():
             return "no token came, or the credentials or the transport broke"
-        if any(not each.sent for each in self.played.exchanges if each.operation == OPERATIONS[ran.deed.action]):
+        if any(not each.sent for each in self.played.exchanges if each.operation == ran.deed.operation):
             return "nobody took the connection"
         return None
 

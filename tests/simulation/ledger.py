@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from bms_async.simulator import Answer, Cloud, CloudSettings, DroppedMarker, GarbledJob, HalfBody, ShortPage
 from bms_async.simulator.core.jobs import BatchJob
-from bms_async.simulator.core.servers import PowerAction
+from bms_async.simulator.core.servers import PowerAction, Server
 from tests.simulation.scenario import Mishap, Scenario, Trouble
 
 
@@ -21,6 +21,8 @@ class Part:
         obeyed: Whether the server took it, and did not object at once.
         code: What it fails with, None if it is done well.
         powered: Whether the server was on when it was asked.
+        is_lost: Whether it leaves the server in ERROR, or deleted.
+        gone: Whether it leaves the server deleted.
     """
 
     server_id: str
@@ -31,6 +33,8 @@ class Part:
     obeyed: bool
     code: str | None
     powered: bool
+    is_lost: bool = False
+    gone: bool = False
 
     @property
     def changes(self) -> bool:
@@ -108,7 +112,10 @@ class Ledger:
     fired: dict[str, int] = field(default_factory=dict)
 
     def note(self, trouble: Trouble) -> None:
-        name = f"Answer {trouble.status}" if isinstance(trouble, Answer) else type(trouble).__name__
+        self.count(f"Answer {trouble.status}" if isinstance(trouble, Answer) else type(trouble).__name__)
+
+    def count(self, name: str) -> None:
+        """Count one more of what came about."""
         self.fired[name] = self.fired.get(name, 0) + 1
 
     def was_powered(self, server_id: str, at: float) -> bool:
@@ -119,7 +126,7 @@ class Ledger:
                 break
             if part.changes:
                 powered = part.action != "stop"
-            elif part.obeyed and part.action == "reboot":
+            elif part.obeyed and (part.action == "reboot" or part.is_lost):
                 powered = False
         return powered
 
@@ -157,7 +164,11 @@ class Troubles:
 
 
 class RecordingCloud(Cloud):
-    """A cloud that writes down what it is asked and what it does, and when."""
+    """A cloud that writes down what it is asked and what it does, and when.
+
+    Attributes:
+        born_with: The servers that it began with, those that were deleted meanwhile included.
+    """
 
     def __init__(
         self, settings: CloudSettings, clock: Callable[[], float], troubles: Troubles, *, locked_share: float = 0.0
@@ -168,6 +179,7 @@ class RecordingCloud(Cloud):
             server.locked = locked.random() < locked_share
         self.ledger = Ledger(powered={server.id: server.powered for server in self.servers.values()})
         self._troubles = troubles
+        self.born_with = dict(self.servers)
         self.faults.append(self._go_wrong)
 
     def arrive(self, operation: str) -> tuple[int, float]:
@@ -204,6 +216,32 @@ class RecordingCloud(Cloud):
             exchange.accepted = job.id
             exchange.parts.extend(parts.values())
         return job
+
+    def work(self, action: PowerAction | Literal["create"], server: Server) -> None:
+        now, before = self.now(), server.work
+        powered = self.ledger.was_powered(server.id, now) if action != "create" else False
+        super().work(action, server)
+        if action == "create":
+            return
+        work: Any = server.work
+        part = Part(server.id, action, "", now, now, obeyed=False, code=None, powered=powered)
+        if work is not None and work is not before:
+            (course,) = work.courses
+            mishaps = work._mishaps
+            part.obeyed, part.ends, part.code = True, course.end, None if course.done else "it failed"
+            part.gone, part.is_lost = mishaps.vanishes, mishaps.breaks or mishaps.vanishes
+            self._note_mishaps(mishaps)
+        else:
+            self.ledger.count("native action ignored")
+        self.ledger.parts.setdefault(server.id, []).append(part)
+        if (exchange := CURRENT.get()) is not None:
+            exchange.accepted = "native"
+            exchange.parts.append(part)
+
+    def _note_mishaps(self, mishaps: Any) -> None:
+        for name in ("is_slow", "breaks", "vanishes"):
+            if getattr(mishaps, name):
+                self.ledger.count(f"native action that {name}")
 
     def issue_token(self, project_id: str | None) -> str:
         token = super().issue_token(project_id)

@@ -26,7 +26,8 @@ from tests.simulation.scenario import LostBack, LostThere, Refused, Scenario, Sl
 from tests.simulation.world_time import world_time
 
 _ACTIONS = {b"os-start": "servers.start", b"os-stop": "servers.stop", b"reboot": "servers.reboot"}
-_SINGLE = frozenset({"servers.rename", "servers.reinstall_os", "nova.tags.add"})
+_NATIVE = tuple(f"nova.{name}" for name in _ACTIONS.values())
+_SINGLE = frozenset({"servers.rename", "servers.reinstall_os", "nova.tags.add", *_NATIVE})
 _TOLD = {"servers.rename": b'"server"', "servers.reinstall_os": b'"job_id"'}
 NETWORK_TROUBLES = (Refused, LostThere, LostBack, Torn, Slow)
 
@@ -208,6 +209,9 @@ def _describe(method: str, url: str, headers: Mapping[str, str], body: bytes, no
 def _operation_of(method: str, path: str, body: bytes) -> str:
     if path.endswith("/baremetalservers/action"):
         return next((name for key, name in _ACTIONS.items() if body[2 : 2 + len(key)] == key), "servers.action")
+    if "/servers/" in path and path.endswith("/action"):
+        named = next(name for key, name in _ACTIONS.items() if body[2 : 2 + len(key)] == key)
+        return f"nova.{named}"
     if "/jobs/" in path:
         return "jobs.get"
     if path.endswith("/auth/tokens"):
@@ -220,6 +224,8 @@ def _operation_on_servers(method: str, path: str) -> str | None:
         return "servers.list"
     if "/tags/" in path and method == "PUT":
         return "nova.tags.add"
+    if "/servers/" in path and method == "GET":
+        return "nova.servers.list_details" if path.endswith("/servers/detail") else "nova.servers.get"
     if "/baremetalservers/" not in path:
         return None
     if path.endswith("/reinstallos"):
@@ -233,6 +239,8 @@ def _is_meant(exchange: Exchange, answer: Answer) -> bool:
         return exchange.accepted is not None and exchange.accepted.encode() in answer.body
     if exchange.operation == "identity.create_token":
         return any(value == exchange.issued for name, value in answer.headers if name.lower() == "x-subject-token")
+    if exchange.operation in _NATIVE:
+        return exchange.accepted is not None and answer.status == 202
     if exchange.operation == "nova.tags.add":
         return answer.status in (201, 204)
     if exchange.operation in _TOLD:

@@ -10,6 +10,7 @@ from bms_async.errors import NotReadyError, ServerStateError
 from tests.simulation.actors import UNFIT, RanFleet
 from tests.simulation.evidence import SLACK, Evidence
 from tests.simulation.ledger import Exchange
+from tests.simulation.natives import judge_native
 from tests.simulation.scenario import Suspend
 from tests.simulation.single_calls import judge_single, was_done
 from tests.simulation.walk_rules import judge_not_ready, judge_ready, why_left_out
@@ -133,6 +134,8 @@ def _judge(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | None:
         return judge_not_ready(evidence, ran, outcome)
     if outcome.state is OutcomeState.SKIPPED:
         return _judge_skipped(evidence, ran, outcome)
+    if ran.deed.native and outcome.state in (OutcomeState.FAILED, OutcomeState.UNKNOWN):
+        return judge_native(evidence, ran, outcome)
     return (judge_single if ran.deed.is_each else _judge_asked)(evidence, ran, outcome)
 
 

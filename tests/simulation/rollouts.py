@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from bms_async import BmsClient, Rollout, Window
 from bms_async.models import Server
 from bms_async.simulator import Cloud
 from bms_async.simulator.core.attributes import KEY_NAME, flavor_of, zone_of
 from bms_async.simulator.core.servers import Server as Machine
+from bms_async.simulator.http.documents import server_document
+from tests.simulation.ledger import RecordingCloud
 from tests.simulation.scenario import RunFleet
 from tests.simulation.walk import Walk
 
@@ -21,7 +25,7 @@ TAG = "checked"
 _GROUP_BY = {"rack": "tag:rack", "zone": "availability_zone", "flavor": "flavor", None: None}
 
 
-def rollout_of(walk: Walk, deed: RunFleet, ran: RanFleet, cloud: Cloud) -> Rollout:
+def rollout_of(walk: Walk, deed: RunFleet, ran: RanFleet, cloud: RecordingCloud) -> Rollout:
     """Return the rollout of a run; a part of it that is the application's raises what was drawn."""
     breaks = None if deed.foreign is None else deed.foreign.where
 
@@ -32,7 +36,7 @@ def rollout_of(walk: Walk, deed: RunFleet, ran: RanFleet, cloud: Cloud) -> Rollo
 
     def group(server: Server) -> str:
         ran.raiser.call()
-        return group_of(walk, cloud, cloud.servers.get(server.id))
+        return group_of(walk, cloud, cloud.born_with.get(server.id))
 
     def order(server: Server) -> str:
         if breaks == "order_by":
@@ -52,6 +56,13 @@ def rollout_of(walk: Walk, deed: RunFleet, ran: RanFleet, cloud: Cloud) -> Rollo
         abort_sample=deed.options.abort_sample,
         order_by=order if walk.order_by else None,
     )
+
+
+def as_listed(cloud: RecordingCloud, server_id: str) -> Server:
+    """Return a server as a list shows it, whose reader has taken it out of the way of all faults."""
+    machine = cloud.born_with[server_id]
+    document = server_document(machine, cloud.attributes_of(machine), cloud.view, full=False)
+    return msgspec.json.decode(document, type=Server, strict=False)
 
 
 def group_of(walk: Walk, cloud: Cloud, server: Machine | None) -> str:

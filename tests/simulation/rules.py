@@ -8,8 +8,9 @@ from itertools import pairwise
 from bms_async.simulator import DOCUMENTED_LIMITS, Answer
 from tests.simulation.evidence import Evidence
 from tests.simulation.ledger import Exchange
+from tests.simulation.natives import judge_listings
 from tests.simulation.outcomes import judge_runs
-from tests.simulation.scenario import OPERATIONS, Call, Close, Deed, RunFleet, Scenario, Suspend
+from tests.simulation.scenario import Call, Close, Deed, RunFleet, Scenario, Suspend
 from tests.simulation.single_calls import judge_repetitions
 from tests.simulation.waiters import judge_calls, judge_listeners
 from tests.simulation.walk_rules import judge_walks
@@ -35,6 +36,7 @@ _A_TOLD_LIMIT = 5
 # For so long a server is watched that is at something.
 _MOVING = 1800.0
 _LEASE = 20.0
+_SLOWER = 10
 
 
 def broken_rules(played: Played) -> list[str]:
@@ -49,6 +51,7 @@ def broken_rules(played: Played) -> list[str]:
         *judge_listeners(evidence),
         *_r3(played),
         *judge_repetitions(evidence),
+        *judge_listings(evidence),
         *_r4_and_r10(played),
         *(() if _stood_still(played) else _r6(evidence)),
         *_r8(played),
@@ -146,16 +149,23 @@ def _walked(scenario: Scenario, deed: Deed) -> float:
     one += _GRACE if scenario.job_kept_seconds is not None or scenario.stillborn_share else 0.0
     one += 2 * scenario.no_news + _MOVING if scenario.stuck_share else 0.0
     one += _retries(scenario, deed) if scenario.fail_share or scenario.locked_share else 0.0
+    one += _natively(scenario) if deed.native else 0.0
     closed = 60.0 * walk.hours[-1][0] if walk.hours else 0.0
     return (deed.count + deed.unknown) * one + closed
 
 
 def _each(scenario: Scenario, deed: Deed) -> float:
     """How long a call for each server takes."""
-    if not isinstance(deed, RunFleet) or not deed.is_each:
+    if not isinstance(deed, RunFleet) or not (deed.is_each or deed.native):
         return 0.0
-    most = scenario.limits.get(OPERATIONS[deed.action], 50) * scenario.others * 0.6
-    return (_MINUTE + 1) * (_TRIES * (deed.count + deed.unknown) / max(1.0, most) + 1) + _TRIES * _A_MISHAP
+    most = scenario.limits.get(deed.operation, 50) * scenario.others * 0.6
+    calls = (_MINUTE + 1) * (_TRIES * (deed.count + deed.unknown) / max(1.0, most) + 1) + _TRIES * _A_MISHAP
+    return calls + (_natively(scenario) if deed.native else 0.0)
+
+
+def _natively(scenario: Scenario) -> float:
+    """How long it may take until it is known what became of a native action."""
+    return _SLOWER * scenario.job_seconds[1] + _MOVING + _PUT_OFF + 2 * _GRACE
 
 
 def _retries(scenario: Scenario, deed: Deed) -> float:
@@ -171,7 +181,7 @@ def _jobs_a_batch(scenario: Scenario) -> int:
 
 
 def _batches(scenario: Scenario, deed: Deed) -> int:
-    if not isinstance(deed, RunFleet) or deed.is_each:
+    if not isinstance(deed, RunFleet) or deed.is_each or deed.native:
         return int(isinstance(deed, Call))
     if deed.walk is not None:
         # Each server may go in a call of its own.
@@ -181,10 +191,11 @@ def _batches(scenario: Scenario, deed: Deed) -> int:
 
 
 def _lists(played: Played) -> Iterator[str]:
-    """A list that ends without an error holds each server once: nobody makes or deletes one meanwhile."""
+    """A list that ends without an error holds each server once; some may be deleted meanwhile."""
     there = played.ledger.powered.keys()
+    gone = {part.server_id for parts in played.ledger.parts.values() for part in parts if part.gone}
     for listed in played.done.lists:
-        if set(listed) != there or len(listed) != len(there):
+        if {*listed, *gone} != there or len(listed) != len(set(listed)):
             found = f"{len(listed)} entries, {len(set(listed))} of {len(there)} servers"
             yield f"R2 a list ended with {found}, and no error"
 
@@ -241,10 +252,14 @@ def _r4_and_r10(played: Played) -> Iterator[str]:
     users = sum(len(ran.seen) + 3 for ran in played.done.runs) + sum(len(called.waited) for called in played.done.calls)
     batches += (4 * batches + 20 * (scenario.workers + len(scenario.deaths))) if scenario.workers else 0
     # Workers, and checks.
-    users += sum(len(ran.handed) for ran in played.done.runs if ran.deed.is_each or ran.deed.walk is not None)
+    users += sum(len(ran.handed) for ran in played.done.runs if _has_many_tasks(ran.deed))
     bound = 60 * len(played.done.runs) + batches + users + 3 * _CONNECTIONS + len(scenario.deeds) + 30
     if played.most_tasks > bound:
         yield f"R10 there were {played.most_tasks} tasks at once, and {bound} would be many"
+
+
+def _has_many_tasks(deed: RunFleet) -> bool:
+    return deed.is_each or deed.native or deed.walk is not None
 
 
 def _leaves(deed: object) -> bool:

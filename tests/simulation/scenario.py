@@ -152,6 +152,8 @@ class RunFleet(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
         durable: Whether it is written down, and finished by whichever worker lives.
         walk: Its rollout.
         pauses: After how many seconds it is paused, and for how many.
+        native: Whether it is one of the native API's: a call for each server, and no jobs.
+        as_servers: Whether servers are handed over as a list shows them, and not by their ids.
     """
 
     at: float
@@ -172,11 +174,18 @@ class RunFleet(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     durable: Durable | None = None
     walk: Walk | None = None
     pauses: tuple[tuple[float, float], ...] = ()
+    native: bool = False
+    as_servers: bool = False
 
     @property
     def is_each(self) -> bool:
-        """Whether it makes a call for each server, and none for many."""
+        """Whether it calls a function of the application's for each server."""
         return self.action in ("rename", "tag", "reinstall")
+
+    @property
+    def operation(self) -> str:
+        """The call that it makes."""
+        return f"nova.servers.{self.action}" if self.native else OPERATIONS[self.action]
 
 
 class Call(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
@@ -194,6 +203,11 @@ class Call(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     waiters: tuple[Consumer, ...] = (Consumer("await"),)
     asked: int = 1
     restored: bool = False
+
+    @property
+    def operation(self) -> str:
+        """The call that it makes."""
+        return OPERATIONS[self.action]
 
 
 class Read(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
@@ -272,6 +286,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         boot_seconds: How long a server boots that was started, rebooted or reinstalled.
         never_back_share: Share of the servers that are never reachable after that.
         epoch: The time of day at the beginning, of the cloud and of its users; None where it is all the same.
+        native_error_share: Share of the native actions that leave their server in ERROR.
+        native_ignored_share: Share of those that are accepted, and of which nothing comes.
+        native_slow_share: Share of those that take ten times as long.
+        native_vanish_share: Share of those during which somebody deletes the server.
     """
 
     seed: int
@@ -314,3 +332,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     boot_seconds: tuple[float, float] = (0.0, 0.0)
     never_back_share: float = 0.0
     epoch: datetime | None = None
+    native_error_share: float = 0.0
+    native_ignored_share: float = 0.0
+    native_slow_share: float = 0.0
+    native_vanish_share: float = 0.0

@@ -76,9 +76,10 @@ def _judge_failure(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str |
 def judge_repetitions(evidence: Evidence) -> Iterator[str]:
     """Tell which servers were reinstalled more than once, or asked for again when an answer was lost."""
     for ran in evidence.played.done.runs:
-        for server_id in set(ran.handed) if ran.deed.action == "reinstall" else ():
+        is_native_reboot = ran.deed.native and ran.deed.action == "reboot"
+        for server_id in set(ran.handed) if ran.deed.action == "reinstall" or is_native_reboot else ():
             asked = evidence.exchanges(ran.deed, server_id, ran.began)
-            if any(each.is_doubtful for each in asked[:-1]):
-                yield f"R3 {server_id} was to be reinstalled again though an answer was lost"
-            if sum(each.server_id == server_id for each in evidence.absences) > 1:
+            if any(each.is_doubtful for each in asked[:-1]) and evidence.is_alone(server_id):
+                yield f"R3 {ran.deed.action} of {server_id} was asked for again though an answer was lost"
+            if not is_native_reboot and sum(each.server_id == server_id for each in evidence.absences) > 1:
                 yield f"R3 {server_id} was reinstalled more than once for one request"

@@ -43,7 +43,7 @@ def test_those_scenarios_came_to_every_kind_of_outcome(counts: Counter[str]) -> 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(random=st.randoms(use_true_random=False), seed=st.integers(0, 1000))
 def test_no_rule_is_broken_by_what_hypothesis_thinks_of(random: Random, seed: int) -> None:
-    verdict = try_scenario(draw_scenario(seed, random, walks=False))
+    verdict = try_scenario(draw_scenario(seed, random))
     assert not verdict.broken, str(verdict)
 
 

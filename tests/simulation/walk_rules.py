@@ -186,7 +186,7 @@ _PLANS = ("group_by", "order_by", "source")
 
 def _has_trouble_reading(evidence: Evidence) -> bool:
     return any(
-        each.operation in ("servers.list", "servers.get")
+        each.operation.removeprefix("nova.") in ("servers.list", "servers.list_details", "servers.get")
         and (each.status is None or each.status >= 300 or each.garbled)
         for each in evidence.played.exchanges
     )

@@ -235,6 +235,10 @@ def settings_of(scenario: Scenario) -> CloudSettings:
         boot_seconds=scenario.boot_seconds,
         never_back_share=scenario.never_back_share,
         epoch=scenario.epoch or EPOCH,
+        native_error_share=scenario.native_error_share,
+        native_ignored_share=scenario.native_ignored_share,
+        native_slow_share=scenario.native_slow_share,
+        native_vanish_share=scenario.native_vanish_share,
     )
 
 
@@ -327,7 +331,9 @@ async def _play(scenario: Scenario) -> Played:
         for what, number in (("used", told.used), ("waiting", told.waiting_bulk + told.waiting_interactive)):
             if number:
                 played.left[f"{what} slots of {name}"] = number
-    played.machines = cloud.servers
+    # Brought up to date by this.
+    assert cloud.servers.keys() <= cloud.born_with.keys()
+    played.machines = cloud.born_with
     played.refused = cloud.call_counts().refused
     return played
 
