@@ -9,7 +9,12 @@ from collections import Counter
 from contextlib import suppress
 from typing import Protocol
 
+import psutil  # type: ignore[import-untyped]
+
 from tests.support.changes import Changes
+
+_POLL = 0.01
+"""Seconds between two looks at whether a process stands still, of which the system does not speak."""
 
 
 class Words(Protocol):
@@ -64,5 +69,11 @@ class SeenProcess:
     def stop(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
 
-    def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+    async def resume(self) -> None:
+        """Have it go on as soon as it stands still; what is over is left alone, for its number may be another's."""
+        # It says that it will stand still before it does. Nothing else would wake it if this signal came too early.
+        with suppress(psutil.NoSuchProcess):
+            while not self.is_over and psutil.Process(self.pid).status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110
+                await asyncio.sleep(_POLL)
+            if not self.is_over:
+                psutil.Process(self.pid).resume()

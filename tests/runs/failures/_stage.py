@@ -351,8 +351,7 @@ class Stage:
             await asyncio.wait_for(self.changes.until(is_taken), 2 * self.scenario.times.lease)
         while self.scenario.withholds and not self._has_ended(number):  # noqa: ASYNC110 - the cloud has no event
             await asyncio.sleep(_POLL)
-        if not worker.is_over:
-            worker.resume()
+        await worker.resume()
         if self.scenario.withholds:
             await worker.until("lost")
             self.gateway.withheld.clear()

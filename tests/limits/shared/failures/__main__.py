@@ -44,7 +44,7 @@ class _Soak:
             stopped = next(worker for worker in workers if not worker.is_over)
             stopped.stop()
             await asyncio.sleep(_STOPPED_FOR)
-            stopped.resume()
+            await stopped.resume()
             await asyncio.sleep(began + _KILLED_AT - time.monotonic())
             await asyncio.to_thread(self._server.kill)
             await asyncio.to_thread(self._server.start)

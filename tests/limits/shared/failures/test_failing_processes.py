@@ -39,7 +39,7 @@ async def a_holder_is_stopped(stage: Stage, store: str) -> None:
     one.stop()
     await stage.until_forgotten(one, store)
     stage.gateway.withheld.clear()
-    one.resume()
+    await one.resume()
     await stage.until_over()
 
 
@@ -53,7 +53,7 @@ async def one_stands_still_with_grants(stage: Stage, store: str) -> None:
         worker = await stage.begin(name, store, calls=LIMIT)
         worker.go()
     await stage.until_arrived(LIMIT)
-    one.resume()
+    await one.resume()
     await stage.until_over()
 
 
