@@ -29,8 +29,9 @@ from bms_async.wire import NO_RETRY, HttpResponse, Operation, RetryPolicy
 from .cloud_time import CloudTime
 from .verdict import NativeState
 
-DISTANCE: Final = 1.0
-"""Seconds between the beginnings of two requests."""
+DISTANCE: Final = 1.25
+"""Seconds between the beginnings of two requests. A request may wait for a connection that calls of the run have taken:
+with a second between two, they would leave less than a second apart at times."""
 
 OVERLAP: Final = 10.0
 """Seconds by which a list of changes reaches back behind what was read before: the clocks of the cloud's own machines
