@@ -25,7 +25,7 @@ from bms_async.fleet.frozen import FrozenDict
 from bms_async.fleet.outcomes import Outcomes
 from bms_async.fleet.packed import unpack_outcomes
 from bms_async.fleet.rollout.gate import PAUSED
-from bms_async.fleet.rollout.standing import RolloutStanding
+from bms_async.fleet.rollout.standing import RolloutStanding, describe_unready
 from bms_async.journal import Block, Counts, Journal, KeptRun, RunStatus
 from bms_async.journal.transactions.claims import release_unsendable
 from bms_async.journal.transactions.runs import read_run, set_status
@@ -377,7 +377,7 @@ class DurableRun:
         if rollout.closed is not None:
             return rollout.closed
         if kept.unready:
-            return "1 server is not ready yet" if kept.unready == 1 else f"{kept.unready:,} servers are not ready yet"
+            return describe_unready(kept.unready)
         return None if rollout.standing.reason is None else str(rollout.standing.reason)
 
     def _note_loneliness(self) -> None:

@@ -31,6 +31,11 @@ class WaitReason(StrEnum):
     LAST = "the last servers are under way"
 
 
+def describe_unready(count: int) -> str:
+    """Return that so many servers are not ready yet."""
+    return "1 server is not ready yet" if count == 1 else f"{count:,} servers are not ready yet"
+
+
 class RolloutStanding(msgspec.Struct, frozen=True, kw_only=True):
     """How far a rollout is.
 

@@ -23,7 +23,7 @@ from .planner import RolloutPlanner
 from .recovery import Recovery
 from .report import MAX_PAUSES, GroupReport, Pause, RolloutReport, RolloutTally, closed_times
 from .rollout import Rollout
-from .standing import RolloutStanding
+from .standing import RolloutStanding, describe_unready
 
 
 class RolloutWalk:
@@ -139,8 +139,8 @@ class RolloutWalk:
         if reason is None or self._recovery is None or not self._recovery.held:
             return reason
         held, answer = self._recovery.held, self._recovery.last_answer()
-        text = f"{held:,} servers are not ready yet, the first" if held > 1 else "1 server is not ready yet"
-        return f"{text}: {answer}" if answer else text.removesuffix(", the first")
+        text = describe_unready(held)
+        return text if answer is None else f"{text}{', the first' if held > 1 else ''}: {answer}"
 
     def standing(self) -> RolloutStanding:
         """Return how far the rollout is."""
