@@ -254,7 +254,6 @@ class WatchedRun:
             is_share = self.aborted is not None and self._run.abort_above is not None
             print_error(f"bms runs retry {key}{' --abort-above 100%' if is_share else ''}", first="  ")
 
-
     @property
     def _has_blocked(self) -> bool:
         rollout = self.progress.rollout
