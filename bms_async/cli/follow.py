@@ -218,7 +218,8 @@ class Follower:
 
     async def _write_page(self, path: Path, report: FleetReport) -> None:
         try:
-            await anyio.to_thread.run_sync(lambda: write_page(path, report, self._history()))
+            left = max(0, self._servers - len(report))
+            await anyio.to_thread.run_sync(lambda: write_page(path, report, self._history(), left))
         except (OSError, ImportError) as error:
             print_error(f"the report {path} was not written: {error}")
 
@@ -235,8 +236,14 @@ class Follower:
         )
 
 
-def write_page(path: Path, report: FleetReport, history: CallHistory) -> None:
+def write_page(path: Path, report: FleetReport, history: CallHistory, left: int = 0) -> None:
     """Write the page about a run.
+
+    Args:
+        path: The file.
+        report: What became of the servers.
+        history: The calls that the run made.
+        left: How many servers have not ended, so that they are not in the report.
 
     Raises:
         OSError: It cannot be written.
@@ -244,7 +251,7 @@ def write_page(path: Path, report: FleetReport, history: CallHistory) -> None:
     """
     from .report_page import render_report
 
-    write_atomically(path, render_report(report, history).encode())
+    write_atomically(path, render_report(report, history, left).encode())
 
 
 def describe(outcome: Outcome) -> dict[str, object]:

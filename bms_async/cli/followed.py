@@ -247,12 +247,17 @@ class WatchedRun:
         if self._run.ended is None:
             print_error("the run goes on as before. To watch it again:")
             print_error(f"bms runs watch {key}", first="  ")
-        elif self.aborted is not None or self._run.status is RunStatus.CANCELLED:
+        elif self.aborted is not None or self._run.status is RunStatus.CANCELLED or self._has_blocked:
             # Earlier failures do not count in a new run, but whatever failed is in it.
             how = ", with the options of its rollout" if self.is_rollout else ""
             print_error(f"to begin a new run with the servers that were not asked for or failed{how}:")
             is_share = self.aborted is not None and self._run.abort_above is not None
             print_error(f"bms runs retry {key}{' --abort-above 100%' if is_share else ''}", first="  ")
+
+    @property
+    def _has_blocked(self) -> bool:
+        rollout = self.progress.rollout
+        return rollout is not None and rollout.groups_blocked > 0
 
 
 class KeptRun(WatchedRun):
@@ -286,7 +291,9 @@ class KeptRun(WatchedRun):
         skipped = progress.by_state[OutcomeState.SKIPPED]
         unsent = (progress.total or 0) - progress.submitted - skipped
         in_flight = progress.submitted - (progress.done - skipped)
-        counts = f"{pluralize(unsent, 'server')} left, and {in_flight:,} in flight, whose jobs continue in the cloud"
+        counts = f"{pluralize(unsent, 'server')} left"
+        if in_flight:
+            counts += f", and {in_flight:,} in flight, whose jobs continue in the cloud"
         if self._failure is None:
             print_error(f"the run {self.key} is paused, and nothing more is sent: {counts}. To resume it:")
         else:

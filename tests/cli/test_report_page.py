@@ -115,6 +115,19 @@ def read(report: FleetReport, calls: CallHistory | None = None) -> Reading:
     return reading
 
 
+def test_the_page_of_a_run_that_was_interrupted_does_not_say_that_all_is_well() -> None:
+    page = Reading(render_report(report_of([outcome(1), outcome(2)]), history(), left=58))
+    assert "servers.stop of 60 servers" in page.text
+    assert "58 of 60 servers have not ended yet." in page.text
+    assert "as asked." not in page.text
+    assert "<title>servers.stop: 2 of 60 servers as asked</title>" in render_report(
+        report_of([outcome(1), outcome(2)]), history(), left=58
+    )
+    nothing = Reading(render_report(report_of([]), history(), left=1))
+    assert "1 of 1 server has not ended yet." in nothing.text
+    assert "There was no server" not in nothing.text
+
+
 def test_a_run_in_which_all_went_well_says_so() -> None:
     page = read(report_of([outcome(each) for each in range(1500)]), history([(0.0, 0), (1.0, 2)]))
     assert "servers.stop of 1,500 servers" in page.text

@@ -271,6 +271,7 @@ def test_a_run_that_is_resumed_keeps_its_rollout_and_one_that_is_tried_again_is_
         assert (shown["rollout"]["waiting"], shown["submitted"]) == (40, 0)
         terminal.send("\x03")
         assert terminal.end() == 130
+        assert "nothing more is sent: 40 servers left. To resume it:" in terminal.text
     text = healthy_cloud("runs", "show", "later").out
     assert "\n  waits: the run is paused\n" in text
     assert healthy_cloud("runs", "cancel", "later").code == 0
@@ -294,6 +295,15 @@ def test_a_canary_that_is_not_well_ends_the_run_with_1_and_nothing_else_is_asked
     assert ended.code == 1
     assert "1 failed, 40 skipped" in ended.out
     assert "\naborted: canary no-such-server is FAILED\n" in ended.out
+
+
+def test_a_run_with_a_blocked_group_says_how_its_rest_may_be_tried_again(cloud: Bms) -> None:
+    found = cloud("stop", "--tag", "rack-1", "--tag", "rack-2", "-y", "--json").json
+    failing = [line["server_id"] for line in found if line.get("state") == "FAILED"]
+    ids = "\n".join([failing[0], *cloud.ids("rack-3")[:2]])
+    ended = cloud("reboot", "--max-unavailable", "1", "-y", "-q", "--key", "stuck", text=ids)
+    assert (ended.code, cloud.run("stuck")["by_state"]["SKIPPED"]) == (1, 2)
+    assert ended.err.endswith("  bms runs retry stuck\n")
 
 
 def test_the_progress_has_groups_and_what_is_unavailable(healthy_cloud: Bms, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ class Calls(NamedTuple):
     words: str
 
 
-def render_report(report: FleetReport, calls: CallHistory) -> str:
+def render_report(report: FleetReport, calls: CallHistory, left: int = 0) -> str:
     """Return the page about a run: self-contained HTML, without scripts and without links.
 
     It stays below 300 kB, however many servers there are. It takes about a second for 100,000 servers, and reads its
@@ -90,6 +90,7 @@ def render_report(report: FleetReport, calls: CallHistory) -> str:
     Args:
         report: What became of the servers.
         calls: The calls that the run made.
+        left: How many servers have not ended, so that they are not in the report.
     """
     asked = [outcome for outcome in report.outcomes if outcome.state is not OutcomeState.SKIPPED]
     timed = [(outcome.ended - report.started).total_seconds() for outcome in asked if outcome.ended is not None]
@@ -101,6 +102,7 @@ def render_report(report: FleetReport, calls: CallHistory) -> str:
         action=printable(report.action),
         verb=printable(report.action).rpartition(".")[2],
         total=len(report),
+        left=left,
         good=sum(report.by_state.get(state, 0) for state in OutcomeState if state.is_success),
         report=report,
         aborted=printable(report.aborted, 400) if report.aborted else "",

@@ -135,7 +135,8 @@ class RolloutReport(msgspec.Struct, frozen=True, kw_only=True):
         groups: The groups, in the order of their first servers.
         places: The place of each server: its group, whether it is a canary, whether it was unavailable at the end; in
             the order of `FleetReport.outcomes`.
-        pauses: When nothing could begin: the run was paused, or its window was closed. At most 1000, the first ones.
+        pauses: When nothing could begin: the run was paused, or its window was closed. At most 1000, the first ones. Of
+            a durable run these are the times outside of its window only.
     """
 
     groups: Sequence[GroupReport]
