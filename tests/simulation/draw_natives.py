@@ -30,8 +30,8 @@ def with_natives(scenario: Scenario, random: Random) -> Scenario:
     if 1.0 - draw.random.random() < _SHARE:
         scenario = draw.with_native(scenario)
     had_walks = _has_walks(scenario)
-    deeds = (draw.rolled_durably(deed) if isinstance(deed, RunFleet) else deed for deed in scenario.deeds)
-    deeds = tuple(draw.handed(deed) if isinstance(deed, RunFleet) else deed for deed in deeds)
+    rolled = [draw.rolled_durably(deed) if isinstance(deed, RunFleet) else deed for deed in scenario.deeds]
+    deeds = tuple(draw.handed(deed) if isinstance(deed, RunFleet) else deed for deed in rolled)
     scenario = msgspec.structs.replace(scenario, deeds=deeds)
     return draw.with_machines(scenario) if _has_walks(scenario) and not had_walks else scenario
 

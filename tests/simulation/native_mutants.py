@@ -25,7 +25,8 @@ def _one_that_a_page_does_not_show_taken_for_vanished() -> AbstractContextManage
         honest_note(self, state, began)
 
     async def read_changes(self: NativeWatch, since: float | None, began: float) -> None:
-        vars(self)["shown"] = shown = set()
+        shown: set[str] = set()
+        vars(self)["shown"] = shown
         await honest_read(self, since, began)
         for shard in self._servers.shards:
             for server_id, server in list(shard.items()):
