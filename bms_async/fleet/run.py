@@ -30,6 +30,7 @@ import anyio
 import anyio.lowlevel
 
 from bms_async._tasks import check_loop, runs_on
+from bms_async.errors import ClientClosedError
 
 from .callbacks import OutcomeCallback
 from .frozen import FrozenDict
@@ -237,8 +238,10 @@ class FleetRun:
                 if self._tracker.timed_out:
                     self._bound_callback()
         except Exception as error:  # noqa: BLE001 - R2 holds for faults of this package, too; the waiters get the error
-            _log.exception("%s: the run failed", self._tracker.action)
-            self._tracker.record_error(_unwrapped(error))
+            # A reading may see that the client is being closed before the run is cancelled by that.
+            if not _is_closing(error):
+                _log.exception("%s: the run failed", self._tracker.action)
+                self._tracker.record_error(_unwrapped(error))
         finally:
             if timer is not None:
                 timer.cancel()
@@ -341,6 +344,13 @@ class FleetRun:
         # A run whose arguments were refused was never initialized.
         if "_is_error_seen" in self.__dict__:
             self.log_error()
+
+
+def _is_closing(error: Exception) -> bool:
+    """Return whether an error says that the client was closed, and nothing else."""
+    if isinstance(error, ExceptionGroup):
+        return error.split(ClientClosedError)[1] is None
+    return isinstance(error, ClientClosedError)
 
 
 def _unwrapped(error: Exception) -> Exception:

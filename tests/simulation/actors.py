@@ -245,6 +245,11 @@ class Deeds:
             ran.run = run = await workers.begin(deed, key, self._source(deed, ran), ran.options)
         except (ClientClosedError, ForeignFault, ForeignCodeError):
             return
+        except BmsError:
+            # Its servers could not be read, which the rules judge.
+            if not deed_reads(deed):
+                raise
+            return
         # Nothing is sent while the source is read.
         ran.began = world_time()
         async with anyio.create_task_group() as users:

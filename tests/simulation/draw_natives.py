@@ -11,6 +11,11 @@ from tests.simulation.scenario import Action, Consumer, Mishap, Options, RunFlee
 
 _SHARE = 0.15
 _AS_SERVERS_SHARE = 0.1
+_DURABLE_SHARE = 0.4
+_SOON = 30
+"""How many minutes its window may be closed."""
+_FEW = 30
+"""How many servers a durable rollout may have: each of its looks at the journal costs something."""
 _ACTIONS: tuple[Action, ...] = ("start", "stop", "reboot", "reboot")
 
 
@@ -24,8 +29,15 @@ def with_natives(scenario: Scenario, random: Random) -> Scenario:
     draw = _Draw(random, scenario)
     if 1.0 - draw.random.random() < _SHARE:
         scenario = draw.with_native(scenario)
-    deeds = tuple(draw.handed(deed) if isinstance(deed, RunFleet) else deed for deed in scenario.deeds)
-    return msgspec.structs.replace(scenario, deeds=deeds)
+    had_walks = _has_walks(scenario)
+    rolled = [draw.rolled_durably(deed) if isinstance(deed, RunFleet) else deed for deed in scenario.deeds]
+    deeds = tuple(draw.handed(deed) if isinstance(deed, RunFleet) else deed for deed in rolled)
+    scenario = msgspec.structs.replace(scenario, deeds=deeds)
+    return draw.with_machines(scenario) if _has_walks(scenario) and not had_walks else scenario
+
+
+def _has_walks(scenario: Scenario) -> bool:
+    return any(isinstance(deed, RunFleet) and deed.walk is not None for deed in scenario.deeds)
 
 
 class _Draw(WalkDraw):
@@ -33,6 +45,16 @@ class _Draw(WalkDraw):
         """Return a run whose source may give servers."""
         is_so = 1.0 - self.random.random() < _AS_SERVERS_SHARE
         return msgspec.structs.replace(deed, as_servers=True) if is_so and deed.durable is None else deed
+
+    def rolled_durably(self, deed: RunFleet) -> RunFleet:
+        """Return a durable run with a rollout, for some; its check is one that any process can call."""
+        if deed.durable is None or deed.count > _FEW or self._endless or not self.chance(_DURABLE_SHARE):
+            return deed
+        walk = self.walk(deed)
+        # No port says that a server is off; and hours of a closed window would be hours of looks at the journal.
+        soon = walk.hours if walk.hours and walk.hours[-1][0] - walk.hours[0][0] <= _SOON else ()
+        walk = msgspec.structs.replace(walk, ready=walk.ready and deed.action != "stop", hours=soon)
+        return msgspec.structs.replace(deed, walk=walk)
 
     def with_native(self, scenario: Scenario) -> Scenario:
         """Add a run over servers of its own, or over some of another's."""
@@ -42,7 +64,7 @@ class _Draw(WalkDraw):
         shared = self.chance(0.15) and not (shares["native_vanish_share"] or shares["native_error_share"])
         first = self.number(0, scenario.servers - 1) if shared else scenario.servers
         run = self.run(first, count)
-        had_walks = any(isinstance(deed, RunFleet) and deed.walk is not None for deed in scenario.deeds)
+        had_walks = _has_walks(scenario)
         limits = {**scenario.limits, run.operation: self.number(3, 40)} if scenario.limits else {}
         scenario = msgspec.structs.replace(
             scenario,

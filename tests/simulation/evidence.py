@@ -135,11 +135,10 @@ class Evidence:
         asked = self.exchanges(ran.deed, outcome.server_id, ran.began)
         if any(each.is_doubtful and each.began <= at for each in asked):
             return "an answer was lost"
-        is_ended = ran.may_be_let_go or ran.timed_out or self.closed_early
-        if asked and is_ended:
+        # A function of the application's may have done anything before its first request.
+        was_begun = asked or (ran.deed.is_each and outcome.attempts)
+        if was_begun and (ran.may_be_let_go or ran.timed_out or self.closed_early):
             return "nobody watched it to its end"
-        if ran.deed.is_each and is_ended and outcome.attempts:
-            return "its function was called, and may have done anything before its first request"
         jobs = {outcome.job_id} if outcome.job_id else {each.accepted for each in asked}
         for job_id in jobs:
             if job_id is not None and (why := self.why_lost(job_id, at)) is not None:

@@ -13,7 +13,7 @@ from tests.simulation.ledger import Exchange
 from tests.simulation.natives import judge_native
 from tests.simulation.scenario import Suspend
 from tests.simulation.single_calls import judge_single, was_done
-from tests.simulation.walk_rules import judge_not_ready, judge_ready, why_left_out
+from tests.simulation.walk_rules import has_trouble_reading, judge_not_ready, judge_ready, why_left_out
 
 # A last look, what callbacks are given, and how seldom it is looked whether a run has ended.
 _LAST_SECONDS = 10.0 + 5.0 + 5.0 + 4.0
@@ -24,9 +24,12 @@ def judge_runs(evidence: Evidence) -> Iterator[str]:
     """Tell what is wrong with what fleet runs said."""
     for ran in evidence.played.done.runs:
         if ran.run is None:
-            if not (
-                evidence.closed_early or (ran.deed.durable and (ran.raiser.raised or evidence.played.scenario.deaths))
-            ):
+            could_not = ran.deed.durable and (
+                ran.raiser.raised
+                or evidence.played.scenario.deaths
+                or (ran.deed.walk is not None and has_trouble_reading(evidence))
+            )
+            if not (evidence.closed_early or could_not):
                 yield f"R2 a run of {ran.deed.action} was not begun"
             continue
         yield from _count(evidence, ran)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import msgspec
 
-from bms_async import BmsClient, Rollout, Window
+from bms_async import BmsClient, Rollout, Window, tcp_open
+from bms_async.fleet.rollout import readiness
+from bms_async.fleet.rollout.probes import addresses_of
 from bms_async.models import Server
 from bms_async.simulator import Cloud
 from bms_async.simulator.core.attributes import KEY_NAME, flavor_of, zone_of
@@ -48,7 +52,8 @@ def rollout_of(walk: Walk, deed: RunFleet, ran: RanFleet, cloud: RecordingCloud)
         group_by=group if breaks == "group_by" else _GROUP_BY[walk.group],
         max_unavailable=walk.max_unavailable,
         max_groups=walk.max_groups,
-        ready=is_well if walk.ready else None,
+        # What any process can ask is a port, which `answering` has the servers answer.
+        ready=None if not walk.ready else is_well if deed.durable is None else tcp_open(22),
         ready_timeout=walk.ready_timeout,
         settle=walk.settle,
         window=Window(walk.window, zone=walk.zone) if walk.hours else None,
@@ -56,6 +61,22 @@ def rollout_of(walk: Walk, deed: RunFleet, ran: RanFleet, cloud: RecordingCloud)
         abort_sample=deed.options.abort_sample,
         order_by=order if walk.order_by else None,
     )
+
+
+@contextmanager
+def answering(cloud: RecordingCloud) -> Iterator[None]:
+    """Have the servers' ports answer: on the virtual clock nothing can be asked of a socket."""
+    by_address = {address: each for each in cloud.born_with for address in _addresses(cloud, each)}
+
+    async def ask_tcp(address: str, *_: object) -> str | None:
+        return None if cloud.is_reachable(by_address[address]) else "connection refused"
+
+    with patch.object(readiness, "ask_tcp", ask_tcp):
+        yield
+
+
+def _addresses(cloud: RecordingCloud, server_id: str) -> list[str]:
+    return addresses_of(as_listed(cloud, server_id), "any", None)
 
 
 def as_listed(cloud: RecordingCloud, server_id: str) -> Server:

@@ -81,5 +81,6 @@ def judge_repetitions(evidence: Evidence) -> Iterator[str]:
             asked = evidence.exchanges(ran.deed, server_id, ran.began)
             if any(each.is_doubtful for each in asked[:-1]) and evidence.is_alone(server_id):
                 yield f"R3 {ran.deed.action} of {server_id} was asked for again though an answer was lost"
-            if not is_native_reboot and sum(each.server_id == server_id for each in evidence.absences) > 1:
+            begun = [each for each in evidence.absences if each.server_id == server_id and each.action == "reinstall"]
+            if len(begun) > 1:
                 yield f"R3 {server_id} was reinstalled more than once for one request"

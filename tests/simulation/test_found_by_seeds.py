@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from bms_async import Lane, Limits
+from bms_async import Lane, Limits, OutcomeState
 from bms_async.api.bms.power import REBOOT, send_power_action
 from bms_async.simulator import Script, ScriptedFault, Throttled
 from tests.simulation.draw import draw_scenario
@@ -59,3 +59,18 @@ def test_a_run_that_begins_in_the_moment_of_closing_ends() -> None:
         Scenario(seed=0, servers=2, deeds=(Close(0.0), RunFleet(at=0.0, action="start", first=1, count=1)))
     )
     assert verdict.broken == [], verdict
+
+
+def test_a_native_run_whose_client_is_closed_while_it_reads_states_ends_as_one_that_was_cancelled() -> None:
+    async def main() -> None:
+        async with simulated(servers=1, stopped_share=1.0, job_seconds=(60.0, 60.0)) as sim:
+            run = sim.bms.nova.fleet.start(sim.ids)
+            # The cloud's clock has been read, and a second later the first page will be.
+            await anyio.sleep(0.5)
+            assert sim.arrived("nova.servers.list_details") == 1
+            await sim.bms.aclose()
+            report = await run
+            assert report.cancelled
+            assert [outcome.state for outcome in report.outcomes] == [OutcomeState.UNKNOWN]
+
+    run_virtually(main)

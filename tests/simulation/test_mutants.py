@@ -8,6 +8,7 @@ import pytest
 
 from tests.simulation.draw import draw_scenario
 from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.native_mutants import NATIVE_MUTANTS
 from tests.simulation.seeds import try_scenario
 from tests.simulation.walk_mutants import WALK_MUTANTS
 
@@ -15,7 +16,7 @@ MOST = 60
 """How many scenarios may be played until a mutant is caught."""
 
 
-ALL = (*MUTANTS, *WALK_MUTANTS)
+ALL = (*MUTANTS, *WALK_MUTANTS, *NATIVE_MUTANTS)
 
 
 @pytest.mark.parametrize("mutant", ALL, ids=[mutant.name for mutant in ALL])

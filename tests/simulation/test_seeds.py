@@ -95,13 +95,28 @@ def test_a_share_of_them_has_rollouts_of_all_kinds_pauses_and_calls_for_each_ser
     assert min(foreign[where] for where in ("ready", "group_by", "order_by", "call")) >= 3
 
 
+def test_a_share_of_them_has_native_fleets_durable_rollouts_and_servers_for_ids() -> None:
+    scenarios = [scenario for scenario in map(draw_scenario, range(1000)) if scenario.deeds]
+    runs = [deed for scenario in scenarios for deed in scenario.deeds if isinstance(deed, RunFleet)]
+    natives = [run for run in runs if run.native]
+    assert 100 <= len(natives) <= 200
+    assert min(Counter(run.action for run in natives).values()) >= 20
+    assert sum(run.walk is not None for run in natives) >= 20
+    mishaps = ("native_error_share", "native_ignored_share", "native_slow_share", "native_vanish_share")
+    assert min(sum(getattr(scenario, mishap) > 0 for scenario in scenarios) for mishap in mishaps) >= 30
+    durable = [run for run in runs if run.durable is not None and run.walk is not None]
+    assert len(durable) >= 40
+    assert sum(run.walk is not None and run.walk.ready for run in durable) >= 15
+    assert sum(run.as_servers for run in runs) >= 100
+
+
 def test_rollouts_change_nothing_else_of_what_a_seed_draws() -> None:
     for seed in range(200):
         drawn, before = draw_scenario(seed), draw_scenario(seed, walks=False)
         plain = [
             msgspec.structs.replace(deed, walk=None, pauses=()) for deed in drawn.deeds if isinstance(deed, RunFleet)
         ]
-        assert len([run for run in plain if not run.is_each]) == sum(
+        assert len([run for run in plain if not (run.is_each or run.native)]) == sum(
             isinstance(each, RunFleet) for each in before.deeds
         )
         assert (drawn.latency, drawn.auth, drawn.job_seconds) == (before.latency, before.auth, before.job_seconds)

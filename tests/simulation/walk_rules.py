@@ -173,7 +173,7 @@ def why_left_out(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | N
         return "nobody knows its group"
     if ran.raiser.raised and ran.deed.foreign is not None and ran.deed.foreign.where in _PLANS:
         return "the application's part of the plan broke"
-    if walk.needs_servers and "could not be planned" in str(outcome.error) and _has_trouble_reading(evidence):
+    if walk.needs_servers and "could not be planned" in str(outcome.error) and has_trouble_reading(evidence):
         return "the servers could not be read"
     states = (rolled.outcomes[each].state for each in rolled.canaries if each in rolled.outcomes)
     if any(not state.is_success for state in states) or (walk.canary and ran.options.get("verify")):
@@ -184,7 +184,8 @@ def why_left_out(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | N
 _PLANS = ("group_by", "order_by", "source")
 
 
-def _has_trouble_reading(evidence: Evidence) -> bool:
+def has_trouble_reading(evidence: Evidence) -> bool:
+    """Whether something went wrong while servers were read."""
     return any(
         each.operation.removeprefix("nova.") in ("servers.list", "servers.list_details", "servers.get")
         and (each.status is None or each.status >= 300 or each.garbled)
@@ -218,7 +219,13 @@ def judge_not_ready(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str 
     if told < began + walk.ready_timeout - SLACK:
         return f"it was given {told - began:.3f} s of {walk.ready_timeout:g}"
     suspended = any(isinstance(deed, Suspend) for deed in evidence.played.scenario.deeds)
-    if suspended or (ran.deed.foreign is not None and ran.deed.foreign.where == "ready" and ran.raiser.raised):
+    # Whoever goes on with a batch has to read its servers' addresses first.
+    unread = ran.deed.durable is not None and (evidence.breaks or has_trouble_reading(evidence))
+    if (
+        suspended
+        or unread
+        or (ran.deed.foreign is not None and ran.deed.foreign.where == "ready" and ran.raiser.raised)
+    ):
         return None
     back = rolled.back(server_id)
     if ran.deed.action in ("rename", "tag") or back is None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from bms_async import AkSkAuth, Auth, BmsClient, HttpxTransport, Limits, PasswordAuth, Patience, Runs, StaticToken
 from bms_async.fleet import plan
 from bms_async.runs import options as run_options
+from bms_async.runs import rollouts as rollouts_module
 from bms_async.runs import run as run_module
 from bms_async.runs import worker as worker_module
 from bms_async.simulator import CloudSettings, create_app
@@ -29,7 +30,8 @@ from tests.simulation.actors import Deeds, Done
 from tests.simulation.foreign import RaisingAuth, raisers
 from tests.simulation.ledger import Exchange, Ledger, RecordingCloud, Troubles
 from tests.simulation.network import NETWORK_TROUBLES, DirectTransport, Network, Wire
-from tests.simulation.scenario import Scenario
+from tests.simulation.rollouts import answering
+from tests.simulation.scenario import Deed, RunFleet, Scenario
 from tests.simulation.workers import Workers
 from tests.simulation.world_time import world_time
 from tests.support.virtual_clock import VirtualClockLoop
@@ -169,7 +171,7 @@ def small_batches(size: int) -> Iterator[None]:
 @contextmanager
 def few_looks() -> Iterator[None]:
     """Have durable runs looked at seldom: the hours that some scenarios take would be hours of looks."""
-    changed = (vars(run_module), "_LOOK_EVERY"), (vars(worker_module), "_LOOK_EVERY")
+    changed = [(vars(module), "_LOOK_EVERY") for module in (run_module, worker_module, rollouts_module)]
     before = [names[name] for names, name in changed]
     for names, name in changed:
         names[name] = _LOOKS
@@ -294,6 +296,8 @@ async def _play(scenario: Scenario) -> Played:
     workers = Workers(scenario, partial(make_client, scenario, cloud, network, limits)) if scenario.workers else None
     deeds = Deeds(scenario, cloud, bms, network, workers)
     played = Played(scenario, cloud.ledger, deeds.done, cloud)
+    stack = ExitStack()
+    stack.enter_context(answering(cloud) if any(map(_asks_ports, scenario.deeds)) else nullcontext())
     await bms.__aenter__()
     if workers is not None:
         await workers.open()
@@ -314,6 +318,7 @@ async def _play(scenario: Scenario) -> Played:
         if workers is not None:
             await workers.close()
             played.troubled = workers.troubled
+        stack.close()
     played.most_tasks, played.most_open = deeds.most_tasks, network.most_open
     tasks = asyncio.all_tasks() - mine
     played.left = {name: size for name, size in _sizes(bms).items() if size}
@@ -336,6 +341,10 @@ async def _play(scenario: Scenario) -> Played:
     played.machines = cloud.born_with
     played.refused = cloud.call_counts().refused
     return played
+
+
+def _asks_ports(deed: Deed) -> bool:
+    return isinstance(deed, RunFleet) and deed.durable is not None and deed.walk is not None and deed.walk.ready
 
 
 def _sizes(bms: BmsClient) -> dict[str, int]:
