@@ -130,9 +130,10 @@ class Books:
                 self._open_next()
             entry = heappop(ready)
             group = self.groups[entry & _INDEX_MASK]
-            if group.entry == entry and group.can_go:
-                break
-        group.entry = 0
+            if group.entry == entry:
+                group.entry = 0
+                if group.can_go:
+                    break
         number = min(group.can_go, count)
         if number == 1 or count >= self.can_go:
             return group, number

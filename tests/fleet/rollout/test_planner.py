@@ -316,6 +316,18 @@ def test_nothing_goes_before_all_were_added() -> None:
     assert not planner.is_over
 
 
+def test_a_planner_that_resumes_goes_on_with_a_group_of_which_one_was_lost() -> None:
+    planner = planner_of({"a": 4, "b": 2}, max_unavailable=2, packs=False)
+    for _ in planner.resuming({"a0", "a1"}.__contains__, 0):
+        pass
+    assert planner.take(0) == ("b0", "b1")
+    planner.end("a0", 1, well=False, available=False)
+    end_well(planner, "a1", at=1)
+
+    # It has as many rounds left as before those two were taken.
+    assert planner.take(1) == ("a2",)
+
+
 def test_ten_thousand_groups_are_sealed_in_steps() -> None:
     planner = RolloutPlanner(max_unavailable=1)
     for number in range(10_000):
