@@ -8,8 +8,8 @@ change of one of them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
-from heapq import heapify, heappop, heappush
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
 from typing import Final
 
 from bms_async.fleet.sharded import Pieces
@@ -113,10 +113,27 @@ class Books:
         while self.can_go < wanted and self.may_open():
             self._open_next()
 
-    def unqueue(self, indices: Collection[int]) -> None:
-        """Have groups wait no longer to be opened: each is opened by `open`, whatever its place in the order is."""
-        self._fresh = [entry for entry in self._fresh if entry & _INDEX_MASK not in indices]
-        heapify(self._fresh)
+    def unqueue(self, opens: Callable[[int], object], step: int) -> Iterator[None]:
+        """Have groups wait no longer to be opened: each is opened by `open`, whatever its place in the order is.
+
+        Args:
+            opens: Returns whether the group of an index is one of them.
+            step: How many groups there are between two yields.
+        """
+        waiting, self._fresh = self._fresh, []
+        while waiting:
+            entry = waiting.pop()
+            if not opens(entry & _INDEX_MASK):
+                heappush(self._fresh, entry)
+            if len(waiting) % step == 0:
+                yield
+
+    def dismantle(self, step: int) -> Iterator[None]:
+        """Forget all groups, so many at each step."""
+        for entries in (self.groups, self._fresh, self._later, self._ready):
+            while entries:
+                del entries[-step:]
+                yield
 
     def choose(self, count: int) -> tuple[Group, int]:
         """Return the group that goes first, and how many of it go before another has more rounds left.
@@ -130,9 +147,10 @@ class Books:
                 self._open_next()
             entry = heappop(ready)
             group = self.groups[entry & _INDEX_MASK]
-            if group.entry == entry and group.can_go:
-                break
-        group.entry = 0
+            if group.entry == entry:
+                group.entry = 0
+                if group.can_go:
+                    break
         number = min(group.can_go, count)
         if number == 1 or count >= self.can_go:
             return group, number

@@ -58,7 +58,9 @@ class Chains:
 
     def dismantle(self) -> Iterator[None]:
         """Forget all servers, some at each step."""
+        self._last = None
         yield from self._ids.dismantle()
+        yield from self._table.dismantle()
 
     def pop(self, group: Group, count: int) -> list[str]:
         """Remove the first servers of a group, of which so many wait; those that were put back are the first."""

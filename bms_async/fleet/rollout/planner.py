@@ -18,9 +18,9 @@ group everybody's business. And a list or a deque a group, which the garbage col
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
-from itertools import islice
 from typing import Final
 
 from bms_async.fleet.sharded import Table
@@ -115,8 +115,37 @@ class RolloutPlanner(RolloutProgress):
             was_taken: Returns whether a server was taken, or has left as one of a blocked group.
             now: Seconds.
         """
-        taken: list[tuple[Group, int]] = []
-        looked = 0
+        groups = self._books.groups
+        # Arrays by the index of the group: a list of a million tuples the collector reads from end to end.
+        numbers, is_touched = array("I", bytes(4 * len(groups))), bytearray(len(groups))
+        is_past_canaries = yield from self._count_taken(was_taken, numbers)
+        if is_past_canaries:
+            # The rest would not have gone if a canary had not been well.
+            self._canaries_left = 0
+            self._begin_main()
+        for group, number in zip(groups, numbers, strict=True):
+            # Of the groups that only canaries were taken of, the rest is untouched.
+            is_touched[group.index] = number > 0 and not (is_past_canaries and number <= group.waiting and group.later)
+            if group.index % _STEP == 0:
+                yield
+        yield from self._books.unqueue(is_touched.__getitem__, _STEP)
+        since = 0
+        for group, number in zip(groups, numbers, strict=True):
+            yield from self._take_again(group, number, now)
+            if is_touched[group.index]:
+                self._books.touch(group)
+                # Only now: else it would have a place in the order by what it had before.
+                self._books.open(group)
+            if self._leave_from == group.index and not group.waiting + group.later:
+                self._leave_from += 1
+            since += number + 1
+            if since >= _STEP:
+                since = 0
+                yield
+
+    def _count_taken(self, was_taken: Callable[[str], bool], numbers: array[int]) -> Generator[None, None, bool]:
+        """Count how many of each group were taken, and return whether some that are no canaries were."""
+        looked, is_past_canaries = 0, False
         for group in self._books.groups:
             number = 0
             for server_id in self._chains.from_first(group):
@@ -126,35 +155,32 @@ class RolloutPlanner(RolloutProgress):
                 if not was_taken(server_id):
                     break
                 number += 1
-            if number:
-                taken.append((group, number))
-        touched = {group.index for group, _ in taken}
-        if self.phase is RolloutPhase.CANARY and any(number > group.waiting for group, number in taken):
-            # The rest would not have gone if a canary had not been well. Of the groups that only canaries were taken
-            # of, the rest is untouched.
-            touched = {group.index for group, number in taken if number > group.waiting or not group.later}
-            self._canaries_left = 0
-            self._begin_main()
-        self._books.unqueue(touched)
-        for group, number in taken:
-            if group.index in touched:
-                self._books.open(group)
-                self._books.touch(group)
-            asked = Asked(group, now)
-            for server_id in self._chains.pop(group, number):
+            numbers[group.index] = number
+            is_past_canaries = is_past_canaries or number > group.waiting
+        return is_past_canaries and self.phase is RolloutPhase.CANARY
+
+    def _take_again(self, group: Group, number: int, now: float) -> Iterator[None]:
+        """Take so many of a group, in steps."""
+        asked = Asked(group, now)
+        while number:
+            servers = self._chains.pop(group, min(_STEP, number))
+            for server_id in servers:
                 self._asked[server_id] = asked
-            group.under_way += number
-            group.held += number
-            self.waiting -= number
-            self.under_way += number
-            self.unavailable += number
-            self._books.refresh(group)
-            yield
+            count = len(servers)
+            group.under_way += count
+            group.held += count
+            self.waiting -= count
+            self.under_way += count
+            self.unavailable += count
+            number -= count
+            if number:
+                yield
 
     def dismantling(self) -> Iterator[None]:
         """Forget all servers, in steps of some milliseconds: nothing may be asked of it any more."""
         yield from self._asked.dismantle()
         yield from self._chains.dismantle()
+        yield from self._books.dismantle(_STEP)
 
     def take(self, now: float, max_count: int = MAX_BATCH_SIZE) -> tuple[str, ...]:
         """Remove the servers that go now, in one call, and return them; none if nothing may go yet, or should wait.
@@ -303,14 +329,16 @@ class RolloutPlanner(RolloutProgress):
             return ()
         self._is_leaving = True
         popped: list[str] = []
-        for group in islice(self._books.groups, self._leave_from, None):
+        groups = self._books.groups
+        for index in range(self._leave_from, len(groups)):
             if len(popped) == max_count:
                 break
+            group = groups[index]
             group.waiting, group.later = group.waiting + group.later, 0
             if group.waiting:
                 popped += self._chains.pop(group, min(group.waiting, max_count - len(popped)))
             # What is left of it is popped next time.
-            self._leave_from = group.index
+            self._leave_from = index
         self.waiting -= len(popped)
         return tuple(popped)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -314,6 +316,41 @@ def test_nothing_goes_before_all_were_added() -> None:
 
     assert planner.take(0) == ()
     assert not planner.is_over
+
+
+def test_a_planner_that_resumes_goes_on_with_a_group_of_which_one_was_lost() -> None:
+    planner = planner_of({"a": 4, "b": 2}, max_unavailable=2, packs=False)
+    for _ in planner.resuming({"a0", "a1"}.__contains__, 0):
+        pass
+    assert planner.take(0) == ("b0", "b1")
+    planner.end("a0", 1, well=False, available=False)
+    end_well(planner, "a1", at=1)
+
+    # It has as many rounds left as before those two were taken.
+    assert planner.take(1) == ("a2",)
+
+
+@pytest.mark.parametrize("groups", [1, 40])
+def test_a_planner_resumes_and_is_taken_apart_in_steps(groups: int) -> None:
+    size = 20_000 // groups
+    planner = planner_of({f"{number:02}-": size for number in range(groups)})
+    asked: Counter[int] = Counter()
+    steps = 0
+
+    def was_taken(server_id: str) -> bool:
+        asked[steps] += 1
+        return True
+
+    taken = [0]
+    for _ in planner.resuming(was_taken, 0):
+        steps += 1
+        taken.append(planner.under_way)
+    taken.append(planner.under_way)
+
+    assert planner.under_way == 20_000
+    assert max(after - before for before, after in pairwise(taken)) <= 4000
+    assert max(asked.values()) <= 2000
+    assert len(list(planner.dismantling())) > 1
 
 
 def test_ten_thousand_groups_are_sealed_in_steps() -> None:

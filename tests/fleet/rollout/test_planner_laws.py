@@ -92,7 +92,7 @@ class _TouchesWhatCanariesTouched(RolloutPlanner):
         if self.phase == "main":
             for group in self._books.groups:
                 if group.under_way and group.later:
-                    self._books.unqueue([group.index])
+                    yield from self._books.unqueue(group.index.__eq__, 1)
                     self._books.open(group)
 
 
