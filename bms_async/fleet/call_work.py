@@ -16,13 +16,14 @@ Rejected: to read the limit of the function's call from a table. A function may 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias
 
 import anyio
 
 from bms_async._foreign import call_foreign, contain
-from bms_async.errors import BmsError
+from bms_async.errors import BmsError, FleetError
 from bms_async.session.probe import current_probe
 
 from .batch import Batch
@@ -142,6 +143,23 @@ class CallWork:
         except Exception as fault:  # noqa: BLE001 - R2 holds for faults of this package, too
             self._ends.on_fault(batch, fault)
 
+    async def _ask(self, server_id: str) -> object:
+        """Call the function, and await what it returns.
+
+        Raises:
+            FleetError: That cannot be awaited: a function that drops the coroutine of its call has done nothing.
+            Exception: The function raised it.
+        """
+        awaitable: object = self._call(server_id)
+        if inspect.isawaitable(awaitable):
+            return await awaitable
+        raise FleetError(
+            f"{self._tracker.action}: server {server_id}: expected a coroutine from the function, got "
+            f"{type(awaitable).__name__}; make it an `async def` that awaits its calls, or return the call itself",
+            code=None,
+            server_ids=(server_id,),
+        )
+
     async def _call_for(self, batch: Batch) -> None:
         probe = CallProbe(batch, self._tracker, self._crew, self._scheduler, lane=self._options.lane)
         token = current_probe.set(probe)
@@ -154,7 +172,7 @@ class CallWork:
                     is_called = True
                     # A function may do anything before its first call.
                     probe.note()
-                    result = await call_foreign("the call of a server", self._call, batch.ids[0])
+                    result = await call_foreign("the call of a server", self._ask, batch.ids[0])
                     is_over = True
         except Exception as raised:  # noqa: BLE001 - one server of many, whose outcome it is
             error = raised

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import anyio
 import pytest
@@ -266,11 +267,30 @@ def test_an_argument_that_is_refused_fails_its_server_and_nothing_is_sent() -> N
     run_virtually(main)
 
 
-def test_a_plain_function_and_one_that_keeps_the_processor_busy_have_their_outcomes_too() -> None:
+def test_a_function_that_keeps_the_processor_busy_has_its_outcomes_too() -> None:
+    async def call(server_id: str) -> str:
+        return server_id.upper() if sum(range(10_000)) else ""
+
     async def main() -> None:
         async with simulated(servers=300) as sim:
-            outcomes = await outcomes_of(sim, lambda server_id: sum(range(10_000)) and server_id.upper())
+            outcomes = await outcomes_of(sim, call)
             assert [outcome.result for outcome in outcomes] == [each.upper() for each in sim.ids]
+
+    run_virtually(main)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_a_function_that_drops_its_call_has_done_nothing_and_its_servers_are_failed() -> None:
+    async def main() -> None:
+        async with simulated(servers=2) as sim:
+
+            def call(server_id: str) -> Any:
+                sim.bms.servers.rename(server_id, "web")  # type: ignore[unused-coroutine]  # that is the mistake
+
+            outcome = (await sim.bms.fleet.each(sim.ids, call)).outcomes[0]
+            assert outcome.state is S.FAILED
+            assert "expected a coroutine from the function, got NoneType" in str(outcome.error)
+            assert sim.arrived("servers.rename") == 0
 
     run_virtually(main)
 
