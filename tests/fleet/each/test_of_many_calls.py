@@ -110,9 +110,13 @@ def test_r9_servers_that_wait_are_skipped_some_hundreds_in_a_pass_of_the_loop(ho
 def test_r9_the_collector_does_not_visit_outcomes_without_a_result() -> None:
     async def main() -> None:
         async with simulated(servers=1) as sim:
-            report = await sim.bms.fleet.each(names(2000), lambda server_id: [server_id], keep_results=False)  # type: ignore[arg-type, return-value]
+
+            async def call(server_id: str) -> list[str]:
+                return [server_id]
+
+            report = await sim.bms.fleet.each(names(2000), call, keep_results=False)
             assert not any(gc.is_tracked(outcome) for outcome in report.outcomes)
-            kept = await sim.bms.fleet.each(names(2000), lambda server_id: [server_id])  # type: ignore[arg-type, return-value]
+            kept = await sim.bms.fleet.each(names(2000), call)
             assert all(type(outcome) is not Outcome for outcome in kept.outcomes)
             # One that nobody reads is stored apart from its result.
             assert not any(gc.is_tracked(item) for item in kept.outcomes._items)  # type: ignore[attr-defined]
