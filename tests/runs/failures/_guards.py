@@ -57,7 +57,7 @@ def _ignore_who_has_it() -> None:
         """Go on with whatever it is."""
 
     # It names all values that it is given, which a store may insist on.
-    steps.__dict__["_IS_MINE"] = "run = $1 AND number = $2 AND $3 = $3 AND $4 = $4"
+    steps.IS_MINE = "run = $1 AND number = $2 AND $3 = $3 AND $4 = $4"
     Worker._heed = heed  # type: ignore[method-assign]
 
 
