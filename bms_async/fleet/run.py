@@ -312,6 +312,7 @@ class FleetRun:
         if tracker.hook_events is not None:
             tracker.hook_events.on_end(self._report, tracker.error)
         tracker.notify()
+        await self._work.walk.dismantle()
 
     async def _wait(self) -> FleetReport:
         check_loop(self._loop, "the run")

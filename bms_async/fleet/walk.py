@@ -136,6 +136,11 @@ class Walk:
         """Return what the run's report says of its rollout; None without one."""
         return None if self._rollout is None else await self._rollout.report()
 
+    async def dismantle(self) -> None:
+        """Forget all servers: to free those of a large rollout at once would hold the loop."""
+        if self._rollout is not None:
+            await self._rollout.dismantle()
+
     def waits_for(self) -> str | None:
         """Return why nothing begins at the moment; None if something may."""
         why = self.gate.why_closed(self._tracker.clock.now())

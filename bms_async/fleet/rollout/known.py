@@ -7,7 +7,7 @@ are not read again.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import anyio
 import anyio.lowlevel
@@ -83,6 +83,11 @@ class KnownServers:
         """Forget all of a server but its group."""
         if self._kept.get(server_id) is not None:
             self._kept[server_id] = None
+
+    def dismantling(self) -> Iterator[None]:
+        """Forget all servers, in steps of some milliseconds."""
+        for table in (self._groups, self._kept, self._keys):
+            yield from table.dismantle()
 
     def check(self) -> None:
         """Check that no function of the rollout has raised.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from types import TracebackType
 
 import anyio
@@ -81,6 +82,7 @@ class RolloutWalk:
             tracker.keep_back = self._recovery.hold
         tracker.on_server = self._known.note
         tracker.on_end = self.feed.on_end
+        self._last_standing: RolloutStanding | None = None
         self._preparing = anyio.CancelScope()
         self._exits = AsyncExitStack()
 
@@ -143,8 +145,15 @@ class RolloutWalk:
         return text if answer is None else f"{text}{', the first' if held > 1 else ''}: {answer}"
 
     def standing(self) -> RolloutStanding:
-        """Return how far the rollout is."""
-        return self._planner.standing(self._tracker.loop_time())
+        """Return how far the rollout is, or was at its end."""
+        return self._last_standing or self._planner.standing(self._tracker.loop_time())
+
+    async def dismantle(self) -> None:
+        """Forget all servers, some at a time; only the standing is left."""
+        if self._last_standing is None:
+            self._last_standing = self.standing()
+            for _ in chain(self._planner.dismantling(), self._known.dismantling()):
+                await anyio.lowlevel.checkpoint()
 
     def note_pause(self) -> None:
         """Note that the run is paused from now on."""

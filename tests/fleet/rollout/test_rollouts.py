@@ -163,3 +163,19 @@ def test_a_window_that_closes_in_the_middle_holds_the_rest_until_it_opens_again(
             assert (hours - 0.5) * 3600 - 3700 <= max(first) - min(first) <= (hours - 0.5) * 3600
 
     run_virtually(main)
+
+
+def test_a_run_that_has_ended_keeps_how_far_its_rollout_was_and_no_servers() -> None:
+    async def main() -> None:
+        async with simulated(servers=40, rack_size=10, job_seconds=(30, 30)) as sim:
+            run = sim.bms.fleet.reboot(sim.bms.servers.list(), rollout=Rollout(group_by="tag:rack", max_unavailable=2))
+            await run
+            await advance(1)
+            standing = run.progress.rollout
+            assert standing is not None
+            assert (standing.groups_done, standing.waiting, standing.under_way) == (4, 0, 0)
+            walk = run._work.walk._rollout
+            assert walk is not None
+            assert not list(walk._planner.groups())
+
+    run_virtually(main)
