@@ -6,6 +6,7 @@ transaction. So a run is in the journal with all of its servers, or not at all.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ import msgspec
 
 from bms_async._threads import run_in_thread
 from bms_async.errors import InvalidRequestError
+from bms_async.fleet.clock import Clock
 from bms_async.fleet.outcome import Outcome, OutcomeState, make_outcome
 from bms_async.fleet.packed import count_states, pack_outcomes
 from bms_async.fleet.plan import AbortRule, Intake
@@ -117,10 +119,12 @@ async def _group(
     await known.read_missing(ids, servers)
     known.check()
     planned, unknown = [], []
+    ended = Clock(asyncio.get_running_loop()).now()
     for index, server_id in enumerate(await known.in_order(ids), 1):
         group = known.group(server_id)
         if group is None:
-            unknown.append(make_outcome(server_id, OutcomeState.SKIPPED, error=unknown_group(action, server_id)))
+            error = unknown_group(action, server_id)
+            unknown.append(make_outcome(server_id, OutcomeState.SKIPPED, error=error, ended=ended))
         else:
             planned.append((server_id, group))
         if index % YIELD_EVERY == 0:

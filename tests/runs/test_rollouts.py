@@ -522,3 +522,18 @@ def test_what_failed_in_a_rollout_is_tried_again_by_another_one(tmp_path: Path) 
         assert not any(await client.runs._journal.run(ask, "SELECT run FROM bms_async_plans"))
 
     at_a_site(tmp_path, main, **RACKS)
+
+
+def test_a_server_that_the_cloud_does_not_show_is_skipped_when_the_run_begins(tmp_path: Path) -> None:
+    async def main(site: Site) -> None:
+        client = await site.client()
+        begun = wall(site)
+        run = await client.runs.reboot([*site.ids, "no-such-server"], key="k", rollout=ONE_OF_A_RACK)
+        report = await run
+        (unseen,) = [outcome for outcome in report.outcomes if outcome.server_id == "no-such-server"]
+        assert unseen.state is OutcomeState.SKIPPED
+        assert "its group is not known" in str(unseen.error)
+        assert unseen.ended is not None
+        assert timedelta(0) <= unseen.ended - begun < timedelta(minutes=1)
+
+    at_a_site(tmp_path, main, **RACKS)

@@ -9,7 +9,7 @@ from bms_async import Outcome, OutcomeState
 from bms_async.errors import CallError, TransportError
 from tests.simulation.actors import RanFleet
 from tests.simulation.evidence import SLACK, Evidence
-from tests.simulation.ledger import Part
+from tests.simulation.ledger import Exchange, Part
 
 _READINGS = ("nova.servers.list_details", "nova.servers.get")
 _DISTANCE = 1.0
@@ -24,7 +24,8 @@ def judge_native(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | N
         return None if _why_unknown(evidence, ran, outcome) else f"nothing was lost ({outcome.error!r})"
     server_id = outcome.server_id
     parts = evidence.parts(ran.deed, server_id, ran.began)
-    if evidence.is_alone(server_id) and any(part.changes for part in parts):
+    is_certain = evidence.is_alone(server_id) and not _is_denied(evidence, server_id)
+    if is_certain and any(part.changes for part in parts):
         return f"it was done ({outcome.error!r})"
     return None if _why_failed(evidence, ran, outcome, parts) else f"nothing went wrong ({outcome.error!r})"
 
@@ -33,8 +34,9 @@ def _why_failed(evidence: Evidence, ran: RanFleet, outcome: Outcome, parts: list
     server_id, error = outcome.server_id, outcome.error
     at = evidence.known_at(ran, outcome)
     of_all = evidence.ledger.parts.get(server_id, [])
-    if server_id not in evidence.ledger.powered or any(part.gone and part.ends <= at for part in of_all):
-        return "no server has this id"
+    gone = any(part.gone and part.ends <= at for part in of_all)
+    if gone or server_id not in evidence.ledger.powered or _is_denied(evidence, server_id):
+        return "no server has this id, or so it was told"
     if any(part.obeyed and part.code is not None and part.ends <= at for part in parts):
         return "the cloud could not do it"
     asked = evidence.exchanges(ran.deed, server_id, ran.began)
@@ -46,6 +48,11 @@ def _why_failed(evidence: Evidence, ran: RanFleet, outcome: Outcome, parts: list
         return "it never came to the cloud"
     is_shared = not evidence.is_alone(server_id) and any(part.obeyed for part in of_all)
     return "somebody else did something to it" if is_shared else None
+
+
+def _is_denied(evidence: Evidence, server_id: str) -> bool:
+    looks = (each for each in evidence.asked.get(server_id, ()) if each.operation == "nova.servers.get")
+    return any(each.status == 404 for each in looks)
 
 
 def _why_unknown(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | None:
@@ -72,6 +79,19 @@ def _why_unknown(evidence: Evidence, ran: RanFleet, outcome: Outcome) -> str | N
     return None
 
 
+def _first_tries(exchanges: list[Exchange]) -> Iterator[Exchange]:
+    """The readings, without those that failed and are repeated as any other call is."""
+    failed: set[tuple[str, frozenset[str]]] = set()
+    for each in exchanges:
+        if each.operation in _READINGS:
+            what = each.operation, each.servers
+            if what not in failed:
+                yield each
+            failed -= {what}
+            if each.status != 200:
+                failed.add(what)
+
+
 def judge_listings(evidence: Evidence) -> Iterator[str]:
     """Tell whether a cloud was asked for states more often than once a second for each run, or for each server."""
     played = evidence.played
@@ -79,10 +99,7 @@ def judge_listings(evidence: Evidence) -> Iterator[str]:
     # What waits for a token or for a connection leaves with what came after it.
     if runs != 1 or played.scenario.auth == "password" or evidence.breaks:
         return
-    readings = [each for each in played.exchanges if each.operation in _READINGS]
-    # What failed is repeated as any other call is.
-    first_tries = readings[:1] + [later for earlier, later in pairwise(readings) if earlier.status == 200]
-    for earlier, later in pairwise(first_tries):
+    for earlier, later in pairwise(_first_tries(played.exchanges)):
         if later.began - earlier.began < _DISTANCE - SLACK:
             yield f"R1 two readings of states came within {later.began - earlier.began:.3f} s, at {later.began:.3f}"
             return
