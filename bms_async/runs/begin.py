@@ -21,7 +21,7 @@ from bms_async.fleet.packed import count_states, pack_outcomes
 from bms_async.fleet.plan import AbortRule, Intake
 from bms_async.fleet.rollout.known import KnownServers, pop_all, unknown_group
 from bms_async.fleet.source import IdSource, Servers
-from bms_async.fleet.tracker import YIELD_EVERY, RunTracker
+from bms_async.fleet.tracker import RunTracker
 from bms_async.fleet.walk import ServerSource
 from bms_async.journal import Journal, KeptRun, NewBatch, NewBlock, NewPlan, NewRun, digest_ids, pack_ids
 from bms_async.journal.journal import PATIENCE
@@ -115,20 +115,14 @@ async def _group(
         CallError: They could not be read.
         Exception: A function of the rollout raised it.
     """
-    ids = await pop_all(intake)
-    await known.read_missing(ids, servers)
-    known.check()
     planned, unknown = [], []
     ended = Clock(asyncio.get_running_loop()).now()
-    for index, server_id in enumerate(await known.in_order(ids), 1):
-        group = known.group(server_id)
+    async for server_id, group in known.placed(await pop_all(intake), servers):
         if group is None:
             error = unknown_group(action, server_id)
             unknown.append(make_outcome(server_id, OutcomeState.SKIPPED, error=error, ended=ended))
         else:
             planned.append((server_id, group))
-        if index % YIELD_EVERY == 0:
-            await anyio.lowlevel.checkpoint()
     return planned, unknown
 
 

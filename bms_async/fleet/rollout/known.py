@@ -7,7 +7,7 @@ are not read again.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 
 import anyio
 import anyio.lowlevel
@@ -130,6 +130,28 @@ class KnownServers:
         for _ in keys.dismantle():
             await anyio.lowlevel.checkpoint()
         return ordered
+
+
+    async def placed(self, ids: Iterable[str], source: ServerSource) -> AsyncIterator[tuple[str, str | None]]:
+        """Iterate over servers in the order in which they are to go, each with its group.
+
+        Args:
+            ids: All servers of the run.
+            source: Reads those that were not seen.
+
+        Yields:
+            A server, and its group; None for one that the cloud does not show.
+
+        Raises:
+            CallError: They could not be read.
+            Exception: A function of the rollout raised it.
+        """
+        await self.read_missing(ids, source)
+        self.check()
+        for index, server_id in enumerate(await self.in_order(ids), 1):
+            yield server_id, self.group(server_id)
+            if index % YIELD_EVERY == 0:
+                await anyio.lowlevel.checkpoint()
 
 
 async def pop_all(intake: Intake) -> Pieces[str]:

@@ -10,13 +10,12 @@ import anyio.lowlevel
 from bms_async.errors import InvalidRequestError
 from bms_async.fleet.outcome import OutcomeState
 from bms_async.fleet.plan import AbortRule, Intake, is_number
-from bms_async.fleet.sharded import Pieces
 from bms_async.fleet.source import IdSource, Servers
-from bms_async.fleet.tracker import YIELD_EVERY, RunTracker
+from bms_async.fleet.tracker import RunTracker
 from bms_async.fleet.walk import ServerSource
 
 from .forecast import Forecast, RolloutPlan
-from .known import KnownServers
+from .known import KnownServers, pop_all
 from .planner import RolloutPlanner
 from .rollout import Rollout
 
@@ -96,23 +95,12 @@ def _check(rollout: object, seconds_each: object, wave_size: object) -> None:
 
 async def _hand_over(intake: Intake, known: KnownServers, source: ServerSource, planner: RolloutPlanner) -> int:
     """Hand all servers to the planner; return how many the cloud does not show."""
-    ids: Pieces[str] = Pieces()
-    while chunk := intake.pop_batch(YIELD_EVERY):
-        for server_id in chunk:
-            ids.append(server_id)
-        await anyio.lowlevel.checkpoint()
-    await known.read_missing(ids, source)
-    if known.error is not None:
-        raise known.error
     hidden = 0
-    for index, server_id in enumerate(await known.in_order(ids), 1):
-        group = known.group(server_id)
+    async for server_id, group in known.placed(await pop_all(intake), source):
         if group is None:
             hidden += 1
         else:
             planner.add(server_id, group)
-        if index % YIELD_EVERY == 0:
-            await anyio.lowlevel.checkpoint()
     for _ in planner.sealing():
         await anyio.lowlevel.checkpoint()
     return hidden

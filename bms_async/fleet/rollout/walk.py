@@ -210,14 +210,11 @@ class RolloutWalk:
         tracker.stop()
 
     async def _hand_to_planner(self) -> None:
-        tracker, known, planner = self._tracker, self._known, self._planner
+        tracker, planner = self._tracker, self._planner
         ids = await pop_all(tracker.intake)
         self.feed.unplanned = iter(ids)
-        await known.read_missing(ids, self._servers)
-        known.check()
         canaries_left = self._rollout.canary
-        for index, server_id in enumerate(await known.in_order(ids), 1):
-            group = known.group(server_id)
+        async for server_id, group in self._known.placed(ids, self._servers):
             if group is None:
                 tracker.conclude(server_id, OutcomeState.SKIPPED, error=unknown_group(tracker.action, server_id))
             else:
@@ -225,8 +222,6 @@ class RolloutWalk:
                 if canaries_left:
                     self._canaries[server_id] = True
                     canaries_left -= 1
-            if index % YIELD_EVERY == 0:
-                await anyio.lowlevel.checkpoint()
         for _ in planner.sealing():
             await anyio.lowlevel.checkpoint()
 
