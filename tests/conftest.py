@@ -86,9 +86,9 @@ async def database(postgres: Postgres) -> AsyncIterator[str]:
         yield name
 
 
-# One more than there are processors: a test that kills processes waits nearly all of its time.
+# Two more than there are processors: a test that kills processes, or follows a command, waits nearly all of its time.
 def pytest_xdist_auto_num_workers() -> int:
-    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+    return len(os.sched_getaffinity(0)) + 2 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 2
 
 
 @cache

@@ -100,9 +100,14 @@ class _Desk:
 
     async def look(self) -> None:
         """Say which runs have ended since the last look."""
-        touched, self._touched = self._touched, set()
-        for key in touched:
-            await self._look(key)
+        for key in tuple(self._touched):
+            self._touched.discard(key)
+            try:
+                await self._look(key)
+            except BaseException:
+                # Ended in the middle of it, as by Ctrl-C: the last look has it once more.
+                self._touched.add(key)
+                raise
 
     async def _look(self, key: str) -> None:
         try:

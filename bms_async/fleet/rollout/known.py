@@ -131,7 +131,6 @@ class KnownServers:
             await anyio.lowlevel.checkpoint()
         return ordered
 
-
     async def placed(self, ids: Iterable[str], source: ServerSource) -> AsyncIterator[tuple[str, str | None]]:
         """Iterate over servers in the order in which they are to go, each with its group.
 
