@@ -23,7 +23,7 @@ from typing import TypeAlias
 import anyio
 
 from bms_async._foreign import call_foreign, contain
-from bms_async.errors import BmsError, FleetError
+from bms_async.errors import FleetError
 from bms_async.session.probe import current_probe
 
 from .batch import Batch
@@ -189,19 +189,12 @@ class CallWork:
             probe.forget()
             self._take_back(batch)
         elif error is not None:
-            self._on_error(batch, error, probe)
+            self._ends.on_error(batch, error, probe)
         elif is_over:
             probe.note()
             await self._ends.on_result(batch, result, probe)
         else:
-            self._conclude(batch, OutcomeState.UNKNOWN)
-
-    def _on_error(self, batch: Batch, error: Exception, probe: CallProbe) -> None:
-        """Give a server its outcome by what the function raised, or have it called again later."""
-        self._ends.on_error(batch, error, probe)
-
-    def _conclude(self, batch: Batch, state: OutcomeState, error: BmsError | None = None) -> None:
-        self._ends.conclude(batch, state, error)
+            self._ends.conclude(batch, OutcomeState.UNKNOWN)
 
     async def _take_back_cancellation(self, scope: anyio.CancelScope) -> None:
         """Take back cancellations that are over, or that the function has asked for: its worker goes on."""

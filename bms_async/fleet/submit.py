@@ -14,7 +14,6 @@ together run in one pass of the loop, which blocks it; the run concludes open ba
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -34,8 +33,6 @@ from .outcome import OutcomeState, judge_sub_job, may_repeat_sub_job
 from .reconcile import Reconciler
 from .requeue import Requeue
 from .tracker import RunTracker
-
-_log = logging.getLogger("bms_async.fleet")
 
 _MAX_IN_FLIGHT = 50
 """How many batches may wait for their response at once: what the limit lets through in one burst."""

@@ -102,7 +102,6 @@ class RunPlan:
     def __init__(self, journal: Journal, kept: KeptBatch, *, plans: Callable[[], int] = lambda: 1) -> None:
         self._journal = journal
         self._plans = plans
-        self._kept = kept
         self.claim = kept.claim
         loop = asyncio.get_running_loop()
         self._clock = Clock(loop)

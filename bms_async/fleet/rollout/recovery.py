@@ -10,7 +10,6 @@ is well, it is no longer unavailable.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -26,8 +25,6 @@ from bms_async.models import Server
 
 from .checker import ReadinessChecker
 from .rollout import Check
-
-_log = logging.getLogger("bms_async.fleet")
 
 
 class HasServers(Protocol):
