@@ -16,6 +16,9 @@ from .sharded import Queue, Table
 
 T = TypeVar("T")
 
+ANY_NUMBER = 1 << 62
+"""The size of an intake in which all ids of a run wait."""
+
 REFILL_FRACTION = 4
 """A wave is refilled once there is room for a quarter of a batch: a call is scarcer than a server that waits."""
 

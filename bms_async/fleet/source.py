@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Generator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Generator, Iterable, Iterator
 from contextlib import aclosing
 from typing import TypeAlias
 
@@ -16,6 +16,7 @@ from bms_async._foreign import call_foreign, call_foreign_now, iterate_foreign, 
 from bms_async.errors import InvalidRequestError
 from bms_async.models import BriefServer, CreatedServer, Server
 
+from .plan import ANY_NUMBER, AbortRule, Intake
 from .tracker import YIELD_EVERY, RunTracker
 
 _log = logging.getLogger("bms_async.fleet")
@@ -164,6 +165,35 @@ class IdSource:
                 await self._demand.wait()
         elif index % YIELD_EVERY == 0:
             await anyio.lowlevel.checkpoint()
+
+
+async def read_all(
+    servers: Servers, *, action: str, check: bool, on_server: Callable[[Server], None] | None = None
+) -> RunTracker:
+    """Read servers to their end, for who has to know all of them before the first one is asked.
+
+    Args:
+        servers: The servers.
+        action: Such as ``servers.reboot``.
+        check: Whether ids are checked against the reference.
+        on_server: Called with each that is more than an id.
+
+    Returns:
+        A tracker: its intake has the ids, each once, and its outcomes are those of invalid ones.
+
+    Raises:
+        InvalidRequestError: It is no source of servers.
+        Exception: The source raised it.
+    """
+    tracker = RunTracker(action, Intake(size=ANY_NUMBER, check=check), AbortRule(None, 1), hold=False)
+    tracker.on_server = on_server
+    source = IdSource(servers, tracker)
+    try:
+        await source.read()
+        tracker.raise_error()
+    finally:
+        await source.finish(admit=False)
+    return tracker
 
 
 def _copy_small(ids: Servers) -> Servers:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from .feed import Feed, StreamFeed
 from .options import RunOptions
-from .plan import Intake, WaveLimit
+from .plan import ANY_NUMBER, Intake, WaveLimit
 from .rollout.gate import Gate
 from .source import IdSource
 from .tracker import RunTracker
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from .rollout.report import RolloutReport
     from .rollout.standing import RolloutStanding
     from .rollout.walk import RolloutWalk
-
-_ANY_NUMBER = 1 << 62
 
 
 class ServerSource(Protocol):
@@ -158,5 +156,5 @@ def make_intake(options: RunOptions, *, check: bool) -> Intake:
         options: The run's options.
         check: Whether ids are checked against the reference.
     """
-    size = _ANY_NUMBER if options.rollout is not None else WaveLimit(options.wave_size).size
+    size = ANY_NUMBER if options.rollout is not None else WaveLimit(options.wave_size).size
     return Intake(size=size, check=check)

@@ -18,10 +18,9 @@ from bms_async.errors import InvalidRequestError
 from bms_async.fleet.clock import Clock
 from bms_async.fleet.outcome import Outcome, OutcomeState, make_outcome
 from bms_async.fleet.packed import count_states, pack_outcomes
-from bms_async.fleet.plan import AbortRule, Intake
+from bms_async.fleet.plan import Intake
 from bms_async.fleet.rollout.known import KnownServers, pop_all, unknown_group
-from bms_async.fleet.source import IdSource, Servers
-from bms_async.fleet.tracker import RunTracker
+from bms_async.fleet.source import Servers, read_all
 from bms_async.fleet.walk import ServerSource
 from bms_async.journal import Journal, KeptRun, NewBatch, NewBlock, NewPlan, NewRun, digest_ids, pack_ids
 from bms_async.journal.journal import PATIENCE
@@ -30,8 +29,6 @@ from bms_async.validation.common import MAX_BATCH_SIZE
 
 from .options import CheckedOptions
 from .plan_records import pack_plan
-
-_ANY_NUMBER = 1 << 62
 
 
 async def write_down(
@@ -144,15 +141,8 @@ async def read_ids(
         InvalidRequestError: It is no source of ids.
         Exception: The source raised it.
     """
-    tracker = RunTracker(action, Intake(size=_ANY_NUMBER, check=check), AbortRule(None, 1), hold=False)
-    if known is not None:
-        tracker.on_server = known.note
-    source = IdSource(ids, tracker)
-    try:
-        await source.read()
-        tracker.raise_error()
-    finally:
-        await source.finish(admit=False)
+    on_server = None if known is None else known.note
+    tracker = await read_all(ids, action=action, check=check, on_server=on_server)
     return tracker.intake, list(tracker.outcomes)
 
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from datetime import UTC, datetime
 
 import anyio.lowlevel
 
 from bms_async.errors import InvalidRequestError
+from bms_async.fleet.clock import Clock
 from bms_async.fleet.outcome import OutcomeState
-from bms_async.fleet.plan import AbortRule, Intake, is_number
-from bms_async.fleet.source import IdSource, Servers
-from bms_async.fleet.tracker import RunTracker
+from bms_async.fleet.plan import Intake, is_number
+from bms_async.fleet.source import Servers, read_all
 from bms_async.fleet.walk import ServerSource
 
 from .forecast import Forecast, RolloutPlan
 from .known import KnownServers, pop_all
 from .planner import RolloutPlanner
 from .rollout import Rollout
-
-_ANY_NUMBER = 1 << 62
 
 
 async def preview(
@@ -50,15 +49,11 @@ async def preview(
         CallError: The servers could not be read.
     """
     _check(rollout, seconds_each, wave_size)
-    tracker = RunTracker("plan", Intake(size=_ANY_NUMBER, check=check), AbortRule(None, 1), hold=False)
-    began = tracker.clock.now() if start is None else start
+    began = Clock(asyncio.get_running_loop()).now() if start is None else start
     if not isinstance(began, datetime) or began.utcoffset() is None:
         raise InvalidRequestError("start", start, "expected an aware datetime, such as datetime.now(UTC), or None")
     known = KnownServers(rollout)
-    tracker.on_server = known.note
-    await IdSource(servers, tracker).read()
-    if tracker.error is not None:
-        raise tracker.error
+    tracker = await read_all(servers, action="plan", check=check, on_server=known.note)
     planner = RolloutPlanner(
         canary=rollout.canary,
         max_unavailable=rollout.max_unavailable,
