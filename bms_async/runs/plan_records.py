@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
+import anyio.lowlevel
 import msgspec
 
 from bms_async.errors import JournalError
 from bms_async.fleet.rollout.standing import RolloutStanding
-from bms_async.journal import COPY_ADVICE, KeptPlan, NewPlan, pack_ids, unpack_ids
+from bms_async.fleet.tracker import YIELD_EVERY
+from bms_async.journal import COPY_ADVICE, Journal, KeptPlan, NewPlan, pack_ids, unpack_ids
+from bms_async.journal.transactions.plans import read_plan
 
 SERVERS_A_PART = 10_000
 """Servers of a part of a plan: to pack or unpack one takes some milliseconds."""
@@ -72,6 +75,25 @@ def unpack_part(part: KeptPlan) -> Iterator[tuple[str, str]]:
             f"{COPY_ADVICE}"
         ) from error
     return ((server_id, groups.names[at]) for server_id, at in zip(ids, groups.at, strict=True))
+
+
+async def read_servers(journal: Journal, run: str) -> AsyncIterator[tuple[str, str]]:
+    """Iterate over the servers of a run's plan and their groups, in the order in which they may go.
+
+    Args:
+        journal: The journal, open.
+        run: The run's id.
+
+    Raises:
+        JournalError: The plan cannot be read.
+    """
+    after = -1
+    while (part := await journal.run(read_plan, run, after, writes=False)) is not None:
+        after = part.number
+        for index, server in enumerate(unpack_part(part), 1):
+            yield server
+            if index % YIELD_EVERY == 0:
+                await anyio.lowlevel.checkpoint()
 
 
 def _pack_part(servers: Iterable[tuple[str, str]]) -> NewPlan:

@@ -17,10 +17,9 @@ from bms_async.fleet.rollout.report import MAX_PAUSES, GroupReport, RolloutRepor
 from bms_async.fleet.rollout.room import allowed_of
 from bms_async.fleet.sharded import Table
 from bms_async.journal import Journal, KeptRun
-from bms_async.journal.transactions.plans import read_plan
 
 from .options import decode_options
-from .plan_records import unpack_part
+from .plan_records import read_servers
 from .rollouts import end_of
 
 _YIELD_EVERY = 500
@@ -85,12 +84,7 @@ async def report_rollout(journal: Journal, run: KeptRun, outcomes: Outcomes, end
 
 
 async def _read_plan(journal: Journal, run: str, canaries: int) -> _Plan:
-    plan, after, count = _Plan(canaries), -1, 0
-    while (part := await journal.run(read_plan, run, after, writes=False)) is not None:
-        after = part.number
-        for server_id, group in unpack_part(part):
-            plan.add(server_id, group)
-            count += 1
-            if count % _YIELD_EVERY == 0:
-                await anyio.lowlevel.checkpoint()
+    plan = _Plan(canaries)
+    async for server_id, group in read_servers(journal, run):
+        plan.add(server_id, group)
     return plan

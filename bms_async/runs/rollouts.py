@@ -53,7 +53,6 @@ from bms_async.journal.transactions.plans import (
     has_unsent,
     note_standing,
     read_open_batches,
-    read_plan,
     release,
     skip_planned,
 )
@@ -62,7 +61,7 @@ from bms_async.journal.transactions.steps import finish, read_blocks
 from bms_async.validation.common import MAX_BATCH_SIZE
 
 from .options import decode_options
-from .plan_records import KeptStanding, unpack_part
+from .plan_records import KeptStanding, read_servers
 
 Ts = TypeVarTuple("Ts")
 
@@ -188,14 +187,8 @@ class RunPlan:
                     ended.setdefault(end_of(outcome), Pieces()).append(outcome.server_id)
                 self._seen = block.number
         await self._collect_open(released)
-        after, count = -1, 0
-        while (part := await self._journal.run(read_plan, self.claim.run, after, writes=False)) is not None:
-            after = part.number
-            for server_id, group in unpack_part(part):
-                planner.add(server_id, group)
-                count += 1
-                if count % _YIELD_EVERY == 0:
-                    await anyio.lowlevel.checkpoint()
+        async for server_id, group in read_servers(self._journal, self.claim.run):
+            planner.add(server_id, group)
         for _ in planner.sealing():
             await anyio.lowlevel.checkpoint()
         if len(released):

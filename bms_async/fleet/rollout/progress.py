@@ -95,6 +95,11 @@ class RolloutProgress(ABC):
             reason=self._reason(now),
         )
 
+    def reason(self, now: float) -> WaitReason | None:
+        """Return why no server is taken just now, None if some may go or all is over."""
+        self._advance(now)
+        return self._reason(now)
+
     def _note_lost(self, server_id: str, group: Group) -> None:
         self.lost += 1
         self._lost[server_id] = group

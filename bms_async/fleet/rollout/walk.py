@@ -137,7 +137,7 @@ class RolloutWalk:
         """Return why nothing begins at the moment; None if something may."""
         if not self.feed.is_sealed:
             return "the servers are being read"
-        reason = self.standing().reason if self._planner.waiting else None
+        reason = self._planner.reason(self._tracker.loop_time()) if self._planner.waiting else None
         if reason is None or self._recovery is None or not self._recovery.held:
             return reason
         held, answer = self._recovery.held, self._recovery.last_answer()
