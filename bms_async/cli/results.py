@@ -8,6 +8,7 @@ import msgspec
 from rich.text import Text
 
 from bms_async import OutcomeState, explain
+from bms_async.errors.fleet import shown_group
 
 from .cells import wrap
 from .exit import print_error
@@ -107,7 +108,7 @@ def print_results(results: Results, failures: Failures, *, where: str, quiet: bo
         lines.append(f"{pluralize(results.unverified, 'outcome')} could not be verified: no state could be read")
     if blocked := failures.blocked():
         named = [
-            f"{strip_control_chars(group) or '(none)'} ({pluralize(count, 'server')})"
+            f"{shown_group(strip_control_chars(group))} ({pluralize(count, 'server')})"
             for count, group in blocked[:_MAX_BLOCKED]
         ]
         more = f" and {len(blocked) - len(named):,} more" if len(blocked) > len(named) else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bms_async import Progress
+from bms_async.errors.fleet import shown_group
 
 from .texts import pluralize, strip_control_chars
 
@@ -22,7 +23,7 @@ def describe_groups(progress: Progress) -> str:
     if standing.groups_touched:
         parts.append(f"{standing.groups_touched:,} touched")
     if standing.groups_blocked:
-        named = _named([group or "(none)" for group in standing.blocked_groups], standing.groups_blocked)
+        named = _named([shown_group(group) for group in standing.blocked_groups], standing.groups_blocked)
         parts.append(f"{standing.groups_blocked:,} blocked ({named})")
     return ", ".join(parts)
 

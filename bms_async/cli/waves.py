@@ -7,6 +7,7 @@ from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Literal
 
 from bms_async import PlannedWave, Rollout, RolloutPlan, Server
+from bms_async.errors.fleet import shown_group
 
 from .output import json_line, write
 from .texts import duration, pluralize, strip_control_chars
@@ -78,7 +79,7 @@ def _line(wave: PlannedWave, zone: tzinfo | None, *, names_groups: bool) -> str:
     calls = "" if wave.calls == 1 else f" in {wave.calls} calls"
     groups = ""
     if names_groups:
-        named = ", ".join(strip_control_chars(name) or "(none)" for name in wave.first_groups[:_MAX_NAMED])
+        named = ", ".join(shown_group(strip_control_chars(name)) for name in wave.first_groups[:_MAX_NAMED])
         groups = f" of {named}" if wave.groups <= _MAX_NAMED else f" of {pluralize(wave.groups, 'group')}: {named}, ..."
     return f"  {_time(wave.begins, zone)}  {what}{many}{calls}{groups}"
 

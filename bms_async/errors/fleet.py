@@ -92,6 +92,11 @@ class NotReadyError(FleetError):
         )
 
 
+def shown_group(group: str) -> str:
+    """Return a group's name as it is shown."""
+    return group or "(none)"
+
+
 class GroupBlockedError(FleetError):
     """Servers were not sent: those of their group that are unavailable for good are as many as may be.
 
@@ -107,7 +112,7 @@ class GroupBlockedError(FleetError):
         self.allowed = allowed
         named = ", ".join(unavailable[:_MAX_NAMED]) + (", ..." if len(unavailable) > _MAX_NAMED else "")
         which = "1 server" if allowed == 1 else f"{allowed:,} servers"
-        shown = show_value(group) if group else "(none)"
+        shown = show_value(group) if group else shown_group(group)
         super().__init__(
             f"not sent: the {which} that may be unavailable in group {shown} "
             f"{'is' if allowed == 1 else 'are'} so for good ({named}); see why, then run it again for the rest",

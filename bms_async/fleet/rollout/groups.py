@@ -100,11 +100,6 @@ def group_of(server: Server, group_by: GroupBy | None) -> str:
     return _FIELDS[group_by](server) or NO_GROUP
 
 
-def shown_group(group: str) -> str:
-    """Return a group's name as it is shown."""
-    return group or "(none)"
-
-
 def _group_by_tag(server: Server, group_by: str) -> str:
     prefix = group_by.removeprefix(_TAG)
     beginnings = (prefix,) if prefix.endswith(_SEPARATORS) else tuple(f"{prefix}{sign}" for sign in _SEPARATORS)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bms_async import ForeignCodeError, InvalidRequestError, Server
-from bms_async.fleet.rollout.groups import check_group_by, group_of, shown_group
+from bms_async.errors.fleet import shown_group
+from bms_async.fleet.rollout.groups import check_group_by, group_of
 from bms_async.models import Image, ServerFlavor
 
 SERVER = Server(
