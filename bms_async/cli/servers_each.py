@@ -6,9 +6,9 @@ import csv
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import click
 import msgspec
@@ -28,6 +28,9 @@ __all__ = ["Login", "change_metadata", "reinstall", "rename", "tag"]
 
 _VARIABLE: Final = "BMS_ADMIN_PASSWORD"
 """The variable that holds the password of a reinstallation, where there is no terminal to ask on."""
+
+CallOne: TypeAlias = Callable[[str], Awaitable[object]]
+"""A coroutine function of a server's id."""
 
 _SHOWN: Final = 3
 _PLACE: Final = re.compile(r"\{(n|id)(?::(0?[1-9]))?\}")
@@ -51,7 +54,23 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     script: str | None = None
 
 
-class _Rename(Task):
+class _CallTask(Task):
+    """What is one call a server."""
+
+    def make_call(self, bms: BmsClient) -> CallOne:
+        """Return the function that makes the call.
+
+        Args:
+            bms: The client.
+        """
+        raise NotImplementedError
+
+    def begin(self, bms: BmsClient, servers: Sequence[str] | ListedServers, options: RunArguments) -> FleetRun:
+        """Begin the run."""
+        return bms.fleet.each(servers, self.make_call(bms), action=self.operation, keep_results=False, **options)
+
+
+class _Rename(_CallTask):
     verb = "rename"
     operation = "servers.rename"
 
@@ -66,18 +85,12 @@ class _Rename(Task):
         shown = [f"{server_id} to {self._names[canonical_id(server_id)]}" for server_id in ids[:_SHOWN]]
         return f"({strip_control_chars(', '.join(shown))}{', ...' if len(ids) > _SHOWN else ''})"
 
-    def begin(self, bms: BmsClient, servers: Sequence[str] | ListedServers, options: RunArguments) -> FleetRun:
+    def make_call(self, bms: BmsClient) -> CallOne:
         names = self._names
-        return bms.fleet.each(
-            servers,
-            lambda server_id: bms.servers.rename(server_id, names[server_id]),
-            action=self.operation,
-            keep_results=False,
-            **options,
-        )
+        return lambda server_id: bms.servers.rename(server_id, names[server_id])
 
 
-class _Tag(Task):
+class _Tag(_CallTask):
     def __init__(self, tag: str, *, adds: bool) -> None:
         self._tag = tag
         self._adds = adds
@@ -87,15 +100,13 @@ class _Tag(Task):
     def describe(self, ids: Sequence[str]) -> str:  # noqa: ARG002 - the same for all
         return f"with {self._tag}" if self._adds else f"of {self._tag}"
 
-    def begin(self, bms: BmsClient, servers: Sequence[str] | ListedServers, options: RunArguments) -> FleetRun:
+    def make_call(self, bms: BmsClient) -> CallOne:
         call = bms.nova.tags.add if self._adds else bms.nova.tags.remove
         tag = self._tag
-        return bms.fleet.each(
-            servers, lambda server_id: call(server_id, tag), action=self.operation, keep_results=False, **options
-        )
+        return lambda server_id: call(server_id, tag)
 
 
-class _SetMetadata(Task):
+class _SetMetadata(_CallTask):
     verb = "change"
     operation = "servers.update_metadata"
 
@@ -105,18 +116,12 @@ class _SetMetadata(Task):
     def describe(self, ids: Sequence[str]) -> str:  # noqa: ARG002 - the same for all
         return f"to {strip_control_chars(', '.join(f'{key}={value}' for key, value in self._values.items()))}"
 
-    def begin(self, bms: BmsClient, servers: Sequence[str] | ListedServers, options: RunArguments) -> FleetRun:
+    def make_call(self, bms: BmsClient) -> CallOne:
         values = self._values
-        return bms.fleet.each(
-            servers,
-            lambda server_id: bms.servers.update_metadata(server_id, values),
-            action=self.operation,
-            keep_results=False,
-            **options,
-        )
+        return lambda server_id: bms.servers.update_metadata(server_id, values)
 
 
-class _RemoveMetadata(Task):
+class _RemoveMetadata(_CallTask):
     verb = "change"
     operation = "nova.metadata.delete"
 
@@ -126,18 +131,12 @@ class _RemoveMetadata(Task):
     def describe(self, ids: Sequence[str]) -> str:  # noqa: ARG002 - the same for all
         return f"to be without {strip_control_chars(self._key)}"
 
-    def begin(self, bms: BmsClient, servers: Sequence[str] | ListedServers, options: RunArguments) -> FleetRun:
+    def make_call(self, bms: BmsClient) -> CallOne:
         key = self._key
-        return bms.fleet.each(
-            servers,
-            lambda server_id: bms.nova.metadata.delete(server_id, key),
-            action=self.operation,
-            keep_results=False,
-            **options,
-        )
+        return lambda server_id: bms.nova.metadata.delete(server_id, key)
 
 
-class _Reinstall(Task):
+class _Reinstall(_CallTask):
     verb = "reinstall"
     operation = "servers.reinstall_os"
     loses_data = True
@@ -152,19 +151,14 @@ class _Reinstall(Task):
             return f"with the key pair {self._login.key_pair}"
         return "with a new password" if self._password is not None else "with a script"
 
-    def begin(self, bms: BmsClient, servers: Sequence[str] | ListedServers, options: RunArguments) -> FleetRun:
+    def make_call(self, bms: BmsClient) -> CallOne:
         login, password, script = self._login, self._password, self._script
-        return bms.fleet.each(
-            servers,
-            lambda server_id: bms.servers.reinstall_os(
-                server_id,
-                admin_password=password,
-                key_name=login.key_pair,
-                user_id=login.key_user,
-                user_data=script,
-            ),
-            action=self.operation,
-            **options,
+        return lambda server_id: bms.servers.reinstall_os(
+            server_id,
+            admin_password=password,
+            key_name=login.key_pair,
+            user_id=login.key_user,
+            user_data=script,
         )
 
 
