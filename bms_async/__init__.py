@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         LeadershipLostError,
         NotFoundError,
         NotReadyError,
+        NotSyncedError,
         PermissionDeniedError,
         RateLimitedError,
         ResponseTooLargeError,
@@ -126,6 +127,11 @@ if TYPE_CHECKING:
         VolumeAttachment,
         WindowsPassword,
     )
+    from bms_async.reconcile.backoff import Backoff
+    from bms_async.reconcile.changes import PowerChanges
+    from bms_async.reconcile.conditions import Degraded, PowerChange, Progressing, Synced
+    from bms_async.reconcile.reconciler import Reconciler
+    from bms_async.reconcile.statistics import ReconcilerStatistics
     from bms_async.redaction import Secret
     from bms_async.runs import (
         BatchResult,
@@ -159,6 +165,7 @@ __all__ = [
     "AttemptEnded",
     "Auth",
     "AuthenticationError",
+    "Backoff",
     "BadRequestError",
     "Bandwidth",
     "BareMetal",
@@ -182,6 +189,7 @@ __all__ = [
     "CredentialsRenewalEnded",
     "DataVolume",
     "DecodeError",
+    "Degraded",
     "DurableOptions",
     "DurableRun",
     "DurableRuns",
@@ -237,6 +245,7 @@ __all__ = [
     "Nic",
     "NotFoundError",
     "NotReadyError",
+    "NotSyncedError",
     "Outcome",
     "OutcomeRecorded",
     "OutcomeState",
@@ -245,14 +254,19 @@ __all__ = [
     "PermissionDeniedError",
     "PlannedWave",
     "PortState",
+    "PowerChange",
+    "PowerChanges",
     "PowerState",
     "Progress",
+    "Progressing",
     "Project",
     "PublicIp",
     "Quota",
     "Quotas",
     "RateLimited",
     "RateLimitedError",
+    "Reconciler",
+    "ReconcilerStatistics",
     "Remedy",
     "RequestSent",
     "ResponseTooLargeError",
@@ -286,6 +300,7 @@ __all__ = [
     "SubJob",
     "SubJobEnded",
     "SubJobFailedError",
+    "Synced",
     "TcpOpen",
     "Telemetry",
     "Term",
