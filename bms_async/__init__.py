@@ -126,6 +126,7 @@ if TYPE_CHECKING:
         VolumeAttachment,
         WindowsPassword,
     )
+    from bms_async.reconcile.wishes import PowerStatistics, PowerWishes
     from bms_async.redaction import Secret
     from bms_async.runs import (
         BatchResult,
@@ -246,6 +247,8 @@ __all__ = [
     "PlannedWave",
     "PortState",
     "PowerState",
+    "PowerStatistics",
+    "PowerWishes",
     "Progress",
     "Project",
     "PublicIp",

@@ -100,6 +100,8 @@ ON_DEMAND = {
     "PlannedWave": "bms_async.fleet.rollout.forecast",
     "PortState": "bms_async.models",
     "PowerState": "bms_async.models",
+    "PowerStatistics": "bms_async.reconcile.wishes",
+    "PowerWishes": "bms_async.reconcile.wishes",
     "Progress": "bms_async.fleet",
     "Project": "bms_async.models",
     "PublicIp": "bms_async.models",
