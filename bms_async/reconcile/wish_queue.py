@@ -4,6 +4,10 @@ What it guarantees: a wish is in the queue, or in one run, until it has its one 
 left is never sent once the cloud could not have got it; and a batch has all wishes that were there when it got its
 slot, up to 1000.
 
+Wishes gather for the window. Once half of the limit's calls are used they gather for longer, so that the calls that are
+free last for a minute, or for 5 s. Fifty wishes that come one by one would else take all fifty calls of a minute, and
+the next one would wait for the rest of it.
+
 How: a run takes servers out of the queue when it cuts a batch, and once more when that has its slot. It is an ordinary
 run of the fleet, so that a batch is isolated, reconciled and sent again as any other, and every server of it gets its
 outcome. A run knows each server once. So it is closed, and another one begun, when a server is wished for again that
@@ -30,9 +34,19 @@ from .wish import Wish, Wishes
 if TYPE_CHECKING:
     from bms_async.fleet.run import FleetRun
     from bms_async.fleet.tracker import RunTracker
+    from bms_async.limits import Limiter
 
 _MAX_OF_A_RUN = 10_000
 """How many servers a run takes: it keeps the outcome of each until all have ended."""
+
+_MINUTE = 60.0
+"""Seconds in which a limit counts."""
+
+_LONGEST_WINDOW = 5.0
+"""Seconds in which wishes gather at most because of the limit."""
+
+_FREE_SHARE = 0.5
+"""The share of a limit's calls that must be free for wishes to gather for the window alone."""
 
 Waiter = asyncio.Future[Outcome]
 
@@ -43,7 +57,8 @@ class WishQueue:
     Args:
         action: Such as ``servers.stop``.
         wishes: All wishes of the client.
-        window: Seconds in which wishes gather.
+        window: Seconds in which wishes gather at least.
+        limiter: Returns the limiter of the action's calls.
         begin: Begins a run that is fed by what the function makes.
         on_outcome: Called with the outcome of a server whose turn it was.
 
@@ -59,17 +74,30 @@ class WishQueue:
         wishes: Wishes[Waiter],
         *,
         window: float,
+        limiter: Callable[[], Limiter],
         begin: Callable[[str, Callable[[RunTracker], WishFeed]], FleetRun],
         on_outcome: Callable[[Outcome], None],
     ) -> None:
         self.action = action
         self.wishes = wishes
-        self.window = window
+        self._window = window
+        self._limiter = limiter
         self.on_outcome = on_outcome
         self._begin = begin
         self._feed: WishFeed | None = None
         self.calls = self.abandoned = 0
         self.waiting: dict[str, Wish[Waiter]] = {}
+
+    @property
+    def due(self) -> float:
+        """When the wishes that wait go, by the loop's clock; at once where they fill a call."""
+        if len(self.waiting) >= MAX_BATCH_SIZE:
+            return 0.0
+        state = self._limiter().statistics()
+        window = self._window
+        if state.capacity and state.free and state.free < state.capacity * _FREE_SHARE:
+            window = max(window, min(_MINUTE / state.free, _LONGEST_WINDOW))
+        return next(iter(self.waiting.values())).since + window
 
     def add(self, wish: Wish[Waiter], now: float) -> None:
         """Add a wish whose turn has come.
@@ -166,13 +194,13 @@ class WishFeed:
             if not self._tracker.in_flight:
                 self._close()
             return ()
-        if not returned and now < self._due:
+        if not returned and now < self._queue.due:
             return ()
         return (*returned, *self._take(MAX_BATCH_SIZE - len(returned)))
 
     def next_due(self, now: float) -> float | None:  # noqa: ARG002 - the time of a wish is kept with it
         """Return when the wishes that gather go."""
-        return None if self._is_closed or not self._queue.waiting else self._due
+        return None if self._is_closed or not self._queue.waiting else self._queue.due
 
     def put_back(self, ids: Iterable[str], now: float) -> None:  # noqa: ARG002 - see Feed
         """Take back servers that were handed out and not sent; they go first."""
@@ -226,11 +254,6 @@ class WishFeed:
             self._queue.skip_waiting(_cannot_be_sent(self._tracker.error))
         self._close()
         return tuple(self._returned.popleft() for _ in range(min(max_count, len(self._returned))))
-
-    @property
-    def _due(self) -> float:
-        waiting = self._queue.waiting
-        return 0.0 if len(waiting) >= MAX_BATCH_SIZE else next(iter(waiting.values())).since + self._queue.window
 
     def _take(self, max_count: int) -> tuple[str, ...]:
         """Take the oldest wishes out of the queue and admit their servers; close the run where it cannot take one."""

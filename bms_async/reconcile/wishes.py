@@ -36,6 +36,7 @@ from .wish_queue import Waiter, WishQueue
 if TYPE_CHECKING:
     from bms_async.fleet.source import ServerRef
     from bms_async.jobs import Watcher
+    from bms_async.limits import Limiter
     from bms_async.session import Session
 
 MAX_WINDOW = 60.0
@@ -68,7 +69,8 @@ class PowerWishes:
         outcome = await bms.power.stop(server_id)  # in each of a thousand tasks: one call
 
     Wishes for the same action go with one call: those that came within `wish_window` seconds (an argument of
-    `BmsClient`), and all that came while the limit had the call wait, up to 1000. A wish for the action that the server
+    `BmsClient`; up to 5 once half of the limit is used), and all that came while the limit had the call wait, up to
+    1000. A wish for the action that the server
     waits for or is under way to joins it; one for another action waits for the end of that. A waiter that is cancelled
     only leaves; a wish that all waiters have left is not sent, if it was not yet.
     """
@@ -81,7 +83,12 @@ class PowerWishes:
         begin = partial(begin_fed, session, watcher, lane=Lane.INTERACTIVE, check=check)
         self._queues = {
             operation.name: WishQueue(
-                operation.name, self._wishes, window=window, begin=begin, on_outcome=self._on_outcome
+                operation.name,
+                self._wishes,
+                window=window,
+                limiter=partial(self._limiter, operation.name),
+                begin=begin,
+                on_outcome=self._on_outcome,
             )
             for operation in (START, STOP, REBOOT)
         }
@@ -161,6 +168,10 @@ class PowerWishes:
     def __repr__(self) -> str:
         shown = self.statistics()
         return f"<PowerWishes {shown.waiting} waiting, {shown.under_way} under way>"
+
+    def _limiter(self, action: str) -> Limiter:
+        # A client that is opened may be given the limits that others share.
+        return self._session.limits[action]
 
     async def _wish(self, action: str, server: ServerRef) -> Outcome:
         self._session.check_open()

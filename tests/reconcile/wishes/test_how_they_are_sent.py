@@ -374,3 +374,24 @@ def test_wishes_wait_behind_the_limit_and_never_pass_it() -> None:
         assert sim.cloud.call_counts().operations["servers.start"].refused == 0
 
     in_sim(main, servers=120, limits=Limits({"servers.start": 3}))
+
+
+@pytest.mark.parametrize("paced", [True, False])
+def test_wishes_that_come_one_by_one_never_use_a_limit_up_but_without_the_pace(
+    paced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not paced:
+        monkeypatch.setattr("bms_async.reconcile.wish_queue._FREE_SHARE", 0.0)
+
+    async def main(sim: Simulated) -> None:
+        waiting = []
+        for server_id in sim.ids:
+            waiting += wishes(sim.bms.power.stop, [server_id])
+            await advance(0.5)
+        outcomes = await asyncio.gather(*waiting)
+        started = [outcome.started.timestamp() for outcome in outcomes if outcome.started is not None]
+        wished = [started[0] + 0.5 * number for number in range(120)]
+        longest = max(after - before for before, after in zip(wished, started, strict=True))
+        assert longest < 6 if paced else longest > 25
+
+    in_sim(main, servers=120)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,7 +73,7 @@ class Play:
         waiting: dict[int, tuple[str, str]] = {}
         for server, first in self.turns.items():
             line = [first, *first.later]
-            assert all(one.action != other.action for one, other in zip(line, line[1:], strict=False))
+            assert all(one.action != other.action for one, other in pairwise(line))
             assert all(wish.waiters for wish in first.later)
             waiting |= {waiter: (server, wish.action) for wish in line for waiter in wish.waiters}
         assert waiting == self.open
