@@ -110,7 +110,8 @@ def main() -> int:
     fewest = -(-given.servers // PAGE)
 
     def cpu(name: str) -> float:
-        return float(statistics.median(spent for spent, _, _ in found[name])) / given.servers
+        spent = statistics.median(figures[0] for figures in found[name])
+        return spent / int(given.servers)
 
     report(
         "wishes",
