@@ -316,7 +316,7 @@ __all__[:] = _present(__all__, _EXTRAS)
 # `import bms_async` alone has always been enough for `bms_async.errors` and the like.
 _PACKAGES = frozenset({
     "api", "auth", "client", "config", "errorcodes", "errors", "fleet", "hooks", "jobs", "limits", "models",
-    "redaction", "runs", "session", "telemetry", "transport", "validation", "view", "wire",
+    "reconcile", "redaction", "runs", "session", "telemetry", "transport", "validation", "view", "wire",
 })  # fmt: skip
 
 
