@@ -132,6 +132,7 @@ if TYPE_CHECKING:
     from bms_async.reconcile.conditions import Degraded, PowerChange, Progressing, Synced
     from bms_async.reconcile.reconciler import Reconciler
     from bms_async.reconcile.statistics import ReconcilerStatistics
+    from bms_async.reconcile.wishes import PowerStatistics, PowerWishes
     from bms_async.redaction import Secret
     from bms_async.runs import (
         BatchResult,
@@ -257,6 +258,8 @@ __all__ = [
     "PowerChange",
     "PowerChanges",
     "PowerState",
+    "PowerStatistics",
+    "PowerWishes",
     "Progress",
     "Progressing",
     "Project",
@@ -328,7 +331,7 @@ __all__[:] = _present(__all__, _EXTRAS)
 # `import bms_async` alone has always been enough for `bms_async.errors` and the like.
 _PACKAGES = frozenset({
     "api", "auth", "client", "config", "errorcodes", "errors", "fleet", "hooks", "jobs", "limits", "models",
-    "redaction", "runs", "session", "telemetry", "transport", "validation", "view", "wire",
+    "reconcile", "redaction", "runs", "session", "telemetry", "transport", "validation", "view", "wire",
 })  # fmt: skip
 
 

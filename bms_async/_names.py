@@ -105,6 +105,8 @@ ON_DEMAND = {
     "PowerChange": "bms_async.reconcile.conditions",
     "PowerChanges": "bms_async.reconcile.changes",
     "PowerState": "bms_async.models",
+    "PowerStatistics": "bms_async.reconcile.wishes",
+    "PowerWishes": "bms_async.reconcile.wishes",
     "Progress": "bms_async.fleet",
     "Progressing": "bms_async.reconcile.conditions",
     "Project": "bms_async.models",

@@ -27,6 +27,7 @@ from bms_async.fleet.native.nova import ClientNova
 from bms_async.jobs import Watcher
 from bms_async.limits import Lane, Limits
 from bms_async.reconcile.backoff import Backoff
+from bms_async.reconcile.wishes import PowerWishes
 from bms_async.redaction import wrap_address, wrap_secrets
 from bms_async.session import Session
 from bms_async.wire import Query, RetryPolicy
@@ -49,6 +50,7 @@ class ClientView:
         watcher: Watcher,
         *,
         make_runs: Callable[[], DurableRuns],
+        power: PowerWishes,
         check: bool,
         poller: ServerPoller | None = None,
         bare_metal: BareMetalFilter | None = None,
@@ -67,6 +69,7 @@ class ClientView:
         self.jobs = Jobs(session, watcher, check=check)
         self._make_runs = make_runs
         self.fleet = Fleet(session.unbounded(), watcher, check=check)
+        self.power = power
 
     def __repr__(self) -> str:
         return f"<ClientView of project {self.project_id}>"
@@ -115,7 +118,8 @@ class ClientView:
         Raises:
             InvalidRequestError: A value is invalid.
 
-        `total_timeout` and `max_wait` do not bound the calls of a fleet run, durable or not.
+        `total_timeout` and `max_wait` do not bound the calls of a fleet run, durable or not, and none of these is for
+        ``power``, which sends the wishes of all together.
         """
         options = self._session.options.replace(
             timeout=timeout, total_timeout=total_timeout, retry=retry, lane=lane, max_wait=max_wait
@@ -125,6 +129,7 @@ class ClientView:
             session,
             self._watcher,
             make_runs=self._make_runs,
+            power=self.power,
             check=self._check,
             poller=self._poller,
             bare_metal=self._bare_metal,
