@@ -44,19 +44,17 @@ class Entry(msgspec.Struct, gc=False):
 
     Attributes:
         desired: ``ACTIVE`` or ``SHUTOFF``.
-        wanted_at: Since when that is desired.
         since: Since when it has been synced, or degraded, or neither.
         kind: What it is now.
         why: What is waited for, for people.
         seen: ``ACTIVE`` or ``SHUTOFF`` as it was last known, idle; None if that is not known, or no longer.
         seen_at: When that became known.
-        outcome_at: When its last outcome came. A reading that began before proves nothing.
+        outcome_at: When its last outcome came, or it was first wanted. A reading that began before proves nothing.
         is_confirmed: Whether a reading has shown it as desired since it was last asked.
         is_locked: Whether it is locked, as last seen.
     """
 
     desired: ServerStatus
-    wanted_at: float
     since: float
     kind: Kind = Kind.NEW
     why: str = ""
