@@ -30,10 +30,11 @@ class Clouds(Mapping[str, BmsClient]):
     ``clouds["eu"]`` is a client, for every other call. Each client keeps the limits of its own account, which those of
     one account share.
 
-    One cloud that is down costs only its own. A cloud that cannot be opened, because its journal or its store of limits
-    is away, stops no other from being opened: it is logged, `failures` has the reason, its servers are SKIPPED with
-    it in any run, ``clouds["eu"]`` raises it as the cause of a `ClientClosedError`, and it is not among the clouds that
-    this mapping has. Opening raises for no cloud, not even if all of them fail.
+    One cloud that is down costs only its own. A cloud that cannot be opened, for example because its journal is away,
+    stops no other from being opened: it is logged, `failures` has the reason, its servers are SKIPPED with a
+    `ClientClosedError` in any run, ``clouds["eu"]`` raises that error, whose cause is the reason, and it is not among
+    the clouds that this mapping has. Opening raises for no cloud, not even if all of them fail. It waits for all of
+    them, up to half a minute for a journal that does not respond.
 
     Args:
         clients: A client for each name, not opened yet.

@@ -22,10 +22,11 @@ class CloudOutcome(TrackedOutcome, frozen=True, kw_only=True):
         return f"{CloudOutcome.__name__}({shown})"
 
     def __eq__(self, other: object) -> bool:
-        return super().__eq__(other) if isinstance(other, CloudOutcome) else NotImplemented
+        # An outcome without a cloud is another one, from whichever side they are compared.
+        return isinstance(other, CloudOutcome) and super().__eq__(other)
 
     def __hash__(self) -> int:
-        return super().__hash__()
+        return hash((self.cloud, self.server_id, self.state, self.ended))
 
 
 def name_cloud(cloud: str, outcome: Outcome) -> CloudOutcome:

@@ -107,14 +107,16 @@ class CloudsRun:
     async def __aiter__(self) -> AsyncIterator[CloudOutcome]:
         check_loop(self._loop, "the run")
         positions = dict.fromkeys(self._outcomes, 0)
+        yielded = 0
         while True:
             has_more = False
             for name, outcomes in self._outcomes.items():
                 for outcome in islice(outcomes.since(positions[name]), YIELD_EVERY):
                     has_more = True
                     positions[name] += 1
+                    yielded += 1
                     yield name_cloud(name, outcome)
-                    if positions[name] % YIELD_EVERY == 0:
+                    if yielded % YIELD_EVERY == 0:
                         await anyio.lowlevel.checkpoint()
             if has_more:
                 continue
