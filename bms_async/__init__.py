@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bms_async.api import BareMetal, CreationJob
     from bms_async.auth import AkSkAuth, Auth, PasswordAuth, StaticToken
     from bms_async.client import BmsClient, ClientOptions, ClientStatistics
+    from bms_async.clouds import CloudOutcome, Clouds, CloudsProgress, CloudsReport, CloudsRun
     from bms_async.errorcodes import ErrorCode, Remedy, explain
     from bms_async.errors import (
         ApiError,
@@ -183,6 +184,11 @@ __all__ = [
     "ClientOptions",
     "ClientStatistics",
     "ClientView",
+    "CloudOutcome",
+    "Clouds",
+    "CloudsProgress",
+    "CloudsReport",
+    "CloudsRun",
     "ConfigurationError",
     "ConflictError",
     "CreatedServer",
@@ -330,7 +336,7 @@ __all__[:] = _present(__all__, _EXTRAS)
 
 # `import bms_async` alone has always been enough for `bms_async.errors` and the like.
 _PACKAGES = frozenset({
-    "api", "auth", "client", "config", "errorcodes", "errors", "fleet", "hooks", "jobs", "limits", "models",
+    "api", "auth", "client", "clouds", "config", "errorcodes", "errors", "fleet", "hooks", "jobs", "limits", "models",
     "reconcile", "redaction", "runs", "session", "telemetry", "transport", "validation", "view", "wire",
 })  # fmt: skip
 
