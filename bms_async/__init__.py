@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         TransportError,
         WaitTooLongError,
     )
+    from bms_async.errors.problem import Problem
     from bms_async.fleet import FleetReport, FleetRun, GroupReport, Outcome, OutcomeState, Progress, RolloutReport
     from bms_async.fleet.rollout.forecast import PlannedWave, RolloutPlan
     from bms_async.fleet.rollout.readiness import AllOf, HttpOk, TcpOpen, all_of, http_ok, tcp_open
@@ -246,6 +247,7 @@ __all__ = [
     "PlannedWave",
     "PortState",
     "PowerState",
+    "Problem",
     "Progress",
     "Project",
     "PublicIp",

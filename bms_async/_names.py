@@ -100,6 +100,7 @@ ON_DEMAND = {
     "PlannedWave": "bms_async.fleet.rollout.forecast",
     "PortState": "bms_async.models",
     "PowerState": "bms_async.models",
+    "Problem": "bms_async.errors.problem",
     "Progress": "bms_async.fleet",
     "Project": "bms_async.models",
     "PublicIp": "bms_async.models",
