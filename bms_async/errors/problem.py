@@ -60,7 +60,7 @@ _RETRY_AFTER = 30.0
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a web service answers for an error of this package: problem details, as RFC 9457 has them.
+    """What a web service answers for an error: problem details, as RFC 9457 has them.
 
     ::
 
@@ -86,19 +86,20 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry_after: int | None = None
 
     @classmethod
-    def of(cls, error: BmsError) -> Problem:
-        """Return the problem that an error of this package is for whoever called the service.
+    def of(cls, error: Exception) -> Problem:
+        """Return the problem that an error is for whoever called the service.
 
         Args:
-            error: The error.
+            error: The error. One that is not of this package may have anything in its text, which is left out.
         """
-        code, request_id = getattr(error, "code", None), getattr(error, "request_id", None)
+        ours = isinstance(error, BmsError)
+        code, request_id = (getattr(error, name, None) if ours else None for name in ("code", "request_id"))
         status = _status_of(error, code)
         wait = getattr(error, "wait", None) or getattr(error, "retry_after", None) or _RETRY_AFTER
         return cls(
             status=status.value,
             title=status.phrase,
-            detail=str(error),
+            detail=str(error) if ours else type(error).__name__,
             # str() of a text of the cloud's is its masked form, for one that has a secret in it.
             code=str(code) if code else None,
             request_id=str(request_id) if request_id else None,
@@ -119,7 +120,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.json.encode(self)
 
 
-def _status_of(error: BmsError, code: str | None) -> HTTPStatus:
+def _status_of(error: Exception, code: str | None) -> HTTPStatus:
+    if not isinstance(error, BmsError):
+        # The service's own `asyncio.timeout` around a call of this package is one of these.
+        return HTTPStatus.GATEWAY_TIMEOUT if isinstance(error, TimeoutError) else HTTPStatus.INTERNAL_SERVER_ERROR
     documented = explain(code)
     status = None if documented is None else _BY_REMEDY.get(documented.remedy)
     if status is not None:

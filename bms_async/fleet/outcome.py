@@ -88,9 +88,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return (self.ended - self.started).total_seconds()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold of it, with the keys of `FleetReport.to_json`; the error as its class, code and text.
+        """Return what JSON can hold of it, with the keys of `FleetReport.to_json`.
 
-        `result` is left out: it may be anything.
+        The error is its class, code and text. `result` is left out: it may be anything.
         """
         plain: dict[str, Any] = msgspec.to_builtins(plain_outcome(self))
         return plain

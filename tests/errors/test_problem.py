@@ -81,3 +81,10 @@ def test_a_code_or_an_id_that_holds_a_secret_is_masked_in_the_answer() -> None:
 
     assert (problem.code, problem.request_id) == ("BMS.***", "BMS.***")
     assert b"hunter2" not in problem.to_json()
+
+
+def test_the_text_of_an_error_that_is_not_ours_stays_here() -> None:
+    assert Problem.of(RuntimeError("postgresql://ops:hunter2@db")) == Problem(
+        status=500, title="Internal Server Error", detail="RuntimeError"
+    )
+    assert Problem.of(TimeoutError()).status == 504
