@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         TransportError,
         WaitTooLongError,
     )
+    from bms_async.errors.problem import Problem
     from bms_async.fleet import FleetReport, FleetRun, GroupReport, Outcome, OutcomeState, Progress, RolloutReport
     from bms_async.fleet.rollout.forecast import PlannedWave, RolloutPlan
     from bms_async.fleet.rollout.readiness import AllOf, HttpOk, TcpOpen, all_of, http_ok, tcp_open
@@ -266,6 +267,7 @@ __all__ = [
     "PowerState",
     "PowerStatistics",
     "PowerWishes",
+    "Problem",
     "Progress",
     "Progressing",
     "Project",

@@ -112,6 +112,7 @@ ON_DEMAND = {
     "PowerState": "bms_async.models",
     "PowerStatistics": "bms_async.reconcile.wishes",
     "PowerWishes": "bms_async.reconcile.wishes",
+    "Problem": "bms_async.errors.problem",
     "Progress": "bms_async.fleet",
     "Progressing": "bms_async.reconcile.conditions",
     "Project": "bms_async.models",
