@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import aclosing
 from random import Random
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -27,6 +27,11 @@ from .looks import Looks
 from .ports import Actor, DesiredPage, DesiredRow, Memory
 from .statistics import ReconcilerStatistics
 from .telling import DayTime, Teller
+
+if TYPE_CHECKING:
+    from bms_async.hooks import Hooks
+
+    from .hook_events import ReconcilerHookEvents
 
 _log = logging.getLogger("bms_async.reconcile")
 
@@ -58,8 +63,7 @@ class Engine:
         watcher: The client's.
         random: The source of jitter.
         day_time: The time of day.
-        on_change: Called with each server whose condition has changed; None for nothing.
-        on_look: Called after each reading of all states, with its seconds and its error; None for nothing.
+        hooks: The client's hooks; None without any.
 
     Attributes:
         books: What is known.
@@ -78,16 +82,20 @@ class Engine:
         watcher: Watcher,
         random: Random,
         day_time: DayTime,
-        on_change: Callable[[str], None] | None,
-        on_look: Callable[[float, BaseException | None], None] | None,
+        hooks: Hooks | None,
     ) -> None:
         self._options = options
         self._memory = memory
         self._looks = looks
         self._day_time = day_time
-        self._emit_change = on_change
         self.books = Books(options.backoff, resync=options.resync, on_change=self._on_change)
-        self.hub = ChangeHub(self.books, Teller(self.books, day_time))
+        teller = Teller(self.books, day_time)
+        self.hub = ChangeHub(self.books, teller)
+        self._events: ReconcilerHookEvents | None = None
+        if hooks is not None:
+            from .hook_events import ReconcilerHookEvents  # noqa: PLC0415 - most clients have no hooks
+
+            self._events = ReconcilerHookEvents(hooks, options.name, self.books, teller)
         self.inbox = Inbox(self.books, memory, check=options.check, on_change=self.wake)
         self.looking = Looking(
             self.books,
@@ -96,7 +104,7 @@ class Engine:
             random=random.random,
             is_wanted=lambda: self.is_leading or self.hub.has_audience,
             wait_until_idle=self._wait_until_idle,
-            on_look=on_look,
+            on_look=None if self._events is None else self._events.on_resync,
             on_change=self.wake,
         )
         self._doing = Doing(
@@ -201,8 +209,8 @@ class Engine:
         if self._memory.is_durable:
             self._note_attempts(name)
         self.hub.publish(name)
-        if self._emit_change is not None:
-            self._emit_change(name)
+        if self._events is not None:
+            self._events.on_change(name)
 
     def _note_attempts(self, server_id: str) -> None:
         """Note whether a server's failed attempts are other than what the memory has of them."""

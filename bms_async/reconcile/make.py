@@ -72,7 +72,6 @@ def make_reconciler(
         watcher=watcher,
         random=random,
         day_time=DayTime(loop.time, wall_clock(loop)),
-        on_change=None,
-        on_look=None,
+        hooks=session.hooks,
     )
     return Reconciler(session, engine, name=name)
