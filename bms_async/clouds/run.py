@@ -43,7 +43,7 @@ class CloudsRun:
 
     An error of one cloud's run that is not a server's, such as one of its source of servers, is raised once the runs of
     all clouds have ended, with the cloud in a note. If there are several, that of the first cloud is raised, and the
-    others are logged. `report` has all outcomes then too, and ``by_cloud[name]`` raises that cloud's own error.
+    others are logged. `wait` returns the report instead, and `errors` has them all.
 
     Attributes:
         by_cloud: The run in each cloud.
@@ -81,6 +81,19 @@ class CloudsRun:
                 by_cloud=FrozenDict(reports),
             )
         return self._report
+
+    @property
+    def errors(self) -> Mapping[str, BaseException]:
+        """The errors so far that are not a server's, by cloud: a source of servers that broke, for example."""
+        errors = {name: run.error for name, run in self.by_cloud.items()}
+        return FrozenDict({name: error for name, error in errors.items() if error is not None})
+
+    async def wait(self) -> CloudsReport:
+        """Wait for the end of the runs of all clouds; return the report, whatever errors they have: see `errors`."""
+        check_loop(self._loop, "the run")
+        while (report := self.report) is None:
+            await self._wait_for_change()
+        return report
 
     def cancel(self, *, detach: bool = False) -> None:
         """Send no further batch in any cloud; see `FleetRun.cancel`. ``by_cloud[name].cancel()`` is for one of them.
@@ -156,9 +169,7 @@ class CloudsRun:
         return f"<CloudsRun {self._action} {state}: {progress.submitted} submitted, {progress.done} done in {clouds}>"
 
     async def _wait(self) -> CloudsReport:
-        check_loop(self._loop, "the run")
-        while (report := self.report) is None:
-            await self._wait_for_change()
+        report = await self.wait()
         await self._raise_error()
         return report
 

@@ -128,6 +128,13 @@ class FleetRun:
         """The report, None until the run has ended."""
         return self._report
 
+    @property
+    def error(self) -> BaseException | None:
+        """The error that is not a server's, None if there is none so far; waiters get it once the run has ended."""
+        if self._report is not None:
+            self._is_error_seen = True
+        return self._tracker.error
+
     def cancel(self, *, detach: bool = False) -> None:
         """Send no further batch: servers that were not sent, or were refused and wait to be retried, are SKIPPED.
 

@@ -393,6 +393,21 @@ def test_the_error_of_a_source_comes_at_the_end_and_of_two_one_is_logged(caplog:
     ]
 
 
+def test_whoever_waits_for_the_end_alone_has_the_report_and_all_errors(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        eu = cloud_of("eu")
+        async with Clouds({"eu": eu.client(), "dead": client_over(Dead())}) as clouds:
+            run = clouds.fleet.stop({name: bms.servers.list() for name, bms in clouds.items()})
+            assert run.errors == {}
+            report = await run.wait()
+            assert counted(report) == {("eu", S.SUCCEEDED): 20}
+            assert {name: type(error) for name, error in run.errors.items()} == {"dead": TransportError}
+
+    with caplog.at_level(logging.ERROR, "bms_async"):
+        run_virtually(main)
+    assert caplog.records == []
+
+
 def test_jobs_are_handed_out_with_their_cloud_and_taken_up_again() -> None:
     async def main() -> None:
         two = Two()
