@@ -137,6 +137,7 @@ ON_DEMAND = {
     "RolloutStanding": "bms_async.fleet.rollout.standing",
     "RootVolume": "bms_async.models",
     "RunEnded": "bms_async.hooks",
+    "RunNotFoundError": "bms_async.errors",
     "RunOutcomes": "bms_async.runs",
     "RunStarted": "bms_async.hooks",
     "RunStatus": "bms_async.runs",

@@ -9,7 +9,7 @@ readers that come late, leave and come back; errors as HTTP answers. In a termin
     export BMS_ENDPOINT=http://127.0.0.1:8800 OS_PROJECT_ID=demo OS_TOKEN=demo BMS_RUNS=machine
     uvicorn --app-dir examples service:app --port 8900
 
-    curl http://127.0.0.1:8900/runs -H 'Idempotency-Key: tonight' -d '{"action": "reboot", "tag": "rack-7"}'
+    curl http://127.0.0.1:8900/runs -H 'Idempotency-Key: tonight' -d '{"action": "reboot", "servers": "rack-7"}'
     curl -N http://127.0.0.1:8900/runs/tonight/events
     curl -X PUT http://127.0.0.1:8900/runs/tonight/pause    # or resume, or cancel
 
@@ -22,6 +22,7 @@ from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+import anyio
 import msgspec
 from sse_starlette import EventSourceResponse, JSONServerSentEvent
 from starlette.applications import Starlette
@@ -30,17 +31,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bms_async import BmsClient, BmsError, DurableRun, InvalidRequestError, Problem, RunOutcomes, Runs
+from bms_async import BmsClient, BmsError, DurableRun, Problem, Runs
 
 
 class Wanted(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a request for a run: these servers, or else all that have a tag."""
+    """The body of a request for a run: its servers are a list of ids, or a tag that they have."""
 
     action: Literal["start", "stop", "reboot"]
-    ids: list[str] = []
-    tag: str = ""
+    servers: list[str] | str
     wave_size: int | None = None
-    abort_above: float | None = None
 
 
 @asynccontextmanager
@@ -62,8 +61,8 @@ async def begin_run(request: Request) -> Response:
         raise HTTPException(400, f"expected a run as JSON: {error}") from error
     bms: BmsClient = request.state.bms
     begin = {"start": bms.runs.start, "stop": bms.runs.stop, "reboot": bms.runs.reboot}[wanted.action]
-    servers, key = wanted.ids or bms.servers.list(tags=wanted.tag), request.headers.get("Idempotency-Key")
-    run = await begin(servers, key=key, wave_size=wanted.wave_size, abort_above=wanted.abort_above)
+    servers = bms.servers.list(tags=wanted.servers) if isinstance(wanted.servers, str) else wanted.servers
+    run = await begin(servers, key=request.headers.get("Idempotency-Key"), wave_size=wanted.wave_size)
     return JSONResponse(run.to_dict(), 202)
 
 
@@ -83,25 +82,26 @@ async def show_run(request: Request) -> Response:
 
 async def follow_run(request: Request) -> Response:
     """Send the outcomes of a run as they happen, from after the Last-Event-ID, and how it ended."""
-    run = await find(request)
-    return EventSourceResponse(tell(run, run.outcomes(since=request.headers.get("Last-Event-ID"))), send_timeout=30)
+    run, leaving = await find(request), anyio.Event()
+    outcomes = run.outcomes(since=request.headers.get("Last-Event-ID"))
 
+    async def tell() -> AsyncIterator[JSONServerSentEvent]:
+        async for outcome in outcomes:
+            yield JSONServerSentEvent(outcome.to_dict(), event="outcome", id=outcomes.cursor)
+        if run.ended:  # and not the service; a browser that comes back with this id is refused
+            yield JSONServerSentEvent(run.to_dict(), event="ended", id="ended")
 
-async def tell(run: DurableRun, outcomes: RunOutcomes) -> AsyncIterator[JSONServerSentEvent]:
-    """Write the events of a run; a reader that comes back brings the id of its last one."""
-    async for outcome in outcomes:
-        yield JSONServerSentEvent(outcome.to_dict(), event="outcome", id=outcomes.cursor)
-    # Browsers come back for ever unless they are refused, as with this id.
-    yield JSONServerSentEvent(run.to_dict(), event="ended", id="ended")
+    async def leave() -> None:
+        await leaving.wait()
+        outcomes.stop_waiting()
+
+    return EventSourceResponse(tell(), data_sender_callable=leave, shutdown_event=leaving, shutdown_grace_period=5)
 
 
 async def find(request: Request) -> DurableRun:
     """Return the run that the path names."""
     bms: BmsClient = request.state.bms
-    try:
-        return await bms.runs.get(request.path_params["key"])
-    except InvalidRequestError as error:
-        raise HTTPException(404, str(error)) from error
+    return await bms.runs.get(request.path_params["key"])
 
 
 async def refuse(_request: Request, error: Exception) -> Response:

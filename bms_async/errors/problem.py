@@ -27,6 +27,7 @@ from .base import (
     InvalidRequestError,
     JournalError,
     LeadershipLostError,
+    RunNotFoundError,
 )
 from .calls import BadRequestError, ConflictError, NotFoundError, RateLimitedError, WaitTooLongError
 from .fleet import GroupBlockedError, ServerStateError
@@ -40,6 +41,7 @@ _BY_REMEDY = {
     Remedy.PERMISSION: HTTPStatus.BAD_GATEWAY,
 }
 _BY_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
+    (RunNotFoundError, HTTPStatus.NOT_FOUND),
     (InvalidRequestError, HTTPStatus.BAD_REQUEST),
     (WaitTooLongError, HTTPStatus.SERVICE_UNAVAILABLE),
     (RateLimitedError, HTTPStatus.SERVICE_UNAVAILABLE),

@@ -40,6 +40,7 @@ from bms_async.errors import (
     PermissionDeniedError,
     RateLimitedError,
     ResponseTooLargeError,
+    RunNotFoundError,
     ServerError,
     ServerFaultError,
     ServerLostError,
@@ -133,6 +134,7 @@ ONE_OF_EACH: list[BmsError] = [
     LeadershipLostError("another process leads", name="power", fence=3),
     ForeignCodeError("on_job raised CancelledError"),
     ClientClosedError("closed"),
+    RunNotFoundError("key", "tonight", "expected the key of a run"),
 ]
 
 

@@ -13,6 +13,7 @@ from bms_async import (
     InvalidRequestError,
     JournalError,
     Problem,
+    RunNotFoundError,
     SubJobFailedError,
     TransportError,
     WaitTooLongError,
@@ -30,6 +31,7 @@ def refusal(status: int, code: str | None = None, **more: object) -> BmsError:
     ("error", "status"),
     [
         (InvalidRequestError("ids", "", "expected an id"), 400),
+        (RunNotFoundError("key", "tonight", "expected the key of a run"), 404),
         (refusal(400), 400),
         (refusal(400, "BMS.0040"), 404),
         (refusal(404), 404),
