@@ -14,7 +14,7 @@ from tests.simulation.mutants import Mutant, patched
 from tests.simulation.scenario import Scenario
 from tests.simulation.wants import WishMany
 
-_FEW = 150
+_FEW = 60
 
 
 def _a_wish_dropped_when_a_batch_is_cut() -> AbstractContextManager[None]:
@@ -54,19 +54,29 @@ def _a_wish_answered_once_it_is_sent() -> AbstractContextManager[None]:
 
 
 def _wished(scenario: Scenario) -> list[WishMany]:
-    return [deed for deed in scenario.deeds if isinstance(deed, WishMany) and scenario.servers <= _FEW]
+    """The wishes of a scenario that has little else, in which each answer comes."""
+    if scenario.servers > _FEW or scenario.workers or scenario.stuck_share or scenario.foreign:
+        return []
+    return [deed for deed in scenario.deeds if isinstance(deed, WishMany)]
 
 
 def _has_many(scenario: Scenario) -> bool:
-    return any(deed.count > 1 for deed in _wished(scenario))
+    return any(deed.count > 5 for deed in _wished(scenario))
 
 
 def _has_leavers(scenario: Scenario) -> bool:
-    return any(wish.leaves_after is not None for deed in _wished(scenario) for wish in deed.wishes)
+    """Whether somebody leaves before the wishes are sent, who is alone with a server."""
+    return any(
+        wish.leaves_after is not None
+        and wish.leaves_after < scenario.wish_window
+        and [other.server for other in deed.wishes].count(wish.server) == 1
+        for deed in _wished(scenario)
+        for wish in deed.wishes
+    )
 
 
 def _has_contrary_ones(scenario: Scenario) -> bool:
-    return any(len({wish.action for wish in deed.wishes}) > 1 for deed in _wished(scenario))
+    return any(len({wish.action for wish in deed.wishes}) > 1 and deed.longest_chain > 2 for deed in _wished(scenario))
 
 
 WISH_MUTANTS = (
