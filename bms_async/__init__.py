@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         LeadershipLostError,
         NotFoundError,
         NotReadyError,
+        NotSyncedError,
         PermissionDeniedError,
         RateLimitedError,
         ResponseTooLargeError,
@@ -126,6 +127,11 @@ if TYPE_CHECKING:
         VolumeAttachment,
         WindowsPassword,
     )
+    from bms_async.reconcile.backoff import Backoff
+    from bms_async.reconcile.changes import PowerChanges
+    from bms_async.reconcile.conditions import Degraded, PowerChange, Progressing, Synced
+    from bms_async.reconcile.reconciler import Reconciler
+    from bms_async.reconcile.statistics import ReconcilerStatistics
     from bms_async.reconcile.wishes import PowerStatistics, PowerWishes
     from bms_async.redaction import Secret
     from bms_async.runs import (
@@ -160,6 +166,7 @@ __all__ = [
     "AttemptEnded",
     "Auth",
     "AuthenticationError",
+    "Backoff",
     "BadRequestError",
     "Bandwidth",
     "BareMetal",
@@ -183,6 +190,7 @@ __all__ = [
     "CredentialsRenewalEnded",
     "DataVolume",
     "DecodeError",
+    "Degraded",
     "DurableOptions",
     "DurableRun",
     "DurableRuns",
@@ -238,6 +246,7 @@ __all__ = [
     "Nic",
     "NotFoundError",
     "NotReadyError",
+    "NotSyncedError",
     "Outcome",
     "OutcomeRecorded",
     "OutcomeState",
@@ -246,16 +255,21 @@ __all__ = [
     "PermissionDeniedError",
     "PlannedWave",
     "PortState",
+    "PowerChange",
+    "PowerChanges",
     "PowerState",
     "PowerStatistics",
     "PowerWishes",
     "Progress",
+    "Progressing",
     "Project",
     "PublicIp",
     "Quota",
     "Quotas",
     "RateLimited",
     "RateLimitedError",
+    "Reconciler",
+    "ReconcilerStatistics",
     "Remedy",
     "RequestSent",
     "ResponseTooLargeError",
@@ -289,6 +303,7 @@ __all__ = [
     "SubJob",
     "SubJobEnded",
     "SubJobFailedError",
+    "Synced",
     "TcpOpen",
     "Telemetry",
     "Term",
@@ -316,7 +331,7 @@ __all__[:] = _present(__all__, _EXTRAS)
 # `import bms_async` alone has always been enough for `bms_async.errors` and the like.
 _PACKAGES = frozenset({
     "api", "auth", "client", "config", "errorcodes", "errors", "fleet", "hooks", "jobs", "limits", "models",
-    "redaction", "runs", "session", "telemetry", "transport", "validation", "view", "wire",
+    "reconcile", "redaction", "runs", "session", "telemetry", "transport", "validation", "view", "wire",
 })  # fmt: skip
 
 

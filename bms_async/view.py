@@ -26,12 +26,15 @@ from bms_async.fleet import Fleet
 from bms_async.fleet.native.nova import ClientNova
 from bms_async.jobs import Watcher
 from bms_async.limits import Lane, Limits
+from bms_async.reconcile.backoff import Backoff
 from bms_async.reconcile.wishes import PowerWishes
 from bms_async.redaction import wrap_address, wrap_secrets
 from bms_async.session import Session
 from bms_async.wire import Query, RetryPolicy
 
 if TYPE_CHECKING:
+    from bms_async.fleet.rollout.rollout import Rollout
+    from bms_async.reconcile.reconciler import Reconciler
     from bms_async.runs import DurableRuns
 
 
@@ -130,6 +133,49 @@ class ClientView:
             check=self._check,
             poller=self._poller,
             bare_metal=self._bare_metal,
+        )
+
+    def reconciler(
+        self,
+        *,
+        resync: float = 30.0,
+        backoff: Backoff = Backoff(60.0, cap=3600.0),  # noqa: B008 - it is frozen
+        wave_size: int = 200,
+        rollout: Rollout | None = None,
+        name: str = "power",
+    ) -> Reconciler:
+        """Return what brings servers to desired power states and keeps them there, for as long as its block lasts.
+
+        ::
+
+            async with bms.reconciler() as power:
+                power.want("ACTIVE", ids)
+                await power.synced(timeout=600)
+
+        Args:
+            resync: Seconds between two readings of the states of all servers, in the bulk lane; one call reads 1000.
+            backoff: How long a server is left alone after it could not be brought to its status.
+            wave_size: How many servers may be under way at once, in all runs together.
+            rollout: How each run walks through its servers, which are one wave at most; one run is under way at a time.
+                None for runs that ask all their servers at once.
+            name: Its name, in hook events, metrics and the log.
+
+        Raises:
+            InvalidRequestError: An option is invalid.
+            ClientClosedError: The client is not open.
+        """
+        from bms_async.reconcile.make import make_reconciler  # noqa: PLC0415 - most programs keep no states
+
+        return make_reconciler(
+            self._session,
+            self._watcher,
+            resync=resync,
+            backoff=backoff,
+            wave_size=wave_size,
+            rollout=rollout,
+            name=name,
+            check=self._check,
+            random=self._session.random,
         )
 
     async def request(
