@@ -165,18 +165,12 @@ class ClientView:
             ClientClosedError: The client is not open.
         """
         from bms_async.reconcile.make import make_reconciler  # noqa: PLC0415 - most programs keep no states
+        from bms_async.reconcile.options import ReconcilerOptions  # noqa: PLC0415
 
-        return make_reconciler(
-            self._session,
-            self._watcher,
-            resync=resync,
-            backoff=backoff,
-            wave_size=wave_size,
-            rollout=rollout,
-            name=name,
-            check=self._check,
-            random=self._session.random,
+        options = ReconcilerOptions(
+            resync=resync, backoff=backoff, wave_size=wave_size, rollout=rollout, name=name, check=self._check
         )
+        return make_reconciler(self._session, self._watcher, options)
 
     async def request(
         self,

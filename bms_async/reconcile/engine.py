@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
-import msgspec
 
 from bms_async.errors import LeadershipLostError
 from bms_async.jobs import Watcher
 from bms_async.models import ServerStatus
 
-from .backoff import Backoff
 from .books import Books
 from .changes import ChangeHub
 from .doing import Doing
@@ -24,6 +22,7 @@ from .hearing import Hearing
 from .inbox import Inbox
 from .looking import Looking
 from .looks import Looks
+from .options import ReconcilerOptions
 from .ports import Actor, DesiredPage, DesiredRow, Memory
 from .statistics import ReconcilerStatistics
 from .telling import DayTime, Teller
@@ -39,17 +38,6 @@ _SAVE_EVERY = 1.0
 """Seconds in which failed attempts gather that are written down for the next leader."""
 
 _CHUNK = 500
-
-
-class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of a reconciler, checked."""
-
-    name: str
-    resync: float
-    backoff: Backoff
-    wave_size: int
-    one_run_at_a_time: bool
-    check: bool
 
 
 class Engine:
@@ -74,7 +62,7 @@ class Engine:
 
     def __init__(
         self,
-        options: EngineOptions,
+        options: ReconcilerOptions,
         *,
         looks: Looks,
         actor: Actor,
@@ -111,7 +99,7 @@ class Engine:
             self.books,
             actor,
             wave_size=options.wave_size,
-            one_at_a_time=options.one_run_at_a_time,
+            one_at_a_time=options.rollout is not None,
             random=random.random,
             may_begin=lambda: not self.looking.is_absorbing,
             on_change=self.wake,
@@ -140,8 +128,7 @@ class Engine:
 
     def wake(self) -> None:
         """See whether anything is to be looked at, or acted on, and wake who waits for a change."""
-        if self.books.to_look:
-            self.looking.wake()
+        self.looking.wake()
         self._doing.wake()
         self.hub.notify()
 

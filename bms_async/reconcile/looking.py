@@ -122,10 +122,10 @@ class Looking:
             now = anyio.current_time()
             is_wanted = bool(self._books.ids) and self._is_wanted()
             due = self._full_at if is_wanted else math.inf
-            if is_wanted:
-                due = (
-                    -math.inf if self._books.to_look and not self._failures else min(due, self._books.next_look or due)
-                )
+            if is_wanted and not self._failures:
+                next_look = self._books.next_look
+                due = due if next_look is None else min(due, next_look)
+                due = -math.inf if self._books.to_look else due
             if due <= now:
                 return
             self._wake.clear()
