@@ -36,6 +36,18 @@ class DesiredRow(msgspec.Struct, frozen=True, kw_only=True):
     retry_reason: str | None = None
 
 
+class DesiredPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Desired states as they are read from the memory.
+
+    Attributes:
+        rows: They, the last of a server in force; empty once all that was there at the beginning has been read.
+        revision: Everything that `Memory.save` has returned this revision for, or a smaller one, has been read.
+    """
+
+    rows: Sequence[DesiredRow]
+    revision: int
+
+
 class Actor(Protocol):
     """Carries out what a reconciler decides."""
 
@@ -72,21 +84,33 @@ class Memory(Protocol):
         """Whether anything outlives the process."""
         ...
 
-    async def save(self, rows: Sequence[DesiredRow]) -> None:
-        """Write desired states down; the last row of a server wins. Waits for as long as the journal is away."""
+    async def save(self, rows: Sequence[DesiredRow]) -> int:
+        """Write desired states down; the last row of a server wins. Waits for as long as the journal is away.
+
+        Args:
+            rows: They, without what is known of attempts.
+
+        Returns:
+            Their revision: `changes` has yielded them once it has yielded a page with this revision or a greater one.
+        """
         ...
 
     async def save_attempts(self, rows: Sequence[DesiredRow]) -> None:
         """Write down how often servers were tried, for the next leader; a row that has another status is left alone."""
         ...
 
-    def changes(self) -> AsyncGenerator[Sequence[DesiredRow]]:
+    def changes(self) -> AsyncGenerator[DesiredPage]:
         """Yield all desired states, and then what any replica changes, this one included, as long as it is iterated.
 
-        An empty sequence is yielded once all that was there at the beginning has been yielded.
+        Pages are short: whoever reads them has no turn of the event loop within one. A page without rows is yielded
+        once all that was there at the beginning has been yielded.
         """
         ...
 
     def lead(self) -> AbstractAsyncContextManager[None]:
-        """Wait until this replica leads; the block is cancelled from within once it does not lead any more."""
+        """Wait until this replica leads; the block is cancelled from within once it does not lead any more.
+
+        Raises:
+            LeadershipLostError: It does not lead any more; it may wait for its turn again.
+        """
         ...
