@@ -41,13 +41,16 @@ class DesiredPage(msgspec.Struct, frozen=True, kw_only=True):
     is_last: bool
 
 
-def save_desired(place: str, name: str, rows: Sequence[DesiredFields]) -> Transaction[None]:
+def save_desired(place: str, name: str, rows: Sequence[DesiredFields]) -> Transaction[int]:
     """Write desired states down; those that are so already stay as they are, with their attempts.
 
     Args:
         place: The endpoint and the project.
         name: The reconciler.
         rows: Some hundred states; the last of a server counts.
+
+    Returns:
+        The number of the last of them.
     """
     number = yield from _count_up(place, name, len(rows))
     yield Statement(
@@ -59,6 +62,7 @@ def save_desired(place: str, name: str, rows: Sequence[DesiredFields]) -> Transa
         "WHERE coalesce(d.status, '') <> coalesce(excluded.status, '')",
         rows=[(place, name, *row, number + at) for at, row in enumerate(rows, 1)],
     )
+    return number + len(rows)
 
 
 def save_attempts(place: str, name: str, rows: Sequence[DesiredFields]) -> Transaction[None]:
@@ -86,7 +90,7 @@ def read_desired(place: str, name: str, after: int, limit: int) -> Transaction[D
         after: The number of the last change that is known; 0 for none, and then forgotten servers are left out.
         limit: How many at most.
     """
-    last, _ = yield from _read_numbers(place, name)
+    last, _ = yield from read_numbers(place, name)
     found: Sequence[Row] = ()
     if last > after:
         found = yield from ask(
@@ -100,7 +104,7 @@ def read_desired(place: str, name: str, after: int, limit: int) -> Transaction[D
         )
     numbers = [_int(row[0]) for row in found]
     # After the states, so that whoever does not find a row that was deleted learns that some were.
-    _, trimmed = yield from _read_numbers(place, name)
+    _, trimmed = yield from read_numbers(place, name)
     return DesiredPage(
         rows=[msgspec.convert(tuple(row)[1:], DesiredFields) for row in found],
         number=numbers[-1] if len(numbers) == limit else max([last, after, *numbers]),
@@ -156,8 +160,13 @@ def list_reconcilers(place: str | None) -> Transaction[list[tuple[str, str]]]:
     return [(str(its_place), str(name)) for its_place, name in rows]
 
 
-def _read_numbers(place: str, name: str) -> Transaction[tuple[int, int]]:
-    """Return the number of the last change, and of the last forgotten server that was deleted."""
+def read_numbers(place: str, name: str) -> Transaction[tuple[int, int]]:
+    """Return the number of the last change, and that of the last forgotten server that was deleted.
+
+    Args:
+        place: The endpoint and the project.
+        name: The reconciler.
+    """
     rows = yield from ask(
         "SELECT number, trimmed FROM bms_async_reconcilers WHERE place = $1 AND name = $2", place, name
     )
