@@ -26,8 +26,13 @@ import anyio.lowlevel
 
 from bms_async.errors import CallError, JournalError
 from bms_async.journal.statements import Transaction
-from bms_async.journal.transactions import desired
-from bms_async.journal.transactions.desired import DesiredFields
+from bms_async.journal.transactions.desired import (
+    DesiredFields,
+    read_desired,
+    read_numbers,
+    save_attempts,
+    save_desired,
+)
 from bms_async.runs.led import LedRuns
 
 from .ports import DesiredPage, DesiredRow
@@ -82,7 +87,7 @@ class DurableMemory:
         """
         revision = 0
         for start in range(0, len(rows), _WRITTEN_AT_ONCE):
-            revision = await self._ask(desired.save_desired, _fields(rows[start : start + _WRITTEN_AT_ONCE]))
+            revision = await self._ask(save_desired, _fields(rows[start : start + _WRITTEN_AT_ONCE]))
             # A reader in this process need not wait for its next look.
             self._runs.journal.notify()
         return revision
@@ -97,7 +102,7 @@ class DurableMemory:
             ClientClosedError: The client is closed.
         """
         for start in range(0, len(rows), _WRITTEN_AT_ONCE):
-            await self._ask(desired.save_attempts, _fields(rows[start : start + _WRITTEN_AT_ONCE]))
+            await self._ask(save_attempts, _fields(rows[start : start + _WRITTEN_AT_ONCE]))
 
     async def changes(self) -> AsyncGenerator[DesiredPage]:
         """Yield all desired states, then a page without rows, and from then on what any replica changes.
@@ -110,7 +115,7 @@ class DurableMemory:
             found: set[str] = set()
             number, trimmed, is_last = 0, None, False
             while not is_last:
-                page = await self._ask(desired.read_desired, number, _READ_AT_ONCE, writes=False)
+                page = await self._ask(read_desired, number, _READ_AT_ONCE, writes=False)
                 number, is_last = page.number, page.is_last
                 trimmed = page.trimmed if trimmed is None else trimmed
                 if page.rows:
@@ -121,7 +126,7 @@ class DurableMemory:
             yield DesiredPage(rows=(), revision=number)
             self._note_read(number)
             while True:
-                page = await self._ask(desired.read_desired, number, _READ_AT_ONCE, writes=False)
+                page = await self._ask(read_desired, number, _READ_AT_ONCE, writes=False)
                 if page.trimmed > max(number, trimmed or 0):
                     _log.warning("%s was away for so long that it reads all desired states anew", self._runs.name)
                     break
@@ -144,7 +149,7 @@ class DurableMemory:
         """
         async with AsyncExitStack() as stack:
             await self._begin_to_lead(stack)
-            number, _ = await self._ask(desired.read_numbers, writes=False)
+            number, _ = await self._ask(read_numbers, writes=False)
             while self._read_to < number:
                 await self._has_read.wait()
             yield

@@ -1,7 +1,7 @@
 """What a reconciler with a journal does: each wave is a durable run, which the next leader finds and follows.
 
 What is guaranteed: `bms_async.runs.led` has it. A server that an earlier leader has sent is under way for the next one
-until its outcome is there, whoever polls its job. Runs that have ended are deleted a day later, so that the journal does not grow.
+until its outcome is there, whoever polls its job. A run is deleted a day after its end: the journal does not grow.
 """
 
 from __future__ import annotations

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
-from bms_async import JournalError, LeadershipLostError
+from bms_async import LeadershipLostError
 from bms_async.journal.transactions import desired
 from bms_async.reconcile import durable
 from tests.reconcile.durable._replicas import Reader, reading, wishes
 from tests.runs._virtual import Site, at_a_site
-from tests.support.replicas import cut_off
+from tests.support.virtual_clock import advance
 
 
 def test_what_one_replica_is_asked_for_another_one_knows_within_a_second(tmp_path: Path) -> None:
@@ -61,30 +62,28 @@ def test_many_are_written_and_read_in_short_pages(tmp_path: Path) -> None:
 def test_a_replica_that_was_away_for_too_long_forgets_what_was_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_guarded: bool
 ) -> None:
+    def read_as_if_nothing_was_deleted(*args: Any) -> Any:
+        page = yield from desired.read_desired(*args)
+        return msgspec.structs.replace(page, trimmed=0)
+
     async def main(site: Site) -> None:
-        bms = await site.client()
-        first, away = Reader(bms), Reader(await site.client())
+        first, away = Reader(await site.client()), Reader(await site.client())
         async with reading(first, away):
             await first.save(wishes("a", "b"))
             await away.wait_for(first.revision)
-            journal: Any = away.memory._runs.journal
             with monkeypatch.context() as cut:
-
-                async def fail(*_: object, **__: object) -> None:
-                    await anyio.sleep(1.0)
-                    raise JournalError("away")
-
-                cut.setattr(journal, "run", fail)
-                await anyio.sleep(2.0)
+                fail(away, cut)
+                await advance(2.0)
                 await first.save([*wishes("a", status=None), *wishes("c")])
-                place = await first.memory._runs.place()
-                await bms.runs._journal.run(desired.trim_forgotten, place, "power", -1.0)
-                if not is_guarded:
-                    cut.setattr(desired.DesiredPage, "trimmed", 0)
-            if is_guarded:
-                await anyio.sleep(60.0)
-                assert away.statuses == {"b": "ACTIVE", "c": "ACTIVE"}
+                runs = first.memory._runs
+                await runs.journal.run(desired.trim_forgotten, await runs.place(), "power", -1.0)
+            await away.wait_for(first.revision)
+            await advance(1.0)
+            expected = {"b": "ACTIVE", "c": "ACTIVE"} | ({} if is_guarded else {"a": "ACTIVE"})
+            assert away.statuses == expected
 
+    if not is_guarded:
+        monkeypatch.setattr(durable, "read_desired", read_as_if_nothing_was_deleted)
     at_a_site(tmp_path, main)
 
 
@@ -94,16 +93,11 @@ def test_a_journal_that_is_away_for_a_minute_is_waited_for(
     async def main(site: Site) -> None:
         first, second = Reader(await site.client()), Reader(await site.client())
         async with reading(first, second):
-            store: Any = first.memory._runs.journal._store
             with monkeypatch.context() as cut:
-
-                async def fail(*_: object, **__: object) -> None:
-                    raise ConnectionError("the database is away")
-
-                cut.setattr(store, "run", fail)
+                fail(first, cut)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(first.save, wishes("a"))
-                    await anyio.sleep(60.0)
+                    await advance(60.0)
                     assert second.known == {}
                     cut.undo()
             assert first.statuses == {"a": "ACTIVE"}
@@ -144,9 +138,7 @@ def test_a_leader_that_cannot_renew_its_lease_is_cancelled_and_may_lead_again(tm
         reader = Reader(bms)
         async with reading(reader):
             with pytest.raises(LeadershipLostError):
-                async with reader.memory.lead():
-                    await bms.runs._journal.run(_resign)
-                    await anyio.sleep_forever()
+                await lead_and_be_forgotten(reader)
             async with reader.memory.lead():
                 assert reader.memory._runs.is_leading
 
@@ -159,13 +151,8 @@ def test_a_journal_that_is_away_while_a_replica_waits_to_lead_is_asked_again(
     async def main(site: Site) -> None:
         reader = Reader(await site.client())
         async with reading(reader):
-            store: Any = reader.memory._runs.journal._store
             with monkeypatch.context() as cut:
-
-                async def fail(*_: object, **__: object) -> None:
-                    raise ConnectionError("the database is away")
-
-                cut.setattr(store, "run", fail)
+                fail(reader, cut)
                 async with anyio.create_task_group() as tasks:
                     led = anyio.Event()
 
@@ -174,7 +161,7 @@ def test_a_journal_that_is_away_while_a_replica_waits_to_lead_is_asked_again(
                             led.set()
 
                     tasks.start_soon(lead)
-                    await anyio.sleep(60.0)
+                    await advance(60.0)
                     assert not led.is_set()
                     cut.undo()
                     await led.wait()
@@ -189,10 +176,25 @@ def test_reasons_are_kept_as_any_database_takes_them(tmp_path: Path) -> None:
             await reader.save(wishes("a"))
             odd = wishes("a", attempts=1)[0].__replace__(retry_reason="\0\ud800" + "x" * 5000)
             await reader.memory.save_attempts([odd])
-            await anyio.sleep(2.0)
+            await advance(2.0)
             assert reader.known["a"].retry_reason == "\ufffd?" + "x" * 998
 
     at_a_site(tmp_path, main)
+
+
+async def lead_and_be_forgotten(reader: Reader) -> None:
+    async with reader.memory.lead():
+        await reader.memory._runs.journal.run(_resign)
+        await anyio.sleep_forever()
+
+
+def fail(reader: Reader, patch: pytest.MonkeyPatch) -> None:
+    """Have the database of a replica be away."""
+
+    async def run(*_: object, **__: object) -> None:
+        raise ConnectionError("the database is away")
+
+    patch.setattr(reader.memory._runs.journal._store, "run", run)
 
 
 def _resign() -> Any:
