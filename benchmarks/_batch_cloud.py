@@ -52,6 +52,11 @@ class BatchCloud:
         )
 
     @property
+    def batches(self) -> int:
+        """How many batches it has accepted."""
+        return len(self._jobs)
+
+    @property
     def held(self) -> int:
         """How many bytes it holds."""
         return sum(len(body) for _, body in self._jobs)

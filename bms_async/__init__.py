@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         LeadershipLostError,
         NotFoundError,
         NotReadyError,
+        NotSyncedError,
         PermissionDeniedError,
         RateLimitedError,
         ResponseTooLargeError,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         AttemptEnded,
         CallEnded,
         CallStarted,
+        ConditionChanged,
         CredentialsRenewalEnded,
         Hook,
         HookEvent,
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
         OutcomeRecorded,
         RateLimited,
         RequestSent,
+        ResyncEnded,
         RetryScheduled,
         RunEnded,
         RunStarted,
@@ -126,6 +129,12 @@ if TYPE_CHECKING:
         VolumeAttachment,
         WindowsPassword,
     )
+    from bms_async.reconcile.backoff import Backoff
+    from bms_async.reconcile.changes import PowerChanges
+    from bms_async.reconcile.conditions import Degraded, PowerChange, Progressing, Synced
+    from bms_async.reconcile.reconciler import Reconciler
+    from bms_async.reconcile.statistics import ReconcilerStatistics
+    from bms_async.reconcile.wishes import PowerStatistics, PowerWishes
     from bms_async.redaction import Secret
     from bms_async.runs import (
         BatchResult,
@@ -159,6 +168,7 @@ __all__ = [
     "AttemptEnded",
     "Auth",
     "AuthenticationError",
+    "Backoff",
     "BadRequestError",
     "Bandwidth",
     "BareMetal",
@@ -175,6 +185,7 @@ __all__ = [
     "ClientOptions",
     "ClientStatistics",
     "ClientView",
+    "ConditionChanged",
     "ConfigurationError",
     "ConflictError",
     "CreatedServer",
@@ -182,6 +193,7 @@ __all__ = [
     "CredentialsRenewalEnded",
     "DataVolume",
     "DecodeError",
+    "Degraded",
     "DurableOptions",
     "DurableRun",
     "DurableRuns",
@@ -237,6 +249,7 @@ __all__ = [
     "Nic",
     "NotFoundError",
     "NotReadyError",
+    "NotSyncedError",
     "Outcome",
     "OutcomeRecorded",
     "OutcomeState",
@@ -245,17 +258,25 @@ __all__ = [
     "PermissionDeniedError",
     "PlannedWave",
     "PortState",
+    "PowerChange",
+    "PowerChanges",
     "PowerState",
+    "PowerStatistics",
+    "PowerWishes",
     "Progress",
+    "Progressing",
     "Project",
     "PublicIp",
     "Quota",
     "Quotas",
     "RateLimited",
     "RateLimitedError",
+    "Reconciler",
+    "ReconcilerStatistics",
     "Remedy",
     "RequestSent",
     "ResponseTooLargeError",
+    "ResyncEnded",
     "RetryPolicy",
     "RetryScheduled",
     "Rollout",
@@ -286,6 +307,7 @@ __all__ = [
     "SubJob",
     "SubJobEnded",
     "SubJobFailedError",
+    "Synced",
     "TcpOpen",
     "Telemetry",
     "Term",
@@ -313,7 +335,7 @@ __all__[:] = _present(__all__, _EXTRAS)
 # `import bms_async` alone has always been enough for `bms_async.errors` and the like.
 _PACKAGES = frozenset({
     "api", "auth", "client", "config", "errorcodes", "errors", "fleet", "hooks", "jobs", "limits", "models",
-    "redaction", "runs", "session", "telemetry", "transport", "validation", "view", "wire",
+    "reconcile", "redaction", "runs", "session", "telemetry", "transport", "validation", "view", "wire",
 })  # fmt: skip
 
 

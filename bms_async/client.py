@@ -21,6 +21,7 @@ from bms_async.config.arguments import choose_project_name, choose_transport, pr
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.jobs import POLL_BUDGET_SHARE, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pacer
+from bms_async.reconcile.wishes import PowerWishes, check_window
 from bms_async.redaction import kind_of, wrap_address, wrap_secrets
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import make_hooks, with_telemetry
@@ -50,6 +51,7 @@ class ClientOptions(TypedDict, total=False):
     retry: RetryPolicy | None
     patience: Patience
     bare_metal: BareMetal | None
+    wish_window: float
     check: bool
     hooks: Hook | Iterable[Hook] | None
     telemetry: bool
@@ -104,6 +106,7 @@ class BmsClient(ClientView):
         bare_metal: The sign by which the lists of ``bms.nova`` tell bare-metal servers from virtual machines, such as
             ``BareMetal.by_flavor_prefix("bm.")``; None for the tag ``__type_baremetal`` or a flavor that begins with
             ``physical.``.
+        wish_window: Seconds in which the wishes of ``bms.power`` gather before they are sent together.
         check: Whether arguments are checked against the reference before anything is sent.
         hooks: A function that is called with each `HookEvent`, or several functions. They are called synchronously and
             must not block; an error that one of them raises is logged and has no other effect.
@@ -138,6 +141,7 @@ class BmsClient(ClientView):
         retry: RetryPolicy | None = DEFAULT_RETRY,
         patience: Patience = Patience(),  # noqa: B008 - it is frozen
         bare_metal: BareMetal | None = None,
+        wish_window: float = 0.05,
         check: bool = True,
         hooks: Hook | Iterable[Hook] | None = None,
         telemetry: bool = False,
@@ -151,6 +155,7 @@ class BmsClient(ClientView):
             options = CallOptions().replace(
                 timeout=timeout, total_timeout=total_timeout, retry=retry, max_wait=max_wait
             )
+            check_window(wish_window)
         except InvalidRequestError as error:
             raise ConfigurationError(str(error)) from error
         endpoints = config.find_endpoints(
@@ -199,6 +204,7 @@ class BmsClient(ClientView):
             make_runs=functools.cache(
                 lambda: _make_runs(runs, session.unbounded(), watcher, endpoint=endpoints.bms, check=check)
             ),
+            power=PowerWishes(session.unbounded(), watcher, window=wish_window, check=check),
             check=check,
             poller=make_poller(session.for_polling(), patience),
             bare_metal=BareMetalFilter(bare_metal),
@@ -254,8 +260,8 @@ class BmsClient(ClientView):
 
         Args:
             options: ``transport``, ``max_response_bytes``, ``limits``, ``runs``, ``timeout``, ``total_timeout``,
-                ``max_wait``, ``retry``, ``patience``, ``bare_metal``, ``check``, ``hooks`` and ``telemetry`` of
-                `BmsClient`.
+                ``max_wait``, ``retry``, ``patience``, ``bare_metal``, ``wish_window``, ``check``, ``hooks`` and
+                ``telemetry`` of `BmsClient`.
 
         Raises:
             ConfigurationError: A setting is missing, or two contradict each other; the text names every setting that
@@ -295,8 +301,8 @@ class BmsClient(ClientView):
         Args:
             name: The cloud; by default the one that ``OS_CLOUD`` names, or the only one in the file.
             options: ``transport``, ``max_response_bytes``, ``limits``, ``runs``, ``timeout``, ``total_timeout``,
-                ``max_wait``, ``retry``, ``patience``, ``bare_metal``, ``check``, ``hooks`` and ``telemetry`` of
-                `BmsClient`.
+                ``max_wait``, ``retry``, ``patience``, ``bare_metal``, ``wish_window``, ``check``, ``hooks`` and
+                ``telemetry`` of `BmsClient`.
 
         Raises:
             ConfigurationError: A file cannot be read, there is no such cloud, or its settings are invalid; the text

@@ -26,11 +26,15 @@ from bms_async.fleet import Fleet
 from bms_async.fleet.native.nova import ClientNova
 from bms_async.jobs import Watcher
 from bms_async.limits import Lane, Limits
+from bms_async.reconcile.backoff import Backoff
+from bms_async.reconcile.wishes import PowerWishes
 from bms_async.redaction import wrap_address, wrap_secrets
 from bms_async.session import Session
 from bms_async.wire import Query, RetryPolicy
 
 if TYPE_CHECKING:
+    from bms_async.fleet.rollout.rollout import Rollout
+    from bms_async.reconcile.reconciler import Reconciler
     from bms_async.runs import DurableRuns
 
 
@@ -46,6 +50,7 @@ class ClientView:
         watcher: Watcher,
         *,
         make_runs: Callable[[], DurableRuns],
+        power: PowerWishes,
         check: bool,
         poller: ServerPoller | None = None,
         bare_metal: BareMetalFilter | None = None,
@@ -64,6 +69,7 @@ class ClientView:
         self.jobs = Jobs(session, watcher, check=check)
         self._make_runs = make_runs
         self.fleet = Fleet(session.unbounded(), watcher, check=check)
+        self.power = power
 
     def __repr__(self) -> str:
         return f"<ClientView of project {self.project_id}>"
@@ -112,7 +118,8 @@ class ClientView:
         Raises:
             InvalidRequestError: A value is invalid.
 
-        `total_timeout` and `max_wait` do not bound the calls of a fleet run, durable or not.
+        `total_timeout` and `max_wait` do not bound the calls of a fleet run, durable or not, and none of these is for
+        ``power``, which sends the wishes of all together.
         """
         options = self._session.options.replace(
             timeout=timeout, total_timeout=total_timeout, retry=retry, lane=lane, max_wait=max_wait
@@ -122,10 +129,48 @@ class ClientView:
             session,
             self._watcher,
             make_runs=self._make_runs,
+            power=self.power,
             check=self._check,
             poller=self._poller,
             bare_metal=self._bare_metal,
         )
+
+    def reconciler(
+        self,
+        *,
+        resync: float = 30.0,
+        backoff: Backoff = Backoff(60.0, cap=3600.0),  # noqa: B008 - it is frozen
+        wave_size: int = 200,
+        rollout: Rollout | None = None,
+        name: str = "power",
+    ) -> Reconciler:
+        """Return what brings servers to desired power states and keeps them there, for as long as its block lasts.
+
+        ::
+
+            async with bms.reconciler() as power:
+                power.want("ACTIVE", ids)
+                await power.synced(timeout=600)
+
+        Args:
+            resync: Seconds between two readings of the states of all servers, in the bulk lane; one call reads 1000.
+            backoff: How long a server is left alone after it could not be brought to its status.
+            wave_size: How many servers may be under way at once, in all runs together.
+            rollout: How each run walks through its servers, which are one wave at most; one run is under way at a time.
+                None for runs that ask all their servers at once.
+            name: Its name, in hook events, metrics and the log.
+
+        Raises:
+            InvalidRequestError: An option is invalid.
+            ClientClosedError: The client is not open.
+        """
+        from bms_async.reconcile.make import make_reconciler  # noqa: PLC0415 - most programs keep no states
+        from bms_async.reconcile.options import ReconcilerOptions  # noqa: PLC0415
+
+        options = ReconcilerOptions(
+            resync=resync, backoff=backoff, wave_size=wave_size, rollout=rollout, name=name, check=self._check
+        )
+        return make_reconciler(self._session, self._watcher, options)
 
     async def request(
         self,

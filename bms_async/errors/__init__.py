@@ -30,6 +30,7 @@
     │   ├── GroupBlockedError         too many servers of its group are unavailable for good
     │   ├── NotReadyError             its job has ended, but it was not well in time
     │   └── ServerStateError          a server's own state says that it is not as asked, or why it cannot be
+    ├── NotSyncedError                servers were not as desired in time (also a TimeoutError)
     ├── JournalError                  the journal of durable runs cannot be used as it is
     ├── LeadershipLostError           this process does not lead any more
     ├── ForeignCodeError              a callback or other foreign code raised an exception that is not an error
@@ -65,6 +66,7 @@ from .calls import (
 )
 from .fleet import FleetError, FleetTimeoutError, GroupBlockedError, NotReadyError, ServerStateError
 from .jobs import JobError, JobFailedError, JobLostError, JobTimeoutError, SubJobFailedError
+from .reconcile import NotSyncedError
 from .servers import ServerFaultError, ServerLostError, ServerWaitError, ServerWaitTimeoutError
 
 __all__ = [
@@ -91,6 +93,7 @@ __all__ = [
     "LeadershipLostError",
     "NotFoundError",
     "NotReadyError",
+    "NotSyncedError",
     "PermissionDeniedError",
     "RateLimitedError",
     "ResponseTooLargeError",

@@ -21,7 +21,14 @@ OPERATIONS: Mapping[str, Operation[JobAccepted]] = {each.name: each for each in 
 """The calls of power actions, by action."""
 
 
-def make_sender(session: Session, watcher: Watcher, action: str, lane: Lane) -> SendBatch:
+def make_sender(
+    session: Session,
+    watcher: Watcher,
+    action: str,
+    lane: Lane,
+    *,
+    fill: Callable[[Batch], tuple[str, ...]] | None = None,
+) -> SendBatch:
     """Return what sends a batch.
 
     Args:
@@ -29,6 +36,7 @@ def make_sender(session: Session, watcher: Watcher, action: str, lane: Lane) -> 
         watcher: What polls its job.
         action: Such as ``servers.reboot``.
         lane: The priority of the call in the rate limiter's queue.
+        fill: Returns the servers of a batch once it has its slot; None where they are fixed before.
     """
 
     async def send(
@@ -43,6 +51,7 @@ def make_sender(session: Session, watcher: Watcher, action: str, lane: Lane) -> 
             OPERATIONS[action],
             batch.ids,
             lane=lane,
+            choose=None if fill is None else lambda: fill(batch),
             before_send=before_send,
             on_send=on_send,
             on_refused=on_refused,

@@ -57,6 +57,7 @@ class Walk:
         make_source: Makes what reads servers of which only the ids were given.
         redact: Removes secrets from a text.
         packs: Whether one call carries many servers.
+        feed: Hands out new servers in place of the source; None where those of the source are.
 
     Attributes:
         gate: Says whether something may begin now.
@@ -72,11 +73,14 @@ class Walk:
         redact: Callable[[str], str],
         *,
         packs: bool = True,
+        feed: Feed | None = None,
     ) -> None:
         self._tracker = tracker
         self._rollout: RolloutWalk | None = None
         self.feed: Feed
-        if options.rollout is None:
+        if feed is not None:
+            self.gate, self.feed = Gate(), feed
+        elif options.rollout is None:
             self.gate = Gate()
             wave_size = options.wave_size
             self.feed = StreamFeed(tracker, source, WaveLimit(wave_size, None if packs else 1))

@@ -19,6 +19,9 @@ class CallKeywords(TypedDict, total=False):
     """The query."""
     body: object
     """The body."""
+    make_body: Callable[[], object] | None
+    """Returns the body in place of `body`, called once each attempt has its slot: until then it may grow. What it
+    raises keeps the request from being sent, and ends the call."""
     headers: Mapping[str, str] | None
     """Headers that this call needs beside the operation's own."""
     retry: RetryPolicy | None
@@ -42,6 +45,7 @@ class CallArguments(msgspec.Struct, frozen=True, kw_only=True):
     path: Mapping[str, str] | None = None
     query: Query | None = None
     body: object = None
+    make_body: Callable[[], object] | None = None
     headers: Mapping[str, str] | None = None
     retry: RetryPolicy | None = None
     before_send: Callable[[], Awaitable[None]] | None = None

@@ -57,6 +57,7 @@ from bms_async.wire import (
     read_request_id,
     read_response,
     retry_delay,
+    with_body,
 )
 
 from .arguments import CallArguments
@@ -291,6 +292,9 @@ class Call(Generic[T]):
         # As in `call_foreign`, without a coroutine for each of the two.
         foreign = "the credentials' headers()"
         try:
+            if self._arguments.make_body is not None:
+                # Before the request is signed, for the signature covers the body.
+                request = with_body(request, self._arguments.make_body())
             signed = _add_headers(request, wrap_secrets(await _as_awaitable(core.auth.headers(request))))
             self._check_not_ended()
             if self._arguments.before_send is not None:

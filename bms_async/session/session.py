@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 from bms_async.limits import Lane, Limits
@@ -59,6 +60,11 @@ class Session:
     def limits(self) -> Limits:
         """The limits that calls are kept within."""
         return self._core.limits
+
+    @property
+    def random(self) -> Random:
+        """The client's source of jitter."""
+        return self._core.random
 
     @property
     def hooks(self) -> Hooks | None:

@@ -2,7 +2,7 @@
 
 from .messages import HttpRequest, HttpResponse, ResponseHeaders
 from .operation import Operation, Safety, Service
-from .request import Query, build_request
+from .request import Query, build_request, with_body
 from .response import read_error, read_fragment, read_request_id, read_response
 from .retry import DEFAULT_RETRY, MAX_RETRY_AFTER, NO_RETRY, RetryPolicy, may_retry, retry_delay
 
@@ -25,4 +25,5 @@ __all__ = [
     "read_request_id",
     "read_response",
     "retry_delay",
+    "with_body",
 ]

@@ -54,7 +54,7 @@ def build_request(
         all_headers["Connection"] = "close"
     content = b""
     if body is not None:
-        content = body if isinstance(body, SecretBytes) else check_body(encode_body(body))
+        content = _encode(body)
         all_headers["Content-Type"] = "application/json"
     if operation.headers:
         all_headers.update(operation.headers)
@@ -77,6 +77,20 @@ def _build_url(endpoint: str, template: str, path: Mapping[str, str], query: Que
         return f"{url}?{urlencode(pairs, quote_via=quote)}"
     except UnicodeEncodeError as error:
         raise InvalidRequestError("query", error.object, ENCODABLE_RULE) from error
+
+
+def with_body(request: HttpRequest, body: object) -> HttpRequest:
+    """Return a request with another body, whose kind its headers name already.
+
+    Args:
+        request: The request of a call that has a body.
+        body: As for `build_request`, and not None.
+    """
+    return msgspec.structs.replace(request, body=_encode(body))
+
+
+def _encode(body: object) -> SecretBytes:
+    return body if isinstance(body, SecretBytes) else check_body(encode_body(body))
 
 
 def encode_body(body: object) -> SecretBytes | Unencodable:

@@ -60,6 +60,7 @@ async def send_power_action(
     *,
     lane: Lane,
     type: str = "HARD",
+    choose: Callable[[], tuple[str, ...]] | None = None,
     before_send: Callable[[], Awaitable[None]] | None = None,
     on_send: Callable[[], None] | None = None,
     on_refused: Callable[[], None] | None = None,
@@ -73,17 +74,32 @@ async def send_power_action(
         server_ids: 1 to 1000 ids, none twice; not checked here.
         lane: The priority of the call in the rate limiter's queue.
         type: How a server is stopped or rebooted; a start has no type.
+        choose: Returns the ids in place of `server_ids`, once each attempt has its slot; None where they are fixed.
         before_send: Awaited before each request is handed to the transport; what it raises keeps it from being sent.
         on_send: Called each time the request is handed to the transport.
         on_refused: Called when the cloud certainly did nothing and the call is going to be retried.
     """
-    servers = [{"id": server_id} for server_id in server_ids]
-    action = _ACTIONS[operation.name]
-    body = {action: {"servers": servers} if operation is START else {"type": type, "servers": servers}}
+    chosen = server_ids
+
+    def make_body() -> object:
+        nonlocal chosen
+        if choose is not None:
+            chosen = choose()
+        servers = [{"id": server_id} for server_id in chosen]
+        return {
+            _ACTIONS[operation.name]: {"servers": servers} if operation is START else {"type": type, "servers": servers}
+        }
+
     accepted = await session.call(
-        operation, body=body, lane=lane, before_send=before_send, on_send=on_send, on_refused=on_refused
+        operation,
+        body=make_body() if choose is None else {},
+        make_body=None if choose is None else make_body,
+        lane=lane,
+        before_send=before_send,
+        on_send=on_send,
+        on_refused=on_refused,
     )
-    return watch_job(watcher, accepted, operation, server_ids)
+    return watch_job(watcher, accepted, operation, chosen)
 
 
 class Power(ServerResource):

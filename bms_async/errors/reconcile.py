@@ -1,0 +1,35 @@
+"""Errors of reconcilers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .base import BmsError
+
+_MAX_SHOWN = 3
+
+
+class NotSyncedError(BmsError, TimeoutError):
+    """Servers were not as desired in time.
+
+    Attributes:
+        reasons: Why not, for people, by server.
+    """
+
+    def __init__(self, message: str, *, reasons: Mapping[str, str]) -> None:
+        self.reasons = reasons
+        super().__init__(message)
+
+    @classmethod
+    def of(cls, reasons: Mapping[str, str], total: int, seconds: float | None) -> NotSyncedError:
+        """Return the error for some servers of those that were waited for.
+
+        Args:
+            reasons: Why each of them is not synced.
+            total: How many were waited for.
+            seconds: For how long.
+        """
+        shown = [f"{server_id}: {reason}" for server_id, reason in list(reasons.items())[:_MAX_SHOWN]]
+        more = f"; and {len(reasons) - _MAX_SHOWN:,} more" if len(reasons) > _MAX_SHOWN else ""
+        text = f"{len(reasons):,} of {total:,} servers are not as desired after {seconds:g} s"
+        return cls(f"{text}: {'; '.join(shown)}{more}", reasons=reasons)

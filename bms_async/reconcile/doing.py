@@ -1,0 +1,158 @@
+"""When what differs is acted on: as many servers at once as a wave has, in as few calls as possible."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Sequence
+
+import anyio
+from anyio.abc import TaskGroup
+
+from bms_async._foreign import call_foreign
+from bms_async.errors import ClientClosedError, LeadershipLostError
+from bms_async.fleet.outcome import Outcome
+from bms_async.fleet.plan import REFILL_TIMEOUT, WaveLimit
+from bms_async.jobs import schedule
+
+from .books import Books
+from .ports import Actor, ReconcileAction
+
+_log = logging.getLogger("bms_async.reconcile")
+
+
+class Doing:
+    """Has an actor act, as long as it runs.
+
+    Args:
+        books: What is known.
+        actor: Acts.
+        wave_size: How many servers may be under way at once.
+        one_at_a_time: Whether one run ends before the next one begins.
+        random: Draws a number from 0 to 1.
+        may_begin: Whether servers may be taken now; more may be ready in a moment.
+        on_change: Called when servers may have to be looked at.
+
+    Attributes:
+        runs: How many runs have begun.
+        asked: How many servers were in them.
+        succeeded: How many of these are as desired.
+        failed: How many are not.
+    """
+
+    def __init__(
+        self,
+        books: Books,
+        actor: Actor,
+        *,
+        wave_size: int,
+        one_at_a_time: bool,
+        random: Callable[[], float],
+        may_begin: Callable[[], bool],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._books = books
+        self._actor = actor
+        self._wave_limit = WaveLimit(wave_size)
+        self._one_at_a_time = one_at_a_time
+        self._random = random
+        self._may_begin = may_begin
+        self._on_change = on_change
+        self._wake = asyncio.Event()
+        self._waits_since: float | None = None
+        self._failures = 0
+        self._paused_until = -math.inf
+        self.runs = self.asked = self.succeeded = self.failed = 0
+
+    def wake(self) -> None:
+        """See whether anything can be done."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Act, until this is cancelled; what an earlier leader has begun is followed first.
+
+        Raises:
+            ClientClosedError: The client was closed.
+        """
+        try:
+            async with self._actor.resume(self._on_begin, self._on_outcome), anyio.create_task_group() as tasks:
+                while True:
+                    self._wake.clear()
+                    while self._begin(tasks):
+                        pass
+                    with anyio.move_on_after(self._next_due() - anyio.current_time()):
+                        await self._wake.wait()
+        finally:
+            # Of a leader that is none any more, another one follows them.
+            self._books.abandon(tuple(self._books.under_way), anyio.current_time())
+
+    def _begin(self, tasks: TaskGroup) -> bool:
+        """Begin a run if there is something to do and room for it; return whether one has begun."""
+        books, now = self._books, anyio.current_time()
+        in_flight = len(books.under_way)
+        if now < self._paused_until or not self._may_begin() or (self._one_at_a_time and in_flight):
+            return False
+        room = self._wave_limit.room(in_flight)
+        has_to_wait = False
+        for action in sorted(books.ready, key=lambda action: -len(books.ready[action])):
+            ready = len(books.ready[action])
+            waited = 0.0 if self._waits_since is None else now - self._waits_since
+            count = self._wave_limit.next_batch_size(ready=ready, in_flight=in_flight, complete=True, waited=waited)
+            if count:
+                self._waits_since = None
+                ids = books.begin(action, count, now)
+                if ids:
+                    tasks.start_soon(self._act, action, ids)
+                self._on_change()
+                return True
+            has_to_wait = has_to_wait or ready > room > 0
+        if not has_to_wait:
+            self._waits_since = None
+        elif self._waits_since is None:
+            self._waits_since = now
+        return False
+
+    def _next_due(self) -> float:
+        """Return when something may begin without a wake-up."""
+        now = anyio.current_time()
+        due = math.inf if self._waits_since is None else self._waits_since + REFILL_TIMEOUT
+        return min(due, self._paused_until if self._paused_until > now else math.inf)
+
+    async def _act(self, action: ReconcileAction, ids: Sequence[str]) -> None:
+        left = dict.fromkeys(ids)
+        self.runs += 1
+        self.asked += len(ids)
+
+        def on_outcome(outcome: Outcome) -> None:
+            left.pop(outcome.server_id, None)
+            self._on_outcome(outcome)
+
+        try:
+            await call_foreign("acting on servers", self._actor.act, action, ids, on_outcome)
+            self._failures = 0
+        except ClientClosedError:
+            raise
+        except LeadershipLostError as error:
+            self._paused_until = anyio.current_time() + schedule.failure_delay(1)
+            _log.info("%s of %d servers was not begun: %s", action, len(ids), error)
+        except Exception as error:  # noqa: BLE001 - what becomes of the servers is seen by the next reading
+            self._failures += 1
+            self._paused_until = anyio.current_time() + schedule.failure_delay(self._failures)
+            _log.error("%s of %d servers broke, and their states are read again", action, len(ids), exc_info=error)
+        finally:
+            self._books.abandon(left, anyio.current_time())
+            self._on_change()
+            self.wake()
+
+    def _on_begin(self, action: ReconcileAction, ids: Sequence[str]) -> None:
+        self._books.adopt(action, ids, anyio.current_time())
+
+    def _on_outcome(self, outcome: Outcome) -> None:
+        if outcome.state.is_success:
+            self.succeeded += 1
+        else:
+            self.failed += 1
+        self._books.on_outcome(outcome, anyio.current_time(), self._random())
+        self._on_change()
+        self.wake()
