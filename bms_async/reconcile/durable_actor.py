@@ -19,9 +19,11 @@ from bms_async.errors import CallError, ClientClosedError, JournalError
 from bms_async.fleet.outcome import Outcome, OutcomeState, make_outcome
 from bms_async.journal.transactions.desired import trim_forgotten
 from bms_async.runs.led import LedRuns
-from bms_async.runs.options import DurableOptions
+from bms_async.runs.options import CheckedOptions, DurableOptions
 from bms_async.runs.run import DurableRun
 
+from .ledger import ACTIONS
+from .options import ReconcilerOptions
 from .ports import ReconcileAction
 
 _log = logging.getLogger("bms_async.reconcile")
@@ -118,6 +120,23 @@ class DurableActor:
             except ClientClosedError:
                 return
             await anyio.sleep(_PRUNE_EVERY)
+
+
+def make_actor(runs: LedRuns, options: ReconcilerOptions) -> DurableActor:
+    """Return what acts for a reconciler.
+
+    Args:
+        runs: The runs of the leader, and its term.
+        options: The options of the reconciler.
+
+    Raises:
+        InvalidRequestError: `ready` of the rollout is one that only this process can call.
+    """
+    # A server that is busy is tried again after a reading, by what is desired then.
+    durable = DurableOptions(retry_transient=False, rollout=options.rollout)
+    for action in ACTIONS.values():
+        CheckedOptions(**durable).check(action)
+    return DurableActor(runs, durable)
 
 
 async def _follow(run: DurableRun, sent: set[str], on_outcome: Callable[[Outcome], None]) -> None:

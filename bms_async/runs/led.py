@@ -14,12 +14,13 @@ seen, and their jobs watched, like all others.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
 
-from bms_async.errors import InvalidRequestError, LeadershipLostError
+from bms_async.errors import LeadershipLostError
 from bms_async.fleet.source import Servers
 from bms_async.journal import Journal, LedBy, unpack_ids
 from bms_async.journal.transactions.runs import delete_ended, list_open, read_open_batches
@@ -28,9 +29,11 @@ from .leader import Leaders, Term
 from .options import DurableOptions
 from .run import DurableRun
 
-_MAX_NAME = 100
 _YIELD_EVERY = 20
 """Batches that are unpacked without a turn of the event loop."""
+
+_NUMBERED = re.compile(r"\d+-\d+")
+"""What the key of a run ends with: the fence, and a number."""
 
 BeginRun = Callable[[str, Servers, str, DurableOptions, LedBy], Awaitable[DurableRun]]
 
@@ -39,7 +42,7 @@ class LedRuns:
     """The runs that a leader begins, and its term.
 
     Args:
-        name: The leader's name in its place.
+        name: The leader's name in its place, printable, and of 80 characters at most.
         journal: Returns the journal, once it is open.
         find_place: Finds the endpoint and the project.
         leaders: The terms of the client.
@@ -57,7 +60,7 @@ class LedRuns:
         begin: BeginRun,
         carry_on: Callable[[DurableRun], Awaitable[None]],
     ) -> None:
-        self.name = _check_name(name)
+        self.name = name
         self._get_journal = journal
         self._find_place = find_place
         self._leaders = leaders
@@ -142,6 +145,9 @@ class LedRuns:
         """
         found = []
         for kept in await self.journal.run(list_open, await self.place(), self._prefix, writes=False):
+            if not _NUMBERED.fullmatch(kept.key.removeprefix(self._prefix)):
+                # The name of another one begins like this one's, and has a slash in it.
+                continue
             run = DurableRun(self.journal, kept)
             await run.cancel()
             sent = await self._read_sent(run)
@@ -178,12 +184,3 @@ class LedRuns:
     @property
     def _prefix(self) -> str:
         return f"reconcile/{self.name}/"
-
-
-def _check_name(name: object) -> str:
-    # With a slash, the keys of one would begin like those of another.
-    if not isinstance(name, str) or not name or len(name) > _MAX_NAME or not name.isprintable() or "/" in name:
-        raise InvalidRequestError(
-            "name", name, f"expected a printable text of 1 to {_MAX_NAME} characters without a slash"
-        )
-    return name

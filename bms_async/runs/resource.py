@@ -279,9 +279,6 @@ class DurableRuns(BatchSteps):
 
         Args:
             name: Its name.
-
-        Raises:
-            InvalidRequestError: The name is no printable text of 1 to 100 characters, or has a slash.
         """
 
         async def begin(action: str, servers: Servers, key: str, options: DurableOptions, term: LedBy) -> DurableRun:

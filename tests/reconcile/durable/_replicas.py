@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 
 from bms_async import BmsClient, ClientClosedError, LeadershipLostError, Outcome
-from bms_async.reconcile.durable import DurableMemory
 from bms_async.reconcile.durable_actor import DurableActor
+from bms_async.reconcile.durable_memory import DurableMemory
 from bms_async.reconcile.ports import DesiredRow, ReconcileAction
 from bms_async.runs import DurableOptions
 from tests.runs._virtual import Site

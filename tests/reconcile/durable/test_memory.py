@@ -11,7 +11,7 @@ import pytest
 
 from bms_async import LeadershipLostError
 from bms_async.journal.transactions import desired
-from bms_async.reconcile import durable
+from bms_async.reconcile import durable_memory
 from tests.reconcile.durable._replicas import Reader, reading, wishes
 from tests.runs._virtual import Site, at_a_site
 from tests.support.virtual_clock import advance
@@ -83,7 +83,7 @@ def test_a_replica_that_was_away_for_too_long_forgets_what_was_forgotten(
             assert away.statuses == expected
 
     if not is_guarded:
-        monkeypatch.setattr(durable, "read_desired", read_as_if_nothing_was_deleted)
+        monkeypatch.setattr(durable_memory, "read_desired", read_as_if_nothing_was_deleted)
     at_a_site(tmp_path, main)
 
 

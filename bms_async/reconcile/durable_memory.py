@@ -20,6 +20,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar, TypeVarTuple
+from zlib import crc32
 
 import anyio
 import anyio.lowlevel
@@ -47,13 +48,39 @@ _LOOK_EVERY = 1.0
 
 _WRITTEN_AT_ONCE = 500
 _READ_AT_ONCE = 500
-_YIELD_EVERY = 500
+_SHARDS = 256
 
 _PATIENCE = 15.0
 _RETRY_EVERY = 2.0
 """Seconds between two attempts at a journal that was away for `_PATIENCE`."""
 
 _LONGEST_REASON = 1000
+
+
+class _Servers:
+    """Ids in many small sets: one of a million would hold the event loop when it grows (R9)."""
+
+    __slots__ = ("_shards",)
+
+    def __init__(self) -> None:
+        self._shards: tuple[set[str], ...] = tuple(set() for _ in range(_SHARDS))
+
+    def add(self, server_id: str) -> None:
+        self._shard(server_id).add(server_id)
+
+    def discard(self, server_id: str) -> None:
+        self._shard(server_id).discard(server_id)
+
+    async def missing_in(self, others: _Servers) -> AsyncIterator[list[str]]:
+        """Yield those that are not among others, a few at a time."""
+        for mine, its in zip(self._shards, others._shards, strict=True):
+            missing = list(mine - its)
+            for start in range(0, len(missing), _READ_AT_ONCE):
+                yield missing[start : start + _READ_AT_ONCE]
+            await anyio.lowlevel.checkpoint()
+
+    def _shard(self, server_id: str) -> set[str]:
+        return self._shards[crc32(server_id.encode("utf-8", "surrogatepass")) % _SHARDS]
 
 
 class DurableMemory:
@@ -110,9 +137,9 @@ class DurableMemory:
         Raises:
             ClientClosedError: The client is closed.
         """
-        known: set[str] = set()
+        known = _Servers()
         while True:
-            found: set[str] = set()
+            found = _Servers()
             number, trimmed, is_last = 0, None, False
             while not is_last:
                 page = await self._ask(read_desired, number, _READ_AT_ONCE, writes=False)
@@ -120,7 +147,7 @@ class DurableMemory:
                 trimmed = page.trimmed if trimmed is None else trimmed
                 if page.rows:
                     yield _note(page.rows, number, found)
-            async for missing in _missing(known, found):
+            async for missing in known.missing_in(found):
                 yield DesiredPage(rows=[DesiredRow(server_id=each, status=None) for each in missing], revision=number)
             known = found
             yield DesiredPage(rows=(), revision=number)
@@ -190,7 +217,7 @@ class DurableMemory:
                 return result
 
 
-def _note(rows: Sequence[DesiredFields], revision: int, known: set[str]) -> DesiredPage:
+def _note(rows: Sequence[DesiredFields], revision: int, known: _Servers) -> DesiredPage:
     """Return rows as a page, and note which servers there are."""
     for server_id, status, *_ in rows:
         if status is None:
@@ -204,21 +231,6 @@ def _note(rows: Sequence[DesiredFields], revision: int, known: set[str]) -> Desi
         ],
         revision=revision,
     )
-
-
-async def _missing(known: set[str], found: set[str]) -> AsyncIterator[list[str]]:
-    """Yield what was known and is found no more, a few at a time."""
-    missing: list[str] = []
-    for at, server_id in enumerate(known, 1):
-        if server_id not in found:
-            missing.append(server_id)
-        if at % _YIELD_EVERY == 0:
-            await anyio.lowlevel.checkpoint()
-            if missing:
-                yield missing
-                missing = []
-    if missing:
-        yield missing
 
 
 def _fields(rows: Sequence[DesiredRow]) -> list[DesiredFields]:
