@@ -206,6 +206,7 @@ class BmsClient(ClientView):
             ),
             power=PowerWishes(session.unbounded(), watcher, window=wish_window, check=check),
             check=check,
+            has_journal=runs is not None,
             poller=make_poller(session.for_polling(), patience),
             bare_metal=BareMetalFilter(bare_metal),
         )
