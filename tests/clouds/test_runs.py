@@ -401,7 +401,11 @@ def test_whoever_waits_for_the_end_alone_has_the_report_and_all_errors(caplog: p
             assert run.errors == {}
             report = await run.wait()
             assert counted(report) == {("eu", S.SUCCEEDED): 20}
-            assert {name: type(error) for name, error in run.errors.items()} == {"dead": TransportError}
+            # A run of no server has ended too.
+            assert [repr(each).split()[2] for each in run.by_cloud.values()] == ["ended:", "ended:"]
+        assert {name: type(error) for name, error in run.errors.items()} == {"dead": TransportError}
+        with pytest.raises(TransportError):
+            await run
 
     with caplog.at_level(logging.ERROR, "bms_async"):
         run_virtually(main)
