@@ -89,10 +89,14 @@ class CloudsRun:
         return FrozenDict({name: error for name, error in errors.items() if error is not None})
 
     async def wait(self) -> CloudsReport:
-        """Wait for the end of the runs of all clouds; return the report, whatever errors they have: see `errors`."""
-        check_loop(self._loop, "the run")
-        while (report := self.report) is None:
-            await self._wait_for_change()
+        """Wait for the end of the runs of all clouds; return the report, whatever errors they have: see `errors`.
+
+        Those errors are not logged then.
+        """
+        report = await self._wait_for_end()
+        for run in self.by_cloud.values():
+            # Looked at, it counts as retrieved.
+            _ = run.error
         return report
 
     def cancel(self, *, detach: bool = False) -> None:
@@ -169,8 +173,14 @@ class CloudsRun:
         return f"<CloudsRun {self._action} {state}: {progress.submitted} submitted, {progress.done} done in {clouds}>"
 
     async def _wait(self) -> CloudsReport:
-        report = await self.wait()
+        report = await self._wait_for_end()
         await self._raise_error()
+        return report
+
+    async def _wait_for_end(self) -> CloudsReport:
+        check_loop(self._loop, "the run")
+        while (report := self.report) is None:
+            await self._wait_for_change()
         return report
 
     async def _wait_for_change(self) -> None:

@@ -130,7 +130,10 @@ class FleetRun:
 
     @property
     def error(self) -> BaseException | None:
-        """The error that is not a server's, None if there is none so far; waiters get it once the run has ended."""
+        """The error that is not a server's, None if there is none so far; waiters get it once the run has ended.
+
+        Whoever reads it then has it, and it is not logged.
+        """
         if self._report is not None:
             self._is_error_seen = True
         return self._tracker.error
@@ -220,7 +223,7 @@ class FleetRun:
             raise TypeError("'FleetRun' object is not iterable: use `async for`, or await it for its report")
 
     def __repr__(self) -> str:
-        state = "ended" if self._report else "running"
+        state = "running" if self._report is None else "ended"
         tracker = self._tracker
         return f"<FleetRun {tracker.action} {state}: {tracker.submitted} submitted, {len(tracker.outcomes)} done>"
 

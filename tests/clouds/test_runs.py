@@ -22,11 +22,15 @@ from bms_async import (
     FleetError,
     ForeignCodeError,
     InvalidRequestError,
+    Outcome,
     OutcomeState,
     PasswordAuth,
     Rollout,
     TransportError,
 )
+from bms_async.clouds.options import CloudsEachOptions, CloudsFleetOptions, OptionsOfClouds
+from bms_async.clouds.outcome import name_cloud
+from bms_async.fleet import EachOptions, FleetOptions
 from bms_async.fleet.tracker import YIELD_EVERY
 from bms_async.testing import SimulatedCloud
 from tests.clouds._helpers import Dead, Unopened, assert_one_each, client_over, cloud_of, counted
@@ -347,6 +351,39 @@ def test_every_outcome_is_handed_to_a_function_one_at_a_time_and_names_its_cloud
     run_virtually(main)
 
 
+def without_a_lock(self: OptionsOfClouds, name: str) -> Callable[[Outcome], Any]:
+    function: Any = self._on_outcome
+    return lambda outcome: function(name_cloud(name, outcome))
+
+
+def test_without_the_lock_outcomes_of_two_clouds_are_handed_out_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> int:
+        two = Two(5)
+        under_way = most = 0
+
+        async def note(outcome: CloudOutcome) -> None:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await anyio.sleep(100)
+            under_way -= 1
+
+        async with two.clouds as clouds:
+            await clouds.fleet.stop(two.ids, on_outcome=note)
+        return most
+
+    assert run_virtually(main) == 1
+    monkeypatch.setattr(OptionsOfClouds, "on_outcome", without_a_lock)
+    assert run_virtually(main) == 2
+
+
+def test_a_run_over_many_clouds_has_every_option_of_a_run() -> None:
+    assert CloudsFleetOptions.__annotations__.keys() == FleetOptions.__annotations__.keys()
+    assert CloudsEachOptions.__annotations__.keys() == EachOptions.__annotations__.keys()
+
+
 @pytest.mark.parametrize("error", [ValueError("their own mistake"), SystemExit(3), asyncio.CancelledError()])
 def test_a_function_that_raises_is_the_runs_error_once_all_servers_have_ended(error: BaseException) -> None:
     async def main() -> None:
@@ -401,7 +438,11 @@ def test_whoever_waits_for_the_end_alone_has_the_report_and_all_errors(caplog: p
             assert run.errors == {}
             report = await run.wait()
             assert counted(report) == {("eu", S.SUCCEEDED): 20}
-            assert {name: type(error) for name, error in run.errors.items()} == {"dead": TransportError}
+            # A run of no server has ended too.
+            assert [repr(each).split()[2] for each in run.by_cloud.values()] == ["ended:", "ended:"]
+        assert {name: type(error) for name, error in run.errors.items()} == {"dead": TransportError}
+        with pytest.raises(TransportError):
+            await run
 
     with caplog.at_level(logging.ERROR, "bms_async"):
         run_virtually(main)
