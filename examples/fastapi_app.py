@@ -95,9 +95,8 @@ async def act_on_server(server_id: str, action: Action, bms: Bms) -> dict[str, A
 async def begin_run(action: Action, tag: Annotated[str, Body()], bms: Bms, request: Request) -> dict[str, int]:
     """Begin a run over all servers that have a tag: it is a task of the client, and outlives this request."""
     ids = [server.id async for server in bms.servers.list(tags=tag)]
-    number = len(request.state.runs) + 1
-    fleet = {"start": bms.fleet.start, "stop": bms.fleet.stop, "reboot": bms.fleet.reboot}
-    request.state.runs[number] = fleet[action](ids)
+    run = {"start": bms.fleet.start, "stop": bms.fleet.stop, "reboot": bms.fleet.reboot}[action](ids)
+    request.state.runs[number := len(request.state.runs) + 1] = run
     return {"number": number}
 
 

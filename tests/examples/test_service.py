@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import sqlite3
@@ -24,10 +23,10 @@ from bms_async.testing import CloudSettings, SimulatedCloud, advance
 from examples import service as example
 from tests.examples.first_screen import Request, requests, server_of, traced
 from tests.examples.processes import NOBODY, Program, Simulator, running, simulator
+from tests.examples.sse import Event, read_events
 from tests.support.machine import patience
 from tests.support.virtual_clock import run_virtually
 
-Event = tuple[str, str, Any]
 BEGIN, FOLLOW, PAUSE = requests(example)
 
 
@@ -41,22 +40,10 @@ class Served(NamedTuple):
         return f"/runs/{key}"
 
     def events(self, run: str, last: str | None = None) -> Iterator[Event]:
-        """Yield the events of a run: name, id and data."""
         headers = {} if last is None else {"Last-Event-ID": last}
         with self.http.stream("GET", f"{run}/events", headers=headers) as stream:
             assert stream.headers["Content-Type"].startswith("text/event-stream")
             yield from read_events(stream.iter_lines())
-
-
-def read_events(lines: Iterator[str]) -> Iterator[Event]:
-    told: dict[str, str] = {}
-    for line in lines:
-        if line and not line.startswith(":"):
-            name, _, value = line.partition(": ")
-            told[name] = value
-        elif told:
-            yield told["event"], told["id"], json.loads(told["data"])
-            told = {}
 
 
 @contextmanager
@@ -184,6 +171,7 @@ def let_leases_end(journal: Path) -> None:
     """Do to the journal what a quarter of a minute does."""
     with closing(sqlite3.connect(journal)) as connection, connection:
         connection.execute("UPDATE bms_async_batches SET lease = -1 WHERE owner IS NOT NULL")
+        connection.execute("UPDATE bms_async_jobs SET lease = -1 WHERE ended IS NULL")
 
 
 def test_a_signal_ends_it_and_its_streams_while_a_run_has_not_ended(service: Served, cloud: Simulator) -> None:
