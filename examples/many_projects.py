@@ -59,7 +59,7 @@ async def operate(options: argparse.Namespace) -> int:
         print(f"{name}: {error}")
     for name, each in report.by_cloud.items():
         for code, number in each.by_code.items():
-            print(f"{name}: {number} servers: {code}: {each.measures.get(code, '')}")
+            print(f"{name}: {number} servers: {code}", each.measures.get(code, ""))
     if report.cancelled:
         return say(130, "interrupted; the jobs continue in the clouds")
     if not len(report) and not errors:

@@ -1,7 +1,7 @@
 """The clients of many clouds: opened together, closed together, each for itself.
 
 What it guarantees (R4): a cloud that cannot be opened costs only its own, and once `aclose` has ended no client that
-was opened is left open, whatever the others did, whoever was cancelled meanwhile, and from wherever it was called.
+was opened is left open, whatever the others did, whichever task was cancelled, and from wherever it was called.
 
 How: each client is opened in a task, and so is the closing of each, so that a cloud that does not respond delays no
 other. A client itself closes to its end however often its caller is cancelled. But a task that is cancelled before its

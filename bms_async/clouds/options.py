@@ -169,4 +169,4 @@ class OptionsOfClouds:
 def _check_callable(name: str, value: Any) -> Callable[..., Any] | None:
     if value is not None and not callable(value):
         raise InvalidRequestError(name, value, "expected a function, or None")
-    return value  # type: ignore[no-any-return]  # what it takes, nobody can check
+    return value  # type: ignore[no-any-return]  # what it takes cannot be checked

@@ -189,13 +189,13 @@ class CloudsRun:
         await self._changed.wait()
 
     def _notify(self) -> None:
-        # Made by who waits: mostly nobody does between two outcomes.
+        # Made when something waits: mostly nothing does between two outcomes.
         changed, self._changed = self._changed, None
         if changed is not None:
             changed.set()
 
     async def _raise_error(self) -> None:
-        """Raise the error of the first cloud whose run has one; a run that nobody has asked logs its own."""
+        """Raise the error of the first cloud whose run has one; a run that was not asked logs its own."""
         for name, run in self.by_cloud.items():
             try:
                 await run

@@ -132,7 +132,7 @@ class FleetRun:
     def error(self) -> BaseException | None:
         """The error that is not a server's, None if there is none so far; waiters get it once the run has ended.
 
-        Whoever reads it then has it, and it is not logged.
+        Reading it then counts as retrieving it, and it is not logged.
         """
         if self._report is not None:
             self._is_error_seen = True

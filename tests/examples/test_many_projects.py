@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from bms_async import Clouds, ConfigurationError, StaticToken
+from bms_async.testing import CloudSettings, SimulatedCloud, run_virtually
+from tests.examples.first_screen import traced
 from tests.examples.processes import ROOT, Program, running, simulator, wait_until
 
 PROGRAM = str(ROOT / "examples" / "many_projects.py")
@@ -80,7 +88,7 @@ def test_an_action_is_done_in_all_of_them_and_why_it_failed_somewhere_is_told(fi
     assert (code, told, failed > 0) == (1, "", True)
     assert row(shown, "p3") == ["p3", "20", "20", "0", "0", "0", "0"]
     assert row(shown, "all") == ["all", "200", str(200 - failed), "0", str(failed), "0", "0"]
-    assert f"p7: {failed} servers: BMS.3037: " in shown
+    assert f"p7: {failed} servers: BMS.3037 " in shown
 
 
 def test_a_cloud_that_fails_does_not_spoil_the_others(addresses: list[str], tmp_path: Path) -> None:
@@ -179,3 +187,54 @@ def test_its_help_says_how_to_run_it_and_how_it_ends() -> None:
     shown = " ".join(program.lines)
     assert "python -m bms_async.simulator" in shown
     assert "Exit codes: 0" in shown
+
+
+def test_every_line_of_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def run_here(module: ModuleType, *arguments: str, ctrl_c: bool = False) -> int:
+        """Run it on the virtual clock, before a cloud that is well, one with a broken server and one that is locked."""
+        well, broken, locked = (
+            SimulatedCloud(CloudSettings(servers=2, project_id=name, seed=seed, job_seconds=(7, 9)))
+            for seed, name in enumerate(("well", "broken", "locked"))
+        )
+        broken.break_down(broken.ids[0])
+
+        def from_clouds(*names: str) -> Clouds:
+            if ctrl_c:
+                asyncio.get_running_loop().call_later(5, signal.raise_signal, signal.SIGINT)
+            everywhere = {
+                "well": well.client(), "broken": broken.client(), "locked": locked.client(auth=StaticToken("wrong")),
+            }  # fmt: skip
+            return Clouds({name: everywhere[name] for name in names})
+
+        def run(coroutine: Coroutine[Any, Any, int]) -> int:
+            return run_virtually(lambda: coroutine)
+
+        clouds = [word for name in ("well", "broken") for word in ("--cloud", name)]
+        monkeypatch.setattr(sys, "argv", ["many_projects", *clouds, *arguments])
+        monkeypatch.setattr(module.Clouds, "from_clouds", from_clouds)
+        monkeypatch.setattr(asyncio, "run", run)
+        code: int = module.main()
+        return code
+
+    with traced("many_projects") as (module, lines):
+        assert run_here(module, "list") == 0
+        assert run_here(module, "stop") == 2
+        assert run_here(module, "stop", "--tag", "rack-99") == 2
+        assert run_here(module, "stop", "--yes") == 1
+        assert run_here(module, "reboot", "--yes", "--cloud", "locked") == 3
+        assert run_here(module, "reboot", "--yes", ctrl_c=True) == 130
+        with pytest.raises(SystemExit):
+            run_here(module, "stop", "--tag", " ")
+        monkeypatch.setattr(sys, "argv", ["many_projects", "list"])
+        for error, code in ((ConfigurationError("it says why"), 2), (KeyboardInterrupt(), 130)):
+            monkeypatch.setattr(module, "operate", Mock(side_effect=error))
+            assert module.main() == code
+    shown, told = capsys.readouterr()
+    assert "many_projects: 0 servers have ended; at work: well, broken" in told
+    assert "broken: 1 servers: BMS.0006 " in shown
+    # The last line is for the tests that run it as a program.
+    assert lines.never_ran == [max(lines.all)]
+
+
+def test_it_is_read_at_one_sitting() -> None:
+    assert len(Path(PROGRAM).read_text().splitlines()) <= 120
