@@ -3,7 +3,7 @@
 It shows one client for all requests; runs that outlive their request, and with a journal (BMS_RUNS) the process too;
 readers that come late, leave and come back; errors as HTTP answers. In a terminal each, from the root of a checkout:
 
-    pip install '.[simulator]' sse-starlette
+    pip install '.[simulator]' 'starlette>=1.6' 'sse-starlette>=3.3'
     python -m bms_async.simulator --servers 2000 --port 8800 --project-id demo --token demo --job-seconds 2 8
 
     export BMS_ENDPOINT=http://127.0.0.1:8800 OS_PROJECT_ID=demo OS_TOKEN=demo BMS_RUNS=machine

@@ -37,6 +37,7 @@ from bms_async.errors import (
     LeadershipLostError,
     NotFoundError,
     NotReadyError,
+    NotSyncedError,
     PermissionDeniedError,
     RateLimitedError,
     ResponseTooLargeError,
@@ -135,6 +136,7 @@ ONE_OF_EACH: list[BmsError] = [
     ForeignCodeError("on_job raised CancelledError"),
     ClientClosedError("closed"),
     RunNotFoundError("key", "tonight", "expected the key of a run"),
+    NotSyncedError.of({"a": "busy"}, 2, 600.0),
 ]
 
 
