@@ -7,26 +7,19 @@ from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Any
 
-import anyio
 import pytest
 
 from bms_async import (
     Backoff,
-    BmsClient,
     Degraded,
     NotSyncedError,
     Progressing,
-    Rollout,
-    ServerStateError,
     ServerStatus,
     SubJobFailedError,
     Synced,
 )
-from bms_async.reconcile import books as books_module
-from bms_async.reconcile import doing as doing_module
-from bms_async.reconcile.books import Books
 from bms_async.simulator import Answer, CutBefore
-from tests.reconcile._helpers import JOB, RESYNC, Kept, keeping, wait_until_busy
+from tests.reconcile._helpers import JOB, RESYNC, keeping, wait_until_busy
 from tests.support.virtual_clock import advance, run_virtually
 
 WITHIN_A_RESYNC = RESYNC + JOB + 2.0
@@ -213,7 +206,8 @@ def test_a_server_that_cannot_be_brought_there_is_left_alone_for_longer_each_tim
             assert condition.attempts == 1
             assert condition.next_try is not None
             assert (condition.next_try - condition.since).total_seconds() == pytest.approx(60.0)
-            times, since = [], condition.since
+            times: list[float] = []
+            since = condition.since
             for _ in range(1500):
                 await advance(1.0)
                 times += [kept.cloud.now()] * (kept.arrived("servers.stop") - 1 - len(times))
