@@ -1,22 +1,18 @@
-"""Replicas of a reconciler on one journal, on the virtual clock: what they have read, and what they do."""
+"""Replicas of a reconciler on one journal, on the virtual clock."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
 
-from bms_async import BmsClient, ClientClosedError, LeadershipLostError, Outcome
-from bms_async.reconcile.durable_actor import DurableActor
+from bms_async import BmsClient
 from bms_async.reconcile.durable_memory import DurableMemory
-from bms_async.reconcile.ports import DesiredRow, ReconcileAction
-from bms_async.runs import DurableOptions
+from bms_async.reconcile.ports import DesiredRow
 from tests.runs._virtual import Site
-from tests.support.virtual_clock import advance
 
 
 def wishes(*servers: str, status: str | None = "ACTIVE", attempts: int = 0) -> list[DesiredRow]:
@@ -31,6 +27,7 @@ class Reader:
     """What a replica knows by reading the journal.
 
     Attributes:
+        bms: Its client.
         memory: Its memory.
         known: The states by server.
         pages: How many rows each page had.
@@ -40,6 +37,7 @@ class Reader:
     """
 
     def __init__(self, bms: BmsClient, name: str = "power") -> None:
+        self.bms = bms
         self.memory = DurableMemory(bms.runs.led_by(name))
         self.known: dict[str, DesiredRow] = {}
         self.pages: list[int] = []
@@ -83,105 +81,27 @@ async def reading(*readers: Reader) -> AsyncIterator[None]:
         tasks.cancel_scope.cancel()
 
 
-class Leader:
-    """A reconciler in its simplest form: it asks each server that it reads as not stopped, and that is not under way.
-
-    Attributes:
-        runs: Its runs.
-        under_way: The servers that have no outcome yet.
-        found: The servers that an earlier leader had sent.
-        outcomes: All that came.
-        terms: How often it has led.
-        is_closed: Whether its client was closed.
-    """
-
-    def __init__(self, bms: BmsClient) -> None:
-        self._bms = bms
-        self.runs = bms.runs.led_by("power")
-        self.memory = DurableMemory(self.runs)
-        self.actor = DurableActor(self.runs, DurableOptions(retry_transient=False))
-        self.under_way: set[str] = set()
-        self.found: list[str] = []
-        self.outcomes: list[Outcome] = []
-        self.terms = 0
-        self.is_closed = False
-
-    async def work(self, most_terms: float = math.inf) -> None:
-        """Lead whenever it may, until the client is closed."""
-        try:
-            await self._work(most_terms)
-        except* ClientClosedError:
-            self.is_closed = True
-
-    async def _work(self, most_terms: float) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._read)
-            while self.terms < most_terms:
-                with suppress(LeadershipLostError):
-                    async with self.memory.lead(), self.actor.resume(self._note_found, self._note):
-                        self.terms += 1
-                        await self._reconcile()
-                self.under_way.clear()
-
-    async def _read(self) -> None:
-        async for _ in self.memory.changes():
-            pass
-
-    async def _reconcile(self) -> None:
-        async with anyio.create_task_group() as tasks:
-            while True:
-                before = len(self.outcomes)
-                running = [
-                    server.id
-                    async for server in self._bms.servers.list()
-                    if server.status == "ACTIVE" and not server.task_state
-                ]
-                known = {outcome.server_id for outcome in self.outcomes[before:]} | self.under_way
-                if ids := [server_id for server_id in running if server_id not in known]:
-                    self.under_way.update(ids)
-                    tasks.start_soon(self._act, ids)
-                await anyio.sleep(2.0)
-
-    async def _act(self, ids: list[str]) -> None:
-        with suppress(LeadershipLostError):
-            await self.actor.act("servers.stop", ids, self._note)
-
-    def _note_found(self, action: ReconcileAction, ids: Sequence[str]) -> None:
-        self.found += ids
-        self.under_way.update(ids)
-
-    def _note(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-        self.under_way.discard(outcome.server_id)
-
-
-async def stopped(site: Site, leader: Leader) -> None:
-    """Wait until a leader has led, all servers are off, and nothing is under way."""
-    while not leader.terms or leader.under_way or len(site.cloud.off) < len(site.ids):
-        await advance(0.5)
-
-
 def asked(site: Site) -> Counter[str]:
     """How often the cloud was asked for each server, by its own books."""
     return Counter(server_id for job in site.cloud.jobs for server_id in job.server_ids)
 
 
-def hook(leader: Leader, at: str, when: str, then: Any) -> None:
-    """Have something happen before or after a leader's journal has run a transaction for the first time.
+def hook(bms: BmsClient, at: str, when: str, then: Callable[[], Awaitable[object]]) -> None:
+    """Have something happen before or after the journal of a client has run a transaction for the first time.
 
     Args:
-        leader: The leader.
+        bms: The client.
         at: The name of the transaction.
         when: ``before`` or ``after``.
-        then: What happens; it is awaited, and what it raises reaches whoever asked.
+        then: What happens; what it raises reaches whoever asked.
     """
-    journal: Any = leader.runs.journal
+    journal: Any = bms.runs._journal
     run = journal.run
     has_happened = False
 
     async def hooked(transaction: Any, *args: Any, **options: Any) -> Any:
         nonlocal has_happened
-        is_due = not has_happened and getattr(transaction, "func", transaction).__name__ == at
+        is_due = not has_happened and _name(transaction) == at
         has_happened = has_happened or is_due
         if is_due and when == "before":
             await then()
@@ -191,3 +111,37 @@ def hook(leader: Leader, at: str, when: str, then: Any) -> None:
         return result
 
     journal.run = hooked
+
+
+def cut(bms: BmsClient, *transactions: str) -> None:
+    """Have the journal of a client never answer some transactions again."""
+    journal: Any = bms.runs._journal
+    run = journal.run
+
+    async def never(transaction: Any, *args: Any, **options: Any) -> Any:
+        if _name(transaction) in transactions:
+            await anyio.sleep_forever()
+        return await run(transaction, *args, **options)
+
+    journal.run = never
+
+
+@contextmanager
+def journal_away(bms: BmsClient) -> Iterator[None]:
+    """Have the database of a client be away for the length of a block."""
+    store: Any = bms.runs._journal._store
+    run = store.run
+
+    async def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("the database is away")
+
+    store.run = fail
+    try:
+        yield
+    finally:
+        store.run = run
+
+
+def _name(transaction: Any) -> str:
+    name: str = getattr(transaction, "func", transaction).__name__
+    return name

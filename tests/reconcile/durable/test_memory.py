@@ -12,7 +12,7 @@ import pytest
 from bms_async import LeadershipLostError
 from bms_async.journal.transactions import desired
 from bms_async.reconcile import durable_memory
-from tests.reconcile.durable._replicas import Reader, reading, wishes
+from tests.reconcile.durable._replicas import Reader, journal_away, reading, wishes
 from tests.runs._virtual import Site, at_a_site
 from tests.support.virtual_clock import advance
 
@@ -71,8 +71,7 @@ def test_a_replica_that_was_away_for_too_long_forgets_what_was_forgotten(
         async with reading(first, away):
             await first.save(wishes("a", "b"))
             await away.wait_for(first.revision)
-            with monkeypatch.context() as cut:
-                fail(away, cut)
+            with journal_away(away.bms):
                 await advance(2.0)
                 await first.save([*wishes("a", status=None), *wishes("c")])
                 runs = first.memory._runs
@@ -87,19 +86,15 @@ def test_a_replica_that_was_away_for_too_long_forgets_what_was_forgotten(
     at_a_site(tmp_path, main)
 
 
-def test_a_journal_that_is_away_for_a_minute_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_journal_that_is_away_for_a_minute_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main(site: Site) -> None:
         first, second = Reader(await site.client()), Reader(await site.client())
         async with reading(first, second):
-            with monkeypatch.context() as cut:
-                fail(first, cut)
-                async with anyio.create_task_group() as tasks:
+            async with anyio.create_task_group() as tasks:
+                with journal_away(first.bms):
                     tasks.start_soon(first.save, wishes("a"))
                     await advance(60.0)
                     assert second.known == {}
-                    cut.undo()
             assert first.statuses == {"a": "ACTIVE"}
 
     at_a_site(tmp_path, main)
@@ -145,26 +140,22 @@ def test_a_leader_that_cannot_renew_its_lease_is_cancelled_and_may_lead_again(tm
     at_a_site(tmp_path, main)
 
 
-def test_a_journal_that_is_away_while_a_replica_waits_to_lead_is_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_journal_that_is_away_while_a_replica_waits_to_lead_is_asked_again(tmp_path: Path) -> None:
     async def main(site: Site) -> None:
         reader = Reader(await site.client())
         async with reading(reader):
-            with monkeypatch.context() as cut:
-                fail(reader, cut)
-                async with anyio.create_task_group() as tasks:
-                    led = anyio.Event()
+            led = anyio.Event()
 
-                    async def lead() -> None:
-                        async with reader.memory.lead():
-                            led.set()
+            async def lead() -> None:
+                async with reader.memory.lead():
+                    led.set()
 
+            async with anyio.create_task_group() as tasks:
+                with journal_away(reader.bms):
                     tasks.start_soon(lead)
                     await advance(60.0)
                     assert not led.is_set()
-                    cut.undo()
-                    await led.wait()
+                await led.wait()
 
     at_a_site(tmp_path, main)
 
@@ -186,15 +177,6 @@ async def lead_and_be_forgotten(reader: Reader) -> None:
     async with reader.memory.lead():
         await reader.memory._runs.journal.run(_resign)
         await anyio.sleep_forever()
-
-
-def fail(reader: Reader, patch: pytest.MonkeyPatch) -> None:
-    """Have the database of a replica be away."""
-
-    async def run(*_: object, **__: object) -> None:
-        raise ConnectionError("the database is away")
-
-    patch.setattr(reader.memory._runs.journal._store, "run", run)
 
 
 def _resign() -> Any:
