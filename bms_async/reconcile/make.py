@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from typing import TYPE_CHECKING
 
 from bms_async.fleet import Fleet
 from bms_async.fleet.clock import wall_clock
@@ -18,12 +19,16 @@ from .ports import Actor, Memory
 from .reconciler import Reconciler
 from .telling import DayTime
 
+if TYPE_CHECKING:
+    from bms_async.runs import DurableRuns
+
 
 def make_reconciler(
     session: Session,
     watcher: Watcher,
     options: ReconcilerOptions,
     *,
+    runs: DurableRuns | None = None,
     actor: Actor | None = None,
     memory: Memory | None = None,
 ) -> Reconciler:
@@ -33,13 +38,21 @@ def make_reconciler(
         session: The client's.
         watcher: The client's.
         options: The options.
-        actor: What acts; None for runs of this client.
-        memory: What remembers; None for nothing that outlives this process.
+        runs: The client's durable runs, by whose journal it outlives the process; None without a journal.
+        actor: What acts; None for runs of this client, durable ones with a journal.
+        memory: What remembers; None for the journal, and without one for nothing that outlives this process.
 
     Raises:
+        InvalidRequestError: With a journal, `ready` of the rollout is one that only this process can call.
         ClientClosedError: The client is not open.
     """
     session.check_open()
+    if runs is not None:
+        from .durable_actor import make_actor  # noqa: PLC0415 - most programs have no journal
+        from .durable_memory import DurableMemory  # noqa: PLC0415
+
+        led = runs.led_by(options.name)
+        actor, memory = actor or make_actor(led, options), memory or DurableMemory(led)
     loop = asyncio.get_running_loop()
     session = session.unbounded()
     engine = Engine(
