@@ -59,12 +59,12 @@ STEPS = st.lists(
         st.tuples(st.just("lock"), st.sampled_from(SERVERS), st.booleans()),
         st.tuples(st.just("hide"), st.sampled_from(SERVERS), st.booleans()),
         st.tuples(st.just("hold"), st.sampled_from(SERVERS), st.booleans()),
-        st.tuples(st.just("read"), st.none(), st.none()),
-        st.tuples(st.just("absorb"), st.none(), st.none()),
-        st.tuples(st.just("act"), st.integers(1, 3), st.none()),
+        st.sampled_from([("read", None, None), ("absorb", None, None), *[("turn", None, None)] * 4]),
+        st.sampled_from([("look", None, None), *[("turn", None, None)] * 2, ("act", 1, None), ("act", 3, None)]),
         st.tuples(st.just("end"), st.sampled_from(SERVERS), st.sampled_from([*OutcomeState, OutcomeState.SUCCEEDED])),
         st.tuples(st.just("abandon"), st.sampled_from(SERVERS), st.none()),
     ),
+    min_size=20,
     max_size=60,
 )
 
@@ -87,6 +87,8 @@ class Play:
         # When something last became known that no earlier reading may undo; and the last thing that was shown, when.
         self.settled_at = dict.fromkeys(SERVERS, -math.inf)
         self.shown: dict[str, tuple[ServerState | None, float]] = {}
+        for server_id in SERVERS:
+            self.want(server_id, OFF)
 
     def step(self, what: str, which: Any, how: Any) -> None:
         self.now += 0.001
@@ -131,9 +133,18 @@ class Play:
                 self.settled_at[server_id] = self.now
 
     def read(self) -> None:
-        self.reading = self.now, {server_id: self.look(server_id) for server_id in SERVERS}
+        self.reading = self.now, {server_id: self.view(server_id) for server_id in SERVERS}
 
-    def look(self, server_id: str) -> ServerState | None:
+    def look(self) -> None:
+        self.read()
+        self.now += 0.001
+        self.absorb()
+
+    def turn(self) -> None:
+        self.look()
+        self.act(3)
+
+    def view(self, server_id: str) -> ServerState | None:
         if server_id in self.hidden:
             return None
         return state(self.truth[server_id], task=self.tasks[server_id], locked=server_id in self.locked)
