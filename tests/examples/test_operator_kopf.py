@@ -52,7 +52,7 @@ class Thing:
         self._memo = copy.copy(memo)
         self._name = name
         self._changed = anyio.Event()
-        self._stopper = DaemonStopper()  # type: ignore[no-untyped-call]
+        self._stopper = DaemonStopper()
 
     async def handle(self, handler: Callable[..., Coroutine[Any, Any, None]]) -> None:
         patch = kopf.Patch()
