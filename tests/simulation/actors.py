@@ -27,6 +27,7 @@ from bms_async.testing import suspend
 from tests.simulation.foreign import ForeignFault, Raiser
 from tests.simulation.ledger import RecordingCloud
 from tests.simulation.network import Network
+from tests.simulation.reconciling import Reconciled, reconcile
 from tests.simulation.rollouts import as_listed, make_call, rollout_of
 from tests.simulation.scenario import (
     Call,
@@ -41,7 +42,7 @@ from tests.simulation.scenario import (
     Scenario,
     Suspend,
 )
-from tests.simulation.wants import WishMany
+from tests.simulation.wants import Reconcile, WishMany
 from tests.simulation.wishing import Wished, wish_many
 from tests.simulation.workers import KeptFleet, Workers
 from tests.simulation.world_time import world_time
@@ -147,6 +148,7 @@ class Done:
     calls: list[Called] = field(default_factory=list)
     heard: list[Heard] = field(default_factory=list)
     wished: list[Wished] = field(default_factory=list)
+    reconciled: list[Reconciled] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
     lists: list[list[str]] = field(default_factory=list)
     closed_at: float | None = None
@@ -201,6 +203,9 @@ class Deeds:
                     await self._listen(deed)
                 case WishMany():
                     await wish_many(self._bms, deed, self._pick(deed.first, deed.count), self.done.wished)
+                case Reconcile():
+                    servers = self._pick(deed.first, deed.count)
+                    await reconcile(self._scenario, deed, self._bms, self._cloud, servers, self.done.reconciled)
                 case Revoke():
                     self._cloud.revoke_tokens()
                 case Suspend():

@@ -238,6 +238,7 @@ def settings_of(scenario: Scenario) -> CloudSettings:
         boot_seconds=scenario.boot_seconds,
         never_back_share=scenario.never_back_share,
         epoch=scenario.epoch or EPOCH,
+        state_lag_seconds=scenario.state_lag,
         native_error_share=scenario.native_error_share,
         native_ignored_share=scenario.native_ignored_share,
         native_slow_share=scenario.native_slow_share,
