@@ -21,18 +21,15 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 
 from bms_async.fleet.evidence import ServerState
-from bms_async.fleet.outcome import Outcome, OutcomeState
+from bms_async.fleet.outcome import Outcome, OutcomeState, is_transient
 from bms_async.models import ServerStatus
 
 from .backoff import Backoff
 from .entries import Entry, Kind, Trouble
-from .ledger import ACTIONS, UNREAD, Ledger
+from .ledger import ACTIONS, RECHECK, UNREAD, Ledger
 from .ports import ReconcileAction
 
 TARGETS: Mapping[ReconcileAction, ServerStatus] = {action: status for status, action in ACTIONS.items()}
-
-RECHECK = 10.0
-"""Seconds after which a state that contradicts a fresh success is read again."""
 
 FRESH = 60.0
 """Seconds for which a success is fresh."""
@@ -172,8 +169,10 @@ class Books(Ledger):
         elif entry.desired is not TARGETS[action] or (outcome.state is OutcomeState.SKIPPED and outcome.error is None):
             self.look_again(server_id, entry, now)
         else:
-            reason = outcome.error or f"{action} ended as {outcome.state}, without a reason"
-            self.fail(server_id, entry, reason, now, random)
+            error = outcome.error
+            if error is not None and is_transient(error) and not self.refuse_busy(server_id, entry, error, now):
+                return
+            self.fail(server_id, entry, error or f"{action} ended as {outcome.state}, without a reason", now, random)
             if outcome.state is OutcomeState.UNKNOWN:
                 self.looks.add(server_id, now + RECHECK)
 
@@ -248,8 +247,8 @@ class Books(Ledger):
         elif entry.is_locked:
             self.leave_alone(server_id, entry, LOCKED, now)
         elif trouble is not None and now < trouble.retry_at:
-            trouble.left_alone = None
-            self.show(server_id, entry, Kind.DEGRADED, str(trouble.reason), now)
+            # It stays what it is: degraded, or busy as the cloud has said.
+            self.show_progress(server_id, entry, Kind.BUSY, str(trouble.reason), now)
         else:
             self.wait(server_id, entry, now)
 

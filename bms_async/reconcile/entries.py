@@ -72,6 +72,7 @@ class Trouble(msgspec.Struct):
         reason: The error of the last attempt, or a sentence.
         attempts: How many attempts in a row have failed.
         claims: How many successes in a row were contradicted by readings.
+        refusals: How often in a row the cloud has refused because the server was busy.
         retry_at: Before when it is not tried again.
         left_alone: Why it is not tried at all, as the cloud shows it now; None if it is.
     """
@@ -79,8 +80,14 @@ class Trouble(msgspec.Struct):
     reason: BmsError | str
     attempts: int = 0
     claims: int = 0
+    refusals: int = 0
     retry_at: float = -math.inf
     left_alone: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it counts once the server is not left alone any more."""
+        return not (self.attempts or self.claims or self.refusals)
 
 
 class EntryTable:

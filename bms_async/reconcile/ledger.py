@@ -15,6 +15,12 @@ ACTIONS: Mapping[ServerStatus, ReconcileAction] = {
     ServerStatus.ACTIVE: "servers.start",
     ServerStatus.SHUTOFF: "servers.stop",
 }
+RECHECK = 10.0
+"""Seconds after which a state is read again that contradicts a fresh success, or a refusal because of a task."""
+
+_MAX_REFUSALS = 5
+"""How often in a row the cloud may refuse because a server is busy before that counts as a failed attempt."""
+
 UNREAD = "its state was not read yet"
 WAITS = "it waits for its turn"
 LOOKS = "its state is read again"
@@ -138,7 +144,7 @@ class Ledger:
             trouble.left_alone = None
             if trouble.attempts:
                 kind = Kind.DEGRADED
-            elif not trouble.claims:
+            elif trouble.is_over:
                 del self.troubles[server_id]
         self.show(server_id, entry, kind, why, now)
 
@@ -160,6 +166,24 @@ class Ledger:
             # Otherwise the next reading of all is early enough.
             self.looks.add(server_id, trouble.retry_at)
         self.show(server_id, entry, Kind.DEGRADED, str(reason), now, changed=True)
+
+    def refuse_busy(self, server_id: str, entry: Entry, reason: BmsError, now: float) -> bool:
+        """Note that the cloud has refused because a server is busy; return whether it did so too often for that.
+
+        Args:
+            server_id: The server.
+            entry: Its entry.
+            reason: The error.
+            now: The current time.
+        """
+        trouble = self.troubles.setdefault(server_id, Trouble(reason=reason))
+        trouble.refusals += 1
+        if trouble.refusals > _MAX_REFUSALS:
+            return True
+        trouble.retry_at = now + RECHECK
+        self.looks.add(server_id, trouble.retry_at)
+        self.show_busy(server_id, entry, reason, now)
+        return False
 
     def unready(self, server_id: str) -> None:
         """Have a server not acted on."""

@@ -183,15 +183,14 @@ class Looking:
         """Enter what was read into the books."""
         self.is_absorbing = True
         try:
-            random = self._random()
+            random, now = self._random(), anyio.current_time()
             for index, server_id in enumerate(ids, 1):
                 state = look.states.get(server_id)
                 if state is not None or look.is_complete:
-                    now = anyio.current_time()
                     self._books.observe(server_id, state, began_at=look.began_at, now=now, random=random)
                 if index % _CHUNK == 0:
-                    random = self._random()
                     await anyio.lowlevel.checkpoint()
+                    random, now = self._random(), anyio.current_time()
         finally:
             self.is_absorbing = False
         await free(look.states)

@@ -11,7 +11,7 @@ from typing import Unpack
 
 import anyio
 
-from bms_async.errors import ConfigurationError, InvalidRequestError
+from bms_async.errors import ConfigurationError, InvalidRequestError, RunNotFoundError
 from bms_async.fleet import Outcome, OutcomeState
 from bms_async.fleet.rollout.reader import RolloutReader
 from bms_async.fleet.source import Servers
@@ -120,13 +120,14 @@ class DurableRuns(BatchSteps):
             key: The key.
 
         Raises:
-            InvalidRequestError: There is none.
+            RunNotFoundError: There is none; an `InvalidRequestError` too.
+            InvalidRequestError: It is no key.
             JournalError: The journal cannot be read.
         """
         journal = self._journal
         kept = await journal.run(find_run, await self._place(), check_key(key), writes=False)
         if kept is None:
-            raise InvalidRequestError("key", key, "expected the key of a run of this project; bms.runs.list() has them")
+            raise RunNotFoundError("key", key, "expected the key of a run of this project; bms.runs.list() has them")
         return DurableRun(journal, kept)
 
     async def list(self, *, open: bool | None = None, all_places: bool = False) -> AsyncIterator[DurableRun]:  # noqa: A002 - the caller's word

@@ -18,6 +18,7 @@ except ModuleNotFoundError as error:
 
 from bms_async.simulator.core.availability import Absence, Availability, MostAway
 from bms_async.simulator.core.cloud import Cloud
+from bms_async.simulator.core.drift import Drift
 from bms_async.simulator.core.faults import (
     Answer,
     CutAfter,
@@ -62,6 +63,7 @@ __all__ = [
     "CutAfter",
     "CutBefore",
     "Delay",
+    "Drift",
     "DroppedMarker",
     "Fault",
     "FaultHook",

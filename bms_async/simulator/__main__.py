@@ -105,7 +105,7 @@ def _read_options(parser: argparse.ArgumentParser, arguments: Sequence[str] | No
     port, until_stdin_ends = options.pop("port"), options.pop("until_stdin_ends")
     options = {name: value for name, value in options.items() if name in settings.__struct_fields__}
     options["limits"] = dict(options["limits"])
-    for name in ("job_seconds", "boot_seconds", "latency"):
+    for name in ("job_seconds", "boot_seconds", "latency", "drift_error_seconds", "drift_task_seconds"):
         options[name] = tuple(options[name])
     if settings.epoch == CloudSettings().epoch:
         # The dates of its responses are those of the machine's clock, and the times of its servers must go with them.
@@ -274,6 +274,16 @@ def _parser(program: str, prints: str) -> argparse.ArgumentParser:
         help="report a job as FAIL as soon as one of its sub-jobs has failed")  # fmt: skip
     add("--stuck-share", type=float, default=default.stuck_share, metavar="SHARE",
         help="share of the sub-jobs that stay RUNNING for ever")  # fmt: skip
+    add("--drift-share", type=float, default=default.drift_share, metavar="SHARE",
+        help="share of the servers that turn on or off each minute without being asked")  # fmt: skip
+    add("--drift-error-share", type=float, default=default.drift_error_share, metavar="SHARE",
+        help="share of those changes that end in ERROR, from which the server recovers later")  # fmt: skip
+    add("--drift-error-seconds", type=float, nargs=2, default=default.drift_error_seconds, metavar=("MIN", "MAX"),
+        help="seconds until it recovers")  # fmt: skip
+    add("--drift-task-seconds", type=float, nargs=2, default=default.drift_task_seconds, metavar=("MIN", "MAX"),
+        help="seconds for which such a change shows as a task before, like the work of another operator")  # fmt: skip
+    add("--state-lag-seconds", type=float, default=default.state_lag_seconds, metavar="SECONDS",
+        help="seconds after the end of a sub-job until its server shows it")  # fmt: skip
     add("--token", default=default.token, help="the token to accept")
     add("--project-id", default=default.project_id, metavar="ID", help="id of the project of the servers")
     add("--project-name", default=default.project_name, metavar="NAME", help="name of that project")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         CutAfter,
         CutBefore,
         Delay,
+        Drift,
         DroppedMarker,
         Fault,
         GarbledJob,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from bms_async.testing.cloud import SimulatedCloud
     from bms_async.testing.faults import FaultPlan, PlannedFault
     from bms_async.testing.process import SimulatorProcess
+    from bms_async.testing.settling import NotSettledError, settled
 
 __all__ = [
     "Answer",
@@ -41,12 +43,14 @@ __all__ = [
     "CutBefore",
     "DeadlockError",
     "Delay",
+    "Drift",
     "DroppedMarker",
     "Fault",
     "FaultPlan",
     "GarbledJob",
     "HalfBody",
     "NotFoundJob",
+    "NotSettledError",
     "PlannedFault",
     "ShortPage",
     "SimulatedCloud",
@@ -57,6 +61,7 @@ __all__ = [
     "VirtualClockLoop",
     "advance",
     "run_virtually",
+    "settled",
     "suspend",
 ]
 
@@ -69,12 +74,14 @@ _ON_DEMAND = {
     "CutBefore": "bms_async.simulator",
     "DeadlockError": "bms_async.testing.clock",
     "Delay": "bms_async.simulator",
+    "Drift": "bms_async.simulator",
     "DroppedMarker": "bms_async.simulator",
     "Fault": "bms_async.simulator",
     "FaultPlan": "bms_async.testing.faults",
     "GarbledJob": "bms_async.simulator",
     "HalfBody": "bms_async.simulator",
     "NotFoundJob": "bms_async.simulator",
+    "NotSettledError": "bms_async.testing.settling",
     "PlannedFault": "bms_async.testing.faults",
     "ShortPage": "bms_async.simulator",
     "SimulatedCloud": "bms_async.testing.cloud",
@@ -85,6 +92,7 @@ _ON_DEMAND = {
     "VirtualClockLoop": "bms_async.testing.clock",
     "advance": "bms_async.testing.clock",
     "run_virtually": "bms_async.testing.clock",
+    "settled": "bms_async.testing.settling",
     "suspend": "bms_async.testing.clock",
 }
 _NEEDED = frozenset({"starlette", "uvicorn"})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 from random import Random
 from typing import Unpack
+from weakref import WeakSet
 
 import anyio.lowlevel
 from starlette.applications import Starlette
@@ -13,6 +15,7 @@ import bms_async
 from bms_async import AkSkAuth, Auth, BmsClient, ClientOptions, Limits, PasswordAuth, Transport
 from bms_async.simulator import Availability, Cloud, CloudSettings, Server, create_app
 from bms_async.simulator.core.attributes import metadata_of, tags_of
+from bms_async.simulator.core.drift import AnyDrift, DriftStatus
 
 from ._client import ADDRESS, client_of, transport_to
 from ._environment import Credentials, environment_of
@@ -47,7 +50,7 @@ class SimulatedCloud:
         app: The cloud as an ASGI application, for clients other than ours.
     """
 
-    __slots__ = ("_cloud", "_limits", "_random", "app", "faults")
+    __slots__ = ("_clients", "_cloud", "_limits", "_random", "app", "faults")
 
     def __init__(self, settings: CloudSettings | None = None, *, clock: Callable[[], float] | None = None) -> None:
         self._cloud = RecordingCloud(settings, clock or LoopTime())
@@ -55,6 +58,7 @@ class SimulatedCloud:
         self.faults = FaultPlan()
         self._cloud.faults.append(self.faults)
         self._limits = Limits()
+        self._clients: WeakSet[BmsClient] = WeakSet()
         self.app: Starlette = create_app(self._cloud)
 
     def __repr__(self) -> str:
@@ -106,7 +110,14 @@ class SimulatedCloud:
         """
         if options.get("limits") is None:
             options["limits"] = self._limits
-        return client_of(self._cloud, auth, self._new_random(), **options)
+        client = client_of(self._cloud, auth, self._new_random(), **options)
+        self._clients.add(client)
+        return client
+
+    @property
+    def clients(self) -> list[BmsClient]:
+        """The clients that `client` has made and that are still in use by somebody."""
+        return list(self._clients)
 
     def password_auth(self) -> PasswordAuth:
         """Make the credentials of the cloud's user, whose tokens expire and are renewed."""
@@ -215,6 +226,48 @@ class SimulatedCloud:
         """Remove servers at once, as if they had been returned to the cloud."""
         for server in self._servers(server_ids):
             self._cloud.remove(server)
+
+    def drift(self, plan: Iterable[AnyDrift]) -> None:
+        """Plan changes of servers that no call asks for; `CloudSettings.drift_share` has them happen by chance.
+
+        ::
+
+            cloud.drift([(30, first, "SHUTOFF"), Drift(60, second, "ERROR"), Drift(660, second, "ACTIVE")])
+
+        Args:
+            plan: The changes, as `Drift` or as tuples of the same order, with their seconds from now. A generator gives
+                them in the order of their moments, and may be without end.
+
+        Raises:
+            ValueError: A change is none that can happen. A generator's is found when its turn comes.
+        """
+        self._cloud.drifting.plan(plan)
+
+    @property
+    def drifted(self) -> int:
+        """How many changes that no call asked for have begun so far, without `turn_on` and `turn_off`."""
+        self._cloud.drifting.catch_up()
+        return self._cloud.drifting.changes
+
+    def switch(self, server_id: str, status: DriftStatus, *, seconds: float = 30.0) -> None:
+        """Have another operator switch a server: it shows a task for so long, and then the status.
+
+        Meanwhile power operations on it are refused. Nothing is counted as a call, a job, or a start or stop.
+
+        Args:
+            server_id: The server.
+            status: ``ACTIVE`` or ``SHUTOFF``, or ``ERROR`` for an operator who breaks it.
+            seconds: How long that takes.
+
+        Raises:
+            ValueError: This cloud has no such server, it is under way, or in that status already; or `seconds` is below
+                0.
+        """
+        server = self.server(server_id)
+        if not 0 <= seconds < inf:
+            raise ValueError(f"seconds={seconds!r}: expected 0 or more seconds, and no infinity")
+        if not self._cloud.drifting.switch(server, status, seconds):
+            raise ValueError(f"server_id={server_id!r}: expected a server that can be switched to {status}: {server}")
 
     def rename(self, server_id: str, name: str) -> None:
         """Rename a server."""

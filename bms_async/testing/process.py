@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ import msgspec
 
 from bms_async._tasks import run_to_completion
 from bms_async.simulator import CallCounts, CloudSettings, Fault, ScriptedFault
+from bms_async.simulator.core.drift import AnyDrift
 
 from ._environment import Credentials, environment_of
 from ._settings import to_json_line
@@ -250,6 +251,17 @@ class SimulatorProcess:
         first = self.arrived(operation) + nth
         script = [ScriptedFault(operation=operation, nth=first + more, fault=fault) for more in range(times)]
         self._request("POST", "/_admin/faults", msgspec.json.encode(script))
+
+    def drift(self, plan: Collection[AnyDrift]) -> None:
+        """Plan changes of servers that no call asks for; see `SimulatedCloud.drift`.
+
+        Args:
+            plan: The changes, with their seconds from now.
+
+        Raises:
+            ValueError: A change is none that can happen.
+        """
+        self._request("POST", "/_admin/drift", msgspec.json.encode([tuple(each) for each in plan]))
 
     def revoke_tokens(self) -> int:
         """Revoke all issued tokens, but not that of the settings; returns how many were valid."""

@@ -41,6 +41,8 @@ from tests.simulation.scenario import (
     Scenario,
     Suspend,
 )
+from tests.simulation.wants import WishMany
+from tests.simulation.wishing import Wished, wish_many
 from tests.simulation.workers import KeptFleet, Workers
 from tests.simulation.world_time import world_time
 
@@ -144,6 +146,7 @@ class Done:
     runs: list[RanFleet] = field(default_factory=list)
     calls: list[Called] = field(default_factory=list)
     heard: list[Heard] = field(default_factory=list)
+    wished: list[Wished] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
     lists: list[list[str]] = field(default_factory=list)
     closed_at: float | None = None
@@ -196,6 +199,8 @@ class Deeds:
                     await self._rename(deed)
                 case Listen():
                     await self._listen(deed)
+                case WishMany():
+                    await wish_many(self._bms, deed, self._pick(deed.first, deed.count), self.done.wished)
                 case Revoke():
                     self._cloud.revoke_tokens()
                 case Suspend():

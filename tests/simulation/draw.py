@@ -12,6 +12,7 @@ from bms_async.simulator import DroppedMarker, ShortPage
 from tests.simulation.dice import Dice
 from tests.simulation.draw_natives import with_natives
 from tests.simulation.draw_walks import with_walks
+from tests.simulation.draw_wishes import with_wishes
 from tests.simulation.scenario import (
     Action,
     Call,
@@ -40,7 +41,8 @@ def draw_scenario(seed: int, random: Random | None = None, *, walks: bool = True
     Args:
         seed: What all else is drawn from that the scenario itself does not say: job durations, latencies, jitter.
         random: What the scenario is drawn from, by default the same seed.
-        walks: Whether runs have rollouts, are paused, make a call for each server, or are native ones.
+        walks: Whether runs have rollouts, are paused, make a call for each server, or are native ones, and whether
+            there are wishes.
     """
     draw = _Draw(random or Random(f"scenario {seed}"))
     scenario = draw.with_bounds_and_renames(draw.with_listeners(draw.scenario(seed)))
@@ -53,7 +55,8 @@ def draw_scenario(seed: int, random: Random | None = None, *, walks: bool = True
     if not walks:
         return scenario
     scenario = with_walks(scenario, random or Random(f"walks {seed}"))
-    return with_natives(scenario, random or Random(f"natives {seed}"))
+    scenario = with_natives(scenario, random or Random(f"natives {seed}"))
+    return with_wishes(scenario, random or Random(f"wishes {seed}"))
 
 
 _OPERATIONS = ("servers.start", "servers.stop", "servers.reboot", "jobs.get", "servers.get", "servers.list")

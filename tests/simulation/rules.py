@@ -14,6 +14,8 @@ from tests.simulation.scenario import Call, Close, Deed, RunFleet, Scenario, Sus
 from tests.simulation.single_calls import judge_repetitions
 from tests.simulation.waiters import judge_calls, judge_listeners
 from tests.simulation.walk_rules import judge_walks
+from tests.simulation.wants import WishMany
+from tests.simulation.wish_rules import judge_wishes
 from tests.simulation.world import Played
 
 _MINUTE = 60.0
@@ -47,6 +49,7 @@ def broken_rules(played: Played) -> list[str]:
         *_r1(played),
         *judge_runs(evidence),
         *judge_walks(evidence),
+        *judge_wishes(evidence),
         *judge_calls(evidence),
         *judge_listeners(evidence),
         *_r3(played),
@@ -96,6 +99,7 @@ def longest(scenario: Scenario) -> float:
         + max((_retries(scenario, deed) for deed in scenario.deeds), default=0.0)
         + max((_walked(scenario, deed) for deed in scenario.deeds), default=0.0)
         + max((_each(scenario, deed) for deed in scenario.deeds), default=0.0)
+        + max((_wished(scenario, deed) for deed in scenario.deeds), default=0.0)
         + sum(after + pause for deed in scenario.deeds if isinstance(deed, RunFleet) for after, pause in deed.pauses)
         + _MINUTE * _READS_A_SERVER * min(scenario.servers, _FEW) / scenario.limits.get("servers.get", 1000)
         + _WAYS * scenario.latency[1]
@@ -163,6 +167,16 @@ def _each(scenario: Scenario, deed: Deed) -> float:
     return calls + (_natively(scenario) if deed.native else 0.0)
 
 
+def _wished(scenario: Scenario, deed: Deed) -> float:
+    """How long wishes for one server take, one after the other."""
+    if not isinstance(deed, WishMany):
+        return 0.0
+    one = scenario.job_seconds[1] + scenario.job_hidden_seconds + 4 * scenario.latency[1] + _A_POLL + _PUT_OFF
+    one += _GRACE if scenario.job_kept_seconds is not None or scenario.stillborn_share else 0.0
+    one += 2 * scenario.no_news + _MOVING if scenario.stuck_share else 0.0
+    return max(wish.after for wish in deed.wishes) + deed.longest_chain * one
+
+
 def _natively(scenario: Scenario) -> float:
     """How long it may take until it is known what became of a native action."""
     return _SLOWER * scenario.job_seconds[1] + _MOVING + _PUT_OFF + 2 * _GRACE
@@ -181,6 +195,8 @@ def _jobs_a_batch(scenario: Scenario) -> int:
 
 
 def _batches(scenario: Scenario, deed: Deed) -> int:
+    if isinstance(deed, WishMany):
+        return len(deed.wishes)
     if not isinstance(deed, RunFleet) or deed.is_each or deed.native:
         return int(isinstance(deed, Call))
     if deed.walk is not None:
@@ -229,6 +245,8 @@ def _r3(played: Played) -> Iterator[str]:
     for called in played.done.calls:
         for server_id in called.servers if called.deed.action == "reboot" else ():
             requests[server_id] = requests.get(server_id, 0) + 1
+    for one in played.done.wished:
+        requests[one.server_id] = requests.get(one.server_id, 0) + (one.wish.action == "reboot")
     for server_id, parts in played.ledger.parts.items():
         reboots = sum(part.action == "reboot" and part.obeyed for part in parts)
         if reboots > requests.get(server_id, 0):
@@ -253,6 +271,7 @@ def _r4_and_r10(played: Played) -> Iterator[str]:
     batches += (4 * batches + 20 * (scenario.workers + len(scenario.deaths))) if scenario.workers else 0
     # Workers, and checks.
     users += sum(len(ran.handed) for ran in played.done.runs if _has_many_tasks(ran.deed))
+    users += 3 * len(played.done.wished)
     bound = 60 * len(played.done.runs) + batches + users + 3 * _CONNECTIONS + len(scenario.deeds) + 30
     if played.most_tasks > bound:
         yield f"R10 there were {played.most_tasks} tasks at once, and {bound} would be many"
@@ -263,7 +282,7 @@ def _has_many_tasks(deed: RunFleet) -> bool:
 
 
 def _leaves(deed: object) -> bool:
-    people = (*getattr(deed, "consumers", ()), *getattr(deed, "waiters", ()))
+    people = (*getattr(deed, "consumers", ()), *getattr(deed, "waiters", ()), *getattr(deed, "wishes", ()))
     return (
         isinstance(deed, Close)
         or getattr(deed, "cancel_after", None) is not None

@@ -13,6 +13,7 @@ import msgspec
 
 from bms_async.simulator import Fault
 from tests.simulation.walk import Walk
+from tests.simulation.wants import WishMany
 
 Action: TypeAlias = Literal["start", "stop", "reboot"]
 SingleCall: TypeAlias = Literal["rename", "tag", "reinstall"]
@@ -259,7 +260,7 @@ class Close(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     at: float
 
 
-Deed: TypeAlias = RunFleet | Call | Read | Rename | Listen | Revoke | Suspend | Close
+Deed: TypeAlias = RunFleet | Call | Read | Rename | Listen | Revoke | Suspend | Close | WishMany
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -286,6 +287,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         boot_seconds: How long a server boots that was started, rebooted or reinstalled.
         never_back_share: Share of the servers that are never reachable after that.
         epoch: The time of day at the beginning, of the cloud and of its users; None where it is all the same.
+        wish_window: Seconds in which wishes gather.
         native_error_share: Share of the native actions that leave their server in ERROR.
         native_ignored_share: Share of those that are accepted, and of which nothing comes.
         native_slow_share: Share of those that take ten times as long.
@@ -332,6 +334,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     boot_seconds: tuple[float, float] = (0.0, 0.0)
     never_back_share: float = 0.0
     epoch: datetime | None = None
+    wish_window: float = 0.05
     native_error_share: float = 0.0
     native_ignored_share: float = 0.0
     native_slow_share: float = 0.0

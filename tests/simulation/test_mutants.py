@@ -11,12 +11,13 @@ from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.native_mutants import NATIVE_MUTANTS
 from tests.simulation.seeds import try_scenario
 from tests.simulation.walk_mutants import WALK_MUTANTS
+from tests.simulation.wish_mutants import WISH_MUTANTS
 
 MOST = 60
 """How many scenarios may be played until a mutant is caught."""
 
 
-ALL = (*MUTANTS, *WALK_MUTANTS, *NATIVE_MUTANTS)
+ALL = (*MUTANTS, *WALK_MUTANTS, *NATIVE_MUTANTS, *WISH_MUTANTS)
 
 
 @pytest.mark.parametrize("mutant", ALL, ids=[mutant.name for mutant in ALL])

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from bms_async import AkSkAuth, Auth, BmsClient, HttpxTransport, Limits, PasswordAuth, Patience, Runs, StaticToken
 from bms_async.fleet import plan
+from bms_async.reconcile import wish_queue
 from bms_async.runs import options as run_options
 from bms_async.runs import rollouts as rollouts_module
 from bms_async.runs import run as run_module
@@ -34,7 +35,7 @@ from tests.simulation.rollouts import answering
 from tests.simulation.scenario import Deed, RunFleet, Scenario
 from tests.simulation.workers import Workers
 from tests.simulation.world_time import world_time
-from tests.support.virtual_clock import VirtualClockLoop
+from tests.support.virtual_clock import PatientLoop
 
 ADDRESS = "http://localhost"
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
@@ -50,7 +51,7 @@ class Endless(Exception):  # noqa: N818 - the loop never comes to rest
     """The loop has turned far too often."""
 
 
-class CountingLoop(VirtualClockLoop):
+class CountingLoop(PatientLoop):
     """A virtual clock's loop that ends what would spin for ever.
 
     Args:
@@ -157,7 +158,7 @@ def _is_of_foreign_code(complaint: str) -> bool:
 @contextmanager
 def small_batches(size: int) -> Iterator[None]:
     """Have fleet runs cut their servers into batches of this size, so that few servers make many batches."""
-    places = vars(plan), vars(run_options)
+    places = vars(plan), vars(run_options), vars(wish_queue)
     before = places[0]["MAX_BATCH_SIZE"]
     for names in places:
         names["MAX_BATCH_SIZE"] = size
@@ -279,6 +280,7 @@ def make_client(
         runs=runs,
         timeout=scenario.timeout,
         patience=Patience(no_news=scenario.no_news),
+        wish_window=scenario.wish_window,
         hooks=(lambda _: foreign["hook"].call()) if any(each.where == "hook" for each in scenario.foreign) else None,
     )
     client._core.random = Random(f"retries {scenario.seed}")

@@ -136,6 +136,7 @@ async def test_it_tells_the_servers_by_status_and_what_they_are_at(world: Worlds
         "virtual_machines": 0,
         "at_work": {},
         "waiting": 0,
+        "drifted": 0,
     }
     body = {"os-stop": {"type": "HARD", "servers": [{"id": each} for each in chosen]}}
     accepted = await cloud.bms.post("/baremetalservers/action", json=body)

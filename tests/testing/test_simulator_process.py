@@ -156,6 +156,7 @@ def test_each_setting_reaches_the_process() -> None:
     other: dict[str, Any] = {
         "throttle": "fixed", "limits": {"quotas.get": 2}, "job_seconds": (1.0, 2.0),
         "boot_seconds": (1.0, 2.0), "latency": (0.1, 0.2),
+        "drift_error_seconds": (1.0, 2.0), "drift_task_seconds": (1.0, 2.0),
         "other_projects": {"a": "b"}, "list_count": "page", "reason_place": "entities",
         "epoch": CloudSettings().epoch.replace(year=2030), "job_kept_seconds": 5.0,
     }  # fmt: skip

@@ -1,5 +1,6 @@
 """All work in the cloud: jobs that clients can poll, and work that shows only on servers."""
 
+import math
 import random
 import re
 from collections import Counter
@@ -200,8 +201,8 @@ class Activity:
             _, number, work = heappop(self._due)
             # Another read may have advanced it already; this then only finds its next event.
             work.advance(now)
-            if not work.ended:
-                heappush(self._due, (work.next_event, number, work))
+            if (following := work.next_event) < math.inf:
+                heappush(self._due, (following, number, work))
             elif isinstance(work, BatchJob | SingleServerJob) and work.id != _NO_ID:
                 self._ended += 1
                 self._failed += work.standing.failed > 0
@@ -241,6 +242,7 @@ class Activity:
             if settings.stuck_share
             else frozenset(),
             reason_place=settings.reason_place,
+            state_lag=settings.state_lag_seconds,
         )
 
     def _next_work(self) -> random.Random:

@@ -13,6 +13,7 @@ from bms_async.simulator.core.activity import Activity
 from bms_async.simulator.core.attributes import Attributes, CreationSpec, Disk, disks_of
 from bms_async.simulator.core.availability import Availability
 from bms_async.simulator.core.clock import View, WallClock
+from bms_async.simulator.core.drift import Drifting
 from bms_async.simulator.core.faults import Fault, FaultHook
 from bms_async.simulator.core.inventory import Inventory
 from bms_async.simulator.core.jobs import REASONS, BatchJob
@@ -24,6 +25,8 @@ from bms_async.simulator.core.throttle import CallCounts, RateLimitGate
 from bms_async.simulator.core.tokens import AccessKey, Grant, TokenStore
 
 __all__ = ["Cloud"]
+
+_CHANGES = 500
 
 
 class Cloud:
@@ -52,6 +55,7 @@ class Cloud:
         keys: The SSH key pairs.
         availability: Which servers were away when, from the acceptance of an action until they were back.
         activity: The work in progress, and the jobs.
+        drifting: The changes of servers that no call asks for.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Cloud:
         self._token_store = TokenStore(self.settings.token_lifetime, self.draw("tokens"))
         self.availability = Availability(self.settings, self.draw, self._inventory.never_back)
         self.activity = Activity(self.settings, clock, self.draw, self.availability, life)
+        self.drifting = Drifting(self.settings, clock, self.draw, self._inventory, self.availability)
         self._latency = self.draw("latency")
         self._request_ids = self.draw("requests")
 
@@ -101,11 +106,13 @@ class Cloud:
     @property
     def servers(self) -> dict[str, Server]:
         """All servers by id, as they are now; for tests to read, not to change."""
+        self.drifting.catch_up()
         self.activity.catch_up(math.inf)
         return self._inventory.by_id
 
     def count_servers(self) -> dict[str, int]:
         """Return how many servers are in each status now."""
+        self.drifting.catch_up()
         self.activity.catch_up(math.inf)
         return self._inventory.count()
 
@@ -172,6 +179,7 @@ class Cloud:
         Raises:
             Refusal: It does not exist.
         """
+        self.drifting.catch_up()
         server = self._inventory.by_id.get(server_id)
         if server is None:
             raise Refusal(404, "BMS.0040", f"No server has the id {server_id}.")
@@ -187,6 +195,7 @@ class Cloud:
         Raises:
             Refusal: It does not exist.
         """
+        self.drifting.catch_up()
         server = self._inventory.by_id.get(server_id) or self._inventory.machines.get(server_id)
         if server is not None:
             server.advance(self._clock())
@@ -260,7 +269,8 @@ class Cloud:
 
         After a long pause that can be much work, so that other tasks run in between.
         """
-        while self.activity.catch_up(4):
+        # No work is brought beyond a change that is due.
+        while self.drifting.catch_up(_CHANGES) or self.activity.catch_up(4):
             await anyio.lowlevel.checkpoint()
 
     def act(self, action: PowerAction, server_ids: Sequence[str]) -> BatchJob:
@@ -269,6 +279,7 @@ class Cloud:
         Raises:
             Refusal: A server is unknown, or in the wrong state where that refuses the batch.
         """
+        self.drifting.catch_up()
         now = self._clock()
         servers = []
         for server_id in server_ids:
@@ -314,4 +325,5 @@ class Cloud:
 
     def job_document(self, job_id: str) -> bytes:
         """Return the document of a job or a sub-job; see `Activity.document`."""
+        self.drifting.catch_up()
         return self.activity.document(job_id, self.wall)

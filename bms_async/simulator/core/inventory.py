@@ -126,6 +126,10 @@ class Inventory:
         """Return all machines, the oldest first, including removed ones."""
         return self._order if self._rows is None else self._rows
 
+    def servers(self) -> Sequence[Server]:
+        """Return the bare-metal servers, the oldest first, including removed ones and those that are yet to come."""
+        return self._order
+
     def count(self) -> dict[str, int]:
         """Return how many servers are in each status; rare statuses only if there are any."""
         counts = dict.fromkeys(STATUSES.values(), 0)

@@ -47,12 +47,14 @@ class Shape(NamedTuple):
         stuck: The sub-jobs that stay RUNNING for ever, by index.
         is_stillborn: Fail before there are sub-jobs.
         reason_place: Where the reason of a failed sub-job is reported.
+        state_lag: Seconds after the end of a sub-job until its server shows it.
     """
 
     early_failure: bool = False
     stuck: frozenset[int] = frozenset()
     is_stillborn: bool = False
     reason_place: ReasonPlace = "sub_job"
+    state_lag: float = 0.0
 
 
 class Course(NamedTuple):
@@ -83,7 +85,7 @@ class BatchJob:
 
     __slots__ = (
         "_accepted", "_action", "_begin_order", "_begins", "_begun", "_codes", "_documents", "_end_order",
-        "_ended", "_ends", "_failed", "_objected", "_servers", "_shape", "_tail", "id", "stem",
+        "_ended", "_ends", "_failed", "_objected", "_servers", "_shape", "_shown", "_tail", "id", "stem",
     )  # fmt: skip
 
     def __init__(
@@ -133,7 +135,7 @@ class BatchJob:
         indices = range(len(self._servers))
         self._begin_order = sorted(indices, key=self._begins.__getitem__)
         self._end_order = sorted(indices, key=self._ends.__getitem__)
-        self._begun = self._ended = self._failed = 0
+        self._begun = self._ended = self._shown = self._failed = 0
         self._documents: list[str | None] | None = [None] * len(self._servers)
 
     @property
@@ -206,10 +208,13 @@ class BatchJob:
 
     @property
     def next_event(self) -> float:
-        """The time of the next event; infinity once the job has ended."""
-        if self.ended:
+        """The time of the next event; infinity once the job has ended, and all servers show it."""
+        if self._shown == len(self._servers):
             return float("inf")
-        end = self._ends[self._end_order[self._ended]]
+        shown = self._ends[self._end_order[self._shown]] + self._shape.state_lag
+        if self.ended:
+            return shown
+        end = min(shown, self._ends[self._end_order[self._ended]])
         if self._begun == len(self._servers):
             return end
         return min(end, self._begins[self._begin_order[self._begun]])
@@ -233,11 +238,17 @@ class BatchJob:
                 break
             self._ended += 1
             self._invalidate(i)
-            done = self._codes[i] is None
-            self._failed += not done
+            self._failed += self._codes[i] is not None
+        lag = self._shape.state_lag
+        while self._shown < self._ended:
+            i = self._end_order[self._shown]
+            at = self._ends[i] + lag
+            if at > now:
+                break
+            self._shown += 1
             server = self._servers[i]
             if server.work is self:
-                self._end(server, self._ends[i], done=done)
+                self._end(server, at, done=self._codes[i] is None)
 
     def _end(self, server: Server, at: float, *, done: bool) -> None:
         server.end(self._action, at, done=done)

@@ -62,6 +62,7 @@ _AFTER: Final[dict[Action, int]] = {
     "reinstall": ACTIVE,
     "delete": GONE,
 }
+_DRIFTS: Final = {"ACTIVE": ACTIVE, "SHUTOFF": SHUTOFF, "ERROR": ERROR}
 BUSY: Final[dict[Action, str]] = {
     "start": "BMS.0035",
     "stop": "BMS.0036",
@@ -241,6 +242,12 @@ class Server:
     def break_down(self) -> None:
         """Show ERROR, after an action that has ended."""
         self._statuses[self.index] = ERROR
+
+    def become(self, status: Literal["ACTIVE", "SHUTOFF", "ERROR"], at: float) -> None:
+        """Show another status, which no call has asked for; nothing is counted."""
+        self._statuses[self.index] = _DRIFTS[status]
+        self.action = self.task = self.work = None
+        self.updated = at
 
 
 class VirtualMachine(Server):

@@ -21,7 +21,7 @@ _NEVER_EMPTY: Final = (
 )  # fmt: skip
 _SHARES: Final = (
     "fail_share", "never_back_share", "stopped_share", "windows_share", "stuck_share", "stillborn_share",
-    "native_error_share", "native_ignored_share", "native_slow_share", "native_vanish_share",
+    "native_error_share", "native_ignored_share", "native_slow_share", "native_vanish_share", "drift_error_share",
 )  # fmt: skip
 _MAX_LIFETIME: Final = 10 * 366 * 86400.0
 
@@ -63,6 +63,15 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
         native_ignored_share: Share of those that are accepted and change nothing, not even the server's `updated`.
         native_slow_share: Share of those that take ten times as long.
         native_vanish_share: Share of those during which somebody deletes the server.
+        drift_share: Share of the servers that change each minute without being asked, on average and at random moments.
+            One that is on turns off, and the contrary; one that is under way, or in ERROR, is passed over. More than 1
+            is more than once a minute.
+        drift_error_share: Share of those changes after which the server is in ERROR instead.
+        drift_error_seconds: Shortest and longest time after which it recovers from that, to what it was.
+        drift_task_seconds: Shortest and longest time for which such a change shows as a task before, like the work of
+            another operator.
+        state_lag_seconds: Seconds for which a server still shows what it was, and its task, after the end of its
+            sub-job.
         page_cap: Maximum servers a page, in both lists, whatever was requested.
         list_count: The count in the BMS list: of all pages, of this page, or none.
         list_links: Whether native lists link to the next page.
@@ -116,6 +125,11 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
     native_ignored_share: float = 0.0
     native_slow_share: float = 0.0
     native_vanish_share: float = 0.0
+    drift_share: float = 0.0
+    drift_error_share: float = 0.0
+    drift_error_seconds: tuple[float, float] = (60.0, 600.0)
+    drift_task_seconds: tuple[float, float] = (0.0, 0.0)
+    state_lag_seconds: float = 0.0
     page_cap: int = 1000
     list_count: ListCount = "all"
     list_links: bool = True
@@ -149,12 +163,15 @@ class CloudSettings(msgspec.Struct, frozen=True, kw_only=True):
             ValueError: A value is out of its range; the text names the setting.
         """
         self._check_numbers()
-        for name in ("job_seconds", "boot_seconds", "latency"):
+        for name in ("job_seconds", "boot_seconds", "latency", "drift_error_seconds", "drift_task_seconds"):
             low, high = getattr(self, name)
             if not 0.0 <= low <= high < math.inf:
                 raise ValueError(f"{name} must be two times, the shorter one first: {low} {high}")
         if self.job_hidden_seconds < 0 or self.job_kept_seconds < 0:
             raise ValueError("job_hidden_seconds and job_kept_seconds must not be negative")
+        for name in ("drift_share", "state_lag_seconds"):
+            if not 0.0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name} must be 0 or more, and not infinite: {value}")
         self._check_identity()
         if not math.isfinite(self.clock_skew):
             raise ValueError(f"clock_skew must be a number of seconds: {self.clock_skew}")

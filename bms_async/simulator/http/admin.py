@@ -1,5 +1,6 @@
 """Administrative calls of the simulator: not counted, without credentials, on the loopback interface only."""
 
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -8,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bms_async.simulator.core.cloud import Cloud
+from bms_async.simulator.core.drift import Drift
 from bms_async.simulator.core.faults import Script, ScriptedFault
 from bms_async.simulator.core.refusals import Refusal
 from bms_async.simulator.http.gateway import refuse, respond
@@ -19,6 +21,7 @@ __all__ = ["admin_routes"]
 _JSON: Final = "application/json"
 _ENCODE: Final = msgspec.json.Encoder().encode
 _DECODE: Final = msgspec.json.Decoder(list[ScriptedFault]).decode
+_DECODE_PLAN: Final = msgspec.json.Decoder(list[Drift]).decode
 
 
 def admin_routes(cloud: Cloud) -> list[Route]:
@@ -73,5 +76,14 @@ def admin_routes(cloud: Cloud) -> list[Route]:
         Route("/_admin/status", status),
         Route("/_admin/servers/work", work),
         Route("/_admin/faults", faults, methods=["POST"]),
+        Route("/_admin/drift", partial(_drift, cloud), methods=["POST"]),
         Route("/_admin/tokens", revoke, methods=["DELETE"]),
     ]
+
+
+async def _drift(cloud: Cloud, request: Request) -> Response:
+    try:
+        cloud.drifting.plan(_DECODE_PLAN(await request.body()))
+    except ValueError as error:
+        return refuse(cloud, Refusal(400, "BMS.0001", f"No plan of drifts: {error}"))
+    return respond(cloud, 200, b"{}")

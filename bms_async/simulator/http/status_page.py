@@ -32,13 +32,17 @@ _DEFAULT: Final = CloudSettings()
 
 
 class ServerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The servers: how many there are, with which status, being at what, and how many are yet to begin it."""
+    """The servers: how many there are, with which status, being at what, and how many are yet to begin it.
+
+    `drifted` counts the changes that no call has asked for.
+    """
 
     total: int
     by_status: dict[str, int]
     virtual_machines: int
     at_work: dict[str, int]
     waiting: int
+    drifted: int
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +137,7 @@ async def read_status(cloud: Cloud) -> Status:
             virtual_machines=cloud.virtual_machines,
             at_work=at_work,
             waiting=waiting,
+            drifted=cloud.drifting.changes,
         ),
         jobs=board.counts(),
         latest=[
