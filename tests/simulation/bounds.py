@@ -25,6 +25,7 @@ _A_TOLD_LIMIT = 5
 _MOVING = 1800.0
 _LEASE = 20.0
 _SLOWER = 10
+_ENDLESS = 20
 _ABSORBED, _RECHECK = 8.0, 11.0
 
 
@@ -160,6 +161,12 @@ def tight(scenario: Scenario, deed: Reconcile) -> float:
         seconds += (_MINUTE + 1) * readings * pages / (scenario.limits.get("servers.list", 500) * scenario.others * 0.6)
         seconds += _MINUTE * _READS_A_SERVER * deed.wanted / scenario.limits.get("servers.get", 1000)
     return seconds
+
+
+def is_hopeless(scenario: Scenario) -> bool:
+    """Whether calls or jobs fail for ever."""
+    endless = any(mishap.count > _ENDLESS for mishap in scenario.mishaps)
+    return endless or bool(scenario.foreign) or scenario.stillborn_share == 1.0
 
 
 def _natively(scenario: Scenario) -> float:

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from tests.simulation.dice import Dice
-from tests.simulation.scenario import Close, Mishap, Scenario
+from tests.simulation.scenario import Close, Mishap, Scenario, Slow
 from tests.simulation.wants import Drifted, Reconcile, Want, Wish
 
 _SHARE = 0.15
@@ -33,6 +33,24 @@ def with_reconcilers(scenario: Scenario, random: Random) -> Scenario:
     return draw.with_reconciler(scenario)
 
 
+def draw_reconciler(seed: int) -> Scenario:
+    """Draw a scenario with a reconciler and nothing else, in which no call fails.
+
+    Args:
+        seed: What it is drawn from.
+    """
+    draw = _Draw(Random(f"a reconciler {seed}"))
+    low = draw.seconds(0.1, 4)
+    scenario = Scenario(
+        seed=seed,
+        stopped_share=draw.random.choice((0.0, 0.3, 1.0)),
+        job_seconds=(low, low + draw.seconds(0, 20)),
+        latency=draw.random.choice(((0.0, 0.0), (0.02, 0.3))),
+        mishaps=tuple(draw.slow_readings()),
+    )
+    return draw.with_reconciler(scenario)
+
+
 class _Draw(Dice):
     def emptied(self, scenario: Scenario) -> Scenario:
         """Leave nothing but the cloud and the network."""
@@ -49,7 +67,7 @@ class _Draw(Dice):
             stillborn_share=0.0,
             job_kept_seconds=None,
             foreign=scenario.foreign if self.chance(0.3) else (),
-            mishaps=tuple(self.mishaps()) if has_mishaps else (),
+            mishaps=tuple(self.mishaps()) if has_mishaps else tuple(self.slow_readings()),
             state_lag=self.random.choice((0.0, 0.0, 3.0, 8.0)),
         )
 
@@ -57,6 +75,13 @@ class _Draw(Dice):
         return [
             Mishap(self.random.choice(_OPERATIONS), self.number(1, 8), self.random.choice((1, 1, 2)), self.trouble())
             for _ in range(self.random.choice((1, 2, 4)))
+        ]
+
+    def slow_readings(self) -> list[Mishap]:
+        """Draw readings whose answers come when more has happened."""
+        return [
+            Mishap("servers.list", self.number(1, 10), 1, Slow(back=self.seconds(2, 30)))
+            for _ in range(self.random.choice((0, 0, 1, 3)))
         ]
 
     def with_reconciler(self, scenario: Scenario) -> Scenario:

@@ -11,12 +11,14 @@ import anyio
 from bms_async import BmsClient, BmsError, ClientClosedError, NotSyncedError, Reconciler
 from bms_async.reconcile.backoff import Backoff
 from bms_async.reconcile.make import make_reconciler
-from tests.simulation.bounds import misfortune, tight
+from tests.simulation.bounds import is_hopeless, misfortune, tight
 from tests.simulation.ledger import RecordingCloud
 from tests.simulation.scenario import Scenario
 from tests.simulation.wants import Reconcile, Want, WishMany
 from tests.simulation.wishing import Wished, wish_many
 from tests.simulation.world_time import world_time
+
+_A_MOMENT, _A_WHILE = 0.5, 600.0
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class Reconciled:
         conditions: What it said of its servers in the end, and when that was.
         not_synced: What was not as desired in time.
         last_told: The last change of each server that a subscriber read in its last life.
+        told_then: The same when that was.
     """
 
     deed: Reconcile
@@ -44,6 +47,7 @@ class Reconciled:
     not_synced: str | None = None
     was_closed: bool = False
     last_told: dict[str, Any] = field(default_factory=dict)
+    told_then: dict[str, Any] = field(default_factory=dict)
 
     @property
     def now_desired(self) -> dict[str, str]:
@@ -145,11 +149,14 @@ async def _end(scenario: Scenario, one: Reconciled, power: Reconciler, cloud: Re
         if not machines[server_id].faulty and not machines[server_id].locked and machines[server_id].status != "ERROR"
     ]
     try:
-        await power.synced(healthy, timeout=tight(scenario, one.deed) + misfortune(scenario))
+        patience = _A_WHILE if is_hopeless(scenario) else misfortune(scenario)
+        await power.synced(healthy, timeout=tight(scenario, one.deed) + patience)
         await anyio.sleep(one.deed.stays)
     except NotSyncedError as error:
         one.not_synced = str(error)
-    one.conditions = dict(power.conditions())
+    # Who subscribed is told a moment later.
+    await anyio.sleep(_A_MOMENT)
+    one.conditions, one.told_then = dict(power.conditions()), dict(one.last_told)
     one.looked_at = world_time()
 
 

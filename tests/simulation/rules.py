@@ -105,8 +105,9 @@ def _r3(played: Played) -> Iterator[str]:
     for called in played.done.calls:
         for server_id in called.servers if called.deed.action == "reboot" else ():
             requests[server_id] = requests.get(server_id, 0) + 1
-    for one in (*played.done.wished, *(each for one in played.done.reconciled for each in one.wished)):
-        requests[one.server_id] = requests.get(one.server_id, 0) + (one.wish.action == "reboot")
+    reconciled = (each for one in played.done.reconciled for each in one.wished)
+    for wished in (*played.done.wished, *reconciled):
+        requests[wished.server_id] = requests.get(wished.server_id, 0) + (wished.wish.action == "reboot")
     for server_id, parts in played.ledger.parts.items():
         reboots = sum(part.action == "reboot" and part.obeyed for part in parts)
         if reboots > requests.get(server_id, 0):
