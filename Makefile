@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check lint docs browser bench soak soak-sockets soak-limits soak-runs clean
+# Where nothing is kept compiled, each process compiles all that it imports, and the tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test check lint compiled docs browser bench soak soak-sockets soak-limits soak-runs clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/fleet_power.py --servers 10000 --seed 7 --fail-share 0.01 stop start reboot
 
 # On all cores; the tests of one file share what they set up, and so a process.
-test: lint browser
+test: $(STAMP)
+	$(MAKE) --jobs=3 lint compiled browser
 	$(BIN)/pytest -n auto --dist loadfile
 
 # For whoever is at work: within a minute, all but what is slow.
@@ -42,6 +46,10 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# All tests, once and before the processes of pytest-xdist each do so. What is wrong with one, pytest says when it runs.
+compiled: $(STAMP)
+	-@$(BIN)/pytest --collect-only -qq > /dev/null
 
 # The pages in site/, as `make test` builds them too. Opened as files they have no search, which a browser allows only
 # to pages that are served: python -m http.server --directory site

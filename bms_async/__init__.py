@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bms_async.api import BareMetal, CreationJob
     from bms_async.auth import AkSkAuth, Auth, PasswordAuth, StaticToken
     from bms_async.client import BmsClient, ClientOptions, ClientStatistics
+    from bms_async.clouds import CloudOutcome, Clouds, CloudsProgress, CloudsReport, CloudsRun
     from bms_async.errorcodes import ErrorCode, Remedy, explain
     from bms_async.errors import (
         ApiError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         PermissionDeniedError,
         RateLimitedError,
         ResponseTooLargeError,
+        RunNotFoundError,
         ServerError,
         ServerFaultError,
         ServerLostError,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
         TransportError,
         WaitTooLongError,
     )
+    from bms_async.errors.problem import Problem
     from bms_async.fleet import FleetReport, FleetRun, GroupReport, Outcome, OutcomeState, Progress, RolloutReport
     from bms_async.fleet.rollout.forecast import PlannedWave, RolloutPlan
     from bms_async.fleet.rollout.readiness import AllOf, HttpOk, TcpOpen, all_of, http_ok, tcp_open
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
         AttemptEnded,
         CallEnded,
         CallStarted,
+        ConditionChanged,
         CredentialsRenewalEnded,
         Hook,
         HookEvent,
@@ -73,6 +77,7 @@ if TYPE_CHECKING:
         OutcomeRecorded,
         RateLimited,
         RequestSent,
+        ResyncEnded,
         RetryScheduled,
         RunEnded,
         RunStarted,
@@ -183,6 +188,12 @@ __all__ = [
     "ClientOptions",
     "ClientStatistics",
     "ClientView",
+    "CloudOutcome",
+    "Clouds",
+    "CloudsProgress",
+    "CloudsReport",
+    "CloudsRun",
+    "ConditionChanged",
     "ConfigurationError",
     "ConflictError",
     "CreatedServer",
@@ -260,6 +271,7 @@ __all__ = [
     "PowerState",
     "PowerStatistics",
     "PowerWishes",
+    "Problem",
     "Progress",
     "Progressing",
     "Project",
@@ -273,6 +285,7 @@ __all__ = [
     "Remedy",
     "RequestSent",
     "ResponseTooLargeError",
+    "ResyncEnded",
     "RetryPolicy",
     "RetryScheduled",
     "Rollout",
@@ -282,6 +295,7 @@ __all__ = [
     "RolloutStanding",
     "RootVolume",
     "RunEnded",
+    "RunNotFoundError",
     "RunOutcomes",
     "RunStarted",
     "RunStatus",
@@ -330,7 +344,7 @@ __all__[:] = _present(__all__, _EXTRAS)
 
 # `import bms_async` alone has always been enough for `bms_async.errors` and the like.
 _PACKAGES = frozenset({
-    "api", "auth", "client", "config", "errorcodes", "errors", "fleet", "hooks", "jobs", "limits", "models",
+    "api", "auth", "client", "clouds", "config", "errorcodes", "errors", "fleet", "hooks", "jobs", "limits", "models",
     "reconcile", "redaction", "runs", "session", "telemetry", "transport", "validation", "view", "wire",
 })  # fmt: skip
 

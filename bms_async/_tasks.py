@@ -19,10 +19,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
+from weakref import WeakSet
 
 import anyio
 
@@ -42,6 +44,18 @@ _SECOND_GRACE = 1.0
 _groups: ContextVar[tuple[BackgroundTasks, ...]] = ContextVar("bms_async background tasks", default=())
 
 _not_inherited: list[ContextVar[Any]] = []
+
+_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+_loops_of_parent: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+
+
+def _note_fork() -> None:
+    """Note in a child process that the loops so far are its parent's: no thread runs them here."""
+    _loops_of_parent.update(_loops)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 def not_inherited(variable: ContextVar[T | None]) -> ContextVar[T | None]:
@@ -102,6 +116,10 @@ def check_loop(loop: asyncio.AbstractEventLoop | None, what: str) -> None:
     except RuntimeError:
         here = None
     if loop is not None and here is not loop:
+        if loop in _loops_of_parent:
+            raise ClientClosedError(
+                f"{what} belongs to the process that this one was forked from; open a client of its own in each process"
+            )
         raise ClientClosedError(
             f"{what} belongs to another event loop; from a thread, hand the coroutine to that loop by "
             "asyncio.run_coroutine_threadsafe()"
@@ -166,6 +184,7 @@ class BackgroundTasks:
         self._open_count += 1
         if self._group_task is None:
             self._loop = asyncio.get_running_loop()
+            _loops.add(self._loop)
             self._group_task = self._loop.create_task(self._run_group(), name=self._name)
         try:
             # The group task begins before anything else does, so that it can be cancelled with all others.

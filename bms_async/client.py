@@ -21,7 +21,7 @@ from bms_async.config.arguments import choose_project_name, choose_transport, pr
 from bms_async.errors import ClientClosedError, ConfigurationError, InvalidRequestError
 from bms_async.jobs import POLL_BUDGET_SHARE, Patience, Watcher, WatcherStatistics
 from bms_async.limits import Account, Limits, Membership, Pacer
-from bms_async.reconcile.wishes import PowerWishes, check_window
+from bms_async.reconcile.wishes import PowerStatistics, PowerWishes, check_window
 from bms_async.redaction import kind_of, wrap_address, wrap_secrets
 from bms_async.session import CallOptions, Core, Session, SessionStatistics
 from bms_async.telemetry import make_hooks, with_telemetry
@@ -58,10 +58,11 @@ class ClientOptions(TypedDict, total=False):
 
 
 class ClientStatistics(msgspec.Struct, frozen=True, kw_only=True):
-    """The statistics of a client's calls and of its watcher."""
+    """The statistics of a client's calls, of its watcher and of its wishes."""
 
     session: SessionStatistics
     watcher: WatcherStatistics
+    power: PowerStatistics
 
 
 class BmsClient(ClientView):
@@ -206,6 +207,7 @@ class BmsClient(ClientView):
             ),
             power=PowerWishes(session.unbounded(), watcher, window=wish_window, check=check),
             check=check,
+            has_journal=runs is not None,
             poller=make_poller(session.for_polling(), patience),
             bare_metal=BareMetalFilter(bare_metal),
         )
@@ -340,8 +342,10 @@ class BmsClient(ClientView):
         )
 
     def statistics(self) -> ClientStatistics:
-        """Return the statistics of the calls and of the watcher."""
-        return ClientStatistics(session=self._core.statistics(), watcher=self._watcher.statistics())
+        """Return the statistics of the calls, of the watcher and of the wishes."""
+        return ClientStatistics(
+            session=self._core.statistics(), watcher=self._watcher.statistics(), power=self.power.statistics()
+        )
 
     async def __aenter__(self) -> Self:
         if self._opened:

@@ -52,6 +52,7 @@ class ClientView:
         make_runs: Callable[[], DurableRuns],
         power: PowerWishes,
         check: bool,
+        has_journal: bool = False,
         poller: ServerPoller | None = None,
         bare_metal: BareMetalFilter | None = None,
     ) -> None:
@@ -68,6 +69,7 @@ class ClientView:
         self.nova = ClientNova(session, self._poller, self._bare_metal, check=check)
         self.jobs = Jobs(session, watcher, check=check)
         self._make_runs = make_runs
+        self._has_journal = has_journal
         self.fleet = Fleet(session.unbounded(), watcher, check=check)
         self.power = power
 
@@ -131,6 +133,7 @@ class ClientView:
             make_runs=self._make_runs,
             power=self.power,
             check=self._check,
+            has_journal=self._has_journal,
             poller=self._poller,
             bare_metal=self._bare_metal,
         )
@@ -152,31 +155,29 @@ class ClientView:
                 power.want("ACTIVE", ids)
                 await power.synced(timeout=600)
 
+        For a client with ``runs=`` it outlives the process: desired states are in the journal, what it begins are
+        durable runs, and of its replicas one acts.
+
         Args:
             resync: Seconds between two readings of the states of all servers, in the bulk lane; one call reads 1000.
             backoff: How long a server is left alone after it could not be brought to its status.
             wave_size: How many servers may be under way at once, in all runs together.
             rollout: How each run walks through its servers, which are one wave at most; one run is under way at a time.
                 None for runs that ask all their servers at once.
-            name: Its name, in hook events, metrics and the log.
+            name: Its name, in hook events, metrics and the log; with a journal also the name by which its replicas know
+                each other.
 
         Raises:
             InvalidRequestError: An option is invalid.
             ClientClosedError: The client is not open.
         """
         from bms_async.reconcile.make import make_reconciler  # noqa: PLC0415 - most programs keep no states
+        from bms_async.reconcile.options import ReconcilerOptions  # noqa: PLC0415
 
-        return make_reconciler(
-            self._session,
-            self._watcher,
-            resync=resync,
-            backoff=backoff,
-            wave_size=wave_size,
-            rollout=rollout,
-            name=name,
-            check=self._check,
-            random=self._session.random,
+        options = ReconcilerOptions(
+            resync=resync, backoff=backoff, wave_size=wave_size, rollout=rollout, name=name, check=self._check
         )
+        return make_reconciler(self._session, self._watcher, options, runs=self.runs if self._has_journal else None)
 
     async def request(
         self,

@@ -57,7 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.loadscopereorder = False
 
 
-@pytest.fixture(autouse=True)
+# Once for all tests: to begin and to end it for each would take a quarter of what a small test takes.
+@pytest.fixture(scope="session", autouse=True)
 def nothing_blocks_the_loop() -> Iterator[BlockBuster]:
     # The virtual clock's loop is in the package, and below it is every test's own code.
     with blockbuster_ctx("bms_async", excluded_modules=["bms_async.testing"]) as watch:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+import anyio
 import pytest
 
 from tests.conftest import HERE, SLOW, is_slow, pytest_configure
 from tests.support.machine import Measured, measure, patience, slowness
+from tests.support.virtual_clock import run_patiently, run_virtually
 
 IDLE = Measured(cpu=0.04, wall=0.04, load=0.0, cores=2)
 
@@ -62,3 +68,21 @@ def test_what_is_said_to_be_slow_is_there_and_the_rest_is_not_slow() -> None:
 
 def test_what_was_collected_is_not_searched_for_garbage() -> None:
     assert gc.get_freeze_count() > 0
+
+
+@pytest.mark.parametrize(("run", "patient"), [(run_patiently, True), (run_virtually, False)])
+def test_on_the_clock_of_tests_with_a_store_no_timer_fires_before_a_slow_thread_has_answered(
+    run: Callable[[Callable[[], Coroutine[Any, Any, None]]], None], patient: bool
+) -> None:
+    happened: list[str] = []
+
+    async def main() -> None:
+        never, loop = threading.Event(), asyncio.get_running_loop()
+        loop.call_later(0.01, happened.append, "timer")
+        # In vain, and for ten times as long as the timer has.
+        await loop.run_in_executor(None, never.wait, 0.1)
+        happened.append("thread")
+        await anyio.sleep(1)
+
+    run(main)
+    assert happened == (["thread", "timer"] if patient else ["timer", "thread"])

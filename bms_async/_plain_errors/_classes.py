@@ -21,6 +21,7 @@ from bms_async.errors import (
     JobTimeoutError,
     LeadershipLostError,
     NotReadyError,
+    NotSyncedError,
     ResponseTooLargeError,
     ServerFaultError,
     ServerStateError,
@@ -70,6 +71,7 @@ _FIELDS: Final[dict[type, dict[str, type | UnionType]]] = {
     FleetError: {"code": _TEXT, "server_ids": tuple, "measure": _TEXT},
     ServerStateError: {"server_id": str, "status": _TEXT, "task_state": _TEXT},
     NotReadyError: {"server_id": str, "asked": str, "answered": _TEXT, "seconds": _NUMBER, "attempts": int},
+    NotSyncedError: {"reasons": dict},
     GroupBlockedError: {"group": str, "unavailable": tuple, "allowed": int},
 }
 """The attributes that each class adds to those of its bases, and their types."""

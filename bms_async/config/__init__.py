@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from .endpoints import Endpoints, canonical_endpoint, check_endpoint, find_endpoints
 
 if TYPE_CHECKING:
-    from .clouds import read_cloud
+    from .clouds import read_cloud, read_cloud_names
     from .environment import read_environment
     from .settings import Settings
 
@@ -17,11 +17,17 @@ __all__ = [
     "check_endpoint",
     "find_endpoints",
     "read_cloud",
+    "read_cloud_names",
     "read_environment",
 ]
 
 # Reading settings imports every kind of credentials; a program that passes its own needs none of it.
-_ON_DEMAND = {"Settings": "settings", "read_cloud": "clouds", "read_environment": "environment"}
+_ON_DEMAND = {
+    "Settings": "settings",
+    "read_cloud": "clouds",
+    "read_cloud_names": "clouds",
+    "read_environment": "environment",
+}
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for a public one

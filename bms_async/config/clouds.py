@@ -71,6 +71,32 @@ def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = 
             the files that were read, and never quotes their content.
     """
     environment = wrap_secrets(os.environ if environment is None else environment)
+    clouds, files = _read_files(environment)
+    name = _select(name or str(environment.get("OS_CLOUD", "")) or None, list(map(str, clouds)), files)
+    where = f"cloud {name!r} of {files}"
+    cloud, where = _with_profile(_normalized(_branch(clouds, name, where)), where, environment)
+    cloud = _pick_region(cloud, where)
+    values = _flatten(cloud, where)
+    for key, variable in _ALSO_VARIABLES.items():
+        values[key] = values.get(key) or environment.get(variable, "")
+    return read_settings(SettingsSource(where, KEYS, values))
+
+
+def read_cloud_names(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Read the names of all clouds in clouds.yaml, in the order of the file.
+
+    Args:
+        environment: The variables that locate the files; by default those of the process.
+
+    Raises:
+        ConfigurationError: A file cannot be read, or there is none.
+    """
+    clouds, _ = _read_files(wrap_secrets(os.environ if environment is None else environment))
+    return tuple(map(str, clouds))
+
+
+def _read_files(environment: Mapping[str, str]) -> tuple[Tree, str]:
+    """Return all clouds, and the files that they are in."""
     paths = candidate_paths("clouds", "OS_CLIENT_CONFIG_FILE", environment)
     secure_paths = candidate_paths("secure", "OS_CLIENT_SECURE_FILE", environment)
     file, tree = read_first(paths)
@@ -80,15 +106,7 @@ def read_cloud(name: str | None = None, environment: Mapping[str, str] | None = 
     if secure_file is None and environment.get("OS_CLIENT_SECURE_FILE"):
         raise ConfigurationError(f"{secure_paths[0]}: no such file, though OS_CLIENT_SECURE_FILE names it")
     files = " with ".join(str(path) for path in (file, secure_file) if path is not None)
-    clouds = merge(_branch(tree, "clouds", str(file)), _branch(secure, "clouds", str(secure_file)))
-    name = _select(name or str(environment.get("OS_CLOUD", "")) or None, list(map(str, clouds)), files)
-    where = f"cloud {name!r} of {files}"
-    cloud, where = _with_profile(_normalized(_branch(clouds, name, where)), where, environment)
-    cloud = _pick_region(cloud, where)
-    values = _flatten(cloud, where)
-    for key, variable in _ALSO_VARIABLES.items():
-        values[key] = values.get(key) or environment.get(variable, "")
-    return read_settings(SettingsSource(where, KEYS, values))
+    return merge(_branch(tree, "clouds", str(file)), _branch(secure, "clouds", str(secure_file))), files
 
 
 def _select(name: str | None, names: list[str], files: str) -> str:

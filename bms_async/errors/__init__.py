@@ -3,6 +3,7 @@
     BmsError
     ├── ConfigurationError            the client cannot be made as asked
     ├── InvalidRequestError           an argument was refused before anything was sent (also a ValueError)
+    │   └── RunNotFoundError          the journal has no durable run of this key
     ├── TransportError                no response; `maybe_delivered` says whether the cloud may have acted
     │   └── CallTimeoutError          no response in time (also a TimeoutError)
     ├── WaitTooLongError              the rate limiter's wait would have exceeded `max_wait` (also a TimeoutError)
@@ -47,6 +48,7 @@ from .base import (
     InvalidRequestError,
     JournalError,
     LeadershipLostError,
+    RunNotFoundError,
 )
 from .calls import (
     ApiError,
@@ -97,6 +99,7 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitedError",
     "ResponseTooLargeError",
+    "RunNotFoundError",
     "ServerError",
     "ServerFaultError",
     "ServerLostError",

@@ -55,6 +55,10 @@ class InvalidRequestError(BmsError, ValueError):
         return _restore, (type(self), self.args, {**self.__dict__, "value": _make_sendable(self.value)})
 
 
+class RunNotFoundError(InvalidRequestError):
+    """The journal has no durable run of this key in this project."""
+
+
 class ForeignCodeError(BmsError):
     """Foreign code (a callback, credentials, a source of ids, a transport) raised an exception that is not an error.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -12,6 +13,7 @@ from bms_async.errorcodes import Remedy, explain
 from bms_async.errors import ApiError, BmsError, CallError, ServerStateError, SubJobFailedError
 from bms_async.errors.jobs import describe_failure
 from bms_async.models import Job, JobStatus, SubJob
+from bms_async.redaction import shown_text
 
 from .rollout.standing import RolloutStanding
 
@@ -85,6 +87,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             return None
         return (self.ended - self.started).total_seconds()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold of it, with the keys of `FleetReport.to_json`.
+
+        The error is its class, code and text. `result` is left out: it may be anything.
+        """
+        plain: dict[str, Any] = msgspec.to_builtins(plain_outcome(self))
+        return plain
+
 
 class TrackedOutcome(Outcome, frozen=True, kw_only=True, gc=True):
     """An outcome with an error or a result, which the garbage collector tracks.
@@ -105,6 +115,15 @@ class TrackedOutcome(Outcome, frozen=True, kw_only=True, gc=True):
     def __hash__(self) -> int:
         # A result need not have one.
         return hash(Outcome(**(msgspec.structs.asdict(self) | {"result": None})))
+
+
+def plain_outcome(outcome: Outcome) -> dict[str, Any]:
+    """Return the fields of an outcome as values that msgspec can encode, without its result, which may be anything."""
+    plain = {name: getattr(outcome, name) for name in outcome.__struct_fields__ if name != "result"}
+    if outcome.error is not None:
+        error, code = outcome.error, shown_text(outcome.code)
+        plain["error"] = {"type": type(error).__name__, "code": code, "message": str(error)}
+    return plain
 
 
 def make_outcome(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from heapq import nlargest
 from itertools import repeat
@@ -12,11 +12,10 @@ import msgspec
 
 from bms_async.errorcodes import explain
 from bms_async.errors import FleetError, InvalidRequestError
-from bms_async.redaction import shown_text
 
-from .outcome import Outcome, OutcomeState
+from .outcome import Outcome, OutcomeState, plain_outcome
 from .outcomes import Outcomes
-from .rollout.report import Place, RolloutReport
+from .rollout.report import RolloutReport
 
 _VERSION = 1
 
@@ -24,8 +23,8 @@ _VERSION = 1
 class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     """The outcomes of all servers of a run: exactly one for each different id.
 
-    It is immutable, so that a thread may read it. Methods that go through all outcomes say so: on a large report they
-    belong in a thread.
+    Iterating over it gives its outcomes. It is immutable, so that a thread may read it. Methods that go through all
+    outcomes say so: on a large report they belong in a thread.
 
     Attributes:
         action: The requested action, such as ``servers.stop``.
@@ -69,8 +68,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def measures(self) -> Mapping[str, str]:
         """The measure for each code of `by_code` that chapter 6.2 documents."""
-        documented = {code: explain(code) for code in self.by_code}
-        return {code: row.measure for code, row in documented.items() if row is not None}
+        return find_measures(self.by_code)
 
     def slowest(self, n: int = 10) -> list[Outcome]:
         """Return the outcomes that took longest, the longest first.
@@ -108,43 +106,50 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
                 by_state[outcome.state] = by_state.get(outcome.state, 0) + 1
         return [counts.get(index, {}) for index in range(max(counts, default=-1) + 1)]
 
+    def summary(self) -> dict[str, Any]:
+        """Return all but the outcomes as what JSON can hold, with the keys of `to_json`: for a response or a log."""
+        plain: dict[str, Any] = msgspec.to_builtins(self._head())
+        return plain
+
     def to_json(self) -> bytes:
         """Return the report as JSON with a ``version``, in UTF-8; errors as their class, code and text.
 
         This takes about a second for 200,000 servers: from a coroutine, call it in a thread.
         """
-        head: dict[str, Any] = {
-            "version": _VERSION,
-            "action": self.action,
-            "started": self.started,
-            "ended": self.ended,
-            "batches": self.batches,
-            "cancelled": self.cancelled,
-            "aborted": self.aborted,
-            "timed_out": self.timed_out,
-            "extra_calls": self.extra_calls,
-            "unverified": self.unverified,
-            "by_state": dict(self.by_state),
-            "by_code": dict(self.by_code),
-            "measures": self.measures,
-        }
-        if self.rollout is not None:
-            head["groups"], head["pauses"] = self.rollout.groups, self.rollout.pauses
+        head = self._head()
         # One by one: a single call of msgspec would block all threads until it is done.
         encode = msgspec.json.Encoder().encode
         text = bytearray(encode(head))
         text[-1:] = b',"outcomes":['
         places = repeat(None) if self.rollout is None else self.rollout.places
         for outcome, place in zip(self.outcomes, places, strict=False):
-            text += encode(_plain(outcome, place))
+            plain = plain_outcome(outcome)
+            if place is not None:
+                plain["group"] = None if place.group is None else place.group.name
+                plain["canary"], plain["lost"] = place.is_canary, place.is_lost
+            text += encode(plain)
             text += b","
         if self.outcomes:
             del text[-1]
         text += b"]}"
         return bytes(text)
 
+    def failures(self) -> Iterator[Outcome]:
+        """Iterate over the outcomes that are not as asked: FAILED, UNKNOWN and SKIPPED ones.
+
+        ::
+
+            again = await bms.fleet.stop(outcome.server_id for outcome in report.failures())
+
+        This goes through those servers only. From a coroutine, go through 100,000 of them in a thread.
+        """
+        return (self.outcomes[index] for _, _, index in self._not_as_asked())
+
     def __len__(self) -> int:
         return len(self.outcomes)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return iter(self.outcomes)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {state.value}" for state, count in self.by_state.items() if count)
@@ -174,6 +179,26 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
                 [_fleet_error(self.action, reason, first[reason], ids) for reason, ids in servers.items()],
             )
 
+    def _head(self) -> dict[str, Any]:
+        head: dict[str, Any] = {
+            "version": _VERSION,
+            "action": self.action,
+            "started": self.started,
+            "ended": self.ended,
+            "batches": self.batches,
+            "cancelled": self.cancelled,
+            "aborted": self.aborted,
+            "timed_out": self.timed_out,
+            "extra_calls": self.extra_calls,
+            "unverified": self.unverified,
+            "by_state": dict(self.by_state),
+            "by_code": dict(self.by_code),
+            "measures": self.measures,
+        }
+        if self.rollout is not None:
+            head["groups"], head["pauses"] = self.rollout.groups, self.rollout.pauses
+        return head
+
     def _not_as_asked(self) -> Iterator[tuple[str, str, int]]:
         if isinstance(self.outcomes, Outcomes):
             return self.outcomes.not_as_asked()
@@ -184,21 +209,19 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def find_measures(codes: Iterable[str]) -> Mapping[str, str]:
+    """Return the measure for each code that chapter 6.2 documents.
+
+    Args:
+        codes: The codes; others are left out.
+    """
+    documented = {code: explain(code) for code in codes}
+    return {code: row.measure for code, row in documented.items() if row is not None}
+
+
 def _fleet_error(action: str, reason: str, first: Outcome, server_ids: list[str]) -> FleetError:
     more = f" and {len(server_ids) - 1} more" if len(server_ids) > 1 else ""
     text = f"{action}: {reason}: {len(server_ids)} servers, {first.server_id}{more}"
     if first.error is not None:
         text += f": {first.error}"
     return FleetError(text, code=first.code, server_ids=tuple(server_ids))
-
-
-def _plain(outcome: Outcome, place: Place | None) -> dict[str, Any]:
-    # A result may be anything.
-    plain = {name: getattr(outcome, name) for name in outcome.__struct_fields__ if name != "result"}
-    if outcome.error is not None:
-        error, code = outcome.error, shown_text(outcome.code)
-        plain["error"] = {"type": type(error).__name__, "code": code, "message": str(error)}
-    if place is not None:
-        plain["group"] = None if place.group is None else place.group.name
-        plain["canary"], plain["lost"] = place.is_canary, place.is_lost
-    return plain

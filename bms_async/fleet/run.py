@@ -36,6 +36,7 @@ from .callbacks import OutcomeCallback
 from .frozen import FrozenDict
 from .options import RunOptions
 from .outcome import Outcome, Progress
+from .outcomes import Outcomes
 from .plan import AbortRule
 from .report import FleetReport
 from .run_timeout import RunTimeout
@@ -52,7 +53,7 @@ _log = logging.getLogger("bms_async.fleet")
 _CALLBACK_GRACE = 5.0
 """Seconds that `on_outcome` has for the outcomes that are left when the client is closed or the run times out."""
 
-_EXIT_TIMEOUT = 60.0
+EXIT_TIMEOUT = 60.0
 """Seconds that an ``async with`` that is left by an error waits for the run's end, which comes at once as a rule."""
 
 
@@ -127,6 +128,16 @@ class FleetRun:
         """The report, None until the run has ended."""
         return self._report
 
+    @property
+    def error(self) -> BaseException | None:
+        """The error that is not a server's, None if there is none so far; waiters get it once the run has ended.
+
+        Reading it then counts as retrieving it, and it is not logged.
+        """
+        if self._report is not None:
+            self._is_error_seen = True
+        return self._tracker.error
+
     def cancel(self, *, detach: bool = False) -> None:
         """Send no further batch: servers that were not sent, or were refused and wait to be retried, are SKIPPED.
 
@@ -198,7 +209,7 @@ class FleetRun:
             await self._wait()
             return
         # Only `on_outcome` could delay it for long, and must not do so for ever.
-        with anyio.move_on_after(_EXIT_TIMEOUT, shield=True):
+        with anyio.move_on_after(EXIT_TIMEOUT, shield=True):
             while self._report is None:
                 await self._wait_for_change()
 
@@ -212,9 +223,17 @@ class FleetRun:
             raise TypeError("'FleetRun' object is not iterable: use `async for`, or await it for its report")
 
     def __repr__(self) -> str:
-        state = "ended" if self._report else "running"
+        state = "running" if self._report is None else "ended"
         tracker = self._tracker
         return f"<FleetRun {tracker.action} {state}: {tracker.submitted} submitted, {len(tracker.outcomes)} done>"
+
+    def attach(self, on_change: Callable[[], None]) -> Outcomes:
+        """Have a function called at each change until the run has ended; return the outcomes, which grow meanwhile.
+
+        It is for a run of many clouds, which thereby needs no task of its own.
+        """
+        self._tracker.on_change = on_change
+        return self._tracker.outcomes
 
     async def run(self) -> None:
         """Carry out the run; the client calls this in a task of its own."""
@@ -312,6 +331,7 @@ class FleetRun:
         if tracker.hook_events is not None:
             tracker.hook_events.on_end(self._report, tracker.error)
         tracker.notify()
+        tracker.on_change = None
         await self._work.walk.dismantle()
 
     async def _wait(self) -> FleetReport:

@@ -282,8 +282,11 @@ async def free(table: Mapping[str, object]) -> None:
             await anyio.lowlevel.checkpoint()
 
 
-async def _missing(wanted: Iterable[str], found: Mapping[str, object]) -> Pieces[str]:
+async def _missing(wanted: Collection[str], found: Mapping[str, object]) -> Pieces[str]:
     missing: Pieces[str] = Pieces()
+    if len(found) == len(wanted):
+        # Only what is wanted is ever found.
+        return missing
     for index, server_id in enumerate(wanted, 1):
         if server_id not in found:
             missing.append(server_id)

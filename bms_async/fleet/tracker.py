@@ -74,6 +74,7 @@ class RunTracker:
         keep_back: Asked to keep an outcome back until its server is well again; returns whether it does, and then calls
             `end` for it later.
         on_end: Called when a server of a batch has its outcome.
+        on_change: Called at each change, beside the waiters; None for nothing.
         hook_events: Emits the hook events of the run; None where there are no hooks.
     """
 
@@ -102,6 +103,7 @@ class RunTracker:
         self.keep_back: Callable[[Outcome, Batch], bool] | None = None
         self.on_server: Callable[[Server], None] | None = None
         self.on_end: Callable[[Outcome, Batch], None] | None = None
+        self.on_change: Callable[[], None] | None = None
         self._changed = asyncio.Event()
         self._abort = abort
         self._ended = self._failed = 0
@@ -286,6 +288,8 @@ class RunTracker:
         """Wake all waiters."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+        if self.on_change is not None:
+            self.on_change()
 
     def abort(self, reason: str) -> None:
         """Send no further batch: too many servers failed, or a canary did."""

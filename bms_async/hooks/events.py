@@ -288,6 +288,46 @@ class RunEnded(_Event, frozen=True, kw_only=True):
     error: str | None
 
 
+class ConditionChanged(_Event, frozen=True, kw_only=True):
+    """A `Reconciler` says something else of a server than before.
+
+    Attributes:
+        reconciler: The name of the reconciler.
+        server_id: The server, or the entry that is no id.
+        desired: The status that is desired of it.
+        condition: ``Synced``, ``Progressing`` or ``Degraded``.
+        reason: Why it is degraded: the cloud's error code, or else the class of the error, or a sentence on its state.
+        attempts: How many attempts in a row have failed.
+    """
+
+    reconciler: str
+    server_id: str
+    desired: str
+    condition: str
+    reason: str | None
+    attempts: int
+
+
+class ResyncEnded(_Event, frozen=True, kw_only=True):
+    """A `Reconciler` has read the states of all its servers, or could not.
+
+    Attributes:
+        reconciler: The name of the reconciler.
+        seconds: How long it took.
+        synced: How many servers are as desired.
+        progressing: How many are not, and something is on its way.
+        degraded: How many were tried in vain, or are left alone.
+        error: The class of the error with which the reading failed.
+    """
+
+    reconciler: str
+    seconds: float
+    synced: int
+    progressing: int
+    degraded: int
+    error: str | None
+
+
 class CredentialsRenewalEnded(_Event, frozen=True, kw_only=True):
     """Credentials have a new token or new keys, or failed to get them; all clients that share them emit this.
 
@@ -316,6 +356,8 @@ HookEvent: TypeAlias = (
     | RunStarted
     | OutcomeRecorded
     | RunEnded
+    | ConditionChanged
+    | ResyncEnded
     | CredentialsRenewalEnded
 )
 """Any event that a hook is called with."""

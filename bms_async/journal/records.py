@@ -54,6 +54,18 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
         return self.succeeded + self.unchanged + self.failed + self.unknown + self.skipped
 
 
+class LedBy(msgspec.Struct, frozen=True, kw_only=True):
+    """The term of a leader that has begun a run; no batch of it is sent once that leads no more.
+
+    Attributes:
+        name: What is led.
+        fence: The fence of the term.
+    """
+
+    name: str
+    fence: int
+
+
 class NewRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run that is about to be written down.
 

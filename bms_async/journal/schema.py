@@ -156,6 +156,35 @@ TABLES: Sequence[str] = (
         lease double precision NOT NULL
     )
     """,
+    """
+    CREATE TABLE bms_async_reconcilers (
+        place text NOT NULL,
+        name text NOT NULL,
+        number bigint NOT NULL,
+        trimmed bigint NOT NULL,
+        PRIMARY KEY (place, name)
+    )
+    """,
+    """
+    CREATE TABLE bms_async_desired (
+        place text NOT NULL,
+        reconciler text NOT NULL,
+        server text NOT NULL,
+        status text,
+        attempts bigint NOT NULL,
+        retry_at double precision,
+        retry_reason text,
+        number bigint NOT NULL,
+        changed double precision NOT NULL,
+        PRIMARY KEY (place, reconciler, server)
+    )
+    """,
+    """
+    CREATE INDEX bms_async_desired_in_order ON bms_async_desired (place, reconciler, number)
+    """,
+    """
+    CREATE INDEX bms_async_desired_forgotten ON bms_async_desired (place, reconciler, number) WHERE status IS NULL
+    """,
 )
 
 POSTGRES_ONLY: Sequence[str] = ("ALTER TABLE bms_async_batches SET (fillfactor = 45)",)

@@ -11,7 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bms_async._foreign import call_foreign
-from bms_async.errors import ClientClosedError
+from bms_async.errors import ClientClosedError, LeadershipLostError
 from bms_async.fleet.outcome import Outcome
 from bms_async.fleet.plan import REFILL_TIMEOUT, WaveLimit
 from bms_async.jobs import schedule
@@ -133,6 +133,9 @@ class Doing:
             self._failures = 0
         except ClientClosedError:
             raise
+        except LeadershipLostError as error:
+            self._paused_until = anyio.current_time() + schedule.failure_delay(1)
+            _log.info("%s of %d servers was not begun: %s", action, len(ids), error)
         except Exception as error:  # noqa: BLE001 - what becomes of the servers is seen by the next reading
             self._failures += 1
             self._paused_until = anyio.current_time() + schedule.failure_delay(self._failures)

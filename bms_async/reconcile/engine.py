@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import aclosing
 from random import Random
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
-import msgspec
 
 from bms_async.errors import LeadershipLostError
 from bms_async.jobs import Watcher
 from bms_async.models import ServerStatus
 
-from .backoff import Backoff
 from .books import Books
 from .changes import ChangeHub
 from .doing import Doing
@@ -24,9 +22,15 @@ from .hearing import Hearing
 from .inbox import Inbox
 from .looking import Looking
 from .looks import Looks
+from .options import ReconcilerOptions
 from .ports import Actor, DesiredPage, DesiredRow, Memory
 from .statistics import ReconcilerStatistics
 from .telling import DayTime, Teller
+
+if TYPE_CHECKING:
+    from bms_async.hooks import Hooks
+
+    from .hook_events import ReconcilerHookEvents
 
 _log = logging.getLogger("bms_async.reconcile")
 
@@ -34,17 +38,6 @@ _SAVE_EVERY = 1.0
 """Seconds in which failed attempts gather that are written down for the next leader."""
 
 _CHUNK = 500
-
-
-class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of a reconciler, checked."""
-
-    name: str
-    resync: float
-    backoff: Backoff
-    wave_size: int
-    one_run_at_a_time: bool
-    check: bool
 
 
 class Engine:
@@ -58,8 +51,7 @@ class Engine:
         watcher: The client's.
         random: The source of jitter.
         day_time: The time of day.
-        on_change: Called with each server whose condition has changed; None for nothing.
-        on_look: Called after each reading of all states, with its seconds and its error; None for nothing.
+        hooks: The client's hooks; None without any.
 
     Attributes:
         books: What is known.
@@ -70,7 +62,7 @@ class Engine:
 
     def __init__(
         self,
-        options: EngineOptions,
+        options: ReconcilerOptions,
         *,
         looks: Looks,
         actor: Actor,
@@ -78,16 +70,20 @@ class Engine:
         watcher: Watcher,
         random: Random,
         day_time: DayTime,
-        on_change: Callable[[str], None] | None,
-        on_look: Callable[[float, BaseException | None], None] | None,
+        hooks: Hooks | None,
     ) -> None:
         self._options = options
         self._memory = memory
         self._looks = looks
         self._day_time = day_time
-        self._emit_change = on_change
         self.books = Books(options.backoff, resync=options.resync, on_change=self._on_change)
-        self.hub = ChangeHub(self.books, Teller(self.books, day_time))
+        teller = Teller(self.books, day_time)
+        self.hub = ChangeHub(self.books, teller)
+        self._events: ReconcilerHookEvents | None = None
+        if hooks is not None:
+            from .hook_events import ReconcilerHookEvents  # noqa: PLC0415 - most clients have no hooks
+
+            self._events = ReconcilerHookEvents(hooks, options.name, self.books, teller)
         self.inbox = Inbox(self.books, memory, check=options.check, on_change=self.wake)
         self.looking = Looking(
             self.books,
@@ -96,14 +92,14 @@ class Engine:
             random=random.random,
             is_wanted=lambda: self.is_leading or self.hub.has_audience,
             wait_until_idle=self._wait_until_idle,
-            on_look=on_look,
+            on_look=None if self._events is None else self._events.on_resync,
             on_change=self.wake,
         )
         self._doing = Doing(
             self.books,
             actor,
             wave_size=options.wave_size,
-            one_at_a_time=options.one_run_at_a_time,
+            one_at_a_time=options.rollout is not None,
             random=random.random,
             may_begin=lambda: not self.looking.is_absorbing,
             on_change=self.wake,
@@ -132,8 +128,7 @@ class Engine:
 
     def wake(self) -> None:
         """See whether anything is to be looked at, or acted on, and wake who waits for a change."""
-        if self.books.to_look:
-            self.looking.wake()
+        self.looking.wake()
         self._doing.wake()
         self.hub.notify()
 
@@ -201,8 +196,8 @@ class Engine:
         if self._memory.is_durable:
             self._note_attempts(name)
         self.hub.publish(name)
-        if self._emit_change is not None:
-            self._emit_change(name)
+        if self._events is not None:
+            self._events.on_change(name)
 
     def _note_attempts(self, server_id: str) -> None:
         """Note whether a server's failed attempts are other than what the memory has of them."""

@@ -44,19 +44,17 @@ class Entry(msgspec.Struct, gc=False):
 
     Attributes:
         desired: ``ACTIVE`` or ``SHUTOFF``.
-        wanted_at: Since when that is desired.
         since: Since when it has been synced, or degraded, or neither.
         kind: What it is now.
         why: What is waited for, for people.
         seen: ``ACTIVE`` or ``SHUTOFF`` as it was last known, idle; None if that is not known, or no longer.
         seen_at: When that became known.
-        outcome_at: When its last outcome came. A reading that began before proves nothing.
+        outcome_at: When its last outcome came, or it was first wanted. A reading that began before proves nothing.
         is_confirmed: Whether a reading has shown it as desired since it was last asked.
         is_locked: Whether it is locked, as last seen.
     """
 
     desired: ServerStatus
-    wanted_at: float
     since: float
     kind: Kind = Kind.NEW
     why: str = ""
@@ -74,6 +72,7 @@ class Trouble(msgspec.Struct):
         reason: The error of the last attempt, or a sentence.
         attempts: How many attempts in a row have failed.
         claims: How many successes in a row were contradicted by readings.
+        refusals: How often in a row the cloud has refused because the server was busy.
         retry_at: Before when it is not tried again.
         left_alone: Why it is not tried at all, as the cloud shows it now; None if it is.
     """
@@ -81,8 +80,14 @@ class Trouble(msgspec.Struct):
     reason: BmsError | str
     attempts: int = 0
     claims: int = 0
+    refusals: int = 0
     retry_at: float = -math.inf
     left_alone: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it counts once the server is not left alone any more."""
+        return not (self.attempts or self.claims or self.refusals)
 
 
 class EntryTable:

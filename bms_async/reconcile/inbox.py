@@ -31,7 +31,8 @@ from bms_async.fleet.tracker import SERVER_TYPES
 from bms_async.models import BriefServer, CreatedServer, Server, ServerStatus
 from bms_async.models.ids import canonical_id
 
-from .books import ACTIONS, Books
+from .books import Books
+from .ledger import ACTIONS
 from .ports import DesiredRow, Memory
 
 _log = logging.getLogger("bms_async.reconcile")
@@ -225,9 +226,7 @@ def copy_servers(servers: object) -> Collection[object]:
         raise InvalidRequestError("servers", servers, "expected an iterable of servers, got one; put it in brackets")
     if not isinstance(servers, Iterable):
         raise InvalidRequestError("servers", servers, "expected an iterable of ids or servers")
-    if isinstance(servers, tuple) or (
-        type(servers) in _COPIED and len(cast("Collection[object]", servers)) > _MAX_COPIED
-    ):
+    if type(servers) is tuple or (type(servers) in _COPIED and len(cast("Collection[object]", servers)) > _MAX_COPIED):
         return cast("Collection[object]", servers)
     return call_foreign_now(_WHAT, tuple, servers)
 

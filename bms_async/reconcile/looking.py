@@ -122,10 +122,10 @@ class Looking:
             now = anyio.current_time()
             is_wanted = bool(self._books.ids) and self._is_wanted()
             due = self._full_at if is_wanted else math.inf
-            if is_wanted:
-                due = (
-                    -math.inf if self._books.to_look and not self._failures else min(due, self._books.next_look or due)
-                )
+            if is_wanted and not self._failures:
+                next_look = self._books.next_look
+                due = due if next_look is None else min(due, next_look)
+                due = -math.inf if self._books.to_look else due
             if due <= now:
                 return
             self._wake.clear()
@@ -183,15 +183,14 @@ class Looking:
         """Enter what was read into the books."""
         self.is_absorbing = True
         try:
-            random = self._random()
+            random, now = self._random(), anyio.current_time()
             for index, server_id in enumerate(ids, 1):
                 state = look.states.get(server_id)
                 if state is not None or look.is_complete:
-                    now = anyio.current_time()
                     self._books.observe(server_id, state, began_at=look.began_at, now=now, random=random)
                 if index % _CHUNK == 0:
-                    random = self._random()
                     await anyio.lowlevel.checkpoint()
+                    random, now = self._random(), anyio.current_time()
         finally:
             self.is_absorbing = False
         await free(look.states)

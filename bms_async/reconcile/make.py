@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from typing import TYPE_CHECKING
 
 from bms_async.fleet import Fleet
 from bms_async.fleet.clock import wall_clock
-from bms_async.fleet.rollout.rollout import Rollout
 from bms_async.jobs import Watcher
 from bms_async.session import Session
 
 from .acting import ProcessActor, ProcessMemory
-from .backoff import Backoff
-from .engine import Engine, EngineOptions
+from .engine import Engine
 from .looks import Looks
+from .options import ReconcilerOptions
 from .ports import Actor, Memory
-from .reconciler import Reconciler, check_options
+from .reconciler import Reconciler
 from .telling import DayTime
+
+if TYPE_CHECKING:
+    from bms_async.runs import DurableRuns
 
 
 def make_reconciler(
     session: Session,
     watcher: Watcher,
+    options: ReconcilerOptions,
     *,
-    resync: float,
-    backoff: Backoff,
-    wave_size: int,
-    rollout: Rollout | None,
-    name: str,
-    check: bool,
-    random: Random,
+    runs: DurableRuns | None = None,
     actor: Actor | None = None,
     memory: Memory | None = None,
 ) -> Reconciler:
@@ -39,40 +37,33 @@ def make_reconciler(
     Args:
         session: The client's.
         watcher: The client's.
-        resync: As for `ClientView.reconciler`, as are the four that follow.
-        backoff: See there.
-        wave_size: See there.
-        rollout: See there.
-        name: See there.
-        check: Whether ids are checked against the reference.
-        random: The source of jitter.
-        actor: What acts; None for runs of this client.
-        memory: What remembers; None for nothing that outlives this process.
+        options: The options.
+        runs: The client's durable runs, by whose journal it outlives the process; None without a journal.
+        actor: What acts; None for runs of this client, durable ones with a journal.
+        memory: What remembers; None for the journal, and without one for nothing that outlives this process.
 
     Raises:
-        InvalidRequestError: An option is invalid.
+        InvalidRequestError: With a journal, `ready` of the rollout is one that only this process can call.
         ClientClosedError: The client is not open.
     """
-    check_options(resync=resync, backoff=backoff, wave_size=wave_size, rollout=rollout, name=name)
     session.check_open()
+    if runs is not None:
+        from .durable_actor import make_actor  # noqa: PLC0415 - most programs have no journal
+        from .durable_memory import DurableMemory  # noqa: PLC0415
+
+        led = runs.led_by(options.name)
+        actor, memory = actor or make_actor(led, options), memory or DurableMemory(led)
     loop = asyncio.get_running_loop()
     session = session.unbounded()
     engine = Engine(
-        EngineOptions(
-            name=name,
-            resync=resync,
-            backoff=backoff,
-            wave_size=wave_size,
-            one_run_at_a_time=rollout is not None,
-            check=check,
-        ),
+        options,
         looks=Looks(session),
-        actor=actor or ProcessActor(Fleet(session, watcher, check=check), rollout),
+        actor=actor or ProcessActor(Fleet(session, watcher, check=options.check), options.rollout),
         memory=memory or ProcessMemory(),
         watcher=watcher,
-        random=random,
+        # One of its own, so that what it draws depends on nothing else.
+        random=Random(session.random.random()),  # noqa: S311 - jitter, not a secret
         day_time=DayTime(loop.time, wall_clock(loop)),
-        on_change=None,
-        on_look=None,
+        hooks=session.hooks,
     )
-    return Reconciler(session, engine, name=name)
+    return Reconciler(session, engine, name=options.name)

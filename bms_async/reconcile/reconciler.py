@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -27,9 +26,7 @@ import anyio.lowlevel
 from bms_async._tasks import check_loop
 from bms_async.errors import ClientClosedError, InvalidRequestError, NotSyncedError
 from bms_async.fleet.plan import is_number
-from bms_async.fleet.rollout.rollout import Rollout
 
-from .backoff import Backoff
 from .changes import PowerChanges
 from .conditions import Condition, Degraded, Progressing
 from .inbox import copy_servers, read_server
@@ -48,26 +45,7 @@ _log = logging.getLogger("bms_async.reconcile")
 _EXIT_TIMEOUT = 70.0
 """Seconds that leaving waits for the end, which comes at once as a rule: a run has 60 s to end."""
 
-_MAX_NAME = 80
 _CHUNK = 500
-
-
-def check_options(*, resync: object, backoff: object, wave_size: object, rollout: object, name: object) -> None:
-    """Check the options of a reconciler.
-
-    Raises:
-        InvalidRequestError: One of them is invalid.
-    """
-    if not (is_number(resync) and 0 < resync < math.inf):
-        raise InvalidRequestError("resync", resync, "expected a number of seconds above 0")
-    if not isinstance(backoff, Backoff):
-        raise InvalidRequestError("backoff", backoff, "expected a Backoff, such as Backoff(60, cap=3600)")
-    if type(wave_size) is not int or wave_size < 1:
-        raise InvalidRequestError("wave_size", wave_size, "expected 1 or more servers")
-    if rollout is not None and not isinstance(rollout, Rollout):
-        raise InvalidRequestError("rollout", rollout, "expected a Rollout, or None")
-    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= _MAX_NAME:
-        raise InvalidRequestError("name", name, f"expected a printable text of 1 to {_MAX_NAME} characters")
 
 
 class Reconciler:
@@ -172,7 +150,10 @@ class Reconciler:
             ClientClosedError: The reconciler was left.
         """
         self._check()
-        return self._engine.hub.subscribe()
+        changes = self._engine.hub.subscribe()
+        # A replica that does not act reads states only for those who want to know.
+        self._engine.wake()
+        return changes
 
     def condition(self, server_id: str) -> Condition | None:
         """Return the condition of a server; None if nothing is desired of it, or the wish was not read yet.
@@ -208,6 +189,7 @@ class Reconciler:
         names = None if servers is None else [read_server(server) for server in copy_servers(servers)]
         taken = self._engine.inbox.taken
         with anyio.move_on_after(timeout), self._engine.hub.attend():
+            self._engine.wake()
             await self._wait_for(lambda: self._engine.inbox.holds(taken))
             if names is None:
                 await self._wait_for(lambda: not self._engine.books.unsynced)

@@ -50,9 +50,6 @@ class Wishes(Generic[W]):
     def __len__(self) -> int:
         return len(self._first)
 
-    def __contains__(self, server_id: str) -> bool:
-        return server_id in self._first
-
     def get(self, server_id: str) -> Wish[W] | None:
         """Return the wish whose turn it is for a server, None if there is none."""
         return self._first.get(server_id)

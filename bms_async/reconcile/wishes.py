@@ -157,14 +157,6 @@ class PowerWishes:
             calls=sum(queue.calls for queue in self._queues.values()),
         )
 
-    def has_wish_for(self, server_id: str) -> bool:
-        """Return whether a wish for a server has not been answered yet.
-
-        Args:
-            server_id: Its id.
-        """
-        return read_id("server_id", server_id, check=False) in self._wishes
-
     def __repr__(self) -> str:
         shown = self.statistics()
         return f"<PowerWishes {shown.waiting} waiting, {shown.under_way} under way>"

@@ -16,9 +16,10 @@ from bms_async.fleet.durable_log import FollowingBatch
 from bms_async.fleet.outcome import Outcome
 from bms_async.fleet.packed import count_states, pack_details, pack_outcomes, unpack_server_ids
 from bms_async.jobs import JobHandle
-from bms_async.journal import Claim, Journal, KeptBatch, NewBatch, NewBlock, Step, pack_ids, unpack_ids
+from bms_async.journal import Claim, Journal, KeptBatch, LedBy, NewBatch, NewBlock, Step, pack_ids, unpack_ids
 from bms_async.journal.statements import Transaction
 from bms_async.journal.transactions.claims import LEASE, hand_back_one
+from bms_async.journal.transactions.leaders import leads
 from bms_async.journal.transactions.steps import (
     add_outcomes,
     finish,
@@ -49,6 +50,7 @@ class JournalLog:
         clock: The clock that leases are counted on, in seconds; by default that of the loop if this is a virtual one,
             else the machine's.
         on_outcomes: Called when outcomes were written down.
+        term: The term of the leader that began its run, without which it must not be sent; None if it is nobody's.
     """
 
     def __init__(
@@ -59,12 +61,27 @@ class JournalLog:
         *,
         clock: Callable[[], float] | None = None,
         on_outcomes: Callable[[], None] | None = None,
+        term: LedBy | None = None,
     ) -> None:
         self._journal = journal
         self._claim = claim
         self._sequence = sequence
         self._on_outcomes = on_outcomes
+        self._term = term
         self._clock = clock or own_clock(asyncio.get_running_loop()) or steady_time
+
+    async def may_be_sent(self) -> bool:
+        """Return whether the leader that began its run still leads; True if nobody leads that.
+
+        Raises:
+            BatchWithdrawnError: The journal cannot be read.
+        """
+        if self._term is None:
+            return True
+        try:
+            return await self._journal.run(leads, self._term, writes=False)
+        except JournalError as error:
+            raise BatchWithdrawnError("the journal could not be read") from error
 
     async def sending(self, batch: Batch) -> None:
         """Write down that the request is about to leave, while the lease is surely this worker's."""
@@ -75,7 +92,7 @@ class JournalLog:
         batch.send_count, batch.was_in_doubt = was_sent, was_in_doubt
         began = self._clock()
         is_first = not was_sent and not batch.earlier
-        await self._step(partial(mark_sending, is_first=is_first), details, patience=LEASE)
+        await self._step(partial(mark_sending, is_first=is_first, term=self._term), details, patience=LEASE)
         if self._clock() - began >= LEASE:
             await self.refused(batch)
             raise BatchWithdrawnError("the journal took longer than the lease of the batch")
@@ -128,7 +145,7 @@ class JournalLog:
             raise BatchWithdrawnError("the journal could not be written") from error
         self._journal.notify()
         if step is not Step.MADE:
-            why = "its run was paused or has ended" if step is Step.STOPPED else "another worker has it"
+            why = "its run was paused, ended or is led no more" if step is Step.STOPPED else "another worker has it"
             raise BatchWithdrawnError(why)
 
 

@@ -14,7 +14,7 @@ import anyio.lowlevel
 import msgspec
 
 from bms_async._threads import run_in_thread
-from bms_async.errors import InvalidRequestError
+from bms_async.errors import InvalidRequestError, LeadershipLostError
 from bms_async.fleet.clock import Clock
 from bms_async.fleet.outcome import Outcome, OutcomeState, make_outcome
 from bms_async.fleet.packed import count_states, pack_outcomes
@@ -22,9 +22,9 @@ from bms_async.fleet.plan import Intake
 from bms_async.fleet.rollout.known import KnownServers, pop_all, unknown_group
 from bms_async.fleet.source import Servers, read_all
 from bms_async.fleet.walk import ServerSource
-from bms_async.journal import Journal, KeptRun, NewBatch, NewBlock, NewPlan, NewRun, digest_ids, pack_ids
+from bms_async.journal import Journal, KeptRun, LedBy, NewBatch, NewBlock, NewPlan, NewRun, digest_ids, pack_ids
 from bms_async.journal.journal import PATIENCE
-from bms_async.journal.transactions.runs import begin_run
+from bms_async.journal.transactions.runs import begin_led_run, begin_run
 from bms_async.validation.common import MAX_BATCH_SIZE
 
 from .options import CheckedOptions
@@ -42,6 +42,7 @@ async def write_down(
     check: bool,
     servers: ServerSource,
     patience: float = PATIENCE,
+    term: LedBy | None = None,
 ) -> tuple[KeptRun, bool]:
     """Write a run down, unless its place has one of that key.
 
@@ -55,12 +56,14 @@ async def write_down(
         check: Whether ids are checked against the reference.
         servers: Reads servers of which only the ids were given.
         patience: Seconds for which a journal that does not answer is asked again.
+        term: The term of the leader that begins it; None if it is nobody's.
 
     Returns:
         The run, and whether it was written just now.
 
     Raises:
         InvalidRequestError: The key is that of a run of other servers or of another action.
+        LeadershipLostError: The term is over, and nothing was written.
         JournalError: It could not be written; or not surely, in which case the same key says so the next time.
     """
     # Whoever checks whether a server is ready reads it then.
@@ -91,6 +94,7 @@ async def write_down(
         options=options,
         plan=plan,
         patience=patience,
+        term=term,
     )
 
 
@@ -158,6 +162,7 @@ async def write_packed(
     options: CheckedOptions,
     plan: Sequence[NewPlan] = (),
     patience: float = PATIENCE,
+    term: LedBy | None = None,
 ) -> tuple[KeptRun, bool]:
     """Write a run of packed batches down, unless its place has one of that key; see `write_down`.
 
@@ -172,6 +177,7 @@ async def write_packed(
         options: Its options.
         plan: Its servers in the place of batches, if these are made by a rollout.
         patience: Seconds for which a journal that does not answer is asked again.
+        term: The term of the leader that begins it; None if it is nobody's.
     """
     abort_above, abort_sample = options.abort_rule
     run = NewRun(
@@ -179,13 +185,23 @@ async def write_packed(
         place=place,
         key=key,
         action=action,
-        options=options.kept().encode(),
+        options=options.kept(term).encode(),
         digest=digest,
         wave=options.wave_size,
         abort_above=abort_above,
         abort_sample=abort_sample,
     )
-    kept, is_new = await journal.run(begin_run, run, batches, refused, plan, patience=patience)
+    if term is None:
+        kept, is_new = await journal.run(begin_run, run, batches, refused, plan, patience=patience)
+    else:
+        begun = await journal.run(begin_led_run, term, run, batches, refused, plan, patience=patience)
+        if begun is None:
+            raise LeadershipLostError(
+                f"{action}: expected {term.name!r} to be led in term {term.fence}, which is over; nothing was sent",
+                name=term.name,
+                fence=term.fence,
+            )
+        kept, is_new = begun
     if kept.action != action:
         raise InvalidRequestError("key", key, f"expected a new one for {action}: it is that of a {kept.action}")
     if kept.digest != digest:

@@ -116,7 +116,7 @@ class Held:
         """Carry it on; return why it is left if it is."""
         kept = self.kept
         try:
-            if kept.status in ENDING:
+            if kept.status in ENDING or not await self._log.may_be_sent():
                 self.work.stop()
             job = None
             if kept.state is BatchState.WATCHING and kept.job is not None:
@@ -201,7 +201,13 @@ class Opener:
         rollout = None if options.rollout is None else options.rollout.rollout()
         check = None if rollout is None else rollout.ready
         # In a wave, each server that has its outcome makes room for another one.
-        log = JournalLog(self._journal, kept.claim, kept.sequence, on_outcomes=on_room if options.prompt else None)
+        log = JournalLog(
+            self._journal,
+            kept.claim,
+            kept.sequence,
+            on_outcomes=on_room if options.prompt else None,
+            term=options.term,
+        )
         reader = self._readers.get(kept.claim.run)
         if reader is None:
             reader = self._readers[kept.claim.run] = _SharedReader(StateReader(self._session, options.lane))

@@ -93,9 +93,9 @@ class Leaders:
 
         Args:
             journal: The journal, open.
-            name: What is led.
+            name: What is led, checked.
         """
-        tenure = _Tenure(journal, check_name(name))
+        tenure = _Tenure(journal, name)
         try:
             await tenure.begin()
             self._tenures.add(tenure)

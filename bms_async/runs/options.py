@@ -10,6 +10,7 @@ from bms_async.errors import InvalidRequestError
 from bms_async.fleet.options import ABORT_SAMPLE, RunOptions
 from bms_async.fleet.rollout.kept import KeptRollout, keep
 from bms_async.fleet.rollout.rollout import Rollout
+from bms_async.journal import LedBy
 from bms_async.limits import Lane
 from bms_async.validation.common import MAX_BATCH_SIZE
 
@@ -57,6 +58,8 @@ class KeptOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     rollout: KeptRollout | None = None
     prompt: bool = False
     """Whether outcomes are written down soon: others wait for the room in the wave."""
+    term: LedBy | None = None
+    """The term of the leader that began the run: once that is over, no server of the run is sent any more."""
 
     def encode(self) -> bytes:
         """Return them as JSON."""
@@ -108,14 +111,19 @@ class CheckedOptions(msgspec.Struct, frozen=True, kw_only=True):
         """How many servers a batch has at most."""
         return MAX_BATCH_SIZE if self.wave_size is None else max(1, min(MAX_BATCH_SIZE, -(-self.wave_size // 4)))
 
-    def kept(self) -> KeptOptions:
-        """Return what workers have to know."""
+    def kept(self, term: LedBy | None = None) -> KeptOptions:
+        """Return what workers have to know.
+
+        Args:
+            term: The term of the leader that begins the run; None if it is nobody's.
+        """
         return KeptOptions(
             retry_transient=self.retry_transient,
             verify=self.verify,
             lane=self.lane,
             rollout=None if self.rollout is None else keep(self.rollout),
             prompt=self.wave_size is not None or self.rollout is not None,
+            term=term,
         )
 
 

@@ -11,20 +11,22 @@ from typing import Unpack
 
 import anyio
 
-from bms_async.errors import ConfigurationError, InvalidRequestError
+from bms_async.errors import ConfigurationError, InvalidRequestError, RunNotFoundError
 from bms_async.fleet import Outcome, OutcomeState
 from bms_async.fleet.rollout.reader import RolloutReader
 from bms_async.fleet.source import Servers
 from bms_async.jobs import Watcher
-from bms_async.journal import Journal
+from bms_async.journal import Journal, LedBy
 from bms_async.journal.journal import PATIENCE
+from bms_async.journal.transactions.desired import list_reconcilers, trim_forgotten
 from bms_async.journal.transactions.events import list_places, trim_events
 from bms_async.journal.transactions.runs import delete_ended, find_run, list_runs
 from bms_async.session import Session
 
 from .begin import write_down
 from .journaled_steps import place_of_steps
-from .leader import Leaders, Term
+from .leader import Leaders, Term, check_name
+from .led import LedRuns
 from .options import CheckedOptions, DurableOptions, check_key
 from .run import DurableRun
 from .runs import Runs
@@ -118,13 +120,14 @@ class DurableRuns(BatchSteps):
             key: The key.
 
         Raises:
-            InvalidRequestError: There is none.
+            RunNotFoundError: There is none; an `InvalidRequestError` too.
+            InvalidRequestError: It is no key.
             JournalError: The journal cannot be read.
         """
         journal = self._journal
         kept = await journal.run(find_run, await self._place(), check_key(key), writes=False)
         if kept is None:
-            raise InvalidRequestError("key", key, "expected the key of a run of this project; bms.runs.list() has them")
+            raise RunNotFoundError("key", key, "expected the key of a run of this project; bms.runs.list() has them")
         return DurableRun(journal, kept)
 
     async def list(self, *, open: bool | None = None, all_places: bool = False) -> AsyncIterator[DurableRun]:  # noqa: A002 - the caller's word
@@ -194,7 +197,7 @@ class DurableRuns(BatchSteps):
 
         The keys of these runs are free again. A reader of ``bms.jobs.events(since=)`` that had not read the events gets
         an `EventGap` in their place. Events of a job that goes on stay, and so do those after them. A job of that age
-        that nobody polls is forgotten.
+        that nobody polls is forgotten, and so are the servers that a `Reconciler` was to forget that long ago.
 
         Args:
             older_than: Those that ended more than so many seconds ago.
@@ -219,6 +222,9 @@ class DurableRuns(BatchSteps):
         if not prefix:
             for each in await self._journal.run(list_places, writes=False) if place is None else [place]:
                 while await self._journal.run(trim_events, each, older_than):
+                    pass
+            for reconciler in await self._journal.run(list_reconcilers, place, writes=False):
+                while await self._journal.run(trim_forgotten, *reconciler, older_than):
                     pass
         return deleted
 
@@ -267,7 +273,26 @@ class DurableRuns(BatchSteps):
             JournalError: The journal could not be used while this waited to lead.
             ClientClosedError: The client is not open, or was closed inside of the block.
         """
-        return self._leaders.lead(self._journal, name)
+        return self._leaders.lead(self._journal, check_name(name))
+
+    def led_by(self, name: str) -> LedRuns:
+        """Return the runs of one leader of this project; a `Reconciler` calls this.
+
+        Args:
+            name: Its name.
+        """
+
+        async def begin(action: str, servers: Servers, key: str, options: DurableOptions, term: LedBy) -> DurableRun:
+            return await self._begin(action, servers, key, options, term=term)
+
+        return LedRuns(
+            name,
+            journal=lambda: self._journal,
+            find_place=self._place,
+            leaders=self._leaders,
+            begin=begin,
+            carry_on=self.carry_on,
+        )
 
     async def open(self) -> None:
         """Open the journal, if there is one; the client calls this."""
@@ -306,7 +331,14 @@ class DurableRuns(BatchSteps):
         return f"{self._endpoint}|{await self._session.find_project_id('runs')}"
 
     async def _begin(
-        self, action: str, servers: Servers, key: str | None, options: DurableOptions, *, patience: float = PATIENCE
+        self,
+        action: str,
+        servers: Servers,
+        key: str | None,
+        options: DurableOptions,
+        *,
+        patience: float = PATIENCE,
+        term: LedBy | None = None,
     ) -> DurableRun:
         journal = self._journal
         checked = CheckedOptions(**options)
@@ -324,6 +356,7 @@ class DurableRuns(BatchSteps):
             check=self._check,
             servers=RolloutReader(self._session, checked.lane),
             patience=patience,
+            term=term,
         )
         if not checked.detach and kept.ended is None:
             self._work_on(journal, kept.id, place)

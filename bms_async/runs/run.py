@@ -12,7 +12,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Generator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Never, Self
+from typing import TYPE_CHECKING, Any, Never, Self
 
 import anyio
 import anyio.lowlevel
@@ -217,6 +217,12 @@ class DurableRun:
             waits_for=self._waits_for(rollout),
             rollout=None if rollout is None else self._standing(rollout.standing),
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was last read of it as what JSON can hold: what it is, and its `progress`."""
+        names = ("key", "action", "status", "created", "ended", "aborted", "wave_size", "abort_above", "progress")
+        plain: dict[str, Any] = msgspec.to_builtins({name: getattr(self, name) for name in names})
+        return plain
 
     async def refresh(self) -> Self:
         """Read again what the journal knows of it.

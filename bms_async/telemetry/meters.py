@@ -13,12 +13,14 @@ from bms_async.hooks import (
     AttemptEnded,
     CallEnded,
     CallStarted,
+    ConditionChanged,
     CredentialsRenewalEnded,
     JobFinished,
     JobPolled,
     OutcomeRecorded,
     RateLimited,
     RequestSent,
+    ResyncEnded,
     RetryScheduled,
     RunEnded,
 )
@@ -45,6 +47,7 @@ class Meters:
 
         self._request_attributes: dict[int, Mapping[str, Any]] = {}
         self._pending_outcomes: Counter[tuple[str, str]] = Counter()
+        self._pending_changes: Counter[tuple[str, str]] = Counter()
         # Clients in several threads, each with its own event loop, may share this object.
         self._lock = Lock()
         self._requests = seconds("http.client.request.duration", "Duration of HTTP client requests.", _REQUEST_BOUNDS)
@@ -63,6 +66,13 @@ class Meters:
         self._jobs = seconds("bms.job.duration", "Time from a job's acceptance until its end was seen.", _WORK_BOUNDS)
         self._outcomes = meter.create_counter("bms.fleet.outcomes", "{server}", "Outcomes of servers.")
         self._runs = seconds("bms.fleet.run.duration", "Duration of fleet runs.", _WORK_BOUNDS)
+        self._changes = meter.create_counter(
+            "bms.reconciler.changes", "{change}", "Changes of the conditions of servers."
+        )
+        self._servers = meter.create_gauge(
+            "bms.reconciler.servers", "{server}", "Servers in each condition when their states were last read."
+        )
+        self._resyncs = seconds("bms.reconciler.resync.duration", "Duration of readings of all states.", _WORK_BOUNDS)
         self._renewals = meter.create_counter("bms.credentials.renewals", "{renewal}", "Renewals of credentials.")
 
     def handlers(self) -> Mapping[type[Any], Callable[[Any], None]]:
@@ -78,6 +88,8 @@ class Meters:
             JobFinished: self._finish_job,
             OutcomeRecorded: self._record_outcome,
             RunEnded: self._end_run,
+            ConditionChanged: self._change_condition,
+            ResyncEnded: self._end_resync,
             CredentialsRenewalEnded: self._renew,
         }
 
@@ -141,6 +153,22 @@ class Meters:
     def _end_run(self, event: RunEnded) -> None:
         self._flush_outcomes()
         self._runs.record(event.seconds, {"bms.action": event.action})
+
+    def _change_condition(self, event: ConditionChanged) -> None:
+        # Counted here and recorded later, as outcomes are.
+        with self._lock:
+            self._pending_changes[event.reconciler, event.condition] += 1
+
+    def _end_resync(self, event: ResyncEnded) -> None:
+        with self._lock:
+            changes, self._pending_changes = self._pending_changes, Counter()
+        for (reconciler, condition), count in changes.items():
+            self._changes.add(count, {"bms.reconciler": reconciler, "bms.condition": condition})
+        attributes = {"bms.reconciler": event.reconciler}
+        self._resyncs.record(event.seconds, without_none({**attributes, "error.type": event.error}))
+        counts = {"Synced": event.synced, "Progressing": event.progressing, "Degraded": event.degraded}
+        for condition, count in counts.items():
+            self._servers.set(count, {**attributes, "bms.condition": condition})
 
     def _renew(self, event: CredentialsRenewalEnded) -> None:
         self._renewals.add(1, without_none({"bms.credentials": event.credentials, "error.type": event.error}))

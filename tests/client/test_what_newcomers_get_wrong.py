@@ -19,6 +19,7 @@ from bms_async import (
     PasswordAuth,
     StaticToken,
 )
+from bms_async._tasks import _note_fork
 from bms_async.testing import SimulatedCloud
 from tests.support.clouds import Simulated, simulated
 from tests.support.machine import patience
@@ -81,6 +82,13 @@ async def test_what_begins_at_once_is_refused_in_another_thread(
 ) -> None:
     with pytest.raises(ClientClosedError, match=f"the client {ELSEWHERE}"):
         await asyncio.to_thread(begin, world.bms)
+
+
+async def test_a_client_that_was_opened_before_a_fork_is_not_used_in_the_child(world: Simulated) -> None:
+    # What happens in a child: no thread there runs the loops that it has from its parent.
+    _note_fork()
+    with pytest.raises(ClientClosedError, match="belongs to the process that this one was forked from; open a client"):
+        await asyncio.to_thread(world.bms.fleet.stop, world.ids)
 
 
 def test_a_run_of_a_client_that_is_not_open_is_refused_where_no_event_loop_runs() -> None:

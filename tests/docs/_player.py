@@ -220,7 +220,7 @@ def look_up(words: Sequence[str]) -> str | None:
             return None if there else "there is no such module"
         case ["python", file, *_]:
             return None if (ROOT / file).is_file() else "there is no such file"
-        case ["." | "source" | "cd" | "curl" | "kill", *_]:
+        case ["." | "source" | "cd" | "curl" | "kill" | "uvicorn", *_]:
             return None
     return "the tests of the pages do not know this command: teach them"
 

@@ -37,9 +37,11 @@ from bms_async.errors import (
     LeadershipLostError,
     NotFoundError,
     NotReadyError,
+    NotSyncedError,
     PermissionDeniedError,
     RateLimitedError,
     ResponseTooLargeError,
+    RunNotFoundError,
     ServerError,
     ServerFaultError,
     ServerLostError,
@@ -133,6 +135,8 @@ ONE_OF_EACH: list[BmsError] = [
     LeadershipLostError("another process leads", name="power", fence=3),
     ForeignCodeError("on_job raised CancelledError"),
     ClientClosedError("closed"),
+    RunNotFoundError("key", "tonight", "expected the key of a run"),
+    NotSyncedError.of({"a": "busy"}, 2, 600.0),
 ]
 
 

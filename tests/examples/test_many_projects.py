@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from bms_async import Clouds, ConfigurationError, StaticToken
+from bms_async.testing import CloudSettings, SimulatedCloud, run_virtually
+from tests.examples.first_screen import traced
 from tests.examples.processes import ROOT, Program, running, simulator, wait_until
 
 PROGRAM = str(ROOT / "examples" / "many_projects.py")
-TWICE = """
-[projects.a]
-endpoint = "http://127.0.0.1:9"
-project_id = "p"
-token_env = "TOKEN_1"
-[projects.b]
-endpoint = "http://127.0.0.1:9/"
-project_id = "p"
-token_env = "TOKEN_2"
-"""
-PROGRESS = re.compile(r"\d+ of \d+ servers in \d+ projects; at work: ")
-SECRETS = {f"TOKEN_{number}": f"token-{number}" for number in range(10)}
+PROGRESS = re.compile(r"many_projects: [\d,]+ servers have ended; at work: ")
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +32,28 @@ def addresses() -> Iterator[list[str]]:
 
 @pytest.fixture
 def file(addresses: list[str], tmp_path: Path) -> Path:
-    return write(tmp_path, {number: {"endpoint": address} for number, address in enumerate(addresses)})
+    return write(tmp_path, dict(enumerate(addresses)))
 
 
-def write(folder: Path, projects: Mapping[int, dict[str, str]]) -> Path:
-    lines = []
-    for number, settings in projects.items():
-        lines.append(f"[projects.p{number}]")
-        own = {"project_id": f"project-{number}", "token_env": f"TOKEN_{number}"} | settings
-        lines += [f"{name} = {json.dumps(value)}" for name, value in own.items()]
-    path = folder / "projects.toml"
-    path.write_text("\n".join(lines))
+def write(folder: Path, addresses: Mapping[int, str], **tokens: str) -> Path:
+    clouds = {
+        f"p{number}": {
+            "bms_endpoint_override": address,
+            "auth": {"project_id": f"project-{number}", "token": tokens.get(f"p{number}", f"token-{number}")},
+        }
+        for number, address in addresses.items()
+    }
+    path = folder / "clouds.json"
+    path.write_text(json.dumps({"clouds": clouds}))
     return path
 
 
-def run(file: Path, *arguments: str, secrets: Mapping[str, str] = SECRETS) -> tuple[int, str, str]:
-    with running(PROGRAM, str(file), *arguments, settings=secrets) as program:
+def settings(file: Path) -> dict[str, str]:
+    return {"OS_CLIENT_CONFIG_FILE": str(file)}
+
+
+def run(file: Path, *arguments: str) -> tuple[int, str, str]:
+    with running(PROGRAM, *arguments, settings=settings(file)) as program:
         code = program.end()
     # How often it says how far it is depends on how long it takes.
     told = [line for line in program.errors if not PROGRESS.match(line)]
@@ -70,16 +73,10 @@ def test_ten_projects_are_listed_in_one_report(file: Path) -> None:
     assert row(shown, "all")[:2] == ["all", "200"]
 
 
-def test_a_project_may_have_any_name(addresses: list[str], tmp_path: Path) -> None:
-    projects = [(0, "all"), (1, '"[bold]x"')]
-    file = tmp_path / "projects.toml"
-    file.write_text(
-        "".join(
-            f'[projects.{name}]\nendpoint = "{addresses[number]}"\n'
-            f'project_id = "project-{number}"\ntoken_env = "TOKEN_{number}"\n'
-            for number, name in projects
-        )
-    )
+def test_a_cloud_may_have_any_name(addresses: list[str], tmp_path: Path) -> None:
+    file = write(tmp_path, dict(enumerate(addresses[:2])))
+    clouds = json.loads(file.read_text())["clouds"]
+    file.write_text(json.dumps({"clouds": {"all": clouds["p0"], "[bold]x": clouds["p1"]}}))
     code, shown, _ = run(file, "list")
     assert (code, row(shown, "all")[1], row(shown, re.escape("[bold]x"))[1]) == (0, "20", "20")
     assert re.search(r"all *[│|] 40 ", shown)
@@ -91,29 +88,28 @@ def test_an_action_is_done_in_all_of_them_and_why_it_failed_somewhere_is_told(fi
     assert (code, told, failed > 0) == (1, "", True)
     assert row(shown, "p3") == ["p3", "20", "20", "0", "0", "0", "0"]
     assert row(shown, "all") == ["all", "200", str(200 - failed), "0", str(failed), "0", "0"]
-    assert f"p7: {failed} servers: BMS.3037: " in shown
+    assert f"p7: {failed} servers: BMS.3037 " in shown
 
 
-def test_a_project_that_fails_does_not_spoil_the_others(addresses: list[str], tmp_path: Path) -> None:
-    places = {number: {"endpoint": address} for number, address in enumerate(addresses)}
+def test_a_cloud_that_fails_does_not_spoil_the_others(addresses: list[str], tmp_path: Path) -> None:
     # Nobody listens on port 9.
-    file = write(tmp_path, places | {1: {"endpoint": "http://127.0.0.1:9"}})
-    code, shown, _ = run(file, "reboot", "--yes", "--tag", "rack-0", secrets=SECRETS | {"TOKEN_2": "wrong"})
+    file = write(tmp_path, dict(enumerate(addresses)) | {1: "http://127.0.0.1:9"}, p2="wrong")
+    code, shown, _ = run(file, "reboot", "--yes", "--tag", "rack-0")
     assert code == 4
     assert [row(shown, f"p{number}")[2] for number in (0, 3, 9)] == ["20"] * 3
     assert [row(shown, f"p{number}")[1] for number in (1, 2)] == ["0", "0"]
     assert re.search(r"^p1: .*nothing reached the cloud", shown, re.MULTILINE)
     assert re.search(r"^p2: .*401", shown, re.MULTILINE)
     assert "wrong" not in shown
-    refused = run(file, "list", "--only", "p2", "--only", "p3", secrets=SECRETS | {"TOKEN_2": "wrong"})
+    refused = run(file, "list", "--cloud", "p2", "--cloud", "p3")
     assert (refused[0], row(refused[1], "p3")[1]) == (3, "20")
 
 
 def test_without_a_yes_nothing_is_done(file: Path) -> None:
-    code, shown, told = run(file, "stop", "--only", "p3", "--only", "p4")
-    assert (code, told) == (2, "many_projects: this would stop 40 servers of 2 projects; if so, add --yes")
+    code, shown, told = run(file, "stop", "--cloud", "p3", "--cloud", "p4")
+    assert (code, told) == (2, "many_projects: this would stop 40 servers of 2 clouds; if so, add --yes")
     assert row(shown, "p3") == ["p3", "20", "20"]
-    assert row(run(file, "list", "--only", "p3")[1], "p3")[1:] == ["20", "20"]
+    assert row(run(file, "list", "--cloud", "p3")[1], "p3")[1:] == ["20", "20"]
 
 
 def test_a_cloud_that_is_killed_and_comes_back_is_accounted_for_with_the_others(tmp_path: Path) -> None:
@@ -121,8 +117,8 @@ def test_a_cloud_that_is_killed_and_comes_back_is_accounted_for_with_the_others(
     one = (*flags, "--seed", "1", "--project-id", "project-1", "--token", "token-1", "--job-seconds", "0.2", "0.4")
     two = (*flags, "--seed", "2", "--project-id", "project-2", "--token", "token-2", "--job-seconds", "50", "60")
     with simulator(*one) as steady, simulator(*two) as killed:
-        file = write(tmp_path, {1: {"endpoint": steady.address}, 2: {"endpoint": killed.address}})
-        with running(PROGRAM, str(file), "stop", "--yes", settings=SECRETS, times=100) as program:
+        file = write(tmp_path, {1: steady.address, 2: killed.address})
+        with running(PROGRAM, "stop", "--yes", settings=settings(file), times=100) as program:
             wait_until(lambda: killed.ask("servers/work")["stop"] != {}, program)
             killed.program.kill()
             killed.begin("--job-seconds", "0.2", "0.4")
@@ -138,8 +134,8 @@ def test_a_cloud_that_is_killed_and_comes_back_is_accounted_for_with_the_others(
 def test_a_signal_brings_the_report_so_far(tmp_path: Path, number: signal.Signals) -> None:
     flags = ("--servers", "30", "--project-id", "project-1", "--token", "token-1", "--job-seconds", "50", "60")
     with simulator(*flags) as cloud:
-        file = write(tmp_path, {1: {"endpoint": cloud.address}})
-        with running(PROGRAM, str(file), "stop", "--yes", settings=SECRETS) as program:
+        file = write(tmp_path, {1: cloud.address})
+        with running(PROGRAM, "stop", "--yes", settings=settings(file)) as program:
             wait_until(lambda: cloud.ask("servers/work")["stop"] != {}, program)
             assert program.kill(number) == 130
         assert row("\n".join(program.lines), "p1") == ["p1", "30", "0", "0", "0", "30", "0"]
@@ -154,36 +150,32 @@ def check(program: Program, told: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "arguments", "told"),
+    ("clouds", "arguments", "told"),
     [
-        ("", ["list"], ["has no project", "[projects.NAME]"]),
-        ("[projects", ["list"], ["cannot read", "projects.toml"]),
-        ('[projects.a]\ntoken = "sekrit"', ["list"], ["project a", "token"]),
-        ('[projects.a]\nproject_id = "p"', ["list"], ["expected token_env"]),
+        ({}, ["list"], ["expected a cloud in clouds.yaml"]),
+        ({"a": {"auth": {"token": "sekrit", "project_id": "p"}}}, ["list"], ["cloud 'a'", "endpoint"]),
         (
-            '[projects.a]\ntoken_env = "NO_SUCH"\n[projects.b]\nproject_id = "p"\ntoken_env = "TOKEN_1"',
+            {"a": {"auth": {"token": "sekrit"}}, "b": {"bms_endpoint_override": "http://127.0.0.1:9"}},
             ["list"],
-            ["project a: the environment variable NO_SUCH is not set", "project b:", "endpoint"],
+            ["cloud 'a'", "cloud 'b'"],
         ),
-        ('[projects.a]\nlimits = {"servers.stopp" = 2}\ntoken_env = "TOKEN_1"', ["list"], ["did you mean"]),
-        ("[projects.a]", ["list", "--only", "b"], ["no project 'b'", "it has a"]),
-        ("[projects.a]", ["fly"], ["invalid choice: 'fly'"]),
-        ("[projects.a]", ["stop", "--yes", "--tag", ""], ["expected a tag; leave --tag out for all servers"]),
-        (TWICE, ["list"], ["project b: it is the same as a; delete one"]),
+        ({"a": {}}, ["list", "--cloud", "b"], ["no cloud 'b'", "there is 'a'"]),
+        ({"a": {}}, ["fly"], ["invalid choice: 'fly'"]),
+        ({"a": {}}, ["stop", "--yes", "--tag", ""], ["expected a tag; leave --tag out for all servers"]),
     ],
 )
 def test_what_cannot_be_meant_is_told_before_anything_is_sent(
-    tmp_path: Path, text: str, arguments: list[str], told: list[str]
+    tmp_path: Path, clouds: dict[str, object], arguments: list[str], told: list[str]
 ) -> None:
-    file = tmp_path / "projects.toml"
-    file.write_text(text)
-    with running(PROGRAM, str(file), *arguments, settings=SECRETS) as program:
+    file = tmp_path / "clouds.json"
+    file.write_text(json.dumps({"clouds": clouds}))
+    with running(PROGRAM, *arguments, settings=settings(file)) as program:
         check(program, told)
     assert "sekrit" not in "\n".join(program.errors)
 
 
 def test_a_file_that_is_not_there_and_a_tag_that_nobody_carries_are_told(file: Path) -> None:
-    with running(PROGRAM, "/no/such/file", "list", settings=SECRETS) as program:
+    with running(PROGRAM, "list", settings=settings(Path("/no/such/file"))) as program:
         check(program, ["/no/such/file"])
     code, _, told = run(file, "stop", "--tag", "rack-99")
     assert (code, told) == (2, "many_projects: there are no servers with the tag 'rack-99'")
@@ -195,3 +187,54 @@ def test_its_help_says_how_to_run_it_and_how_it_ends() -> None:
     shown = " ".join(program.lines)
     assert "python -m bms_async.simulator" in shown
     assert "Exit codes: 0" in shown
+
+
+def test_every_line_of_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def run_here(module: ModuleType, *arguments: str, ctrl_c: bool = False) -> int:
+        """Run it on the virtual clock, before a cloud that is well, one with a broken server and one that is locked."""
+        well, broken, locked = (
+            SimulatedCloud(CloudSettings(servers=2, project_id=name, seed=seed, job_seconds=(7, 9)))
+            for seed, name in enumerate(("well", "broken", "locked"))
+        )
+        broken.break_down(broken.ids[0])
+
+        def from_clouds(*names: str) -> Clouds:
+            if ctrl_c:
+                asyncio.get_running_loop().call_later(5, signal.raise_signal, signal.SIGINT)
+            everywhere = {
+                "well": well.client(), "broken": broken.client(), "locked": locked.client(auth=StaticToken("wrong")),
+            }  # fmt: skip
+            return Clouds({name: everywhere[name] for name in names})
+
+        def run(coroutine: Coroutine[Any, Any, int]) -> int:
+            return run_virtually(lambda: coroutine)
+
+        clouds = [word for name in ("well", "broken") for word in ("--cloud", name)]
+        monkeypatch.setattr(sys, "argv", ["many_projects", *clouds, *arguments])
+        monkeypatch.setattr(module.Clouds, "from_clouds", from_clouds)
+        monkeypatch.setattr(asyncio, "run", run)
+        code: int = module.main()
+        return code
+
+    with traced("many_projects") as (module, lines):
+        assert run_here(module, "list") == 0
+        assert run_here(module, "stop") == 2
+        assert run_here(module, "stop", "--tag", "rack-99") == 2
+        assert run_here(module, "stop", "--yes") == 1
+        assert run_here(module, "reboot", "--yes", "--cloud", "locked") == 3
+        assert run_here(module, "reboot", "--yes", ctrl_c=True) == 130
+        with pytest.raises(SystemExit):
+            run_here(module, "stop", "--tag", " ")
+        monkeypatch.setattr(sys, "argv", ["many_projects", "list"])
+        for error, code in ((ConfigurationError("it says why"), 2), (KeyboardInterrupt(), 130)):
+            monkeypatch.setattr(module, "operate", Mock(side_effect=error))
+            assert module.main() == code
+    shown, told = capsys.readouterr()
+    assert "many_projects: 0 servers have ended; at work: well, broken" in told
+    assert "broken: 1 servers: BMS.0006 " in shown
+    # The last line is for the tests that run it as a program.
+    assert lines.never_ran == [max(lines.all)]
+
+
+def test_it_is_read_at_one_sitting() -> None:
+    assert len(Path(PROGRAM).read_text().splitlines()) <= 120

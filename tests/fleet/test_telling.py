@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 
 import anyio
@@ -220,5 +221,21 @@ def test_a_report_tells_the_slowest_what_ended_when_and_all_of_it_as_json() -> N
             assert failed["error"]["code"] == "BMS.0006"
             assert failed["error"]["type"] == "SubJobFailedError"
             assert failed["server_id"] in failed["error"]["message"]
+
+    run_virtually(main)
+
+
+def test_a_report_is_iterated_over_and_gives_what_is_not_as_asked_and_what_a_web_service_answers() -> None:
+    async def main() -> None:
+        async with simulated(servers=30, fail_share=0.2, job_seconds=(1, 2)) as sim:
+            report = await sim.bms.fleet.stop([*sim.ids, "no id"])
+            assert list(report) == report.outcomes
+            failures = list(report.failures())
+            assert failures == [outcome for outcome in report if not outcome.state.is_success]
+            assert len(failures) == sum(report.by_code.values()) > 1
+
+            written = msgspec.json.decode(report.to_json())
+            assert [json.loads(json.dumps(outcome.to_dict())) for outcome in report] == written.pop("outcomes")
+            assert json.loads(json.dumps(report.summary())) == written
 
     run_virtually(main)

@@ -38,8 +38,9 @@ from bms_async.journal.statements import Statement
 from bms_async.journal.transactions import jobs
 from bms_async.models import Job, JobEntities, SubJobEntities
 from bms_async.redaction import MaskedStr
-from bms_async.testing import CloudSettings, NotFoundJob, SimulatedCloud, run_virtually
+from bms_async.testing import CloudSettings, NotFoundJob, SimulatedCloud
 from tests.support.replicas import cut_off, replicas
+from tests.support.virtual_clock import run_patiently
 
 LEASE = 15.0
 TAKE_OVER = LEASE + 5.0
@@ -96,7 +97,7 @@ def played(tmp_path: Path, main: Callable[[Stage], Awaitable[None]], *, count: i
             with anyio.fail_after(7200.0):
                 await main(Stage(cloud, clients, path))
 
-    run_virtually(run)
+    run_patiently(run)
 
 
 class Reader:
@@ -156,7 +157,7 @@ def test_every_replica_reads_each_event_once_and_one_of_them_polls(tmp_path: Pat
 
     polls: list[int] = []
     played(tmp_path, main, count=10)
-    run_virtually(alone)
+    run_patiently(alone)
     assert polls[0] <= polls[1] + 2
 
 
@@ -521,7 +522,7 @@ def come_back_after(days: float, path: Path) -> tuple[Reader, SimulatedCloud]:
             await (await bms.servers.stop(cloud.ids[20:]))
             await reader.read(bms, lambda _: len(reader.ends) >= 30 and isinstance(reader.events[-1], JobEnded))
 
-    run_virtually(main)
+    run_patiently(main)
     return reader, cloud
 
 
@@ -669,7 +670,7 @@ def test_a_client_without_a_journal_has_no_shared_events() -> None:
             with pytest.raises(ConfigurationError, match="runs=Runs"):
                 bms.jobs.events(since="")
 
-    run_virtually(main)
+    run_patiently(main)
 
 
 def test_events_are_read_as_they_were_written_but_for_secrets_and_halves_of_characters() -> None:

@@ -17,7 +17,7 @@ from tests.journal._desk import Desk, opened
 if TYPE_CHECKING:
     from tests.support.postgres import Postgres
 
-_TABLES = ("plans", "outcomes", "batches", "runs")
+_TABLES = ("plans", "outcomes", "batches", "runs", "desired", "reconcilers")
 EACH = ["sqlite", "postgres"]
 
 

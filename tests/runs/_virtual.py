@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from bms_async import BmsClient, ClientClosedError, Runs
 from bms_async.testing import CloudSettings, SimulatedCloud
-from tests.support.virtual_clock import run_virtually
+from tests.support.virtual_clock import run_patiently
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def at_a_site(folder: Path, main: Callable[[Site], Awaitable[T]], **settings: An
         ) as site:
             return await main(site)
 
-    return run_virtually(run)
+    return run_patiently(run)
 
 
 @asynccontextmanager

@@ -14,7 +14,8 @@ import pytest
 
 from bms_async import BmsClient, OutcomeState, Runs
 from bms_async.journal.transactions.steps import mark_sending, mark_waiting
-from bms_async.testing import CloudSettings, SimulatedCloud, run_virtually
+from bms_async.testing import CloudSettings, SimulatedCloud
+from tests.support.virtual_clock import run_patiently
 
 Transaction = Callable[..., Any]
 
@@ -51,7 +52,7 @@ def test_a_batch_that_was_written_down_and_not_sent_when_the_client_closes_is_no
             await is_marked.wait()
         assert states(tmp_path / "runs.db") == ["waiting"]
 
-    run_virtually(main)
+    run_patiently(main)
 
 
 def withdraw_all(bms: BmsClient) -> None:
@@ -84,7 +85,7 @@ def test_a_batch_that_is_withdrawn_as_the_journal_answers_is_not_sent(
         assert report.by_state[OutcomeState.SUCCEEDED] == 5
         assert cloud.arrived("servers.reboot") == 1
 
-    run_virtually(main)
+    run_patiently(main)
 
 
 def test_a_reader_that_is_cancelled_at_every_outcome_misses_none(tmp_path: Path) -> None:
@@ -107,4 +108,4 @@ def test_a_reader_that_is_cancelled_at_every_outcome_misses_none(tmp_path: Path)
         assert cut_off > 2
         assert sorted(read) == sorted(cloud.ids)
 
-    run_virtually(main)
+    run_patiently(main)

@@ -14,8 +14,9 @@ import pytest
 from bms_async import BmsClient, ClientClosedError, ConfigurationError, InvalidRequestError, LeadershipLostError, Term
 from bms_async.journal.transactions import leaders
 from bms_async.runs import leader
-from bms_async.testing import CloudSettings, SimulatedCloud, run_virtually
+from bms_async.testing import CloudSettings, SimulatedCloud
 from tests.support.replicas import cut_off, replicas
+from tests.support.virtual_clock import run_patiently
 
 LEASE = 15.0
 
@@ -25,7 +26,7 @@ def with_replicas(count: int, path: Path, main: Callable[..., Awaitable[None]]) 
         async with replicas(SimulatedCloud(CloudSettings(servers=1)), path / "runs.db", count) as clients:
             await main(*clients)
 
-    run_virtually(run)
+    run_patiently(run)
 
 
 class Controlled:
@@ -214,4 +215,4 @@ def test_a_client_without_a_journal_cannot_lead() -> None:
             with pytest.raises(ConfigurationError, match="runs=Runs"):
                 bms.runs.lead("power")
 
-    run_virtually(main)
+    run_patiently(main)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import anyio
 import pytest
 
-from bms_async import DurableRun, InvalidRequestError, JournalError, Outcome
+from bms_async import DurableRun, InvalidRequestError, JournalError, Outcome, RunNotFoundError
 
 from ._virtual import Site, at_a_site
 
@@ -86,6 +87,22 @@ def test_a_cursor_beyond_the_end_is_that_of_another_run_and_refused(tmp_path: Pa
         assert await _read(run, end) == ([], end)
         with pytest.raises(InvalidRequestError, match="another run"):
             await anext(run.outcomes(since="900.0"))
+
+    at_a_site(tmp_path, main)
+
+
+def test_a_run_is_told_as_json_can_hold_it_and_one_that_there_is_not_by_an_error_of_its_own(tmp_path: Path) -> None:
+    async def main(site: Site) -> None:
+        bms = await site.client()
+        run = await bms.runs.stop(site.ids, key="tonight")
+        await run
+
+        told = json.loads(json.dumps((await bms.runs.get("tonight")).to_dict()))
+
+        assert (told["key"], told["action"], told["aborted"]) == ("tonight", "servers.stop", None)
+        assert told["progress"]["by_state"]["SUCCEEDED"] == told["progress"]["total"] == len(site.ids)
+        with pytest.raises(RunNotFoundError, match="'tomorrow'"):
+            await bms.runs.get("tomorrow")
 
     at_a_site(tmp_path, main)
 

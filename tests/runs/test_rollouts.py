@@ -215,8 +215,9 @@ def test_a_planner_that_stood_still_for_longer_than_its_lease_releases_nothing(t
         journal: Any = first.runs._journal
         journal.run = run
         await first.runs.reboot(site.ids, key="k", rollout=ONE_OF_A_RACK)
-        second = await site.worker()
+        # Not earlier: the plan may be any worker's that is there.
         await stands.wait()
+        second = await site.worker()
         await anyio.sleep(TAKEN_OVER + 60)
         awake.set()
         report = await (await second.runs.get("k"))

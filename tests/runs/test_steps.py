@@ -22,7 +22,7 @@ from bms_async import (
 )
 from bms_async.simulator import Delay, Fault
 from bms_async.testing import CloudSettings, SimulatedCloud
-from tests.support.virtual_clock import run_virtually
+from tests.support.virtual_clock import run_patiently
 
 SETTINGS = CloudSettings(servers=60, seed=3, job_seconds=(2.0, 9.0))
 
@@ -69,7 +69,7 @@ def play(
     async def play_it() -> None:
         await main(World(settings, journal))
 
-    run_virtually(play_it)
+    run_patiently(play_it)
 
 
 @pytest.fixture

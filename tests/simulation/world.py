@@ -35,7 +35,7 @@ from tests.simulation.rollouts import answering
 from tests.simulation.scenario import Deed, RunFleet, Scenario
 from tests.simulation.workers import Workers
 from tests.simulation.world_time import world_time
-from tests.support.virtual_clock import VirtualClockLoop
+from tests.support.virtual_clock import PatientLoop
 
 ADDRESS = "http://localhost"
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
@@ -51,7 +51,7 @@ class Endless(Exception):  # noqa: N818 - the loop never comes to rest
     """The loop has turned far too often."""
 
 
-class CountingLoop(VirtualClockLoop):
+class CountingLoop(PatientLoop):
     """A virtual clock's loop that ends what would spin for ever.
 
     Args:

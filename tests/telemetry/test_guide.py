@@ -14,7 +14,7 @@ from bms_async import BmsError, HookEvent
 from bms_async.simulator import Answer, Throttled
 from bms_async.telemetry.meters import Meters
 from tests.hooks._helpers import first, hooked
-from tests.support.virtual_clock import run_virtually
+from tests.support.virtual_clock import advance, run_virtually
 from tests.telemetry._helpers import Recorder
 
 ROOT = Path(bms_async.__file__).parents[1]
@@ -42,6 +42,9 @@ async def do_all(recorder: Recorder) -> None:
         with pytest.raises(BmsError):
             await sim.bms.servers.get("616fb98f-46ca-475e-917e-2563e5a8cd19")
         await sim.bms.fleet.stop(sim.ids, wave_size=40, abort_above=0.01, abort_sample=1)
+        async with sim.bms.reconciler(resync=5.0) as power:
+            power.want("ACTIVE", sim.ids[:2])
+            await advance(10)
 
 
 def test_every_event_is_in_the_table_and_no_other() -> None:

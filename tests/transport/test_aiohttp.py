@@ -6,7 +6,7 @@ import asyncio
 import base64
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import aiohttp
@@ -402,7 +402,9 @@ Through: TypeAlias = Callable[[Loopback, str], AiohttpTransport]
 
 
 @pytest.fixture
-def through(trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, nothing_blocks_the_loop: BlockBuster) -> Through:
+def through(
+    trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, nothing_blocks_the_loop: BlockBuster
+) -> Iterator[Through]:
     """Make a transport whose session has a proxy of its own, or takes the one of the environment."""
     forget_proxies(monkeypatch)
     for function in nothing_blocks_the_loop.functions.values():
@@ -416,7 +418,9 @@ def through(trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, nothing_b
         options: dict[str, Any] = {"proxy": address} if how == "its own" else {"trust_env": True}
         return over_a_session(connector=aiohttp.TCPConnector(ssl=trusting), **options)
 
-    return make
+    yield make
+    for function in nothing_blocks_the_loop.functions.values():
+        function.can_block_functions.pop()
 
 
 HOW = pytest.mark.parametrize("how", ["its own", "of the environment"])

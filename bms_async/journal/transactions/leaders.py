@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from bms_async.journal.records import LedBy
 from bms_async.journal.statements import Transaction, ask
 
 from .claims import EXPIRED, LEASE
@@ -46,6 +47,36 @@ def is_free(name: str) -> Transaction[bool]:
     """
     rows = yield from ask(f"SELECT 1 FROM bms_async_leaders AS b WHERE b.name = $1 AND NOT {_IS_FREE}", name)
     return not rows
+
+
+def leads(term: LedBy) -> Transaction[bool]:
+    """Return whether a term goes on; this locks nothing.
+
+    Args:
+        term: The term.
+    """
+    rows = yield from ask(
+        "SELECT 1 FROM bms_async_leaders AS b WHERE b.name = $1 AND b.fence = $2 AND b.owner IS NOT NULL "
+        f"AND NOT ({EXPIRED})",
+        term.name,
+        term.fence,
+    )
+    return bool(rows)
+
+
+def hold_lead(term: LedBy) -> Transaction[bool]:
+    """Return whether a term goes on, and let no other one begin before the transaction has ended.
+
+    Args:
+        term: The term.
+    """
+    rows = yield from ask(
+        "UPDATE bms_async_leaders AS b SET fence = b.fence WHERE b.name = $1 AND b.fence = $2 "
+        f"AND b.owner IS NOT NULL AND NOT ({EXPIRED}) RETURNING fence",
+        term.name,
+        term.fence,
+    )
+    return bool(rows)
 
 
 def renew_lead(name: str, owner: str, fence: int) -> Transaction[bool]:

@@ -6,8 +6,20 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bms_async.journal.records import BatchState, Counts, KeptRun, NewBatch, NewBlock, NewPlan, NewRun, RunStatus
+from bms_async.journal.records import (
+    BatchState,
+    Counts,
+    KeptRun,
+    LedBy,
+    NewBatch,
+    NewBlock,
+    NewPlan,
+    NewRun,
+    RunStatus,
+)
 from bms_async.journal.statements import Row, Statement, Transaction, Value, ask
+
+from .leaders import hold_lead
 
 _READ_BESIDE = ("counts", "held", "unready")
 _FIELDS = tuple(name for name in KeptRun.__struct_fields__ if name not in _READ_BESIDE) + Counts.__struct_fields__
@@ -74,6 +86,28 @@ def begin_run(
     if found is None:
         raise RuntimeError("a run that was just written down is not there")
     return found, found.id == run.id
+
+
+def begin_led_run(
+    term: LedBy, run: NewRun, batches: Sequence[NewBatch], refused: Sequence[NewBlock], plan: Sequence[NewPlan] = ()
+) -> Transaction[tuple[KeptRun, bool] | None]:
+    """Write a run down as `begin_run` does, if whoever begins it leads.
+
+    So whoever leads next finds every run of the leaders before it.
+
+    Args:
+        term: The term of the leader.
+        run: The run.
+        batches: Its servers.
+        refused: The outcomes of ids that are invalid.
+        plan: Its servers in the place of `batches`, if these are made by a rollout.
+
+    Returns:
+        What `begin_run` returns; None if the term is over.
+    """
+    if not (yield from hold_lead(term)):
+        return None
+    return (yield from begin_run(run, batches, refused, plan))
 
 
 INSERT_BATCH = (
@@ -191,6 +225,34 @@ def list_runs(
         limit,
     )
     return [_read_run(row) for row in rows]
+
+
+def list_open(place: str, prefix: str) -> Transaction[list[KeptRun]]:
+    """Read the runs of a place that have not ended, the earliest first.
+
+    Args:
+        place: The endpoint and the project.
+        prefix: What their keys begin with.
+    """
+    rows = yield from ask(
+        f"SELECT {_COLUMNS} FROM bms_async_runs WHERE place = $1 AND ended IS NULL "
+        "AND substr(run_key, 1, length(CAST($2 AS text))) = $2 ORDER BY created, id",
+        place,
+        prefix,
+    )
+    return [_read_run(row) for row in rows]
+
+
+def read_open_batches(run: str) -> Transaction[list[bytes]]:
+    """Return the servers, packed, of each batch that has not ended; some of them may have their outcomes.
+
+    Args:
+        run: The run's id.
+    """
+    rows = yield from ask(
+        "SELECT ids FROM bms_async_batches WHERE run = $1 AND state NOT IN ('done', 'planning') ORDER BY number", run
+    )
+    return [msgspec.convert(ids, bytes) for (ids,) in rows]
 
 
 def set_status(run: str, status: RunStatus) -> Transaction[KeptRun | None]:

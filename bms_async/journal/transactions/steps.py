@@ -15,10 +15,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bms_async.journal.records import Block, Claim, NewBatch, NewBlock, Step
+from bms_async.journal.records import Block, Claim, LedBy, NewBatch, NewBlock, Step
 from bms_async.journal.statements import RollBack, Row, Statement, Transaction, ask
 
 from .claims import LEASE
+from .leaders import leads
 from .runs import INSERT_BATCH, INSERT_BLOCK, new_row
 
 _DEFERRED = 1
@@ -28,13 +29,14 @@ IS_MINE = "run = $1 AND number = $2 AND owner = $3 AND fence = $4"
 """The batch of a claim, by the parameters of `of_claim`."""
 
 
-def mark_sending(claim: Claim, details: bytes, *, is_first: bool) -> Transaction[Step]:
+def mark_sending(claim: Claim, details: bytes, *, is_first: bool, term: LedBy | None = None) -> Transaction[Step]:
     """Note that the request of a batch is about to leave.
 
     Args:
         claim: The claim to it.
         details: What is known of it, with this attempt.
         is_first: Whether its servers were never sent before.
+        term: The term without which it must not be sent; None for none.
     """
     rows = yield from ask(
         f"UPDATE bms_async_batches SET state = 'sending', details = $5, lease = bms_now() + $6 WHERE {IS_MINE} "
@@ -44,7 +46,7 @@ def mark_sending(claim: Claim, details: bytes, *, is_first: bool) -> Transaction
         LEASE,
     )
     if not rows:
-        return (yield from _mark_sending_again(claim, details))
+        return (yield from _mark_sending_again(claim, details, term))
     # The run's row is locked until the commit, so that nothing is sent any more once a pause is there.
     sendable = yield from ask(
         "UPDATE bms_async_runs SET unsent = unsent - 1, submitted = submitted + $2 "
@@ -52,12 +54,12 @@ def mark_sending(claim: Claim, details: bytes, *, is_first: bool) -> Transaction
         claim.run,
         rows[0][0] if is_first else 0,
     )
-    if not sendable:
+    if not sendable or not (yield from _may_send(term)):
         raise RollBack(Step.STOPPED)
     return Step.MADE
 
 
-def _mark_sending_again(claim: Claim, details: bytes) -> Transaction[Step]:
+def _mark_sending_again(claim: Claim, details: bytes, term: LedBy | None) -> Transaction[Step]:
     """Note that a batch is about to be sent once more, whose response was lost; or that it was noted already."""
     rows = yield from ask(
         f"UPDATE bms_async_batches SET details = $5, lease = bms_now() + $6 WHERE {IS_MINE} AND state = 'sending' "
@@ -71,9 +73,13 @@ def _mark_sending_again(claim: Claim, details: bytes) -> Transaction[Step]:
     sendable = yield from ask(
         "UPDATE bms_async_runs SET status = status WHERE id = $1 AND status = 'open' RETURNING id", claim.run
     )
-    if not sendable:
+    if not sendable or not (yield from _may_send(term)):
         raise RollBack(Step.STOPPED)
     return Step.MADE
+
+
+def _may_send(term: LedBy | None) -> Transaction[bool]:
+    return term is None or (yield from leads(term))
 
 
 def mark_waiting(claim: Claim, details: bytes) -> Transaction[Step]:

@@ -102,7 +102,7 @@ def test_of_wishes_that_come_one_after_the_other_only_changes_are_carried_out(ac
     for waiter, action in enumerate(actions):
         wishes.add("a", action, waiter)
     done = []
-    while "a" in wishes:
+    while wishes.get("a") is not None:
         ended, _ = wishes.pop("a")
         assert ended is not None
         done.append(ended.action)

@@ -1,0 +1,207 @@
+"""How much is under way at once, and how it ends: waves, rollouts, closing, faults of an actor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from bms_async import ClientClosedError, NotSyncedError, Outcome, Rollout, ServerStatus, Synced
+from bms_async.fleet.plan import WaveLimit
+from bms_async.reconcile.acting import ProcessActor
+from bms_async.reconcile.ports import ReconcileAction
+from tests.reconcile._helpers import RESYNC, Kept, keeping
+from tests.support.virtual_clock import advance, run_virtually
+
+
+def under_way(kept: Kept) -> int:
+    return sum(server.action is not None for server in kept.cloud.cloud.servers.values())
+
+
+async def most_under_way(kept: Kept) -> int:
+    """Wait until all is synced, and return how many servers were under way at once."""
+    most = 0
+    while kept.power.statistics().synced < kept.power.statistics().desired or not most:
+        most = max(most, under_way(kept))
+        await advance(0.5)
+    return most
+
+
+async def stops_of_both_kinds(**options: Any) -> int:
+    async with keeping(servers=100, stopped_share=0.5, wave_size=16, **options) as kept:
+        kept.power.replace({**dict.fromkeys(kept.cloud.on, "SHUTOFF"), **dict.fromkeys(kept.cloud.off, "ACTIVE")})
+        return await most_under_way(kept)
+
+
+def test_no_more_servers_are_under_way_than_a_wave_has_in_all_runs_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        assert 12 <= await stops_of_both_kinds() <= 16
+        monkeypatch.setattr(WaveLimit, "room", lambda self, in_flight: self.size)
+        assert await stops_of_both_kinds() > 16
+
+    run_virtually(main)
+
+
+def test_a_wave_is_refilled_a_quarter_at_a_time() -> None:
+    async def main() -> None:
+        async with keeping(servers=200, wave_size=40, job_seconds=(5.0, 20.0)) as kept:
+            kept.power.want("SHUTOFF", kept.ids)
+            await kept.power.synced()
+            # 5 waves, each refilled with 10 servers at a time, or after 5 s.
+            assert kept.acted <= 25
+
+    run_virtually(main)
+
+
+def test_with_a_rollout_one_run_is_under_way_at_a_time_and_walks_as_that_says() -> None:
+    async def main() -> None:
+        rollout = Rollout(group_by="availability_zone", max_unavailable=1)
+        async with keeping(servers=90, rollout=rollout, job_seconds=(5.0, 5.0)) as kept:
+            kept.power.want("SHUTOFF", [*kept.ids[:2], *kept.ids[40:42], *kept.ids[80:82]])
+            kept.power.want("ACTIVE", kept.ids[10:20])
+            most = 0
+            while not isinstance(kept.power.condition(kept.ids[81]), Synced):
+                most = max(most, under_way(kept))
+                assert sum(job.status in ("INIT", "RUNNING") for job in kept.cloud.jobs) <= 3
+                await advance(0.5)
+            await kept.power.synced()
+            assert most <= 3
+            assert kept.power.statistics().runs == 1
+
+    run_virtually(main)
+
+
+def test_leaving_sends_nothing_more_and_does_not_wait_for_jobs() -> None:
+    async def main() -> None:
+        async with keeping(servers=100, wave_size=10, job_seconds=(600.0, 600.0)) as kept:
+            kept.power.want("SHUTOFF", kept.ids)
+            await advance(5.0)
+            began_at, sent = anyio.current_time(), kept.acted
+            await kept.power.__aexit__(None, None, None)
+            assert anyio.current_time() - began_at < 1.0
+            assert sent > 0
+            assert "closed" in repr(kept.power)
+            await advance(1500.0)
+            assert kept.acted == sent
+            with pytest.raises(ClientClosedError):
+                kept.power.want("SHUTOFF", kept.ids)
+            with pytest.raises(ClientClosedError):
+                await kept.power.synced()
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("when", [0.0, 0.05, 0.11, 3.0, 30.0])
+def test_closing_the_client_ends_it_whatever_it_is_at(when: float) -> None:
+    async def main() -> None:
+        ended: list[str] = []
+        async with keeping(servers=2000, latency=(0.1, 0.3)) as kept, anyio.create_task_group() as tasks:
+
+            async def read() -> None:
+                try:
+                    async for _ in kept.power.changes():
+                        pass
+                except ClientClosedError:
+                    ended.append("changes")
+
+            async def wait() -> None:
+                with pytest.raises(ClientClosedError):
+                    await kept.power.synced()
+                ended.append("synced")
+
+            tasks.start_soon(read)
+            tasks.start_soon(wait)
+            kept.power.want("SHUTOFF", kept.ids)
+            await anyio.sleep(when)
+            await kept.bms.aclose()
+            await advance(1.0)
+            assert sorted(ended) == ["changes", "synced"]
+            sent = kept.acted
+            await advance(100.0)
+            assert kept.acted == sent
+
+    run_virtually(main)
+
+
+def test_it_is_opened_once_and_only_on_an_open_client() -> None:
+    async def main() -> None:
+        async with keeping(servers=1) as kept:
+            with pytest.raises(ClientClosedError, match="opened once"):
+                await kept.power.__aenter__()
+            other = kept.bms.reconciler()
+            other.want("ACTIVE", kept.ids)
+            assert "new" in repr(other)
+            assert not other.is_leading
+            await kept.bms.aclose()
+            with pytest.raises(ClientClosedError):
+                async with other:
+                    pass
+            with pytest.raises(ClientClosedError):
+                kept.bms.reconciler()
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("error", [OSError("no disk"), SystemExit(3)])
+def test_servers_of_a_run_that_broke_are_read_and_tried_again(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR, "bms_async.reconcile")
+    broken = [3]
+    act = ProcessActor.act
+
+    async def breaking(
+        self: ProcessActor, action: ReconcileAction, ids: Sequence[str], on_outcome: Callable[[Outcome], None]
+    ) -> None:
+        broken[0] -= 1
+        if broken[0] >= 0:
+            raise error
+        await act(self, action, ids, on_outcome)
+
+    monkeypatch.setattr(ProcessActor, "act", breaking)
+
+    async def main() -> None:
+        async with keeping(servers=5) as kept:
+            kept.power.want(ServerStatus.SHUTOFF, kept.ids)
+            await kept.power.synced(timeout=120)
+            assert kept.acted == 1
+            assert len(caplog.records) == 3
+
+    run_virtually(main)
+
+
+def test_a_fault_of_its_own_is_raised_to_all_who_wait(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with keeping(servers=5) as kept:
+            monkeypatch.setattr(kept.power._engine.books, "observe", None)
+            kept.power.want("SHUTOFF", kept.ids)
+            with pytest.raises(TypeError):
+                await kept.power.synced()
+            with pytest.raises(TypeError):
+                kept.power.changes()
+        assert "the reconciler power failed" in caplog.text
+
+    run_virtually(main)
+
+
+def test_a_server_that_was_forgotten_counts_for_the_wave_until_its_job_has_ended() -> None:
+    async def main() -> None:
+        async with keeping(servers=20, wave_size=10, job_seconds=(100.0, 100.0)) as kept:
+            kept.power.want("SHUTOFF", kept.ids[:10])
+            await advance(2.0)
+            kept.power.forget(kept.ids[:10])
+            kept.power.want("SHUTOFF", kept.ids[10:])
+            await advance(50.0)
+            assert under_way(kept) == 10
+            assert kept.acted == 1
+            with pytest.raises(NotSyncedError):
+                await kept.power.synced(timeout=20)
+            await advance(100.0 + RESYNC)
+            assert kept.acted == 2
+
+    run_virtually(main)
