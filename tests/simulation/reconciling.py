@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 import anyio
 
-from bms_async import BmsClient, BmsError, ClientClosedError, NotSyncedError, Reconciler
-from bms_async.reconcile.backoff import Backoff
-from bms_async.reconcile.make import make_reconciler
+from bms_async import Backoff, BmsClient, BmsError, ClientClosedError, NotSyncedError, Reconciler
 from tests.simulation.bounds import is_hopeless, misfortune, tight
 from tests.simulation.ledger import RecordingCloud
 from tests.simulation.scenario import Scenario
@@ -90,7 +87,7 @@ async def reconcile(
 async def _live(scenario: Scenario, one: Reconciled, bms: BmsClient, cloud: RecordingCloud) -> None:
     begins = 0.0
     for number, (ends, gap) in enumerate((*one.deed.restarts, (None, 0.0))):
-        power = _make(scenario, one.deed, bms, number)
+        power = _make(one.deed, bms, number)
         async with power:
             # Whoever begins anew says again what is desired.
             power.replace(one.now_desired)
@@ -111,18 +108,10 @@ async def _live(scenario: Scenario, one: Reconciled, bms: BmsClient, cloud: Reco
             begins = ends
 
 
-def _make(scenario: Scenario, deed: Reconcile, bms: BmsClient, number: int) -> Reconciler:
+def _make(deed: Reconcile, bms: BmsClient, number: int) -> Reconciler:
     base, cap = deed.backoff
-    return make_reconciler(
-        bms._session,
-        bms._watcher,
-        resync=deed.resync,
-        backoff=Backoff(base, cap),
-        wave_size=deed.wave_size,
-        rollout=None,
-        name=f"life {number}",
-        check=True,
-        random=Random(f"reconciler {scenario.seed} {number}"),
+    return bms.reconciler(
+        resync=deed.resync, backoff=Backoff(base, cap), wave_size=deed.wave_size, name=f"life {number}"
     )
 
 
