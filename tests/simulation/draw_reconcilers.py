@@ -9,10 +9,11 @@ import msgspec
 
 from tests.simulation.dice import Dice
 from tests.simulation.scenario import Close, Mishap, Scenario, Slow
-from tests.simulation.wants import Drifted, Reconcile, Want, Wish
+from tests.simulation.wants import Drifted, Loss, Reconcile, Want, Wish
 
 _SHARE = 0.15
 _ALONE_SHARE = 0.7
+_DURABLE_SHARE = 0.25
 _MAX_WAVES = 6
 _OPERATIONS = ("servers.start", "servers.stop", "servers.list", "jobs.get")
 _STATUSES: tuple[Literal["ACTIVE", "SHUTOFF"], ...] = ("ACTIVE", "SHUTOFF")
@@ -103,8 +104,26 @@ class _Draw(Dice):
             wishes=tuple(self.wishes(wanted)) if self.chance(0.2) else (),
             stays=self.random.choice((0.0, 20.0, 70.0)),
         )
+        # Each client has a token of its own.
+        if scenario.auth != "password" and not scenario.foreign and self.chance(_DURABLE_SHARE):
+            deed = self.durable(deed)
         deeds = tuple(sorted((*scenario.deeds, deed), key=lambda deed: deed.at))
         return msgspec.structs.replace(scenario, servers=scenario.servers + count, deeds=deeds)
+
+    def durable(self, deed: Reconcile) -> Reconcile:
+        """Have replicas keep the same states by a journal, and lose some of them."""
+        replicas = self.random.choice((1, 2, 2, 3))
+        losses = [
+            Loss(
+                self.seconds(0, 60),
+                self.number(0, replicas - 1),
+                self.random.choice(("killed", "killed", "closed")),
+                self.random.choice((1.0, 8.0, 25.0)),
+            )
+            for _ in range(self.random.choice((0, 1, 1, 2)))
+        ]
+        losses.sort(key=lambda loss: loss.after)
+        return msgspec.structs.replace(deed, replicas=replicas, losses=tuple(losses), restarts=(), wishes=())
 
     def wants(self, wanted: int) -> list[Want]:
         split = self.number(0, wanted)

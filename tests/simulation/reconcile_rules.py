@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from bms_async.reconcile.conditions import Progressing, Synced
@@ -14,6 +15,7 @@ from tests.simulation.wants import Reconcile
 
 _STATUS = {"servers.start": "ACTIVE", "servers.stop": "SHUTOFF"}
 _SOON = 5.0
+_WRITTEN = 0.05
 _A_WHILE = 400.0
 
 
@@ -62,7 +64,7 @@ class _Judge:
 
     def waves(self) -> Iterator[str]:
         """No more servers are under way at once than a wave has."""
-        if self.one.absent or self.deed.wishes or self.one.was_closed or not _is_smooth(self.scenario):
+        if self.one.absent or self.one.lost or self.deed.wishes or self.one.was_closed or not _is_smooth(self.scenario):
             return
         changes = sorted(
             change
@@ -190,7 +192,10 @@ class _Judge:
         )
 
     def _is_clear(self, other: Exchange) -> bool:
-        return other.status is not None and other.status < 300 and not other.garbled
+        ended = math.inf if other.ended is None else other.ended
+        # What is not written down is not known to who comes after.
+        died = any(other.began - SLACK <= lost <= ended + _WRITTEN for lost in self.one.lost)
+        return other.status is not None and other.status < 300 and not other.garbled and not died
 
     def _is_lost(self, part: Part, at: float) -> bool:
         return self.evidence.why_lost(part.job_id, at) is not None
@@ -209,7 +214,8 @@ class _Judge:
             for part in self.parts(wished.server_id)
             if part.asked_at <= (wished.ended or 0.0)
         ]
-        return max([self.one.began, *begins, *ends, *wishes, *done, *(ended for _, ended in self.one.absent)])
+        lives = [*self.one.lost, *(ended for _, ended in self.one.absent)]
+        return max([self.one.began, *begins, *ends, *wishes, *done, *lives])
 
 
 def _is_smooth(scenario: Scenario) -> bool:
