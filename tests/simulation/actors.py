@@ -19,6 +19,7 @@ from bms_async import (
     Job,
     JobHandle,
     Outcome,
+    Runs,
     SubJob,
 )
 from bms_async.fleet.source import ServerRef
@@ -165,13 +166,20 @@ class Deeds:
     """Does what the users of a scenario do."""
 
     def __init__(
-        self, scenario: Scenario, cloud: RecordingCloud, bms: BmsClient, network: Network, workers: Workers | None
+        self,
+        scenario: Scenario,
+        cloud: RecordingCloud,
+        bms: BmsClient,
+        network: Network,
+        workers: Workers | None,
+        make: Callable[[Runs], BmsClient],
     ) -> None:
         self._scenario = scenario
         self._cloud = cloud
         self._bms = bms
         self._network = network
         self._workers = workers
+        self._make = make
         self._ids = list(cloud.servers)
         self.done = Done()
         self.most_tasks = 0
@@ -205,7 +213,9 @@ class Deeds:
                     await wish_many(self._bms, deed, self._pick(deed.first, deed.count), self.done.wished)
                 case Reconcile():
                     servers = self._pick(deed.first, deed.count)
-                    await reconcile(self._scenario, deed, self._bms, self._cloud, servers, self.done.reconciled)
+                    await reconcile(
+                        self._scenario, deed, self._bms, self._cloud, servers, self.done.reconciled, self._make
+                    )
                 case Revoke():
                     self._cloud.revoke_tokens()
                 case Suspend():

@@ -25,6 +25,7 @@ _A_TOLD_LIMIT = 5
 _MOVING = 1800.0
 _LEASE = 20.0
 _SLOWER = 10
+_ENDLESS = 20
 _ABSORBED, _RECHECK = 8.0, 11.0
 
 
@@ -74,6 +75,8 @@ def misfortune(scenario: Scenario) -> float:
         mishaps += len(scenario.deaths) * (_LEASE + _MOVING + _GRACE) + _PUT_OFF
         mishaps += sum(deed.durable.pause for deed in scenario.deeds if isinstance(deed, RunFleet) and deed.durable)
         mishaps += sum(death.at + death.seconds for death in scenario.deaths)
+    losses = sum(len(deed.losses) for deed in scenario.deeds if isinstance(deed, Reconcile))
+    mishaps += losses * (_LEASE + _MOVING + _GRACE)
     # Each of the tries of a server may end in a job that nothing can be learned of.
     mishaps += _TRIES * _PATIENCE * sum(mishap.count > 20 for mishap in scenario.mishaps)
     if scenario.latency[1] > scenario.timeout:
@@ -146,6 +149,9 @@ def tight(scenario: Scenario, deed: Reconcile) -> float:
     reading = _ABSORBED + 4 * pages * scenario.latency[1]
     one = scenario.job_seconds[1] + scenario.job_hidden_seconds + scenario.state_lag + _A_POLL + 4 * scenario.latency[1]
     seconds = deed.resync + reading + -(deed.wanted // -deed.wave_size) * one
+    if deed.replicas:
+        # A lease, and looks at the journal.
+        seconds += 2 * _LEASE + _A_POLL
     if scenario.state_lag:
         # What shows a task is looked at by the next reading, and what contradicts a success once more.
         seconds += deed.resync + reading + _RECHECK
@@ -160,6 +166,12 @@ def tight(scenario: Scenario, deed: Reconcile) -> float:
         seconds += (_MINUTE + 1) * readings * pages / (scenario.limits.get("servers.list", 500) * scenario.others * 0.6)
         seconds += _MINUTE * _READS_A_SERVER * deed.wanted / scenario.limits.get("servers.get", 1000)
     return seconds
+
+
+def is_hopeless(scenario: Scenario) -> bool:
+    """Whether calls or jobs fail for ever."""
+    endless = any(mishap.count > _ENDLESS for mishap in scenario.mishaps)
+    return endless or bool(scenario.foreign) or scenario.stillborn_share == 1.0
 
 
 def _natively(scenario: Scenario) -> float:

@@ -8,11 +8,12 @@ from typing import Literal
 import msgspec
 
 from tests.simulation.dice import Dice
-from tests.simulation.scenario import Close, Mishap, Scenario
-from tests.simulation.wants import Drifted, Reconcile, Want, Wish
+from tests.simulation.scenario import Close, Mishap, Scenario, Slow
+from tests.simulation.wants import Drifted, Loss, Reconcile, Want, Wish
 
 _SHARE = 0.15
 _ALONE_SHARE = 0.7
+_DURABLE_SHARE = 0.25
 _MAX_WAVES = 6
 _OPERATIONS = ("servers.start", "servers.stop", "servers.list", "jobs.get")
 _STATUSES: tuple[Literal["ACTIVE", "SHUTOFF"], ...] = ("ACTIVE", "SHUTOFF")
@@ -33,6 +34,24 @@ def with_reconcilers(scenario: Scenario, random: Random) -> Scenario:
     return draw.with_reconciler(scenario)
 
 
+def draw_reconciler(seed: int) -> Scenario:
+    """Draw a scenario with a reconciler and nothing else, in which no call fails.
+
+    Args:
+        seed: What it is drawn from.
+    """
+    draw = _Draw(Random(f"a reconciler {seed}"))
+    low = draw.seconds(0.1, 4)
+    scenario = Scenario(
+        seed=seed,
+        stopped_share=draw.random.choice((0.0, 0.3, 1.0)),
+        job_seconds=(low, low + draw.seconds(0, 20)),
+        latency=draw.random.choice(((0.0, 0.0), (0.02, 0.3))),
+        mishaps=tuple(draw.slow_readings()),
+    )
+    return draw.with_reconciler(scenario)
+
+
 class _Draw(Dice):
     def emptied(self, scenario: Scenario) -> Scenario:
         """Leave nothing but the cloud and the network."""
@@ -49,7 +68,7 @@ class _Draw(Dice):
             stillborn_share=0.0,
             job_kept_seconds=None,
             foreign=scenario.foreign if self.chance(0.3) else (),
-            mishaps=tuple(self.mishaps()) if has_mishaps else (),
+            mishaps=tuple(self.mishaps()) if has_mishaps else tuple(self.slow_readings()),
             state_lag=self.random.choice((0.0, 0.0, 3.0, 8.0)),
         )
 
@@ -57,6 +76,13 @@ class _Draw(Dice):
         return [
             Mishap(self.random.choice(_OPERATIONS), self.number(1, 8), self.random.choice((1, 1, 2)), self.trouble())
             for _ in range(self.random.choice((1, 2, 4)))
+        ]
+
+    def slow_readings(self) -> list[Mishap]:
+        """Draw readings whose answers come when more has happened."""
+        return [
+            Mishap("servers.list", self.number(1, 10), 1, Slow(back=self.seconds(2, 30)))
+            for _ in range(self.random.choice((0, 0, 1, 3)))
         ]
 
     def with_reconciler(self, scenario: Scenario) -> Scenario:
@@ -78,8 +104,26 @@ class _Draw(Dice):
             wishes=tuple(self.wishes(wanted)) if self.chance(0.2) else (),
             stays=self.random.choice((0.0, 20.0, 70.0)),
         )
+        # Each client has a token of its own.
+        if scenario.auth != "password" and not scenario.foreign and self.chance(_DURABLE_SHARE):
+            deed = self.durable(deed)
         deeds = tuple(sorted((*scenario.deeds, deed), key=lambda deed: deed.at))
         return msgspec.structs.replace(scenario, servers=scenario.servers + count, deeds=deeds)
+
+    def durable(self, deed: Reconcile) -> Reconcile:
+        """Have replicas keep the same states by a journal, and lose some of them."""
+        replicas = self.random.choice((1, 2, 2, 3))
+        losses = [
+            Loss(
+                self.seconds(0, 60),
+                self.number(0, replicas - 1),
+                self.random.choice(("killed", "killed", "closed")),
+                self.random.choice((1.0, 8.0, 25.0)),
+            )
+            for _ in range(self.random.choice((0, 1, 1, 2)))
+        ]
+        losses.sort(key=lambda loss: loss.after)
+        return msgspec.structs.replace(deed, replicas=replicas, losses=tuple(losses), restarts=(), wishes=())
 
     def wants(self, wanted: int) -> list[Want]:
         split = self.number(0, wanted)

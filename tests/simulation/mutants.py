@@ -41,12 +41,14 @@ class Mutant(NamedTuple):
         rule: What it breaks, as a verdict begins that catches it.
         patch: Breaks it.
         concerns: Which scenarios may show it.
+        draw: Draws these, from a number; None for scenarios of all kinds.
     """
 
     name: str
     rule: str
     patch: Callable[[], AbstractContextManager[None]]
     concerns: Concerns
+    draw: Callable[[int], Scenario] | None = None
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from bms_async.reconcile.conditions import Synced
-from tests.simulation.bounds import misfortune, tight
+from bms_async.reconcile.conditions import Progressing, Synced
+from tests.simulation.bounds import is_hopeless, misfortune, tight
 from tests.simulation.evidence import SLACK, Evidence
 from tests.simulation.ledger import Exchange, Part
 from tests.simulation.reconciling import Reconciled
@@ -14,8 +15,8 @@ from tests.simulation.wants import Reconcile
 
 _STATUS = {"servers.start": "ACTIVE", "servers.stop": "SHUTOFF"}
 _SOON = 5.0
+_WRITTEN = 0.05
 _A_WHILE = 400.0
-_ENDLESS = 20
 
 
 def judge_reconcilers(evidence: Evidence) -> Iterator[str]:
@@ -63,7 +64,7 @@ class _Judge:
 
     def waves(self) -> Iterator[str]:
         """No more servers are under way at once than a wave has."""
-        if self.one.absent or self.deed.wishes or self.one.was_closed or not _is_smooth(self.scenario):
+        if self.one.absent or self.one.lost or self.deed.wishes or self.one.was_closed or not _is_smooth(self.scenario):
             return
         changes = sorted(
             change
@@ -81,7 +82,7 @@ class _Judge:
 
     def converged(self) -> Iterator[str]:
         """All is as desired within a reading after the last disturbance, and what jobs and limits take."""
-        if self.one.was_closed or self.evidence.closed_early or _is_hopeless(self.scenario):
+        if self.one.was_closed or self.evidence.closed_early or is_hopeless(self.scenario):
             return
         if self.one.not_synced is not None:
             yield f"it is not in time: {self.one.not_synced}"
@@ -105,13 +106,14 @@ class _Judge:
         if self.one.conditions.keys() != self.one.now_desired.keys():
             yield f"it has {len(self.one.conditions)} conditions, and {len(self.one.now_desired)} servers are desired"
         for server_id, condition in self.one.conditions.items():
-            told = self.one.last_told.get(server_id)
-            # The times of a machine that slept are counted anew.
-            if told is None or type(told.condition) is not type(condition):
+            told = self.one.told_then.get(server_id)
+            # Of a server of which nothing is known yet, nobody is told; and what a machine that slept tells of times.
+            is_told = isinstance(condition, Progressing) if told is None else type(told.condition) is type(condition)
+            if not is_told:
                 yield f"{server_id} is {condition}, and who subscribed was told {told}"
                 return
-            is_so = self.powered(server_id, at) is (self.one.now_desired.get(server_id) == "ACTIVE")
-            if isinstance(condition, Synced) and not is_so and not _is_hopeless(self.scenario):
+            is_read = not is_hopeless(self.scenario)
+            if isinstance(condition, Synced) and is_read and not self._was_so(server_id, at):
                 yield f"{server_id} is said to be as desired, and it is not"
                 return
 
@@ -131,10 +133,25 @@ class _Judge:
         """Return whether a server showed that it is on."""
         ledger = self.evidence.ledger
         lag = self.scenario.state_lag
-        changes = [(part.ends + lag, part.action != "stop") for part in self.parts(server_id) if part.changes]
+        changes = [
+            # A reboot that fails leaves it off.
+            (part.ends + lag, part.changes and part.action != "stop")
+            for part in self.parts(server_id)
+            if part.changes or (part.obeyed and part.action == "reboot")
+        ]
         changes += [(each.ended, each.status == "ACTIVE") for each in ledger.drifts.get(server_id, ())]
         past = [change for change in sorted(changes) if change[0] <= at]
         return past[-1][1] if past else ledger.powered[server_id]
+
+    def _was_so(self, server_id: str, at: float) -> bool:
+        """Return whether a server was as desired when it was last read, or is by a job that its state lags behind."""
+        wanted = self.one.now_desired.get(server_id) == "ACTIVE"
+        read = at - self.deed.resync - (_SOON if _is_smooth(self.scenario) else _A_WHILE)
+        ends = [
+            change.ended - SLACK for change in self.evidence.ledger.drifts.get(server_id, ()) if change.ended > read
+        ]
+        shown = at + self.scenario.state_lag
+        return any(self.powered(server_id, moment) is wanted for moment in (read, at - SLACK, shown, *ends))
 
     def is_well(self, server_id: str) -> bool:
         """Return whether a server can be brought to what is desired."""
@@ -163,18 +180,22 @@ class _Judge:
 
     def _is_excused(self, server_id: str, each: Exchange) -> bool:
         """Return whether the reconciler could not know better: somebody else was at it, or an answer was not clear."""
-        since = each.began - self.old
+        since, arrived = each.began - self.old, each.arrived or each.began
         drifts = self.evidence.ledger.drifts.get(server_id, ())
         return (
-            any(change.ended >= since and change.began <= (each.arrived or 0.0) for change in drifts)
-            or any(began <= each.began and ended >= since for began, ended in self.one.absent)
+            any(change.ended >= since and change.began <= arrived for change in drifts)
+            or any(began <= arrived and ended >= since for began, ended in self.one.absent)
+            or any(part.ends <= arrived <= part.ends + self.scenario.state_lag for part in self.parts(server_id))
             or any(wished.server_id == server_id and wished.began <= each.began for wished in self.one.wished)
             or any(not self._is_clear(other) for other in self.calls(server_id) if other.began < each.began)
             or any(self._is_lost(part, each.began) for part in self.parts(server_id) if part.asked_at < each.began)
         )
 
     def _is_clear(self, other: Exchange) -> bool:
-        return other.status is not None and other.status < 300 and not other.garbled
+        ended = math.inf if other.ended is None else other.ended
+        # What is not written down is not known to who comes after.
+        died = any(other.began - SLACK <= lost <= ended + _WRITTEN for lost in self.one.lost)
+        return other.status is not None and other.status < 300 and not other.garbled and not died
 
     def _is_lost(self, part: Part, at: float) -> bool:
         return self.evidence.why_lost(part.job_id, at) is not None
@@ -193,7 +214,8 @@ class _Judge:
             for part in self.parts(wished.server_id)
             if part.asked_at <= (wished.ended or 0.0)
         ]
-        return max([self.one.began, *begins, *ends, *wishes, *done, *(ended for _, ended in self.one.absent)])
+        lives = [*self.one.lost, *(ended for _, ended in self.one.absent)]
+        return max([self.one.began, *begins, *ends, *wishes, *done, *lives])
 
 
 def _is_smooth(scenario: Scenario) -> bool:
@@ -201,8 +223,3 @@ def _is_smooth(scenario: Scenario) -> bool:
     return not (scenario.limits or scenario.mishaps or scenario.foreign or scenario.latency[1] > 1) and all(
         isinstance(deed, Reconcile) for deed in scenario.deeds
     )
-
-
-def _is_hopeless(scenario: Scenario) -> bool:
-    """Whether calls fail for ever, or jobs are told of in a way that nobody can trust."""
-    return bool(scenario.foreign) or any(mishap.count > _ENDLESS for mishap in scenario.mishaps)

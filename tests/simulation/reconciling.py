@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
-from bms_async import BmsClient, BmsError, ClientClosedError, NotSyncedError, Reconciler
-from bms_async.reconcile.backoff import Backoff
-from bms_async.reconcile.make import make_reconciler
-from tests.simulation.bounds import misfortune, tight
+from bms_async import Backoff, BmsClient, BmsError, ClientClosedError, NotSyncedError, Reconciler, Runs
+from tests.simulation.bounds import is_hopeless, misfortune, tight
 from tests.simulation.ledger import RecordingCloud
+from tests.simulation.replicas import Replicas
 from tests.simulation.scenario import Scenario
-from tests.simulation.wants import Reconcile, Want, WishMany
+from tests.simulation.wants import Loss, Reconcile, Want, WishMany
 from tests.simulation.wishing import Wished, wish_many
 from tests.simulation.world_time import world_time
+
+_A_MOMENT, _A_WHILE = 0.5, 600.0
 
 
 @dataclass(slots=True)
@@ -27,10 +29,13 @@ class Reconciled:
         servers: The deed's servers.
         desired: What was desired of which server from when on, in order.
         absent: When nobody was there, between two lives.
+        lost: When a replica was killed or closed.
+        clients: The clients of its replicas.
         wished: What others wished for its servers.
         conditions: What it said of its servers in the end, and when that was.
         not_synced: What was not as desired in time.
         last_told: The last change of each server that a subscriber read in its last life.
+        told_then: The same when that was.
     """
 
     deed: Reconcile
@@ -38,12 +43,15 @@ class Reconciled:
     began: float
     desired: list[tuple[float, str, str | None]] = field(default_factory=list)
     absent: list[tuple[float, float]] = field(default_factory=list)
+    lost: list[float] = field(default_factory=list)
+    clients: list[BmsClient] = field(default_factory=list)
     wished: list[Wished] = field(default_factory=list)
     conditions: dict[str, Any] = field(default_factory=dict)
     looked_at: float | None = None
     not_synced: str | None = None
     was_closed: bool = False
     last_told: dict[str, Any] = field(default_factory=dict)
+    told_then: dict[str, Any] = field(default_factory=dict)
 
     @property
     def now_desired(self) -> dict[str, str]:
@@ -59,6 +67,7 @@ async def reconcile(
     cloud: RecordingCloud,
     servers: list[str],
     reconciled: list[Reconciled],
+    make: Callable[[Runs], BmsClient],
 ) -> None:
     """Have a reconciler do what its deed says, and wait until all is as desired.
 
@@ -69,6 +78,7 @@ async def reconcile(
         cloud: Where its servers are.
         servers: The deed's servers.
         reconciled: Where it is written down.
+        make: Makes the client of a replica.
     """
     one = Reconciled(deed, servers, world_time())
     reconciled.append(one)
@@ -77,6 +87,9 @@ async def reconcile(
         if deed.wishes:
             wishes = WishMany(0.0, 0, deed.count, deed.wishes)
             users.start_soon(wish_many, bms, wishes, servers, one.wished)
+        if deed.replicas:
+            await _live_durably(scenario, one, cloud, make)
+            return
         try:
             await _live(scenario, one, bms, cloud)
         except* ClientClosedError:
@@ -86,7 +99,7 @@ async def reconcile(
 async def _live(scenario: Scenario, one: Reconciled, bms: BmsClient, cloud: RecordingCloud) -> None:
     begins = 0.0
     for number, (ends, gap) in enumerate((*one.deed.restarts, (None, 0.0))):
-        power = _make(scenario, one.deed, bms, number)
+        power = _make(one.deed, bms, number)
         async with power:
             # Whoever begins anew says again what is desired.
             power.replace(one.now_desired)
@@ -107,18 +120,44 @@ async def _live(scenario: Scenario, one: Reconciled, bms: BmsClient, cloud: Reco
             begins = ends
 
 
-def _make(scenario: Scenario, deed: Reconcile, bms: BmsClient, number: int) -> Reconciler:
+async def _live_durably(
+    scenario: Scenario, one: Reconciled, cloud: RecordingCloud, make: Callable[[Runs], BmsClient]
+) -> None:
+    deed = one.deed
+    # Whoever begins anew says again what is desired: what had not been written down is lost.
+    replicas = Replicas(deed, make, on_life=lambda power: power.replace(one.now_desired))
+    one.clients = replicas.clients
+    async with anyio.create_task_group() as tasks:
+        for number in range(deed.replicas):
+            await replicas.open(number, tasks)
+        async with anyio.create_task_group() as users:
+            for loss in deed.losses:
+                users.start_soon(_lose, replicas, one, loss, tasks)
+            for want in deed.wants:
+                await _sleep_until(one.began + want.after)
+                replica = replicas.any
+                if replica is not None:
+                    _want(replica.power, one, want)
+        await _sleep_until(one.began + deed.last_word)
+        replica = replicas.any
+        assert replica is not None
+        async with anyio.create_task_group() as users:
+            users.start_soon(_listen, replica.power, one)
+            await _end(scenario, one, replica.power, cloud)
+            users.cancel_scope.cancel()
+        await replicas.close()
+
+
+async def _lose(replicas: Replicas, one: Reconciled, loss: Loss, tasks: TaskGroup) -> None:
+    await _sleep_until(one.began + loss.after)
+    one.lost.append(world_time())
+    await replicas.lose(loss, tasks)
+
+
+def _make(deed: Reconcile, bms: BmsClient, number: int) -> Reconciler:
     base, cap = deed.backoff
-    return make_reconciler(
-        bms._session,
-        bms._watcher,
-        resync=deed.resync,
-        backoff=Backoff(base, cap),
-        wave_size=deed.wave_size,
-        rollout=None,
-        name=f"life {number}",
-        check=True,
-        random=Random(f"reconciler {scenario.seed} {number}"),
+    return bms.reconciler(
+        resync=deed.resync, backoff=Backoff(base, cap), wave_size=deed.wave_size, name=f"life {number}"
     )
 
 
@@ -145,11 +184,14 @@ async def _end(scenario: Scenario, one: Reconciled, power: Reconciler, cloud: Re
         if not machines[server_id].faulty and not machines[server_id].locked and machines[server_id].status != "ERROR"
     ]
     try:
-        await power.synced(healthy, timeout=tight(scenario, one.deed) + misfortune(scenario))
+        patience = _A_WHILE if is_hopeless(scenario) else misfortune(scenario)
+        await power.synced(healthy, timeout=tight(scenario, one.deed) + patience)
         await anyio.sleep(one.deed.stays)
     except NotSyncedError as error:
         one.not_synced = str(error)
-    one.conditions = dict(power.conditions())
+    # Who subscribed is told a moment later.
+    await anyio.sleep(_A_MOMENT)
+    one.conditions, one.told_then = dict(power.conditions()), dict(one.last_told)
     one.looked_at = world_time()
 
 

@@ -105,8 +105,9 @@ def _r3(played: Played) -> Iterator[str]:
     for called in played.done.calls:
         for server_id in called.servers if called.deed.action == "reboot" else ():
             requests[server_id] = requests.get(server_id, 0) + 1
-    for one in (*played.done.wished, *(each for one in played.done.reconciled for each in one.wished)):
-        requests[one.server_id] = requests.get(one.server_id, 0) + (one.wish.action == "reboot")
+    reconciled = (each for one in played.done.reconciled for each in one.wished)
+    for wished in (*played.done.wished, *reconciled):
+        requests[wished.server_id] = requests.get(wished.server_id, 0) + (wished.wish.action == "reboot")
     for server_id, parts in played.ledger.parts.items():
         reboots = sum(part.action == "reboot" and part.obeyed for part in parts)
         if reboots > requests.get(server_id, 0):
@@ -124,14 +125,17 @@ def _r4_and_r10(played: Played) -> Iterator[str]:
             if renewing and what == "requests in flight":
                 continue
             yield f"R10 {size} {what} are kept when there is nothing more to do"
-    if played.most_open > _CONNECTIONS * (1 + scenario.workers):
+    clients = 1 + scenario.workers + sum(len(one.clients) for one in played.done.reconciled)
+    if played.most_open > _CONNECTIONS * clients:
         yield f"R10 {played.most_open} requests were under way at once"
     batches = sum(each.operation in _POWER for each in played.exchanges)
     users = sum(len(ran.seen) + 3 for ran in played.done.runs) + sum(len(called.waited) for called in played.done.calls)
     batches += (4 * batches + 20 * (scenario.workers + len(scenario.deaths))) if scenario.workers else 0
     # Workers, and checks.
     users += sum(len(ran.handed) for ran in played.done.runs if _has_many_tasks(ran.deed))
-    users += 3 * len(played.done.wished) + sum(40 + 3 * len(each.deed.wishes) for each in played.done.reconciled)
+    users += 3 * len(played.done.wished) + sum(
+        40 * (1 + len(each.clients)) + 3 * len(each.deed.wishes) for each in played.done.reconciled
+    )
     bound = 60 * len(played.done.runs) + batches + users + 3 * _CONNECTIONS + len(scenario.deeds) + 30
     if played.most_tasks > bound:
         yield f"R10 there were {played.most_tasks} tasks at once, and {bound} would be many"

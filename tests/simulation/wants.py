@@ -69,6 +69,15 @@ class Drifted(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float = 0.0
 
 
+class Loss(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A replica that is killed in the middle of what it does, or closed; after some seconds another one is there."""
+
+    after: float
+    replica: int
+    kind: Literal["killed", "closed"] = "killed"
+    seconds: float = 5.0
+
+
 class Reconcile(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     """A reconciler over servers of its own.
 
@@ -78,6 +87,8 @@ class Reconcile(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
         restarts: When it is left, and for how many seconds nobody is there.
         wishes: What others wish for single servers of these.
         stays: Seconds that it goes on once all is as desired.
+        replicas: How many processes keep the same states by one journal; 0 for one that has none.
+        losses: What becomes of these.
     """
 
     at: float
@@ -92,6 +103,8 @@ class Reconcile(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     restarts: tuple[tuple[float, float], ...] = ()
     wishes: tuple[Wish, ...] = ()
     stays: float = 0.0
+    replicas: int = 0
+    losses: tuple[Loss, ...] = ()
 
     @property
     def last_word(self) -> float:
@@ -100,6 +113,7 @@ class Reconcile(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
             *(want.after for want in self.wants),
             *(drift.after + drift.seconds for drift in self.drifts),
             *(after + gap for after, gap in self.restarts),
+            *(loss.after + loss.seconds for loss in self.losses),
             *(wish.after for wish in self.wishes),
             0.0,
         )
