@@ -201,3 +201,22 @@ def kept(folder: Path) -> tuple[int, int]:
     with closing(sqlite3.connect(folder / "runs.db")) as file:
         rows, states = file.execute("SELECT count(*), count(status) FROM bms_async_desired").fetchone()
     return rows, states
+
+
+def test_attempts_that_led_to_the_end_in_the_meantime_are_no_reason_to_wait(tmp_path: Path) -> None:
+    async def main(site: Site) -> None:
+        async with AsyncExitStack() as stack:
+            bms, acting, other = await Pair(stack, site).open()
+            acting.want(ServerStatus.SHUTOFF, site.ids)
+            await until_tried(acting, site.ids[0], 2)
+            site.cloud.turn_off(*site.ids)
+            await acting.synced()
+            await advance(3.0)
+            await kill(bms)
+            site.cloud.turn_on(*site.ids)
+            calls = site.calls("servers.stop")
+            await until_leading(other)
+            await advance(10.0)
+            assert site.calls("servers.stop") == calls + 1
+
+    at_a_site(tmp_path, main, servers=2, fail_share=1.0)
