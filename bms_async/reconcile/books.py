@@ -112,7 +112,6 @@ class Books(Ledger):
         self.to_look.pop(server_id, None)
         entry.seen_at = began_at
         entry.seen = None
-        self.unready(server_id)
         if state is None:
             self.leave_alone(server_id, entry, MISSING, now)
         elif server_id in self._held or state.task_state or state.is_rebooting:
@@ -121,7 +120,10 @@ class Books(Ledger):
             self.leave_alone(server_id, entry, f"its status is {state.status or 'not known'}", now)
         else:
             entry.seen, entry.is_locked = state.status, bool(state.locked)
-            self._compare(server_id, entry, began_at, now, random)
+            if self._compare(server_id, entry, began_at, now, random):
+                # It keeps its place: those that are tried again and again would else be before it for ever.
+                return
+        self.unready(server_id)
 
     def begin(self, action: ReconcileAction, count: int, now: float) -> tuple[str, ...]:
         """Take servers to be acted on, and note that they are under way.
@@ -237,8 +239,8 @@ class Books(Ledger):
         else:
             self.wait(server_id, entry, now)
 
-    def _compare(self, server_id: str, entry: Entry, began_at: float, now: float, random: float) -> None:
-        """Compare what a reading has shown of an idle server with what is desired."""
+    def _compare(self, server_id: str, entry: Entry, began_at: float, now: float, random: float) -> bool:
+        """Compare what a reading has shown of an idle server with what is desired; return whether to act on it."""
         trouble = self.troubles.get(server_id)
         if entry.seen is entry.desired:
             self.troubles.pop(server_id, None)
@@ -259,6 +261,8 @@ class Books(Ledger):
             self.show_progress(server_id, entry, Kind.BUSY, str(trouble.reason), now)
         else:
             self.wait(server_id, entry, now)
+            return True
+        return False
 
     def _is_doubtful(self, server_id: str, entry: Entry, began_at: float) -> bool:
         """Return whether a reading that contradicts a success is to be repeated before it counts."""

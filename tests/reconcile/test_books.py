@@ -422,3 +422,14 @@ def test_a_synced_server_takes_few_bytes() -> None:
         tracemalloc.stop()
     assert books.unsynced == 0
     assert taken / len(ids) < 400
+
+
+def test_a_server_that_waits_is_before_those_that_are_tried_again() -> None:
+    books = books_of(a=ON, b=ON, c=ON)
+    for server_id in SERVERS:
+        see(books, server_id, 1.0, state(OFF))
+    assert books.begin("servers.start", 1, 1.0) == ("a",)
+    end(books, "a", 2.0, OutcomeState.FAILED)
+    for server_id in SERVERS:
+        see(books, server_id, 100.0, state(OFF))
+    assert books.begin("servers.start", 3, 100.0) == ("b", "c", "a")
