@@ -83,6 +83,14 @@ class Books(Ledger):
             self.troubles[server_id] = Trouble(reason=reason, attempts=attempts, retry_at=retry_at)
             self.show(server_id, entry, Kind.DEGRADED, reason, now, changed=True)
 
+    def absolve(self, server_id: str, now: float) -> None:
+        """Adopt that the attempts of an earlier leader came to their end."""
+        entry, trouble = self.entries.get(server_id), self.troubles.get(server_id)
+        if entry is None or trouble is None or trouble.left_alone is not None or server_id in self.under_way:
+            return
+        del self.troubles[server_id]
+        self.look_again(server_id, entry, now)
+
     def observe(self, server_id: str, state: ServerState | None, *, began_at: float, now: float, random: float) -> None:
         """Note the state of a server.
 
