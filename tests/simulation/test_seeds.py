@@ -21,7 +21,7 @@ from tests.simulation.seeds import replay_line, shrink, try_scenario, try_seed
 from tests.simulation.wants import Reconcile, WishMany
 from tests.simulation.world import play
 
-FIRST, SEEDS = 100, 40
+FIRST, SEEDS = 100, 30
 YIELD_EVERY = 10
 
 
