@@ -141,10 +141,14 @@ class PowerChanges:
             ClientClosedError: The client was closed.
         """
         while True:
-            while (name := self._next_name()) is not None:
-                self._read += 1
+            while True:
                 if self._read % _YIELD_EVERY == 0:
+                    # Before a name is taken: a reader that is cancelled here, and reads on, misses none.
                     await anyio.lowlevel.checkpoint()
+                name = self._next_name()
+                if name is None:
+                    break
+                self._read += 1
                 change = self._hub.teller.change(name)
                 if change is not None:
                     return change
