@@ -148,7 +148,7 @@ def tight(scenario: Scenario, deed: Reconcile) -> float:
     pages = -(scenario.servers // -scenario.page_cap)
     reading = _ABSORBED + 4 * pages * scenario.latency[1]
     one = scenario.job_seconds[1] + scenario.job_hidden_seconds + scenario.state_lag + _A_POLL + 4 * scenario.latency[1]
-    seconds = deed.resync + reading + -(deed.wanted // -deed.wave_size) * one
+    seconds = deed.resync + reading + -(deed.wanted // -deed.at_once) * one
     if deed.replicas:
         # A lease, and looks at the journal.
         seconds += 2 * _LEASE + _A_POLL

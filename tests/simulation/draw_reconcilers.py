@@ -13,7 +13,7 @@ from tests.simulation.wants import Drifted, Loss, Reconcile, Want, Wish
 
 _SHARE = 0.15
 _ALONE_SHARE = 0.7
-_DURABLE_SHARE = 0.25
+_DURABLE_SHARE, _ROLLOUT_SHARE = 0.25, 0.15
 _MAX_WAVES = 6
 _OPERATIONS = ("servers.start", "servers.stop", "servers.list", "jobs.get")
 _STATUSES: tuple[Literal["ACTIVE", "SHUTOFF"], ...] = ("ACTIVE", "SHUTOFF")
@@ -104,6 +104,8 @@ class _Draw(Dice):
             wishes=tuple(self.wishes(wanted)) if self.chance(0.2) else (),
             stays=self.random.choice((0.0, 20.0, 70.0)),
         )
+        if self.chance(_ROLLOUT_SHARE):
+            deed = msgspec.structs.replace(deed, room=max(self.random.choice((1, 2)), -(wanted // -_MAX_WAVES)))
         # Each client has a token of its own.
         if scenario.auth != "password" and not scenario.foreign and self.chance(_DURABLE_SHARE):
             deed = self.durable(deed)
@@ -117,7 +119,7 @@ class _Draw(Dice):
             Loss(
                 self.seconds(0, 60),
                 self.number(0, replicas - 1),
-                self.random.choice(("killed", "killed", "closed")),
+                self.random.choice(("killed", "killed", "closed", "stalls")),
                 self.random.choice((1.0, 8.0, 25.0)),
             )
             for _ in range(self.random.choice((0, 1, 1, 2)))

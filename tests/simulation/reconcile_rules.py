@@ -77,12 +77,15 @@ class _Judge:
         for _, change in changes:
             under_way += change
             worst = max(worst, under_way)
-        if worst > self.deed.wave_size:
-            yield f"{worst} servers were under way at once, and wave_size is {self.deed.wave_size}"
+        if worst > self.deed.at_once:
+            yield f"{worst} servers were under way at once, and {self.deed.at_once} may be"
 
     def converged(self) -> Iterator[str]:
         """All is as desired within a reading after the last disturbance, and what jobs and limits take."""
         if self.one.was_closed or self.evidence.closed_early or is_hopeless(self.scenario):
+            return
+        if self.deed.room is not None and (self.scenario.fail_share or self.scenario.locked_share):
+            # Those that fail take the room of the others.
             return
         if self.one.not_synced is not None:
             yield f"it is not in time: {self.one.not_synced}"
@@ -194,7 +197,7 @@ class _Judge:
     def _is_clear(self, other: Exchange) -> bool:
         ended = math.inf if other.ended is None else other.ended
         # What is not written down is not known to who comes after.
-        died = any(other.began - SLACK <= lost <= ended + _WRITTEN for lost in self.one.lost)
+        died = any(other.began - SLACK <= last and first <= ended + _WRITTEN for first, last in self.one.lost)
         return other.status is not None and other.status < 300 and not other.garbled and not died
 
     def _is_lost(self, part: Part, at: float) -> bool:
@@ -214,7 +217,7 @@ class _Judge:
             for part in self.parts(wished.server_id)
             if part.asked_at <= (wished.ended or 0.0)
         ]
-        lives = [*self.one.lost, *(ended for _, ended in self.one.absent)]
+        lives = [ended for _, ended in (*self.one.lost, *self.one.absent)]
         return max([self.one.began, *begins, *ends, *wishes, *done, *lives])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from bms_async import Backoff, BmsClient, BmsError, ClientClosedError, NotSyncedError, Reconciler, Runs
+from bms_async import Backoff, BmsClient, BmsError, ClientClosedError, NotSyncedError, Reconciler, Rollout, Runs
 from tests.simulation.bounds import is_hopeless, misfortune, tight
 from tests.simulation.ledger import RecordingCloud
 from tests.simulation.replicas import Replicas
@@ -29,7 +29,7 @@ class Reconciled:
         servers: The deed's servers.
         desired: What was desired of which server from when on, in order.
         absent: When nobody was there, between two lives.
-        lost: When a replica was killed or closed.
+        lost: When a replica was killed or closed, or from when to when its journal did not answer.
         clients: The clients of its replicas.
         wished: What others wished for its servers.
         conditions: What it said of its servers in the end, and when that was.
@@ -43,7 +43,7 @@ class Reconciled:
     began: float
     desired: list[tuple[float, str, str | None]] = field(default_factory=list)
     absent: list[tuple[float, float]] = field(default_factory=list)
-    lost: list[float] = field(default_factory=list)
+    lost: list[tuple[float, float]] = field(default_factory=list)
     clients: list[BmsClient] = field(default_factory=list)
     wished: list[Wished] = field(default_factory=list)
     conditions: dict[str, Any] = field(default_factory=dict)
@@ -150,14 +150,19 @@ async def _live_durably(
 
 async def _lose(replicas: Replicas, one: Reconciled, loss: Loss, tasks: TaskGroup) -> None:
     await _sleep_until(one.began + loss.after)
-    one.lost.append(world_time())
+    began = world_time()
     await replicas.lose(loss, tasks)
+    one.lost.append((began, world_time() if loss.kind == "stalls" else began))
 
 
 def _make(deed: Reconcile, bms: BmsClient, number: int) -> Reconciler:
     base, cap = deed.backoff
     return bms.reconciler(
-        resync=deed.resync, backoff=Backoff(base, cap), wave_size=deed.wave_size, name=f"life {number}"
+        resync=deed.resync,
+        backoff=Backoff(base, cap),
+        wave_size=deed.wave_size,
+        rollout=None if deed.room is None else Rollout(max_unavailable=deed.room),
+        name=f"life {number}",
     )
 
 

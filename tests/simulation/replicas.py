@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
-from bms_async import Backoff, BmsClient, ClientClosedError, Reconciler, Runs
+from bms_async import Backoff, BmsClient, ClientClosedError, Reconciler, Rollout, Runs
 from tests.simulation.wants import Loss, Reconcile
 from tests.simulation.workers import Worker
 
@@ -64,7 +64,10 @@ class Replicas:
         await worker.open(works=False)
         base, cap = self._deed.backoff
         power = worker.client.reconciler(
-            resync=self._deed.resync, backoff=Backoff(base, cap), wave_size=self._deed.wave_size
+            resync=self._deed.resync,
+            backoff=Backoff(base, cap),
+            wave_size=self._deed.wave_size,
+            rollout=None if self._deed.room is None else Rollout(max_unavailable=self._deed.room),
         )
         replica = Replica(worker, power, anyio.Event())
         opened = anyio.Event()
@@ -85,9 +88,13 @@ class Replicas:
 
     async def lose(self, loss: Loss, tasks: TaskGroup) -> None:
         """Lose one of them, and have another one in its place after a while."""
-        replica = self.alive.pop(loss.replica, None)
+        replica = self.alive.get(loss.replica)
         if replica is None:
             return
+        if loss.kind == "stalls":
+            await replica.worker.stall(loss.seconds)
+            return
+        del self.alive[loss.replica]
         if loss.kind == "killed":
             await replica.worker.kill()
             replica.left.set()

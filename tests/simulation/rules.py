@@ -53,6 +53,8 @@ def broken_rules(played: Played) -> list[str]:
 def _stood_still(played: Played) -> bool:
     """Whether a worker may have gone on with what another one has taken over meanwhile."""
     scenario = played.scenario
+    if any(loss.kind == "stalls" for one in played.done.reconciled for loss in one.deed.losses):
+        return True
     return scenario.workers > 0 and (
         any(death.kind == "stalls" for death in scenario.deaths)
         or any(isinstance(deed, Suspend) for deed in scenario.deeds)

@@ -70,11 +70,14 @@ class Drifted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Loss(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A replica that is killed in the middle of what it does, or closed; after some seconds another one is there."""
+    """A replica that is killed in the middle of what it does, or closed, and has a successor after some seconds.
+
+    Or its journal does not answer for so long, and it goes on.
+    """
 
     after: float
     replica: int
-    kind: Literal["killed", "closed"] = "killed"
+    kind: Literal["killed", "closed", "stalls"] = "killed"
     seconds: float = 5.0
 
 
@@ -89,6 +92,7 @@ class Reconcile(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
         stays: Seconds that it goes on once all is as desired.
         replicas: How many processes keep the same states by one journal; 0 for one that has none.
         losses: What becomes of these.
+        room: How many servers its rollout lets be unavailable at once; None for no rollout.
     """
 
     at: float
@@ -105,6 +109,12 @@ class Reconcile(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     stays: float = 0.0
     replicas: int = 0
     losses: tuple[Loss, ...] = ()
+    room: int | None = None
+
+    @property
+    def at_once(self) -> int:
+        """How many servers may be under way at once."""
+        return self.wave_size if self.room is None else min(self.wave_size, self.room)
 
     @property
     def last_word(self) -> float:

@@ -150,6 +150,8 @@ def _is_of_foreign_code(complaint: str) -> bool:
         or "ForeignFault" in complaint
         or "ForeignCodeError" in complaint
         or "SystemExit" in complaint
+        # Who is killed says so for as long as it takes to be gone.
+        or "ClientClosedError('killed')" in complaint
         # A rollout whose servers could not be read, and nobody waits for it.
         or ("was never retrieved" in complaint and ("servers.list" in complaint or "servers.get" in complaint))
     )
