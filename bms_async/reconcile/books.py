@@ -76,8 +76,9 @@ class Books(Ledger):
 
     def forget(self, server_id: str) -> None:
         """Desire nothing of a server; what is under way goes on."""
-        self.refused.pop(server_id, None)
-        self.remove(server_id)
+        if self.refused.pop(server_id, None) is not None or self.entries.get(server_id) is not None:
+            self.remove(server_id)
+            self._on_change(server_id)
 
     def remember(self, server_id: str, reason: str, attempts: int, retry_at: float, now: float) -> None:
         """Adopt what an earlier leader knew of failed attempts."""
