@@ -84,7 +84,7 @@ class Engine:
             from .hook_events import ReconcilerHookEvents  # noqa: PLC0415 - most clients have no hooks
 
             self._events = ReconcilerHookEvents(hooks, options.name, self.books, teller)
-        self.inbox = Inbox(self.books, memory, check=options.check, on_change=self.wake)
+        self.inbox = Inbox(self.books, memory, check=options.check, on_change=self.wake, on_force=self.hub.wake)
         self.looking = Looking(
             self.books,
             looks,
