@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test check lint compiled docs browser bench soak soak-sockets soak-limits soak-runs clean
 
 demo: $(STAMP)
-	$(BIN)/python examples/fleet_power.py --servers 10000 --seed 7 --fail-share 0.01 stop start reboot
+	$(BIN)/python examples/demo.py
 
 # On all cores; the tests of one file share what they set up, and so a process.
 test: $(STAMP)

@@ -5,7 +5,7 @@ server that a reboot may have reached is never sent again, whichever process die
 
 How: that a request is about to leave is logged before it does. A batch that is found so, because its worker died, may
 have been accepted. It is settled by the servers' states, as one whose response was lost, and only a start or a stop is
-sent again. Sending, isolation, reconciliation and the making of outcomes are the parts of a `FleetRun`, with a tracker
+sent again. Sending, isolation, proof by states and the making of outcomes are the parts of a `FleetRun`, with a tracker
 for this batch alone. What they want to have sent again becomes batches of the log, written together with the end of
 this one.
 
@@ -35,7 +35,7 @@ from .durable_log import BatchLog, FollowingBatch
 from .following import Following
 from .isolate import Isolation
 from .plan import RETRY_DELAYS, AbortRule, Intake
-from .reconcile import Reconciler
+from .proving import StateProver
 from .rollout.gate import Gate
 from .state_reader import StateReader
 from .submit import SendBatch, Submitter
@@ -106,13 +106,13 @@ class DurableBatch:
         self._batch = batch
         self._tracker = tracker = RunTracker(action, Intake(), AbortRule(None, 1), hold=verify)
         self._following = Following(tracker, retry=retry)
-        self._reconciler = Reconciler(tracker, reader)
+        self._prover = StateProver(tracker, reader)
         self._submitter = Submitter(
             tracker,
             self._following,
             self._send_batch,
             isolation=Isolation(tracker, self._following, reader),
-            reconciler=self._reconciler,
+            prover=self._prover,
             on_job=None,
             concludes_on_close=False,
         )
@@ -218,7 +218,7 @@ class DurableBatch:
             batch.in_doubt = True
             await self._submitter.settle(batch, _lost(self._tracker.action))
         if self._verifies and self._tracker.awaiting_verification:
-            await self._reconciler.verify()
+            await self._prover.verify()
 
     async def _send_batch(
         self,

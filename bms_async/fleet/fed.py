@@ -1,6 +1,6 @@
 """Power runs that are fed: whoever begins one hands out its servers as they come, and may change a batch to the last.
 
-It is an ordinary run in all else: its batches are isolated, reconciled and sent again by the same parts.
+It is an ordinary run in all else: its batches are isolated, settled by states and sent again by the same parts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The work of a power action: batches of servers, a job for each, and the states of servers where those fail.
 
-``source -> scheduler -> submit -> (isolate | reconcile) -> tracker``
+``source -> scheduler -> submit -> (isolate | prove) -> tracker``
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bms_async.jobs import JobHandle
 from .batch import Batch
 from .isolate import Isolation
 from .options import RunOptions
-from .reconcile import Reconciler
+from .proving import StateProver
 from .scheduler import BatchScheduler
 from .source import IdSource
 from .state_reader import StateReader
@@ -54,14 +54,14 @@ class PowerWork:
         self.walk = walk
         self._reader = reader
         self._options = options
-        self._reconciler = Reconciler(tracker, reader)
+        self._prover = StateProver(tracker, reader)
         self._scheduler = BatchScheduler(tracker, walk.feed, walk.gate, retry=options.retry_transient)
         self._submitter = Submitter(
             tracker,
             self._scheduler,
             send_batch,
             isolation=Isolation(tracker, self._scheduler, reader),
-            reconciler=self._reconciler,
+            prover=self._prover,
             on_job=options.on_job,
         )
 
@@ -81,7 +81,7 @@ class PowerWork:
             # No further batch is sent, so that the source need not be read to its end.
             self._source.scope.cancel()
         if self._tracker.awaiting_verification:
-            await self._reconciler.verify()
+            await self._prover.verify()
 
     def stop(self) -> None:
         """Send nothing more."""
@@ -96,7 +96,7 @@ class PowerWork:
 
     async def read_states(self, batches: Collection[Batch]) -> None:
         """Read the states of servers that are no longer followed once, and conclude what they prove."""
-        await self._reconciler.reconcile_now(batches)
+        await self._prover.prove_now(batches)
 
     async def release(self) -> None:
         """Give the servers whose outcome was held back theirs."""

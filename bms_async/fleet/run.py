@@ -249,7 +249,7 @@ class FleetRun:
                     await self._work.carry_out()
                     self._completed = not self._cancelled
                 if self._timeout is not None and self._tracker.timed_out:
-                    await self._timeout.reconcile()
+                    await self._timeout.prove()
                 await self._conclude()
                 if self._callback is not None:
                     self._callback.close()

@@ -45,7 +45,7 @@ class RunTimeout:
         )
         _log.warning("%s: %d servers are in flight", self._text, tracker.in_flight)
 
-    async def reconcile(self) -> None:
+    async def prove(self) -> None:
         """Read the states of the servers in flight once, and conclude those whose state proves something."""
         await self._work.drain(unknown=self._batches)
         self._batches += [batch for batch in self._tracker.open_batches if batch.default_state is OutcomeState.UNKNOWN]

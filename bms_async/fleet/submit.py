@@ -5,8 +5,8 @@ deferred (R2); and no server is sent again that a reboot may have reached (R3).
 
 A batch is marked as in doubt when the request is handed to the transport, and cleared only by a response that proves
 that the cloud did nothing. So a cancellation, a fault of the credentials or a crash of a callback at any point leaves
-the right state: SKIPPED where it was not in doubt, else UNKNOWN. A batch whose response or job was lost is reconciled
-with the servers' own states; only a start or a stop is sent again after that.
+the right state: SKIPPED where it was not in doubt, else UNKNOWN. A batch whose response or job was lost is settled
+by the servers' own states; only a start or a stop is sent again after that.
 
 Rejected: to end the tasks by their cancellation and conclude each batch in its own task. A thousand that are cancelled
 together run in one pass of the loop, which blocks it; the run concludes open batches one by one instead.
@@ -30,7 +30,7 @@ from .callbacks import call_on_job
 from .isolate import Isolation
 from .options import OnJob
 from .outcome import OutcomeState, judge_sub_job, may_repeat_sub_job
-from .reconcile import Reconciler
+from .proving import StateProver
 from .requeue import Requeue
 from .tracker import RunTracker
 
@@ -51,7 +51,7 @@ class Submitter:
         scheduler: Takes the servers that are to be sent again.
         send_batch: Sends one.
         isolation: Handles refused ones.
-        reconciler: Handles those whose response or job was lost.
+        prover: Handles those whose response or job was lost.
         on_job: Called for each job.
         concludes_on_close: Whether servers have their outcome when the client is closed. If not, another worker goes on
             with them, and a `BatchWithdrawnError` is raised.
@@ -64,7 +64,7 @@ class Submitter:
         send_batch: SendBatch,
         *,
         isolation: Isolation,
-        reconciler: Reconciler,
+        prover: StateProver,
         on_job: OnJob | None,
         concludes_on_close: bool = True,
     ) -> None:
@@ -72,7 +72,7 @@ class Submitter:
         self._scheduler = scheduler
         self._send_batch = send_batch
         self._isolation = isolation
-        self._reconciler = reconciler
+        self._prover = prover
         self._on_job = on_job
         self._concludes_on_close = concludes_on_close
         self._in_flight = anyio.Semaphore(_MAX_IN_FLIGHT)
@@ -232,7 +232,7 @@ class Submitter:
         await self.settle(batch, error)
 
     async def settle(self, batch: Batch, error: BmsError) -> None:
-        """Reconcile the servers of a batch whose response or job was lost with their own states.
+        """Have the states of the servers prove what became of a batch whose response or job was lost.
 
         Those that prove nothing are sent again if that does no harm, and else are UNKNOWN.
 
@@ -242,7 +242,7 @@ class Submitter:
         """
         batch.error = error
         try:
-            shown = await self._reconciler.reconcile(batch)
+            shown = await self._prover.prove(batch)
         except ClientClosedError as closed:
             self._on_closed(batch, OutcomeState.UNKNOWN, error, closed=closed)
             return

@@ -253,7 +253,11 @@ class WishFeed:
             # The next run would fail as this one did, and so on for ever.
             self._queue.skip_waiting(_cannot_be_sent(self._tracker.error))
         self._close()
-        return tuple(self._returned.popleft() for _ in range(min(max_count, len(self._returned))))
+        popped = tuple(self._returned.popleft() for _ in range(min(max_count, len(self._returned))))
+        for server_id in popped:
+            # They are in no batch, so that the run does not call `on_end` for them.
+            self._queue.on_outcome(make_outcome(server_id, OutcomeState.SKIPPED, error=self._tracker.skip_error))
+        return popped
 
     def _take(self, max_count: int) -> tuple[str, ...]:
         """Take the oldest wishes out of the queue and admit their servers; close the run where it cannot take one."""

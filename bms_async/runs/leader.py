@@ -106,11 +106,14 @@ class Leaders:
                 tenure.check()
             finally:
                 tenure.is_over = True
-                self._tenures.discard(tenure)
                 renewing.cancel()
-                tenure.left.set()
         finally:
-            await tenure.resign()
+            try:
+                await tenure.resign()
+            finally:
+                # Not earlier: whoever closes the client waits for this, and closes the journal next.
+                self._tenures.discard(tenure)
+                tenure.left.set()
         if tenure.error is not None:
             raise tenure.error
 

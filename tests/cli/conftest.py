@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bms_async.fleet import reconcile
+from bms_async.fleet import proving
 from tests.cli._helpers import Bms, simulator
 
 
@@ -46,5 +46,5 @@ def endless_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bms]:
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have servers whose states prove nothing given up soon by what runs in this process."""
-    monkeypatch.setattr(reconcile, "_IDLE_TIMEOUT", 0.5)
-    monkeypatch.setattr(reconcile, "_POLL_DELAYS", (0.1,))
+    monkeypatch.setattr(proving, "_IDLE_TIMEOUT", 0.5)
+    monkeypatch.setattr(proving, "_POLL_DELAYS", (0.1,))

@@ -218,9 +218,9 @@ def look_up(words: Sequence[str]) -> str | None:
             place = ROOT / module.replace(".", "/")
             there = place.with_suffix(".py").is_file() or (place / "__main__.py").is_file()
             return None if there else "there is no such module"
-        case ["python", file, *_]:
+        case ["python", file, *_] | ["kubectl", "apply", "-f", file] | ["kopf", "run", *_, file]:
             return None if (ROOT / file).is_file() else "there is no such file"
-        case ["." | "source" | "cd" | "curl" | "kill" | "uvicorn", *_]:
+        case ["." | "source" | "cd" | "curl" | "kill" | "kubectl" | "uvicorn", *_]:
             return None
     return "the tests of the pages do not know this command: teach them"
 

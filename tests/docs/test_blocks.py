@@ -131,5 +131,5 @@ def test_commands_that_are_only_looked_up_must_be_right() -> None:
     assert look_up(["pip", "install", ".[speedups,simulator]"]) is None
     assert look_up(["make", "lint"]) is None
     assert look_up(["python", "-m", "benchmarks.calls"]) is None
-    assert look_up(["python", "examples/fleet_power.py", "--help"]) is None
+    assert look_up(["python", "examples/controller.py", "--help"]) is None
     assert look_up(["python", "examples/nothing.py"]) is not None

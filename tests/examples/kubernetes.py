@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,17 @@ from aiohttp import web
 
 GROUP, VERSION, PLURAL, KIND = "bms.example.com", "v1", "baremetalpowers", "BareMetalPower"
 NAMESPACE = "default"
+
+_VERSIONS = {"groupVersion": f"{GROUP}/{VERSION}", "version": VERSION}
+_ANY = {"singularName": "", "verbs": ["get", "list", "watch", "patch"]}
+_ABOUT_ITSELF = {
+    "/api": {"versions": ["v1"]},
+    "/api/v1": {"resources": [_ANY | {"name": "namespaces", "kind": "Namespace", "namespaced": False}]},
+    "/apis": {"groups": [{"name": GROUP, "preferredVersion": _VERSIONS, "versions": [_VERSIONS]}]},
+    f"/apis/{GROUP}/{VERSION}": {
+        "resources": [_ANY | {"name": name, "kind": KIND, "namespaced": True} for name in (PLURAL, f"{PLURAL}/status")]
+    },
+}
 
 
 class Kubernetes:
@@ -55,6 +67,10 @@ class Kubernetes:
         found: dict[str, Any] = self.objects[name].get("status", {})
         return found
 
+    def conditions(self) -> Counter[str | None]:
+        """How many objects are in each condition."""
+        return Counter(self.status(name).get("condition") for name in self.objects)
+
     async def wait_until(self, is_so: Callable[[], bool]) -> None:
         """Wait until the objects are so."""
         while not is_so():
@@ -89,28 +105,14 @@ class Kubernetes:
             del self.objects[name]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        verbs = ["list", "watch", "patch", "get"]
-        kinds = [{"name": PLURAL, "singularName": "", "kind": KIND, "namespaced": True, "verbs": verbs}]
-        version = {"groupVersion": f"{GROUP}/{VERSION}", "version": VERSION}
-        match request.method, request.path.strip("/").split("/"):
-            case "GET", ["api"]:
-                return web.json_response({"versions": ["v1"]})
-            case "GET", ["apis"]:
-                return web.json_response(
-                    {"groups": [{"name": GROUP, "preferredVersion": version, "versions": [version]}]}
-                )
-            case "GET", ["api", "v1"]:
-                namespaces = {"name": "namespaces", "kind": "Namespace", "namespaced": False}
-                return web.json_response({"resources": [kinds[0] | namespaces]})
-            case "GET", ["apis", group, _] if group == GROUP:
-                return web.json_response({"resources": [*kinds, kinds[0] | {"name": f"{PLURAL}/status"}]})
+        match request.method, request.path.strip("/").removesuffix("/status").split("/"):
             case "GET", [*_, plural] if plural == PLURAL:
                 return await self._list(request)
             case "PATCH", [*_, name] if name in self.objects:
                 return await self._patch(request, name)
-            case "PATCH", [*_, name, "status"] if name in self.objects:
-                return await self._patch(request, name)
-        return web.json_response({}, status=404)
+            case _:
+                found = _ABOUT_ITSELF.get(request.path)
+                return web.json_response(found or {}, status=404 if found is None else 200)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         if "watch" not in request.query:

@@ -99,7 +99,7 @@ SCRIPTS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(
     script=SCRIPTS,
     action=st.sampled_from(["start", "stop", "reboot"]),

@@ -51,6 +51,26 @@ def test_a_subscriber_that_comes_late_begins_with_all_servers() -> None:
     run_virtually(main)
 
 
+def test_a_reader_that_is_cancelled_between_two_changes_misses_none_when_it_reads_on() -> None:
+    async def main() -> None:
+        async with keeping(servers=1200) as kept:
+            kept.power.want("ACTIVE", kept.ids)
+            await kept.power.synced()
+            changes, seen = kept.power.changes(), set[str]()
+            cancelled = 0
+            while len(seen) < 1200:
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    seen.add((await anext(changes)).server_id)
+                if scope.cancelled_caught:
+                    cancelled += 1
+                    with anyio.fail_after(1.0):
+                        seen.add((await anext(changes)).server_id)
+            assert cancelled > 1
+
+    run_virtually(main)
+
+
 def test_a_slow_subscriber_reads_the_last_condition_of_each_server_and_holds_no_more_than_their_ids() -> None:
     async def main() -> None:
         async with keeping(servers=20, job_seconds=(1.0, 2.0)) as kept:

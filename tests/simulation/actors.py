@@ -19,6 +19,7 @@ from bms_async import (
     Job,
     JobHandle,
     Outcome,
+    Runs,
     SubJob,
 )
 from bms_async.fleet.source import ServerRef
@@ -27,6 +28,7 @@ from bms_async.testing import suspend
 from tests.simulation.foreign import ForeignFault, Raiser
 from tests.simulation.ledger import RecordingCloud
 from tests.simulation.network import Network
+from tests.simulation.reconciling import Reconciled, reconcile
 from tests.simulation.rollouts import as_listed, make_call, rollout_of
 from tests.simulation.scenario import (
     Call,
@@ -41,7 +43,7 @@ from tests.simulation.scenario import (
     Scenario,
     Suspend,
 )
-from tests.simulation.wants import WishMany
+from tests.simulation.wants import Reconcile, WishMany
 from tests.simulation.wishing import Wished, wish_many
 from tests.simulation.workers import KeptFleet, Workers
 from tests.simulation.world_time import world_time
@@ -147,6 +149,7 @@ class Done:
     calls: list[Called] = field(default_factory=list)
     heard: list[Heard] = field(default_factory=list)
     wished: list[Wished] = field(default_factory=list)
+    reconciled: list[Reconciled] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
     lists: list[list[str]] = field(default_factory=list)
     closed_at: float | None = None
@@ -163,13 +166,20 @@ class Deeds:
     """Does what the users of a scenario do."""
 
     def __init__(
-        self, scenario: Scenario, cloud: RecordingCloud, bms: BmsClient, network: Network, workers: Workers | None
+        self,
+        scenario: Scenario,
+        cloud: RecordingCloud,
+        bms: BmsClient,
+        network: Network,
+        workers: Workers | None,
+        make: Callable[[Runs], BmsClient],
     ) -> None:
         self._scenario = scenario
         self._cloud = cloud
         self._bms = bms
         self._network = network
         self._workers = workers
+        self._make = make
         self._ids = list(cloud.servers)
         self.done = Done()
         self.most_tasks = 0
@@ -201,6 +211,11 @@ class Deeds:
                     await self._listen(deed)
                 case WishMany():
                     await wish_many(self._bms, deed, self._pick(deed.first, deed.count), self.done.wished)
+                case Reconcile():
+                    servers = self._pick(deed.first, deed.count)
+                    await reconcile(
+                        self._scenario, deed, self._bms, self._cloud, servers, self.done.reconciled, self._make
+                    )
                 case Revoke():
                     self._cloud.revoke_tokens()
                 case Suspend():

@@ -11,6 +11,7 @@ import msgspec
 from bms_async.simulator import DroppedMarker, ShortPage
 from tests.simulation.dice import Dice
 from tests.simulation.draw_natives import with_natives
+from tests.simulation.draw_reconcilers import with_reconcilers
 from tests.simulation.draw_walks import with_walks
 from tests.simulation.draw_wishes import with_wishes
 from tests.simulation.scenario import (
@@ -42,7 +43,7 @@ def draw_scenario(seed: int, random: Random | None = None, *, walks: bool = True
         seed: What all else is drawn from that the scenario itself does not say: job durations, latencies, jitter.
         random: What the scenario is drawn from, by default the same seed.
         walks: Whether runs have rollouts, are paused, make a call for each server, or are native ones, and whether
-            there are wishes.
+            there are wishes and reconcilers.
     """
     draw = _Draw(random or Random(f"scenario {seed}"))
     scenario = draw.with_bounds_and_renames(draw.with_listeners(draw.scenario(seed)))
@@ -56,7 +57,8 @@ def draw_scenario(seed: int, random: Random | None = None, *, walks: bool = True
         return scenario
     scenario = with_walks(scenario, random or Random(f"walks {seed}"))
     scenario = with_natives(scenario, random or Random(f"natives {seed}"))
-    return with_wishes(scenario, random or Random(f"wishes {seed}"))
+    scenario = with_wishes(scenario, random or Random(f"wishes {seed}"))
+    return with_reconcilers(scenario, random or Random(f"reconcilers {seed}"))
 
 
 _OPERATIONS = ("servers.start", "servers.stop", "servers.reboot", "jobs.get", "servers.get", "servers.list")

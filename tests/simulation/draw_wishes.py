@@ -25,6 +25,17 @@ def with_wishes(scenario: Scenario, random: Random) -> Scenario:
     return draw.with_wishes(scenario) if 1.0 - draw.random.random() < _SHARE else scenario
 
 
+def draw_wishes(seed: int) -> Scenario:
+    """Draw a scenario with wishes and nothing else.
+
+    Args:
+        seed: What it is drawn from.
+    """
+    draw = _Draw(Random(f"wishes alone {seed}"))
+    scenario = Scenario(seed=seed, stopped_share=0.3, latency=draw.random.choice(((0.0, 0.0), (0.02, 0.3))))
+    return draw.with_wishes(scenario)
+
+
 class _Draw(Dice):
     def with_wishes(self, scenario: Scenario) -> Scenario:
         count = self.number(1, 12) if self.chance(0.8) else self.number(12, 60)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bms_async.simulator import Answer, Cloud, CloudSettings, DroppedMarker, GarbledJob, HalfBody, ShortPage
+from bms_async.simulator.core.drift import Drifting, DriftStatus
 from bms_async.simulator.core.jobs import BatchJob
 from bms_async.simulator.core.servers import PowerAction, Server
 from tests.simulation.scenario import Mishap, Scenario, Trouble
@@ -89,6 +90,14 @@ class Exchange:
         return self.status is not None and self.status >= 300 and not self.is_doubtful
 
 
+class Change(NamedTuple):
+    """A server that changed without a call: from when to when that showed as a task, and what it was then."""
+
+    began: float
+    ended: float
+    status: str
+
+
 CURRENT: ContextVar[Exchange | None] = ContextVar("CURRENT", default=None)
 
 
@@ -100,6 +109,7 @@ class Ledger:
         stuck: The jobs of which a part says RUNNING for ever, and those parts.
         stillborn: The jobs that failed before any server heard of them.
         fired: How often which kind of trouble came about.
+        drifts: What changed without a call.
     """
 
     exchanges: list[Exchange] = field(default_factory=list)
@@ -110,6 +120,7 @@ class Ledger:
     stuck: dict[str, frozenset[str]] = field(default_factory=dict)
     stillborn: set[str] = field(default_factory=set)
     fired: dict[str, int] = field(default_factory=dict)
+    drifts: dict[str, list[Change]] = field(default_factory=dict)
 
     def note(self, trouble: Trouble) -> None:
         self.count(f"Answer {trouble.status}" if isinstance(trouble, Answer) else type(trouble).__name__)
@@ -178,6 +189,7 @@ class RecordingCloud(Cloud):
         for server in self.servers.values() if locked_share else ():
             server.locked = locked.random() < locked_share
         self.ledger = Ledger(powered={server.id: server.powered for server in self.servers.values()})
+        self.drifting = _RecordingDrifting(self)
         self._troubles = troubles
         self.born_with = dict(self.servers)
         self.faults.append(self._go_wrong)
@@ -261,3 +273,19 @@ class RecordingCloud(Cloud):
             if exchange is not None and isinstance(trouble, HalfBody | GarbledJob | ShortPage | DroppedMarker):
                 exchange.garbled = True
         return trouble
+
+
+class _RecordingDrifting(Drifting):
+    """Writes down what changes without a call."""
+
+    def __init__(self, cloud: RecordingCloud) -> None:
+        super().__init__(cloud.settings, cloud.now, cloud.draw, cloud._inventory, cloud.availability)
+        self._ledger = cloud.ledger
+
+    def _change(self, server: Server, status: DriftStatus | None, seconds: float, at: float) -> bool:
+        assert status is not None
+        has_begun = super()._change(server, status, seconds, at)
+        if has_begun:
+            self._ledger.drifts.setdefault(server.id, []).append(Change(at, at + seconds, status))
+            self._ledger.count("drift")
+        return has_begun

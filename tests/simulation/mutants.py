@@ -18,7 +18,7 @@ from bms_async import OutcomeState, Patience, TransportError
 from bms_async.api.bms import power
 from bms_async.auth._token_renewal import TokenSource
 from bms_async.errors import CallError, ClientClosedError
-from bms_async.fleet import reconcile, sending
+from bms_async.fleet import proving, sending
 from bms_async.fleet.batch import Batch
 from bms_async.fleet.evidence import Evidence
 from bms_async.fleet.plan import Intake, WaveLimit
@@ -41,12 +41,14 @@ class Mutant(NamedTuple):
         rule: What it breaks, as a verdict begins that catches it.
         patch: Breaks it.
         concerns: Which scenarios may show it.
+        draw: Draws these, from a number; None for scenarios of all kinds.
     """
 
     name: str
     rule: str
     patch: Callable[[], AbstractContextManager[None]]
     concerns: Concerns
+    draw: Callable[[int], Scenario] | None = None
 
 
 @contextmanager
@@ -107,7 +109,7 @@ def _a_future_dropped_on_close() -> AbstractContextManager[None]:
 
 
 def _a_change_taken_for_a_reboot() -> AbstractContextManager[None]:
-    return patched(reconcile, evidence_of=lambda *_: Evidence.IN_PROGRESS)
+    return patched(proving, evidence_of=lambda *_: Evidence.IN_PROGRESS)
 
 
 def _a_bound_that_is_not_kept() -> AbstractContextManager[None]:

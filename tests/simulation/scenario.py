@@ -13,7 +13,7 @@ import msgspec
 
 from bms_async.simulator import Fault
 from tests.simulation.walk import Walk
-from tests.simulation.wants import WishMany
+from tests.simulation.wants import Reconcile, WishMany
 
 Action: TypeAlias = Literal["start", "stop", "reboot"]
 SingleCall: TypeAlias = Literal["rename", "tag", "reinstall"]
@@ -260,7 +260,7 @@ class Close(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
     at: float
 
 
-Deed: TypeAlias = RunFleet | Call | Read | Rename | Listen | Revoke | Suspend | Close | WishMany
+Deed: TypeAlias = RunFleet | Call | Read | Rename | Listen | Revoke | Suspend | Close | WishMany | Reconcile
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -288,6 +288,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         never_back_share: Share of the servers that are never reachable after that.
         epoch: The time of day at the beginning, of the cloud and of its users; None where it is all the same.
         wish_window: Seconds in which wishes gather.
+        state_lag: Seconds after the end of a sub-job until its server shows it.
         native_error_share: Share of the native actions that leave their server in ERROR.
         native_ignored_share: Share of those that are accepted, and of which nothing comes.
         native_slow_share: Share of those that take ten times as long.
@@ -335,6 +336,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     never_back_share: float = 0.0
     epoch: datetime | None = None
     wish_window: float = 0.05
+    state_lag: float = 0.0
     native_error_share: float = 0.0
     native_ignored_share: float = 0.0
     native_slow_share: float = 0.0

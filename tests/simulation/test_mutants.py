@@ -9,6 +9,7 @@ import pytest
 from tests.simulation.draw import draw_scenario
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.native_mutants import NATIVE_MUTANTS
+from tests.simulation.reconcile_mutants import RECONCILE_MUTANTS
 from tests.simulation.seeds import try_scenario
 from tests.simulation.walk_mutants import WALK_MUTANTS
 from tests.simulation.wish_mutants import WISH_MUTANTS
@@ -17,12 +18,12 @@ MOST = 60
 """How many scenarios may be played until a mutant is caught."""
 
 
-ALL = (*MUTANTS, *WALK_MUTANTS, *NATIVE_MUTANTS, *WISH_MUTANTS)
+ALL = (*MUTANTS, *WALK_MUTANTS, *NATIVE_MUTANTS, *WISH_MUTANTS, *RECONCILE_MUTANTS)
 
 
 @pytest.mark.parametrize("mutant", ALL, ids=[mutant.name for mutant in ALL])
 def test_it_is_caught(mutant: Mutant) -> None:
-    concerned = (scenario for scenario in map(draw_scenario, count()) if mutant.concerns(scenario))
+    concerned = (scenario for scenario in map(mutant.draw or draw_scenario, count()) if mutant.concerns(scenario))
     with mutant.patch():
         caught = (
             verdict

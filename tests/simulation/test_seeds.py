@@ -14,12 +14,14 @@ from bms_async import OutcomeState
 from bms_async.simulator import GarbledJob
 from tests.simulation.__main__ import main
 from tests.simulation.draw import draw_scenario
+from tests.simulation.draw_reconcilers import draw_reconciler
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.scenario import RunFleet, Scenario
 from tests.simulation.seeds import replay_line, shrink, try_scenario, try_seed
+from tests.simulation.wants import Reconcile, WishMany
 from tests.simulation.world import play
 
-FIRST, SEEDS = 100, 40
+FIRST, SEEDS = 100, 30
 YIELD_EVERY = 10
 
 
@@ -47,9 +49,9 @@ def test_no_rule_is_broken_by_what_hypothesis_thinks_of(random: Random, seed: in
     assert not verdict.broken, str(verdict)
 
 
-@pytest.mark.parametrize("seed", [7, 11])
-def test_a_seed_is_played_in_the_same_way_each_time(seed: int) -> None:
-    first, second = (play(draw_scenario(seed)) for _ in range(2))
+@pytest.mark.parametrize("scenario", [draw_scenario(7), draw_scenario(11), draw_reconciler(2), draw_reconciler(13)])
+def test_a_seed_is_played_in_the_same_way_each_time(scenario: Scenario) -> None:
+    first, second = (play(scenario) for _ in range(2))
     assert len(first.exchanges) > 10
     assert [str(each) for each in first.exchanges] == [str(each) for each in second.exchanges]
 
@@ -110,9 +112,28 @@ def test_a_share_of_them_has_native_fleets_durable_rollouts_and_servers_for_ids(
     assert sum(run.as_servers for run in runs) >= 100
 
 
+def test_a_share_of_them_has_wishes_and_reconcilers_that_are_disturbed_in_every_way() -> None:
+    deeds = [deed for scenario in map(draw_scenario, range(1000)) for deed in scenario.deeds]
+    wishes = [wish for deed in deeds if isinstance(deed, WishMany) for wish in deed.wishes]
+    assert 100 <= sum(isinstance(deed, WishMany) for deed in deeds) <= 200
+    assert min(Counter(wish.action for wish in wishes).values()) >= 500
+    assert sum(wish.leaves_after is not None for wish in wishes) >= 500
+    reconcilers = [deed for deed in deeds if isinstance(deed, Reconcile)]
+    assert 100 <= len(reconcilers) <= 200
+    assert min(sum(bool(getattr(each, how)) for each in reconcilers) for how in ("drifts", "restarts", "wishes")) >= 20
+    assert {drift.status for each in reconcilers for drift in each.drifts} == {"ACTIVE", "SHUTOFF", "ERROR"}
+    assert sum(drift.seconds > 0 for each in reconcilers for drift in each.drifts) >= 100
+    assert sum(each.replicas > 1 for each in reconcilers) >= 15
+    assert {loss.kind for each in reconcilers for loss in each.losses} == {"killed", "closed", "stalls"}
+    assert sum(each.room is not None for each in reconcilers) >= 10
+
+
 def test_rollouts_change_nothing_else_of_what_a_seed_draws() -> None:
     for seed in range(200):
         drawn, before = draw_scenario(seed), draw_scenario(seed, walks=False)
+        if any(isinstance(deed, Reconcile) for deed in drawn.deeds):
+            # It may be alone.
+            continue
         plain = [
             msgspec.structs.replace(deed, walk=None, pauses=()) for deed in drawn.deeds if isinstance(deed, RunFleet)
         ]

@@ -10,6 +10,7 @@ from bms_async.fleet.batch import Batch
 from bms_async.fleet.outcome import make_outcome
 from bms_async.reconcile.wish import Wish, Wishes
 from bms_async.reconcile.wish_queue import WishFeed
+from tests.simulation.draw_wishes import draw_wishes
 from tests.simulation.mutants import Mutant, patched
 from tests.simulation.scenario import Scenario
 from tests.simulation.wants import WishMany
@@ -80,8 +81,10 @@ def _has_contrary_ones(scenario: Scenario) -> bool:
 
 
 WISH_MUTANTS = (
-    Mutant("a wish dropped when a batch is cut", "R2", _a_wish_dropped_when_a_batch_is_cut, _has_many),
-    Mutant("a wish sent that all have left", "R3", _a_wish_sent_that_all_have_left, _has_leavers),
-    Mutant("a wish that joins a contrary one", "R2", _a_wish_that_joins_a_contrary_one, _has_contrary_ones),
-    Mutant("a wish answered once it is sent", "R2", _a_wish_answered_once_it_is_sent, _has_contrary_ones),
+    Mutant("a wish dropped when a batch is cut", "R2", _a_wish_dropped_when_a_batch_is_cut, _has_many, draw_wishes),
+    Mutant("a wish sent that all have left", "R3", _a_wish_sent_that_all_have_left, _has_leavers, draw_wishes),
+    Mutant(
+        "a wish that joins a contrary one", "R2", _a_wish_that_joins_a_contrary_one, _has_contrary_ones, draw_wishes
+    ),
+    Mutant("a wish answered once it is sent", "R2", _a_wish_answered_once_it_is_sent, _has_contrary_ones, draw_wishes),
 )

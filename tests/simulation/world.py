@@ -150,6 +150,8 @@ def _is_of_foreign_code(complaint: str) -> bool:
         or "ForeignFault" in complaint
         or "ForeignCodeError" in complaint
         or "SystemExit" in complaint
+        # Who is killed says so for as long as it takes to be gone.
+        or "ClientClosedError('killed')" in complaint
         # A rollout whose servers could not be read, and nobody waits for it.
         or ("was never retrieved" in complaint and ("servers.list" in complaint or "servers.get" in complaint))
     )
@@ -238,6 +240,7 @@ def settings_of(scenario: Scenario) -> CloudSettings:
         boot_seconds=scenario.boot_seconds,
         never_back_share=scenario.never_back_share,
         epoch=scenario.epoch or EPOCH,
+        state_lag_seconds=scenario.state_lag,
         native_error_share=scenario.native_error_share,
         native_ignored_share=scenario.native_ignored_share,
         native_slow_share=scenario.native_slow_share,
@@ -295,8 +298,9 @@ async def _play(scenario: Scenario) -> Played:
     limits = Limits(scenario.limits, shared_power_budget=scenario.shared_power_budget)
     bms = make_client(scenario, cloud, network, limits)
     mine = {asyncio.current_task()}
-    workers = Workers(scenario, partial(make_client, scenario, cloud, network, limits)) if scenario.workers else None
-    deeds = Deeds(scenario, cloud, bms, network, workers)
+    make = partial(make_client, scenario, cloud, network, limits)
+    workers = Workers(scenario, make) if scenario.workers else None
+    deeds = Deeds(scenario, cloud, bms, network, workers, make)
     played = Played(scenario, cloud.ledger, deeds.done, cloud)
     stack = ExitStack()
     stack.enter_context(answering(cloud) if any(map(_asks_ports, scenario.deeds)) else nullcontext())
@@ -324,7 +328,8 @@ async def _play(scenario: Scenario) -> Played:
     played.most_tasks, played.most_open = deeds.most_tasks, network.most_open
     tasks = asyncio.all_tasks() - mine
     played.left = {name: size for name, size in _sizes(bms).items() if size}
-    for client in () if workers is None else workers.clients:
+    others = [client for one in deeds.done.reconciled for client in one.clients]
+    for client in (*others, *(() if workers is None else workers.clients)):
         played.left |= {name: size for name, size in _sizes(client).items() if size}
     await network.settle()
     if left := [task for task in tasks if not task.done()]:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from unittest.mock import patch
 
-from bms_async.fleet import durable, feed, isolate, plan, reconcile, requeue
+from bms_async.fleet import durable, feed, isolate, plan, proving, requeue
 from bms_async.jobs import schedule
 from tests.support.machine import patience
 
@@ -20,10 +20,10 @@ _SHORTER: tuple[tuple[ModuleType, str, object], ...] = (
     (requeue, "RETRY_DELAYS", (0.3, 0.6, 1.2)),
     (durable, "RETRY_DELAYS", (0.3, 0.6, 1.2)),
     # Longer than what the proxy holds back may take to arrive.
-    (reconcile, "_IDLE_TIMEOUT", 3 * PATIENCE),
-    (reconcile, "_POLL_DELAYS", (0.2, 0.4, 0.8)),
-    (reconcile, "_SECONDS_A_CALL", 0.02),
-    (reconcile, "_VERIFY_DELAYS", (0.0, 0.2, 0.4, 0.8)),
+    (proving, "_IDLE_TIMEOUT", 3 * PATIENCE),
+    (proving, "_POLL_DELAYS", (0.2, 0.4, 0.8)),
+    (proving, "_SECONDS_A_CALL", 0.02),
+    (proving, "_VERIFY_DELAYS", (0.0, 0.2, 0.4, 0.8)),
     (isolate, "_SETTLE_DELAY", 0.5),
     (schedule, "_MIN_DELAY", 0.1),
 )

@@ -24,7 +24,7 @@ from temporalio.client import Client
 from temporalio.common import RetryPolicy
 
 from bms_async import BmsClient, Limits, Runs, SentBatch
-from bms_async.fleet import reconcile
+from bms_async.fleet import proving
 from bms_async.temporal import block, worker, workflow
 from tests.soak.hurry import hurried
 
@@ -44,7 +44,7 @@ CARELESS = "careless"
 @contextmanager
 def quick() -> Iterator[None]:
     """Have little patience: jobs take less than a second here, and no request is held back."""
-    with hurried(), patch.object(reconcile, "_IDLE_TIMEOUT", 1.5):
+    with hurried(), patch.object(proving, "_IDLE_TIMEOUT", 1.5):
         yield
 
 

@@ -129,6 +129,21 @@ async def test_a_reconciler_must_be_synced_and_stay_so(bms_simulator: SimulatedC
     assert controller.asked > 20
 
 
+@pytest.mark.bms(stopped_share=0.5)
+async def test_with_a_reconciler_it_ends_once_all_is_kept_as_desired(
+    bms_simulator: SimulatedCloud, bms_client: BmsClient
+) -> None:
+    first, second, *_ = bms_simulator.ids
+    async with bms_client.reconciler() as power:
+        power.want("ACTIVE", bms_simulator.ids)
+        bms_simulator.drift([(100, first, "SHUTOFF"), (110, second, "SHUTOFF", 60)])
+        with pytest.raises(NotSettledError, match=r"of 4 servers (is|are) not as desired"):
+            await settled(bms_simulator, power, within=5, quiet=1)
+        await settled(bms_simulator, power, quiet=90)
+        assert bms_simulator.on == bms_simulator.ids
+        assert (bms_simulator.drifted, bms_simulator.server(first).starts > 0) == (2, True)
+
+
 async def test_what_still_goes_on_is_named(bms_simulator: SimulatedCloud, bms_client: BmsClient) -> None:
     first, second, *_ = bms_simulator.ids
     bms_simulator.faults.add("jobs.get", CutBefore(), times=None)

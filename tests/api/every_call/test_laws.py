@@ -29,8 +29,9 @@ every_model = pytest.mark.parametrize(
     "model", MODELS, ids=lambda model: f"{model.__module__}.{model.__qualname__}".removeprefix("bms_async.")
 )
 
-# Documents are large things, and drawing one takes a while.
-few = settings(max_examples=30, suppress_health_check=list(HealthCheck), deadline=None)
+# Documents are large things, and drawing one takes a while. There are as many for each of 64 models.
+few = settings(max_examples=15, suppress_health_check=list(HealthCheck), deadline=None)
+more = settings(few, max_examples=30)
 
 # What a user could hand over by mistake or in malice; and any text at all, halves of characters included.
 ANY_TEXT = st.text(st.characters() | st.characters(categories=["Cs"]), min_size=1, max_size=20) | st.sampled_from(
@@ -97,7 +98,7 @@ def test_any_model_has_a_repr_and_is_frozen(model: type[Model]) -> None:
 @every_model
 def test_any_object_is_read_into_a_model_or_the_error_names_the_place(model: type[Model]) -> None:
     @given(objects_of(model))
-    @few
+    @more
     def law(document: dict[str, Any]) -> None:
         refusal = None
         try:

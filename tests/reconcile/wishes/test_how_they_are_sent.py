@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 import pytest
 
-from bms_async import ClientClosedError, InvalidRequestError, Limits, Outcome, OutcomeState, ServerStatus
+from bms_async import ClientClosedError, InvalidRequestError, Limits, Outcome, OutcomeState, ServerStatus, StaticToken
 from bms_async.fleet.batch import Batch
 from bms_async.reconcile.wish_queue import WishFeed
 from bms_async.simulator import Answer, CutAfter, Fault
+from bms_async.testing import CloudSettings, SimulatedCloud
+from bms_async.wire import HttpRequest
 from tests.fleet._helpers import refusal, states
 from tests.fleet.each._rename import tasks_of_runs
 from tests.support.clouds import Simulated, simulated
@@ -63,8 +65,6 @@ def test_wishes_gather_for_fifty_milliseconds(apart: float, calls: int) -> None:
 
 
 def test_the_window_is_the_clients_to_set() -> None:
-    from bms_async.testing import CloudSettings, SimulatedCloud
-
     async def main() -> None:
         cloud = SimulatedCloud(CloudSettings(servers=2))
         async with cloud.client(wish_window=5.0) as bms:
@@ -332,6 +332,40 @@ def test_no_run_is_left_once_all_wishes_are_answered() -> None:
         assert repr(sim.bms.power) == "<PowerWishes 0 waiting, 0 under way>"
 
     in_sim(main, servers=3)
+
+
+class SlowCredentials(StaticToken):
+    """Hand out no headers before they may."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__(token)
+        self.may_sign = asyncio.Event()
+
+    async def headers(self, request: HttpRequest) -> dict[str, str]:
+        await self.may_sign.wait()
+        return dict(await super().headers(request))
+
+
+@pytest.mark.parametrize("passes", range(4))
+def test_a_batch_that_was_taken_back_when_the_client_is_closed_has_its_outcomes(passes: int) -> None:
+    async def main() -> None:
+        cloud = SimulatedCloud(CloudSettings(servers=3))
+        auth = SlowCredentials(CloudSettings().token)
+        async with cloud.client(auth=auth) as bms:
+            left, *others = wishes(bms.power.stop, cloud.ids)
+            await advance(1)
+            left.cancel()
+            await asyncio.wait([left])
+            auth.may_sign.set()
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            await bms.aclose()
+            with anyio.fail_after(60):
+                outcomes = await asyncio.gather(*others)
+        assert set(states(outcomes)) <= {S.SKIPPED, S.UNKNOWN}
+        assert bms.power.statistics().under_way == 0
+
+    run_virtually(main)
 
 
 def test_a_run_takes_ten_thousand_servers_and_the_next_one_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from bms_async.fleet.batch import Batch
 from bms_async.fleet.evidence import ServerState
-from bms_async.fleet.reconcile import Reconciler
+from bms_async.fleet.proving import StateProver
 from bms_async.journal import Claim, KeptBatch, Step
 from bms_async.journal.statements import Transaction
 from bms_async.runs import batch_log, rollouts, worker
@@ -96,7 +96,7 @@ def hook(points: Points, say: Say) -> None:
     _hook_transactions(points, say, ids)
     _hook_log(points, say, ids)
     _hook_plans(points, say)
-    begin, lose, read = Worker._begin, Worker._lose, Reconciler._read_or_nothing
+    begin, lose, read = Worker._begin, Worker._lose, StateProver._read_or_nothing
 
     async def begin_and_say(self: Worker, kept: KeptBatch, tasks: Any) -> None:
         say("has", number=kept.claim.number)
@@ -106,14 +106,14 @@ def hook(points: Points, say: Say) -> None:
         say("lost", number=held.claim.number)
         lose(self, held)
 
-    async def read_and_pass(self: Reconciler, ids: Collection[str]) -> Mapping[str, ServerState]:
+    async def read_and_pass(self: StateProver, ids: Collection[str]) -> Mapping[str, ServerState]:
         found = await read(self, ids)
         points.passed("while settling")
         return found
 
     Worker._begin = begin_and_say  # type: ignore[method-assign]
     Worker._lose = lose_and_say  # type: ignore[method-assign]
-    Reconciler._read_or_nothing = read_and_pass  # type: ignore[method-assign]
+    StateProver._read_or_nothing = read_and_pass  # type: ignore[method-assign]
 
 
 def _hook_transactions(points: Points, say: Say, ids: Mapping[int, tuple[str, ...]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from bms_async.fleet import durable, isolate, reconcile, requeue
+from bms_async.fleet import durable, isolate, proving, requeue
 from bms_async.jobs import board, board_follower, schedule
 from bms_async.journal.transactions import claims, jobs, plans, steps
 from bms_async.runs import batch_log, options, rollouts, worker
@@ -92,9 +92,9 @@ def use(times: Times, *, batch: int) -> None:
         (reading, "_LOOK_EVERY", times.look),
         (worker, "_TAKE_OVER_EVERY", times.take_over),
         (durable, "_WRITE_DELAY", times.write),
-        (reconcile, "_IDLE_TIMEOUT", times.idle),
-        (reconcile, "_POLL_DELAYS", times.polls),
-        (reconcile, "_SECONDS_A_CALL", times.call),
+        (proving, "_IDLE_TIMEOUT", times.idle),
+        (proving, "_POLL_DELAYS", times.polls),
+        (proving, "_SECONDS_A_CALL", times.call),
         (isolate, "_SETTLE_DELAY", times.settle),
         (schedule, "_MIN_DELAY", times.poll),
         *((schedule, name, min(times.longest_poll, schedule.__dict__[name])) for name in _LONGEST),

@@ -1,4 +1,4 @@
-"""Reconciliation: what the servers' own states prove where the response of a call or its job was lost.
+"""Proof by states: what the servers' own states prove where the response of a call or its job was lost.
 
 What it guarantees: an outcome is given only where a state proves it (R2), by the table of `evidence.infer_outcome`;
 and only servers that a second attempt cannot harm are returned to be sent again, which the submitter does for a start
@@ -53,7 +53,7 @@ _VERIFY_DELAYS = (0.0, 2.0, 5.0, 10.0)
 """Seconds before each reading when outcomes are verified: a state may lag behind the job that has changed it."""
 
 
-class Reconciler:
+class StateProver:
     """Reads states until they prove something, or for as long as that may happen.
 
     Args:
@@ -67,7 +67,7 @@ class Reconciler:
         # Kept from one attempt to the next, and until outcomes are verified.
         self._seen: Table[Evidence] = Table()
 
-    async def reconcile(self, batch: Batch) -> list[str]:
+    async def prove(self, batch: Batch) -> list[str]:
         """Give servers of a batch their outcomes where their states prove one.
 
         Args:
@@ -97,7 +97,7 @@ class Reconciler:
             await anyio.sleep(max(next(delays), (self._reader.calls - calls_before) * _SECONDS_A_CALL))
         return [server_id for server_id in batch.ids if server_id in left and server_id in shown]
 
-    async def reconcile_now(self, batches: Collection[Batch]) -> None:
+    async def prove_now(self, batches: Collection[Batch]) -> None:
         """Read the states of batches that are no longer followed once, and conclude what they prove."""
         pending = self._tracker.intake.pending
         numbered = tuple(batches)
