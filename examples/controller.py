@@ -68,7 +68,7 @@ async def follow_file(path: Path, power: Reconciler) -> None:
 
 
 def stamp(path: Path) -> str:
-    """Return what tells one version of the file from another, or why there is none."""
+    """Return what differs from one version of the file to another, or why there is none."""
     try:
         found = path.stat()
     except OSError as error:
@@ -76,7 +76,7 @@ def stamp(path: Path) -> str:
     return f"{found.st_mtime_ns} {found.st_size} {found.st_ino}"
 
 
-async def tell(changes: PowerChanges) -> None:
+async def report(changes: PowerChanges) -> None:
     """Print each server whose condition has changed."""
     async for change in changes:
         details = msgspec.structs.asdict(change.condition)
@@ -88,12 +88,12 @@ async def tell(changes: PowerChanges) -> None:
 async def control(options: argparse.Namespace) -> None:
     """Keep servers as the file has them, until a signal comes."""
     async with BmsClient.from_env() as bms:
-        # Wrong credentials are better told now than of each server.
+        # Wrong credentials end the program at once, and not server by server.
         await anext(aiter(bms.with_options(retry=None, total_timeout=10.0).servers.list(page_size=1)), None)
         power = bms.reconciler(resync=options.resync, wave_size=options.wave)
         async with power, anyio.create_task_group() as tasks:
             tasks.start_soon(follow_file, options.desired, power)
-            tasks.start_soon(tell, power.changes())
+            tasks.start_soon(report, power.changes())
             with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 await anext(aiter(signals))
             tasks.cancel_scope.cancel()

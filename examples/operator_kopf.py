@@ -67,9 +67,9 @@ async def want(
 
 @kopf.on.delete(*KIND)
 async def forget(*, spec: kopf.Spec, uid: str, memo: kopf.Memo, **_: Any) -> None:
-    """Desire nothing of the server any more."""
-    if memo.owners.get(spec["serverId"]) == uid:
-        del memo.owners[spec["serverId"]]
+    """Desire nothing of the server any more, also where an operator before this one has desired it, by the journal."""
+    if memo.owners.get(spec["serverId"], uid) == uid:
+        memo.owners.pop(spec["serverId"], None)
         memo.power.forget([spec["serverId"]])
 
 

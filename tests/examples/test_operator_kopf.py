@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import re
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -12,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import anyio
 import kopf
@@ -100,11 +102,11 @@ class Cluster:
     def __init__(self, cloud: SimulatedCloud, memo: kopf.Memo, tasks: anyio.abc.TaskGroup) -> None:
         self.cloud = cloud
         self.things: list[Thing] = []
-        self._memo = memo
+        self.memo = memo
         self._tasks = tasks
 
     def add(self, server_id: str, power: str) -> Thing:
-        thing = Thing(self._memo, f"uid-{len(self.things)}", server_id, power)
+        thing = Thing(self.memo, f"uid-{len(self.things)}", server_id, power)
         self.things.append(thing)
         self._tasks.start_soon(thing.run_timer)
         return thing
@@ -241,6 +243,20 @@ def test_an_operator_that_starts_again_asks_nothing_of_servers_that_are_as_desir
     virtually(main)
 
 
+def test_an_object_that_was_deleted_while_no_operator_ran_is_forgotten_by_the_next_one() -> None:
+    async def main() -> None:
+        async with operating(servers=1, job_seconds=(1.0, 2.0)) as cluster:
+            (server_id,) = cluster.cloud.ids
+            # What it finds in the journal of the operator before it.
+            cluster.memo.power.want("ACTIVE", [server_id])
+            await cluster.memo.power.synced()
+            await cluster.add(server_id, "on").handle(operator.forget)
+            await anyio.sleep(1)
+            assert cluster.memo.power.condition(server_id) is None
+
+    virtually(main)
+
+
 def test_every_line_of_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with operating(servers=2, job_seconds=(1.0, 2.0), fail_share=1) as cluster:
@@ -281,6 +297,9 @@ def test_the_kind_has_what_the_handlers_read_and_write() -> None:
     assert (kind["group"], version["name"], kind["names"]["plural"]) == operator.KIND
     schema = version["schema"]["openAPIV3Schema"]["properties"]
     assert set(schema["spec"]["properties"]["power"]["enum"]) == set(operator.STATUSES)
+    spelling = re.compile(schema["spec"]["properties"]["serverId"]["pattern"])
+    assert spelling.fullmatch(str(UUID(int=10)))
+    assert not spelling.fullmatch(str(UUID(int=10)).upper())
     assert set(schema["status"]["properties"]["condition"]["enum"]) == {"Synced", "Progressing", "Degraded", "Conflict"}
     assert operator.describe(None) == {}
 
@@ -309,7 +328,7 @@ async def test_kopf_runs_it_and_ends_it_cleanly(tmp_path: Path) -> None:
                 await kubernetes.wait_until(lambda: "web-1" not in kubernetes.objects)
                 assert await asyncio.to_thread(program.kill, signal.SIGTERM) == 0
         assert cloud.states() == Counter({"SHUTOFF": 3, "ACTIVE": 3})
-        assert cloud.ask("calls")["operations"]["servers.stop"]["arrived"] == 1
+        assert cloud.ask("servers/work")["stop"] == dict.fromkeys(cloud.ids()[:4], 1)
     # What kopf says of a timer that does not know when it is to end.
     worse = ("Traceback", "did not exit in time", "is cancelled", "not executed")
     assert [line for line in program.errors if any(words in line for words in worse)] == []
