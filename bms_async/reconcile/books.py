@@ -34,6 +34,9 @@ TARGETS: Mapping[ReconcileAction, ServerStatus] = {action: status for status, ac
 FRESH = 60.0
 """Seconds for which a success is fresh."""
 
+_MAX_OLD = 500
+"""How many servers are considered at once whose states may all be too old to be acted on."""
+
 LOCKED = "it is locked: unlock it"
 UNDONE = "its job has succeeded, and something has undone it"
 MISSING = "the cloud does not show it"
@@ -55,6 +58,7 @@ class Books(Ledger):
         super().__init__(backoff, resync=resync, on_change=on_change)
         self.max_age = 2 * resync
         self._held: dict[str, str] = {}
+        self._contested: set[str] = set()
 
     def want(self, server_id: str, status: ServerStatus, now: float) -> None:
         """Desire a status of a server; what was desired before counts no more."""
@@ -72,16 +76,27 @@ class Books(Ledger):
 
     def forget(self, server_id: str) -> None:
         """Desire nothing of a server; what is under way goes on."""
-        self.refused.pop(server_id, None)
-        self.remove(server_id)
+        if self.refused.pop(server_id, None) is not None or self.entries.get(server_id) is not None:
+            self.remove(server_id)
+            self._on_change(server_id)
 
     def remember(self, server_id: str, reason: str, attempts: int, retry_at: float, now: float) -> None:
         """Adopt what an earlier leader knew of failed attempts."""
         entry = self.entries.get(server_id)
         if entry is not None and server_id not in self.under_way and entry.kind is not Kind.SYNCED:
             self.unready(server_id)
+            # The clock of whoever wrote it may have been ahead.
+            retry_at = min(retry_at, now + self._backoff.cap)
             self.troubles[server_id] = Trouble(reason=reason, attempts=attempts, retry_at=retry_at)
             self.show(server_id, entry, Kind.DEGRADED, reason, now, changed=True)
+
+    def absolve(self, server_id: str, now: float) -> None:
+        """Adopt that the attempts of an earlier leader came to their end."""
+        entry, trouble = self.entries.get(server_id), self.troubles.get(server_id)
+        if entry is None or trouble is None or trouble.left_alone is not None or server_id in self.under_way:
+            return
+        del self.troubles[server_id]
+        self.look_again(server_id, entry, now)
 
     def observe(self, server_id: str, state: ServerState | None, *, began_at: float, now: float, random: float) -> None:
         """Note the state of a server.
@@ -125,8 +140,10 @@ class Books(Ledger):
             count: How many at most.
             now: The current time.
         """
-        taken = []
-        for server_id in tuple(islice(self.ready[action], count)):
+        taken: list[str] = []
+        for server_id in tuple(islice(self.ready[action], max(count, _MAX_OLD))):
+            if len(taken) == count:
+                break
             del self.ready[action][server_id]
             entry = self.entries.get(server_id)
             if entry is None:
@@ -196,6 +213,9 @@ class Books(Ledger):
             entry = self.entries.get(server_id)
             if entry is not None and server_id not in self.under_way:
                 is_held = True
+                was_just_brought = entry.kind is Kind.SYNCED and entry.since == entry.outcome_at
+                if was_just_brought and now - entry.since < self._resync:
+                    self._contested.add(server_id)
                 self._held[server_id] = job_id
                 entry.seen = None
                 self.unready(server_id)
@@ -203,14 +223,23 @@ class Books(Ledger):
         return is_held
 
     def release(self, job_id: str, ids: Iterable[str], now: float) -> None:
-        """Note that such a job is no longer at work on servers."""
+        """Note that such a job is no longer at work on servers.
+
+        They are looked at at once, but for those that had only just been brought to their status: the next reading of
+        all is early enough for a server that two sides want otherwise.
+        """
         for server_id in ids:
             if self._held.get(server_id) == job_id:
                 del self._held[server_id]
+                is_contested = server_id in self._contested
+                self._contested.discard(server_id)
                 entry = self.entries.get(server_id)
                 if entry is not None and server_id not in self.under_way:
                     entry.outcome_at = now
                     self.look_again(server_id, entry, now)
+                    if is_contested:
+                        # Two reconcilers of contrary desires hear of each other, and would use the limits up.
+                        self.to_look.pop(server_id, None)
 
     def release_all(self, now: float) -> None:
         """Note that nothing is known any more of such jobs."""

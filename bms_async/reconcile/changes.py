@@ -29,6 +29,17 @@ from .telling import Teller
 
 _YIELD_EVERY = 500
 
+ALL_SYNCED = None
+"""What those wait for that wait for all servers."""
+
+
+class _CountedEvent(asyncio.Event):
+    """An event that is dropped with its last waiter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiters = 0
+
 
 class ChangeHub:
     """Hands changes to subscribers, and wakes who waits for any change.
@@ -51,6 +62,7 @@ class ChangeHub:
         self._subscribers: WeakSet[PowerChanges] = WeakSet()
         self._changed = asyncio.Event()
         self._waiters = self._attending = 0
+        self._keyed: dict[str | int | None, _CountedEvent] = {}
 
     @property
     def has_audience(self) -> bool:
@@ -76,7 +88,37 @@ class ChangeHub:
         """Note that the condition of a server has changed."""
         for subscriber in self._subscribers:
             subscriber.add(name)
+        if self._keyed:
+            self.wake(name)
+            if not self.books.unsynced:
+                self.wake(ALL_SYNCED)
         self.notify()
+
+    def wake(self, key: str | int | None) -> None:
+        """Wake those that wait for something certain: a change of one server, for example."""
+        event = self._keyed.pop(key, None)
+        if event is not None:
+            event.set()
+
+    async def wait_for(self, key: str | int | None) -> None:
+        """Wait for something certain.
+
+        With ten thousand tasks that wait for a server each, a change must not wake them all.
+
+        Args:
+            key: The name of a server, for a change of its condition; the number of a wish, until it is in force; or
+                `ALL_SYNCED`.
+        """
+        event = self._keyed.get(key)
+        if event is None:
+            event = self._keyed[key] = _CountedEvent()
+        event.waiters += 1
+        try:
+            await event.wait()
+        finally:
+            event.waiters -= 1
+            if not event.waiters and self._keyed.get(key) is event:
+                del self._keyed[key]
 
     def notify(self) -> None:
         """Wake everybody."""
@@ -89,6 +131,8 @@ class ChangeHub:
         if not self.is_closed:
             self.is_closed, self.error = True, error
             self.notify()
+            for key in tuple(self._keyed):
+                self.wake(key)
 
     def check(self) -> None:
         """Raise why there are no more changes, if that is so.

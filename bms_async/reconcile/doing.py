@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from bms_async._foreign import call_foreign
@@ -80,7 +81,8 @@ class Doing:
                 while True:
                     self._wake.clear()
                     while self._begin(tasks):
-                        pass
+                        # Many servers in a row may have a state that is too old to act on.
+                        await anyio.lowlevel.checkpoint()
                     with anyio.move_on_after(self._next_due() - anyio.current_time()):
                         await self._wake.wait()
         finally:

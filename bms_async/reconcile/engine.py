@@ -84,7 +84,7 @@ class Engine:
             from .hook_events import ReconcilerHookEvents  # noqa: PLC0415 - most clients have no hooks
 
             self._events = ReconcilerHookEvents(hooks, options.name, self.books, teller)
-        self.inbox = Inbox(self.books, memory, check=options.check, on_change=self.wake)
+        self.inbox = Inbox(self.books, memory, check=options.check, on_change=self.wake, on_force=self.hub.wake)
         self.looking = Looking(
             self.books,
             looks,
@@ -187,10 +187,16 @@ class Engine:
                 self.books.forget(row.server_id)
                 continue
             self.books.want(row.server_id, ServerStatus(row.status), now)
-            if row.attempts and not self.is_leading:
+            if self.is_leading:
+                # It knows better.
+                continue
+            if row.attempts:
                 retry_at = now if row.retry_at is None else self._day_time.moment(row.retry_at)
                 self._troubled.add(row.server_id)
                 self.books.remember(row.server_id, row.retry_reason or "", row.attempts, retry_at, now)
+            elif row.server_id in self._troubled:
+                self._troubled.discard(row.server_id)
+                self.books.absolve(row.server_id, now)
 
     def _on_change(self, name: str) -> None:
         if self._memory.is_durable:

@@ -70,20 +70,31 @@ class Inbox:
         memory: Where wishes are written.
         check: Whether ids are checked against the reference.
         on_change: Called when wishes were admitted.
+        on_force: Called with the number of each wish that is in force.
 
     Attributes:
         loaded: Set once the memory has been read.
     """
 
-    def __init__(self, books: Books, memory: Memory, *, check: bool, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        books: Books,
+        memory: Memory,
+        *,
+        check: bool,
+        on_change: Callable[[], None],
+        on_force: Callable[[int], None],
+    ) -> None:
         self._books = books
         self._memory = memory
         self._check = check
         self._on_change = on_change
+        self._on_force = on_force
         self._wishes: deque[_Wish] = deque()
         self._came = asyncio.Event()
-        self._taken = self._admitted = 0
+        self._taken = self._admitted = self._in_force = 0
         self._saved = self._applied = 0
+        self._written: deque[tuple[int, int]] = deque()
         self.loaded = asyncio.Event()
 
     @property
@@ -98,7 +109,7 @@ class Inbox:
 
     def holds(self, taken: int) -> bool:
         """Return whether the first wishes are in force, so many as `taken`."""
-        return self._admitted >= taken and self._applied >= self._saved
+        return self._in_force >= taken
 
     def want(self, status: object, servers: object) -> None:
         """Take the wish that servers have a status."""
@@ -136,11 +147,20 @@ class Inbox:
             else:
                 await self._write(wish)
             self._admitted += 1
+            self._written.append((self._admitted, self._saved))
+            self._bring_into_force()
             self._on_change()
 
     def on_page(self, revision: int) -> None:
         """Note what the memory has handed back."""
         self._applied = max(self._applied, revision)
+        self._bring_into_force()
+
+    def _bring_into_force(self) -> None:
+        """Say of the wishes that were written and handed back that they are in force."""
+        while self._written and self._written[0][1] <= self._applied:
+            self._in_force, _ = self._written.popleft()
+            self._on_force(self._in_force)
 
     def _put(self, wish: _Wish) -> None:
         self._wishes.append(wish)

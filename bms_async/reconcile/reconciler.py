@@ -27,7 +27,7 @@ from bms_async._tasks import check_loop
 from bms_async.errors import ClientClosedError, InvalidRequestError, NotSyncedError
 from bms_async.fleet.plan import is_number
 
-from .changes import PowerChanges
+from .changes import ALL_SYNCED, PowerChanges
 from .conditions import Condition, Degraded, Progressing
 from .inbox import copy_servers, read_server
 from .statistics import ReconcilerStatistics
@@ -190,9 +190,9 @@ class Reconciler:
         taken = self._engine.inbox.taken
         with anyio.move_on_after(timeout), self._engine.hub.attend():
             self._engine.wake()
-            await self._wait_for(lambda: self._engine.inbox.holds(taken))
+            await self._wait_for(taken, lambda: self._engine.inbox.holds(taken))
             if names is None:
-                await self._wait_for(lambda: not self._engine.books.unsynced)
+                await self._wait_for(ALL_SYNCED, lambda: not self._engine.books.unsynced)
             else:
                 await self._check_desired(names)
                 await self._wait_for_each(names)
@@ -254,10 +254,10 @@ class Reconciler:
             self._engine.hub.close(error)
             self._ended.set()
 
-    async def _wait_for(self, is_so: Callable[[], bool]) -> None:
+    async def _wait_for(self, key: str | int | None, is_so: Callable[[], bool]) -> None:
         while not is_so():
             self._engine.hub.check()
-            await self._engine.hub.wait()
+            await self._engine.hub.wait_for(key)
 
     async def _check_desired(self, names: list[str]) -> None:
         for index, name in enumerate(names, 1):
@@ -275,7 +275,7 @@ class Reconciler:
             for index, name in enumerate(names, 1):
                 while (books.entry(name) is not None and not books.is_synced(name)) or name in books.refused:
                     self._engine.hub.check()
-                    await self._engine.hub.wait()
+                    await self._engine.hub.wait_for(name)
                     waited = True
                 if index % _CHUNK == 0:
                     await anyio.lowlevel.checkpoint()

@@ -18,16 +18,14 @@ from bms_async.fleet.source import Servers
 from bms_async.jobs import Watcher
 from bms_async.journal import Journal, LedBy
 from bms_async.journal.journal import PATIENCE
-from bms_async.journal.transactions.desired import list_reconcilers, trim_forgotten
-from bms_async.journal.transactions.events import list_places, trim_events
-from bms_async.journal.transactions.runs import delete_ended, find_run, list_runs
+from bms_async.journal.transactions.runs import find_run, list_runs
 from bms_async.session import Session
 
 from .begin import write_down
-from .journaled_steps import place_of_steps
 from .leader import Leaders, Term, check_name
 from .led import LedRuns
 from .options import CheckedOptions, DurableOptions, check_key
+from .pruning import prune
 from .run import DurableRun
 from .runs import Runs
 from .steps import BatchSteps
@@ -214,19 +212,7 @@ class DurableRuns(BatchSteps):
         # Not `older_than < 0`, which lets NaN pass: a database may hold that for older than everything.
         if not older_than >= 0:
             raise InvalidRequestError("older_than", older_than, "expected 0 or more seconds")
-        place = None if all_places else await self._place()
-        deleted = 0
-        for each in (place,) if place is None else (place, place_of_steps(place)):
-            while count := await self._journal.run(delete_ended, older_than, each, prefix):
-                deleted += count
-        if not prefix:
-            for each in await self._journal.run(list_places, writes=False) if place is None else [place]:
-                while await self._journal.run(trim_events, each, older_than):
-                    pass
-            for reconciler in await self._journal.run(list_reconcilers, place, writes=False):
-                while await self._journal.run(trim_forgotten, *reconciler, older_than):
-                    pass
-        return deleted
+        return await prune(self._journal, None if all_places else await self._place(), older_than, prefix)
 
     @asynccontextmanager
     async def work(self) -> AsyncIterator[Worker]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 
 from tests.examples.processes import ROOT, running
@@ -19,6 +20,13 @@ def test_the_demo_ends_each_run_and_shows_the_books_of_the_cloud() -> None:
         assert f"servers.{action:12}       1        50        0" in program.lines
     assert [line for line in program.lines if re.match(r"jobs\.get +\d+ +2,000 +0", line)]
     assert [line for line in program.errors if "BMS.0006" in line]
+
+
+def test_ctrl_c_ends_it() -> None:
+    with running(PROGRAM, "--servers", "20", "--job-seconds", "50", "60") as program:
+        program.line_with("$ bms stop")
+        program.line_with("20 asked")
+        assert program.kill(signal.SIGINT) == 130
 
 
 def test_make_demo_runs_it() -> None:

@@ -112,25 +112,26 @@ async def test_of_many_who_write_at_once_a_reader_misses_no_change(
     desk: Desk, make_store: Callable[[], JournalStore]
 ) -> None:
     known: dict[str, str | None] = {}
+    number = 0
 
     async def write(store: JournalStore, writer: int) -> None:
         its = desk.another(store)
         for at in range(8):
             await save(its, rows(f"{writer}.{at}", f"{writer}.{at + 1}", status="ACTIVE" if at % 2 else "SHUTOFF"))
 
+    async def read_on() -> None:
+        nonlocal number, known
+        is_last = False
+        while not is_last:
+            page = await read(desk, number, limit=3)
+            number, is_last = page.number, page.is_last
+            known |= {row[0]: row[1] for row in page.rows}
+
     async with opened(make_store()) as first, opened(make_store()) as second, anyio.create_task_group() as tasks:
         for writer, store in enumerate([first, second, first]):
             tasks.start_soon(write, store, writer)
-        number = 0
-        while len(known) < 27 or not (await read(desk, number)).is_last:
-            page = await read(desk, number, limit=3)
-            number = page.number
-            known |= {row[0]: row[1] for row in page.rows}
-    while page := await read(desk, number):
-        known |= {row[0]: row[1] for row in page.rows}
-        if page.is_last:
-            break
-        number = page.number
-    everything = (await read(desk)).rows
-    assert known == {row[0]: row[1] for row in everything}
-    assert len(everything) == 27
+        while len(known) < 27:
+            await read_on()
+    await read_on()
+    assert known == {row[0]: row[1] for row in (await read(desk)).rows}
+    assert len(known) == 27

@@ -271,6 +271,7 @@ def test_a_state_that_is_old_is_read_again_and_not_acted_on() -> None:
         see(books, server_id, 1.0, state(ON))
     assert begin_all(books, 1.0 + 2 * RESYNC + 1.0) == []
     assert set(books.to_look) == {"a", "b"}
+    assert begin_all(books, 1.0 + 2 * RESYNC + 2.0) == []
     # Control: without a bound they would be acted on.
     books.max_age = math.inf
     see(books, "a", 2.0, state(ON))
@@ -391,6 +392,27 @@ def test_attempts_of_an_earlier_leader_count() -> None:
     trouble = books.trouble("a")
     assert trouble is not None
     assert (trouble.attempts, trouble.retry_at) == (4, 110.0 + BACKOFF.cap)
+
+
+def test_an_attempt_that_was_noted_by_a_clock_far_ahead_delays_no_longer_than_the_longest_back_off() -> None:
+    books = books_of(a=OFF)
+    books.remember("a", "BMS.3037", 1, 86_400.0, 1.0)
+    assert books.next_try("a") == 1.0 + BACKOFF.cap
+
+
+@pytest.mark.parametrize(("held_at", "is_looked_at"), [(21.0, False), (20.0 + RESYNC, True)])
+def test_a_server_that_was_only_just_brought_there_waits_for_a_reading_of_all_when_another_job_was_at_it(
+    held_at: float, is_looked_at: bool
+) -> None:
+    books = books_of(a=OFF)
+    see(books, "a", 1.0, state(ON))
+    begin_all(books, 1.0)
+    end(books, "a", 20.0)
+    books.hold("j", ["a"], held_at)
+    books.release("j", ["a"], held_at + 5.0)
+    assert bool(books.to_look) is is_looked_at
+    see(books, "a", held_at + 6.0, state(ON))
+    assert begin_all(books, held_at + 6.0) == ["a"]
 
 
 def test_a_server_that_was_forgotten_and_is_wanted_again_is_not_judged_by_an_earlier_reading() -> None:

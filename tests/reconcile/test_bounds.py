@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from bms_async import ClientClosedError, NotSyncedError, Outcome, Rollout, ServerStatus, Synced
+from bms_async import Backoff, ClientClosedError, NotSyncedError, Outcome, Rollout, ServerStatus, Synced
+from bms_async.fleet import Fleet
+from bms_async.fleet.evidence import ServerState
 from bms_async.fleet.plan import WaveLimit
-from bms_async.reconcile.acting import ProcessActor
-from bms_async.reconcile.ports import ReconcileAction
+from bms_async.reconcile.acting import ProcessActor, ProcessMemory
+from bms_async.reconcile.books import Books
+from bms_async.reconcile.changes import ChangeHub
+from bms_async.reconcile.doing import Doing
+from bms_async.reconcile.inbox import Inbox
+from bms_async.reconcile.ports import DesiredRow, ReconcileAction
 from tests.reconcile._helpers import RESYNC, Kept, keeping
 from tests.support.virtual_clock import advance, run_virtually
 
@@ -52,6 +59,111 @@ def test_a_wave_is_refilled_a_quarter_at_a_time() -> None:
             await kept.power.synced()
             # 5 waves, each refilled with 10 servers at a time, or after 5 s.
             assert kept.acted <= 25
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("wave_size", [1, 200])
+def test_servers_whose_states_are_all_too_old_are_put_off_without_holding_the_loop(wave_size: int) -> None:
+    async def main() -> None:
+        books = Books(Backoff(), resync=RESYNC, on_change=lambda name: None)
+        for number in range(5000):
+            books.want(str(number), ServerStatus.SHUTOFF, 0.0)
+            shown = ServerState(id="", status=ServerStatus.ACTIVE)
+            books.observe(str(number), shown, began_at=1.0, now=1.0, random=0.0)
+        books.max_age = -1.0
+        doing = Doing(
+            books,
+            ProcessActor(cast("Fleet", None)),
+            wave_size=wave_size,
+            one_at_a_time=False,
+            random=lambda: 0.0,
+            may_begin=lambda: True,
+            on_change=lambda: None,
+        )
+        passes = 0
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(doing.run)
+            while books.ready["servers.stop"] or not passes:
+                await anyio.lowlevel.checkpoint()
+                passes += 1
+            tasks.cancel_scope.cancel()
+        assert 10 <= passes <= 50
+        assert len(books.to_look) == 5000
+
+    run_virtually(main)
+
+
+async def looks_of_waiters(monkeypatch: pytest.MonkeyPatch, count: int) -> int:
+    """How often tasks that wait for a server each see whether it is synced."""
+    looks = 0
+    check = ChangeHub.check
+
+    def count_looks(hub: ChangeHub) -> None:
+        nonlocal looks
+        looks += 1
+        check(hub)
+
+    async with keeping(servers=count) as kept:
+
+        async def keep_off(server_id: str) -> None:
+            kept.power.want("SHUTOFF", [server_id])
+            await kept.power.synced([server_id])
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ChangeHub, "check", count_looks)
+            async with anyio.create_task_group() as tasks:
+                for server_id in kept.ids:
+                    tasks.start_soon(keep_off, server_id)
+    return looks
+
+
+def test_tasks_that_wait_for_a_server_each_are_not_woken_by_every_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        assert await looks_of_waiters(monkeypatch, 60) <= 60 * 10
+        monkeypatch.setattr(ChangeHub, "wait_for", lambda self, key: self.wait())
+        assert await looks_of_waiters(monkeypatch, 60) > 60 * 60
+
+    run_virtually(main)
+
+
+def test_waiting_for_earlier_wishes_is_not_put_off_by_later_ones() -> None:
+    class SlowMemory(ProcessMemory):
+        revision = 0
+
+        async def save(self, rows: Sequence[DesiredRow]) -> int:
+            await anyio.sleep(1.0)
+            self.revision += 1
+            return self.revision
+
+    async def main() -> None:
+        books = Books(Backoff(), resync=RESYNC, on_change=lambda name: None)
+        inbox = Inbox(books, SlowMemory(), check=False, on_change=lambda: None, on_force=lambda number: None)
+        inbox.loaded.set()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(inbox.admit)
+            for number in range(1, 6):
+                inbox.want("ACTIVE", [f"server-{number}"])
+                # Another one is always on its way.
+                inbox.want("ACTIVE", [f"other-{number}"])
+                await advance(2.5)
+                inbox.on_page(2 * number - 1)
+                assert inbox.holds(2 * number - 1)
+                assert not inbox.holds(2 * number)
+            tasks.cancel_scope.cancel()
+
+    run_virtually(main)
+
+
+def test_two_reconcilers_of_contrary_desires_do_not_use_the_limits_up() -> None:
+    async def main() -> None:
+        async with keeping(servers=8) as kept, kept.bms.reconciler(name="other", resync=RESYNC) as other:
+            kept.power.want("ACTIVE", kept.ids)
+            other.want("SHUTOFF", kept.ids)
+            await advance(8 * RESYNC)
+            # Each of the two acts once a resync, and now and then on a few that ended late.
+            assert kept.acted <= 4 * 8
+            assert other.statistics().asked >= 8 * 4
 
     run_virtually(main)
 

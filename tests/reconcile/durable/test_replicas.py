@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import anyio
@@ -174,5 +174,49 @@ def test_the_journal_does_not_grow_with_what_is_desired_again(tmp_path: Path) ->
             await power.synced()
 
     at_a_site(tmp_path, main, servers=8)
-    with sqlite3.connect(tmp_path / "runs.db") as file:
+    with closing(sqlite3.connect(tmp_path / "runs.db")) as file:
         assert file.execute("SELECT count(*), max(number) FROM bms_async_desired").fetchone() == (8, 8)
+
+
+def test_pruning_deletes_what_was_forgotten_long_ago_and_no_desired_state(tmp_path: Path) -> None:
+    async def main(site: Site) -> None:
+        bms = await site.client()
+        async with bms.reconciler() as power:
+            power.want(ServerStatus.ACTIVE, site.ids)
+            power.forget(site.ids[:3])
+            await power.synced()
+        await bms.runs.prune(older_than=3600.0)
+        assert kept(tmp_path) == (8, 5)
+        await advance(3600.0)
+        await bms.runs.prune(older_than=3600.0, prefix="x")
+        assert kept(tmp_path) == (8, 5)
+        await bms.runs.prune(older_than=3600.0)
+        assert kept(tmp_path) == (5, 5)
+
+    at_a_site(tmp_path, main, servers=8)
+
+
+def kept(folder: Path) -> tuple[int, int]:
+    """How many rows there are, and how many desired states."""
+    with closing(sqlite3.connect(folder / "runs.db")) as file:
+        rows, states = file.execute("SELECT count(*), count(status) FROM bms_async_desired").fetchone()
+    return rows, states
+
+
+def test_attempts_that_led_to_the_end_in_the_meantime_are_no_reason_to_wait(tmp_path: Path) -> None:
+    async def main(site: Site) -> None:
+        async with AsyncExitStack() as stack:
+            bms, acting, other = await Pair(stack, site).open()
+            acting.want(ServerStatus.SHUTOFF, site.ids)
+            await until_tried(acting, site.ids[0], 2)
+            site.cloud.turn_off(*site.ids)
+            await acting.synced()
+            await advance(3.0)
+            await kill(bms)
+            site.cloud.turn_on(*site.ids)
+            calls = site.calls("servers.stop")
+            await until_leading(other)
+            await advance(10.0)
+            assert site.calls("servers.stop") == calls + 1
+
+    at_a_site(tmp_path, main, servers=2, fail_share=1.0)

@@ -87,6 +87,28 @@ def test_servers_whose_job_was_begun_before_are_under_way_until_it_ends(tmp_path
     at_two(tmp_path, main, job_seconds=(30, 60))
 
 
+@pytest.mark.parametrize("is_guarded", [True, False])
+def test_a_wave_is_full_of_what_was_begun_before_but_for_finding_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_guarded: bool
+) -> None:
+    if not is_guarded:
+        monkeypatch.setattr(LedRuns, "take_over", _take_nothing_over)
+
+    async def main(site: Site, first: BmsClient, second: BmsClient) -> None:
+        async with first.reconciler(wave_size=4) as dying:
+            dying.want("SHUTOFF", site.ids)
+            await advance(5.0)
+            async with second.reconciler(wave_size=4) as power:
+                await kill(first)
+                await leads(power)
+                await advance(5.0)
+                assert site.calls("servers.stop") == (1 if is_guarded else 2)
+                await power.synced()
+        assert set(asked(site).values()) == {1}
+
+    at_two(tmp_path, main, job_seconds=(40, 60))
+
+
 @pytest.mark.parametrize("guards", ["both", "the term", "the cancelling", "none"])
 def test_whoever_has_lost_the_lease_sends_nothing_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guards: str
