@@ -165,6 +165,8 @@ def tight(scenario: Scenario, deed: Reconcile) -> float:
         readings = 2 + seconds / deed.resync
         seconds += (_MINUTE + 1) * readings * pages / (scenario.limits.get("servers.list", 500) * scenario.others * 0.6)
         seconds += _MINUTE * _READS_A_SERVER * deed.wanted / scenario.limits.get("servers.get", 1000)
+        # Polls of many jobs are put off for as long as all of them together want more than there are.
+        seconds += _A_POLL * calls
     return seconds
 
 

@@ -32,8 +32,9 @@ class _Judge:
         self.evidence, self.one, self.deed = evidence, one, one.deed
         self.scenario = evidence.played.scenario
         self.wanted = {server_id for _, server_id, _ in one.desired}
-        # What was read is not acted on when it is older.
-        self.old = 2 * self.deed.resync + (_SOON if _is_smooth(self.scenario) else _A_WHILE)
+        # What was read is not acted on when it is older; and a reading may take long.
+        is_smooth = _is_smooth(self.scenario)
+        self.old = 2 * self.deed.resync + (_SOON if is_smooth else _A_WHILE + tight(self.scenario, self.deed))
 
     def touched(self) -> Iterator[str]:
         """Nothing is done to a server but what is desired of it, or just was."""
@@ -163,7 +164,9 @@ class _Judge:
 
     def _was_desired(self, server_id: str, status: str, at: float) -> bool:
         """Return whether a status was desired when a call was sent, or was so a moment before."""
-        since = at - (_SOON if _is_smooth(self.scenario) and self.deed.wanted <= self.deed.wave_size else _A_WHILE)
+        # What has been begun waits for its slot, and for its wave.
+        is_quick = _is_smooth(self.scenario) and self.deed.wanted <= self.deed.at_once
+        since = at - (_SOON if is_quick else _A_WHILE + tight(self.scenario, self.deed))
         last = None
         for when, named, desired in self.one.desired:
             if named != server_id or when > at:

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from bms_async import Backoff, BmsClient, BmsError, ClientClosedError, NotSyncedError, Reconciler, Rollout, Runs
 from tests.simulation.bounds import is_hopeless, misfortune, tight
 from tests.simulation.ledger import RecordingCloud
-from tests.simulation.replicas import Replicas
+from tests.simulation.replicas import Replicas, written
 from tests.simulation.scenario import Scenario
 from tests.simulation.wants import Loss, Reconcile, Want, WishMany
 from tests.simulation.wishing import Wished, wish_many
@@ -127,25 +127,36 @@ async def _live_durably(
     # Whoever begins anew says again what is desired: what had not been written down is lost.
     replicas = Replicas(deed, make, on_life=lambda power: power.replace(one.now_desired))
     one.clients = replicas.clients
-    async with anyio.create_task_group() as tasks:
-        for number in range(deed.replicas):
-            await replicas.open(number, tasks)
-        async with anyio.create_task_group() as users:
-            for loss in deed.losses:
-                users.start_soon(_lose, replicas, one, loss, tasks)
-            for want in deed.wants:
-                await _sleep_until(one.began + want.after)
+    try:
+        async with anyio.create_task_group() as tasks:
+            for number in range(deed.replicas):
+                await replicas.open(number, tasks)
+            await _say_all(replicas, one, tasks)
+            replica = replicas.any
+            assert replica is not None
+            async with anyio.create_task_group() as users:
+                users.start_soon(_listen, replica.power, one)
+                await _end(scenario, one, replica.power, cloud)
+                users.cancel_scope.cancel()
+            await replicas.close()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await replicas.close()
+
+
+async def _say_all(replicas: Replicas, one: Reconciled, tasks: TaskGroup) -> None:
+    """Say what is desired to one that is there, and lose some of them meanwhile."""
+    async with anyio.create_task_group() as users:
+        for loss in one.deed.losses:
+            users.start_soon(_lose, replicas, one, loss, tasks)
+        for want in one.deed.wants:
+            await _sleep_until(one.began + want.after)
+            async with replicas.saying:
                 replica = replicas.any
                 if replica is not None:
                     _want(replica.power, one, want)
-        await _sleep_until(one.began + deed.last_word)
-        replica = replicas.any
-        assert replica is not None
-        async with anyio.create_task_group() as users:
-            users.start_soon(_listen, replica.power, one)
-            await _end(scenario, one, replica.power, cloud)
-            users.cancel_scope.cancel()
-        await replicas.close()
+                    await written(replica.power)
+    await _sleep_until(one.began + one.deed.last_word)
 
 
 async def _lose(replicas: Replicas, one: Reconciled, loss: Loss, tasks: TaskGroup) -> None:

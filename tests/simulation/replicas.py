@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup
 
-from bms_async import Backoff, BmsClient, ClientClosedError, Reconciler, Rollout, Runs
+from bms_async import Backoff, BmsClient, ClientClosedError, NotSyncedError, Reconciler, Rollout, Runs
 from tests.simulation.wants import Loss, Reconcile
 from tests.simulation.workers import Worker
+
+_PATIENCE = 60.0
 
 
 @dataclass(slots=True)
@@ -23,15 +26,22 @@ class Replica:
     left: anyio.Event
 
 
+async def written(power: Reconciler) -> None:
+    """Wait until what was said to a reconciler is written down, or its process is gone."""
+    with suppress(NotSyncedError, ClientClosedError):
+        await power.synced([], timeout=_PATIENCE)
+
+
 class Replicas:
     """All of them.
 
     Args:
         deed: The reconciler.
         make: Makes a client on a journal.
-        on_life: Called with each reconciler that has been opened.
+        on_life: Called with each reconciler that has been opened; says what is desired.
 
     Attributes:
+        saying: Held while something is said: who says two things to two processes cannot know which comes first.
         alive: Those that are there, by number.
         clients: The clients of all that there ever were.
     """
@@ -45,6 +55,7 @@ class Replicas:
         self._folder = tempfile.TemporaryDirectory(prefix="simulated replicas ")
         self.alive: dict[int, Replica] = {}
         self.clients: list[BmsClient] = []
+        self.saying = anyio.Lock()
 
     @property
     def any(self) -> Replica | None:
@@ -74,7 +85,10 @@ class Replicas:
         tasks.start_soon(self._live, replica, opened)
         await opened.wait()
         self.alive[number] = replica
-        self._on_life(power)
+        async with self.saying:
+            if not replica.left.is_set():
+                self._on_life(power)
+                await written(power)
 
     async def _live(self, replica: Replica, opened: anyio.Event) -> None:
         try:

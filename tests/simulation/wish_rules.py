@@ -78,7 +78,9 @@ def _judge_outcome(server: WishedServer, one: Wished, outcome: Outcome) -> str |
         was_so = server.evidence.ledger.ever_powered(server.server_id, wanted, since, at)
         return None if was_so and one.wish.action != "reboot" else "it never was so"
     if state is OutcomeState.FAILED:
-        return "it was done" if done else _why_not_failed(server, outcome, parts, since)
+        # What was over before it came was done for somebody who has left.
+        is_done = any(part.ends > one.began for part in done)
+        return "it was done" if is_done else _why_not_failed(server, outcome, parts, since)
     if state is OutcomeState.UNKNOWN:
         return _why_not_unknown(server, parts, since, at)
     return _why_not_skipped(server, parts)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from bms_async.simulator import Cloud, CloudSettings, Drift
+from bms_async.simulator.__main__ import _parser, _read_options
 from bms_async.simulator.core.refusals import Refusal
 from tests.simulator._helpers import Hand, Worlds
 
@@ -217,6 +218,14 @@ def test_a_setting_that_no_cloud_can_have_is_refused(wrong: dict[str, float]) ->
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
         CloudSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_each_setting_has_a_flag() -> None:
+    flags = ["--drift-share", "0.5", "--drift-error-share", "0.1", "--drift-error-seconds", "1", "2"]
+    flags += ["--drift-task-seconds", "3", "4", "--state-lag-seconds", "5"]
+    settings, _, _ = _read_options(_parser("simulator", ""), flags)
+    assert (settings.drift_share, settings.drift_error_share, settings.state_lag_seconds) == (0.5, 0.1, 5.0)
+    assert (settings.drift_error_seconds, settings.drift_task_seconds) == ((1.0, 2.0), (3.0, 4.0))
 
 
 async def test_a_plan_is_accepted_by_http_and_a_wrong_one_refused(world: Worlds) -> None:

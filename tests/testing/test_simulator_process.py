@@ -59,6 +59,16 @@ def test_it_tells_its_servers_by_their_state(cloud: SimulatorProcess) -> None:
     assert cloud.ids(name="bms-000001", tags="rack-0") == cloud.ids()[1:2]
 
 
+def test_its_servers_drift_by_a_plan(cloud: SimulatorProcess) -> None:
+    (off,) = cloud.ids(status="SHUTOFF")
+    cloud.drift([(0.0, off, "ERROR"), (3600.0, off, "ACTIVE")])
+    assert cloud.statuses() == {"ACTIVE": 2, "SHUTOFF": 0, "HARD_REBOOT": 0, "ERROR": 1}
+    cloud.drift([(0.0, off, "SHUTOFF")])
+    assert cloud.ids(status="SHUTOFF") == [off]
+    with pytest.raises(ValueError, match="this cloud has no such server"):
+        cloud.drift([(0.0, "strange")])
+
+
 def test_a_fault_is_for_a_call_counted_from_now(cloud: SimulatorProcess) -> None:
     run(cloud.environment())
     before = cloud.arrived("servers.list")
