@@ -45,6 +45,7 @@ class Members:
         self._tasks = BackgroundTasks("bms_async clouds")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
+        self._begun: set[str] = set()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -142,6 +143,9 @@ class Members:
         return lambda: self._close_one(name, errors)
 
     async def _open_one(self, name: str) -> None:
+        if self._is_closed:
+            return
+        self._begun.add(name)
         try:
             await call_foreign(f"opening the cloud {name!r}", self.clients[name].__aenter__)
         except Exception as error:  # noqa: BLE001 - it costs only its own: its servers are SKIPPED with this reason
@@ -149,7 +153,8 @@ class Members:
             self.failures[name] = error if isinstance(error, BmsError) else _wrap(error)
 
     async def _close_one(self, name: str, errors: dict[str, Exception]) -> None:
-        if name in self.failures:
+        if name in self.failures or name not in self._begun:
+            # It may be open all the same, and somebody else's.
             return
         try:
             await self.clients[name].aclose()

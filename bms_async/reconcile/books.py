@@ -34,8 +34,8 @@ TARGETS: Mapping[ReconcileAction, ServerStatus] = {action: status for status, ac
 FRESH = 60.0
 """Seconds for which a success is fresh."""
 
-_MAX_OLD = 500
-"""How many servers are considered at once whose states may all be too old to be acted on."""
+_AT_ONCE = 500
+"""How many servers are gone through at once where there may be very many."""
 
 LOCKED = "it is locked: unlock it"
 UNDONE = "its job has succeeded, and something has undone it"
@@ -141,7 +141,7 @@ class Books(Ledger):
             now: The current time.
         """
         taken: list[str] = []
-        for server_id in tuple(islice(self.ready[action], max(count, _MAX_OLD))):
+        for server_id in tuple(islice(self.ready[action], max(count, _AT_ONCE))):
             if len(taken) == count:
                 break
             del self.ready[action][server_id]
@@ -241,10 +241,12 @@ class Books(Ledger):
                         # Two reconcilers of contrary desires hear of each other, and would use the limits up.
                         self.to_look.pop(server_id, None)
 
-    def release_all(self, now: float) -> None:
-        """Note that nothing is known any more of such jobs."""
-        for server_id, job_id in tuple(self._held.items()):
+    def release_some(self, now: float) -> bool:
+        """Note of some servers that nothing is known any more of such jobs; return whether there may be more."""
+        some = tuple(islice(self._held.items(), _AT_ONCE))
+        for server_id, job_id in some:
             self.release(job_id, (server_id,), now)
+        return bool(some)
 
     def _judge(self, server_id: str, entry: Entry, now: float) -> None:
         """Decide by what is known what a server is, and whether it may be acted on."""

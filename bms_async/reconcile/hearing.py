@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 
 from bms_async.jobs import EventGap, JobEnded, JobLost, JobStarted, SubJobEnded, Watcher
 from bms_async.jobs.events import JobEvent
@@ -47,6 +48,8 @@ class Hearing:
         async with self._watcher.events(_MAX_UNREAD) as events:
             async for event in events:
                 self._hear(event)
+                if isinstance(event, EventGap):
+                    await self._release_all()
                 if self._books.to_look:
                     self._on_change()
 
@@ -69,7 +72,10 @@ class Hearing:
             case EventGap():
                 self._own.clear()
                 self._held.clear()
-                books.release_all(now)
-                self._on_gap()
             case _:
                 pass
+
+    async def _release_all(self) -> None:
+        while self._books.release_some(anyio.current_time()):
+            await anyio.lowlevel.checkpoint()
+        self._on_gap()

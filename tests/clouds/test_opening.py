@@ -324,6 +324,23 @@ def test_clouds_that_are_closed_while_they_are_opened_do_not_open() -> None:
     run_virtually(main)
 
 
+@pytest.mark.parametrize("passes", range(6))
+def test_opening_that_is_cancelled_leaves_a_client_open_that_was_so_before(passes: int) -> None:
+    async def main() -> None:
+        cloud, other = cloud_of("eu"), cloud_of("us")
+        async with cloud.client() as bms:
+            opening = asyncio.ensure_future(Clouds({"eu": bms, "us": other.client()}).__aenter__())
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            opening.cancel()
+            await asyncio.wait([opening])
+            if not opening.cancelled():
+                await opening.result().aclose()
+            assert (await bms.servers.get(cloud.ids[0])).id == cloud.ids[0]
+
+    run_virtually(main)
+
+
 def test_clouds_are_opened_once_and_closed_as_often_as_one_likes() -> None:
     async def main() -> None:
         clouds = Clouds({"eu": cloud_of("eu").client()})

@@ -415,6 +415,20 @@ def test_a_server_that_was_only_just_brought_there_waits_for_a_reading_of_all_wh
     assert begin_all(books, held_at + 6.0) == ["a"]
 
 
+def test_servers_whose_jobs_are_lost_from_sight_are_released_some_at_a_time() -> None:
+    books = books_of()
+    ids = [str(number) for number in range(1200)]
+    for server_id in ids:
+        books.want(server_id, ON, 0.0)
+        see(books, server_id, 1.0, state(ON))
+    books.to_look.clear()
+    books.hold("j", ids, 2.0)
+    seen = []
+    while books.release_some(3.0):
+        seen.append(len(books.to_look))
+    assert seen == [500, 1000, 1200]
+
+
 def test_a_server_that_was_forgotten_and_is_wanted_again_is_not_judged_by_an_earlier_reading() -> None:
     books = books_of(a=OFF)
     books.forget("a")
