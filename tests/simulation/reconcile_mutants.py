@@ -15,7 +15,7 @@ from tests.simulation.mutants import Mutant, patched
 from tests.simulation.scenario import Scenario, Slow
 from tests.simulation.wants import Reconcile
 
-_FEW = 60
+_FEW = 20
 
 
 def _one_that_acts_on_a_server_under_way() -> AbstractContextManager[None]:
@@ -66,7 +66,8 @@ def _is_alone(scenario: Scenario) -> Reconcile | None:
     deeds = scenario.deeds
     is_slow = any(mishap.operation != "servers.list" for mishap in scenario.mishaps)
     is_plain = len(deeds) == 1 and not (is_slow or scenario.foreign or scenario.limits)
-    return deeds[0] if is_plain and isinstance(deeds[0], Reconcile) and scenario.servers <= _FEW else None
+    deed = deeds[0] if is_plain else None
+    return deed if isinstance(deed, Reconcile) and scenario.servers <= _FEW and not deed.replicas else None
 
 
 def _is_slow(scenario: Scenario) -> bool:
