@@ -52,6 +52,10 @@ class OpenFeed(Feed, Protocol):
         """Note that a batch was handed to the transport."""
         ...
 
+    def on_refused(self, batch: Batch) -> None:
+        """Note that the cloud has surely done nothing for a batch, which is to be sent again."""
+        ...
+
 
 def begin_fed(
     session: Session,
@@ -91,11 +95,15 @@ def begin_fed(
                 feed.check(batch)
                 await before_send()
 
-            def note_then() -> None:
+            def on_send_then() -> None:
                 on_send()
                 feed.on_send(batch)
 
-            return await send_filled(batch, check_then, note_then, on_refused)
+            def on_refused_then() -> None:
+                on_refused()
+                feed.on_refused(batch)
+
+            return await send_filled(batch, check_then, on_send_then, on_refused_then)
 
         walk = Walk(tracker, source, options, lambda: RolloutReader(session, lane), session.redact, feed=feed)
         return PowerWork(tracker, source, walk, send_batch=send, reader=StateReader(session, lane), options=options)

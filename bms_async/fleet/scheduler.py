@@ -98,7 +98,11 @@ class BatchScheduler(Requeue):
     def take_back(self, batch: Batch) -> None:
         """Take back a batch that was not sent; its servers go first once the gate is open."""
         batch.scope = anyio.CancelScope()
-        if batch.is_new:
+        if not batch.ids:
+            # All its servers have ended meanwhile.
+            self._tracker.open_batches.discard(batch)
+            self._tracker.wake.set()
+        elif batch.is_new:
             self._tracker.withdraw_batch(batch)
             self._feed.put_back(batch.remaining, self._tracker.loop_time())
             self._tracker.wake.set()

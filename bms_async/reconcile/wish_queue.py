@@ -212,15 +212,19 @@ class WishFeed:
     def fill(self, batch: Batch) -> tuple[str, ...]:
         """Return the servers of a batch that has its slot, with what was wished since it was cut.
 
+        One that was refused as a whole, as for the limit, is sent again without what was abandoned, and takes no more:
+        it would say of a new wish that it was sent twice.
+
         Raises:
             BatchWithdrawnError: All waiters of all its wishes have left.
         """
         self._abandoned_at_fill = self._queue.abandoned
-        if batch.is_new and not self._tracker.stopping:
+        if _was_not_taken(batch) and not self._tracker.stopping:
             batch.ids = self._drop_abandoned(batch)
-            more = () if self._is_closed else self._take(MAX_BATCH_SIZE - len(batch.ids))
-            batch.ids += more
-            self._tracker.in_flight += len(more)
+            if batch.is_new and not self._is_closed:
+                more = self._take(MAX_BATCH_SIZE - len(batch.ids))
+                batch.ids += more
+                self._tracker.in_flight += len(more)
             if not batch.ids:
                 raise BatchWithdrawnError("nobody waits for it any more")
         return batch.ids
@@ -231,17 +235,25 @@ class WishFeed:
         Raises:
             BatchWithdrawnError: Somebody has; it is filled anew.
         """
-        if batch.is_new and self._queue.abandoned != self._abandoned_at_fill:
+        if _was_not_taken(batch) and self._queue.abandoned != self._abandoned_at_fill:
             raise BatchWithdrawnError("a wish in it was abandoned")
 
     def on_send(self, batch: Batch) -> None:
         """Note that a batch was handed to the transport."""
         if batch.send_count == 1 and not batch.earlier:
             self._queue.calls += 1
+        self._mark(batch, is_sent=True)
+
+    def on_refused(self, batch: Batch) -> None:
+        """Note that the cloud has surely done nothing for a batch, which is to be sent again."""
+        if _was_not_taken(batch):
+            self._mark(batch, is_sent=False)
+
+    def _mark(self, batch: Batch, *, is_sent: bool) -> None:
         for server_id in batch.ids:
             wish = self._queue.wishes.get(server_id)
             if wish is not None:
-                wish.is_sent = True
+                wish.is_sent = is_sent
 
     def on_end(self, outcome: Outcome, batch: Batch) -> None:  # noqa: ARG002 - see Feed
         """Note that a server has its outcome."""
@@ -292,6 +304,11 @@ class WishFeed:
         if not self._is_closed:
             self._is_closed = True
             self._queue.detach(self)
+
+
+def _was_not_taken(batch: Batch) -> bool:
+    """Return whether a batch is as it was cut, and the cloud has surely done nothing for it."""
+    return not (batch.in_doubt or batch.was_in_doubt or batch.earlier or batch.moved or batch.split_budget is not None)
 
 
 def _cannot_be_sent(cause: BaseException) -> FleetError:

@@ -15,6 +15,7 @@ be answered, and nothing was done that an outcome could say.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from bms_async.jobs import Watcher
     from bms_async.limits import Limiter
     from bms_async.session import Session
+
+_ANSWERED_AT_ONCE = 2000
 
 MAX_WINDOW = 60.0
 """Seconds in which wishes may gather at most."""
@@ -213,10 +216,18 @@ class PowerWishes:
     def _answer(self, outcome: Outcome) -> Wish[Waiter] | None:
         wish, following = self._wishes.pop(outcome.server_id)
         if wish is not None:
-            for waiter in wish.waiters:
-                if not waiter.done():
-                    waiter.set_result(outcome)
+            _answer_all(iter(wish.waiters), outcome)
         return following
+
+
+def _answer_all(waiters: Iterator[Waiter], outcome: Outcome) -> None:
+    """Answer waiters, however many have joined, without holding the event loop."""
+    for number, waiter in enumerate(waiters, 1):
+        if not waiter.done():
+            waiter.set_result(outcome)
+        if number == _ANSWERED_AT_ONCE:
+            asyncio.get_running_loop().call_soon(_answer_all, waiters, outcome)
+            break
 
 
 def check_window(value: object) -> None:

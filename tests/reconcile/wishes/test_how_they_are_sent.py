@@ -288,6 +288,43 @@ def test_a_call_that_is_refused_for_the_limit_is_sent_again_as_it_was() -> None:
     in_sim(main, servers=2)
 
 
+@pytest.mark.parametrize("left", [1, 2])
+def test_a_wish_that_is_abandoned_while_its_refused_call_waits_is_not_sent_again(left: int) -> None:
+    async def main(sim: Simulated) -> None:
+        sent = 0
+
+        def refuse_once(operation: str, nth: int, path: str) -> Fault | None:
+            nonlocal sent
+            sent += operation == "servers.stop"
+            return Answer(status=429) if operation == "servers.stop" and sent == 1 else None
+
+        sim.cloud.faults.append(refuse_once)
+        stopping = wishes(sim.bms.power.stop, sim.ids)
+        await advance(5)
+        for wish in stopping[:left]:
+            wish.cancel()
+        outcomes = await asyncio.gather(*stopping[left:])
+        await advance(200)
+        assert states(outcomes) == ({S.SUCCEEDED: 1} if left == 1 else {})
+        assert sent == 3 - left
+        assert (await sim.bms.servers.get(sim.ids[0])).status == ServerStatus.ACTIVE
+        assert sim.bms.power.statistics().under_way == 0
+        assert not tasks_of_runs()
+
+    in_sim(main, servers=2)
+
+
+def test_very_many_waiters_of_one_wish_are_answered_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bms_async.reconcile.wishes._ANSWERED_AT_ONCE", 2)
+
+    async def main(sim: Simulated) -> None:
+        outcomes = await asyncio.gather(*wishes(sim.bms.power.stop, sim.ids * 7))
+        assert len(outcomes) == 7
+        assert len({id(outcome) for outcome in outcomes}) == 1
+
+    in_sim(main, servers=1)
+
+
 def test_closing_the_client_answers_every_wish() -> None:
     async def main(sim: Simulated) -> None:
         under_way = wishes(sim.bms.power.stop, sim.ids[:1])
