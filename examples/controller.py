@@ -2,7 +2,7 @@
 
     python -m bms_async.simulator --servers 100 --port 8800 --project-id demo --token demo --job-seconds 1 3
     export BMS_ENDPOINT=http://127.0.0.1:8800 OS_PROJECT_ID=demo OS_TOKEN=demo         # in another terminal
-    bms servers list --ids | sed 's/$/ off/' > desired.txt
+    bms servers list --ids | sed 's/$/ off/' > desired.txt                             # the extra cli brings it
     python examples/controller.py desired.txt --resync 5
 
 desired.txt has a server a line, `ID on` or `ID off`; # begins a comment. What it does not name is left alone, it may

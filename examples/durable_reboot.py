@@ -1,5 +1,6 @@
 """Reboot servers once, however often this program is killed and run again.
 
+    pip install '.[cli,simulator]'
     python -m bms_async.simulator --servers 200 --port 8800 --project-id demo --token demo --job-seconds 2 8
     export BMS_ENDPOINT=http://127.0.0.1:8800 OS_PROJECT_ID=demo OS_TOKEN=demo      # in another terminal
     bms servers list --ids > ids.txt
@@ -75,7 +76,7 @@ async def save_cursor(place: anyio.Path, cursor: str) -> None:
 
 def describe(outcome: Outcome) -> str:
     """Write an outcome as a line."""
-    return " ".join(filter(None, (outcome.server_id, outcome.state.value, outcome.code)))
+    return f"{outcome.server_id} {outcome.state.value} {outcome.error or ''}".rstrip()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ids = options.ids.read_text(encoding="utf-8").split()
     except OSError as error:
         parser.error(f"expected a file with ids: {error}")
+    if not ids:
+        parser.error(f"expected a file with ids: {options.ids} has none")
     try:
         return asyncio.run(reboot(ids, options))
     except BmsError as error:

@@ -5,7 +5,7 @@
         async for outcome in run:
             print(outcome.cloud, outcome.server_id, outcome.state)
 
-The rest is a command around that, and two clouds to try it with:
+The rest is a command around that, which needs the extras cli and clouds, and two clouds to try it with:
 
     python -m bms_async.simulator --servers 40 --port 8801 --project-id one --token t1 --job-seconds 1 3   # a terminal
     python -m bms_async.simulator --servers 40 --port 8802 --project-id two --token t2 --job-seconds 1 3   # another one

@@ -1,10 +1,15 @@
 """Keep the power of servers as objects in Kubernetes have it: an operator on kopf.
 
+    pip install '.[cli,simulator]' kopf
     kubectl apply -f examples/operator_kopf.yaml                                       # the kind BareMetalPower
     python -m bms_async.simulator --servers 100 --port 8800 --project-id demo --token demo --job-seconds 1 3
     export BMS_ENDPOINT=http://127.0.0.1:8800 OS_PROJECT_ID=demo OS_TOKEN=demo         # in another terminal
     kopf run --all-namespaces examples/operator_kopf.py
-    kubectl wait --for=jsonpath='{.status.condition}'=Synced baremetalpower/web-1      # in a third one
+    kubectl apply -f - <<END                                   # in a third one, with the same variables
+    {apiVersion: bms.example.com/v1, kind: BareMetalPower, metadata: {name: web-1},
+     spec: {serverId: $(bms servers list --ids | head -1), power: "off"}}
+    END
+    kubectl wait --for=jsonpath='{.status.condition}'=Synced baremetalpower/web-1
 
 An object has the id of a server and `power: "on"` or `"off"`. Handlers only say what is desired, which costs no call;
 the reconciler compares, asks for all servers that differ together, waits longer and longer for those that fail, and

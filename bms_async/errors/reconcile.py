@@ -31,5 +31,6 @@ class NotSyncedError(BmsError, TimeoutError):
         """
         shown = [f"{server_id}: {reason}" for server_id, reason in list(reasons.items())[:_MAX_SHOWN]]
         more = f"; and {len(reasons) - _MAX_SHOWN:,} more" if len(reasons) > _MAX_SHOWN else ""
-        text = f"{len(reasons):,} of {total:,} servers are not as desired after {seconds:g} s"
+        verb = "is" if len(reasons) == 1 else "are"
+        text = f"{len(reasons):,} of {total:,} servers {verb} not as desired after {seconds:g} s"
         return cls(f"{text}: {'; '.join(shown)}{more}", reasons=reasons)

@@ -122,7 +122,8 @@ class Books(Ledger):
         if state is None:
             self.leave_alone(server_id, entry, MISSING, now)
         elif server_id in self._held or state.task_state or state.is_rebooting:
-            self.show_busy(server_id, entry, state.task_state or state.status, now)
+            what = state.status if state.is_rebooting else f"job {self._held.get(server_id)}"
+            self.show_busy(server_id, entry, state.task_state or what, now)
         elif state.status not in ACTIONS:
             self.leave_alone(server_id, entry, f"its status is {state.status or 'not known'}", now)
         else:

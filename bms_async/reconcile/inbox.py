@@ -126,7 +126,11 @@ class Inbox:
         copied: dict[object, object] = call_foreign_now("the desired statuses", dict, desired)
         # Most of a large mapping are the same two statuses.
         for status in _different(copied.values()):
-            read_status("desired", status)
+            try:
+                read_status("desired", status)
+            except InvalidRequestError as error:
+                server = next(server for server, each in copied.items() if each is status)
+                raise InvalidRequestError("desired", status, f"{error.rule} of {show_value(server)}") from None
         self._put(_Wish(servers=copied, replaces=True))
 
     def refresh(self, servers: object) -> None:

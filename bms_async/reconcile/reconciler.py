@@ -96,7 +96,7 @@ class Reconciler:
 
         Raises:
             InvalidRequestError: The status is another one, or `servers` is not an iterable.
-            ClientClosedError: The reconciler was left.
+            ClientClosedError: The reconciler is not open.
         """
         self._check()
         self._engine.inbox.want(status, servers)
@@ -109,7 +109,7 @@ class Reconciler:
 
         Raises:
             InvalidRequestError: `servers` is not an iterable.
-            ClientClosedError: The reconciler was left.
+            ClientClosedError: The reconciler is not open.
         """
         self._check()
         self._engine.inbox.forget(servers)
@@ -122,7 +122,7 @@ class Reconciler:
 
         Raises:
             InvalidRequestError: A status is neither ``ACTIVE`` nor ``SHUTOFF``, or `desired` is no mapping.
-            ClientClosedError: The reconciler was left.
+            ClientClosedError: The reconciler is not open.
         """
         self._check()
         self._engine.inbox.replace(desired)
@@ -135,7 +135,7 @@ class Reconciler:
 
         Raises:
             InvalidRequestError: `servers` is not an iterable.
-            ClientClosedError: The reconciler was left.
+            ClientClosedError: The reconciler is not open.
         """
         self._check()
         self._engine.inbox.refresh(servers)
@@ -147,7 +147,7 @@ class Reconciler:
         the reconciler is left.
 
         Raises:
-            ClientClosedError: The reconciler was left.
+            ClientClosedError: The reconciler is not open.
         """
         self._check()
         changes = self._engine.hub.subscribe()
@@ -181,7 +181,7 @@ class Reconciler:
         Raises:
             NotSyncedError: Some are not in time; it has the reasons. It is a `TimeoutError` too.
             InvalidRequestError: Nothing is desired of one of the servers, or an argument is invalid.
-            ClientClosedError: The reconciler was left, or the client closed.
+            ClientClosedError: The reconciler is not open, or it was left or the client closed meanwhile.
         """
         self._check()
         if timeout is not None and not (is_number(timeout) and timeout >= 0):
@@ -237,8 +237,9 @@ class Reconciler:
         return f"<Reconciler {self._name} {state}{role}: {total - books.unsynced:,} of {total:,} servers synced>"
 
     def _check(self) -> None:
-        if self._was_opened:
-            self._engine.hub.check()
+        if not self._was_opened:
+            raise ClientClosedError("the reconciler is not open; use it inside `async with`")
+        self._engine.hub.check()
 
     async def _run(self) -> None:
         error: BaseException | None = ClientClosedError("the client was closed")

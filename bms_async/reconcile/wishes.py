@@ -45,6 +45,8 @@ _ANSWERED_AT_ONCE = 2000
 MAX_WINDOW = 60.0
 """Seconds in which wishes may gather at most."""
 
+_SEVERAL = (list, tuple, set, frozenset, dict)
+
 
 class PowerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """The statistics of ``bms.power``.
@@ -170,6 +172,9 @@ class PowerWishes:
 
     async def _wish(self, action: str, server: ServerRef) -> Outcome:
         self._session.check_open()
+        if issubclass(type(server), _SEVERAL):
+            verb = action.removeprefix("servers.")
+            raise InvalidRequestError("server", server, f"expected one server; for several: bms.fleet.{verb}(ids)")
         server_id = read_id("server", server.id if isinstance(server, SERVER_TYPES) else server, check=self._check)
         probe = current_probe.get()
         if probe is not None:

@@ -130,6 +130,25 @@ def test_settings_that_make_no_sense_end_it_before_anything_is_written(
     assert not (tmp_path / "state" / "bms" / "runs.db").exists()
 
 
+def test_a_file_without_ids_takes_no_key(tmp_path: Path) -> None:
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n", encoding="utf-8")
+    with running(PROGRAM, "key", str(ids), settings=NOBODY) as program:
+        assert program.end() == 2
+    assert "ids.txt has none" in program.errors[-1]
+
+
+def test_a_server_that_was_not_rebooted_is_printed_with_the_reason(cloud: Simulator, tmp_path: Path) -> None:
+    ids = tmp_path / "ids.txt"
+    ids.write_text("no-such-server an/id", encoding="utf-8")
+    cursor = ("--cursor", str(tmp_path / "cursor"))
+    with running(PROGRAM, "key", str(ids), *cursor, settings=settings_for(cloud, tmp_path)) as program:
+        assert (program.end(), program.errors) == (1, [])
+    said = "\n".join(program.lines)
+    assert "no-such-server FAILED servers.reboot: 400 BMS.0040: No server has the id no-such-server." in said
+    assert "an/id SKIPPED ids='an/id': expected an id of letters" in said
+
+
 def test_its_help_says_how_to_run_it_and_how_it_ends() -> None:
     with running(PROGRAM, "--help") as program:
         assert (program.end(), program.errors) == (0, [])

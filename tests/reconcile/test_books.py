@@ -23,6 +23,7 @@ RESYNC = 30.0
 BACKOFF = Backoff(60.0, cap=240.0, jitter=0.0)
 SERVERS = ("a", "b", "c")
 FAULTY = ServerStatus.ERROR
+REBOOT = ServerStatus.REBOOT
 
 
 def state(status: ServerStatus, *, task: str | None = None, locked: bool = False) -> ServerState:
@@ -413,6 +414,16 @@ def test_a_server_that_was_only_just_brought_there_waits_for_a_reading_of_all_wh
     assert bool(books.to_look) is is_looked_at
     see(books, "a", held_at + 6.0, state(ON))
     assert begin_all(books, held_at + 6.0) == ["a"]
+
+
+def test_a_server_at_which_another_job_is_shows_the_job_and_not_the_status_that_it_has_meanwhile() -> None:
+    books = books_of(a=OFF)
+    entry = books.entry("a")
+    assert entry is not None
+    books.hold("j", ["a"], 1.0)
+    for shown, task in ((state(ON), "job j"), (state(ON, task="stopping"), "stopping"), (state(REBOOT), REBOOT)):
+        see(books, "a", 2.0, shown)
+        assert entry.why == f"something else is at work on it: {task}"
 
 
 def test_servers_whose_jobs_are_lost_from_sight_are_released_some_at_a_time() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from bms_async import (
     Backoff,
+    ClientClosedError,
     Degraded,
     InvalidRequestError,
     NotSyncedError,
@@ -22,6 +23,7 @@ from bms_async import (
     Synced,
 )
 from bms_async.reconcile import inbox as inbox_module
+from bms_async.testing import CloudSettings, SimulatedCloud
 from tests.reconcile._helpers import RESYNC, keeping
 from tests.support.virtual_clock import advance, run_virtually
 
@@ -32,7 +34,7 @@ def test_a_status_that_no_server_can_be_brought_to_is_refused_at_once(status: An
         async with keeping(servers=2) as kept:
             with pytest.raises(InvalidRequestError, match=r"expected ServerStatus\.ACTIVE or ServerStatus\.SHUTOFF"):
                 kept.power.want(status, kept.ids)
-            with pytest.raises(InvalidRequestError):
+            with pytest.raises(InvalidRequestError, match=f"of '{kept.ids[1]}'"):
                 kept.power.replace({kept.ids[0]: "ACTIVE", kept.ids[1]: status})
             assert kept.power.statistics().desired == 0
 
@@ -53,6 +55,27 @@ def test_what_is_no_iterable_of_servers_is_refused_at_once(servers: Any) -> None
             if servers is not None:
                 with pytest.raises(InvalidRequestError):
                     await kept.power.synced(servers)
+
+    run_virtually(main)
+
+
+def test_what_is_asked_of_a_reconciler_that_is_not_open_is_refused_and_not_waited_for() -> None:
+    async def main() -> None:
+        cloud = SimulatedCloud(CloudSettings(servers=1))
+        async with cloud.client() as bms:
+            power = bms.reconciler()
+            calls: list[Callable[[], object]] = [
+                lambda: power.want("ACTIVE", cloud.ids),
+                lambda: power.forget(cloud.ids),
+                lambda: power.replace({}),
+                lambda: power.refresh(cloud.ids),
+                power.changes,
+            ]
+            for call in calls:
+                with pytest.raises(ClientClosedError, match="not open; use it inside `async with`"):
+                    call()
+            with anyio.fail_after(1), pytest.raises(ClientClosedError, match="not open"):
+                await power.synced()
 
     run_virtually(main)
 
@@ -141,6 +164,16 @@ def test_who_waits_in_vain_reads_what_is_not_as_desired_and_why() -> None:
             assert (str(again), again.reasons) == (str(error), error.reasons)
             with pytest.raises(NotSyncedError, match="1 of 1"):
                 await kept.power.synced(kept.ids[:1], timeout=0)
+
+    run_virtually(main)
+
+
+def test_one_server_that_is_waited_for_in_vain_is_one() -> None:
+    async def main() -> None:
+        async with keeping(servers=1) as kept:
+            kept.power.want("ACTIVE", ["no-such-server"])
+            with pytest.raises(NotSyncedError, match="1 of 1 servers is not as desired after 5 s: no-such-server: the"):
+                await kept.power.synced(timeout=5)
 
     run_virtually(main)
 

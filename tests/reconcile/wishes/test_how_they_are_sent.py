@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import anyio
 import pytest
@@ -350,6 +351,16 @@ def test_a_wrong_id_is_refused_before_anything_is_sent() -> None:
         assert sim.arrived("servers.stop") == 0
 
     in_sim(main, servers=1)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, dict.fromkeys])
+def test_who_wishes_for_several_servers_at_once_reads_what_takes_them(kind: Callable[[list[str]], Any]) -> None:
+    async def main(sim: Simulated) -> None:
+        with pytest.raises(InvalidRequestError, match=r"expected one server; for several: bms\.fleet\.reboot\(ids\)"):
+            await sim.bms.power.reboot(kind(sim.ids))
+        assert sim.bms.power.statistics().wishes == 0
+
+    in_sim(main, servers=2)
 
 
 def test_a_server_can_be_given_as_a_list_returns_it_and_in_any_spelling() -> None:
