@@ -26,16 +26,13 @@ from bms_async.models import ServerStatus
 
 from .backoff import Backoff
 from .entries import Entry, Kind, Trouble
-from .ledger import ACTIONS, RECHECK, UNREAD, Ledger
+from .ledger import ACTIONS, AT_ONCE, RECHECK, UNREAD, Ledger
 from .ports import ReconcileAction
 
 TARGETS: Mapping[ReconcileAction, ServerStatus] = {action: status for status, action in ACTIONS.items()}
 
 FRESH = 60.0
 """Seconds for which a success is fresh."""
-
-_AT_ONCE = 500
-"""How many servers are gone through at once where there may be very many."""
 
 LOCKED = "it is locked: unlock it"
 UNDONE = "its job has succeeded, and something has undone it"
@@ -142,7 +139,7 @@ class Books(Ledger):
             now: The current time.
         """
         taken: list[str] = []
-        for server_id in tuple(islice(self.ready[action], max(count, _AT_ONCE))):
+        for server_id in tuple(islice(self.ready[action], max(count, AT_ONCE))):
             if len(taken) == count:
                 break
             del self.ready[action][server_id]
@@ -203,6 +200,12 @@ class Books(Ledger):
                 entry.outcome_at, entry.seen = now, None
                 self.look_again(server_id, entry, now)
 
+    def abandon_some(self, now: float) -> bool:
+        """Note of some servers that they are not under way any more; return whether there may be more."""
+        some = tuple(islice(self.under_way, AT_ONCE))
+        self.abandon(some, now)
+        return bool(some)
+
     def hold(self, job_id: str, ids: Iterable[str], now: float) -> bool:
         """Note that a job that is not this reconciler's is at work on servers.
 
@@ -244,7 +247,7 @@ class Books(Ledger):
 
     def release_some(self, now: float) -> bool:
         """Note of some servers that nothing is known any more of such jobs; return whether there may be more."""
-        some = tuple(islice(self._held.items(), _AT_ONCE))
+        some = tuple(islice(self._held.items(), AT_ONCE))
         for server_id, job_id in some:
             self.release(job_id, (server_id,), now)
         return bool(some)

@@ -141,8 +141,8 @@ class ChangeHub:
             ClientClosedError: The reconciler is not open.
             Exception: It failed.
         """
-        if self.is_closed:
-            raise self.error or ClientClosedError("the reconciler is closed; use it inside `async with`")
+        if self.is_closed or self.loop is None:
+            raise self.error or ClientClosedError("the reconciler is not open; use it inside `async with`")
         check_loop(self.loop, "the reconciler")
 
     async def wait(self) -> None:
@@ -182,7 +182,7 @@ class PowerChanges:
 
         Raises:
             StopAsyncIteration: The reconciler was left.
-            ClientClosedError: The client was closed.
+            ClientClosedError: The reconciler was never opened, or the client was closed.
         """
         while True:
             while True:
@@ -200,7 +200,7 @@ class PowerChanges:
                 if self._hub.error is None:
                     raise StopAsyncIteration
                 raise self._hub.error
-            check_loop(self._hub.loop, "the reconciler")
+            self._hub.check()
             await self._hub.wait()
 
     def _next_name(self) -> str | None:

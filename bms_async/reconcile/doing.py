@@ -87,7 +87,9 @@ class Doing:
                         await self._wake.wait()
         finally:
             # Of a leader that is none any more, another one follows them.
-            self._books.abandon(tuple(self._books.under_way), anyio.current_time())
+            with anyio.CancelScope(shield=True):
+                while self._books.abandon_some(anyio.current_time()):
+                    await anyio.lowlevel.checkpoint()
 
     def _begin(self, tasks: TaskGroup) -> bool:
         """Begin a run if there is something to do and room for it; return whether one has begun."""

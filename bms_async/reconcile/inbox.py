@@ -188,8 +188,11 @@ class Inbox:
             await self._forget_others(intake, refused)
 
     async def _forget_others(self, intake: Intake, refused: set[str]) -> None:
-        for name in self._books.refused.keys() - refused:
-            self._books.forget(name)
+        for index, name in enumerate(tuple(self._books.refused), 1):
+            if name not in refused:
+                self._books.forget(name)
+            if index % _CHUNK == 0:
+                await anyio.lowlevel.checkpoint()
         others: list[DesiredRow] = []
         for index, server_id in enumerate(self._books.ids, 1):
             if server_id not in intake.pending:

@@ -18,6 +18,9 @@ ACTIONS: Mapping[ServerStatus, ReconcileAction] = {
 RECHECK = 10.0
 """Seconds after which a state is read again that contradicts a fresh success, or a refusal because of a task."""
 
+AT_ONCE = 500
+"""How many servers are gone through at once where there may be very many."""
+
 _MAX_REFUSALS = 5
 """How often in a row the cloud may refuse because a server is busy before that counts as a failed attempt."""
 
@@ -117,10 +120,12 @@ class Ledger:
         """When a server is to be looked at by itself; None if none is."""
         return self.looks.next_due
 
-    def pop_looks(self, now: float) -> None:
-        """Have the servers looked at whose time has come."""
-        for server_id in self.looks.pop(now):
+    def pop_looks(self, now: float) -> bool:
+        """Have some of the servers looked at whose time has come; return whether there may be more."""
+        due = self.looks.pop(now, AT_ONCE)
+        for server_id in due:
             self.look(server_id)
+        return bool(due)
 
     def wait(self, server_id: str, entry: Entry, now: float) -> None:
         """Have a server wait for its turn to be acted on."""

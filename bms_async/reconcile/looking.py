@@ -107,7 +107,8 @@ class Looking:
             await self._rest()
             await self._gather()
             now = anyio.current_time()
-            self._books.pop_looks(now)
+            while self._books.pop_looks(now):
+                await anyio.lowlevel.checkpoint()
             if not self._books.ids or not self._is_wanted():
                 continue
             few = max(_FEW, min(_MAX_TARGETED, len(self._books.ids) // 2))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -183,11 +183,12 @@ class Reconciler:
             InvalidRequestError: Nothing is desired of one of the servers, or an argument is invalid.
             ClientClosedError: The reconciler is not open, or it was left or the client closed meanwhile.
         """
-        self._check()
+        self._engine.hub.check()
         if timeout is not None and not (is_number(timeout) and timeout >= 0):
             raise InvalidRequestError("timeout", timeout, "expected a number of seconds, or None for no bound")
-        names = None if servers is None else [read_server(server) for server in copy_servers(servers)]
+        copied = None if servers is None else copy_servers(servers)
         taken = self._engine.inbox.taken
+        names = None if copied is None else await _read_servers(copied)
         with anyio.move_on_after(timeout), self._engine.hub.attend():
             self._engine.wake()
             await self._wait_for(taken, lambda: self._engine.inbox.holds(taken))
@@ -280,6 +281,15 @@ class Reconciler:
                     waited = True
                 if index % _CHUNK == 0:
                     await anyio.lowlevel.checkpoint()
+
+
+async def _read_servers(servers: Collection[object]) -> list[str]:
+    names: list[str] = []
+    for index, server in enumerate(servers, 1):
+        names.append(read_server(server))
+        if index % _CHUNK == 0:
+            await anyio.lowlevel.checkpoint()
+    return names
 
 
 def _unwrapped(error: Exception) -> Exception:

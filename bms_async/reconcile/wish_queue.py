@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from bms_async.errors import BmsError, ClientClosedError, FleetError
@@ -140,18 +141,7 @@ class WishQueue:
             try:
                 self._ensure_run()
             except ClientClosedError as closed:
-                self.skip_waiting(closed)
-
-    def skip_waiting(self, error: BmsError) -> None:
-        """End the wishes that no run has taken.
-
-        Args:
-            error: Why none takes them.
-        """
-        waiting = list(self.waiting)
-        self.waiting.clear()
-        for server_id in waiting:
-            self.on_outcome(make_outcome(server_id, OutcomeState.SKIPPED, error=error))
+                feed.take_rest(closed)
 
 
 class WishFeed:
@@ -168,6 +158,8 @@ class WishFeed:
         tracker.on_end = self.on_end
         self._is_closed = False
         self._returned: deque[str] = deque()
+        self._rest: Iterator[str] = iter(())
+        self._rest_error: BmsError | None = None
         self._abandoned_at_fill = 0
 
     @property
@@ -263,13 +255,29 @@ class WishFeed:
         """Remove and return servers that are not sent any more; those that no run has taken go on in another one."""
         if self._tracker.error is not None and not self._tracker.intake.admitted and not self._is_closed:
             # The next run would fail as this one did, and so on for ever.
-            self._queue.skip_waiting(_cannot_be_sent(self._tracker.error))
+            self.take_rest(_cannot_be_sent(self._tracker.error))
         self._close()
         popped = tuple(self._returned.popleft() for _ in range(min(max_count, len(self._returned))))
         for server_id in popped:
             # They are in no batch, so that the run does not call `on_end` for them.
             self._queue.on_outcome(make_outcome(server_id, OutcomeState.SKIPPED, error=self._tracker.skip_error))
-        return popped
+        return popped or self._skip_rest(max_count)
+
+    def take_rest(self, error: BmsError) -> None:
+        """Have the wishes that no run can take skipped, a few at a time, when this run skips what was not sent.
+
+        Args:
+            error: Why none can.
+        """
+        waiting, self._queue.waiting = self._queue.waiting, {}
+        self._rest, self._rest_error = iter(waiting), error
+
+    def _skip_rest(self, max_count: int) -> tuple[str, ...]:
+        """Skip wishes that no run has taken, and return their servers, of which this run does not know."""
+        skipped = tuple(islice(self._rest, max_count))
+        for server_id in skipped:
+            self._queue.on_outcome(make_outcome(server_id, OutcomeState.SKIPPED, error=self._rest_error))
+        return skipped
 
     def _take(self, max_count: int) -> tuple[str, ...]:
         """Take the oldest wishes out of the queue and admit their servers; close the run where it cannot take one."""

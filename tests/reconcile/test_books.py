@@ -440,6 +440,32 @@ def test_servers_whose_jobs_are_lost_from_sight_are_released_some_at_a_time() ->
     assert seen == [500, 1000, 1200]
 
 
+def test_servers_that_are_under_way_are_abandoned_some_at_a_time() -> None:
+    books = books_of()
+    ids = [str(number) for number in range(1200)]
+    for server_id in ids:
+        books.want(server_id, ON, 0.0)
+    books.adopt("servers.start", ids, 1.0)
+    seen = []
+    while books.abandon_some(2.0):
+        seen.append(len(books.under_way))
+    assert seen == [700, 200, 0]
+
+
+def test_servers_whose_time_has_come_together_are_looked_at_some_at_a_time() -> None:
+    books = books_of()
+    for number in range(1200):
+        books.want(str(number), ON, 0.0)
+        books.looks.add(str(number), 9.5 + number % 2)
+    books.to_look.clear()
+    assert not books.pop_looks(9.0)
+    seen = []
+    while books.pop_looks(11.0):
+        seen.append(len(books.to_look))
+    assert seen == [500, 600, 1100, 1200]
+    assert books.next_look is None
+
+
 def test_a_server_that_was_forgotten_and_is_wanted_again_is_not_judged_by_an_earlier_reading() -> None:
     books = books_of(a=OFF)
     books.forget("a")

@@ -23,6 +23,8 @@ from bms_async import (
     Synced,
 )
 from bms_async.reconcile import inbox as inbox_module
+from bms_async.reconcile import reconciler as reconciler_module
+from bms_async.reconcile.inbox import read_server
 from bms_async.testing import CloudSettings, SimulatedCloud
 from tests.reconcile._helpers import RESYNC, keeping
 from tests.support.virtual_clock import advance, run_virtually
@@ -264,6 +266,66 @@ def test_r9_a_hundred_thousand_wishes_are_admitted_a_few_at_a_time(monkeypatch: 
         assert await admitted_at_once(100_000) <= 1000
         monkeypatch.setattr(inbox_module, "_CHUNK", 100_000)
         assert await admitted_at_once(10_000) == 10_000
+
+    run_virtually(main)
+
+
+def test_r9_the_servers_that_are_waited_for_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read_at_once(number: int) -> int:
+        """Wait for servers, and return how many were read between two turns of the event loop at most."""
+        most = read = 0
+
+        def count(server: object) -> str:
+            nonlocal read
+            read += 1
+            return read_server(server)
+
+        monkeypatch.setattr(reconciler_module, "read_server", count)
+        async with keeping(servers=1) as kept, anyio.create_task_group() as tasks:
+            names = [f"server-{each:06}" for each in range(number)]
+            kept.power.want("ACTIVE", names)
+            tasks.start_soon(kept.power.synced, names)
+            before = 0
+            while before < number:
+                await asyncio.sleep(0)
+                most, before = max(most, read - before), read
+            tasks.cancel_scope.cancel()
+        return most
+
+    async def main() -> None:
+        assert await read_at_once(3000) == 500
+        monkeypatch.setattr(reconciler_module, "_CHUNK", 100_000)
+        assert await read_at_once(3000) == 3000
+
+    run_virtually(main)
+
+
+def test_a_replacement_forgets_what_is_no_id_a_few_at_a_time() -> None:
+    async def main() -> None:
+        async with keeping(servers=1) as kept:
+            kept.power.want("ACTIVE", [f"no id {each}" for each in range(1200)])
+            with pytest.raises(NotSyncedError):
+                await kept.power.synced(timeout=5.0)
+            kept.power.replace({})
+            seen = set()
+            while left := len(kept.power.conditions()):
+                seen.add(left)
+                await asyncio.sleep(0)
+            assert {1200, 700, 200} <= seen
+
+    run_virtually(main)
+
+
+def test_a_reconciler_that_was_never_opened_is_not_waited_for() -> None:
+    async def main() -> None:
+        async with SimulatedCloud().client() as bms:
+            power = bms.reconciler()
+            power.want("ACTIVE", ["a-server"])
+            with pytest.raises(ClientClosedError, match="async with"):
+                await power.synced()
+            with pytest.raises(ClientClosedError, match="async with"):
+                async for _ in power.changes():
+                    pass
 
     run_virtually(main)
 

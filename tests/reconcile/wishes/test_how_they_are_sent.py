@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from bms_async import ClientClosedError, InvalidRequestError, Limits, Outcome, OutcomeState, ServerStatus, StaticToken
+from bms_async.fleet import tracker as tracker_module
 from bms_async.fleet.batch import Batch
 from bms_async.reconcile.wish_queue import WishFeed
 from bms_async.simulator import Answer, CutAfter, Fault
@@ -52,6 +53,33 @@ def test_what_many_tasks_wish_for_at_once_takes_one_call_a_thousand() -> None:
         assert len({outcome.job_id for outcome in outcomes}) == 3
 
     in_sim(main, servers=2500)
+
+
+def test_r9_wishes_that_wait_are_answered_a_few_at_a_time_when_the_client_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def answered_at_once() -> int:
+        """Close a client, and return how many wishes were answered between two turns of the event loop at most."""
+        async with simulated(servers=1, limits=Limits({"servers.stop": 1})) as sim:
+            await hold_slots(sim, 1)
+            waiting = wishes(sim.bms.power.stop, [f"server-{each:06}" for each in range(4000)])
+            await advance(1.0)
+            most = before = 0
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sim.bms.aclose)
+                while before < len(waiting):
+                    await asyncio.sleep(0)
+                    now = sum(each.done() for each in waiting)
+                    most, before = max(most, now - before), now
+        assert states([each.result() for each in waiting]) == {S.SKIPPED: 4000}
+        return most
+
+    async def main() -> None:
+        assert await answered_at_once() <= 1000
+        monkeypatch.setattr(tracker_module, "YIELD_EVERY", 100_000)
+        assert await answered_at_once() >= 3000
+
+    run_virtually(main)
 
 
 @pytest.mark.parametrize(("apart", "calls"), [(0.04, 1), (0.06, 2)])
