@@ -98,7 +98,7 @@ class Reconciler:
             InvalidRequestError: The status is another one, or `servers` is not an iterable.
             ClientClosedError: The reconciler is not open.
         """
-        self._check()
+        self._engine.hub.check()
         self._engine.inbox.want(status, servers)
 
     def forget(self, servers: Iterable[ServerRef]) -> None:
@@ -111,7 +111,7 @@ class Reconciler:
             InvalidRequestError: `servers` is not an iterable.
             ClientClosedError: The reconciler is not open.
         """
-        self._check()
+        self._engine.hub.check()
         self._engine.inbox.forget(servers)
 
     def replace(self, desired: Mapping[str, ServerStatus | str]) -> None:
@@ -124,7 +124,7 @@ class Reconciler:
             InvalidRequestError: A status is neither ``ACTIVE`` nor ``SHUTOFF``, or `desired` is no mapping.
             ClientClosedError: The reconciler is not open.
         """
-        self._check()
+        self._engine.hub.check()
         self._engine.inbox.replace(desired)
 
     def refresh(self, servers: Iterable[ServerRef]) -> None:
@@ -137,7 +137,7 @@ class Reconciler:
             InvalidRequestError: `servers` is not an iterable.
             ClientClosedError: The reconciler is not open.
         """
-        self._check()
+        self._engine.hub.check()
         self._engine.inbox.refresh(servers)
 
     def changes(self) -> PowerChanges:
@@ -149,7 +149,7 @@ class Reconciler:
         Raises:
             ClientClosedError: The reconciler is not open.
         """
-        self._check()
+        self._engine.hub.check()
         changes = self._engine.hub.subscribe()
         # A replica that does not act reads states only for those who want to know.
         self._engine.wake()
@@ -236,11 +236,6 @@ class Reconciler:
         state = "new" if not self._was_opened else "closed" if self._engine.hub.is_closed else "open"
         role = ", leading" if self.is_leading else ""
         return f"<Reconciler {self._name} {state}{role}: {total - books.unsynced:,} of {total:,} servers synced>"
-
-    def _check(self) -> None:
-        if not self._was_opened:
-            raise ClientClosedError("the reconciler is not open; use it inside `async with`")
-        self._engine.hub.check()
 
     async def _run(self) -> None:
         error: BaseException | None = ClientClosedError("the client was closed")
