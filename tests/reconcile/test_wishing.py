@@ -316,19 +316,6 @@ def test_a_replacement_forgets_what_is_no_id_a_few_at_a_time() -> None:
     run_virtually(main)
 
 
-def test_a_reconciler_that_was_never_opened_is_not_waited_for() -> None:
-    async def main() -> None:
-        async with SimulatedCloud().client() as bms:
-            power = bms.reconciler()
-            with pytest.raises(ClientClosedError, match="async with"):
-                await power.synced()
-            with pytest.raises(ClientClosedError, match="async with"):
-                async for _ in power.changes():
-                    pass
-
-    run_virtually(main)
-
-
 def test_a_large_list_of_wishes_is_copied_at_once() -> None:
     async def main() -> None:
         async with keeping(servers=3) as kept:
