@@ -22,6 +22,16 @@ from .ports import Actor, ReconcileAction
 
 _log = logging.getLogger("bms_async.reconcile")
 
+_MAX_HOLD = 60.0
+"""Seconds for which servers are held back as long as their call would wait for its slot.
+
+What waits here can still be forgotten, or wished otherwise, and takes along what differs by then. After that it stands
+in line like everybody else, so that others who always wait do not keep it from its turn.
+"""
+
+_MIN_HOLD = 0.05
+"""Seconds between two looks for a slot."""
+
 
 class Doing:
     """Has an actor act, as long as it runs.
@@ -33,6 +43,7 @@ class Doing:
         one_at_a_time: Whether one run ends before the next one begins.
         random: Draws a number from 0 to 1.
         may_begin: Whether servers may be taken now; more may be ready in a moment.
+        wait_for_call: Returns the seconds that a call for an action would wait for its slot.
         on_change: Called when servers may have to be looked at.
 
     Attributes:
@@ -51,6 +62,7 @@ class Doing:
         one_at_a_time: bool,
         random: Callable[[], float],
         may_begin: Callable[[], bool],
+        wait_for_call: Callable[[ReconcileAction], float],
         on_change: Callable[[], None],
     ) -> None:
         self._books = books
@@ -59,6 +71,9 @@ class Doing:
         self._one_at_a_time = one_at_a_time
         self._random = random
         self._may_begin = may_begin
+        self._wait_for_call = wait_for_call
+        self._held_since: dict[ReconcileAction, float] = {}
+        self._call_due = math.inf
         self._on_change = on_change
         self._wake = asyncio.Event()
         self._waits_since: float | None = None
@@ -99,28 +114,42 @@ class Doing:
             return False
         room = self._wave_limit.room(in_flight)
         has_to_wait = False
+        self._call_due = math.inf
         for action in sorted(books.ready, key=lambda action: -len(books.ready[action])):
             ready = len(books.ready[action])
             waited = 0.0 if self._waits_since is None else now - self._waits_since
             count = self._wave_limit.next_batch_size(ready=ready, in_flight=in_flight, complete=True, waited=waited)
-            if count:
+            if count and self._has_slot(action, now):
                 self._waits_since = None
                 ids = books.begin(action, count, now)
                 if ids:
                     tasks.start_soon(self._act, action, ids)
                 self._on_change()
                 return True
-            has_to_wait = has_to_wait or ready > room > 0
+            if not count:
+                self._held_since.pop(action, None)
+                has_to_wait = has_to_wait or ready > room > 0
         if not has_to_wait:
             self._waits_since = None
         elif self._waits_since is None:
             self._waits_since = now
         return False
 
+    def _has_slot(self, action: ReconcileAction, now: float) -> bool:
+        """Return whether a call for an action need not wait for its slot, or has been held back for long enough."""
+        wait = self._wait_for_call(action)
+        held_since = self._held_since.setdefault(action, now)
+        if wait <= 0 or now - held_since >= _MAX_HOLD:
+            del self._held_since[action]
+            return True
+        self._call_due = min(self._call_due, now + max(wait, _MIN_HOLD), held_since + _MAX_HOLD)
+        return False
+
     def _next_due(self) -> float:
         """Return when something may begin without a wake-up."""
         now = anyio.current_time()
         due = math.inf if self._waits_since is None else self._waits_since + REFILL_TIMEOUT
+        due = min(due, self._call_due)
         return min(due, self._paused_until if self._paused_until > now else math.inf)
 
     async def _act(self, action: ReconcileAction, ids: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import aclosing
 from random import Random
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from .inbox import Inbox
 from .looking import Looking
 from .looks import Looks
 from .options import ReconcilerOptions
-from .ports import Actor, DesiredPage, DesiredRow, Memory
+from .ports import Actor, DesiredPage, DesiredRow, Memory, ReconcileAction
 from .statistics import ReconcilerStatistics
 from .telling import DayTime, Teller
 
@@ -51,6 +52,7 @@ class Engine:
         watcher: The client's.
         random: The source of jitter.
         day_time: The time of day.
+        wait_for_call: Returns the seconds that a call for an action would wait for its slot.
         hooks: The client's hooks; None without any.
 
     Attributes:
@@ -70,6 +72,7 @@ class Engine:
         watcher: Watcher,
         random: Random,
         day_time: DayTime,
+        wait_for_call: Callable[[ReconcileAction], float],
         hooks: Hooks | None,
     ) -> None:
         self._options = options
@@ -102,6 +105,7 @@ class Engine:
             one_at_a_time=options.rollout is not None,
             random=random.random,
             may_begin=lambda: not self.looking.is_absorbing,
+            wait_for_call=wait_for_call,
             on_change=self.wake,
         )
         self._hearing = Hearing(self.books, watcher, on_change=self.looking.wake, on_gap=self.looking.look_at_all)

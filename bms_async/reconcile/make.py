@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bms_async.fleet import Fleet
 from bms_async.fleet.clock import wall_clock
 from bms_async.jobs import Watcher
+from bms_async.limits import Lane
 from bms_async.session import Session
 
 from .acting import ProcessActor, ProcessMemory
@@ -64,6 +65,7 @@ def make_reconciler(
         # One of its own, so that what it draws depends on nothing else.
         random=Random(session.random.random()),  # noqa: S311 - jitter, not a secret
         day_time=DayTime(loop.time, wall_clock(loop)),
+        wait_for_call=lambda action: session.limits[action].estimate_wait(Lane.BULK),
         hooks=session.hooks,
     )
     return Reconciler(session, engine, name=options.name)

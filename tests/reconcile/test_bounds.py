@@ -79,6 +79,7 @@ def test_servers_whose_states_are_all_too_old_are_put_off_without_holding_the_lo
             one_at_a_time=False,
             random=lambda: 0.0,
             may_begin=lambda: True,
+            wait_for_call=lambda action: 0.0,
             on_change=lambda: None,
         )
         passes = 0
@@ -151,6 +152,42 @@ def test_waiting_for_earlier_wishes_is_not_put_off_by_later_ones() -> None:
                 assert inbox.holds(2 * number - 1)
                 assert not inbox.holds(2 * number)
             tasks.cancel_scope.cancel()
+
+    run_virtually(main)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_what_waits_for_its_slot_can_still_be_forgotten_but_without_being_held_back(
+    held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not held:
+        monkeypatch.setattr("bms_async.reconcile.doing._MAX_HOLD", 0.0)
+
+    async def main() -> None:
+        async with keeping(servers=70) as kept:
+            for server_id in kept.ids[20:]:
+                await kept.bms.servers.stop([server_id])
+            kept.power.want("SHUTOFF", kept.ids[:20])
+            await advance(5.0)
+            kept.power.forget(kept.ids[:19])
+            await advance(200.0)
+            left_on = [server.id async for server in kept.bms.servers.list() if server.status == "ACTIVE"]
+            assert left_on == (kept.ids[:19] if held else [])
+            await kept.power.synced(timeout=1.0)
+
+    run_virtually(main)
+
+
+def test_held_back_servers_go_together_once_there_is_a_slot_and_are_not_held_for_ever() -> None:
+    async def main() -> None:
+        async with keeping(servers=80) as kept:
+            for server_id in kept.ids[30:]:
+                await kept.bms.servers.stop([server_id])
+            for server_id in kept.ids[:30]:
+                kept.power.want("SHUTOFF", [server_id])
+                await advance(1.0)
+            await kept.power.synced(timeout=120.0)
+            assert kept.arrived("servers.stop") == 51
 
     run_virtually(main)
 

@@ -109,6 +109,11 @@ def test_a_wave_is_full_of_what_was_begun_before_but_for_finding_it(
     at_two(tmp_path, main, job_seconds=(40, 60))
 
 
+def begin_without_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a run begin before there is a slot for it, as it does once servers were held back for a minute."""
+    monkeypatch.setattr("bms_async.reconcile.doing._MAX_HOLD", 0.0)
+
+
 @pytest.mark.parametrize("guards", ["both", "the term", "the cancelling", "none"])
 def test_whoever_has_lost_the_lease_sends_nothing_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, guards: str
@@ -117,6 +122,8 @@ def test_whoever_has_lost_the_lease_sends_nothing_afterwards(
         monkeypatch.setattr(steps, "_may_send", _may_always_send)
     if guards not in {"both", "the cancelling"}:
         monkeypatch.setattr(LedRuns, "take_over", _take_nothing_over)
+
+    begin_without_a_slot(monkeypatch)
 
     async def main(site: Site) -> None:
         first = await site.client(limits=Limits({"servers.stop": 1}))
@@ -140,7 +147,11 @@ def test_whoever_has_lost_the_lease_sends_nothing_afterwards(
     at_a_site(tmp_path, main, servers=8)
 
 
-def test_what_waits_for_a_slot_when_its_leader_dies_is_decided_anew(tmp_path: Path) -> None:
+def test_what_waits_for_a_slot_when_its_leader_dies_is_decided_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_without_a_slot(monkeypatch)
+
     async def main(site: Site) -> None:
         limits = Limits({"servers.stop": 1})
         first, second = await site.client(limits=limits), await site.client(limits=limits)
@@ -160,7 +171,11 @@ def test_what_waits_for_a_slot_when_its_leader_dies_is_decided_anew(tmp_path: Pa
     at_a_site(tmp_path, main, servers=8)
 
 
-def test_a_reconciler_that_is_left_has_nothing_more_sent_and_the_next_one_acts_at_once(tmp_path: Path) -> None:
+def test_a_reconciler_that_is_left_has_nothing_more_sent_and_the_next_one_acts_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_without_a_slot(monkeypatch)
+
     async def main(site: Site) -> None:
         first, second = await site.client(limits=Limits({"servers.stop": 1})), await site.client()
         await first.servers.stop(site.ids[:1])
