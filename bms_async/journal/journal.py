@@ -173,6 +173,6 @@ class Journal:
 
     def _unreachable(self, error: Exception, patience: float) -> JournalError:
         return JournalError(
-            f"the journal {self.label}: expected an answer within {patience:g} s, got {type(error).__name__}: {error}; "
-            "see that it runs and that there is room on its disk"
+            f"the journal {self.label}: expected an answer within {round(patience, 1):g} s, "
+            f"got {type(error).__name__}: {error}; see that it runs and that there is room on its disk"
         )

@@ -203,7 +203,7 @@ class _Tenure:
     def _lose(self, why: str) -> None:
         self.end(
             LeadershipLostError(
-                f"leading {self.name!r}: expected to hold the lease of term {self.fence}, got {why}; enter the block "
+                f"leading {self.name!r}: expected to hold the lease of term {self.fence}, but {why}; enter the block "
                 "again to wait for the next term",
                 name=self.name,
                 fence=self.fence,

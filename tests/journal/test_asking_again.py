@@ -167,6 +167,18 @@ def test_a_journal_that_cannot_be_opened_is_closed_and_can_be_opened_later() -> 
     run_virtually(main)
 
 
+def test_a_journal_that_does_not_answer_says_for_how_long_as_people_read_it() -> None:
+    async def main() -> None:
+        journal, store = await _opened()
+        store.is_away = True
+        with pytest.raises(JournalError, match="expected an answer within 9 s, got"):
+            await journal.run(_nothing, patience=8.99829)
+        store.is_away = False
+        await journal.aclose()
+
+    run_virtually(main)
+
+
 def test_a_journal_that_is_closed_while_it_asks_again_asks_no_more() -> None:
     async def main() -> None:
         journal, store = await _opened()
