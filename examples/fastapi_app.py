@@ -102,8 +102,9 @@ async def begin_run(action: Action, tag: Annotated[str, Body()], bms: Bms, reque
 
 @app.get("/runs/{number}")
 async def show_run(run: Run) -> dict[str, Any]:
-    """Tell how far a run is, and what came of it once it has ended."""
-    return {"progress": msgspec.to_builtins(run.progress), "report": run.report and run.report.summary()}
+    """Show how far a run is, and what came of it once it has ended."""
+    report = None if run.report is None else run.report.summary()
+    return {"progress": msgspec.to_builtins(run.progress), "report": report}
 
 
 @app.delete("/runs/{number}", status_code=202)

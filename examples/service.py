@@ -1,4 +1,4 @@
-"""A web service on Starlette that stops, starts and reboots fleets, and tells what happens as server-sent events.
+"""A web service on Starlette that stops, starts and reboots fleets, and sends what happens as server-sent events.
 
 It shows one client for all requests; runs that outlive their request, and with a journal (BMS_RUNS) the process too;
 readers that come late, leave and come back; errors as HTTP answers. In a terminal each, from the root of a checkout:
@@ -67,12 +67,12 @@ async def begin_run(request: Request) -> Response:
 
 
 async def list_runs(request: Request) -> Response:
-    """Tell of all runs, the latest first."""
+    """Show all runs, the latest first."""
     return JSONResponse([run.to_dict() async for run in request.state.bms.runs.list()])
 
 
 async def show_run(request: Request) -> Response:
-    """Tell how far a run is; pause, resume or cancel it first, if the path says so."""
+    """Show how far a run is; pause, resume or cancel it first, if the path says so."""
     run, change = await find(request), request.path_params.get("change", "refresh")
     if change not in ("refresh", "pause", "resume", "cancel"):
         raise HTTPException(404, f"expected pause, resume or cancel, got {change!r}")
@@ -85,7 +85,7 @@ async def follow_run(request: Request) -> Response:
     run, leaving = await find(request), anyio.Event()
     outcomes = run.outcomes(since=request.headers.get("Last-Event-ID"))
 
-    async def tell() -> AsyncIterator[JSONServerSentEvent]:
+    async def events() -> AsyncIterator[JSONServerSentEvent]:
         async for outcome in outcomes:
             yield JSONServerSentEvent(outcome.to_dict(), event="outcome", id=outcomes.cursor)
         if run.ended:  # and not the service; a browser that comes back with this id is refused
@@ -95,7 +95,7 @@ async def follow_run(request: Request) -> Response:
         await leaving.wait()
         outcomes.stop_waiting()
 
-    return EventSourceResponse(tell(), data_sender_callable=leave, shutdown_event=leaving, shutdown_grace_period=5)
+    return EventSourceResponse(events(), data_sender_callable=leave, shutdown_event=leaving, shutdown_grace_period=5)
 
 
 async def find(request: Request) -> DurableRun:

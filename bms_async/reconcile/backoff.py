@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from bms_async.errors import InvalidRequestError
+from bms_async.fleet.plan import is_number
 
 _MAX_DOUBLINGS = 1000.0
 """No greater power of two is computed: it would not fit into a float."""
@@ -32,13 +33,13 @@ class Backoff(msgspec.Struct, frozen=True):
     jitter: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.base) and 0 < self.base < math.inf):
+        if not (is_number(self.base) and 0 < self.base < math.inf):
             raise InvalidRequestError("base", self.base, "expected a number of seconds above 0")
-        if not (_is_number(self.cap) and self.base <= self.cap < math.inf):
+        if not (is_number(self.cap) and self.base <= self.cap < math.inf):
             raise InvalidRequestError("cap", self.cap, f"expected a number of seconds, {self.base:g} (base) or more")
-        if not (_is_number(self.factor) and 1 <= self.factor < math.inf):
+        if not (is_number(self.factor) and 1 <= self.factor < math.inf):
             raise InvalidRequestError("factor", self.factor, "expected a number, 1 or more")
-        if not (_is_number(self.jitter) and 0 <= self.jitter <= 1):
+        if not (is_number(self.jitter) and 0 <= self.jitter <= 1):
             raise InvalidRequestError("jitter", self.jitter, "expected a share from 0 to 1")
 
     def delay(self, attempts: int, random: float) -> float:
@@ -51,7 +52,3 @@ class Backoff(msgspec.Struct, frozen=True):
         doublings = min(_MAX_DOUBLINGS, (attempts - 1) * math.log2(self.factor))
         seconds = min(self.cap, self.base * math.exp2(doublings))
         return seconds * (1 - self.jitter * random)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -6,8 +6,8 @@ is, and waits for none of the others. It takes no more memory than the servers' 
 How: a subscriber keeps the ids of what has changed since it read, each once; the condition is made when it reads. It
 begins with all servers, so that it makes no difference when it came. The hub refers to it weakly.
 
-Rejected: a queue of changes for each subscriber, as job events have. A server that goes wrong all day fills it, and who
-reads late is told things that are no longer so.
+Rejected: a queue of changes for each subscriber, as job events have. A server that goes wrong all day fills it, and a
+late reader gets what is no longer so.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class PowerChanges:
     def __init__(self, hub: ChangeHub) -> None:
         self._hub = hub
         self._pending: dict[str, None] = {}
-        self._names: Iterator[str] | None = _all_names(hub.books)
+        self._names: Iterator[str] | None = hub.books.names()
         self._read = 0
 
     def add(self, name: str) -> None:
@@ -219,8 +219,3 @@ class PowerChanges:
 
     def __repr__(self) -> str:
         return f"<PowerChanges, {len(self._pending)} waiting{', closed' if self._hub.is_closed else ''}>"
-
-
-def _all_names(books: Books) -> Iterator[str]:
-    yield from books.ids
-    yield from tuple(books.refused)

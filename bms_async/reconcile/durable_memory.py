@@ -20,12 +20,12 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar, TypeVarTuple
-from zlib import crc32
 
 import anyio
 import anyio.lowlevel
 
 from bms_async.errors import CallError, JournalError
+from bms_async.fleet.sharded import SHARDS
 from bms_async.journal.statements import Transaction
 from bms_async.journal.transactions.desired import (
     DesiredFields,
@@ -36,6 +36,7 @@ from bms_async.journal.transactions.desired import (
 )
 from bms_async.runs.led import LedRuns
 
+from .entries import shard_of
 from .ports import DesiredPage, DesiredRow
 
 _log = logging.getLogger("bms_async.reconcile")
@@ -48,7 +49,6 @@ _LOOK_EVERY = 1.0
 
 _WRITTEN_AT_ONCE = 500
 _READ_AT_ONCE = 500
-_SHARDS = 256
 
 _PATIENCE = 15.0
 _RETRY_EVERY = 2.0
@@ -63,7 +63,7 @@ class _Servers:
     __slots__ = ("_shards",)
 
     def __init__(self) -> None:
-        self._shards: tuple[set[str], ...] = tuple(set() for _ in range(_SHARDS))
+        self._shards: tuple[set[str], ...] = tuple(set() for _ in range(SHARDS))
 
     def add(self, server_id: str) -> None:
         self._shard(server_id).add(server_id)
@@ -80,7 +80,7 @@ class _Servers:
             await anyio.lowlevel.checkpoint()
 
     def _shard(self, server_id: str) -> set[str]:
-        return self._shards[crc32(server_id.encode("utf-8", "surrogatepass")) % _SHARDS]
+        return self._shards[shard_of(server_id)]
 
 
 class DurableMemory:

@@ -18,7 +18,6 @@ from bms_async.models import ServerStatus
 from .books import Books
 from .changes import ChangeHub
 from .doing import Doing
-from .entries import PROGRESSING, Kind
 from .hearing import Hearing
 from .inbox import Inbox
 from .looking import Looking
@@ -144,10 +143,10 @@ class Engine:
         """Return what is counted."""
         books, looking, doing = self.books, self.looking, self._doing
         return ReconcilerStatistics(
-            desired=len(books.ids) + len(books.refused),
-            synced=books.count(Kind.SYNCED),
-            progressing=books.count(*PROGRESSING),
-            degraded=books.count(Kind.DEGRADED) + len(books.refused),
+            desired=books.total,
+            synced=books.synced,
+            progressing=books.progressing,
+            degraded=books.degraded,
             waiting=sum(map(len, books.ready.values())),
             under_way=len(books.under_way),
             runs=doing.runs,

@@ -16,10 +16,8 @@ from zlib import crc32
 import msgspec
 
 from bms_async.errors import BmsError
+from bms_async.fleet.sharded import SHARDS
 from bms_async.models import ServerStatus
-
-_SHARDS = 256
-"""How many dicts make the table: one of a million entries would hold the event loop when it grows (R9)."""
 
 
 class Kind(IntEnum):
@@ -91,26 +89,29 @@ class Trouble(msgspec.Struct):
 
 
 class EntryTable:
-    """Entries by server, in an order that is the same in every process."""
+    """Entries by server, in an order that is the same in every process.
+
+    Beside `bms_async.fleet.sharded.Table`, entries can be removed, and there is an order.
+    """
 
     __slots__ = ("_shards", "_size")
 
     def __init__(self) -> None:
-        self._shards: tuple[dict[str, Entry], ...] = tuple({} for _ in range(_SHARDS))
+        self._shards: tuple[dict[str, Entry], ...] = tuple({} for _ in range(SHARDS))
         self._size = 0
 
     def get(self, server_id: str) -> Entry | None:
         """Return the entry of a server, None if it has none."""
-        return self._shards[_shard_of(server_id)].get(server_id)
+        return self._shards[shard_of(server_id)].get(server_id)
 
     def add(self, server_id: str, entry: Entry) -> None:
         """Add the entry of a server that has none."""
-        self._shards[_shard_of(server_id)][server_id] = entry
+        self._shards[shard_of(server_id)][server_id] = entry
         self._size += 1
 
     def pop(self, server_id: str) -> Entry | None:
         """Remove the entry of a server and return it, None if it has none."""
-        entry = self._shards[_shard_of(server_id)].pop(server_id, None)
+        entry = self._shards[shard_of(server_id)].pop(server_id, None)
         if entry is not None:
             self._size -= 1
         return entry
@@ -181,5 +182,6 @@ class Timers:
         return popped
 
 
-def _shard_of(server_id: str) -> int:
-    return crc32(server_id.encode("utf-8", "surrogatepass")) % _SHARDS
+def shard_of(server_id: str) -> int:
+    """Return in which of `SHARDS` parts a server is, the same in every process."""
+    return crc32(server_id.encode("utf-8", "surrogatepass")) % SHARDS

@@ -7,7 +7,6 @@ from bms_async.redaction import shown_text
 
 from .books import Books
 from .conditions import Condition, Degraded
-from .entries import PROGRESSING, Kind
 from .telling import Teller
 
 
@@ -53,9 +52,9 @@ class ReconcilerHookEvents:
             ResyncEnded(
                 reconciler=self._name,
                 seconds=seconds,
-                synced=books.count(Kind.SYNCED),
-                progressing=books.count(*PROGRESSING),
-                degraded=books.count(Kind.DEGRADED) + len(books.refused),
+                synced=books.synced,
+                progressing=books.progressing,
+                degraded=books.degraded,
                 error=None if error is None else type(error).__name__,
             )
         )

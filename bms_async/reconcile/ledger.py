@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from bms_async.errors import BmsError, InvalidRequestError
 from bms_async.models import ServerStatus
@@ -75,14 +75,35 @@ class Ledger:
             self.doubts.pop(server_id, None)
             self.to_look.pop(server_id, None)
 
-    def count(self, *kinds: Kind) -> int:
-        """Return how many servers are of some kinds, refused entries left out."""
-        return sum(self.counts[kind] for kind in kinds)
+    def names(self) -> Iterator[str]:
+        """Iterate over all servers and refused entries; these may change meanwhile."""
+        yield from self.ids
+        yield from tuple(self.refused)
+
+    @property
+    def total(self) -> int:
+        """How many servers there are, refused entries included, as in all counts."""
+        return len(self.entries) + len(self.refused)
+
+    @property
+    def synced(self) -> int:
+        """How many servers are as desired."""
+        return self.counts[Kind.SYNCED]
 
     @property
     def unsynced(self) -> int:
-        """How many servers are not synced, refused entries included."""
-        return len(self.entries) - self.counts[Kind.SYNCED] + len(self.refused)
+        """How many servers are not."""
+        return self.total - self.synced
+
+    @property
+    def degraded(self) -> int:
+        """How many servers were tried in vain, or are left alone."""
+        return self.counts[Kind.DEGRADED] + len(self.refused)
+
+    @property
+    def progressing(self) -> int:
+        """How many servers are neither synced nor degraded."""
+        return self.unsynced - self.degraded
 
     def entry(self, server_id: str) -> Entry | None:
         """Return the entry of a server, None if nothing is desired of it."""

@@ -232,10 +232,9 @@ class Reconciler:
 
     def __repr__(self) -> str:
         books = self._engine.books
-        total = len(books.ids) + len(books.refused)
         state = "new" if not self._was_opened else "closed" if self._engine.hub.is_closed else "open"
         role = ", leading" if self.is_leading else ""
-        return f"<Reconciler {self._name} {state}{role}: {total - books.unsynced:,} of {total:,} servers synced>"
+        return f"<Reconciler {self._name} {state}{role}: {books.synced:,} of {books.total:,} servers synced>"
 
     async def _run(self) -> None:
         error: BaseException | None = ClientClosedError("the client was closed")

@@ -116,11 +116,10 @@ class Conditions(Mapping[str, Condition]):
         return condition
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._books.ids
-        yield from tuple(self._books.refused)
+        return self._books.names()
 
     def __len__(self) -> int:
-        return len(self._books.ids) + len(self._books.refused)
+        return self._books.total
 
     def __repr__(self) -> str:
         return f"<Conditions of {len(self):,} servers>"

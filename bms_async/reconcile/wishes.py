@@ -75,9 +75,9 @@ class PowerWishes:
 
     Wishes for the same action go with one call: those that came within `wish_window` seconds (an argument of
     `BmsClient`; up to 5 once half of the limit is used), and all that came while the limit had the call wait, up to
-    1000. A wish for the action that the server
-    waits for or is under way to joins it; one for another action waits for the end of that. A waiter that is cancelled
-    only leaves; a wish that all waiters have left is not sent, if it was not yet.
+    1000. A wish for the action that the server waits for or is under way to joins it; one for another action waits for
+    the end of that. A waiter that is cancelled only leaves; a wish that all waiters have left is not sent, if it was
+    not yet.
     """
 
     def __init__(self, session: Session, watcher: Watcher, *, window: float, check: bool) -> None:

@@ -23,10 +23,11 @@ import anyio
 from bms_async.errors import LeadershipLostError
 from bms_async.fleet.source import Servers
 from bms_async.journal import Journal, LedBy, unpack_ids
-from bms_async.journal.transactions.runs import delete_ended, list_open, read_open_batches
+from bms_async.journal.transactions.runs import list_open, read_open_batches
 
 from .leader import Leaders, Term
 from .options import DurableOptions
+from .pruning import prune
 from .run import DurableRun
 
 _YIELD_EVERY = 20
@@ -177,9 +178,7 @@ class LedRuns:
         Raises:
             JournalError: The journal cannot be used.
         """
-        place = await self.place()
-        while await self.journal.run(delete_ended, older_than, place, self._prefix):
-            pass
+        await prune(self.journal, await self.place(), older_than, self._prefix)
 
     @property
     def _prefix(self) -> str:

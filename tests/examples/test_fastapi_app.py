@@ -77,6 +77,12 @@ def test_what_cannot_be_done_is_told_by_the_status(http: TestClient, bms_simulat
     assert bms_simulator.off == []
 
 
+def test_a_run_over_no_servers_has_a_report_too(http: TestClient) -> None:
+    number = http.post("/runs", json={"action": "stop", "tag": "no-such-rack"}).json()["number"]
+    (ended,) = read_events(http.get(f"/runs/{number}/events").iter_lines())
+    assert http.get(f"/runs/{number}").json()["report"] == ended.data
+
+
 def follow(module: Any, cloud: SimulatedCloud) -> None:
     """Have each line of the example run once."""
     module.make_client = cloud.client

@@ -203,7 +203,7 @@ class Play:
         assert set(books.ids) == set(self.desired)
         entries = {server_id: books.entry(server_id) for server_id in self.desired}
         of_kind = [entry.kind for entry in entries.values() if entry is not None]
-        assert [books.count(kind) for kind in Kind] == [of_kind.count(kind) for kind in Kind]
+        assert books.counts == [of_kind.count(kind) for kind in Kind]
         assert books.unsynced == len(of_kind) - of_kind.count(Kind.SYNCED)
         assert set(books.under_way) == set(self.under_way)
         waiting = [server_id for queue in books.ready.values() for server_id in queue]

@@ -10,6 +10,8 @@ from bms_async.journal.statements import Transaction, ask
 from .claims import EXPIRED, LEASE
 
 _IS_FREE = f"(b.owner IS NULL OR ({EXPIRED}))"
+_GOES_ON = f"b.name = $1 AND b.fence = $2 AND NOT {_IS_FREE}"
+"""The row of a term, by its name and its fence, as long as it goes on."""
 
 
 def lead(name: str, owner: str) -> Transaction[int | None]:
@@ -55,12 +57,7 @@ def leads(term: LedBy) -> Transaction[bool]:
     Args:
         term: The term.
     """
-    rows = yield from ask(
-        "SELECT 1 FROM bms_async_leaders AS b WHERE b.name = $1 AND b.fence = $2 AND b.owner IS NOT NULL "
-        f"AND NOT ({EXPIRED})",
-        term.name,
-        term.fence,
-    )
+    rows = yield from ask(f"SELECT 1 FROM bms_async_leaders AS b WHERE {_GOES_ON}", term.name, term.fence)
     return bool(rows)
 
 
@@ -71,8 +68,7 @@ def hold_lead(term: LedBy) -> Transaction[bool]:
         term: The term.
     """
     rows = yield from ask(
-        "UPDATE bms_async_leaders AS b SET fence = b.fence WHERE b.name = $1 AND b.fence = $2 "
-        f"AND b.owner IS NOT NULL AND NOT ({EXPIRED}) RETURNING fence",
+        f"UPDATE bms_async_leaders AS b SET fence = b.fence WHERE {_GOES_ON} RETURNING fence",
         term.name,
         term.fence,
     )
