@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 
 from bms_async._foreign import call_foreign
-from bms_async.errors import ClientClosedError
+from bms_async.errors import BmsError, ClientClosedError
 from bms_async.fleet.server_reader import free
 from bms_async.jobs import schedule
 
@@ -60,6 +60,7 @@ class Looking:
         full: How many readings of all there were.
         targeted: How many readings of some.
         failed: How many readings failed.
+        trouble: Why the last reading failed, for people; None if it did not.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Looking:
         self._failures = 0
         self.is_absorbing = False
         self.full = self.targeted = self.failed = 0
+        self.trouble: str | None = None
 
     def wake(self) -> None:
         """Look whether anything is to be looked at."""
@@ -171,6 +173,8 @@ class Looking:
         except Exception as error:  # noqa: BLE001 - credentials may raise anything, and the next reading may succeed
             self.failed += 1
             self._failures += 1
+            # Not the error itself, which would keep alive all that its traceback has seen.
+            self.trouble = str(error) if isinstance(error, BmsError) else type(error).__name__
             level = logging.WARNING if self._failures == 1 else logging.DEBUG
             _log.log(level, "the states of servers cannot be read, which is tried again until it succeeds: %s", error)
             self._full_at = anyio.current_time() + min(self._resync, schedule.failure_delay(self._failures))
@@ -178,6 +182,7 @@ class Looking:
         if self._failures:
             _log.info("the states of servers were read again, after %d failures", self._failures)
             self._failures = 0
+            self.trouble = None
         return look, None
 
     async def _absorb(self, look: Look, ids: Iterable[str]) -> None:

@@ -210,7 +210,8 @@ class Reconciler:
         if not reasons and not self._engine.inbox.holds(taken):
             raise NotSyncedError(f"the wishes could not be written down within {timeout:g} s", reasons={})
         if reasons:
-            raise NotSyncedError.of(reasons, len(self.conditions()) if names is None else len(names), timeout)
+            total = len(self.conditions()) if names is None else len(names)
+            raise NotSyncedError.of(reasons, total, timeout, trouble=self._engine.looking.trouble)
 
     async def __aenter__(self) -> Self:
         if self._was_opened:

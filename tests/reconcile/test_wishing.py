@@ -25,7 +25,7 @@ from bms_async import (
 from bms_async.reconcile import inbox as inbox_module
 from bms_async.reconcile import reconciler as reconciler_module
 from bms_async.reconcile.inbox import read_server
-from bms_async.testing import CloudSettings, SimulatedCloud
+from bms_async.testing import Answer, CloudSettings, SimulatedCloud
 from tests.reconcile._helpers import RESYNC, keeping
 from tests.support.virtual_clock import advance, run_virtually
 
@@ -166,6 +166,24 @@ def test_who_waits_in_vain_reads_what_is_not_as_desired_and_why() -> None:
             assert (str(again), again.reasons) == (str(error), error.reasons)
             with pytest.raises(NotSyncedError, match="1 of 1"):
                 await kept.power.synced(kept.ids[:1], timeout=0)
+
+    run_virtually(main)
+
+
+def test_who_waits_in_vain_for_a_cloud_that_is_away_reads_that_it_is_away() -> None:
+    async def main() -> None:
+        async with keeping(servers=2, resync=5.0) as kept:
+            for operation in ("servers.list", "servers.get"):
+                kept.cloud.faults.add(operation, Answer(status=503), times=None)
+            kept.power.want("ACTIVE", kept.ids)
+            with pytest.raises(NotSyncedError, match=r"not read yet; states cannot be read now: servers\.\w+: 503"):
+                await kept.power.synced(timeout=60)
+            kept.cloud.faults.clear()
+            await kept.power.synced(timeout=120)
+            kept.power.want("ACTIVE", ["no-such-server"])
+            with pytest.raises(NotSyncedError) as caught:
+                await kept.power.synced(timeout=60)
+            assert "cannot be read" not in str(caught.value)
 
     run_virtually(main)
 
