@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 from .base import BmsError
 
@@ -21,7 +22,7 @@ class NotSyncedError(BmsError, TimeoutError):
         super().__init__(message)
 
     @classmethod
-    def of(cls, reasons: Mapping[str, str], total: int, seconds: float | None) -> NotSyncedError:
+    def of(cls, reasons: Mapping[str, str], total: int, seconds: float) -> NotSyncedError:
         """Return the error for some servers of those that were waited for.
 
         Args:
@@ -29,7 +30,7 @@ class NotSyncedError(BmsError, TimeoutError):
             total: How many were waited for.
             seconds: For how long.
         """
-        shown = [f"{server_id}: {reason}" for server_id, reason in list(reasons.items())[:_MAX_SHOWN]]
+        shown = [f"{server_id}: {reason}" for server_id, reason in islice(reasons.items(), _MAX_SHOWN)]
         more = f"; and {len(reasons) - _MAX_SHOWN:,} more" if len(reasons) > _MAX_SHOWN else ""
         verb = "is" if len(reasons) == 1 else "are"
         text = f"{len(reasons):,} of {total:,} servers {verb} not as desired after {seconds:g} s"
