@@ -22,9 +22,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import msgspec
 from fastapi import Body, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from msgspec import to_builtins
 from pydantic import BaseModel
 
 from bms_async import BmsClient, BmsError, FleetRun, Problem, Server
@@ -103,8 +103,7 @@ async def begin_run(action: Action, tag: Annotated[str, Body()], bms: Bms, reque
 @app.get("/runs/{number}")
 async def show_run(run: Run) -> dict[str, Any]:
     """Show how far a run is, and what came of it once it has ended."""
-    report = None if run.report is None else run.report.summary()
-    return {"progress": msgspec.to_builtins(run.progress), "report": report}
+    return {"progress": to_builtins(run.progress), "report": None if run.report is None else run.report.summary()}
 
 
 @app.delete("/runs/{number}", status_code=202)

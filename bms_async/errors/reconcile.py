@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 from .base import BmsError
 
@@ -22,7 +23,7 @@ class NotSyncedError(BmsError, TimeoutError):
 
     @classmethod
     def of(
-        cls, reasons: Mapping[str, str], total: int, seconds: float | None, *, trouble: str | None = None
+        cls, reasons: Mapping[str, str], total: int, seconds: float, *, trouble: str | None = None
     ) -> NotSyncedError:
         """Return the error for some servers of those that were waited for.
 
@@ -32,7 +33,7 @@ class NotSyncedError(BmsError, TimeoutError):
             seconds: For how long.
             trouble: Why states cannot be read at the moment; None if they can.
         """
-        shown = [f"{server_id}: {reason}" for server_id, reason in list(reasons.items())[:_MAX_SHOWN]]
+        shown = [f"{server_id}: {reason}" for server_id, reason in islice(reasons.items(), _MAX_SHOWN)]
         more = f"; and {len(reasons) - _MAX_SHOWN:,} more" if len(reasons) > _MAX_SHOWN else ""
         verb = "is" if len(reasons) == 1 else "are"
         text = f"{len(reasons):,} of {total:,} servers {verb} not as desired after {seconds:g} s"

@@ -36,7 +36,7 @@ FRESH = 60.0
 
 LOCKED = "it is locked: unlock it"
 UNDONE = "its job has succeeded, and something has undone it"
-MISSING = "the cloud does not show it"
+MISSING = "the cloud does not show it: check the id and the project"
 
 
 class Books(Ledger):

@@ -198,6 +198,8 @@ class Reconciler:
                 await self._check_desired(names)
                 await self._wait_for_each(names)
             return
+        # Without a bound it has not come here.
+        seconds = timeout or 0.0
         reasons: dict[str, str] = {}
         for index, name in enumerate(self.conditions() if names is None else names, 1):
             condition = self._engine.hub.teller.condition(name)
@@ -208,10 +210,10 @@ class Reconciler:
             if index % _CHUNK == 0:
                 await anyio.lowlevel.checkpoint()
         if not reasons and not self._engine.inbox.holds(taken):
-            raise NotSyncedError(f"the wishes could not be written down within {timeout:g} s", reasons={})
+            raise NotSyncedError(f"the wishes could not be written down within {seconds:g} s", reasons={})
         if reasons:
             total = len(self.conditions()) if names is None else len(names)
-            raise NotSyncedError.of(reasons, total, timeout, trouble=self._engine.looking.trouble)
+            raise NotSyncedError.of(reasons, total, seconds, trouble=self._engine.looking.trouble)
 
     async def __aenter__(self) -> Self:
         if self._was_opened:

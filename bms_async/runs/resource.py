@@ -200,7 +200,7 @@ class DurableRuns(BatchSteps):
         Args:
             older_than: Those that ended more than so many seconds ago.
             all_places: Those of all endpoints and projects in the journal, and not of this client's alone.
-            prefix: Those whose key begins with it. Then jobs and events stay, which have no key.
+            prefix: Those whose key begins with it. Then jobs, events and forgotten servers stay, which have no key.
 
         Returns:
             How many runs were deleted.

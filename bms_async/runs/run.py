@@ -219,9 +219,14 @@ class DurableRun:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was last read of it as what JSON can hold: what it is, and its `progress`."""
+        """Return what was last read of it as what JSON can hold: what it is, and its `progress`.
+
+        Its ``status`` is ``ended`` once all servers of an open run have ended.
+        """
         names = ("key", "action", "status", "created", "ended", "aborted", "wave_size", "abort_above", "progress")
         plain: dict[str, Any] = msgspec.to_builtins({name: getattr(self, name) for name in names})
+        if self.ended is not None and self.status is RunStatus.OPEN:
+            plain["status"] = "ended"
         return plain
 
     async def refresh(self) -> Self:

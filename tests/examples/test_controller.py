@@ -78,7 +78,10 @@ def test_a_file_that_makes_no_sense_is_told_and_the_old_state_stays_in_force(tmp
         (tmp_path / "desired").write_bytes(f"\ufeff{one}\toff\r\n\r\n{other} on # \x0b\r\nnone-such on\r\n".encode())
         with controlling(cloud, tmp_path) as program:
             assert event(program, "desired")["servers"] == 3
-            assert event(program, "Degraded", server="none-such")["reason"] == "the cloud does not show it"
+            assert (
+                event(program, "Degraded", server="none-such")["reason"]
+                == "the cloud does not show it: check the id and the project"
+            )
             event(program, "Synced", server=one, desired="SHUTOFF")
             (tmp_path / "desired").write_text(f"{one} off\n{other} of\n")
             assert f"line 2: '{other} of'; write an id" in event(program, "kept")["why"]

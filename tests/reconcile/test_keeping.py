@@ -264,7 +264,7 @@ def test_a_server_that_cannot_be_acted_on_is_degraded_and_never_asked(how: str) 
             assert isinstance(condition, Degraded)
             assert (condition.attempts, condition.next_try) == (0, None)
             words = {"ERROR": "its status is ERROR", "locked": "it is locked: unlock it"}
-            assert condition.reason == words.get(how, "the cloud does not show it")
+            assert condition.reason == words.get(how, "the cloud does not show it: check the id and the project")
             assert kept.arrived("servers.stop") == 1
             asked = {each for job in kept.cloud.jobs for each in job.server_ids}
             assert server_id not in asked
