@@ -95,11 +95,13 @@ def test_a_run_is_told_as_json_can_hold_it_and_one_that_there_is_not_by_an_error
     async def main(site: Site) -> None:
         bms = await site.client()
         run = await bms.runs.stop(site.ids, key="tonight")
+        assert run.to_dict()["status"] == "open"
         await run
 
         told = json.loads(json.dumps((await bms.runs.get("tonight")).to_dict()))
 
         assert (told["key"], told["action"], told["aborted"]) == ("tonight", "servers.stop", None)
+        assert told["status"] == "ended"
         assert told["progress"]["by_state"]["SUCCEEDED"] == told["progress"]["total"] == len(site.ids)
         with pytest.raises(RunNotFoundError, match="'tomorrow'"):
             await bms.runs.get("tomorrow")
