@@ -60,12 +60,6 @@ class DriftingCloud:
                 self._shown[number] = _show(number, b"SHUTOFF", b"stopped", b"null")
                 self.drifted += 1
 
-    @property
-    def off(self) -> int:
-        """How many servers are off, those included that are starting."""
-        self._settle()
-        return len(self._off) + len(self._busy)
-
     async def send(self, request: HttpRequest) -> HttpResponse:
         """Return the response to a request."""
         await asyncio.sleep(LATENCY)
