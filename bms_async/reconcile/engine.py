@@ -167,9 +167,8 @@ class Engine:
                     self.is_leading = True
                     self.looking.look_at_all()
                     await self._doing.run()
-            except LeadershipLostError as error:
+            except LeadershipLostError:
                 _log.warning("%s: this replica leads no more, and waits for its turn again", self._options.name)
-                _log.debug("%s: %s", self._options.name, error)
             finally:
                 self.is_leading = False
 

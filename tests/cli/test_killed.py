@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 import time
 import urllib.request
@@ -17,8 +18,8 @@ from tests.cli._limits import use_elsewhere
 
 PROGRAM = """
 import sys
-from bms_async.fleet import reconcile
-reconcile._IDLE_TIMEOUT, reconcile._POLL_DELAYS = 0.5, (0.1,)
+from bms_async.fleet import proving
+proving._IDLE_TIMEOUT, proving._POLL_DELAYS = 0.5, (0.1,)
 from bms_async.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -54,14 +55,15 @@ def kill_while_it_asks(bms: Bms, action: str, *arguments: str) -> None:
     before = asked(bms, action)
     answer_late(bms, action)
     with bms.in_a_pipe(action, *arguments, command=QUICKLY) as process:
-        wait_until_asked(bms, action, before + 1)
+        wait_until_asked(bms, action, before + 1, by=process)
         process.send_signal(signal.SIGKILL)
     bms.bury()
 
 
-def wait_until_asked(bms: Bms, action: str, count: int) -> None:
+def wait_until_asked(bms: Bms, action: str, count: int, *, by: subprocess.Popen[str]) -> None:
     until = time.monotonic() + PATIENCE
     while asked(bms, action) < count:
+        assert by.poll() is None, "it has ended before it asked"
         assert time.monotonic() < until, "it never asked"
         time.sleep(0.05)
 
@@ -123,7 +125,7 @@ def test_of_a_stop_that_is_killed_nothing_stays_unknown(bms: Bms) -> None:
 def test_a_run_that_goes_on_elsewhere_is_said_to_be_held(bms: Bms) -> None:
     answer_late(bms, "stop")
     with bms.in_a_pipe("stop", *bms.ids("rack-0")[:4], "--yes", "--key", "held") as process:
-        wait_until_asked(bms, "stop", 1)
+        wait_until_asked(bms, "stop", 1, by=process)
         resumed = bms("stop", "--resume", "held")
         assert (resumed.code, "another process holds 1 batch of the run" in resumed.err) == (2, True)
         process.send_signal(signal.SIGKILL)
