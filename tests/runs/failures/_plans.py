@@ -97,7 +97,8 @@ def draw(
         batch=servers // batches,
         wave=random.choice((None, servers * 2 // 5)),
         busy=batches,
-        refusals=tuple(random.sample(range(2, batches // 2), 2)),
+        # Enough of them: whoever is refused may die before it has read that.
+        refusals=tuple(random.sample(range(2, batches // 2), 4)),
         fates=fates,
         times=times,
         bound=bound,
