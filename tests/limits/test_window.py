@@ -380,15 +380,15 @@ def test_a_limiter_without_a_limit_never_waits() -> None:
     run_virtually(main)
 
 
-def test_a_hundred_thousand_waiters_share_one_timer_and_leave_nothing_when_cancelled() -> None:
+def test_thirty_thousand_waiters_share_one_timer_and_leave_nothing_when_cancelled() -> None:
     async def main() -> None:
         limiter = WindowLimiter("x", 1)
         held = await limiter.acquire()
         async with anyio.create_task_group() as callers:
-            for _ in range(100_000):
+            for _ in range(30_000):
                 callers.start_soon(limiter.acquire, Lane.BULK)
             await advance(1)
-            assert limiter.statistics().waiting_bulk == 100_000
+            assert limiter.statistics().waiting_bulk == 30_000
             held.release()
             await anyio.lowlevel.checkpoint()
             timers = [handle for handle in asyncio.get_running_loop()._scheduled if not handle._cancelled]  # type: ignore[attr-defined]

@@ -40,7 +40,7 @@ async def ids_only(bms: BmsClient, page_size: int) -> list[str]:
 
 
 @given(shelf=shelves, page_size=st.sampled_from([5, 20, 50, 1000]))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 def test_the_same_ids_come_by_the_same_calls_with_the_same_errors(shelf: Shelf, page_size: int) -> None:
     async def scenario() -> None:
         told: list[tuple[object, int]] = []
@@ -81,7 +81,7 @@ def pages_of(servers: list[Any], cap: int, count: object) -> Callable[[httpx.Req
     count=st.none() | st.integers(0, 90) | st.sampled_from(["many", "7", -1]),
     page_size=st.sampled_from([5, 20, 1000]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_ids_that_come_before_an_error_are_those_of_the_servers_before_it(
     servers: list[Any], cap: int, count: object, page_size: int
 ) -> None:

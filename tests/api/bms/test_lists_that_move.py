@@ -82,7 +82,7 @@ def numbered(count: int) -> list[str]:
     counted=st.booleans(),
     delays=st.lists(st.floats(0, 3), min_size=1, max_size=5),
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 def test_whoever_is_there_all_the_time_comes_exactly_once(
     total: int, page_size: int, changes: list[tuple[str, float, int]], counted: bool, delays: list[float]
 ) -> None:
