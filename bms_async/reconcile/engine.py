@@ -20,6 +20,7 @@ from .changes import ChangeHub
 from .doing import Doing
 from .hearing import Hearing
 from .inbox import Inbox
+from .ledger import AT_ONCE
 from .looking import Looking
 from .looks import Looks
 from .options import ReconcilerOptions
@@ -36,8 +37,6 @@ _log = logging.getLogger("bms_async.reconcile")
 
 _SAVE_EVERY = 1.0
 """Seconds in which failed attempts gather that are written down for the next leader."""
-
-_CHUNK = 500
 
 
 class Engine:
@@ -230,7 +229,7 @@ class Engine:
             rows: list[DesiredRow] = []
             for server_id in unsaved:
                 rows.extend(self._row_of(server_id))
-                if len(rows) == _CHUNK:
+                if len(rows) == AT_ONCE:
                     await self._memory.save_attempts(rows)
                     rows = []
             if rows:

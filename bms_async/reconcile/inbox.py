@@ -32,7 +32,7 @@ from bms_async.models import BriefServer, CreatedServer, Server, ServerStatus
 from bms_async.models.ids import canonical_id
 
 from .books import Books
-from .ledger import ACTIONS
+from .ledger import ACTIONS, AT_ONCE
 from .ports import DesiredRow, Memory
 
 _log = logging.getLogger("bms_async.reconcile")
@@ -40,7 +40,6 @@ _log = logging.getLogger("bms_async.reconcile")
 _MAX_COPIED = 200_000
 """How many servers of a container are copied: that takes some milliseconds."""
 
-_CHUNK = 500
 _WHAT = "the servers of a wish"
 
 _COPIED = (list, set, frozenset, dict, deque)
@@ -191,13 +190,13 @@ class Inbox:
         for index, name in enumerate(tuple(self._books.refused), 1):
             if name not in refused:
                 self._books.forget(name)
-            if index % _CHUNK == 0:
+            if index % AT_ONCE == 0:
                 await anyio.lowlevel.checkpoint()
         others: list[DesiredRow] = []
         for index, server_id in enumerate(self._books.ids, 1):
             if server_id not in intake.pending:
                 others.append(DesiredRow(server_id=server_id, status=None))
-            if index % _CHUNK == 0:
+            if index % AT_ONCE == 0:
                 await self._save(others)
                 others = []
         await self._save(others)
@@ -276,7 +275,7 @@ def _chunks(wish: _Wish) -> Iterator[list[tuple[object, ServerStatus | None]]]:
         pairs = ((server, wish.status) for server in servers)
     while True:
         try:
-            chunk = list(islice(pairs, _CHUNK))
+            chunk = list(islice(pairs, AT_ONCE))
         except RuntimeError:
             # A set or dict that was too large to be copied.
             _log.exception("the servers of a wish changed while they were read; those that were left are ignored")

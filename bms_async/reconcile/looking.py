@@ -21,6 +21,7 @@ from bms_async.fleet.server_reader import free
 from bms_async.jobs import schedule
 
 from .books import Books
+from .ledger import AT_ONCE
 from .looks import Look, Looks
 
 _log = logging.getLogger("bms_async.reconcile")
@@ -38,8 +39,6 @@ _MAX_TARGETED = 1000
 _FEW = 8
 _APART = 5.0
 """Seconds between the beginnings of two readings of all, at least."""
-
-_CHUNK = 500
 
 
 class Looking:
@@ -194,7 +193,7 @@ class Looking:
                 state = look.states.get(server_id)
                 if state is not None or look.is_complete:
                     self._books.observe(server_id, state, began_at=look.began_at, now=now, random=random)
-                if index % _CHUNK == 0:
+                if index % AT_ONCE == 0:
                     await anyio.lowlevel.checkpoint()
                     random, now = self._random(), anyio.current_time()
         finally:

@@ -30,6 +30,7 @@ from bms_async.fleet.plan import is_number
 from .changes import ALL_SYNCED, PowerChanges
 from .conditions import Condition, Degraded, Progressing
 from .inbox import copy_servers, read_server
+from .ledger import AT_ONCE
 from .statistics import ReconcilerStatistics
 from .telling import Conditions
 
@@ -44,8 +45,6 @@ _log = logging.getLogger("bms_async.reconcile")
 
 _EXIT_TIMEOUT = 70.0
 """Seconds that leaving waits for the end, which comes at once as a rule: a run has 60 s to end."""
-
-_CHUNK = 500
 
 
 class Reconciler:
@@ -207,7 +206,7 @@ class Reconciler:
                 reasons[name] = condition.why
             elif isinstance(condition, Degraded):
                 reasons[name] = str(condition.reason)
-            if index % _CHUNK == 0:
+            if index % AT_ONCE == 0:
                 await anyio.lowlevel.checkpoint()
         if not reasons and not self._engine.inbox.holds(taken):
             raise NotSyncedError(f"the wishes could not be written down within {seconds:g} s", reasons={})
@@ -262,7 +261,7 @@ class Reconciler:
         for index, name in enumerate(names, 1):
             if self._engine.hub.teller.condition(name) is None:
                 raise InvalidRequestError("servers", name, "expected servers of which a status is desired; want() it")
-            if index % _CHUNK == 0:
+            if index % AT_ONCE == 0:
                 await anyio.lowlevel.checkpoint()
 
     async def _wait_for_each(self, names: list[str]) -> None:
@@ -276,7 +275,7 @@ class Reconciler:
                     self._engine.hub.check()
                     await self._engine.hub.wait_for(name)
                     waited = True
-                if index % _CHUNK == 0:
+                if index % AT_ONCE == 0:
                     await anyio.lowlevel.checkpoint()
 
 
@@ -284,7 +283,7 @@ async def _read_servers(servers: Collection[object]) -> list[str]:
     names: list[str] = []
     for index, server in enumerate(servers, 1):
         names.append(read_server(server))
-        if index % _CHUNK == 0:
+        if index % AT_ONCE == 0:
             await anyio.lowlevel.checkpoint()
     return names
 

@@ -282,7 +282,7 @@ def test_r9_a_hundred_thousand_wishes_are_admitted_a_few_at_a_time(monkeypatch: 
 
     async def main() -> None:
         assert await admitted_at_once(100_000) <= 1000
-        monkeypatch.setattr(inbox_module, "_CHUNK", 100_000)
+        monkeypatch.setattr(inbox_module, "AT_ONCE", 100_000)
         assert await admitted_at_once(10_000) == 10_000
 
     run_virtually(main)
@@ -312,7 +312,7 @@ def test_r9_the_servers_that_are_waited_for_are_read_a_few_at_a_time(monkeypatch
 
     async def main() -> None:
         assert await read_at_once(3000) == 500
-        monkeypatch.setattr(reconciler_module, "_CHUNK", 100_000)
+        monkeypatch.setattr(reconciler_module, "AT_ONCE", 100_000)
         assert await read_at_once(3000) == 3000
 
     run_virtually(main)
