@@ -128,6 +128,12 @@ class Batch:
         return not (self.send_count or self.earlier or self.moved or self.split_budget is not None)
 
     @property
+    def is_surely_unmade(self) -> bool:
+        """Whether it is as it was cut, and the cloud has surely done nothing for it."""
+        may_be_made = self.in_doubt or self.was_in_doubt
+        return not (may_be_made or self.earlier or self.moved or self.split_budget is not None)
+
+    @property
     def default_state(self) -> OutcomeState:
         """The state its servers get if no job results: SKIPPED if the cloud certainly did nothing, else UNKNOWN."""
         return OutcomeState.UNKNOWN if self.in_doubt or self.was_in_doubt else OutcomeState.SKIPPED

@@ -211,7 +211,7 @@ class WishFeed:
             BatchWithdrawnError: All waiters of all its wishes have left.
         """
         self._abandoned_at_fill = self._queue.abandoned
-        if _was_not_taken(batch) and not self._tracker.stopping:
+        if batch.is_surely_unmade and not self._tracker.stopping:
             batch.ids = self._drop_abandoned(batch)
             if batch.is_new and not self._is_closed:
                 more = self._take(MAX_BATCH_SIZE - len(batch.ids))
@@ -227,7 +227,7 @@ class WishFeed:
         Raises:
             BatchWithdrawnError: Somebody has; it is filled anew.
         """
-        if _was_not_taken(batch) and self._queue.abandoned != self._abandoned_at_fill:
+        if batch.is_surely_unmade and self._queue.abandoned != self._abandoned_at_fill:
             raise BatchWithdrawnError("a wish in it was abandoned")
 
     def on_send(self, batch: Batch) -> None:
@@ -238,7 +238,7 @@ class WishFeed:
 
     def on_refused(self, batch: Batch) -> None:
         """Note that the cloud has surely done nothing for a batch, which is to be sent again."""
-        if _was_not_taken(batch):
+        if batch.is_surely_unmade:
             self._mark(batch, is_sent=False)
 
     def _mark(self, batch: Batch, *, is_sent: bool) -> None:
@@ -312,11 +312,6 @@ class WishFeed:
         if not self._is_closed:
             self._is_closed = True
             self._queue.detach(self)
-
-
-def _was_not_taken(batch: Batch) -> bool:
-    """Return whether a batch is as it was cut, and the cloud has surely done nothing for it."""
-    return not (batch.in_doubt or batch.was_in_doubt or batch.earlier or batch.moved or batch.split_budget is not None)
 
 
 def _cannot_be_sent(cause: BaseException) -> FleetError:
