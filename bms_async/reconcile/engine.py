@@ -209,7 +209,7 @@ class Engine:
 
     def _note_attempts(self, server_id: str) -> None:
         """Note whether a server's failed attempts are other than what the memory has of them."""
-        trouble = self.books.trouble(server_id)
+        trouble = self.books.troubles.get(server_id)
         has_failed = trouble is not None and trouble.attempts > 0
         if not self.is_leading or not (has_failed or server_id in self._troubled):
             return
@@ -236,7 +236,7 @@ class Engine:
                 await self._memory.save_attempts(rows)
 
     def _row_of(self, server_id: str) -> list[DesiredRow]:
-        entry, trouble = self.books.entry(server_id), self.books.trouble(server_id)
+        entry, trouble = self.books.entries.get(server_id), self.books.troubles.get(server_id)
         if entry is None:
             return []
         if trouble is None or not trouble.attempts:

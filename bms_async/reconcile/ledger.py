@@ -38,6 +38,8 @@ class Ledger:
         on_change: Called with a server whose condition has changed; must not raise.
 
     Attributes:
+        entries: What is known of each server of which a status is desired.
+        troubles: Why servers are degraded, by server; none where no attempt has failed and it is not left alone.
         ids: The servers of which a status is desired.
         under_way: What is being done to which server by this reconciler, forgotten ones included.
         ready: The servers that may be acted on, by action.
@@ -104,14 +106,6 @@ class Ledger:
     def progressing(self) -> int:
         """How many servers are neither synced nor degraded."""
         return self.unsynced - self.degraded
-
-    def entry(self, server_id: str) -> Entry | None:
-        """Return the entry of a server, None if nothing is desired of it."""
-        return self.entries.get(server_id)
-
-    def trouble(self, server_id: str) -> Trouble | None:
-        """Return why a server is degraded, None if no attempt has failed and it is not left alone."""
-        return self.troubles.get(server_id)
 
     def is_synced(self, server_id: str) -> bool:
         """Return whether a server is as desired."""

@@ -271,7 +271,7 @@ class Reconciler:
         while waited:
             waited = False
             for index, name in enumerate(names, 1):
-                while (books.entry(name) is not None and not books.is_synced(name)) or name in books.refused:
+                while (books.entries.get(name) is not None and not books.is_synced(name)) or name in books.refused:
                     self._engine.hub.check()
                     await self._engine.hub.wait_for(name)
                     waited = True

@@ -68,14 +68,14 @@ class Teller:
     def condition(self, name: str) -> Condition | None:
         """Return the condition of a server, or of an entry that is no id; None if nothing is desired of it."""
         books = self._books
-        entry = books.entry(name)
+        entry = books.entries.get(name)
         if entry is None:
             refused = books.refused.get(name)
             return None if refused is None else Degraded(reason=refused[1], since=self._show(refused[2]), attempts=0)
         since = self._show(entry.since)
         if entry.kind is Kind.SYNCED:
             return Synced(since=since)
-        trouble = books.trouble(name)
+        trouble = books.troubles.get(name)
         if entry.kind is Kind.DEGRADED and trouble is not None:
             next_try = books.next_try(name)
             return Degraded(
@@ -89,7 +89,7 @@ class Teller:
 
     def change(self, name: str) -> PowerChange | None:
         """Return what is said of a server now; None if nothing is desired of it, or nothing is known yet."""
-        entry = self._books.entry(name)
+        entry = self._books.entries.get(name)
         condition = self.condition(name)
         if condition is None or (entry is not None and entry.kind is Kind.NEW):
             return None

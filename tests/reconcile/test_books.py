@@ -178,7 +178,7 @@ class Play:
         assert {shown.status, target} == {ON, OFF}
         assert not shown.task_state
         assert not shown.locked
-        trouble = self.books.trouble(server_id)
+        trouble = self.books.troubles.get(server_id)
         assert trouble is None or trouble.retry_at <= self.now
 
     def end(self, server_id: str, how: OutcomeState) -> None:
@@ -201,7 +201,7 @@ class Play:
     def check(self) -> None:
         books = self.books
         assert set(books.ids) == set(self.desired)
-        entries = {server_id: books.entry(server_id) for server_id in self.desired}
+        entries = {server_id: books.entries.get(server_id) for server_id in self.desired}
         of_kind = [entry.kind for entry in entries.values() if entry is not None]
         assert books.counts == [of_kind.count(kind) for kind in Kind]
         assert books.unsynced == len(of_kind) - of_kind.count(Kind.SYNCED)
@@ -214,7 +214,7 @@ class Play:
             assert entry is not None
             assert entry.desired == self.desired[server_id]
             if entry.kind is Kind.DEGRADED:
-                assert books.trouble(server_id) is not None
+                assert books.troubles.get(server_id) is not None
 
     def settle(self) -> None:
         """Let nothing disturb any more, and play on as a reconciler does, until all is as desired."""
@@ -255,7 +255,7 @@ def test_a_reading_that_began_before_the_last_outcome_proves_nothing_against_it(
         see(books, "a", 1.0, state(ON))
         assert begin_all(books, 1.0) == ["a"]
         end(books, "a", 20.0)
-        entry = books.entry("a")
+        entry = books.entries.get("a")
         assert entry is not None
         if not guarded:
             entry.outcome_at = -math.inf
@@ -314,7 +314,7 @@ def test_a_state_that_contradicts_a_fresh_success_is_read_again_before_it_counts
         # It had lagged behind its job.
         see(books, "a", 31.5, state(OFF))
         assert books.is_synced("a")
-        assert books.trouble("a") is None
+        assert books.troubles.get("a") is None
         return bool(begin_all(books, 31.5))
 
     assert not is_asked_again_at_once()
@@ -363,7 +363,7 @@ def test_a_server_that_the_cloud_calls_busy_is_not_degraded_unless_it_says_so_fo
         if begin_all(books, now):
             error = SubJobFailedError(server_id="a", job_id="j", code="BMS.0036", reason="busy")
             books.on_outcome(make_outcome("a", OutcomeState.FAILED, error=error), now, 0.0)
-            entry = books.entry("a")
+            entry = books.entries.get("a")
             assert entry is not None
             kinds.append(entry.kind)
     assert kinds == [Kind.BUSY] * 5 + [Kind.DEGRADED] * 3
@@ -379,7 +379,7 @@ def test_a_wish_for_another_status_ends_a_back_off() -> None:
     see(books, "a", 20.0, state(OFF))
     books.want("a", ON, 21.0)
     assert begin_all(books, 21.0) == ["a"]
-    assert books.trouble("a") is None
+    assert books.troubles.get("a") is None
 
 
 def test_attempts_of_an_earlier_leader_count() -> None:
@@ -390,7 +390,7 @@ def test_attempts_of_an_earlier_leader_count() -> None:
     see(books, "a", 101.0, state(ON))
     assert begin_all(books, 101.0) == ["a"]
     end(books, "a", 110.0, OutcomeState.FAILED)
-    trouble = books.trouble("a")
+    trouble = books.troubles.get("a")
     assert trouble is not None
     assert (trouble.attempts, trouble.retry_at) == (4, 110.0 + BACKOFF.cap)
 
@@ -418,7 +418,7 @@ def test_a_server_that_was_only_just_brought_there_waits_for_a_reading_of_all_wh
 
 def test_a_server_at_which_another_job_is_shows_the_job_and_not_the_status_that_it_has_meanwhile() -> None:
     books = books_of(a=OFF)
-    entry = books.entry("a")
+    entry = books.entries.get("a")
     assert entry is not None
     books.hold("j", ["a"], 1.0)
     for shown, task in ((state(ON), "job j"), (state(ON, task="stopping"), "stopping"), (state(REBOOT), REBOOT)):
@@ -472,7 +472,7 @@ def test_a_server_that_was_forgotten_and_is_wanted_again_is_not_judged_by_an_ear
     books.want("a", ON, 10.0)
     see(books, "a", 11.0, state(ON), began_at=9.0)
     see(books, "a", 11.0, None, began_at=9.0)
-    entry = books.entry("a")
+    entry = books.entries.get("a")
     assert entry is not None
     assert entry.kind is Kind.NEW
 

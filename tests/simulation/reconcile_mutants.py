@@ -34,7 +34,7 @@ def _one_that_believes_readings_older_than_an_outcome() -> AbstractContextManage
     honest = Books.observe
 
     def observe(self: Books, server_id: str, state: ServerState | None, **options: Any) -> None:
-        entry = self.entry(server_id)
+        entry = self.entries.get(server_id)
         if entry is not None:
             entry.outcome_at = -math.inf
         honest(self, server_id, state, **options)
@@ -50,7 +50,7 @@ def _one_that_believes_for_ever_what_it_has_seen() -> AbstractContextManager[Non
     honest = Books.observe
 
     def observe(self: Books, server_id: str, state: ServerState | None, **options: Any) -> None:
-        entry = self.entry(server_id)
+        entry = self.entries.get(server_id)
         if entry is None or entry.kind is not Kind.SYNCED:
             honest(self, server_id, state, **options)
 
