@@ -121,8 +121,9 @@ class CloudsFleet:
     def _run(
         self, action: str, servers: Mapping[str, Servers], options: CloudsFleetOptions, begin: _Begin
     ) -> CloudsRun:
-        own = OptionsOfClouds(options, servers if isinstance(servers, Mapping) else ())
-        for name in servers if isinstance(servers, Mapping) else ():
+        names = tuple(servers) if isinstance(servers, Mapping) else ()
+        own = OptionsOfClouds(options, names)
+        for name in names:
             # Of all clouds before anything is sent in the first one.
             RunOptions(**own.of(name)).check(action)
         return self._begin(action, servers, own, begin)
